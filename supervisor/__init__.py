@@ -1,0 +1,23 @@
+"""training-supervisor: a long training run outlives the machines it runs on.
+
+A training script needs one name from here, :func:`attach`; everything else is behind ``python -m supervisor``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from supervisor.trainer.attach import Run, attach
+
+__version__ = "0.1.0"
+__all__ = ["Run", "__version__", "attach"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the script's side only when a script asks for it: the command line must start without it."""
+    if name in {"attach", "Run"}:
+        from supervisor.trainer import attach as module
+
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

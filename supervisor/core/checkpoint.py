@@ -1,0 +1,206 @@
+"""Checkpoints as the store knows them: their order, their manifests, and where a run resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, field
+from enum import StrEnum
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SCHEMA = 1
+MANIFEST_NAME = re.compile(r"manifest-(\d{6})-([0-9a-f]{16})( \(\d+\))?\.json")
+STEP_FOLDER = re.compile(r"step-(\d{9,})( \(\d+\))?")
+CHECKPOINT_FILE = "checkpoint.json"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CheckpointId:
+    """Total order of all checkpoints of a run: a later session outranks, then the later step."""
+
+    epoch: int
+    step: int
+    writer: str
+    seq: int
+
+    def __str__(self) -> str:
+        return f"step {self.step:,} of session {self.epoch}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a checkpoint.
+
+    ``name`` is what the script calls it; ``path`` is where it lies, relative to the run's folder; ``rank`` and
+    ``host`` say which writer it comes from (one writer for now).
+    """
+
+    name: str
+    path: str
+    bytes: int
+    digest: str
+    rank: int = 0
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a checkpoint consists of. It is written last; its existence under its own hash is what publishes."""
+
+    id: CheckpointId
+    files: tuple[FileEntry, ...]
+    total_steps: int | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    parent: CheckpointId | None = None
+    log: FileEntry | None = None
+    made_by: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files together."""
+        return sum(entry.bytes for entry in self.all_files())
+
+    def all_files(self) -> tuple[FileEntry, ...]:
+        """Return the state's files and the piece of the step log that belongs to it."""
+        return self.files if self.log is None else (*self.files, self.log)
+
+
+class Verdict(StrEnum):
+    """What reading a checkpoint showed."""
+
+    WHOLE = "whole"
+    BROKEN = "broken"
+    UNREADABLE = "unreadable"
+    NEWER = "newer"
+
+
+class ManifestError(ValueError):
+    """The bytes are not the manifest their name promises."""
+
+
+class NewerFormat(ManifestError):  # noqa: N818, because it is no defect: another version may read it
+    """Written by a later version of this program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A manifest seen in a listing: where, which checkpoint, and what is known about it so far."""
+
+    id: CheckpointId
+    path: str
+    manifest: Manifest | None = None
+    verdict: Verdict | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Examine:
+    """Read and verify this one, then ask again."""
+
+    found: Found
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeFrom:
+    """Go on from here; ``skipped`` are newer ones that were not whole."""
+
+    found: Found
+    skipped: tuple[Found, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartAfresh:
+    """There is no sign of earlier work: begin at step 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskUser:
+    """Going on by ourselves could lose work: say what happened and stop."""
+
+    why: str
+    hint: str
+    skipped: tuple[Found, ...] = ()
+
+
+def resume_point(found: Iterable[Found], *, signs_of_work: bool) -> Examine | ResumeFrom | StartAfresh | AskUser:
+    """Choose where the run goes on: the highest (epoch, step, writer, seq) that is whole.
+
+    The answer does not depend on the order of ``found``. Unreadable is never taken for absent, and step 0 is never
+    chosen where anything shows that more was done (``signs_of_work``: a manifest, or a journal that names one).
+    """
+    skipped: list[Found] = []
+    for candidate in sorted(found, key=lambda each: (each.id, each.path), reverse=True):
+        match candidate.verdict:
+            case None:
+                return Examine(candidate)
+            case Verdict.WHOLE:
+                return ResumeFrom(candidate, tuple(skipped))
+            case Verdict.UNREADABLE:
+                return AskUser(
+                    f"cannot read the checkpoint of {candidate.id}: {candidate.why}",
+                    "it may be whole, so nothing older was taken; try again when the store answers",
+                )
+            case Verdict.NEWER:
+                return AskUser(
+                    f"the checkpoint of {candidate.id} was written by a newer version of training-supervisor",
+                    "update training-supervisor on this machine and start again",
+                )
+            case Verdict.BROKEN:
+                skipped.append(candidate)
+    if skipped or signs_of_work:
+        return AskUser(
+            "the store shows earlier work, but no checkpoint in it is whole",
+            "look with `checkpoints verify`; to begin again at step 0 on purpose: start --resume never",
+            tuple(skipped),
+        )
+    return StartAfresh()
+
+
+def manifest_body(manifest: Manifest) -> bytes:
+    """Return the canonical bytes of a manifest: the same manifest always gives the same bytes."""
+    body = {"format": "training-supervisor-manifest", "schema": SCHEMA, **asdict(manifest)}
+    body["metrics"] = {key: _plain(value) for key, value in manifest.metrics.items()}
+    return json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def manifest_name(seq: int, body: bytes) -> str:
+    """Return the name that binds a manifest to its bytes."""
+    return f"manifest-{seq:06d}-{hashlib.sha256(body).hexdigest()[:16]}.json"
+
+
+def parse_manifest(name: str, body: bytes) -> Manifest:
+    """Read a manifest and prove it is the one its name promises, else raise ManifestError."""
+    match = MANIFEST_NAME.fullmatch(name)
+    if match is None or hashlib.sha256(body).hexdigest()[:16] != match[2]:
+        raise ManifestError("its content is not what its name promises")
+    try:
+        read = json.loads(body)
+        if read["format"] != "training-supervisor-manifest":
+            raise ManifestError("it is not a manifest")
+        if read["schema"] > SCHEMA:
+            raise NewerFormat(f"schema {read['schema']}, this program knows {SCHEMA}")
+        return Manifest(
+            id=CheckpointId(**read["id"]),
+            files=tuple(FileEntry(**entry) for entry in read["files"]),
+            total_steps=read["total_steps"],
+            metrics=read["metrics"],
+            parent=CheckpointId(**read["parent"]) if read["parent"] else None,
+            log=FileEntry(**read["log"]) if read["log"] else None,
+            made_by=read["made_by"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ManifestError):
+            raise
+        raise ManifestError(f"it lacks {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return NaN and infinities as words, because canonical JSON has none."""
+    return value if not isinstance(value, float) or isfinite(value) else repr(value)

@@ -1,0 +1,75 @@
+"""Who may write: sessions claim growing epochs, and everybody can tell from a listing who outranks whom.
+
+Mutual exclusion is impossible on a store without working locks; harmlessness is not: nobody writes into another's
+folder, the choice is the same for every reader of the same listing, and the loser stops at its next look.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from supervisor.core.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SESSION_FOLDER = re.compile(r"e(\d{8,})-([0-9a-z]+)( \(\d+\))?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Rank:
+    """A session's place among all of the run; the highest may write."""
+
+    epoch: int
+    writer: str
+
+    def __str__(self) -> str:
+        return f"e{self.epoch:08d}-{self.writer}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What one listing shows of a session: how many names its folder has, its end if any, and whether it lives.
+
+    ``alive`` is True or False where this machine can tell for certain (same boot, same process table), else None.
+    """
+
+    rank: Rank
+    signs: int = 0
+    end: str = ""
+    alive: bool | None = None
+
+
+@lru_cache(maxsize=1024)
+def rank_of(folder: str) -> Rank | None:
+    """Return the rank that a session folder's name bears, or None for another name. Twins (``x (1)``) are accepted."""
+    match = SESSION_FOLDER.fullmatch(folder)
+    return Rank(int(match[1]), match[2]) if match else None
+
+
+def highest(names: Iterable[str]) -> Rank | None:
+    """Return the highest rank in a listing of the run's folder."""
+    return max((rank for rank in map(rank_of, names) if rank), default=None)
+
+
+def judge(names: Iterable[str], mine: Rank) -> Rank | None:
+    """Return who outranks ``mine`` in this listing, or None while nobody does."""
+    top = highest(names)
+    return top if top is not None and top > mine else None
+
+
+def next_epoch(names: Iterable[str]) -> int:
+    """Return the epoch to claim: one above every epoch in any name seen, so that none is ever used again."""
+    top = highest(names)
+    return 1 if top is None else top.epoch + 1
+
+
+def may_succeed(sighting: Sighting | None, *, silent_s: float, silence_s: float) -> bool:
+    """Say whether the run may be taken over without asking.
+
+    It may when the last session ended, is known dead, or has shown no sign for ``silence_s`` as measured by our own
+    clock. A session that is known to live but silent (a paused process) is silent all the same.
+    """
+    return sighting is None or bool(sighting.end) or sighting.alive is False or silent_s >= silence_s

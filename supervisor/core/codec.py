@@ -1,0 +1,80 @@
+"""Events and commands as JSON lines and back: what a journal is made of."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, get_args
+
+from supervisor.core import claim, commands, events, messages
+from supervisor.core.checkpoint import CheckpointId
+
+
+def _members(union: Any) -> tuple[type[Any], ...]:
+    return get_args(union) if isinstance(union, types.UnionType) else (union,)
+
+
+_TYPES: dict[str, type[Any]] = {
+    kind.__name__: kind
+    for kind in (
+        *_members(events.Event),
+        *_members(commands.Command),
+        *messages.KINDS.values(),
+        messages.Malformed,
+        CheckpointId,
+        claim.Rank,
+        claim.Sighting,
+    )
+}
+_FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in _TYPES.values()}
+
+
+class UnknownRecord(ValueError):  # noqa: N818, because a newer version may have written it
+    """A record of a kind this version does not know."""
+
+
+def to_line(at: Mapping[str, float], value: Any) -> str:
+    """Return one journal line: both clocks and the event or command."""
+    line = json.dumps({**at, **to_plain(value)}, ensure_ascii=False, separators=(",", ":"), default=str)
+    return line.encode("utf-8", "replace").decode()  # because a file's name may hold what no text can be written with
+
+
+def from_line(line: str) -> tuple[dict[str, float], Any]:
+    """Read one journal line back, or raise UnknownRecord."""
+    try:
+        body = json.loads(line)
+        at = {"mono_s": float(body.pop("mono_s")), "wall_s": float(body.pop("wall_s"))}
+        return at, from_plain(body)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UnknownRecord(f"not a record: {line[:80]!r} ({error})") from error
+
+
+def to_plain(value: Any) -> Any:
+    """Return a value made of JSON's types; a dataclass bears its name under ``is``."""
+    if is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        return {"is": kind.__name__, **{name: to_plain(getattr(value, name)) for name in _FIELDS[kind]}}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, list | tuple):
+        return [to_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(each) for key, each in value.items()}
+    return value
+
+
+def from_plain(plain: Any) -> Any:
+    """Return the value that ``to_plain`` made this of; lists become tuples; unknown fields are left out."""
+    if isinstance(plain, list):
+        return tuple(from_plain(each) for each in plain)
+    if not isinstance(plain, dict):
+        return plain
+    if "is" not in plain:
+        return {key: from_plain(each) for key, each in plain.items()}
+    kind = _TYPES.get(plain["is"])
+    if kind is None:
+        raise UnknownRecord(f"a record of kind {plain['is']!r}")
+    return kind(**{name: from_plain(plain[name]) for name in _FIELDS[kind] if name in plain})

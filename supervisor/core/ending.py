@@ -1,0 +1,175 @@
+"""How a session ends: stop the trainer with its save, wait for the upload, write the end, publish it once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from supervisor.core import commands as do
+from supervisor.core import errors, messages
+from supervisor.core import events as ev
+from supervisor.core.session import FINAL, Ending, Phase, Session, Timers, lifetime_end
+
+if TYPE_CHECKING:
+    from supervisor.core.claim import Rank
+    from supervisor.core.instant import Instant
+    from supervisor.core.outcome import Outcome
+
+GRACE_S_MIN = 30.0
+KILL_AFTER_TERM_S = 10.0
+WRITE_END_S = 30.0
+
+_SIGNALS = {"SIGINT": (errors.INTERRUPTED, "stopped by Ctrl-C"), "SIGTERM": (errors.TERMINATED, "stopped by SIGTERM")}
+
+
+def begin(session: Session, ending: Ending) -> Outcome:
+    """Enter the drain towards ``ending``. An end that is being written is not written twice, whatever comes then."""
+    if session.phase in FINAL:
+        return session, ()
+    if session.ending and session.ending.end_asked:
+        ending = replace(ending, end_asked=True)
+    session = session.with_(phase=Phase.DRAINING, ending=ending)
+    return session.timed(look=None, retry=None, save=None), ()
+
+
+def begin_stop(session: Session, ending: Ending, now: Instant, *, save: bool, within_s: float | None = None) -> Outcome:
+    """Tell the trainer to stop, with its save, inside a grace that counts the measured step and save times."""
+    session, _ = begin(session, ending)
+    grace_s = grace(session) if within_s is None else max(1.0, min(within_s, grace(session)))
+    wait_s = session.config.upload_wait_s if within_s is None else max(1.0, within_s)
+    session = session.timed(give_up_waiting=now.mono_s + grace_s + wait_s if within_s is None else now.mono_s + wait_s)
+    if not session.trainer.alive:
+        return session, ()
+    session = session.with_(trainer=session.trainer.with_(told_to_stop=True))
+    session = session.timed(terminate=now.mono_s + grace_s)
+    return session, (do.Tell(messages.Stop(ending.reason, save, grace_s)),)
+
+
+def begin_fenced(session: Session, by: Rank | None) -> Outcome:
+    """Another machine has the run: end the trainer now, publish and delete nothing."""
+    words = f"another machine has taken over this run ({by}); nothing of it was touched"
+    ending = Ending(Phase.FENCED, errors.FENCED, "fenced", words, wait_for_uploads=False)
+    session, _ = begin(session, ending)
+    session = session.with_(frozen=True)
+    said = do.Say("warning", words, "this process ends; the run goes on there")
+    return session, (said, do.EndTrainer("kill")) if session.trainer.alive else (said,)
+
+
+def grace(session: Session) -> float:
+    """Return how long the trainer may take to save and end, in seconds: five times what it has needed so far."""
+    longest = session.trainer.vitals.longest_s
+    measured_s = longest.get("step", 0.0) + longest.get("eval", 0.0) + session.saves.stall_s + session.saves.write_s
+    return max(GRACE_S_MIN, 5 * measured_s)
+
+
+def signalled(session: Session, event: ev.Signalled, now: Instant) -> Outcome:
+    """SIGINT and SIGTERM save and end; a second one ends at once. A closed terminal saves and goes on."""
+    if event.name == "SIGHUP":
+        said = do.Say("info", "the terminal was closed: the run goes on; `status` and `stop` look after it")
+        told: tuple[do.Command, ...] = (do.Tell(messages.Save("terminal closed")),) if session.trainer.alive else ()
+        return session, (said, *told)
+    exit_code, words = _SIGNALS.get(event.name, (errors.TERMINATED, f"stopped by {event.name}"))
+    ending = Ending(Phase.CANCELLED, exit_code, "stopped", words)
+    under_way = session.ending.phase if session.phase is Phase.DRAINING and session.ending else None
+    if under_way is Phase.CANCELLED:
+        return _at_once(session, replace(ending, wait_for_uploads=False))
+    if under_way in {Phase.FAILED, Phase.FENCED} or (session.ending and session.ending.end_asked):
+        return session, ()
+    hint = "saving first; again to end at once and lose what is not saved"
+    session, commands = begin_stop(session, ending, now, save=True)
+    return session, (do.Say("info", words, hint), *commands)
+
+
+def stop_asked(session: Session, how: str, now: Instant) -> Outcome:
+    """Somebody asked through the store that this session end ("save" first, or "now")."""
+    ending = Ending(Phase.CANCELLED, errors.TERMINATED, "stopped", "stopped on request")
+    if how == "now":
+        return _at_once(session, replace(ending, wait_for_uploads=False))
+    session, commands = begin_stop(session, ending, now, save=True)
+    return session, (do.Say("info", "asked to stop: saving first"), *commands)
+
+
+def noticed(session: Session, event: ev.Notice, now: Instant) -> Outcome:
+    """The machine goes for certain: save and hand over within what is left."""
+    words = f"this machine ends soon: {event.words}"
+    ending = Ending(Phase.HANDED_OVER, errors.HANDED_OVER, "handed-over", words)
+    session, commands = begin_stop(session, ending, now, save=True, within_s=event.in_s)
+    return session, (do.Say("warning", words, "saving first"), *commands)
+
+
+def controller_failed(session: Session, event: ev.ControllerFailed, _now: Instant) -> Outcome:
+    """A defect of ours: leave the staged and the stored as they are, end the trainer, say it."""
+    last = event.error.strip().rpartition("\n")[2]
+    words = f"a defect in the supervisor: {last}"
+    hint = "report it with the journal, which has the whole of it; what was saved is kept"
+    said = do.Say("error", words, hint)
+    ending = Ending(Phase.FAILED, errors.FAILED, "controller-failed", words, wait_for_uploads=False, hint=hint)
+    session, commands = _at_once(session, ending)
+    return session, (said, *commands)
+
+
+def hand_over(session: Session, now: Instant) -> Outcome:
+    """The budget is a hard one: last save, DURABLE, and leave so that the next machine resumes."""
+    words = "the time budget of this machine is used up"
+    ending = Ending(Phase.HANDED_OVER, errors.HANDED_OVER, "handed-over", words)
+    end_s = lifetime_end(session)
+    within_s = None if end_s is None else max(1.0, end_s - now.mono_s)
+    session, commands = begin_stop(session, ending, now, save=True, within_s=within_s)
+    return session, (do.Say("info", words, "saving, then handing over"), *commands)
+
+
+def advance(session: Session, now: Instant) -> Outcome:
+    """Go one step further in the drain, whatever just happened: trainer gone, uploads through, end written."""
+    ending = session.ending
+    if session.phase is not Phase.DRAINING or ending is None or session.trainer.alive or ending.end_asked:
+        return session, ()
+    saves, timers = session.saves, session.timers
+    in_time = timers.give_up_waiting is None or now.mono_s < timers.give_up_waiting
+    if ending.wait_for_uploads and in_time and (saves.publishing or saves.waiting):
+        return session, ()
+    unproved = bool(saves.publishing or saves.waiting)
+    if unproved and ending.phase is Phase.SUCCEEDED:
+        words = f"finished, but the last checkpoint could not be proved safe; it lies in {saves.newest}"
+        hint = "start again on this machine when the store answers: it is put there then"
+        ending = Ending(Phase.FAILED, errors.FAILED, "unproved", words, hint=hint)
+    timers = Timers(give_up_waiting=now.mono_s + WRITE_END_S)
+    session = session.with_(ending=replace(ending, end_asked=True), timers=timers)
+    if session.rank is None:
+        return finish_at_once(session)
+    step = saves.durable.step if saves.durable else None
+    return session, (do.WriteEnd(ending.reason, ending.exit_code, ending.words, step),)
+
+
+def end_written(session: Session, _event: ev.EndWritten, _now: Instant) -> Outcome:
+    """The end is on record (or could not be recorded, which the next session survives too)."""
+    if session.phase is not Phase.DRAINING:
+        return session, ()
+    return finish_at_once(session)
+
+
+def finish_at_once(session: Session) -> Outcome:
+    """Enter the final phase. What is said of it is the one thing a final phase publishes."""
+    ending = session.ending or Ending(Phase.FAILED, errors.FAILED, "failed", "ended without a reason")
+    return session.with_(phase=ending.phase, ending=ending, timers=Timers()), ()
+
+
+def terminate(session: Session, now: Instant) -> Outcome:
+    """The grace is over: ask the whole process group, then kill it."""
+    session = session.timed(terminate=None, kill=now.mono_s + KILL_AFTER_TERM_S)
+    said = do.Say("warning", "the trainer did not end in time; ending it")
+    return session, (said, do.EndTrainer("term")) if session.trainer.alive else ()
+
+
+def waited_enough(session: Session, now: Instant) -> Outcome:
+    """The time for the drain is over: a trainer that still lives is killed; a store that still hangs is left."""
+    if session.phase is not Phase.DRAINING:
+        return session.timed(give_up_waiting=None), ()
+    if session.trainer.alive:
+        return session.timed(give_up_waiting=now.mono_s + KILL_AFTER_TERM_S), (do.EndTrainer("kill"),)
+    return finish_at_once(session) if session.ending and session.ending.end_asked else (session, ())
+
+
+def _at_once(session: Session, ending: Ending) -> Outcome:
+    session, _ = begin(session, ending)
+    session = session.timed(terminate=None, kill=None)
+    return session, (do.EndTrainer("kill"),) if session.trainer.alive else ()

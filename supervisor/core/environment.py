@@ -1,0 +1,277 @@
+"""What a job's environment lacks, how it is recorded, and how two machines differ, in sentences."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, field
+from typing import TYPE_CHECKING
+
+from supervisor.core.errors import SetupError
+from supervisor.core.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from packaging.requirements import Requirement
+
+HEADER = "# training-supervisor environment, version 1: a hashed requirements file for pip or uv"
+# Never replaced by an installation: their builds are matched to the machine's drivers and to each other.
+_FRAMEWORKS = re.compile(
+    r"(torch|torchvision|torchaudio|triton|tensorflow|tf-keras|keras|jax|jaxlib|numpy|nvidia-.+|jax-cuda.+)$"
+)
+_PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", re.MULTILINE)
+_HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a script asks for; `source` says where, in words. `index_options` are pip's own (``--extra-index-url …``)."""
+
+    requirements: tuple[str, ...] = ()
+    requires_python: str = ""
+    debian: tuple[str, ...] = ()
+    index_options: tuple[str, ...] = ()
+    source: str = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a machine and one interpreter on it have. An empty string or list means: not known or not there."""
+
+    python: str
+    python_tag: str
+    system: str
+    libc: str = ""
+    kernel: str = ""
+    image: str = ""
+    cpu: str = ""
+    cores: int = 0
+    ram_bytes: int = 0
+    accelerators: tuple[str, ...] = ()
+    driver: str = ""
+    cuda: str = ""
+    distributions: Mapping[str, str] = field(default_factory=dict)
+
+    def fits(self, other: Found) -> bool:
+        """Whether a lock made for `other` holds here to the letter: same ABI, same kind of accelerator, same packages."""
+        mine = (self.python_tag, self.system, self.libc, bool(self.accelerators), dict(self.distributions))
+        return mine == (other.python_tag, other.system, other.libc, bool(other.accelerators), dict(other.distributions))
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """One package of the difference: exact version, and the digests any of which its file must have."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+
+    @property
+    def pin(self) -> str:
+        """``name==version``."""
+        return f"{self.name}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class DebianPackage:
+    """A system package: `file` and `digest` ("sha256:…") of its .deb are empty when it was there already."""
+
+    name: str
+    version: str
+    file: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to ask the installer for. `replaced`: there, in a version the script cannot use, and shadowed for it alone."""
+
+    missing: tuple[str, ...]
+    replaced: tuple[str, ...]
+    constraints: tuple[str, ...]
+    framework_constraints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The environment of a run on one machine: what was found, what was wanted, and the difference with its hashes."""
+
+    found: Found
+    wanted: tuple[str, ...] = ()
+    difference: tuple[Locked, ...] = ()
+    debian: tuple[DebianPackage, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """File name by content, so that two records never overwrite each other."""
+        return f"env-{self.found.python_tag}-{hashlib.sha256(self.to_bytes()).hexdigest()[:16]}.txt"
+
+    def to_bytes(self) -> bytes:
+        """A requirements file that pip and uv read as it stands; the rest is in its comments. No addresses, no paths."""
+        notes = {"found": asdict(self.found), "wanted": self.wanted, "debian": [asdict(one) for one in self.debian]}
+        lines = [HEADER, *(f"# {key}: {json.dumps(value, sort_keys=True)}" for key, value in notes.items())]
+        return ("\n".join(lines) + "\n" + write_locked(self.difference)).encode()
+
+    @staticmethod
+    def from_bytes(content: bytes) -> Record:
+        """The record that `to_bytes` wrote; ValueError for anything else."""
+        try:
+            text = content.decode()
+            if not text.startswith(HEADER):
+                raise ValueError("not an environment record of this version")
+            notes = {key: json.loads(value) for key, value in re.findall(r"^# (\w+): (.+)$", text, re.MULTILINE)}
+            found = dict(notes["found"])
+            found["accelerators"] = tuple(found["accelerators"])
+            debian = tuple(DebianPackage(**one) for one in notes["debian"])
+            return Record(Found(**found), tuple(notes["wanted"]), read_locked(text), debian)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"an environment record without {error}") from error
+
+    def versions(self) -> dict[str, str]:
+        """Every package the job sees, with the version it sees."""
+        return dict(self.found.distributions) | {locked.name: locked.version for locked in self.difference}
+
+
+def plan(wanted: Wanted, found: Found) -> Plan:
+    """What `found` lacks of `wanted`; raises SetupError for a wish that no installation may grant here."""
+    _check_python(wanted, found)
+    missing: list[str] = []
+    replaced: list[str] = []
+    for text in wanted.requirements:
+        requirement = _applies(text, wanted, found)
+        if requirement is None:
+            continue
+        name = normal_name(requirement.name)
+        version = found.distributions.get(name, "")
+        satisfied = bool(version) and requirement.specifier.contains(version, prereleases=True)
+        if version and not satisfied:
+            if _FRAMEWORKS.match(name):
+                raise SetupError(
+                    f"{wanted.source} wants {text}, and this machine has {name} {version}, which is never replaced",
+                    f"loosen the wish so that {name} {version} is allowed, or start with another interpreter",
+                )
+            replaced.append(name)
+        if not satisfied or requirement.extras:
+            missing.append(text)
+    kept = [
+        f"{name}=={version}"
+        for name, version in found.distributions.items()
+        if name not in replaced and _is_version(version)
+    ]
+    return Plan(
+        tuple(missing),
+        tuple(replaced),
+        tuple(kept),
+        tuple(pin for pin in kept if _FRAMEWORKS.match(pin.partition("==")[0])),
+    )
+
+
+def drift(old: Record, new: Record) -> tuple[str, ...]:
+    """How the machine of `new` differs from that of `old`, one sentence each, what matters most first."""
+    was, now = old.found, new.found
+    told = [
+        _changed("Python", was.python, now.python),
+        _changed("the accelerator", _counted(was.accelerators), _counted(now.accelerators)),
+        _changed("the NVIDIA driver", was.driver, now.driver),
+        _changed("CUDA", was.cuda, now.cuda),
+        _changed("the system", f"{was.system} {was.libc}", f"{now.system} {now.libc}"),
+        _changed("the machine's image", was.image, now.image),
+        _changed("the processor", was.cpu, now.cpu),
+        _changed("the number of cores", str(was.cores), str(now.cores)),
+        _changed("memory", f"{was.ram_bytes / _GIB:.0f} GiB", f"{now.ram_bytes / _GIB:.0f} GiB"),
+    ]
+    return tuple(sentence for sentence in (*told, *_packages_drift(old, new)) if sentence)
+
+
+def read_locked(text: str) -> tuple[Locked, ...]:
+    """The pinned packages of a requirements file, by name; comments and options are passed over."""
+    joined = re.sub(r"\\\n", " ", "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#")))
+    found = [
+        Locked(normal_name(pin[1]), pin[2], tuple(sorted(_HASH.findall(line))))
+        for line in joined.splitlines()
+        if (pin := _PIN.match(line))
+    ]
+    return tuple(sorted(found, key=lambda locked: locked.name))
+
+
+def write_locked(locked: Sequence[Locked]) -> str:
+    """The requirements file that `read_locked` reads."""
+    return "".join(" \\\n    ".join([one.pin, *(f"--hash={digest}" for digest in one.hashes)]) + "\n" for one in locked)
+
+
+def normal_name(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _check_python(wanted: Wanted, found: Found) -> None:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        fits = SpecifierSet(wanted.requires_python).contains(found.python, prereleases=True)
+    except InvalidSpecifier as error:
+        raise SetupError(
+            f'{wanted.source}: requires-python "{wanted.requires_python}" is not a version rule',
+            'write it as in ">=3.11"',
+        ) from error
+    if not fits:
+        raise SetupError(
+            f"{wanted.source} needs Python {wanted.requires_python}, and this is Python {found.python}",
+            "start with an interpreter that fits, or change requires-python",
+        )
+
+
+def _applies(text: str, wanted: Wanted, found: Found) -> Requirement | None:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as error:
+        raise SetupError(
+            f"{wanted.source}: {text!r} is not a requirement", 'write it as in "numpy>=2" (PEP 508)'
+        ) from error
+    system, _, machine = found.system.partition("-")
+    here = {"python_version": ".".join(found.python.split(".")[:2]), "python_full_version": found.python,
+            "sys_platform": system, "platform_machine": machine, "extra": ""}  # fmt: skip
+    if requirement.marker is not None and not requirement.marker.evaluate(here):
+        return None
+    if requirement.url:
+        raise SetupError(
+            f"{wanted.source}: {requirement.name} is asked for by address, which cannot be recorded and put back exactly",
+            f"put a wheel of {requirement.name} into a folder, name it in PIP_FIND_LINKS, and ask for a version",
+        )
+    return requirement
+
+
+def _is_version(text: str) -> bool:
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        Version(text)
+    except InvalidVersion:  # Debian writes versions that no installer reads
+        return False
+    return True
+
+
+def _packages_drift(old: Record, new: Record) -> list[str]:
+    was, now = old.versions(), new.versions()
+    named = {normal_name(re.split(r"[^\w.-]", text.strip(), maxsplit=1)[0]) for text in (*old.wanted, *new.wanted)}
+    changed = [name for name in sorted({*was, *now}) if was.get(name) != now.get(name)]
+    close = [name for name in changed if name in named or _FRAMEWORKS.match(name)]
+    told = [_changed(name, was.get(name, ""), now.get(name, "")) for name in close]
+    rest = len(changed) - len(close)
+    return told + ([f"{rest} other package{'s' if rest > 1 else ''} changed version"] if rest else [])
+
+
+def _changed(what: str, was: str, now: str) -> str:
+    return "" if was == now else f"{what} was {was or 'not there'}, is now {now or 'not there'}"
+
+
+def _counted(accelerators: tuple[str, ...]) -> str:
+    return ", ".join(
+        f"{accelerators.count(one)} x {one}" if accelerators.count(one) > 1 else one
+        for one in dict.fromkeys(accelerators)
+    )

@@ -1,0 +1,229 @@
+"""What happened: everything the supervisor reacts to, as frozen values. Every command's outcome is among them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import field
+from typing import TYPE_CHECKING
+
+from supervisor.core.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.core.checkpoint import CheckpointId
+    from supervisor.core.claim import Rank, Sighting
+    from supervisor.core.messages import Malformed, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The loop begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The time asked for by ``next_wakeup`` has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The run's folder was listed. ``last`` is the highest session in it; ``same_job``: it ran these arguments."""
+
+    names: tuple[str, ...]
+    last: Sighting | None = None
+    same_job: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimWritten:
+    """Our claim lies in the store."""
+
+    rank: Rank
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentReady:
+    """The job's packages are in place."""
+
+    seconds: float
+    installed: tuple[str, ...] = ()
+    drift: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRead:
+    """What the journals of earlier sessions say, and in ``words`` how the last one ended."""
+
+    lives_s: tuple[float, ...] = ()
+    reclaimed_s: tuple[float, ...] = ()
+    lost: int = 0
+    lost_in_a_row: int = 0
+    longest_s: Mapping[str, float] = field(default_factory=dict)
+    last_step: int | None = None
+    step_s: float | None = None
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointReady:
+    """A whole, verified checkpoint lies in the local ``folder`` (empty: begin at step 0).
+
+    ``durable`` says whether the store has it. ``adopted`` is True when a dead session of this machine staged it and
+    never published it.
+    """
+
+    folder: str
+    id: CheckpointId | None
+    durable: bool = True
+    adopted: bool = False
+    skipped: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SetupFailed:
+    """The session cannot start: a person has to do something. Two lines and an exit code."""
+
+    what: str
+    hint: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """The trainer runs."""
+
+    pid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)  # made all the time, so its own methods pay
+class TrainerSaid:
+    """A message from the trainer, or a line from it that is none."""
+
+    message: Message | Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerExited:
+    """The trainer is gone. ``code`` as subprocess gives it; ``oom`` is the kernel's evidence; ``tail`` its last lines."""
+
+    code: int
+    oom: bool = False
+    tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The checkpoint's files and manifest are written to the store, not yet proved."""
+
+    folder: str
+    id: CheckpointId
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """The checkpoint is proved to be in the store, by ``evidence``. Only this may be called saved."""
+
+    folder: str
+    id: CheckpointId
+    bytes: int
+    upload_s: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishFailed:
+    """A publish did not succeed. The staged files stay and it is tried again, unless they themselves are damaged."""
+
+    folder: str
+    error: str
+    hopeless: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """Checkpoints that had to go are gone."""
+
+    removed: tuple[CheckpointId, ...]
+    freed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetainFailed:
+    """Removing failed; nothing needed is lost, only space."""
+
+    error: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)  # made all the time, so its own methods pay
+class FenceSeen:
+    """The run's folder was listed while running. ``stop`` is a request to end ("" none, "save", "now")."""
+
+    names: tuple[str, ...]
+    stop: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FenceUnreadable:
+    """The store did not answer. Not seeing it is no failure of the run."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalWritten:
+    """A piece of the journal was closed in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFailed:
+    """The piece could not be written; its records go into the next one."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndWritten:
+    """The record of this session's end lies in the store (or could not be written: ``error``)."""
+
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """A person or the system asks: SIGINT, SIGTERM, SIGHUP."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """The platform says that this machine goes in ``in_s`` seconds."""
+
+    in_s: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySeen:
+    """How much memory this machine has left: what later tells a machine that ran out of it from one that was taken."""
+
+    available_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerFailed:
+    """The supervisor itself has a defect: ``error`` is for a bug report."""
+
+    error: str
+
+
+Event = (
+    Started | Woke | Looked | ClaimWritten | EnvironmentReady | HistoryRead | CheckpointReady | SetupFailed | Launched
+    | TrainerSaid | TrainerExited | Submitted | Durable | PublishFailed | Retained | RetainFailed | FenceSeen
+    | FenceUnreadable | JournalWritten | JournalFailed | EndWritten | Signalled | Notice | MemorySeen
+    | ControllerFailed
+)  # fmt: skip

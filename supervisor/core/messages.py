@@ -1,0 +1,250 @@
+"""What the trainer and the supervisor say to each other: one JSON object a line over a Unix socket.
+
+``feed`` is how both sides read. It never raises: what is not a known message is returned as ``Malformed``,
+so a script that writes into the socket by mistake can disturb nobody.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import MISSING, asdict, field, fields
+from typing import Any
+
+from supervisor.core.values import dataclass
+
+VERSION = 1
+LINE_BYTES_MAX = 64 * 1024
+SHORT_CHARACTERS = 1000
+
+Scalar = int | float | str | bool | None
+
+
+# --- from the trainer ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of an attempt. ``attached`` is False until the script calls ``attach()``."""
+
+    pid: int
+    attempt: int
+    attached: bool = False
+    framework: str = ""
+    device: str = ""
+    version: int = VERSION
+
+
+@dataclasses.dataclass(frozen=True, slots=True)  # made all the time, so its own methods pay
+class Beat:
+    """A sign of life: ``step`` steps are done; the trainer is in ``section`` (start, restore, step, save, eval).
+
+    ``step_s`` is the trainer's own running mean of a step; ``seconds`` sums the time in each section so far;
+    ``longest_s`` is the longest single stay in each section so far; ``metrics`` are the newest logged values.
+    """
+
+    step: int
+    section: str
+    total_steps: int | None = None
+    epoch_of_data: float | None = None
+    step_s: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    longest_s: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The state of ``step`` is back in the script's objects, after ``seconds``."""
+
+    step: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A whole checkpoint lies in ``folder`` (a name inside the staging folder), flushed to the local disk.
+
+    ``stall_s`` is how long the training loop stood still for it; ``write_s`` how long writing it took beside the loop.
+    """
+
+    step: int
+    folder: str
+    bytes: int
+    reason: str
+    stall_s: float
+    write_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SaveFailed:
+    """A save did not succeed; training goes on and the trainer will try again when next asked."""
+
+    step: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Words for the user. ``level`` is "info" or "warning"."""
+
+    level: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptFailed:
+    """The script ended in an exception.
+
+    ``kind``: "setup" (import or syntax error before the first step: never worth a retry), "refused" (a state that
+    cannot be kept exactly: never worth a retry), "device-oom", or "script".
+    """
+
+    kind: str
+    type: str
+    message: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The script was told to stop and does so now, with ``step`` steps done."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The script came to its normal end with ``step`` steps done."""
+
+    step: int
+
+
+# --- to the trainer -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Stage a checkpoint at the next step boundary."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End at the next step boundary, with a checkpoint first if ``save``; what takes over ``grace_s`` is killed."""
+
+    reason: str
+    save: bool
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A line that is no message: ``reason`` says why, ``line`` is its beginning."""
+
+    reason: str
+    line: str
+
+
+Message = Hello | Beat | Restored | Staged | SaveFailed | Note | ScriptFailed | Stopped | Finished | Save | Stop
+
+KINDS: dict[str, type[Any]] = {
+    "hello": Hello,
+    "beat": Beat,
+    "restored": Restored,
+    "staged": Staged,
+    "save-failed": SaveFailed,
+    "note": Note,
+    "script-failed": ScriptFailed,
+    "stopped": Stopped,
+    "finished": Finished,
+    "save": Save,
+    "stop": Stop,
+}
+_NAMES = {kind: name for name, kind in KINDS.items()}
+_REQUIRED = {
+    kind: frozenset(f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING)
+    for kind in KINDS.values()
+}
+_KNOWN = {kind: frozenset(f.name for f in fields(kind)) for kind in KINDS.values()}
+
+
+def encode(message: Message) -> bytes:
+    """Return the message as one line, newline included, of at most ``LINE_BYTES_MAX`` bytes.
+
+    A text too long for a line is cut; metrics or sections that are too many are left out. Neither is worth losing a
+    beat for.
+    """
+    body = {"t": _NAMES[type(message)], **asdict(message)}
+    line = _line(body)
+    if len(line) > LINE_BYTES_MAX:
+        line = _line({key: _short(value) for key, value in body.items()})
+    return line
+
+
+def feed(buffer: bytes, received: bytes) -> tuple[bytes, list[Message | Malformed]]:
+    """Cut ``buffer + received`` into messages; return the unfinished rest and the messages in order.
+
+    However the bytes are cut, the messages are the same. A line over ``LINE_BYTES_MAX`` is one ``Malformed``:
+    its beginning is dropped as it grows, so that a flood costs no memory.
+    """
+    *lines, rest = (buffer + received).split(b"\n")
+    messages = [_decode(line) for line in lines if line.strip()]
+    if len(rest) > LINE_BYTES_MAX:
+        rest = rest[: LINE_BYTES_MAX + 1]
+    return rest, messages
+
+
+def _line(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace") + b"\n"
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {}
+    return value[:SHORT_CHARACTERS] if isinstance(value, str) else value
+
+
+def _decode(line: bytes) -> Message | Malformed:
+    shown = line[:200].decode("utf-8", "replace")
+    try:
+        body = json.loads(line) if len(line) <= LINE_BYTES_MAX else None
+    except (ValueError, RecursionError):
+        return Malformed("not JSON", shown)
+    name = body.pop("t", None) if isinstance(body, dict) else None
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None or body is None:
+        return Malformed("no message of a known kind, or too long for one", shown)
+    known = {key: value for key, value in body.items() if key in _KNOWN[kind]}
+    if not _REQUIRED[kind] <= known.keys() or not all(_fits(kind, key, value) for key, value in known.items()):
+        return Malformed("a field is missing or of the wrong type", shown)
+    message: Message = kind(**known)
+    return message
+
+
+_ACCEPTED: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+    "str": (str,),
+    "bool": (bool,),
+    "dict[str, float]": (dict,),
+    "dict[str, Scalar]": (dict,),
+}
+_TYPES = {kind: {f.name: str(f.type) for f in fields(kind)} for kind in KINDS.values()}
+
+
+def _fits(kind: type[Any], key: str, value: object) -> bool:
+    declared = _TYPES[kind][key]
+    if isinstance(value, bool) and declared != "bool":
+        return False
+    if not isinstance(value, _ACCEPTED[declared]):
+        return False
+    if isinstance(value, str):
+        return not any("\ud800" <= each <= "\udfff" for each in value)  # half a character cannot be written anywhere
+    if isinstance(value, dict):
+        inner = (int, float) if declared == "dict[str, float]" else (int, float, str, bool, type(None))
+        return all(isinstance(item, inner) for item in value.values())
+    return True

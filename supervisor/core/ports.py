@@ -1,0 +1,109 @@
+"""What the engine needs of the world, each as a protocol of few verbs; differences are values (``Traits``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from supervisor.core.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor.core.deadline import Lifetime
+    from supervisor.core.instant import Instant
+
+
+class StoreError(Exception):
+    """The store did not do what was asked, and nobody knows more: unreadable is never absent.
+
+    ``kind``: "unreadable", "full" (no space, no quota), "read-only", "gone" (no mount), "lied" (read back differs),
+    "local" (not the store but the local disk failed).
+    """
+
+    def __init__(self, words: str, kind: str = "unreadable") -> None:
+        super().__init__(words)
+        self.kind = kind
+
+
+class Missing(StoreError):  # noqa: N818, because it is an answer, not a failure
+    """There is certainly nothing under this name."""
+
+
+class Taken(StoreError):  # noqa: N818
+    """Something lies under this name already; the store is write-once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a folder. ``bytes`` is None for folders."""
+
+    name: str
+    folder: bool
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Length and digest (``sha256:<hex>``) of bytes that passed through."""
+
+    bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """How a store behaves.
+
+    ``settle_s``: how long others' names may take to show; ``silence_s``: how long without a sign until a session
+    counts as gone; ``evidence``: what DURABLE rests on here; ``where``: the place, for people.
+    """
+
+    settle_s: float = 0.0
+    silence_s: float = 150.0
+    evidence: str = "fsync"
+    where: str = ""
+
+
+class Store(Protocol):
+    """A place outside the machine, shared by all machines of a run. Paths are relative, with ``/``.
+
+    Laws (tests/contracts/test_stores.py): what ``create`` or ``push`` wrote reads back the same or they raised;
+    nothing that exists is ever changed (``Taken``); a crash inside ``create`` leaves the name absent or whole on a
+    store with ``evidence`` "fsync"; ``list`` of an absent folder is empty, of an unreadable one raises; only
+    ``Missing`` means absent; after ``evidence`` returned, a power loss does not take the file away; ``delete`` of what
+    is absent is fine, of a folder that is not empty raises; ``sweep`` removes what dead writers left half-written in a
+    folder (no reader ever saw it) and returns the bytes freed. A failure on the local disk in ``pull`` has the kind
+    "local"; ``Missing`` from ``push`` means that the local file is absent.
+    """
+
+    traits: Traits
+
+    def list(self, folder: str) -> Sequence[Entry]: ...
+    def read(self, path: str) -> bytes: ...
+    def create(self, path: str, body: bytes) -> None: ...
+    def push(self, local: str, path: str) -> Measured: ...
+    def pull(self, path: str, local: str) -> Measured: ...
+    def delete(self, path: str) -> None: ...
+    def sweep(self, folder: str) -> int: ...
+    def evidence(self, path: str) -> str: ...
+
+
+class Clock(Protocol):
+    """The one source of time."""
+
+    def now(self) -> Instant: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Where we run.
+
+    ``lifetime`` is what its machines may live, from their start ``age_s`` seconds ago; ``store`` the default place
+    for runs; ``prior_life_s`` the mean life assumed before this run's own machines have told.
+    """
+
+    name: str
+    store: str
+    prior_life_s: float
+    lifetime: Lifetime | None = None
+    age_s: float = 0.0

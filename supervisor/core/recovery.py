@@ -1,0 +1,123 @@
+"""Why something died, and whether to try again, after how long, or to give up.
+
+Two budgets: failures of the script without progress, and lost machines. Progress resets the first; what cannot work
+is never tried again. The waits use tenacity's vocabulary (``wait_exponential``), the counts ``stop_after_attempt``.
+"""
+
+from __future__ import annotations
+
+import signal as signals  # names of numbers only
+from enum import StrEnum
+
+from supervisor.core import errors
+from supervisor.core.values import dataclass
+
+
+class Cause(StrEnum):
+    """Why an attempt or a machine ended."""
+
+    SCRIPT = "script failed"
+    SIGNAL = "killed by a signal"
+    OUT_OF_MEMORY = "out of memory"
+    DEVICE_OUT_OF_MEMORY = "accelerator out of memory"
+    HANG = "hung"
+    SETUP = "cannot start"
+    REFUSED = "state cannot be kept exactly"
+    NO_PROGRESS = "no progress"
+    MACHINE_LOST = "machine lost"
+
+
+NEVER_RETRIED = frozenset({Cause.SETUP, Cause.REFUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class WaitExponential:
+    """tenacity.wait_exponential: multiplier * exp_base ** (attempt - 1), within min and max, in seconds."""
+
+    multiplier: float = 0.5
+    exp_base: float = 2.0
+    min: float = 0.0
+    max: float = 60.0
+
+    def __call__(self, attempt: int) -> float:
+        """Return the wait before the attempt after failure number ``attempt`` (1 for the first)."""
+        try:
+            wait_s = self.multiplier * self.exp_base ** (attempt - 1)
+        except OverflowError:  # a drive that is full for a day is tried a thousand times
+            return self.max
+        return max(self.min, min(self.max, wait_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """``max_restarts``: failures of the script in a row without progress. ``max_preemptions``: lost machines, or None."""
+
+    max_restarts: int = 3
+    max_preemptions: int | None = None
+    wait: WaitExponential = WaitExponential()
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """One end of the trainer: the ``cause``, in ``words``, and how it can be told apart."""
+
+    cause: Cause
+    words: str
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Start the trainer again after ``wait_s``."""
+
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Do not start it again: end with this exit code, and say so."""
+
+    exit_code: int
+    words: str
+
+
+def next_move(death: Death, failures: int, policy: Policy) -> Retry | GiveUp:
+    """Decide what follows the ``failures``-th death of the script in a row without a new checkpoint in between."""
+    if death.cause in NEVER_RETRIED:
+        return GiveUp(errors.FAILED_SETUP, f"{death.words}; a restart would not help")
+    if failures <= policy.max_restarts:
+        return Retry(policy.wait(failures))
+    if policy.max_restarts == 0:
+        return GiveUp(errors.FAILED, f"{death.words}; restarts are switched off (--max-restarts 0)")
+    return GiveUp(
+        errors.NO_PROGRESS, f"{death.words}; {failures} attempts in a row ended without a new checkpoint: giving up"
+    )
+
+
+def lost_machines_exceeded(lost_in_a_row: int, policy: Policy) -> bool:
+    """Say whether the run used up its budget of machines lost in a row without a new DURABLE checkpoint."""
+    return policy.max_preemptions is not None and lost_in_a_row > policy.max_preemptions
+
+
+def name_death(*, code: int, oom: bool, hung: bool, said: tuple[str, str] | None) -> Death:
+    """Tell the cause of an exit apart.
+
+    ``code`` is the exit status as subprocess gives it (negative: a signal). ``oom`` is the kernel's or the cgroup's
+    evidence. ``said`` is what the script's own exception report said: (kind, words).
+    """
+    number = -code if code < 0 else None
+    name = signals.Signals(number).name if number in set(signals.Signals) and number is not None else f"signal {number}"
+    if hung:
+        return Death(Cause.HANG, "the trainer gave no sign of life for too long and was ended", signal=number)
+    if number is not None and oom:
+        return Death(Cause.OUT_OF_MEMORY, "the kernel killed the trainer because memory ran out", signal=number)
+    if number is not None:
+        return Death(Cause.SIGNAL, f"the trainer was killed by {name}", signal=number)
+    kind, words = said or ("script", "")
+    cause = {
+        "setup": Cause.SETUP,
+        "refused": Cause.REFUSED,
+        "device-oom": Cause.DEVICE_OUT_OF_MEMORY,
+    }.get(kind, Cause.SCRIPT)
+    return Death(cause, words or f"the script ended with exit code {code}", exit_code=code)

@@ -1,0 +1,180 @@
+"""While the trainer runs: its messages, its death, the fence, the clock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core import claim, errors, liveness, messages, recovery, saving
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core.ending import KILL_AFTER_TERM_S, begin, begin_fenced, stop_asked
+from supervisor.core.session import Ending, Phase, Session, save_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor.core.instant import Instant
+    from supervisor.core.outcome import Outcome
+
+
+def trainer_said(session: Session, event: ev.TrainerSaid, now: Instant) -> Outcome:
+    """Any message is a sign of life; what else it means depends on its kind."""
+    handler = _SAID.get(type(event.message))
+    return handler(session, event.message, now) if handler else (session, ())
+
+
+def trainer_exited(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
+    """The attempt is over: finished, told to, or dead; a death is judged by its cause and by progress."""
+    trainer = session.trainer.with_(alive=False)
+    session = session.with_(trainer=trainer, saves=session.saves.with_(asked=False))
+    session = session.timed(save=None, terminate=None, kill=None)
+    if session.phase is Phase.DRAINING:
+        return session, ()
+    if event.code == 0 and session.saves.lost:
+        words = f"the script finished, but its last checkpoint could not be saved: {session.saves.lost}"
+        return _died(session.with_(trainer=trainer.with_(said=("script", words))), event, now)
+    if event.code == 0:
+        words = "the script finished" + (f" at step {trainer.step:,}" if trainer.step else "")
+        session, commands = begin(session, Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", words))
+        return session.timed(give_up_waiting=now.mono_s + session.config.upload_wait_s), commands
+    return _died(session, event, now)
+
+
+def fence_seen(session: Session, event: ev.FenceSeen, now: Instant) -> Outcome:
+    """The regular look: outranked, asked to stop, or free to go on."""
+    rank = session.rank
+    if rank is None:
+        return session, ()
+    session = session.timed(fence=now.mono_s + session.config.fence_every_s)
+    by = claim.judge(event.names, rank)
+    if session.ending and session.ending.phase is Phase.FENCED:
+        return session, ()  # once outranked is outranked for good: a later listing that shows less is a stale one
+    if by is not None:
+        return begin_fenced(session, by)
+    if session.frozen:
+        session = session.with_(frozen=False)
+    if event.stop and (session.phase is not Phase.DRAINING or _more_urgent(session, event.stop)):
+        return stop_asked(session, event.stop, now)
+    return saving.publish_next(session)
+
+
+def fence_unreadable(session: Session, event: ev.FenceUnreadable, now: Instant) -> Outcome:
+    """Failing to see the store is no failure of the run: training goes on, nothing is published while frozen."""
+    session = session.timed(fence=now.mono_s + session.config.fence_every_s)
+    return session, (do.Say("warning", f"the store does not answer: {event.error}", "training goes on locally"),)
+
+
+def journal_closed(session: Session, _event: ev.JournalWritten | ev.JournalFailed, now: Instant) -> Outcome:
+    """A piece was closed, or its records go out with the next one: which is due after the usual time."""
+    return session.timed(journal=now.mono_s + session.config.journal_every_s), ()
+
+
+def hung(session: Session, now: Instant) -> Outcome:
+    """No sign of life for too long: dump the stacks, which also ends it; the exit is then judged as a hang.
+
+    It is killed some seconds later all the same, because a stopped process does not hear the signal for its stacks.
+    """
+    section = session.trainer.vitals.section
+    words = f"no sign of life from the trainer in its section {section!r}: dumping its stacks and restarting it"
+    session = session.with_(trainer=session.trainer.with_(hung=True))
+    return session.timed(kill=now.mono_s + KILL_AFTER_TERM_S), (do.Say("warning", words), do.EndTrainer("stacks"))
+
+
+def _beat(session: Session, beat: messages.Beat, now: Instant) -> Outcome:
+    trainer, vitals = session.trainer, session.trainer.vitals
+    moved = beat.step != trainer.step or beat.section != vitals.section
+    done = beat.step - trainer.step if trainer.step is not None and beat.step > trainer.step else 0
+    known = vitals.longest_s
+    longer = {section: seconds for section, seconds in beat.longest_s.items() if seconds > known.get(section, 0.0)}
+    vitals = liveness.Vitals(
+        section=beat.section,
+        moved_at_s=now.mono_s if moved else vitals.moved_at_s,
+        steps_seen=vitals.steps_seen + done,
+        longest_s={**known, **longer} if longer else known,
+    )
+    session = session.with_(trainer=trainer.with_(step=beat.step, step_s=beat.step_s or trainer.step_s, vitals=vitals))
+    unarmed = session.timers.save is None and not session.saves.asked and session.phase is Phase.RUNNING
+    if unarmed and beat.section == "step" and save_interval(session):
+        session = saving.first_save_due(session, now)  # the attempt has come to its steps
+    return session, ()
+
+
+def _staged(session: Session, said: messages.Staged, now: Instant) -> Outcome:
+    return saving.staged(_moved(session, now), said, now)
+
+
+def _save_failed(session: Session, said: messages.SaveFailed, now: Instant) -> Outcome:
+    return saving.save_failed(_moved(session, now), said, now)
+
+
+def _restored(session: Session, _said: messages.Restored, now: Instant) -> Outcome:
+    return _moved(session, now), ()
+
+
+def _noted(session: Session, said: messages.Note, _now: Instant) -> Outcome:
+    return session, (do.Say(said.level, said.text),)
+
+
+def _script_failed(session: Session, said: messages.ScriptFailed, _now: Instant) -> Outcome:
+    words = f"{said.type}: {said.message}".rstrip(": ") + (f" ({said.where})" if said.where else "")
+    return session.with_(trainer=session.trainer.with_(said=(said.kind, words))), ()
+
+
+def _finished(session: Session, _said: messages.Finished, _now: Instant) -> Outcome:
+    return session.with_(trainer=session.trainer.with_(finished=True)), ()
+
+
+def _more_urgent(session: Session, stop: str) -> bool:
+    ending = session.ending
+    return stop == "now" and ending is not None and ending.phase is Phase.CANCELLED and ending.wait_for_uploads
+
+
+def _moved(session: Session, now: Instant) -> Session:
+    vitals = replace(session.trainer.vitals, moved_at_s=now.mono_s)
+    return session.with_(trainer=session.trainer.with_(vitals=vitals))
+
+
+def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
+    trainer = session.trainer
+    death = recovery.name_death(code=event.code, oom=event.oom, hung=trainer.hung, said=trainer.said)
+    reached = max(session.saves.newest_step or 0, session.resumed_step)
+    failures = 1 if reached > session.progress_step else session.failures + 1
+    session = session.with_(failures=failures, progress_step=max(reached, session.progress_step), cause=death.cause)
+    move = recovery.next_move(death, failures, session.config.restarts)
+    if isinstance(move, recovery.GiveUp):
+        hint = _hint(death)
+        said = do.Say("error", move.words, hint)
+        ending = Ending(Phase.FAILED, move.exit_code, _reason(move.exit_code), move.words, hint=hint)
+        session, commands = begin(session, ending)
+        session = session.timed(give_up_waiting=now.mono_s + session.config.upload_wait_s)
+        return session, (said, *commands)
+    session = session.with_(phase=Phase.BACKOFF, recoveries=session.recoveries + 1)
+    said = do.Say("warning", death.words, f"restarting it in {move.wait_s:.1f} s (attempt {trainer.attempt + 1})")
+    return session.timed(retry=now.mono_s + move.wait_s), (said,)
+
+
+def _hint(death: recovery.Death) -> str:
+    match death.cause:
+        case recovery.Cause.OUT_OF_MEMORY | recovery.Cause.DEVICE_OUT_OF_MEMORY:
+            todo = "use a smaller batch or a machine with more memory"
+        case recovery.Cause.SETUP:
+            todo = "correct the script, its arguments or its packages and start again"
+        case _:
+            todo = "see its last lines above or in `logs`, mend it and start again"
+    return f"{todo}; what was saved is kept"
+
+
+def _reason(exit_code: int) -> str:
+    return {errors.NO_PROGRESS: "no-progress", errors.FAILED_SETUP: "failed-setup"}.get(exit_code, "failed")
+
+
+_SAID: dict[type, Callable[[Session, Any, Instant], Outcome]] = {
+    messages.Beat: _beat,
+    messages.Staged: _staged,
+    messages.SaveFailed: _save_failed,
+    messages.Restored: _restored,
+    messages.Note: _noted,
+    messages.ScriptFailed: _script_failed,
+    messages.Finished: _finished,
+}

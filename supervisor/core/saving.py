@@ -1,0 +1,144 @@
+"""Checkpoints on their way: staged by the trainer, submitted, DURABLE, retained. One upload at a time, newest waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core import interval, messages
+from supervisor.core.recovery import WaitExponential
+from supervisor.core.session import Phase, Session, save_interval
+
+if TYPE_CHECKING:
+    from supervisor.core.instant import Instant
+    from supervisor.core.outcome import Outcome
+
+FIRST_SAVE_S = 5.0
+RETRY_SAVE_S = 30.0
+ASK_AGAIN_S = 120.0
+PUBLISH_WAIT = WaitExponential(multiplier=1.0, max=60.0)
+
+
+def staged(session: Session, said: messages.Staged, now: Instant) -> Outcome:
+    """A whole checkpoint lies on the local disk: publish it, or let it wait as the newest."""
+    saves = session.saves
+    kept = {saves.publishing, said.folder}
+    dropped = [folder for folder in dict.fromkeys((saves.waiting, saves.newest)) if folder and folder not in kept]
+    saves = saves.with_(
+        newest=said.folder,
+        newest_step=said.step,
+        waiting=said.folder,
+        waiting_step=said.step,
+        asked=False,
+        lost="",
+        last_at_s=now.mono_s,
+        stall_s=max(said.stall_s, saves.stall_s * 0.9),
+        write_s=max(said.write_s, saves.write_s * 0.9),
+    )
+    session = _rearmed(session.with_(saves=saves), now)
+    session, commands = publish_next(session)
+    return session, (*(do.Discard(folder) for folder in dropped), *commands)
+
+
+def save_failed(session: Session, said: messages.SaveFailed, now: Instant) -> Outcome:
+    """A failed save is an event, not the end of a run: say so and try again."""
+    every = save_interval(session)
+    wait_s = min(RETRY_SAVE_S, every.every_s if every else RETRY_SAVE_S)
+    session = session.with_(saves=session.saves.with_(asked=False, lost=said.error)).timed(save=now.mono_s + wait_s)
+    return session, (do.Say("warning", f"the save at step {said.step:,} failed: {said.error}", "training goes on"),)
+
+
+def ask_for_save(session: Session, reason: str, now: Instant) -> Outcome:
+    """Ask the trainer for a checkpoint at its next step boundary.
+
+    It is asked again after a while without one, because a trainer that has not attached yet hears nothing.
+    """
+    if not session.trainer.alive:
+        return session.timed(save=None), ()
+    if not session.saves.asked:
+        session = session.with_(saves=session.saves.with_(asked=True))
+    return session.timed(save=now.mono_s + ASK_AGAIN_S), (do.Tell(messages.Save(reason)),)
+
+
+def publish_next(session: Session) -> Outcome:
+    """Start the waiting upload if none is on its way and nothing speaks against writing."""
+    saves = session.saves
+    if saves.publishing or not saves.waiting or session.frozen or session.timers.publish is not None:
+        return session, ()
+    command = do.Publish(saves.waiting, saves.waiting_step)
+    return session.with_(saves=saves.with_(publishing=saves.waiting, waiting="")), (command,)
+
+
+def submitted(session: Session, _event: ev.Submitted, _now: Instant) -> Outcome:
+    """The files are written, not yet proved: nothing may be called saved."""
+    return session, ()
+
+
+def durable(session: Session, event: ev.Durable, now: Instant) -> Outcome:
+    """Proved: this is the only place where something becomes safe."""
+    first = session.saves.durable is None or session.saves.durable.epoch != event.id.epoch
+    saves = session.saves.with_(
+        publishing="",
+        durable=event.id,
+        failures=0,
+        upload_s=max(event.upload_s, session.saves.upload_s * 0.9),
+    )
+    session = session.with_(saves=saves)
+    commands: tuple[do.Command, ...] = ()
+    if event.folder != saves.newest:
+        commands += (do.Discard(event.folder),)
+    if not session.frozen and session.phase is not Phase.FENCED:
+        commands += (do.Retain(),)
+    if (
+        first
+        and session.trainer.alive
+        and session.config.save_every.unit == "auto"
+        and (every := save_interval(session))
+    ):
+        commands += (do.Say("info", interval.words(every)),)
+    session, more = publish_next(session)
+    return _rearmed(session, now), (*commands, *more)
+
+
+def publish_failed(session: Session, event: ev.PublishFailed, now: Instant) -> Outcome:
+    """Keep the staged files and try again later; a newer one that waits takes the turn."""
+    saves = session.saves
+    superseded = bool(saves.waiting) or event.hopeless
+    saves = saves.with_(
+        publishing="",
+        newest="" if event.hopeless and saves.newest == event.folder else saves.newest,
+        waiting=saves.waiting or ("" if event.hopeless else event.folder),
+        failures=saves.failures + 1,
+    )
+    wait_s = PUBLISH_WAIT(saves.failures)
+    session = session.with_(saves=saves).timed(publish=now.mono_s + wait_s)
+    commands: tuple[do.Command, ...] = ()
+    if superseded and event.folder != saves.newest:
+        commands = (do.Discard(event.folder),)
+    safe = f"safe is {saves.durable}" if saves.durable else "nothing is safe in the store yet"
+    words = f"the checkpoint could not be put into the store: {event.error}"
+    return session, (*commands, do.Say("warning", words, f"trying again in {wait_s:.0f} s; {safe}"))
+
+
+def retained(session: Session, event: ev.Retained | ev.RetainFailed, _now: Instant) -> Outcome:
+    """Removing old checkpoints matters only for space: a failure is said and tried again after the next save."""
+    if isinstance(event, ev.RetainFailed):
+        return session, (do.Say("warning", f"old checkpoints could not be removed: {event.error}"),)
+    return session, ()
+
+
+def first_save_due(session: Session, now: Instant) -> Session:
+    """Arm the first save of an attempt: early in "auto", because only a save tells what a save costs."""
+    unit, value = session.config.save_every.unit, session.config.save_every.value
+    wait_s = {"auto": FIRST_SAVE_S, "s": value}.get(unit)
+    return session.timed(save=None if wait_s is None else now.mono_s + wait_s)
+
+
+def _rearmed(session: Session, now: Instant) -> Session:
+    if session.saves.asked:
+        return session
+    every = save_interval(session)
+    if every is None or not session.trainer.alive:
+        return session.timed(save=None)
+    return session.timed(save=max(session.saves.last_at_s + every.every_s, now.mono_s + 0.1))

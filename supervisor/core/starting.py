@@ -1,0 +1,158 @@
+"""From the first look at the store to a running trainer: claim, settle, look again, prepare, restore, launch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from supervisor.core import claim, errors, recovery
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core.ending import begin, begin_fenced, finish_at_once
+from supervisor.core.liveness import Vitals
+from supervisor.core.saving import publish_next
+from supervisor.core.session import Ending, Phase, Session, Trainer
+
+if TYPE_CHECKING:
+    from supervisor.core.instant import Instant
+    from supervisor.core.outcome import Outcome
+
+LOOK_AGAIN_S = 2.0
+
+
+def started(session: Session, _event: ev.Started, now: Instant) -> Outcome:
+    """Begin: look who has been here."""
+    return session.with_(started_s=now.mono_s, rival_since_s=now.mono_s), (do.Look(),)
+
+
+def looked(session: Session, event: ev.Looked, now: Instant) -> Outcome:
+    """Before the claim: wait for a live rival or claim. After it: are we still the highest."""
+    if session.rank is not None:
+        if claim.judge(event.names, session.rank):
+            return begin_fenced(session, claim.judge(event.names, session.rank))
+        return _proceed(session.with_(settled=True, phase=Phase.RESTORING), (do.ReadHistory(),))
+    last = event.last
+    if last and last.end == "succeeded" and event.same_job and session.config.resume != "never":
+        ending = Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", "this run is finished already")
+        return finish_at_once(session.with_(ending=ending))
+    session, first_seen = _watch_rival(session, last, now)
+    silent_s = now.mono_s - session.rival_since_s
+    if session.config.takeover or claim.may_succeed(last, silent_s=silent_s, silence_s=session.config.silence_s):
+        return session, (do.WriteClaim(claim.next_epoch(event.names)),)
+    words = f"session {last.rank.epoch if last else '?'} of this run seems to live on another machine or process"
+    hint = f"waiting until it ends or is silent for {session.config.silence_s:.0f} s; to take over now: --takeover"
+    said = (do.Say("warning", words, hint),) if first_seen else ()
+    return session.timed(look=now.mono_s + LOOK_AGAIN_S), said
+
+
+def claim_written(session: Session, event: ev.ClaimWritten, now: Instant) -> Outcome:
+    """Prepare the environment while other machines' claims have time to show."""
+    timers = replace(
+        session.timers,
+        look=now.mono_s + session.config.settle_s,
+        fence=now.mono_s + session.config.settle_s + session.config.fence_every_s,
+        journal=now.mono_s + session.config.journal_every_s,
+    )
+    return session.with_(rank=event.rank, timers=timers), (do.PrepareEnvironment(),)
+
+
+def environment_ready(session: Session, event: ev.EnvironmentReady, _now: Instant) -> Outcome:
+    """Say what differs from the last machine; launch if the checkpoint is here too."""
+    said = tuple(do.Say("info", words) for words in event.drift)
+    session, commands = _proceed(session.with_(environment_ready=True), ())
+    return session, (*said, *commands)
+
+
+def history_read(session: Session, event: ev.HistoryRead, _now: Instant) -> Outcome:
+    """Know how earlier machines lived and ended; then bring the checkpoint."""
+    vitals = replace(session.trainer.vitals, longest_s=event.longest_s)
+    session = session.with_(history=event, trainer=session.trainer.with_(vitals=vitals))
+    if recovery.lost_machines_exceeded(event.lost_in_a_row, session.config.restarts):
+        words = f"{event.lost_in_a_row} machines in a row were lost without a new checkpoint"
+        hint = "find out why (`logs`, `status`), then start with a larger --max-preemptions"
+        return begin(session, Ending(Phase.FAILED, errors.NO_PROGRESS, "no-progress", words, hint=hint))
+    said = (do.Say("info", event.words),) if event.words else ()
+    return session, (*said, do.Restore(afresh=session.config.resume == "never"))
+
+
+def restored(session: Session, event: ev.CheckpointReady, _now: Instant) -> Outcome:
+    """Take the restored step as the mark that progress is measured from."""
+    step = event.id.step if event.id else 0
+    if event.id is None and session.config.resume == "must":
+        words = "there is no checkpoint to resume from, and --resume must was asked for"
+        hint = "is this the store of the run, and its name? To begin a new run leave --resume must out"
+        return begin(session, Ending(Phase.FAILED, errors.FAILED_PRECHECKS, "failed", words, hint=hint))
+    saves = session.saves
+    if event.id is not None and event.durable and saves.durable is None:
+        saves = saves.with_(durable=event.id)
+    session = session.with_(checkpoint=event.folder, saves=saves)
+    if session.trainer.attempt == 0:
+        session = session.with_(resumed_step=step, progress_step=step)
+    said: list[do.Command] = [do.Say("warning", words) for words in event.skipped]
+    said.append(do.Say("info", _where(session, event, step)))
+    session, published = _adopted(session, event, step) if event.adopted else (session, ())
+    session, commands = _proceed(session, ())
+    return session, (*said, *published, *commands)
+
+
+def launched(session: Session, _event: ev.Launched, now: Instant) -> Outcome:
+    """The trainer runs: judge it by its beats from now on."""
+    vitals = Vitals("start", now.mono_s, 0, session.trainer.vitals.longest_s)
+    trainer = Trainer(attempt=session.trainer.attempt, alive=True, vitals=vitals)
+    if session.phase is Phase.DRAINING:
+        return session.with_(trainer=trainer), (do.EndTrainer("kill"),)
+    return session.with_(phase=Phase.RUNNING, trainer=trainer), ()
+
+
+def setup_failed(session: Session, event: ev.SetupFailed, _now: Instant) -> Outcome:
+    """A person has to act: end with their two lines. Without a claim nothing is recorded."""
+    said = do.Say("error", event.what, event.hint)
+    ending = Ending(Phase.FAILED, event.exit_code, "failed", event.what, hint=event.hint)
+    session, commands = begin(session, ending)
+    return session, (said, *commands)
+
+
+def retry(session: Session, _now: Instant) -> Outcome:
+    """The back-off is over: restore (from the local disk, mostly) and launch again."""
+    session = session.timed(retry=None).with_(phase=Phase.RESTORING, checkpoint=None)
+    return session, (do.Restore(),)
+
+
+def _adopted(session: Session, event: ev.CheckpointReady, step: int) -> Outcome:
+    """Publish what a dead session left. It counts as our newest, because the trainer restores from that folder."""
+    saves = session.saves
+    if event.folder in {saves.publishing, saves.waiting}:
+        return session, ()
+    saves = saves.with_(newest=event.folder, newest_step=step, waiting=event.folder, waiting_step=step)
+    return publish_next(session.with_(saves=saves))
+
+
+def _where(session: Session, event: ev.CheckpointReady, step: int) -> str:
+    if event.id is None:
+        return "beginning at step 0" + ("" if session.config.resume == "never" else ": there is no earlier work")
+    reached, step_s = session.history.last_step, session.history.step_s
+    words = f"going on from step {step:,}, proved whole"
+    if session.trainer.attempt == 0 and reached is not None and reached > step:
+        seconds = f" (about {(reached - step) * step_s:.0f} s of work)" if step_s else ""
+        words += f"; {reached - step:,} steps{seconds} are computed again"
+    return words
+
+
+def _proceed(session: Session, commands: tuple[do.Command, ...]) -> Outcome:
+    if not (session.environment_ready and session.settled and session.checkpoint is not None):
+        return session, commands
+    if session.phase is not Phase.RESTORING:
+        return session, commands
+    attempt = session.trainer.attempt + 1
+    session = session.with_(trainer=session.trainer.with_(attempt=attempt))
+    return session, (*commands, do.Launch(attempt, session.checkpoint or ""))
+
+
+def _watch_rival(session: Session, last: claim.Sighting | None, now: Instant) -> tuple[Session, bool]:
+    if last is None:
+        return session, False
+    seen = (last.rank, last.signs)
+    if session.rival_signs == seen:
+        return session, False
+    first = session.rival_signs is None
+    return session.with_(rival_signs=seen, rival_since_s=now.mono_s), first

@@ -1,0 +1,260 @@
+"""What people and programs see of a run: one value, folded from the records of all its sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core import messages
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.core.instant import Instant
+
+SCHEMA = 1
+BADPUT = (
+    "initialization", "environment set-up", "start-up", "data loading", "checkpoint save", "checkpoint restore",
+    "wasted progress", "waiting for a machine", "other",
+)  # fmt: skip
+_SECTIONS = {"start": "start-up", "restore": "checkpoint restore", "save": "checkpoint save", "data": "data loading"}
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """State of a run. Unknown is None, never 0. Times ending in ``_at`` are instants of the session's own clocks."""
+
+    run: str = ""
+    id: str = ""
+    platform: str = ""
+    device: str | None = None
+    state: str = "PENDING"
+    cause: str | None = None
+    epoch: int | None = None
+    attempt: int | None = None
+    recoveries: int = 0
+    step: int | None = None
+    total_steps: int | None = None
+    epoch_of_data: float | None = None
+    step_s: float | None = None
+    section: str | None = None
+    staged: int | None = None
+    submitted: int | None = None
+    durable: int | None = None
+    durable_at: Instant | None = None
+    evidence: str | None = None
+    unproved_since: Instant | None = None
+    next_save_at_s: float | None = None
+    save_every_s: float | None = None
+    expected_loss_s: float | None = None
+    deadline_at_s: float | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    good_s: float = 0.0
+    badput: Mapping[str, float] = field(default_factory=dict)
+    started: Instant | None = None
+    session_started: Instant | None = None
+    updated: Instant | None = None
+    attempt_seconds: Mapping[str, float] = field(default_factory=dict)
+    attempt_from_step: int = 0
+    session_from_step: int | None = None
+    exit_code: int | None = None
+    memory_available: float | None = None
+    words: str = ""
+
+
+def fold(status: RunStatus, record: Any, now: Instant) -> RunStatus:
+    """Return the status after one record (an event or a command). Never raises; unknown records only move the time."""
+    handler = _FOLDS.get(type(record))
+    status = handler(status, record, now) if handler else status
+    return replace(status, updated=now)
+
+
+def to_json(status: RunStatus, now: Instant | None) -> dict[str, Any]:
+    """Return the stable form that ``status --json`` prints. ``now`` None: no session lives, ages are unknown."""
+    here = now or status.updated
+    rate = None if not status.step_s else 1 / status.step_s
+    left = None if status.total_steps is None or status.step is None else max(0, status.total_steps - status.step)
+    live = now is not None
+    return {
+        "schema": SCHEMA,
+        "run": status.run,
+        "id": status.id,
+        "state": status.state,
+        "cause": status.cause,
+        "platform": status.platform or None,
+        "epoch": status.epoch,
+        "attempt": status.attempt,
+        "recoveries": status.recoveries,
+        "step": status.step,
+        "total_steps": status.total_steps,
+        "epoch_of_data": status.epoch_of_data,
+        "steps_per_s": rate,
+        "eta_s": left * status.step_s if left is not None and status.step_s and live else None,
+        "deadline_in_s": _until(status.deadline_at_s, here) if live else None,
+        "checkpoints": {"staged": status.staged, "submitted": status.submitted, "durable": status.durable},
+        "durable_age_s": _age(status.durable_at, here),
+        "next_save_in_s": _until(status.next_save_at_s, here) if live else None,
+        "goodput": goodput(status),
+        "badput": {name: round(status.badput.get(name, 0.0), 3) for name in BADPUT},
+        "metrics": dict(status.metrics),
+        "device": status.device,
+        "started": status.started.wall_s if status.started else None,
+        "updated": status.updated.wall_s if status.updated else None,
+        "save_every_s": status.save_every_s,
+        "expected_loss_s": status.expected_loss_s,
+        "evidence": status.evidence,
+        "exit_code": status.exit_code,
+    }
+
+
+def goodput(status: RunStatus) -> float | None:
+    """Return the share of all time that made progress that was kept, 0 to 1, or None before the first beat."""
+    total_s = status.good_s + sum(status.badput.values())
+    return round(status.good_s / total_s, 4) if total_s > 0 and status.good_s > 0 else None
+
+
+def _age(at: Instant | None, now: Instant | None) -> float | None:
+    if at is None or now is None:
+        return None
+    wall_s, mono_s = now.wall_s - at.wall_s, now.mono_s - at.mono_s
+    return round(max(0.0, mono_s if abs(wall_s - mono_s) < 1.0 else wall_s), 3)
+
+
+def _until(at_s: float | None, now: Instant | None) -> float | None:
+    return None if at_s is None or now is None else round(max(0.0, at_s - now.mono_s), 3)
+
+
+def _started(status: RunStatus, _record: ev.Started, now: Instant) -> RunStatus:
+    bad = dict(status.badput)
+    if status.updated is not None:
+        gap_s = max(0.0, now.wall_s - status.updated.wall_s)
+        bad["waiting for a machine"] = bad.get("waiting for a machine", 0.0) + gap_s
+    return replace(
+        status, started=status.started or now, session_started=now, badput=bad, state="STARTING",
+        attempt=None, staged=None, submitted=None, cause=status.cause, exit_code=None, words="",
+        session_from_step=None,
+    )  # fmt: skip
+
+
+def _claimed(status: RunStatus, record: ev.ClaimWritten, _now: Instant) -> RunStatus:
+    return replace(status, epoch=record.rank.epoch)
+
+
+def _environment(status: RunStatus, record: ev.EnvironmentReady, _now: Instant) -> RunStatus:
+    return _bad(status, "environment set-up", record.seconds)
+
+
+def _restored(status: RunStatus, record: ev.CheckpointReady, now: Instant) -> RunStatus:
+    step = record.id.step if record.id else 0
+    wasted = (status.step or 0) - step
+    if wasted > 0 and status.step_s:
+        lost_s = min(wasted * status.step_s, status.good_s)
+        status = replace(_bad(status, "wasted progress", lost_s), good_s=status.good_s - lost_s)
+    status = _bad(status, "checkpoint restore", record.seconds)
+    known = step if record.durable and record.id else status.durable
+    at = status.durable_at if known == status.durable else now
+    first = step if status.session_from_step is None else status.session_from_step
+    return replace(
+        status,
+        step=step,
+        durable=known,
+        durable_at=at,
+        attempt_from_step=step,
+        session_from_step=first,
+        attempt_seconds={},
+    )
+
+
+def _launched(status: RunStatus, _record: ev.Launched, _now: Instant) -> RunStatus:
+    return replace(status, attempt_seconds={}, section="start")
+
+
+def _said(status: RunStatus, record: ev.TrainerSaid, now: Instant) -> RunStatus:
+    match record.message:
+        case messages.Hello():
+            return replace(status, device=record.message.device or status.device)
+        case messages.Beat():
+            return _beat(status, record.message)
+        case messages.Staged():
+            return replace(status, staged=record.message.step, unproved_since=status.unproved_since or now)
+        case messages.Restored():
+            return replace(status, step=record.message.step)
+    return status
+
+
+def _beat(status: RunStatus, beat: messages.Beat) -> RunStatus:
+    for section, seconds in beat.seconds.items():
+        spent_s = max(0.0, seconds - status.attempt_seconds.get(section, 0.0))
+        if section in {"step", "eval"}:
+            status = replace(status, good_s=status.good_s + spent_s)
+        else:
+            status = _bad(status, _SECTIONS.get(section, "other"), spent_s)
+    known = status.step is not None and beat.section == "start"  # nothing is restored yet: its step says nothing
+    return replace(
+        status,
+        step=status.step if known else beat.step,
+        total_steps=beat.total_steps if beat.total_steps is not None else status.total_steps,
+        epoch_of_data=beat.epoch_of_data if beat.epoch_of_data is not None else status.epoch_of_data,
+        step_s=beat.step_s or status.step_s,
+        section=beat.section,
+        metrics={**status.metrics, **beat.metrics},
+        attempt_seconds=dict(beat.seconds) or status.attempt_seconds,
+    )
+
+
+def _submitted(status: RunStatus, record: ev.Submitted, _now: Instant) -> RunStatus:
+    return replace(status, submitted=record.id.step)
+
+
+def _durable(status: RunStatus, record: ev.Durable, now: Instant) -> RunStatus:
+    waiting = now if status.staged is not None and status.staged > record.id.step else None
+    return replace(status, durable=record.id.step, durable_at=now, evidence=record.evidence, unproved_since=waiting)
+
+
+def _announced(status: RunStatus, record: do.Announce, _now: Instant) -> RunStatus:
+    return replace(
+        status,
+        state=record.state,
+        cause=record.cause or status.cause,
+        attempt=record.attempt or status.attempt,
+        recoveries=status.recoveries,
+        deadline_at_s=record.deadline_at_s,
+        next_save_at_s=record.next_save_at_s,
+        save_every_s=record.save_every_s,
+        expected_loss_s=record.expected_loss_s,
+        exit_code=record.exit_code,
+    )
+
+
+def _exited(status: RunStatus, record: ev.TrainerExited, _now: Instant) -> RunStatus:
+    return replace(status, section=None, recoveries=status.recoveries + (1 if record.code != 0 else 0))
+
+
+def _ended(status: RunStatus, record: do.WriteEnd, _now: Instant) -> RunStatus:
+    return replace(status, words=record.words)
+
+
+def _memory(status: RunStatus, record: ev.MemorySeen, _now: Instant) -> RunStatus:
+    return replace(status, memory_available=record.available_bytes / record.total_bytes if record.total_bytes else None)
+
+
+def _bad(status: RunStatus, category: str, seconds: float) -> RunStatus:
+    return replace(status, badput={**status.badput, category: status.badput.get(category, 0.0) + seconds})
+
+
+_FOLDS: dict[type, Any] = {
+    ev.Started: _started,
+    ev.ClaimWritten: _claimed,
+    ev.EnvironmentReady: _environment,
+    ev.CheckpointReady: _restored,
+    ev.Launched: _launched,
+    ev.TrainerSaid: _said,
+    ev.TrainerExited: _exited,
+    ev.Submitted: _submitted,
+    ev.Durable: _durable,
+    ev.MemorySeen: _memory,
+    do.Announce: _announced,
+    do.WriteEnd: _ended,
+}

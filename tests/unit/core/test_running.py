@@ -1,0 +1,114 @@
+"""While the trainer runs: its death, its silence, the fence, the clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core import liveness, recovery
+from supervisor.core.machine import run_state
+from supervisor.core.messages import Beat, Malformed, Note, SaveFailed, ScriptFailed, Staged
+from supervisor.core.session import Config, Phase, SaveEvery
+from tests.unit.core.told import HERE, running
+
+NO_SAVES = SaveEvery("steps", 5)
+
+
+def test_a_hung_trainer_is_asked_for_its_stacks_and_killed_if_it_does_not_hear():
+    told = running(Config(liveness=liveness.Policy(fixed_s=20.0), save_every=NO_SAVES)).until(do.EndTrainer)
+    assert told.asked(do.EndTrainer) == [do.EndTrainer("stacks")]
+    assert told.until(do.EndTrainer).asked(do.EndTrainer) == [do.EndTrainer("kill")]
+    assert told(ev.TrainerExited(-9)).session.cause == recovery.Cause.HANG
+
+
+def test_beats_keep_a_trainer_from_being_taken_for_hung():
+    told = running(Config(liveness=liveness.Policy(fixed_s=20.0), save_every=NO_SAVES))
+    for step in range(1, 50):
+        told(ev.TrainerSaid(Beat(step, "step")), ev.Woke(), after_s=19.0)
+        assert not told.asked(do.EndTrainer)
+
+
+def test_beats_that_do_not_move_are_no_sign_of_life():
+    told = running(Config(liveness=liveness.Policy(fixed_s=20.0), save_every=NO_SAVES))
+    for _ in range(3):
+        told(ev.TrainerSaid(Beat(0, "step")), after_s=7.0)
+    assert told.wake().asked(do.EndTrainer)
+
+
+def test_a_machine_that_slept_does_not_take_its_trainer_for_hung():
+    told = running(Config(liveness=liveness.Policy(fixed_s=20.0), save_every=NO_SAVES))
+    assert not told(ev.Woke(), after_s=4000.0).asked(do.EndTrainer)
+
+
+def test_a_death_is_followed_by_a_restart_from_the_local_disk():
+    told = running()(ev.TrainerExited(-11))
+    assert told.session.phase is Phase.BACKOFF
+    assert told.until(do.Restore)(ev.CheckpointReady("/s/step-1", None)).asked(do.Launch) == [do.Launch(2, "/s/step-1")]
+    assert run_state(told.session) == "RECOVERING"
+
+
+def test_a_script_that_cannot_start_is_not_tried_again():
+    told = running()(ev.TrainerSaid(ScriptFailed("setup", "ImportError", "no module", "x.py:1")), ev.TrainerExited(1))
+    assert told.asked(do.WriteEnd)[0].exit_code == 3
+    assert told(ev.EndWritten()).session.phase is Phase.FAILED
+    assert run_state(told.session) == "FAILED_SETUP"
+
+
+def test_failures_without_progress_end_in_93_and_progress_resets_the_count():
+    told = running(Config(restarts=recovery.Policy(max_restarts=2)))
+    for attempt in range(6):
+        told(ev.TrainerSaid(Staged(10 * attempt + 10, f"/s/{attempt}", 1, "due", 0.1, 0.1)), ev.TrainerExited(1)).until(
+            do.Restore
+        )
+        told(ev.CheckpointReady(f"/s/{attempt}", None), ev.Launched(7))
+    told(ev.TrainerExited(1)).until(do.Restore)(ev.CheckpointReady("", None), ev.Launched(7))
+    told(ev.TrainerExited(1)).until(do.WriteEnd)
+    assert told.asked(do.WriteEnd)[0].exit_code == 93
+
+
+def test_a_script_that_could_not_save_its_end_is_not_called_finished():
+    told = running()(ev.TrainerSaid(SaveFailed(900, "disk full")), ev.TrainerExited(0))
+    assert told.session.phase is Phase.BACKOFF
+    assert "disk full" in told.asked(do.Say)[0].words
+    saved = running()(ev.TrainerSaid(SaveFailed(800, "disk full")), ev.TrainerSaid(Staged(900, "/s", 1, "final", 0, 0)))
+    assert saved(ev.TrainerExited(0)).session.ending.phase is Phase.SUCCEEDED
+
+
+def test_out_of_memory_is_named_and_said_what_to_do_about():
+    told = running(Config(restarts=recovery.Policy(max_restarts=0)))(ev.TrainerExited(-9, oom=True))
+    [said] = told.asked(do.Say)
+    assert "memory" in said.words
+    assert "smaller batch" in said.hint
+
+
+def test_a_zombie_looks_before_it_writes_and_ends_with_75():
+    told = running()(ev.Woke(), after_s=4000.0)
+    assert told.session.frozen
+    assert told.asked(do.LookAtFence)
+    told(ev.FenceSeen((*HERE, "e00000004-next")))
+    assert told.asked(do.EndTrainer) == [do.EndTrainer("kill")]
+    told(ev.FenceSeen(HERE))
+    assert told.session.frozen
+    told(ev.TrainerExited(-9), ev.EndWritten())
+    assert (told.session.phase, told.session.ending.exit_code) == (Phase.FENCED, 75)
+
+
+def test_a_machine_that_slept_alone_goes_on():
+    told = running()(ev.Woke(), after_s=4000.0)(ev.FenceSeen(HERE))
+    assert not told.session.frozen
+    assert told.session.phase is Phase.RUNNING
+
+
+def test_a_store_that_does_not_answer_is_no_failure_of_the_run():
+    told = running()(ev.FenceUnreadable("Input/output error"))
+    assert told.session.phase is Phase.RUNNING
+    assert told.asked(do.Say)[0].level == "warning"
+    assert told.until(do.LookAtFence)
+
+
+@pytest.mark.parametrize("said", [Malformed("not JSON", "hello"), Note("info", "made caches")])
+def test_words_of_the_trainer_change_nothing(said):
+    before = running()
+    after = running()(ev.TrainerSaid(said)).session
+    assert after == before.session

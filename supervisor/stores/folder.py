@@ -1,0 +1,295 @@
+"""A plain folder on a local disk as a store: atomic names, and fsync as the evidence.
+
+A file is written under a temporary name, flushed, and linked to its real name, so that no reader and no power loss
+ever shows a part of it under that name; folders are flushed because a name lives in its folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from itertools import count
+from typing import TYPE_CHECKING
+
+from supervisor.core.ports import Entry, Measured, Missing, StoreError, Taken, Traits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+CHUNK_BYTES = 4 * 1024 * 1024
+TEMPORARY = ".tmp-"
+_KINDS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "full"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "read-only"),
+    **dict.fromkeys((errno.ENOTCONN, errno.ESTALE, errno.ENODEV), "gone"),
+}
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
+
+
+class FolderStore:
+    """Runs in a folder of this machine. All laws of ``core.ports.Store`` hold; see there."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+        self.traits = Traits(where=self.root)
+        self._root_seen: tuple[int, int] | None = None
+        self._token, self._numbers = os.urandom(4).hex(), count()
+        self._flushed: set[str] = set()
+
+    def list(self, folder: str) -> Sequence[Entry]:
+        """Return the names in a folder, temporary ones left out; an absent folder has none."""
+        with _translated(folder):
+            self._see_root()
+            try:
+                with os.scandir(self._path(folder)) as found:
+                    entries = [_entry(each) for each in found if not each.name.startswith(TEMPORARY)]
+            except FileNotFoundError:
+                self._see_root()
+                return ()
+        return tuple(sorted(filter(None, entries), key=lambda each: each.name))
+
+    def read(self, path: str) -> bytes:
+        """Return a small file's bytes."""
+        with _translated(path), self._reading(path) as fd:
+            return b"".join(_chunks(fd))
+
+    def create(self, path: str, body: bytes) -> None:
+        """Write a small file once, whole and flushed."""
+        with _translated(path):
+            self._put(path, iter((body,)))
+
+    def push(self, local: str, path: str) -> Measured:
+        """Copy a local file into the store once, hashing it on the way, and read it back. Missing: the local one is."""
+        with _translated(path):
+            try:
+                source = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError as error:
+                raise Missing(f"{local} is not there") from error
+            with _closing(source):
+                return self._put(path, _chunks(source))
+
+    def pull(self, path: str, local: str) -> Measured:
+        """Copy a file of the store to the local disk, hashing it on the way. What fails here is of kind "local"."""
+        with _translated(path), self._reading(path) as source, _translated(local, "local"):
+            return _write(local, _translated_chunks(source, path), flush=False)
+
+    def delete(self, path: str) -> None:
+        """Remove a file or an empty folder; absent is fine. After it returned, a power loss does not bring it back."""
+        with _translated(path):
+            self._see_root()
+            full = self._path(path)
+            try:
+                if stat.S_ISDIR(os.lstat(full).st_mode):
+                    self._sweep(full, spare="")
+                    os.rmdir(full)
+                else:
+                    os.unlink(full)
+            except FileNotFoundError:
+                self._see_root()
+            with contextlib.suppress(FileNotFoundError):
+                _flush_folder(os.path.dirname(full))
+
+    def sweep(self, folder: str) -> int:
+        """Remove what writers that died left half-written in a folder; return how many bytes that frees."""
+        with _translated(folder):
+            self._see_root()
+            try:
+                return self._sweep(self._path(folder), spare=f"{TEMPORARY}{self._token}-")
+            except FileNotFoundError:
+                return 0
+
+    def evidence(self, path: str) -> str:
+        """Flush the file, its folder and the folders above, and return that as the proof.
+
+        Flushed anew, because it may be another try's or another process's file, of whose flushing nothing is known.
+        """
+        with _translated(path):
+            with self._reading(path) as fd:
+                os.fsync(fd)
+            folder = os.path.dirname(self._path(path))
+            _flush_folder(folder)
+            self._ensure(folder)
+        return self.traits.evidence
+
+    def _path(self, path: str) -> str:
+        if ".." in path.split("/"):
+            raise StoreError(f"{path} leads out of the store")
+        return os.path.join(self.root, *filter(None, path.split("/")))
+
+    def _see_root(self) -> None:
+        """Raise unless the root is the folder it was when first seen: a mount that vanished leaves another, or none."""
+        try:
+            seen = os.stat(self.root)
+        except FileNotFoundError:
+            if self._root_seen is not None:
+                raise StoreError(f"{self.root} is not there any more", "gone") from None
+            return
+        if self._root_seen not in {None, (seen.st_dev, seen.st_ino)}:
+            raise StoreError(f"{self.root} is not the folder any more that it was", "gone")
+        self._root_seen = (seen.st_dev, seen.st_ino)
+
+    @contextlib.contextmanager
+    def _reading(self, path: str) -> Iterator[int]:
+        try:
+            fd = os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            self._see_root()
+            raise Missing(f"{path} is not there") from error
+        with _closing(fd):
+            yield fd
+
+    def _put(self, path: str, chunks: Iterator[bytes]) -> Measured:
+        self._see_root()
+        folder = os.path.dirname(self._path(path))
+        self._ensure(folder)
+        self._see_root()
+        temporary = os.path.join(folder, f"{TEMPORARY}{self._token}-{next(self._numbers)}")
+        try:
+            measured = _write(temporary, chunks, flush=True)
+            if _measure(temporary) != measured:
+                raise StoreError(f"{path} reads back differently from what was written", "lied")
+            self._name(temporary, path)
+        finally:
+            _forget(temporary)
+        return measured
+
+    def _ensure(self, folder: str) -> None:
+        """Make a folder; flush its name and those above, once even if they exist: who made them may have died before."""
+        above = os.path.dirname(folder)
+        if folder not in {self.root, above} and above not in self._flushed:
+            self._ensure(above)
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if folder in self._flushed:
+                return
+        except FileNotFoundError:
+            if above == folder:
+                raise
+            self._ensure(above)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+        try:
+            _flush_folder(above)
+        except PermissionError:
+            if folder.startswith(f"{self.root}/"):
+                raise  # above the root there may be folders that we may not open; those are not of our making
+        self._flushed.add(folder)
+
+    def _name(self, temporary: str, path: str) -> None:
+        full = self._path(path)
+        try:
+            os.link(temporary, full)
+        except FileExistsError as error:
+            raise Taken(f"{path} exists already") from error
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _rename_if_free(temporary, full, path)
+        _flush_folder(os.path.dirname(full))
+
+    def _sweep(self, full: str, *, spare: str) -> int:
+        freed = 0
+        with os.scandir(full) as found:
+            for each in found:
+                if each.name.startswith(TEMPORARY) and not (spare and each.name.startswith(spare)):
+                    seen = each.stat(follow_symlinks=False)
+                    os.unlink(each.path)
+                    freed += seen.st_size if seen.st_nlink == 1 else 0
+        return freed
+
+
+@contextlib.contextmanager
+def _translated(path: str, kind: str = "") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        absent = "gone" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise StoreError(f"{error.strerror or error} ({path})", kind or _KINDS.get(error.errno or 0, absent)) from error
+
+
+@contextlib.contextmanager
+def _closing(fd: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+        raise
+    os.close(fd)
+
+
+def _entry(each: os.DirEntry[str]) -> Entry | None:
+    """Return what a name is, or None if it went away while we looked."""
+    try:
+        folder = each.is_dir()
+        return Entry(each.name, folder, None if folder else each.stat().st_size)
+    except FileNotFoundError:
+        return None
+
+
+def _write(target: str, chunks: Iterator[bytes], *, flush: bool) -> Measured:
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    with _closing(fd):
+        measured = _hashed(chunks, lambda chunk: _write_all(fd, memoryview(chunk)))
+        if flush:
+            os.fsync(fd)
+    return measured
+
+
+def _measure(full: str) -> Measured:
+    fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
+    with _closing(fd):
+        return _hashed(_chunks(fd), lambda _: None)
+
+
+def _hashed(chunks: Iterator[bytes], each: Callable[[bytes], None]) -> Measured:
+    digest, length = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        length += len(chunk)
+        each(chunk)
+    return Measured(length, f"sha256:{digest.hexdigest()}")
+
+
+def _rename_if_free(temporary: str, full: str, path: str) -> None:
+    """Name a file where the disk has no links. Two sessions never share a path, so nothing comes between."""
+    try:
+        os.lstat(full)
+    except FileNotFoundError:
+        os.rename(temporary, full)
+        return
+    raise Taken(f"{path} exists already")
+
+
+def _chunks(fd: int) -> Iterator[bytes]:
+    while chunk := os.read(fd, CHUNK_BYTES):
+        yield chunk
+
+
+def _translated_chunks(fd: int, path: str) -> Iterator[bytes]:
+    with _translated(path):
+        yield from _chunks(fd)
+
+
+def _write_all(fd: int, view: memoryview) -> None:
+    while view:
+        written = os.write(fd, view)
+        if written <= 0:
+            raise OSError(errno.EIO, "the disk took nothing")
+        view = view[written:]
+
+
+def _flush_folder(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with _closing(fd):
+        os.fsync(fd)
+
+
+def _forget(temporary: str) -> None:
+    # a temporary that cannot be removed is harmless: no reader sees it, and sweep() and delete() try again
+    with contextlib.suppress(OSError):
+        os.unlink(temporary)

@@ -1,0 +1,232 @@
+"""The laws of ``core.ports.Store``, for every store of the table, the fake, and each in its wrappers.
+
+A new row of the table is tested by being there.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from importlib import import_module
+from random import Random
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from supervisor.core.claim import Rank
+from supervisor.core.ports import Entry, Measured, Missing, Store, StoreError, Taken, Traits
+from supervisor.engine.fenced import FencedStore
+from supervisor.engine.place import RunPlace
+from supervisor.stores import TABLE, retrying
+from supervisor.stores.retrying import RetryingStore
+from tests.faults import syscalls
+from tests.simulation.virtual_store import Shelf, View
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BODY = b"weights" * 1000
+
+
+def made(name: str, root: Path) -> Store:
+    module, _, kind = TABLE[name].partition(":")
+    store: Store = getattr(import_module(module), kind)(str(root / "store"))
+    return store
+
+
+def virtual() -> Store:
+    """Return the simulation's store in a world where nothing happens."""
+    world = SimpleNamespace(
+        now=0.0, hazard=_nothing, chance=Random(1), hostility=SimpleNamespace(error_at_op=0.0, lost_answer=0.0)
+    )
+    observer = SimpleNamespace(listed=_nothing, writing=_nothing, written=_nothing, deleting=_nothing, deleted=_nothing)
+    view = View(Shelf(), world, observer)
+    view.process = SimpleNamespace(machine="here")
+    return view
+
+
+def _nothing(*_: object) -> None:
+    return None
+
+
+WRAPPERS = {
+    "plain": lambda store: store,
+    "retried": RetryingStore,
+    "fenced": lambda store: FencedStore(store, RunPlace("another run"), Rank(1, "aa")),
+}
+
+
+@pytest.fixture(params=[f"{name}, {wrapper}" for name in (*TABLE, "virtual") for wrapper in WRAPPERS])
+def store(request, tmp_path, monkeypatch) -> Store:
+    monkeypatch.setattr(retrying, "WAIT_S_MAX", 0.0)
+    name, _, wrapper = request.param.partition(", ")
+    wrapped: Store = WRAPPERS[wrapper](virtual() if name == "virtual" else made(name, tmp_path))
+    return wrapped
+
+
+@pytest.fixture
+def local(tmp_path) -> Path:
+    path = tmp_path / "local.bin"
+    path.write_bytes(BODY)
+    return path
+
+
+def measured(body: bytes) -> Measured:
+    return Measured(len(body), f"sha256:{hashlib.sha256(body).hexdigest()}")
+
+
+def test_it_says_what_it_is(store):
+    assert isinstance(store.traits, Traits)
+    assert store.traits.where
+    assert store.traits.evidence
+
+
+def test_an_absent_folder_has_no_names(store):
+    assert list(store.list("nothing/here")) == []
+    assert list(store.list("")) == []
+
+
+def test_what_is_absent_is_missing_in_every_verb_that_reads(store, tmp_path):
+    for act in (
+        lambda: store.read("run/none"),
+        lambda: store.pull("run/none", str(tmp_path / "target")),
+        lambda: store.evidence("run/none"),
+        lambda: store.push(str(tmp_path / "absent"), "run/new"),
+    ):
+        with pytest.raises(Missing):
+            act()
+    assert [entry.name for entry in store.list("run")] == []
+
+
+@pytest.mark.parametrize("body", [b"", b"x", BODY], ids=["empty", "a byte", "longer"])
+def test_what_was_created_reads_back_the_same(store, body):
+    store.create("run/session/claim.json", body)
+    assert store.read("run/session/claim.json") == body
+
+
+@pytest.mark.parametrize("body", [b"", BODY], ids=["empty", "longer"])
+def test_what_was_pushed_comes_back_the_same_and_measured(store, tmp_path, body):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(body)
+    assert store.push(str(source), "run/step/state") == measured(body)
+    assert store.pull("run/step/state", str(target)) == measured(body)
+    assert target.read_bytes() == body
+
+
+def test_pieces_longer_than_one_chunk_come_back_the_same(store, tmp_path):
+    body = os.urandom(9 * 1024 * 1024 + 1)
+    (tmp_path / "source").write_bytes(body)
+    assert store.push(str(tmp_path / "source"), "run/big") == measured(body)
+    assert store.pull("run/big", str(tmp_path / "target")) == measured(body)
+
+
+def test_names_are_listed_in_order_with_their_kind_and_length(store, local):
+    store.push(str(local), "run/b")
+    store.create("run/a", b"123")
+    store.create("run/c/inside", b"")
+    assert list(store.list("run")) == [Entry("a", False, 3), Entry("b", False, len(BODY)), Entry("c", True)]
+
+
+def test_nothing_that_exists_is_ever_changed(store, local):
+    store.create("run/file", b"first")
+    with pytest.raises(Taken):
+        store.create("run/file", b"second")
+    with pytest.raises(Taken):
+        store.push(str(local), "run/file")
+    assert store.read("run/file") == b"first"
+    assert [entry.name for entry in store.list("run")] == ["file"]
+
+
+def test_a_pull_replaces_what_lies_on_the_local_disk(store, local, tmp_path):
+    store.create("run/file", b"short")
+    store.pull("run/file", str(local))
+    assert local.read_bytes() == b"short"
+
+
+def test_evidence_is_of_the_kind_the_traits_promise(store):
+    store.create("run/file", b"x")
+    assert store.evidence("run/file") == store.traits.evidence
+
+
+def test_what_was_deleted_is_missing_and_its_name_is_free(store):
+    store.create("run/file", b"x")
+    store.delete("run/file")
+    with pytest.raises(Missing):
+        store.read("run/file")
+    store.create("run/file", b"y")
+    assert store.read("run/file") == b"y"
+
+
+def test_deleting_what_is_absent_is_fine(store):
+    store.delete("run/none")
+    store.delete("nowhere/at/all")
+
+
+def test_an_empty_folder_can_be_deleted_and_a_full_one_not(store):
+    store.create("run/step/file", b"x")
+    with pytest.raises(StoreError):
+        store.delete("run/step")
+    assert store.read("run/step/file") == b"x"
+    store.delete("run/step/file")
+    store.delete("run/step")
+    assert list(store.list("run")) == []
+
+
+def test_sweeping_takes_nothing_that_a_reader_can_see(store):
+    store.create("run/file", b"x")
+    assert store.sweep("run") == 0
+    assert store.sweep("nowhere") == 0
+    assert store.read("run/file") == b"x"
+
+
+def test_no_path_leads_out_of_the_store(store, local):
+    for act in (
+        lambda: store.read("../secret"),
+        lambda: store.create("run/../../secret", b""),
+        lambda: store.push(str(local), "../secret"),
+        lambda: store.list(".."),
+        lambda: store.delete("../local.bin"),
+    ):
+        with pytest.raises(StoreError):
+            act()
+    assert local.exists()
+
+
+def test_names_of_people_are_kept_as_they_are(store):
+    for name in ("车牌 run", "a (1)", "ünïcode~1.json"):
+        store.create(f"{name}/{name}", b"x")
+        assert [entry.name for entry in store.list(name)] == [name]
+
+
+def test_a_local_failure_is_not_blamed_on_the_store(store, local, tmp_path):
+    store.push(str(local), "run/file")
+    with pytest.raises(StoreError) as failed:
+        store.pull("run/file", str(tmp_path / "no such folder" / "target"))
+    assert failed.value.kind == "local"
+    assert not isinstance(failed.value, Missing)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOTCONN, errno.ESTALE])
+def test_unreadable_is_never_absent(store, tmp_path, code):
+    store.create("run/step/file", b"x")
+
+    def unreadable(call: syscalls.Call):
+        if call.name in {"open", "scandir"} and call.path.startswith(store.traits.where):
+            raise OSError(code, "no answer", call.path)
+        return call.go()
+
+    shelf = getattr(getattr(store, "inner", store), "shelf", None)
+    if shelf is not None:
+        shelf.broken = "gone"
+    for act in (
+        lambda: store.read("run/step/file"),
+        lambda: store.pull("run/step/file", str(tmp_path / "target")),
+        lambda: store.list("run/step"),
+        lambda: store.list("run/none"),
+        lambda: store.evidence("run/step/file"),
+    ):
+        with syscalls.bent(unreadable), pytest.raises(StoreError) as failed:
+            act()
+        assert not isinstance(failed.value, Missing)

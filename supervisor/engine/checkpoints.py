@@ -1,0 +1,182 @@
+"""The life of a checkpoint in the store: find, prove, bring, and where the run goes on. I1, I3 and I5-I7 are kept here."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supervisor.core import checkpoint as cp
+from supervisor.core.claim import rank_of
+from supervisor.core.content import ContentError, NewerContent
+from supervisor.core.ports import Measured, Missing, Store, StoreError
+from supervisor.core.values import dataclass
+from supervisor.engine import staged as local
+from supervisor.engine.claims import ranks
+from supervisor.engine.journal import newest_status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from supervisor.engine.place import RunPlace
+
+LOCAL = "local:"
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """Where the run goes on, the local folder of that checkpoint, and what of this machine had to be passed over."""
+
+    answer: cp.ResumeFrom | cp.StartAfresh | cp.AskUser
+    folder: Path
+    passed_over: tuple[cp.Found, ...] = ()
+
+
+def find(store: Store, run: RunPlace) -> list[cp.Found]:
+    """Return every manifest that the listings show. Names alone tell which checkpoint each is of."""
+    found = []
+    for session in store.list(run.name):
+        rank = rank_of(session.name)
+        if rank is None:
+            continue
+        for entry in store.list(f"{run.name}/{session.name}"):
+            step = cp.STEP_FOLDER.fullmatch(entry.name)
+            if not (entry.folder and step):
+                continue
+            folder = f"{run.name}/{session.name}/{entry.name}"
+            for file in store.list(folder):
+                if name := cp.MANIFEST_NAME.fullmatch(file.name):
+                    id_ = cp.CheckpointId(rank.epoch, int(step[1]), rank.writer, int(name[1]))
+                    found.append(cp.Found(id_, f"{folder}/{file.name}"))
+    return found
+
+
+def read_manifest(store: Store, found: cp.Found) -> cp.Found:
+    """Read one manifest; the answer bears it, or a verdict that says why not."""
+    try:
+        body = store.read(found.path)
+        manifest = cp.parse_manifest(found.path.rpartition("/")[2], body)
+    except Missing:
+        return replace(found, verdict=cp.Verdict.BROKEN, why="its manifest is gone")
+    except StoreError as error:
+        return replace(found, verdict=cp.Verdict.UNREADABLE, why=str(error))
+    except cp.NewerFormat as error:
+        return replace(found, verdict=cp.Verdict.NEWER, why=str(error))
+    except cp.ManifestError as error:
+        return replace(found, verdict=cp.Verdict.BROKEN, why=f"its manifest is damaged: {error}")
+    if manifest.id != found.id:
+        return replace(found, verdict=cp.Verdict.BROKEN, why="its manifest is of another checkpoint")
+    return replace(found, manifest=manifest)
+
+
+def bring(store: Store, run: RunPlace, found: cp.Found, into: Path) -> tuple[cp.Found, Path]:
+    """Copy a checkpoint to the local folder ``into``, proving every byte on the way; the verdict says how it went."""
+    if found.path.startswith(LOCAL):
+        return _prove_local(found)
+    found = read_manifest(store, found)
+    if found.manifest is None:
+        return found, into
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(parents=True)
+    try:
+        why = next(
+            filter(None, (_bring_file(store, run, found, entry, into) for entry in found.manifest.all_files())), ""
+        )
+    except StoreError as error:
+        if error.kind == "local":
+            raise  # it is this machine that has no room; the checkpoint may be as good as ever
+        return replace(found, verdict=cp.Verdict.UNREADABLE, why=str(error)), into
+    if why:
+        return replace(found, verdict=cp.Verdict.BROKEN, why=why), into
+    return _readable(found, into), into
+
+
+def bring_local(each: local.Staged) -> tuple[cp.Found, Path]:
+    """Prove a staged checkpoint of this machine; the verdict says how it went."""
+    return _prove_local(cp.Found(each.id, f"{LOCAL}{each.folder}"))
+
+
+def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], into: Path, *, epoch: int = 0) -> Brought:
+    """Bring the newest whole checkpoint of the store or of this machine to the local disk, walking back as needed.
+
+    Checkpoints of sessions below ``epoch`` are left out of account, for who wants to begin anew.
+    """
+    published = [each for each in find(store, run) if each.id.epoch >= epoch]
+    here = {each.id: cp.Found(each.id, f"{LOCAL}{each.folder}") for each in staged if each.id.epoch >= epoch}
+    # of one checkpoint the store's copy is asked first, because what is there need not be uploaded again
+    only_here = [here.pop(id_) for id_ in here.keys() - {each.id for each in published}]
+    everything = {(each.id, each.path): each for each in (*published, *only_here)}
+    signs = bool(published) or (epoch == 0 and _work_is_told_of(store, run))
+    passed_over: list[cp.Found] = []
+    while True:
+        answer = cp.resume_point(everything.values(), signs_of_work=signs)
+        if not isinstance(answer, cp.Examine):
+            where = into
+            if isinstance(answer, cp.ResumeFrom) and answer.found.path.startswith(LOCAL):
+                where = Path(answer.found.path.removeprefix(LOCAL))
+            return Brought(answer, where, tuple(passed_over))
+        judged, _ = bring(store, run, answer.found, into)
+        if judged.verdict is cp.Verdict.BROKEN and judged.path.startswith(LOCAL):
+            passed_over.append(judged)
+            del everything[judged.id, judged.path]  # never published, so no promise is broken by passing it over
+            continue
+        everything[judged.id, judged.path] = judged
+        if judged.verdict is cp.Verdict.BROKEN and judged.id in here:
+            second = here.pop(judged.id)
+            everything[second.id, second.path] = second
+
+
+def _bring_file(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntry, into: Path) -> str:
+    """Copy one file in; return "" or what is wrong with it. A store that shows one name twice is asked for each."""
+    why = f"{entry.name} is missing"
+    for path in _places(store, run, found, entry):
+        try:
+            got = store.pull(path, str(into / entry.name))
+        except Missing:
+            continue
+        if got == Measured(entry.bytes, entry.digest):
+            return ""
+        why = f"{entry.name} is damaged"
+    return why
+
+
+def _places(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntry) -> Iterator[str]:
+    """Yield where a file may lie: where its manifest says, then under the names that a drive gives to twins."""
+    yield f"{run.name}/{entry.path}"
+    folder, _, name = f"{run.name}/{entry.path}".rpartition("/")
+    stem, dot, suffix = name.rpartition(".")
+    twin = re.compile(rf"{re.escape(stem)}( \(\d+\))?{re.escape(dot + suffix)}")
+    for place in dict.fromkeys((folder, found.path.rpartition("/")[0])):
+        for other in store.list(place):
+            if twin.fullmatch(other.name) and f"{place}/{other.name}" != f"{run.name}/{entry.path}":
+                yield f"{place}/{other.name}"
+
+
+def _readable(found: cp.Found, folder: Path) -> cp.Found:
+    """Every byte is what was published; say whether this program can read it."""
+    try:
+        local.content(folder)
+    except NewerContent as error:
+        return replace(found, verdict=cp.Verdict.NEWER, why=str(error))
+    except ContentError as error:
+        return replace(found, verdict=cp.Verdict.BROKEN, why=str(error))
+    return replace(found, verdict=cp.Verdict.WHOLE)
+
+
+def _work_is_told_of(store: Store, run: RunPlace) -> bool:
+    """Say whether a journal names a checkpoint that was safe once."""
+    told = (newest_status(store, run, rank) for rank in reversed(ranks(store, run)))
+    return any(status is not None and status.durable is not None for status in told)
+
+
+def _prove_local(found: cp.Found) -> tuple[cp.Found, Path]:
+    folder = Path(found.path.removeprefix(LOCAL))
+    try:
+        local.prove(folder, found.id.step)
+    except NewerContent as error:
+        return replace(found, verdict=cp.Verdict.NEWER, why=str(error)), folder
+    except (ContentError, OSError) as error:
+        return replace(found, verdict=cp.Verdict.BROKEN, why=str(error)), folder
+    return replace(found, verdict=cp.Verdict.WHOLE), folder

@@ -1,0 +1,100 @@
+"""Look who has been at a run, claim it, ask its session to stop: the use cases around ``core.claim``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core.claim import Rank, Sighting, highest, rank_of
+from supervisor.core.ports import Missing, Store
+from supervisor.core.values import dataclass
+
+if TYPE_CHECKING:
+    from supervisor.engine.place import RunPlace
+
+CLAIM = "claim.json"
+END = re.compile(r"end-([a-z-]+)( \(\d+\))?\.json")
+STOP = re.compile(r"stop-(e\d{8,}-[0-9a-z]+)-(save|now)-[0-9a-f]+( \(\d+\))?\.json")
+
+Alive = Callable[[Mapping[str, Any]], "bool | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One listing of a run: all names, and what is seen of its highest session."""
+
+    names: tuple[str, ...]
+    last: Sighting | None
+    claim: Mapping[str, Any]
+
+
+def look(store: Store, run: RunPlace, alive: Alive) -> View:
+    """List the run and look closer at its highest session. Raises StoreError where that cannot be read."""
+    names = tuple(entry.name for entry in store.list(run.name))
+    top = highest(names)
+    if top is None:
+        return View(names, None, {})
+    inside = [entry.name for entry in store.list(run.session(top))]
+    claim = read_claim(store, run, top)
+    end = next((match[1] for name in inside if (match := END.fullmatch(name))), "")
+    seen = Sighting(top, signs=len(inside), end=end, alive=alive(claim.get("machine", {})))
+    return View(names, seen, claim)
+
+
+def write_claim(store: Store, run: RunPlace, rank: Rank, body: Mapping[str, Any]) -> None:
+    """Make our folder, by writing our claim into it. The epoch is taken from this moment on, by us or by nobody."""
+    store.create(f"{run.session(rank)}/{CLAIM}", json.dumps(body, ensure_ascii=False, indent=1).encode())
+
+
+def read_claim(store: Store, run: RunPlace, rank: Rank) -> dict[str, Any]:
+    """Return a session's claim; empty if it never got to write one or it is damaged (then nothing rests on it)."""
+    try:
+        body = json.loads(store.read(f"{run.session(rank)}/{CLAIM}"))
+    except (Missing, ValueError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def local_folder(claim: Mapping[str, Any]) -> Path | None:
+    """Return a session's folder on the local disk of its machine, or None if its claim does not say.
+
+    The name is unique, so where there is a folder of this name, it is that one.
+    """
+    return Path(str(claim["local"])) if claim.get("local") else None
+
+
+def ranks(store: Store, run: RunPlace) -> list[Rank]:
+    """Return all sessions of a run, oldest first."""
+    return sorted({rank for entry in store.list(run.name) if (rank := rank_of(entry.name))})
+
+
+def stop_wanted(names: tuple[str, ...], mine: Rank) -> str:
+    """Return what somebody asked of this session: "" nothing, "save" or "now"."""
+    asked = {match[2] for name in names if (match := STOP.fullmatch(name)) and match[1] == str(mine)}
+    return "now" if "now" in asked else "save" if asked else ""
+
+
+def request_stop(store: Store, run: RunPlace, rank: Rank, how: str) -> None:
+    """Ask a session, through the store, to end. Requests name one session, so that the next one is not stopped too."""
+    store.create(run.stop_request(rank, how, os.urandom(4).hex()), b"{}")
+
+
+def write_end(store: Store, run: RunPlace, rank: Rank, reason: str, body: Mapping[str, Any]) -> None:
+    """Record how the session ended. The name says it too, so that a listing is enough."""
+    store.create(f"{run.session(rank)}/end-{reason}.json", json.dumps(body, ensure_ascii=False, indent=1).encode())
+
+
+def read_end(store: Store, run: RunPlace, rank: Rank) -> dict[str, Any]:
+    """Return the record of a session's end, or an empty one if it left none. Of a damaged one its name is believed."""
+    for entry in store.list(run.session(rank)):
+        if match := END.fullmatch(entry.name):
+            try:
+                body = json.loads(store.read(f"{run.session(rank)}/{entry.name}"))
+            except (Missing, ValueError):
+                body = None
+            return body if isinstance(body, dict) else {"reason": match[1]}
+    return {}

@@ -1,0 +1,122 @@
+"""Two runs of the same script compared: the final state bit for bit, and the log of all steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core import events as ev
+from supervisor.core.checkpoint import Verdict
+from supervisor.core.errors import FAILED, UserError
+from supervisor.core.values import dataclass
+from supervisor.engine import catalogue, checkpoints, journal, steplog
+from supervisor.engine.claims import local_folder, ranks, read_claim
+from supervisor.engine.place import RunPlace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.core.claim import Rank
+    from supervisor.core.ports import Store
+
+RUN = RunPlace("rehearsal")
+CHECKOUT = Path(__file__).resolve().parents[2]
+# Columns that hold measured times or speeds: they differ between any two runs and say nothing about the state.
+_MEASURED = re.compile(r"(^|_)(s|ms|us|time|seconds|secs|elapsed|speed|throughput|fps|per_s|per_sec|per_second)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What was compared, and where it is not the same.
+
+    ``differ``: paths in the final state; ``row``: the first step whose logged values differ, in ``columns``;
+    ``measured``: columns that differ as times do; ``resumed``: the steps the second run went on from.
+    """
+
+    steps: tuple[int, int]
+    attached: tuple[str, ...]
+    differ: tuple[str, ...]
+    row: int | None
+    columns: tuple[str, ...]
+    measured: tuple[str, ...]
+    resumed: tuple[int, ...]
+
+    @property
+    def exact(self) -> bool:
+        """The two are the same, bit for bit."""
+        return self.steps[0] == self.steps[1] and not self.differ and self.row is None
+
+
+def compare(one: Store, other: Store, into: Path) -> Comparison:
+    """Compare the newest checkpoints and the step logs of the run in two stores; ``into`` is room on the local disk."""
+    folders = [_final(store, into / f"final-{number}") for number, store in enumerate((one, other))]
+    command = [sys.executable, "-m", "supervisor.trainer.compare", *map(str, folders)]
+    # a process of its own, because reading what a checkpoint holds is the business of the script's side
+    told = subprocess.run(command, env=environ({}), capture_output=True, text=True, check=False)
+    if told.returncode != 0:
+        raise UserError(f"the two checkpoints cannot be compared: {told.stderr.strip()}", "report this", FAILED)
+    found = json.loads(told.stdout)
+    row, columns, measured = first_row(
+        *({row["step"]: row for row in steplog.joined(each, RUN)} for each in (one, other))
+    )
+    return Comparison(
+        steps=(found["step"][0], found["step"][1]),
+        attached=tuple(found["attached"]),
+        differ=tuple(found["differ"]),
+        row=row,
+        columns=columns,
+        measured=measured,
+        resumed=_resumed(other),
+    )
+
+
+def first_row(
+    one: Mapping[int, Mapping[str, Any]], other: Mapping[int, Mapping[str, Any]]
+) -> tuple[int | None, tuple[str, ...], tuple[str, ...]]:
+    """Return the first step whose rows differ, its columns, and the columns that differ as times do."""
+    measured: dict[str, None] = {}
+    for step in sorted(one.keys() | other.keys()):
+        left, right = one.get(step, {}), other.get(step, {})
+        names = [name for name in {**left, **right} if left.get(name) != right.get(name)]
+        measured |= dict.fromkeys(name for name in names if _MEASURED.search(name))
+        real = tuple(name for name in names if not _MEASURED.search(name))
+        if real:
+            return step, real, tuple(measured)
+    return None, (), tuple(measured)
+
+
+def environ(more: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a child of a rehearsal: ours, without what an outer supervisor may have left in them."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("SUPERVISOR_RUN_")}
+    path = os.pathsep.join(filter(None, [str(CHECKOUT), kept.get("PYTHONPATH", "")]))
+    return {**kept, "PYTHONPATH": path, **more}
+
+
+def _final(store: Store, to: Path) -> Path:
+    newest = max(checkpoints.find(store, RUN), key=lambda each: each.id)
+    found = catalogue.export(store, RUN, newest, to)
+    if found.verdict is not Verdict.WHOLE:
+        raise UserError(f"{newest.id} is not whole: {found.why}", "see whether the disk is full or failing", FAILED)
+    return to
+
+
+def _resumed(store: Store) -> tuple[int, ...]:
+    """Return the steps from which trainers went on, in order; only what was restored counts."""
+    values = (record.value for rank in ranks(store, RUN) for record in _records(store, rank))
+    return tuple(value.id.step for value in values if isinstance(value, ev.CheckpointReady) and value.id is not None)
+
+
+def _records(store: Store, rank: Rank) -> list[journal.Record]:
+    """Return a session's journal, from its own disk if it was killed before it could put the end into the store."""
+    folder = local_folder(read_claim(store, RUN, rank))
+    try:
+        if folder is not None:
+            return journal.parse_piece((folder / "journal.jsonl").read_bytes())[1]
+    except FileNotFoundError:
+        pass  # it ended in order and took its folder with it
+    return list(journal.records(store, RUN, rank))

@@ -1,0 +1,217 @@
+"""Does what the machine commands. Quick things at once, slow things on a lane; every outcome goes into the inbox."""
+
+from __future__ import annotations
+
+import shutil
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core import messages
+from supervisor.core.errors import FAILED_PRECHECKS, UserError
+from supervisor.core.ports import StoreError
+from supervisor.engine import claims, staged
+from supervisor.engine.lane import Lane
+from supervisor.engine.launcher import Launcher
+from supervisor.engine.output import Output
+from supervisor.engine.storing import Storing
+from supervisor.engine.watch import Watch
+
+if TYPE_CHECKING:
+    from supervisor.engine.job import Job
+    from supervisor.engine.journal import Journal
+
+Inbox = Callable[[ev.Event], None]
+Failed = Callable[[StoreError], ev.Event]
+
+
+class Executor:
+    """The hands of one session. All methods are called on the loop's thread; lanes report through ``inbox``."""
+
+    def __init__(self, job: Job, inbox: Inbox, journal: Journal, say: Callable[[do.Say], None]) -> None:
+        self.job, self.inbox, self.journal = job, inbox, journal
+        self.output = Output()
+        self.storing = Storing(job)
+        self.launcher = Launcher(job, self._trainer_said, self._trainer_exited, self.output)
+        self._say = say
+        self._watch: Watch | None = None
+        self._lanes = {name: Lane(name) for name in ("store", "fence", "setup")}
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            do.Look: self._look,
+            do.WriteClaim: self._write_claim,
+            do.PrepareEnvironment: self._prepare,
+            do.ReadHistory: self._read_history,
+            do.Restore: self._restore,
+            do.Launch: self._launch,
+            do.Tell: lambda command: self.launcher.tell(command.message),
+            do.EndTrainer: lambda command: self.launcher.end(command.how),
+            do.Publish: self._publish,
+            do.Discard: lambda command: self._later("setup", partial(staged.discard, Path(command.folder))),
+            do.Retain: self._retain,
+            do.LookAtFence: self._look_at_fence,
+            do.WriteJournal: self._write_journal,
+            do.WriteEnd: self._write_end,
+            do.Say: say,
+            do.Announce: lambda _: None,
+        }
+
+    def execute(self, command: do.Command) -> None:
+        """Do it, or begin to."""
+        self._handlers[type(command)](command)
+
+    def close(self, *, keep: bool) -> None:
+        """Leave nothing running; remove the session's local folder unless it holds what is not proved elsewhere."""
+        if self._watch is not None:
+            self._watch.close()
+        self.launcher.close()
+        if not keep and self.storing.rank.epoch:
+            shutil.rmtree(self.storing.local.session, ignore_errors=True)
+
+    def _look(self, _command: do.Look) -> None:
+        self._on("store", self.storing.look, _cannot_start)
+
+    def _write_claim(self, command: do.WriteClaim) -> None:
+        def act() -> ev.Event:
+            rank = self.storing.claim(command.epoch)
+            self.launcher.open(self.storing.local)
+            return ev.ClaimWritten(rank)
+
+        self._on("store", act, _cannot_start)
+
+    def _prepare(self, _command: do.PrepareEnvironment) -> None:
+        def act() -> ev.Event:
+            prepared = self.job.environments.prepare()
+            self.launcher.prepared = prepared
+            return ev.EnvironmentReady(prepared.seconds, tuple(prepared.installed), tuple(prepared.drift))
+
+        self._on("setup", act, _cannot_start)
+
+    def _read_history(self, _command: do.ReadHistory) -> None:
+        self._on("store", self.storing.read_history, _cannot_start)
+
+    def _restore(self, command: do.Restore) -> None:
+        self._on("store", partial(self.storing.restore, afresh=command.afresh), _cannot_start)
+
+    def _launch(self, command: do.Launch) -> None:
+        try:
+            pid = self.launcher.launch(command.attempt, command.checkpoint)
+        except OSError as error:
+            hint = "the job's environment may be damaged: remove .supervisor/envs and start again"
+            self.inbox(ev.SetupFailed(f"the trainer cannot be started: {error}", hint, FAILED_PRECHECKS))
+            return
+        self.inbox(ev.Launched(pid))
+        if self._watch is None:
+            folder = Path(self.job.store.traits.where) / self.job.run.name
+            self._watch = Watch(folder, self.storing.look_at_fence, self.inbox)
+        if command.attempt == 1:
+            self._later("setup", self._keep_environment)
+
+    def _keep_environment(self) -> None:
+        self.job.environments.record(self.storing.rank)
+        self.job.environments.keep()
+
+    def _publish(self, command: do.Publish) -> None:
+        def act() -> ev.Event:
+            return self.storing.publish(Path(command.folder), command.step, self.inbox)
+
+        self._on("store", act, lambda error: ev.PublishFailed(command.folder, str(error)))
+
+    def _retain(self, _command: do.Retain) -> None:
+        self._on("store", self.storing.retain, lambda error: ev.RetainFailed(str(error)))
+
+    def _look_at_fence(self, _command: do.LookAtFence) -> None:
+        self._on("fence", self.storing.look_at_fence, lambda error: ev.FenceUnreadable(str(error)))
+
+    def _write_journal(self, _command: do.WriteJournal) -> None:
+        self.inbox(memory_seen())
+        pieces, output = self.journal.take(), self.output.take()
+
+        def act() -> ev.Event:
+            self.storing.write_pieces([*pieces, *output])
+            return ev.JournalWritten()
+
+        def failed(error: StoreError) -> ev.Event:
+            self.journal.put_back(pieces)
+            self.output.put_back(output)
+            return ev.JournalFailed(str(error))
+
+        self._on("store", act, failed)
+
+    def _write_end(self, command: do.WriteEnd) -> None:
+        pieces, output = self.journal.take(), self.output.take()
+        body = {"reason": command.reason, "exit_code": command.exit_code, "words": command.words, "step": command.step}
+
+        def act() -> ev.Event:
+            self.storing.write_pieces([*pieces, *output])
+            claims.write_end(self.job.store, self.job.run, self.storing.rank, command.reason, body)
+            return ev.EndWritten()
+
+        self._on("store", act, lambda error: ev.EndWritten(str(error)))
+
+    def _trainer_said(self, message: messages.Message | messages.Malformed) -> None:
+        if isinstance(message, messages.Staged):
+            folder = self.storing.local.staging / message.folder
+            self.storing.take_log(folder)
+            message = replace(message, folder=str(folder))
+        self.inbox(ev.TrainerSaid(message))
+
+    def _trainer_exited(self, code: int, *, oom: bool) -> None:
+        self.launcher.hear_out()
+        for left in self.storing.unreported():
+            self.storing.take_log(left.folder)
+            said = messages.Staged(left.id.step, str(left.folder), 0, "found", 0.0, 0.0)
+            self.inbox(ev.TrainerSaid(said))
+        self.inbox(ev.TrainerExited(code, oom, tuple(self.output.tail)))
+
+    def _on(self, lane: str, act: Callable[[], ev.Event], failed: Failed) -> None:
+        self._lanes[lane].submit(partial(self._attempt, act, failed))
+
+    def _later(self, lane: str, act: Callable[[], None]) -> None:
+        def quietly() -> None:
+            try:
+                act()
+            except (OSError, StoreError, UserError) as error:
+                self._say(do.Say("warning", f"tidying up failed: {error}", "nothing that is needed is touched by it"))
+
+        self._lanes[lane].submit(quietly)
+
+    def _attempt(self, act: Callable[[], ev.Event], failed: Failed) -> None:
+        try:
+            outcome = act()
+        except StoreError as error:
+            outcome = failed(error)
+        except UserError as error:
+            outcome = ev.SetupFailed(error.what, error.hint, error.exit_code)
+        except OSError as error:
+            outcome = failed(StoreError(f"{error.strerror or error} on the local disk ({error.filename})", "local"))
+        except Exception:  # noqa: BLE001, because a defect on a lane must end the session in a named state, not hang it
+            outcome = ev.ControllerFailed(traceback.format_exc())
+        self.inbox(outcome)
+
+
+def memory_seen(proc: Path = Path("/proc/meminfo")) -> ev.Event:
+    """Return what /proc/meminfo says, in bytes; zeros where there is none."""
+    try:
+        lines = dict(line.split(":", 1) for line in proc.read_text().splitlines())
+        return ev.MemorySeen(_kib(lines["MemAvailable"]), _kib(lines["MemTotal"]))
+    except (OSError, KeyError, ValueError):
+        return ev.MemorySeen(0, 0)
+
+
+def _kib(text: str) -> int:
+    return int(text.split(maxsplit=1)[0]) * 1024
+
+
+def _cannot_start(error: StoreError) -> ev.Event:
+    hints = {
+        "full": "make room there (or choose another --store) and start again; nothing was lost",
+        "read-only": "make it writable for this user, or choose another --store; nothing was lost",
+        "gone": "mount it again and start again; nothing was lost",
+    }
+    hint = hints.get(error.kind, "see whether it can be read, then start again; nothing was lost")
+    return ev.SetupFailed(f"the store cannot be used: {error}", hint, FAILED_PRECHECKS)

@@ -1,0 +1,108 @@
+"""Read what earlier sessions left, and carry it on, so that nobody ever reads more than the last few."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core import history, messages
+from supervisor.core.events import HistoryRead, TrainerSaid
+from supervisor.core.ports import Missing, Store
+from supervisor.core.status import RunStatus
+from supervisor.engine.claims import Alive, ranks, read_claim, read_end
+from supervisor.engine.journal import newest_status, parse_piece, piece_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.core.claim import Rank
+    from supervisor.engine.place import RunPlace
+
+CARRIED = "history.json"
+
+
+def read(store: Store, run: RunPlace, mine: Rank, alive: Alive) -> tuple[HistoryRead, RunStatus | None]:
+    """Return the history up to us, and the last status that was published before us."""
+    stories: list[history.Story] = []
+    carried = HistoryRead()
+    last: RunStatus | None = None
+    for rank in reversed([rank for rank in ranks(store, run) if rank < mine]):
+        status = newest_status(store, run, rank)
+        last = last or status
+        stories.append(_story(store, run, rank, status, alive))
+        known = _carried(store, run, rank)
+        if known is not None:
+            carried = known
+            break
+    return history.tell(carried, stories[::-1]), last
+
+
+def told(store: Store, run: RunPlace, rank: Rank, alive: Alive) -> str:
+    """Return one sentence about one session: how it ended and how far it had come."""
+    story = _story(store, run, rank, newest_status(store, run, rank), alive)
+    return f"session {rank.epoch} {history.sentence(story)}"
+
+
+def carry(store: Store, run: RunPlace, mine: Rank, told: HistoryRead) -> None:
+    """Leave the history for our successor."""
+    body = {
+        "lives_s": told.lives_s,
+        "reclaimed_s": told.reclaimed_s,
+        "lost": told.lost,
+        "lost_in_a_row": told.lost_in_a_row,
+        "longest_s": dict(told.longest_s),
+    }
+    store.create(f"{run.session(mine)}/{CARRIED}", json.dumps(body).encode())
+
+
+def _carried(store: Store, run: RunPlace, rank: Rank) -> HistoryRead | None:
+    try:
+        body = json.loads(store.read(f"{run.session(rank)}/{CARRIED}"))
+        return HistoryRead(
+            lives_s=tuple(body["lives_s"]),
+            reclaimed_s=tuple(body["reclaimed_s"]),
+            lost=body["lost"],
+            lost_in_a_row=body["lost_in_a_row"],
+            longest_s=body["longest_s"],
+        )
+    except (Missing, ValueError, KeyError, TypeError):
+        return None  # it died before writing it, or it is damaged: the sessions before it are read instead
+
+
+def _story(store: Store, run: RunPlace, rank: Rank, status: RunStatus | None, alive: Alive) -> history.Story:
+    end = read_end(store, run, rank)
+    claim = read_claim(store, run, rank)
+    seen = status or RunStatus()
+    lived_s = None
+    if seen.updated and seen.session_started:
+        lived_s = max(0.0, seen.updated.mono_s - seen.session_started.mono_s)
+    limit_s = None
+    if seen.deadline_at_s is not None and seen.session_started is not None:
+        limit_s = seen.deadline_at_s - seen.session_started.mono_s
+    return history.Story(
+        epoch=rank.epoch,
+        platform=seen.platform,
+        lived_s=lived_s,
+        limit_s=limit_s,
+        end=str(end.get("reason", "")),
+        end_words=str(end.get("words", "")),
+        first_step=seen.session_from_step,
+        last_step=seen.step,
+        durable_step=seen.durable,
+        step_s=seen.step_s,
+        memory_available=seen.memory_available,
+        longest_s=_longest(store, run, rank),
+        here=alive(claim.get("machine", {})) is not None,
+    )
+
+
+def _longest(store: Store, run: RunPlace, rank: Rank) -> Mapping[str, float]:
+    names = piece_names(store, run, rank)
+    if not names:
+        return {}
+    longest: dict[str, float] = {}
+    for record in parse_piece(store.read(f"{run.session(rank)}/{names[-1]}"))[1]:
+        said: Any = record.value
+        if isinstance(said, TrainerSaid) and isinstance(said.message, messages.Beat):
+            longest = {**longest, **said.message.longest_s}
+    return longest

@@ -1,0 +1,66 @@
+"""Which process on which boot of which machine: so that a dead predecessor on this machine is known at once."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROC = Path("/proc")
+
+
+def new_writer() -> str:
+    """Return a random name for a session's writer; two machines never draw the same."""
+    return os.urandom(4).hex()
+
+
+def mine() -> dict[str, Any]:
+    """Return what tells this process apart from every other, as it goes into the claim."""
+    return {
+        "boot": _text(PROC / "sys/kernel/random/boot_id"),
+        "processes": _link(PROC / "self/ns/pid"),
+        "pid": os.getpid(),
+        "since": started(os.getpid()),
+        "host": socket.gethostname(),
+    }
+
+
+def alive(claimed: Mapping[str, Any]) -> bool | None:
+    """Say whether the process that wrote a claim lives: True, False, or None where it cannot be told from here.
+
+    A pid means something only within one boot and one process namespace, because both begin to count anew.
+    """
+    here = mine()
+    if not claimed.get("boot") or any(claimed.get(key) != here[key] for key in ("boot", "processes")):
+        return None
+    pid = claimed.get("pid")
+    if not isinstance(pid, int) or claimed.get("since") is None:
+        return None
+    return bool(started(pid) == claimed["since"])
+
+
+def started(pid: int) -> str | None:
+    """Return when a process began (clock ticks since boot), or None if there is none or it is a zombie."""
+    try:
+        after_name = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if after_name[0] in {"Z", "X"} else after_name[19]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""  # no such file on this system: liveness is then unknown, never guessed
+
+
+def _link(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""

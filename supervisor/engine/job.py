@@ -1,0 +1,65 @@
+"""What a session is given to work with: the job, its run, the places and the hands. Filled in by ``wiring``."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from supervisor.core.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from supervisor.core import retention
+    from supervisor.core.claim import Rank
+    from supervisor.core.ports import Clock, Store
+    from supervisor.engine.claims import Alive
+    from supervisor.engine.place import RunPlace
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The job's environment: the interpreter to start the trainer with and all its variables."""
+
+    python: str
+    environ: Mapping[str, str] = field(default_factory=dict)
+    installed: Sequence[str] = ()
+    drift: Sequence[str] = ()
+    seconds: float = 0.0
+
+
+class Environments(Protocol):
+    """Makes the job's environment.
+
+    ``prepare`` may take minutes; ``record`` and ``keep`` leave what later machines reuse, the first cheap, the second
+    while the trainer runs.
+    """
+
+    def prepare(self) -> Prepared: ...
+    def record(self, rank: Rank) -> None: ...
+    def keep(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything that does not change in a session."""
+
+    script: Path
+    arguments: Sequence[str]
+    run: RunPlace
+    run_id: str
+    store: Store
+    local_root: Path
+    clock: Clock
+    environments: Environments
+    alive: Alive
+    identity: Mapping[str, Any]
+    platform: str
+    writer: str
+    environ: Mapping[str, str]
+    save_every: str
+    retention: retention.Policy
+    claim_extra: Mapping[str, Any]
+    show: Callable[[bytes], None]
+    deadline_wall_s: float | None = None

@@ -1,0 +1,116 @@
+"""Starts attempts of the trainer and passes on what they say and print."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supervisor.engine import orphans
+from supervisor.engine.channel import Channel
+from supervisor.engine.identity import started
+from supervisor.engine.job import Job, Prepared
+from supervisor.engine.process import Listeners, TrainerProcess, trainer_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from supervisor.core.messages import Malformed, Message, Save, Stop
+    from supervisor.engine.output import Output
+    from supervisor.engine.place import LocalPlace
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+GRACE_S = 60.0
+LAST_WORDS_S = 2.0
+
+
+class Launcher:
+    """At most one trainer lives at a time. ``open`` once the session has its folders, then ``launch`` per attempt."""
+
+    def __init__(
+        self,
+        job: Job,
+        said: Callable[[Message | Malformed], None],
+        exited: Callable[..., None],
+        output: Output,
+    ) -> None:
+        self.job = job
+        self.prepared: Prepared | None = None
+        self._said, self._exited, self._output = said, exited, output
+        self._local: LocalPlace | None = None
+        self._channel: Channel | None = None
+        self._lock: int | None = None
+        self._trainer: TrainerProcess | None = None
+
+    def open(self, local: LocalPlace) -> None:
+        """Take the session's lock and listen."""
+        self._local = local
+        self._lock = orphans.hold(local.lock)
+        note = {"pid": os.getpid(), "since": started(os.getpid())}
+        (local.session / "supervisor.json").write_text(json.dumps(note))
+        self._channel = Channel(local.session / "channel", self._said)
+
+    def launch(self, attempt: int, checkpoint: str) -> int:
+        """Start the trainer; return its process id. Raises OSError."""
+        assert self._local is not None
+        assert self._channel is not None
+        assert self._lock is not None
+        prepared = self.prepared or Prepared("")
+        environ = self._environ(self._local, attempt, checkpoint, prepared)
+        self._output.begin(attempt, self._local.session / f"output-{attempt:04d}.log")
+        command = trainer_command(prepared.python, self.job.script, self.job.arguments)
+        listeners = Listeners(self._printed, lambda code, oom: self._exited(code, oom=oom))
+        self._trainer = TrainerProcess(command, environ, listeners, keep_open=(self._lock,))
+        orphans.note_trainer(self._local.session, self._trainer.pid)
+        return self._trainer.pid
+
+    def tell(self, message: Save | Stop) -> None:
+        """Say something to the trainer. One that never attached cannot hear it: for that there is its grace."""
+        if self._channel is not None:
+            self._channel.tell(message)
+
+    def hear_out(self) -> None:
+        """Wait for the last words of a trainer that has ended."""
+        if self._channel is not None:
+            self._channel.hear_out(LAST_WORDS_S)
+
+    def end(self, how: str) -> None:
+        """Signal the trainer's group."""
+        if self._trainer is not None:
+            self._trainer.end(how)
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        self.end("kill")
+        if self._channel is not None:
+            self._channel.close()
+
+    def _printed(self, text: bytes) -> None:
+        for line in self._output.add(text):
+            self.job.show(line)
+
+    def _environ(self, local: LocalPlace, attempt: int, checkpoint: str, prepared: Prepared) -> Mapping[str, str]:
+        assert self._channel is not None
+        inherited = prepared.environ or self.job.environ
+        deadline = self.job.deadline_wall_s
+        return {
+            **inherited,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), inherited.get("PYTHONPATH", "")])),
+            "PYTHONFAULTHANDLER": "1",
+            "PYTHONUNBUFFERED": "1",
+            "SUPERVISOR_RUN_ID": self.job.run_id,
+            "SUPERVISOR_RUN_NAME": self.job.run.name,
+            "SUPERVISOR_RUN_CHECKPOINT": checkpoint,
+            "SUPERVISOR_RUN_STAGING": str(local.staging),
+            "SUPERVISOR_RUN_SCRATCH": str(local.scratch),
+            "SUPERVISOR_RUN_ATTEMPT": str(attempt),
+            "SUPERVISOR_RUN_DEADLINE": "" if deadline is None else f"{deadline:.0f}",
+            "SUPERVISOR_RUN_CHANNEL": str(self._channel.path),
+            "SUPERVISOR_RUN_SAVE_EVERY": self.job.save_every,
+            "SUPERVISOR_RUN_GRACE_S": f"{GRACE_S:.0f}",
+            "TORCHELASTIC_RESTART_COUNT": str(attempt - 1),
+            "TORCHELASTIC_RUN_ID": self.job.run_id,
+            "WANDB_RUN_ID": self.job.run_id,
+            "WANDB_RESUME": "allow",
+        }

@@ -1,0 +1,128 @@
+"""What a dead supervisor of this machine may have left: a trainer that still runs, and folders nobody needs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+from threading import Event
+from typing import TYPE_CHECKING
+
+from supervisor.core.claim import Rank, rank_of
+from supervisor.engine.identity import PROC, started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LOCK = "lock"
+TRAINER = "trainer.json"
+WAIT_S = 60.0
+POLL_S = 0.05
+
+
+def note_trainer(session: Path, pid: int) -> None:
+    """Record which process the trainer is, so that a successor can end it if it outlives its supervisor."""
+    (session / TRAINER).write_text(json.dumps({"pid": pid, "since": started(pid)}))
+
+
+def hold(lock: Path) -> int:
+    """Take the lock of a session's folder and return its descriptor; the trainer inherits it."""
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)  # it waits at most for a successor's look, because the folder is ours alone
+    return fd
+
+
+def end_orphans(run: Path, mine: Rank) -> None:
+    """Wait for trainers of dead supervisors to stage their last checkpoint and end; kill what does not end.
+
+    An orphan notices by itself that its supervisor is gone and ends at its next step boundary; waiting for it saves
+    the work since its last checkpoint. Only sessions whose lock is still held can have one.
+    """
+    for session in _dead(run, mine):
+        if not _held(session / LOCK) or _supervised(session):
+            continue
+        if not _freed_within(session / LOCK, WAIT_S):
+            _kill_trainer(session)
+            _freed_within(session / LOCK, WAIT_S)
+
+
+def forget_dead_sessions(run: Path, mine: Rank, *, keep: Path) -> None:
+    """Remove the local folders of sessions that nobody serves any more, but for the one that holds ``keep``."""
+    for session in _dead(run, mine):
+        if not keep.is_relative_to(session) and not _held(session / LOCK):
+            shutil.rmtree(session, ignore_errors=True)
+
+
+def _dead(run: Path, mine: Rank) -> Iterator[Path]:
+    with contextlib.suppress(FileNotFoundError):
+        for folder in sorted(run.iterdir()):
+            rank = rank_of(folder.name)
+            if rank is not None and rank < mine:
+                yield folder
+
+
+def _held(lock: Path) -> bool:
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _freed_within(lock: Path, seconds: float) -> bool:
+    pause = Event()
+    for _ in range(int(seconds / POLL_S)):
+        if not _held(lock):
+            return True
+        pause.wait(POLL_S)
+    return not _held(lock)
+
+
+def _supervised(session: Path) -> bool:
+    """Say whether the session's supervisor lives (it was taken over from, and ends its trainer itself)."""
+    noted = _noted(session / "supervisor.json")
+    return noted is not None and started(noted[0]) == noted[1]
+
+
+def _kill_trainer(session: Path) -> None:
+    """Kill the trainer and the workers that outlived it: who has the lock open and is of the trainer's process session.
+
+    The noted pid alone would prove nothing, because it may be another process's by now.
+    """
+    noted = _noted(session / TRAINER)
+    wanted = (session / LOCK).stat()
+    for process in PROC.iterdir() if noted is not None else ():
+        if process.name.isdecimal() and _has_open(process / "fd", wanted):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if noted is not None and os.getsid(int(process.name)) == noted[0]:
+                    os.kill(int(process.name), signal.SIGKILL)
+
+
+def _has_open(descriptors: Path, wanted: os.stat_result) -> bool:
+    try:
+        links = list(descriptors.iterdir())
+    except OSError:
+        return False  # gone, or another user's
+    for link in links:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(link.stat(), wanted):
+                return True
+    return False
+
+
+def _noted(path: Path) -> tuple[int, str] | None:
+    try:
+        body = json.loads(path.read_text())
+        return int(body["pid"]), str(body["since"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

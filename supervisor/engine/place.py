@@ -1,0 +1,100 @@
+"""Names: where a run lies in its store, and where a session lies on the local disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor.core.values import dataclass
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from supervisor.core.claim import Rank
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """Paths of one run in the store, relative to the store's root."""
+
+    name: str
+
+    @property
+    def record(self) -> str:
+        """The run's own record, written once."""
+        return f"{self.name}/run.json"
+
+    @property
+    def environments(self) -> str:
+        """Locks of the job's environment, and the wheels beside them."""
+        return f"{self.name}/environment"
+
+    def session(self, rank: Rank) -> str:
+        """Return a session's folder."""
+        return f"{self.name}/{rank}"
+
+    def step(self, rank: Rank, step: int) -> str:
+        """Return the folder of a checkpoint."""
+        return f"{self.session(rank)}/step-{step:09d}"
+
+    def stop_request(self, rank: Rank, how: str, nonce: str) -> str:
+        """Return the name of a request that this session end ("save" or "now")."""
+        return f"{self.name}/stop-{rank}-{how}-{nonce}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlace:
+    """Folders of one session on the local disk; all of it may vanish at any instruction."""
+
+    root: Path
+    run_id: str
+    rank: Rank
+
+    @property
+    def run(self) -> Path:
+        """Everything of this run on this machine."""
+        return self.root / self.run_id
+
+    @property
+    def session(self) -> Path:
+        """Everything of this session."""
+        return self.run / str(self.rank)
+
+    @property
+    def staging(self) -> Path:
+        """Where the trainer stages checkpoints."""
+        return self.session / "staging"
+
+    @property
+    def restored(self) -> Path:
+        """Where verified checkpoints from the store are brought."""
+        return self.session / "restored"
+
+    @property
+    def scratch(self) -> Path:
+        """Caches of the script, kept over attempts and sessions on this machine."""
+        return self.run / "scratch"
+
+    @property
+    def journal(self) -> Path:
+        """The journal's records that are not in the store yet."""
+        return self.session / "journal.jsonl"
+
+    @property
+    def output(self) -> Path:
+        """All the trainer printed in this session."""
+        return self.session / "output.log"
+
+    @property
+    def step_log(self) -> Path:
+        """Rows of the step log, from all checkpoints staged in this session."""
+        return self.session / "steps.jsonl"
+
+    @property
+    def status(self) -> Path:
+        """The live status."""
+        return self.session / "status.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the supervisor and by the trainer; free when both are gone."""
+        return self.session / "lock"

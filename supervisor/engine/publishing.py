@@ -1,0 +1,43 @@
+"""The live status on the local disk, for `status` and the views of this machine."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core.status import to_json
+
+if TYPE_CHECKING:
+    from supervisor.core.instant import Instant
+    from supervisor.engine.executor import Executor
+    from supervisor.engine.journal import Journal
+
+EVERY_S = 1.0
+
+
+class LiveStatus:
+    """Writes ``status.json`` of the session at most once a second, and at once when something became safe or ended."""
+
+    def __init__(self, executor: Executor, journal: Journal) -> None:
+        self._executor, self._journal = executor, journal
+        self._written_s = 0.0
+        self._opened = False
+
+    def record(self, now: Instant, value: Any) -> None:
+        """See a record; open the local journal once the session has its folder."""
+        local = self._executor.storing.local
+        if isinstance(value, ev.ClaimWritten) and not self._opened:
+            self._opened = True
+            self._journal.open_spool(local.journal)
+        if not self._opened:
+            return
+        urgent = isinstance(value, ev.Durable | do.WriteEnd | ev.Launched)
+        if urgent or now.mono_s - self._written_s >= EVERY_S:
+            self._written_s = now.mono_s
+            beside = local.status.with_suffix(".new")
+            with suppress(OSError):  # a full local disk makes `status` here old; it must not end the session
+                beside.write_text(json.dumps(to_json(self._journal.status, now), default=str), encoding="utf-8")
+                beside.replace(local.status)

@@ -1,0 +1,231 @@
+"""A rehearsal: the same script once in peace and once with kill -9 in its way, in throw-away stores, then compared."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from threading import Event
+from typing import TYPE_CHECKING, Self
+
+from supervisor.core import events as ev
+from supervisor.core.errors import FAILED, TERMINATED, UserError
+from supervisor.core.values import dataclass
+from supervisor.engine import checkpoints, journal
+from supervisor.engine.claims import ranks
+from supervisor.engine.comparison import RUN, compare, environ
+from supervisor.engine.orphans import TRAINER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from supervisor.core.ports import Clock, Store
+    from supervisor.engine.comparison import Comparison
+
+LOOK_EVERY_S = 0.02
+SHORTEST_S = 0.5
+PEACEFUL, KILLED = "peaceful", "killed"
+SAVES_PER_RUN = 10
+TAIL_LINES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is rehearsed. ``folder`` holds everything and is thrown away.
+
+    ``peace_s``: after so long in training the first run is stopped where it is, and the second is stopped at the same
+    step; ``limit_s`` bounds the second.
+    """
+
+    script: Path
+    arguments: Sequence[str]
+    folder: Path
+    steps: int | None
+    save_every: str
+    install: bool
+    peace_s: float
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Peaceful:
+    """The run that nothing happened to: the step it came to and how long its trainer lived."""
+
+    step: int
+    seconds: float
+    finished: bool
+
+
+class Rehearsal:
+    """``open_store`` gives the store in a folder; ``say`` is told of each act."""
+
+    def __init__(
+        self, plan: Plan, open_store: Callable[[str], Store], clock: Clock, say: Callable[[str], None]
+    ) -> None:
+        self._plan, self._open, self._clock, self._say = plan, open_store, clock, say
+        self._pause = Event()
+
+    def in_peace(self) -> Peaceful:
+        """Run it once with nothing in its way. UserError where the script itself fails."""
+        self._say(f"1/3 {self._plan.script.name} in peace")
+        turn = self._turn(PEACEFUL, "peaceful-machine", self._plan.save_every, self._plan.steps)
+        with turn:
+            until_s = None
+            while turn.process.poll() is None:
+                self._pause.wait(LOOK_EVERY_S)
+                if until_s is None and turn.trainer() is not None:
+                    until_s = self._clock.now().mono_s + self._plan.peace_s
+                if until_s is not None and self._clock.now().mono_s > until_s:
+                    turn.process.send_signal(signal.SIGTERM)
+                    until_s = float("inf")
+        store = self._open(str(turn.store))
+        step = _last_step(store)
+        if turn.process.returncode not in {0, TERMINATED}:
+            raise self._failed("the script fails even when nothing happens to it", turn)
+        if step is None:
+            hint = "it must call supervisor.attach(…) and loop over run.steps(…), as trainers/toy.py does"
+            raise UserError("the script saved no checkpoint", hint, FAILED)
+        seconds = _seconds(store)
+        if seconds < SHORTEST_S:
+            words = f"the script trains for {seconds:.1f} s only: too short to be killed in the middle"
+            raise UserError(words, "give it more to do: rehearse SCRIPT -- ARGUMENTS", FAILED)
+        return Peaceful(step, seconds, finished=turn.process.returncode == 0)
+
+    def with_kills(self, peaceful: Peaceful) -> None:
+        """Run it again: kill the trainer, later the whole machine, and go on on a blank one."""
+        stop_at = self._plan.steps if peaceful.finished else peaceful.step
+        save_every = f"{max(100, min(1000, int(1000 * peaceful.seconds / SAVES_PER_RUN)))}ms"
+        third_s = peaceful.seconds / 3
+        turn = self._turn(KILLED, "first-machine", save_every, stop_at)
+        with turn:
+            trainer, saved = self._wait(turn, third_s, None, None)
+            self._say(f"2/3 kill -9 of the trainer, when step {saved:,} was safe")
+            _kill_group(trainer)
+            trainer, saved = self._wait(turn, third_s, trainer, saved)
+            self._say(f"3/3 kill -9 of everything, when step {saved:,} was safe; going on on a blank machine")
+            turn.process.kill()
+            _kill_group(trainer)
+        turn = self._turn(KILLED, "second-machine", save_every, stop_at)
+        with turn:
+            try:
+                code = turn.process.wait(self._plan.limit_s)
+            except subprocess.TimeoutExpired:
+                raise _too_long(self._plan.limit_s) from None
+        if code != 0:
+            raise self._failed("resume fails: the run ends on the blank machine", turn)
+
+    def compared(self) -> Comparison:
+        """Compare what the two left: the final state, and the log of all steps."""
+        stores = [self._open(str(self._plan.folder / name)) for name in (PEACEFUL, KILLED)]
+        return compare(stores[0], stores[1], self._plan.folder)
+
+    def _wait(self, turn: _Turn, seconds: float, old: int | None, saved_before: int | None) -> tuple[int, int]:
+        """Wait until another trainer than ``old`` has run for ``seconds`` and something newer is safe."""
+        store = self._open(str(turn.store))
+        began_s = self._clock.now().mono_s
+        since_s: float | None = None
+        while turn.process.poll() is None:
+            self._pause.wait(LOOK_EVERY_S)
+            now_s = self._clock.now().mono_s
+            pid = turn.trainer()
+            if pid is None or pid == old:
+                continue
+            since_s = since_s or now_s
+            saved = _last_step(store) if now_s - since_s >= seconds else None
+            if saved is not None and saved > (saved_before or 0):
+                return pid, saved
+            if now_s - began_s > self._plan.limit_s:
+                raise _too_long(self._plan.limit_s)
+        if turn.process.returncode != 0:
+            raise self._failed(
+                "resume fails: the run ends after its trainer was killed" if old else "the run fails", turn
+            )
+        raise UserError(
+            "the run ended before it could be killed in the middle",
+            "give it more to do: rehearse SCRIPT -- ARGUMENTS",
+            FAILED,
+        )
+
+    def _failed(self, what: str, turn: _Turn) -> UserError:
+        self._say(turn.last_words())
+        return UserError(f"{what} (exit code {turn.process.returncode})", "mend what its last words say, above", FAILED)
+
+    def _turn(self, store: str, machine: str, save_every: str, stop_at: int | None) -> _Turn:
+        plan = self._plan
+        command = [
+            sys.executable, "-m", "supervisor", "start", str(plan.script), "--store", str(plan.folder / store),
+            "--name", RUN.name, "--save-every", save_every, "--budget", "none",
+            "--max-restarts", "0" if store == PEACEFUL else "3",
+            *([] if plan.install else ["--no-install"]), "--", *plan.arguments,
+        ]  # fmt: skip
+        more = {"SUPERVISOR_RUN_LOCAL": str(plan.folder / machine)}
+        if stop_at is not None:
+            more["SUPERVISOR_RUN_STOP_AT"] = str(stop_at)
+        return _Turn(command, environ(more), plan.folder / machine, plan.folder / store)
+
+
+class _Turn:
+    """One supervisor process with its machine's folder. Leaving the block leaves nothing running."""
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], local: Path, store: Path) -> None:
+        self.local, self.store = local, store
+        self.output = local.with_suffix(".txt")
+        with self.output.open("wb") as file:
+            self.process = subprocess.Popen(
+                list(command), env=dict(environ), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            pid = self.trainer()
+            if pid is not None:
+                _kill_group(pid)
+        self.process.wait()
+
+    def trainer(self) -> int | None:
+        """Return the process id of the trainer that was started last, or None before the first."""
+        for note in self.local.glob(f"training-supervisor/*/*/{TRAINER}"):
+            try:
+                return int(json.loads(note.read_text())["pid"])
+            except (ValueError, KeyError, FileNotFoundError):
+                return None  # it is being written
+        return None
+
+    def last_words(self) -> str:
+        """Return the end of what it printed."""
+        printed = self.output.read_text("utf-8", "replace").splitlines()
+        lines = [line for line in printed if line.strip() and "python -m supervisor" not in line]
+        return "\n".join(f"  | {line}" for line in lines[-TAIL_LINES:])
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _last_step(store: Store) -> int | None:
+    newest = max((each.id for each in checkpoints.find(store, RUN)), default=None)
+    return None if newest is None else newest.step
+
+
+def _seconds(store: Store) -> float:
+    """Return how long the trainer lived."""
+    records = [record for rank in ranks(store, RUN) for record in journal.records(store, RUN, rank)]
+    began = [record.at for record in records if isinstance(record.value, ev.Launched)]
+    ended = [record.at for record in records if isinstance(record.value, ev.TrainerExited)]
+    return ended[-1].since(began[0]) if began and ended else 0.0
+
+
+def _too_long(limit_s: float) -> UserError:
+    return UserError(
+        f"the rehearsal took longer than {limit_s:.0f} s", "give the script less to do, or more time: --limit", FAILED
+    )

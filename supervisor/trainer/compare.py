@@ -1,0 +1,84 @@
+"""``python -m supervisor.trainer.compare A B``: are two checkpoints the same state, and if not, where do they differ.
+
+Prints one JSON object: ``{"step": [a, b], "attached": [names], "differ": [paths]}``. Nothing but the bytes decides:
+no framework is needed, and no value is taken for equal because it is close.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core.errors import UserError
+from supervisor.trainer import typed_json
+from supervisor.trainer.folder import Opened, open_folder
+from supervisor.trainer.typed_json import TAG, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare the folders A and B."""
+    try:
+        one, other = (open_folder(path) for path in arguments)
+    except UserError as error:
+        sys.stderr.write(f"error: {error.what}\n  try: {error.hint}\n")
+        return error.exit_code
+    found = {
+        "step": [one.step, other.step],
+        "attached": sorted(one.state["objects"]),
+        "differ": [*differing(one, other), *differing_generators(one.rng, other.rng)],
+    }
+    print(json.dumps(found, ensure_ascii=False))
+    return 0
+
+
+def differing(one: Opened, other: Opened) -> list[str]:
+    """Return the paths of the attached state at which the two are not the same, bit for bit."""
+    left, right = one.state["objects"], other.state["objects"]
+    paths = sorted(left.keys() ^ right.keys())
+    for name in sorted(left.keys() & right.keys()):
+        paths += _walk((one, left[name]), (other, right[name]), name)
+    return paths
+
+
+def differing_generators(one: Any, other: Any, path: str = "rng") -> list[str]:
+    """Return the names of the random generators that are not in the same state."""
+    paths = []
+    for part in ("generators", "bytes"):
+        left, right = one.get(part, {}), other.get(part, {})
+        paths += [f"{path}.{name}" for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name)]
+    return list(dict.fromkeys(paths))
+
+
+def _walk(one: tuple[Opened, Node], other: tuple[Opened, Node], path: str) -> list[str]:
+    ours, theirs = typed_json.children(one[1]), typed_json.children(other[1])
+    if ours is None or theirs is None or _kind(one[1]) != _kind(other[1]):
+        return [] if _single(*one) == _single(*other) else [path]
+    left, right = dict(ours), dict(theirs)
+    paths = [f"{path}.{key}" for key in left if key not in right] + [
+        f"{path}.{key}" for key in right if key not in left
+    ]
+    for key, node in left.items():
+        if key in right:
+            paths += _walk((one[0], node), (other[0], right[key]), f"{path}.{key}")
+    return paths
+
+
+def _kind(node: Node) -> Any:
+    return node.get(TAG) if isinstance(node, dict) else type(node)
+
+
+def _single(opened: Opened, node: Node) -> Any:
+    """A single value as something that is equal only to itself; a tensor with its bytes."""
+    if not isinstance(node, dict):
+        return type(node), node, str(node)  # str tells 0.0 from -0.0
+    described = {key: value for key, value in node.items() if key not in {"leaf", "device"}}
+    parts = opened.state["split"].get(node["leaf"], [node["leaf"]]) if "leaf" in node else []
+    return described, [bytes(opened.tensors[part]) for part in parts]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,110 @@
+"""The step log: one row for each step that logged something, kept lazily and written with the next checkpoint."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core.errors import UsageError
+from supervisor.trainer import frameworks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from supervisor.trainer.frameworks.framework import Framework, Scalar
+
+FLUSH_ROWS = 1024  # lazily kept values are turned into numbers at the latest after so many rows, to bound their memory
+
+_PLAIN = frozenset({int, float, str, bool, type(None)})
+
+
+class Rows:
+    """``add`` never waits for a device; ``taken`` does. Values that are not finite are written as words: JSON has none."""
+
+    def __init__(self, on_nonfinite: Callable[[int, str, str], None]) -> None:
+        self.newest: dict[str, Any] = {}
+        self._rows: list[tuple[int, dict[str, Any]]] = []
+        self._flushed = 0
+        self._frameworks: list[Framework] = []
+        self._on_nonfinite = on_nonfinite
+
+    def add(self, step: int, values: dict[str, Any]) -> None:
+        """Keep values of the step whose index is ``step``; a later value of the same name replaces the earlier one."""
+        if "step" in values:
+            raise UsageError("run.log(step=…): the step is noted by itself", "give the value another name")
+        for name, value in values.items():
+            if type(value) not in _PLAIN:
+                values[name] = self._lazy(name, value)
+        if self._rows and self._rows[-1][0] == step:
+            values = {**self._rows.pop()[1], **values}
+            self._flushed = min(self._flushed, len(self._rows))
+        self._rows.append((step, values))
+        # of each name the newest: what is logged at few steps only must not be gone from sight at the next
+        self.newest = {**self.newest, **values}
+        if len(self._rows) - self._flushed > FLUSH_ROWS:
+            self._flush()
+
+    def holds(self, step: int) -> bool:
+        """Say whether the step with this index has logged something."""
+        return bool(self._rows) and self._rows[-1][0] == step
+
+    def taken(self, before: int) -> list[dict[str, Scalar]]:
+        """Return the rows of steps under ``before`` that no staged checkpoint holds yet."""
+        self._flush()
+        return [{"step": step, **values} for step, values in self._rows if step < before]
+
+    def forget(self, before: int) -> None:
+        """The rows of steps under ``before`` are in a staged checkpoint."""
+        kept = [row for row in self._rows if row[0] >= before]
+        self._flushed = max(0, self._flushed - (len(self._rows) - len(kept)))
+        self._rows = kept
+
+    def metrics(self) -> dict[str, Scalar]:
+        """Return the newest values as numbers; for any thread. It may wait for the device, but only the caller waits."""
+        kept = dict(self.newest)
+        _to_scalars(self._frameworks, [kept])
+        return {name: _spoken(value) for name, value in kept.items()}
+
+    def _lazy(self, name: str, value: Any) -> Any:
+        if not self._frameworks:
+            self._frameworks = frameworks.loaded()
+        for framework in self._frameworks:
+            kept = framework.logged(value)
+            if kept is not None:
+                return kept
+        raise UsageError(
+            f"run.log({name}=…) was given a {type(value).__name__}",
+            "log numbers, words, True/False/None or tensors with one element",
+        )
+
+    def _flush(self) -> None:
+        fresh = self._rows[self._flushed :]
+        self._flushed = len(self._rows)
+        _to_scalars(self._frameworks, [values for _, values in fresh])
+        for step, values in fresh:
+            for name, value in values.items():
+                if type(value) is float and not math.isfinite(value):
+                    values[name] = _spoken(value)
+                    self._on_nonfinite(step, name, str(value))
+
+
+def _to_scalars(loaded: list[Framework], rows: list[dict[str, Any]]) -> None:
+    """Turn the lazily kept values of the rows into numbers, in place: one transfer for each framework."""
+    lazy = [(row, name, value) for row in rows for name, value in row.items() if type(value) not in _PLAIN]
+    for framework in loaded:
+        mine = [item for item in lazy if framework.logged(item[2]) is not None] if lazy else []
+        numbers = framework.scalars([value for _, _, value in mine]) if mine else None
+        for (row, name, _), number in zip(mine, numbers or [], strict=True):
+            row[name] = number
+
+
+def _spoken(value: Scalar) -> Scalar:
+    if type(value) is float and not math.isfinite(value):
+        return {True: "Infinity", False: "-Infinity"}[value > 0] if math.isinf(value) else "NaN"
+    return value
+
+
+def exact_row(row: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return the row with words turned back into the floats that they stand for."""
+    words = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+    return {name: words.get(value, value) if isinstance(value, str) else value for name, value in row.items()}

@@ -1,0 +1,117 @@
+"""Runs the user's script as ``__main__``, as plain Python would, and tells the supervisor how it ended."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING
+
+from supervisor.core.errors import FAILED, INTERRUPTED, SUCCEEDED, USAGE, SetupError, UsageError, UserError
+from supervisor.core.messages import Finished, ScriptFailed
+from supervisor.trainer import life
+from supervisor.trainer.refused import RefusedError
+
+if TYPE_CHECKING:
+    from supervisor.trainer.life import Life
+
+MESSAGE_CHARACTERS_MAX = 2000
+
+
+def main(arguments: list[str]) -> int:
+    """Return the exit code of the script; SystemExit passes through, so that Python prints what it always prints."""
+    if not arguments:
+        print("usage: python -m supervisor.trainer SCRIPT [ARGS…]", file=sys.stderr)
+        return USAGE
+    sys.argv = arguments
+    here = life.here()
+    try:
+        here.connect()
+        _execute(arguments[0])
+    except SystemExit as ended:
+        here.failed = ended.code not in {None, SUCCEEDED}
+        if not here.failed:
+            _finish(here)
+        elif ended.code == USAGE and here.run is None:
+            here.say(ScriptFailed("setup", "the script refused its arguments (exit code 2)", "", ""))
+        here.flush()
+        raise
+    except KeyboardInterrupt as error:
+        here.failed = True
+        _print_traceback(error)
+        return INTERRUPTED
+    except BaseException as error:  # noqa: BLE001  # because the supervisor must hear of every way a script can end
+        return _report(here, error)
+    _finish(here)
+    return SUCCEEDED
+
+
+def _execute(script: str) -> None:
+    """Do what ``python SCRIPT`` does; the module has no spec, so that multiprocessing finds the script by its file."""
+    path = Path(script)
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise SetupError(f"cannot read {script}: {error.strerror}", "check the path of the script") from error
+    if not sys.flags.safe_path:
+        sys.path[0] = str(path.resolve().parent)
+    module = ModuleType("__main__")
+    module.__file__ = script
+    module.__loader__ = SourceFileLoader("__main__", script)
+    module.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = module
+    exec(compile(source, script, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # the user's own script
+
+
+def _finish(here: Life) -> None:
+    if here.stopped:
+        return
+    if here.run is not None:
+        here.run.close()
+    here.say_last(Finished(here.run.step if here.run is not None else 0))
+
+
+def _report(here: Life, error: BaseException) -> int:
+    here.failed = True
+    if isinstance(error, UserError):
+        print(f"{error.what}\n{error.hint}", file=sys.stderr)
+    else:
+        _print_traceback(error)
+    shown = str(error)[:MESSAGE_CHARACTERS_MAX]
+    here.say(ScriptFailed(_kind(here, error), type(error).__name__, shown, _where(error)))
+    here.flush()
+    return error.exit_code if isinstance(error, UserError) else FAILED
+
+
+def _kind(here: Life, error: BaseException) -> str:
+    if isinstance(error, RefusedError):
+        return "refused"
+    if isinstance(error, SetupError | UsageError):
+        return "setup"
+    if here.run is not None and here.run.is_device_oom(error):
+        return "device-oom"
+    started = here.run is not None and here.run.made_progress
+    return "setup" if isinstance(error, SyntaxError | ImportError) and not started else "script"
+
+
+def _print_traceback(error: BaseException) -> None:
+    sys.stdout.flush()
+    error.__traceback__ = _script_frames(error.__traceback__)
+    sys.excepthook(type(error), error, error.__traceback__)
+
+
+def _script_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Return the traceback without this file's frames, as if the script had been run alone."""
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
+
+
+def _where(error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""

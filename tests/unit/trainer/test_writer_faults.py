@@ -1,0 +1,161 @@
+"""A checkpoint's folder is whole or not there, whatever the disk or the machine does at whichever call (I16, I19)."""
+
+import errno
+import os
+from array import array
+from pathlib import Path
+
+import pytest
+
+from supervisor.trainer import folder, writer
+from supervisor.trainer.folder import Draft, open_folder
+from supervisor.trainer.snapshot import HostBuffer, direct_chunks, plan
+from supervisor.trainer.state import State
+
+CALLS = ("open", "write", "fsync", "close", "mkdir", "rename")
+NAME = "step-000000005-1"
+
+
+@pytest.fixture
+def save(tmp_path, holder):
+    weights = array("d", range(2000))
+    captured = State({"model": holder({"weights": weights})}).captured()
+    pieces, split = plan(captured.leaves, 6000)
+    buffer = HostBuffer()
+    buffer.take(pieces)
+    draft = Draft(5, 9, None, captured.objects, captured.rng, [], {}, {}, split)
+    staging = tmp_path / "staging"
+    staging.mkdir()
+
+    def written():
+        return folder.write(staging, NAME, draft, pieces, buffer.chunks)
+
+    written.staging = staging
+    return written
+
+
+class Counted:
+    """Wraps the system calls that a save makes; the n-th one goes wrong in the given way."""
+
+    def __init__(self, monkeypatch, wrong_at=0, wrong=None):
+        self.count = 0
+        for name in CALLS:
+            real = getattr(os, name)
+            monkeypatch.setattr(os, name, lambda *args, real=real, name=name, **kw: self.call(real, name, args, kw))
+        self.wrong_at, self.wrong = wrong_at, wrong
+
+    def call(self, real, name, args, kw):
+        self.count += 1
+        if self.count == self.wrong_at:
+            return self.wrong(real, name, args, kw)
+        return real(*args, **kw)
+
+
+def calls_of_a_save(save):
+    with pytest.MonkeyPatch.context() as patch:
+        counted = Counted(patch)
+        save()
+    (save.staging / NAME).rename(save.staging.parent / "whole")
+    return counted.count
+
+
+def visible(staging):
+    return [entry.name for entry in staging.iterdir() if not entry.name.startswith(writer.TEMPORARY)]
+
+
+@pytest.mark.slow
+def test_killed_at_any_call_it_leaves_a_whole_folder_or_none(save):
+    total = calls_of_a_save(save)
+    assert total > 20
+    seen = set()
+    for number in range(1, total + 1):
+        child = os.fork()
+        if child == 0:
+            with pytest.MonkeyPatch.context() as patch:
+                Counted(patch, number, lambda *_: os._exit(9))
+                save()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        names = visible(save.staging)
+        seen.add(bool(names))
+        for name in names:
+            assert open_folder(save.staging / name).states(on_host=True)["model"]["weights"][1999] == 1999.0
+            (save.staging / name).rename(save.staging.parent / f"whole-{number}")
+        writer.remove_leftovers(save.staging)
+        assert list(save.staging.iterdir()) == []
+    assert seen == {True, False}
+
+
+def fail_with(code):
+    def wrong(_real, _name, _args, _kw):
+        raise OSError(code, os.strerror(code))
+
+    return wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_an_error_at_any_call_is_raised_and_leaves_nothing_that_looks_like_a_checkpoint(save, code):
+    total = calls_of_a_save(save)
+    for number in range(1, total + 1):
+        with pytest.MonkeyPatch.context() as patch:
+            Counted(patch, number, fail_with(code))
+            with pytest.raises(OSError, match=os.strerror(code)):
+                save()
+        for name in visible(save.staging):
+            open_folder(save.staging / name)  # renamed, but its parent could not be flushed
+            (save.staging / name).rename(save.staging.parent / f"whole-{number}")
+        assert list(save.staging.iterdir()) == [], "leftovers of a failed save take up room"
+        save()
+        (save.staging / NAME).rename(save.staging.parent / f"after-{number}")
+
+
+def test_a_short_write_is_gone_on_with(save):
+    total = calls_of_a_save(save)
+
+    def short(real, name, args, kw):
+        return real(args[0], args[1][: max(1, len(args[1]) // 2)]) if name == "write" else real(*args, **kw)
+
+    for number in range(1, total + 1):
+        with pytest.MonkeyPatch.context() as patch:
+            Counted(patch, number, short)
+            save()
+        assert open_folder(save.staging / NAME).step == 5
+        (save.staging / NAME).rename(save.staging.parent / f"after-{number}")
+
+
+def test_every_file_and_folder_is_flushed_before_the_name_says_whole(save, monkeypatch):
+    events, names = [], {}
+    real_open, real_fsync, real_rename = os.open, os.fsync, os.rename
+
+    def opened(path, *args, **kw):
+        descriptor = real_open(path, *args, **kw)
+        names[descriptor] = Path(path).name
+        return descriptor
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append(names[fd]), real_fsync(fd))[1])
+    monkeypatch.setattr(os, "rename", lambda *a, **kw: (events.append("rename"), real_rename(*a, **kw))[1])
+    save()
+    at = events.index("rename")
+    whole = {path.name for path in (save.staging / NAME).iterdir()}
+    assert whole <= set(events[:at])
+    assert events[at - 2 : at] == ["checkpoint.json", ".tmp-000000005-1"]
+    assert events[at + 1 :] == ["staging"]
+
+
+def test_without_a_buffer_the_same_files_are_written(tmp_path, holder):
+    captured = State({"model": holder({"weights": array("d", range(2000)), "tail": bytearray(b"abc")})}).captured()
+    pieces, _ = plan(captured.leaves, 6000)
+    buffer = HostBuffer()
+    buffer.take(pieces)
+    for piece in pieces:
+        assert b"".join(direct_chunks(piece)) == b"".join(buffer.chunks(piece))
+
+
+def test_a_buffer_without_room_says_so():
+    class Huge:
+        name, at, bytes, parts = "x", 0, 1 << 62, ()
+
+    with pytest.raises(MemoryError, match="no room for a copy"):
+        HostBuffer().take([Huge()])

@@ -1,0 +1,32 @@
+# One word for each thing to do; every target works on a fresh clone with python3, pip, git and make alone.
+PYTHON ?= python3
+TRAINER ?= trainers/hyperlpr.py
+# Two workers, whole files to each: the tests wait for real processes most of the time.
+PYTEST ?= -n 2 --dist loadfile
+BOOT = $(PYTHON) -m supervisor.bootstrap
+
+.PHONY: run test check lint slow core clean
+
+run:  ## the main job: start or resume the example's run
+	$(PYTHON) -m supervisor start $(TRAINER)
+
+test:  ## all tests, in a private environment that makes itself
+	$(BOOT) test $(PYTEST)
+
+check: lint  ## what to run before each commit: lint and the fast tests
+	$(BOOT) test -m "not slow and not plates and not network" $(PYTEST)
+
+lint:  ## format, lint, types, layers
+	$(BOOT) exec test ruff format --check .
+	$(BOOT) exec test ruff check .
+	$(BOOT) exec test mypy
+	$(BOOT) exec test lint-imports
+
+slow:  ## real processes, real kills, faults
+	$(BOOT) test -m slow $(PYTEST)
+
+core:  ## the core's tests without torch, on any Python: make core PYTHON=python3.13
+	$(BOOT) core
+
+clean:  ## private environments and caches; runs and checkpoints stay
+	rm -rf .supervisor .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

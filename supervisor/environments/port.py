@@ -1,0 +1,79 @@
+"""What every installer can do, how it says no, and where it may take packages from."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Protocol
+
+from supervisor.core.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from supervisor.core.environment import Locked
+
+_NO_NETWORK = re.compile(
+    r"error sending request|dns error|failed to lookup address|name resolution|Name or service not known|"
+    r"Connection refused|Network is unreachable|NewConnectionError|ConnectTimeout|Failed to establish|"
+    r"No route to host|[Nn]etwork connectivity is disabled|ProxyError|timed out|operation timed out",
+)
+_REASON_BYTES_MAX = 400
+
+
+class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the installer failed
+    """An installer said no: `reason` is its own, in short; `no_network` tells a missing connection from a missing package."""
+
+    def __init__(self, said: str) -> None:
+        self.no_network = bool(_NO_NETWORK.search(said)) and "certificate" not in said
+        self.reason = shorten(said)
+        super().__init__(self.reason)
+
+
+class Installer(Protocol):
+    """solve: what `requirements` would add to `python`, never touching it, hashed and in order of name.
+
+    install: put a list of pinned requirements into `python`'s own environment or into the folder `target`, with no
+    dependencies but those named. Both raise InstallerFailed.
+    """
+
+    name: str
+
+    def solve(
+        self, python: str, requirements: Sequence[str], constraints: Sequence[str], index_options: Sequence[str]
+    ) -> tuple[Locked, ...]: ...
+
+    def install(self, python: str, pinned: Path, *, sources: Sources, target: Path | None = None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where an installation takes packages from, over and above the person's own settings.
+
+    `wheels`: a folder of kept wheels, alone when `wheels_only`. `hashed`: the list is a whole one, with a hash for each.
+    `keep_fd`: the held lock, for the installer to inherit.
+    """
+
+    wheels: Path | None = None
+    wheels_only: bool = False
+    hashed: bool = True
+    index_options: tuple[str, ...] = ()
+    keep_fd: int | None = None
+
+    def options(self) -> list[str]:
+        """The same words for uv and pip."""
+        chosen = [] if self.wheels is None else ["--find-links", str(self.wheels)]
+        alone = ["--no-index"] if self.wheels_only else list(self.index_options)
+        return [*chosen, *alone, *(["--require-hashes", "--no-deps"] if self.hashed else [])]
+
+
+def shorten(said: str) -> str:
+    """An installer's own reason on one line: the error lines where there are any, no drawing characters, no addresses."""
+    lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in said.splitlines()]
+    start = next((at for at, line in enumerate(lines) if re.match(r"(?i)error|no solution|because", line)), 0)
+    said_again = ("ERROR:", "WARNING", "[notice]", "hint:")
+    kept = [line for line in lines[start + 1 :] if line and not line.startswith(said_again)]
+    text = " ".join([*lines[start : start + 1], *kept])
+    text = re.sub(r"(?i)^(error: ?)+|no solution found when resolving dependencies:? ?(cause: )?", "", text)
+    text = re.sub(r"\b(https?|file)://\S+", "the index", text)
+    return text if len(text) <= _REASON_BYTES_MAX else text[:_REASON_BYTES_MAX] + "…"

@@ -1,0 +1,73 @@
+"""The uv installer."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supervisor.core.environment import read_locked
+from supervisor.environments import commands
+from supervisor.environments.files import digest, names
+from supervisor.environments.port import InstallerFailed, Sources
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from supervisor.core.environment import Locked
+    from supervisor.environments.settings import Settings
+
+_ADDED = re.compile(r"^ \+ (\S+==\S+)$", re.MULTILINE)
+
+
+class Uv:
+    """uv as an Installer: solves by a dry run against the interpreter, hashes with ``uv pip compile``."""
+
+    name = "uv"
+
+    def __init__(self, program: str, environ: Mapping[str, str], chosen: Settings) -> None:
+        self._program = program
+        self._environ = environ
+        self._wheel_folders = chosen.wheel_folders
+        self._no_index = ["--no-index"] if chosen.no_index else []  # uv has no variable for this one
+
+    def solve(
+        self, python: str, requirements: Sequence[str], constraints: Sequence[str], index_options: Sequence[str]
+    ) -> tuple[Locked, ...]:
+        with tempfile.TemporaryDirectory() as folder:
+            constrained = Path(folder, "constraints.txt")
+            constrained.write_text("\n".join(constraints), encoding="utf-8")
+            wanted = Path(folder, "wanted.txt")
+            wanted.write_text("\n".join(requirements), encoding="utf-8")
+            # --break-system-packages is what lets a dry run look at a Debian Python; nothing is written.
+            tried = self._run("install", "--dry-run", "--break-system-packages", "--python", python,
+                              "--constraints", str(constrained), "-r", str(wanted), *index_options)  # fmt: skip
+            pins = _ADDED.findall(tried.said)
+            if not pins:
+                return ()
+            wanted.write_text("\n".join(pins), encoding="utf-8")
+            hashed = self._run("compile", "--no-deps", "--generate-hashes", "--no-header", "--no-annotate", "--quiet",
+                               "--python", python, str(wanted), *index_options)  # fmt: skip
+        return tuple(one if one.hashes else self._hashed_at_hand(one) for one in read_locked(hashed.out))
+
+    def install(self, python: str, pinned: Path, *, sources: Sources, target: Path | None = None) -> None:
+        # a small folder of our own is copied, because a linked file that is damaged in place is damaged in the cache too
+        where = [] if target is None else ["--target", str(target), "--link-mode", "copy"]
+        offline = ["--offline"] if sources.wheels_only else []
+        self._run("install", "--python", python, *where, *offline, *sources.options(), "-r", str(pinned),
+                  keep_fd=sources.keep_fd)  # fmt: skip
+
+    def _hashed_at_hand(self, locked: Locked) -> Locked:
+        """`locked` with the digests of its wheels in the person's folders, which uv chooses from but does not hash."""
+        files = [file for folder in self._wheel_folders for file in Path(folder).glob("*.whl") if names(file, locked)]
+        if not files:
+            raise InstallerFailed(f"error: no hash is known for {locked.pin}")
+        return replace(locked, hashes=tuple(sorted(map(digest, files))))
+
+    def _run(self, *arguments: str, keep_fd: int | None = None) -> commands.Ended:
+        ended = commands.run([self._program, "pip", *arguments, *self._no_index], self._environ, keep_fd=keep_fd)
+        if ended.code != 0:
+            raise InstallerFailed(ended.said)
+        return ended

@@ -1,0 +1,82 @@
+"""The command line: finds the verb, loads only its module, and turns a person's errors into two lines."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TABLE = {
+    "start": ("supervisor.cli.start", "start or resume the run of a script; the same command every time"),
+    "resume": ("supervisor.cli.resume", "the same for a run that the store knows"),
+    "status": ("supervisor.cli.status", "how a run is doing, from any machine that sees the store"),
+    "list": ("supervisor.cli.listing", "all runs in the store"),
+    "logs": ("supervisor.cli.logs", "what the trainer printed, over all machines; or its step log"),
+    "stop": ("supervisor.cli.stop", "save, wait until it is safe, end; from any machine"),
+    "checkpoints": ("supervisor.cli.checkpoints", "list, verify, export, pin, prune"),
+    "doctor": ("supervisor.cli.doctor", "can a run live here? each finding with what to do"),
+    "rehearse": ("supervisor.cli.rehearse", "kill and resume a script in a minute or two: is its resume bit-exact?"),
+}
+
+HELP = """usage: python -m supervisor VERB [options]
+
+A long training run outlives the machines it runs on. The same command starts a run and resumes it:
+
+  python -m supervisor start trainers/toy.py
+
+verbs:
+{verbs}
+
+`VERB --help` shows a verb's options; every verb takes --store DIR and --debug.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        sys.stdout.write(HELP.format(verbs="\n".join(f"  {verb:12} {words}" for verb, (_, words) in TABLE.items())))
+        return 0
+    if arguments[0] == "--version":
+        from supervisor import __version__
+
+        sys.stdout.write(f"training-supervisor {__version__}\n")
+        return 0
+    return _run(arguments[0], arguments[1:])
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    from supervisor.core.errors import FAILED_PRECHECKS, USAGE, UserError
+    from supervisor.core.ports import StoreError
+
+    row = TABLE.get(verb)
+    if row is None:
+        return _two_lines(f"there is no command {verb!r}", "python -m supervisor --help lists them", USAGE)
+    try:
+        from importlib import import_module
+
+        code: int = import_module(row[0]).run(arguments)
+    except UserError as error:
+        if "--debug" in arguments:
+            raise
+        return _two_lines(error.what, error.hint, error.exit_code)
+    except BrokenPipeError:
+        return 0  # the reader of our output has enough, as `head` has
+    except KeyboardInterrupt:
+        return 130
+    except (StoreError, OSError) as error:
+        if "--debug" in arguments:
+            raise
+        return _two_lines(
+            f"{verb} could not be done: {error}",
+            "see whether the store can be read; --debug shows more",
+            FAILED_PRECHECKS,
+        )
+    return code
+
+
+def _two_lines(what: str, hint: str, exit_code: int) -> int:
+    sys.stderr.write(f"error: {what}\n  try: {hint}\n")
+    return exit_code

@@ -1,0 +1,242 @@
+"""checkpoints [RUN]: look after the checkpoints of a run: list, verify, export, pin, prune."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supervisor.cli.finding import one_run, opened, option
+from supervisor.cli.options import Parser, count, parser
+from supervisor.core.checkpoint import Verdict
+from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UsageError, UserError
+from supervisor.core.ports import Taken
+from supervisor.core.values import dataclass
+from supervisor.views import checkpoints as view
+from supervisor.views.status import next_commands
+from supervisor.views.words import size
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Sequence
+
+    from supervisor.core.checkpoint import Found
+    from supervisor.core.ports import Store
+    from supervisor.engine.place import RunPlace
+    from supervisor.engine.runs import Run
+
+WORDS = {"list": 0, "verify": 0, "export": 2, "pin": 1, "prune": 0}
+KEEP_DEFAULT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What every action works with. ``local``: this machine's folder of the run; ``newest``: the K of retention."""
+
+    store: Store
+    place: RunPlace
+    record: Run
+    local: Path
+    newest: int
+    options: Namespace
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do one action; without a word for it, list."""
+    options = _parser().parse_intermixed_args(arguments)
+    name, action, words = _understood(options.words)
+    with opened(options) as store:
+        from supervisor import wiring
+        from supervisor.engine import claims
+
+        place, record = one_run(store, options, name)
+        known = claims.ranks(store, place)
+        chosen = (claims.read_claim(store, place, known[-1]) if known else {}).get("options") or record.options
+        newest = max(2, int(chosen.get("keep_last", KEEP_DEFAULT)))
+        about = About(store, place, record, wiring.local_root(os.environ) / record.id, newest, options)
+        acts: dict[str, Callable[..., int]] = {
+            "list": _list,
+            "verify": _verify,
+            "export": _export,
+            "pin": _pin,
+            "prune": _prune,
+        }
+        return acts[action](about, *words)
+
+
+def _list(about: About) -> int:
+    from supervisor.engine import catalogue
+    from supervisor.engine.clock import BootClock
+
+    found = catalogue.rows(about.store, about.place, about.local, about.newest)
+    if about.options.json:
+        print(json.dumps([view.plain(row) for row in found], ensure_ascii=False))
+    elif not found:
+        print(f"{about.place.name}: no checkpoint yet")
+        _say_next(about, "status {run}")
+    else:
+        print("\n".join(view.table(found, BootClock().now().wall_s)))
+        _say_next(about, "checkpoints {run} verify", "checkpoints {run} export latest DIR")
+    return 0
+
+
+def _verify(about: About) -> int:
+    from supervisor.engine import catalogue
+
+    seen: list[Found] = []
+    for each in catalogue.judged(about.store, about.place, about.local):
+        seen.append(each)
+        if not about.options.json:
+            print(view.verdict(each), flush=True)
+    if about.options.json:
+        print(json.dumps([view.plain_verdict(each) for each in seen], ensure_ascii=False))
+    verdicts = {each.verdict for each in seen}
+    if not about.options.json:
+        print(f"{about.place.name}: {view.summary(seen)}")
+        _say_next(about, *_after_verify(verdicts))
+    if Verdict.BROKEN in verdicts:
+        return FAILED
+    return 0 if verdicts <= {Verdict.WHOLE} else FAILED_PRECHECKS
+
+
+def _after_verify(verdicts: set[Verdict | None]) -> list[str]:
+    return ["resume {run}", "checkpoints {run} export latest DIR"] if Verdict.WHOLE in verdicts else ["status {run}"]
+
+
+def _export(about: About, which: str, folder: str) -> int:
+    from supervisor.engine import catalogue
+
+    to = _new_folder(folder)
+    wanted = _candidates(about, which)
+    skipped: list[str] = []
+    for each in wanted:
+        try:
+            found = catalogue.export(about.store, about.place, each, to)
+        except OSError as error:
+            raise UserError(
+                f"{folder} cannot be written: {error.strerror}", "name another folder, or make room"
+            ) from error
+        if found.verdict is Verdict.WHOLE:
+            for words in skipped:
+                print(f"passed over: {words}")
+            print(f"exported {found.id} to {folder}, proved whole, with {catalogue.STEPS_FILE}")
+            return 0
+        skipped.append(view.verdict(found))
+        if found.verdict is not Verdict.BROKEN:
+            break  # an unreadable one may be whole: nothing older is taken for the latest
+    raise UserError(f"nothing was exported: {'; '.join(skipped)}", _other(about, which), FAILED)
+
+
+def _candidates(about: About, which: str) -> list[Found]:
+    from supervisor.engine import checkpoints
+
+    if which != "latest":
+        return [_one(about, which)]
+    every = sorted(checkpoints.find(about.store, about.place), key=lambda each: (each.id, each.path), reverse=True)
+    if not every:
+        raise UsageError(f"{about.place.name} has no checkpoint yet", _command(about, "status {run}"))
+    return every
+
+
+def _one(about: About, step: str) -> Found:
+    from supervisor.engine import catalogue
+
+    found = catalogue.newest_of_step(about.store, about.place, count(step.replace(",", "").removeprefix("step-")))
+    if found is None:
+        raise UsageError(f"{about.place.name} has no checkpoint of step {step}", _command(about, "checkpoints {run}"))
+    return found
+
+
+def _pin(about: About, step: str) -> int:
+    from supervisor.engine import retaining
+
+    found = _one(about, step)
+    try:
+        retaining.pin(about.store, about.place, found.id)
+    except Taken:
+        print(f"{found.id} was pinned already")
+    else:
+        print(f"pinned {found.id}: it is kept for good")
+    _say_next(about, "checkpoints {run}")
+    return 0
+
+
+def _prune(about: About) -> int:
+    from supervisor.engine import catalogue, overview
+    from supervisor.engine.clock import BootClock
+
+    seen = overview.look(about.store, about.place, about.record, BootClock().now())
+    if seen.rank is None:
+        print(f"{about.place.name}: no checkpoint yet")
+        return 0
+    if seen.served:
+        raise UserError(
+            f"session {seen.rank.epoch} is at {about.place.name}, or may be: it removes old checkpoints by itself",
+            _command(about, "stop {run}"),
+        )
+    known = list(catalogue.judged(about.store, about.place, about.local))
+    going = catalogue.would_go(about.store, about.place, known, about.newest)
+    freed = sum(each.manifest.bytes for each in known if each.id in going and each.manifest)
+    if not about.options.yes:
+        named = "".join(f"  {each}\n" for each in sorted(going))
+        print(f"{about.place.name}: {len(going)} of {len(known)} would go, {size(freed)}\n{named}", end="")
+        _say_next(about, "checkpoints {run} prune --yes")
+        return 0
+    removed, freed = catalogue.prune(about.store, about.place, known, about.newest)
+    print(f"{about.place.name}: removed {removed} of {len(known)} and what uploads had left, {size(freed)} freed")
+    _say_next(about, "checkpoints {run}")
+    return 0
+
+
+def _new_folder(text: str) -> Path:
+    to = Path(text).absolute()
+    try:
+        held = any(to.iterdir())
+    except FileNotFoundError:
+        to.parent.mkdir(parents=True, exist_ok=True)
+    except NotADirectoryError:
+        raise UsageError(f"{text} is a file", "name a folder that is new or empty") from None
+    else:
+        if held:
+            raise UsageError(f"the folder {text} is not empty", "name a folder that is new or empty")
+    return to
+
+
+def _other(about: About, which: str) -> str:
+    return _command(about, "checkpoints {run} verify" if which == "latest" else "checkpoints {run} export latest DIR")
+
+
+def _command(about: About, words: str) -> str:
+    return f"python -m supervisor {words.format(run=about.place.name)}{option(about.options)}"
+
+
+def _say_next(about: About, *commands: str) -> None:
+    shown = [f"{each.format(run=about.place.name)}{option(about.options)}" for each in commands]
+    print("\n".join(next_commands(shown)))
+
+
+def _understood(words: list[str]) -> tuple[str | None, str, list[str]]:
+    """Read ``[RUN] [ACTION [ITS WORDS]]``; a run may also stand at the end."""
+    at = next((index for index, word in enumerate(words) if word in WORDS), None)
+    if at is None:
+        names, action, own = words, "list", []
+    else:
+        action = words[at]
+        own = words[at + 1 : at + 1 + WORDS[action]]
+        names = words[:at] + words[at + 1 + WORDS[action] :]
+        if len(own) < WORDS[action]:
+            needs = {"export": "export STEP|latest DIR", "pin": "pin STEP"}[action]
+            raise UsageError(f"`{action}` needs more words", f"python -m supervisor checkpoints [RUN] {needs}")
+    if len(names) > 1:
+        raise UsageError(f"{names[1]!r} is one word too many", "python -m supervisor checkpoints --help")
+    return (names[0] if names else None), action, own
+
+
+def _parser() -> Parser:
+    made = parser("checkpoints", "Look after the checkpoints of a run; without an action they are listed.")
+    made.usage = "python -m supervisor checkpoints [RUN] [list | verify | export STEP|latest DIR | pin STEP | prune]"
+    made.add_argument("words", metavar="WORD", nargs="*", help="the run (with one in the store not needed), the action")
+    made.add_argument("--json", action="store_true", help="list and verify: as a JSON array")
+    made.add_argument("--yes", action="store_true", help="prune: do it, not only say it")
+    return made

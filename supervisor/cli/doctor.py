@@ -1,0 +1,127 @@
+"""doctor: can a run live here? Each finding in one line, with what to do about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supervisor.cli.finding import option, where
+from supervisor.cli.options import Parser, parser
+from supervisor.core.errors import FAILED_PRECHECKS, UserError
+from supervisor.core.finding import Finding
+from supervisor.views.status import next_commands
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterator, Sequence
+
+    from supervisor.core.environment import Found
+
+TRIED = ((3, 11), (3, 13))
+FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "numpy")
+DRIVE = Path("/content/drive")
+MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "problem "}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Check everything and print the findings."""
+    options = _parser().parse_args(arguments)
+    found = list(_findings(options))
+    problems = [each for each in found if each.level == "problem"]
+    if options.json:
+        print(json.dumps({"schema": 1, "ok": not problems, "findings": [asdict(each) for each in found]}))
+    else:
+        for each in found:
+            print(f"{MARKS[each.level]}{each.about}: {each.words}" + (f"\n        -> {each.hint}" if each.hint else ""))
+        print(
+            "\n".join(
+                next_commands(["doctor    # again, when the problems are solved" if problems else _start(options)])
+            )
+        )
+    return FAILED_PRECHECKS if problems else 0
+
+
+def _findings(options: Namespace) -> Iterator[Finding]:
+    yield _python()
+    own = _own_packages()
+    yield own
+    yield from _machine()
+    if own.level == "problem":
+        return  # without them no store can be opened
+    from supervisor import wiring
+    from supervisor.engine import checkup
+    from supervisor.engine.clock import BootClock
+
+    clock = BootClock()
+    platform = wiring.find_platform(os.environ, clock.now())
+    lives = f", machines of at most {platform.lifetime.seconds / 3600:.0f} h" if platform.lifetime else ""
+    yield Finding("platform", "ok", f"{platform.name}{lives}; runs are kept in {where(options)}")
+    if platform.name == "colab" and Path(where(options)).is_relative_to(DRIVE) and not os.path.ismount(DRIVE):
+        hint = "in a cell: from google.colab import drive; drive.mount('/content/drive')"
+        yield Finding("drive", "problem", "Google Drive is not mounted: what is written there is lost", hint)
+    yield from checkup.store(wiring.open_store(where(options)), clock)
+    yield from checkup.local(wiring.local_root(os.environ))
+    yield checkup.time(clock.now())
+
+
+def _python() -> Finding:
+    version = f"Python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    if TRIED[0] <= sys.version_info[:2] <= TRIED[1]:
+        return Finding("python", "ok", version)
+    return Finding(
+        "python", "warning", f"{version} is newer than those this was tried with", "use 3.11 to 3.13 if it fails"
+    )
+
+
+def _own_packages() -> Finding:
+    from supervisor.bootstrap import ensure
+
+    try:
+        folder = ensure()
+    except UserError as error:
+        return Finding("own packages", "problem", error.what, error.hint)
+    return Finding("own packages", "ok", f"in {folder}" if folder else "found among this Python's packages")
+
+
+def _machine() -> Iterator[Finding]:
+    from supervisor.environments import capture
+    from supervisor.wiring import CHECKOUT
+
+    home = CHECKOUT / ".supervisor"
+    try:
+        found = capture.found(capture.interpreter(sys.executable, home, os.environ), os.environ)
+    except OSError as error:
+        words = f"{error.filename} cannot be written: {error.strerror}"
+        yield Finding("machine", "warning", words, "make the checkout writable; environments are made in it")
+        return
+    yield Finding(
+        "machine",
+        "ok",
+        f"{found.cores} cores, {found.ram_bytes / 2**30:.0f} GiB of memory, {found.cpu or found.system}",
+    )
+    yield _accelerator(found)
+    there = [f"{name} {found.distributions[name]}" for name in FRAMEWORKS if name in found.distributions]
+    yield Finding("frameworks", "ok", ", ".join(there) or "none; what a script asks for is installed at its start")
+
+
+def _accelerator(found: Found) -> Finding:
+    if found.accelerators:
+        driver = f", driver {found.driver}" if found.driver else ""
+        return Finding("accelerator", "ok", f"{', '.join(found.accelerators)}{driver}")
+    return Finding(
+        "accelerator", "warning", "none found", "training runs on the CPU; on Colab: Runtime, Change runtime type"
+    )
+
+
+def _start(options: Namespace) -> str:
+    return f"start SCRIPT{option(options)}"
+
+
+def _parser() -> Parser:
+    made = parser("doctor", "Can a run live here? Each finding with what to do; exit code 4 if a run could not.")
+    made.add_argument("--json", action="store_true", help="as one JSON object")
+    return made

@@ -1,0 +1,84 @@
+"""Which store and which run a command is about; where either cannot be had, two lines say why."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from supervisor.bootstrap import ensure
+from supervisor.core.errors import UsageError
+from supervisor.core.ports import Store, StoreError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterator
+
+    from supervisor.engine.place import RunPlace
+    from supervisor.engine.runs import Run
+
+SHOWN_MAX = 8
+
+
+@contextmanager
+def opened(options: Namespace) -> Iterator[Store]:
+    """Yield the store; every StoreError that leaves the block becomes two lines."""
+    ensure()
+    from supervisor import wiring
+    from supervisor.engine.runs import cannot_use
+
+    store = wiring.open_store(where(options))
+    try:
+        yield store
+    except StoreError as error:
+        raise cannot_use(store, error) from error
+
+
+def where(options: Namespace) -> str:
+    """Return the store's place as a person writes it."""
+    from supervisor import wiring
+
+    return str(options.store or wiring.default_store(os.environ))
+
+
+def option(options: Namespace) -> str:
+    """Return `` --store DIR`` for the commands that are shown, or "" where the default is meant."""
+    return f" --store {options.store}" if options.store else ""
+
+
+def one_run(store: Store, options: Namespace, name: str | None) -> tuple[RunPlace, Run]:
+    """Return the run that is named, or the only one there is; UsageError lists them otherwise."""
+    from supervisor.engine import runs
+    from supervisor.engine.place import RunPlace
+
+    if name is not None:
+        place = RunPlace(name)
+        record = runs.read(store, place) if runs.NAME.fullmatch(name) else None
+        if record is None:
+            raise UsageError(f"there is no run {name!r} in {where(options)}", _instead(runs.names(store), options))
+        return place, record
+    names = runs.names(store)
+    if len(names) != 1:
+        what = "there are several runs; say which" if names else none_yet(options)
+        raise UsageError(what, _instead(names, options))
+    record = runs.read(store, RunPlace(names[0]))
+    if record is None:
+        raise StoreError(f"the record of {names[0]} is gone")
+    return RunPlace(names[0]), record
+
+
+def none_yet(options: Namespace) -> str:
+    """Say that a store is empty or absent."""
+    return f"no runs in {where(options)} yet"
+
+
+def how_to_start(options: Namespace) -> str:
+    """Say what to do about an empty store."""
+    return f"start one: python -m supervisor start trainers/toy.py{option(options)}; or name another --store DIR"
+
+
+def _instead(names: list[str], options: Namespace) -> str:
+    if not names:
+        return how_to_start(options)
+    more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
+    return f"it has {', '.join(names[:SHOWN_MAX])}{more}"

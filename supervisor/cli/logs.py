@@ -1,0 +1,127 @@
+"""logs [RUN]: what the trainer printed, over all its machines; or with --steps the joined step log."""
+
+from __future__ import annotations
+
+import json
+import sys
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from supervisor.cli.finding import one_run, opened, option
+from supervisor.cli.options import Parser, count, parser
+from supervisor.views.status import next_commands
+from supervisor.views.table import rows
+from supervisor.views.words import number
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from supervisor.engine.overview import Overview
+    from supervisor.engine.printed import Part, Printed
+
+FILE_EVERY_S = 0.2
+STORE_EVERY_S = 5.0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the output, or the step log."""
+    options = _parser().parse_args(arguments)
+    with opened(options) as store:
+        from supervisor.engine import overview, steplog
+        from supervisor.engine.clock import BootClock
+        from supervisor.engine.printed import Printed
+
+        place, record = one_run(store, options, options.run)
+        if options.steps:
+            _print_steps(steplog.joined(store, place), place.name, options)
+            return 0
+        show = _Writer()
+        printed = Printed(store, place)
+        chosen = {"session": options.session, "attempt": options.attempt}
+        if options.follow:
+            _follow(lambda: overview.look(store, place, record, BootClock().now()), printed, show, chosen)
+        else:
+            show(printed.new(**chosen))
+    if not show.anything:
+        sys.stderr.write(
+            "\n".join([_nothing(place.name, chosen), *next_commands([f"status {place.name}{option(options)}"])]) + "\n"
+        )
+    return 0
+
+
+class _Writer:
+    """Writes parts to stdout, with a line before the second and every later one."""
+
+    def __init__(self) -> None:
+        self.anything = False
+        self._part: Part | None = None
+        self._ended = True
+
+    def __call__(self, texts: Iterable[tuple[Part, bytes]]) -> None:
+        for part, text in texts:
+            if part != self._part and self.anything:
+                head = f"--- session {part.rank.epoch}, attempt {part.attempt}\n"
+                self._write((b"" if self._ended else b"\n") + head.encode())
+            self._part, self.anything = part, True
+            self._write(text)
+        sys.stdout.buffer.flush()
+
+    def _write(self, text: bytes) -> None:
+        sys.stdout.buffer.write(text)
+        self._ended = text.endswith(b"\n")
+
+
+def _follow(look: Callable[[], Overview], printed: Printed, show: _Writer, chosen: dict[str, int | None]) -> None:
+    """Print until the run ends. A session on this machine is read from its local file, others as pieces arrive."""
+    from supervisor.engine.clock import BootClock
+
+    pause, clock = Event(), BootClock()
+    while True:
+        seen = look()
+        show(printed.new(**chosen))
+        if seen.over:
+            return
+        until_s = clock.now().mono_s + STORE_EVERY_S
+        while clock.now().mono_s < until_s:
+            pause.wait(FILE_EVERY_S)
+            if _gone(seen):
+                break
+            if seen.alive and seen.rank is not None and set(chosen.values()) == {None}:
+                show(printed.new_here(seen.rank))
+
+
+def _gone(seen: Overview) -> bool:
+    """Say whether a session that lived here has ended since."""
+    from supervisor.engine import identity
+
+    return bool(seen.alive) and identity.alive((seen.claim or {}).get("machine", {})) is False
+
+
+def _print_steps(found: Iterator[dict[str, Any]], name: str, options: Namespace) -> None:
+    if options.json:
+        for row in found:
+            print(json.dumps(row, ensure_ascii=False))
+        return
+    known = list(found)
+    if not known:
+        print(f"{name}: no step is logged in the store yet; rows come with each checkpoint")
+        return
+    heads = ("step", *dict.fromkeys(key for row in known for key in row if key != "step"))
+    print("\n".join(rows(heads, ([number(row.get(head, "")) for head in heads] for row in known))))
+
+
+def _nothing(name: str, chosen: dict[str, int | None]) -> str:
+    named = " and ".join(f"{key} {value}" for key, value in chosen.items() if value is not None)
+    return f"{name}: nothing was printed" + (f" in {named}" if named else " yet")
+
+
+def _parser() -> Parser:
+    made = parser("logs", "What the trainer printed, over all machines.")
+    made.add_argument("run", metavar="RUN", nargs="?")
+    made.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
+    made.add_argument("--attempt", type=count, metavar="N", help="only this life of the trainer (in each session)")
+    made.add_argument("--session", type=count, metavar="N", help="only this session")
+    made.add_argument("--steps", action="store_true", help="the step log, joined over all machines")
+    made.add_argument("--json", action="store_true", help="with --steps: as JSON lines")
+    return made

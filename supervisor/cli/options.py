@@ -1,0 +1,59 @@
+"""Options that several verbs share, and how durations and intervals are written."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Literal, NoReturn
+
+from supervisor.core.errors import UsageError
+from supervisor.core.session import SaveEvery
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are two lines and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
+        raise UsageError(message, f"{self.prog} --help lists the options")
+
+
+def parser(verb: str, description: str) -> Parser:
+    """Return a parser with what every verb takes."""
+    made = Parser(prog=f"python -m supervisor {verb}", description=description, allow_abbrev=False)
+    made.add_argument("--store", metavar="DIR", help="where runs are kept (default: the platform's)")
+    made.add_argument("--debug", action="store_true", help="show tracebacks")
+    return made
+
+
+def duration(text: str) -> float:
+    """Read "90s", "10m", "12h", "1h30m" as seconds, or raise UsageError."""
+    pieces = _DURATION.findall(text)
+    if not pieces or "".join(number + unit for number, unit in pieces) != text:
+        raise UsageError(f"{text!r} is not a duration", "write it like 90s, 10m, 12h or 1h30m")
+    return sum(float(number) * _SECONDS[unit] for number, unit in pieces)
+
+
+def save_every(text: str) -> SaveEvery:
+    """Read "auto", "10m", "500steps" or "1ep"."""
+    if text == "auto":
+        return SaveEvery()
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)(steps|step|ep|epochs|epoch)", text):
+        unit: Literal["steps", "ep"] = "steps" if match[2].startswith("step") else "ep"
+        if float(match[1]) <= 0:
+            raise UsageError(f"{text!r} is not more than 0", "write it like 10m, 500steps, 1ep or auto")
+        return SaveEvery(unit, float(match[1]))
+    try:
+        return SaveEvery("s", duration(text))
+    except UsageError:
+        raise UsageError(f"{text!r} is no interval", "write it like 10m, 500steps, 1ep or auto") from None
+
+
+def count(text: str) -> int:
+    """Read a whole number of at least 0."""
+    if not text.isdecimal():
+        raise UsageError(f"{text!r} is not a whole number", "write it like 3")
+    return int(text)

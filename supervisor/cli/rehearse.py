@@ -1,0 +1,77 @@
+"""rehearse SCRIPT: kill and resume it in a minute or two, and compare with a run that nothing happened to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+from supervisor.bootstrap import ensure
+from supervisor.cli.options import Parser, count, duration, parser
+from supervisor.cli.start import script_path, split
+from supervisor.core.errors import FAILED, TERMINATED, UserError
+from supervisor.views import rehearsal as view
+from supervisor.views.status import next_commands
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+PEACE_SHARE = 4
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Rehearse, and print the verdict: exit code 0 only for a bit-exact resume."""
+    own, script_arguments = split(arguments)
+    options = _parser().parse_args(own)
+    script = script_path(options.script)
+    limit_s = duration(options.limit)
+    ensure()
+    # so that the runs are ended and their folder is removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    from pathlib import Path
+
+    from supervisor import wiring
+    from supervisor.engine.clock import BootClock
+    from supervisor.engine.rehearsal import Plan, Rehearsal
+
+    with tempfile.TemporaryDirectory(dir=_room(wiring.local_root(os.environ)), prefix="rehearsal-") as folder:
+        plan = Plan(
+            script=script,
+            arguments=script_arguments,
+            folder=Path(folder),
+            steps=options.steps,
+            save_every=options.save_every,
+            install=not options.no_install,
+            peace_s=limit_s / PEACE_SHARE,
+            limit_s=limit_s,
+        )
+        acts = Rehearsal(plan, wiring.open_store, BootClock(), lambda words: print(words, flush=True))
+        peaceful = acts.in_peace()
+        print(f"    {peaceful.step:,} steps in {peaceful.seconds:.1f} s", flush=True)
+        acts.with_kills(peaceful)
+        found = acts.compared()
+    print("\n".join(view.lines(found)))
+    print("\n".join(next_commands([f"start {options.script}" if found.exact else f"rehearse {options.script}"])))
+    return 0 if found.exact else FAILED
+
+
+def _room(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {error.strerror}", "name another in SUPERVISOR_RUN_LOCAL") from error
+    return folder
+
+
+def _parser() -> Parser:
+    made = parser("rehearse", "Kill and resume a script in a minute or two: is its resume bit-exact?")
+    made.usage = "python -m supervisor rehearse SCRIPT [options] [-- ARGUMENTS OF THE SCRIPT]"
+    made.add_argument("script", metavar="SCRIPT")
+    made.add_argument("--steps", type=count, metavar="N", help="only the first N steps (default: what fits)")
+    made.add_argument("--save-every", metavar="TIME", default="1s", help="in the peaceful run (default: 1s)")
+    made.add_argument("--limit", metavar="TIME", default="2m", help="how long a run may take (default: 2m)")
+    made.add_argument("--no-install", action="store_true", help="use the packages that are here")
+    return made

@@ -1,0 +1,169 @@
+"""start SCRIPT: start or resume its run, and stay until this machine's turn ends."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor.bootstrap import ensure
+from supervisor.cli.options import Parser, count, duration, parser, save_every
+from supervisor.core.errors import SetupError, UsageError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Mapping, Sequence
+
+KEEP_MIN = 2
+DEFAULTS: dict[str, str] = {
+    "save_every": "auto",
+    "keep_last": "3",
+    "max_restarts": "3",
+    "max_preemptions": "none",
+    "budget": "",
+    "resume": "auto",
+    "hang_after": "auto",
+}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, merge with the script's own options, and serve the run."""
+    own, script_arguments = split(arguments)
+    options = _parser().parse_args(own)
+    script = script_path(options.script)
+    return serve(script, script_arguments, options)
+
+
+def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> int:
+    """Run one session of this job to its end."""
+    gc.disable()  # because all that is made until the loop runs also stays: looking it through delays the trainer
+    ensure()
+    from supervisor import wiring
+    from supervisor.environments import wish
+
+    read = wish.read(script)
+    chosen = wiring.Choice(
+        script=script,
+        arguments=tuple(script_arguments),
+        store=options.store or _text(read.options, "store"),
+        name=options.name or _text(read.options, "name") or script.stem,
+        settings=settings(options, read.options, script.name),
+        takeover=options.takeover,
+        install=not options.no_install,
+        json_lines=options.json,
+    )
+    return wiring.serve(chosen)
+
+
+def settings(options: Namespace, own: Mapping[str, Any], script_name: str) -> dict[str, Any]:
+    """Merge defaults, the script's ``[tool.supervisor]`` and the command line (which wins) into checked values."""
+    known = {key.replace("_", "-") for key in DEFAULTS} | {"store", "name"}
+    unknown = sorted(set(own) - known)
+    if unknown:
+        hint = f"known are {', '.join(sorted(known))}"
+        raise UsageError(f"{script_name}: [tool.supervisor] has an unknown option {unknown[0]!r}", hint)
+    read: dict[str, Any] = {}
+    for key, default in DEFAULTS.items():
+        given = getattr(options, key)
+        option = key.replace("_", "-")
+        text = str(given if given is not None else own.get(option, default))
+        try:
+            read[key] = _READERS[key](text)
+        except UsageError as error:
+            raise UsageError(f"--{option}: {error.what}", error.hint) from None
+    return read
+
+
+def script_path(text: str) -> Path:
+    """Return the script's path if it is one that can be read, else raise UsageError."""
+    script = Path(text)
+    if not script.is_file():
+        there = "is a folder" if script.is_dir() else "does not exist"
+        raise UsageError(f"the script {text} {there}", "give the path of a training script, like trainers/toy.py")
+    _check_syntax(script)
+    return script.resolve()
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return our own arguments and, from behind ``--``, the script's."""
+    own = list(arguments)
+    if "--" not in own:
+        return own, []
+    at = own.index("--")
+    return own[:at], own[at + 1 :]
+
+
+def _resume(text: str) -> str:
+    if text not in {"auto", "must", "never"}:
+        raise UsageError(f"{text!r} is not known", "it is auto, must or never")
+    return text
+
+
+def _keep_last(text: str) -> int:
+    if count(text) < KEEP_MIN:
+        raise UsageError(f"{text} is too few", "keep at least 2: one checkpoint alone has none to walk back to")
+    return count(text)
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "save_every": save_every,
+    "keep_last": _keep_last,
+    "max_restarts": count,
+    "max_preemptions": lambda text: None if text == "none" else count(text),
+    "budget": lambda text: None if text == "" else 0.0 if text == "none" else duration(text),
+    "resume": _resume,
+    "hang_after": lambda text: text if text in {"auto", "none"} else duration(text),
+}
+
+
+def _check_syntax(script: Path) -> None:
+    """Raise SetupError for what no attempt could run: found here it costs nothing, and nothing is written for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the trainer's own compilation says them
+        try:
+            compile(script.read_bytes(), script.name, "exec", dont_inherit=True)
+        except OSError as error:
+            raise UsageError(
+                f"the script {script} cannot be read: {error.strerror}", "see to its permissions"
+            ) from error
+        except (SyntaxError, ValueError) as error:
+            where = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+            words = error.msg if isinstance(error, SyntaxError) else str(error)
+            raise SetupError(
+                f"the script {script} is not Python{where}: {words}", "correct it and start again"
+            ) from error
+
+
+def _text(own: Mapping[str, Any], key: str) -> str | None:
+    value = own.get(key)
+    return None if value is None else str(value)
+
+
+def _parser() -> Parser:
+    made = parser("start", "Start the run of SCRIPT, or resume it: the same command every time, on any machine.")
+    made.usage = "python -m supervisor start SCRIPT [options] [-- ARGUMENTS OF THE SCRIPT]"
+    made.add_argument("script", metavar="SCRIPT")
+    add_options(made)
+    return made
+
+
+def add_options(made: Parser) -> None:
+    """Add the options of a session; they stay None where not given, so that the script's own can stand."""
+    made.add_argument("--name", help="name of the run (default: the script's)")
+    made.add_argument(
+        "--save-every", metavar="WHEN", help="10m, 500steps, 1ep or auto (default: auto, from measured cost)"
+    )
+    made.add_argument("--keep-last", metavar="N", help="how many proved checkpoints to keep (default: 3)")
+    made.add_argument("--budget", metavar="TIME", help="this machine's life, like 12h; none (default: the platform's)")
+    made.add_argument(
+        "--max-restarts", metavar="N", help="failures of the script in a row without progress (default: 3)"
+    )
+    made.add_argument("--max-preemptions", metavar="N", help="machines lost in a row without progress (default: none)")
+    made.add_argument("--resume", metavar="HOW", help="auto, must (there is something) or never (begin at step 0)")
+    made.add_argument(
+        "--hang-after", metavar="TIME", help="no sign of life for so long is a hang (default: auto, learned)"
+    )
+    made.add_argument("--takeover", action="store_true", help="take the run from a machine that seems to live")
+    made.add_argument("--no-install", action="store_true", help="use the packages that are here")
+    made.add_argument("--json", action="store_true", help="events as JSON lines on stdout")

@@ -1,0 +1,107 @@
+"""status [RUN]: how a run is doing, from any machine that sees its store, also while no machine lives."""
+
+from __future__ import annotations
+
+import json
+import sys
+from threading import Event
+from typing import TYPE_CHECKING
+
+from supervisor.cli.finding import one_run, opened, option
+from supervisor.cli.options import Parser, parser
+from supervisor.views import status as view
+from supervisor.views import watching
+from supervisor.views.words import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from supervisor.engine.overview import Overview
+
+EARLIER_SHOWN = 3
+HERE_EVERY_S = 1.0
+STORE_EVERY_S = 5.0
+PLAIN_EVERY_S = 10.0
+QUIET_S = 90.0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Show it once, or until the run ends."""
+    options = _parser().parse_args(arguments)
+    with opened(options) as store:
+        from supervisor.engine import overview
+        from supervisor.engine.clock import BootClock
+
+        place, record = one_run(store, options, options.run)
+
+        def seen() -> Overview:
+            return overview.look(store, place, record, BootClock().now())
+
+        def lines(of: Overview) -> list[str]:
+            told = overview.earlier(store, place, of, EARLIER_SHOWN)
+            return view.block(of.plain, headline(of), told, next_commands(of, option(options)))
+
+        if options.watch:
+            return _watch(seen, lines, as_json=options.json)
+        found = seen()
+        print(_json(found) if options.json else "\n".join(lines(found)))
+    return 0
+
+
+def headline(seen: Overview) -> str:
+    """Say which machine is at it, as honestly as can be told from here."""
+    if seen.rank is None:
+        return "no machine has served it yet"
+    who = f"session {seen.rank.epoch}"
+    platform = f" ({seen.plain['platform']})" if seen.plain["platform"] else ""
+    if seen.end:
+        words = seen.end.get("words") or seen.end.get("reason")
+        return f"{who}{platform} ended: {words}"
+    if seen.alive:
+        return f"{who} on this machine{platform}, attempt {seen.plain['attempt'] or 1}"
+    if seen.alive is False:
+        return f"{who} died on this machine without a word; starting again goes on from what is safe"
+    if seen.silent_s is None:
+        return f"{who}{platform} on another machine; it has not spoken yet"
+    gone = "; it may be gone" if seen.silent_s > QUIET_S else ""
+    return f"{who}{platform} on another machine; last sign {duration(seen.silent_s)} ago{gone}"
+
+
+def next_commands(seen: Overview, store: str) -> list[str]:
+    """Return what is useful now."""
+    name = seen.run.name
+    if seen.state == "SUCCEEDED":
+        return [f"checkpoints {name} export latest DIR{store}", f"logs {name} --steps{store}"]
+    if seen.served:
+        return [f"logs {name} -f{store}", f"stop {name}{store}"]
+    return [f"resume {name}{store}", f"logs {name}{store}"]
+
+
+def _watch(seen: Callable[[], Overview], lines: Callable[[Overview], list[str]], *, as_json: bool) -> int:
+    """Show it anew while it changes: at once on a terminal, elsewhere every 10 s and whenever the state changes."""
+    from supervisor.engine.clock import BootClock
+
+    pause, clock = Event(), BootClock()
+    plain = as_json or not sys.stdout.isatty()
+    state, shown_s = "", 0.0
+    with watching.Printed(sys.stdout) if plain else watching.Redrawn(sys.stdout) as shown:
+        while True:
+            found, now_s = seen(), clock.now().mono_s
+            if not plain or found.state != state or now_s - shown_s >= PLAIN_EVERY_S:
+                state, shown_s = found.state, now_s
+                shown.show(_json(found) if as_json else "\n".join(lines(found)))
+            if found.over:
+                return 0
+            pause.wait(HERE_EVERY_S if found.alive else STORE_EVERY_S)
+
+
+def _json(seen: Overview) -> str:
+    return json.dumps(dict(seen.plain), ensure_ascii=False)
+
+
+def _parser() -> Parser:
+    made = parser("status", "How a run is doing; with one run in the store no name is needed.")
+    made.add_argument("run", metavar="RUN", nargs="?")
+    made.add_argument("--json", action="store_true", help="as one JSON object (schema 1)")
+    made.add_argument("--watch", action="store_true", help="again and again, until the run ends")
+    return made

@@ -1,0 +1,97 @@
+"""stop [RUN]: save, wait until it is safe, end; asked through the store, so from any machine that sees it."""
+
+from __future__ import annotations
+
+from threading import Event
+from typing import TYPE_CHECKING
+
+from supervisor.cli.finding import one_run, opened, option
+from supervisor.cli.options import Parser, parser
+from supervisor.core.errors import FAILED
+from supervisor.views import status as view
+from supervisor.views.words import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from supervisor.core.ports import Clock
+    from supervisor.engine.overview import Overview
+
+LOOK_EVERY_S = 0.5
+SAY_EVERY_S = 10.0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Ask the session that is at it to end, and wait for its word."""
+    options = _parser().parse_args(arguments)
+    with opened(options) as store:
+        from supervisor.engine import claims, overview
+        from supervisor.engine.clock import BootClock
+
+        clock = BootClock()
+        place, record = one_run(store, options, options.run)
+
+        def seen() -> Overview:
+            return overview.look(store, place, record, clock.now())
+
+        found = seen()
+        if found.rank is None or not found.served:
+            print(f"{place.name}: nothing to stop: {_why_not(found)}")
+        else:
+            claims.request_stop(store, place, found.rank, "now" if options.now else "save")
+            how = "end at once" if options.now else "save and end"
+            print(f"{place.name}: asked session {found.rank.epoch} to {how}", flush=True)
+            found = _waited(seen, found, clock, patience_s=store.traits.silence_s)
+    print("\n".join([f"  {view.safe(found.plain)}", *view.next_commands(_next(found, option(options)))]))
+    return 0 if not found.served else FAILED
+
+
+def _waited(seen: Callable[[], Overview], first: Overview, clock: Clock, *, patience_s: float) -> Overview:
+    """Return what is seen when the session has ended, or shows no sign of life for so long."""
+    pause, found = Event(), first
+    said_s = sign_s = clock.now().mono_s
+    sign = first.plain["updated"]
+    while True:
+        pause.wait(LOOK_EVERY_S)
+        found, now_s = seen(), clock.now().mono_s
+        if found.rank != first.rank or not found.served:
+            print(f"{found.run.name}: {_end_of(found)}", flush=True)
+            return found
+        if found.plain["updated"] != sign:
+            sign, sign_s = found.plain["updated"], now_s
+        if now_s - sign_s > patience_s:
+            print(f"no answer for {duration(patience_s)}: the machine may be gone; if it lives, it will still stop")
+            return found
+        if now_s - said_s >= SAY_EVERY_S:
+            said_s = now_s
+            print(f"  waiting: {view.progress(found.plain)} · {view.safe(found.plain)}", flush=True)
+
+
+def _why_not(found: Overview) -> str:
+    if found.rank is None:
+        return "no machine has served it yet"
+    if found.end:
+        return f"session {found.rank.epoch} ended already: {found.end.get('words') or found.end.get('reason')}"
+    return f"session {found.rank.epoch} died on this machine without a word"
+
+
+def _end_of(found: Overview) -> str:
+    if found.end:
+        return f"session {found.rank.epoch if found.rank else '?'} ended: {found.end.get('words')}"
+    if found.served:
+        return "another machine has taken it over meanwhile; stop it again to stop that one"
+    return "the session died before it could answer"
+
+
+def _next(found: Overview, store: str) -> list[str]:
+    name = found.run.name
+    if found.state == "SUCCEEDED":
+        return [f"checkpoints {name} export latest DIR{store}"]
+    return [f"status {name}{store}"] if found.served else [f"resume {name}{store}"]
+
+
+def _parser() -> Parser:
+    made = parser("stop", "Save, wait until it is safe, end; from any machine that sees the store.")
+    made.add_argument("run", metavar="RUN", nargs="?")
+    made.add_argument("--now", action="store_true", help="end at once and lose what is not saved")
+    return made

@@ -1,0 +1,103 @@
+"""The verdict of a rehearsal in words: bit-exact, or from which step on what differs and what that most likely means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PATHS_SHOWN = 4
+# What people call the attached objects, so that a path can be named by what it is.
+_KINDS = (
+    ("data order", ("data", "sampler", "loader", "order", "batches", "position", "dataset")),
+    ("random numbers", ("rng", "random", "generator")),
+    ("optimizer", ("opt", "adam", "sgd")),
+    ("learning-rate schedule", ("sched", "lr")),
+    ("loss scaling", ("scaler",)),
+    ("weights", ("model", "net", "weights", "ema")),
+)
+
+
+class Comparison(Protocol):
+    """What was compared (``engine.rehearsal.Comparison``)."""
+
+    @property
+    def exact(self) -> bool: ...
+    @property
+    def steps(self) -> tuple[int, int]: ...
+    @property
+    def attached(self) -> tuple[str, ...]: ...
+    @property
+    def differ(self) -> tuple[str, ...]: ...
+    @property
+    def row(self) -> int | None: ...
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+    @property
+    def measured(self) -> tuple[str, ...]: ...
+    @property
+    def resumed(self) -> tuple[int, ...]: ...
+
+
+def lines(found: Comparison) -> list[str]:
+    """Return the verdict, and under it what led to it."""
+    resumed = ", ".join(f"{step:,}" for step in found.resumed) or "nothing"
+    under = [f"  compared at step {found.steps[0]:,}; the killed run went on from: {resumed}"]
+    if found.measured:
+        under.append(f"  not compared, because they hold measured times: {', '.join(found.measured)}")
+    if found.exact:
+        return ["resume is bit-exact: state and step log equal those of the run that nothing happened to", *under]
+    return [f"resume differs{_since(found)}: {_what(found)}", *(f"  {words}" for words in reasons(found)), *under]
+
+
+def reasons(found: Comparison) -> list[str]:
+    """Return what the difference most likely means and what to do."""
+    words = []
+    first = min(found.resumed, default=None)
+    if found.row is not None and (first is None or found.row < first):
+        words.append("it differs before anything was killed: the script does not do the same twice by itself")
+        words.append("seed its random numbers, and switch off what is not deterministic (see the framework's guide)")
+    elif found.row is not None:
+        near = max(step for step in found.resumed if step <= found.row)
+        where = "exactly where" if near == found.row else f"{found.row - near:,} steps after"
+        words.append(f"it begins {where} the run was resumed: what the script keeps outside attach() began anew there")
+    elif found.differ:
+        words.append("every logged value is the same; the state that differs does not show in them yet")
+    if _kind_of_any(found.attached, "data order") is None:
+        words.append("no data order is attached: its position is lost at each resume; attach(…, data=YOUR_SAMPLER)")
+    elif any(_kind(path) == "data order" for path in found.differ):
+        words.append("its load_state_dict() does not bring back what its state_dict() gave")
+    return words
+
+
+def _since(found: Comparison) -> str:
+    return f" from step {found.row:,}" if found.row is not None else f" at step {found.steps[1]:,}"
+
+
+def _what(found: Comparison) -> str:
+    if found.steps[0] != found.steps[1]:
+        return f"it came to step {found.steps[1]:,} instead of {found.steps[0]:,}"
+    groups: dict[str, list[str]] = {}
+    for path in found.differ:
+        groups.setdefault(_kind(path), []).append(path)
+    order = [kind for kind, _ in _KINDS]
+    named = sorted(groups.items(), key=lambda each: order.index(each[0]) if each[0] in order else len(order))
+    parts = [f"{kind} ({_some(paths)})" for kind, paths in named]
+    if found.columns:
+        parts.append(f"logged {_some(found.columns)}")
+    return ", ".join(parts)
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - PATHS_SHOWN} more" if len(paths) > PATHS_SHOWN else ""
+    return f"{', '.join(paths[:PATHS_SHOWN])}{more}"
+
+
+def _kind(path: str) -> str:
+    name = path.partition(".")[0].lower()
+    return next((kind for kind, stems in _KINDS if any(stem in name for stem in stems)), "state")
+
+
+def _kind_of_any(names: Sequence[str], kind: str) -> str | None:
+    return next((name for name in names if _kind(name) == kind), None)

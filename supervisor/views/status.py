@@ -1,0 +1,81 @@
+"""A run's status as a short block of lines, drawn from the same values that ``status --json`` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from supervisor.views.words import duration, number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+METRICS_MAX = 4
+
+
+def block(plain: Mapping[str, Any], headline: str, earlier: Sequence[str], commands: Sequence[str]) -> list[str]:
+    """Return the lines: state, progress, what is safe, the machine, how earlier ones ended, what to do next."""
+    lines = [f"{plain['run']}: {plain['state']} · {headline}", *_indented(progress(plain)), f"  {safe(plain)}"]
+    lines += [*_indented(_machine(plain)), *_indented(_shares(plain))]
+    lines += [f"  {words}" for words in earlier]
+    return [*lines, *next_commands(commands)]
+
+
+def progress(plain: Mapping[str, Any]) -> str:
+    """Return step, rate, time left and metrics in one line; "" before the first step."""
+    step, total, rate = plain["step"], plain["total_steps"], plain["steps_per_s"]
+    parts = []
+    if step is not None:
+        share = f"/{total:,} ({100 * step / total:.0f} %)" if total else ""
+        parts.append(f"step {step:,}{share}")
+    if plain["epoch_of_data"] is not None:
+        parts.append(f"epoch {plain['epoch_of_data']:.2f}")
+    if rate:
+        parts.append(f"{rate:,.0f} steps/s" if rate >= 10 else f"{rate:.2f} steps/s")  # noqa: PLR2004
+    if plain["eta_s"] is not None and step != total:
+        parts.append(f"{duration(plain['eta_s'])} left")
+    parts += [f"{name} {number(value)}" for name, value in list(plain["metrics"].items())[:METRICS_MAX]]
+    return " · ".join(parts)
+
+
+def safe(plain: Mapping[str, Any]) -> str:
+    """Say what is safe. Only DURABLE is ever called so."""
+    kept = plain["checkpoints"]
+    newer = [
+        f"step {kept[key]:,} {word}"
+        for key, word in (("submitted", "written but not proved yet"), ("staged", "on that machine's disk"))
+        if kept[key] is not None and kept[key] > (kept["durable"] or 0)
+    ]
+    waiting = f" ({newer[0]})" if newer else ""
+    if kept["durable"] is None:
+        return f"nothing safe yet{waiting}"
+    age_s = plain["durable_age_s"]
+    ago = "" if age_s is None else f", {duration(age_s)} ago"
+    return f"safe: step {kept['durable']:,}{ago}{waiting}"
+
+
+def next_commands(commands: Sequence[str]) -> list[str]:
+    """Return the lines that every verb ends with."""
+    return [f"  next: python -m supervisor {command}" for command in commands]
+
+
+def _machine(plain: Mapping[str, Any]) -> str:
+    parts = []
+    if plain["next_save_in_s"] is not None:
+        parts.append(f"next save in {duration(plain['next_save_in_s'])}")
+    if plain["deadline_in_s"] is not None:
+        parts.append(f"machine ends in {duration(plain['deadline_in_s'])}")
+    if plain["device"]:
+        parts.append(f"on {plain['device']}")
+    return " · ".join(parts)
+
+
+def _shares(plain: Mapping[str, Any]) -> str:
+    if plain["goodput"] is None:
+        return ""
+    lost = sorted(((seconds, name) for name, seconds in plain["badput"].items() if seconds >= 1), reverse=True)
+    worst = f"; most of the rest: {lost[0][1]} ({duration(lost[0][0])})" if lost else ""
+    return f"goodput {100 * plain['goodput']:.0f} %{worst}"
+
+
+def _indented(line: str) -> list[str]:
+    return [f"  {line}"] if line else []

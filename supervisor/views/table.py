@@ -1,0 +1,24 @@
+"""Columns of text, numbers to the right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def rows(heads: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table."""
+    table = [tuple(heads), *(tuple(row) for row in body)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(heads))]
+    right = [all(_is_number(row[column]) for row in table[1:]) for column in range(len(heads))]
+    return ["  ".join(_padded(*each) for each in zip(row, widths, right, strict=True)).rstrip() for row in table]
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    return text.rjust(width) if right else text.ljust(width)
+
+
+def _is_number(text: str) -> bool:
+    return not text or text[0].isdigit() or (text[0] == "-" and text[1:2].isdigit())

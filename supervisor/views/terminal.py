@@ -1,0 +1,156 @@
+"""What `start` shows while it runs: one self-updating line on a terminal, plain lines elsewhere, or JSON lines.
+
+Errors are not shown here: the session ends by them, and their two lines come last, on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol
+
+from supervisor.core import events as ev
+from supervisor.core.codec import to_line
+from supervisor.views.lines import Lines
+from supervisor.views.words import line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+    from supervisor.core import commands as do
+    from supervisor.core.instant import Instant
+    from supervisor.core.status import RunStatus
+
+PLAIN_EVERY_S = 10.0
+SAFE_EVERY_S = 2.0
+LIVE_EVERY_S = 1.0
+COLUMNS = 80
+CLEAR = "\r\x1b[K"
+GREEN, YELLOW, CYAN, DIM, PLAIN = "\x1b[32m", "\x1b[33m", "\x1b[36m", "\x1b[2m", "\x1b[0m"
+NAME = "[supervisor] "
+INDENT = " " * len(NAME)
+_MARKS = {"warning": "warning: "}
+_BEFORE_STEPS = frozenset({None, "start", "restore"})
+
+
+class Screen(Protocol):
+    """Shows a session to somebody. No call ever waits for them; all but ``printed`` come from the loop's thread."""
+
+    def say(self, said: do.Say) -> None: ...
+    def printed(self, text: bytes) -> None: ...
+    def record(self, now: Instant, value: Any, status: RunStatus) -> None: ...
+    def close(self) -> None: ...
+
+
+class PlainScreen:
+    """Lines for logs, notebooks and pipes: progress at most every 10 s, and when something became safe."""
+
+    def __init__(self, out: Lines) -> None:
+        self._out = out
+        self._shown_s = 0.0
+
+    def say(self, said: do.Say) -> None:
+        """Print the words, and under them what to do."""
+        if said.level != "error":
+            hint = f"\n{INDENT}{said.hint}" if said.hint else ""
+            self._out.write(f"{NAME}{_MARKS.get(said.level, '')}{said.words}{hint}\n")
+
+    def printed(self, text: bytes) -> None:
+        """Pass on a line of the trainer."""
+        self._out.write(text.decode("utf-8", "replace") + "\n")
+
+    def record(self, now: Instant, value: Any, status: RunStatus) -> None:
+        """Print the progress line when it is time, and soon after a checkpoint became safe."""
+        if status.section in _BEFORE_STEPS:
+            return
+        silent_s = now.mono_s - self._shown_s
+        if silent_s >= PLAIN_EVERY_S or (isinstance(value, ev.Durable) and silent_s >= SAFE_EVERY_S):
+            self._shown_s = now.mono_s
+            self._out.write(f"{NAME}{line(status, now)}\n")
+
+    def close(self) -> None:
+        """Wait a moment until everything is shown."""
+        self._out.close()
+
+
+class JsonScreen:
+    """Every event and command as a JSON line on stdout; the trainer's lines as {"is": "Output"}."""
+
+    def __init__(self, out: Lines) -> None:
+        self._out = out
+
+    def say(self, said: do.Say) -> None:
+        """Said words are among the commands already."""
+
+    def printed(self, text: bytes) -> None:
+        """Pass on a line of the trainer."""
+        import json
+
+        body = {"is": "Output", "text": text.decode("utf-8", "replace")}
+        self._out.write(json.dumps(body, ensure_ascii=False) + "\n")
+
+    def record(self, now: Instant, value: Any, _status: RunStatus) -> None:
+        """Print the record."""
+        if not isinstance(value, ev.Woke):
+            self._out.write(to_line({"mono_s": now.mono_s, "wall_s": now.wall_s}, value) + "\n")
+
+    def close(self) -> None:
+        """Wait a moment until everything is shown."""
+        self._out.close()
+
+
+class LiveScreen:
+    """One line at the bottom that keeps itself up to date; everything else scrolls above it.
+
+    Drawn by hand, because a drawing library would cost more than all the rest of the supervisor.
+    """
+
+    def __init__(self, out: Lines, columns: Callable[[], int]) -> None:
+        self._out, self._columns = out, columns
+        self._bottom = ""
+        self._shown_s = 0.0
+        self._lock = Lock()
+
+    def say(self, said: do.Say) -> None:
+        """Print the words above the line, and under them what to do."""
+        if said.level != "error":
+            colour = YELLOW if said.level == "warning" else CYAN
+            hint = f"\n{DIM}{INDENT}{said.hint}{PLAIN}" if said.hint else ""
+            self._above(f"{colour}{NAME}{_MARKS.get(said.level, '')}{said.words}{PLAIN}{hint}")
+
+    def printed(self, text: bytes) -> None:
+        """Print a line of the trainer above the line."""
+        self._above(text.decode("utf-8", "replace"))
+
+    def record(self, now: Instant, value: Any, status: RunStatus) -> None:
+        """Redraw at most once a second, while the trainer makes steps; leave the last state when it ends."""
+        ended = isinstance(value, ev.TrainerExited) and self._bottom
+        if ended or (status.section not in _BEFORE_STEPS and now.mono_s - self._shown_s >= LIVE_EVERY_S):
+            self._shown_s = now.mono_s
+            bottom = f"{GREEN}{line(status, now, self._columns() - 1)}{PLAIN}"
+            with self._lock:
+                self._bottom = "" if ended else bottom
+                self._out.write(f"{CLEAR}{bottom}" + ("\n" if ended else ""))
+
+    def close(self) -> None:
+        """Leave the last state of the line on the screen, and wait a moment until everything is shown."""
+        if self._bottom:
+            self._out.write("\n")
+        self._out.close()
+
+    def _above(self, text: str) -> None:
+        with self._lock:
+            self._out.write(f"{CLEAR}{text}\n{self._bottom}")
+
+
+def choose(*, json_lines: bool, out: TextIO = sys.stdout) -> Screen:
+    """Return the screen that fits where stdout leads."""
+    lines = Lines(out)
+    if json_lines:
+        return JsonScreen(lines)
+    if not out.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return PlainScreen(lines)
+    return LiveScreen(lines, lambda: shutil.get_terminal_size((COLUMNS, 0)).columns)

@@ -1,0 +1,99 @@
+"""How durations, sizes and a whole status read in one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from supervisor.core.instant import Instant
+    from supervisor.core.status import RunStatus
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: "12 s", "4 min 10 s", "3 h 20 min", "2 d 4 h"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if minutes < 60:
+        return f"{minutes} min" if minutes >= 10 or whole % 60 == 0 else f"{minutes} min {whole % 60} s"
+    if hours < 48:
+        return f"{hours} h {minutes % 60} min"
+    return f"{days} d {hours % 24} h"
+
+
+def size(count: float) -> str:
+    """Return a size in decimal units: "512 B", "7.6 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def number(value: object) -> str:
+    """Return a metric's value, short."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def line(status: RunStatus, now: Instant, width: int | None = None) -> str:
+    """Return the progress line: step, rate, loss, time left, what is safe, next save, time to the deadline.
+
+    Where ``width`` columns do not hold all of it, what matters least is left out first; the step and what is safe stay.
+    """
+    rate, left = _rate(status)
+    parts = [(0, _step(status)), (4, rate), (2, left)]
+    parts += [(3 if place == 0 else 6, f"{name} {number(value)}") for place, (name, value) in _metrics(status)]
+    parts.append((0, safe(status, now)))
+    if status.next_save_at_s is not None:
+        parts.append((5, f"next save in {duration(max(0.0, status.next_save_at_s - now.mono_s))}"))
+    if status.deadline_at_s is not None:
+        parts.append((1, f"machine ends in {duration(max(0.0, status.deadline_at_s - now.mono_s))}"))
+    return _fitted([part for part in parts if part[1]], width)
+
+
+def safe(status: RunStatus, now: Instant) -> str:
+    """Say what is safe. Only DURABLE is ever called so."""
+    waiting = ""
+    if status.unproved_since is not None and status.staged is not None:
+        age_s = now.mono_s - status.unproved_since.mono_s
+        if age_s > 60:
+            waiting = f" (step {status.staged:,} not confirmed for {duration(age_s)})"
+    if status.durable is None:
+        return f"nothing safe yet{waiting}"
+    age = "" if status.durable_at is None else f", {duration(max(0.0, now.wall_s - status.durable_at.wall_s))} ago"
+    return f"safe: step {status.durable:,}{age}{waiting}"
+
+
+def _step(status: RunStatus) -> str:
+    if status.step is None:
+        return status.state.lower()
+    total = "" if status.total_steps is None else f"/{status.total_steps:,}"
+    share = f" {100 * status.step / status.total_steps:.0f} %" if status.total_steps else ""
+    return f"step {status.step:,}{total}{share}"
+
+
+def _rate(status: RunStatus) -> tuple[str, str]:
+    if not status.step_s:
+        return "", ""
+    rate = 1 / status.step_s
+    words = f"{rate:,.0f} steps/s" if rate >= 10 else f"{rate:.2f} steps/s"
+    if status.total_steps is None or status.step is None or status.step >= status.total_steps:
+        return words, ""
+    return words, f"{duration((status.total_steps - status.step) * status.step_s)} left"
+
+
+def _metrics(status: RunStatus) -> Iterable[tuple[int, tuple[str, object]]]:
+    return enumerate(list(status.metrics.items())[:3])
+
+
+def _fitted(parts: list[tuple[int, str]], width: int | None) -> str:
+    if width is None:
+        return " · ".join(words for _, words in parts)
+    kept: list[int] = []
+    for place in sorted(range(len(parts)), key=lambda place: parts[place][0]):
+        if len(" · ".join(parts[each][1] for each in [*kept, place])) <= width:
+            kept.append(place)
+    return " · ".join(parts[place][1] for place in sorted(kept))

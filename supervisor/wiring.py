@@ -1,0 +1,253 @@
+"""The composition root: the one file that picks adapters and builds a session ready to run."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shlex
+import signal
+import sys
+import threading
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core import events as ev
+from supervisor.core import liveness, recovery, retention
+from supervisor.core.deadline import Lifetime
+from supervisor.core.session import FINAL, Config, Phase, SaveEvery, Session
+from supervisor.core.status import RunStatus
+from supervisor.core.values import dataclass
+from supervisor.engine import identity, runs
+from supervisor.engine.clock import BootClock
+from supervisor.engine.executor import Executor
+from supervisor.engine.job import Job
+from supervisor.engine.journal import Journal
+from supervisor.engine.loop import Inbox, Loop
+from supervisor.engine.packages import Installer, Packages
+from supervisor.engine.place import RunPlace
+from supervisor.engine.publishing import LiveStatus
+from supervisor.views import terminal
+from supervisor.views.farewell import farewell
+from supervisor.views.lines import say_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from supervisor.core.instant import Instant
+    from supervisor.core.ports import Platform, Store
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the command line chose."""
+
+    script: Path
+    arguments: tuple[str, ...]
+    store: str | None
+    name: str
+    settings: Mapping[str, Any]
+    takeover: bool = False
+    install: bool = True
+    json_lines: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What every part of a session stands on."""
+
+    store: Store
+    record: runs.Run
+    clock: BootClock
+
+
+def serve(choice: Choice) -> int:
+    """Serve the run on this machine until its turn ends; return the exit code."""
+    clock = BootClock()
+    platform = find_platform(os.environ, clock.now())
+    store = open_store(choice.store or platform.store)
+    run = RunPlace(choice.name)
+    record = runs.enter(store, run, choice.script, choice.arguments, _remembered(choice))
+    screen = terminal.choose(json_lines=choice.json_lines)
+    config = configure(choice, platform, store)
+    job = _job(choice, platform.name, Base(store, record, clock), screen, config)
+    first = RunStatus(run=run.name, id=record.id, platform=platform.name)
+    journal = Journal(None, runs.last_status(store, run) or first)
+    inbox = Inbox()
+    executor = Executor(job, inbox, journal, screen.say)
+    live = LiveStatus(executor, journal)
+    _listen_to_signals(inbox)
+    _report_defects(inbox)
+    loop = Loop(Session(config), clock, inbox, journal)
+
+    def watch(now: Instant, value: Any) -> None:
+        live.record(now, value)
+        screen.record(now, value, journal.status)
+
+    gc.freeze()
+    gc.enable()
+    try:
+        code = loop.run(executor.execute, watch)
+    finally:
+        screen.close()
+        executor.close(keep=loop.session.phase not in FINAL or _unproved(loop.session))
+    _say_goodbye(choice, loop.session, journal.status, clock.now())
+    return code
+
+
+def find_platform(environ: Mapping[str, str], now: Instant) -> Platform:
+    """Return the first platform that recognises this machine."""
+    found: Platform = _platform_module(environ).describe(environ, now)
+    return found
+
+
+def open_store(where: str) -> Store:
+    """Return the store at a place, its passing errors tried again. Raises UserError where the platform forbids it."""
+    from supervisor.stores.folder import FolderStore
+    from supervisor.stores.retrying import RetryingStore
+
+    _platform_module(os.environ).check_store(where, os.path.ismount)
+    return RetryingStore(FolderStore(where))
+
+
+def default_store(environ: Mapping[str, str]) -> str:
+    """Return where this platform keeps runs."""
+    return find_platform(environ, BootClock().now()).store
+
+
+def local_root(environ: Mapping[str, str]) -> Path:
+    """Return where sessions keep their local folders: fast, and allowed to vanish with the machine."""
+    for name in ("SUPERVISOR_RUN_LOCAL", "SLURM_TMPDIR"):
+        if environ.get(name):
+            return Path(environ[name]) / "training-supervisor"
+    cache = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".cache")
+    return Path(cache) / "training-supervisor" / "runs"
+
+
+def configure(choice: Choice, platform: Platform, store: Store) -> Config:
+    """Return the session's configuration from the command line, the platform and the store's traits."""
+    settings = choice.settings
+    hang = settings["hang_after"]
+    watch = liveness.Policy(fixed_s=hang) if isinstance(hang, float) else liveness.Policy(enabled=hang != "none")
+    lifetime, age_s = platform.lifetime, platform.age_s
+    if settings["budget"] is not None:
+        lifetime = Lifetime(settings["budget"], hard=True) if settings["budget"] else None
+        age_s = 0.0 if platform.lifetime is None else platform.age_s
+    return Config(
+        save_every=settings["save_every"],
+        restarts=recovery.Policy(settings["max_restarts"], settings["max_preemptions"]),
+        liveness=watch,
+        lifetime=lifetime,
+        age_s=age_s,
+        resume=settings["resume"],
+        takeover=choice.takeover,
+        settle_s=store.traits.settle_s,
+        silence_s=store.traits.silence_s,
+        prior_life_s=platform.prior_life_s,
+    )
+
+
+def _platform_module(environ: Mapping[str, str]) -> Any:
+    from supervisor.platforms import TABLE
+
+    modules = (import_module(name) for name in TABLE.values())
+    return next(module for module in modules if module.is_here(environ))
+
+
+def _job(choice: Choice, platform: str, base: Base, screen: terminal.Screen, config: Config) -> Job:
+    run = RunPlace(choice.name)
+    root = local_root(os.environ)
+    now = base.clock.now()
+    deadline = None if config.lifetime is None else now.wall_s + config.lifetime.seconds - config.age_s
+    installer = _installer(choice, screen)
+    return Job(
+        script=choice.script,
+        arguments=choice.arguments,
+        run=run,
+        run_id=base.record.id,
+        store=base.store,
+        local_root=root,
+        clock=base.clock,
+        environments=Packages(base.store, run, installer, root / base.record.id),
+        alive=identity.alive,
+        identity=identity.mine(),
+        platform=platform,
+        writer=identity.new_writer(),
+        environ=dict(os.environ),
+        save_every=_for_trainer(config.save_every),
+        retention=retention.Policy(choice.settings["keep_last"]),
+        claim_extra={"options": _remembered(choice), "script": str(choice.script)},
+        show=screen.printed,
+        deadline_wall_s=deadline,
+    )
+
+
+def _installer(choice: Choice, screen: terminal.Screen) -> Installer:
+    from supervisor.core.commands import Say
+    from supervisor.environments import prepare as environments
+
+    def say(words: str) -> None:
+        screen.say(Say("info", words))
+
+    def make(recorded: bytes | None, wheels: Path | None) -> environments.Prepared:
+        return environments.prepare(
+            choice.script, python=sys.executable, root=CHECKOUT, recorded=recorded, wheels=wheels, say=say,
+            install=choice.install,
+        )  # fmt: skip
+
+    def gather(made: Any, into: Path) -> list[Path]:
+        from supervisor.environments.wheels import wheels_to_keep
+
+        return wheels_to_keep(made, into, say=say)
+
+    return Installer(make, gather)
+
+
+def _remembered(choice: Choice) -> dict[str, Any]:
+    settings = {**choice.settings}
+    every: SaveEvery = settings.pop("save_every")
+    settings["save_every"] = every.unit if every.unit == "auto" else f"{every.value:g}{every.unit}"
+    return {**settings, "install": choice.install}
+
+
+def _for_trainer(every: SaveEvery) -> str:
+    return f"{every.value:g}{every.unit}" if every.unit in {"steps", "ep"} else "asked"
+
+
+def _report_defects(inbox: Inbox) -> None:
+    """A thread that dies of a defect of ours ends the session in a named state: without it the loop would wait for ever."""
+
+    def died(defect: threading.ExceptHookArgs) -> None:
+        import traceback
+
+        lines = traceback.format_exception(defect.exc_type, defect.exc_value, defect.exc_traceback)
+        inbox(ev.ControllerFailed("".join(lines)))
+
+    threading.excepthook = died
+
+
+def _say_goodbye(choice: Choice, session: Session, status: RunStatus, now: Instant) -> None:
+    ending = session.ending
+    if ending is not None and ending.phase is Phase.FAILED:
+        say_error(ending.words, ending.hint)
+    if choice.json_lines:
+        return
+    store = f" --store {shlex.quote(choice.store)}" if choice.store else ""
+    with suppress(OSError):
+        print("\n".join(farewell(session, choice.name, status, now, option=store)), flush=True)
+
+
+def _listen_to_signals(inbox: Inbox) -> None:
+    def heard(number: int, _frame: Any) -> None:
+        inbox(ev.Signalled(signal.Signals(number).name))
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, heard)
+
+
+def _unproved(session: Session) -> bool:
+    return bool(session.saves.publishing or session.saves.waiting) or session.phase is Phase.FAILED

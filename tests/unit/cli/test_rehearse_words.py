@@ -1,0 +1,95 @@
+"""The verdict of a rehearsal: what differs, from which step on, and what that most likely means."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from supervisor.engine.comparison import Comparison, first_row
+from supervisor.trainer import compare
+from supervisor.views.rehearsal import lines
+
+SAME = {"steps": (90, 90), "attached": ("model", "sampler"), "differ": (), "row": None, "columns": (),
+        "measured": (), "resumed": (30, 60)}  # fmt: skip
+
+
+def words(**changes):
+    return "\n".join(lines(Comparison(**{**SAME, **changes})))
+
+
+def test_two_equal_runs_are_bit_exact():
+    assert words().startswith("resume is bit-exact")
+    assert "went on from: 30, 60" in words()
+
+
+def test_a_lost_position_is_named_first():
+    text = words(differ=("model.weight", "sampler.position"), row=30, columns=("loss",))
+    assert text.startswith(
+        "resume differs from step 30: data order (sampler.position), weights (model.weight), logged loss"
+    )
+    assert "exactly where the run was resumed" in text
+    assert "load_state_dict() does not bring back" in text
+
+
+def test_a_sampler_that_is_not_attached_is_suspected():
+    assert "no data order is attached" in words(
+        attached=("model",), differ=("model.weight",), row=31, columns=("loss",)
+    )
+
+
+def test_a_script_that_never_does_the_same_twice_is_told_apart_from_a_bad_resume():
+    text = words(differ=("model.weight",), row=3, columns=("loss",))
+    assert "differs before anything was killed" in text
+    assert "seed its random numbers" in text
+
+
+def test_a_state_that_differs_in_silence_is_said():
+    assert words(differ=("rng.torch",)).startswith("resume differs at step 90: random numbers (rng.torch)")
+
+
+def test_measured_times_are_not_compared_but_named():
+    one = {0: {"step": 0, "loss": 1.0, "step_s": 0.1}, 1: {"step": 1, "loss": 0.5, "step_s": 0.2}}
+    other = {0: {"step": 0, "loss": 1.0, "step_s": 0.3}, 1: {"step": 1, "loss": 0.5, "step_s": 0.2}}
+    assert first_row(one, other) == (None, (), ("step_s",))
+
+
+def test_the_learning_rate_is_no_measured_time():
+    assert first_row({0: {"lr": 1.0}}, {0: {"lr": 2.0}}) == (0, ("lr",), ())
+
+
+def test_a_missing_row_is_a_difference():
+    assert first_row({0: {"loss": 1.0}}, {})[0] == 0
+
+
+def folder(path: Path, objects: dict, rng: dict) -> Path:
+    import hashlib
+
+    path.mkdir()
+    state = {"format": "training-supervisor-checkpoint", "version": 1, "objects": objects, "split": {}}
+    bodies = {"state.json": json.dumps(state).encode(), "rng.json": json.dumps(rng).encode(), "log.jsonl": b""}
+    for name, body in bodies.items():
+        (path / name).write_bytes(body)
+    files = [
+        {"name": n, "bytes": len(b), "digest": f"sha256:{hashlib.sha256(b).hexdigest()}"} for n, b in bodies.items()
+    ]
+    said = {"format": "training-supervisor-checkpoint", "version": 1, "step": 9, "files": files}
+    (path / "checkpoint.json").write_text(json.dumps(said))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("other", "rng", "paths"),
+    [
+        ({"sampler": {"position": 7}}, 1, []),
+        ({"sampler": {"position": 0}}, 1, ["sampler.position"]),
+        ({"sampler": {"position": 7.0}}, 1, ["sampler.position"]),
+        ({"sampler": {}}, 1, ["sampler.position"]),
+        ({"sampler": {"position": 7}}, 2, ["rng.python"]),
+    ],
+)
+def test_two_checkpoints_are_compared_by_their_bytes(tmp_path, capsys, other, rng, paths):
+    one = folder(tmp_path / "one", {"sampler": {"position": 7}}, {"generators": {"python": 1}, "bytes": {}})
+    two = folder(tmp_path / "two", other, {"generators": {"python": rng}, "bytes": {}})
+    assert compare.main([str(one), str(two)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"step": [9, 9], "attached": ["sampler"], "differ": paths}

@@ -1,0 +1,131 @@
+"""What `status` says of a run whose machines are not here any more, never were, or live on this one."""
+
+import json
+
+import pytest
+
+KEYS = {
+    "schema", "run", "id", "state", "cause", "platform", "epoch", "attempt", "recoveries", "step", "total_steps",
+    "epoch_of_data", "steps_per_s", "eta_s", "deadline_in_s", "checkpoints", "durable_age_s", "next_save_in_s",
+    "goodput", "badput", "metrics", "device", "started", "updated",
+}  # fmt: skip
+
+
+def seen(said, *words):
+    code, text = said("status", "--json", *words)
+    assert code == 0, text
+    return json.loads(text)
+
+
+def test_the_json_has_the_documented_keys_and_null_for_what_is_unknown(said, left):
+    plain = seen(said)
+    assert plain.keys() >= KEYS
+    assert plain["schema"] == 1
+    assert plain["state"] == "PENDING"
+    assert plain["run"] == "plates"
+    assert plain["step"] is None
+    assert plain["checkpoints"] == {"staged": None, "submitted": None, "durable": None}
+    assert plain["durable_age_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "exit_code", "state"),
+    [
+        ("succeeded", 0, "SUCCEEDED"),
+        ("stopped", 143, "CANCELLED"),
+        ("handed-over", 42, "PENDING"),
+        ("failed", 1, "FAILED"),
+        ("failed-setup", 3, "FAILED_SETUP"),
+        ("failed", 3, "FAILED_SETUP"),
+        ("failed", 4, "FAILED_PRECHECKS"),
+        ("no-progress", 93, "FAILED"),
+        ("controller-failed", 1, "FAILED_CONTROLLER"),
+        ("unproved", 1, "FAILED"),
+    ],
+)
+def test_an_end_gives_the_state_of_the_run(said, left, reason, exit_code, state):
+    rank = left.session(1)
+    left.trained(rank, 40)
+    left.end(rank, reason, exit_code)
+    plain = seen(said)
+    assert plain["state"] == state
+    assert plain["exit_code"] == exit_code
+    assert plain["step"] == 40
+
+
+def test_a_fenced_machine_leaves_the_state_to_the_one_that_has_the_run(said, left):
+    first, second = left.session(1), left.session(2)
+    left.trained(first, 40)
+    left.end(first, "fenced", 75)
+    left.trained(second, 60)
+    assert seen(said)["state"] == "RUNNING"
+    assert seen(said)["step"] == 60
+
+
+def test_a_machine_that_cannot_be_seen_from_here_is_told_of_by_its_last_sign(said, left):
+    left.trained(left.session(1), 40)
+    code, words = said("status")
+    assert code == 0
+    assert "RUNNING · session 1 (local) on another machine; last sign 1 min ago" in words
+    assert "may be gone" not in words
+
+
+def test_a_silent_machine_may_be_gone(said, left):
+    rank = left.session(1)
+    left.journal(rank, ago_s=600.0)
+    assert "last sign 10 min ago; it may be gone" in said("status")[1]
+
+
+def test_a_machine_known_to_be_dead_leaves_the_run_waiting_for_the_next(said, left, mine):
+    left.trained(left.session(1, {**mine, "pid": 4_000_000}), 40)
+    code, words = said("status")
+    assert code == 0
+    assert words.startswith("plates: PENDING · session 1 died on this machine without a word")
+    assert "next: python -m supervisor resume plates" in words
+
+
+def test_a_session_that_lives_here_is_shown_as_it_says_itself_right_now(said, left, mine, root):
+    live = {"state": "RECOVERING", "step": 77, "updated": 1.0}
+    (root / "status.json").write_text(json.dumps(live))
+    left.trained(left.session(1, mine, local=str(root)), 40)
+    plain = seen(said)
+    assert (plain["state"], plain["step"]) == ("RECOVERING", 77)
+
+
+def test_a_new_session_is_starting_until_its_own_journal_says_more(said, left, mine):
+    first = left.session(1)
+    left.trained(first, 40)
+    left.end(first, "succeeded")
+    left.session(2, mine)
+    plain = seen(said)
+    assert (plain["state"], plain["epoch"], plain["step"]) == ("STARTING", 2, 40)
+
+
+def test_a_manifest_beyond_the_journal_is_submitted_and_not_called_safe(said, left):
+    rank = left.session(1)
+    left.trained(rank, 40)
+    left.checkpoint(rank, 60)
+    assert seen(said)["checkpoints"] == {"staged": None, "submitted": 60, "durable": 40}
+    assert "safe: step 40, 1 min ago (step 60 written but not proved yet)" in said("status")[1]
+
+
+def test_earlier_machines_are_told_of_in_a_sentence_each(said, left):
+    first, second = left.session(1), left.session(2)
+    left.trained(first, 40)
+    left.end(first, "handed-over", 42)
+    left.trained(second, 60)
+    assert "session 1 ended as planned" in said("status")[1]
+
+
+def test_watching_a_run_that_has_ended_shows_it_once(said, left):
+    rank = left.session(1)
+    left.trained(rank, 100)
+    left.end(rank, "succeeded", words="the script finished")
+    code, words = said("status", "--watch")
+    assert code == 0
+    assert words.count("SUCCEEDED") == 1
+
+
+def test_commands_that_are_shown_name_the_store_that_was_named(said, left):
+    left.session(1)
+    assert "stop plates --store runs" in said("status", "--store", "runs")[1]

@@ -1,0 +1,167 @@
+"""Bugs of the design's list, each put into the program by one function, so that the checks can be shown to notice them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core import checkpoint as cp
+from supervisor.core import claim, retention
+from supervisor.core.content import CONTENT_FILE
+from supervisor.core.ports import Measured, StoreError
+from supervisor.engine import checkpoints, fenced, publication, staged
+from supervisor.stores import folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+
+def no_flush_of_files(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(folder, "os", _Os(flushes=stat.S_ISDIR))
+
+
+def no_flush_of_folders(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(folder, "os", _Os(flushes=stat.S_ISREG))
+
+
+def manifest_first(patch: pytest.MonkeyPatch) -> None:
+    def publish(store: Any, run: Any, rank: Any, order: Any, fence: Any) -> cp.Manifest:
+        content, sealed = staged.sealed(order.folder)
+        at, files = run.step(rank, order.id.step), {**content.files, CONTENT_FILE: sealed}
+        entries = tuple(cp.FileEntry(name, f"{at}/{name}".removeprefix(f"{run.name}/"), *files[name]) for name in files)
+        log = publication._create_log(store, run, rank, order)
+        manifest = cp.Manifest(order.id, entries, log=log)
+        body = cp.manifest_body(manifest)
+        store.create(f"{at}/{cp.manifest_name(order.id.seq, body)}", body)
+        for name in files:
+            store.push(str(order.folder / name), f"{at}/{name}")
+        return manifest
+
+    patch.setattr(publication, "publish", publish)
+
+
+def trusting_reader(patch: pytest.MonkeyPatch) -> None:
+    def bring_file(store: Any, run: Any, _found: Any, entry: Any, into: Path) -> str:
+        store.pull(f"{run.name}/{entry.path}", str(into / entry.name))
+        return ""
+
+    patch.setattr(checkpoints, "_bring_file", bring_file)
+
+
+def eager_deletion(patch: pytest.MonkeyPatch) -> None:
+    real = retention.plan
+
+    def plan(stored: Any, policy: Any) -> retention.Plan:
+        return real([replace(each, durable=True) for each in stored], policy)
+
+    patch.setattr(retention, "plan", plan)
+
+
+def order_by_step(patch: pytest.MonkeyPatch) -> None:
+    _ordered(patch, lambda each: each.id.step)
+
+
+def order_by_mtime(patch: pytest.MonkeyPatch) -> None:
+    real = checkpoints.find
+    times: dict[str, float] = {}
+
+    def find(store: Any, run: Any) -> list[cp.Found]:
+        found = real(store, run)
+        times.update({each.path: Path(store.root, each.path).stat().st_mtime for each in found})
+        return found
+
+    patch.setattr(checkpoints, "find", find)
+    _ordered(patch, lambda each: times.get(each.path, 0.0))
+
+
+def _ordered(patch: pytest.MonkeyPatch, key: Callable[[cp.Found], float]) -> None:
+    def resume_point(found: Any, *, signs_of_work: bool) -> Any:
+        newest = max(found, key=key, default=None)
+        if newest is None:
+            return cp.StartAfresh()
+        return cp.ResumeFrom(newest, ()) if newest.verdict is cp.Verdict.WHOLE else cp.Examine(newest)
+
+    patch.setattr(cp, "resume_point", resume_point)
+
+
+def skip_on_eio(patch: pytest.MonkeyPatch) -> None:
+    real = checkpoints.bring
+
+    def bring(*args: Any) -> Any:
+        found, where = real(*args)
+        broken = found.verdict is cp.Verdict.UNREADABLE
+        return (replace(found, verdict=cp.Verdict.BROKEN) if broken else found), where
+
+    patch.setattr(checkpoints, "bring", bring)
+
+
+def exists_on_a_dead_mount(patch: pytest.MonkeyPatch) -> None:
+    real = folder.FolderStore.list
+
+    def list_if_there(store: folder.FolderStore, path: str) -> Any:
+        try:
+            return real(store, path)
+        except StoreError:
+            return ()  # what exists(), isdir() and glob() answer there
+
+    patch.setattr(folder.FolderStore, "list", list_if_there)
+
+
+def no_fence(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fenced, "judge", lambda _names, _mine: None)
+
+
+def short_writes_ignored(patch: pytest.MonkeyPatch) -> None:
+    def write_once(fd: int, view: memoryview) -> None:
+        os.write(fd, view)
+
+    patch.setattr(folder, "_write_all", write_once)
+
+
+def no_reading_back(patch: pytest.MonkeyPatch) -> None:
+    real = folder._hashed
+    said: list[Measured] = []
+
+    def write(target: str, chunks: Any, *, flush: bool) -> Measured:
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        said[:] = [real(chunks, lambda chunk: folder._write_all(fd, memoryview(chunk)))]
+        os.fsync(fd)
+        os.close(fd)
+        return said[0]
+
+    patch.setattr(folder, "_write", write)
+    patch.setattr(folder, "_measure", lambda _: said[0])
+
+
+def age_as_evidence(patch: pytest.MonkeyPatch) -> None:
+    def evidence(*args: Any) -> str:
+        try:
+            return real(*args)
+        except StoreError:
+            return "it was written a while ago"
+
+    real = publication.evidence
+    patch.setattr(publication, "evidence", evidence)
+
+
+def epoch_reused(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(claim, "next_epoch", lambda names: getattr(claim.highest(names), "epoch", 1))
+
+
+class _Os:
+    """The os module without some of its flushes."""
+
+    def __init__(self, flushes: Callable[[int], bool]) -> None:
+        self._flushes = flushes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def fsync(self, fd: int) -> None:
+        if self._flushes(os.fstat(fd).st_mode):
+            os.fsync(fd)

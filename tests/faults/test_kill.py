@@ -1,0 +1,113 @@
+"""Killed at any call: whatever was DURABLE is, and the next machine goes on, saves, retains and tidies up."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from supervisor.core import events as ev
+from tests.faults.laws import it_resumes_from, laws_hold, the_log_is_whole
+from tests.faults.sweep import ALL, calls_of, chain, kill_sweep
+from tests.faults.world import SIZES, World, before, story
+
+KILL_STRIDE = 1 if ALL else 12
+CHAINS = 1000 if ALL else 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_a_supervisor_killed_at_any_call_loses_nothing_that_was_safe(quick, size):
+    start = before(quick / "start", size)
+    calls = calls_of(start, quick / "scratch")
+    done = kill_sweep(start, quick / "scratch", iter(range(1 + size[0] % KILL_STRIDE, calls + 1, KILL_STRIDE)))
+    assert done >= 2 * (calls // KILL_STRIDE) - 2
+
+
+@pytest.mark.slow
+def test_a_first_start_killed_at_any_call_does_not_hinder_the_next(quick):
+    start = World(quick / "start", SIZES["one tiny file"])
+    start.root.mkdir()
+    (start.root / "script.py").write_text("pass\n")
+    calls = calls_of(start, quick / "scratch")
+    assert kill_sweep(start, quick / "scratch", iter(range(1, calls + 1, KILL_STRIDE))) > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(CHAINS // 10))
+def test_turn_after_turn_is_killed_on_two_machines_and_the_last_one_still_goes_on(quick, seed):
+    start, chance = before(quick / "start"), random.Random(seed)
+    for _ in range(10):
+        chain(start, quick, chance, deaths=6)
+
+
+def test_a_story_nobody_disturbs_is_whole(quick):
+    start = before(quick / "start")
+    world = start.copy(quick / "copy")
+    story(world.turn("second"), lambda _: None, 3)
+    laws_hold(world)
+
+
+def test_what_a_dead_session_of_this_machine_staged_is_adopted_with_all_rows_of_its_log(quick):
+    world = before(quick / "start")
+    dead = world.turn("machine")
+    dead.begin()
+    dead.publish(dead.stage())
+    dead.stage()
+    newest = dead.stage()
+    turn = world.turn("machine")
+    ready = turn.begin()
+    assert ready.folder == str(newest)
+    assert ready.adopted
+    assert not ready.durable
+    it_resumes_from(world, turn, ready, max(world.safe))
+    assert isinstance(turn.publish(newest), ev.Durable)
+    the_log_is_whole(world, dead.step)
+    laws_hold(world)
+
+
+def test_a_staged_checkpoint_whose_log_was_lost_is_not_adopted_because_its_rows_would_be_missing(quick):
+    world = before(quick / "start")
+    dead = world.turn("machine")
+    dead.begin()
+    dead.publish(dead.stage())
+    dead.stage()
+    dead.storing.local.step_log.write_bytes(b"")
+    turn = world.turn("machine")
+    ready = turn.begin()
+    assert ready.id == max(world.safe)
+    laws_hold(world)
+
+
+def test_a_staged_folder_half_removed_is_passed_over_and_said(quick):
+    world = before(quick / "start")
+    dead = world.turn("machine")
+    dead.begin()
+    dead.publish(dead.stage())
+    newest = dead.stage()
+    (newest / "checkpoint.json").unlink()
+    turn = world.turn("machine")
+    ready = turn.begin()
+    assert ready.id == max(world.safe)
+    assert "checkpoint.json is missing" in ready.skipped[0]
+
+
+def test_a_trainer_that_died_alone_goes_on_from_the_local_disk_while_the_store_is_away(quick):
+    world = before(quick / "start")
+    turn = world.turn("machine")
+    turn.begin()
+    turn.publish(turn.stage())
+    newest = turn.stage()
+    (world.root / "store").rename(world.root / "away")
+    ready = turn.restore()
+    assert ready.folder == str(newest)
+    assert not ready.durable
+
+
+def test_beginning_anew_holds_for_the_whole_session(quick):
+    world = before(quick / "start")
+    turn = world.turn("machine")
+    assert turn.begin(afresh=True).id is None
+    assert turn.restore().id is None
+    turn.publish(turn.stage())
+    assert turn.restore().id == max(world.safe)

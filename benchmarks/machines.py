@@ -1,0 +1,152 @@
+"""Machines to use the product on as people do: a working folder, a local disk, and supervisors started as commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor.engine import checkpoints, steplog
+from supervisor.engine.identity import started
+from supervisor.engine.place import RunPlace
+from supervisor.stores.folder import FolderStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+ROOT = Path(__file__).resolve().parent.parent
+TOY = ROOT / "trainers" / "toy.py"
+LOOK_EVERY_S = 0.01
+BESIDE = {"checkpoint.json", "log.jsonl"}  # when and in which pieces it was saved is not part of the state
+WAIT_S_MAX = 120.0
+
+
+class Machine:
+    """A blank machine: nothing on it but Python and the checkout. Its store may be shared with other machines."""
+
+    def __init__(self, folder: Path, store: Path, *, python: str = sys.executable) -> None:
+        self.folder, self.store, self.python = folder, store, python
+        self.local = folder / "local"
+        self.work = folder / "work"
+        self.work.mkdir(parents=True, exist_ok=True)
+        self._turns = 0
+
+    def command(self, *words: str) -> list[str]:
+        """Return a whole command line of the product, with this machine's store."""
+        verb, *rest = words
+        return [self.python, "-m", "supervisor", verb, "--store", str(self.store), *rest]
+
+    def environ(self, **more: str) -> dict[str, str]:
+        """Return what a process on this machine finds in its environment."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("SUPERVISOR_RUN_")}
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)  # people's machines keep what Python compiled
+        return {**kept, "PYTHONPATH": str(ROOT), "SUPERVISOR_RUN_LOCAL": str(self.local), **more}
+
+    def run(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the product to its end."""
+        return subprocess.run(
+            self.command(*words), cwd=self.work, env=self.environ(**more), capture_output=True, text=True,
+            timeout=WAIT_S_MAX, check=False,
+        )  # fmt: skip
+
+    def start(
+        self, script: Path, *options: str, arguments: Sequence[str] = (), environ: Mapping[str, str] | None = None
+    ) -> Turn:
+        """Start a supervisor and come back at once."""
+        self._turns += 1
+        command = self.command("start", str(script), *options, "--", *arguments)
+        return Turn(command, self.work, self.environ(**(environ or {})), self.folder / f"turn-{self._turns}.txt")
+
+
+class Turn:
+    """One supervisor process; what it and its trainer print goes into a file."""
+
+    def __init__(self, command: Sequence[str], work: Path, environ: Mapping[str, str], output: Path) -> None:
+        self.output = output
+        self.local = Path(environ["SUPERVISOR_RUN_LOCAL"])
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                command, cwd=work, env=environ, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def text(self) -> str:
+        """Everything printed so far."""
+        return self.output.read_text("utf-8", "replace")
+
+    @property
+    def running(self) -> bool:
+        """The supervisor has not ended."""
+        return self.process.poll() is None
+
+    def trainer(self) -> int | None:
+        """Return the process id of this machine's trainer, if one lives."""
+        for note in self.local.glob("training-supervisor/*/*/trainer.json"):
+            try:
+                body = json.loads(note.read_text())
+            except (OSError, ValueError):
+                continue  # it is being written or removed just now
+            if started(body["pid"]) == body["since"]:
+                return int(body["pid"])
+        return None
+
+    def wait(self, seconds: float = WAIT_S_MAX) -> int:
+        """Return the exit code, or fail with what was printed."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.end()
+            raise AssertionError(f"still running after {seconds:.0f} s:\n{self.text}") from None
+
+    def until(self, seen: str | Callable[[], Any], seconds: float = WAIT_S_MAX) -> Any:
+        """Wait until words were printed or something is true, or fail with what was printed."""
+        end_s = time.perf_counter() + seconds
+        while True:
+            alive = self.running
+            found = seen in self.text if isinstance(seen, str) else seen()
+            if found:
+                return found
+            if not alive or time.perf_counter() > end_s:
+                self.end()
+                raise AssertionError(f"{seen!r} did not come; exit code {self.process.returncode}:\n{self.text}")
+            time.sleep(LOOK_EVERY_S)
+
+    def signal(self, number: int) -> None:
+        """Send the supervisor a signal, as a terminal or a system would."""
+        self.process.send_signal(number)
+
+    def kill(self, victim: str) -> None:
+        """Kill -9 the "trainer", the "supervisor" or "both"; what is gone already is gone."""
+        trainer = self.trainer() if victim != "supervisor" else None
+        if victim != "trainer":
+            self.process.kill()
+            self.process.wait()
+        if trainer is not None:
+            try:
+                os.kill(trainer, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+    def end(self) -> None:
+        """Leave nothing running."""
+        self.kill("both")
+
+
+def final_state(store: Path, run: str) -> dict[str, Any]:
+    """Return what makes up a run's newest checkpoint and its whole step log: equal for equal runs, bit for bit."""
+    folder, place = FolderStore(str(store)), RunPlace(run)
+    newest = max(checkpoints.find(folder, place), key=lambda found: found.id)
+    manifest = checkpoints.read_manifest(folder, newest).manifest
+    assert manifest is not None, newest
+    return {
+        "step": manifest.id.step,
+        "state": {entry.name: entry.digest for entry in manifest.files if entry.name not in BESIDE},
+        "metrics": dict(manifest.metrics),
+        "log": list(steplog.joined(folder, place)),
+    }

@@ -1,0 +1,135 @@
+"""Judge a checkpoint on a folder of plates, or read plate pictures with it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supervisor.core.errors import FAILED_SETUP, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hyperlpr_example.weights import Reader
+
+CHECKPOINT = "a checkpoint's folder, a folder of checkpoints (the newest is taken), or the word: published"
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAINER = ROOT / "trainers" / "hyperlpr.py"
+SECOND_TRY = "HYPERLPR_EXAMPLE_SECOND_TRY"
+INSTALL = "use a Python that has torch, numpy and pillow, for example the one the run was trained with"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code; what a person did wrong is said in two lines."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _evaluate(options) if options.verb == "evaluate" else _predict(options)
+    except ModuleNotFoundError as error:
+        return _again_where_it_is(error, sys.argv[1:] if arguments is None else arguments)
+    except UserError as error:
+        print(f"{error.what}\n{error.hint}", file=sys.stderr)
+        return error.exit_code
+
+
+def _again_where_it_is(error: ModuleNotFoundError, arguments: Sequence[str]) -> int:
+    """Run the command in the environment that the trainer has, making that if need be."""
+    if os.environ.get(SECOND_TRY):
+        print(f"this needs {error.name}, which {sys.executable} does not have\n{INSTALL}", file=sys.stderr)
+        return FAILED_SETUP
+    try:
+        from supervisor.bootstrap import ensure
+        from supervisor.environments.prepare import prepare
+
+        ensure()
+        made = prepare(TRAINER, python=sys.executable, root=ROOT, recorded=None, wheels=None, say=_say)
+    except UserError as refused:
+        print(f"{refused.what}\n{refused.hint}", file=sys.stderr)
+        return refused.exit_code
+    environ = {**made.env, "PYTHONPATH": str(ROOT), SECOND_TRY: "1"}
+    again = [made.python, "-m", "hyperlpr_example", *arguments]
+    return os.spawnve(os.P_WAIT, made.python, again, environ)  # noqa: S606  our own program
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m hyperlpr_example", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    evaluate = verbs.add_parser("evaluate", help="accuracy and throughput on labelled plates")
+    evaluate.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
+    evaluate.add_argument(
+        "folder", metavar="FOLDER", type=Path, help="pictures with labels.csv, plate texts or CCPD names"
+    )
+    evaluate.add_argument(
+        "--split",
+        choices=["held-out", "all"],
+        default="held-out",
+        help="the fifth of the plates that training leaves out, or all: honest only for a folder never trained on",
+    )
+    predict = verbs.add_parser("predict", help="the texts of plate pictures")
+    predict.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
+    predict.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="a picture of one plate, cut out")
+    for verb in (evaluate, predict):
+        verb.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+        verb.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    return parser
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from hyperlpr_example.reading import judge
+    from hyperlpr_example.real import read_folder
+
+    plates = read_folder(options.folder)
+    reader = _reader(options)
+    for file, why in plates.bad:
+        print(f"left out: {file}: {why}")
+    judged = plates.part(held_out=True) if options.split == "held-out" else plates
+    began_s = time.perf_counter()
+    accuracy = judge(reader.network, judged, drop_first=reader.drop_first)
+    rate = accuracy.plates / (time.perf_counter() - began_s)
+    print(f"{reader.described} on {options.split} plates of {options.folder} ({len(plates.bad)} files left out)")
+    print(f"{accuracy}  {rate:.0f} plates/s")
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    import numpy as np
+    from PIL import Image
+
+    from hyperlpr_example.reading import read_plates
+    from hyperlpr_example.real import fitted
+
+    pictures = []
+    for path in options.images:
+        try:
+            with Image.open(path) as picture:
+                pictures.append(fitted(picture))
+        except OSError as error:
+            raise UserError(f"{path} cannot be read as a picture: {error}", hint="name pictures of plates") from error
+    reader = _reader(options)
+    texts = read_plates(reader.network, np.stack(pictures), drop_first=reader.drop_first)
+    for path, text in zip(options.images, texts, strict=True):
+        print(f"{path}\t{text}")
+    return 0
+
+
+def _reader(options: argparse.Namespace) -> Reader:
+    import torch
+
+    from hyperlpr_example.weights import load_reader
+
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("this machine has no CUDA device", hint="leave --device out")
+    torch.set_num_threads(options.threads)
+    return load_reader(options.checkpoint, torch.device(options.device))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -93,7 +93,8 @@ def serve(choice: Choice) -> int:
         code = loop.run(executor.execute, watch)
     finally:
         screen.close()
-        executor.close(keep=loop.session.phase not in FINAL or _unproved(loop.session))
+        phase = loop.session.phase
+        executor.close(keep=phase not in FINAL or _unproved(loop.session), finished=phase is Phase.SUCCEEDED)
     _say_goodbye(choice, loop.session, journal.status, clock.now())
     return code
 

@@ -18,6 +18,7 @@ from supervisor.core.ports import StoreError
 from supervisor.engine import claims, staged
 from supervisor.engine.lane import Lane
 from supervisor.engine.launcher import Launcher
+from supervisor.engine.orphans import forget_dead_sessions
 from supervisor.engine.output import Output
 from supervisor.engine.storing import Storing
 from supervisor.engine.watch import Watch
@@ -64,13 +65,18 @@ class Executor:
         """Do it, or begin to."""
         self._handlers[type(command)](command)
 
-    def close(self, *, keep: bool) -> None:
-        """Leave nothing running; remove the session's local folder unless it holds what is not proved elsewhere."""
+    def close(self, *, keep: bool, finished: bool = False) -> None:
+        """Leave nothing running; remove the session's local folder unless it holds what is not proved elsewhere.
+
+        Once the run is ``finished``, what dead sessions left on this machine has no use either.
+        """
         if self._watch is not None:
             self._watch.close()
         self.launcher.close()
         if not keep and self.storing.rank.epoch:
             shutil.rmtree(self.storing.local.session, ignore_errors=True)
+        if finished and self.storing.rank.epoch:
+            forget_dead_sessions(self.storing.local.run, self.storing.rank, keep=self.storing.local.session)
 
     def _look(self, _command: do.Look) -> None:
         self._on("store", self.storing.look, _cannot_start)

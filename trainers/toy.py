@@ -9,7 +9,9 @@ import time
 from array import array
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # because this file also runs from a checkout in which nothing was installed
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent.parent)
+)  # because this file also runs from a checkout in which nothing was installed
 
 import supervisor
 from supervisor.trainer.order import Order

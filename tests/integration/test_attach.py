@@ -501,3 +501,13 @@ def test_values_logged_after_the_loop_are_told(tmp_path):
     assert played.end() == 0, played.output
     assert played.all_of(Beat)[-1].metrics == {"loss": 1.0, "accuracy": 0.75}
     assert len(rows(*played.staging.iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_the_toy_runs_and_resumes_from_a_checkout_that_nobody_installed(tmp_path):
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH" and "SUPERVISOR_RUN" not in key}
+    for steps in ("5", "9"):
+        command = [sys.executable, str(TOY), "--steps", steps, "--step-ms", "0"]
+        played = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+        assert played.returncode == 0, played.stderr
+    assert "resumed after step 5" in played.stderr

@@ -53,8 +53,9 @@ REAL_SHARE = 0.75  # of each batch, where there are real plates
 JUDGED_RENDERED = 500
 NO_REAL_PLATES = """\
 plates: {} rendered ones; no real ones found. Few real plates will be read exactly after that: under 1 % after the
-  default run, 13.5 % after --steps 5000 --rendered 12000, 24 % at the best that was ever measured. Real ones come from a folder of your own (--plates DIR; labels.csv or plate texts as file names),
-  or from the CCPD data set: see hyperlpr_example/README.md"""
+  default run, 13.5 % after --steps 5000 --rendered 12000, 24 % at the best that was ever measured. Real ones come
+  from a folder of your own (--plates DIR; labels.csv or plate texts as file names), or from the CCPD data set: see
+  hyperlpr_example/README.md"""
 
 
 def main() -> None:

@@ -133,7 +133,7 @@ def _lives_for(turn: Any, seconds: float) -> bool:
     while time.perf_counter() < end_s:
         if not turn.running:
             return False
-        time.sleep(0.005)
+        time.sleep(0.005)  # because the moment of the kill is what is drawn, in real time
     return bool(turn.running)
 
 

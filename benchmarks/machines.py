@@ -115,7 +115,7 @@ class Turn:
             if not alive or time.perf_counter() > end_s:
                 self.end()
                 raise AssertionError(f"{seen!r} did not come; exit code {self.process.returncode}:\n{self.text}")
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)  # because another process prints what is waited for
 
     def signal(self, number: int) -> None:
         """Send the supervisor a signal, as a terminal or a system would."""

@@ -55,7 +55,7 @@ def beside_a_run(folder: Path, seconds: float, *, terminal: bool) -> dict[str, f
                 peak_kb = int(next(line for line in status if line.startswith("VmHWM")).split()[1])
                 ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
                 cpu_s, alive_s = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"), time.perf_counter() - began_s
-            time.sleep(0.2)
+            time.sleep(0.2)  # because the cost beside a run is one over real time
     if process.returncode != 0:
         raise SystemExit(f"the run ended with {process.returncode}")
     return {"supervisor CPU, % of a core": 100 * cpu_s / alive_s, "supervisor memory, MB": peak_kb / 1000}

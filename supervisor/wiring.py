@@ -20,6 +20,7 @@ from supervisor.core.session import FINAL, Config, Phase, SaveEvery, Session
 from supervisor.core.status import RunStatus
 from supervisor.core.values import dataclass
 from supervisor.engine import identity, runs
+from supervisor.engine.claims import ranks
 from supervisor.engine.clock import BootClock
 from supervisor.engine.executor import Executor
 from supervisor.engine.job import Job
@@ -75,7 +76,7 @@ def serve(choice: Choice) -> int:
     config = configure(choice, platform, store)
     job = _job(choice, platform.name, Base(store, record, clock), screen, config)
     first = RunStatus(run=run.name, id=record.id, platform=platform.name)
-    journal = Journal(None, runs.last_status(store, run) or first)
+    journal = Journal(None, runs.last_status(store, run, ranks(store, run)) or first)
     inbox = Inbox()
     executor = Executor(job, inbox, journal, screen.say)
     live = LiveStatus(executor, journal)

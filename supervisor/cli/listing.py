@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from supervisor.cli.finding import how_to_start, none_yet, opened, option
 from supervisor.cli.options import Parser, parser
+from supervisor.core.spoken import duration
 from supervisor.views.table import rows
-from supervisor.views.words import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

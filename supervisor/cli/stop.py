@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from supervisor.cli.finding import one_run, opened, option
 from supervisor.cli.options import Parser, parser
 from supervisor.core.errors import FAILED
+from supervisor.core.spoken import duration
 from supervisor.views import status as view
-from supervisor.views.words import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 MANIFEST_NAME = re.compile(r"manifest-(\d{6})-([0-9a-f]{16})( \(\d+\))?\.json")
 STEP_FOLDER = re.compile(r"step-(\d{9,})( \(\d+\))?")
-CHECKPOINT_FILE = "checkpoint.json"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -40,7 +40,6 @@ def begin_stop(session: Session, ending: Ending, now: Instant, *, save: bool, wi
     session = session.timed(give_up_waiting=now.mono_s + grace_s + wait_s if within_s is None else now.mono_s + wait_s)
     if not session.trainer.alive:
         return session, ()
-    session = session.with_(trainer=session.trainer.with_(told_to_stop=True))
     session = session.timed(terminate=now.mono_s + grace_s)
     return session, (do.Tell(messages.Stop(ending.reason, save, grace_s)),)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from supervisor.core.events import HistoryRead
+from supervisor.core.spoken import duration
 
 LIVES_KEPT = 50
 NEAR_LIMIT = 0.9
@@ -54,7 +55,7 @@ def words(story: Story) -> str:
 
 def sentence(story: Story) -> str:
     """Return the same without its subject."""
-    lived = f" after {_duration(story.lived_s)}" if story.lived_s is not None else ""
+    lived = f" after {duration(story.lived_s)}" if story.lived_s is not None else ""
     reached = f" It had reached step {story.last_step:,}" if story.last_step is not None else ""
     safe = f", of which step {story.durable_step:,} was safe." if story.durable_step is not None else "."
     tail = f"{reached}{safe}" if reached else ""
@@ -75,7 +76,7 @@ def _ending(story: Story) -> str:
     if story.memory_available is not None and story.memory_available < MEMORY_LOW:
         return "was lost without a word, most likely because its memory ran out (under 5 % was left)"
     if story.limit_s and story.lived_s is not None and story.lived_s >= NEAR_LIMIT * story.limit_s:
-        return f"was reclaimed near its limit of {_duration(story.limit_s)}"
+        return f"was reclaimed near its limit of {duration(story.limit_s)}"
     if story.here:
         return "was this one: the supervisor was killed or crashed, or the machine was restarted"
     return "was lost early, without a word"
@@ -99,10 +100,3 @@ def _add(carried: HistoryRead, story: Story) -> HistoryRead:
         lost_in_a_row=0 if progressed or not lost else carried.lost_in_a_row + 1,
         longest_s=longest_s,
     )
-
-
-def _duration(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"  # noqa: PLR2004

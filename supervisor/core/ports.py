@@ -29,7 +29,7 @@ class Missing(StoreError):  # noqa: N818, because it is an answer, not a failure
     """There is certainly nothing under this name."""
 
 
-class Taken(StoreError):  # noqa: N818
+class Taken(StoreError):  # noqa: N818, because it is an answer, not a failure
     """Something lies under this name already; the store is write-once."""
 
 

@@ -24,7 +24,6 @@ class Cause(StrEnum):
     SETUP = "cannot start"
     REFUSED = "state cannot be kept exactly"
     NO_PROGRESS = "no progress"
-    MACHINE_LOST = "machine lost"
 
 
 NEVER_RETRIED = frozenset({Cause.SETUP, Cause.REFUSED})

@@ -121,10 +121,6 @@ def _script_failed(session: Session, said: messages.ScriptFailed, _now: Instant)
     return session.with_(trainer=session.trainer.with_(said=(said.kind, words))), ()
 
 
-def _finished(session: Session, _said: messages.Finished, _now: Instant) -> Outcome:
-    return session.with_(trainer=session.trainer.with_(finished=True)), ()
-
-
 def _more_urgent(session: Session, stop: str) -> bool:
     ending = session.ending
     return stop == "now" and ending is not None and ending.phase is Phase.CANCELLED and ending.wait_for_uploads
@@ -176,5 +172,4 @@ _SAID: dict[type, Callable[[Session, Any, Instant], Outcome]] = {
     messages.Restored: _restored,
     messages.Note: _noted,
     messages.ScriptFailed: _script_failed,
-    messages.Finished: _finished,
 }

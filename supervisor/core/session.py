@@ -86,9 +86,7 @@ class Trainer(Value):
     step_s: float = 0.0
     vitals: liveness.Vitals = liveness.Vitals()
     said: tuple[str, str] | None = None
-    finished: bool = False
     hung: bool = False
-    told_to_stop: bool = False
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,6 @@ class RunStatus:
     session_started: Instant | None = None
     updated: Instant | None = None
     attempt_seconds: Mapping[str, float] = field(default_factory=dict)
-    attempt_from_step: int = 0
     session_from_step: int | None = None
     exit_code: int | None = None
     memory_available: float | None = None
@@ -161,7 +160,6 @@ def _restored(status: RunStatus, record: ev.CheckpointReady, now: Instant) -> Ru
         step=step,
         durable=known,
         durable_at=at,
-        attempt_from_step=step,
         session_from_step=first,
         attempt_seconds={},
     )

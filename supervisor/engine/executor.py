@@ -15,7 +15,7 @@ from supervisor.core import events as ev
 from supervisor.core import messages
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
-from supervisor.engine import claims, staged
+from supervisor.engine import claims, runs, staged
 from supervisor.engine.lane import Lane
 from supervisor.engine.launcher import Launcher
 from supervisor.engine.orphans import forget_dead_sessions
@@ -79,7 +79,7 @@ class Executor:
             forget_dead_sessions(self.storing.local.run, self.storing.rank, keep=self.storing.local.session)
 
     def _look(self, _command: do.Look) -> None:
-        self._on("store", self.storing.look, _cannot_start)
+        self._on("store", self.storing.look, self._cannot_start)
 
     def _write_claim(self, command: do.WriteClaim) -> None:
         def act() -> ev.Event:
@@ -87,7 +87,7 @@ class Executor:
             self.launcher.open(self.storing.local)
             return ev.ClaimWritten(rank)
 
-        self._on("store", act, _cannot_start)
+        self._on("store", act, self._cannot_start)
 
     def _prepare(self, _command: do.PrepareEnvironment) -> None:
         def act() -> ev.Event:
@@ -95,13 +95,13 @@ class Executor:
             self.launcher.prepared = prepared
             return ev.EnvironmentReady(prepared.seconds, tuple(prepared.installed), tuple(prepared.drift))
 
-        self._on("setup", act, _cannot_start)
+        self._on("setup", act, self._cannot_start)
 
     def _read_history(self, _command: do.ReadHistory) -> None:
-        self._on("store", self.storing.read_history, _cannot_start)
+        self._on("store", self.storing.read_history, self._cannot_start)
 
     def _restore(self, command: do.Restore) -> None:
-        self._on("store", partial(self.storing.restore, afresh=command.afresh), _cannot_start)
+        self._on("store", partial(self.storing.restore, afresh=command.afresh), self._cannot_start)
 
     def _launch(self, command: do.Launch) -> None:
         try:
@@ -177,6 +177,9 @@ class Executor:
     def _on(self, lane: str, act: Callable[[], ev.Event], failed: Failed) -> None:
         self._lanes[lane].submit(partial(self._attempt, act, failed))
 
+    def _cannot_start(self, error: StoreError) -> ev.Event:
+        return _setup_failed(runs.cannot_use(self.job.store, error))
+
     def _later(self, lane: str, act: Callable[[], None]) -> None:
         def quietly() -> None:
             try:
@@ -192,7 +195,7 @@ class Executor:
         except StoreError as error:
             outcome = failed(error)
         except UserError as error:
-            outcome = ev.SetupFailed(error.what, error.hint, error.exit_code)
+            outcome = _setup_failed(error)
         except OSError as error:
             outcome = failed(StoreError(f"{error.strerror or error} on the local disk ({error.filename})", "local"))
         except Exception:  # noqa: BLE001, because a defect on a lane must end the session in a named state, not hang it
@@ -213,11 +216,5 @@ def _kib(text: str) -> int:
     return int(text.split(maxsplit=1)[0]) * 1024
 
 
-def _cannot_start(error: StoreError) -> ev.Event:
-    hints = {
-        "full": "make room there (or choose another --store) and start again; nothing was lost",
-        "read-only": "make it writable for this user, or choose another --store; nothing was lost",
-        "gone": "mount it again and start again; nothing was lost",
-    }
-    hint = hints.get(error.kind, "see whether it can be read, then start again; nothing was lost")
-    return ev.SetupFailed(f"the store cannot be used: {error}", hint, FAILED_PRECHECKS)
+def _setup_failed(error: UserError) -> ev.Event:
+    return ev.SetupFailed(error.what, error.hint, error.exit_code)

@@ -35,16 +35,13 @@ class FencedStore:
 
     def look(self) -> tuple[str, ...]:
         """List the run; the names are returned whoever is the highest."""
-        names = tuple(entry.name for entry in self.inner.list(self._run.name))
-        if self.fallen is None and judge(names, self._rank):
-            self.fallen = names
-        return names
+        return self._seen(self.inner.list(self._run.name))
 
     def list(self, folder: str) -> Sequence[Entry]:
         """List; if that shows a higher session, raise Outranked."""
         entries = self.inner.list(folder)
-        if folder == self._run.name and judge([entry.name for entry in entries], self._rank):
-            self.fallen = self.fallen or tuple(entry.name for entry in entries)
+        if folder == self._run.name:
+            self._seen(entries)
         self._stand()
         return entries
 
@@ -79,6 +76,12 @@ class FencedStore:
         """Remove what dead writers left, unless outranked."""
         self._stand()
         return self.inner.sweep(folder)
+
+    def _seen(self, entries: Sequence[Entry]) -> tuple[str, ...]:
+        names = tuple(entry.name for entry in entries)
+        if self.fallen is None and judge(names, self._rank):
+            self.fallen = names
+        return names
 
     def _stand(self) -> None:
         if self.fallen is not None:

@@ -21,20 +21,18 @@ if TYPE_CHECKING:
 CARRIED = "history.json"
 
 
-def read(store: Store, run: RunPlace, mine: Rank, alive: Alive) -> tuple[HistoryRead, RunStatus | None]:
-    """Return the history up to us, and the last status that was published before us."""
+def read(store: Store, run: RunPlace, mine: Rank, alive: Alive) -> HistoryRead:
+    """Return the history up to us."""
     stories: list[history.Story] = []
     carried = HistoryRead()
-    last: RunStatus | None = None
     for rank in reversed([rank for rank in ranks(store, run) if rank < mine]):
         status = newest_status(store, run, rank)
-        last = last or status
         stories.append(_story(store, run, rank, status, alive))
         known = _carried(store, run, rank)
         if known is not None:
             carried = known
             break
-    return history.tell(carried, stories[::-1]), last
+    return history.tell(carried, stories[::-1])
 
 
 def told(store: Store, run: RunPlace, rank: Rank, alive: Alive) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.errors import FAILED_PRECHECKS, FAILED_SETUP
 from supervisor.core.status import RunStatus, to_json
 from supervisor.core.values import dataclass
-from supervisor.engine import checkpoints, claims, history, journal
+from supervisor.engine import checkpoints, claims, history, runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ def look(store: Store, run: RunPlace, record: Run, now: Instant) -> Overview:
         return Overview(run, record, to_json(RunStatus(run=run.name, id=record.id), None))
     rank, alive = view.last.rank, view.last.alive
     end = claims.read_end(store, run, rank) if view.last.end else {}
-    seen = _last_status(store, run, known) or RunStatus(epoch=rank.epoch)
+    seen = runs.last_status(store, run, known) or RunStatus(epoch=rank.epoch)
     seen = replace(seen, run=run.name, id=record.id, platform=str(view.claim.get("platform", seen.platform)))
     plain = to_json(seen, None) | {"epoch": rank.epoch, "state": _state(seen, end, alive, rank)}
     if seen.durable_at is not None:
@@ -112,14 +112,6 @@ def earlier(store: Store, run: RunPlace, seen: Overview, newest: int) -> Sequenc
     known = claims.ranks(store, run)
     ended = known[:-1] if seen.served or seen.end else known
     return [history.told(store, run, rank, identity.alive) for rank in reversed(ended[-newest:])]
-
-
-def _last_status(store: Store, run: RunPlace, known: Sequence[Rank]) -> RunStatus | None:
-    for rank in reversed(known):
-        found = journal.newest_status(store, run, rank)
-        if found is not None:
-            return found
-    return None
 
 
 def _state(seen: RunStatus, end: Mapping[str, Any], alive: bool | None, rank: Rank) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from supervisor.engine.place import RunPlace
 
 
-class Hopeless(Exception):  # noqa: N818
+class Hopeless(Exception):  # noqa: N818, because it is a verdict on the folder
     """The staged folder itself is not whole: trying to publish it again cannot help."""
 
 

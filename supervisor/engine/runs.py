@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.ports import Missing, Store, StoreError, Taken
 from supervisor.core.values import dataclass
-from supervisor.engine.claims import ranks
 from supervisor.engine.journal import newest_status
 from supervisor.engine.staged import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from supervisor.core.claim import Rank
     from supervisor.core.status import RunStatus
     from supervisor.engine.place import RunPlace
 
@@ -82,13 +82,10 @@ def names(store: Store) -> list[str]:
     return [name for name in folders if any(inside.name == "run.json" for inside in store.list(name))]
 
 
-def last_status(store: Store, run: RunPlace) -> RunStatus | None:
-    """Return the last status that a session of the run published, or None if none ever did."""
-    for rank in reversed(ranks(store, run)):
-        status = newest_status(store, run, rank)
-        if status is not None:
-            return status
-    return None
+def last_status(store: Store, run: RunPlace, known: Sequence[Rank]) -> RunStatus | None:
+    """Return the last status that one of the ``known`` sessions, oldest first, published; None if none ever did."""
+    told = (newest_status(store, run, rank) for rank in reversed(known))
+    return next((status for status in told if status is not None), None)
 
 
 def cannot_use(store: Store, error: StoreError) -> UserError:
@@ -98,6 +95,8 @@ def cannot_use(store: Store, error: StoreError) -> UserError:
         "read-only": "make it writable for this user, or choose another --store; nothing was lost",
         "gone": "mount it again, then start again; nothing was lost",
     }
+    if error.kind == "local":
+        return UserError(f"this machine's own disk cannot be used: {error}", hints["full"], FAILED_PRECHECKS)
     hint = hints.get(error.kind, "see that it is a folder that can be read and written, then start again")
     return UserError(f"the store {store.traits.where} cannot be used: {error}", hint, FAILED_PRECHECKS)
 

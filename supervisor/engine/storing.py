@@ -62,7 +62,7 @@ class Storing:
 
     def read_history(self) -> ev.Event:
         """Tell how earlier machines ended, and leave it for the next."""
-        told, _ = history.read(self.job.store, self.job.run, self.rank, self.job.alive)
+        told = history.read(self.job.store, self.job.run, self.rank, self.job.alive)
         history.carry(self.job.store, self.job.run, self.rank, told)
         return told
 

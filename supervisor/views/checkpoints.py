@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core.checkpoint import CheckpointId, Found, Verdict
+from supervisor.core.spoken import duration
 from supervisor.views.table import rows
-from supervisor.views.words import duration, size
+from supervisor.views.words import size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

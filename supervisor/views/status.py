@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor.views.words import duration, number
+from supervisor.core.spoken import duration
+from supervisor.views.words import number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

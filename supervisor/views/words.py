@@ -1,27 +1,16 @@
-"""How durations, sizes and a whole status read in one line."""
+"""How sizes, numbers and a whole status read in one line."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from supervisor.core.spoken import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from supervisor.core.instant import Instant
     from supervisor.core.status import RunStatus
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as people say it: "12 s", "4 min 10 s", "3 h 20 min", "2 d 4 h"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
-    if minutes < 60:
-        return f"{minutes} min" if minutes >= 10 or whole % 60 == 0 else f"{minutes} min {whole % 60} s"
-    if hours < 48:
-        return f"{hours} h {minutes % 60} min"
-    return f"{days} d {hours % 24} h"
 
 
 def size(count: float) -> str:

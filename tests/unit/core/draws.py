@@ -146,7 +146,7 @@ FIELDS = {
     "seen_s": st.floats(900, 1000),
     "trainer": st.builds(
         Trainer, st.integers(0, 5), st.booleans(), MAYBE_STEP, SECONDS, VITALS,
-        st.one_of(st.none(), st.tuples(st.sampled_from(["setup", "script"]), WORDS)), st.booleans(), st.booleans(), st.booleans(),
+        st.one_of(st.none(), st.tuples(st.sampled_from(["setup", "script"]), WORDS)), st.booleans(),
     ),
     "saves": st.builds(
         Saves, FOLDERS, MAYBE_STEP, st.one_of(st.just(""), FOLDERS), st.one_of(st.just(""), FOLDERS), STEPS,

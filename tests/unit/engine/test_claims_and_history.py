@@ -65,14 +65,14 @@ def test_a_request_to_stop_reaches_the_session_it_names_only(store, run):
 
 def test_history_is_carried_so_that_a_successor_reads_only_the_last_sessions(store, run, monkeypatch):
     claims.write_claim(store, run, FIRST, {"platform": "colab"})
-    told, _ = history.read(store, run, SECOND, unknown)
+    told = history.read(store, run, SECOND, unknown)
     assert told.lost == 1
     claims.write_claim(store, run, SECOND, {"platform": "colab"})
     history.carry(store, run, SECOND, told)
     third = Rank(3, "cc")
     read, real = [], store.read
     monkeypatch.setattr(store, "read", lambda path: (read.append(path), real(path))[1])
-    again, _ = history.read(store, run, third, unknown)
+    again = history.read(store, run, third, unknown)
     assert again.lost == 2
     assert not [path for path in read if str(FIRST) in path]
 
@@ -82,12 +82,12 @@ def test_a_damaged_history_is_read_anew_from_the_sessions_before(store, run, bod
     claims.write_claim(store, run, FIRST, {})
     claims.write_claim(store, run, SECOND, {})
     store.create(f"{run.session(SECOND)}/{history.CARRIED}", body)
-    told, _ = history.read(store, run, Rank(3, "cc"), unknown)
+    told = history.read(store, run, Rank(3, "cc"), unknown)
     assert told.lost == 2
 
 
 def test_nothing_before_is_an_empty_history(store, run):
-    assert history.read(store, run, FIRST, unknown) == (HistoryRead(), None)
+    assert history.read(store, run, FIRST, unknown) == HistoryRead()
 
 
 def test_a_process_knows_itself_alive_and_a_dead_one_dead():

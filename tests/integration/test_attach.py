@@ -407,6 +407,13 @@ def test_without_room_for_a_copy_it_saves_while_training_waits_and_says_so(tmp_p
     assert read(played.staging / played.all_of(Staged)[0].folder)["model"]["a"].tolist() == [1.5]
 
 
+def prints_to_nowhere(pid: int) -> bool:
+    try:
+        return str(Path(f"/proc/{pid}/fd/1").readlink()) == os.devnull
+    except FileNotFoundError:
+        return True  # it has ended already, while its output was still open
+
+
 def test_a_script_that_prints_still_saves_once_more_when_its_supervisor_was_killed(tmp_path):
     path = script(
         tmp_path,
@@ -416,9 +423,8 @@ def test_a_script_that_prints_still_saves_once_more_when_its_supervisor_was_kill
     played = Played(tmp_path, path)
     played.hear(Beat, beyond_step=1)
     played.hang_up()
-    output = Path(f"/proc/{played.process.pid}/fd/1")
-    while str(output.readlink()) != os.devnull:
-        time.sleep(0.01)
+    while not prints_to_nowhere(played.process.pid):
+        time.sleep(0.01)  # because only the system tells where another process prints
     played.process.stdout.close()
     assert played.process.wait(20) == 75
     (last,) = played.staging.iterdir()

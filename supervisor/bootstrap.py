@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-MINIMUMS = {"tenacity": (8, 2), "watchdog": (4,), "rich": (13,), "packaging": (23,)}
+MINIMUMS = {
+    "tenacity": (8, 2),
+    "watchdog": (4,),
+    "rich": (13,),
+    "packaging": (23,),
+    "xxhash": (3,),
+    "zstandard": (0, 22),
+}
 STAMP = "complete"
 CHECKOUT = Path(__file__).absolute().parent.parent
 REQUIREMENTS = CHECKOUT / "supervisor" / "requirements.txt"

@@ -176,8 +176,7 @@ def _prune(about: About) -> int:
             _command(about, "stop {run}"),
         )
     known = list(catalogue.judged(about.store, about.place, about.local))
-    going = catalogue.would_go(about.store, about.place, known, about.newest)
-    freed = sum(each.manifest.bytes for each in known if each.id in going and each.manifest)
+    going, freed = catalogue.would_go(about.store, about.place, known, about.newest)
     if not about.options.yes:
         named = "".join(f"  {each}\n" for each in sorted(going))
         print(f"{about.place.name}: {len(going)} of {len(known)} would go, {size(freed)}\n{named}", end="")

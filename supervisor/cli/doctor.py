@@ -64,6 +64,7 @@ def _findings(options: Namespace) -> Iterator[Finding]:
         hint = "in a cell: from google.colab import drive; drive.mount('/content/drive')"
         yield Finding("drive", "problem", "Google Drive is not mounted: what is written there is lost", hint)
     yield from checkup.store(wiring.open_store(where(options)), clock)
+    yield checkup.packing()
     yield from checkup.local(wiring.local_root(os.environ))
     yield checkup.time(clock.now())
 

@@ -48,10 +48,10 @@ def complete(options: Namespace, recorded: Mapping[str, Any]) -> None:
 
 def find_script(record: Run, absolute: str, name: str, options: Namespace) -> Path:
     """Return the script of a run on this machine: the file that is the same, else the one of the same path."""
-    from supervisor.engine.staged import digest
+    from supervisor.core.digest import SHA256, digest_of
 
     there = [each for each in dict.fromkeys(_places(record.script, absolute)) if each.is_file()]
-    same = [each for each in there if digest(each.read_bytes()) == record.digest]
+    same = [each for each in there if digest_of((each.read_bytes(),), SHA256) == record.digest]
     if not there:
         raise UsageError(
             f"the script {record.script} of the run {name!r} is not here",

@@ -10,12 +10,15 @@ from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core.digest import not_known
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-SCHEMA = 1
+SCHEMA = 2
+PACKED_SCHEMA = 2  # only a manifest that names a packed file bears it, so that versions before packing read all others
+PLANES_ZSTD = "planes-zstd"
 MANIFEST_NAME = re.compile(r"manifest-(\d{6})-([0-9a-f]{16})( \(\d+\))?\.json")
 STEP_FOLDER = re.compile(r"step-(\d{9,})( \(\d+\))?")
 
@@ -37,8 +40,10 @@ class CheckpointId:
 class FileEntry:
     """One file of a checkpoint.
 
-    ``name`` is what the script calls it; ``path`` is where it lies, relative to the run's folder; ``rank`` and
-    ``host`` say which writer it comes from (one writer for now).
+    ``name`` is what the script calls it; ``path`` is where it lies, relative to the run's folder: in the checkpoint's
+    own folder, or in an older one of the same session; ``rank`` and ``host`` say which writer it comes from (one for now).
+    ``bytes`` and ``digest`` are the file's own. If ``packing`` says how it was packed, what lies at the path has
+    ``packed_bytes`` and ``packed_digest``.
     """
 
     name: str
@@ -47,6 +52,14 @@ class FileEntry:
     digest: str
     rank: int = 0
     host: str = ""
+    packing: str = ""
+    packed_bytes: int = 0
+    packed_digest: str = ""
+
+    @property
+    def stored(self) -> tuple[int, str]:
+        """Length and digest of what lies at the path."""
+        return (self.packed_bytes, self.packed_digest) if self.packing else (self.bytes, self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +76,14 @@ class Manifest:
 
     @property
     def bytes(self) -> int:
-        """Size of all files together."""
+        """Size of all files together, wherever they lie."""
         return sum(entry.bytes for entry in self.all_files())
+
+    @property
+    def sent_bytes(self) -> int:
+        """What this checkpoint added to the store: packed files as they lie there, without those in older ones' folders."""
+        mine = f"/step-{self.id.step:09d}/"
+        return sum(entry.stored[0] for entry in self.all_files() if entry is self.log or mine in entry.path)
 
     def all_files(self) -> tuple[FileEntry, ...]:
         """Return the state's files and the piece of the step log that belongs to it."""
@@ -164,7 +183,12 @@ def resume_point(found: Iterable[Found], *, signs_of_work: bool) -> Examine | Re
 
 def manifest_body(manifest: Manifest) -> bytes:
     """Return the canonical bytes of a manifest: the same manifest always gives the same bytes."""
-    body = {"format": "training-supervisor-manifest", "schema": SCHEMA, **asdict(manifest)}
+    packed = any(entry.packing for entry in manifest.files)
+    schema = PACKED_SCHEMA if packed else 1
+    body = {"format": "training-supervisor-manifest", "schema": schema, **asdict(manifest)}
+    for entry in (*body["files"], *([body["log"]] if body["log"] else [])):
+        if not entry["packing"]:
+            del entry["packing"], entry["packed_bytes"], entry["packed_digest"]
     body["metrics"] = {key: _plain(value) for key, value in manifest.metrics.items()}
     return json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
@@ -185,7 +209,7 @@ def parse_manifest(name: str, body: bytes) -> Manifest:
             raise ManifestError("it is not a manifest")
         if read["schema"] > SCHEMA:
             raise NewerFormat(f"schema {read['schema']}, this program knows {SCHEMA}")
-        return Manifest(
+        manifest = Manifest(
             id=CheckpointId(**read["id"]),
             files=tuple(FileEntry(**entry) for entry in read["files"]),
             total_steps=read["total_steps"],
@@ -194,10 +218,17 @@ def parse_manifest(name: str, body: bytes) -> Manifest:
             log=FileEntry(**read["log"]) if read["log"] else None,
             made_by=read["made_by"],
         )
+        if algorithm := not_known(
+            digest for entry in manifest.all_files() for digest in (entry.digest, entry.stored[1])
+        ):
+            raise NewerFormat(f"its digests are {algorithm!r}, which this program does not know")
+        if packings := {entry.packing for entry in manifest.all_files()} - {"", PLANES_ZSTD}:
+            raise NewerFormat(f"it is packed as {packings}, which this program does not know")
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, ManifestError):
             raise
         raise ManifestError(f"it lacks {error}") from error
+    return manifest
 
 
 def _plain(value: Any) -> Any:

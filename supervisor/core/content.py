@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core.digest import not_known
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMAT = "training-supervisor-checkpoint"
-VERSION = 1
+VERSION = 2
+SEALED_FROM_VERSION = 2
 CONTENT_FILE = "checkpoint.json"
 LOG_FILE = "log.jsonl"
 
@@ -27,7 +30,7 @@ class NewerContent(ContentError):  # noqa: N818, because it is no defect: anothe
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """``files`` maps each file's name to its length and digest (``sha256:<hex>``)."""
+    """``files`` maps each file's name to its length and digest (see ``core.digest``)."""
 
     step: int
     files: Mapping[str, tuple[int, str]]
@@ -37,15 +40,30 @@ class Content:
     made_by: Mapping[str, str] = field(default_factory=dict)
 
 
+def sealed(fields: Mapping[str, Any]) -> bytes:
+    """Return ``checkpoint.json`` with these fields; its last one is the digest of all bytes before it."""
+    body = json.dumps({"format": FORMAT, "version": VERSION, **fields}, indent=1, ensure_ascii=False, allow_nan=False)
+    above = body.removesuffix("\n}").encode("utf-8", "surrogatepass")
+    return above + _seal(above)
+
+
 def parse(body: bytes) -> Content:
     """Read ``checkpoint.json``, or raise ContentError."""
     try:
         read = json.loads(body)
         if read["format"] != FORMAT:
             raise ContentError("it is not a checkpoint of this program")
+        above = body[: -len(_seal(b""))]
+        # The seal before the version, because a version that nobody wrote must not be taken at its word.
+        if body != above + _seal(above) and ("digest" in read or read["version"] == SEALED_FROM_VERSION):
+            raise ContentError(f"{CONTENT_FILE} is not what was written")
         if read["version"] > VERSION:
             raise NewerContent(f"format version {read['version']}, this program knows {VERSION}")
+        if read["version"] not in range(1, VERSION + 1):
+            raise ContentError(f"there never was a format version {read['version']}")
         files = {entry["name"]: (int(entry["bytes"]), str(entry["digest"])) for entry in read["files"]}
+        if algorithm := not_known(digest for _, digest in files.values()):
+            raise NewerContent(f"its digests are {algorithm!r}, which this program does not know")
         if any("/" in name or name in {"", ".", ".."} for name in files):
             raise ContentError("it names a file outside its folder")
         return Content(
@@ -60,3 +78,7 @@ def parse(body: bytes) -> Content:
         if isinstance(error, ContentError):
             raise
         raise ContentError(f"{CONTENT_FILE} is damaged ({error})") from error
+
+
+def _seal(above: bytes) -> bytes:
+    return f',\n "digest": "sha256:{hashlib.sha256(above).hexdigest()}"\n}}'.encode()

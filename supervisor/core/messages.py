@@ -65,7 +65,8 @@ class Restored:
 class Staged:
     """A whole checkpoint lies in ``folder`` (a name inside the staging folder), flushed to the local disk.
 
-    ``stall_s`` is how long the training loop stood still for it; ``write_s`` how long writing it took beside the loop.
+    ``stall_s`` is how long the training loop stood still for it; ``write_s`` how long writing it took beside the loop,
+    and ``slow_s`` how much longer the loop's steps took meanwhile.
     """
 
     step: int
@@ -74,6 +75,7 @@ class Staged:
     reason: str
     stall_s: float
     write_s: float
+    slow_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

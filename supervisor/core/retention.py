@@ -48,9 +48,10 @@ def plan(stored: Iterable[Kept], policy: Policy) -> Plan:
     best = _best(every, policy)
     keep: dict[CheckpointId, str] = {}
     remove: list[CheckpointId] = []
+    passed: set[CheckpointId] = set()
     for each in every:
-        newer = sum(1 for other in durable if other > each.id)
-        if newer < needed:
+        passed |= {each.id} & durable  # newest first, so these are the durable ones from here up
+        if len(passed) - (each.id in passed) < needed:
             keep[each.id] = f"among the newest {needed}" if each.durable else "not yet behind enough DURABLE ones"
         elif each.id in policy.pins:
             keep[each.id] = "pinned"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FIRST_SAVE_S = 5.0
 RETRY_SAVE_S = 30.0
 ASK_AGAIN_S = 120.0
+SLOW_SHARE = 0.3  # of a new measurement in the mean: one save's steps are few, and their times scatter
 PUBLISH_WAIT = WaitExponential(multiplier=1.0, max=60.0)
 
 
@@ -35,6 +36,7 @@ def staged(session: Session, said: messages.Staged, now: Instant) -> Outcome:
         last_at_s=now.mono_s,
         stall_s=max(said.stall_s, saves.stall_s * 0.9),
         write_s=max(said.write_s, saves.write_s * 0.9),
+        slow_s=said.slow_s if saves.last_at_s == 0 else saves.slow_s + SLOW_SHARE * (said.slow_s - saves.slow_s),
     )
     session = _rearmed(session.with_(saves=saves), now)
     session, commands = publish_next(session)

@@ -109,6 +109,7 @@ class Saves(Value):
     failures: int = 0
     stall_s: float = 0.0
     write_s: float = 0.0
+    slow_s: float = 0.0
     upload_s: float = 0.0
 
 
@@ -185,10 +186,11 @@ def lifetime_end(session: Session) -> float | None:
 def save_interval(session: Session) -> interval.Interval | None:
     """Return the interval between saves in force, or None where the trainer counts steps by itself."""
     unit, value = session.config.save_every.unit, session.config.save_every.value
+    saves = session.saves
     if unit == "auto":
         life_s = interval.mean_life(session.history.lives_s, session.history.lost, prior_s=session.config.prior_life_s)
-        return interval.best(session.saves.stall_s, session.saves.upload_s, life_s)
+        return interval.best(saves.stall_s + saves.slow_s, max(saves.upload_s, saves.write_s), life_s)
     if unit == "s":
-        cost = session.saves.stall_s / (value + session.saves.stall_s) if value else 0.0
-        return interval.Interval(value, value / 2 + session.saves.upload_s, cost)
+        lost_s = saves.stall_s + saves.slow_s
+        return interval.Interval(value, value / 2 + saves.upload_s, lost_s / (value + lost_s) if value else 0.0)
     return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
 from supervisor.core import events as ev
-from supervisor.core import retention
+from supervisor.core import retention, sharing
 from supervisor.core.claim import Rank
 from supervisor.core.values import dataclass
 from supervisor.engine import checkpoints, journal, retaining, staged, steplog
@@ -30,14 +30,15 @@ STEPS_FILE = "steps.jsonl"
 class Row:
     """One checkpoint; what is not known of it is None.
 
-    ``state``: STAGED, SUBMITTED or DURABLE; ``evidence`` proves the last; ``kept`` says why it stays ("" for one that
-    the next retention removes).
+    ``state``: STAGED, SUBMITTED or DURABLE; ``evidence`` proves the last; ``bytes`` of all its files, of which
+    ``sent_bytes`` are not shared with older ones; ``kept`` says why it stays ("" for one that the next retention removes).
     """
 
     id: cp.CheckpointId
     state: str
     evidence: str | None = None
     bytes: int | None = None
+    sent_bytes: int | None = None
     made_wall_s: float | None = None
     pinned: bool = False
     kept: str = ""
@@ -59,6 +60,7 @@ def rows(store: Store, run: RunPlace, local_run: Path, newest: int) -> list[Row]
             state="SUBMITTED" if evidence is None else "DURABLE",
             evidence=evidence,
             bytes=each.manifest.bytes if each.manifest else None,
+            sent_bytes=each.manifest.sent_bytes if each.manifest else None,
             made_wall_s=at_s,
             pinned=each.id in pins,
             kept=reasons.get(each.id, ""),
@@ -78,7 +80,7 @@ def judged(store: Store, run: RunPlace, into: Path) -> Iterator[cp.Found]:
     """Yield every published checkpoint with its verdict, newest first, each read and hashed anew on the local disk."""
     for found in sorted(checkpoints.find(store, run), key=_order, reverse=True):
         with tempfile.TemporaryDirectory(dir=_made(into), prefix="verify-") as folder:
-            yield checkpoints.bring(store, run, found, Path(folder) / "checkpoint")[0]
+            yield checkpoints.bring(store, run, found, Path(folder) / "checkpoint", link=True)[0]
 
 
 def export(store: Store, run: RunPlace, wanted: cp.Found, to: Path) -> cp.Found:
@@ -101,13 +103,18 @@ def export(store: Store, run: RunPlace, wanted: cp.Found, to: Path) -> cp.Found:
     return found
 
 
-def would_go(store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int) -> Collection[cp.CheckpointId]:
-    """Return what retention removes when this much has been verified."""
+def would_go(
+    store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int
+) -> tuple[Collection[cp.CheckpointId], int]:
+    """Return what retention removes when this much has been verified, and how many bytes that frees."""
     pins = retaining.pinned(store, run)
     whole = {each.id for each in known if each.verdict is cp.Verdict.WHOLE}
     broken = {each.id for each in known if each.verdict is cp.Verdict.BROKEN}
     stored = [retention.Kept(each.id, durable=each.id in whole, broken=each.id in broken) for each in known]
-    return retention.plan(stored, retention.Policy(newest, pins)).remove
+    remove = retention.plan(stored, retention.Policy(newest, pins)).remove
+    going = [each.manifest for each in known if each.manifest and each.id in remove]
+    staying = [each.manifest for each in known if each.manifest and each.id not in remove]
+    return remove, sharing.only_theirs(going, staying)
 
 
 def prune(store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int) -> tuple[int, int]:
@@ -119,6 +126,7 @@ def prune(store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int) -
     knowledge = retaining.Knowledge(
         durable={each.id for each in known if each.verdict is cp.Verdict.WHOLE},
         broken={each.id for each in known if each.verdict is cp.Verdict.BROKEN},
+        manifests={each.path: each.manifest for each in known if each.manifest},
     )
     removed, freed = retaining.retain(store, run, retention.Policy(newest), knowledge, Rank(last.epoch + 1, ""))
     return len(removed), freed

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from supervisor.core import checkpoint as cp
 from supervisor.core.claim import rank_of
 from supervisor.core.content import ContentError, NewerContent
+from supervisor.core.digest import algorithm_of
+from supervisor.core.errors import UserError
 from supervisor.core.ports import Measured, Missing, Store, StoreError
 from supervisor.core.values import dataclass
+from supervisor.engine import container
 from supervisor.engine import staged as local
 from supervisor.engine.claims import ranks
 from supervisor.engine.journal import newest_status
@@ -71,8 +74,11 @@ def read_manifest(store: Store, found: cp.Found) -> cp.Found:
     return replace(found, manifest=manifest)
 
 
-def bring(store: Store, run: RunPlace, found: cp.Found, into: Path) -> tuple[cp.Found, Path]:
-    """Copy a checkpoint to the local folder ``into``, proving every byte on the way; the verdict says how it went."""
+def bring(store: Store, run: RunPlace, found: cp.Found, into: Path, *, link: bool = False) -> tuple[cp.Found, Path]:
+    """Copy a checkpoint to the local folder ``into``, proving every byte on the way; the verdict says how it went.
+
+    With ``link`` nobody may write into the files that it brings: they may be the store's own (``Store.pull``).
+    """
     if found.path.startswith(LOCAL):
         return _prove_local(found)
     found = read_manifest(store, found)
@@ -81,9 +87,8 @@ def bring(store: Store, run: RunPlace, found: cp.Found, into: Path) -> tuple[cp.
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     try:
-        why = next(
-            filter(None, (_bring_file(store, run, found, entry, into) for entry in found.manifest.all_files())), ""
-        )
+        said = (_bring_file(store, run, found, entry, into, link=link) for entry in found.manifest.all_files())
+        why = next(filter(None, said), "")
     except StoreError as error:
         if error.kind == "local":
             raise  # it is this machine that has no room; the checkpoint may be as good as ever
@@ -117,7 +122,7 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
             if isinstance(answer, cp.ResumeFrom) and answer.found.path.startswith(LOCAL):
                 where = Path(answer.found.path.removeprefix(LOCAL))
             return Brought(answer, where, tuple(passed_over))
-        judged, _ = bring(store, run, answer.found, into)
+        judged, _ = bring(store, run, answer.found, into, link=True)
         if judged.verdict is cp.Verdict.BROKEN and judged.path.startswith(LOCAL):
             passed_over.append(judged)
             del everything[judged.id, judged.path]  # never published, so no promise is broken by passing it over
@@ -128,18 +133,34 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
             everything[second.id, second.path] = second
 
 
-def _bring_file(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntry, into: Path) -> str:
+def _bring_file(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntry, into: Path, *, link: bool) -> str:
     """Copy one file in; return "" or what is wrong with it. A store that shows one name twice is asked for each."""
     why = f"{entry.name} is missing"
+    local_file = into / (f".{entry.name}{container.SUFFIX}" if entry.packing else entry.name)
     for path in _places(store, run, found, entry):
         try:
-            got = store.pull(path, str(into / entry.name))
+            got = store.pull(path, str(local_file), algorithm_of(entry.stored[1]), link=link)
         except Missing:
             continue
-        if got == Measured(entry.bytes, entry.digest):
-            return ""
+        if got == Measured(*entry.stored):
+            return _unpack(local_file, entry, into) if entry.packing else ""
         why = f"{entry.name} is damaged"
     return why
+
+
+def _unpack(packed: Path, entry: cp.FileEntry, into: Path) -> str:
+    """Make the file of its packed copy, which goes; return "" or what is wrong with it."""
+    try:
+        got = container.unpack(packed, into / entry.name, algorithm_of(entry.digest))
+    except container.Damaged as error:
+        return f"{entry.name} cannot be unpacked: {error}"
+    except ImportError as error:
+        words = f"{entry.name} of the checkpoint is packed with zstd, and this machine cannot unpack it: {error}"
+        raise UserError(words, "pip install zstandard, and try again") from error
+    except OSError as error:
+        raise StoreError(f"{error.strerror or error} ({into / entry.name})", "local") from error
+    packed.unlink(missing_ok=True)
+    return "" if got == Measured(entry.bytes, entry.digest) else f"{entry.name} is damaged"
 
 
 def _places(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntry) -> Iterator[str]:
@@ -148,10 +169,27 @@ def _places(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntry) -
     folder, _, name = f"{run.name}/{entry.path}".rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     twin = re.compile(rf"{re.escape(stem)}( \(\d+\))?{re.escape(dot + suffix)}")
-    for place in dict.fromkeys((folder, found.path.rpartition("/")[0])):
+    for place in dict.fromkeys((folder, *_twins_of_folder(store, run, entry), found.path.rpartition("/")[0])):
         for other in store.list(place):
             if twin.fullmatch(other.name) and f"{place}/{other.name}" != f"{run.name}/{entry.path}":
                 yield f"{place}/{other.name}"
+
+
+def _twins_of_folder(store: Store, run: RunPlace, entry: cp.FileEntry) -> Iterator[str]:
+    """Yield the folders that a drive shows for the one a path names, which need not be that of its manifest."""
+    session, *inner = entry.path.split("/")[:-1]
+    for place in store.list(run.name):
+        if rank_of(place.name) != rank_of(session):
+            continue
+        inside = f"{run.name}/{place.name}"
+        if not inner:
+            yield inside
+            continue
+        wanted = cp.STEP_FOLDER.fullmatch(inner[0])
+        for other in store.list(inside):
+            step = cp.STEP_FOLDER.fullmatch(other.name)
+            if step and wanted and step[1] == wanted[1]:
+                yield f"{inside}/{other.name}"
 
 
 def _readable(found: cp.Found, folder: Path) -> cp.Found:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.finding import Finding
 from supervisor.core.ports import Store, StoreError
+from supervisor.engine.packing import available
 from supervisor.engine.runs import cannot_use
 
 if TYPE_CHECKING:
@@ -71,6 +72,15 @@ def time(now: Instant) -> Finding:
         return Finding("clock", "ok", "the clock shows a possible time")
     return Finding(
         "clock", "warning", "the clock shows a time that cannot be", "set it; runs go on without, logs mislead"
+    )
+
+
+def packing() -> Finding:
+    """Say whether files could be packed where the upload is slow."""
+    if available():
+        return Finding("packing", "ok", "files are packed with zstd where the upload is measured to be slow")
+    return Finding(
+        "packing", "ok", "files are sent as they are; with the package zstandard, packed where uploads are slow"
     )
 
 

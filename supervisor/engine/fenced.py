@@ -49,19 +49,19 @@ class FencedStore:
         """Read."""
         return self.inner.read(path)
 
-    def pull(self, path: str, local: str) -> Measured:
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
         """Copy to the local disk."""
-        return self.inner.pull(path, local)
+        return self.inner.pull(path, local, algorithm, link=link)
 
     def create(self, path: str, body: bytes) -> None:
         """Create, unless outranked."""
         self._stand()
         self.inner.create(path, body)
 
-    def push(self, local: str, path: str) -> Measured:
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
         """Copy into the store, unless outranked."""
         self._stand()
-        return self.inner.push(local, path)
+        return self.inner.push(local, path, algorithm, link=link)
 
     def delete(self, path: str) -> None:
         """Delete, unless outranked."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from supervisor.core import packing
+from supervisor.core.sharing import SHARED_BYTES_MIN
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -63,3 +65,5 @@ class Job:
     claim_extra: Mapping[str, Any]
     show: Callable[[bytes], None]
     deadline_wall_s: float | None = None
+    shared_bytes_min: int = SHARED_BYTES_MIN
+    packing: packing.Policy = packing.Policy()

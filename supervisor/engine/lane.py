@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Thread
+from threading import Thread, get_native_id
 
 Work = Callable[[], None]
+NICE = 10  # what is read, hashed and sent here has time; the training process beside it has not
 
 
 class Lane:
@@ -25,5 +27,7 @@ class Lane:
         self._queue.put(work)
 
     def _run(self) -> None:
+        if hasattr(os, "setpriority"):
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), NICE)
         while (work := self._queue.get()) is not None:
             work()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,9 +109,16 @@ class Launcher:
             "SUPERVISOR_RUN_DEADLINE": "" if deadline is None else f"{deadline:.0f}",
             "SUPERVISOR_RUN_CHANNEL": str(self._channel.path),
             "SUPERVISOR_RUN_SAVE_EVERY": self.job.save_every,
+            "SUPERVISOR_RUN_PACKAGES": _own_packages(),
             "SUPERVISOR_RUN_GRACE_S": f"{GRACE_S:.0f}",
             "TORCHELASTIC_RESTART_COUNT": str(attempt - 1),
             "TORCHELASTIC_RUN_ID": self.job.run_id,
             "WANDB_RUN_ID": self.job.run_id,
             "WANDB_RESUME": "allow",
         }
+
+
+def _own_packages() -> str:
+    """Return the folder in which the supervisor has xxhash, for a trainer that has none; "" if there is none."""
+    found = find_spec("xxhash")
+    return str(Path(found.origin).parents[1]) if found and found.origin else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from supervisor.core.digest import SHA256
 from supervisor.core.ports import Missing, Store, Taken
 from supervisor.core.values import dataclass
 from supervisor.engine.claims import ranks
@@ -74,7 +75,7 @@ class Packages:
         there = {entry.name for entry in self._store.list(self._run.environments)}
         for file in self._installer.gather(self._made, folder):
             if file.name not in there:
-                self._store.push(str(file), f"{self._run.environments}/{file.name}")
+                self._store.push(str(file), f"{self._run.environments}/{file.name}", SHA256)
 
     def _recorded(self) -> bytes | None:
         for rank in reversed(ranks(self._store, self._run)):
@@ -94,6 +95,6 @@ class Packages:
             target = folder / entry.name
             if not target.is_file() or target.stat().st_size != entry.bytes:
                 partly = target.with_name(f".{entry.name}.part")
-                self._store.pull(f"{self._run.environments}/{entry.name}", str(partly))
+                self._store.pull(f"{self._run.environments}/{entry.name}", str(partly), SHA256)
                 partly.replace(target)
         return folder

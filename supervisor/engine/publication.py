@@ -6,11 +6,14 @@ names only files that were there before it; what has no manifest was never publi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
+from supervisor.core import sharing
 from supervisor.core.claim import Rank
 from supervisor.core.content import CONTENT_FILE, ContentError
+from supervisor.core.digest import algorithm_of, digest_of, preferred
 from supervisor.core.ports import Measured, Missing, Store, Taken
 from supervisor.core.values import dataclass
 from supervisor.engine import staged as local
@@ -18,9 +21,10 @@ from supervisor.engine import steplog
 from supervisor.engine.fenced import Outranked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from supervisor.engine.packing import Packer
     from supervisor.engine.place import RunPlace
 
 
@@ -30,12 +34,19 @@ class Hopeless(Exception):  # noqa: N818, because it is a verdict on the folder
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to publish: a staged folder as checkpoint ``id``; ``log`` is (from step, rows) of its piece of the step log."""
+    """What to publish: a staged folder as checkpoint ``id``; ``log`` is (from step, rows) of its piece of the step log.
+
+    ``newest`` is the newest checkpoint that this session has proved DURABLE: a file of at least ``shared_bytes_min`` that
+    it has too is not sent again. ``packer`` packs what is worth it.
+    """
 
     folder: Path
     id: cp.CheckpointId
     parent: cp.CheckpointId | None
     log: tuple[int, bytes] | None
+    newest: cp.Manifest | None = None
+    shared_bytes_min: int = sharing.SHARED_BYTES_MIN
+    packer: Packer | None = None
 
 
 def publish(
@@ -55,7 +66,13 @@ def publish(
     _look(fence)
     folder = run.step(rank, order.id.step)
     promised = {**content.files, CONTENT_FILE: sealed}
-    files = tuple(_push(store, run, folder, order.folder / name, promised[name]) for name in promised)
+    shared = _shared(store, run, order, promised)
+    if order.packer is not None:
+        order.packer.begin(sum(promised[name][0] for name in promised if name not in shared))
+    files = tuple(
+        shared.get(name) or _send(store, run, folder, order.folder / name, promised[name], packer=order.packer)
+        for name in promised
+    )
     log = None
     if order.log is not None:
         log = _create_log(store, run, rank, order)
@@ -69,11 +86,11 @@ def publish(
         log=log,
         made_by=content.made_by,
     )
-    body = cp.manifest_body(manifest)
+    path, body = manifest_path(run, manifest), cp.manifest_body(manifest)
     try:
-        store.create(f"{folder}/{cp.manifest_name(order.id.seq, body)}", body)
+        store.create(path, body)
     except Taken:
-        if store.read(f"{folder}/{cp.manifest_name(order.id.seq, body)}") != body:
+        if store.read(path) != body:
             raise
     return manifest
 
@@ -81,40 +98,76 @@ def publish(
 def evidence(store: Store, run: RunPlace, manifest: cp.Manifest) -> str:
     """Return what proves every file of a published checkpoint safe. Raises StoreError while something is not."""
     kinds = {store.evidence(f"{run.name}/{entry.path}") for entry in manifest.all_files()}
-    name = cp.manifest_name(manifest.id.seq, cp.manifest_body(manifest))
-    rank = Rank(manifest.id.epoch, manifest.id.writer)
-    kinds.add(store.evidence(f"{run.step(rank, manifest.id.step)}/{name}"))
+    kinds.add(store.evidence(manifest_path(run, manifest)))
     return "+".join(sorted(kinds))
 
 
+def manifest_path(run: RunPlace, manifest: cp.Manifest) -> str:
+    """Return where a manifest lies in the store."""
+    name = cp.manifest_name(manifest.id.seq, cp.manifest_body(manifest))
+    return f"{run.step(Rank(manifest.id.epoch, manifest.id.writer), manifest.id.step)}/{name}"
+
+
+def _shared(
+    store: Store, run: RunPlace, order: Order, promised: Mapping[str, tuple[int, str]]
+) -> dict[str, cp.FileEntry]:
+    """Return the files that lie in older folders of this session and need not be sent: each still listed at its length."""
+    shared: dict[str, cp.FileEntry] = {}
+    listed: dict[str, set[tuple[str, int | None]]] = {}
+    for name in promised:
+        entry = sharing.already_there(order.newest, name, promised[name], order.shared_bytes_min)
+        if entry is None:
+            continue
+        folder, _, file = f"{run.name}/{entry.path}".rpartition("/")
+        if folder not in listed:
+            listed[folder] = {(each.name, each.bytes) for each in store.list(folder)}
+        if (file, entry.stored[0]) in listed[folder]:
+            shared[name] = entry
+    return shared
+
+
+def _send(
+    store: Store, run: RunPlace, folder: str, source: Path, promised: tuple[int, str], *, packer: Packer | None
+) -> cp.FileEntry:
+    """Put a staged file in, packed if that pays."""
+    packed = None if packer is None else packer.pack(source, promised)
+    if packed is None:
+        return _push(store, run, folder, source, promised)
+    try:
+        if packed.original != Measured(*promised):
+            raise Hopeless(f"{source.name} changed on the local disk after it was staged")
+        there = _push(store, run, folder, packed.file, (packed.packed.bytes, packed.packed.digest))
+    finally:
+        packed.file.unlink(missing_ok=True)
+    entry = cp.FileEntry(source.name, there.path, *promised)
+    return replace(entry, packing=cp.PLANES_ZSTD, packed_bytes=there.bytes, packed_digest=there.digest)
+
+
 def _push(store: Store, run: RunPlace, folder: str, source: Path, promised: tuple[int, str]) -> cp.FileEntry:
-    """Copy one file in, under its own name or, if a failed try of other content holds that, under the next free one."""
+    """Put one file in, under its own name or, if a failed try of other content holds that, under the next free one."""
     tries = 0
     while True:
         name = source.name if tries == 0 else f"{source.stem}~{tries}{source.suffix}"
         path = f"{folder}/{name}"
         try:
-            measured = store.push(str(source), path)
+            measured = store.push(str(source), path, algorithm_of(promised[1]), link=True)
         except Missing as error:
             raise Hopeless(f"{source.name} is missing from the staged folder") from error
         except Taken:
             tries += 1
-            if (measured_before := _same_as(store, path, source)) is None:
+            if (measured := _measured_there(store, path, source, algorithm_of(promised[1]))) != Measured(*promised):
                 continue
-            measured = measured_before
         if (measured.bytes, measured.digest) != promised:
             raise Hopeless(f"{source.name} changed on the local disk after it was staged")
         return cp.FileEntry(source.name, path.removeprefix(f"{run.name}/"), measured.bytes, measured.digest)
 
 
-def _same_as(store: Store, path: str, source: Path) -> Measured | None:
+def _measured_there(store: Store, path: str, source: Path, algorithm: str) -> Measured:
     beside = source.with_name(f".back-{source.name}")
     try:
-        there = store.pull(path, str(beside))
+        return store.pull(path, str(beside), algorithm, link=True)
     finally:
         beside.unlink(missing_ok=True)
-    length, digest = local.measure(source)
-    return there if there == Measured(length, digest) else None
 
 
 def _create_log(store: Store, run: RunPlace, rank: Rank, order: Order) -> cp.FileEntry:
@@ -128,7 +181,7 @@ def _create_log(store: Store, run: RunPlace, rank: Rank, order: Order) -> cp.Fil
     else:
         name = steplog.piece_name(steplog.next_number(store, session), from_step, order.id.step)
         store.create(f"{session}/{name}", body)
-    return cp.FileEntry(name, f"{rank}/{name}", len(body), local.digest(body))
+    return cp.FileEntry(name, f"{rank}/{name}", len(body), digest_of((body,), preferred()))
 
 
 def _look(fence: Callable[[], tuple[str, ...] | None]) -> None:

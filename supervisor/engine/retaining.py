@@ -1,4 +1,7 @@
-"""Removing what retention lets go: the manifest first, then the files, then the folder; so no reader sees a half."""
+"""Removing what retention lets go: all manifests first, then the files that no other manifest names, then the folders.
+
+So no reader sees a half, and a file that checkpoints share outlives the one that brought it.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from supervisor.core import retention
-from supervisor.core.checkpoint import MANIFEST_NAME, STEP_FOLDER, CheckpointId, Found
+from supervisor.core import retention, sharing
+from supervisor.core.checkpoint import MANIFEST_NAME, STEP_FOLDER, CheckpointId, Found, Manifest
 from supervisor.core.claim import Rank, rank_of
 from supervisor.core.values import dataclass
-from supervisor.engine.checkpoints import find
+from supervisor.engine.checkpoints import find, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from supervisor.core.ports import Store
     from supervisor.engine.place import RunPlace
@@ -23,11 +26,15 @@ PIN = re.compile(r"pin-(\d+)-(\d+)-([0-9a-z]+)-(\d+)( \(\d+\))?\.json")
 
 @dataclass
 class Knowledge:
-    """What this session has proved about the store's checkpoints: the base on which anything may be removed."""
+    """What this session has proved about the store's checkpoints: the base on which anything may be removed.
+
+    ``manifests``: by path, each read once, because nothing in the store is ever changed.
+    """
 
     durable: set[CheckpointId] = field(default_factory=set)
     broken: set[CheckpointId] = field(default_factory=set)
     scores: dict[CheckpointId, float] = field(default_factory=dict)
+    manifests: dict[str, Manifest] = field(default_factory=dict)
 
 
 def retain(
@@ -51,20 +58,21 @@ def retain(
     ]
     plan = retention.plan(stored, retention.Policy(policy.newest, pins, policy.best))
     gone = set(plan.remove)
-    freed = sum(_remove(store, each) for each in found if each.id in gone)
+    for each in found:
+        if each.id in gone:
+            store.delete(each.path)
+            knowledge.manifests.pop(each.path, None)
     proved = {each.id for each in found} & knowledge.durable
-    if len(proved) >= max(2, policy.newest):
-        bounds = _Bounds({each.path.rpartition("/")[0] for each in found}, mine, max(id_.step for id_ in proved))
-        freed += _remove_leftovers(store, run, bounds)
-    return plan.remove, freed
+    if len(proved) < max(2, policy.newest):
+        return plan.remove, 0
+    left = [each for each in found if each.id not in gone]
+    bounds = _Bounds({each.path.rpartition("/")[0] for each in left}, mine, max(id_.step for id_ in proved))
+    return plan.remove, _remove_leftovers(store, run, bounds, _Needs(store, run, knowledge, left))
 
 
-def remove_unfinished(store: Store, run: RunPlace, mine: Rank, step: int) -> int:
-    """Remove a step folder of our own that has no manifest; return the bytes freed."""
-    folder = run.step(mine, step)
-    if any(MANIFEST_NAME.fullmatch(entry.name) for entry in store.list(folder)):
-        return 0
-    return _empty(store, folder)
+def remove_unfinished(store: Store, run: RunPlace, knowledge: Knowledge, folder: str) -> int:
+    """Remove what no manifest names from a step folder of our own that has none; return the bytes freed."""
+    return _empty(store, folder, _Needs(store, run, knowledge, find(store, run)))
 
 
 def pinned(store: Store, run: RunPlace) -> set[CheckpointId]:
@@ -78,20 +86,40 @@ def pin(store: Store, run: RunPlace, id_: CheckpointId) -> None:
     store.create(f"{run.name}/pin-{id_.epoch}-{id_.step}-{id_.writer}-{id_.seq}.json", b"{}")
 
 
-def _remove(store: Store, found: Found) -> int:
-    folder = found.path.rpartition("/")[0]
-    store.delete(found.path)
-    others = [entry for entry in store.list(folder) if MANIFEST_NAME.fullmatch(entry.name)]
-    return 0 if others else _empty(store, folder)
+class _Needs:
+    """What the checkpoints that stay need. Their manifests are read when first asked, because often nobody asks."""
+
+    def __init__(self, store: Store, run: RunPlace, knowledge: Knowledge, left: Iterable[Found]) -> None:
+        self._store, self._run, self._known, self._left = store, run, knowledge.manifests, left
+        self._remaining: list[sharing.Remaining] | None = None
+
+    def unneeded(self, paths: Iterable[str]) -> list[str]:
+        """Return which of these paths, of the store, nobody needs."""
+        if self._remaining is None:
+            self._remaining = [self._read(each) for each in self._left]
+        above = f"{self._run.name}/"
+        return [f"{above}{path}" for path in sharing.unneeded((p.removeprefix(above) for p in paths), self._remaining)]
+
+    def _read(self, each: Found) -> sharing.Remaining:
+        manifest = self._known.get(each.path) or read_manifest(self._store, each).manifest
+        folder = each.path.rpartition("/")[0].removeprefix(f"{self._run.name}/")
+        if manifest is None:
+            return sharing.Remaining(folder, None)
+        self._known[each.path] = manifest
+        return sharing.Remaining(folder, frozenset(entry.path for entry in manifest.files))
 
 
-def _empty(store: Store, folder: str) -> int:
-    freed = 0
-    for entry in store.list(folder):
-        store.delete(f"{folder}/{entry.name}")
-        freed += entry.bytes or 0
-    store.delete(folder)
-    return freed
+def _empty(store: Store, folder: str, needs: _Needs) -> int:
+    """Remove the files of a folder that nobody needs, and it when it is empty; nothing while it shows a manifest."""
+    lengths = {f"{folder}/{entry.name}": entry.bytes or 0 for entry in store.list(folder)}
+    if any(MANIFEST_NAME.fullmatch(path.rpartition("/")[2]) for path in lengths):
+        return 0
+    going = needs.unneeded(lengths) if lengths else []
+    for path in going:
+        store.delete(path)
+    if len(going) == len(lengths):
+        store.delete(folder)
+    return sum(lengths[path] for path in going)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +137,8 @@ class _Bounds:
         return rank < self.mine or (rank == self.mine and int(step[1]) < self.step)
 
 
-def _remove_leftovers(store: Store, run: RunPlace, bounds: _Bounds) -> int:
-    """Remove what deaths and failures cut short: step folders without a manifest, files that never got their name."""
+def _remove_leftovers(store: Store, run: RunPlace, bounds: _Bounds, needs: _Needs) -> int:
+    """Remove what has no manifest, be it that one was removed or never written, and files that never got their name."""
     freed = store.sweep(run.name) + store.sweep(run.environments)
     for session in store.list(run.name):
         rank = rank_of(session.name)
@@ -122,5 +150,7 @@ def _remove_leftovers(store: Store, run: RunPlace, bounds: _Bounds) -> int:
             folder = f"{inside}/{entry.name}"
             if not entry.folder or not STEP_FOLDER.fullmatch(entry.name):
                 continue
-            freed += _empty(store, folder) if bounds.leave_over(folder, rank, entry.name) else store.sweep(folder)
+            freed += store.sweep(folder)
+            if bounds.leave_over(folder, rank, entry.name):
+                freed += _empty(store, folder, needs)
     return freed

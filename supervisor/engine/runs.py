@@ -9,11 +9,11 @@ from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core.digest import SHA256, digest_of
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.ports import Missing, Store, StoreError, Taken
 from supervisor.core.values import dataclass
 from supervisor.engine.journal import newest_status
-from supervisor.engine.staged import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ def enter(store: Store, run: RunPlace, script: Path, arguments: Sequence[str], o
     """Return the run's record, making it if the run is new. Raises UserError where the run is another script's."""
     if not NAME.fullmatch(run.name):
         raise UsageError(f"{run.name!r} cannot be the name of a run", "choose --name with letters, digits, - and _")
-    hashed = digest(script.read_bytes())
+    hashed = digest_of((script.read_bytes(),), SHA256)
     try:
         known = read(store, run)
         if known is None:

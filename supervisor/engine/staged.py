@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.claim import Rank, rank_of
 from supervisor.core.content import CONTENT_FILE, Content, ContentError, parse
+from supervisor.core.digest import Digest, algorithm_of, digest_of, preferred
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def sealed(folder: Path) -> tuple[Content, tuple[int, str]]:
         body = (folder / CONTENT_FILE).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ContentError(f"{CONTENT_FILE} is missing") from error
-    return parse(body), (len(body), digest(body))
+    return parse(body), (len(body), digest_of((body,), preferred()))
 
 
 def prove(folder: Path, step: int) -> Content:
@@ -71,7 +71,7 @@ def prove(folder: Path, step: int) -> Content:
         raise ContentError(f"{CONTENT_FILE} is of step {said.step}, not {step}")
     for name, (length, promised) in said.files.items():
         try:
-            measured = measure(folder / name)
+            measured = measure(folder / name, algorithm_of(promised))
         except FileNotFoundError as error:
             raise ContentError(f"{name} is missing") from error
         if measured != (length, promised):
@@ -85,16 +85,11 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def digest(body: bytes) -> str:
-    """Return the digest of bytes in the form that manifests bear."""
-    return f"sha256:{hashlib.sha256(body).hexdigest()}"
-
-
-def measure(path: Path) -> tuple[int, str]:
+def measure(path: Path, algorithm: str) -> tuple[int, str]:
     """Return a file's length and digest."""
-    hashed, length = hashlib.sha256(), 0
+    digest, length = Digest(algorithm), 0
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(CHUNK_BYTES):
-            hashed.update(chunk)
+            digest.update(chunk)
             length += len(chunk)
-    return length, f"sha256:{hashed.hexdigest()}"
+    return length, str(digest)

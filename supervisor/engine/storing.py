@@ -13,6 +13,7 @@ from supervisor.core.ports import StoreError, Taken
 from supervisor.engine import checkpoints, claims, history, publication, retaining, staged, steplog
 from supervisor.engine.fenced import FencedStore, Outranked
 from supervisor.engine.orphans import end_orphans, forget_dead_sessions
+from supervisor.engine.packing import Packer
 from supervisor.engine.place import LocalPlace
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Storing:
         self.knowledge = retaining.Knowledge()
         self._log: steplog.StepLog | None = None
         self._parent: cp.CheckpointId | None = None
+        self._newest: cp.Manifest | None = None
+        self._packer = Packer(job.clock, job.packing)
         self._seen: set[str] = set()
         self._afresh = False
         self._fenced = FencedStore(job.store, job.run, self.rank)
@@ -120,7 +123,9 @@ class Storing:
         began = self.job.clock.now()
         id_ = cp.CheckpointId(self.rank.epoch, step, self.rank.writer, _seq(folder))
         log = None if self._log is None else self._log.piece(step)
-        order = publication.Order(folder, id_, self._parent, log if log and log[1] else None)
+        newest = None if self._newest is None or self._newest.id in self.knowledge.broken else self._newest
+        log = log if log and log[1] else None
+        order = publication.Order(folder, id_, self._parent, log, newest, self.job.shared_bytes_min, self._packer)
         try:
             self._clear_failed(step)
             manifest = publication.publish(self._fenced, self.job.run, self.rank, order, self._outranked)
@@ -131,12 +136,15 @@ class Storing:
             return ev.FenceSeen(fenced.names)
         except publication.Hopeless as error:
             return ev.PublishFailed(str(folder), str(error), hopeless=True)
-        self._parent, self._failed_step = id_, None
+        self._parent, self._newest, self._failed_step = id_, manifest, None
         self.knowledge.durable.add(id_)
+        self.knowledge.manifests[publication.manifest_path(self.job.run, manifest)] = manifest
         self._score(manifest)
         if self._log is not None:
             self._log.published(step)
-        return ev.Durable(str(folder), id_, manifest.bytes, self.job.clock.now().since(began), proof)
+        upload_s = self.job.clock.now().since(began)
+        self._packer.proved(manifest.sent_bytes, upload_s)
+        return ev.Durable(str(folder), id_, manifest.bytes, upload_s, proof)
 
     def retain(self) -> ev.Event:
         """Remove what may go, unless we are outranked by now."""
@@ -203,7 +211,8 @@ class Storing:
         """Remove what an earlier, failed upload left, because on a full store it would keep every later one out."""
         if self._failed_step not in {None, step}:
             with suppress(StoreError):
-                retaining.remove_unfinished(self._fenced, self.job.run, self.rank, self._failed_step or 0)
+                unfinished = self.job.run.step(self.rank, self._failed_step or 0)
+                retaining.remove_unfinished(self._fenced, self.job.run, self.knowledge, unfinished)
         self._failed_step = step
 
     def _outranked(self) -> tuple[str, ...] | None:

@@ -1,32 +1,32 @@
 """A plain folder on a local disk as a store: atomic names, and fsync as the evidence.
 
-A file is written under a temporary name, flushed, and linked to its real name, so that no reader and no power loss
-ever shows a part of it under that name; folders are flushed because a name lives in its folder.
+A file gets a temporary name (what lies on the same disk is linked to it, all else is copied), is flushed, read back, and
+linked to its real name, so that no reader and no power loss ever shows a part of it under that name; folders are flushed
+because a name lives in its folder.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import stat
 from itertools import count
 from typing import TYPE_CHECKING
 
-from supervisor.core.ports import Entry, Measured, Missing, StoreError, Taken, Traits
+from supervisor.core.digest import SHA256
+from supervisor.core.ports import Entry, Measured, Missing, StoreError, Traits
+from supervisor.stores import disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-CHUNK_BYTES = 4 * 1024 * 1024
 TEMPORARY = ".tmp-"
 _KINDS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "full"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "read-only"),
     **dict.fromkeys((errno.ENOTCONN, errno.ESTALE, errno.ENODEV), "gone"),
 }
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
 class FolderStore:
@@ -54,27 +54,38 @@ class FolderStore:
     def read(self, path: str) -> bytes:
         """Return a small file's bytes."""
         with _translated(path), self._reading(path) as fd:
-            return b"".join(_chunks(fd))
+            return b"".join(disk.chunks(fd))
 
     def create(self, path: str, body: bytes) -> None:
         """Write a small file once, whole and flushed."""
         with _translated(path):
-            self._put(path, iter((body,)))
+            self._put(path, SHA256, lambda temporary: disk.write(temporary, (body,), SHA256))
 
-    def push(self, local: str, path: str) -> Measured:
-        """Copy a local file into the store once, hashing it on the way, and read it back. Missing: the local one is."""
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
+        """Copy or link a local file into the store once, and read it back. Missing: the local one is."""
         with _translated(path):
             try:
                 source = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as error:
                 raise Missing(f"{local} is not there") from error
-            with _closing(source):
-                return self._put(path, _chunks(source))
 
-    def pull(self, path: str, local: str) -> Measured:
-        """Copy a file of the store to the local disk, hashing it on the way. What fails here is of kind "local"."""
+            def fill(temporary: str) -> Measured | None:
+                if link and disk.link(local, temporary, source):
+                    return None
+                return disk.write(temporary, disk.chunks(source), algorithm)
+
+            with disk.closing(source):
+                return self._put(path, algorithm, fill)
+
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
+        """Copy or link a file of the store to the local disk, measuring it. What fails here is of kind "local"."""
         with _translated(path), self._reading(path) as source, _translated(local, "local"):
-            return _write(local, _translated_chunks(source, path), flush=False)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(local)  # never written into, because it may be a second name of another file of the store
+            read = _translated_chunks(source, path)
+            if link and disk.link(self._path(path), local, source):
+                return disk.measure(read, algorithm)
+            return disk.write(local, read, algorithm)
 
     def delete(self, path: str) -> None:
         """Remove a file or an empty folder; absent is fine. After it returned, a power loss does not bring it back."""
@@ -90,7 +101,7 @@ class FolderStore:
             except FileNotFoundError:
                 self._see_root()
             with contextlib.suppress(FileNotFoundError):
-                _flush_folder(os.path.dirname(full))
+                disk.flush_folder(os.path.dirname(full))
 
     def sweep(self, folder: str) -> int:
         """Remove what writers that died left half-written in a folder; return how many bytes that frees."""
@@ -110,7 +121,7 @@ class FolderStore:
             with self._reading(path) as fd:
                 os.fsync(fd)
             folder = os.path.dirname(self._path(path))
-            _flush_folder(folder)
+            disk.flush_folder(folder)
             self._ensure(folder)
         return self.traits.evidence
 
@@ -138,22 +149,25 @@ class FolderStore:
         except FileNotFoundError as error:
             self._see_root()
             raise Missing(f"{path} is not there") from error
-        with _closing(fd):
+        with disk.closing(fd):
             yield fd
 
-    def _put(self, path: str, chunks: Iterator[bytes]) -> Measured:
+    def _put(self, path: str, algorithm: str, fill: Callable[[str], Measured | None]) -> Measured:
+        """Make a file: ``fill`` gives the temporary name its content and says what passed, None if nothing had to."""
         self._see_root()
-        folder = os.path.dirname(self._path(path))
+        full = self._path(path)
+        folder = os.path.dirname(full)
         self._ensure(folder)
         self._see_root()
         temporary = os.path.join(folder, f"{TEMPORARY}{self._token}-{next(self._numbers)}")
         try:
-            measured = _write(temporary, chunks, flush=True)
-            if _measure(temporary) != measured:
+            passed = fill(temporary)
+            measured = disk.proved(temporary, algorithm)
+            if passed not in {None, measured}:
                 raise StoreError(f"{path} reads back differently from what was written", "lied")
-            self._name(temporary, path)
+            disk.name(temporary, full)
         finally:
-            _forget(temporary)
+            disk.forget(temporary)
         return measured
 
     def _ensure(self, folder: str) -> None:
@@ -173,23 +187,11 @@ class FolderStore:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder)
         try:
-            _flush_folder(above)
+            disk.flush_folder(above)
         except PermissionError:
             if folder.startswith(f"{self.root}/"):
                 raise  # above the root there may be folders that we may not open; those are not of our making
         self._flushed.add(folder)
-
-    def _name(self, temporary: str, path: str) -> None:
-        full = self._path(path)
-        try:
-            os.link(temporary, full)
-        except FileExistsError as error:
-            raise Taken(f"{path} exists already") from error
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            _rename_if_free(temporary, full, path)
-        _flush_folder(os.path.dirname(full))
 
     def _sweep(self, full: str, *, spare: str) -> int:
         freed = 0
@@ -211,17 +213,6 @@ def _translated(path: str, kind: str = "") -> Iterator[None]:
         raise StoreError(f"{error.strerror or error} ({path})", kind or _KINDS.get(error.errno or 0, absent)) from error
 
 
-@contextlib.contextmanager
-def _closing(fd: int) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.close(fd)
-        raise
-    os.close(fd)
-
-
 def _entry(each: os.DirEntry[str]) -> Entry | None:
     """Return what a name is, or None if it went away while we looked."""
     try:
@@ -231,65 +222,6 @@ def _entry(each: os.DirEntry[str]) -> Entry | None:
         return None
 
 
-def _write(target: str, chunks: Iterator[bytes], *, flush: bool) -> Measured:
-    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    with _closing(fd):
-        measured = _hashed(chunks, lambda chunk: _write_all(fd, memoryview(chunk)))
-        if flush:
-            os.fsync(fd)
-    return measured
-
-
-def _measure(full: str) -> Measured:
-    fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
-    with _closing(fd):
-        return _hashed(_chunks(fd), lambda _: None)
-
-
-def _hashed(chunks: Iterator[bytes], each: Callable[[bytes], None]) -> Measured:
-    digest, length = hashlib.sha256(), 0
-    for chunk in chunks:
-        digest.update(chunk)
-        length += len(chunk)
-        each(chunk)
-    return Measured(length, f"sha256:{digest.hexdigest()}")
-
-
-def _rename_if_free(temporary: str, full: str, path: str) -> None:
-    """Name a file where the disk has no links. Two sessions never share a path, so nothing comes between."""
-    try:
-        os.lstat(full)
-    except FileNotFoundError:
-        os.rename(temporary, full)
-        return
-    raise Taken(f"{path} exists already")
-
-
-def _chunks(fd: int) -> Iterator[bytes]:
-    while chunk := os.read(fd, CHUNK_BYTES):
-        yield chunk
-
-
 def _translated_chunks(fd: int, path: str) -> Iterator[bytes]:
     with _translated(path):
-        yield from _chunks(fd)
-
-
-def _write_all(fd: int, view: memoryview) -> None:
-    while view:
-        written = os.write(fd, view)
-        if written <= 0:
-            raise OSError(errno.EIO, "the disk took nothing")
-        view = view[written:]
-
-
-def _flush_folder(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    with _closing(fd):
-        os.fsync(fd)
-
-
-def _forget(temporary: str) -> None:
-    # a temporary that cannot be removed is harmless: no reader sees it, and sweep() and delete() try again
-    with contextlib.suppress(OSError):
-        os.unlink(temporary)
+        yield from disk.chunks(fd)

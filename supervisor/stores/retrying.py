@@ -30,17 +30,17 @@ class RetryingStore:
         """Read, trying again."""
         return _again(lambda: self.inner.read(path))
 
-    def pull(self, path: str, local: str) -> Measured:
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
         """Copy to the local disk, trying again."""
-        return _again(lambda: self.inner.pull(path, local))
+        return _again(lambda: self.inner.pull(path, local, algorithm, link=link))
 
     def create(self, path: str, body: bytes) -> None:
         """Create, once."""
         self.inner.create(path, body)
 
-    def push(self, local: str, path: str) -> Measured:
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
         """Copy into the store, once."""
-        return self.inner.push(local, path)
+        return self.inner.push(local, path, algorithm, link=link)
 
     def delete(self, path: str) -> None:
         """Delete, once."""

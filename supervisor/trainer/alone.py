@@ -1,4 +1,4 @@
-"""Saving without a supervisor: the newest whole checkpoint of the script's own folder, and the end of older ones."""
+"""Saving without a supervisor: the checkpoints of the script's own folder, and the end of older ones."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from supervisor.trainer.folder import DamagedError, Opened, open_folder
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from pathlib import Path
 
 KEEP = 2
@@ -17,15 +15,14 @@ _PREFIX = "step-"
 _SET_ASIDE = "damaged-"
 
 
-def newest_whole(staging: Path, tell: Callable[[str], None]) -> Opened | None:
-    """Return the newest checkpoint that verifies; damaged newer ones are renamed out of the way and told."""
-    for name in reversed(_names(staging)):
-        try:
-            return open_folder(staging / name)
-        except DamagedError as damage:
-            tell(f"{damage.what}; set aside, trying the one before")
-            (staging / name).rename(staging / f"{_SET_ASIDE}{name}")
-    return None
+def newest_first(staging: Path) -> Iterator[Path]:
+    """Yield the folders of all checkpoints."""
+    return (staging / name for name in reversed(_names(staging)))
+
+
+def set_aside(folder: Path) -> None:
+    """Rename a damaged checkpoint out of the way."""
+    folder.rename(folder.with_name(f"{_SET_ASIDE}{folder.name}"))
 
 
 def keep_newest(staging: Path) -> None:

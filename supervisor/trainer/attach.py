@@ -9,16 +9,19 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.errors import UsageError
+from supervisor.core.errors import UsageError, UserError
 from supervisor.core.messages import Hello, Note, Restored
 from supervisor.trainer import alone, clock, frameworks, life, signals
-from supervisor.trainer.folder import Opened, open_folder
+from supervisor.trainer.folder import DamagedError, Opened, open_folder
+from supervisor.trainer.own_packages import make_xxhash_importable
 from supervisor.trainer.run import Run
 from supervisor.trainer.saver import Saver
 from supervisor.trainer.sections import Sections
 from supervisor.trainer.state import State
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from supervisor.trainer.life import Life
 
 __all__ = ["Run", "attach"]
@@ -35,11 +38,13 @@ def attach(**attached: Any) -> Run:
         raise UsageError("supervisor.attach() was called twice", "attach everything in one call")
     sections = Sections(clock.now_s)
     here.connect()
+    make_xxhash_importable(here.settings.packages)
     state = State(attached)
-    state.captured()
     framework, device = frameworks.described(state.frameworks)
     here.made_by = {"python": platform.python_version(), "framework": framework}
-    saver = Saver(here.settings.staging, here.settings.attempt, clock.now_s, here.say)
+    saver = Saver(
+        here.settings.staging, here.settings.attempt, clock.now_s, here.say, lambda: (sections.laps, sections.lapped_s)
+    )
     run = Run(here, state, saver, sections, clock.now_s)
     here.attach(run, Hello(os.getpid(), here.settings.attempt, attached=True, framework=framework, device=device))
     _restore(here, run, state, sections)
@@ -55,24 +60,43 @@ def _restore(here: Life, run: Run, state: State, sections: Sections) -> None:
     began_s = clock.now_s()
     with sections.within("restore"):
         here.wake()
-        opened = _opened(here)
-        if opened is None:
-            return
-        for word in state.restore(opened):
-            here.say(Note("warning", word))
-        run.resume_at(opened.step)
+        opened = _restored(here, state)
+    if opened is None:
+        return
+    run.resume_at(opened.step)
     if here.settings.supervised:
         here.say(Restored(opened.step, clock.now_s() - began_s))
     else:
         here.say(Note("info", f"resumed after step {opened.step} from {opened.folder}"))
 
 
-def _opened(here: Life) -> Opened | None:
+def _restored(here: Life, state: State) -> Opened | None:
+    """Put the newest checkpoint back and return it; None if there is none. What is damaged is told and passed over."""
     if here.settings.checkpoint is not None:
-        return open_folder(here.settings.checkpoint)
-    if here.settings.supervised:
-        return None
-    return alone.newest_whole(here.settings.staging, lambda words: here.say(Note("warning", words)))
+        return _put_back(here, state, here.settings.checkpoint)
+    damaged: DamagedError | None = None
+    for folder in () if here.settings.supervised else alone.newest_first(here.settings.staging):
+        try:
+            return _put_back(here, state, folder)
+        except DamagedError as error:
+            damaged = error
+            here.say(Note("warning", f"{error.what}; set aside, trying the one before"))
+            alone.set_aside(folder)
+    if damaged is not None:
+        raise UserError(
+            f"no checkpoint in {here.settings.staging} is whole",
+            "look at the damaged- folders there; remove them to begin again at step 0",
+        ) from damaged
+    state.captured()  # refuses now what could not be saved later
+    return None
+
+
+def _put_back(here: Life, state: State, folder: Path) -> Opened:
+    opened = open_folder(folder)
+    state.materialise()
+    for word in state.restore(opened):
+        here.say(Note("warning", word))
+    return opened
 
 
 def _at_exit(here: Life, run: Run, owner: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import UserError
@@ -17,6 +18,8 @@ from supervisor.trainer.typed_json import TAG, Node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+Leaves = Mapping[str, bytes]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,9 +41,10 @@ def main(arguments: Sequence[str]) -> int:
 def differing(one: Opened, other: Opened) -> list[str]:
     """Return the paths of the attached state at which the two are not the same, bit for bit."""
     left, right = one.state["objects"], other.state["objects"]
+    ours, theirs = one.leaves(), other.leaves()
     paths = sorted(left.keys() ^ right.keys())
     for name in sorted(left.keys() & right.keys()):
-        paths += _walk((one, left[name]), (other, right[name]), name)
+        paths += _walk((ours, left[name]), (theirs, right[name]), name)
     return paths
 
 
@@ -53,7 +57,7 @@ def differing_generators(one: Any, other: Any, path: str = "rng") -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _walk(one: tuple[Opened, Node], other: tuple[Opened, Node], path: str) -> list[str]:
+def _walk(one: tuple[Leaves, Node], other: tuple[Leaves, Node], path: str) -> list[str]:
     ours, theirs = typed_json.children(one[1]), typed_json.children(other[1])
     if ours is None or theirs is None or _kind(one[1]) != _kind(other[1]):
         return [] if _single(*one) == _single(*other) else [path]
@@ -71,13 +75,12 @@ def _kind(node: Node) -> Any:
     return node.get(TAG) if isinstance(node, dict) else type(node)
 
 
-def _single(opened: Opened, node: Node) -> Any:
+def _single(leaves: Leaves, node: Node) -> Any:
     """A single value as something that is equal only to itself; a tensor with its bytes."""
     if not isinstance(node, dict):
         return type(node), node, str(node)  # str tells 0.0 from -0.0
     described = {key: value for key, value in node.items() if key not in {"leaf", "device"}}
-    parts = opened.state["split"].get(node["leaf"], [node["leaf"]]) if "leaf" in node else []
-    return described, [bytes(opened.tensors[part]) for part in parts]
+    return described, leaves[node["leaf"]] if "leaf" in node else b""
 
 
 if __name__ == "__main__":

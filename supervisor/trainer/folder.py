@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.content import CONTENT_FILE, FORMAT, LOG_FILE, VERSION, Content, ContentError, NewerContent, parse
+from supervisor.core.content import (
+    CONTENT_FILE,
+    FORMAT,
+    LOG_FILE,
+    VERSION,
+    Content,
+    ContentError,
+    NewerContent,
+    parse,
+    sealed,
+)
 from supervisor.core.errors import UserError
 from supervisor.core.values import dataclass
-from supervisor.trainer import safetensors_file, tree, writer
+from supervisor.trainer import reading, rng, tree, writer
+from supervisor.trainer.frameworks.framework import HostTarget
+from supervisor.trainer.reading import DamageError, File
+from supervisor.trainer.writer import NewFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from supervisor.trainer.snapshot import Piece
+    from supervisor.trainer.frameworks.framework import Target
+    from supervisor.trainer.reading import Extent
     from supervisor.trainer.typed_json import Node
 
 STATE_FILE = "state.json"
 RNG_FILE = "rng.json"
-SLICE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """All of a checkpoint but its tensors: nodes by attached name, states of random generators, rows and numbers."""
+    """All of a checkpoint but its tensors; ``objects()`` gives the nodes by attached name, as JSON."""
 
     step: int
     total_steps: int | None
     epoch_of_data: float | None
-    objects: Mapping[str, Node]
-    rng: Mapping[str, Any]
+    objects: Callable[[], str]
+    generators: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
     made_by: Mapping[str, str]
@@ -43,102 +55,136 @@ class DamagedError(UserError):
     """A file of a checkpoint is missing, or is not what was written."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One attached state to read: its node, and the live values by leaf that are to be filled instead of making new ones.
+
+    ``rebuilt``: its tree is wanted too.
+    """
+
+    node: Node
+    live: Mapping[str, Any]
+    rebuilt: bool = True
+    on_host: bool = True
+
+
 def read(path: str | Path) -> dict[str, Any]:
     """Return the states in a checkpoint's folder by attached name (``read(path)["model"]``), tensors on the CPU.
 
     Every file is verified against its digest on the way. DamagedError says what is wrong.
     """
-    return open_folder(path).states(on_host=True)
+    opened = open_folder(path)
+    return opened.load({name: Wanted(node, {}) for name, node in opened.state["objects"].items()})
 
 
 def open_folder(path: str | Path) -> Opened:
-    """Return the verified content of a checkpoint's folder, held in memory; DamagedError, or UserError for a newer format."""
+    """Return what a checkpoint's folder holds, its small files verified; DamagedError, or UserError for a newer format."""
     folder = Path(path)
     manifest = _manifest(folder)
-    contents = {name: _verified(folder, name, *promised) for name, promised in manifest.files.items()}
-    state = _state_of(folder, bytes(contents.get(STATE_FILE, b"")))
-    rng = json.loads(bytes(contents.get(RNG_FILE, b'{"generators":{},"bytes":{}}')))
-    tensors: dict[str, memoryview] = {}
-    for name, content in contents.items():
-        if name.endswith(".safetensors"):
-            try:
-                tensors |= safetensors_file.tensors(memoryview(content))
-            except (ValueError, KeyError, TypeError) as error:
-                raise _damaged(folder, f"{name} cannot be read: {error}") from error
-    return Opened(folder, manifest, state, rng, tensors)
+    files = [File(folder / name, size, digest) for name, (size, digest) in manifest.files.items()]
+    with _damage_of(folder):
+        small = {file.path.name: reading.content(file) for file in files if not _is_piece(file)}
+        state = _state_of(small.get(STATE_FILE, b""))
+        places = reading.located(filter(_is_piece, files), state["split"])
+    kept = json.loads(small.get(RNG_FILE, b'{"generators":{},"bytes":{}}'))
+    return Opened(folder, manifest, state, kept, tuple(filter(_is_piece, files)), places)
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A verified checkpoint in memory."""
+    """A checkpoint whose tensors are still on the disk, unverified; ``places`` says where each leaf lies."""
 
     folder: Path
     manifest: Content
     state: dict[str, Any]
     rng: dict[str, Any]
-    tensors: dict[str, memoryview]
+    pieces: tuple[File, ...]
+    places: Mapping[str, list[Extent]]
 
     @property
     def step(self) -> int:
         """Steps that were done when it was made."""
         return self.manifest.step
 
-    def states(self, *, on_host: bool) -> dict[str, Any]:
-        """Return every attached state by name."""
-        return {name: self.tree(node, on_host=on_host) for name, node in self.state["objects"].items()}
+    def load(self, wanted: Mapping[str, Wanted]) -> dict[str, Any]:
+        """Read the tensors and return the trees that are wanted, by name.
 
-    def tree(self, node: Node, *, on_host: bool) -> Any:
-        """Return the state tree of one of its nodes."""
-        return tree.rebuild(node, self._parts, on_host=on_host)
+        DamagedError leaves live values with bytes that mean nothing.
+        """
+        targets: dict[int, Target] = {}  # by the identity of the node, which lives as long as the state
+        into: list[tuple[Extent, Target]] = []
+        with _damage_of(self.folder):
+            for want in wanted.values():
+                same: dict[str, list[tuple[dict[str, Any], Target]]] = {}
+                for node in tree.leaf_nodes(want.node):
+                    twins = same.setdefault(node["leaf"], [])
+                    target = next((target for twin, target in twins if twin == node), None)
+                    if target is None:
+                        target = self._target(node, want)
+                        twins.append((node, target))
+                        into += [(extent, target) for extent in self.places[node["leaf"]]]
+                    targets[id(node)] = target
+            reading.fill(self.pieces, into)
+        values = {target: target.value() for target in targets.values()}
+        return {
+            name: tree.rebuild(want.node, lambda node: values[targets[id(node)]])
+            for name, want in wanted.items()
+            if want.rebuilt
+        }
 
-    def _parts(self, name: str) -> list[memoryview]:
+    def leaves(self) -> dict[str, bytes]:
+        """Return the bytes of every leaf, verified."""
+        into, found = [], {}
+        for leaf, extents in self.places.items():
+            found[leaf] = bytearray(sum(extent.bytes for extent in extents))
+            target = HostTarget(memoryview(found[leaf]), lambda: None)
+            into += [(extent, target) for extent in extents]
+        with _damage_of(self.folder):
+            reading.fill(self.pieces, into)
+        return {leaf: bytes(content) for leaf, content in found.items()}
+
+    def _target(self, node: dict[str, Any], want: Wanted) -> Target:
+        leaf = node["leaf"]
+        if leaf not in self.places:
+            raise DamageError(f"tensor {leaf} is in none of its files")
+        size = sum(extent.bytes for extent in self.places[leaf])
         try:
-            return [self.tensors[part] for part in self.state["split"].get(name, [name])]
-        except KeyError as error:
-            raise _damaged(self.folder, f"tensor {error} is in none of its files") from error
+            return tree.framework_of(node).target(node, size, want.live.get(leaf), on_host=want.on_host)
+        except ValueError as error:
+            raise DamageError(f"tensor {leaf} is not as {STATE_FILE} describes it: {error}") from error
 
 
-def write(
-    staging: Path, name: str, draft: Draft, pieces: Sequence[Piece], chunks: Callable[[Piece], Iterable[memoryview]]
-) -> int:
-    """Write the folder ``staging/name``; return its bytes. ``chunks`` gives a piece's bytes. OSError leaves no trace."""
-    files: list[tuple[str, writer.Chunks]] = [(piece.name, lambda piece=piece: chunks(piece)) for piece in pieces]  # type: ignore[misc]
-    files.append((STATE_FILE, lambda: [memoryview(_state(draft))]))
-    files.append((RNG_FILE, lambda: [memoryview(_rng(draft))]))
-    files.append((LOG_FILE, lambda: [memoryview("".join(map(_row, draft.rows)).encode())]))
+def write(staging: Path, name: str, draft: Draft, pieces: Sequence[NewFile]) -> dict[str, tuple[int, str]]:
+    """Write the folder ``staging/name``; return the length and digest of each file. OSError leaves no trace."""
+    small = {
+        STATE_FILE: _state(draft),
+        RNG_FILE: json.dumps(rng.as_kept(draft.generators), separators=(",", ":"), allow_nan=False),
+        LOG_FILE: "".join(map(_row, draft.rows)),
+    }
+    files = [*pieces, *(NewFile(file, [memoryview(text.encode())]) for file, text in small.items())]
     return writer.write_folder(staging, name, files, lambda records: (CONTENT_FILE, _seal(draft, records)))
 
 
-def _state(draft: Draft) -> bytes:
-    body = {
-        "format": FORMAT,
-        "version": VERSION,
-        "objects": dict(draft.objects),
-        "split": dict(draft.split),
-    }
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _rng(draft: Draft) -> bytes:
-    return json.dumps(draft.rng, separators=(",", ":"), allow_nan=False).encode()
+def _state(draft: Draft) -> str:
+    split = json.dumps(dict(draft.split), separators=(",", ":"))
+    return f'{{"format":"{FORMAT}","version":{VERSION},"objects":{draft.objects()},"split":{split}}}'
 
 
 def _row(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _seal(draft: Draft, records: list[dict[str, Any]]) -> bytes:
-    body = {
-        "format": FORMAT,
-        "version": VERSION,
-        "step": draft.step,
-        "total_steps": draft.total_steps,
-        "epoch_of_data": draft.epoch_of_data,
-        "metrics": dict(draft.metrics),
-        "made_by": dict(draft.made_by),
-        "files": records,
-    }
-    return json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False).encode()
+def _seal(draft: Draft, records: Mapping[str, tuple[int, str]]) -> bytes:
+    return sealed(
+        {
+            "step": draft.step,
+            "total_steps": draft.total_steps,
+            "epoch_of_data": draft.epoch_of_data,
+            "metrics": dict(draft.metrics),
+            "made_by": dict(draft.made_by),
+            "files": [{"name": name, "bytes": size, "digest": digest} for name, (size, digest) in records.items()],
+        }
+    )
 
 
 def _manifest(folder: Path) -> Content:
@@ -154,36 +200,26 @@ def _manifest(folder: Path) -> Content:
         raise _damaged(folder, str(error)) from error
 
 
-def _state_of(folder: Path, text: bytes) -> dict[str, Any]:
+def _state_of(text: bytes) -> dict[str, Any]:
     try:
         state = json.loads(text)
         if isinstance(state["objects"], dict) and isinstance(state["split"], dict):
             return dict(state)
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(folder, f"{STATE_FILE} cannot be read: {error}") from error
-    raise _damaged(folder, f"{STATE_FILE} does not hold states by name")
+        raise DamageError(f"{STATE_FILE} cannot be read: {error}") from error
+    raise DamageError(f"{STATE_FILE} does not hold states by name")
 
 
-def _verified(folder: Path, name: str, size: int, promised: str) -> bytearray:
-    """Return a file's bytes, read in slices into one buffer while hashing."""
-    content, digest, begin = bytearray(size), hashlib.sha256(), 0
-    view = memoryview(content)
+def _is_piece(file: File) -> bool:
+    return file.path.suffix == ".safetensors"
+
+
+@contextmanager
+def _damage_of(folder: Path) -> Iterator[None]:
     try:
-        descriptor = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise _damaged(folder, f"{name} is missing") from error
-    try:
-        while count := os.readv(descriptor, [view[begin : begin + SLICE_BYTES]]):
-            digest.update(view[begin : begin + count])
-            begin += count
-        longer = os.read(descriptor, 1)
-    finally:
-        os.close(descriptor)
-    if begin != size or longer:
-        raise _damaged(folder, f"{name} is not {size} bytes long")
-    if f"sha256:{digest.hexdigest()}" != promised:
-        raise _damaged(folder, f"{name} is not what was written: its digest differs")
-    return content
+        yield
+    except DamageError as error:
+        raise _damaged(folder, str(error)) from error
 
 
 def _damaged(folder: Path, what: str) -> DamagedError:

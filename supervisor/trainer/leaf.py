@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from supervisor.core.values import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable
+
+    from supervisor.trainer.frameworks.framework import Framework
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """``copy_items(out, first)`` copies the row-major items from ``first`` on into ``out`` until it is full.
+class Leaf(NamedTuple):
+    """What a leaf looks like; ``framework`` knows how its bytes are read and written, in row-major order.
 
     ``dtype`` and ``shape`` are what the safetensors header says. Leaves of equal ``identity`` share their memory and are
-    stored once; None is never shared. The closure keeps the tensor alive, so that no address is met twice in one walk.
+    stored once; None is never shared.
     """
 
     dtype: str
@@ -23,4 +22,4 @@ class Leaf:
     item_bytes: int
     bytes: int
     identity: Hashable
-    copy_items: Callable[[memoryview, int], None]
+    framework: Framework

@@ -9,7 +9,7 @@ import binascii
 from typing import TYPE_CHECKING, Any
 
 from supervisor.trainer import frameworks
-from supervisor.trainer.tree import Capture, rebuild
+from supervisor.trainer.tree import Capture, rebuild, value_of_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,25 +19,30 @@ if TYPE_CHECKING:
 Kept = dict[str, Any]
 
 
-def captured(loaded: list[Framework]) -> Kept:
-    """Return the states of all generators of these frameworks, as JSON."""
-    capture = Capture(loaded)
-    generators = {framework.name: capture.node(framework.rng_state(), framework.name) for framework in loaded}
+def taken(loaded: list[Framework]) -> dict[str, Any]:
+    """Return copies of the states of all generators of these frameworks, by framework; ``as_kept`` makes JSON of them."""
+    return {framework.name: framework.rng_state() for framework in loaded}
+
+
+def as_kept(states: Mapping[str, Any]) -> Kept:
+    """Return what stands in a checkpoint for these states."""
+    capture = Capture([frameworks.named(name) for name in states])
+    generators = {name: capture.node(state, name) for name, state in states.items()}
     contents = {}
     for name, leaf in capture.leaves.items():
         content = bytearray(leaf.bytes)
-        leaf.copy_items(memoryview(content), 0)
+        leaf.framework.read(capture.values[name], 0, memoryview(content))
         contents[name] = binascii.b2a_base64(content, newline=False).decode()
     return {"generators": generators, "bytes": contents}
 
 
 def states(kept: Mapping[str, Any]) -> dict[str, Any]:
     """Return the states by framework, as ``put_back`` takes them."""
-    contents = {name: bytearray(binascii.a2b_base64(text)) for name, text in kept["bytes"].items()}
-    return {
-        name: rebuild(node, lambda leaf: [memoryview(contents[leaf])], on_host=True)
-        for name, node in kept["generators"].items()
-    }
+
+    def value_of(node: dict[str, Any]) -> Any:
+        return value_of_bytes(node, binascii.a2b_base64(kept["bytes"][node["leaf"]]))
+
+    return {name: rebuild(node, value_of) for name, node in kept["generators"].items()}
 
 
 def put_back(found: Mapping[str, Any]) -> list[str]:

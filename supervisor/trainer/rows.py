@@ -65,6 +65,13 @@ class Rows:
         _to_scalars(self._frameworks, [kept])
         return {name: _spoken(value) for name, value in kept.items()}
 
+    def metrics_if_any(self) -> dict[str, Scalar]:
+        """Return the same, or nothing if the device failed: the script meets that error itself, a beat must outlive it."""
+        try:
+            return self.metrics()
+        except RuntimeError:
+            return {}
+
     def _lazy(self, name: str, value: Any) -> Any:
         if not self._frameworks:
             self._frameworks = frameworks.loaded()

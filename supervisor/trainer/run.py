@@ -8,18 +8,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED
-from supervisor.core.messages import Beat, Note, Save, Stop, Stopped
+from supervisor.core.messages import Beat, Note, Save, SaveFailed, Stop, Stopped
 from supervisor.trainer.clock import Clock, sleep
 from supervisor.trainer.due import Due
 from supervisor.trainer.folder import Draft
 from supervisor.trainer.life import silence_pipes
+from supervisor.trainer.refused import RefusedError
 from supervisor.trainer.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from supervisor.trainer.frameworks.framework import Scalar
     from supervisor.trainer.life import Life
     from supervisor.trainer.saver import Saver
     from supervisor.trainer.sections import Sections
@@ -57,6 +57,7 @@ class Run:
         self._given_up_step: int | None = None
         self._looping = False
         self._attention = False
+        self._prepared = False
         self._asked: str | None = None
         self._ending: tuple[int, bool] | None = None  # exit code, save before
         self._woken_s = clock() - WAKE_EVERY_S
@@ -107,6 +108,17 @@ class Run:
         """Ask for a checkpoint at the next step boundary."""
         self._asked, self._attention = "script", True
 
+    def before_update(self) -> None:
+        """Call it right before ``optimizer.step()`` to have checkpoints copied beside forward and backward.
+
+        By the first call the script promises that nothing but that step changes parameters and optimizer state.
+        """
+        self._saver.before_update()
+
+    def flush(self) -> None:
+        """Return when what was saved is staged, or its failure was told."""
+        self._saver.wait()
+
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
         """Count the time within as ``name`` ("eval"), which has a hang time-out of its own."""
@@ -133,7 +145,7 @@ class Run:
             step_s=seconds.get("step", 0.0) / done if done else None,
             seconds=seconds,
             longest_s=dict(self._sections.longest_s),
-            metrics=self._metrics(),
+            metrics=self._rows.metrics_if_any(),
         )
 
     def asked_to_save(self, message: Save) -> None:
@@ -189,6 +201,7 @@ class Run:
         self._sections.enter("step")
         self._wake()
         self._looping = True
+        self._attention = True  # after the first step the state has all it will have, the optimizer's too
         if self._ending is not None:
             self._end(*self._ending)
         if self._stop_at is not None and self.step >= self._stop_at:
@@ -207,6 +220,9 @@ class Run:
         if self.step >= self._due.step or now_s >= self._due.at_s:
             self._asked = self._asked or "due"
             self._due.passed(self.step, now_s)
+        if not self._prepared and self._asked is None and (captured := self._captured()):
+            self._saver.prepare(captured)
+        self._prepared = True
         if self._asked is not None and self._saver.busy:
             self._attention = True  # look again after the next step
         elif self._asked is not None:
@@ -216,8 +232,15 @@ class Run:
     def _save_beside(self, reason: str) -> None:
         with self.section("save"):
             began_s = self._clock()
-            captured = self._state.captured()
-            self._saver.begin(self._draft(captured), captured.leaves, reason, began_s)
+            if captured := self._captured():
+                self._saver.begin(self._draft(captured), captured, reason, began_s)
+
+    def _captured(self) -> Captured | None:
+        try:
+            return self._state.captured()
+        except RefusedError as error:  # the state was fine when it was attached: training goes on, and it is said
+            self._life.say(SaveFailed(self.step, f"{error.what}; {error.hint}"))
+            return None
 
     def _save_now(self, reason: str) -> None:
         """Save before going on, trying again a few times: after this there is no next boundary."""
@@ -227,8 +250,8 @@ class Run:
                 if self._saver.staged_step == self.step:
                     return
                 sleep(TRY_AGAIN_S * tried)
-                captured = self._state.captured()
-                self._saver.save_now(self._draft(captured), captured.leaves, reason)
+                if captured := self._captured():
+                    self._saver.save_now(self._draft(captured), captured, reason)
             if self._saver.staged_step == self.step:
                 return
         self._given_up_step = self.step
@@ -252,19 +275,13 @@ class Run:
             step=self.step,
             total_steps=self._total,
             epoch_of_data=self._epoch_of_data(),
-            objects=captured.objects,
-            rng=captured.rng,
+            objects=captured.text,
+            generators=captured.generators,
             rows=self._rows.taken(self.step),
             metrics=self._rows.metrics(),
             made_by=self._life.made_by,
             split={},
         )
-
-    def _metrics(self) -> dict[str, Scalar]:
-        try:
-            return self._rows.metrics()
-        except RuntimeError:
-            return {}  # the device failed: the script meets the same error itself, and the channel must outlive it
 
     def _wake(self) -> None:
         """Have the change of section told at once, but not more often than anybody looks."""

@@ -1,26 +1,26 @@
 """The safetensors format, written and read without the package, which the script's environment may lack.
 
 A file is an 8-byte little-endian length, a JSON header, and the tensors' bytes in the header's order with no gap
-(https://github.com/huggingface/safetensors, "Format"). The header is padded with spaces so that the bytes start aligned.
+(https://github.com/huggingface/safetensors, "Format"). The header is padded with spaces to whole pages, so that the bytes
+start aligned in the file as they do in the buffer.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 import struct
-from typing import TYPE_CHECKING
-
-from supervisor.core.values import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ALIGN_BYTES = 64
+ALIGN_BYTES = 4096
+LENGTH_BYTES = 8
 HEADER_BYTES_MAX = 100 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One tensor of a file: ``begin`` counts from the end of the header."""
 
     name: str
@@ -40,24 +40,28 @@ def header(entries: Iterable[Entry]) -> bytes:
             "data_offsets": [entry.begin, entry.begin + entry.bytes],
         }
     text = json.dumps(body, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % ALIGN_BYTES)
+    text += b" " * (-(len(text) + LENGTH_BYTES) % ALIGN_BYTES)
     return struct.pack("<Q", len(text)) + text
 
 
-def tensors(content: memoryview) -> dict[str, memoryview]:
-    """Return each tensor's bytes of a whole file; ValueError if it is no such file."""
-    if len(content) < 8:  # noqa: PLR2004  # the length field
+def header_bytes(length_field: bytes, file_bytes: int) -> int:
+    """Return how many bytes stand before the tensors' in a file that begins so; ValueError if it is no such file."""
+    if len(length_field) < LENGTH_BYTES:
         raise ValueError("shorter than a safetensors header")
-    (length,) = struct.unpack("<Q", content[:8])
-    if length > min(HEADER_BYTES_MAX, len(content) - 8):
+    (length,) = struct.unpack("<Q", length_field[:LENGTH_BYTES])
+    if length > min(HEADER_BYTES_MAX, file_bytes - LENGTH_BYTES):
         raise ValueError("the safetensors header is longer than the file")
-    data = content[8 + length :]
-    found = {}
-    for name, entry in json.loads(bytes(content[8 : 8 + length])).items():
+    return LENGTH_BYTES + int(length)
+
+
+def entries(whole_header: bytes, file_bytes: int) -> list[Entry]:
+    """Return the tensors of a file in the order of their bytes; ValueError (or KeyError, TypeError) if it is no such file."""
+    found = []
+    for name, entry in json.loads(whole_header[LENGTH_BYTES:]).items():
         if name == "__metadata__":
             continue
-        begin, end = entry["data_offsets"]
-        if not 0 <= begin <= end <= len(data):
+        begin, end = map(operator.index, entry["data_offsets"])
+        if not 0 <= begin <= end <= file_bytes - len(whole_header):
             raise ValueError(f"tensor {name} lies outside the file")
-        found[name] = data[begin:end]
-    return found
+        found.append(Entry(name, entry["dtype"], tuple(entry["shape"]), begin, end - begin))
+    return sorted(found, key=lambda entry: (entry.begin, entry.bytes))

@@ -7,28 +7,40 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from supervisor.core.messages import Message, Note, SaveFailed, Staged
-from supervisor.trainer import folder, writer
-from supervisor.trainer.snapshot import HostBuffer, Piece, direct_chunks, plan
+from supervisor.trainer import folder, layout, writer
+from supervisor.trainer.pace import Pace
+from supervisor.trainer.snapshot import Copying, Snapshot, direct_chunks
+from supervisor.trainer.stillness import Stillness
+from supervisor.trainer.writer import NewFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from supervisor.trainer.clock import Clock
     from supervisor.trainer.folder import Draft
-    from supervisor.trainer.leaf import Leaf
+    from supervisor.trainer.state import Captured
 
 SAVES_PER_ATTEMPT_MAX = 1000
+NICE = 10  # the writer's share of a processor that the loop wants too
 
 
 class Saver:
-    """``staged_step`` is the newest step that was staged, by this process or before it."""
+    """``staged_step`` is the newest step that was staged, by this process or before it; ``done`` as in ``Pace``."""
 
-    def __init__(self, staging: Path, attempt: int, clock: Clock, say: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        staging: Path,
+        attempt: int,
+        clock: Clock,
+        say: Callable[[Message], None],
+        done: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
+    ) -> None:
         staging.mkdir(parents=True, exist_ok=True)
         writer.remove_leftovers(staging)
         self.staged_step: int | None = None
@@ -37,71 +49,145 @@ class Saver:
         self._number = _first_number(staging, attempt)
         self._clock = clock
         self._say = say
-        self._buffer = HostBuffer()
+        self._snapshot: Snapshot | None = None
+        self._structure = 0
+        self._stillness = Stillness()
         self._thread: threading.Thread | None = None
+        self._copying: Copying | None = None
+        self._overlaps, self._may_overlap = False, True
+        self._stall_s = 0.0
+        self._pace = Pace(done)
+        self._owner = os.getpid()
 
     @property
     def busy(self) -> bool:
         """A save is being written."""
         return self._thread is not None and self._thread.is_alive()
 
-    def begin(self, draft: Draft, leaves: dict[str, Leaf], reason: str, began_s: float) -> None:
-        """Copy the leaves and write them beside the loop; they may change as soon as this returns.
+    def prepare(self, captured: Captured) -> None:
+        """Have everything ready for the first save but the copy itself: what takes time is done beside the loop."""
+        try:
+            self._ready(captured).touch()
+        except MemoryError:
+            return  # said when a save is asked for
 
-        Without room for the copy they are written before it returns. ``began_s``: since when the loop stands still.
+    def begin(self, draft: Draft, captured: Captured, reason: str, began_s: float) -> None:
+        """Copy the state and write it beside the loop; it may change as soon as this returns.
+
+        Once ``before_update`` was called, parameters and optimizer state may change only after its next call. Without
+        room for the copy the state is written before this returns. ``began_s``: since when the loop stands still.
         """
         self.wait()
-        pieces, split = plan(leaves)
-        draft = replace(draft, split=split)
         try:
-            self._buffer.take(pieces)
+            snapshot = self._ready(captured)
         except MemoryError as error:
             self._say(Note("warning", f"{error}: step {draft.step} is saved while training waits"))
-            self._write(draft, pieces, direct_chunks, reason, (began_s, None))
+            self._write_directly(draft, captured, reason, began_s)
             return
+        try:
+            copying = self._copied(snapshot, captured)
+        except Exception as error:  # noqa: BLE001  # as in the writer: a save that fails must not end the run
+            self._failed(draft.step, error)
+            return
+        self._stall_s = self._clock() - began_s
+        self._pace.write_begins()
         self._thread = threading.Thread(
-            target=self._write,
-            args=(draft, pieces, self._buffer.chunks, reason, (began_s, self._clock() - began_s)),
-            name="supervisor-writer",
+            target=self._write_snapshot, args=(draft, snapshot, copying, reason), name="supervisor-writer"
         )
         self._thread.start()
 
-    def save_now(self, draft: Draft, leaves: dict[str, Leaf], reason: str) -> bool:
-        """Write the leaves in the calling thread, without a copy; return whether it is staged."""
+    def before_update(self) -> None:
+        """Parameters and optimizer state are about to change: see to it that they are copied."""
+        if self._copying is None:
+            self._overlaps = self._may_overlap
+            return
+        began_s = self._clock()
+        copying, self._copying = self._copying, None
+        with suppress(Exception):  # the writer's thread meets the same error, and tells it
+            copying.finish()
+        self._stall_s += self._clock() - began_s
+
+    def save_now(self, draft: Draft, captured: Captured, reason: str) -> bool:
+        """Write the state in the calling thread, without a copy; return whether it is staged."""
         self.wait()
-        pieces, split = plan(leaves)
-        return self._write(replace(draft, split=split), pieces, direct_chunks, reason, (self._clock(), None))
+        return self._write_directly(draft, captured, reason, self._clock())
 
     def wait(self) -> None:
         """Return when nothing is being written any more."""
+        if self._copying is not None:
+            self.before_update()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
-    def _write(
-        self,
-        draft: Draft,
-        pieces: list[Piece],
-        chunks: Callable[[Piece], Iterable[memoryview]],
-        reason: str,
-        stall: tuple[float, float | None],
-    ) -> bool:
-        began_s, stall_s = stall
+    def _copied(self, snapshot: Snapshot, captured: Captured) -> Copying:
+        if not self._overlaps:
+            return snapshot.take(captured.values)
+        self._copying = snapshot.begin(captured.values)
+        self._copying.begin()
+        return self._copying
+
+    def _ready(self, captured: Captured) -> Snapshot:
+        """Return a snapshot laid out for this state: mostly the one of the last save."""
+        if self._snapshot is None or captured.structure != self._structure or self._stillness.changed:
+            before, self._snapshot = self._snapshot, None
+            planned = layout.plan(captured.leaves, self._stillness.leaves)
+            self._snapshot = Snapshot(planned, captured.leaves, captured.values, before, late=captured.late)
+            self._structure, self._stillness.changed = captured.structure, False
+        return self._snapshot
+
+    def _write_snapshot(self, draft: Draft, snapshot: Snapshot, copying: Copying, reason: str) -> None:
+        try:
+            exact = copying.wait()
+        except Exception as error:  # noqa: BLE001  # because whatever a save meets, training goes on and the word is out
+            self._failed(draft.step, error)
+            return
+        if not exact:
+            self._overlaps = self._may_overlap = False
+            words = "weights changed before run.before_update() was called; from now on they are copied at once"
+            self._say(SaveFailed(draft.step, words))
+            return
+        _be_nice()
+        pieces = [
+            NewFile(piece.name, pages=snapshot.bytes_of(piece), bytes=piece.bytes, before=self._stillness.before(piece))
+            for piece in snapshot.layout.pieces
+        ]
+        if self._write(replace(draft, split=snapshot.layout.split), pieces, reason, lambda: self._stall_s):
+            self._stillness.look(snapshot)
+
+    def _write_directly(self, draft: Draft, captured: Captured, reason: str, began_s: float) -> bool:
+        planned = layout.plan(captured.leaves, self._stillness.leaves)
+        pieces = [
+            NewFile(piece.name, direct_chunks(piece, captured.leaves, captured.values)) for piece in planned.pieces
+        ]
+        return self._write(replace(draft, split=planned.split), pieces, reason, lambda: self._clock() - began_s)
+
+    def _write(self, draft: Draft, pieces: Sequence[NewFile], reason: str, stall_s: Callable[[], float]) -> bool:
         written_from_s = self._clock()
         name = f"step-{draft.step:09d}-{self._number}"
         self._number += 1
         try:
-            size = folder.write(self._staging, name, draft, pieces, chunks)
+            records = folder.write(self._staging, name, draft, pieces)
             if self.after_staged is not None:
                 self.after_staged(self._staging)
         except Exception as error:  # noqa: BLE001  # because whatever a save meets, training goes on and the word is out
-            self._say(SaveFailed(draft.step, f"{type(error).__name__}: {error}"))
+            self._failed(draft.step, error)
             return False
-        now_s = self._clock()
-        stall_s = now_s - began_s if stall_s is None else stall_s
+        self._stillness.staged(self._staging / name, records)
         self.staged_step = draft.step
-        self._say(Staged(draft.step, name, size, reason, stall_s, now_s - written_from_s))
+        size = sum(length for length, _ in records.values())
+        write_s = self._clock() - written_from_s
+        self._say(Staged(draft.step, name, size, reason, stall_s(), write_s, self._pace.write_ended()))
         return True
+
+    def _failed(self, step: int, error: Exception) -> None:
+        self._say(SaveFailed(step, f"{type(error).__name__}: {error}"))
+
+
+def _be_nice() -> None:
+    """Let this thread have what the loop leaves over."""
+    if hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def _first_number(staging: Path, attempt: int) -> int:

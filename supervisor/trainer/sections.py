@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Sections:
-    """One section at a time; within ``step`` each ``lap`` is a stay of its own."""
+    """One section at a time; within ``step`` each ``lap`` is a stay of its own. ``laps`` took ``lapped_s`` seconds in all."""
 
     def __init__(self, clock: Clock) -> None:
         self.name = "start"
@@ -21,6 +21,7 @@ class Sections:
         self._clock = clock
         self._since_s = clock()
         self._stay_s = 0.0  # of this section before the last interruption
+        self.laps, self.lapped_s = 0, 0.0
 
     def enter(self, name: str) -> None:
         """End the stay in the present section and begin one in ``name``."""
@@ -32,6 +33,8 @@ class Sections:
         """A step was done: its stay ends and the next one's begins."""
         self._add(now_s)
         self._close(self.name)
+        self.lapped_s += self._stay_s
+        self.laps += 1
         self._stay_s = 0.0
 
     @contextmanager

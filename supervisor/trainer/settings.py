@@ -25,7 +25,8 @@ class SaveEvery(NamedTuple):
 class Settings(NamedTuple):
     """``checkpoint`` is None at a first start; ``supervised`` is False where the script runs on its own.
 
-    A rehearsal ends the script at step ``stop_at``, as if its work were done there.
+    A rehearsal ends the script at step ``stop_at``, as if its work were done there. ``packages`` is the folder of the
+    supervisor's own packages, "" where they are not known.
     """
 
     supervised: bool
@@ -38,6 +39,7 @@ class Settings(NamedTuple):
     grace_s: float
     channel: str
     stop_at: int | None = None
+    packages: str = ""
 
 
 def read_settings(environ: Mapping[str, str], script: str) -> Settings:
@@ -58,6 +60,7 @@ def read_settings(environ: Mapping[str, str], script: str) -> Settings:
         grace_s=float(environ.get("SUPERVISOR_RUN_GRACE_S") or GRACE_S),
         channel=channel,
         stop_at=int(environ["SUPERVISOR_RUN_STOP_AT"]) if environ.get("SUPERVISOR_RUN_STOP_AT") else None,
+        packages=environ.get("SUPERVISOR_RUN_PACKAGES", ""),
     )
 
 

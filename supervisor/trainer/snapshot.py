@@ -1,137 +1,162 @@
-"""Copies the leaves of a state into one kept host buffer, laid out as the files will be, so that training may go on."""
+"""Takes snapshots: the leaves of a state are copied into one kept host buffer, laid out as the files will be.
+
+While the structure stays the same, layout, buffer and copies stay too, and a snapshot is nothing but the copying.
+"""
 
 from __future__ import annotations
 
-import mmap
-from typing import TYPE_CHECKING
+import os
+import threading
+from typing import TYPE_CHECKING, Any
 
-from supervisor.core.values import dataclass
-from supervisor.trainer import safetensors_file
-from supervisor.trainer.memory import has_room_for
-from supervisor.trainer.safetensors_file import Entry
+from supervisor.trainer.buffer import HostBuffer
+from supervisor.trainer.frameworks.framework import Copies, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from supervisor.trainer.frameworks.framework import Framework, HostCopy, Pending
+    from supervisor.trainer.layout import Layout, Piece
     from supervisor.trainer.leaf import Leaf
 
-PIECE_BYTES_MAX = 256_000_000
+TWO_THREADS_FROM_BYTES = 8_000_000  # below, starting the second costs more than it copies
 SLICE_BYTES = 8 * 1024 * 1024
-PAGE_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """``bytes`` of a leaf, from its item ``first`` on, at ``begin`` of a piece."""
+class Snapshot:
+    """A buffer that holds one moment of a state. Whoever reads its files sees to it that no snapshot is taken meanwhile.
 
-    leaf: Leaf
-    first: int
-    begin: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """One safetensors file to be: its header, and the parts that follow it."""
-
-    name: str
-    header: bytes
-    parts: tuple[Part, ...]
-    bytes: int
-    at: int  # where its bytes begin in the kept buffer
-
-
-def plan(
-    leaves: Mapping[str, Leaf], piece_bytes_max: int = PIECE_BYTES_MAX
-) -> tuple[list[Piece], dict[str, list[str]]]:
-    """Return the pieces, and for each leaf that is larger than a piece the names of its parts in order.
-
-    The widest items come first, so that every tensor is aligned to its own items without a gap.
-    """
-    pieces: list[Piece] = []
-    split: dict[str, list[str]] = {}
-    open_parts: list[tuple[Entry, Part]] = []
-    used = 0
-    for name, leaf in sorted(leaves.items(), key=lambda item: -item[1].item_bytes):
-        for part_name, shape, first, size in _cut(name, leaf, piece_bytes_max, split):
-            if open_parts and used + size > piece_bytes_max:
-                pieces.append(_piece(pieces, open_parts, used))
-                open_parts, used = [], 0
-            open_parts.append((Entry(part_name, leaf.dtype, shape, used, size), Part(leaf, first, used, size)))
-            used += size
-    if open_parts:
-        pieces.append(_piece(pieces, open_parts, used))
-    return pieces, split
-
-
-class HostBuffer:
-    """One buffer kept from save to save: asking the system for fresh memory each time costs as much as the copy.
-
-    It is written by ``take`` and read through ``chunks``; the caller sees to it that the two never overlap.
+    ``late`` are the numbers of the leaves that nothing but an optimizer's step changes. ``before`` is the snapshot that
+    this one takes the place of: its buffer is used on if it is large enough. MemoryError if there is no room for a new one.
     """
 
-    def __init__(self) -> None:
-        self._memory: mmap.mmap | None = None
-
-    def take(self, pieces: list[Piece]) -> None:
-        """Copy all parts; MemoryError if there is no room. Afterwards the tensors may change at once."""
-        needed = max((piece.at + piece.bytes for piece in pieces), default=0)
-        if self._memory is None or len(self._memory) < needed:
-            self._memory = None
-            self._memory = _memory(needed)
-        view = memoryview(self._memory)
-        for piece in pieces:
+    def __init__(
+        self, layout: Layout, leaves: Mapping[str, Leaf], values: Sequence[Any], before: Snapshot | None = None,
+        *, late: Collection[int] = (),
+    ) -> None:  # fmt: skip
+        self.layout = layout
+        self._buffer = _buffer(layout.bytes, before)
+        self._now, self._later = Copies([], []), Copies([], [])
+        self._watched = [(number, leaf.framework) for number, leaf in enumerate(leaves.values()) if number in late]
+        slots: dict[tuple[str, bool], tuple[Framework, list[Slot]]] = {}
+        for piece in layout.pieces:
+            data = piece.at + len(piece.header)
+            self._buffer.view[piece.at : data] = piece.header
             for part in piece.parts:
-                begin = piece.at + part.begin
-                part.leaf.copy_items(view[begin : begin + part.bytes], part.first)
+                view = self._buffer.view[data + part.begin : data + part.begin + part.bytes]
+                leaf = leaves[part.leaf]
+                slot = Slot(part.number, values[part.number], leaf.bytes, part.first, view)
+                key = (leaf.framework.name, part.number in late)
+                slots.setdefault(key, (leaf.framework, []))[1].append(slot)
+        for (_, is_late), (framework, of_framework) in slots.items():
+            device, host = framework.copies(of_framework, self._buffer)
+            copies = self._later if is_late else self._now
+            copies.device.extend(device)
+            copies.host.extend(host)
 
-    def chunks(self, piece: Piece) -> Iterator[memoryview]:
-        """Yield the bytes of the piece's file."""
-        yield memoryview(piece.header)
-        assert self._memory is not None, "chunks are read after take"
-        view = memoryview(self._memory)[piece.at : piece.at + piece.bytes]
-        for begin in range(0, piece.bytes, SLICE_BYTES):
-            yield view[begin : begin + SLICE_BYTES]
+    def touch(self) -> None:
+        """Have the system provide the buffer's memory, beside the loop, before the first snapshot needs it."""
+        self._buffer.touch()
+
+    def take(self, values: Sequence[Any]) -> Copying:
+        """Copy the live values; they may change as soon as this returns."""
+        device = [copy(values) for copy in (*self._now.device, *self._later.device)]
+        copying = Copying([*self._now.host, *self._later.host], values, device)
+        if self._is_worth_two_threads():
+            copying.begin()
+        copying.finish()
+        return copying
+
+    def begin(self, values: Sequence[Any]) -> Copying:
+        """Copy what may change at once; somebody must ``run`` the rest, and ``finish`` it before the optimizer's step."""
+        first = [copy(values) for copy in self._now.device]
+        Copying(self._now.host, values, first).finish()
+        later = [copy(values) for copy in self._later.device]
+        return Copying(self._later.host, values, [*first, *later], self._watched)
+
+    def bytes_of(self, piece: Piece) -> memoryview:
+        """Return the bytes of the piece's file; up to ``piece.end`` they are followed by bytes that mean nothing."""
+        return self._buffer.view[piece.at : piece.end]
+
+    def _is_worth_two_threads(self) -> bool:
+        return self.layout.bytes >= TWO_THREADS_FROM_BYTES and len(os.sched_getaffinity(0)) > 1
 
 
-def direct_chunks(piece: Piece) -> Iterator[memoryview]:
-    """Yield the bytes of the piece's file straight from the tensors, which must not change meanwhile: needs no buffer."""
+class Copying:
+    """Values on their way into the buffer, by as many threads as take part."""
+
+    def __init__(
+        self,
+        work: Sequence[HostCopy],
+        values: Sequence[Any],
+        device: Sequence[Pending],
+        watched: Sequence[tuple[int, Framework]] = (),
+    ) -> None:
+        self._work = iter(work)  # the next one is taken under the interpreter lock
+        self._values: Sequence[Any] = values
+        self._device = device
+        self._watched = [
+            (values[number], framework.version(values[number]), framework) for number, framework in watched
+        ]
+        self._failed: list[BaseException] = []
+        self._helper: threading.Thread | None = None
+        self._taking_part = threading.Lock()
+        self._settling = threading.Lock()
+        self._exact = True
+
+    def begin(self) -> None:
+        """Have another thread take part."""
+        self._helper = threading.Thread(target=self._copy, name="supervisor-copy")
+        self._helper.start()
+
+    def finish(self) -> None:
+        """Take part, and return when the values may change. What went wrong on any thread is raised."""
+        with self._taking_part:
+            self._copy()
+        self._settle()
+        for pending in self._device:
+            pending.fence()
+
+    def wait(self) -> bool:
+        """Return when the bytes are in the buffer; False if a value changed on the way that nothing should have changed."""
+        self._settle()
+        for pending in self._device:
+            pending.wait()
+        return self._exact
+
+    def _settle(self) -> None:
+        with self._settling:  # the values stay as they are until whoever comes second has seen the end of this
+            if self._helper is not None:
+                self._helper.join()
+            with self._taking_part:  # whoever finishes may still be at the last piece of work
+                pass
+            self._exact &= all(framework.version(value) == version for value, version, framework in self._watched)
+            self._values, self._watched = (), []
+        if self._failed:
+            raise self._failed[0]
+
+    def _copy(self) -> None:
+        try:
+            for copy in self._work:
+                copy(self._values)
+        except BaseException as error:  # noqa: BLE001  # because it may be on a thread of ours: whoever asked raises it
+            self._failed.append(error)
+
+
+def _buffer(size: int, before: Snapshot | None) -> HostBuffer:
+    if before is not None:
+        before._now, before._later = Copies([], []), Copies([], [])  # noqa: SLF001  # they hold views of the buffer
+        if len(before._buffer.view) >= size:  # noqa: SLF001  # see the class
+            return before._buffer  # noqa: SLF001  # see the class
+        before._buffer.release()  # noqa: SLF001  # before the new one is made: there may be no room for both
+    return HostBuffer(size)
+
+
+def direct_chunks(piece: Piece, leaves: Mapping[str, Leaf], values: Sequence[Any]) -> Iterator[memoryview]:
+    """Yield the bytes of a piece's file straight from the live values, which must not change meanwhile: needs no buffer."""
     yield memoryview(piece.header)
     for part in piece.parts:
-        step = SLICE_BYTES // part.leaf.item_bytes
-        items = part.bytes // part.leaf.item_bytes
-        for first in range(0, items, step):
-            out = memoryview(bytearray(min(step, items - first) * part.leaf.item_bytes))
-            part.leaf.copy_items(out, part.first + first)
+        for begin in range(part.first, part.first + part.bytes, SLICE_BYTES):
+            out = memoryview(bytearray(min(SLICE_BYTES, part.first + part.bytes - begin)))
+            leaves[part.leaf].framework.read(values[part.number], begin, out)
             yield out
-
-
-def _cut(
-    name: str, leaf: Leaf, limit: int, split: dict[str, list[str]]
-) -> Iterator[tuple[str, tuple[int, ...], int, int]]:
-    if leaf.bytes <= limit:
-        yield name, leaf.shape, 0, leaf.bytes
-        return
-    step = max(1, limit // leaf.item_bytes)
-    items = leaf.bytes // leaf.item_bytes
-    split[name] = []
-    for number, first in enumerate(range(0, items, step)):
-        count = min(step, items - first)
-        split[name].append(f"{name}~part{number}")
-        yield split[name][-1], (count,), first, count * leaf.item_bytes
-
-
-def _piece(before: list[Piece], parts: list[tuple[Entry, Part]], used: int) -> Piece:
-    last = before[-1] if before else None
-    at = -(-(last.at + last.bytes) // PAGE_BYTES) * PAGE_BYTES if last else 0
-    header = safetensors_file.header(entry for entry, _ in parts)
-    return Piece(f"state-{len(before):05d}.safetensors", header, tuple(part for _, part in parts), used, at)
-
-
-def _memory(size: int) -> mmap.mmap:
-    if not has_room_for(size):
-        raise MemoryError(f"no room for a copy of {size} bytes")
-    try:
-        return mmap.mmap(-1, max(size, PAGE_BYTES))
-    except (OSError, ValueError, OverflowError) as error:
-        raise MemoryError(f"no room for a copy of {size} bytes") from error

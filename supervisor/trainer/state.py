@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.values import dataclass
 from supervisor.trainer import frameworks, rng
+from supervisor.trainer.folder import Wanted
 from supervisor.trainer.refused import RefusedError
-from supervisor.trainer.tree import Capture, differences
+from supervisor.trainer.trace import ChangedError, Trace, as_json
+from supervisor.trainer.tree import Capture, differences, same_but_devices
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from supervisor.trainer.folder import Opened
     from supervisor.trainer.frameworks.framework import Framework, StateAccess
@@ -22,11 +26,20 @@ SHOWN_PATHS_MAX = 3
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One moment of the state; ``leaves`` still point at the live tensors."""
+    """One moment of the state: ``values`` are the live tensors, in the order of ``leaves``.
+
+    ``text()`` is the JSON of ``objects``; both are good until the next capture. Moments of equal ``structure`` differ in
+    nothing but what the tensors hold, and in single numbers. ``late``: the numbers of the leaves that nothing but an
+    optimizer's step changes.
+    """
 
     objects: dict[str, Node]
-    rng: rng.Kept
+    text: Callable[[], str]
+    generators: dict[str, Any]
     leaves: dict[str, Leaf]
+    values: list[Any]
+    structure: int
+    late: frozenset[int]
 
 
 class State:
@@ -37,34 +50,66 @@ class State:
         self._attached = dict(attached)
         self._access = {name: self._access_of(name, value) for name, value in attached.items()}
         self._generators: dict[str, Any] = {}
+        self._trace: Trace | None = None
+        self._leaves: dict[str, Leaf] = {}
+        self._late: frozenset[int] = frozenset()
+        self._structure = 0
 
     def captured(self) -> Captured:
         """Walk the state; RefusedError names the first place that cannot be kept exactly."""
-        self.frameworks = frameworks.loaded()
-        capture = Capture(self.frameworks)
-        objects = {name: capture.node(get(), name) for name, (get, _) in self._access.items()}
-        return Captured(objects, rng.captured(self.frameworks), capture.leaves)
+        known, self.frameworks = len(self.frameworks), frameworks.loaded()
+        states = self._states(self._access)
+        generators = rng.taken(self.frameworks)
+        trace, self._trace = self._trace, None  # whatever is raised, nothing half followed is gone on with
+        if trace is not None and len(self.frameworks) == known:
+            try:
+                values = trace.follow(states)
+            except ChangedError:
+                pass  # walk it anew
+            else:
+                self._trace = trace
+                return self._captured(trace.nodes, trace.text, generators, values)
+        self._structure += 1
+        nodes, capture = self._walk(states)
+        self._leaves, values = capture.leaves, list(capture.values.values())
+        self._late = self._changed_by_updates(values)
+        try:
+            self._trace = Trace(states, nodes, capture)
+        except ChangedError:
+            return self._captured(nodes, lambda: as_json(nodes), generators, values)
+        return self._captured(nodes, self._trace.text, generators, values)
+
+    def materialise(self) -> None:
+        """Give attached objects that were built without memory (torch's meta device) some, for a checkpoint to fill."""
+        for value in self._attached.values():
+            for framework in self.frameworks:
+                framework.materialise(value)
 
     def restore(self, opened: Opened) -> list[str]:
         """Put the state of a checkpoint back into the objects; return words about what did not come back.
 
-        The random generators are only read here: ``put_back_rng`` sets them when the loop begins.
+        Where an object's state shows its own memory, the files are read straight into it: after a DamagedError it
+        holds bytes that mean nothing. The random generators are only read here: ``put_back_rng`` sets them when the
+        loop begins.
         """
+        with _without_collecting():
+            return self._restore(opened)
+
+    def _restore(self, opened: Opened) -> list[str]:
         nodes: dict[str, Node] = opened.state["objects"]
         self._refuse_other_names(set(nodes))
-        for name, node in nodes.items():
-            on_host = any(framework.places_itself(self._attached[name]) for framework in self.frameworks)
-            try:
-                self._access[name][1](opened.tree(node, on_host=on_host))
-            except Exception as error:
-                raise RefusedError(
-                    name,
-                    f"the checkpoint of step {opened.step} does not fit it: {_first_line(error)}",
-                    "start the script as it was when the checkpoint was made, or start a new run under another --name",
-                ) from error
+        kinds = self._aliased(nodes)
+        wanted = {
+            name: Wanted(node, kinds[name][1], rebuilt=kinds[name][0] != "whole", on_host=self._places_itself(name))
+            for name, node in nodes.items()
+        }
+        trees = opened.load(wanted)
+        loaded = [name for name in nodes if wanted[name].rebuilt]
+        for name in loaded:
+            self._load(name, trees.pop(name), opened.step)
         self._generators = rng.states(opened.rng)
-        found = self.captured().objects
-        paths = [path for name, node in nodes.items() for path in differences(node, found[name], name)]
+        found, _ = self._walk(self._states(name for name in loaded if kinds[name][0] == "no"))
+        paths = [path for name in found for path in differences(nodes[name], found[name], name)]
         return [_not_restored(paths)] if paths else []
 
     def put_back_rng(self) -> list[str]:
@@ -75,6 +120,58 @@ class State:
     def is_device_oom(self, error: BaseException) -> bool:
         """Say whether the error means that the accelerator's memory is used up."""
         return any(framework.is_device_oom(error) for framework in self.frameworks)
+
+    def _captured(
+        self, nodes: dict[str, Node], text: Callable[[], str], generators: dict[str, Any], values: list[Any]
+    ) -> Captured:
+        return Captured(nodes, text, generators, self._leaves, values, self._structure, self._late)
+
+    def _changed_by_updates(self, values: Sequence[Any]) -> frozenset[int]:
+        late = {
+            (framework.name, address)
+            for framework in self.frameworks
+            for owner in self._attached.values()
+            for address in framework.changed_by_updates(owner)
+        }
+        return frozenset(
+            number
+            for number, (leaf, value) in enumerate(zip(self._leaves.values(), values, strict=True))
+            if (leaf.framework.name, leaf.framework.address(value)) in late
+        )
+
+    def _states(self, names: Iterable[str]) -> dict[str, Any]:
+        return {name: self._access[name][0]() for name in names}
+
+    def _walk(self, states: Mapping[str, Any]) -> tuple[dict[str, Node], Capture]:
+        capture = Capture(self.frameworks)
+        return {name: capture.node(state, name) for name, state in states.items()}, capture
+
+    def _aliased(self, nodes: Mapping[str, Node]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+        """Say how each object is filled by reading into its own tensors, and give these.
+
+        They must be exactly those of the checkpoint.
+        """
+        live, capture = self._walk(self._states(self._access))
+        kinds: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        for name, node in nodes.items():
+            owner = self._attached[name]
+            kind = next((kind for each in self.frameworks if (kind := each.aliased(owner)) != "no"), "no")
+            fits = kind != "no" and (node == live[name] or same_but_devices(node, live[name]))
+            kinds[name] = (kind, capture.values) if fits else ("no", {})
+        return kinds
+
+    def _places_itself(self, name: str) -> bool:
+        return any(framework.places_itself(self._attached[name]) for framework in self.frameworks)
+
+    def _load(self, name: str, state: Any, step: int) -> None:
+        try:
+            self._access[name][1](state)
+        except Exception as error:
+            raise RefusedError(
+                name,
+                f"the checkpoint of step {step} does not fit it: {_first_line(error)}",
+                "start the script as it was when the checkpoint was made, or start a new run under another --name",
+            ) from error
 
     def _access_of(self, name: str, value: Any) -> StateAccess:
         if callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None)):
@@ -103,6 +200,18 @@ class State:
                 f"is attached, but the checkpoint holds only {', '.join(sorted(kept)) or 'nothing'}",
                 f"leave {name} out until this run has ended, or start a new run under another --name",
             )
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Hold the garbage collector back: with ten thousand tensors it would look through all of them again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _not_restored(paths: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +12,19 @@ from supervisor.trainer.refused import RefusedError, cannot_keep
 from supervisor.trainer.typed_json import TAG, Node
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
     from supervisor.trainer.frameworks.framework import Framework
     from supervisor.trainer.leaf import Leaf
-
-PartsOf = Callable[[str], Sequence[memoryview]]
 
 
 @dataclass(slots=True)
 class Capture:
-    """Walks trees; nothing is copied but the numbers and strings in the nodes: ``leaves`` point at live tensors."""
+    """Walks trees; nothing is copied but the numbers and strings in the nodes: ``values`` are the live tensors by leaf."""
 
     frameworks: list[Framework]
     leaves: dict[str, Leaf] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     _names: dict[Hashable, str] = field(default_factory=dict)
 
     def node(self, value: Any, path: str) -> Node:
@@ -36,6 +36,12 @@ class Capture:
                 path, "the state holds itself, or is nested too deeply", "return a flat state_dict()"
             ) from None
 
+    def single(self, value: Any, path: str) -> Node | None:
+        """Return the node of a tree in which nothing is a leaf, else None."""
+        alone = Capture(self.frameworks)
+        node = alone.node(value, path)
+        return None if alone.leaves else node
+
     def _other(self, value: Any, path: str) -> Node:
         if type(value) is bytes and len(value) <= INLINE_BYTES_MAX:
             return typed_json.encode_bytes(value)
@@ -43,10 +49,10 @@ class Capture:
             kept = framework.keep(value, path)
             if kept is not None:
                 node, leaf = kept
-                return node if leaf is None else node | {"leaf": self._named(leaf, path)}
+                return node if leaf is None else node | {"leaf": self._named(leaf, value, path)}
         raise cannot_keep(path, value)
 
-    def _named(self, leaf: Leaf, path: str) -> str:
+    def _named(self, leaf: Leaf, value: Any, path: str) -> str:
         if leaf.identity is not None and leaf.identity in self._names:
             return self._names[leaf.identity]
         name, count = path, 1
@@ -54,29 +60,45 @@ class Capture:
             count += 1
             name = f"{path}~{count}"
         self.leaves[name] = leaf
+        self.values[name] = value  # kept alive, so that no address is met twice in one walk
         if leaf.identity is not None:
             self._names[leaf.identity] = name
         return name
 
 
-def rebuild(node: Node, parts_of: PartsOf, *, on_host: bool) -> Any:
-    """Return the tree of a node; leaves that were one tensor are one tensor again.
+def leaf_nodes(node: Node) -> list[dict[str, Any]]:
+    """Return the nodes under ``node`` whose values lie in files, in the order in which ``rebuild`` asks for them."""
+    found: list[dict[str, Any]] = []
+    typed_json.decode(node, lambda other: found.append(other) if "leaf" in other else None)
+    return found
 
-    ``parts_of(name)`` gives a leaf's bytes; ``on_host`` leaves tensors on the CPU, for an owner that places them itself.
-    """
-    given: dict[tuple[str, str], Any] = {}
+
+def rebuild(node: Node, value_of: Callable[[dict[str, Any]], Any]) -> Any:
+    """Return the tree of a node; ``value_of(node)`` gives the value of one that has a leaf."""
 
     def other(found: dict[str, Any]) -> Any:
-        framework = _framework_of(found[TAG])
-        name = found.get("leaf")
-        if name is None:
-            return framework.give(found, (), on_host=on_host)
-        key = (name, repr(found))
-        if key not in given:
-            given[key] = framework.give(found, parts_of(name), on_host=on_host)
-        return given[key]
+        return value_of(found) if "leaf" in found else framework_of(found).give(found)
 
     return typed_json.decode(node, other)
+
+
+def value_of_bytes(node: dict[str, Any], content: bytes | bytearray) -> Any:
+    """Return the value on the host of a node whose leaf has these bytes."""
+    target = framework_of(node).target(node, len(content), None, on_host=True)
+    target.room(0, len(content))[:] = content
+    return target.value()
+
+
+def framework_of(node: dict[str, Any]) -> Framework:
+    """Return the framework of a node; UserError if it is not known, or cannot be imported here."""
+    tag = node[TAG]
+    name = tag.partition(".")[0]
+    try:
+        return frameworks.named(name)
+    except KeyError:
+        raise UserError(f"the checkpoint holds values of a kind not known here: {tag}", "use a newer version") from None
+    except ImportError as error:
+        raise UserError(f"the checkpoint needs {name} to be read: {error}", f"install {name} and try again") from error
 
 
 def differences(kept: Node, found: Node, path: str) -> list[str]:
@@ -91,14 +113,15 @@ def differences(kept: Node, found: Node, path: str) -> list[str]:
     return sorted(paths)
 
 
-def _framework_of(tag: str) -> Framework:
-    name = tag.partition(".")[0]
-    try:
-        return frameworks.named(name)
-    except KeyError:
-        raise UserError(f"the checkpoint holds values of a kind not known here: {tag}", "use a newer version") from None
-    except ImportError as error:
-        raise UserError(f"the checkpoint needs {name} to be read: {error}", f"install {name} and try again") from error
+def same_but_devices(one: Node, other: Node) -> bool:
+    """Say whether two nodes are equal, and share their leaves in the same way, whatever devices they name."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(
+            key == "device" or same_but_devices(value, other[key]) for key, value in one.items()
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_but_devices, one, other))
+    return type(one) is type(other) and one == other
 
 
 def _kind(node: Node) -> Any:

@@ -28,6 +28,8 @@ class Row(Protocol):
     @property
     def bytes(self) -> int | None: ...
     @property
+    def sent_bytes(self) -> int | None: ...
+    @property
     def made_wall_s(self) -> float | None: ...
     @property
     def pinned(self) -> bool: ...
@@ -51,6 +53,7 @@ def plain(row: Row) -> dict[str, Any]:
         "state": row.state,
         "evidence": row.evidence,
         "bytes": row.bytes,
+        "sent_bytes": row.sent_bytes,
         "made": row.made_wall_s,
         "pinned": row.pinned,
         "kept": row.kept or None,

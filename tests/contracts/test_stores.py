@@ -6,7 +6,6 @@ A new row of the table is tested by being there.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from importlib import import_module
 from random import Random
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.claim import Rank
+from supervisor.core.digest import SHA256, XXH3, digest_of
+from supervisor.core.errors import UserError
 from supervisor.core.ports import Entry, Measured, Missing, Store, StoreError, Taken, Traits
 from supervisor.engine.fenced import FencedStore
 from supervisor.engine.place import RunPlace
@@ -73,8 +74,8 @@ def local(tmp_path) -> Path:
     return path
 
 
-def measured(body: bytes) -> Measured:
-    return Measured(len(body), f"sha256:{hashlib.sha256(body).hexdigest()}")
+def measured(body: bytes, algorithm: str = XXH3) -> Measured:
+    return Measured(len(body), digest_of((body,), algorithm))
 
 
 def test_it_says_what_it_is(store):
@@ -91,9 +92,9 @@ def test_an_absent_folder_has_no_names(store):
 def test_what_is_absent_is_missing_in_every_verb_that_reads(store, tmp_path):
     for act in (
         lambda: store.read("run/none"),
-        lambda: store.pull("run/none", str(tmp_path / "target")),
+        lambda: store.pull("run/none", str(tmp_path / "target"), XXH3),
         lambda: store.evidence("run/none"),
-        lambda: store.push(str(tmp_path / "absent"), "run/new"),
+        lambda: store.push(str(tmp_path / "absent"), "run/new", XXH3),
     ):
         with pytest.raises(Missing):
             act()
@@ -106,24 +107,43 @@ def test_what_was_created_reads_back_the_same(store, body):
     assert store.read("run/session/claim.json") == body
 
 
+@pytest.mark.parametrize("link", [False, True], ids=["copied", "linked"])
+@pytest.mark.parametrize("algorithm", [XXH3, SHA256])
 @pytest.mark.parametrize("body", [b"", BODY], ids=["empty", "longer"])
-def test_what_was_pushed_comes_back_the_same_and_measured(store, tmp_path, body):
+def test_what_was_pushed_comes_back_the_same_and_measured(store, tmp_path, body, algorithm, link):
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(body)
-    assert store.push(str(source), "run/step/state") == measured(body)
-    assert store.pull("run/step/state", str(target)) == measured(body)
+    assert store.push(str(source), "run/step/state", algorithm, link=link) == measured(body, algorithm)
+    assert store.pull("run/step/state", str(target), algorithm, link=link) == measured(body, algorithm)
     assert target.read_bytes() == body
+    source.unlink()
+    target.unlink()
+    assert store.read("run/step/state") == body
+
+
+def test_who_does_not_ask_for_links_may_write_into_what_was_pushed_and_pulled(store, local, tmp_path):
+    store.push(str(local), "run/file", XXH3)
+    store.pull("run/file", str(tmp_path / "target"), XXH3)
+    for mine in (local, tmp_path / "target"):
+        mine.write_bytes(b"other")
+    assert store.read("run/file") == BODY
+
+
+def test_an_algorithm_that_nobody_knows_is_refused(store, local):
+    with pytest.raises(UserError, match="does not know"):
+        store.push(str(local), "run/file", "md17")
+    assert [entry.name for entry in store.list("run")] == []
 
 
 def test_pieces_longer_than_one_chunk_come_back_the_same(store, tmp_path):
     body = os.urandom(9 * 1024 * 1024 + 1)
     (tmp_path / "source").write_bytes(body)
-    assert store.push(str(tmp_path / "source"), "run/big") == measured(body)
-    assert store.pull("run/big", str(tmp_path / "target")) == measured(body)
+    assert store.push(str(tmp_path / "source"), "run/big", XXH3) == measured(body)
+    assert store.pull("run/big", str(tmp_path / "target"), XXH3) == measured(body)
 
 
 def test_names_are_listed_in_order_with_their_kind_and_length(store, local):
-    store.push(str(local), "run/b")
+    store.push(str(local), "run/b", XXH3)
     store.create("run/a", b"123")
     store.create("run/c/inside", b"")
     assert list(store.list("run")) == [Entry("a", False, 3), Entry("b", False, len(BODY)), Entry("c", True)]
@@ -134,14 +154,14 @@ def test_nothing_that_exists_is_ever_changed(store, local):
     with pytest.raises(Taken):
         store.create("run/file", b"second")
     with pytest.raises(Taken):
-        store.push(str(local), "run/file")
+        store.push(str(local), "run/file", XXH3)
     assert store.read("run/file") == b"first"
     assert [entry.name for entry in store.list("run")] == ["file"]
 
 
 def test_a_pull_replaces_what_lies_on_the_local_disk(store, local, tmp_path):
     store.create("run/file", b"short")
-    store.pull("run/file", str(local))
+    store.pull("run/file", str(local), XXH3)
     assert local.read_bytes() == b"short"
 
 
@@ -185,7 +205,7 @@ def test_no_path_leads_out_of_the_store(store, local):
     for act in (
         lambda: store.read("../secret"),
         lambda: store.create("run/../../secret", b""),
-        lambda: store.push(str(local), "../secret"),
+        lambda: store.push(str(local), "../secret", XXH3),
         lambda: store.list(".."),
         lambda: store.delete("../local.bin"),
     ):
@@ -201,11 +221,22 @@ def test_names_of_people_are_kept_as_they_are(store):
 
 
 def test_a_local_failure_is_not_blamed_on_the_store(store, local, tmp_path):
-    store.push(str(local), "run/file")
+    store.push(str(local), "run/file", XXH3)
     with pytest.raises(StoreError) as failed:
-        store.pull("run/file", str(tmp_path / "no such folder" / "target"))
+        store.pull("run/file", str(tmp_path / "no such folder" / "target"), XXH3)
     assert failed.value.kind == "local"
     assert not isinstance(failed.value, Missing)
+
+
+def test_a_pull_never_writes_into_what_the_local_name_held(store, local):
+    store.push(str(local), "run/mine", XXH3, link=True)
+    store.create("run/other", b"other")
+    for link in (False, True):
+        store.pull("run/other", str(local), XXH3, link=link)
+        assert local.read_bytes() == b"other"
+    assert store.read("run/mine") == BODY
+    store.pull("run/mine", str(local), XXH3)
+    assert store.read("run/other") == b"other"
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOTCONN, errno.ESTALE])
@@ -222,7 +253,7 @@ def test_unreadable_is_never_absent(store, tmp_path, code):
         shelf.broken = "gone"
     for act in (
         lambda: store.read("run/step/file"),
-        lambda: store.pull("run/step/file", str(tmp_path / "target")),
+        lambda: store.pull("run/step/file", str(tmp_path / "target"), XXH3),
         lambda: store.list("run/step"),
         lambda: store.list("run/none"),
         lambda: store.evidence("run/step/file"),

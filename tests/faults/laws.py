@@ -28,6 +28,7 @@ def laws_hold(world: World, machine: str = "fresh") -> None:
         demand(isinstance(retained, ev.Retained), f"retention does not succeed: {retained}")
         turn.journal_piece(number)
     nothing_safe_is_lost(world)
+    every_file_is_its_sessions_own(world)
     nothing_is_left_over(world)
     the_log_is_whole(world, turn.step)
 
@@ -46,6 +47,18 @@ def every_manifest_is_whole(world: World) -> None:
         demand(found.verdict is cp.Verdict.WHOLE, f"the manifest of {found.id} is there, but {found.why}")
 
 
+def every_file_is_its_sessions_own(world: World) -> None:
+    """No checkpoint rests on a file that another session wrote and could remove, or on one that was never DURABLE."""
+    safe = {f"{claim.Rank(id_.epoch, id_.writer)}/step-{id_.step:09d}" for id_ in world.safe}
+    for found in checkpoints.find(world.store(), RUN):
+        manifest = checkpoints.read_manifest(world.store(), found).manifest
+        own = RUN.step(claim.Rank(found.id.epoch, found.id.writer), found.id.step).removeprefix(f"{RUN.name}/")
+        for entry in manifest.files if manifest else ():
+            folder = entry.path.rpartition("/")[0]
+            demand(folder.split("/")[0] == own.split("/")[0], f"{found.id} rests on {entry.path} of another session")
+            demand(folder in {own} | safe, f"{found.id} rests on {entry.path}, which was never DURABLE")
+
+
 def it_resumes_from(world: World, turn: Turn, ready: ev.CheckpointReady, least: cp.CheckpointId | None) -> None:
     """I1, I3: bit for bit what was saved, and not behind what was safe."""
     if ready.id is None:
@@ -62,13 +75,16 @@ def it_resumes_from(world: World, turn: Turn, ready: ev.CheckpointReady, least: 
 
 
 def nothing_is_left_over(world: World) -> None:
-    """I16: the space of whatever was cut short is reclaimed."""
+    """I16: the space of whatever was cut short, and of whatever nothing names any more, is reclaimed."""
     run = world.root / "store" / RUN.name
-    found = checkpoints.find(world.store(), RUN)
+    found = [checkpoints.read_manifest(world.store(), each) for each in checkpoints.find(world.store(), RUN)]
     published = {str(world.root / "store" / each.path.rpartition("/")[0]) for each in found}
+    needed = {str(run / entry.path) for each in found if each.manifest for entry in each.manifest.files}
     for folder, _, names in os.walk(run):
         demand(not [name for name in names if name.startswith(TEMPORARY)], f"{folder} has temporary files: {names}")
-        demand("step-" not in folder or folder in published, f"{folder} is left over: {names}")
+        if "step-" in folder and folder not in published:
+            kept = [name for name in names if f"{folder}/{name}" in needed]
+            demand(kept and kept == names, f"{folder} is left over: {names}")
     demand(len(found) == KEEP, f"{len(found)} checkpoints are kept: {[str(each.id) for each in found]}")
 
 

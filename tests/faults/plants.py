@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import checkpoint as cp
-from supervisor.core import claim, retention
+from supervisor.core import claim, retention, sharing
 from supervisor.core.content import CONTENT_FILE
+from supervisor.core.digest import algorithm_of
 from supervisor.core.ports import Measured, StoreError
-from supervisor.engine import checkpoints, fenced, publication, staged
-from supervisor.stores import folder
+from supervisor.engine import checkpoints, fenced, publication, staged, storing
+from supervisor.stores import disk, folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +23,43 @@ if TYPE_CHECKING:
 
 
 def no_flush_of_files(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(folder, "os", _Os(flushes=stat.S_ISDIR))
+    _without_flushes(patch, flushes=stat.S_ISDIR)
 
 
 def no_flush_of_folders(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(folder, "os", _Os(flushes=stat.S_ISREG))
+    _without_flushes(patch, flushes=stat.S_ISREG)
+
+
+def _without_flushes(patch: pytest.MonkeyPatch, flushes: Callable[[int], bool]) -> None:
+    for module in (disk, folder):
+        patch.setattr(module, "os", _Os(flushes))
+
+
+def linked_before_flushed(patch: pytest.MonkeyPatch) -> None:
+    """What was written elsewhere is given its name without a flush, as if who wrote it had surely done that."""
+
+    def proved(full: str, algorithm: str) -> Measured:
+        fd = os.open(full, os.O_RDONLY)
+        try:
+            if os.fstat(fd).st_nlink == 1:
+                os.fsync(fd)
+            return disk.measure(disk.chunks(fd), algorithm)
+        finally:
+            os.close(fd)
+
+    patch.setattr(disk, "proved", proved)
+
+
+def links_trusted(patch: pytest.MonkeyPatch) -> None:
+    """A linked file is believed to be what its maker said it is."""
+    real = folder.FolderStore.push
+
+    def push(store: folder.FolderStore, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
+        there = real(store, local, path, algorithm, link=link)
+        length, promised = staged.content(Path(local).parent).files.get(Path(local).name, (there.bytes, there.digest))
+        return Measured(length, promised)
+
+    patch.setattr(folder.FolderStore, "push", push)
 
 
 def manifest_first(patch: pytest.MonkeyPatch) -> None:
@@ -39,15 +72,15 @@ def manifest_first(patch: pytest.MonkeyPatch) -> None:
         body = cp.manifest_body(manifest)
         store.create(f"{at}/{cp.manifest_name(order.id.seq, body)}", body)
         for name in files:
-            store.push(str(order.folder / name), f"{at}/{name}")
+            store.push(str(order.folder / name), f"{at}/{name}", algorithm_of(files[name][1]), link=True)
         return manifest
 
     patch.setattr(publication, "publish", publish)
 
 
 def trusting_reader(patch: pytest.MonkeyPatch) -> None:
-    def bring_file(store: Any, run: Any, _found: Any, entry: Any, into: Path) -> str:
-        store.pull(f"{run.name}/{entry.path}", str(into / entry.name))
+    def bring_file(store: Any, run: Any, _found: Any, entry: Any, into: Path, *, link: bool) -> str:
+        store.pull(f"{run.name}/{entry.path}", str(into / entry.name), algorithm_of(entry.digest), link=link)
         return ""
 
     patch.setattr(checkpoints, "_bring_file", bring_file)
@@ -92,8 +125,8 @@ def _ordered(patch: pytest.MonkeyPatch, key: Callable[[cp.Found], float]) -> Non
 def skip_on_eio(patch: pytest.MonkeyPatch) -> None:
     real = checkpoints.bring
 
-    def bring(*args: Any) -> Any:
-        found, where = real(*args)
+    def bring(*args: Any, **options: Any) -> Any:
+        found, where = real(*args, **options)
         broken = found.verdict is cp.Verdict.UNREADABLE
         return (replace(found, verdict=cp.Verdict.BROKEN) if broken else found), where
 
@@ -120,22 +153,19 @@ def short_writes_ignored(patch: pytest.MonkeyPatch) -> None:
     def write_once(fd: int, view: memoryview) -> None:
         os.write(fd, view)
 
-    patch.setattr(folder, "_write_all", write_once)
+    patch.setattr(disk, "_write_all", write_once)
 
 
 def no_reading_back(patch: pytest.MonkeyPatch) -> None:
-    real = folder._hashed
+    real = disk.write
     said: list[Measured] = []
 
-    def write(target: str, chunks: Any, *, flush: bool) -> Measured:
-        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        said[:] = [real(chunks, lambda chunk: folder._write_all(fd, memoryview(chunk)))]
-        os.fsync(fd)
-        os.close(fd)
+    def write(target: str, chunks: Any, algorithm: str) -> Measured:
+        said[:] = [real(target, chunks, algorithm)]
         return said[0]
 
-    patch.setattr(folder, "_write", write)
-    patch.setattr(folder, "_measure", lambda _: said[0])
+    patch.setattr(disk, "write", write)
+    patch.setattr(disk, "proved", lambda *_: said[0])
 
 
 def age_as_evidence(patch: pytest.MonkeyPatch) -> None:
@@ -151,6 +181,32 @@ def age_as_evidence(patch: pytest.MonkeyPatch) -> None:
 
 def epoch_reused(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(claim, "next_epoch", lambda names: getattr(claim.highest(names), "epoch", 1))
+
+
+def shared_files_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Retention removes a checkpoint with all its files, as if no other could name one of them."""
+    patch.setattr(sharing, "unneeded", lambda paths, _remaining: list(paths))
+
+
+def shared_with_another_session(patch: pytest.MonkeyPatch) -> None:
+    real = storing.Storing._prove
+
+    def prove(self: storing.Storing, found: cp.Found) -> None:
+        real(self, found)
+        self._newest = found.manifest
+
+    patch.setattr(storing.Storing, "_prove", prove)
+
+
+def shared_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
+    real = publication.publish
+    last: dict[Any, cp.Manifest] = {}
+
+    def publish(store: Any, run: Any, rank: Any, order: Any, fence: Any) -> cp.Manifest:
+        last[rank] = real(store, run, rank, replace(order, newest=last.get(rank, order.newest)), fence)
+        return last[rank]
+
+    patch.setattr(publication, "publish", publish)
 
 
 class _Os:

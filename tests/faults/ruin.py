@@ -21,7 +21,7 @@ class Ruin:
     """A world whose store can be damaged and mended again, with an own judge of what is still whole."""
 
     def __init__(self, root: Path) -> None:
-        self.world = before(root / "start", (3, 200))
+        self.world = before(root / "start")
         turn = self.world.turn("second")
         turn.begin()
         turn.publish(turn.stage())

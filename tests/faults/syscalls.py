@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 NAMES = (
-    "open", "write", "read", "fsync", "close", "link", "rename", "replace", "unlink", "rmdir", "mkdir", "scandir",
-    "listdir", "stat", "lstat", "access", "utime",
+    "open", "write", "pwrite", "ftruncate", "read", "fsync", "close", "link", "rename", "replace", "unlink", "rmdir", "mkdir", "scandir",
+    "listdir", "stat", "lstat", "fstat", "posix_fadvise", "access", "utime",
 )  # fmt: skip
-MAKING = frozenset({"write", "fsync", "link", "rename", "replace", "mkdir", "close"})
+MAKING = frozenset({"write", "pwrite", "ftruncate", "fsync", "link", "rename", "replace", "mkdir", "close"})
+WRITING = frozenset({"write", "pwrite"})
 KILLED = 137
 
 REAL = {name: getattr(os, name) for name in NAMES}
@@ -23,7 +24,7 @@ REAL_IO_OPEN = io.open
 
 @dataclass(frozen=True)
 class Call:
-    """One call about to happen. ``path`` is what it is about, also for calls on a descriptor."""
+    """One call about to happen. ``path`` is what it is about, also for calls on a descriptor; of a link the new name."""
 
     number: int
     name: str
@@ -55,7 +56,7 @@ def bent(act: Act) -> Iterator[list[int]]:
 
     def wrap(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            about = args[0] if args else ""
+            about = args[1 if name == "link" else 0] if args else ""
             path = paths.get(about, "") if isinstance(about, int) else os.fspath(about)
             counted[0] += 1
             result = act(Call(counted[0], name, real, args, kwargs, str(path)))
@@ -88,8 +89,8 @@ def killed_at(number: int, *, torn: bool = False) -> Act:
     def act(call: Call) -> Any:
         if call.number < number:
             return call.go()
-        if torn and call.name == "write":
-            REAL["write"](call.args[0], bytes(call.args[1])[: len(call.args[1]) // 2])
+        if torn and call.name in WRITING:
+            call.real(call.args[0], bytes(call.args[1])[: len(call.args[1]) // 2], *call.args[2:])
         os._exit(KILLED)
 
     return act
@@ -117,12 +118,12 @@ def mangled(number: int, how: str, *, lasting: bool, of: str, down: Callable[[],
 
     def act(call: Call) -> Any:
         due = call.number >= number if lasting else call.number == number
-        if call.name != "write" or not due or not down() or not call.path.startswith(of) or len(call.args[1]) < 2:
+        if call.name not in WRITING or not due or not down() or not call.path.startswith(of) or len(call.args[1]) < 2:
             return call.go()
-        fd, body = call.args[0], bytes(call.args[1])
+        fd, body, *at = call.args[0], bytes(call.args[1]), *call.args[2:]
         if how == "short":
-            return call.real(fd, body[: len(body) // 2])
-        call.real(fd, body[: len(body) // 2] if how == "lost" else bytes(len(body)))
+            return call.real(fd, body[: len(body) // 2], *at)
+        call.real(fd, body[: len(body) // 2] if how == "lost" else bytes(len(body)), *at)
         return len(body)
 
     return act

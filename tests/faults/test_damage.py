@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from supervisor.core import checkpoint as cp
 from supervisor.core import events as ev
 from supervisor.core.content import CONTENT_FILE
+from supervisor.core.digest import SHA256, XXH3, algorithm_of
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
 from supervisor.engine import checkpoints
@@ -137,6 +139,38 @@ def test_a_manifest_of_a_newer_version_stops_and_asks(ruin):
         begin(ruin.world.turn("older"))
 
 
+def test_digests_that_this_version_does_not_know_stop_and_ask(ruin):
+    newest = ruin.files[max(ruin.files)][0]
+    newer = newest.read_bytes().replace(b"xxh3-128:", b"xxh9-512:")
+    newest.unlink()
+    (newest.parent / cp.manifest_name(1002, newer)).write_bytes(newer)
+    with pytest.raises(UserError, match="newer version"):
+        begin(ruin.world.turn("older"))
+
+
+def test_a_supervisor_that_lacks_the_package_of_the_digests_asks_for_it_and_skips_nothing(ruin, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xxhash", None)
+    turn = ruin.world.turn("lacking")
+    with pytest.raises(UserError, match="xxh3-128") as asked:
+        begin(turn)
+    assert "xxhash" in asked.value.hint
+    assert turn.storing.knowledge.broken == set()
+
+
+def test_checkpoints_made_without_that_package_are_verified_as_they_were_made_and_gone_on_with(quick):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "xxhash", None)
+        world = before(quick / "start")
+    assert _algorithms(world) == {SHA256}
+    laws_hold(world)
+    assert _algorithms(world) == {XXH3}
+
+
+def _algorithms(world: World) -> set[str]:
+    found = [checkpoints.read_manifest(world.store(), each).manifest for each in checkpoints.find(world.store(), RUN)]
+    return {algorithm_of(entry.digest) for manifest in found if manifest for entry in manifest.all_files()}
+
+
 def test_content_of_a_newer_version_stops_and_asks(quick):
     world = before(quick / "start")
     turn = world.turn("second")
@@ -152,13 +186,11 @@ def _newer_after_parsing(turn: Turn, content: Path) -> None:
     """Publish what a newer program would: a manifest of our schema around content of a later one."""
     from supervisor.core import content as core
 
-    version = core.VERSION
-    content.write_text(content.read_text().replace('"version": 1', '"version": 2'))
-    core.VERSION = 2
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core, "VERSION", core.VERSION + 1)
+        said = json.loads(content.read_bytes())
+        content.write_bytes(core.sealed({"step": said["step"], "metrics": said["metrics"], "files": said["files"]}))
         assert isinstance(turn.publish(content.parent), ev.Durable)
-    finally:
-        core.VERSION = version
 
 
 def test_a_run_record_that_is_damaged_or_newer_is_said_in_two_lines(ruin):
@@ -209,16 +241,30 @@ def test_twins_of_one_checkpoint_do_not_count_as_two_when_old_ones_are_removed(q
 
 
 def test_a_copy_on_this_machine_serves_when_the_one_in_the_store_is_damaged(quick):
+    world = before(quick / "start", apart=True)
+    folder = _damaged_in_the_store(world)
+    ready = world.turn("machine").begin()
+    assert ready.folder == str(folder)
+    assert "is damaged" in ready.skipped[0]
+
+
+def test_a_copy_that_is_the_store_s_own_file_is_damaged_with_it_and_the_one_before_is_taken(quick):
     world = before(quick / "start")
+    _damaged_in_the_store(world)
+    ready = world.turn("machine").begin()
+    assert ready.id == sorted(world.safe)[-2]
+    assert len([words for words in ready.skipped if "is damaged" in words]) == 2
+
+
+def _damaged_in_the_store(world: World) -> Path:
+    """Publish and harm the store's file where it lies; return the staged folder."""
     dead = world.turn("machine")
     dead.begin()
     folder = dead.stage()
     dead.publish(folder)
     step = world.root / "store" / RUN.step(dead.storing.rank, dead.step)
     (step / "state-00000.safetensors").write_bytes(b"damaged")
-    ready = world.turn("machine").begin()
-    assert ready.folder == str(folder)
-    assert "is damaged" in ready.skipped[0]
+    return folder
 
 
 def test_a_staged_folder_that_changed_after_staging_is_not_published(quick):

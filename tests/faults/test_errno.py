@@ -12,15 +12,15 @@ from supervisor.core.ports import StoreError
 from tests.faults import syscalls
 from tests.faults.laws import laws_hold
 from tests.faults.sweep import ALL, calls_of, fault_sweep, faults
-from tests.faults.world import RUN, SIZES, Turn, World, before, named
+from tests.faults.world import RUN, WORLDS, Turn, World, before, named
 
 FAULT_STRIDE = 1 if ALL else 60
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_every_fault_of_the_store_has_a_name_and_passes(quick, size):
-    start = before(quick / "start", size)
+@pytest.mark.parametrize(("size", "apart"), WORLDS.values(), ids=WORLDS)
+def test_every_fault_of_the_store_has_a_name_and_passes(quick, size, apart):
+    start = before(quick / "start", size, apart=apart)
     calls = calls_of(start, quick / "scratch")
     assert fault_sweep(start, quick / "scratch", faults(calls, FAULT_STRIDE)) > 200
 

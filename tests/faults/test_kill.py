@@ -9,16 +9,16 @@ import pytest
 from supervisor.core import events as ev
 from tests.faults.laws import it_resumes_from, laws_hold, the_log_is_whole
 from tests.faults.sweep import ALL, calls_of, chain, kill_sweep
-from tests.faults.world import SIZES, World, before, story
+from tests.faults.world import SIZES, WORLDS, World, before, story
 
 KILL_STRIDE = 1 if ALL else 12
 CHAINS = 1000 if ALL else 60
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_a_supervisor_killed_at_any_call_loses_nothing_that_was_safe(quick, size):
-    start = before(quick / "start", size)
+@pytest.mark.parametrize(("size", "apart"), WORLDS.values(), ids=WORLDS)
+def test_a_supervisor_killed_at_any_call_loses_nothing_that_was_safe(quick, size, apart):
+    start = before(quick / "start", size, apart=apart)
     calls = calls_of(start, quick / "scratch")
     done = kill_sweep(start, quick / "scratch", iter(range(1 + size[0] % KILL_STRIDE, calls + 1, KILL_STRIDE)))
     assert done >= 2 * (calls // KILL_STRIDE) - 2

@@ -11,15 +11,17 @@ import pytest
 
 from supervisor.core import checkpoint as cp
 from supervisor.core.content import ContentError
+from supervisor.core.digest import XXH3
 from supervisor.engine import staged
+from supervisor.stores.folder import TEMPORARY
 from tests.faults import syscalls
 from tests.faults.laws import examined, it_resumes_from, laws_hold, nothing_safe_is_lost
 from tests.faults.power import Disk
 from tests.faults.sweep import ALL
-from tests.faults.world import Violation, World, before, demand, stage, story
+from tests.faults.world import SAME_STEPS, Violation, World, before, demand, stage, story
 
 STATE_STRIDE = 1 if ALL else 2
-CHANGING = frozenset({"write", "link", "rename", "unlink", "rmdir", "mkdir", "fsync"})
+CHANGING = frozenset({"write", "pwrite", "ftruncate", "link", "rename", "unlink", "rmdir", "mkdir", "fsync"})
 
 
 def power_sweep(start: World, root: Path, stride: int = STATE_STRIDE) -> int:
@@ -61,7 +63,7 @@ def lose_power(world: World, disk: Disk, at: Path, seen: list[int], stride: int)
         at.mkdir()
         choice.build(top, at / "store")
         shutil.copy(world.root / "script.py", at / "script.py")
-        after = World(at, world.size, list(world.safe))
+        after = World(at, world.size, list(world.safe), world.apart)
         try:
             nothing_safe_is_lost(after)
             turn = after.turn("fresh")
@@ -81,9 +83,9 @@ def laws_but_wholeness(world: World) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [(1, 30), (3, 200)])
-def test_what_is_durable_survives_every_power_loss_that_the_flushes_allow(quick, size):
-    start = before(quick / "start", size)
+@pytest.mark.parametrize(("size", "apart"), [((1, 30), True), ((1, 30), False), ((2, 50, SAME_STEPS), False)])
+def test_what_is_durable_survives_every_power_loss_that_the_flushes_allow(quick, size, apart):
+    start = before(quick / "start", size, apart=apart)
     assert power_sweep(start, quick) > 300
 
 
@@ -106,6 +108,45 @@ def test_a_first_run_in_a_new_store_survives_a_power_loss_once_it_is_durable(qui
         choice.build(top, quick / "after")
         nothing_safe_is_lost(World(quick / "after", world.size, list(world.safe)))
         shutil.rmtree(quick / "after")
+
+
+def names_are_whole(root: Path) -> int:
+    """Let the power fail after each call that puts a file in, linked and copied: what has its name is all there."""
+    world, states = World(root / "machine"), [0]
+    world.root.mkdir()
+    sources = {name: world.root / name for name in ("linked", "copied")}
+    for name, source in sources.items():
+        source.write_bytes(name.encode() * 50)
+    store, disk = world.store(), None
+
+    def lose() -> None:
+        assert disk is not None
+        for words, top, choice in disk.states():
+            states[0] += 1
+            choice.build(top, root / "after")
+            for path in (root / "after").rglob("*"):
+                if path.is_file() and not path.name.startswith(TEMPORARY):
+                    demand(path.read_bytes() == path.name.encode() * 50, f"{path.name} is not whole ({words})")
+            shutil.rmtree(root / "after")
+
+    def act(call: syscalls.Call) -> Any:
+        assert disk is not None
+        result = disk.act(call)
+        if call.name in CHANGING and call.path.startswith(world.where):
+            with_real_calls(lose)
+        return result
+
+    store.create("run/claim", b"claim" * 50)
+    disk = Disk(Path(world.where))
+    with syscalls.bent(act):
+        for name, source in sources.items():
+            store.push(str(source), f"run/step/{name}", XXH3, link=name == "linked")
+        store.create("run/step/created", b"created" * 50)
+    return states[0]
+
+
+def test_a_name_in_the_store_is_whole_or_absent_after_every_power_loss(quick):
+    assert names_are_whole(quick) > 100
 
 
 def test_a_staged_checkpoint_is_whole_or_absent_after_every_power_loss(quick):

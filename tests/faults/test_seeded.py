@@ -13,10 +13,10 @@ from supervisor.core import claim
 from supervisor.core import events as ev
 from supervisor.core.ports import StoreError
 from tests.faults import plants, syscalls
-from tests.faults.laws import it_resumes_from, laws_hold, nothing_safe_is_lost
+from tests.faults.laws import every_file_is_its_sessions_own, it_resumes_from, laws_hold, nothing_safe_is_lost
 from tests.faults.ruin import Ruin, damage
 from tests.faults.sweep import calls_of, faulty_story, kill_sweep
-from tests.faults.test_power import power_sweep
+from tests.faults.test_power import names_are_whole, power_sweep
 from tests.faults.world import KEEP, RUN, Violation, World, before, demand, named
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ def check_power(root: Path) -> None:
     power_sweep(before(root / "start", TINY), root, 3)
 
 
+def check_names(root: Path) -> None:
+    names_are_whole(root)
+
+
 def check_kills(root: Path) -> None:
     start = before(root / "start", TINY)
     kill_sweep(start, root / "scratch", iter(range(1, calls_of(start, root / "scratch"), 7)))
@@ -42,6 +46,18 @@ def check_damage(root: Path) -> None:
         damage(ruin, chance)
         ruin.judge()
         ruin.mend()
+
+
+def check_staged_damage(root: Path) -> None:
+    """What the local disk spoils between staging and linking never gets a manifest."""
+    world = before(root / "start", TINY)
+    turn = world.turn("second")
+    turn.begin()
+    folder_ = turn.stage()
+    (folder_ / "state-00000.safetensors").write_bytes(bytes(TINY[1]))
+    outcome = named(lambda: turn.publish(folder_))
+    demand(isinstance(outcome, ev.PublishFailed), f"a spoilt file was published: {outcome!r}")
+    laws_hold(world)
 
 
 def check_retention(root: Path) -> None:
@@ -103,7 +119,7 @@ def check_fence(root: Path) -> None:
 
 
 def check_short_writes(root: Path) -> None:
-    world = before(root / "start", TINY)
+    world = before(root / "start", TINY, apart=True)
     turn = world.turn("second")
     turn.begin()
     folder_ = turn.stage()
@@ -114,7 +130,7 @@ def check_short_writes(root: Path) -> None:
 
 def check_lost_writes(root: Path) -> None:
     """A disk that says it took all and did not is found out before anything is called safe."""
-    start = before(root / "start", TINY)
+    start = before(root / "start", TINY, apart=True)
     for point in range(1, calls_of(start, root / "scratch"), 40):
         faulty_story(
             start.copy(root / f"world-{point}"),
@@ -131,6 +147,22 @@ def check_evidence(root: Path) -> None:
     demand(isinstance(outcome, StoreError), f"called safe without evidence: {outcome!r}")
 
 
+def check_sharing(root: Path) -> None:
+    """Checkpoints rest on files of their own session that were DURABLE, and keep them when the first that had them goes."""
+    world = before(root / "start")
+    nothing_safe_is_lost(world)
+    turn = world.turn("second")
+    turn.begin()
+    turn.store.evidence = _not_yet
+    named(lambda: turn.publish(turn.stage()))
+    del turn.store.evidence
+    for _ in range(KEEP):
+        turn.publish(turn.stage())
+        turn.storing.retain()
+    every_file_is_its_sessions_own(world)
+    laws_hold(world)
+
+
 def check_epochs(root: Path) -> None:
     laws_hold(before(root / "start", TINY))
 
@@ -141,6 +173,8 @@ def check_epochs(root: Path) -> None:
     [
         (plants.no_flush_of_files, check_power),
         (plants.no_flush_of_folders, check_power),
+        (plants.linked_before_flushed, check_names),
+        (plants.links_trusted, check_staged_damage),
         (plants.manifest_first, check_kills),
         (plants.trusting_reader, check_damage),
         (plants.eager_deletion, check_retention),
@@ -153,6 +187,9 @@ def check_epochs(root: Path) -> None:
         (plants.no_reading_back, check_lost_writes),
         (plants.age_as_evidence, check_evidence),
         (plants.epoch_reused, check_epochs),
+        (plants.shared_files_forgotten, check_sharing),
+        (plants.shared_with_another_session, check_sharing),
+        (plants.shared_before_it_is_durable, check_sharing),
     ],
     ids=lambda each: each.__name__,
 )

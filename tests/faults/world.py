@@ -14,24 +14,34 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core import checkpoint as cp
 from supervisor.core import claim, retention, status
 from supervisor.core import events as ev
-from supervisor.core.content import CONTENT_FILE, FORMAT, LOG_FILE, VERSION
+from supervisor.core.content import CONTENT_FILE, LOG_FILE, sealed
+from supervisor.core.digest import digest_of, preferred
 from supervisor.core.errors import UserError
 from supervisor.core.instant import Instant
-from supervisor.core.ports import Store, StoreError
+from supervisor.core.ports import Measured, Store, StoreError
 from supervisor.engine import journal, runs, staged
 from supervisor.engine.job import Job
 from supervisor.engine.place import RunPlace
 from supervisor.engine.storing import Storing
 from supervisor.stores.folder import TEMPORARY, FolderStore
 from supervisor.trainer import writer
+from supervisor.trainer.buffer import PAGE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 KEEP = 2
 STRIDE = 5
+SAME_STEPS = 40
+SHARED_BYTES_MIN = 40
 RUN = RunPlace("plates")
-SIZES = {"one tiny file": (1, 30), "three files": (3, 200), "six files": (6, 50)}
+SHARING = (3, 200, SAME_STEPS)
+SIZES = {"one tiny file": (1, 30), "three files, one mostly the same": SHARING, "six files": (6, 50)}
+Size = tuple[int, int] | tuple[int, int, int]
+WORLDS = {
+    **{f"{words}, linked": (size, False) for words, size in SIZES.items()},
+    "three files, on another disk": (SHARING, True),
+}
 _writers = count(1)
 
 
@@ -68,33 +78,49 @@ class NoEnvironment:
 
 @dataclass
 class World:
-    """``root/store`` is the store; ``root/<machine>`` a machine's disk. ``size``: (number of files, bytes of each)."""
+    """``root/store`` is the store; ``root/<machine>`` a machine's disk.
+
+    ``size``: (number of files, bytes of each, for how many steps the second file stays the same); ``apart``: the store is
+    on another disk than the machines', so that files are copied and not linked.
+    """
 
     root: Path
-    size: tuple[int, int] = (3, 200)
+    size: Size = SHARING
     safe: list[cp.CheckpointId] = field(default_factory=list)
+    apart: bool = False
 
     @property
     def where(self) -> str:
         return str(self.root / "store")
 
     def store(self) -> Store:
-        return FolderStore(self.where)
+        return OnAnotherDisk(self.where) if self.apart else FolderStore(self.where)
 
     def turn(self, machine: str, store: Store | None = None) -> Turn:
         return Turn(self, self.root / machine, store or self.store())
 
     def copy(self, to: Path) -> World:
         shutil.copytree(self.root, to)
-        return World(to, self.size, list(self.safe))
+        return World(to, self.size, list(self.safe), self.apart)
 
     def content(self, step: int) -> dict[str, bytes]:
         """What the state of a step is: the same on every machine."""
-        number, length = self.size
+        number, length, *same = self.size
+        made_at = {1: step - step % same[0]} if same else {}
+        seeds = [f"{made_at.get(index, step)}-{index}".encode() for index in range(number)]
         return {
-            f"state-{index:05d}.safetensors": hashlib.shake_128(f"{step}-{index}".encode()).digest(length)
-            for index in range(number)
+            f"state-{index:05d}.safetensors": hashlib.shake_128(seed).digest(length) for index, seed in enumerate(seeds)
         }
+
+
+class OnAnotherDisk(FolderStore):
+    """A folder that no local file can be linked into or out of."""
+
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
+        return super().push(local, path, algorithm)
+
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
+        return super().pull(path, local, algorithm)
 
 
 class Turn:
@@ -161,6 +187,7 @@ def _job(disk: Path, store: Store) -> Job:
         clock=Tick(), environments=NoEnvironment(), alive=lambda _: False, identity={"pid": os.getpid()},
         platform="local", writer=f"{next(_writers):08x}", environ={}, save_every="asked",
         retention=retention.Policy(KEEP), claim_extra={}, show=lambda _: None,
+        shared_bytes_min=SHARED_BYTES_MIN,
     )  # fmt: skip
 
 
@@ -169,25 +196,35 @@ def stage(world: World, staging: Path, span: tuple[int, int], number: int) -> Pa
     rows = "".join(json.dumps(row(step)) + "\n" for step in range(*span)).encode()
     files = {**world.content(span[1]), LOG_FILE: rows}
 
-    def seal(records: list[dict[str, Any]]) -> tuple[str, bytes]:
-        body = {"format": FORMAT, "version": VERSION, "step": span[1], "files": records, "metrics": {"loss": 0.5}}
-        return CONTENT_FILE, json.dumps(body).encode()
+    def seal(records: Mapping[str, tuple[int, str]]) -> tuple[str, bytes]:
+        listed = [{"name": name, "bytes": length, "digest": digest} for name, (length, digest) in records.items()]
+        return CONTENT_FILE, sealed({"step": span[1], "metrics": {"loss": 0.5}, "files": listed})
 
     name = f"step-{span[1]:09d}-{number}"
-    writer.write_folder(staging, name, [(file, _whole(body)) for file, body in files.items()], seal)
+    writer.write_folder(staging, name, [_new_file(staging, file, body) for file, body in files.items()], seal)
     return staging / name
 
 
-def _whole(body: bytes) -> Callable[[], list[memoryview]]:
-    return lambda: [memoryview(body)]
+def _new_file(staging: Path, name: str, body: bytes) -> writer.NewFile:
+    """Return the file as the trainer writes it: tensors in whole pages, linked to an earlier file if that is the same."""
+    if name == LOG_FILE:
+        return writer.NewFile(name, [memoryview(body)])
+    pages = memoryview(body.ljust(-(-len(body) // PAGE_BYTES) * PAGE_BYTES, b"\0"))
+    there = [each for each in sorted(staging.glob(f"step-*/{name}")) if each.read_bytes() == body]
+    before = (there[-1], (len(body), digest_of([body], preferred()))) if there else None
+    return writer.NewFile(name, pages=pages, bytes=len(body), before=before)
 
 
 def row(step: int) -> dict[str, Any]:
     return {"step": step, "loss": 1.0 / (1 + step)}
 
 
-def story(turn: Turn, tell: Callable[[cp.CheckpointId], None], checkpoints_made: int = 2) -> None:
-    """One machine's turn from entering the run to a few checkpoints with retention behind each."""
+def story(turn: Turn, tell: Callable[[cp.CheckpointId], None], checkpoints_made: int = 0) -> None:
+    """One machine's turn from entering the run to a few checkpoints with retention behind each.
+
+    Where checkpoints share a file there are more of them: the one that brought it goes, then one that shares it.
+    """
+    checkpoints_made = checkpoints_made or (KEEP + 1 if len(turn.world.size) > 2 else 2)
     ready = turn.begin()
     if ready.durable and ready.id is not None:
         tell(ready.id)
@@ -225,13 +262,13 @@ def restless(turn: Turn, tell: Callable[[cp.CheckpointId], None], unpublished: i
         turn.journal_piece(number)
 
 
-def before(root: Path, size: tuple[int, int] = (3, 200)) -> World:
-    """A world with an earlier machine that left two DURABLE checkpoints and died while it put in a third."""
+def before(root: Path, size: Size = SHARING, *, apart: bool = False) -> World:
+    """A world with an earlier machine that left two DURABLE checkpoints and died while it put in another."""
     root.mkdir(parents=True)
-    world = World(root, size)
+    world = World(root, size, apart=apart)
     (root / "script.py").write_text("pass\n")
     turn = world.turn("first")
-    story(turn, lambda _: None, 2)
+    story(turn, lambda _: None)
     folder = turn.stage()
     half = world.root / "store" / RUN.step(turn.storing.rank, turn.step)
     half.mkdir()

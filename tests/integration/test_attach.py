@@ -393,8 +393,8 @@ def test_a_last_save_that_keeps_failing_does_not_keep_the_script_from_ending(tmp
 def test_without_room_for_a_copy_it_saves_while_training_waits_and_says_so(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor, supervisor.trainer.snapshot as snapshot\nfrom array import array\n"
-        "snapshot.has_room_for = lambda size: False\n"
+        "import supervisor, supervisor.trainer.buffer as buffer\nfrom array import array\n"
+        "buffer.has_room_for = lambda size: False\n"
         "class Model:\n    def state_dict(self):\n        return {'a': array('d', [1.5])}\n"
         "    def load_state_dict(self, state):\n        pass\n"
         "run = supervisor.attach(model=Model())\n"

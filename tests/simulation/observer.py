@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import commands as do
 from supervisor.core import events as ev
-from supervisor.core.checkpoint import MANIFEST_NAME, CheckpointId, Manifest, parse_manifest
+from supervisor.core.checkpoint import MANIFEST_NAME, CheckpointId, FileEntry, Manifest, parse_manifest
 from supervisor.core.claim import Rank, judge
+from supervisor.core.digest import algorithm_of, digest_of
 from supervisor.core.session import FINAL, Phase
+from supervisor.core.sharing import SHARED_SUFFIX
+from tests.simulation.virtual_trainer import slow_part
 
 if TYPE_CHECKING:
     from tests.simulation.virtual_store import Shelf
@@ -37,7 +39,7 @@ class Observer:
         self.counts: dict[str, int] = {}
         self.finished = False
         self._manifests: dict[CheckpointId, tuple[str, Manifest]] = {}
-        self._put: dict[str, str] = {}
+        self._put: dict[str, bytes] = {}
         self._stagings: set[bytes] = set()
         self._fenced: set[Supervisor] = set()
         self._looked_at: dict[Supervisor, float] = {}
@@ -65,14 +67,15 @@ class Observer:
 
     def written(self, by: Supervisor, path: str, body: bytes) -> None:
         """A file was written."""
-        self._put[path] = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        self._put[path] = body
         name = path.rpartition("/")[2]
         if MANIFEST_NAME.fullmatch(name):
             manifest = parse_manifest(name, body)
             self._manifests[manifest.id] = (path, manifest)
             # what was there may be gone again: a successor removes what a zombie seems to have left unfinished
-            was_there = all(self._put.get(f"run/{entry.path}") == entry.digest for entry in manifest.all_files())
+            was_there = all(_is(self._put.get(f"run/{entry.path}"), entry) for entry in manifest.all_files())
             self._hold("I1", was_there, f"the manifest of {manifest.id} names what never was there")
+            self._rests(manifest)
         if name == "claim.json":
             rank = by.executor.storing.rank
             looked = self._looked_at[by] - self.shelf.lag_s
@@ -131,6 +134,11 @@ class Observer:
         """A trainer goes on from here."""
         self._hold("I18", state == self.chain.states[step], f"{by.executor.storing.rank} restored another step {step}")
 
+    def restored_slow_part(self, by: Supervisor, step: int, body: bytes) -> None:
+        """What changes now and then only was brought from where it lies."""
+        whole = body == slow_part(self.chain, step)
+        self._hold("I18", whole, f"{by.executor.storing.rank} restored another slow part at step {step}")
+
     def staged(self, body: bytes) -> None:
         """A trainer staged a checkpoint."""
         self._stagings.add(body)
@@ -154,21 +162,38 @@ class Observer:
             return False
         for entry in manifest.all_files():
             file = self.shelf.files.get(f"run/{entry.path}")
-            if file is None or f"sha256:{hashlib.sha256(file.body).hexdigest()}" != entry.digest:
+            if file is None or not _is(file.body, entry):
                 return False
         return True
 
     def damage_newest(self) -> None:
-        """Let the disk under the store rot: the newest DURABLE checkpoint gets a wrong byte, or loses a file's content."""
+        """Let the disk under the store rot: the newest DURABLE checkpoint gets a wrong byte, or loses a file's content.
+
+        Not a file that checkpoints share: of that there is one copy, and they are lost with it together.
+        """
         good = sorted(id_ for id_ in self.durable.keys() - self._expired if id_ not in self.rotten and self.loads(id_))
         if len(good) < self.keep or self.rotten - self._expired:
             return
         path, manifest = self._manifests[good[-1]]
-        victims = [path, *(f"run/{entry.path}" for entry in manifest.files)]
+        victims = [path, *(f"run/{entry.path}" for entry in manifest.files if not entry.name.endswith(SHARED_SUFFIX))]
         file = self.shelf.files[self.world.chance.choice(victims)]
         body = file.body or b"?"
         file.body = self.world.chance.choice([b"", body[:-1], body[:-1] + bytes([body[-1] ^ 1])])
         self.rotten.add(good[-1])
+
+    def _files_of(self, id_: CheckpointId) -> set[str]:
+        return {f"run/{entry.path}" for entry in self._manifests[id_][1].files}
+
+    def _rests(self, manifest: Manifest) -> None:
+        """No checkpoint rests on a file of another session, nor on one that was not DURABLE."""
+        mine = str(Rank(manifest.id.epoch, manifest.id.writer))
+        for entry in manifest.files:
+            folder = entry.path.rpartition("/")[0]
+            self._hold("I8", folder.split("/")[0] == mine, f"{manifest.id} rests on {entry.path}")
+            if folder != f"{mine}/step-{manifest.id.step:09d}":
+                self.counts["shared files"] = self.counts.get("shared files", 0) + 1
+                safe = any(f"run/{entry.path}" in self._files_of(id_) for id_ in self.durable)
+                self._hold("I4", safe, f"{manifest.id} rests on {entry.path}, which is not DURABLE")
 
     def _chose(self, by: Supervisor, event: ev.CheckpointReady) -> None:
         expected = self._expected.get(by)
@@ -192,3 +217,7 @@ class Observer:
     def _hold(self, invariant: str, holds: bool, words: str) -> None:
         if not holds:
             raise Violation(f"{invariant} at {self.world.now:.0f} s: {words}")
+
+
+def _is(body: bytes | None, entry: FileEntry) -> bool:
+    return body is not None and digest_of((body,), algorithm_of(entry.digest)) == entry.digest

@@ -25,6 +25,7 @@ def test_no_invariant_breaks_and_every_run_ends_as_the_uninterrupted_one(seed):
         "JournalFailed",
         "SetupFailed",
         "TrainerExited",
+        "shared files",
     )
     assert all(report.counts.get(name) for name in survived)
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from supervisor.core import checkpoint as cp
-from supervisor.core import claim, machine, retention, saving
+from supervisor.core import claim, machine, retention, saving, sharing
 from supervisor.core import commands as do
 from supervisor.core import events as ev
+from supervisor.core.digest import algorithm_of
 from supervisor.core.ports import StoreError
 from supervisor.engine import checkpoints, claims, fenced, publication, staged, steplog, storing
 from supervisor.engine.place import RunPlace
@@ -20,7 +21,7 @@ from tests.simulation.world import HOSTILE, Hostility
 from tests.unit.core import test_checkpoint, test_machine, test_retention, test_running, test_saving
 
 pytestmark = pytest.mark.slow
-PATIENCE_H = 120.0
+PATIENCE_H = 240.0
 ROTTEN = replace(HOSTILE, damage_every_s=600.0)
 ZOMBIES = replace(HOSTILE, pause_at_op=0.01, pause_s=1500.0, meddling_every_s=900.0, machine_life_s=None)
 ON_ONE_MACHINE = replace(HOSTILE, machine_dies_with_it=0.0, machine_life_s=None, die_at_op=0.004)
@@ -47,14 +48,14 @@ def manifest_first(plant):
 def trusting_reader(plant):
     right = checkpoints.bring
 
-    def bring(store, run, found, into):
+    def bring(store, run, found, into, *, link=False):
         found = checkpoints.read_manifest(store, found)
         if found.manifest is None:
-            return right(store, run, found, into)
+            return right(store, run, found, into, link=link)
         shutil.rmtree(into, ignore_errors=True)
         into.mkdir(parents=True)
         for entry in found.manifest.all_files():
-            store.pull(f"{run.name}/{entry.path}", str(into / entry.name))
+            store.pull(f"{run.name}/{entry.path}", str(into / entry.name), algorithm_of(entry.digest))
         return replace(found, verdict=cp.Verdict.WHOLE), into
 
     plant(checkpoints, "bring", bring)
@@ -78,8 +79,8 @@ def order_by_step(plant):
 def skip_what_cannot_be_read(plant):
     right = checkpoints.bring
 
-    def bring(*arguments):
-        found, folder = right(*arguments)
+    def bring(*arguments, **options):
+        found, folder = right(*arguments, **options)
         return (replace(found, verdict=cp.Verdict.BROKEN) if found.verdict is cp.Verdict.UNREADABLE else found), folder
 
     plant(checkpoints, "bring", bring)
@@ -211,6 +212,30 @@ def removing_without_looking_at_what_is_durable(plant):
     plant(test_retention, "plan", plan)
 
 
+def shared_files_forgotten(plant):
+    plant(sharing, "unneeded", lambda paths, _remaining: list(paths))
+
+
+def shared_with_another_session(plant):
+    right = storing.Storing._prove
+
+    def prove(self, found):
+        right(self, found)
+        self._newest = found.manifest
+
+    plant(storing.Storing, "_prove", prove)
+
+
+def shared_before_it_is_durable(plant):
+    right, last = publication.publish, {}
+
+    def publish(store, run, rank, order, fence):
+        last[rank] = right(store, run, rank, replace(order, newest=last.get(rank, order.newest)), fence)
+        return last[rank]
+
+    plant(publication, "publish", publish)
+
+
 SIMULATED = [
     (manifest_first, "I1", HOSTILE),
     (trusting_reader, "I1", ROTTEN),
@@ -226,6 +251,9 @@ SIMULATED = [
     (local_work_taken_without_proof, "I1|I18", ON_ONE_MACHINE),
     (rows_of_an_adopted_checkpoint_forgotten, "I18", ON_ONE_MACHINE),
     (rows_kept_beyond_where_a_session_began, "I18", HOSTILE),
+    (shared_files_forgotten, "I2", HOSTILE),
+    (shared_with_another_session, "I8", HOSTILE),
+    (shared_before_it_is_durable, "I4", replace(HOSTILE, error_at_op=0.04)),
 ]
 LAWS = [
     (order_by_step, test_checkpoint.test_a_later_session_outranks_a_later_step),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supervisor.core.digest import digest_of
 from supervisor.core.ports import Entry, Measured, Missing, StoreError, Taken, Traits
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class View:
         self.observer.written(self._who(), path, body)
         self._after(path)
 
-    def push(self, local: str, path: str) -> Measured:
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
         """Copy a local file in once."""
         self.observer.writing(self._who(), path)
         self._before(path, writes=True)
@@ -111,19 +111,20 @@ class View:
             body = Path(local).read_bytes()
         except FileNotFoundError as error:
             raise Missing(f"{local} is not there") from error
+        measured = _measured(body, algorithm)
         self.shelf.put(path, body, self._who().machine, self.world.now)
         self.observer.written(self._who(), path, body)
         self._after(path)
-        return _measured(body)
+        return measured
 
-    def pull(self, path: str, local: str) -> Measured:
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
         """Copy a file to the local disk."""
         body = self.read(path)
         try:
             Path(local).write_bytes(body)
         except OSError as error:
             raise StoreError(str(error), "local") from error
-        return _measured(body)
+        return _measured(body, algorithm)
 
     def delete(self, path: str) -> None:
         """Remove a file or an empty folder."""
@@ -181,5 +182,5 @@ def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def _measured(body: bytes) -> Measured:
-    return Measured(len(body), f"sha256:{hashlib.sha256(body).hexdigest()}")
+def _measured(body: bytes, algorithm: str) -> Measured:
+    return Measured(len(body), digest_of((body,), algorithm))

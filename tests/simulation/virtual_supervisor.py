@@ -230,6 +230,7 @@ def _job(supervisor: Supervisor, view: View, writer: str, identity: dict[str, An
         script=Path("train.py"), arguments=(), run=RUN, run_id="0123", store=view, local_root=machine.root, clock=machine,
         environments=Environments(), alive=alive, identity=identity, platform="virtual", writer=writer, environ={},
         save_every="asked", retention=retention.Policy(KEEP), claim_extra={}, show=lambda _: None,
+        shared_bytes_min=1,
     )  # fmt: skip
 
 

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core import messages
 from supervisor.core.content import FORMAT
+from supervisor.core.digest import XXH3, digest_of
 
 if TYPE_CHECKING:
     from tests.simulation.virtual_supervisor import Supervisor
     from tests.simulation.world import Machine, World
+
+
+SLOW_STEPS = 60
 
 
 class Chain:
@@ -33,6 +37,11 @@ class Chain:
 def following(state: str, step: int) -> str:
     """Return the state after ``step``."""
     return hashlib.sha256(f"{state} {step}".encode()).hexdigest()[:16]
+
+
+def slow_part(chain: Chain, step: int) -> bytes:
+    """Return the part of the state that changes now and then only, as what is frozen in a model does."""
+    return f"since {step - step % SLOW_STEPS}: {chain.states[step - step % SLOW_STEPS]}".encode()
 
 
 def row(state: str, step: int) -> dict[str, Any]:
@@ -75,6 +84,8 @@ class Trainer:
         if checkpoint:
             body = json.loads((Path(checkpoint) / "state.json").read_bytes())
             self.step, self.state = body["step"], body["state"]
+            slow = (Path(checkpoint) / "slow.safetensors").read_bytes()
+            self.supervisor.observer.restored_slow_part(self.supervisor, self.step, slow)
         self.supervisor.observer.restored(self.supervisor, self.step, self.state)
         self.machine.processes.append(self)
         self.world.after(3.0, self, self._greet)
@@ -171,11 +182,11 @@ class Trainer:
         by = f"{self.supervisor.executor.storing.rank} attempt {self.attempt} number {number}"
         bodies = {
             "state.json": json.dumps({"step": self.step, "state": self.state, "by": by}).encode(),
+            "slow.safetensors": slow_part(self.chain, self.step),
             "log.jsonl": "".join(json.dumps(each) + "\n" for each in self.rows).encode(),
         }
         files = [
-            {"name": file, "bytes": len(body), "digest": f"sha256:{hashlib.sha256(body).hexdigest()}"}
-            for file, body in bodies.items()
+            {"name": file, "bytes": len(body), "digest": digest_of((body,), XXH3)} for file, body in bodies.items()
         ]
         metrics = {"loss": float("nan") if self.state[0] == "e" else self.step / 10}
         seal = {"format": FORMAT, "version": 1, "step": self.step, "metrics": metrics, "files": files}

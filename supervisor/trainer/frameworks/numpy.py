@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from supervisor.trainer.frameworks.framework import Framework, HostTarget, Target
 from supervisor.trainer.leaf import Leaf
 from supervisor.trainer.refused import RefusedError
 from supervisor.trainer.typed_json import TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Hashable, Sequence
 
     from supervisor.trainer.frameworks.framework import Scalar, StateAccess
 
 _STORED = {f"{kind}{size}": f"{kind.upper()}{8 * size}" for kind in "iuf" for size in (1, 2, 4, 8)} | {"b1": "BOOL"}
 
 
-class NumPy:
+class NumPy(Framework):
     """The port's methods for this framework. Rows of other frameworks that sit on NumPy come before it."""
 
     name = "numpy"
@@ -28,7 +29,7 @@ class NumPy:
 
     def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
         if type(value) is np.ndarray:
-            return _keep_array(value, path)
+            return self._keep_array(value, path)
         if isinstance(value, np.generic) and not isinstance(value, np.void | np.object_):
             raw = np.asarray(value)
             return {TAG: "numpy.scalar", "dtype": _dtype_name(raw.dtype, path), "bytes": raw.tobytes().hex()}, None
@@ -36,14 +37,30 @@ class NumPy:
             return {TAG: "numpy.dtype", "dtype": _dtype_name(value, path)}, None
         return None
 
-    def give(self, node: dict[str, Any], parts: Sequence[memoryview], *, on_host: bool) -> Any:  # noqa: ARG002  # the port has it
+    def token(self, value: Any) -> Hashable:
+        return (value.shape, value.strides, value.dtype) if type(value) is np.ndarray else None
+
+    def address(self, value: Any) -> Hashable:
+        return value.__array_interface__["data"][0] if value.nbytes else None
+
+    def read(self, value: Any, first: int, out: memoryview) -> None:
+        if first == 0 and len(out) == value.nbytes:
+            np.copyto(np.frombuffer(out, dtype=value.dtype).reshape(value.shape), value)
+        else:
+            raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+            np.copyto(np.frombuffer(out, dtype=np.uint8), raw[first : first + len(out)])
+
+    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> Target:  # noqa: ARG002  # the port has it
+        assert live is None, "no owner of arrays says that its state is its memory"
+        packed = np.empty(node["shape"], dtype=np.dtype(node["dtype"]))
+        if packed.nbytes != size:
+            raise ValueError(f"{size} bytes for an array of {packed.nbytes}")
+        view = packed.reshape(-1).view(np.uint8).data if size else memoryview(bytearray())
+        return HostTarget(view, lambda: np.asarray(packed, order=node["order"]))
+
+    def give(self, node: dict[str, Any]) -> Any:
         dtype = np.dtype(node["dtype"])
-        if node[TAG] == "numpy.dtype":
-            return dtype
-        if node[TAG] == "numpy.scalar":
-            return np.frombuffer(bytes.fromhex(node["bytes"]), dtype=dtype)[0]
-        flat = np.frombuffer(bytearray().join(parts), dtype=dtype)
-        return np.array(flat.reshape(node["shape"]), order=node["order"])
+        return dtype if node[TAG] == "numpy.dtype" else np.frombuffer(bytes.fromhex(node["bytes"]), dtype=dtype)[0]
 
     def access(self, value: Any) -> StateAccess | None:
         if isinstance(value, np.random.Generator):
@@ -52,9 +69,6 @@ class NumPy:
         if isinstance(value, np.random.RandomState):
             return (lambda: value.get_state(legacy=False)), value.set_state
         return None
-
-    def places_itself(self, value: Any) -> bool:  # noqa: ARG002  # the port has it
-        return False
 
     def rng_state(self) -> Any:
         return np.random.get_state(legacy=False)  # noqa: NPY002  # the global generator is what scripts use
@@ -71,8 +85,14 @@ class NumPy:
     def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:
         return [item.item() for item in kept]
 
-    def is_device_oom(self, error: BaseException) -> bool:  # noqa: ARG002  # numpy has no device
-        return False
+    def _keep_array(self, value: np.ndarray[Any, Any], path: str) -> tuple[dict[str, Any], Leaf]:
+        order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
+        dtype = _dtype_name(value.dtype, path)
+        node = {TAG: "numpy.array", "dtype": dtype, "shape": list(value.shape), "order": order}
+        stored = _STORED.get(dtype[1:]) if dtype[0] != ">" else None
+        shape, item_bytes = (value.shape, value.itemsize) if stored else ((value.nbytes,), 1)
+        identity = ("numpy", self.address(value), value.strides, value.shape, dtype) if value.nbytes else None
+        return node, Leaf(stored or "U8", shape, item_bytes, value.nbytes, identity, self)
 
 
 def _dtype_name(dtype: np.dtype[Any], path: str) -> str:
@@ -81,29 +101,3 @@ def _dtype_name(dtype: np.dtype[Any], path: str) -> str:
             path, f"numpy values of dtype {dtype} cannot be kept in a checkpoint", "keep one array per field"
         )
     return dtype.str
-
-
-def _keep_array(value: np.ndarray[Any, Any], path: str) -> tuple[dict[str, Any], Leaf]:
-    order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
-    dtype = _dtype_name(value.dtype, path)
-    node = {TAG: "numpy.array", "dtype": dtype, "shape": list(value.shape), "order": order}
-    stored = _STORED.get(dtype[1:]) if dtype[0] != ">" else None
-    shape, item_bytes = (value.shape, value.itemsize) if stored else ((value.nbytes,), 1)
-    identity = (
-        ("numpy", value.__array_interface__["data"][0], value.shape, value.strides, dtype) if value.nbytes else None
-    )
-    return node, Leaf(stored or "U8", shape, item_bytes, value.nbytes, identity, _copier(value, item_bytes))
-
-
-def _copier(value: np.ndarray[Any, Any], item_bytes: int) -> Callable[[memoryview, int], None]:
-    def copy_items(out: memoryview, first: int) -> None:
-        if not out:
-            return
-        if first == 0 and len(out) == value.nbytes:
-            np.copyto(np.frombuffer(out, dtype=value.dtype).reshape(value.shape), value)
-            return
-        raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-        begin = first * item_bytes
-        np.copyto(np.frombuffer(out, dtype=np.uint8), raw[begin : begin + len(out)])
-
-    return copy_items

@@ -7,19 +7,20 @@ import platform
 import random
 from typing import TYPE_CHECKING, Any
 
+from supervisor.trainer.frameworks.framework import Framework, HostTarget, Target
 from supervisor.trainer.leaf import Leaf
 from supervisor.trainer.refused import RefusedError
 from supervisor.trainer.typed_json import TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Hashable
 
-    from supervisor.trainer.frameworks.framework import Scalar, StateAccess
+    from supervisor.trainer.frameworks.framework import StateAccess
 
 INLINE_BYTES_MAX = 1024  # smaller bytes stay in the JSON, where a person can see them
 
 
-class Plain:
+class Plain(Framework):
     """The port's methods for this framework. Never absent: it is the row every script has."""
 
     name = "plain"
@@ -30,32 +31,33 @@ class Plain:
     def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
         kind = type(value)
         if kind in {bytes, bytearray}:
-            return {TAG: f"plain.{kind.__name__}"}, _bytes_leaf(value)
+            return {TAG: f"plain.{kind.__name__}"}, self._leaf(value, "U8", (len(value),), 1)
         if kind is array.array:
-            return _keep_array(value, path)
+            return self._keep_array(value, path)
         if kind is memoryview:
-            return _keep_view(value, path)
+            return self._keep_view(value, path)
         return None
 
-    def give(self, node: dict[str, Any], parts: Sequence[memoryview], *, on_host: bool) -> Any:  # noqa: ARG002  # the port has it
-        kind = node[TAG].removeprefix("plain.")
-        if kind == "array":
-            numbers = array.array(node["code"])
-            for part in parts:
-                numbers.frombytes(part)
-            return numbers
-        joined = bytearray().join(parts)
-        if kind == "bytearray":
-            return joined
-        if kind == "bytes":
-            return bytes(joined)
-        return memoryview(bytes(joined) if node["readonly"] else joined).cast("B").cast(node["format"], node["shape"])
+    def token(self, value: Any) -> Hashable:
+        if type(value) not in {bytes, bytearray, array.array, memoryview}:
+            return None
+        view = memoryview(value)
+        return type(value), view.format, view.shape, view.readonly, view.c_contiguous
+
+    def address(self, value: Any) -> Hashable:
+        return id(value)
+
+    def read(self, value: Any, first: int, out: memoryview) -> None:
+        source = memoryview(value)
+        raw = source.cast("B") if source.nbytes else memoryview(b"")
+        out[:] = raw[first : first + len(out)]
+
+    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> Target:  # noqa: ARG002  # the port has it
+        raw = bytearray(size)
+        return HostTarget(memoryview(raw), lambda: _made(raw, node))
 
     def access(self, value: Any) -> StateAccess | None:
         return (value.getstate, value.setstate) if isinstance(value, random.Random) else None
-
-    def places_itself(self, value: Any) -> bool:  # noqa: ARG002  # the port has it
-        return False
 
     def rng_state(self) -> Any:
         return random.getstate()
@@ -64,51 +66,37 @@ class Plain:
         random.setstate(state)
         return None
 
-    def logged(self, value: Any) -> Any:  # noqa: ARG002  # plain scalars are kept before a framework is asked
-        return None
+    def _keep_array(self, value: array.array[Any], path: str) -> tuple[dict[str, Any], Leaf]:
+        if value.typecode in {"u", "w"}:
+            raise RefusedError(path, "an array of characters cannot be kept in a checkpoint", "keep the text as a str")
+        kind = "F" if value.typecode in "fd" else "I" if value.typecode.islower() else "U"
+        node = {TAG: "plain.array", "code": value.typecode, "length": len(value)}
+        return node, self._leaf(value, f"{kind}{8 * value.itemsize}", (len(value),), value.itemsize)
 
-    def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:  # noqa: ARG002  # the port has it
-        return None
+    def _keep_view(self, value: memoryview, path: str) -> tuple[dict[str, Any], Leaf]:
+        if not value.c_contiguous or value.format.lstrip("@") not in set("bBhHiIlLqQfd?c") or value.ndim == 0:
+            raise RefusedError(
+                path, "this memoryview cannot be kept in a checkpoint", "return bytes(view) from state_dict()"
+            )
+        node = {
+            TAG: "plain.memoryview",
+            "format": value.format,
+            "shape": list(value.shape or ()),
+            "readonly": value.readonly,
+        }
+        return node, self._leaf(value, "U8", (value.nbytes,), 1)
 
-    def is_device_oom(self, error: BaseException) -> bool:  # noqa: ARG002  # plain Python has no device
-        return False
-
-
-def _keep_array(value: array.array[Any], path: str) -> tuple[dict[str, Any], Leaf]:
-    if value.typecode in {"u", "w"}:
-        raise RefusedError(path, "an array of characters cannot be kept in a checkpoint", "keep the text as a str")
-    kind = "F" if value.typecode in "fd" else "I" if value.typecode.islower() else "U"
-    node = {TAG: "plain.array", "code": value.typecode, "length": len(value)}
-    size = value.itemsize
-    leaf = Leaf(f"{kind}{8 * size}", (len(value),), size, len(value) * size, ("plain", id(value)), _copier(value))
-    return node, leaf
-
-
-def _keep_view(value: memoryview, path: str) -> tuple[dict[str, Any], Leaf]:
-    if not value.c_contiguous or value.format.lstrip("@") not in set("bBhHiIlLqQfd?c") or value.ndim == 0:
-        raise RefusedError(
-            path, "this memoryview cannot be kept in a checkpoint", "return bytes(view) from state_dict()"
-        )
-    node = {
-        TAG: "plain.memoryview",
-        "format": value.format,
-        "shape": list(value.shape or ()),
-        "readonly": value.readonly,
-    }
-    return node, Leaf("U8", (value.nbytes,), 1, value.nbytes, ("plain", id(value)), _copier(value))
+    def _leaf(self, value: Any, dtype: str, shape: tuple[int, ...], item_bytes: int) -> Leaf:
+        size = shape[0] * item_bytes
+        return Leaf(dtype, shape, item_bytes, size, ("plain", id(value)), self)
 
 
-def _bytes_leaf(value: bytes | bytearray) -> Leaf | None:
-    return Leaf("U8", (len(value),), 1, len(value), ("plain", id(value)), _copier(value))
-
-
-def _copier(value: Any) -> Callable[[memoryview, int], None]:
-    source_type = value  # keeps the object alive: its id is its identity
-
-    def copy_items(out: memoryview, first: int) -> None:
-        source = memoryview(source_type)
-        begin = first * source.itemsize
-        raw = source.cast("B") if source.nbytes else memoryview(b"")
-        out[:] = raw[begin : begin + len(out)]
-
-    return copy_items
+def _made(raw: bytearray, node: dict[str, Any]) -> Any:
+    kind = node[TAG].removeprefix("plain.")
+    if kind == "array":
+        return array.array(node["code"], bytes(raw))
+    if kind == "bytearray":
+        return raw
+    if kind == "bytes":
+        return bytes(raw)
+    return memoryview(bytes(raw) if node["readonly"] else raw).cast("B").cast(node["format"], node["shape"])

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from supervisor.trainer.frameworks import torch_copies, torch_memory
+from supervisor.trainer.frameworks.framework import Copies, Framework, Target
 from supervisor.trainer.leaf import Leaf
 from supervisor.trainer.refused import RefusedError
 from supervisor.trainer.typed_json import TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Collection, Hashable, Sequence
 
-    from supervisor.trainer.frameworks.framework import Scalar, StateAccess
+    from supervisor.trainer.buffer import HostBuffer
+    from supervisor.trainer.frameworks.framework import Scalar, Slot, StateAccess
 
 _STORED = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
@@ -24,7 +27,7 @@ _STORED = {
 }  # fmt: skip
 
 
-class Torch:
+class Torch(Framework):
     """The port's methods for this framework. State on accelerators is read when it is copied, not before."""
 
     name = "torch"
@@ -37,7 +40,7 @@ class Torch:
 
     def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
         if isinstance(value, torch.Tensor):
-            return _keep_tensor(value, path)
+            return self._keep_tensor(value, path)
         if isinstance(value, torch.Size):
             return {TAG: "torch.Size", "items": list(value)}, None
         if isinstance(value, torch.dtype):
@@ -46,26 +49,59 @@ class Torch:
             return {TAG: "torch.device", "name": str(value)}, None
         return None
 
-    def give(self, node: dict[str, Any], parts: Sequence[memoryview], *, on_host: bool) -> Any:
+    def token(self, value: Any) -> Hashable:
+        if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
+            return None
+        form = (value.shape, value.stride(), value.dtype, value.device)
+        return form, type(value), value.requires_grad, value.grad_fn, value.is_conj(), value.is_neg()
+
+    def address(self, value: Any) -> Hashable:
+        return value.data_ptr() if value.numel() else None
+
+    def read(self, value: Any, first: int, out: memoryview) -> None:
+        torch_copies.read(value, first, out)
+
+    def copies(self, slots: Sequence[Slot], buffer: HostBuffer) -> Copies:
+        return torch_copies.prepared(self, slots, buffer)
+
+    def changed_by_updates(self, owner: Any) -> Collection[Hashable]:
+        if isinstance(owner, torch.nn.Module):
+            return [parameter.data_ptr() for parameter in owner.parameters()]
+        if isinstance(owner, torch.optim.Optimizer):
+            held = (each for state in owner.state.values() for each in state.values())
+            return [each.data_ptr() for each in held if isinstance(each, torch.Tensor)]
+        return ()
+
+    def version(self, value: Any) -> int:
+        return 0 if value.is_inference() else value._version  # noqa: SLF001  # what autograd itself goes by
+
+    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> Target:
+        if live is not None:
+            return torch_memory.into(live, size)
+        where = torch.device("cpu") if on_host else torch_memory.here(node["device"])
+        dtype, shape = getattr(torch, node["dtype"]), node["shape"]
+        # Memory of torch's own, because results may depend on how memory is aligned.
+        packed = torch.empty(shape, dtype=dtype, device=where)
+        read = torch_memory.into(packed, size)
+        return _Finished(read, lambda: _dressed(_strided(packed, node), node))
+
+    def give(self, node: dict[str, Any]) -> Any:
         kind = node[TAG].removeprefix("torch.")
         if kind == "Size":
             return torch.Size(node["items"])
         if kind == "dtype":
             return getattr(torch, node["name"])
-        if kind == "device":
-            return torch.device(node["name"])
-        tensor = _host_tensor(node, parts)
-        if not on_host and node["device"] != "cpu":
-            tensor = tensor.to(node["device"])
-        if kind == "Parameter":
-            return torch.nn.Parameter(tensor, requires_grad=node["requires_grad"])
-        return tensor.requires_grad_(node["requires_grad"]) if node["requires_grad"] else tensor
+        return torch.device(node["name"])
 
     def access(self, value: Any) -> StateAccess | None:
         return (value.get_state, value.set_state) if isinstance(value, torch.Generator) else None
 
-    def places_itself(self, value: Any) -> bool:
-        return isinstance(value, torch.nn.Module | torch.optim.Optimizer)
+    def aliased(self, owner: Any) -> Literal["no", "state", "whole"]:
+        return torch_memory.aliased(owner)
+
+    def materialise(self, owner: Any) -> None:
+        if isinstance(owner, torch.nn.Module):
+            torch_memory.materialise(owner)
 
     def rng_state(self) -> Any:
         # Asking for CUDA's state before the script uses CUDA would start CUDA, which takes memory and seconds.
@@ -98,36 +134,39 @@ class Torch:
                 found[index] = number
         return found
 
+    def places_itself(self, owner: Any) -> bool:
+        return isinstance(owner, torch.nn.Module)
+
     def is_device_oom(self, error: BaseException) -> bool:
         return isinstance(error, torch.cuda.OutOfMemoryError)
+
+    def _keep_tensor(self, value: torch.Tensor, path: str) -> tuple[dict[str, Any], Leaf]:
+        row_major = value.layout is torch.strided and torch_memory.is_row_major(value)
+        _refuse_inexact(value, path, row_major=row_major)
+        dtype = _dtype_name(value.dtype)
+        node: dict[str, Any] = {
+            TAG: "torch.Parameter" if type(value) is torch.nn.Parameter else "torch.Tensor",
+            "dtype": dtype,
+            "shape": list(value.shape),
+            "device": str(value.device),
+            "requires_grad": value.requires_grad,
+        }
+        if not row_major:
+            node["strides"] = list(value.stride())
+        stored = _STORED.get(dtype)
+        item_bytes = value.element_size() if stored else 1
+        size = value.numel() * value.element_size()
+        shape = tuple(value.shape) if stored else (size,)
+        place = (value.device, self.address(value), value.stride(), value.is_conj(), value.is_neg())
+        identity = ("torch", shape, dtype, place) if size else None
+        return node, Leaf(stored or "U8", shape, item_bytes, size, identity, self)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _keep_tensor(value: torch.Tensor, path: str) -> tuple[dict[str, Any], Leaf]:
-    _refuse_inexact(value, path)
-    dtype = _dtype_name(value.dtype)
-    node: dict[str, Any] = {
-        TAG: "torch.Parameter" if type(value) is torch.nn.Parameter else "torch.Tensor",
-        "dtype": dtype,
-        "shape": list(value.shape),
-        "device": str(value.device),
-        "requires_grad": value.requires_grad,
-    }
-    if not value.is_contiguous() or value.stride() != _row_major(value.shape):
-        node["strides"] = list(value.stride())
-    source = value.detach().resolve_conj().resolve_neg()
-    stored = _STORED.get(dtype)
-    item_bytes = source.element_size() if stored else 1
-    size = source.numel() * source.element_size()
-    shape = tuple(source.shape) if stored else (size,)
-    identity = ("torch", str(value.device), source.data_ptr(), shape, source.stride(), dtype) if size else None
-    return node, Leaf(stored or "U8", shape, item_bytes, size, identity, _copier(source, item_bytes))
-
-
-def _refuse_inexact(value: torch.Tensor, path: str) -> None:
+def _refuse_inexact(value: torch.Tensor, path: str, *, row_major: bool) -> None:
     if type(value) not in {torch.Tensor, torch.nn.Parameter}:
         name = type(value).__name__
         raise RefusedError(
@@ -142,7 +181,7 @@ def _refuse_inexact(value: torch.Tensor, path: str) -> None:
         raise RefusedError(
             path, "a tensor inside the autograd graph cannot be kept in a checkpoint", "return tensor.detach()"
         )
-    if _overlaps(value):
+    if not row_major and _overlaps(value):
         raise RefusedError(
             path, "a tensor that overlaps itself cannot be kept in a checkpoint", "return tensor.contiguous()"
         )
@@ -161,42 +200,29 @@ def _overlaps(value: torch.Tensor) -> bool:
     return False
 
 
-def _row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    strides, step = [], 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= max(size, 1)
-    return tuple(reversed(strides))
+class _Finished:
+    """A target whose value is made of what was read."""
+
+    def __init__(self, read: Target, finish: Any) -> None:
+        self.room, self.took = read.room, read.took
+        self._read, self._finish = read, finish
+
+    def value(self) -> Any:
+        self._read.value()
+        return self._finish()
 
 
-def _copier(source: torch.Tensor, item_bytes: int) -> Callable[[memoryview, int], None]:
-    def copy_items(out: memoryview, first: int) -> None:
-        if not out:
-            return
-        if first == 0 and len(out) == source.numel() * source.element_size():
-            torch.frombuffer(out, dtype=source.dtype).view(source.shape).copy_(source)
-            return
-        begin = first * item_bytes
-        raw = source.reshape(-1).view(torch.uint8)[begin : begin + len(out)]
-        torch.frombuffer(out, dtype=torch.uint8).copy_(raw)
-
-    return copy_items
+def _dressed(tensor: torch.Tensor, node: dict[str, Any]) -> torch.Tensor:
+    if node[TAG] == "torch.Parameter":
+        return torch.nn.Parameter(tensor, requires_grad=node["requires_grad"])
+    return tensor.requires_grad_(node["requires_grad"]) if node["requires_grad"] else tensor
 
 
-def _host_tensor(node: dict[str, Any], parts: Sequence[memoryview]) -> torch.Tensor:
-    """Return a tensor in memory of torch's own, because results may depend on how memory is aligned."""
-    dtype, shape = getattr(torch, node["dtype"]), node["shape"]
-    strides = node.get("strides", _row_major(shape))
-    flat = torch.empty(shape, dtype=dtype).view(-1)
-    raw, begin = flat.view(torch.uint8) if flat.numel() else flat, 0
-    for part in parts:
-        if part:
-            raw[begin : begin + len(part)].copy_(torch.frombuffer(part, dtype=torch.uint8))
-            begin += len(part)
-    packed = flat.view(shape)
+def _strided(packed: torch.Tensor, node: dict[str, Any]) -> torch.Tensor:
+    """Return the tensor with the strides that the node names."""
     if "strides" not in node:
         return packed
-    narrow = packed
-    for dim, stride in enumerate(strides):
-        narrow = narrow.narrow(dim, 0, 1) if stride == 0 and shape[dim] > 1 else narrow
-    return torch.empty_strided(narrow.shape, strides, dtype=dtype).copy_(narrow).as_strided(shape, strides)
+    strides = node["strides"]
+    once = torch_memory.stored_once(packed, strides)
+    fresh = torch.empty_strided(once.shape, strides, dtype=packed.dtype, device=packed.device)
+    return fresh.copy_(once).as_strided(packed.shape, strides)

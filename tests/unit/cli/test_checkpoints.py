@@ -39,6 +39,7 @@ def test_the_list_tells_the_durable_from_the_submitted_and_why_each_stays(said, 
     assert rows[2]["kept"] == "among the newest 2"
     assert rows[3]["kept"] == "not yet behind enough DURABLE ones"
     assert rows[0]["evidence"] == "fsync"
+    assert all(row["bytes"] == row["sent_bytes"] > 0 for row in rows)
 
 
 def test_one_that_a_later_machine_went_on_from_is_proved_by_that(said, four):

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.content import FORMAT, VERSION, Content, ContentError, NewerContent, parse
+from supervisor.core.content import FORMAT, VERSION, Content, ContentError, NewerContent, parse, sealed
 
 GOOD = {
     "format": FORMAT,
-    "version": VERSION,
+    "version": 1,
     "step": 7,
     "files": [{"name": "state.json", "bytes": 3, "digest": "sha256:00"}],
 }
@@ -29,9 +29,24 @@ def test_the_least_that_is_needed_is_enough():
     assert parse(json.dumps(GOOD).encode()) == Content(7, {"state.json": (3, "sha256:00")})
 
 
+def test_a_flipped_bit_anywhere_is_noticed():
+    body = sealed({"step": 7, "metrics": {"loss": 0.5, "wörter": "x"}, "files": GOOD["files"]})
+    assert parse(body).step == 7
+    for bit in range(8 * len(body)):
+        flipped = bytearray(body)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(ContentError):
+            parse(bytes(flipped))
+
+
 def test_what_a_newer_version_wrote_is_told_apart():
     with pytest.raises(NewerContent):
         parse(json.dumps({**GOOD, "version": VERSION + 1}).encode())
+
+
+def test_digests_that_only_a_newer_version_can_check_are_told_apart_from_damage():
+    with pytest.raises(NewerContent, match="xxh9"):
+        parse(json.dumps({**GOOD, "files": [{"name": "state.json", "bytes": 3, "digest": "xxh9:00"}]}).encode())
 
 
 @pytest.mark.parametrize("name", ["../state.json", "a/b", "", ".", ".."])

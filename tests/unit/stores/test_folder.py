@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.ports import StoreError, Taken
+from supervisor.core.digest import XXH3, digest_of
+from supervisor.core.ports import Missing, StoreError, Taken
 from supervisor.stores.folder import FolderStore
 from tests.faults import syscalls
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -164,3 +169,111 @@ def test_a_store_below_a_folder_that_we_may_not_open_can_be_used(store, tmp_path
     with syscalls.bent(closed):
         store.create("run/file", b"x")
         assert store.evidence("run/file") == "fsync"
+
+
+# --- links ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def staged(tmp_path) -> Path:
+    path = tmp_path / "staged.bin"
+    path.write_bytes(b"weights" * 1000)
+    return path
+
+
+def without_links(code: int, *, only_across: bool = True) -> syscalls.Act:
+    def act(call: syscalls.Call):
+        if call.name == "link" and not (only_across and ".tmp-" in str(call.args[0])):
+            raise OSError(code, "no links here", call.path)
+        return call.go()
+
+    return act
+
+
+def test_a_file_of_the_same_disk_is_linked_in_and_out_and_nothing_is_written(store, staged, tmp_path):
+    written: list[str] = []
+
+    def note(call: syscalls.Call):
+        if call.name == "write":
+            written.append(call.path)
+        return call.go()
+
+    with syscalls.bent(note):
+        store.push(str(staged), "run/file", XXH3, link=True)
+        store.pull("run/file", str(tmp_path / "back"), XXH3, link=True)
+    assert staged.samefile(tmp_path / "store/run/file")
+    assert staged.samefile(tmp_path / "back")
+    assert staged.stat().st_nlink == 3
+    assert written == []
+
+
+def test_what_is_linked_is_flushed_and_read_from_the_disk_before_it_has_its_name(store, staged, tmp_path):
+    order: list[str] = []
+
+    def note(call: syscalls.Call):
+        if call.name in {"link", "fsync", "posix_fadvise", "read"} and call.path != str(tmp_path / "store/run"):
+            order.append(call.name)
+        return call.go()
+
+    store.create("run/before", b"")  # makes the folders
+    with syscalls.bent(note):
+        store.push(str(staged), "run/file", XXH3, link=True)
+    assert order == ["link", "fsync", "posix_fadvise", "read", "read", "link"]
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES, errno.EINVAL])
+def test_what_cannot_be_linked_is_copied(store, staged, tmp_path, code):
+    with syscalls.bent(without_links(code)):
+        measured = store.push(str(staged), "run/file", XXH3, link=True)
+        assert store.pull("run/file", str(tmp_path / "back"), XXH3, link=True) == measured
+    assert measured.digest == digest_of([staged.read_bytes()], XXH3)
+    assert staged.stat().st_nlink == 1
+    assert (tmp_path / "back").stat().st_nlink == 1
+
+
+def test_a_link_that_was_made_although_the_call_failed_is_not_written_into(store, staged, tmp_path):
+    body = staged.read_bytes()
+
+    def made_and_failed(call: syscalls.Call):
+        result = call.go()
+        if call.name == "link" and ".tmp-" not in str(call.args[0]):
+            raise OSError(errno.EIO, "the answer was lost", call.path)
+        return result
+
+    with syscalls.bent(made_and_failed):
+        store.push(str(staged), "run/file", XXH3, link=True)
+        store.pull("run/file", str(tmp_path / "back"), XXH3, link=True)
+    assert staged.read_bytes() == store.read("run/file") == (tmp_path / "back").read_bytes() == body
+
+
+def test_a_symbolic_link_is_followed_and_its_file_copied(store, staged, tmp_path):
+    (tmp_path / "name").symlink_to(staged)
+    store.push(str(tmp_path / "name"), "run/file", XXH3, link=True)
+    there = tmp_path / "store/run/file"
+    assert not there.is_symlink()
+    assert not there.samefile(staged)
+    assert there.read_bytes() == staged.read_bytes()
+
+
+def test_a_file_that_goes_away_from_the_store_while_it_is_linked_is_still_brought(store, staged, tmp_path):
+    store.push(str(staged), "run/file", XXH3, link=True)
+
+    def vanishing(call: syscalls.Call):
+        if call.name == "link":
+            (tmp_path / "store/run/file").unlink()
+        return call.go()
+
+    with syscalls.bent(vanishing):
+        store.pull("run/file", str(tmp_path / "back"), XXH3, link=True)
+    assert (tmp_path / "back").read_bytes() == staged.read_bytes()
+    with pytest.raises(Missing):
+        store.pull("run/file", str(tmp_path / "back"), XXH3, link=True)
+
+
+def test_a_link_is_refused_where_the_name_is_taken_and_leaves_nothing(store, staged, tmp_path):
+    store.create("run/file", b"first")
+    with pytest.raises(Taken):
+        store.push(str(staged), "run/file", XXH3, link=True)
+    assert store.read("run/file") == b"first"
+    assert staged.stat().st_nlink == 1
+    assert [path.name for path in (tmp_path / "store/run").iterdir()] == ["file"]

@@ -4,8 +4,10 @@ import pytest
 
 from supervisor.trainer import folder
 from supervisor.trainer.folder import Draft
-from supervisor.trainer.snapshot import HostBuffer, plan
+from supervisor.trainer.layout import plan
+from supervisor.trainer.snapshot import Snapshot
 from supervisor.trainer.state import State
+from supervisor.trainer.writer import NewFile
 
 
 class Holder:
@@ -32,12 +34,14 @@ def stage(tmp_path):
 
     def staged(piece_bytes_max=256_000_000, name="step-000000005-1", mutate=lambda: None, **attached):
         captured = State(attached).captured()
-        pieces, split = plan(captured.leaves, piece_bytes_max)
-        buffer = HostBuffer()
-        buffer.take(pieces)
+        layout = plan(captured.leaves, piece_bytes_max=piece_bytes_max)
+        snapshot = Snapshot(layout, captured.leaves, captured.values)
+        assert snapshot.take(captured.values).wait()
         mutate()
-        draft = Draft(5, 9, None, captured.objects, captured.rng, [{"step": 4, "loss": 0.5}], {"loss": 0.5}, {}, split)
-        folder.write(tmp_path, name, draft, pieces, buffer.chunks)
+        rows = [{"step": 4, "loss": 0.5}]
+        draft = Draft(5, 9, None, captured.text, captured.generators, rows, {"loss": 0.5}, {}, layout.split)
+        files = [NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes) for each in layout.pieces]
+        folder.write(tmp_path, name, draft, files)
         return tmp_path / name
 
     return staged

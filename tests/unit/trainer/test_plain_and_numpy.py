@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from supervisor.trainer import frameworks
 from supervisor.trainer.frameworks.numpy import NumPy
 from supervisor.trainer.refused import RefusedError
-from supervisor.trainer.tree import Capture, rebuild
+from supervisor.trainer.tree import Capture, rebuild, value_of_bytes
 
 
 def in_memory(value):
@@ -21,9 +21,9 @@ def in_memory(value):
     node = capture.node(value, "it")
     kept = {}
     for name, leaf in capture.leaves.items():
-        kept[name] = memoryview(bytearray(leaf.bytes))
-        leaf.copy_items(kept[name], 0)
-    return rebuild(node, lambda name: [kept[name]], on_host=True)
+        kept[name] = bytearray(leaf.bytes)
+        leaf.framework.read(capture.values[name], 0, memoryview(kept[name]))
+    return rebuild(node, lambda found: value_of_bytes(found, kept[found["leaf"]]))
 
 
 @pytest.mark.parametrize("code", "bBhHiIlLqQfd")

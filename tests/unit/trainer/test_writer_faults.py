@@ -8,27 +8,31 @@ from pathlib import Path
 import pytest
 
 from supervisor.trainer import folder, writer
-from supervisor.trainer.folder import Draft, open_folder
-from supervisor.trainer.snapshot import HostBuffer, direct_chunks, plan
+from supervisor.trainer.buffer import HostBuffer
+from supervisor.trainer.folder import Draft, read
+from supervisor.trainer.layout import plan
+from supervisor.trainer.snapshot import Snapshot, direct_chunks
 from supervisor.trainer.state import State
+from supervisor.trainer.writer import NewFile
 
-CALLS = ("open", "write", "fsync", "close", "mkdir", "rename")
+CALLS = ("open", "pwrite", "ftruncate", "fsync", "close", "mkdir", "rename")
 NAME = "step-000000005-1"
 
 
 @pytest.fixture
 def save(tmp_path, holder):
     weights = array("d", range(2000))
-    captured = State({"model": holder({"weights": weights})}).captured()
-    pieces, split = plan(captured.leaves, 6000)
-    buffer = HostBuffer()
-    buffer.take(pieces)
-    draft = Draft(5, 9, None, captured.objects, captured.rng, [], {}, {}, split)
     staging = tmp_path / "staging"
     staging.mkdir()
 
     def written():
-        return folder.write(staging, NAME, draft, pieces, buffer.chunks)
+        captured = State({"model": holder({"weights": weights})}).captured()
+        layout = plan(captured.leaves, piece_bytes_max=6000)
+        snapshot = Snapshot(layout, captured.leaves, captured.values)  # a forked child has none of its parent's buffers
+        snapshot.take(captured.values)
+        files = [NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes) for each in layout.pieces]
+        draft = Draft(5, 9, None, captured.text, captured.generators, [], {}, {}, layout.split)
+        return folder.write(staging, NAME, draft, files)
 
     written.staging = staging
     return written
@@ -79,7 +83,7 @@ def test_killed_at_any_call_it_leaves_a_whole_folder_or_none(save):
         names = visible(save.staging)
         seen.add(bool(names))
         for name in names:
-            assert open_folder(save.staging / name).states(on_host=True)["model"]["weights"][1999] == 1999.0
+            assert read(save.staging / name)["model"]["weights"][1999] == 1999.0
             (save.staging / name).rename(save.staging.parent / f"whole-{number}")
         writer.remove_leftovers(save.staging)
         assert list(save.staging.iterdir()) == []
@@ -103,7 +107,7 @@ def test_an_error_at_any_call_is_raised_and_leaves_nothing_that_looks_like_a_che
             with pytest.raises(OSError, match=os.strerror(code)):
                 save()
         for name in visible(save.staging):
-            open_folder(save.staging / name)  # renamed, but its parent could not be flushed
+            read(save.staging / name)  # renamed, but its parent could not be flushed
             (save.staging / name).rename(save.staging.parent / f"whole-{number}")
         assert list(save.staging.iterdir()) == [], "leftovers of a failed save take up room"
         save()
@@ -114,13 +118,16 @@ def test_a_short_write_is_gone_on_with(save):
     total = calls_of_a_save(save)
 
     def short(real, name, args, kw):
-        return real(args[0], args[1][: max(1, len(args[1]) // 2)]) if name == "write" else real(*args, **kw)
+        if name != "pwrite":
+            return real(*args, **kw)
+        descriptor, chunk, at = args
+        return real(descriptor, chunk[: max(1, len(chunk) // 2)], at)
 
     for number in range(1, total + 1):
         with pytest.MonkeyPatch.context() as patch:
             Counted(patch, number, short)
             save()
-        assert open_folder(save.staging / NAME).step == 5
+        assert read(save.staging / NAME)["model"]["weights"][1999] == 1999.0
         (save.staging / NAME).rename(save.staging.parent / f"after-{number}")
 
 
@@ -146,16 +153,15 @@ def test_every_file_and_folder_is_flushed_before_the_name_says_whole(save, monke
 
 def test_without_a_buffer_the_same_files_are_written(tmp_path, holder):
     captured = State({"model": holder({"weights": array("d", range(2000)), "tail": bytearray(b"abc")})}).captured()
-    pieces, _ = plan(captured.leaves, 6000)
-    buffer = HostBuffer()
-    buffer.take(pieces)
-    for piece in pieces:
-        assert b"".join(direct_chunks(piece)) == b"".join(buffer.chunks(piece))
+    layout = plan(captured.leaves, piece_bytes_max=6000)
+    snapshot = Snapshot(layout, captured.leaves, captured.values)
+    snapshot.take(captured.values)
+    assert len(layout.pieces) > 1
+    for piece in layout.pieces:
+        direct = b"".join(direct_chunks(piece, captured.leaves, captured.values))
+        assert direct == snapshot.bytes_of(piece)[: piece.bytes]
 
 
 def test_a_buffer_without_room_says_so():
-    class Huge:
-        name, at, bytes, parts = "x", 0, 1 << 62, ()
-
     with pytest.raises(MemoryError, match="no room for a copy"):
-        HostBuffer().take([Huge()])
+        HostBuffer(1 << 62)

@@ -1,0 +1,134 @@
+"""Files of a disk: written, proved, measured, named. Nothing here ever opens a file that exists for writing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from supervisor.core.digest import Digest
+from supervisor.core.ports import Measured, Taken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+CHUNK_BYTES = 4 * 1024 * 1024
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
+
+
+def write(target: str, chunks: Iterable[bytes], algorithm: str) -> Measured:
+    """Write a new file and measure what passes; nothing is flushed. An OSError if the name is taken."""
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    with closing(fd):
+        return measure(_written(fd, chunks), algorithm)
+
+
+def link(source: str, target: str, fd: int) -> bool:
+    """Give the file that is open as ``fd`` a second name, if it can have one; say whether it has.
+
+    Why it cannot does not matter: who copies instead finds out what is wrong with the disk, if anything is.
+    """
+    try:
+        os.link(source, target)
+        if os.path.samestat(os.lstat(target), os.fstat(fd)):
+            return True
+    except OSError:
+        # a name made by a call that failed would let a copy be written into its own source
+        forget(target)
+        return False
+    os.unlink(target)  # the source's name is a symbolic link, or another file's by now
+    return False
+
+
+def proved(full: str, algorithm: str) -> Measured:
+    """Flush a file and measure what then lies on the disk: memory is told to forget it, and it is read anew."""
+    fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
+    with closing(fd):
+        os.fsync(fd)
+        _drop_from_memory(fd)
+        return measure(chunks(fd), algorithm)
+
+
+def measure(chunks: Iterable[bytes], algorithm: str) -> Measured:
+    """Return the length and digest of chunks that pass."""
+    digest, length = Digest(algorithm), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        length += len(chunk)
+    return Measured(length, str(digest))
+
+
+def chunks(fd: int) -> Iterator[bytes]:
+    """Read a file to its end."""
+    while chunk := os.read(fd, CHUNK_BYTES):
+        yield chunk
+
+
+def name(temporary: str, full: str) -> None:
+    """Give a flushed file its name, which it keeps through a power loss from then on. Raises Taken."""
+    try:
+        os.link(temporary, full)
+    except FileExistsError as error:
+        raise Taken(f"{full} exists already") from error
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _rename_if_free(temporary, full)
+    flush_folder(os.path.dirname(full))
+
+
+def flush_folder(folder: str) -> None:
+    """Make the names in a folder, and that others are gone, survive a power loss."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with closing(fd):
+        os.fsync(fd)
+
+
+def forget(temporary: str) -> None:
+    """Remove a temporary file. One that cannot be is harmless: no reader sees it, and sweep() and delete() try again."""
+    with contextlib.suppress(OSError):
+        os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def closing(fd: int) -> Iterator[None]:
+    """Close a descriptor at the end; an error of closing counts, unless there was one before."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+        raise
+    os.close(fd)
+
+
+def _written(fd: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        _write_all(fd, memoryview(chunk))
+        yield chunk
+
+
+def _write_all(fd: int, view: memoryview) -> None:
+    while view:
+        written = os.write(fd, view)
+        if written <= 0:
+            raise OSError(errno.EIO, "the disk took nothing")
+        view = view[written:]
+
+
+def _drop_from_memory(fd: int) -> None:
+    advise = getattr(os, "posix_fadvise", None)
+    if advise is not None:
+        with contextlib.suppress(OSError):  # it is advice; some file systems take none
+            advise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _rename_if_free(temporary: str, full: str) -> None:
+    """Name a file where the disk has no links. Two sessions never share a path, so nothing comes between."""
+    try:
+        os.lstat(full)
+    except FileNotFoundError:
+        os.rename(temporary, full)
+        return
+    raise Taken(f"{full} exists already")

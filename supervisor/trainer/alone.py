@@ -6,6 +6,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+from supervisor.trainer.writer import TEMPORARY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -25,11 +27,17 @@ def set_aside(folder: Path) -> None:
     folder.rename(folder.with_name(f"{_SET_ASIDE}{folder.name}"))
 
 
+def has_only_damaged(staging: Path) -> bool:
+    """Say whether there were checkpoints here, of which none was whole."""
+    return any(entry.name.startswith(_SET_ASIDE) for entry in os.scandir(staging)) and not _names(staging)
+
+
 def keep_newest(staging: Path) -> None:
-    """Remove all but the newest checkpoints. The seal goes first, so that a half-removed one is not taken for whole."""
+    """Remove all but the newest checkpoints. The name goes first, so that a half-removed one is a leftover, and no checkpoint."""
     for name in _names(staging)[:-KEEP]:
-        (staging / name / "checkpoint.json").unlink(missing_ok=True)
-        shutil.rmtree(staging / name, ignore_errors=True)
+        leftover = staging / f"{TEMPORARY}{name}"
+        (staging / name).rename(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _names(staging: Path) -> list[str]:

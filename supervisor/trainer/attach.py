@@ -82,7 +82,7 @@ def _restored(here: Life, state: State) -> Opened | None:
             damaged = error
             here.say(Note("warning", f"{error.what}; set aside, trying the one before"))
             alone.set_aside(folder)
-    if damaged is not None:
+    if damaged is not None or (not here.settings.supervised and alone.has_only_damaged(here.settings.staging)):
         raise UserError(
             f"no checkpoint in {here.settings.staging} is whole",
             "look at the damaged- folders there; remove them to begin again at step 0",

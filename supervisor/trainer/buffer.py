@@ -35,8 +35,9 @@ class HostBuffer:
         self._released = False
         self.view = memoryview(self._memory)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        # A forked data loader's worker must not share these pages: every later copy would first duplicate them.
-        for advice in ("MADV_DONTFORK", "MADV_HUGEPAGE"):
+        # A forked data loader's worker must not share these pages: every later copy would first duplicate them. It gets
+        # empty ones at the same place, because a hole there would be given to others, and lost to them with the buffer.
+        for advice in ("MADV_WIPEONFORK", "MADV_HUGEPAGE"):
             self._advise(getattr(mmap, advice, None))
 
     def touch(self) -> None:

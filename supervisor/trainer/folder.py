@@ -156,13 +156,16 @@ class Opened:
 
 def write(staging: Path, name: str, draft: Draft, pieces: Sequence[NewFile]) -> dict[str, tuple[int, str]]:
     """Write the folder ``staging/name``; return the length and digest of each file. OSError leaves no trace."""
-    small = {
-        STATE_FILE: _state(draft),
-        RNG_FILE: json.dumps(rng.as_kept(draft.generators), separators=(",", ":"), allow_nan=False),
-        LOG_FILE: "".join(map(_row, draft.rows)),
-    }
-    files = [*pieces, *(NewFile(file, [memoryview(text.encode())]) for file, text in small.items())]
-    return writer.write_folder(staging, name, files, lambda records: (CONTENT_FILE, _seal(draft, records)))
+
+    def small() -> list[NewFile]:
+        texts = {
+            STATE_FILE: _state(draft),
+            RNG_FILE: json.dumps(rng.as_kept(draft.generators), separators=(",", ":"), allow_nan=False),
+            LOG_FILE: "".join(map(_row, draft.rows)),
+        }
+        return [NewFile(file, [memoryview(text.encode())]) for file, text in texts.items()]
+
+    return writer.write_folder(staging, name, pieces, lambda records: (CONTENT_FILE, _seal(draft, records)), small)
 
 
 def _state(draft: Draft) -> str:

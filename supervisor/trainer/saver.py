@@ -6,6 +6,7 @@ A save in progress is never overlapped. A save that fails is told and leaves no 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -78,6 +79,8 @@ class Saver:
         room for the copy the state is written before this returns. ``began_s``: since when the loop stands still.
         """
         self.wait()
+        if self._forked():
+            return
         try:
             snapshot = self._ready(captured)
         except MemoryError as error:
@@ -92,14 +95,14 @@ class Saver:
         self._stall_s = self._clock() - began_s
         self._pace.write_begins()
         self._thread = threading.Thread(
-            target=self._write_snapshot, args=(draft, snapshot, copying, reason), name="supervisor-writer"
+            target=self._write_beside, args=(draft, snapshot, copying, reason), name="supervisor-writer"
         )
         self._thread.start()
 
     def before_update(self) -> None:
         """Parameters and optimizer state are about to change: see to it that they are copied."""
-        if self._copying is None:
-            self._overlaps = self._may_overlap
+        if self._copying is None or os.getpid() != self._owner:  # a child has neither the threads nor the buffer
+            self._copying, self._overlaps = None, self._may_overlap
             return
         began_s = self._clock()
         copying, self._copying = self._copying, None
@@ -108,17 +111,27 @@ class Saver:
         self._stall_s += self._clock() - began_s
 
     def save_now(self, draft: Draft, captured: Captured, reason: str) -> bool:
-        """Write the state in the calling thread, without a copy; return whether it is staged."""
+        """Write the state before returning, and say whether it is staged. Makes no buffer, but uses one that is there."""
         self.wait()
-        return self._write_directly(draft, captured, reason, self._clock())
+        began_s = self._clock()
+        if self._forked():
+            return False
+        if self._snapshot is None or not self._is_as_laid_out(captured):
+            return self._write_directly(draft, captured, reason, began_s)
+        try:
+            copying = self._snapshot.take(captured.values)
+        except Exception as error:  # noqa: BLE001  # as in the writer
+            self._failed(draft.step, error)
+            return False
+        return self._write_snapshot(draft, self._snapshot, copying, reason, lambda: self._clock() - began_s)
 
     def wait(self) -> None:
         """Return when nothing is being written any more."""
         if self._copying is not None:
             self.before_update()
-        if self._thread is not None:
+        if self._thread is not None and os.getpid() == self._owner:
             self._thread.join()
-            self._thread = None
+        self._thread = None
 
     def _copied(self, snapshot: Snapshot, captured: Captured) -> Copying:
         if not self._overlaps:
@@ -129,31 +142,39 @@ class Saver:
 
     def _ready(self, captured: Captured) -> Snapshot:
         """Return a snapshot laid out for this state: mostly the one of the last save."""
-        if self._snapshot is None or captured.structure != self._structure or self._stillness.changed:
+        if self._snapshot is None or not self._is_as_laid_out(captured):
             before, self._snapshot = self._snapshot, None
             planned = layout.plan(captured.leaves, self._stillness.leaves)
             self._snapshot = Snapshot(planned, captured.leaves, captured.values, before, late=captured.late)
             self._structure, self._stillness.changed = captured.structure, False
         return self._snapshot
 
-    def _write_snapshot(self, draft: Draft, snapshot: Snapshot, copying: Copying, reason: str) -> None:
+    def _is_as_laid_out(self, captured: Captured) -> bool:
+        return captured.structure == self._structure and not self._stillness.changed
+
+    def _write_beside(self, draft: Draft, snapshot: Snapshot, copying: Copying, reason: str) -> None:
+        _be_nice()
+        if self._write_snapshot(draft, snapshot, copying, reason, lambda: self._stall_s):
+            self._stillness.look(snapshot)
+
+    def _write_snapshot(
+        self, draft: Draft, snapshot: Snapshot, copying: Copying, reason: str, stall_s: Callable[[], float]
+    ) -> bool:
         try:
             exact = copying.wait()
         except Exception as error:  # noqa: BLE001  # because whatever a save meets, training goes on and the word is out
             self._failed(draft.step, error)
-            return
+            return False
         if not exact:
             self._overlaps = self._may_overlap = False
             words = "weights changed before run.before_update() was called; from now on they are copied at once"
             self._say(SaveFailed(draft.step, words))
-            return
-        _be_nice()
+            return False
         pieces = [
             NewFile(piece.name, pages=snapshot.bytes_of(piece), bytes=piece.bytes, before=self._stillness.before(piece))
             for piece in snapshot.layout.pieces
         ]
-        if self._write(replace(draft, split=snapshot.layout.split), pieces, reason, lambda: self._stall_s):
-            self._stillness.look(snapshot)
+        return self._write(replace(draft, split=snapshot.layout.split), pieces, reason, stall_s)
 
     def _write_directly(self, draft: Draft, captured: Captured, reason: str, began_s: float) -> bool:
         planned = layout.plan(captured.leaves, self._stillness.leaves)
@@ -178,6 +199,13 @@ class Saver:
         size = sum(length for length, _ in records.values())
         write_s = self._clock() - written_from_s
         self._say(Staged(draft.step, name, size, reason, stall_s(), write_s, self._pace.write_ended()))
+        return True
+
+    def _forked(self) -> bool:
+        """Whether this is a child of the process that attached: two that save would mix their checkpoints up."""
+        if os.getpid() == self._owner:
+            return False
+        print("training-supervisor: only the process that called attach() saves, not its children", file=sys.stderr)
         return True
 
     def _failed(self, step: int, error: Exception) -> None:

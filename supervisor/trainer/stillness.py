@@ -52,7 +52,7 @@ class Stillness:
         turn = self._saves % WATCH_AGAIN_SAVES
         self._saves += 1
         if turn == 0:
-            self._same = _digests(snapshot, None)
+            self._same = _digests(snapshot, {leaf for leaf, size in _sizes(snapshot).items() if size >= LEAF_BYTES_MIN})
         elif self._same:
             found = _digests(snapshot, self._same)
             self._same = {leaf: digest for leaf, digest in found.items() if self._same[leaf] == digest}
@@ -60,22 +60,26 @@ class Stillness:
                 self._conclude(snapshot)
 
     def _conclude(self, snapshot: Snapshot) -> None:
-        sizes = dict.fromkeys(self._same, 0)
-        for piece in snapshot.layout.pieces:
-            for part in piece.parts:
-                if part.leaf in sizes:
-                    sizes[part.leaf] += part.bytes
-        if sum(sizes.values()) < SHARE_MIN * snapshot.layout.bytes:
+        sizes = _sizes(snapshot)
+        if sum(sizes[leaf] for leaf in self._same) < SHARE_MIN * snapshot.layout.bytes:
             self._same = {}
         self.changed = self.changed or self.leaves != self._same.keys()
         self.leaves = frozenset(self._same)
 
 
-def _digests(snapshot: Snapshot, only: Container[str] | None) -> dict[str, str]:
+def _sizes(snapshot: Snapshot) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for piece in snapshot.layout.pieces:
+        for part in piece.parts:
+            sizes[part.leaf] = sizes.get(part.leaf, 0) + part.bytes
+    return sizes
+
+
+def _digests(snapshot: Snapshot, only: Container[str]) -> dict[str, str]:
     found: dict[str, list[memoryview]] = {}
     for piece in snapshot.layout.pieces:
         data = snapshot.bytes_of(piece)[len(piece.header) :]
         for part in piece.parts:
-            if part.leaf in only if only is not None else part.bytes >= LEAF_BYTES_MIN:
+            if part.leaf in only:
                 found.setdefault(part.leaf, []).append(data[part.begin : part.begin + part.bytes])
     return {leaf: digest_of(views, XXH3) for leaf, views in found.items()}

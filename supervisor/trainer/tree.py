@@ -85,7 +85,9 @@ def rebuild(node: Node, value_of: Callable[[dict[str, Any]], Any]) -> Any:
 def value_of_bytes(node: dict[str, Any], content: bytes | bytearray) -> Any:
     """Return the value on the host of a node whose leaf has these bytes."""
     target = framework_of(node).target(node, len(content), None, on_host=True)
-    target.room(0, len(content))[:] = content
+    if content:
+        target.room(0, len(content))[:] = content
+        target.took(0, len(content))
     return target.value()
 
 

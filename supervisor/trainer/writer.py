@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
+import threading
 from typing import TYPE_CHECKING
 
 from supervisor.core.digest import Digest, preferred
@@ -43,17 +44,22 @@ class NewFile:
 
 
 def write_folder(
-    staging: Path, name: str, files: Sequence[NewFile], seal: Callable[[Mapping[str, Record]], tuple[str, bytes]]
+    staging: Path,
+    name: str,
+    files: Sequence[NewFile],
+    seal: Callable[[Mapping[str, Record]], tuple[str, bytes]],
+    meanwhile: Callable[[], Sequence[NewFile]] = tuple,
 ) -> dict[str, Record]:
     """Write ``files`` into ``staging/name`` and return their lengths and digests.
 
-    ``seal(records)`` gives the name and content of the file written last, from the lengths and digests of the others.
-    OSError leaves nothing behind, as far as the disk lets us.
+    While they are written, the files that ``meanwhile()`` makes are written too. ``seal(records)`` gives the name and
+    content of the file written last, from the lengths and digests of the others. OSError leaves nothing behind, as far as
+    the disk lets us.
     """
     temporary = staging / f"{TEMPORARY}{name.removeprefix('step-')}"
     try:
         temporary.mkdir()
-        records = {file.name: _write_file(temporary, file) for file in files}
+        records = _write_both(temporary, files, meanwhile)
         last, content = seal(records)
         records[last] = _write_file(temporary, NewFile(last, [memoryview(content)]))
         _flush_folder(temporary)
@@ -71,6 +77,30 @@ def remove_leftovers(staging: Path) -> None:
     for entry in os.scandir(staging):
         if entry.name.startswith(TEMPORARY):
             shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _write_both(
+    folder: Path, files: Sequence[NewFile], meanwhile: Callable[[], Sequence[NewFile]]
+) -> dict[str, Record]:
+    """Write the large files on a thread and the small ones here: a small state takes as long as its tensors alone."""
+    records: dict[str, Record] = {}
+    failed: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            records.update((file.name, _write_file(folder, file)) for file in files)
+        except BaseException as error:  # noqa: BLE001  # it is raised on the thread that asked
+            failed.append(error)
+
+    thread = threading.Thread(target=write, name="supervisor-pieces")
+    thread.start()
+    try:
+        small = {file.name: _write_file(folder, file) for file in meanwhile()}
+    finally:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return records | small
 
 
 def _write_file(folder: Path, file: NewFile) -> Record:

@@ -79,11 +79,9 @@ class Torch(Framework):
         if live is not None:
             return torch_memory.into(live, size)
         where = torch.device("cpu") if on_host else torch_memory.here(node["device"])
-        dtype, shape = getattr(torch, node["dtype"]), node["shape"]
         # Memory of torch's own, because results may depend on how memory is aligned.
-        packed = torch.empty(shape, dtype=dtype, device=where)
-        read = torch_memory.into(packed, size)
-        return _Finished(read, lambda: _dressed(_strided(packed, node), node))
+        fresh = torch_memory.empty(node, where)
+        return _Finished(torch_memory.into(fresh, size), lambda: _dressed(fresh, node))
 
     def give(self, node: dict[str, Any]) -> Any:
         kind = node[TAG].removeprefix("torch.")
@@ -174,9 +172,10 @@ def _refuse_inexact(value: torch.Tensor, path: str, *, row_major: bool) -> None:
         )
     if value.layout is not torch.strided or value.is_quantized or value.is_meta:
         what = "quantized" if value.is_quantized else "meta" if value.is_meta else "sparse"
-        raise RefusedError(
-            path, f"a {what} tensor cannot be kept in a checkpoint", "return dense tensors from state_dict()"
-        )
+        hint = "return dense tensors from state_dict()"
+        if value.is_meta:
+            hint = "a first start has no checkpoint to fill it from: build the model on a real device"
+        raise RefusedError(path, f"a {what} tensor cannot be kept in a checkpoint", hint)
     if value.grad_fn is not None:
         raise RefusedError(
             path, "a tensor inside the autograd graph cannot be kept in a checkpoint", "return tensor.detach()"
@@ -216,13 +215,3 @@ def _dressed(tensor: torch.Tensor, node: dict[str, Any]) -> torch.Tensor:
     if node[TAG] == "torch.Parameter":
         return torch.nn.Parameter(tensor, requires_grad=node["requires_grad"])
     return tensor.requires_grad_(node["requires_grad"]) if node["requires_grad"] else tensor
-
-
-def _strided(packed: torch.Tensor, node: dict[str, Any]) -> torch.Tensor:
-    """Return the tensor with the strides that the node names."""
-    if "strides" not in node:
-        return packed
-    strides = node["strides"]
-    once = torch_memory.stored_once(packed, strides)
-    fresh = torch.empty_strided(once.shape, strides, dtype=packed.dtype, device=packed.device)
-    return fresh.copy_(once).as_strided(packed.shape, strides)

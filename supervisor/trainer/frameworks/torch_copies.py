@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from supervisor.trainer.frameworks.framework import Copies, copy_by_read
-from supervisor.trainer.frameworks.torch_memory import is_row_major
+from supervisor.trainer.frameworks.torch_memory import is_lazy, is_row_major
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,7 @@ def _from_host(framework: Framework, slots: Sequence[Slot]) -> list[HostCopy]:
     batch: list[Slot] = []
     size = 0
     for slot in slots:
-        if len(slot.view) > BATCH_BYTES and is_row_major(slot.value) and not _is_lazy(slot.value):
+        if len(slot.view) > BATCH_BYTES and is_row_major(slot.value) and not is_lazy(slot.value):
             copies += [_slice(slot, begin) for begin in range(0, len(slot.view), BATCH_BYTES)]
         elif slot.whole:
             batch.append(slot)
@@ -78,11 +78,6 @@ def _from_host(framework: Framework, slots: Sequence[Slot]) -> list[HostCopy]:
         else:
             copies.append(copy_by_read(framework, slot))
     return [*copies, _batch(batch)] if batch else copies
-
-
-def _is_lazy(value: torch.Tensor) -> bool:
-    """Say whether the memory holds other bits than the value: conj() and its like are done when it is read."""
-    return value.is_conj() or value.is_neg()
 
 
 def _batch(slots: Sequence[Slot]) -> HostCopy:

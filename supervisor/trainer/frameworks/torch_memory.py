@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +14,8 @@ from supervisor.trainer.frameworks.framework import HostTarget, Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+HUGE_FROM_BYTES = 4 * 1024 * 1024
 
 
 def is_row_major(value: torch.Tensor) -> bool:
@@ -49,18 +53,38 @@ def into(live: torch.Tensor, size: int) -> Target:
     tensor = live.detach()
     if tensor.numel() * tensor.element_size() != size:
         raise ValueError(f"{size} bytes for a tensor of {tensor.numel() * tensor.element_size()}")
-    if tensor.device.type == "cpu" and tensor.is_contiguous():
-        return HostTarget(bytes_of(tensor), lambda: live)
-    if tensor.device.type == "cuda" and tensor.is_contiguous():
-        return _CudaTarget(live)
-    packed = torch.empty(tensor.shape, dtype=tensor.dtype)
+    if tensor.is_contiguous() and not is_lazy(tensor):
+        if tensor.device.type == "cpu":
+            return HostTarget(bytes_of(tensor), lambda: live)
+        if tensor.device.type == "cuda":
+            return _CudaTarget(live)
+    return _PackedTarget(live)
 
-    def finish() -> torch.Tensor:
-        strides = tensor.stride()
-        stored_once(tensor, strides).copy_(stored_once(packed, strides))
-        return live
 
-    return HostTarget(bytes_of(packed), finish)
+def is_lazy(value: torch.Tensor) -> bool:
+    """Say whether the memory holds other bits than the value: conj() and its like are done when it is read."""
+    return value.is_conj() or value.is_neg()
+
+
+def empty(node: dict[str, Any], device: torch.device) -> torch.Tensor:
+    """Return a new tensor with the dtype, shape and strides that a node names, and any values."""
+    dtype, shape = getattr(torch, node["dtype"]), node["shape"]
+    if "strides" not in node:
+        return _of_large_pages(torch.empty(shape, dtype=dtype, device=device))
+    strides = node["strides"]
+    once = [1 if stride == 0 and size > 1 else size for size, stride in zip(shape, strides, strict=True)]
+    return torch.empty_strided(once, strides, dtype=dtype, device=device).as_strided(shape, strides)
+
+
+def _of_large_pages(tensor: torch.Tensor) -> torch.Tensor:
+    """Ask for large pages under a large new tensor: the system provides them several times faster. Return the tensor."""
+    advice, size = getattr(mmap, "MADV_HUGEPAGE", None), tensor.numel() * tensor.element_size()
+    if tensor.device.type == "cpu" and size >= HUGE_FROM_BYTES and advice is not None:
+        begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        pages = (tensor.data_ptr() + size - begin) // mmap.PAGESIZE
+        # it is advice: where it is not taken, small pages do
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(pages * mmap.PAGESIZE), advice)
+    return tensor
 
 
 def stored_once(value: torch.Tensor, strides: Sequence[int]) -> torch.Tensor:
@@ -68,6 +92,35 @@ def stored_once(value: torch.Tensor, strides: Sequence[int]) -> torch.Tensor:
     for dim, stride in enumerate(strides):
         value = value.narrow(dim, 0, 1) if stride == 0 and value.shape[dim] > 1 else value
     return value
+
+
+class _PackedTarget:
+    """Fills a tensor of other strides from memory that is there no longer than it takes."""
+
+    def __init__(self, live: torch.Tensor) -> None:
+        self._live = live
+        self._left = live.numel() * live.element_size()
+        self._packed: torch.Tensor | None = None
+        self._lock = threading.Lock()  # the parts of a tensor larger than a piece lie in several files
+
+    def room(self, begin: int, count: int) -> memoryview:
+        with self._lock:
+            if self._packed is None:
+                # not torch.empty: between the tensors that stay, the allocator finds no use for what was given back
+                memory = mmap.mmap(-1, self._left)
+                self._packed = torch.frombuffer(memory, dtype=self._live.dtype).view(self._live.shape)
+            return bytes_of(self._packed)[begin : begin + count]
+
+    def took(self, begin: int, count: int) -> None:  # noqa: ARG002  # how many is enough
+        with self._lock:
+            self._left -= count
+            packed, self._packed = self._packed, None if self._left == 0 else self._packed
+        if self._packed is None and packed is not None:
+            tensor, strides = self._live.detach(), self._live.stride()
+            stored_once(tensor, strides).copy_(stored_once(packed, strides))
+
+    def value(self) -> Any:
+        return self._live
 
 
 class _CudaTarget:

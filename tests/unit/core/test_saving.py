@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core.checkpoint import CheckpointId
@@ -110,6 +112,30 @@ def test_the_first_save_comes_early_and_the_interval_follows_from_what_it_cost()
     while not saves_asked(told.until(do.Tell)):
         pass
     assert 290 < told.now.mono_s - first_s < 300
+
+
+@pytest.mark.parametrize(
+    ("staged", "least_s", "most_s"),
+    [
+        (Staged(10, "/s/step-10", 9, "due", 2.0, 0.5, slow_s=6.0), 580, 590),  # the steps beside the writing cost too
+        (Staged(10, "/s/step-10", 9, "due", 0.01, 300.0), 355, 365),  # the next save waits for the disk
+    ],
+)
+def test_the_interval_knows_what_a_save_costs_beside_the_pause(staged, least_s, most_s):
+    told = running()
+    told.until(do.Tell)
+    told(ev.TrainerSaid(staged), durable(10))
+    first_s = told.now.mono_s
+    while not saves_asked(told.until(do.Tell)):
+        pass
+    assert least_s < told.now.mono_s - first_s < most_s
+
+
+def test_one_save_that_slowed_the_loop_by_chance_counts_for_a_third():
+    told = running()
+    for step, slow_s in ((10, 1.0), (20, 11.0)):
+        told(ev.TrainerSaid(Staged(step, f"/s/step-{step}", 9, "due", 0.0, 0.5, slow_s=slow_s)), durable(step))
+    assert told.session.saves.slow_s == pytest.approx(4.0)
 
 
 def test_a_trainer_that_counts_by_itself_is_not_asked():

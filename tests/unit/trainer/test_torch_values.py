@@ -7,7 +7,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-from supervisor.trainer.folder import DamagedError, open_folder, read  # noqa: E402
+from supervisor.trainer.folder import DamagedError, read  # noqa: E402
 from supervisor.trainer.frameworks.torch import Torch  # noqa: E402
 from supervisor.trainer.layout import plan  # noqa: E402
 from supervisor.trainer.refused import RefusedError  # noqa: E402

@@ -15,8 +15,9 @@ from supervisor.trainer.snapshot import Snapshot, direct_chunks
 from supervisor.trainer.state import State
 from supervisor.trainer.writer import NewFile
 
-CALLS = ("open", "pwrite", "ftruncate", "fsync", "close", "mkdir", "rename")
+CALLS = ("open", "pwrite", "ftruncate", "fsync", "close", "mkdir", "rename", "link")
 NAME = "step-000000005-1"
+FIRST = "state-00000.safetensors"
 
 
 @pytest.fixture
@@ -24,16 +25,23 @@ def save(tmp_path, holder):
     weights = array("d", range(2000))
     staging = tmp_path / "staging"
     staging.mkdir()
+    before = {}  # the first piece is linked from the folder of a save before, once there is one
 
     def written():
         captured = State({"model": holder({"weights": weights})}).captured()
         layout = plan(captured.leaves, piece_bytes_max=6000)
         snapshot = Snapshot(layout, captured.leaves, captured.values)  # a forked child has none of its parent's buffers
         snapshot.take(captured.values)
-        files = [NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes) for each in layout.pieces]
+        files = [
+            NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes, before=before.get(each.name))
+            for each in layout.pieces
+        ]
         draft = Draft(5, 9, None, captured.text, captured.generators, [], {}, {}, layout.split)
         return folder.write(staging, NAME, draft, files)
 
+    records = written()
+    (staging / NAME).rename(tmp_path / "before")
+    before[FIRST] = (tmp_path / "before" / FIRST, records[FIRST])
     written.staging = staging
     return written
 
@@ -43,6 +51,7 @@ class Counted:
 
     def __init__(self, monkeypatch, wrong_at=0, wrong=None):
         self.count = 0
+        self.went_wrong = ""
         for name in CALLS:
             real = getattr(os, name)
             monkeypatch.setattr(os, name, lambda *args, real=real, name=name, **kw: self.call(real, name, args, kw))
@@ -51,6 +60,7 @@ class Counted:
     def call(self, real, name, args, kw):
         self.count += 1
         if self.count == self.wrong_at:
+            self.went_wrong = name
             return self.wrong(real, name, args, kw)
         return real(*args, **kw)
 
@@ -63,6 +73,17 @@ def calls_of_a_save(save):
     return counted.count
 
 
+def place_of_link(save):
+    names = []
+    with pytest.MonkeyPatch.context() as patch:
+        counted = Counted(patch)
+        real = counted.call
+        counted.call = lambda call, name, args, kw: (names.append(name), real(call, name, args, kw))[1]
+        save()
+    (save.staging / NAME).rename(save.staging.parent / "traced")
+    return names.index("link") + 1
+
+
 def visible(staging):
     return [entry.name for entry in staging.iterdir() if not entry.name.startswith(writer.TEMPORARY)]
 
@@ -71,6 +92,7 @@ def visible(staging):
 def test_killed_at_any_call_it_leaves_a_whole_folder_or_none(save):
     total = calls_of_a_save(save)
     assert total > 20
+    assert (save.staging.parent / "whole" / FIRST).stat().st_nlink == 2
     seen = set()
     for number in range(1, total + 1):
         child = os.fork()
@@ -101,9 +123,16 @@ def fail_with(code):
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 def test_an_error_at_any_call_is_raised_and_leaves_nothing_that_looks_like_a_checkpoint(save, code):
     total = calls_of_a_save(save)
+    linking = place_of_link(save)
     for number in range(1, total + 1):
         with pytest.MonkeyPatch.context() as patch:
-            Counted(patch, number, fail_with(code))
+            counted = Counted(patch, number, fail_with(code))
+            if number == linking:
+                save()  # what cannot be linked is written
+                assert counted.went_wrong == "link"
+                (save.staging / NAME).rename(save.staging.parent / "written")
+                assert (save.staging.parent / "written" / FIRST).stat().st_nlink == 1
+                continue
             with pytest.raises(OSError, match=os.strerror(code)):
                 save()
         for name in visible(save.staging):
@@ -146,7 +175,7 @@ def test_every_file_and_folder_is_flushed_before_the_name_says_whole(save, monke
     save()
     at = events.index("rename")
     whole = {path.name for path in (save.staging / NAME).iterdir()}
-    assert whole <= set(events[:at])
+    assert whole - {FIRST} <= set(events[:at]), "all but the one that was flushed in the save before"
     assert events[at - 2 : at] == ["checkpoint.json", ".tmp-000000005-1"]
     assert events[at + 1 :] == ["staging"]
 

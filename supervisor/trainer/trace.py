@@ -159,18 +159,19 @@ class _Single:
 class _Branch:
     """A place where a container was."""
 
-    __slots__ = ("_children", "_keys", "_kind", "_metadata", "is_plain_dict")
+    __slots__ = ("_children", "_exact_keys", "_keys", "_kind", "_metadata", "is_plain_dict")
 
     def __init__(self, value: Any, children: list[Any], *, is_plain_dict: bool = False) -> None:
         self.is_plain_dict = is_plain_dict
         self._kind, self._children = type(value), children
-        self._keys = _exact_keys(value) if isinstance(value, dict) else None
+        self._keys = list(value) if isinstance(value, dict) else None
+        self._exact_keys = [] if self._keys is None or set(map(type, value)) <= {str} else _exact_keys(value)
         self._metadata = repr(getattr(value, "_metadata", None))
 
     def follow(self, value: Any, seen: Seen) -> bool:
         changed = False
-        for child, item in zip(self._children, self._items(value), strict=True):
-            changed = child.follow(item, seen) or changed
+        for child, item in zip(self._children, self._items(value)):  # noqa: B905  # as many: _items has looked
+            changed |= child.follow(item, seen)
         return changed
 
     def followed(self, value: Any, seen: Seen) -> list[Any]:
@@ -183,7 +184,9 @@ class _Branch:
             raise ChangedError
         if self._keys is None:
             return value
-        if _exact_keys(value) != self._keys or repr(getattr(value, "_metadata", None)) != self._metadata:
+        if list(value) != self._keys or (self._exact_keys and _exact_keys(value) != self._exact_keys):
+            raise ChangedError
+        if self._kind is OrderedDict and repr(getattr(value, "_metadata", None)) != self._metadata:
             raise ChangedError
         return value.values()
 

@@ -85,9 +85,10 @@ def open_folder(path: str | Path) -> Opened:
     with _damage_of(folder):
         small = {file.path.name: reading.content(file) for file in files if not _is_piece(file)}
         state = _state_of(small.get(STATE_FILE, b""))
-        places = reading.located(filter(_is_piece, files), state["split"])
+        pieces = tuple(filter(_is_piece, files))
+        places = reading.located(pieces, state["split"])
     kept = json.loads(small.get(RNG_FILE, b'{"generators":{},"bytes":{}}'))
-    return Opened(folder, manifest, state, kept, tuple(filter(_is_piece, files)), places)
+    return Opened(folder, manifest, state, kept, pieces, places)
 
 
 @dataclass(frozen=True, slots=True)

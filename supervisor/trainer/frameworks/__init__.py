@@ -6,6 +6,7 @@ A framework is asked only when the script has imported it itself, so that a scri
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +25,7 @@ def loaded() -> list[Framework]:
     return [named(name) for name in ROWS if name == "plain" or name in sys.modules]
 
 
+@cache
 def named(name: str) -> Framework:
     """Return the framework of that row, importing it; KeyError for no such row, ImportError where it is absent."""
     module, _, kind = ROWS[name].partition(":")

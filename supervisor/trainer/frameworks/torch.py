@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -146,7 +147,7 @@ class Torch(Framework):
             TAG: "torch.Parameter" if type(value) is torch.nn.Parameter else "torch.Tensor",
             "dtype": dtype,
             "shape": list(value.shape),
-            "device": str(value.device),
+            "device": _device_name(value.device),
             "requires_grad": value.requires_grad,
         }
         if not row_major:
@@ -160,6 +161,12 @@ class Torch(Framework):
         return node, Leaf(stored or "U8", shape, item_bytes, size, identity, self)
 
 
+@cache
+def _device_name(device: torch.device) -> str:
+    return str(device)
+
+
+@cache
 def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 

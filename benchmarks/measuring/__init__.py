@@ -1,0 +1,1 @@
+"""How checkpoint engines are measured: states, phases, loops, memory, caches, limits, ratios and tables."""

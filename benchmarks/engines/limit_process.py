@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from benchmarks.engines.limits import Copy
-from benchmarks.measuring import raw
 
 if TYPE_CHECKING:
     from benchmarks.measuring.state import TorchState

@@ -169,9 +169,9 @@ def test_a_short_read_is_gone_on_with(small, monkeypatch):
 
     real = os.preadv
 
-    def short(descriptor, rooms, at):
+    def short(descriptor, rooms, at, flags=0):
         first = next(room for room in rooms if len(room))
-        return real(descriptor, [first[: max(1, len(first) // 3)]], at)
+        return real(descriptor, [first[: max(1, len(first) // 3)]], at, flags)
 
     wanted = read(small)
     monkeypatch.setattr(os, "preadv", short)
@@ -195,3 +195,21 @@ def test_content_without_any_tensor_is_a_checkpoint_too(stage, holder):
     path = stage(thing=holder({"count": 3}))
     assert not list(path.glob("*.safetensors"))
     assert folder.read(path)["thing"] == {"count": 3}
+
+
+def test_a_file_that_is_not_in_memory_is_read_by_one_reader_alone(stage, holder, monkeypatch):
+    import os
+    import threading
+
+    path = stage(thing=holder({str(n): array("d", range(500)) for n in range(4)}), piece_bytes_max=4096)
+    wanted, readers, real = read(path), set(), os.preadv
+
+    def cold(descriptor, rooms, at, flags=0):
+        if flags:
+            raise BlockingIOError  # what the system says of pages that are not there
+        readers.add(threading.current_thread())
+        return real(descriptor, rooms, at)
+
+    monkeypatch.setattr(os, "preadv", cold)
+    assert read(path) == wanted
+    assert len(readers) == 1

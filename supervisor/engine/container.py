@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from supervisor.core import safetensors_file
 from supervisor.core.digest import Digest
 from supervisor.core.ports import Measured
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 MAGIC, SUFFIX = b"TSPACK1\n", ".packed"
 HEAD = struct.Struct("<III")
 BLOCK_BYTES, BLOCK_BYTES_MAX = 1024 * 1024, 64 * 1024 * 1024
-HEADER_BYTES_MAX = 100_000_000
 LEVEL, WIDTH_MAX = 1, 8
 WIDTHS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
@@ -160,21 +159,18 @@ def _read(file: BinaryIO | FileIO, length: int) -> bytes:
 def _spans(file: BinaryIO, size: int) -> list[Block]:
     """Return the parts of a `safetensors` file in their order; one part where it is none, or not as it should be."""
     plain = [Block(0, size, 1)]
-    start = 8 + int.from_bytes(file.read(8), "little")
-    if size < start or start > HEADER_BYTES_MAX:
-        return plain
     try:
-        said = json.loads(file.read(start - 8))
-        tensors = [each for name, each in said.items() if name != "__metadata__"]
-        placed = sorted((*map(int, each["data_offsets"]), WIDTHS.get(each["dtype"], 1)) for each in tensors)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        start = safetensors_file.header_bytes(file.read(safetensors_file.LENGTH_BYTES), size)
+        file.seek(0)
+        tensors = safetensors_file.entries(file.read(start), size)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return plain
     spans, at = [Block(0, start, 1)], start
-    for begin, end, width in placed:
-        if start + begin != at or end < begin or start + end > size:
+    for tensor in tensors:
+        if start + tensor.begin != at:
             return plain
-        spans.append(Block(at, end - begin, width))
-        at = start + end
+        spans.append(Block(at, tensor.bytes, WIDTHS.get(tensor.dtype, 1)))
+        at += tensor.bytes
     return [*spans, Block(at, size - at, 1)]
 
 

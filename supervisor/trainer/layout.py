@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core import safetensors_file
+from supervisor.core.safetensors_file import Entry
 from supervisor.core.values import dataclass
-from supervisor.trainer import safetensors_file
 from supervisor.trainer.buffer import PAGE_BYTES
-from supervisor.trainer.safetensors_file import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator, Mapping

@@ -11,8 +11,8 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core import safetensors_file
 from supervisor.core.digest import Digest, algorithm_of
-from supervisor.trainer import safetensors_file
 from supervisor.trainer.frameworks.framework import HostTarget
 
 if TYPE_CHECKING:

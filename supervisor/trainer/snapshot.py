@@ -68,7 +68,7 @@ class Snapshot:
         return copying
 
     def begin(self, values: Sequence[Any]) -> Copying:
-        """Copy what may change at once; somebody must ``run`` the rest, and ``finish`` it before the optimizer's step."""
+        """Copy what may change at once; the rest is copied by ``begin`` and ``finish``, the latter before the optimizer's step."""
         first = [copy(values) for copy in self._now.device]
         Copying(self._now.host, values, first).finish()
         later = [copy(values) for copy in self._later.device]

@@ -13,7 +13,7 @@ import shutil
 import threading
 from typing import TYPE_CHECKING
 
-from supervisor.core.digest import Digest, preferred
+from supervisor.core.digest import Digest, digest_of, preferred
 from supervisor.core.values import dataclass
 from supervisor.trainer.buffer import PAGE_BYTES
 
@@ -106,7 +106,9 @@ def _write_both(
 def _write_file(folder: Path, file: NewFile) -> Record:
     if file.before is not None and file.pages is not None:
         path, record = file.before
-        if _record_of(file.pages[: file.bytes]) == record and _linked(path, folder / file.name):
+        if (file.bytes, digest_of((file.pages[: file.bytes],), preferred())) == record and _linked(
+            path, folder / file.name
+        ):
             return record
     digest, size = Digest(preferred()), 0
     descriptor = os.open(folder / file.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -166,12 +168,6 @@ def _write_directly(descriptor: int, *, on: bool) -> bool:
     except OSError:
         return False  # this file system has no such way (tmpfs, FUSE)
     return True
-
-
-def _record_of(content: memoryview) -> Record:
-    digest = Digest(preferred())
-    digest.update(content)
-    return len(content), str(digest)
 
 
 def _linked(path: Path, to: Path) -> bool:

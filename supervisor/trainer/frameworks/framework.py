@@ -55,7 +55,7 @@ class Slot(NamedTuple):
 
 
 class Target(Protocol):
-    """Where the bytes of a leaf go when a checkpoint is read: in order, in slices of at most ``SLICE_BYTES_MAX``."""
+    """Where the bytes of a leaf go when a checkpoint is read: in slices."""
 
     def room(self, begin: int, count: int) -> memoryview:
         """Return where to put the bytes [begin, begin + count)."""
@@ -65,9 +65,6 @@ class Target(Protocol):
 
     def value(self) -> Any:
         """Return the value once all bytes are there."""
-
-
-SLICE_BYTES_MAX = 4 * 1024 * 1024
 
 
 class Framework(Protocol):

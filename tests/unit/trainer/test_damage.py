@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.trainer import folder, frameworks, reading, safetensors_file
+from supervisor.core import safetensors_file
+from supervisor.core.safetensors_file import Entry
+from supervisor.trainer import folder, frameworks, reading
 from supervisor.trainer.folder import DamagedError, open_folder, read
 from supervisor.trainer.reading import DamageError, File
-from supervisor.trainer.safetensors_file import Entry
 from supervisor.trainer.state import State
 
 PADDING = ord(" ")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from supervisor.trainer import safetensors_file
+from supervisor.core import safetensors_file
 from supervisor.trainer.buffer import PAGE_BYTES
 from supervisor.trainer.frameworks.plain import Plain
 from supervisor.trainer.layout import PIECE_BYTES_MAX, TWO_PIECES_FROM_BYTES, plan

@@ -42,12 +42,11 @@ class Client:
     def __init__(self, connection: socket.socket, listener: Listener) -> None:
         self._connection = connection
         self._listener = listener
-        self._outbox: deque[bytes] = deque(maxlen=OUTBOX_MESSAGES_MAX)
+        self._outbox: deque[bytes | threading.Event] = deque(maxlen=OUTBOX_MESSAGES_MAX)  # an event: flush waits for it
         self._sending = b""
         self._received = b""
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
-        self._empty = threading.Event()
         self._gone = False
         self._owner = os.getpid()
         connection.setblocking(False)
@@ -61,7 +60,6 @@ class Client:
     def send(self, message: Message) -> None:
         """Leave a message for the thread to send; never blocks. The oldest are lost if nobody reads for very long."""
         if os.getpid() == self._owner and not self._gone:
-            self._empty.clear()
             self._outbox.append(messages.encode(message))
             self.wake()
 
@@ -76,9 +74,12 @@ class Client:
 
     def flush(self, timeout_s: float) -> None:
         """Wait until everything left so far is with the supervisor, at most ``timeout_s``."""
-        if os.getpid() == self._owner and not self._gone:
+        if os.getpid() == self._owner:
+            sent = threading.Event()
+            self._outbox.append(sent)
             self.wake()
-            self._empty.wait(timeout_s)
+            if not self._gone:  # looked at after the event was left: from then on nobody would set it
+                sent.wait(timeout_s)
 
     def _converse(self) -> None:
         poll = select.poll()
@@ -96,7 +97,10 @@ class Client:
                     self._hear()
         except (OSError, EOFError):
             self._gone = True
-            self._empty.set()  # nobody will read the rest
+            while self._outbox:
+                left = self._outbox.popleft()
+                if isinstance(left, threading.Event):
+                    left.set()  # nobody will read the rest
             self._listener.supervisor_gone()
 
     def _collect_beat(self) -> None:
@@ -106,14 +110,16 @@ class Client:
 
     def _send_some(self) -> None:
         while self._sending or self._outbox:
-            self._sending = self._sending or self._outbox.popleft()
+            if not self._sending:
+                left = self._outbox.popleft()
+                if isinstance(left, threading.Event):
+                    left.set()
+                    continue
+                self._sending = left
             try:
                 self._sending = self._sending[self._connection.send(self._sending) :]
             except BlockingIOError:
                 return
-        self._empty.set()
-        if self._outbox:  # left between the last look and the word that all is sent
-            self._empty.clear()
 
     def _hear(self) -> None:
         try:

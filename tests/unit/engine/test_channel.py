@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from supervisor.core.messages import Beat, Malformed, Message, Save, ScriptFailed, Stop
 from supervisor.engine.channel import Channel
 from supervisor.trainer import client
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LIVES = 300
 SWITCH_S = 1e-6  # threads change places in every few instructions, as on a machine with much to do

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from supervisor.engine import identity, runs
 from supervisor.engine.claims import ranks
 from supervisor.engine.clock import BootClock
 from supervisor.engine.executor import Executor
-from supervisor.engine.job import Job
+from supervisor.engine.job import Job, cannot_flush
 from supervisor.engine.journal import Journal
 from supervisor.engine.loop import Inbox, Loop
 from supervisor.engine.packages import Installer, Packages
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from supervisor.core.instant import Instant
     from supervisor.core.ports import Platform, Store
 
+SESSION_PATIENCE_S, VERB_PATIENCE_S = 60.0, 10.0
+UPLOAD_WAIT_S, SLOW_UPLOAD_WAIT_S = 600.0, 1800.0  # at the end, for the last checkpoint; where the proof comes later
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -69,14 +72,14 @@ def serve(choice: Choice) -> int:
     """Serve the run on this machine until its turn ends; return the exit code."""
     clock = BootClock()
     platform = find_platform(os.environ, clock.now())
-    store = open_store(choice.store or platform.store)
+    store = open_store(choice.store or platform.store, SESSION_PATIENCE_S, choice.settings["settle"])
     run = RunPlace(choice.name)
     record = runs.enter(store, run, choice.script, choice.arguments, _remembered(choice))
     screen = terminal.choose(json_lines=choice.json_lines)
     config = configure(choice, platform, store)
-    job = _job(choice, platform.name, Base(store, record, clock), screen, config)
-    first = RunStatus(run=run.name, id=record.id, platform=platform.name)
-    journal = Journal(None, runs.last_status(store, run, ranks(store, run)) or first)
+    job = _job(choice, platform, Base(store, record, clock), screen, config)
+    known = runs.last_status(store, run, ranks(store, run)) or RunStatus(run=run.name, id=record.id)
+    journal = Journal(None, replace(known, platform=platform.name, place=store.traits.place))
     inbox = Inbox()
     executor = Executor(job, inbox, journal, screen.say)
     live = LiveStatus(executor, journal)
@@ -106,13 +109,25 @@ def find_platform(environ: Mapping[str, str], now: Instant) -> Platform:
     return found
 
 
-def open_store(where: str) -> Store:
-    """Return the store at a place, its passing errors tried again. Raises UserError where the platform forbids it."""
-    from supervisor.stores.folder import FolderStore
+def open_store(where: str, patience_s: float = VERB_PATIENCE_S, settle_s: float | None = None) -> Store:
+    """Return the store at a place, its passing errors tried again. Raises UserError where the platform forbids it.
+
+    On a mounted drive an operation that shows no progress for ``patience_s`` is given up. Nothing here touches the place
+    itself, because a dead mount would keep us for ever: the system's table of mounts says what it is.
+    """
+    from supervisor.stores import mounts, remembered
     from supervisor.stores.retrying import RetryingStore
 
-    _platform_module(os.environ).check_store(where, os.path.ismount)
-    return RetryingStore(FolderStore(where))
+    _platform_module(os.environ).check_store(where, mounts.is_mount_point)
+    mount = mounts.drive_of(where, mounts.mounts())
+    remembered.check(where, mount, local_root(os.environ) / "mounts")
+    if mount is None:
+        from supervisor.stores.folder import FolderStore
+
+        return RetryingStore(FolderStore(where, settle_s=settle_s or 0.0))
+    from supervisor.stores.mounted import MountedStore
+
+    return RetryingStore(MountedStore(where, mount=mount, patience_s=patience_s, settle_s=settle_s))
 
 
 def default_store(environ: Mapping[str, str]) -> str:
@@ -148,6 +163,10 @@ def configure(choice: Choice, platform: Platform, store: Store) -> Config:
         takeover=choice.takeover,
         settle_s=store.traits.settle_s,
         silence_s=store.traits.silence_s,
+        upload_wait_s=SLOW_UPLOAD_WAIT_S if store.traits.confirm_every_s else UPLOAD_WAIT_S,
+        confirm_every_s=store.traits.confirm_every_s,
+        can_flush=platform.flush is not None and store.traits.mounted,
+        place=store.traits.place,
         prior_life_s=platform.prior_life_s,
     )
 
@@ -159,7 +178,7 @@ def _platform_module(environ: Mapping[str, str]) -> Any:
     return next(module for module in modules if module.is_here(environ))
 
 
-def _job(choice: Choice, platform: str, base: Base, screen: terminal.Screen, config: Config) -> Job:
+def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen, config: Config) -> Job:
     run = RunPlace(choice.name)
     root = local_root(os.environ)
     now = base.clock.now()
@@ -176,7 +195,7 @@ def _job(choice: Choice, platform: str, base: Base, screen: terminal.Screen, con
         environments=Packages(base.store, run, installer, root / base.record.id),
         alive=identity.alive,
         identity=identity.mine(),
-        platform=platform,
+        platform=platform.name,
         writer=identity.new_writer(),
         environ=dict(os.environ),
         save_every=_for_trainer(config.save_every),
@@ -184,6 +203,7 @@ def _job(choice: Choice, platform: str, base: Base, screen: terminal.Screen, con
         claim_extra={"options": _remembered(choice), "script": str(choice.script)},
         show=screen.printed,
         deadline_wall_s=deadline,
+        flush=platform.flush or cannot_flush,
     )
 
 
@@ -252,4 +272,5 @@ def _listen_to_signals(inbox: Inbox) -> None:
 
 
 def _unproved(session: Session) -> bool:
-    return bool(session.saves.publishing or session.saves.waiting) or session.phase is Phase.FAILED
+    saves = session.saves
+    return bool(saves.publishing or saves.waiting or saves.unproved) or session.phase is Phase.FAILED

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Event
+from typing import TYPE_CHECKING, Any
 
 from supervisor.cli.finding import one_run, opened, option
 from supervisor.cli.options import Parser, count, parser
@@ -82,17 +83,26 @@ def _list(about: About) -> int:
 
 
 def _verify(about: About) -> int:
-    from supervisor.engine import catalogue
+    from supervisor.engine import catalogue, receipts, telling
+    from supervisor.engine.clock import BootClock
 
     seen: list[Found] = []
+    plain: list[dict[str, Any]] = []
+    pace = receipts.Pace(BootClock(), Event().wait)
+    known = telling.told_of(about.store, about.place, catalogue.ids(about.store, about.place))
     for each in catalogue.judged(about.store, about.place, about.local):
+        proved = receipts.Proved()
+        if each.manifest and each.verdict is Verdict.WHOLE:
+            told = known[each.id].evidence if each.id in known else ""
+            proved = receipts.prove(about.store, about.place, each.manifest, told, pace)
         seen.append(each)
+        plain.append(view.plain_verdict(each, proved.evidence or None))
         if not about.options.json:
-            print(view.verdict(each), flush=True)
-    if about.options.json:
-        print(json.dumps([view.plain_verdict(each) for each in seen], ensure_ascii=False))
+            print(view.verdict(each, proved.evidence, proved.why), flush=True)
     verdicts = {each.verdict for each in seen}
-    if not about.options.json:
+    if about.options.json:
+        print(json.dumps(plain, ensure_ascii=False))
+    else:
         print(f"{about.place.name}: {view.summary(seen)}")
         _say_next(about, *_after_verify(verdicts))
     if Verdict.BROKEN in verdicts:

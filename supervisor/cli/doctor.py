@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from supervisor.cli.finding import option, where
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 TRIED = ((3, 11), (3, 13))
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "numpy")
-DRIVE = Path("/content/drive")
 MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "problem "}
 
 
@@ -60,10 +59,12 @@ def _findings(options: Namespace) -> Iterator[Finding]:
     platform = wiring.find_platform(os.environ, clock.now())
     lives = f", machines of at most {platform.lifetime.seconds / 3600:.0f} h" if platform.lifetime else ""
     yield Finding("platform", "ok", f"{platform.name}{lives}; runs are kept in {where(options)}")
-    if platform.name == "colab" and Path(where(options)).is_relative_to(DRIVE) and not os.path.ismount(DRIVE):
-        hint = "in a cell: from google.colab import drive; drive.mount('/content/drive')"
-        yield Finding("drive", "problem", "Google Drive is not mounted: what is written there is lost", hint)
-    yield from checkup.store(wiring.open_store(where(options)), clock)
+    try:
+        store = wiring.open_store(where(options))
+    except UserError as error:
+        yield Finding("store", "problem", error.what, error.hint)
+    else:
+        yield from checkup.store(store, clock, platform.prior_life_s, Event().wait)
     yield checkup.packing()
     yield from checkup.local(wiring.local_root(os.environ))
     yield checkup.time(clock.now())

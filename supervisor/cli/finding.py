@@ -7,31 +7,63 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from supervisor.bootstrap import ensure
-from supervisor.core.errors import UsageError
+from supervisor.core.errors import UsageError, UserError
 from supervisor.core.ports import Store, StoreError
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
 
+    from supervisor.engine.here import Here
     from supervisor.engine.place import RunPlace
     from supervisor.engine.runs import Run
 
 SHOWN_MAX = 8
+AWAY = frozenset({"gone", "hung"})
+
+
+class StoreAway(UserError):
+    """The store is not there or does not answer. A session on this machine may still tell of itself."""
+
+
+class NoSuchRun(UsageError):
+    """The store answers and shows no such run."""
 
 
 @contextmanager
 def opened(options: Namespace) -> Iterator[Store]:
-    """Yield the store; every StoreError that leaves the block becomes two lines."""
+    """Yield the store; every StoreError that leaves the block becomes two lines, StoreAway where it is not there."""
     ensure()
     from supervisor import wiring
     from supervisor.engine.runs import cannot_use
 
-    store = wiring.open_store(where(options))
+    try:
+        store = wiring.open_store(where(options))
+    except UserError as error:
+        raise StoreAway(error.what, error.hint, error.exit_code) from error
     try:
         yield store
     except StoreError as error:
-        raise cannot_use(store, error) from error
+        two = cannot_use(store, error)
+        if error.kind in AWAY:
+            raise StoreAway(two.what, two.hint, two.exit_code) from error
+        raise two from error
+
+
+def living_here(options: Namespace, name: str | None, error: StoreAway | NoSuchRun) -> Here:
+    """Return the session of the run, or of the store's only one, that lives on this machine; none: raise the ``error``.
+
+    Only one of this very store will do, because another store may have a run of the same name.
+    """
+    from supervisor import wiring
+    from supervisor.engine import here
+
+    place = os.path.abspath(where(options))
+    found = [each for each in here.living(wiring.local_root(os.environ)) if each.store == place]
+    named = [each for each in found if name in {None, each.run}]
+    if len({each.run for each in named}) != 1:
+        raise error
+    return max(named, key=lambda each: each.rank)
 
 
 def where(options: Namespace) -> str:
@@ -55,12 +87,13 @@ def one_run(store: Store, options: Namespace, name: str | None) -> tuple[RunPlac
         place = RunPlace(name)
         record = runs.read(store, place) if runs.NAME.fullmatch(name) else None
         if record is None:
-            raise UsageError(f"there is no run {name!r} in {where(options)}", _instead(runs.names(store), options))
+            raise NoSuchRun(f"there is no run {name!r} in {where(options)}", _instead(runs.names(store), options))
         return place, record
     names = runs.names(store)
     if len(names) != 1:
-        what = "there are several runs; say which" if names else none_yet(options)
-        raise UsageError(what, _instead(names, options))
+        if not names:
+            raise NoSuchRun(none_yet(options), how_to_start(options))
+        raise UsageError("there are several runs; say which", _instead(names, options))
     record = runs.read(store, RunPlace(names[0]))
     if record is None:
         raise StoreError(f"the record of {names[0]} is gone")

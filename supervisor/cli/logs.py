@@ -7,7 +7,7 @@ import sys
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from supervisor.cli.finding import one_run, opened, option
+from supervisor.cli.finding import NoSuchRun, StoreAway, living_here, one_run, opened, option
 from supervisor.cli.options import Parser, count, parser
 from supervisor.views.status import next_commands
 from supervisor.views.table import rows
@@ -27,6 +27,13 @@ STORE_EVERY_S = 5.0
 def run(arguments: Sequence[str]) -> int:
     """Print the output, or the step log."""
     options = _parser().parse_args(arguments)
+    try:
+        return _from_store(options)
+    except (StoreAway, NoSuchRun) as error:
+        return _from_here(options, error)
+
+
+def _from_store(options: Namespace) -> int:
     with opened(options) as store:
         from supervisor.engine import overview, steplog
         from supervisor.engine.clock import BootClock
@@ -47,6 +54,19 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.write(
             "\n".join([_nothing(place.name, chosen), *next_commands([f"status {place.name}{option(options)}"])]) + "\n"
         )
+    return 0
+
+
+def _from_here(options: Namespace, error: StoreAway | NoSuchRun) -> int:
+    """Print what the trainer of the session on this machine printed, once. Without one, or for the step log, the error."""
+    from supervisor.engine.printed import here_alone
+
+    here = living_here(options, options.run, error)
+    if options.steps:
+        raise error
+    sys.stderr.write(f"{error.what}; this is what its session on this machine printed\n")
+    show = _Writer()
+    show(here_alone(here.rank, here.folder, options.attempt))
     return 0
 
 

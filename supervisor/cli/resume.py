@@ -76,6 +76,8 @@ def _as_typed(name: str, value: Any) -> str:
     """Return an option as a person would have typed it."""
     if name == "budget":
         return "" if value is None else f"{value:.3f}s" if value else "none"
+    if name == "settle" and not value:
+        return "" if value is None else "0s"
     if isinstance(value, float):
         return f"{value:.3f}s"
     return "none" if value is None else str(value)

@@ -24,6 +24,7 @@ DEFAULTS: dict[str, str] = {
     "budget": "",
     "resume": "auto",
     "hang_after": "auto",
+    "settle": "",
 }
 
 
@@ -114,6 +115,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "budget": lambda text: None if text == "" else 0.0 if text == "none" else duration(text),
     "resume": _resume,
     "hang_after": lambda text: text if text in {"auto", "none"} else duration(text),
+    "settle": lambda text: None if text == "" else 0.0 if text in {"0", "0s"} else duration(text),
 }
 
 
@@ -163,6 +165,11 @@ def add_options(made: Parser) -> None:
     made.add_argument("--resume", metavar="HOW", help="auto, must (there is something) or never (begin at step 0)")
     made.add_argument(
         "--hang-after", metavar="TIME", help="no sign of life for so long is a hang (default: auto, learned)"
+    )
+    made.add_argument(
+        "--settle",
+        metavar="TIME",
+        help="how long others' names may take to show in the store (default: 60s on a drive)",
     )
     made.add_argument("--takeover", action="store_true", help="take the run from a machine that seems to live")
     made.add_argument("--no-install", action="store_true", help="use the packages that are here")

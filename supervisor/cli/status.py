@@ -7,13 +7,14 @@ import sys
 from threading import Event
 from typing import TYPE_CHECKING
 
-from supervisor.cli.finding import one_run, opened, option
+from supervisor.cli.finding import NoSuchRun, StoreAway, living_here, one_run, opened, option
 from supervisor.cli.options import Parser, parser
 from supervisor.core.spoken import duration
 from supervisor.views import status as view
 from supervisor.views import watching
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Callable, Sequence
 
     from supervisor.engine.overview import Overview
@@ -28,6 +29,13 @@ QUIET_S = 90.0
 def run(arguments: Sequence[str]) -> int:
     """Show it once, or until the run ends."""
     options = _parser().parse_args(arguments)
+    try:
+        return _from_store(options)
+    except (StoreAway, NoSuchRun) as error:
+        return _from_here(options, error)
+
+
+def _from_store(options: Namespace) -> int:
     with opened(options) as store:
         from supervisor.engine import overview
         from supervisor.engine.clock import BootClock
@@ -38,14 +46,39 @@ def run(arguments: Sequence[str]) -> int:
             return overview.look(store, place, record, BootClock().now())
 
         def lines(of: Overview) -> list[str]:
-            told = overview.earlier(store, place, of, EARLIER_SHOWN)
-            return view.block(of.plain, headline(of), told, next_commands(of, option(options)))
+            return _lines(of, options, overview.earlier(store, place, of, EARLIER_SHOWN))
 
         if options.watch:
             return _watch(seen, lines, as_json=options.json)
         found = seen()
         print(_json(found) if options.json else "\n".join(lines(found)))
     return 0
+
+
+def _from_here(options: Namespace, error: StoreAway | NoSuchRun) -> int:
+    """Show what the session on this machine says of itself. Without one, the error is all there is to say."""
+    from supervisor.engine import overview
+
+    here = living_here(options, options.run, error)
+    sys.stderr.write(f"{error.what}; this is what its session on this machine says\n")
+
+    def seen() -> Overview:
+        if not here.lives:
+            raise error
+        return overview.of_here(here.again(), error.what)
+
+    def lines(of: Overview) -> list[str]:
+        return _lines(of, options, ())
+
+    if options.watch:
+        return _watch(seen, lines, as_json=options.json)
+    print(_json(seen()) if options.json else "\n".join(lines(seen())))
+    return 0
+
+
+def _lines(of: Overview, options: Namespace, told: Sequence[str]) -> list[str]:
+    store = option(options)
+    return view.block(of.plain, headline(of), told, view.Live(of.served, next_commands(of, store), store))
 
 
 def headline(seen: Overview) -> str:

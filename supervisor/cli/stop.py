@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from threading import Event
 from typing import TYPE_CHECKING
 
-from supervisor.cli.finding import one_run, opened, option
+from supervisor.cli.finding import NoSuchRun, StoreAway, living_here, one_run, opened, option
 from supervisor.cli.options import Parser, parser
 from supervisor.core.errors import FAILED
 from supervisor.core.spoken import duration
 from supervisor.views import status as view
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Callable, Sequence
 
     from supervisor.core.ports import Clock
@@ -19,11 +22,21 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 0.5
 SAY_EVERY_S = 10.0
+PATIENCE_S = 150.0
+TWICE_AFTER_S = 1.0
+CANCELLING = "CANCELLING"
 
 
 def run(arguments: Sequence[str]) -> int:
     """Ask the session that is at it to end, and wait for its word."""
     options = _parser().parse_args(arguments)
+    try:
+        return _through_store(options)
+    except (StoreAway, NoSuchRun) as error:
+        return _directly(options, error)
+
+
+def _through_store(options: Namespace) -> int:
     with opened(options) as store:
         from supervisor.engine import claims, overview
         from supervisor.engine.clock import BootClock
@@ -39,11 +52,44 @@ def run(arguments: Sequence[str]) -> int:
             print(f"{place.name}: nothing to stop: {_why_not(found)}")
         else:
             claims.request_stop(store, place, found.rank, "now" if options.now else "save")
-            how = "end at once" if options.now else "save and end"
-            print(f"{place.name}: asked session {found.rank.epoch} to {how}", flush=True)
+            print(f"{place.name}: asked session {found.rank.epoch} to {_how(options)}", flush=True)
             found = _waited(seen, found, clock, patience_s=store.traits.silence_s)
-    print("\n".join([f"  {view.safe(found.plain)}", *view.next_commands(_next(found, option(options)))]))
+    return _told(found, options)
+
+
+def _directly(options: Namespace, error: StoreAway | NoSuchRun) -> int:
+    """Signal the session on this machine, because its store cannot pass the request on. None here: raise the error."""
+    from supervisor.engine import overview
+    from supervisor.engine.clock import BootClock
+
+    here = living_here(options, options.run, error)
+    sys.stderr.write(f"{error.what}; telling its session on this machine directly\n")
+    stopping = here.plain.get("state") == CANCELLING
+    if not stopping or options.now:
+        here.signal(signal.SIGTERM)
+        print(f"{here.run}: told session {here.rank.epoch} to {_how(options)}", flush=True)
+    if options.now and not stopping:
+        Event().wait(TWICE_AFTER_S)  # because two signals at once arrive as one
+        here.signal(signal.SIGTERM)
+
+    def seen() -> Overview:
+        nonlocal here
+        here = here.again()
+        return overview.of_here(here, error.what)
+
+    return _told(_waited(seen, seen(), BootClock(), patience_s=PATIENCE_S), options)
+
+
+def _told(found: Overview, options: Namespace) -> int:
+    """Say what is safe now and what comes next; the exit code says whether it ended."""
+    store = option(options)
+    live_at = view.Live(found.served, _next(found, store), store)
+    print("\n".join([*view.safe_lines(found.plain, live_at), *view.next_commands(live_at.commands)]))
     return 0 if not found.served else FAILED
+
+
+def _how(options: Namespace) -> str:
+    return "end at once" if options.now else "save and end"
 
 
 def _waited(seen: Callable[[], Overview], first: Overview, clock: Clock, *, patience_s: float) -> Overview:
@@ -77,7 +123,8 @@ def _why_not(found: Overview) -> str:
 
 def _end_of(found: Overview) -> str:
     if found.end:
-        return f"session {found.rank.epoch if found.rank else '?'} ended: {found.end.get('words')}"
+        words = found.end.get("words")
+        return f"session {found.rank.epoch if found.rank else '?'} ended{': ' if words else ''}{words or ''}"
     if found.served:
         return "another machine has taken it over meanwhile; stop it again to stop that one"
     return "the session died before it could answer"

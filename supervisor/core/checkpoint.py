@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, field
+from dataclasses import field
 from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -185,10 +185,9 @@ def manifest_body(manifest: Manifest) -> bytes:
     """Return the canonical bytes of a manifest: the same manifest always gives the same bytes."""
     packed = any(entry.packing for entry in manifest.files)
     schema = PACKED_SCHEMA if packed else 1
-    body = {"format": "training-supervisor-manifest", "schema": schema, **asdict(manifest)}
-    for entry in (*body["files"], *([body["log"]] if body["log"] else [])):
-        if not entry["packing"]:
-            del entry["packing"], entry["packed_bytes"], entry["packed_digest"]
+    body = {"format": "training-supervisor-manifest", "schema": schema, **_fields(manifest)}
+    body["id"], body["parent"] = _fields(manifest.id), None if manifest.parent is None else _fields(manifest.parent)
+    body["files"], body["log"] = [_told(each) for each in manifest.files], manifest.log and _told(manifest.log)
     body["metrics"] = {key: _plain(value) for key, value in manifest.metrics.items()}
     return json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
@@ -229,6 +228,17 @@ def parse_manifest(name: str, body: bytes) -> Manifest:
             raise
         raise ManifestError(f"it lacks {error}") from error
     return manifest
+
+
+def _told(entry: FileEntry) -> dict[str, Any]:
+    told = _fields(entry)
+    if not entry.packing:
+        del told["packing"], told["packed_bytes"], told["packed_digest"]
+    return told
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _plain(value: Any) -> Any:

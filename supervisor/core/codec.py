@@ -29,6 +29,7 @@ _TYPES: dict[str, type[Any]] = {
         claim.Sighting,
     )
 }
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in _TYPES.values()}
 
 
@@ -54,6 +55,8 @@ def from_line(line: str) -> tuple[dict[str, float], Any]:
 
 def to_plain(value: Any) -> Any:
     """Return a value made of JSON's types; a dataclass bears its name under ``is``."""
+    if type(value) in _SCALARS:
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
         return {"is": kind.__name__, **{name: to_plain(getattr(value, name)) for name in _FIELDS[kind]}}

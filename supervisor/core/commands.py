@@ -63,10 +63,20 @@ class EndTrainer:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Put a staged folder into the store. Outcome: Submitted and Durable, or PublishFailed."""
+    """Put a staged folder into the store.
+
+    Outcome: PublishFailed; Submitted and Durable, where the evidence comes with the call; or Submitted alone.
+    """
 
     folder: str
     step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Ask for the evidence on what was submitted of this folder. Outcome: Unconfirmed, Durable or PublishFailed."""
+
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,13 @@ class WriteEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class Flush:
+    """Let the platform send what is submitted, for at most ``within_s``; the store is gone after it. Outcome: Flushed."""
+
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Words for the user, now. ``level``: "info", "warning" or "error"."""
 
@@ -127,6 +144,6 @@ class Announce:
 
 
 Command = (
-    Look | WriteClaim | PrepareEnvironment | ReadHistory | Restore | Launch | Tell | EndTrainer | Publish | Discard
-    | Retain | LookAtFence | WriteJournal | WriteEnd | Say | Announce
+    Look | WriteClaim | PrepareEnvironment | ReadHistory | Restore | Launch | Tell | EndTrainer | Publish | Confirm
+    | Discard | Retain | LookAtFence | WriteJournal | WriteEnd | Flush | Say | Announce
 )  # fmt: skip

@@ -9,6 +9,7 @@ from supervisor.core import commands as do
 from supervisor.core import errors, messages
 from supervisor.core import events as ev
 from supervisor.core.session import FINAL, Ending, Phase, Session, Timers, lifetime_end
+from supervisor.core.spoken import duration
 
 if TYPE_CHECKING:
     from supervisor.core.claim import Rank
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 GRACE_S_MIN = 30.0
 KILL_AFTER_TERM_S = 10.0
 WRITE_END_S = 30.0
+FLUSH_S = 900.0
+DARK_WAIT_S = 60.0  # for a store that does not answer: it may come back, and a person waits
 
+UNPROVED = "unproved"
 _SIGNALS = {"SIGINT": (errors.INTERRUPTED, "stopped by Ctrl-C"), "SIGTERM": (errors.TERMINATED, "stopped by SIGTERM")}
 
 
@@ -123,14 +127,15 @@ def advance(session: Session, now: Instant) -> Outcome:
     if session.phase is not Phase.DRAINING or ending is None or session.trainer.alive or ending.end_asked:
         return session, ()
     saves, timers = session.saves, session.timers
-    in_time = timers.give_up_waiting is None or now.mono_s < timers.give_up_waiting
-    if ending.wait_for_uploads and in_time and (saves.publishing or saves.waiting):
-        return session, ()
     unproved = bool(saves.publishing or saves.waiting)
+    if ending.wait_for_uploads and unproved and _in_time(session, now):
+        return _waiting(session, ending, now)
     if unproved and ending.phase is Phase.SUCCEEDED:
         words = f"finished, but the last checkpoint could not be proved safe; it lies in {saves.newest}"
         hint = "start again on this machine when the store answers: it is put there then"
-        ending = Ending(Phase.FAILED, errors.FAILED, "unproved", words, hint=hint)
+        if saves.submitted_at_s is not None:
+            hint = "it is written: keep this machine until it is uploaded (`checkpoints`), or start again here"
+        ending = Ending(Phase.FAILED, errors.FAILED, UNPROVED, words, hint=hint)
     timers = Timers(give_up_waiting=now.mono_s + WRITE_END_S)
     session = session.with_(ending=replace(ending, end_asked=True), timers=timers)
     if session.rank is None:
@@ -139,11 +144,38 @@ def advance(session: Session, now: Instant) -> Outcome:
     return session, (do.WriteEnd(ending.reason, ending.exit_code, ending.words, step),)
 
 
-def end_written(session: Session, _event: ev.EndWritten, _now: Instant) -> Outcome:
-    """The end is on record (or could not be recorded, which the next session survives too)."""
-    if session.phase is not Phase.DRAINING:
+def end_written(session: Session, _event: ev.EndWritten, now: Instant) -> Outcome:
+    """The end is on record (or could not be recorded, which the next session survives too).
+
+    What is then still not proved is left to the platform to send, where it can: that ends the mount, so it comes last.
+    """
+    ending = session.ending
+    if session.phase is not Phase.DRAINING or ending is None or ending.flush_asked:
         return session, ()
-    return finish_at_once(session)
+    if not (session.config.can_flush and ending.wait_for_uploads and session.saves.submitted_at_s is not None):
+        return finish_at_once(session)
+    end_s = lifetime_end(session)
+    within_s = FLUSH_S if end_s is None else min(FLUSH_S, max(30.0, end_s - now.mono_s))
+    session = session.with_(
+        ending=replace(ending, flush_asked=True), timers=Timers(give_up_waiting=now.mono_s + within_s)
+    )
+    said = do.Say("info", f"letting {session.config.place} send what is left, for at most {duration(within_s)}")
+    return session, (said, do.Flush(within_s))
+
+
+def flushed(session: Session, event: ev.Flushed, _now: Instant) -> Outcome:
+    """All that was written has left this machine, or could not: say which, and end."""
+    if event.error:
+        session, commands = finish_at_once(session)
+        return session, (
+            do.Say("warning", f"{session.config.place} could not send what is left: {event.error}"),
+            *commands,
+        )
+    saves = session.saves.with_(publishing="", submitted_at_s=None, durable=event.id or session.saves.durable)
+    ending = session.ending
+    if ending is not None and ending.reason == UNPROVED and not saves.waiting:
+        ending = Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", "the script finished")
+    return finish_at_once(session.with_(saves=saves, ending=ending))
 
 
 def finish_at_once(session: Session) -> Outcome:
@@ -166,6 +198,25 @@ def waited_enough(session: Session, now: Instant) -> Outcome:
     if session.trainer.alive:
         return session.timed(give_up_waiting=now.mono_s + KILL_AFTER_TERM_S), (do.EndTrainer("kill"),)
     return finish_at_once(session) if session.ending and session.ending.end_asked else (session, ())
+
+
+def _in_time(session: Session, now: Instant) -> bool:
+    if session.dark and now.mono_s - session.dark_since_s >= DARK_WAIT_S:
+        return False
+    until_s = session.timers.give_up_waiting
+    return until_s is None or now.mono_s < until_s
+
+
+def _waiting(session: Session, ending: Ending, now: Instant) -> Outcome:
+    """Say once what is being waited for, where that may take its time."""
+    until_s = session.timers.give_up_waiting
+    if ending.waiting_said or until_s is None or not session.config.confirm_every_s:
+        return session, ()
+    step = session.saves.newest_step
+    what = "the last checkpoint" if step is None else f"step {step:,}"
+    words = f"waiting at most {duration(until_s - now.mono_s)} until {what} is safe in {session.config.place or 'the store'}"
+    said = do.Say("info", words, "Ctrl-C ends at once; what is written then may not be uploaded")
+    return session.with_(ending=replace(ending, waiting_said=True)), (said,)
 
 
 def _at_once(session: Session, ending: Ending) -> Outcome:

@@ -115,11 +115,20 @@ class TrainerExited:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The checkpoint's files and manifest are written to the store, not yet proved."""
+    """The checkpoint's files are written to the store, not yet proved to have left this machine."""
 
     folder: str
     id: CheckpointId
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """What was submitted is still not proved, and ``words`` say why. ``possible``: whether a proof can ever come."""
+
+    folder: str
+    words: str
+    possible: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +168,22 @@ class RetainFailed:
 
 @dataclasses.dataclass(frozen=True, slots=True)  # made all the time, so its own methods pay
 class FenceSeen:
-    """The run's folder was listed while running. ``stop`` is a request to end ("" none, "save", "now")."""
+    """The run's folder was listed while running. ``stop`` is a request to end ("" none, "save", "now").
+
+    ``looked_s``: the monotonic time at which the listing began; None: just now.
+    """
 
     names: tuple[str, ...]
     stop: str = ""
+    looked_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FenceUnreadable:
-    """The store did not answer. Not seeing it is no failure of the run."""
+    """The store did not answer. Not seeing it is no failure of the run. ``kind``: as in ``ports.StoreError``."""
 
     error: str
+    kind: str = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +202,14 @@ class JournalFailed:
 class EndWritten:
     """The record of this session's end lies in the store (or could not be written: ``error``)."""
 
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """The platform sent all that was written: ``id`` is then safe. Empty ``error``; otherwise why it could not."""
+
+    id: CheckpointId | None
     error: str = ""
 
 
@@ -223,7 +245,7 @@ class ControllerFailed:
 
 Event = (
     Started | Woke | Looked | ClaimWritten | EnvironmentReady | HistoryRead | CheckpointReady | SetupFailed | Launched
-    | TrainerSaid | TrainerExited | Submitted | Durable | PublishFailed | Retained | RetainFailed | FenceSeen
-    | FenceUnreadable | JournalWritten | JournalFailed | EndWritten | Signalled | Notice | MemorySeen
+    | TrainerSaid | TrainerExited | Submitted | Unconfirmed | Durable | PublishFailed | Retained | RetainFailed
+    | FenceSeen | FenceUnreadable | JournalWritten | JournalFailed | EndWritten | Flushed | Signalled | Notice | MemorySeen
     | ControllerFailed
 )  # fmt: skip

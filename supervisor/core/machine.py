@@ -41,6 +41,7 @@ TABLE: dict[type, tuple[frozenset[Phase], Handler]] = {
     ev.TrainerSaid: (frozenset({_RUN, _B, _R, _D}), running.trainer_said),
     ev.TrainerExited: (frozenset({_RUN, _D}), running.trainer_exited),
     ev.Submitted: (_LIVE, saving.submitted),
+    ev.Unconfirmed: (_LIVE, saving.unconfirmed),
     ev.Durable: (_LIVE, saving.durable),
     ev.PublishFailed: (_LIVE, saving.publish_failed),
     ev.Retained: (_LIVE, saving.retained),
@@ -50,6 +51,7 @@ TABLE: dict[type, tuple[frozenset[Phase], Handler]] = {
     ev.JournalWritten: (_LIVE, running.journal_closed),
     ev.JournalFailed: (_LIVE, running.journal_closed),
     ev.EndWritten: (frozenset({_D}), ending.end_written),
+    ev.Flushed: (frozenset({_D}), ending.flushed),
     ev.Signalled: (_LIVE, ending.signalled),
     ev.Notice: (frozenset({_S, _R, _RUN, _B}), ending.noticed),
     ev.ControllerFailed: (_LIVE, ending.controller_failed),
@@ -198,7 +200,7 @@ def _after_gap(session: Session, now: Instant) -> Outcome:
         return session, ()
     gap_s = now.mono_s - session.seen_s
     trainer = session.trainer.with_(vitals=replace(session.trainer.vitals, moved_at_s=now.mono_s))
-    session = session.with_(frozen=True, trainer=trainer).timed(fence=None)
+    session = session.with_(frozen=True, frozen_at_s=now.mono_s, trainer=trainer).timed(fence=None)
     said = do.Say("warning", f"this process stood still for {gap_s:.0f} s", "looking whether another machine took over")
     return session, (said, do.LookAtFence())
 
@@ -249,6 +251,7 @@ _DUE: dict[str, Callable[[Session, Instant], Outcome]] = {
     "fence": _look_at_fence,
     "journal": _write_journal,
     "publish": _publish,
+    "confirm": saving.confirm,
     "terminate": ending.terminate,
     "kill": _kill,
     "give_up_waiting": ending.waited_enough,

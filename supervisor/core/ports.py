@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from supervisor.core.deadline import Lifetime
     from supervisor.core.instant import Instant
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class StoreError(Exception):
     """The store did not do what was asked, and nobody knows more: unreadable is never absent.
 
-    ``kind``: "unreadable", "full" (no space, no quota), "read-only", "gone" (no mount), "lied" (read back differs),
-    "local" (not the store but the local disk failed).
+    ``kind``: "unreadable", "full" (no space, no quota), "read-only", "gone" (no mount, or another one than before),
+    "hung" (no answer within its deadline), "lied" (read back differs), "local" (not the store but the local disk failed).
     """
 
     def __init__(self, words: str, kind: str = "unreadable") -> None:
@@ -27,6 +27,14 @@ class StoreError(Exception):
 
 class Missing(StoreError):  # noqa: N818, because it is an answer, not a failure
     """There is certainly nothing under this name."""
+
+
+class Unconfirmed(StoreError):  # noqa: N818, because it is an answer, not a failure
+    """It was written, and nothing proves yet that it left this machine. ``possible``: whether a proof may still come."""
+
+    def __init__(self, words: str, *, possible: bool = True) -> None:
+        super().__init__(words, "unconfirmed")
+        self.possible = possible
 
 
 class Taken(StoreError):  # noqa: N818, because it is an answer, not a failure
@@ -55,13 +63,19 @@ class Traits:
     """How a store behaves.
 
     ``settle_s``: how long others' names may take to show; ``silence_s``: how long without a sign until a session
-    counts as gone; ``evidence``: what DURABLE rests on here; ``where``: the place, for people.
+    counts as gone; ``evidence``: what DURABLE rests on here ("fsync", "drivefs", "rclone"; "" nothing can be had);
+    ``where``: the place, for people, and ``place`` what they call it ("Drive"; "" a folder). ``confirm_every_s``: the
+    evidence comes later, is asked for this often and must be given twice; 0: it comes with the call. ``mounted``: only
+    the store's own verbs may touch ``where``, because anything else may hang for ever.
     """
 
     settle_s: float = 0.0
     silence_s: float = 150.0
     evidence: str = "fsync"
     where: str = ""
+    place: str = ""
+    confirm_every_s: float = 0.0
+    mounted: bool = False
 
 
 class Store(Protocol):
@@ -69,11 +83,13 @@ class Store(Protocol):
 
     Laws (tests/contracts/test_stores.py): what ``create`` or ``push`` wrote reads back the same or they raised;
     nothing that exists is ever changed (``Taken``); a crash inside ``create`` leaves the name absent or whole on a
-    store with ``evidence`` "fsync"; ``list`` of an absent folder is empty, of an unreadable one raises; only
-    ``Missing`` means absent; after ``evidence`` returned, a power loss does not take the file away; ``delete`` of what
-    is absent is fine, of a folder that is not empty raises; ``sweep`` removes what dead writers left half-written in a
-    folder (no reader ever saw it) and returns the bytes freed. A failure on the local disk in ``pull`` has the kind
-    "local"; ``Missing`` from ``push`` means that the local file is absent.
+    store with ``evidence`` "fsync", and absent, empty, half or whole on any other; ``list`` of an absent folder is
+    empty, of an unreadable one raises; only ``Missing`` means absent; after ``evidence`` returned what proves it, a
+    power loss does not take the file away, and until there is a proof it raises ``Unconfirmed``; ``delete`` of what is
+    absent is fine, of a folder that is not empty raises; ``sweep`` removes what dead writers left half-written in a
+    folder (no reader ever saw it) and returns the bytes freed; ``free_bytes`` is the room that writes still have, None
+    if nobody knows. A failure on the local disk in ``pull`` has the kind "local"; ``Missing`` from ``push`` means that
+    the local file is absent.
 
     ``push`` and ``pull`` measure with the ``algorithm`` asked for, every byte of them read from what lies on either
     side. ``pull`` replaces what the local name held and never writes into it. With ``link`` the local file and the
@@ -90,6 +106,7 @@ class Store(Protocol):
     def delete(self, path: str) -> None: ...
     def sweep(self, folder: str) -> int: ...
     def evidence(self, path: str) -> str: ...
+    def free_bytes(self) -> int | None: ...
 
 
 class Clock(Protocol):
@@ -103,7 +120,8 @@ class Platform:
     """Where we run.
 
     ``lifetime`` is what its machines may live, from their start ``age_s`` seconds ago; ``store`` the default place
-    for runs; ``prior_life_s`` the mean life assumed before this run's own machines have told.
+    for runs; ``prior_life_s`` the mean life assumed before this run's own machines have told. ``flush`` sends what the
+    drive of this platform still holds, within so many seconds, and unmounts it; it raises UserError if it could not.
     """
 
     name: str
@@ -111,3 +129,4 @@ class Platform:
     prior_life_s: float
     lifetime: Lifetime | None = None
     age_s: float = 0.0
+    flush: Callable[[float], None] | None = None

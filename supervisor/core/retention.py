@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from supervisor.core.checkpoint import CheckpointId
 
+NEWEST_MIN = 2  # one alone has none to walk back to
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -43,7 +45,7 @@ class Plan:
 def plan(stored: Iterable[Kept], policy: Policy) -> Plan:
     """Plan what to remove. Nothing goes unless ``newest`` newer checkpoints are DURABLE (and at least two)."""
     every = sorted(stored, key=lambda each: each.id, reverse=True)
-    needed = max(2, policy.newest)
+    needed = max(NEWEST_MIN, policy.newest)
     durable = {each.id for each in every if each.durable and not each.broken}  # a drive may show one of them twice
     best = _best(every, policy)
     keep: dict[CheckpointId, str] = {}

@@ -10,12 +10,16 @@ from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core.ending import KILL_AFTER_TERM_S, begin, begin_fenced, stop_asked
 from supervisor.core.session import Ending, Phase, Session, save_interval
+from supervisor.core.spoken import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from supervisor.core.instant import Instant
     from supervisor.core.outcome import Outcome
+
+
+_AWAY = frozenset({"gone", "hung"})
 
 
 def trainer_said(session: Session, event: ev.TrainerSaid, now: Instant) -> Outcome:
@@ -47,22 +51,41 @@ def fence_seen(session: Session, event: ev.FenceSeen, now: Instant) -> Outcome:
     if rank is None:
         return session, ()
     session = session.timed(fence=now.mono_s + session.config.fence_every_s)
+    session, said = _answers_again(session, now)
     by = claim.judge(event.names, rank)
     if session.ending and session.ending.phase is Phase.FENCED:
         return session, ()  # once outranked is outranked for good: a later listing that shows less is a stale one
     if by is not None:
         return begin_fenced(session, by)
     if session.frozen:
-        session = session.with_(frozen=False)
+        thaws_s = session.frozen_at_s + session.config.settle_s
+        looked_s = now.mono_s if event.looked_s is None else event.looked_s
+        if looked_s < thaws_s:  # a listing may be that old, or from before the freeze, and a successor not show in it yet
+            session = session.timed(fence=min(max(thaws_s, now.mono_s), session.timers.fence or thaws_s))
+        else:
+            session = saving.ask_again(session.with_(frozen=False), now)
     if event.stop and (session.phase is not Phase.DRAINING or _more_urgent(session, event.stop)):
-        return stop_asked(session, event.stop, now)
-    return saving.publish_next(session)
+        session, commands = stop_asked(session, event.stop, now)
+    else:
+        session, commands = saving.publish_next(session)
+    return session, (*said, *commands)
 
 
 def fence_unreadable(session: Session, event: ev.FenceUnreadable, now: Instant) -> Outcome:
-    """Failing to see the store is no failure of the run: training goes on, nothing is published while frozen."""
+    """Failing to see the store is no failure of the run: training goes on, and what is staged waits on the local disk.
+
+    Where the mount itself is away, whatever is there afterwards is looked at anew before anything is written.
+    """
     session = session.timed(fence=now.mono_s + session.config.fence_every_s)
-    return session, (do.Say("warning", f"the store does not answer: {event.error}", "training goes on locally"),)
+    if event.kind in _AWAY:
+        session = session.with_(frozen=True, frozen_at_s=now.mono_s)
+    if session.dark:
+        return session.with_(dark=event.kind), ()
+    session = session.with_(dark=event.kind, dark_since_s=now.mono_s)
+    hint = "training goes on, checkpoints are kept on this machine's disk until it answers again"
+    if event.kind == "gone":
+        hint = f"mount it again in the same place; {hint}"
+    return session, (do.Say("warning", f"the store does not answer: {event.error}", hint),)
 
 
 def journal_closed(session: Session, _event: ev.JournalWritten | ev.JournalFailed, now: Instant) -> Outcome:
@@ -119,6 +142,13 @@ def _noted(session: Session, said: messages.Note, _now: Instant) -> Outcome:
 def _script_failed(session: Session, said: messages.ScriptFailed, _now: Instant) -> Outcome:
     words = f"{said.type}: {said.message}".rstrip(": ") + (f" ({said.where})" if said.where else "")
     return session.with_(trainer=session.trainer.with_(said=(said.kind, words))), ()
+
+
+def _answers_again(session: Session, now: Instant) -> Outcome:
+    if not session.dark:
+        return session, ()
+    words = f"the store answers again, after {duration(now.mono_s - session.dark_since_s)}"
+    return session.with_(dark=""), (do.Say("info", words),)
 
 
 def _more_urgent(session: Session, stop: str) -> bool:

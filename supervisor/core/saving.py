@@ -1,4 +1,8 @@
-"""Checkpoints on their way: staged by the trainer, submitted, DURABLE, retained. One upload at a time, newest waits."""
+"""Checkpoints on their way: staged by the trainer, submitted, DURABLE, retained. One upload at a time, newest waits.
+
+On a store whose evidence comes later, what was submitted is asked about every ``Config.confirm_every_s`` (do.Confirm).
+Age proves nothing: it only changes what is said, and at last which checkpoint is sent instead.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from supervisor.core import events as ev
 from supervisor.core import interval, messages
 from supervisor.core.recovery import WaitExponential
 from supervisor.core.session import Phase, Session, save_interval
+from supervisor.core.spoken import duration
 
 if TYPE_CHECKING:
     from supervisor.core.instant import Instant
@@ -18,6 +23,9 @@ FIRST_SAVE_S = 5.0
 RETRY_SAVE_S = 30.0
 ASK_AGAIN_S = 120.0
 SLOW_SHARE = 0.3  # of a new measurement in the mean: one save's steps are few, and their times scatter
+WARN_AFTER_S = 120.0  # of waiting for a proof; then again after twice the time
+STUCK_AFTER_S = 900.0  # an upload that is proved in no such time makes way for a newer one
+STUCK_FACTOR = 5.0  # unless uploads take that long here: so many times the longest seen
 PUBLISH_WAIT = WaitExponential(multiplier=1.0, max=60.0)
 
 
@@ -72,16 +80,60 @@ def publish_next(session: Session) -> Outcome:
     return session.with_(saves=saves.with_(publishing=saves.waiting, waiting="")), (command,)
 
 
-def submitted(session: Session, _event: ev.Submitted, _now: Instant) -> Outcome:
-    """The files are written, not yet proved: nothing may be called saved."""
-    return session, ()
+def submitted(session: Session, event: ev.Submitted, now: Instant) -> Outcome:
+    """The files are written, not yet proved: nothing may be called saved. Ask for the proof, where it comes later."""
+    if event.folder != session.saves.publishing:
+        return session, ()
+    saves = session.saves.with_(submitted_at_s=now.mono_s, warn_at_s=now.mono_s + _warn_after(session))
+    every_s = session.config.confirm_every_s
+    return session.with_(saves=saves).timed(confirm=now.mono_s + every_s if every_s else None), ()
+
+
+def confirm(session: Session, _now: Instant) -> Outcome:
+    """Ask for the evidence on what is on its way, unless nothing may be written now: the manifest may be next."""
+    session = session.timed(confirm=None)
+    if session.frozen or not session.saves.publishing:
+        return session, ()
+    return session, (do.Confirm(session.saves.publishing),)
+
+
+def ask_again(session: Session, now: Instant) -> Session:
+    """Ask soon for the evidence on what was submitted before the store went away."""
+    if session.saves.submitted_at_s is None or not session.config.confirm_every_s:
+        return session
+    return session.timed(confirm=now.mono_s)
+
+
+def unconfirmed(session: Session, event: ev.Unconfirmed, now: Instant) -> Outcome:
+    """Go on asking; say so when it takes long; send a newer one instead when it takes far too long."""
+    saves = session.saves
+    if event.folder != saves.publishing:
+        return session, ()
+    since_s = now.mono_s - (now.mono_s if saves.submitted_at_s is None else saves.submitted_at_s)
+    if saves.waiting and event.possible and since_s > max(STUCK_AFTER_S, STUCK_FACTOR * saves.upload_s):
+        saves = saves.with_(publishing="", submitted_at_s=None)
+        session, commands = publish_next(session.with_(saves=saves))
+        dropped = (do.Discard(event.folder),) if event.folder != saves.newest else ()
+        return session, (*dropped, *commands)
+    if not event.possible:
+        saves = saves.with_(publishing="", submitted_at_s=None, unproved=event.folder)
+        return publish_next(session.with_(saves=saves))
+    session = session.timed(confirm=now.mono_s + session.config.confirm_every_s)
+    if now.mono_s < saves.warn_at_s:
+        return session, ()
+    session = session.with_(saves=saves.with_(warn_at_s=now.mono_s + since_s))
+    safe = f"safe is {saves.durable}" if saves.durable else "nothing is safe in the store yet"
+    words = f"written but not confirmed for {duration(since_s)}: {event.words}"
+    return session, (do.Say("warning", words, f"training goes on; {safe}"),)
 
 
 def durable(session: Session, event: ev.Durable, now: Instant) -> Outcome:
     """Proved: this is the only place where something becomes safe."""
     first = session.saves.durable is None or session.saves.durable.epoch != event.id.epoch
     saves = session.saves.with_(
-        publishing="",
+        publishing="" if event.folder == session.saves.publishing else session.saves.publishing,
+        submitted_at_s=None,
+        unproved="",
         durable=event.id,
         failures=0,
         upload_s=max(event.upload_s, session.saves.upload_s * 0.9),
@@ -109,17 +161,21 @@ def publish_failed(session: Session, event: ev.PublishFailed, now: Instant) -> O
     superseded = bool(saves.waiting) or event.hopeless
     saves = saves.with_(
         publishing="",
+        submitted_at_s=None,
         newest="" if event.hopeless and saves.newest == event.folder else saves.newest,
         waiting=saves.waiting or ("" if event.hopeless else event.folder),
         failures=saves.failures + 1,
     )
     wait_s = PUBLISH_WAIT(saves.failures)
-    session = session.with_(saves=saves).timed(publish=now.mono_s + wait_s)
+    session = session.with_(saves=saves).timed(publish=now.mono_s + wait_s, confirm=None)
     commands: tuple[do.Command, ...] = ()
     if superseded and event.folder != saves.newest:
         commands = (do.Discard(event.folder),)
     safe = f"safe is {saves.durable}" if saves.durable else "nothing is safe in the store yet"
-    words = f"the checkpoint could not be put into the store: {event.error}"
+    if saves.failures & (saves.failures - 1):
+        return session, commands  # a store that is away for hours is said at the tries 1, 2, 4, 8 ...
+    tries = f" ({saves.failures} tries)" if saves.failures > 1 else ""
+    words = f"the checkpoint could not be put into the store{tries}: {event.error}"
     return session, (*commands, do.Say("warning", words, f"trying again in {wait_s:.0f} s; {safe}"))
 
 
@@ -135,6 +191,10 @@ def first_save_due(session: Session, now: Instant) -> Session:
     unit, value = session.config.save_every.unit, session.config.save_every.value
     wait_s = {"auto": FIRST_SAVE_S, "s": value}.get(unit)
     return session.timed(save=None if wait_s is None else now.mono_s + wait_s)
+
+
+def _warn_after(session: Session) -> float:
+    return max(WARN_AFTER_S, 2 * session.saves.upload_s)
 
 
 def _rearmed(session: Session, now: Instant) -> Session:

@@ -73,6 +73,9 @@ class Config:
     fence_every_s: float = 10.0
     journal_every_s: float = 60.0
     upload_wait_s: float = 600.0
+    confirm_every_s: float = 0.0
+    can_flush: bool = False
+    place: str = ""
     prior_life_s: float = interval.LIFE_S_PRIOR
 
 
@@ -95,6 +98,8 @@ class Saves(Value):
 
     ``newest`` is the newest staged folder (kept on the local disk for a restart), ``publishing`` the one on its way,
     ``waiting`` the newest that comes after it. At most these three exist. ``lost`` is why the last save failed.
+    ``submitted_at_s``: since when the one on its way is written and not proved; ``warn_at_s``: when to say so next.
+    ``unproved``: the newest that is written, manifest and all, to a store that can never prove it.
     """
 
     newest: str = ""
@@ -111,6 +116,9 @@ class Saves(Value):
     write_s: float = 0.0
     slow_s: float = 0.0
     upload_s: float = 0.0
+    submitted_at_s: float | None = None
+    warn_at_s: float = 0.0
+    unproved: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,7 @@ class Timers(Value):
     fence: float | None = None
     journal: float | None = None
     publish: float | None = None
+    confirm: float | None = None
     terminate: float | None = None
     kill: float | None = None
     give_up_waiting: float | None = None
@@ -142,12 +151,18 @@ class Ending:
     words: str
     wait_for_uploads: bool = True
     end_asked: bool = False
+    flush_asked: bool = False
+    waiting_said: bool = False
     hint: str = ""
 
 
 @dataclass(frozen=True)
 class Session(Value):
-    """The state that decides. ``seen_s`` is the time of the last event; ``frozen`` means: publish and delete nothing."""
+    """The state that decides. ``seen_s`` is the time of the last event; ``frozen`` means: publish and delete nothing.
+
+    ``frozen_at_s``: since when; what was seen sooner than the store's settle time after it may be stale. ``dark`` is the
+    kind of the error with which the store does not answer ("" it does), ``dark_since_s`` since when.
+    """
 
     config: Config
     phase: Phase = Phase.STARTING
@@ -160,6 +175,7 @@ class Session(Value):
     history: HistoryRead = HistoryRead()
     ending: Ending | None = None
     settled: bool = False
+    preparing: bool = False
     environment_ready: bool = False
     checkpoint: str | None = None
     resumed_step: int = 0
@@ -169,6 +185,9 @@ class Session(Value):
     cause: str = ""
     drained: bool = False
     frozen: bool = False
+    frozen_at_s: float = 0.0
+    dark: str = ""
+    dark_since_s: float = 0.0
     rival_signs: tuple[Rank, int] | None = None
     rival_since_s: float = 0.0
 

@@ -39,10 +39,13 @@ def looked(session: Session, event: ev.Looked, now: Instant) -> Outcome:
     silent_s = now.mono_s - session.rival_since_s
     if session.config.takeover or claim.may_succeed(last, silent_s=silent_s, silence_s=session.config.silence_s):
         return session, (do.WriteClaim(claim.next_epoch(event.names)),)
+    commands: tuple[do.Command, ...] = ()
+    if not session.preparing:  # the time of waiting is time to install what the job needs
+        session, commands = session.with_(preparing=True), (do.PrepareEnvironment(),)
     words = f"session {last.rank.epoch if last else '?'} of this run seems to live on another machine or process"
     hint = f"waiting until it ends or is silent for {session.config.silence_s:.0f} s; to take over now: --takeover"
     said = (do.Say("warning", words, hint),) if first_seen else ()
-    return session.timed(look=now.mono_s + LOOK_AGAIN_S), said
+    return session.timed(look=now.mono_s + LOOK_AGAIN_S), (*said, *commands)
 
 
 def claim_written(session: Session, event: ev.ClaimWritten, now: Instant) -> Outcome:
@@ -53,7 +56,8 @@ def claim_written(session: Session, event: ev.ClaimWritten, now: Instant) -> Out
         fence=now.mono_s + session.config.settle_s + session.config.fence_every_s,
         journal=now.mono_s + session.config.journal_every_s,
     )
-    return session.with_(rank=event.rank, timers=timers), (do.PrepareEnvironment(),)
+    commands = () if session.preparing else (do.PrepareEnvironment(),)
+    return session.with_(rank=event.rank, timers=timers, preparing=True), commands
 
 
 def environment_ready(session: Session, event: ev.EnvironmentReady, _now: Instant) -> Outcome:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core import messages
+from supervisor.core.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,10 @@ class RunStatus:
     durable_at: Instant | None = None
     evidence: str | None = None
     unproved_since: Instant | None = None
+    place: str = ""
+    unconfirmed: str = ""
+    provable: bool = True
+    dark: bool = False
     next_save_at_s: float | None = None
     save_every_s: float | None = None
     expected_loss_s: float | None = None
@@ -104,6 +109,11 @@ def to_json(status: RunStatus, now: Instant | None) -> dict[str, Any]:
         "save_every_s": status.save_every_s,
         "expected_loss_s": status.expected_loss_s,
         "evidence": status.evidence,
+        "place": status.place or None,
+        "unconfirmed": status.unconfirmed or None,
+        "unconfirmed_s": _age(status.unproved_since, here),
+        "provable": status.provable if status.submitted is not None else None,
+        "store_answers": not status.dark if live else None,
         "exit_code": status.exit_code,
     }
 
@@ -208,7 +218,32 @@ def _submitted(status: RunStatus, record: ev.Submitted, _now: Instant) -> RunSta
 
 def _durable(status: RunStatus, record: ev.Durable, now: Instant) -> RunStatus:
     waiting = now if status.staged is not None and status.staged > record.id.step else None
-    return replace(status, durable=record.id.step, durable_at=now, evidence=record.evidence, unproved_since=waiting)
+    return replace(
+        status, durable=record.id.step, durable_at=now, evidence=record.evidence, unproved_since=waiting,
+        unconfirmed="", provable=True,
+    )  # fmt: skip
+
+
+def _unconfirmed(status: RunStatus, record: ev.Unconfirmed, _now: Instant) -> RunStatus:
+    return replace(status, unconfirmed=record.words, provable=record.possible)
+
+
+def _unreadable(status: RunStatus, record: ev.FenceUnreadable, _now: Instant) -> RunStatus:
+    return replace(status, unconfirmed=f"the store does not answer: {record.error}", dark=True)
+
+
+def _seen(status: RunStatus, _record: ev.FenceSeen, _now: Instant) -> RunStatus:
+    return replace(status, unconfirmed="", dark=False) if status.dark else status
+
+
+def _publish_failed(status: RunStatus, record: ev.PublishFailed, _now: Instant) -> RunStatus:
+    return replace(status, unconfirmed=record.error)
+
+
+def _flushed(status: RunStatus, record: ev.Flushed, now: Instant) -> RunStatus:
+    if record.error or record.id is None:
+        return status
+    return _durable(status, ev.Durable("", record.id, 0, 0.0, "flush"), now)
 
 
 def _announced(status: RunStatus, record: do.Announce, _now: Instant) -> RunStatus:
@@ -252,6 +287,11 @@ _FOLDS: dict[type, Any] = {
     ev.TrainerExited: _exited,
     ev.Submitted: _submitted,
     ev.Durable: _durable,
+    ev.Unconfirmed: _unconfirmed,
+    ev.PublishFailed: _publish_failed,
+    ev.FenceSeen: _seen,
+    ev.FenceUnreadable: _unreadable,
+    ev.Flushed: _flushed,
     ev.MemorySeen: _memory,
     do.Announce: _announced,
     do.WriteEnd: _ended,

@@ -9,10 +9,13 @@ are.
 from __future__ import annotations
 
 import dataclasses
+from functools import lru_cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["dataclass"]
+__all__ = ["dataclass", "replace"]
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from dataclasses import dataclass  # to a type checker it is the same thing
@@ -21,6 +24,26 @@ else:
     def dataclass(kind: type | None = None, /, **wanted: bool) -> Any:
         """Make a class a dataclass; cheaply, if it is to be frozen and have slots and nothing else."""
         return _make if wanted == {"frozen": True, "slots": True} else dataclasses.dataclass(kind, **wanted)
+
+
+def replace(value: T, /, **changes: Any) -> T:
+    """Return a copy with these fields changed, as ``dataclasses.replace`` does, for a fraction of its cost.
+
+    For values with slots that are replaced at every event. ``__init__`` is not run.
+    """
+    kind: Any = type(value)
+    setters = _setters(kind)
+    if not changes.keys() <= setters.keys():
+        raise TypeError(f"no such fields: {sorted(changes.keys() - setters.keys())}")
+    copy: T = object.__new__(kind)
+    for name, put in setters.items():
+        put(copy, changes[name] if name in changes else getattr(value, name))
+    return copy
+
+
+@lru_cache(maxsize=256)
+def _setters(kind: Any) -> dict[str, Any]:
+    return {field.name: kind.__dict__[field.name].__set__ for field in dataclasses.fields(kind)}
 
 
 def _make(kind: type) -> Any:

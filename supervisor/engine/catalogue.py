@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
-from supervisor.core import events as ev
 from supervisor.core import retention, sharing
 from supervisor.core.claim import Rank
 from supervisor.core.values import dataclass
-from supervisor.engine import checkpoints, journal, retaining, staged, steplog
-from supervisor.engine.claims import local_folder, ranks, read_claim
+from supervisor.engine import checkpoints, receipts, retaining, staged, steplog
+from supervisor.engine.claims import ranks
+from supervisor.engine.telling import Told, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Store
     from supervisor.engine.place import RunPlace
 
-VERIFIED = "verified by a later machine"
 STEPS_FILE = "steps.jsonl"
 
 
@@ -30,8 +29,9 @@ STEPS_FILE = "steps.jsonl"
 class Row:
     """One checkpoint; what is not known of it is None.
 
-    ``state``: STAGED, SUBMITTED or DURABLE; ``evidence`` proves the last; ``bytes`` of all its files, of which
-    ``sent_bytes`` are not shared with older ones; ``kept`` says why it stays ("" for one that the next retention removes).
+    ``state``: STAGED, SUBMITTED or DURABLE; ``evidence`` names what proves the last, since ``proved_wall_s``; ``bytes`` of
+    all its files, of which ``sent_bytes`` are not shared with older ones; ``made_wall_s``: when they were in the store;
+    ``kept`` says why it stays ("" for one that the next retention removes).
     """
 
     id: cp.CheckpointId
@@ -40,6 +40,7 @@ class Row:
     bytes: int | None = None
     sent_bytes: int | None = None
     made_wall_s: float | None = None
+    proved_wall_s: float | None = None
     pinned: bool = False
     kept: str = ""
     why: str = ""
@@ -48,27 +49,42 @@ class Row:
 def rows(store: Store, run: RunPlace, local_run: Path, newest: int) -> list[Row]:
     """Return all checkpoints, oldest first. ``local_run``: where this machine would keep staged ones of this run."""
     found = [checkpoints.read_manifest(store, each) for each in checkpoints.find(store, run)]
-    proofs = _proofs(store, run, {each.id for each in found})
+    here = {each.id for each in staged.staged_on_this_machine(local_run)}
+    told = told_of(store, run, here | {each.id for each in found})
     pins = retaining.pinned(store, run)
-    kept = [retention.Kept(each.id, durable=each.id in proofs, broken=each.manifest is None) for each in found]
+    kept = [retention.Kept(each.id, durable=bool(told[each.id].evidence), broken=each.manifest is None) for each in found]
     reasons = retention.plan(kept, retention.Policy(newest, pins)).keep
     listed = {}
     for each in found:
-        at_s, evidence = proofs.get(each.id, (None, None))
+        known = told[each.id]
         listed[each.id] = Row(
             id=each.id,
-            state="SUBMITTED" if evidence is None else "DURABLE",
-            evidence=evidence,
+            state="DURABLE" if known.evidence else "SUBMITTED",
+            evidence=known.evidence or None,
             bytes=each.manifest.bytes if each.manifest else None,
             sent_bytes=each.manifest.sent_bytes if each.manifest else None,
-            made_wall_s=at_s,
+            made_wall_s=known.proved_wall_s if known.made_wall_s is None else known.made_wall_s,
+            proved_wall_s=known.proved_wall_s,
             pinned=each.id in pins,
             kept=reasons.get(each.id, ""),
             why=each.why,
         )
-    for here in staged.staged_on_this_machine(local_run):
-        listed.setdefault(here.id, Row(here.id, "STAGED", kept="on this machine's disk only"))
+    for id_ in here - listed.keys():
+        listed[id_] = _staged_row(id_, told[id_])
     return [listed[id_] for id_ in sorted(listed)]
+
+
+def _staged_row(id_: cp.CheckpointId, told: Told) -> Row:
+    """Return what is on this machine's disk and no manifest in the store names; its files may be there already."""
+    if told.made_wall_s is None:
+        return Row(id_, "STAGED", made_wall_s=told.staged_wall_s, kept="on this machine's disk only")
+    kept = "on this machine's disk until it is proved"
+    return Row(id_, "SUBMITTED", made_wall_s=told.made_wall_s, kept=kept)
+
+
+def ids(store: Store, run: RunPlace) -> set[cp.CheckpointId]:
+    """Return which checkpoints are published."""
+    return {each.id for each in checkpoints.find(store, run)}
 
 
 def newest_of_step(store: Store, run: RunPlace, step: int) -> cp.Found | None:
@@ -129,40 +145,8 @@ def prune(store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int) -
         manifests={each.path: each.manifest for each in known if each.manifest},
     )
     removed, freed = retaining.retain(store, run, retention.Policy(newest), knowledge, Rank(last.epoch + 1, ""))
+    receipts.forget(store, run, removed)
     return len(removed), freed
-
-
-def _proofs(store: Store, run: RunPlace, wanted: set[cp.CheckpointId]) -> dict[cp.CheckpointId, tuple[float, str]]:
-    """Return when and by what each was proved, as the journals tell: by its own session, or by one that resumed it."""
-    proofs: dict[cp.CheckpointId, tuple[float, str]] = {}
-    for rank in reversed(ranks(store, run)):
-        mine = {id_ for id_ in wanted if Rank(id_.epoch, id_.writer) == rank}
-        for record in _newest_first(store, run, rank):
-            match record.value:
-                case ev.Durable(id=id_, evidence=evidence):
-                    proofs[id_] = (record.at.wall_s, evidence)
-                case ev.CheckpointReady(id=id_, durable=True) if id_ is not None:
-                    proofs.setdefault(id_, (record.at.wall_s, VERIFIED))
-            if wanted <= proofs.keys():
-                return proofs
-            if mine and mine <= proofs.keys() and all(proofs[id_][1] != VERIFIED for id_ in mine):
-                break  # older pieces of this session are about checkpoints that are gone
-    return proofs
-
-
-def _newest_first(store: Store, run: RunPlace, rank: Rank) -> Iterator[journal.Record]:
-    local = local_folder(read_claim(store, run, rank))
-    for line in reversed(_lines(local / "journal.jsonl") if local else []):
-        yield from journal.parse_piece(line)[1]
-    for name in reversed(journal.piece_names(store, run, rank)):
-        yield from reversed(journal.parse_piece(store.read(f"{run.session(rank)}/{name}"))[1])
-
-
-def _lines(file: Path) -> list[bytes]:
-    try:
-        return file.read_bytes().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _order(found: cp.Found) -> tuple[cp.CheckpointId, str]:

@@ -1,4 +1,7 @@
-"""Can a run live here: tries the store and the local disk the way a run uses them, and leaves nothing behind."""
+"""Can a run live here: tries the store and the local disk the way a run uses them, and leaves nothing behind.
+
+Of the store only its own verbs are used: whatever else touches a mounted drive may hang for ever.
+"""
 
 from __future__ import annotations
 
@@ -7,48 +10,55 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supervisor.core import interval
 from supervisor.core.finding import Finding
 from supervisor.core.ports import Store, StoreError
+from supervisor.core.spoken import duration
 from supervisor.engine.packing import available
+from supervisor.engine.probing import Measurement, Probe, measure
 from supervisor.engine.runs import cannot_use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from supervisor.core.instant import Instant
     from supervisor.core.ports import Clock
 
-PROBE_BYTES = 64 * 1024
+EXAMPLE_BYTES = 300e6
+PROOF_WAIT_S = 60.0
 FEW_BYTES, LITTLE_BYTES = 200 * 10**6, 5 * 10**9
 SLOW_S = 1.0
 # No clock that is right can show an earlier time than that of this version; and one this late is not set.
 EARLIEST_WALL_S, LATEST_WALL_S = 1_750_000_000.0, 4_000_000_000.0
+_PROOFS = {
+    "fsync": "it is flushed to the disk",
+    "drivefs": "Drive itself says, twice, that each of its files is uploaded",
+    "rclone": "rclone itself says, twice, that each of its files is uploaded",
+}
 
 
-def store(probed: Store, clock: Clock) -> Iterator[Finding]:
-    """Write, read back, prove and remove a small file in the store; say what is free."""
-    where = Path(probed.traits.where)
-    new = not _there(where)
-    folder = f"doctor-{secrets.token_hex(4)}"
-    body = secrets.token_bytes(PROBE_BYTES)
+def store(probed: Store, clock: Clock, life_s: float, pause: Callable[[float], object]) -> Iterator[Finding]:
+    """Write, read back, prove and remove files in the store; say what that means for a run. ``life_s``: of a machine here."""
+    traits = probed.traits
+    new = not traits.mounted and not _there(Path(traits.where))
     try:
-        began = clock.now()
-        probed.create(f"{folder}/probe", body)
-        seconds = clock.now().since(began)
-        _same(probed.read(f"{folder}/probe"), body)
-        evidence = probed.evidence(f"{folder}/probe")
-        probed.delete(f"{folder}/probe")
-        probed.delete(folder)
+        measured = measure(probed, clock, pause, PROOF_WAIT_S)
+        free = probed.free_bytes()
         if new:
             probed.delete("")
     except StoreError as error:
         two = cannot_use(probed, error)
         yield Finding("store", "problem", two.what, two.hint)
         return
-    yield Finding("store", "ok", f"{where} takes files, gives them back and removes them")
-    yield _speed(seconds)
-    yield Finding("evidence", "ok", f"a checkpoint is called safe after: {evidence}")
-    yield space("store space", where)
+    kind = f" ({traits.place})" if traits.place else ""
+    yield Finding("store", "ok", f"{traits.where}{kind} takes files, gives them back and removes them")
+    yield _evidence(probed, measured)
+    yield from _speed(measured, life_s)
+    if traits.mounted or traits.settle_s:
+        words = f"what another machine writes may show up to {duration(traits.settle_s)} late; a start waits for that"
+        hint = "" if traits.evidence == "fsync" else "if it is known to be less here: start … --settle TIME"
+        yield Finding("staleness", "ok", words, hint)
+    yield _room("store space", free, traits.where, traits.place)
 
 
 def local(folder: Path) -> Iterator[Finding]:
@@ -85,33 +95,70 @@ def packing() -> Finding:
 
 
 def space(about: str, folder: Path) -> Finding:
-    """Say how much is free on the disk that holds ``folder`` or would hold it."""
+    """Say how much is free on this machine's disk that holds ``folder`` or would hold it."""
     there = next(each for each in (folder, *folder.parents) if _there(each))
     read = os.statvfs(there)
-    free = read.f_bavail * read.f_frsize
+    return _room(about, read.f_bavail * read.f_frsize, str(there))
+
+
+def _room(about: str, free: int | None, where: str, place: str = "") -> Finding:
+    quota = "deleted files count too, until the trash is emptied: drive.google.com/settings/storage"
+    if free is None:
+        hint = quota if place == "Drive" else "see to it yourself that there is room for some checkpoints"
+        return Finding(about, "ok", "nobody here knows how much is free", hint)
     words = f"{free / 10**9:.1f} GB free"
     if free < FEW_BYTES:
-        return Finding(about, "problem", words, f"make room on the disk of {there}")
+        return Finding(about, "problem", words, quota if place == "Drive" else f"make room on {place or 'the disk of'} {where}")
     if free < LITTLE_BYTES:
-        return Finding(
-            about, "warning", words, "a checkpoint needs about three times the model's size; room for 5 of them is well"
-        )
+        few = "a checkpoint needs about three times the model's size; room for 5 of them is well"
+        return Finding(about, "warning", words, few)
     return Finding(about, "ok", words)
 
 
-def _same(read: bytes, written: bytes) -> None:
-    if read != written:
-        raise StoreError("a file reads back differently from what was written", "lied")
+def _evidence(probed: Store, measured: Measurement) -> Finding:
+    traits = probed.traits
+    last = measured.large or measured.small
+    if last.safe_s is not None:
+        return Finding("evidence", "ok", f"a checkpoint is called safe when {_PROOFS.get(last.evidence, last.evidence)}")
+    if not last.possible:
+        words = "nothing here can prove that a file has left this machine: no checkpoint is called safe, and none is removed"
+        hint = "`checkpoints RUN verify` on another machine proves them; or mount it with rclone --vfs-cache-mode writes"
+        return Finding("evidence", "warning", f"{words} ({last.why})", hint)
+    words = f"{_size(last)} are written but not confirmed after {duration(PROOF_WAIT_S)}: {last.why}"
+    hint = f"is {traits.place or 'the store'} full? is the upload slow? runs go on here, and say what is not confirmed"
+    return Finding("evidence", "warning", words, hint)
 
 
-def _speed(seconds: float) -> Finding:
-    words = f"a small file is safe after {seconds * 1000:.0f} ms"
-    if seconds < SLOW_S:
-        return Finding("store speed", "ok", words)
-    return Finding("store speed", "warning", words, "saves take longer here; training goes on meanwhile")
+def _speed(measured: Measurement, life_s: float) -> Iterator[Finding]:
+    last = measured.large or measured.small
+    words = f"{_size(last)} are written in {_seconds(last.write_s)}"
+    if last.safe_s is None:
+        yield Finding("store speed", "ok", words)
+        return
+    words += f" and safe after {_seconds(last.safe_s)}"
+    slow = last.safe_s >= SLOW_S
+    yield Finding("store speed", "ok", words, "training goes on meanwhile" if slow else "")
+    upload_s = measured.upload_s(EXAMPLE_BYTES)
+    if upload_s is None:
+        return
+    every = interval.best(0.0, upload_s, life_s)
+    hint = (
+        f"--save-every auto saves at most every {duration(every.every_s)} then, and a lost machine costs about "
+        f"{duration(every.loss_s)} of work"
+    )
+    yield Finding("save interval", "ok", f"{EXAMPLE_BYTES / 1e6:.0f} MB are safe after about {_seconds(upload_s)} here", hint)
+
+
+def _size(probe: Probe) -> str:
+    return f"{probe.bytes / 1e6:.0f} MB" if probe.bytes >= 10**6 else f"{probe.bytes / 1e3:.0f} kB"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
 def _there(folder: Path) -> bool:
+    """Say whether a folder of this machine's own disk is there."""
     try:
         folder.stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -41,7 +41,7 @@ class Executor:
         self.launcher = Launcher(job, self._trainer_said, self._trainer_exited, self.output)
         self._say = say
         self._watch: Watch | None = None
-        self._lanes = {name: Lane(name) for name in ("store", "fence", "setup")}
+        self._lanes = {name: Lane(name) for name in ("store", "fence", "setup", "restart")}
         self._handlers: dict[type, Callable[[Any], None]] = {
             do.Look: self._look,
             do.WriteClaim: self._write_claim,
@@ -52,11 +52,13 @@ class Executor:
             do.Tell: lambda command: self.launcher.tell(command.message),
             do.EndTrainer: lambda command: self.launcher.end(command.how),
             do.Publish: self._publish,
+            do.Confirm: self._confirm,
             do.Discard: lambda command: self._later("setup", partial(staged.discard, Path(command.folder))),
             do.Retain: self._retain,
             do.LookAtFence: self._look_at_fence,
             do.WriteJournal: self._write_journal,
             do.WriteEnd: self._write_end,
+            do.Flush: self._flush,
             do.Say: say,
             do.Announce: lambda _: None,
         }
@@ -101,7 +103,15 @@ class Executor:
         self._on("store", self.storing.read_history, self._cannot_start)
 
     def _restore(self, command: do.Restore) -> None:
-        self._on("store", partial(self.storing.restore, afresh=command.afresh), self._cannot_start)
+        """Where only the trainer died the store is not needed, and may be busy or away: so another lane is asked first."""
+
+        def act() -> ev.Event | None:
+            ready = None if command.afresh else self.storing.restart()
+            if ready is None:
+                self._on("store", partial(self.storing.restore, afresh=command.afresh), self._cannot_start)
+            return ready
+
+        self._on("restart", act, self._cannot_start)
 
     def _launch(self, command: do.Launch) -> None:
         try:
@@ -111,9 +121,9 @@ class Executor:
             self.inbox(ev.SetupFailed(f"the trainer cannot be started: {error}", hint, FAILED_PRECHECKS))
             return
         self.inbox(ev.Launched(pid))
-        if self._watch is None:
-            folder = Path(self.job.store.traits.where) / self.job.run.name
-            self._watch = Watch(folder, self.storing.look_at_fence, self.inbox)
+        traits = self.job.store.traits
+        if self._watch is None and not traits.mounted:
+            self._watch = Watch(Path(traits.where) / self.job.run.name, self.storing.look_at_fence, self.inbox)
         if command.attempt == 1:
             self._later("setup", self._keep_environment)
 
@@ -127,11 +137,18 @@ class Executor:
 
         self._on("store", act, lambda error: ev.PublishFailed(command.folder, str(error)))
 
+    def _confirm(self, command: do.Confirm) -> None:
+        act = partial(self.storing.confirm, Path(command.folder))
+        self._on("store", act, lambda error: ev.PublishFailed(command.folder, str(error)))
+
+    def _flush(self, command: do.Flush) -> None:
+        self._on("store", partial(self.storing.flush, command.within_s), lambda error: ev.Flushed(None, str(error)))
+
     def _retain(self, _command: do.Retain) -> None:
         self._on("store", self.storing.retain, lambda error: ev.RetainFailed(str(error)))
 
     def _look_at_fence(self, _command: do.LookAtFence) -> None:
-        self._on("fence", self.storing.look_at_fence, lambda error: ev.FenceUnreadable(str(error)))
+        self._on("fence", self.storing.look_at_fence, lambda error: ev.FenceUnreadable(str(error), error.kind))
 
     def _write_journal(self, _command: do.WriteJournal) -> None:
         self.inbox(memory_seen())
@@ -153,6 +170,7 @@ class Executor:
         body = {"reason": command.reason, "exit_code": command.exit_code, "words": command.words, "step": command.step}
 
         def act() -> ev.Event:
+            self.storing.uploads.seal()
             self.storing.write_pieces([*pieces, *output])
             claims.write_end(self.job.store, self.job.run, self.storing.rank, command.reason, body)
             return ev.EndWritten()
@@ -174,7 +192,7 @@ class Executor:
             self.inbox(ev.TrainerSaid(said))
         self.inbox(ev.TrainerExited(code, oom, tuple(self.output.tail)))
 
-    def _on(self, lane: str, act: Callable[[], ev.Event], failed: Failed) -> None:
+    def _on(self, lane: str, act: Callable[[], ev.Event | None], failed: Failed) -> None:
         self._lanes[lane].submit(partial(self._attempt, act, failed))
 
     def _cannot_start(self, error: StoreError) -> ev.Event:
@@ -189,7 +207,9 @@ class Executor:
 
         self._lanes[lane].submit(quietly)
 
-    def _attempt(self, act: Callable[[], ev.Event], failed: Failed) -> None:
+    def _attempt(self, act: Callable[[], ev.Event | None], failed: Failed) -> None:
+        """Put the outcome into the inbox; None if somebody else will."""
+        outcome: ev.Event | None
         try:
             outcome = act()
         except StoreError as error:
@@ -200,7 +220,8 @@ class Executor:
             outcome = failed(StoreError(f"{error.strerror or error} on the local disk ({error.filename})", "local"))
         except Exception:  # noqa: BLE001, because a defect on a lane must end the session in a named state, not hang it
             outcome = ev.ControllerFailed(traceback.format_exc())
-        self.inbox(outcome)
+        if outcome is not None:
+            self.inbox(outcome)
 
 
 def memory_seen(proc: Path = Path("/proc/meminfo")) -> ev.Event:

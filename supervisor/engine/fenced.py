@@ -72,6 +72,10 @@ class FencedStore:
         """Ask for the evidence."""
         return self.inner.evidence(path)
 
+    def free_bytes(self) -> int | None:
+        """Say how much room there is."""
+        return self.inner.free_bytes()
+
     def sweep(self, folder: str) -> int:
         """Remove what dead writers left, unless outranked."""
         self._stand()

@@ -43,6 +43,14 @@ def alive(claimed: Mapping[str, Any]) -> bool | None:
     return bool(started(pid) == claimed["since"])
 
 
+def maybe_here(claimed: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+    """Say whether the machine of a claim may be the one that is described by ``here``, so that they share their disk.
+
+    After a restart it has another boot and the same name; a container beside us has the same boot and another name.
+    """
+    return any(claimed.get(key) and claimed[key] == here.get(key) for key in ("boot", "host"))
+
+
 def started(pid: int) -> str | None:
     """Return when a process began (clock ticks since boot), or None if there is none or it is a zombie."""
     try:

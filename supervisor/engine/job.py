@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core import packing
+from supervisor.core.errors import UserError
 from supervisor.core.sharing import SHARED_BYTES_MIN
 from supervisor.core.values import dataclass
 
@@ -43,9 +44,14 @@ class Environments(Protocol):
     def keep(self) -> None: ...
 
 
+def cannot_flush(_within_s: float) -> None:
+    """Say that this platform cannot send what its drive still holds."""
+    raise UserError("this platform cannot be told to send what is written", "keep the machine until it is uploaded")
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything that does not change in a session."""
+    """Everything that does not change in a session. ``flush`` sends what a mounted drive holds and unmounts it."""
 
     script: Path
     arguments: Sequence[str]
@@ -67,3 +73,4 @@ class Job:
     deadline_wall_s: float | None = None
     shared_bytes_min: int = SHARED_BYTES_MIN
     packing: packing.Policy = packing.Policy()
+    flush: Callable[[float], None] = cannot_flush

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.errors import FAILED_PRECHECKS, FAILED_SETUP
 from supervisor.core.status import RunStatus, to_json
 from supervisor.core.values import dataclass
-from supervisor.engine import checkpoints, claims, history, runs
+from supervisor.engine import checkpoints, claims, history, receipts, runs
+from supervisor.engine.place import RunPlace
+from supervisor.engine.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,8 +19,7 @@ if TYPE_CHECKING:
     from supervisor.core.claim import Rank
     from supervisor.core.instant import Instant
     from supervisor.core.ports import Store
-    from supervisor.engine.place import RunPlace
-    from supervisor.engine.runs import Run
+    from supervisor.engine.here import Here
 
 FINAL_STATES = frozenset({"SUCCEEDED", "CANCELLED", "FAILED", "FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_CONTROLLER"})
 _AFTER_END = {
@@ -30,7 +31,9 @@ _AFTER_END = {
     "fenced": "RUNNING",
 }
 _AFTER_CODE = {FAILED_SETUP: "FAILED_SETUP", FAILED_PRECHECKS: "FAILED_PRECHECKS"}
-_OF_THE_LIVING = frozenset({"state", "eta_s", "deadline_in_s", "next_save_in_s", "durable_age_s"})
+_OF_THE_LIVING = frozenset(
+    {"state", "eta_s", "deadline_in_s", "next_save_in_s", "durable_age_s", "unconfirmed_s", "store_answers"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +83,15 @@ def look(store: Store, run: RunPlace, record: Run, now: Instant) -> Overview:
     seen = runs.last_status(store, run, known) or RunStatus(epoch=rank.epoch)
     seen = replace(seen, run=run.name, id=record.id, platform=str(view.claim.get("platform", seen.platform)))
     plain = to_json(seen, None) | {"epoch": rank.epoch, "state": _state(seen, end, alive, rank)}
-    if seen.durable_at is not None:
-        plain["durable_age_s"] = round(max(0.0, now.wall_s - seen.durable_at.wall_s), 3)
+    for key, at in (("durable_age_s", seen.durable_at), ("unconfirmed_s", seen.unproved_since)):
+        if at is not None:
+            plain[key] = round(max(0.0, now.wall_s - at.wall_s), 3)
     if alive is not None and not end:
         live = _live(view.claim) or {}
         plain |= live if alive else {key: live[key] for key in live.keys() - _OF_THE_LIVING}
     if end:
         plain |= {"exit_code": end.get("exit_code"), "cause": plain["cause"] or _cause(end)}
-    plain["checkpoints"] = _with_manifests(store, run, plain["checkpoints"])
+    plain |= _with_manifests(store, run, plain, now)
     updated = plain.get("updated")
     return Overview(
         run=run,
@@ -99,6 +103,22 @@ def look(store: Store, run: RunPlace, record: Run, now: Instant) -> Overview:
         claim=view.claim,
         end=end,
         silent_s=None if updated is None else max(0.0, now.wall_s - updated),
+    )
+
+
+def of_here(found: Here, error: str) -> Overview:
+    """Return what a session of this machine says of itself, while its store does not answer."""
+    plain = {key: value for key, value in found.plain.items() if key != "store"}
+    plain |= {"store_answers": False, "unconfirmed": error}
+    lives = found.lives
+    return Overview(
+        run=RunPlace(found.run),
+        record=Run(str(plain.get("id", "")), ""),
+        plain=plain,
+        rank=found.rank,
+        sessions=found.rank.epoch,
+        alive=lives,
+        end=None if lives else {"reason": "not told"},
     )
 
 
@@ -127,17 +147,26 @@ def _live(claim: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the newest status of a session on this machine, or None if it wrote none here."""
     folder = claims.local_folder(claim)
     try:
-        return None if folder is None else dict(json.loads((folder / "status.json").read_bytes()))
+        told = None if folder is None else dict(json.loads((folder / "status.json").read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return told and {key: told[key] for key in told if key != "store"}
 
 
 def _cause(end: Mapping[str, Any]) -> str | None:
     return None if end.get("exit_code") == 0 else str(end.get("words") or end.get("reason"))
 
 
-def _with_manifests(store: Store, run: RunPlace, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what a listing proves: a manifest that is there was submitted; only a journal's word makes it DURABLE."""
+def _with_manifests(store: Store, run: RunPlace, plain: Mapping[str, Any], now: Instant) -> dict[str, Any]:
+    """Add what a listing proves: a manifest that is there was submitted; a journal's word or a receipt makes it DURABLE."""
     newest = max((found.id for found in checkpoints.find(store, run)), default=None)
-    submitted = known["submitted"] if newest is None else newest.step
-    return {"staged": known["staged"], "submitted": submitted, "durable": known["durable"]}
+    known = {**plain["checkpoints"]}
+    if newest is None:
+        return {}
+    known["submitted"] = newest.step
+    if known["durable"] == newest.step or newest not in receipts.receipts(store, run):
+        return {"checkpoints": known}
+    said = receipts.read(store, run)[newest]
+    age_s = None if said.at_wall_s is None else round(max(0.0, now.wall_s - said.at_wall_s), 3)
+    proved = {"durable_age_s": age_s, "evidence": said.evidence, "unconfirmed": None, "unconfirmed_s": None}
+    return {"checkpoints": {**known, "durable": newest.step}, **proved}

@@ -82,6 +82,15 @@ class Printed:
         return self._folders[rank]
 
 
+def here_alone(rank: Rank, folder: Path, attempt: int | None = None) -> Iterator[tuple[Part, bytes]]:
+    """Yield what one session of this machine printed, from its local ``folder``: for when its store does not answer."""
+    for file in sorted(folder.glob("output-*.log")):
+        part = Part(rank, int(file.stem[7:]))
+        text = _from(file, 0) if attempt in {None, part.attempt} else None
+        if text:
+            yield part, text
+
+
 def _from(file: Path, begin: int) -> bytes | None:
     """Return a file's bytes from ``begin``, or None if it is not there (any more)."""
     try:

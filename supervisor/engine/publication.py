@@ -1,7 +1,8 @@
 """Putting a checkpoint into the store. The order of writing is the protocol; I2, I4, I9 and I10 rest on it.
 
-The state's files, their piece of the step log, the fence, the manifest, the evidence. So a manifest that can be read
-names only files that were there before it; what has no manifest was never published.
+``submit``: the state's files and their piece of the step log. ``proof.Proof``: evidence on each of them, then ``seal``:
+the fence and the manifest, then evidence on that. So a manifest names only files that were there, and had left the machine,
+before it; what has no manifest was never published.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from supervisor.core import sharing
 from supervisor.core.claim import Rank
 from supervisor.core.content import CONTENT_FILE, ContentError
 from supervisor.core.digest import algorithm_of, digest_of, preferred
-from supervisor.core.ports import Measured, Missing, Store, Taken
+from supervisor.core.ports import Measured, Missing, Store, StoreError, Taken
 from supervisor.core.values import dataclass
 from supervisor.engine import staged as local
 from supervisor.engine import steplog
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from supervisor.engine.packing import Packer
     from supervisor.engine.place import RunPlace
+
+
+ROOM_BYTES = 16 * 1024 * 1024  # for journals, manifests and what the client itself needs
 
 
 class Hopeless(Exception):  # noqa: N818, because it is a verdict on the folder
@@ -49,10 +53,10 @@ class Order:
     packer: Packer | None = None
 
 
-def publish(
+def submit(
     store: Store, run: RunPlace, rank: Rank, order: Order, fence: Callable[[], tuple[str, ...] | None]
 ) -> cp.Manifest:
-    """Put a staged checkpoint into the store; return its manifest once that lies there.
+    """Put a staged checkpoint's files into the store; return the manifest that ``seal`` will write.
 
     Raises StoreError to retry, Hopeless where the staged folder is at fault, Outranked where the fence fell.
     ``fence`` lists anew and returns the names only if they outrank us.
@@ -67,8 +71,10 @@ def publish(
     folder = run.step(rank, order.id.step)
     promised = {**content.files, CONTENT_FILE: sealed}
     shared = _shared(store, run, order, promised)
+    sent_bytes = sum(promised[name][0] for name in promised if name not in shared)
+    _see_room(store, sent_bytes)
     if order.packer is not None:
-        order.packer.begin(sum(promised[name][0] for name in promised if name not in shared))
+        order.packer.begin(sent_bytes)
     files = tuple(
         shared.get(name) or _send(store, run, folder, order.folder / name, promised[name], packer=order.packer)
         for name in promised
@@ -76,8 +82,7 @@ def publish(
     log = None
     if order.log is not None:
         log = _create_log(store, run, rank, order)
-    _look(fence)
-    manifest = cp.Manifest(
+    return cp.Manifest(
         id=order.id,
         files=files,
         total_steps=content.total_steps,
@@ -86,26 +91,37 @@ def publish(
         log=log,
         made_by=content.made_by,
     )
-    path, body = manifest_path(run, manifest), cp.manifest_body(manifest)
+
+
+def seal(store: Store, run: RunPlace, manifest: cp.Manifest, fence: Callable[[], tuple[str, ...] | None]) -> None:
+    """Write the manifest, unless outranked: from then on it is a checkpoint."""
+    _look(fence)
+    create_once(store, manifest_path(run, manifest), cp.manifest_body(manifest))
+
+
+def create_once(store: Store, path: str, body: bytes) -> None:
+    """Create a small file of our own; one that an earlier try of the same left is taken if it is whole, else removed."""
     try:
         store.create(path, body)
     except Taken:
-        if store.read(path) != body:
-            raise
-    return manifest
-
-
-def evidence(store: Store, run: RunPlace, manifest: cp.Manifest) -> str:
-    """Return what proves every file of a published checkpoint safe. Raises StoreError while something is not."""
-    kinds = {store.evidence(f"{run.name}/{entry.path}") for entry in manifest.all_files()}
-    kinds.add(store.evidence(manifest_path(run, manifest)))
-    return "+".join(sorted(kinds))
+        if store.read(path) == body:
+            return
+        store.delete(path)  # torn: its writer, we, died or failed in it, and no reader takes it for whole
+        store.create(path, body)
 
 
 def manifest_path(run: RunPlace, manifest: cp.Manifest) -> str:
     """Return where a manifest lies in the store."""
     name = cp.manifest_name(manifest.id.seq, cp.manifest_body(manifest))
     return f"{run.step(Rank(manifest.id.epoch, manifest.id.writer), manifest.id.step)}/{name}"
+
+
+def _see_room(store: Store, sent_bytes: int) -> None:
+    """Raise StoreError where a mounted drive has no room: begun and broken off, an upload would take the last of it."""
+    free = store.free_bytes() if store.traits.mounted else None
+    if free is not None and free < sent_bytes + ROOM_BYTES:
+        words = f"{sent_bytes / 1e6:,.0f} MB are to be sent, and {store.traits.place} has {free / 1e6:,.0f} MB free"
+        raise StoreError(words, "full")
 
 
 def _shared(

@@ -19,7 +19,10 @@ EVERY_S = 1.0
 
 
 class LiveStatus:
-    """Writes ``status.json`` of the session at most once a second, and at once when something became safe or ended."""
+    """Writes ``status.json`` of the session at most once a second, and at once when something became safe or ended.
+
+    It also names the store, because with this file alone ``status`` and ``stop`` work while that does not answer.
+    """
 
     def __init__(self, executor: Executor, journal: Journal) -> None:
         self._executor, self._journal = executor, journal
@@ -39,5 +42,6 @@ class LiveStatus:
             self._written_s = now.mono_s
             beside = local.status.with_suffix(".new")
             with suppress(OSError):  # a full local disk makes `status` here old; it must not end the session
-                beside.write_text(json.dumps(to_json(self._journal.status, now), default=str), encoding="utf-8")
+                told = {**to_json(self._journal.status, now), "store": self._executor.job.store.traits.where}
+                beside.write_text(json.dumps(told, default=str), encoding="utf-8")
                 beside.replace(local.status)

@@ -36,6 +36,13 @@ class Knowledge:
     scores: dict[CheckpointId, float] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
 
+    def learn(self, path: str, manifest: Manifest) -> None:
+        """Know a manifest of ours that lies under ``path``, and its score."""
+        self.manifests[path] = manifest
+        loss = manifest.metrics.get("loss")
+        if isinstance(loss, int | float):
+            self.scores[manifest.id] = float(loss)
+
 
 def retain(
     store: Store, run: RunPlace, policy: retention.Policy, knowledge: Knowledge, mine: Rank

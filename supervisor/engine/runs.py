@@ -94,6 +94,7 @@ def cannot_use(store: Store, error: StoreError) -> UserError:
         "full": "make room there or choose another --store; nothing was lost",
         "read-only": "make it writable for this user, or choose another --store; nothing was lost",
         "gone": "mount it again, then start again; nothing was lost",
+        "hung": "see whether it still works; if not, `umount -l` it and mount it again; nothing was lost",
     }
     if error.kind == "local":
         return UserError(f"this machine's own disk cannot be used: {error}", hints["full"], FAILED_PRECHECKS)

@@ -15,9 +15,9 @@ from contextlib import suppress
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core.claim import Rank, rank_of
 from supervisor.core.content import LOG_FILE
 from supervisor.core.ports import StoreError
-from supervisor.engine.claims import ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -130,18 +130,23 @@ def names(store: Store, session: str, from_step: int, to_step: int) -> list[str]
 def joined(store: Store, run: RunPlace) -> Iterator[dict[str, Any]]:
     """Return the rows of the whole run in order of their steps, each step at most once. StoreError: a piece is damaged.
 
-    The time it takes is linear in the rows of all pieces.
+    A torn piece does not matter where a later one begins no later than it: the upload it was of was tried again, or its
+    session has a successor. Of a drive's twins the longest counts, because a torn copy is a short one. The time it takes
+    is linear in the rows of all pieces.
     """
     rows: list[dict[str, Any]] = []
-    for rank in ranks(store, run):
-        folder = run.session(rank)
-        for _, from_step, name in _pieces(store, folder):
+    torn: list[tuple[int, StoreError]] = []
+    for folders in _sessions(store, run):
+        for from_step, paths in _twins(store, folders):
             del rows[bisect_left(rows, from_step, key=_step) :]
-            body = store.read(f"{folder}/{name}")
+            torn = [each for each in torn if each[0] < from_step]
+            body = max((store.read(path) for path in paths), key=len)
             try:
                 rows.extend(sorted((row for row in _rows(body) if row["step"] >= from_step), key=_step))
             except ValueError as error:
-                raise StoreError(f"{folder}/{name} is damaged: {error}", "damaged") from error
+                torn.append((from_step, StoreError(f"{paths[0]} is damaged: {error}", "damaged")))
+    if torn:
+        raise torn[0][1]
     return iter(rows)
 
 
@@ -178,6 +183,25 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             found.append(row)
     return found
+
+
+def _sessions(store: Store, run: RunPlace) -> list[list[str]]:
+    """Return the folders of each session, oldest first: more than one where a drive made one of them twice."""
+    found: dict[Rank, list[str]] = {}
+    for entry in store.list(run.name):
+        if rank := rank_of(entry.name):
+            found.setdefault(rank, []).append(f"{run.name}/{entry.name}")
+    return [found[rank] for rank in sorted(found)]
+
+
+def _twins(store: Store, folders: list[str]) -> list[tuple[int, list[str]]]:
+    """Return (from step, paths of all copies) of the pieces of one session, in their order."""
+    found: dict[tuple[int, int, str], list[str]] = {}
+    for folder in folders:
+        for number, from_step, name in _pieces(store, folder):
+            alike = (number, from_step, name.partition(" ")[0].partition(".")[0])
+            found.setdefault(alike, []).append(f"{folder}/{name}")
+    return [(alike[1], found[alike]) for alike in sorted(found)]
 
 
 def _pieces(store: Store, folder: str) -> list[tuple[int, int, str]]:

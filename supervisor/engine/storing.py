@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
 from supervisor.core import events as ev
+from supervisor.core import retention
 from supervisor.core.claim import Rank
+from supervisor.core.content import ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
-from supervisor.core.ports import StoreError, Taken
-from supervisor.engine import checkpoints, claims, history, publication, retaining, staged, steplog
+from supervisor.core.ports import StoreError, Unconfirmed
+from supervisor.engine import checkpoints, claims, history, identity, publication, receipts, retaining, staged, steplog
 from supervisor.engine.fenced import FencedStore, Outranked
 from supervisor.engine.orphans import end_orphans, forget_dead_sessions
-from supervisor.engine.packing import Packer
 from supervisor.engine.place import LocalPlace
+from supervisor.engine.proof import evidence
+from supervisor.engine.uploads import Uploads, checkpoint_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from supervisor.engine.job import Job
+
+ROOM_FOR = 1.5  # times the newest checkpoint, for the next one to fit with what else is written meanwhile
 
 
 class Storing:
@@ -32,13 +38,11 @@ class Storing:
         self.local = LocalPlace(job.local_root, job.run_id, self.rank)
         self.knowledge = retaining.Knowledge()
         self._log: steplog.StepLog | None = None
-        self._parent: cp.CheckpointId | None = None
-        self._newest: cp.Manifest | None = None
-        self._packer = Packer(job.clock, job.packing)
+        self.uploads = Uploads(job, self.knowledge)
+        self._start: ev.CheckpointReady | None = None
         self._seen: set[str] = set()
         self._afresh = False
         self._fenced = FencedStore(job.store, job.run, self.rank)
-        self._failed_step: int | None = None
 
     def look(self) -> ev.Event:
         """List the run before and after the claim."""
@@ -51,6 +55,7 @@ class Storing:
         self.rank = Rank(epoch, self.job.writer)
         self.local = LocalPlace(self.job.local_root, self.job.run_id, self.rank)
         self._fenced = FencedStore(self.job.store, self.job.run, self.rank)
+        self.uploads.begin(self._fenced, self._outranked)
         for folder in (self.local.staging, self.local.restored, self.local.scratch):
             folder.mkdir(parents=True, exist_ok=True)
         body = {
@@ -69,11 +74,41 @@ class Storing:
         history.carry(self.job.store, self.job.run, self.rank, told)
         return told
 
+    def restart(self) -> ev.Event | None:
+        """Return where a session goes on of which only the trainer died, without asking the store; None if that has to be.
+
+        The newest it staged, or while it has staged none, what it began with: nobody else writes into our epoch.
+        """
+        began = self.job.clock.now()
+        if self._start is None:
+            return None
+        if own := self._own_newest():
+            assert isinstance(own.answer, cp.ResumeFrom)
+            id_ = own.answer.found.id
+            durable = id_ in self.knowledge.durable
+            return ev.CheckpointReady(str(own.folder), id_, durable, seconds=self.job.clock.now().since(began))
+        if self._own_proved() is not None or staged.staged_in(self.local.staging, self.rank):
+            return None
+        start = replace(self._start, adopted=False, skipped=())
+        if start.id is None:
+            return start
+        try:
+            staged.prove(Path(start.folder), start.id.step)
+        except (ContentError, OSError):
+            return None
+        return replace(start, seconds=self.job.clock.now().since(began))
+
     def restore(self, *, afresh: bool) -> ev.Event:
         """Bring the newest whole checkpoint, of the store or left staged on this machine, to the local disk.
 
         ``afresh`` holds for the whole session: what was there before it is left out of account.
         """
+        ready = self._restore(afresh=afresh)
+        if self._start is None and isinstance(ready, ev.CheckpointReady):
+            self._start = ready
+        return ready
+
+    def _restore(self, *, afresh: bool) -> ev.Event:
         began = self.job.clock.now()
         self._afresh = self._afresh or afresh
         first = self._log is None
@@ -94,7 +129,7 @@ class Storing:
             return ev.CheckpointReady("", None, skipped=skipped)
         here = answer.found.path.startswith(checkpoints.LOCAL)
         if not here:
-            self._parent = answer.found.id
+            self.uploads.parent = answer.found.id
             self._prove(answer.found)
         if first or answer.found.id.writer != self.rank.writer:
             self._begin_log(answer.found.id.step)
@@ -119,40 +154,39 @@ class Storing:
         return [each for each in staged.staged_in(self.local.staging, self.rank) if each.folder.name not in self._seen]
 
     def publish(self, folder: Path, step: int, tell: Callable[[ev.Event], None]) -> ev.Event:
-        """Put a staged checkpoint into the store and wait for the evidence."""
-        began = self.job.clock.now()
-        id_ = cp.CheckpointId(self.rank.epoch, step, self.rank.writer, _seq(folder))
-        log = None if self._log is None else self._log.piece(step)
-        newest = None if self._newest is None or self._newest.id in self.knowledge.broken else self._newest
-        log = log if log and log[1] else None
-        order = publication.Order(folder, id_, self._parent, log, newest, self.job.shared_bytes_min, self._packer)
+        """Put a staged checkpoint into the store."""
+        id_ = checkpoint_id(folder, step, self.rank)
         try:
-            self._clear_failed(step)
-            manifest = publication.publish(self._fenced, self.job.run, self.rank, order, self._outranked)
-            tell(ev.Submitted(str(folder), id_, manifest.bytes))
-            proof = publication.evidence(self.job.store, self.job.run, manifest)
-        except Outranked as fenced:
-            tell(ev.PublishFailed(str(folder), "another machine has the run"))
-            return ev.FenceSeen(fenced.names)
-        except publication.Hopeless as error:
-            return ev.PublishFailed(str(folder), str(error), hopeless=True)
-        self._parent, self._newest, self._failed_step = id_, manifest, None
-        self.knowledge.durable.add(id_)
-        self.knowledge.manifests[publication.manifest_path(self.job.run, manifest)] = manifest
-        self._score(manifest)
-        if self._log is not None:
-            self._log.published(step)
-        upload_s = self.job.clock.now().since(began)
-        self._packer.proved(manifest.sent_bytes, upload_s)
-        return ev.Durable(str(folder), id_, manifest.bytes, upload_s, proof)
+            return self.uploads.publish(folder, id_, self._log, tell)
+        except StoreError as error:
+            if error.kind != "full":
+                raise
+            self._make_room()
+            return self.uploads.publish(folder, id_, self._log, tell)
+
+    def confirm(self, folder: Path) -> ev.Event:
+        """Ask for the evidence on what was submitted of this folder."""
+        return self.uploads.confirm(folder, self._log)
+
+    def flush(self, within_s: float) -> ev.Event:
+        """Let the platform send all that is written: the store is gone after it."""
+        id_ = self.uploads.seal()
+        try:
+            self.job.flush(within_s)
+        except UserError as error:
+            return ev.Flushed(None, f"{error.what}; {error.hint}")
+        return ev.Flushed(id_)
 
     def retain(self) -> ev.Event:
         """Remove what may go, unless we are outranked by now."""
         names = self._outranked()
         if names is not None:
             return ev.FenceSeen(names)
+        proved = receipts.receipts(self.job.store, self.job.run)
+        self.knowledge.durable |= proved
         try:
-            removed, freed = retaining.retain(self._fenced, self.job.run, self.job.retention, self.knowledge, self.rank)
+            removed, freed = retaining.retain(self._fenced, self.job.run, self._retention(), self.knowledge, self.rank)
+            receipts.forget(self._fenced, self.job.run, proved.intersection(removed))
         except Outranked as fenced:
             return ev.FenceSeen(fenced.names)
         self.knowledge.durable.difference_update(removed)
@@ -160,22 +194,20 @@ class Storing:
 
     def look_at_fence(self) -> ev.Event:
         """List the run: who is the highest, and does somebody want us to stop."""
+        looked_s = self.job.clock.now().mono_s
         names = self._fenced.look()
         if not names:
             raise StoreError("the run's folder is not there", "gone")
-        return ev.FenceSeen(names, claims.stop_wanted(names, self.rank))
+        return ev.FenceSeen(names, claims.stop_wanted(names, self.rank), looked_s)
 
     def write_pieces(self, pieces: list[tuple[str, bytes]]) -> None:
         """Close pieces of the journal and of the output in the session's folder."""
         for name, body in pieces:
-            try:
-                self.job.store.create(f"{self.job.run.session(self.rank)}/{name}", body)
-            except Taken:
-                continue  # an earlier try did write it, and only its answer was lost
+            publication.create_once(self.job.store, f"{self.job.run.session(self.rank)}/{name}", body)
 
     def _own_newest(self) -> checkpoints.Brought | None:
         """Return this session's newest staged checkpoint if it is whole: only the trainer died, the store is not needed."""
-        proved = max((id_ for id_ in self.knowledge.durable if id_.epoch == self.rank.epoch), default=None)
+        proved = self._own_proved()
         for each in reversed(staged.staged_in(self.local.staging, self.rank)):
             if proved is not None and each.id < proved:
                 return None
@@ -183,6 +215,10 @@ class Storing:
             if found.verdict is cp.Verdict.WHOLE:
                 return checkpoints.Brought(cp.ResumeFrom(found, ()), folder)
         return None
+
+    def _own_proved(self) -> cp.CheckpointId | None:
+        """Return the newest DURABLE one of this session. Asked on any lane, so of a copy: the store's lane adds to it."""
+        return max((id_ for id_ in tuple(self.knowledge.durable) if id_.epoch == self.rank.epoch), default=None)
 
     def _newest_anywhere(self) -> checkpoints.Brought:
         left = [each for each in staged.staged_on_this_machine(self.local.run) if self._has_rows(each)]
@@ -203,17 +239,32 @@ class Storing:
     def _prove(self, found: cp.Found) -> None:
         """Count what was read as DURABLE only if it is flushed too: it may have been read from memory."""
         assert found.manifest is not None
-        with suppress(StoreError):
-            publication.evidence(self.job.store, self.job.run, found.manifest)
-            self.knowledge.durable.add(found.id)
+        try:
+            evidence(self.job.store, self.job.run, found.manifest)
+        except Unconfirmed:
+            # read whole on another machine than the one that wrote it, it has certainly left that one
+            claim = claims.read_claim(self.job.store, self.job.run, Rank(found.id.epoch, found.id.writer))
+            machine = claim.get("machine") or {}
+            if not machine or self.job.alive(machine) is not None or identity.maybe_here(machine, self.job.identity):
+                return
+        except StoreError:
+            return
+        self.knowledge.durable.add(found.id)
 
-    def _clear_failed(self, step: int) -> None:
-        """Remove what an earlier, failed upload left, because on a full store it would keep every later one out."""
-        if self._failed_step not in {None, step}:
-            with suppress(StoreError):
-                unfinished = self.job.run.step(self.rank, self._failed_step or 0)
-                retaining.remove_unfinished(self._fenced, self.job.run, self.knowledge, unfinished)
-        self._failed_step = step
+    def _retention(self) -> retention.Policy:
+        """Return the policy, with as few to keep as may be where the next checkpoint would not fit."""
+        policy, newest = self.job.retention, self.uploads.newest
+        free = self.job.store.free_bytes() if self.job.store.traits.mounted else None
+        if newest is None or free is None or free >= ROOM_FOR * newest.bytes:
+            return policy
+        return replace(policy, newest=retention.NEWEST_MIN)
+
+    def _make_room(self) -> None:
+        """Remove what may go of a full store, down to the fewest; what cannot go stays, and the full store is said."""
+        policy = replace(self.job.retention, newest=retention.NEWEST_MIN)
+        with suppress(StoreError, Outranked):
+            if self._outranked() is None:
+                retaining.retain(self._fenced, self.job.run, policy, self.knowledge, self.rank)
 
     def _outranked(self) -> tuple[str, ...] | None:
         names = self._fenced.look()
@@ -229,16 +280,6 @@ class Storing:
         folders = [each.folder for each in staged.staged_in(dead.staging, dead.rank) if each.id <= id_]
         if self._log is not None:
             self._log.adopt(dead.step_log, folders)
-
-    def _score(self, manifest: cp.Manifest) -> None:
-        loss = manifest.metrics.get("loss")
-        if isinstance(loss, int | float):
-            self.knowledge.scores[manifest.id] = float(loss)
-
-
-def _seq(folder: Path) -> int:
-    match = staged.FOLDER.fullmatch(folder.name)
-    return int(match[2]) if match else 0
 
 
 def _skipped(found: cp.Found) -> str:

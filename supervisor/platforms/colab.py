@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MOUNT = "/content/drive"
 DRIVE = f"{MOUNT}/MyDrive"
 LIFE_S = 12 * 3600.0
+FLUSH_HINT = "keep this machine until Drive shows the checkpoint; it uploads by itself"
 
 
 def is_here(environ: Mapping[str, str]) -> bool:
@@ -25,7 +26,28 @@ def is_here(environ: Mapping[str, str]) -> bool:
 
 def describe(_environ: Mapping[str, str], now: Instant) -> Platform:
     """Return Colab's planning figures. The boot clock is an upper bound of the age, as machines may be pre-warmed."""
-    return Platform("colab", f"{DRIVE}/supervisor", 6 * 3600.0, Lifetime(LIFE_S, hard=False), now.mono_s)
+    life = Lifetime(LIFE_S, hard=False)
+    return Platform("colab", f"{DRIVE}/supervisor", 6 * 3600.0, life, now.mono_s, flush)
+
+
+def flush(within_s: float) -> None:
+    """Let Drive upload all it holds and unmount it (google.colab.drive.flush_and_unmount). Raises UserError.
+
+    In a process of its own, because it may hang longer than it promises; it needs no notebook kernel.
+    """
+    import subprocess
+    import sys
+
+    said = f"from google.colab import drive; drive.flush_and_unmount(timeout_ms={within_s * 1000:.0f})"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", said], check=False, capture_output=True, text=True, timeout=within_s + 5
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(f"Drive was not flushed: {error}", FLUSH_HINT) from error
+    if done.returncode != 0:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise UserError(f"Drive was not flushed: {last}", FLUSH_HINT)
 
 
 def check_store(where: str, is_mount: Callable[[str], bool]) -> None:

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from supervisor.core.digest import Digest
-from supervisor.core.ports import Measured, Taken
+from supervisor.core.ports import Entry, Measured, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ def write(target: str, chunks: Iterable[bytes], algorithm: str) -> Measured:
     """Write a new file and measure what passes; nothing is flushed. An OSError if the name is taken."""
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     with closing(fd):
-        return measure(_written(fd, chunks), algorithm)
+        return measure(written(fd, chunks), algorithm)
 
 
 def link(source: str, target: str, fd: int) -> bool:
@@ -46,7 +46,7 @@ def proved(full: str, algorithm: str) -> Measured:
     fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
     with closing(fd):
         os.fsync(fd)
-        _drop_from_memory(fd)
+        drop_from_memory(fd)
         return measure(chunks(fd), algorithm)
 
 
@@ -63,6 +63,28 @@ def chunks(fd: int) -> Iterator[bytes]:
     """Read a file to its end."""
     while chunk := os.read(fd, CHUNK_BYTES):
         yield chunk
+
+
+def entry(each: os.DirEntry[str]) -> Entry | None:
+    """Return what a name is, or None if it went away while we looked."""
+    try:
+        folder = each.is_dir()
+        return Entry(each.name, folder, None if folder else each.stat().st_size)
+    except FileNotFoundError:
+        return None
+
+
+def free_bytes(folder: str) -> int | None:
+    """Return the room on the disk of a folder, or of the nearest one above that exists; None if it does not say."""
+    while True:
+        try:
+            room = os.statvfs(folder)
+        except OSError:
+            if folder == os.path.dirname(folder):
+                return None
+            folder = os.path.dirname(folder)
+            continue
+        return room.f_bavail * room.f_frsize if room.f_blocks else None
 
 
 def name(temporary: str, full: str) -> None:
@@ -91,6 +113,14 @@ def forget(temporary: str) -> None:
         os.unlink(temporary)
 
 
+def drop_from_memory(fd: int) -> None:
+    """Have the next read come from the disk, where the system takes that advice."""
+    advise = getattr(os, "posix_fadvise", None)
+    if advise is not None:
+        with contextlib.suppress(OSError):  # it is advice; some file systems take none
+            advise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 @contextlib.contextmanager
 def closing(fd: int) -> Iterator[None]:
     """Close a descriptor at the end; an error of closing counts, unless there was one before."""
@@ -103,7 +133,8 @@ def closing(fd: int) -> Iterator[None]:
     os.close(fd)
 
 
-def _written(fd: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def written(fd: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Write chunks to an open file, each of them whole, and pass them on."""
     for chunk in chunks:
         _write_all(fd, memoryview(chunk))
         yield chunk
@@ -115,13 +146,6 @@ def _write_all(fd: int, view: memoryview) -> None:
         if written <= 0:
             raise OSError(errno.EIO, "the disk took nothing")
         view = view[written:]
-
-
-def _drop_from_memory(fd: int) -> None:
-    advise = getattr(os, "posix_fadvise", None)
-    if advise is not None:
-        with contextlib.suppress(OSError):  # it is advice; some file systems take none
-            advise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _rename_if_free(temporary: str, full: str) -> None:

@@ -8,44 +8,41 @@ because a name lives in its folder.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from itertools import count
 from typing import TYPE_CHECKING
 
 from supervisor.core.digest import SHA256
-from supervisor.core.ports import Entry, Measured, Missing, StoreError, Traits
+from supervisor.core.ports import Measured, Missing, StoreError, Traits
 from supervisor.stores import disk
+from supervisor.stores.failures import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from supervisor.core.ports import Entry
+
 TEMPORARY = ".tmp-"
-_KINDS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "full"),
-    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "read-only"),
-    **dict.fromkeys((errno.ENOTCONN, errno.ESTALE, errno.ENODEV), "gone"),
-}
 
 
 class FolderStore:
     """Runs in a folder of this machine. All laws of ``core.ports.Store`` hold; see there."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, settle_s: float = 0.0) -> None:
         self.root = os.path.abspath(root)
-        self.traits = Traits(where=self.root)
+        self.traits = Traits(where=self.root, settle_s=settle_s)
         self._root_seen: tuple[int, int] | None = None
         self._token, self._numbers = os.urandom(4).hex(), count()
         self._flushed: set[str] = set()
 
     def list(self, folder: str) -> Sequence[Entry]:
         """Return the names in a folder, temporary ones left out; an absent folder has none."""
-        with _translated(folder):
+        with translated(folder):
             self._see_root()
             try:
                 with os.scandir(self._path(folder)) as found:
-                    entries = [_entry(each) for each in found if not each.name.startswith(TEMPORARY)]
+                    entries = [disk.entry(each) for each in found if not each.name.startswith(TEMPORARY)]
             except FileNotFoundError:
                 self._see_root()
                 return ()
@@ -53,17 +50,17 @@ class FolderStore:
 
     def read(self, path: str) -> bytes:
         """Return a small file's bytes."""
-        with _translated(path), self._reading(path) as fd:
+        with translated(path), self._reading(path) as fd:
             return b"".join(disk.chunks(fd))
 
     def create(self, path: str, body: bytes) -> None:
         """Write a small file once, whole and flushed."""
-        with _translated(path):
+        with translated(path):
             self._put(path, SHA256, lambda temporary: disk.write(temporary, (body,), SHA256))
 
     def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
         """Copy or link a local file into the store once, and read it back. Missing: the local one is."""
-        with _translated(path):
+        with translated(path):
             try:
                 source = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as error:
@@ -79,7 +76,7 @@ class FolderStore:
 
     def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
         """Copy or link a file of the store to the local disk, measuring it. What fails here is of kind "local"."""
-        with _translated(path), self._reading(path) as source, _translated(local, "local"):
+        with translated(path), self._reading(path) as source, translated(local, "local"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(local)  # never written into, because it may be a second name of another file of the store
             read = _translated_chunks(source, path)
@@ -89,7 +86,7 @@ class FolderStore:
 
     def delete(self, path: str) -> None:
         """Remove a file or an empty folder; absent is fine. After it returned, a power loss does not bring it back."""
-        with _translated(path):
+        with translated(path):
             self._see_root()
             full = self._path(path)
             try:
@@ -105,7 +102,7 @@ class FolderStore:
 
     def sweep(self, folder: str) -> int:
         """Remove what writers that died left half-written in a folder; return how many bytes that frees."""
-        with _translated(folder):
+        with translated(folder):
             self._see_root()
             try:
                 return self._sweep(self._path(folder), spare=f"{TEMPORARY}{self._token}-")
@@ -117,13 +114,17 @@ class FolderStore:
 
         Flushed anew, because it may be another try's or another process's file, of whose flushing nothing is known.
         """
-        with _translated(path):
+        with translated(path):
             with self._reading(path) as fd:
                 os.fsync(fd)
             folder = os.path.dirname(self._path(path))
             disk.flush_folder(folder)
             self._ensure(folder)
         return self.traits.evidence
+
+    def free_bytes(self) -> int | None:
+        """Return the room on the disk that the folder is on, or will be."""
+        return disk.free_bytes(self.root)
 
     def _path(self, path: str) -> str:
         if ".." in path.split("/"):
@@ -204,24 +205,6 @@ class FolderStore:
         return freed
 
 
-@contextlib.contextmanager
-def _translated(path: str, kind: str = "") -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        absent = "gone" if isinstance(error, FileNotFoundError) else "unreadable"
-        raise StoreError(f"{error.strerror or error} ({path})", kind or _KINDS.get(error.errno or 0, absent)) from error
-
-
-def _entry(each: os.DirEntry[str]) -> Entry | None:
-    """Return what a name is, or None if it went away while we looked."""
-    try:
-        folder = each.is_dir()
-        return Entry(each.name, folder, None if folder else each.stat().st_size)
-    except FileNotFoundError:
-        return None
-
-
 def _translated_chunks(fd: int, path: str) -> Iterator[bytes]:
-    with _translated(path):
+    with translated(path):
         yield from disk.chunks(fd)

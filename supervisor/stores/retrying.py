@@ -54,6 +54,10 @@ class RetryingStore:
         """Ask for the evidence, trying again."""
         return _again(lambda: self.inner.evidence(path))
 
+    def free_bytes(self) -> int | None:
+        """Ask for the room, trying again."""
+        return _again(self.inner.free_bytes)
+
 
 def _again(act: Callable[[], T]) -> T:
     try:

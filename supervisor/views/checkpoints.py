@@ -12,7 +12,14 @@ from supervisor.views.words import size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HEADS = ("step", "session", "size", "made", "state", "kept because")
+HEADS = ("step", "session", "size", "made", "state", "proof", "kept because")
+PROOFS = {
+    "fsync": "flushed to disk",
+    "drivefs": "Drive: uploaded",
+    "rclone": "rclone: uploaded",
+    "verified": "verified on another machine",
+    "flush": "all sent when its session ended",
+}
 _WORDS = {Verdict.BROKEN: "damaged", Verdict.NEWER: "of a newer version"}
 
 
@@ -31,6 +38,8 @@ class Row(Protocol):
     def sent_bytes(self) -> int | None: ...
     @property
     def made_wall_s(self) -> float | None: ...
+    @property
+    def proved_wall_s(self) -> float | None: ...
     @property
     def pinned(self) -> bool: ...
     @property
@@ -58,18 +67,26 @@ def plain(row: Row) -> dict[str, Any]:
         "pinned": row.pinned,
         "kept": row.kept or None,
         "problem": row.why or None,
+        "proved_at": row.proved_wall_s,
     }
 
 
-def verdict(found: Found) -> str:
-    """Return a line on one checkpoint that was read and hashed anew."""
-    if found.verdict is Verdict.WHOLE:
-        return f"{found.id}: whole ({size(found.manifest.bytes) if found.manifest else '?'})"
-    return f"{found.id}: {_word(found)}: {found.why}"
+def proof(evidence: str) -> str:
+    """Say what proves a checkpoint safe. Where its files had different proofs, all are said."""
+    return ", ".join(PROOFS.get(each, each) for each in evidence.split("+"))
 
 
-def plain_verdict(found: Found) -> dict[str, Any]:
-    """Return the same for JSON."""
+def verdict(found: Found, evidence: str = "", why: str = "") -> str:
+    """Return a line on one checkpoint that was read and hashed anew: what proves it safe, or why nothing does."""
+    if found.verdict is not Verdict.WHOLE:
+        return f"{found.id}: {_word(found)}: {found.why}"
+    means = [each for each in (proof(evidence) if evidence else "", why) if each]
+    length = size(found.manifest.bytes) if found.manifest else "?"
+    return "; ".join((f"{found.id}: whole ({length})", *means))
+
+
+def plain_verdict(found: Found, evidence: str | None = None) -> dict[str, Any]:
+    """Return the same for JSON. ``evidence``: what proves it safe, as far as this verification could tell."""
     return {
         "step": found.id.step,
         "session": found.id.epoch,
@@ -77,6 +94,7 @@ def plain_verdict(found: Found) -> dict[str, Any]:
         "verdict": _word(found),
         "problem": found.why or None,
         "bytes": found.manifest.bytes if found.manifest else None,
+        "evidence": evidence,
     }
 
 
@@ -93,15 +111,25 @@ def _word(found: Found) -> str:
 
 
 def _cells(row: Row, now_wall_s: float) -> tuple[str, ...]:
-    made = "" if row.made_wall_s is None else f"{duration(max(0.0, now_wall_s - row.made_wall_s))} ago"
-    proved = f" ({row.evidence})" if row.evidence else ""
     reason = row.why or row.kept or "goes at the next retention"
     pinned = "" if not row.pinned or reason == "pinned" else "pinned; "
     return (
         f"{row.id.step:,}",
         str(row.id.epoch),
         "" if row.bytes is None else size(row.bytes),
-        made,
-        f"{row.state}{proved}",
+        _ago(row.made_wall_s, now_wall_s),
+        row.state,
+        _proved(row, now_wall_s),
         f"{pinned}{reason}",
     )
+
+
+def _proved(row: Row, now_wall_s: float) -> str:
+    if row.evidence:
+        when = _ago(row.proved_wall_s, now_wall_s)
+        return f"{proof(row.evidence)}{when and ', '}{when}"
+    return "not confirmed" if row.state == "SUBMITTED" else ""
+
+
+def _ago(wall_s: float | None, now_wall_s: float) -> str:
+    return "" if wall_s is None else f"{duration(max(0.0, now_wall_s - wall_s))} ago"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from supervisor.core.session import Phase, Session
-from supervisor.views.words import safe
+from supervisor.views import safety
 
 if TYPE_CHECKING:
     from supervisor.core.instant import Instant
     from supervisor.core.status import RunStatus
+    from supervisor.views.safety import Safety
 
+INDENT = " " * len("[supervisor] ")
 _RESUME = "resume {run}    # or the same start command"
 _NEXT = {
     Phase.SUCCEEDED: ("checkpoints {run} list", "checkpoints {run} export latest DIR"),
@@ -30,9 +33,21 @@ def farewell(session: Session, run: str, status: RunStatus, now: Instant, *, opt
     if ending is None:
         return []
     words = [] if ending.phase is Phase.FAILED else [ending.words[:1].upper() + ending.words[1:]]
-    parts = [*words, safe(status, now), f"exit code {ending.exit_code}"]
+    seen = safety.of_status(status, now)
+    parts = [*words, safety.safe(seen), f"exit code {ending.exit_code}"]
     lines = [f"[supervisor] {ending.phase}: {' · '.join(parts)}"]
+    if ending.phase is not Phase.FENCED:  # then what is staged here is of no use to anybody
+        lines += _unsafe(seen, run, option)
     for each in _NEXT.get(ending.phase, ()):
         command, mark, why = each.format(run=run).partition("    #")
-        lines.append(f"             python -m supervisor {command}{option}{mark}{why}")
+        lines.append(f"{INDENT}python -m supervisor {command}{option}{mark}{why}")
     return lines
+
+
+def _unsafe(seen: Safety, run: str, option: str) -> list[str]:
+    """Say what would be lost with this machine, and what to do about it."""
+    if seen.pending is None:
+        return []
+    why = f" ({seen.why})" if seen.why and seen.answers else ""
+    to_do = safety.what_to_do(replace(seen, live=False), run, option)
+    return [f"{INDENT}{safety.lying(seen)}{why}", f"{INDENT}-> {to_do}"]

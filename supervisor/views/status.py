@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.spoken import duration
+from supervisor.core.values import dataclass
+from supervisor.views import safety
 from supervisor.views.words import number
 
 if TYPE_CHECKING:
@@ -13,12 +15,22 @@ if TYPE_CHECKING:
 METRICS_MAX = 4
 
 
-def block(plain: Mapping[str, Any], headline: str, earlier: Sequence[str], commands: Sequence[str]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What the status alone does not tell: whether a session is at it, and the next ``commands`` with their ``store``."""
+
+    live: bool = True
+    commands: Sequence[str] = ()
+    store: str = ""
+
+
+def block(plain: Mapping[str, Any], headline: str, earlier: Sequence[str], live_at: Live) -> list[str]:
     """Return the lines: state, progress, what is safe, the machine, how earlier ones ended, what to do next."""
-    lines = [f"{plain['run']}: {plain['state']} · {headline}", *_indented(progress(plain)), f"  {safe(plain)}"]
+    lines = [f"{plain['run']}: {plain['state']} · {headline}", *_indented(progress(plain))]
+    lines += safe_lines(plain, live_at)
     lines += [*_indented(_machine(plain)), *_indented(_shares(plain))]
     lines += [f"  {words}" for words in earlier]
-    return [*lines, *next_commands(commands)]
+    return [*lines, *next_commands(live_at.commands)]
 
 
 def progress(plain: Mapping[str, Any]) -> str:
@@ -38,20 +50,24 @@ def progress(plain: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def safe(plain: Mapping[str, Any]) -> str:
-    """Say what is safe. Only DURABLE is ever called so."""
-    kept = plain["checkpoints"]
-    newer = [
-        f"step {kept[key]:,} {word}"
-        for key, word in (("submitted", "written but not proved yet"), ("staged", "on that machine's disk"))
-        if kept[key] is not None and kept[key] > (kept["durable"] or 0)
-    ]
-    waiting = f" ({newer[0]})" if newer else ""
-    if kept["durable"] is None:
-        return f"nothing safe yet{waiting}"
-    age_s = plain["durable_age_s"]
-    ago = "" if age_s is None else f", {duration(age_s)} ago"
-    return f"safe: step {kept['durable']:,}{ago}{waiting}"
+def safe_lines(plain: Mapping[str, Any], live_at: Live) -> list[str]:
+    """Return what is safe, what is not, why, and what to do about it."""
+    seen = safety.of_plain(plain, live=live_at.live)
+    lines = [f"  {safe(plain, live=live_at.live)}"]
+    waiting = safety.waiting(seen) or ("" if seen.live else safety.lying(seen))
+    if waiting:
+        why = f" ({seen.why})" if seen.why and seen.live and seen.answers else ""
+        lines += [f"  {waiting}{why}", f"    -> {safety.what_to_do(seen, plain['run'], live_at.store)}"]
+    return lines
+
+
+def safe(plain: Mapping[str, Any], *, live: bool = True) -> str:
+    """Say in one line what is safe, and what is on its way."""
+    seen = safety.of_plain(plain, live=live)
+    if seen.pending is None or not live or safety.waiting(seen):
+        return safety.safe(seen)
+    how = "written but not proved yet" if seen.written else "on that machine's disk"
+    return f"{safety.safe(seen)} (step {seen.pending:,} {how})"
 
 
 def next_commands(commands: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.core.spoken import duration
+from supervisor.views import safety
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,27 +34,16 @@ def line(status: RunStatus, now: Instant, width: int | None = None) -> str:
     Where ``width`` columns do not hold all of it, what matters least is left out first; the step and what is safe stay.
     """
     rate, left = _rate(status)
-    parts = [(0, _step(status)), (4, rate), (2, left)]
+    step = _step(status)
+    parts = [(0, step), (4, rate), (2, left)]
     parts += [(3 if place == 0 else 6, f"{name} {number(value)}") for place, (name, value) in _metrics(status)]
-    parts.append((0, safe(status, now)))
+    room = None if width is None else width - len(f"{step} · ")
+    parts.append((0, safety.fitting(safety.of_status(status, now), room)))
     if status.next_save_at_s is not None:
         parts.append((5, f"next save in {duration(max(0.0, status.next_save_at_s - now.mono_s))}"))
     if status.deadline_at_s is not None:
         parts.append((1, f"machine ends in {duration(max(0.0, status.deadline_at_s - now.mono_s))}"))
     return _fitted([part for part in parts if part[1]], width)
-
-
-def safe(status: RunStatus, now: Instant) -> str:
-    """Say what is safe. Only DURABLE is ever called so."""
-    waiting = ""
-    if status.unproved_since is not None and status.staged is not None:
-        age_s = now.mono_s - status.unproved_since.mono_s
-        if age_s > 60:
-            waiting = f" (step {status.staged:,} not confirmed for {duration(age_s)})"
-    if status.durable is None:
-        return f"nothing safe yet{waiting}"
-    age = "" if status.durable_at is None else f", {duration(max(0.0, now.wall_s - status.durable_at.wall_s))} ago"
-    return f"safe: step {status.durable:,}{age}{waiting}"
 
 
 def _step(status: RunStatus) -> str:

@@ -1,4 +1,4 @@
-"""The laws of ``core.ports.Store``, for every store of the table, the fake, and each in its wrappers.
+"""The laws of ``core.ports.Store``, for every store of the table, the drive's, the fake, and each in its wrappers.
 
 A new row of the table is tested by being there.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from importlib import import_module
 from random import Random
 from types import SimpleNamespace
@@ -17,15 +18,16 @@ import pytest
 from supervisor.core.claim import Rank
 from supervisor.core.digest import SHA256, XXH3, digest_of
 from supervisor.core.errors import UserError
-from supervisor.core.ports import Entry, Measured, Missing, Store, StoreError, Taken, Traits
+from supervisor.core.ports import Entry, Measured, Missing, Store, StoreError, Taken, Traits, Unconfirmed
 from supervisor.engine.fenced import FencedStore
 from supervisor.engine.place import RunPlace
 from supervisor.stores import TABLE, retrying
 from supervisor.stores.retrying import RetryingStore
-from tests.faults import syscalls
+from tests.contracts import drives
 from tests.simulation.virtual_store import Shelf, View
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 BODY = b"weights" * 1000
@@ -59,11 +61,37 @@ WRAPPERS = {
 }
 
 
-@pytest.fixture(params=[f"{name}, {wrapper}" for name in (*TABLE, "virtual") for wrapper in WRAPPERS])
-def store(request, tmp_path, monkeypatch) -> Store:
-    monkeypatch.setattr(retrying, "WAIT_S_MAX", 0.0)
+ROWS = [f"{name}, {wrapper}" for name in (*TABLE, "virtual", "drive") for wrapper in WRAPPERS]
+ROWS += ["drive in a worker, retried", pytest.param("rclone, retried", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory) -> Iterator[drives.Rclone]:
+    if why := drives.missing_tools():
+        pytest.skip(why)
+    mount = drives.Rclone(tmp_path_factory.mktemp("rclone"))
+    yield mount
+    mount.end()
+
+
+@pytest.fixture(params=ROWS)
+def row(request) -> tuple[str, str]:
     name, _, wrapper = request.param.partition(", ")
-    wrapped: Store = WRAPPERS[wrapper](virtual() if name == "virtual" else made(name, tmp_path))
+    return name, wrapper
+
+
+@pytest.fixture
+def store(row, request, tmp_path, monkeypatch) -> Store:
+    monkeypatch.setattr(retrying, "WAIT_S_MAX", 0.0)
+    name, wrapper = row
+    makers: dict[str, Callable[[], Store]] = {
+        "virtual": virtual,
+        "drive": lambda: drives.in_process(tmp_path / "store"),
+        "drive in a worker": lambda: drives.in_worker(tmp_path / "store"),
+        "rclone": lambda: request.getfixturevalue("rclone").store(),
+    }
+    made_here = makers[name]() if name in makers else made(name, tmp_path)
+    wrapped: Store = WRAPPERS[wrapper](made_here)
     return wrapped
 
 
@@ -81,7 +109,7 @@ def measured(body: bytes, algorithm: str = XXH3) -> Measured:
 def test_it_says_what_it_is(store):
     assert isinstance(store.traits, Traits)
     assert store.traits.where
-    assert store.traits.evidence
+    assert store.traits.evidence or store.traits.mounted
 
 
 def test_an_absent_folder_has_no_names(store):
@@ -167,7 +195,23 @@ def test_a_pull_replaces_what_lies_on_the_local_disk(store, local, tmp_path):
 
 def test_evidence_is_of_the_kind_the_traits_promise(store):
     store.create("run/file", b"x")
-    assert store.evidence("run/file") == store.traits.evidence
+    assert proved(store, "run/file") == store.traits.evidence
+
+
+def proved(store: Store, path: str) -> str:
+    """Return the evidence as soon as there is any; "" if there can be none."""
+    while True:
+        try:
+            return store.evidence(path)
+        except Unconfirmed as unconfirmed:
+            if not unconfirmed.possible:
+                return ""
+            time.sleep(0.05)
+
+
+def test_the_room_is_told_or_not_known(store):
+    free = store.free_bytes()
+    assert free is None or free > 0
 
 
 def test_what_was_deleted_is_missing_and_its_name_is_free(store):
@@ -240,17 +284,9 @@ def test_a_pull_never_writes_into_what_the_local_name_held(store, local):
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOTCONN, errno.ESTALE])
-def test_unreadable_is_never_absent(store, tmp_path, code):
+def test_unreadable_is_never_absent(store, row, request, tmp_path, code):
     store.create("run/step/file", b"x")
-
-    def unreadable(call: syscalls.Call):
-        if call.name in {"open", "scandir"} and call.path.startswith(store.traits.where):
-            raise OSError(code, "no answer", call.path)
-        return call.go()
-
-    shelf = getattr(getattr(store, "inner", store), "shelf", None)
-    if shelf is not None:
-        shelf.broken = "gone"
+    mount = request.getfixturevalue("rclone") if row[0] == "rclone" else None
     for act in (
         lambda: store.read("run/step/file"),
         lambda: store.pull("run/step/file", str(tmp_path / "target"), XXH3),
@@ -258,6 +294,6 @@ def test_unreadable_is_never_absent(store, tmp_path, code):
         lambda: store.list("run/none"),
         lambda: store.evidence("run/step/file"),
     ):
-        with syscalls.bent(unreadable), pytest.raises(StoreError) as failed:
+        with drives.unreadable(store, code, mount), pytest.raises(StoreError) as failed:
             act()
-        assert not isinstance(failed.value, Missing)
+        assert not isinstance(failed.value, Missing | Unconfirmed)

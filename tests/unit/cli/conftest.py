@@ -75,7 +75,9 @@ class Left:
         (folder / "checkpoint.json").write_text(json.dumps(said))
         id_ = CheckpointId(rank.epoch, step, rank.writer, 1)
         log = (step - 10, rows)
-        publication.publish(self.store, self.run, rank, publication.Order(folder, id_, None, log), lambda: None)
+        order = publication.Order(folder, id_, None, log)
+        manifest = publication.submit(self.store, self.run, rank, order, lambda: None)
+        publication.seal(self.store, self.run, manifest, lambda: None)
         return id_
 
     def file(self, id_: CheckpointId, name: str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from hypothesis import strategies as st
 
 from supervisor.core import commands as do
@@ -74,12 +76,14 @@ FENCES = st.builds(ev.FenceSeen, NAMES, st.sampled_from(["", "", "", "save", "no
 OUTCOMES = {
     "store": st.one_of(
         st.builds(ev.Submitted, FOLDERS, IDS, STEPS),
+        st.builds(ev.Unconfirmed, FOLDERS, WORDS, st.booleans()),
         st.builds(ev.Durable, FOLDERS, IDS, STEPS, SECONDS, st.just("fsync")),
         st.builds(ev.PublishFailed, FOLDERS, WORDS, st.booleans()),
         st.builds(ev.Retained, st.lists(IDS, max_size=2).map(tuple), STEPS),
         st.builds(ev.RetainFailed, WORDS),
         FENCES,
-        st.builds(ev.FenceUnreadable, WORDS),
+        st.builds(ev.FenceUnreadable, WORDS, st.sampled_from(["unreadable", "gone", "hung"])),
+        st.builds(ev.Flushed, st.one_of(st.none(), IDS), st.sampled_from(["", "it hangs"])),
         st.just(ev.JournalWritten()),
         st.builds(ev.JournalFailed, WORDS),
         st.builds(ev.EndWritten, WORDS),
@@ -116,7 +120,9 @@ COMMANDS = st.one_of(
     st.builds(do.Tell, st.one_of(SAVES, STOPS)),
     st.builds(do.EndTrainer, st.sampled_from(["stacks", "term", "kill"])),
     st.builds(do.Publish, FOLDERS, STEPS),
+    st.builds(do.Confirm, FOLDERS),
     st.builds(do.Discard, FOLDERS),
+    st.builds(do.Flush, SECONDS),
     st.builds(do.WriteEnd, WORDS, st.integers(0, 99), WORDS, MAYBE_STEP),
     st.builds(do.Say, st.sampled_from(["info", "warning", "error"]), WORDS, WORDS),
     st.builds(do.Announce, st.just("RUNNING"), st.just("RUNNING"), WORDS, st.integers(0, 9), st.integers(0, 9)),
@@ -132,12 +138,15 @@ CONFIGS = st.builds(
     resume=st.sampled_from(["auto", "must", "never"]),
     takeover=st.booleans(),
     settle_s=st.sampled_from([0.0, 60.0]),
+    confirm_every_s=st.sampled_from([0.0, 5.0]),
+    can_flush=st.booleans(),
 )
+MAYBE_FOLDER = st.one_of(st.just(""), FOLDERS)
 TIMES = st.one_of(st.none(), st.floats(900, 1100))
 VITALS = st.builds(liveness.Vitals, SECTIONS, st.floats(900, 1100), st.integers(0, 20), NUMBERS)
 FINALS = st.sampled_from(["SUCCEEDED", "HANDED_OVER", "FENCED", "FAILED", "CANCELLED"]).map(Phase)
-ENDINGS = st.builds(Ending, FINALS, st.integers(0, 99), WORDS, WORDS, st.booleans(), st.booleans())
-TIMERS = st.builds(Timers, *([TIMES] * 10))
+ENDINGS = st.builds(Ending, FINALS, st.integers(0, 99), WORDS, WORDS, *([st.booleans()] * 4))
+TIMERS = st.builds(Timers, *([TIMES] * len(fields(Timers))))
 FIELDS = {
     "config": CONFIGS,
     "phase": st.sampled_from(list(Phase)),
@@ -149,8 +158,10 @@ FIELDS = {
         st.one_of(st.none(), st.tuples(st.sampled_from(["setup", "script"]), WORDS)), st.booleans(),
     ),
     "saves": st.builds(
-        Saves, FOLDERS, MAYBE_STEP, st.one_of(st.just(""), FOLDERS), st.one_of(st.just(""), FOLDERS), STEPS,
-        st.one_of(st.none(), IDS), st.booleans(), st.floats(900, 1000), st.integers(0, 9), SECONDS, SECONDS, SECONDS,
+        Saves, newest=FOLDERS, newest_step=MAYBE_STEP, publishing=MAYBE_FOLDER, waiting=MAYBE_FOLDER, waiting_step=STEPS,
+        durable=st.one_of(st.none(), IDS), asked=st.booleans(), lost=WORDS, last_at_s=st.floats(900, 1000),
+        failures=st.integers(0, 9), stall_s=SECONDS, write_s=SECONDS, slow_s=SECONDS, upload_s=SECONDS,
+        submitted_at_s=TIMES, warn_at_s=st.floats(900, 1100), unproved=MAYBE_FOLDER,
     ),
     "timers": TIMERS,
     "history": HISTORIES,
@@ -161,5 +172,9 @@ FIELDS = {
     "failures": st.integers(0, 5),
     "drained": st.booleans(),
     "frozen": st.booleans(),
+    "frozen_at_s": st.floats(900, 1000),
+    "dark": st.sampled_from(["", "", "gone", "hung", "unreadable"]),
+    "dark_since_s": st.floats(900, 1000),
+    "preparing": st.booleans(),
 }  # fmt: skip
 SESSIONS = st.builds(Session, **FIELDS)

@@ -52,11 +52,14 @@ def test_the_newest_stays_on_the_local_disk_even_when_it_is_durable():
 def test_a_failed_upload_is_tried_again_after_a_wait_that_grows():
     told = running(Config(save_every=SaveEvery("steps", 5)))(staged(10))
     waits = []
+    said = []
     for _ in range(5):
         failed_s = told(ev.PublishFailed("/s/step-10", "No space left on device")).now.mono_s
-        assert "nothing is safe" in told.asked(do.Say)[0].hint
+        said += told.asked(do.Say)
         waits.append(told.until(do.Publish).now.mono_s - failed_s)
     assert waits == [1, 2, 4, 8, 16]
+    assert all("nothing is safe" in each.hint for each in said)
+    assert len(said) == 3, "after the tries 1, 2 and 4: a store that is away for hours does not fill the screen"
 
 
 def test_a_drive_that_is_full_for_days_raises_nothing():

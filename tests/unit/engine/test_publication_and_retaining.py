@@ -14,6 +14,7 @@ from supervisor.core.claim import Rank
 from supervisor.core.content import CONTENT_FILE, ContentError
 from supervisor.core.ports import StoreError
 from supervisor.engine import checkpoints, publication, retaining, staged
+from supervisor.engine.proof import evidence
 from tests.faults import syscalls
 from tests.faults.laws import laws_hold, the_log_is_whole
 from tests.faults.world import KEEP, RUN, named
@@ -243,7 +244,7 @@ def test_the_manifest_names_what_it_was_made_from(world, turn):
     assert manifest is not None
     assert manifest.parent == parent
     assert outcome.bytes == manifest.bytes
-    assert publication.evidence(world.store(), RUN, manifest) == "fsync"
+    assert evidence(world.store(), RUN, manifest) == "fsync"
 
 
 def test_the_manifest_of_one_checkpoint_under_the_name_of_another_is_no_manifest(world):

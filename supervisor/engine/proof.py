@@ -1,0 +1,74 @@
+"""What proves a submitted checkpoint safe. Only with all of it is anything called DURABLE (I4); age is never a proof."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor.core.ports import Unconfirmed
+from supervisor.engine.publication import manifest_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from supervisor.core.checkpoint import Manifest
+    from supervisor.core.ports import Store
+    from supervisor.engine.place import RunPlace
+
+TIMES_LATER = 2
+
+
+class Proof:
+    """The evidence on one submitted checkpoint, asked for again and again until there is enough of it.
+
+    A store whose evidence comes later must give it ``TIMES_LATER`` times, ``Traits.confirm_every_s`` apart, because its
+    client may call a file uploaded in the moment before it begins with it.
+    """
+
+    def __init__(self, run: RunPlace, manifest: Manifest, times: int = 1) -> None:
+        self.manifest, self.sealed = manifest, False
+        self._run, self._times = run, times
+        self._files = [f"{run.name}/{entry.path}" for entry in manifest.all_files()]
+        self._given: dict[str, int] = {}
+        self._kinds: set[str] = set()
+
+    def ask(self, store: Store, seal_it: Callable[[], None]) -> str:
+        """Return what proves all of it; raise Unconfirmed until then, StoreError where that cannot be asked.
+
+        ``seal_it`` is called as soon as the files are proved; and also if they can never be, because then the manifest is
+        all that a later machine can judge them by.
+        """
+        try:
+            self._ask(store, self._files)
+        except Unconfirmed as error:
+            if not error.possible:
+                self.seal(seal_it)
+            raise
+        self.seal(seal_it)
+        self._ask(store, [manifest_path(self._run, self.manifest)])
+        return "+".join(sorted(self._kinds))
+
+    def seal(self, seal_it: Callable[[], None]) -> None:
+        """Write the manifest, once."""
+        if not self.sealed:
+            seal_it()
+            self.sealed = True
+
+    def _ask(self, store: Store, paths: Iterable[str]) -> None:
+        missing = None
+        for path in paths:
+            if self._given.get(path, 0) >= self._times:
+                continue
+            try:
+                self._kinds.add(store.evidence(path))
+                self._given[path] = self._given.get(path, 0) + 1
+            except Unconfirmed as error:
+                self._given[path], missing = 0, error
+        if missing is not None:
+            raise missing
+        if any(self._given[path] < self._times for path in paths):
+            raise Unconfirmed("the proof was given once and is asked for again")
+
+
+def evidence(store: Store, run: RunPlace, manifest: Manifest) -> str:
+    """Return what proves every file of a published checkpoint safe, asked once. Raises Unconfirmed, StoreError."""
+    return Proof(run, manifest).ask(store, lambda: None)

@@ -1,0 +1,121 @@
+"""When each checkpoint was put into the store, and when and by what it was proved: as receipts and journals tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from supervisor.core import events as ev
+from supervisor.core import messages
+from supervisor.core.checkpoint import CheckpointId
+from supervisor.core.claim import Rank
+from supervisor.core.values import dataclass
+from supervisor.engine import journal, receipts
+from supervisor.engine.claims import local_folder, ranks, read_claim
+from supervisor.engine.staged import FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+    from supervisor.core.ports import Store
+    from supervisor.engine.place import RunPlace
+
+FLUSHED = "flush"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is told of one checkpoint, times by the clock of the machine that tells. No ``evidence``: it is not DURABLE.
+
+    ``staged_wall_s``: since when it lies whole on its machine's disk; ``made_wall_s``: since when its files are in the store.
+    """
+
+    staged_wall_s: float | None = None
+    made_wall_s: float | None = None
+    proved_wall_s: float | None = None
+    evidence: str = ""
+
+
+def told_of(store: Store, run: RunPlace, wanted: Collection[CheckpointId]) -> dict[CheckpointId, Told]:
+    """Return what is told of each.
+
+    Read from the newest piece of a journal back, and no farther than it takes: on a drive each piece is a download.
+    """
+    told = dict.fromkeys(wanted, Told())
+    known = ranks(store, run)
+    for rank in reversed(known):
+        _read_own(store, run, rank, told)
+    for rank in known:
+        if any(id_.epoch < rank.epoch and not told[id_].evidence for id_ in told):
+            _read_resumed(store, run, rank, told)
+    for id_, receipt in receipts.read(store, run).items():
+        if id_ in told:
+            told[id_] = replace(told[id_], evidence=receipt.evidence, proved_wall_s=receipt.at_wall_s)
+    return told
+
+
+def _read_own(store: Store, run: RunPlace, rank: Rank, told: dict[CheckpointId, Told]) -> None:
+    """See what a session says of its own checkpoints."""
+    mine = {id_ for id_ in told if Rank(id_.epoch, id_.writer) == rank}
+    if not mine:
+        return
+    for record in _newest_first(store, run, rank):
+        at_s = record.at.wall_s
+        match record.value:
+            case ev.Durable(id=id_, evidence=evidence) if id_ in mine and not told[id_].evidence:
+                told[id_] = replace(told[id_], evidence=evidence, proved_wall_s=at_s)
+            case ev.Flushed(id=id_, error="") if id_ is not None and id_ in mine and not told[id_].evidence:
+                told[id_] = replace(told[id_], evidence=FLUSHED, proved_wall_s=at_s)
+            case ev.Submitted(id=id_) if id_ in mine and told[id_].made_wall_s is None:
+                told[id_] = replace(told[id_], made_wall_s=at_s)
+            case ev.TrainerSaid(message=messages.Staged(folder=folder)):
+                id_ = _staged(rank, folder)
+                if id_ in mine:
+                    told[id_] = replace(told[id_], staged_wall_s=at_s)
+        if all(told[id_].staged_wall_s is not None or told[id_].made_wall_s is not None for id_ in mine):
+            return  # nothing is sent before it is staged, and nothing proved before it is there
+
+
+def _staged(rank: Rank, folder: str) -> CheckpointId | None:
+    named = FOLDER.fullmatch(folder.rpartition("/")[2])
+    return CheckpointId(rank.epoch, int(named[1]), rank.writer, int(named[2])) if named else None
+
+
+def _read_resumed(store: Store, run: RunPlace, rank: Rank, told: dict[CheckpointId, Told]) -> None:
+    """See which checkpoint a session went on from; it says so near its beginning."""
+    for record in _oldest_first(store, run, rank):
+        if not isinstance(record.value, ev.CheckpointReady):
+            continue
+        id_ = record.value.id
+        if id_ in told and record.value.durable and not told[id_].evidence and id_.epoch < rank.epoch:
+            here = _same_machine(store, run, Rank(id_.epoch, id_.writer), rank)
+            evidence = store.traits.evidence if here else receipts.VERIFIED
+            told[id_] = replace(told[id_], evidence=evidence, proved_wall_s=record.at.wall_s)
+        return
+
+
+def _same_machine(store: Store, run: RunPlace, one: Rank, other: Rank) -> bool:
+    boots = [read_claim(store, run, rank).get("machine", {}).get("boot") for rank in (one, other)]
+    return bool(boots[0]) and boots[0] == boots[1]
+
+
+def _newest_first(store: Store, run: RunPlace, rank: Rank) -> Iterator[journal.Record]:
+    for line in reversed(_local_lines(store, run, rank)):
+        yield from journal.parse_piece(line)[1]
+    for name in reversed(journal.piece_names(store, run, rank)):
+        yield from reversed(journal.parse_piece(store.read(f"{run.session(rank)}/{name}"))[1])
+
+
+def _oldest_first(store: Store, run: RunPlace, rank: Rank) -> Iterator[journal.Record]:
+    yield from journal.records(store, run, rank)
+    for line in _local_lines(store, run, rank):
+        yield from journal.parse_piece(line)[1]
+
+
+def _local_lines(store: Store, run: RunPlace, rank: Rank) -> list[bytes]:
+    folder: Path | None = local_folder(read_claim(store, run, rank))
+    try:
+        return [] if folder is None else (folder / "journal.jsonl").read_bytes().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []

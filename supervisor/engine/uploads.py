@@ -1,0 +1,143 @@
+"""The one checkpoint on its way to the store: submitted, asked about, sealed, proved. At most one at a time (I17)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from supervisor.core import checkpoint as cp
+from supervisor.core import events as ev
+from supervisor.core.claim import Rank
+from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
+from supervisor.core.values import dataclass
+from supervisor.engine import publication, retaining, staged
+from supervisor.engine.fenced import Outranked
+from supervisor.engine.packing import Packer
+from supervisor.engine.proof import TIMES_LATER, Proof
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from supervisor.core.instant import Instant
+    from supervisor.engine.fenced import FencedStore
+    from supervisor.engine.job import Job
+    from supervisor.engine.retaining import Knowledge
+    from supervisor.engine.steplog import StepLog
+
+QUESTIONS = 4  # two for the files, two for the manifest: the time between them says nothing about the rate of the upload
+
+
+@dataclass(frozen=True, slots=True)
+class OnItsWay:
+    """What is submitted and not yet proved."""
+
+    folder: Path
+    began: Instant
+    proof: Proof
+
+
+class Uploads:
+    """Called on the lane of the store. ``parent``: what this session's next one goes on from; ``newest``: its last proved."""
+
+    def __init__(self, job: Job, knowledge: Knowledge) -> None:
+        self.job, self.knowledge = job, knowledge
+        self.parent: cp.CheckpointId | None = None
+        self.newest: cp.Manifest | None = None
+        self._packer = Packer(job.clock, job.packing)
+        self._on_its_way: OnItsWay | None = None
+        self._failed_step: int | None = None
+        self._store: FencedStore | None = None
+
+    def begin(self, store: FencedStore, fence: Callable[[], tuple[str, ...] | None]) -> None:
+        """Write through ``store`` from now on, and look at ``fence`` before anything that counts."""
+        self._store, self._fence = store, fence
+
+    def publish(
+        self, folder: Path, id_: cp.CheckpointId, log: StepLog | None, tell: Callable[[ev.Event], None]
+    ) -> ev.Event:
+        """Put a staged checkpoint into the store; where the evidence comes with the call, prove it too."""
+        began = self.job.clock.now()
+        piece = None if log is None else log.piece(id_.step)
+        newest = None if self.newest is None or self.newest.id in self.knowledge.broken else self.newest
+        piece = piece if piece and piece[1] else None
+        order = publication.Order(folder, id_, self.parent, piece, newest, self.job.shared_bytes_min, self._packer)
+        self._on_its_way = None
+        try:
+            manifest = self._submit(order)
+        except Outranked as fenced:
+            tell(ev.PublishFailed(str(folder), "another machine has the run"))
+            return ev.FenceSeen(fenced.names)
+        except publication.Hopeless as error:
+            return ev.PublishFailed(str(folder), str(error), hopeless=True)
+        later = bool(self.job.store.traits.confirm_every_s)
+        self._on_its_way = OnItsWay(folder, began, Proof(self.job.run, manifest, TIMES_LATER if later else 1))
+        submitted = ev.Submitted(str(folder), id_, manifest.bytes)
+        if later:
+            return submitted
+        tell(submitted)
+        return self.confirm(folder, log)
+
+    def confirm(self, folder: Path, log: StepLog | None) -> ev.Event:
+        """Ask for the evidence on what was submitted of this folder."""
+        sent = self._on_its_way
+        if sent is None or sent.folder != folder:
+            return ev.PublishFailed(str(folder), "it is not on its way any more")
+        try:
+            kinds = sent.proof.ask(self.job.store, lambda: self._seal(sent))
+        except Outranked as fenced:
+            return ev.FenceSeen(fenced.names)
+        except Unconfirmed as error:
+            return ev.Unconfirmed(str(folder), str(error), error.possible)
+        except StoreError as error:
+            if isinstance(error, Missing | Taken) or error.kind == "lied" or not self.job.store.traits.confirm_every_s:
+                raise  # it is not there as it should be: only sending it again can help
+            return ev.Unconfirmed(str(folder), str(error))
+        manifest = sent.proof.manifest
+        self._on_its_way = self._failed_step = None
+        self.parent, self.newest = manifest.id, manifest
+        self.knowledge.durable.add(manifest.id)
+        self.knowledge.learn(publication.manifest_path(self.job.run, manifest), manifest)
+        if log is not None:
+            log.published(manifest.id.step)
+        upload_s = self.job.clock.now().since(sent.began)
+        asking_s = QUESTIONS * self.job.store.traits.confirm_every_s
+        self._packer.proved(manifest.sent_bytes, max(0.0, upload_s - asking_s))
+        return ev.Durable(str(folder), manifest.id, manifest.bytes, upload_s, kinds)
+
+    def seal(self) -> cp.CheckpointId | None:
+        """Write the manifest of what is submitted, proved or not: its files may still arrive after this session's end.
+
+        Who reads it verifies them all. Returns the checkpoint, or None if nothing is on its way.
+        """
+        sent = self._on_its_way
+        if sent is None:
+            return None
+        with suppress(StoreError, Outranked):
+            sent.proof.seal(lambda: self._seal(sent))
+        return sent.proof.manifest.id if sent.proof.sealed else None
+
+    def _submit(self, order: publication.Order) -> cp.Manifest:
+        assert self._store is not None
+        step = order.id.step
+        if self._failed_step not in {None, step}:
+            with suppress(StoreError):
+                # what an earlier, failed upload left would keep every later one out of a full store
+                unfinished = self.job.run.step(self._rank(order.id), self._failed_step or 0)
+                retaining.remove_unfinished(self._store, self.job.run, self.knowledge, unfinished)
+        self._failed_step = step
+        return publication.submit(self._store, self.job.run, self._rank(order.id), order, self._fence)
+
+    def _seal(self, sent: OnItsWay) -> None:
+        assert self._store is not None
+        publication.seal(self._store, self.job.run, sent.proof.manifest, self._fence)
+
+    @staticmethod
+    def _rank(id_: cp.CheckpointId) -> Rank:
+        return Rank(id_.epoch, id_.writer)
+
+
+def checkpoint_id(folder: Path, step: int, rank: Rank) -> cp.CheckpointId:
+    """Return the id that a staged folder of this session gets."""
+    match = staged.FOLDER.fullmatch(folder.name)
+    return cp.CheckpointId(rank.epoch, step, rank.writer, int(match[2]) if match else 0)

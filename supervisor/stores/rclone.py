@@ -1,0 +1,147 @@
+"""What rclone says about uploads: the small files it keeps beside the cache of a mount, and its own command line.
+
+Seen with rclone 1.60: ``<cache>/vfsMeta/<remote>/<path>`` says "Dirty" from the moment a file is opened for writing until its
+upload ended well, also over a kill of rclone; a "Fingerprint" is what the remote said of it then. What is clean goes after
+--vfs-cache-max-age; what is dirty never goes. With --vfs-cache-mode off or minimal there are no such files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core.ports import Unconfirmed
+from supervisor.core.values import dataclass
+from supervisor.stores.mounts import located, mounts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from supervisor.stores.mounts import Mount
+    from supervisor.stores.uploads import Written
+
+CACHING = frozenset({"writes", "full"})
+DIR_CACHE_S = 300.0
+_REMOTE = re.compile(r"(:?[^/:]+(?:\{[^}]*\})?):(.*)")
+_DURATION = re.compile(r"([\d.]+)(ms|s|m|h|d|w|)")
+_UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How the process that serves a mount was started. ``dir_cache_s``: how long it may show an old listing."""
+
+    cache_mode: str
+    cache: str
+    dir_cache_s: float
+
+
+class Rclone:
+    """The evidence of one rclone mount."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._mount = mount
+        self._server = server_of(mount)
+        self.kind = "rclone" if self._server is not None and self._server.cache_mode in CACHING else ""
+
+    def see(self, file: Written) -> str:
+        """Believe "clean" only with the remote's own word on it, and of a file of this length."""
+        if self._server is None or not self.kind:
+            raise Unconfirmed(
+                "this rclone keeps no record of uploads; mount with --vfs-cache-mode writes to have one", possible=False
+            )
+        meta = self._meta(self._server, file.path)
+        if meta is None:
+            if file.confirmed:
+                return self.kind
+            raise Unconfirmed("rclone has no record of its upload")
+        if meta.get("Dirty") is not False or not meta.get("Fingerprint") or meta.get("Size") != file.length:
+            raise Unconfirmed("rclone has not uploaded it yet")
+        return self.kind
+
+    def cache(self) -> str | None:
+        """Return where what is not uploaded lies."""
+        return None if self._server is None or not self.kind else self._server.cache
+
+    def _meta(self, server: Server, path: str) -> Mapping[str, Any] | None:
+        """Return the record of a file; an unreadable one is being written, and says nothing yet."""
+        path = os.path.normpath(f"{self._mount.root}/{path}").strip("/")
+        for folder in _record_folders(server.cache, self._mount.source):
+            try:
+                with open(os.path.join(folder, path), "rb") as opened:
+                    meta = json.loads(opened.read())
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except (OSError, ValueError):
+                return {}
+            return meta if isinstance(meta, dict) else {}
+        return None
+
+
+def server_of(mount: Mount, processes: str = "/proc") -> Server | None:
+    """Find the rclone that serves a mount by its command line; None if none of those that we may look at does.
+
+    Of several the youngest: a dead mount may lie below a new one.
+    """
+    table = mounts()
+    for pid in sorted((int(name) for name in os.listdir(processes) if name.isdigit()), reverse=True):
+        with contextlib.suppress(OSError):  # processes end, and some are not ours to look at
+            arguments = _split(f"{processes}/{pid}/cmdline")
+            if not arguments or "rclone" not in os.path.basename(arguments[0]):
+                continue
+            here = os.readlink(f"{processes}/{pid}/cwd")
+            if any(located(os.path.join(here, each), table)[0] == mount.point for each in arguments[1:]):
+                return _server(arguments, _environ(f"{processes}/{pid}/environ"), here)
+    return None
+
+
+def seconds(duration: str) -> float | None:
+    """Return what a duration as rclone writes it means ("5m", "1h30m", "90"); None if it means none ("off")."""
+    if not duration or _DURATION.sub("", duration):
+        return None
+    return sum(float(number) * _UNITS_S[unit] for number, unit in _DURATION.findall(duration) if number)
+
+
+def _server(arguments: Sequence[str], environ: Mapping[str, str], here: str) -> Server:
+    def setting(name: str, default: str) -> str:
+        for flag, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            if flag == f"--{name}":
+                return following
+            if flag.startswith(f"--{name}="):
+                return flag.partition("=")[2]
+        return environ.get(f"RCLONE_{name.upper().replace('-', '_')}", default)
+
+    home = environ.get("XDG_CACHE_HOME") or f"{environ.get('HOME', '/root')}/.cache"
+    told = seconds(setting("dir-cache-time", ""))
+    return Server(
+        setting("vfs-cache-mode", "off").lower(),
+        os.path.join(here, setting("cache-dir", f"{home}/rclone")),
+        DIR_CACHE_S if told is None else told,
+    )
+
+
+def _record_folders(cache: str, source: str) -> list[str]:
+    """Return where the records of a remote can be: its name may bear a mark of the options it was given."""
+    remote = _REMOTE.fullmatch(source)
+    name, path = (remote[1], remote[2]) if remote else ("local", source)
+    above = os.path.join(cache, "vfsMeta")
+    try:
+        names = [each for each in os.listdir(above) if each == name or each.startswith(f"{name}{{")]
+    except FileNotFoundError:
+        return []
+    return [os.path.join(above, each, path.strip("/")) for each in sorted(names)]
+
+
+def _split(path: str) -> list[str]:
+    with open(path, "rb") as opened:
+        return [os.fsdecode(each) for each in opened.read().split(b"\0") if each]
+
+
+def _environ(path: str) -> Mapping[str, str]:
+    try:
+        return dict(each.partition("=")[::2] for each in _split(path))
+    except PermissionError:
+        return os.environ

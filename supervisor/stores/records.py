@@ -1,0 +1,75 @@
+"""Each run's record as it was when first seen. It is written once, so another one means another drive in the same place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from supervisor.core.ports import Missing, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from supervisor.stores.held import HeldMount
+
+RECORD = "run.json"
+
+
+class Records:
+    """``marks``: the digest of each run's record; ``read`` reads a path of the store."""
+
+    def __init__(self, held: HeldMount, read: Callable[[str], bytes]) -> None:
+        self.marks: dict[str, str] = {}
+        self._held, self._read = held, read
+        self._seen: set[tuple[str, int]] = set()
+
+    def see(self, path: str) -> None:
+        """Before anything is written below a run: raise StoreError "gone" unless its record is what it was."""
+        run, _, rest = path.partition("/")
+        if not run or (run not in self.marks and not rest):
+            return
+        try:
+            body = self._read(f"{run}/{RECORD}")
+        except Missing:
+            if run in self.marks:
+                self._refuse(f"{run}/{RECORD} is not there any more")
+            return
+        self.learn(f"{run}/{RECORD}", body)
+        self._seen.add((run, self._held.opened))
+
+    def see_once(self, path: str) -> None:
+        """Before anything is said about a run: see its record, once after each time that the mount was opened."""
+        if (path.partition("/")[0], self._held.opened) not in self._seen:
+            self.see(path)
+
+    def learn(self, path: str, body: bytes) -> None:
+        """Take in what was read or written, if it is a record. A part of one, on its way here, is none yet."""
+        if not is_record(path):
+            return
+        run, mark = path.partition("/")[0], hashlib.sha256(body).hexdigest()
+        if run not in self.marks and _whole(body):
+            self.marks[run] = mark
+        if self.marks.get(run, mark) != mark:
+            self._refuse(f"{path} is another than before")
+
+    def forget(self, path: str) -> None:
+        """Forget a record that was deleted on purpose."""
+        if is_record(path):
+            self.marks.pop(path.partition("/")[0], None)
+
+    def _refuse(self, words: str) -> None:
+        self._held.release()
+        raise StoreError(f"{words}: this may be another drive", "gone")
+
+
+def is_record(path: str) -> bool:
+    """Whether a path is that of a run's record."""
+    return path.partition("/")[2] == RECORD
+
+
+def _whole(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False

@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from supervisor.core.instant import Instant
-    from supervisor.core.ports import Platform, Store
+    from supervisor.core.ports import Platform, Store, Traits
 
 SESSION_PATIENCE_S, VERB_PATIENCE_S = 60.0, 10.0
+ANSWER_MARGIN_S = 30.0
 UPLOAD_WAIT_S, SLOW_UPLOAD_WAIT_S = 600.0, 1800.0  # at the end, for the last checkpoint; where the proof comes later
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -163,12 +164,22 @@ def configure(choice: Choice, platform: Platform, store: Store) -> Config:
         takeover=choice.takeover,
         settle_s=store.traits.settle_s,
         silence_s=store.traits.silence_s,
+        answer_s=answer_within_s(store.traits),
         upload_wait_s=SLOW_UPLOAD_WAIT_S if store.traits.confirm_every_s else UPLOAD_WAIT_S,
         confirm_every_s=store.traits.confirm_every_s,
         can_flush=platform.flush is not None and store.traits.mounted,
         place=store.traits.place,
         prior_life_s=platform.prior_life_s,
     )
+
+
+def answer_within_s(traits: Traits) -> float:
+    """Return how long a session that lives may take to answer a knock, in seconds.
+
+    The knock takes the settle time to show there, the answer as long to show here; the session looks at its fence every
+    ``fence_every_s``, the first time after a settle time of its own, and its store may be slow.
+    """
+    return 2 * traits.settle_s + 2 * Config().fence_every_s + ANSWER_MARGIN_S
 
 
 def _platform_module(environ: Mapping[str, str]) -> Any:

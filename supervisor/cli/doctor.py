@@ -36,11 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     else:
         for each in found:
             print(f"{MARKS[each.level]}{each.about}: {each.words}" + (f"\n        -> {each.hint}" if each.hint else ""))
-        print(
-            "\n".join(
-                next_commands(["doctor    # again, when the problems are solved" if problems else _start(options)])
-            )
-        )
+        print("\n".join(next_commands([_again(options) if problems else _start(options)])))
     return FAILED_PRECHECKS if problems else 0
 
 
@@ -117,6 +113,10 @@ def _accelerator(found: Found) -> Finding:
     return Finding(
         "accelerator", "warning", "none found", "training runs on the CPU; on Colab: Runtime, Change runtime type"
     )
+
+
+def _again(options: Namespace) -> str:
+    return f"doctor{option(options)}    # again, when the problems are solved"
 
 
 def _start(options: Namespace) -> str:

@@ -22,17 +22,17 @@ SHOWN_MAX = 8
 AWAY = frozenset({"gone", "hung"})
 
 
-class StoreAway(UserError):
+class StoreAwayError(UserError):
     """The store is not there or does not answer. A session on this machine may still tell of itself."""
 
 
-class NoSuchRun(UsageError):
+class NoSuchRunError(UsageError):
     """The store answers and shows no such run."""
 
 
 @contextmanager
 def opened(options: Namespace) -> Iterator[Store]:
-    """Yield the store; every StoreError that leaves the block becomes two lines, StoreAway where it is not there."""
+    """Yield the store; every StoreError that leaves the block becomes two lines, StoreAwayError where it is not there."""
     ensure()
     from supervisor import wiring
     from supervisor.engine.runs import cannot_use
@@ -40,17 +40,17 @@ def opened(options: Namespace) -> Iterator[Store]:
     try:
         store = wiring.open_store(where(options))
     except UserError as error:
-        raise StoreAway(error.what, error.hint, error.exit_code) from error
+        raise StoreAwayError(error.what, error.hint, error.exit_code) from error
     try:
         yield store
     except StoreError as error:
         two = cannot_use(store, error)
         if error.kind in AWAY:
-            raise StoreAway(two.what, two.hint, two.exit_code) from error
+            raise StoreAwayError(two.what, two.hint, two.exit_code) from error
         raise two from error
 
 
-def living_here(options: Namespace, name: str | None, error: StoreAway | NoSuchRun) -> Here:
+def living_here(options: Namespace, name: str | None, error: StoreAwayError | NoSuchRunError) -> Here:
     """Return the session of the run, or of the store's only one, that lives on this machine; none: raise the ``error``.
 
     Only one of this very store will do, because another store may have a run of the same name.
@@ -58,7 +58,7 @@ def living_here(options: Namespace, name: str | None, error: StoreAway | NoSuchR
     from supervisor import wiring
     from supervisor.engine import here
 
-    place = os.path.abspath(where(options))
+    place = os.path.abspath(where(options))  # noqa: PTH100, because resolve() asks the mount, which may hang
     found = [each for each in here.living(wiring.local_root(os.environ)) if each.store == place]
     named = [each for each in found if name in {None, each.run}]
     if len({each.run for each in named}) != 1:
@@ -87,12 +87,12 @@ def one_run(store: Store, options: Namespace, name: str | None) -> tuple[RunPlac
         place = RunPlace(name)
         record = runs.read(store, place) if runs.NAME.fullmatch(name) else None
         if record is None:
-            raise NoSuchRun(f"there is no run {name!r} in {where(options)}", _instead(runs.names(store), options))
+            raise NoSuchRunError(f"there is no run {name!r} in {where(options)}", _instead(runs.names(store), options))
         return place, record
     names = runs.names(store)
     if len(names) != 1:
         if not names:
-            raise NoSuchRun(none_yet(options), how_to_start(options))
+            raise NoSuchRunError(none_yet(options), how_to_start(options))
         raise UsageError("there are several runs; say which", _instead(names, options))
     record = runs.read(store, RunPlace(names[0]))
     if record is None:

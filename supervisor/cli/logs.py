@@ -7,7 +7,7 @@ import sys
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from supervisor.cli.finding import NoSuchRun, StoreAway, living_here, one_run, opened, option
+from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option
 from supervisor.cli.options import Parser, count, parser
 from supervisor.views.status import next_commands
 from supervisor.views.table import rows
@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _from_store(options)
-    except (StoreAway, NoSuchRun) as error:
+    except (StoreAwayError, NoSuchRunError) as error:
         return _from_here(options, error)
 
 
@@ -57,7 +57,7 @@ def _from_store(options: Namespace) -> int:
     return 0
 
 
-def _from_here(options: Namespace, error: StoreAway | NoSuchRun) -> int:
+def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
     """Print what the trainer of the session on this machine printed, once. Without one, or for the step log, the error."""
     from supervisor.engine.printed import here_alone
 

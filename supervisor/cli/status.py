@@ -7,7 +7,7 @@ import sys
 from threading import Event
 from typing import TYPE_CHECKING
 
-from supervisor.cli.finding import NoSuchRun, StoreAway, living_here, one_run, opened, option
+from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option
 from supervisor.cli.options import Parser, parser
 from supervisor.core.spoken import duration
 from supervisor.views import status as view
@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _from_store(options)
-    except (StoreAway, NoSuchRun) as error:
+    except (StoreAwayError, NoSuchRunError) as error:
         return _from_here(options, error)
 
 
@@ -55,7 +55,7 @@ def _from_store(options: Namespace) -> int:
     return 0
 
 
-def _from_here(options: Namespace, error: StoreAway | NoSuchRun) -> int:
+def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
     """Show what the session on this machine says of itself. Without one, the error is all there is to say."""
     from supervisor.engine import overview
 

@@ -7,7 +7,7 @@ import sys
 from threading import Event
 from typing import TYPE_CHECKING
 
-from supervisor.cli.finding import NoSuchRun, StoreAway, living_here, one_run, opened, option
+from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option
 from supervisor.cli.options import Parser, parser
 from supervisor.core.errors import FAILED
 from supervisor.core.spoken import duration
@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         return _through_store(options)
-    except (StoreAway, NoSuchRun) as error:
+    except (StoreAwayError, NoSuchRunError) as error:
         return _directly(options, error)
 
 
@@ -57,7 +57,7 @@ def _through_store(options: Namespace) -> int:
     return _told(found, options)
 
 
-def _directly(options: Namespace, error: StoreAway | NoSuchRun) -> int:
+def _directly(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
     """Signal the session on this machine, because its store cannot pass the request on. None here: raise the error."""
     from supervisor.engine import overview
     from supervisor.engine.clock import BootClock

@@ -16,6 +16,21 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Knock:
+    """Ask the session ``epoch``-``writer`` for a sign of life, through the store. Outcome: Knocked."""
+
+    epoch: int
+    writer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Give a sign of life in our own folder: knock number ``knock`` was seen. No outcome: it can only be late."""
+
+    knock: int
+
+
+@dataclass(frozen=True, slots=True)
 class WriteClaim:
     """Claim this epoch. Outcome: ClaimWritten or SetupFailed."""
 
@@ -144,6 +159,6 @@ class Announce:
 
 
 Command = (
-    Look | WriteClaim | PrepareEnvironment | ReadHistory | Restore | Launch | Tell | EndTrainer | Publish | Confirm
-    | Discard | Retain | LookAtFence | WriteJournal | WriteEnd | Flush | Say | Announce
+    Look | Knock | Answer | WriteClaim | PrepareEnvironment | ReadHistory | Restore | Launch | Tell | EndTrainer
+    | Publish | Confirm | Discard | Retain | LookAtFence | WriteJournal | WriteEnd | Flush | Say | Announce
 )  # fmt: skip

@@ -112,6 +112,7 @@ class Record:
     def to_bytes(self) -> bytes:
         """A requirements file that pip and uv read as it stands; the rest is in its comments. No addresses, no paths."""
         notes = {"found": asdict(self.found), "wanted": self.wanted, "debian": [asdict(one) for one in self.debian]}
+        notes["packages"] = len(self.difference)
         lines = [HEADER, *(f"# {key}: {json.dumps(value, sort_keys=True)}" for key, value in notes.items())]
         return ("\n".join(lines) + "\n" + write_locked(self.difference)).encode()
 
@@ -126,13 +127,25 @@ class Record:
             found = dict(notes["found"])
             found["accelerators"] = tuple(found["accelerators"])
             debian = tuple(DebianPackage(**one) for one in notes["debian"])
-            return Record(Found(**found), tuple(notes["wanted"]), read_locked(text), debian)
+            locked = read_locked(text)
+            if notes.get("packages", len(locked)) != len(locked) or not text.endswith("\n") or text.endswith("\\\n"):
+                raise ValueError("it ends too early")
+            return Record(Found(**found), tuple(notes["wanted"]), locked, debian)
         except (KeyError, TypeError) as error:
             raise ValueError(f"an environment record without {error}") from error
 
     def versions(self) -> dict[str, str]:
         """Every package the job sees, with the version it sees."""
         return dict(self.found.distributions) | {locked.name: locked.version for locked in self.difference}
+
+
+def is_whole(content: bytes) -> bool:
+    """Whether it is a record of this version to its end: a drive can hold the beginning of one."""
+    try:
+        Record.from_bytes(content)
+    except ValueError:
+        return False
+    return True
 
 
 def plan(wanted: Wanted, found: Found) -> Plan:

@@ -36,6 +36,13 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True)
+class Knocked:
+    """Our question for a sign of life lies in the store, unless ``error`` says why it could not be put there."""
+
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimWritten:
     """Our claim lies in the store."""
 
@@ -170,12 +177,14 @@ class RetainFailed:
 class FenceSeen:
     """The run's folder was listed while running. ``stop`` is a request to end ("" none, "save", "now").
 
-    ``looked_s``: the monotonic time at which the listing began; None: just now.
+    ``looked_s``: the monotonic time at which the listing began; None: just now. ``knocks``: how many asked for a sign of
+    life from us so far.
     """
 
     names: tuple[str, ...]
     stop: str = ""
     looked_s: float | None = None
+    knocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +253,7 @@ class ControllerFailed:
 
 
 Event = (
-    Started | Woke | Looked | ClaimWritten | EnvironmentReady | HistoryRead | CheckpointReady | SetupFailed | Launched
+    Started | Woke | Looked | Knocked | ClaimWritten | EnvironmentReady | HistoryRead | CheckpointReady | SetupFailed | Launched
     | TrainerSaid | TrainerExited | Submitted | Unconfirmed | Durable | PublishFailed | Retained | RetainFailed
     | FenceSeen | FenceUnreadable | JournalWritten | JournalFailed | EndWritten | Flushed | Signalled | Notice | MemorySeen
     | ControllerFailed

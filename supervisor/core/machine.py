@@ -32,6 +32,7 @@ Handler = Callable[[Session, Any, Instant], Outcome]
 TABLE: dict[type, tuple[frozenset[Phase], Handler]] = {
     ev.Started: (frozenset({_S}), starting.started),
     ev.Looked: (frozenset({_S}), starting.looked),
+    ev.Knocked: (frozenset({_S}), starting.knocked),
     ev.ClaimWritten: (frozenset({_S}), starting.claim_written),
     ev.EnvironmentReady: (frozenset({_S, _R}), starting.environment_ready),
     ev.HistoryRead: (frozenset({_R}), starting.history_read),

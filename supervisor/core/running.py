@@ -52,6 +52,8 @@ def fence_seen(session: Session, event: ev.FenceSeen, now: Instant) -> Outcome:
         return session, ()
     session = session.timed(fence=now.mono_s + session.config.fence_every_s)
     session, said = _answers_again(session, now)
+    if event.knocks > session.answered:
+        session, said = session.with_(answered=event.knocks), (*said, do.Answer(event.knocks))
     by = claim.judge(event.names, rank)
     if session.ending and session.ending.phase is Phase.FENCED:
         return session, ()  # once outranked is outranked for good: a later listing that shows less is a stale one
@@ -60,7 +62,7 @@ def fence_seen(session: Session, event: ev.FenceSeen, now: Instant) -> Outcome:
     if session.frozen:
         thaws_s = session.frozen_at_s + session.config.settle_s
         looked_s = now.mono_s if event.looked_s is None else event.looked_s
-        if looked_s < thaws_s:  # a listing may be that old, or from before the freeze, and a successor not show in it yet
+        if looked_s < thaws_s:  # it may be from before the freeze, or stale, and not show a successor yet
             session = session.timed(fence=min(max(thaws_s, now.mono_s), session.timers.fence or thaws_s))
         else:
             session = saving.ask_again(session.with_(frozen=False), now)

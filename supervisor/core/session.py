@@ -59,7 +59,11 @@ class SaveEvery:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the user and the platform fixed for this session. Times in seconds."""
+    """What the user and the platform fixed for this session. Times in seconds.
+
+    ``silence_s``: how long without a sign until another session counts as gone; ``answer_s``: the same once it was asked
+    for one, which it sees at its next look at the fence and answers at once.
+    """
 
     save_every: SaveEvery = SaveEvery()
     restarts: recovery.Policy = recovery.Policy()
@@ -70,6 +74,7 @@ class Config:
     takeover: bool = False
     settle_s: float = 0.0
     silence_s: float = 150.0
+    answer_s: float = 50.0
     fence_every_s: float = 10.0
     journal_every_s: float = 60.0
     upload_wait_s: float = 600.0
@@ -190,6 +195,9 @@ class Session(Value):
     dark_since_s: float = 0.0
     rival_signs: tuple[Rank, int] | None = None
     rival_since_s: float = 0.0
+    knocking: bool = False
+    knocked_s: float | None = None
+    answered: int = 0
 
     def timed(self, **timers: float | None) -> Session:
         """Return a copy with these timers changed."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from supervisor.core.outcome import Outcome
 
 LOOK_AGAIN_S = 2.0
+KNOCK_AFTER_S = 90.0  # of silence after a sign: who lives closes a piece of its journal more often than that
 
 
 def started(session: Session, _event: ev.Started, now: Instant) -> Outcome:
@@ -28,24 +29,30 @@ def started(session: Session, _event: ev.Started, now: Instant) -> Outcome:
 def looked(session: Session, event: ev.Looked, now: Instant) -> Outcome:
     """Before the claim: wait for a live rival or claim. After it: are we still the highest."""
     if session.rank is not None:
-        if claim.judge(event.names, session.rank):
-            return begin_fenced(session, claim.judge(event.names, session.rank))
-        return _proceed(session.with_(settled=True, phase=Phase.RESTORING), (do.ReadHistory(),))
+        return _settled(session, event, session.rank)
     last = event.last
     if last and last.end == "succeeded" and event.same_job and session.config.resume != "never":
         ending = Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", "this run is finished already")
         return finish_at_once(session.with_(ending=ending))
     session, first_seen = _watch_rival(session, last, now)
-    silent_s = now.mono_s - session.rival_since_s
-    if session.config.takeover or claim.may_succeed(last, silent_s=silent_s, silence_s=session.config.silence_s):
+    if last is None or session.config.takeover or _silent(session, last, now):
         return session, (do.WriteClaim(claim.next_epoch(event.names)),)
+    session = session.timed(look=now.mono_s + LOOK_AGAIN_S)
     commands: tuple[do.Command, ...] = ()
+    if first_seen:
+        words = f"session {last.rank.epoch} of this run may live on another machine or process: asking it for a sign"
+        hint = f"waiting until it ends or gives none for {session.config.answer_s:.0f} s; to take over now: --takeover"
+        commands = (do.Say("warning", words, hint),)
+    if not session.knocking and (first_seen or now.mono_s - session.rival_since_s >= KNOCK_AFTER_S):
+        session, commands = session.with_(knocking=True), (*commands, do.Knock(last.rank.epoch, last.rank.writer))
     if not session.preparing:  # the time of waiting is time to install what the job needs
-        session, commands = session.with_(preparing=True), (do.PrepareEnvironment(),)
-    words = f"session {last.rank.epoch if last else '?'} of this run seems to live on another machine or process"
-    hint = f"waiting until it ends or is silent for {session.config.silence_s:.0f} s; to take over now: --takeover"
-    said = (do.Say("warning", words, hint),) if first_seen else ()
-    return session.timed(look=now.mono_s + LOOK_AGAIN_S), (*said, *commands)
+        session, commands = session.with_(preparing=True), (*commands, do.PrepareEnvironment())
+    return session, commands
+
+
+def knocked(session: Session, event: ev.Knocked, now: Instant) -> Outcome:
+    """Count the silence from here: whoever lives answers now. A question that could not be put is no question."""
+    return session.with_(knocked_s=None if event.error else now.mono_s), ()
 
 
 def claim_written(session: Session, event: ev.ClaimWritten, now: Instant) -> Outcome:
@@ -152,6 +159,20 @@ def _proceed(session: Session, commands: tuple[do.Command, ...]) -> Outcome:
     return session, (*commands, do.Launch(attempt, session.checkpoint or ""))
 
 
+def _settled(session: Session, event: ev.Looked, mine: claim.Rank) -> Outcome:
+    by = claim.judge(event.names, mine)
+    if by is not None:
+        return begin_fenced(session, by)
+    return _proceed(session.with_(settled=True, phase=Phase.RESTORING), (do.ReadHistory(),))
+
+
+def _silent(session: Session, last: claim.Sighting, now: Instant) -> bool:
+    since_s, enough_s = session.rival_since_s, session.config.silence_s
+    if session.knocked_s is not None:
+        since_s, enough_s = max(since_s, session.knocked_s), session.config.answer_s
+    return claim.may_succeed(last, silent_s=now.mono_s - since_s, silence_s=enough_s)
+
+
 def _watch_rival(session: Session, last: claim.Sighting | None, now: Instant) -> tuple[Session, bool]:
     if last is None:
         return session, False
@@ -159,4 +180,5 @@ def _watch_rival(session: Session, last: claim.Sighting | None, now: Instant) ->
     if session.rival_signs == seen:
         return session, False
     first = session.rival_signs is None
-    return session.with_(rival_signs=seen, rival_since_s=now.mono_s), first
+    session = session.with_(rival_signs=seen, rival_since_s=now.mono_s, knocking=False, knocked_s=None)
+    return session, first

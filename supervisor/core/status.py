@@ -143,7 +143,7 @@ def _started(status: RunStatus, _record: ev.Started, now: Instant) -> RunStatus:
     return replace(
         status, started=status.started or now, session_started=now, badput=bad, state="STARTING",
         attempt=None, staged=None, submitted=None, cause=status.cause, exit_code=None, words="",
-        session_from_step=None,
+        session_from_step=None, unproved_since=None, unconfirmed="", provable=True, dark=False,
     )  # fmt: skip
 
 
@@ -212,8 +212,8 @@ def _beat(status: RunStatus, beat: messages.Beat) -> RunStatus:
     )
 
 
-def _submitted(status: RunStatus, record: ev.Submitted, _now: Instant) -> RunStatus:
-    return replace(status, submitted=record.id.step)
+def _submitted(status: RunStatus, record: ev.Submitted, now: Instant) -> RunStatus:
+    return replace(status, submitted=record.id.step, unproved_since=status.unproved_since or now)
 
 
 def _durable(status: RunStatus, record: ev.Durable, now: Instant) -> RunStatus:

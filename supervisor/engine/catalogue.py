@@ -14,7 +14,7 @@ from supervisor.core.claim import Rank
 from supervisor.core.values import dataclass
 from supervisor.engine import checkpoints, receipts, retaining, staged, steplog
 from supervisor.engine.claims import ranks
-from supervisor.engine.telling import Told, told_of
+from supervisor.engine.telling import Told, on_its_way, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -52,7 +52,9 @@ def rows(store: Store, run: RunPlace, local_run: Path, newest: int) -> list[Row]
     here = {each.id for each in staged.staged_on_this_machine(local_run)}
     told = told_of(store, run, here | {each.id for each in found})
     pins = retaining.pinned(store, run)
-    kept = [retention.Kept(each.id, durable=bool(told[each.id].evidence), broken=each.manifest is None) for each in found]
+    kept = [
+        retention.Kept(each.id, durable=bool(told[each.id].evidence), broken=each.manifest is None) for each in found
+    ]
     reasons = retention.plan(kept, retention.Policy(newest, pins)).keep
     listed = {}
     for each in found:
@@ -69,16 +71,20 @@ def rows(store: Store, run: RunPlace, local_run: Path, newest: int) -> list[Row]
             kept=reasons.get(each.id, ""),
             why=each.why,
         )
-    for id_ in here - listed.keys():
-        listed[id_] = _staged_row(id_, told[id_])
+    unnamed = {id_: told[id_] for id_ in here - listed.keys()}
+    way = on_its_way(store, run)
+    if way is not None and way[0] not in listed:
+        # a session that went on from another's staged checkpoint sends it as its own
+        unnamed = {id_: each for id_, each in unnamed.items() if id_.step != way[0].step} | dict([way])
+    listed |= {id_: _staged_row(id_, each) for id_, each in unnamed.items()}
     return [listed[id_] for id_ in sorted(listed)]
 
 
 def _staged_row(id_: cp.CheckpointId, told: Told) -> Row:
-    """Return what is on this machine's disk and no manifest in the store names; its files may be there already."""
+    """Return what no manifest in the store names: it is on its machine's disk, and its files may be in the store already."""
     if told.made_wall_s is None:
         return Row(id_, "STAGED", made_wall_s=told.staged_wall_s, kept="on this machine's disk only")
-    kept = "on this machine's disk until it is proved"
+    kept = "on its way; its manifest comes when its files are proved"
     return Row(id_, "SUBMITTED", made_wall_s=told.made_wall_s, kept=kept)
 
 

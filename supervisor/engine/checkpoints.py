@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -21,7 +22,7 @@ from supervisor.engine.claims import ranks
 from supervisor.engine.journal import newest_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from supervisor.engine.place import RunPlace
 
@@ -119,6 +120,9 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
         answer = cp.resume_point(everything.values(), signs_of_work=signs)
         if not isinstance(answer, cp.Examine):
             where = into
+            if isinstance(answer, cp.AskUser) and _all_cut_short(store, answer, everything.values()):
+                if not (epoch == 0 and _work_is_told_of(store, run)):
+                    return Brought(cp.StartAfresh(), into, (*passed_over, *answer.skipped))
             if isinstance(answer, cp.ResumeFrom) and answer.found.path.startswith(LOCAL):
                 where = Path(answer.found.path.removeprefix(LOCAL))
             return Brought(answer, where, tuple(passed_over))
@@ -201,6 +205,24 @@ def _readable(found: cp.Found, folder: Path) -> cp.Found:
     except ContentError as error:
         return replace(found, verdict=cp.Verdict.BROKEN, why=str(error))
     return replace(found, verdict=cp.Verdict.WHOLE)
+
+
+def _all_cut_short(store: Store, answer: cp.AskUser, everything: Collection[cp.Found]) -> bool:
+    """Say whether all there is are manifests that a crash inside ``create`` cut short, as it can where that is no one step.
+
+    Of each the beginning is there or nothing; so it was never published, nor called safe.
+    """
+    if store.traits.evidence == "fsync" or not answer.skipped or len(answer.skipped) != len(everything):
+        return False
+    return all(each.manifest is None and _cut_short(store.read(each.path)) for each in answer.skipped)
+
+
+def _cut_short(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except ValueError:
+        return body[:1] in {b"", b"{"}
+    return False
 
 
 def _work_is_told_of(store: Store, run: RunPlace) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EXAMPLE_BYTES = 300e6
 PROOF_WAIT_S = 60.0
 FEW_BYTES, LITTLE_BYTES = 200 * 10**6, 5 * 10**9
-SLOW_S = 1.0
+SLOW_S, ROUGH_S = 1.0, 10.0
 # No clock that is right can show an earlier time than that of this version; and one this late is not set.
 EARLIEST_WALL_S, LATEST_WALL_S = 1_750_000_000.0, 4_000_000_000.0
 _PROOFS = {
@@ -108,7 +108,9 @@ def _room(about: str, free: int | None, where: str, place: str = "") -> Finding:
         return Finding(about, "ok", "nobody here knows how much is free", hint)
     words = f"{free / 10**9:.1f} GB free"
     if free < FEW_BYTES:
-        return Finding(about, "problem", words, quota if place == "Drive" else f"make room on {place or 'the disk of'} {where}")
+        return Finding(
+            about, "problem", words, quota if place == "Drive" else f"make room on {place or 'the disk of'} {where}"
+        )
     if free < LITTLE_BYTES:
         few = "a checkpoint needs about three times the model's size; room for 5 of them is well"
         return Finding(about, "warning", words, few)
@@ -119,10 +121,14 @@ def _evidence(probed: Store, measured: Measurement) -> Finding:
     traits = probed.traits
     last = measured.large or measured.small
     if last.safe_s is not None:
-        return Finding("evidence", "ok", f"a checkpoint is called safe when {_PROOFS.get(last.evidence, last.evidence)}")
+        return Finding(
+            "evidence", "ok", f"a checkpoint is called safe when {_PROOFS.get(last.evidence, last.evidence)}"
+        )
     if not last.possible:
         words = "nothing here can prove that a file has left this machine: no checkpoint is called safe, and none is removed"
-        hint = "`checkpoints RUN verify` on another machine proves them; or mount it with rclone --vfs-cache-mode writes"
+        hint = (
+            "`checkpoints RUN verify` on another machine proves them; or mount it with rclone --vfs-cache-mode writes"
+        )
         return Finding("evidence", "warning", f"{words} ({last.why})", hint)
     words = f"{_size(last)} are written but not confirmed after {duration(PROOF_WAIT_S)}: {last.why}"
     hint = f"is {traits.place or 'the store'} full? is the upload slow? runs go on here, and say what is not confirmed"
@@ -146,7 +152,9 @@ def _speed(measured: Measurement, life_s: float) -> Iterator[Finding]:
         f"--save-every auto saves at most every {duration(every.every_s)} then, and a lost machine costs about "
         f"{duration(every.loss_s)} of work"
     )
-    yield Finding("save interval", "ok", f"{EXAMPLE_BYTES / 1e6:.0f} MB are safe after about {_seconds(upload_s)} here", hint)
+    yield Finding(
+        "save interval", "ok", f"{EXAMPLE_BYTES / 1e6:.0f} MB are safe after about {_seconds(upload_s)} here", hint
+    )
 
 
 def _size(probe: Probe) -> str:
@@ -154,7 +162,9 @@ def _size(probe: Probe) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < ROUGH_S else duration(seconds)
 
 
 def _there(folder: Path) -> bool:

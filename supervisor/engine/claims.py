@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CLAIM = "claim.json"
 END = re.compile(r"end-([a-z-]+)( \(\d+\))?\.json")
+KNOCK = re.compile(r"knock-(e\d{8,}-[0-9a-z]+)-[0-9a-f]+( \(\d+\))?\.json")
 STOP = re.compile(r"stop-(e\d{8,}-[0-9a-z]+)-(save|now)-[0-9a-f]+( \(\d+\))?\.json")
 
 Alive = Callable[[Mapping[str, Any]], "bool | None"]
@@ -76,6 +77,27 @@ def stop_wanted(names: tuple[str, ...], mine: Rank) -> str:
     """Return what somebody asked of this session: "" nothing, "save" or "now"."""
     asked = {match[2] for name in names if (match := STOP.fullmatch(name)) and match[1] == str(mine)}
     return "now" if "now" in asked else "save" if asked else ""
+
+
+def knocks(names: tuple[str, ...], mine: Rank) -> int:
+    """Return how many asked this session for a sign of life so far."""
+    return len({name for name in names if (match := KNOCK.fullmatch(name)) and match[1] == str(mine)})
+
+
+def knock(store: Store, run: RunPlace, rank: Rank) -> None:
+    """Ask a session for a sign of life: it looks at the run's folder every few seconds."""
+    store.create(run.knock(rank, os.urandom(4).hex()), b"{}")
+
+
+def answer(store: Store, run: RunPlace, mine: Rank, number: int) -> None:
+    """Give a sign of life: any new name in our folder is one."""
+    store.create(f"{run.session(mine)}/here-{number}-{os.urandom(2).hex()}.json", b"{}")
+
+
+def asked_of(name: str) -> Rank | None:
+    """Return the session that a question or request in the run's folder is for; None for any other name."""
+    match = KNOCK.fullmatch(name) or STOP.fullmatch(name)
+    return rank_of(match[1]) if match else None
 
 
 def request_stop(store: Store, run: RunPlace, rank: Rank, how: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core import messages
+from supervisor.core.claim import Rank
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
 from supervisor.engine import claims, runs, staged
@@ -44,6 +45,8 @@ class Executor:
         self._lanes = {name: Lane(name) for name in ("store", "fence", "setup", "restart")}
         self._handlers: dict[type, Callable[[Any], None]] = {
             do.Look: self._look,
+            do.Knock: self._knock,
+            do.Answer: self._answer,
             do.WriteClaim: self._write_claim,
             do.PrepareEnvironment: self._prepare,
             do.ReadHistory: self._read_history,
@@ -82,6 +85,18 @@ class Executor:
 
     def _look(self, _command: do.Look) -> None:
         self._on("store", self.storing.look, self._cannot_start)
+
+    def _knock(self, command: do.Knock) -> None:
+        def act() -> ev.Event:
+            claims.knock(self.job.store, self.job.run, Rank(command.epoch, command.writer))
+            return ev.Knocked()
+
+        self._on("store", act, lambda error: ev.Knocked(str(error)))
+
+    def _answer(self, command: do.Answer) -> None:
+        """On the lane of the fence, because the store's may be busy with a large file for minutes."""
+        answer = partial(claims.answer, self.job.store, self.job.run, self.storing.rank, command.knock)
+        self._later("fence", answer)
 
     def _write_claim(self, command: do.WriteClaim) -> None:
         def act() -> ev.Event:

@@ -91,7 +91,7 @@ def look(store: Store, run: RunPlace, record: Run, now: Instant) -> Overview:
         plain |= live if alive else {key: live[key] for key in live.keys() - _OF_THE_LIVING}
     if end:
         plain |= {"exit_code": end.get("exit_code"), "cause": plain["cause"] or _cause(end)}
-    plain |= _with_manifests(store, run, plain, now)
+    plain |= {"place": plain["place"] or store.traits.place or None, **_with_manifests(store, run, plain, now)}
     updated = plain.get("updated")
     return Overview(
         run=run,
@@ -159,14 +159,18 @@ def _cause(end: Mapping[str, Any]) -> str | None:
 
 def _with_manifests(store: Store, run: RunPlace, plain: Mapping[str, Any], now: Instant) -> dict[str, Any]:
     """Add what a listing proves: a manifest that is there was submitted; a journal's word or a receipt makes it DURABLE."""
-    newest = max((found.id for found in checkpoints.find(store, run)), default=None)
-    known = {**plain["checkpoints"]}
-    if newest is None:
+    listed = {found.id for found in checkpoints.find(store, run)}
+    if not listed:
         return {}
-    known["submitted"] = newest.step
-    if known["durable"] == newest.step or newest not in receipts.receipts(store, run):
+    known = {**plain["checkpoints"]}
+    known["submitted"] = max(max(listed).step, known["submitted"] or 0)
+    proved = max(listed & receipts.receipts(store, run), default=None)
+    if proved is None or proved.step <= (-1 if known["durable"] is None else known["durable"]):
         return {"checkpoints": known}
-    said = receipts.read(store, run)[newest]
+    known["durable"] = proved.step
+    said = receipts.read(store, run)[proved]
     age_s = None if said.at_wall_s is None else round(max(0.0, now.wall_s - said.at_wall_s), 3)
-    proved = {"durable_age_s": age_s, "evidence": said.evidence, "unconfirmed": None, "unconfirmed_s": None}
-    return {"checkpoints": {**known, "durable": newest.step}, **proved}
+    told: dict[str, Any] = {"checkpoints": known, "durable_age_s": age_s, "evidence": said.evidence}
+    if max(known["submitted"], known["staged"] or 0) == proved.step:
+        told |= {"unconfirmed": None, "unconfirmed_s": None}
+    return told

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from supervisor.core.digest import SHA256
+from supervisor.core.environment import is_whole
 from supervisor.core.ports import Missing, Store, Taken
 from supervisor.core.values import dataclass
 from supervisor.engine.claims import ranks
 from supervisor.engine.job import Prepared
+from supervisor.engine.publication import create_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,28 +64,39 @@ class Packages:
     def record(self, rank: Rank) -> None:
         """Leave our record for the next machine."""
         if self._made is not None:
+            path = f"{self._run.session(rank)}/{RECORD}"
             try:
-                self._store.create(f"{self._run.session(rank)}/{RECORD}", self._made.record)
-            except Taken:
-                return  # this session recorded it already, before an earlier attempt
+                self._store.create(path, self._made.record)
+            except Taken:  # this session recorded it already, before an earlier attempt
+                if not is_whole(self._store.read(path)):
+                    create_once(self._store, path, self._made.record)
 
     def keep(self) -> None:
         """Put files of the environment into the store, for machines that would take longer to fetch them anew."""
         if self._made is None or not self._made.installed:
             return
         folder = self._local / "wheels"
-        there = {entry.name for entry in self._store.list(self._run.environments)}
+        there = {entry.name: entry.bytes for entry in self._store.list(self._run.environments)}
         for file in self._installer.gather(self._made, folder):
+            path = f"{self._run.environments}/{file.name}"
+            if there.get(file.name) not in {None, file.stat().st_size}:
+                self._store.delete(path)  # a part, left by a machine that died in it
+                del there[file.name]
             if file.name not in there:
-                self._store.push(str(file), f"{self._run.environments}/{file.name}", SHA256)
+                self._store.push(str(file), path, SHA256)
 
     def _recorded(self) -> bytes | None:
+        """Return the newest record that is whole; one that its writer died in would put back a part of the packages."""
+        torn = None
         for rank in reversed(ranks(self._store, self._run)):
             try:
-                return self._store.read(f"{self._run.session(rank)}/{RECORD}")
+                body = self._store.read(f"{self._run.session(rank)}/{RECORD}")
             except Missing:
                 continue
-        return None
+            if is_whole(body):
+                return body
+            torn = torn or body
+        return torn
 
     def _wheels(self) -> Path | None:
         entries = [entry for entry in self._store.list(self._run.environments) if not entry.folder]
@@ -91,10 +104,16 @@ class Packages:
             return None
         folder = self._local / "wheels"
         folder.mkdir(parents=True, exist_ok=True)
+        # imported only where there is something to unpack
+        from zipfile import is_zipfile
+
         for entry in entries:
             target = folder / entry.name
             if not target.is_file() or target.stat().st_size != entry.bytes:
                 partly = target.with_name(f".{entry.name}.part")
                 self._store.pull(f"{self._run.environments}/{entry.name}", str(partly), SHA256)
+                if target.suffix == ".whl" and not is_zipfile(partly):
+                    partly.unlink()  # a machine died while it put it in: no installer could use it
+                    continue
                 partly.replace(target)
         return folder

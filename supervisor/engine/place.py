@@ -40,6 +40,10 @@ class RunPlace:
         """Return the name of a request that this session end ("save" or "now")."""
         return f"{self.name}/stop-{rank}-{how}-{nonce}.json"
 
+    def knock(self, rank: Rank, nonce: str) -> str:
+        """Return the name of a question for a sign of life from this session."""
+        return f"{self.name}/knock-{rank}-{nonce}.json"
+
 
 @dataclass(frozen=True, slots=True)
 class LocalPlace:

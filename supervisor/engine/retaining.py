@@ -14,6 +14,7 @@ from supervisor.core.checkpoint import MANIFEST_NAME, STEP_FOLDER, CheckpointId,
 from supervisor.core.claim import Rank, rank_of
 from supervisor.core.values import dataclass
 from supervisor.engine.checkpoints import find, read_manifest
+from supervisor.engine.claims import asked_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -148,6 +149,9 @@ def _remove_leftovers(store: Store, run: RunPlace, bounds: _Bounds, needs: _Need
     """Remove what has no manifest, be it that one was removed or never written, and files that never got their name."""
     freed = store.sweep(run.name) + store.sweep(run.environments)
     for session in store.list(run.name):
+        asked = asked_of(session.name)
+        if asked is not None and asked < bounds.mine:
+            store.delete(f"{run.name}/{session.name}")
         rank = rank_of(session.name)
         if rank is None or rank > bounds.mine:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from supervisor.engine.place import RunPlace
 
 SCHEMA = 1
+RECORD = re.compile(r"run( \((\d+)\))?\.json")
 NAME = re.compile(r"[^\s/\\.][^/\\\x00-\x1f]{0,99}")
 
 
@@ -37,15 +39,18 @@ class Run:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+class DamagedRecord(UserError):  # noqa: N818, because it is what is found
+    """The run's record can be read, and is none."""
+
+
 def enter(store: Store, run: RunPlace, script: Path, arguments: Sequence[str], options: Mapping[str, Any]) -> Run:
     """Return the run's record, making it if the run is new. Raises UserError where the run is another script's."""
     if not NAME.fullmatch(run.name):
         raise UsageError(f"{run.name!r} cannot be the name of a run", "choose --name with letters, digits, - and _")
     hashed = digest_of((script.read_bytes(),), SHA256)
     try:
-        known = read(store, run)
-        if known is None:
-            known = _create(store, run, Run(os.urandom(8).hex(), _shown(script), hashed, arguments, options))
+        made = Run(os.urandom(8).hex(), _shown(script), hashed, arguments, options)
+        known = _known(store, run, made) or _create(store, run, made, run.record)
     except StoreError as error:
         raise cannot_use(store, error) from error
     if known.digest != hashed and not _same_script(known.script, script):
@@ -57,23 +62,24 @@ def enter(store: Store, run: RunPlace, script: Path, arguments: Sequence[str], o
 
 
 def read(store: Store, run: RunPlace) -> Run | None:
-    """Return a run's record, or None if there is no such run. Raises StoreError, UserError for a newer version's."""
+    """Return a run's record, or None if there is no such run. Raises StoreError, UserError for a newer version's.
+
+    Of a drive's twins the first whole one counts: the others were broken off, or made on two machines at once.
+    """
     try:
-        body = json.loads(store.read(run.record))
-        if body["schema"] > SCHEMA:
-            raise UserError(
-                f"the run {run.name!r} was written by a newer version of training-supervisor",
-                "update training-supervisor on this machine and start again",
-                FAILED_PRECHECKS,
-            )
-        return Run(body["id"], body["script"], body.get("digest", ""), body["arguments"], body["options"])
+        return _parsed(store.read(run.record), run)
     except Missing:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{run.record} is damaged ({error})",
-            "put it back from a copy, or start under another --name; the checkpoints beside it are untouched",
-        ) from error
+        if not store.traits.mounted:
+            return None
+        damaged = None
+    except DamagedRecord as error:
+        damaged = error
+    for name in _twins(store, run):
+        with suppress(Missing, DamagedRecord):
+            return _parsed(store.read(f"{run.name}/{name}"), run)
+    if damaged:
+        raise damaged
+    return None
 
 
 def names(store: Store) -> list[str]:
@@ -102,7 +108,45 @@ def cannot_use(store: Store, error: StoreError) -> UserError:
     return UserError(f"the store {store.traits.where} cannot be used: {error}", hint, FAILED_PRECHECKS)
 
 
-def _create(store: Store, run: RunPlace, made: Run) -> Run:
+def _known(store: Store, run: RunPlace, made: Run) -> Run | None:
+    """Return the record that is there. On a drive a torn one does not stop us: another is put beside it, and it stays.
+
+    It is not removed, because it may be another machine's that is still on its way.
+    """
+    try:
+        return read(store, run)
+    except DamagedRecord:
+        if not store.traits.mounted:
+            raise
+    taken = (RECORD.fullmatch(name) for name in _twins(store, run))
+    number = 1 + max((int(match[2]) for match in taken if match and match[2]), default=0)
+    return _create(store, run, made, f"{run.name}/run ({number}).json")
+
+
+def _parsed(body: bytes, run: RunPlace) -> Run:
+    try:
+        told = json.loads(body)
+        if told["schema"] > SCHEMA:
+            raise UserError(
+                f"the run {run.name!r} was written by a newer version of training-supervisor",
+                "update training-supervisor on this machine and start again",
+                FAILED_PRECHECKS,
+            )
+        return Run(told["id"], told["script"], told.get("digest", ""), told["arguments"], told["options"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedRecord(
+            f"{run.record} is damaged ({error})",
+            "put it back from a copy, or start under another --name; the checkpoints beside it are untouched",
+        ) from error
+
+
+def _twins(store: Store, run: RunPlace) -> list[str]:
+    """Return the names of the run's records in an order that is the same for all who see them."""
+    found = ((RECORD.fullmatch(entry.name), entry.name) for entry in store.list(run.name))
+    return [name for _, name in sorted((int(match[2] or 0), name) for match, name in found if match)]
+
+
+def _create(store: Store, run: RunPlace, made: Run, path: str) -> Run:
     body = {
         "schema": SCHEMA,
         "id": made.id,
@@ -112,7 +156,7 @@ def _create(store: Store, run: RunPlace, made: Run) -> Run:
         "options": dict(made.options),
     }
     try:
-        store.create(run.record, json.dumps(body, ensure_ascii=False, indent=1).encode())
+        store.create(path, json.dumps(body, ensure_ascii=False, indent=1).encode())
     except Taken:
         there = read(store, run)  # another machine entered at the same time: its record is the run's
         if there is None:

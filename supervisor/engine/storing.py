@@ -198,7 +198,8 @@ class Storing:
         names = self._fenced.look()
         if not names:
             raise StoreError("the run's folder is not there", "gone")
-        return ev.FenceSeen(names, claims.stop_wanted(names, self.rank), looked_s)
+        stop, knocks = claims.stop_wanted(names, self.rank), claims.knocks(names, self.rank)
+        return ev.FenceSeen(names, stop, looked_s, knocks)
 
     def write_pieces(self, pieces: list[tuple[str, bytes]]) -> None:
         """Close pieces of the journal and of the output in the session's folder."""

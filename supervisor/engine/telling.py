@@ -55,6 +55,24 @@ def told_of(store: Store, run: RunPlace, wanted: Collection[CheckpointId]) -> di
     return told
 
 
+def on_its_way(store: Store, run: RunPlace) -> tuple[CheckpointId, Told] | None:
+    """Return the checkpoint whose files the newest session has put into the store and not proved: it has no manifest yet."""
+    rank = max(ranks(store, run), default=None)
+    if rank is None:
+        return None
+    known = journal.newest_status(store, run, rank)
+    here = _local_lines(store, run, rank)
+    if not here and (known is None or known.submitted is None or known.submitted == known.durable):
+        return None
+    for record in _newest_first(store, run, rank):
+        match record.value:
+            case ev.Submitted(id=id_):
+                return id_, Told(made_wall_s=record.at.wall_s)
+            case ev.Durable() | ev.PublishFailed():
+                return None
+    return None
+
+
 def _read_own(store: Store, run: RunPlace, rank: Rank, told: dict[CheckpointId, Told]) -> None:
     """See what a session says of its own checkpoints."""
     mine = {id_ for id_ in told if Rank(id_.epoch, id_.writer) == rank}

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from supervisor.engine.retaining import Knowledge
     from supervisor.engine.steplog import StepLog
 
-QUESTIONS = 4  # two for the files, two for the manifest: the time between them says nothing about the rate of the upload
+QUESTIONS = (
+    4  # two for the files, two for the manifest: the time between them says nothing about the rate of the upload
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.claim import rank_of
 from supervisor.core.ports import StoreError
-from supervisor.engine.claims import STOP
+from supervisor.engine.claims import KNOCK, STOP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ class Watch:
 
     def _created(self, event: Any) -> None:
         name = PurePath(str(event.src_path)).name
-        if rank_of(name) is None and not STOP.fullmatch(name):
+        if rank_of(name) is None and not STOP.fullmatch(name) and not KNOCK.fullmatch(name):
             return
         try:
             seen = self._look()

@@ -53,32 +53,32 @@ class Rclone:
             raise Unconfirmed(
                 "this rclone keeps no record of uploads; mount with --vfs-cache-mode writes to have one", possible=False
             )
-        meta = self._meta(self._server, file.path)
-        if meta is None:
-            if file.confirmed:
-                return self.kind
+        records = self._records(self._server, file.path)
+        if not records and not file.confirmed:
             raise Unconfirmed("rclone has no record of its upload")
-        if meta.get("Dirty") is not False or not meta.get("Fingerprint") or meta.get("Size") != file.length:
-            raise Unconfirmed("rclone has not uploaded it yet")
+        for each in records:
+            if each.get("Dirty") is not False or not each.get("Fingerprint") or each.get("Size") != file.length:
+                raise Unconfirmed("rclone has not uploaded it yet")
         return self.kind
 
     def cache(self) -> str | None:
         """Return where what is not uploaded lies."""
         return None if self._server is None or not self.kind else self._server.cache
 
-    def _meta(self, server: Server, path: str) -> Mapping[str, Any] | None:
-        """Return the record of a file; an unreadable one is being written, and says nothing yet."""
+    def _records(self, server: Server, path: str) -> list[Mapping[str, Any]]:
+        """Return what is recorded of a file; a record that cannot be read is being written, and says nothing yet."""
         path = os.path.normpath(f"{self._mount.root}/{path}").strip("/")
+        records: list[Mapping[str, Any]] = []
         for folder in _record_folders(server.cache, self._mount.source):
             try:
                 with open(os.path.join(folder, path), "rb") as opened:
-                    meta = json.loads(opened.read())
+                    record = json.loads(opened.read())
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, ValueError):
-                return {}
-            return meta if isinstance(meta, dict) else {}
-        return None
+                record = None
+            records.append(record if isinstance(record, dict) else {})
+        return records
 
 
 def server_of(mount: Mount, processes: str = "/proc") -> Server | None:
@@ -107,12 +107,13 @@ def seconds(duration: str) -> float | None:
 
 def _server(arguments: Sequence[str], environ: Mapping[str, str], here: str) -> Server:
     def setting(name: str, default: str) -> str:
+        given = environ.get(f"RCLONE_{name.upper().replace('-', '_')}", default)
         for flag, following in zip(arguments, [*arguments[1:], ""], strict=True):
             if flag == f"--{name}":
-                return following
-            if flag.startswith(f"--{name}="):
-                return flag.partition("=")[2]
-        return environ.get(f"RCLONE_{name.upper().replace('-', '_')}", default)
+                given = following
+            elif flag.startswith(f"--{name}="):
+                given = flag.partition("=")[2]
+        return given
 
     home = environ.get("XDG_CACHE_HOME") or f"{environ.get('HOME', '/root')}/.cache"
     told = seconds(setting("dir-cache-time", ""))
@@ -124,15 +125,16 @@ def _server(arguments: Sequence[str], environ: Mapping[str, str], here: str) -> 
 
 
 def _record_folders(cache: str, source: str) -> list[str]:
-    """Return where the records of a remote can be: its name may bear a mark of the options it was given."""
+    """Return where the records of a remote can be. A mount's source is its name, which a local folder's lacks."""
     remote = _REMOTE.fullmatch(source)
-    name, path = (remote[1], remote[2]) if remote else ("local", source)
     above = os.path.join(cache, "vfsMeta")
+    if remote:
+        return [os.path.join(above, remote[1], remote[2].strip("/"))]
     try:
-        names = [each for each in os.listdir(above) if each == name or each.startswith(f"{name}{{")]
+        names = [each for each in os.listdir(above) if each == "local" or each.startswith("local{")]
     except FileNotFoundError:
         return []
-    return [os.path.join(above, each, path.strip("/")) for each in sorted(names)]
+    return [os.path.join(above, each, source.strip("/")) for each in sorted(names)]
 
 
 def _split(path: str) -> list[str]:

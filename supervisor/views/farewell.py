@@ -48,6 +48,5 @@ def _unsafe(seen: Safety, run: str, option: str) -> list[str]:
     """Say what would be lost with this machine, and what to do about it."""
     if seen.pending is None:
         return []
-    why = f" ({seen.why})" if seen.why and seen.answers else ""
     to_do = safety.what_to_do(replace(seen, live=False), run, option)
-    return [f"{INDENT}{safety.lying(seen)}{why}", f"{INDENT}-> {to_do}"]
+    return [f"{INDENT}{safety.lying(seen)}{safety.because(seen)}", f"{INDENT}-> {to_do}"]

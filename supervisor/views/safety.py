@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from supervisor.core.status import RunStatus
 
 QUIET_S = 60.0  # so long an upload may take without a word
+_KNOWN = ("has not uploaded it", "asked for again")
 QUOTA_PAGE = "drive.google.com/settings/storage"
 
 
@@ -105,15 +106,13 @@ def lying(seen: Safety) -> str:
         return ""
     if not seen.answers:
         return f"{_store(seen)} does not answer; step {seen.newest:,} is kept on the disk of {seen.machine}"
-    if not seen.written:
-        return f"step {seen.pending:,} is only on the disk of {seen.machine}"
-    if not seen.provable:
-        return f"step {seen.pending:,} is written to {seen.place or 'the mounted drive'}, which gives no proof"
-    if not seen.live:
-        return f"step {seen.pending:,} is written, and nobody has confirmed since that {_store(seen)} uploaded it"
-    if not seen.place:
-        return f"step {seen.pending:,} is written but not proved yet"
-    return f"step {seen.pending:,} is written but {seen.place} has not uploaded it"
+    return f"step {seen.pending:,} is {_unproved(seen)}"
+
+
+def because(seen: Safety) -> str:
+    """Return in brackets what the store said last, where that says more than the words before it."""
+    told = not seen.why or not seen.answers or not seen.live or any(known in seen.why for known in _KNOWN)
+    return "" if told else f" ({seen.why})"
 
 
 def what_to_do(seen: Safety, run: str, store: str = "") -> str:
@@ -121,7 +120,9 @@ def what_to_do(seen: Safety, run: str, store: str = "") -> str:
     verify = f"`python -m supervisor checkpoints {run} verify{store}`"
     lives = f"nothing is lost while {seen.machine} lives: keep it running"
     if not seen.answers:
-        again = "it is sent when it answers again" if seen.live else f"`python -m supervisor resume {run}{store}` sends it"
+        again = (
+            "it is sent when it answers again" if seen.live else f"`python -m supervisor resume {run}{store}` sends it"
+        )
         return f"see that {seen.place or 'the drive'} is mounted; what is staged waits on the local disk, and {again}"
     if not seen.written:
         return lives if seen.live else f"start again on {seen.machine}, and it is sent: {_resume(run, store)}"
@@ -146,6 +147,16 @@ def _pending(durable: int | None, submitted: int | None, staged: int | None) -> 
     waiting = [step for step in (submitted, staged) if step is not None and step > proved]
     written = submitted in waiting
     return (submitted if written else staged if waiting else None), written, max(waiting, default=None)
+
+
+def _unproved(seen: Safety) -> str:
+    if not seen.written:
+        return f"only on the disk of {seen.machine}"
+    if not seen.provable:
+        return f"written to {seen.place or 'the mounted drive'}, which gives no proof"
+    if not seen.live:
+        return f"written, and nobody has confirmed since that {_store(seen)} uploaded it"
+    return f"written but {seen.place} has not uploaded it" if seen.place else "written but not proved yet"
 
 
 def _short(seen: Safety) -> str:

@@ -54,10 +54,12 @@ def safe_lines(plain: Mapping[str, Any], live_at: Live) -> list[str]:
     """Return what is safe, what is not, why, and what to do about it."""
     seen = safety.of_plain(plain, live=live_at.live)
     lines = [f"  {safe(plain, live=live_at.live)}"]
-    waiting = safety.waiting(seen) or ("" if seen.live else safety.lying(seen))
+    waiting = safety.waiting(seen) if seen.live else safety.lying(seen)
     if waiting:
-        why = f" ({seen.why})" if seen.why and seen.live and seen.answers else ""
-        lines += [f"  {waiting}{why}", f"    -> {safety.what_to_do(seen, plain['run'], live_at.store)}"]
+        lines += [
+            f"  {waiting}{safety.because(seen)}",
+            f"    -> {safety.what_to_do(seen, plain['run'], live_at.store)}",
+        ]
     return lines
 
 

@@ -91,6 +91,7 @@ OUTCOMES = {
     "start": st.one_of(
         st.just(ev.Started()),
         st.builds(ev.Looked, NAMES, SIGHTINGS, st.booleans()),
+        st.builds(ev.Knocked, st.sampled_from(["", "Input/output error"])),
         st.builds(ev.ClaimWritten, RANKS),
         st.builds(ev.EnvironmentReady, SECONDS, st.just(("numpy",)), st.just(("another GPU",))),
         HISTORIES,
@@ -115,6 +116,8 @@ COMMANDS = st.one_of(
         for kind in (do.Look, do.PrepareEnvironment, do.ReadHistory, do.Retain, do.LookAtFence, do.WriteJournal)
     ),
     st.builds(do.WriteClaim, st.integers(1, 9)),
+    st.builds(do.Knock, st.integers(1, 9), WRITERS),
+    st.builds(do.Answer, st.integers(1, 9)),
     st.builds(do.Restore, st.booleans()),
     st.builds(do.Launch, st.integers(1, 9), FOLDERS),
     st.builds(do.Tell, st.one_of(SAVES, STOPS)),
@@ -176,5 +179,8 @@ FIELDS = {
     "dark": st.sampled_from(["", "", "gone", "hung", "unreadable"]),
     "dark_since_s": st.floats(900, 1000),
     "preparing": st.booleans(),
+    "knocking": st.booleans(),
+    "knocked_s": TIMES,
+    "answered": st.integers(0, 3),
 }  # fmt: skip
 SESSIONS = st.builds(Session, **FIELDS)

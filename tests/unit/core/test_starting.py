@@ -12,7 +12,7 @@ from supervisor.core.machine import run_state
 from supervisor.core.recovery import Policy
 from supervisor.core.session import Config, Phase
 from tests.unit.core.driven import MINE
-from tests.unit.core.told import HERE, Told, claimed
+from tests.unit.core.told import HERE, Told, claimed, running
 
 OLD = CheckpointId(2, 40, "old", 1)
 RIVAL = Sighting(Rank(2, "old"), 3)
@@ -55,6 +55,44 @@ def test_a_live_rival_is_waited_for_until_it_is_silent():
         assert told.wake().asked(do.Look)
         told(ev.Looked((str(RIVAL.rank),), RIVAL))
     assert told.asked(do.WriteClaim)
+
+
+def test_a_rival_is_asked_for_a_sign_and_one_that_gives_none_is_gone():
+    told = Told(Config(answer_s=20.0))(ev.Started(), ev.Looked((str(RIVAL.rank),), RIVAL))
+    assert told.asked(do.Knock) == [do.Knock(RIVAL.rank.epoch, RIVAL.rank.writer)]
+    asked_s = told(ev.Knocked()).now.mono_s
+    while not told.asked(do.WriteClaim):
+        told.wake()
+        told(ev.Looked((str(RIVAL.rank),), RIVAL))
+        assert not told.asked(do.Knock)
+    assert 20 <= told.now.mono_s - asked_s < 25
+
+
+def test_a_rival_that_answers_is_waited_for_and_asked_again_only_after_a_long_silence():
+    told = Told(Config(answer_s=20.0))(ev.Started(), ev.Looked((str(RIVAL.rank),), RIVAL), ev.Knocked())
+    answered = Sighting(RIVAL.rank, RIVAL.signs + 1)
+    answered_s = told(ev.Looked((str(RIVAL.rank),), answered)).now.mono_s
+    while not told.asked(do.Knock):
+        assert not told.asked(do.WriteClaim)
+        told.wake()
+        told(ev.Looked((str(RIVAL.rank),), answered))
+    assert told.now.mono_s - answered_s >= 90
+
+
+def test_a_question_that_cannot_be_put_leaves_the_long_silence():
+    told = Told(Config(answer_s=20.0, silence_s=60.0))(ev.Started(), ev.Looked((str(RIVAL.rank),), RIVAL))
+    asked_s = told(ev.Knocked("Input/output error")).now.mono_s
+    while not told.asked(do.WriteClaim):
+        told.wake()
+        told(ev.Looked((str(RIVAL.rank),), RIVAL))
+    assert told.now.mono_s - asked_s >= 60
+
+
+def test_a_session_answers_each_question_once():
+    told = running()
+    assert told(ev.FenceSeen(HERE, knocks=1)).asked(do.Answer) == [do.Answer(1)]
+    assert not told(ev.FenceSeen(HERE, knocks=1)).asked(do.Answer)
+    assert told(ev.FenceSeen(HERE, knocks=2)).asked(do.Answer) == [do.Answer(2)]
 
 
 def test_a_rival_that_gives_signs_is_waited_for_as_long_as_it_does():

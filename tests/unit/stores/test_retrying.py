@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.ports import Missing, StoreError, Taken, Traits
+from supervisor.core.ports import Missing, StoreError, Taken, Traits, Unconfirmed
 from supervisor.stores import retrying
 from supervisor.stores.retrying import ATTEMPTS, RetryingStore
 
@@ -46,7 +46,16 @@ def test_an_error_that_stays_is_raised_as_it_is():
 
 
 @pytest.mark.parametrize(
-    "error", [Missing("x"), Taken("x"), StoreError("x", "full"), StoreError("x", "read-only"), StoreError("x", "lied")]
+    "error",
+    [
+        Missing("x"),
+        Taken("x"),
+        StoreError("x", "full"),
+        StoreError("x", "read-only"),
+        StoreError("x", "lied"),
+        StoreError("x", "hung"),
+        Unconfirmed("x"),
+    ],
 )
 def test_an_answer_is_not_asked_for_twice(error):
     inner = Failing(99, error)

@@ -1,0 +1,143 @@
+"""The words on what is safe: never more than is proved, and what to do about the rest."""
+
+from dataclasses import replace
+
+import pytest
+
+from supervisor.core.instant import Instant
+from supervisor.core.session import Config, Ending, Phase, Session
+from supervisor.core.status import RunStatus, to_json
+from supervisor.views import safety, status, words
+from supervisor.views.farewell import farewell
+
+NOW = Instant(10_000.0, 1_795_000_000.0)
+
+
+def ago(seconds):
+    return Instant(NOW.mono_s - seconds, NOW.wall_s - seconds)
+
+
+SAFE = RunStatus(
+    run="plates", state="RUNNING", step=41_600, total_steps=100_000, place="Drive", evidence="drivefs",
+    staged=41_200, submitted=41_200, durable=41_200, durable_at=ago(180),
+)  # fmt: skip
+LATE = replace(SAFE, staged=41_600, submitted=41_400, unproved_since=ago(720), unconfirmed="Drive has not uploaded it yet")
+DARK = replace(LATE, dark=True, unconfirmed="the store does not answer: no answer for 10 s")
+UNPROVABLE = replace(LATE, durable=None, durable_at=None, evidence=None, provable=False, place="the mounted drive")
+
+
+def seen(of, **changed):
+    return replace(safety.of_status(of, NOW), **changed)
+
+
+def test_what_is_safe_is_said_with_the_place_and_its_age():
+    assert words.line(SAFE, NOW).endswith("safe in Drive: step 41,200, 3 min ago")
+    assert words.line(replace(SAFE, place=""), NOW).endswith("safe: step 41,200, 3 min ago")
+
+
+def test_what_is_not_confirmed_for_long_is_said_with_what_is_safe():
+    text = words.line(LATE, NOW)
+    assert "safe in Drive: step 41,200, 3 min ago" in text
+    assert "not confirmed for 12 min: step 41,400 is written but Drive has not uploaded it" in text
+
+
+def test_an_upload_that_takes_a_moment_is_no_news():
+    assert "confirmed" not in words.line(replace(LATE, unproved_since=ago(30)), NOW)
+
+
+def test_nothing_is_called_safe_before_anything_is_proved():
+    text = words.line(replace(LATE, durable=None, durable_at=None), NOW)
+    assert "nothing safe yet · not confirmed for 12 min: step 41,400" in text
+
+
+def test_what_is_only_staged_is_said_to_lie_on_this_machine():
+    text = words.line(replace(LATE, submitted=41_200), NOW)
+    assert "not confirmed for 12 min: step 41,600 is only on the disk of this machine" in text
+
+
+def test_a_drive_that_does_not_answer_is_said_at_once_with_what_is_kept():
+    assert "Drive does not answer; step 41,600 is kept on the disk of this machine" in words.line(DARK, NOW)
+
+
+def test_a_mount_without_proof_is_never_called_safe():
+    text = words.line(UNPROVABLE, NOW)
+    assert "nothing safe yet · step 41,400 is written to the mounted drive, which gives no proof" in text
+
+
+@pytest.mark.parametrize("width", range(40, 200))
+@pytest.mark.parametrize("of", [SAFE, LATE, DARK, UNPROVABLE])
+def test_a_narrow_terminal_still_shows_what_is_not_safe(of, width):
+    text = words.line(of, NOW, width)
+    assert len(text) <= width
+    if of is not SAFE and width >= 79:
+        assert any(word in text for word in ("not confirmed", "does not answer", "no proof"))
+    if of is not UNPROVABLE and width >= 110:
+        assert "safe in Drive: step 41,200" in text
+
+
+@pytest.mark.parametrize(
+    ("of", "hint"),
+    [
+        (LATE, "is Drive full? drive.google.com/settings/storage; is the upload slow? nothing is lost while this machine"),
+        (replace(LATE, place="the rclone drive", evidence="rclone"), "see the log of rclone and `rclone about REMOTE:`"),
+        (UNPROVABLE, "`python -m supervisor checkpoints plates verify --store x` from another machine proves it"),
+        (DARK, "see that Drive is mounted; what is staged waits on the local disk, and it is sent when it answers again"),
+        (replace(LATE, submitted=41_200), "nothing is lost while this machine lives: keep it running"),
+    ],
+)
+def test_what_to_do_fits_what_is_wrong(of, hint):
+    assert hint in safety.what_to_do(seen(of), "plates", " --store x")
+
+
+def test_when_its_session_has_ended_the_proof_can_still_be_asked_for():
+    assert "checkpoints plates verify` asks for the proof" in safety.what_to_do(seen(LATE, live=False), "plates")
+    assert "nobody has confirmed since that Drive uploaded it" in safety.lying(seen(LATE, live=False))
+    assert "resume plates" in safety.what_to_do(seen(replace(LATE, submitted=41_200), live=False), "plates")
+
+
+def block(of, *, live=True):
+    return "\n".join(status.block(to_json(of, NOW), "session 3", (), status.Live(live, ("stop plates",))))
+
+
+def test_the_status_has_what_is_not_confirmed_why_and_what_to_do_on_lines_of_their_own():
+    text = block(replace(LATE, unconfirmed="Drive has 3 MB free"))
+    assert "  safe in Drive: step 41,200, 3 min ago\n" in text
+    assert "  not confirmed for 12 min: step 41,400 is written but Drive has not uploaded it (Drive has 3 MB free)\n" in text
+    assert "    -> is Drive full?" in text
+
+
+def test_a_reason_that_says_nothing_new_is_left_out():
+    assert "(Drive has not uploaded" not in block(LATE)
+
+
+def test_the_status_of_an_ended_run_does_not_say_that_anything_is_still_waited_for():
+    text = block(LATE, live=False)
+    assert "not confirmed for" not in text
+    assert "step 41,400 is written, and nobody has confirmed since" in text
+
+
+def test_the_status_of_a_run_that_is_all_safe_says_only_that():
+    text = block(SAFE)
+    assert text.count("step 41,200") == 1
+    assert "->" not in text
+
+
+def goodbye(of, phase=Phase.CANCELLED):
+    ending = Ending(phase, 130, "stopped", "stopped by Ctrl-C")
+    session = Session(Config()).with_(phase=phase, ending=ending)
+    return "\n".join(farewell(session, "plates", of, NOW))
+
+
+def test_the_last_words_say_what_is_safe_and_what_is_not():
+    text = goodbye(LATE)
+    assert "CANCELLED: Stopped by Ctrl-C · safe in Drive: step 41,200, 3 min ago · exit code 130\n" in text
+    assert "             step 41,400 is written but Drive has not uploaded it\n" in text
+    assert "keep it running; `python -m supervisor checkpoints plates verify` asks for the proof" in text
+
+
+def test_the_last_words_of_a_session_that_saved_all_have_no_hint():
+    assert "->" not in goodbye(SAFE)
+
+
+def test_the_last_words_of_a_fenced_session_say_nothing_of_its_own_staged_checkpoints():
+    assert "41,400" not in goodbye(LATE, Phase.FENCED)

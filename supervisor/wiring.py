@@ -128,7 +128,8 @@ def open_store(where: str, patience_s: float = VERB_PATIENCE_S, settle_s: float 
         return RetryingStore(FolderStore(where, settle_s=settle_s or 0.0))
     from supervisor.stores.mounted import MountedStore
 
-    return RetryingStore(MountedStore(where, mount=mount, patience_s=patience_s, settle_s=settle_s))
+    store = MountedStore(where, mount=mount, patience_s=patience_s, settle_s=settle_s)
+    return RetryingStore(store, patience_s)
 
 
 def default_store(environ: Mapping[str, str]) -> str:

@@ -190,6 +190,11 @@ def _prune(about: About) -> int:
     if not about.options.yes:
         named = "".join(f"  {each}\n" for each in sorted(going))
         print(f"{about.place.name}: {len(going)} of {len(known)} would go, {size(freed)}\n{named}", end="")
+        unproved = len(known) - len(catalogue.proved(about.store, about.place, known))
+        if unproved:
+            print(
+                f"  {unproved} of them are not proved, and make none go: `{_command(about, 'checkpoints {run} verify')}`"
+            )
         _say_next(about, "checkpoints {run} prune --yes")
         return 0
     removed, freed = catalogue.prune(about.store, about.place, known, about.newest)

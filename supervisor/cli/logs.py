@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option
 from supervisor.cli.options import Parser, count, parser
+from supervisor.core.ports import StoreError
 from supervisor.views.status import next_commands
 from supervisor.views.table import rows
 from supervisor.views.words import number
@@ -58,15 +59,18 @@ def _from_store(options: Namespace) -> int:
 
 
 def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
-    """Print what the trainer of the session on this machine printed, once. Without one, or for the step log, the error."""
-    from supervisor.engine.printed import here_alone
+    """Print what the trainer of the session on this machine printed. Without one, or for the step log, raise the error."""
+    from supervisor.engine.printed import PrintedHere
 
     here = living_here(options, options.run, error)
     if options.steps:
         raise error
     sys.stderr.write(f"{error.what}; this is what its session on this machine printed\n")
-    show = _Writer()
-    show(here_alone(here.rank, here.folder, options.attempt))
+    show, printed, pause = _Writer(), PrintedHere(here.rank, here.folder), Event()
+    while options.follow and here.lives:
+        show(printed.new(options.attempt))
+        pause.wait(FILE_EVERY_S)
+    show(printed.new(options.attempt))
     return 0
 
 
@@ -97,9 +101,14 @@ def _follow(look: Callable[[], Overview], printed: Printed, show: _Writer, chose
     from supervisor.engine.clock import BootClock
 
     pause, clock = Event(), BootClock()
+    seen: Overview | None = None
     while True:
-        seen = look()
-        show(printed.new(**chosen))
+        try:
+            seen = look()
+            show(printed.new(**chosen))
+        except StoreError:
+            if seen is None or not seen.alive or _gone(seen):
+                raise  # a session that lives here is read from its own files until the store answers again
         if seen.over:
             return
         until_s = clock.now().mono_s + STORE_EVERY_S

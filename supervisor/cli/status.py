@@ -23,7 +23,6 @@ EARLIER_SHOWN = 3
 HERE_EVERY_S = 1.0
 STORE_EVERY_S = 5.0
 PLAIN_EVERY_S = 10.0
-QUIET_S = 90.0
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -96,7 +95,7 @@ def headline(seen: Overview) -> str:
         return f"{who} died on this machine without a word; starting again goes on from what is safe"
     if seen.silent_s is None:
         return f"{who}{platform} on another machine; it has not spoken yet"
-    gone = "; it may be gone" if seen.silent_s > QUIET_S else ""
+    gone = "; it may be gone" if seen.silent_s > seen.quiet_s else ""
     return f"{who}{platform} on another machine; last sign {duration(seen.silent_s)} ago{gone}"
 
 

@@ -128,7 +128,8 @@ def advance(session: Session, now: Instant) -> Outcome:
         return session, ()
     saves, timers = session.saves, session.timers
     unproved = bool(saves.publishing or saves.waiting)
-    if ending.wait_for_uploads and unproved and _in_time(session, now):
+    until_s = _waits_until(session)
+    if ending.wait_for_uploads and unproved and (until_s is None or now.mono_s < until_s):
         return _waiting(session, ending, now)
     if unproved and ending.phase is Phase.SUCCEEDED:
         words = f"finished, but the last checkpoint could not be proved safe; it lies in {saves.newest}"
@@ -200,16 +201,15 @@ def waited_enough(session: Session, now: Instant) -> Outcome:
     return finish_at_once(session) if session.ending and session.ending.end_asked else (session, ())
 
 
-def _in_time(session: Session, now: Instant) -> bool:
-    if session.dark and now.mono_s - session.dark_since_s >= DARK_WAIT_S:
-        return False
-    until_s = session.timers.give_up_waiting
-    return until_s is None or now.mono_s < until_s
+def _waits_until(session: Session) -> float | None:
+    """Return until when uploads are waited for, in monotonic seconds; None for as long as it takes."""
+    dark_s = session.dark_since_s + DARK_WAIT_S if session.dark else None
+    return min((at for at in (session.timers.give_up_waiting, dark_s) if at is not None), default=None)
 
 
 def _waiting(session: Session, ending: Ending, now: Instant) -> Outcome:
     """Say once what is being waited for, where that may take its time."""
-    until_s = session.timers.give_up_waiting
+    until_s = _waits_until(session)
     if ending.waiting_said or until_s is None or not session.config.confirm_every_s:
         return session, ()
     step = session.saves.newest_step

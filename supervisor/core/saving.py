@@ -12,7 +12,7 @@ from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core import interval, messages
 from supervisor.core.recovery import WaitExponential
-from supervisor.core.session import Phase, Session, save_interval
+from supervisor.core.session import Phase, Saves, Session, save_interval
 from supervisor.core.spoken import duration
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def unconfirmed(session: Session, event: ev.Unconfirmed, now: Instant) -> Outcom
     if now.mono_s < saves.warn_at_s:
         return session, ()
     session = session.with_(saves=saves.with_(warn_at_s=now.mono_s + since_s))
-    safe = f"safe is {saves.durable}" if saves.durable else "nothing is safe in the store yet"
+    safe = _safe(saves)
     words = f"written but not confirmed for {duration(since_s)}: {event.words}"
     return session, (do.Say("warning", words, f"training goes on; {safe}"),)
 
@@ -171,7 +171,7 @@ def publish_failed(session: Session, event: ev.PublishFailed, now: Instant) -> O
     commands: tuple[do.Command, ...] = ()
     if superseded and event.folder != saves.newest:
         commands = (do.Discard(event.folder),)
-    safe = f"safe is {saves.durable}" if saves.durable else "nothing is safe in the store yet"
+    safe = _safe(saves)
     if saves.failures & (saves.failures - 1):
         return session, commands  # a store that is away for hours is said at the tries 1, 2, 4, 8 ...
     tries = f" ({saves.failures} tries)" if saves.failures > 1 else ""
@@ -191,6 +191,10 @@ def first_save_due(session: Session, now: Instant) -> Session:
     unit, value = session.config.save_every.unit, session.config.save_every.value
     wait_s = {"auto": FIRST_SAVE_S, "s": value}.get(unit)
     return session.timed(save=None if wait_s is None else now.mono_s + wait_s)
+
+
+def _safe(saves: Saves) -> str:
+    return f"safe is {saves.durable}" if saves.durable else "nothing of this session is safe in the store yet"
 
 
 def _warn_after(session: Session) -> float:

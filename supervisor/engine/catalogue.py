@@ -125,14 +125,22 @@ def export(store: Store, run: RunPlace, wanted: cp.Found, to: Path) -> cp.Found:
     return found
 
 
+def proved(store: Store, run: RunPlace, known: Sequence[cp.Found]) -> set[cp.CheckpointId]:
+    """Return which of these, just verified, are safe. On a drive that they are whole is not enough: it may be its cache."""
+    whole = {each.id for each in known if each.verdict is cp.Verdict.WHOLE}
+    if not store.traits.mounted:
+        return whole
+    return {id_ for id_, told in told_of(store, run, whole).items() if told.evidence}
+
+
 def would_go(
     store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int
 ) -> tuple[Collection[cp.CheckpointId], int]:
     """Return what retention removes when this much has been verified, and how many bytes that frees."""
     pins = retaining.pinned(store, run)
-    whole = {each.id for each in known if each.verdict is cp.Verdict.WHOLE}
+    safe = proved(store, run, known)
     broken = {each.id for each in known if each.verdict is cp.Verdict.BROKEN}
-    stored = [retention.Kept(each.id, durable=each.id in whole, broken=each.id in broken) for each in known]
+    stored = [retention.Kept(each.id, durable=each.id in safe, broken=each.id in broken) for each in known]
     remove = retention.plan(stored, retention.Policy(newest, pins)).remove
     going = [each.manifest for each in known if each.manifest and each.id in remove]
     staying = [each.manifest for each in known if each.manifest and each.id not in remove]
@@ -140,13 +148,13 @@ def would_go(
 
 
 def prune(store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int) -> tuple[int, int]:
-    """Remove by policy what verification showed to be behind enough whole ones; return (how many, freed bytes).
+    """Remove by policy what verification showed to be behind enough proved ones; return (how many, freed bytes).
 
     Only while no session lives: it stands in for the session that would come next.
     """
     last = ranks(store, run)[-1]
     knowledge = retaining.Knowledge(
-        durable={each.id for each in known if each.verdict is cp.Verdict.WHOLE},
+        durable=proved(store, run, known),
         broken={each.id for each in known if each.verdict is cp.Verdict.BROKEN},
         manifests={each.path: each.manifest for each in known if each.manifest},
     )

@@ -120,9 +120,12 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
         answer = cp.resume_point(everything.values(), signs_of_work=signs)
         if not isinstance(answer, cp.Examine):
             where = into
-            if isinstance(answer, cp.AskUser) and _all_cut_short(store, answer, everything.values()):
-                if not (epoch == 0 and _work_is_told_of(store, run)):
-                    return Brought(cp.StartAfresh(), into, (*passed_over, *answer.skipped))
+            if (
+                isinstance(answer, cp.AskUser)
+                and _all_cut_short(store, answer, everything.values())
+                and not (epoch == 0 and _work_is_told_of(store, run))
+            ):
+                return Brought(cp.StartAfresh(), into, (*passed_over, *answer.skipped))
             if isinstance(answer, cp.ResumeFrom) and answer.found.path.startswith(LOCAL):
                 where = Path(answer.found.path.removeprefix(LOCAL))
             return Brought(answer, where, tuple(passed_over))
@@ -220,8 +223,10 @@ def _all_cut_short(store: Store, answer: cp.AskUser, everything: Collection[cp.F
 def _cut_short(body: bytes) -> bool:
     try:
         json.loads(body)
-    except ValueError:
-        return body[:1] in {b"", b"{"}
+    except json.JSONDecodeError as error:
+        return body[:1] in {b"", b"{"} and not error.msg.startswith("Extra data")
+    except UnicodeDecodeError as error:
+        return error.end == len(body)
     return False
 
 

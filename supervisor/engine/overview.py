@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from supervisor.engine.here import Here
 
 FINAL_STATES = frozenset({"SUCCEEDED", "CANCELLED", "FAILED", "FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_CONTROLLER"})
+QUIET_S = 90.0
 _AFTER_END = {
     "succeeded": "SUCCEEDED",
     "stopped": "CANCELLED",
@@ -41,7 +42,8 @@ class Overview:
     """What is seen of a run; ``plain`` is what ``status --json`` prints.
 
     ``alive``: does the newest session live, None where this machine cannot tell. ``silent_s``: since its last sign in
-    the store, by the wall clock, for words only. ``end`` is the record of its end, empty if it left none.
+    the store, by the wall clock, for words only; up to ``quiet_s`` of that mean nothing in this store. ``end`` is the
+    record of its end, empty if it left none.
     """
 
     run: RunPlace
@@ -53,6 +55,7 @@ class Overview:
     claim: Mapping[str, Any] | None = None
     end: Mapping[str, Any] | None = None
     silent_s: float | None = None
+    quiet_s: float = QUIET_S
 
     @property
     def state(self) -> str:
@@ -103,6 +106,7 @@ def look(store: Store, run: RunPlace, record: Run, now: Instant) -> Overview:
         claim=view.claim,
         end=end,
         silent_s=None if updated is None else max(0.0, now.wall_s - updated),
+        quiet_s=QUIET_S + 2 * store.traits.settle_s,
     )
 
 

@@ -82,13 +82,21 @@ class Printed:
         return self._folders[rank]
 
 
-def here_alone(rank: Rank, folder: Path, attempt: int | None = None) -> Iterator[tuple[Part, bytes]]:
-    """Yield what one session of this machine printed, from its local ``folder``: for when its store does not answer."""
-    for file in sorted(folder.glob("output-*.log")):
-        part = Part(rank, int(file.stem[7:]))
-        text = _from(file, 0) if attempt in {None, part.attempt} else None
-        if text:
-            yield part, text
+class PrintedHere:
+    """The same for one session of this machine, from its local folder alone: for when its store does not answer."""
+
+    def __init__(self, rank: Rank, folder: Path) -> None:
+        self._rank, self._folder = rank, folder
+        self._given: dict[Part, int] = {}
+
+    def new(self, attempt: int | None = None) -> Iterator[tuple[Part, bytes]]:
+        """Yield what was printed since the last call, oldest first."""
+        for file in sorted(self._folder.glob("output-*.log")):
+            part = Part(self._rank, int(file.stem[7:]))
+            text = _from(file, self._given.get(part, 0)) if attempt in {None, part.attempt} else None
+            if text:
+                self._given[part] = self._given.get(part, 0) + len(text)
+                yield part, text
 
 
 def _from(file: Path, begin: int) -> bytes | None:

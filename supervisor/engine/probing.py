@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.ports import Clock, Store
 
-SMALL_BYTES, LARGE_BYTES = 64 * 1024, 8_000_000
+SMALL_BYTES, LARGE_BYTES = 64_000, 8_000_000
 LOOK_EVERY_S = 0.25
 TIMES_LATER = 2
 SHORTEST_S = 0.001

@@ -89,15 +89,20 @@ class TrainerProcess:
 
 
 def oom_kills(root: Path = CGROUP, proc: Path = Path("/proc")) -> int:
-    """Return how many processes the kernel has killed for want of memory, in our control group and on the machine."""
-    counts = [0]
-    for path in (*_own_groups(root, proc), proc / "vmstat"):
-        with contextlib.suppress(OSError, ValueError):
-            for line in path.read_text().splitlines():
-                name, _, value = line.partition(" ")
-                if name == "oom_kill":
-                    counts.append(int(value))
-    return sum(counts)
+    """Return how many processes of our control group the kernel has killed for want of memory; where no group tells, of
+    all. What memory others lack on this machine says nothing about us.
+    """
+    own = [count for path in _own_groups(root, proc) if (count := _count(path)) is not None]
+    return sum(own) if own else _count(proc / "vmstat") or 0
+
+
+def _count(path: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return None
 
 
 def _own_groups(root: Path, proc: Path) -> list[Path]:

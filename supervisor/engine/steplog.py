@@ -8,6 +8,7 @@ computed twice appears once, and what is DURABLE has its rows.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from bisect import bisect_left
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.claim import Rank, rank_of
 from supervisor.core.content import LOG_FILE
 from supervisor.core.ports import StoreError
+from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from supervisor.core.ports import Store
@@ -130,23 +132,13 @@ def names(store: Store, session: str, from_step: int, to_step: int) -> list[str]
 def joined(store: Store, run: RunPlace) -> Iterator[dict[str, Any]]:
     """Return the rows of the whole run in order of their steps, each step at most once. StoreError: a piece is damaged.
 
-    A torn piece does not matter where a later one begins no later than it: the upload it was of was tried again, or its
-    session has a successor. Of a drive's twins the longest counts, because a torn copy is a short one. The time it takes
-    is linear in the rows of all pieces.
+    They are those of the newest session that has any, and below its first step those of the session it went on from:
+    which is not always the one before it, because what that one did may never have become a checkpoint. The time it
+    takes is linear in the rows of all pieces.
     """
     rows: list[dict[str, Any]] = []
-    torn: list[tuple[int, StoreError]] = []
-    for folders in _sessions(store, run):
-        for from_step, paths in _twins(store, folders):
-            del rows[bisect_left(rows, from_step, key=_step) :]
-            torn = [each for each in torn if each[0] < from_step]
-            body = max((store.read(path) for path in paths), key=len)
-            try:
-                rows.extend(sorted((row for row in _rows(body) if row["step"] >= from_step), key=_step))
-            except ValueError as error:
-                torn.append((from_step, StoreError(f"{paths[0]} is damaged: {error}", "damaged")))
-    if torn:
-        raise torn[0][1]
+    for pieces, below in reversed(_lineage(store, run)):
+        rows.extend(_of_session(store, pieces, below))
     return iter(rows)
 
 
@@ -185,6 +177,57 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A piece and the paths of its copies: a drive may show one name twice, and one folder."""
+
+    number: int
+    from_step: int
+    to_step: int
+    paths: Sequence[str]
+
+
+def _lineage(store: Store, run: RunPlace) -> list[tuple[list[_Piece], float]]:
+    """Return the sessions that lead to the newest, newest first: the pieces of each, and the step below which they count.
+
+    A session goes on from where a piece of an older one ended, the newest that did.
+    """
+    sessions = [pieces for folders in _sessions(store, run) if (pieces := _copies(store, folders))]
+    chosen: list[tuple[list[_Piece], float]] = []
+    ends = [{piece.to_step for piece in pieces} for pieces in sessions]
+    below, index = math.inf, len(sessions) - 1
+    while index >= 0 and below > 0:
+        chosen.append((sessions[index], below))
+        below = min(piece.from_step for piece in sessions[index])
+        older = range(index - 1, -1, -1)
+        index = next((each for each in older if below in ends[each]), index - 1)
+    return chosen
+
+
+def _of_session(store: Store, pieces: list[_Piece], below: float) -> list[dict[str, Any]]:
+    """Return the rows of one session: each piece cuts what is known at its first step, because the trainer began again there.
+
+    A torn piece does not matter if a later one begins no later: its upload was tried again. Of several copies the longest
+    counts, because a torn one is a short one.
+    """
+    rows: list[dict[str, Any]] = []
+    torn: list[tuple[int, StoreError]] = []
+    for piece in pieces:
+        if piece.from_step >= below:
+            continue
+        del rows[bisect_left(rows, piece.from_step, key=_step) :]
+        torn = [each for each in torn if each[0] < piece.from_step]
+        body = max((store.read(path) for path in piece.paths), key=len)
+        try:
+            rows.extend(sorted((row for row in _rows(body) if piece.from_step <= row["step"] < below), key=_step))
+        except ValueError as error:
+            words = f"{piece.paths[0]} is damaged: {error}"
+            torn.append((piece.from_step, StoreError(words, "damaged")))
+    if torn:
+        raise torn[0][1]
+    return rows
+
+
 def _sessions(store: Store, run: RunPlace) -> list[list[str]]:
     """Return the folders of each session, oldest first: more than one where a drive made one of them twice."""
     found: dict[Rank, list[str]] = {}
@@ -194,14 +237,15 @@ def _sessions(store: Store, run: RunPlace) -> list[list[str]]:
     return [found[rank] for rank in sorted(found)]
 
 
-def _twins(store: Store, folders: list[str]) -> list[tuple[int, list[str]]]:
-    """Return (from step, paths of all copies) of the pieces of one session, in their order."""
-    found: dict[tuple[int, int, str], list[str]] = {}
+def _copies(store: Store, folders: list[str]) -> list[_Piece]:
+    """Return the pieces of one session in their order."""
+    found: dict[tuple[int, int, int], list[str]] = {}
     for folder in folders:
-        for number, from_step, name in _pieces(store, folder):
-            alike = (number, from_step, name.partition(" ")[0].partition(".")[0])
-            found.setdefault(alike, []).append(f"{folder}/{name}")
-    return [(alike[1], found[alike]) for alike in sorted(found)]
+        for entry in store.list(folder):
+            if match := PIECE.fullmatch(entry.name):
+                alike = (int(match[1]), int(match[2]), int(match[3]))
+                found.setdefault(alike, []).append(f"{folder}/{entry.name}")
+    return [_Piece(*alike, found[alike]) for alike in sorted(found)]
 
 
 def _pieces(store: Store, folder: str) -> list[tuple[int, int, str]]:

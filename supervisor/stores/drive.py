@@ -82,7 +82,7 @@ class DriveStore:
     def create(self, path: str, body: bytes) -> None:
         """Write a small file once, whole."""
         self._put(path, (body,), SHA256)
-        self._records.learn(path, body)
+        self._records.wrote(path, body)
 
     def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002
         """Copy a local file into the store once, and read it back; there are no links on a drive. Missing: the local one is."""

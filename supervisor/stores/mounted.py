@@ -106,8 +106,7 @@ class MountedStore:
         confirmed = verb == "evidence" and arguments[0] in self._confirmed
         header = {"verb": verb, "arguments": arguments, "confirmed": confirmed, "marks": dict(self._marks)}
         answer, answered = self._workers.ask(header, body)
-        for run, mark in answer["marks"].items():
-            self._marks.setdefault(run, mark)
+        self._marks.update(answer["marks"])
         if "error" in answer:
             raise unpacked(answer["error"])
         return answer["value"], answered

@@ -1,7 +1,12 @@
-"""Each run's record as it was when first seen. It is written once, so another one means another drive in the same place."""
+"""Each run's record as it was when first seen. It is written once, so another one means another drive in the same place.
+
+But two machines that begin a run at the same time both write it, and one of the two stays. So what this session wrote itself,
+its claim, is the better witness, and until there is one, a mount that was held all the time is the same mount.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from typing import TYPE_CHECKING
@@ -13,16 +18,17 @@ if TYPE_CHECKING:
 
     from supervisor.stores.held import HeldMount
 
-RECORD = "run.json"
+RECORD, WITNESS = "run.json", "claim.json"
 
 
 class Records:
-    """``marks``: the digest of each run's record; ``read`` reads a path of the store."""
+    """``marks``: the digest of each run's record, and of what we wrote by its path; ``read`` reads a path of the store."""
 
     def __init__(self, held: HeldMount, read: Callable[[str], bytes]) -> None:
         self.marks: dict[str, str] = {}
         self._held, self._read = held, read
         self._seen: set[tuple[str, int]] = set()
+        self._learned: dict[str, int] = {}
 
     def see(self, path: str) -> None:
         """Before anything is written below a run: raise StoreError "gone" unless its record is what it was."""
@@ -32,7 +38,7 @@ class Records:
         try:
             body = self._read(f"{run}/{RECORD}")
         except Missing:
-            if run in self.marks:
+            if run in self.marks and not self._witnessed(run):
                 self._refuse(f"{run}/{RECORD} is not there any more")
             return
         self.learn(f"{run}/{RECORD}", body)
@@ -47,16 +53,32 @@ class Records:
         """Take in what was read or written, if it is a record. A part of one, on its way here, is none yet."""
         if not is_record(path):
             return
-        run, mark = path.partition("/")[0], hashlib.sha256(body).hexdigest()
+        run, mark, opened = path.partition("/")[0], _digest(body), self._held.opened
+        if run in self.marks and self.marks[run] != mark and not self._witnessed(run):
+            if self._learned.get(run) != opened:
+                self._refuse(f"{path} is another than before")
+            del self.marks[run]
         if run not in self.marks and _whole(body):
-            self.marks[run] = mark
-        if self.marks.get(run, mark) != mark:
-            self._refuse(f"{path} is another than before")
+            self.marks[run], self._learned[run] = mark, opened
+
+    def wrote(self, path: str, body: bytes) -> None:
+        """Take in what was written: nobody else writes under such a name, so where it is, our drive is."""
+        self.learn(path, body)
+        if path.endswith(f"/{WITNESS}"):
+            self.marks[path] = _digest(body)
 
     def forget(self, path: str) -> None:
         """Forget a record that was deleted on purpose."""
         if is_record(path):
             self.marks.pop(path.partition("/")[0], None)
+
+    def _witnessed(self, run: str) -> bool:
+        """Whether something that we wrote into this run is there."""
+        for path, mark in self.marks.items():
+            if path.startswith(f"{run}/"):
+                with contextlib.suppress(Missing):
+                    return _digest(self._read(path)) == mark
+        return False
 
     def _refuse(self, words: str) -> None:
         self._held.release()
@@ -66,6 +88,10 @@ class Records:
 def is_record(path: str) -> bool:
     """Whether a path is that of a run's record."""
     return path.partition("/")[2] == RECORD
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 def _whole(body: bytes) -> bool:

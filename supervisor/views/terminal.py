@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core import events as ev
 from supervisor.core.codec import to_line
+from supervisor.views import safety
 from supervisor.views.lines import Lines
 from supervisor.views.words import line
 
@@ -130,7 +131,8 @@ class LiveScreen:
         ended = isinstance(value, ev.TrainerExited) and self._bottom
         if ended or (status.section not in _BEFORE_STEPS and now.mono_s - self._shown_s >= LIVE_EVERY_S):
             self._shown_s = now.mono_s
-            bottom = f"{GREEN}{line(status, now, self._columns() - 1)}{PLAIN}"
+            colour = YELLOW if safety.waiting(safety.of_status(status, now)) else GREEN
+            bottom = f"{colour}{line(status, now, self._columns() - 1)}{PLAIN}"
             with self._lock:
                 self._bottom = "" if ended else bottom
                 self._out.write(f"{CLEAR}{bottom}" + ("\n" if ended else ""))

@@ -1,9 +1,11 @@
 """A store that is gone or hangs blocks no verb: this machine's own session answers, or two lines say what to do."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -69,6 +71,10 @@ def living(away, root):
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def end(pid):
+    os.kill(pid, signal.SIGKILL)
 
 
 def signals(root):
@@ -167,6 +173,19 @@ def test_logs_print_what_the_session_here_has_on_its_disk(said, living):
     assert code == 0
     assert "first\n--- session 3, attempt 2\nsecond\n" in words
     assert "second" not in said("logs", "plates", "--attempt", "1")[1]
+
+
+def test_following_goes_on_until_the_session_here_ends(said, living):
+    local = living()
+    (local.session / "output-0001.log").write_bytes(b"first\n")
+    pid = json.loads((local.session / "supervisor.json").read_text())["pid"]
+    more = threading.Timer(0.3, lambda: ((local.session / "output-0001.log").write_bytes(b"first\nlast\n"), end(pid)))
+    more.start()
+    code, words = said("logs", "plates", "-f")
+    more.join()
+    assert code == 0
+    assert words.count("first\n") == 1
+    assert words.startswith("first\nlast\n")
 
 
 def test_a_store_that_shows_the_run_no_more_is_no_reason_to_be_silent(said, living, away):

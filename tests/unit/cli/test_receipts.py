@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from tests.unit.cli.away import Drive
 
 from supervisor import wiring
 from supervisor.core import events as ev
 from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.messages import Staged
 from supervisor.engine import receipts
+from tests.unit.cli.away import Drive
 
 ELSEWHERE = {"boot": "another", "processes": "pid:[1]", "pid": 7, "since": "7", "host": "another"}
 
@@ -160,6 +160,15 @@ def test_receipts_go_with_their_checkpoints(said, drive):
     assert said("checkpoints", "prune", "--yes")[0] == 0
     assert {id_.step for id_ in receipts.receipts(drive.store, drive.run)} == set(listed(said))
     assert len(listed(said)) == 2
+
+
+def test_on_a_drive_nothing_goes_behind_what_is_whole_and_not_proved(said, drive, mine):
+    written(drive, mine, 10, 20, 30, 40, proved=(10,))
+    words = said("checkpoints", "prune")[1]
+    assert "0 of 4 would go" in words
+    assert "3 of them are not proved, and make none go" in words
+    said("checkpoints", "prune", "--yes")
+    assert set(listed(said)) == {10, 20, 30, 40}
 
 
 def test_a_receipt_counts_for_the_status_too(said, drive):

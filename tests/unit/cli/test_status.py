@@ -4,10 +4,14 @@ import json
 
 import pytest
 
+from supervisor import wiring
+from tests.unit.cli.away import Drive
+
 KEYS = {
     "schema", "run", "id", "state", "cause", "platform", "epoch", "attempt", "recoveries", "step", "total_steps",
     "epoch_of_data", "steps_per_s", "eta_s", "deadline_in_s", "checkpoints", "durable_age_s", "next_save_in_s",
-    "goodput", "badput", "metrics", "device", "started", "updated",
+    "goodput", "badput", "metrics", "device", "started", "updated", "evidence", "place", "unconfirmed", "unconfirmed_s",
+    "provable", "store_answers",
 }  # fmt: skip
 
 
@@ -26,6 +30,7 @@ def test_the_json_has_the_documented_keys_and_null_for_what_is_unknown(said, lef
     assert plain["step"] is None
     assert plain["checkpoints"] == {"staged": None, "submitted": None, "durable": None}
     assert plain["durable_age_s"] is None
+    assert [plain[key] for key in ("place", "unconfirmed", "unconfirmed_s", "provable", "store_answers")] == [None] * 5
 
 
 @pytest.mark.parametrize(
@@ -74,6 +79,14 @@ def test_a_silent_machine_may_be_gone(said, left):
     rank = left.session(1)
     left.journal(rank, ago_s=600.0)
     assert "last sign 10 min ago; it may be gone" in said("status")[1]
+
+
+def test_on_a_drive_whose_names_show_late_silence_is_longer(said, left, monkeypatch):
+    monkeypatch.setattr(wiring, "open_store", lambda *_, **__: Drive(left.store.root))
+    left.journal(left.session(1), ago_s=150.0)
+    words = said("status")[1]
+    assert "last sign 2 min 30 s ago" in words
+    assert "may be gone" not in words
 
 
 def test_a_machine_known_to_be_dead_leaves_the_run_waiting_for_the_next(said, left, mine):

@@ -88,7 +88,7 @@ def test_a_long_wait_is_said_ever_more_rarely_and_proves_nothing():
     said = [each for each in pass_by(told, 3600, unconfirmed(10)) if isinstance(each, do.Say)]
     times = [each.words.split(":")[0].removeprefix("written but not confirmed for ") for each in said]
     assert times == ["2 min", "4 min", "8 min", "16 min", "32 min"]
-    assert all("nothing is safe" in each.hint for each in said)
+    assert all("nothing of this session is safe" in each.hint for each in said)
     assert told.session.saves.durable is None
 
 

@@ -58,7 +58,7 @@ def test_a_failed_upload_is_tried_again_after_a_wait_that_grows():
         said += told.asked(do.Say)
         waits.append(told.until(do.Publish).now.mono_s - failed_s)
     assert waits == [1, 2, 4, 8, 16]
-    assert all("nothing is safe" in each.hint for each in said)
+    assert all("nothing of this session is safe" in each.hint for each in said)
     assert len(said) == 3, "after the tries 1, 2 and 4: a store that is away for hours does not fill the screen"
 
 

@@ -142,6 +142,7 @@ def test_a_drive_that_bears_another_record_of_the_run_is_another_drive(place, st
     store.create("run/run.json", b'{"id": 1}')
     store.create("run/file", b"x")
     (place.root / "run/run.json").write_bytes(b'{"id": 2}')
+    store.held.release()
     for act in (
         lambda: store.create("run/new", b"x"),
         lambda: store.push(str(tmp_path / "mountinfo"), "run/new", XXH3),

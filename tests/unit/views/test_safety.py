@@ -9,6 +9,7 @@ from supervisor.core.session import Config, Ending, Phase, Session
 from supervisor.core.status import RunStatus, to_json
 from supervisor.views import safety, status, words
 from supervisor.views.farewell import farewell
+from supervisor.views.terminal import GREEN, YELLOW, LiveScreen
 
 NOW = Instant(10_000.0, 1_795_000_000.0)
 
@@ -21,7 +22,9 @@ SAFE = RunStatus(
     run="plates", state="RUNNING", step=41_600, total_steps=100_000, place="Drive", evidence="drivefs",
     staged=41_200, submitted=41_200, durable=41_200, durable_at=ago(180),
 )  # fmt: skip
-LATE = replace(SAFE, staged=41_600, submitted=41_400, unproved_since=ago(720), unconfirmed="Drive has not uploaded it yet")
+LATE = replace(
+    SAFE, staged=41_600, submitted=41_400, unproved_since=ago(720), unconfirmed="Drive has not uploaded it yet"
+)
 DARK = replace(LATE, dark=True, unconfirmed="the store does not answer: no answer for 10 s")
 UNPROVABLE = replace(LATE, durable=None, durable_at=None, evidence=None, provable=False, place="the mounted drive")
 
@@ -64,7 +67,7 @@ def test_a_mount_without_proof_is_never_called_safe():
     assert "nothing safe yet · step 41,400 is written to the mounted drive, which gives no proof" in text
 
 
-@pytest.mark.parametrize("width", range(40, 200))
+@pytest.mark.parametrize("width", range(40, 200, 13))
 @pytest.mark.parametrize("of", [SAFE, LATE, DARK, UNPROVABLE])
 def test_a_narrow_terminal_still_shows_what_is_not_safe(of, width):
     text = words.line(of, NOW, width)
@@ -78,10 +81,19 @@ def test_a_narrow_terminal_still_shows_what_is_not_safe(of, width):
 @pytest.mark.parametrize(
     ("of", "hint"),
     [
-        (LATE, "is Drive full? drive.google.com/settings/storage; is the upload slow? nothing is lost while this machine"),
-        (replace(LATE, place="the rclone drive", evidence="rclone"), "see the log of rclone and `rclone about REMOTE:`"),
+        (
+            LATE,
+            "is Drive full? drive.google.com/settings/storage; is the upload slow? nothing is lost while this machine",
+        ),
+        (
+            replace(LATE, place="the rclone drive", evidence="rclone"),
+            "see the log of rclone and `rclone about REMOTE:`",
+        ),
         (UNPROVABLE, "`python -m supervisor checkpoints plates verify --store x` from another machine proves it"),
-        (DARK, "see that Drive is mounted; what is staged waits on the local disk, and it is sent when it answers again"),
+        (
+            DARK,
+            "see that Drive is mounted; what is staged waits on the local disk, and it is sent when it answers again",
+        ),
         (replace(LATE, submitted=41_200), "nothing is lost while this machine lives: keep it running"),
     ],
 )
@@ -102,7 +114,10 @@ def block(of, *, live=True):
 def test_the_status_has_what_is_not_confirmed_why_and_what_to_do_on_lines_of_their_own():
     text = block(replace(LATE, unconfirmed="Drive has 3 MB free"))
     assert "  safe in Drive: step 41,200, 3 min ago\n" in text
-    assert "  not confirmed for 12 min: step 41,400 is written but Drive has not uploaded it (Drive has 3 MB free)\n" in text
+    assert (
+        "  not confirmed for 12 min: step 41,400 is written but Drive has not uploaded it (Drive has 3 MB free)\n"
+        in text
+    )
     assert "    -> is Drive full?" in text
 
 
@@ -141,3 +156,20 @@ def test_the_last_words_of_a_session_that_saved_all_have_no_hint():
 
 def test_the_last_words_of_a_fenced_session_say_nothing_of_its_own_staged_checkpoints():
     assert "41,400" not in goodbye(LATE, Phase.FENCED)
+
+
+class Caught:
+    """What a screen writes."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+
+@pytest.mark.parametrize(("of", "colour"), [(SAFE, GREEN), (LATE, YELLOW), (DARK, YELLOW)])
+def test_the_live_line_changes_its_colour_with_what_is_not_confirmed(of, colour):
+    out = Caught()
+    LiveScreen(out, lambda: 120).record(NOW, None, replace(of, section="step"))
+    assert colour in out.text

@@ -112,10 +112,10 @@ class Record:
     def to_bytes(self) -> bytes:
         """A requirements file that pip and uv read as it stands; the rest is in its comments. No addresses, no paths."""
         notes = {
+            "packages": len(self.difference),
             "found": asdict(self.found),
             "wanted": self.wanted,
             "debian": [asdict(one) for one in self.debian],
-            "packages": len(self.difference),
         }
         lines = [HEADER, *(f"# {key}: {json.dumps(value, sort_keys=True)}" for key, value in notes.items())]
         return ("\n".join(lines) + "\n" + write_locked(self.difference)).encode()

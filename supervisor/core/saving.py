@@ -158,6 +158,8 @@ def durable(session: Session, event: ev.Durable, now: Instant) -> Outcome:
 def publish_failed(session: Session, event: ev.PublishFailed, now: Instant) -> Outcome:
     """Keep the staged files and try again later; a newer one that waits takes the turn."""
     saves = session.saves
+    if event.folder != saves.publishing:
+        return session, ()  # a late answer about one that is through: another may be on its way by now
     superseded = bool(saves.waiting) or event.hopeless
     saves = saves.with_(
         publishing="",

@@ -89,8 +89,9 @@ class TrainerProcess:
 
 
 def oom_kills(root: Path = CGROUP, proc: Path = Path("/proc")) -> int:
-    """Return how many processes of our control group the kernel has killed for want of memory; where no group tells, of
-    all. What memory others lack on this machine says nothing about us.
+    """Return how many processes of our control group the kernel has killed for want of memory; where none tells, of all.
+
+    What memory others lack on this machine says nothing about us.
     """
     own = [count for path in _own_groups(root, proc) if (count := _count(path)) is not None]
     return sum(own) if own else _count(proc / "vmstat") or 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.core.ports import Unconfirmed
+from supervisor.core.checkpoint import manifest_body
+from supervisor.core.ports import Missing, Unconfirmed
 from supervisor.engine.publication import manifest_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from supervisor.core.checkpoint import Manifest
     from supervisor.core.ports import Store
@@ -27,7 +28,7 @@ class Proof:
     def __init__(self, run: RunPlace, manifest: Manifest, times: int = 1) -> None:
         self.manifest, self.sealed = manifest, False
         self._run, self._times = run, times
-        self._files = [f"{run.name}/{entry.path}" for entry in manifest.all_files()]
+        self._files = {f"{run.name}/{entry.path}": entry.stored[0] for entry in manifest.all_files()}
         self._given: dict[str, int] = {}
         self._kinds: set[str] = set()
 
@@ -43,8 +44,12 @@ class Proof:
             if not error.possible:
                 self.seal(seal_it)
             raise
+        if not self.sealed:
+            self._see(store, self._files)
         self.seal(seal_it)
-        self._ask(store, [manifest_path(self._run, self.manifest)])
+        sealed = {manifest_path(self._run, self.manifest): len(manifest_body(self.manifest))}
+        self._ask(store, sealed)
+        self._see(store, sealed)
         return "+".join(sorted(self._kinds))
 
     def seal(self, seal_it: Callable[[], None]) -> None:
@@ -52,6 +57,19 @@ class Proof:
         if not self.sealed:
             seal_it()
             self.sealed = True
+
+    def _see(self, store: Store, lengths: Mapping[str, int]) -> None:
+        """Raise Missing unless all is listed at its length, where a mount may have come back with an empty cache meanwhile.
+
+        The client has nothing left to send then, whatever became of a file that was half sent.
+        """
+        if self._times == 1:
+            return
+        folders = {path.rpartition("/")[0] for path in lengths}
+        shown = {f"{folder}/{each.name}": each.bytes for folder in folders for each in store.list(folder)}
+        for path, length in lengths.items():
+            if shown.get(path) != length:
+                raise Missing(f"{path} is not in the store as it was written")
 
     def _ask(self, store: Store, paths: Iterable[str]) -> None:
         missing = None

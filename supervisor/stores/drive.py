@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from supervisor.stores.mounts import Mount
 
 T = TypeVar("T")
+CACHE_RESERVE_BYTES = 1024 * 1024
 LOOK_EVERY_S = 0.5
 LOOKS_MAX = 40
 
@@ -81,7 +82,7 @@ class DriveStore:
 
     def create(self, path: str, body: bytes) -> None:
         """Write a small file once, whole."""
-        self._put(path, (body,), SHA256)
+        self._put(path, (body,), SHA256, len(body))
         self._records.wrote(path, body)
 
     def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002
@@ -96,7 +97,7 @@ class DriveStore:
             if free is not None and length > free:
                 words = f"{path} has {length / 1e6:,.1f} MB, and there is room for {free / 1e6:,.1f} MB"
                 raise StoreError(words, "full")
-            return self._put(path, _translated_chunks(source, local, "local"), algorithm)
+            return self._put(path, _translated_chunks(source, local, "local"), algorithm, length)
 
     def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002
         """Copy a file of the store to the local disk, measuring it. What fails here is of kind "local"."""
@@ -156,8 +157,9 @@ class DriveStore:
                     self.held.release()
                 raise
 
-    def _put(self, path: str, chunks: Iterable[bytes], algorithm: str) -> Measured:
+    def _put(self, path: str, chunks: Iterable[bytes], algorithm: str, length: int) -> Measured:
         with self._at(path) as (top, way):
+            self._see_cache(top, path, length)
             self._records.see(path)
             self.confirmed.discard(path)
             with self._folder(top, _below(way, path), path, make=True) as (folder, name):
@@ -175,6 +177,13 @@ class DriveStore:
                     _remove_part(folder, name)
                     raise
                 return measured
+
+    def _see_cache(self, top: int, path: str, length: int) -> None:
+        """Write nothing that fills the client's cache up, because then it may hang instead of saying so (rclone does)."""
+        cache = self._client(top).cache()
+        free = None if cache is None else disk.free_bytes(cache)
+        if free is not None and free < length + CACHE_RESERVE_BYTES:
+            raise StoreError(f"{path} does not fit on the disk of the drive's cache: {free / 1e6:,.1f} MB free", "full")
 
     def _read_back(self, folder: int, name: str, algorithm: str) -> Measured:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)

@@ -118,5 +118,6 @@ def _client(mount: Mount) -> tuple[str, float]:
         server = rclone.server_of(mount)
         if server is None:
             return "", SETTLE_S
-        return "rclone" if server.cache_mode in rclone.CACHING else "", min(SETTLE_S, server.dir_cache_s + 1.0)
+        known = server.cache_mode in rclone.CACHING | rclone.STREAMING
+        return "rclone" if known else "", min(SETTLE_S, server.dir_cache_s + 1.0)
     return "drivefs" if mount.fstype == "fuse.drive" else "", SETTLE_S

@@ -2,7 +2,8 @@
 
 Seen with rclone 1.60: ``<cache>/vfsMeta/<remote>/<path>`` says "Dirty" from the moment a file is opened for writing until its
 upload ended well, also over a kill of rclone; a "Fingerprint" is what the remote said of it then. What is clean goes after
---vfs-cache-max-age; what is dirty never goes. With --vfs-cache-mode off or minimal there are no such files.
+--vfs-cache-max-age; what is dirty never goes. With --vfs-cache-mode off (its default) or minimal there are no such files: what is only written is
+then sent while it is written, and close() returns when the remote has taken it, or fails.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from supervisor.stores.mounts import Mount
     from supervisor.stores.uploads import Written
 
-CACHING = frozenset({"writes", "full"})
+CACHING, STREAMING = frozenset({"writes", "full"}), frozenset({"off", "minimal"})
 DIR_CACHE_S = 300.0
 _REMOTE = re.compile(r"(:?[^/:]+(?:\{[^}]*\})?):(.*)")
 _DURATION = re.compile(r"([\d.]+)(ms|s|m|h|d|w|)")
@@ -45,17 +46,18 @@ class Rclone:
     def __init__(self, mount: Mount) -> None:
         self._mount = mount
         self._server = server_of(mount)
-        self.kind = "rclone" if self._server is not None and self._server.cache_mode in CACHING else ""
+        self.kind = "rclone" if self._server is not None and self._server.cache_mode in CACHING | STREAMING else ""
 
     def see(self, file: Written) -> str:
         """Believe "clean" only with the remote's own word on it, and of a file of this length."""
         if self._server is None or not self.kind:
-            raise Unconfirmed(
-                "this rclone keeps no record of uploads; mount with --vfs-cache-mode writes to have one", possible=False
-            )
+            raise Unconfirmed("nothing here says whether rclone has uploaded it", possible=False)
+        if self._server.cache_mode in STREAMING:
+            return self.kind  # it was closed without an error and read back, or it would not be asked about
         records = self._records(self._server, file.path)
         if not records and not file.confirmed:
-            raise Unconfirmed("rclone has no record of its upload")
+            # the record is made with the file, so what has none now never gets one
+            raise Unconfirmed("rclone has no record of its upload", possible=False)
         for each in records:
             if each.get("Dirty") is not False or not each.get("Fingerprint") or each.get("Size") != file.length:
                 raise Unconfirmed("rclone has not uploaded it yet")
@@ -63,7 +65,7 @@ class Rclone:
 
     def cache(self) -> str | None:
         """Return where what is not uploaded lies."""
-        return None if self._server is None or not self.kind else self._server.cache
+        return self._server.cache if self._server is not None and self._server.cache_mode in CACHING else None
 
     def _records(self, server: Server, path: str) -> list[Mapping[str, Any]]:
         """Return what is recorded of a file; a record that cannot be read is being written, and says nothing yet."""

@@ -58,17 +58,18 @@ class DriveFS:
 
     def __init__(self, root_fd: int) -> None:
         self._root_fd = root_fd
-        self._answered = False
+        self._answered: set[str] = set()
 
     def see(self, file: Written) -> str:
         """Believe "uploaded" only of a file that has a cloud id, and whose digest, if the cloud tells one, is its own."""
-        uncommitted, id_ = _attribute(file.fd, "uncommitted"), _attribute(file.fd, "id")
-        if uncommitted is None or id_ is None:
-            raise Unconfirmed("Drive does not say whether it is uploaded", possible=self._answers(file))
-        self._answered = True
-        if uncommitted != "0":
+        told = {name: _attribute(file.fd, name) for name in ("uncommitted", "id")}
+        silent = {name for name, value in told.items() if value is None}
+        self._answered |= told.keys() - silent
+        if silent:
+            raise Unconfirmed("Drive does not say whether it is uploaded", possible=self._may_still_answer(silent))
+        if told["uncommitted"] != "0":
             raise Unconfirmed("Drive has not uploaded it yet")
-        if not id_ or id_.startswith("local-"):
+        if not told["id"] or told["id"].startswith("local-"):
             raise Unconfirmed("it has no name in the cloud yet")
         md5 = _attribute(file.fd, "md5") or ""
         if _MD5.fullmatch(md5) and md5.lower() != _md5_of(file.chunks()):
@@ -80,9 +81,9 @@ class DriveFS:
         home = os.environ.get("HOME")
         return None if home is None else f"{home}/.config/Google/DriveFS"
 
-    def _answers(self, file: Written) -> bool:
-        """Whether this client ever answers: one that does may still do so for this file."""
-        return self._answered or any(_attribute(fd, "id") is not None for fd in (self._root_fd, file.fd))
+    def _may_still_answer(self, silent: set[str]) -> bool:
+        """Whether this client tells such a thing at all: one that never does must not be waited for."""
+        return all(name in self._answered or _attribute(self._root_fd, name) is not None for name in silent)
 
 
 class NoWord:

@@ -113,6 +113,22 @@ def test_a_pid_that_was_given_to_another_process_is_not_the_one_that_claimed():
     assert identity.alive({**identity.mine(), "since": "12345"}) is False
 
 
+@pytest.mark.parametrize(
+    ("there", "may"),
+    [
+        ({"boot": "a", "host": "one"}, True),
+        ({"boot": "b", "host": "one"}, True),
+        ({"boot": "a", "host": "two"}, True),
+        ({"boot": "b", "host": "two"}, False),
+        ({"boot": "", "host": ""}, False),
+        ({}, False),
+    ],
+)
+def test_only_another_boot_of_another_name_is_certainly_another_machine(there, may):
+    """After a restart, or from a container beside, one reads what the drive has only in its cache."""
+    assert identity.maybe_here(there, {"boot": "a", "host": "one"}) is may
+
+
 @pytest.fixture
 def script(tmp_path):
     path = tmp_path / "project" / "train.py"

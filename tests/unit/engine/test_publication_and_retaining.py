@@ -13,7 +13,7 @@ from supervisor.core import retention
 from supervisor.core.claim import Rank
 from supervisor.core.content import CONTENT_FILE, ContentError
 from supervisor.core.ports import StoreError
-from supervisor.engine import checkpoints, publication, retaining, staged
+from supervisor.engine import checkpoints, retaining, staged
 from supervisor.engine.proof import evidence
 from tests.faults import syscalls
 from tests.faults.laws import laws_hold, the_log_is_whole

@@ -154,6 +154,24 @@ def test_a_drive_that_bears_another_record_of_the_run_is_another_drive(place, st
     assert place.written() == ["file", "run.json"]
 
 
+def test_two_machines_that_begin_a_run_at_once_both_write_its_record_and_neither_takes_the_drive_for_another(
+    place, store
+):
+    store.create("run/run.json", b'{"id": 1}')
+    (place.root / "run/run.json").write_bytes(b'{"id": 2}')
+    store.create("run/e1-mine/claim.json", b"{}")
+    (place.root / "run/run.json").write_bytes(b'{"id": 3}')
+    store.held.release()
+    store.create("run/e1-mine/file", b"x")
+    later = place.fresh()
+    later.marks.update(store.marks)
+    (place.root / "run/run.json").write_bytes(b'{"id"')
+    later.create("run/e1-mine/another", b"x")
+    (place.root / "run/e1-mine/claim.json").write_bytes(b"[]")
+    with pytest.raises(StoreError, match="another drive"):
+        later.create("run/e1-mine/third", b"x")
+
+
 def test_a_drive_without_the_run_s_record_is_another_drive(place, store):
     store.create("run/run.json", b'{"id": 1}')
     (place.root / "run/run.json").unlink()
@@ -252,6 +270,15 @@ def test_the_room_is_that_of_the_client_s_cache_if_that_is_less(place, store, mo
     assert store.free_bytes() > 7
     monkeypatch.setattr(place.client, "cache", lambda: "/cache")
     assert store.free_bytes() == 7
+
+
+def test_not_even_a_small_file_fills_up_the_client_s_cache(place, store, monkeypatch):
+    monkeypatch.setattr(drive.disk, "free_bytes", lambda _folder: 1_000_000)
+    monkeypatch.setattr(place.client, "cache", lambda: "/cache")
+    with pytest.raises(StoreError) as failed:
+        store.create("run/file", b"x")
+    assert failed.value.kind == "full"
+    assert place.written() == []
 
 
 def test_an_unreadable_local_file_is_not_blamed_on_the_drive(store, tmp_path):

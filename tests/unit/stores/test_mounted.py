@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -140,9 +141,11 @@ def test_a_worker_that_dies_over_a_call_is_an_error_and_the_next_call_works(stor
 
     thread = threading.Thread(target=push)
     thread.start()
-    until(lambda: not store._workers._idle)
+    writers: list[int] = []
+    until(lambda: _writes(tmp_path / "endless", writers))
     os.kill(worker.pid, signal.SIGKILL)
     thread.join(20.0)
+    os.close(*writers)
     assert [error.kind for error in failed] == ["unreadable"]
     assert store.list("nowhere") == ()
 
@@ -200,3 +203,10 @@ def test_workers_end_with_their_supervisor_s_interest(tmp_path):
 
 def test_workers_hear_no_interrupt_of_the_terminal(store):
     assert os.getsid(worker_of(store).pid) != os.getsid(0)
+
+
+def _writes(fifo: Path, writers: list[int]) -> bool:
+    """Open a fifo's other end, which works from the moment on that someone reads it; he waits while it stays open."""
+    with contextlib.suppress(OSError):
+        writers.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    return bool(writers)

@@ -168,7 +168,7 @@ def test_there_is_no_evidence_before_the_last_byte_is_in_the_cloud(mounted, tmp_
 
 
 def test_what_was_proved_stays_so_when_rclone_forgets_it(mounted):
-    drive = mounted("--vfs-cache-max-age", "100ms", "--vfs-cache-poll-interval", "100ms", write_back="100ms")
+    drive = mounted("--vfs-cache-max-age", "3s", "--vfs-cache-poll-interval", "200ms", write_back="100ms")
     store = drive.store()
     store.create("run/file", b"x")
     assert proved(store, "run/file") == "rclone"

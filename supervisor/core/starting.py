@@ -12,12 +12,14 @@ from supervisor.core.ending import begin, begin_fenced, finish_at_once
 from supervisor.core.liveness import Vitals
 from supervisor.core.saving import publish_next
 from supervisor.core.session import Ending, Phase, Session, Trainer
+from supervisor.core.spoken import duration
 
 if TYPE_CHECKING:
     from supervisor.core.instant import Instant
     from supervisor.core.outcome import Outcome
 
 LOOK_AGAIN_S = 2.0
+SETTLE_SAID_S = 5.0
 KNOCK_AFTER_S = 90.0  # of silence after a sign: who lives closes a piece of its journal more often than that
 
 
@@ -63,7 +65,10 @@ def claim_written(session: Session, event: ev.ClaimWritten, now: Instant) -> Out
         fence=now.mono_s + session.config.settle_s + session.config.fence_every_s,
         journal=now.mono_s + session.config.journal_every_s,
     )
-    commands = () if session.preparing else (do.PrepareEnvironment(),)
+    commands: tuple[do.Command, ...] = () if session.preparing else (do.PrepareEnvironment(),)
+    if session.config.settle_s >= SETTLE_SAID_S:
+        words = f"for {duration(session.config.settle_s)} what other machines wrote may still come to show in the store"
+        commands = (do.Say("info", words, "waiting for that and preparing meanwhile; --settle changes it"), *commands)
     return session.with_(rank=event.rank, timers=timers, preparing=True), commands
 
 

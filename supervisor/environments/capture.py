@@ -147,7 +147,8 @@ def _kept(path: Path) -> dict[str, Any] | None:
 
 def _keep(path: Path, answer: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".tmp-{os.getpid()}")
+    # No pid in it, because containers that share a checkout have the same ones.
+    temporary = path.with_suffix(f".tmp-{os.urandom(4).hex()}")
     temporary.write_text(json.dumps(answer), encoding="utf-8")
     temporary.rename(path)
 

@@ -229,6 +229,7 @@ def _load(ready: Path) -> dict[str, Any] | None:
 
 def _save(ready: Path, answer: dict[str, Any]) -> None:
     ready.parent.mkdir(parents=True, exist_ok=True)
-    temporary = ready.with_suffix(f".tmp-{os.getpid()}")
+    # No pid in it, because containers that share a checkout have the same ones.
+    temporary = ready.with_suffix(f".tmp-{os.urandom(4).hex()}")
     temporary.write_text(json.dumps(answer), encoding="utf-8")
     temporary.rename(ready)

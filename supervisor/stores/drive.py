@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CACHE_RESERVE_BYTES = 1024 * 1024
-LOOK_EVERY_S = 0.5
+FIRST_LOOK_S, LOOK_EVERY_S = 0.05, 0.5
 LOOKS_MAX = 40
 
 
@@ -239,7 +239,7 @@ class DriveStore:
             self._wait_for_upload(path)
 
     def _wait_for_upload(self, path: str) -> None:
-        for _ in range(LOOKS_MAX):
+        for look in range(LOOKS_MAX):
             try:
                 self._evidence(*self.held.proved(), path)
             except Unconfirmed as unconfirmed:
@@ -250,7 +250,7 @@ class DriveStore:
             else:
                 return
             self.tick()
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(min(LOOK_EVERY_S, FIRST_LOOK_S * 2**look))
 
     def _evidence(self, top: int, way: str, path: str) -> str:
         with self._reading(top, way, path) as fd:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from supervisor.stores.mounts import Mount
 
 T = TypeVar("T")
+EMPTIED_BYTES_MIN = 64 * 1024  # of what is smaller the trash may hold a lot
 CACHE_RESERVE_BYTES = 1024 * 1024
 FIRST_LOOK_S, LOOK_EVERY_S = 0.05, 0.5
 LOOKS_MAX = 40
@@ -109,7 +110,7 @@ class DriveStore:
                 return disk.write(local, self._ticking(_translated_chunks(source, path)), algorithm)
 
     def delete(self, path: str) -> None:
-        """Remove a file or an empty folder; absent is fine. A file is emptied first, because the trash uses up quota."""
+        """Remove a file or an empty folder; absent is fine. A large one is emptied first: the trash uses up quota."""
         with self._at(path) as (top, way):
             self._records.see(path)
             try:
@@ -117,7 +118,8 @@ class DriveStore:
                     if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                         os.rmdir(name, dir_fd=folder)
                     else:
-                        self._empty(folder, name, path)
+                        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_size >= EMPTIED_BYTES_MIN:
+                            self._empty(folder, name, path)
                         os.unlink(name, dir_fd=folder)
             except FileNotFoundError:
                 self.held.proved()

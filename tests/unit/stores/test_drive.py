@@ -47,6 +47,8 @@ class Place:
     def written(self) -> list[str]:
         return sorted(path.name for path in self.root.rglob("*") if path.is_file())
 
+LARGE = bytes(drive.EMPTIED_BYTES_MIN)
+
 
 @pytest.fixture
 def place(tmp_path) -> Place:
@@ -300,9 +302,16 @@ def test_a_file_is_emptied_and_that_uploaded_before_it_is_removed(place, store, 
 
     monkeypatch.setattr(place.client, "see", see)
     monkeypatch.setattr(drive, "LOOK_EVERY_S", 0.0)
-    store.create("run/file", b"x")
+    store.create("run/file", LARGE)
     store.delete("run/file")
     assert seen == [0, 0, 0]
+    assert place.written() == []
+
+
+def test_a_small_file_is_removed_at_once_because_retention_removes_many(place, store, monkeypatch):
+    monkeypatch.setattr(place.client, "see", lambda _file: pytest.fail("waited"))
+    store.create("run/file", LARGE[1:])
+    store.delete("run/file")
     assert place.written() == []
 
 
@@ -316,7 +325,7 @@ def test_an_upload_that_does_not_come_is_not_waited_for_for_ever(place, store, m
 
     monkeypatch.setattr(place.client, "see", see)
     monkeypatch.setattr(drive, "LOOK_EVERY_S", 0.0)
-    store.create("run/file", b"x")
+    store.create("run/file", LARGE)
     store.delete("run/file")
     assert len(asked) == (drive.LOOKS_MAX if possible else 1)
     assert place.written() == []

@@ -1,6 +1,6 @@
 """The supervisor in virtual time: twelve-hour sessions timed, and hostile hours lived through; prints JSON.
 
-python benchmarks/simulate.py [--hours 1000] [--seed 1]      0 when no invariant was broken
+python -m benchmarks.simulate [--hours 10000] [--seed 1] [--store folder|drive|both]      0 when no invariant was broken
 """
 
 from __future__ import annotations
@@ -25,20 +25,24 @@ DAYS: dict[str, Callable[[], Day]] = {
     "soft deadline": lambda: Day(hard=False),
     "taken over after 10 h": lambda: Day(hard=True, taken_over_at_s=36000.0),
 }
+STORES = {"folder": False, "drive": True, "both": None}
 REPEATS = 9
 
 
 def main() -> int:
     """Time the long sessions, then live through hostile hours; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hours", type=float, default=100.0, help="hostile hours to live through (default 100)")
+    parser.add_argument("--hours", type=float, default=10000.0, help="hostile hours to live through (default 10000)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the first history (default 1)")
+    parser.add_argument(
+        "--store", choices=list(STORES), default="both", help="in a folder, on a drive, or half of each"
+    )
     options = parser.parse_args()
     print(json.dumps({"twelve_hours": {name: _timed(day) for name, day in DAYS.items()}}), flush=True)
     began = time.perf_counter()
     report = Report()
     try:
-        for report in live_through(options.hours, options.seed):
+        for report in live_through(options.hours, options.seed, drive=STORES[options.store]):
             if sys.stderr.isatty():
                 print(f"\r{report.hours:.0f} of {options.hours:.0f} hours", end="", file=sys.stderr, flush=True)
     except AssertionError as violation:

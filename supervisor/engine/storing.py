@@ -13,7 +13,7 @@ from supervisor.core import retention
 from supervisor.core.claim import Rank
 from supervisor.core.content import ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
-from supervisor.core.ports import StoreError, Unconfirmed
+from supervisor.core.ports import StoreError
 from supervisor.engine import checkpoints, claims, history, identity, publication, receipts, retaining, staged, steplog
 from supervisor.engine.fenced import FencedStore, Outranked
 from supervisor.engine.orphans import end_orphans, forget_dead_sessions
@@ -238,18 +238,22 @@ class Storing:
         return steplog.covers(LocalPlace(self.job.local_root, self.job.run_id, of).step_log)
 
     def _prove(self, found: cp.Found) -> None:
-        """Count what was read as DURABLE only if it is flushed too: it may have been read from memory."""
+        """Count what was read as DURABLE only if it is flushed too: it may have been read from memory.
+
+        On a drive: if it was written on another machine, which it has then certainly left. One answer of this machine's client
+        would not be enough.
+        """
         assert found.manifest is not None
-        try:
-            evidence(self.job.store, self.job.run, found.manifest)
-        except Unconfirmed:
-            # read whole on another machine than the one that wrote it, it has certainly left that one
+        if self.job.store.traits.confirm_every_s:
             claim = claims.read_claim(self.job.store, self.job.run, Rank(found.id.epoch, found.id.writer))
             machine = claim.get("machine") or {}
             if not machine or self.job.alive(machine) is not None or identity.maybe_here(machine, self.job.identity):
                 return
-        except StoreError:
-            return
+        else:
+            try:
+                evidence(self.job.store, self.job.run, found.manifest)
+            except StoreError:
+                return
         self.knowledge.durable.add(found.id)
 
     def _retention(self) -> retention.Policy:

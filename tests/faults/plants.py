@@ -13,8 +13,8 @@ from supervisor.core import claim, retention, sharing
 from supervisor.core.content import CONTENT_FILE
 from supervisor.core.digest import algorithm_of
 from supervisor.core.ports import Measured, StoreError
-from supervisor.engine import checkpoints, fenced, publication, staged, storing
-from supervisor.stores import disk, folder
+from supervisor.engine import checkpoints, fenced, proof, publication, runs, staged, storing, uploads
+from supervisor.stores import disk, drive, folder, held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,19 +63,32 @@ def links_trusted(patch: pytest.MonkeyPatch) -> None:
 
 
 def manifest_first(patch: pytest.MonkeyPatch) -> None:
-    def publish(store: Any, run: Any, rank: Any, order: Any, fence: Any) -> cp.Manifest:
+    def submit(store: Any, run: Any, rank: Any, order: Any, fence: Any) -> cp.Manifest:
         content, sealed = staged.sealed(order.folder)
         at, files = run.step(rank, order.id.step), {**content.files, CONTENT_FILE: sealed}
         entries = tuple(cp.FileEntry(name, f"{at}/{name}".removeprefix(f"{run.name}/"), *files[name]) for name in files)
         log = publication._create_log(store, run, rank, order)
         manifest = cp.Manifest(order.id, entries, log=log)
-        body = cp.manifest_body(manifest)
-        store.create(f"{at}/{cp.manifest_name(order.id.seq, body)}", body)
+        publication.seal(store, run, manifest, fence)
         for name in files:
             store.push(str(order.folder / name), f"{at}/{name}", algorithm_of(files[name][1]), link=True)
         return manifest
 
-    patch.setattr(publication, "publish", publish)
+    patch.setattr(publication, "submit", submit)
+
+
+def manifest_before_the_evidence(patch: pytest.MonkeyPatch) -> None:
+    real = proof.Proof.ask
+
+    def ask(self: proof.Proof, store: Any, seal_it: Any) -> str:
+        self.seal(seal_it)
+        return real(self, store, seal_it)
+
+    patch.setattr(proof.Proof, "ask", ask)
+
+
+def once_is_enough(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(uploads, "TIMES_LATER", 1)
 
 
 def trusting_reader(patch: pytest.MonkeyPatch) -> None:
@@ -105,7 +118,7 @@ def order_by_mtime(patch: pytest.MonkeyPatch) -> None:
 
     def find(store: Any, run: Any) -> list[cp.Found]:
         found = real(store, run)
-        times.update({each.path: Path(store.root, each.path).stat().st_mtime for each in found})
+        times.update({each.path: Path(store.traits.where, each.path).stat().st_mtime for each in found})
         return found
 
     patch.setattr(checkpoints, "find", find)
@@ -134,15 +147,18 @@ def skip_on_eio(patch: pytest.MonkeyPatch) -> None:
 
 
 def exists_on_a_dead_mount(patch: pytest.MonkeyPatch) -> None:
-    real = folder.FolderStore.list
+    for kind in (folder.FolderStore, drive.DriveStore):
+        patch.setattr(kind, "list", _listing_if_there(kind.list))
 
-    def list_if_there(store: folder.FolderStore, path: str) -> Any:
+
+def _listing_if_there(real: Any) -> Any:
+    def list_if_there(store: Any, path: str) -> Any:
         try:
             return real(store, path)
         except StoreError:
             return ()  # what exists(), isdir() and glob() answer there
 
-    patch.setattr(folder.FolderStore, "list", list_if_there)
+    return list_if_there
 
 
 def no_fence(patch: pytest.MonkeyPatch) -> None:
@@ -168,15 +184,28 @@ def no_reading_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(disk, "proved", lambda *_: said[0])
 
 
+def no_reading_back_from_the_drive(patch: pytest.MonkeyPatch) -> None:
+    real = disk.measure
+    said: list[Measured] = []
+
+    def measure(chunks: Any, algorithm: str) -> Measured:
+        said[:] = [real(chunks, algorithm)]
+        return said[0]
+
+    patch.setattr(disk, "measure", measure)
+    patch.setattr(drive.DriveStore, "_read_back", lambda *_: said[0])
+
+
 def age_as_evidence(patch: pytest.MonkeyPatch) -> None:
-    def evidence(*args: Any) -> str:
+    def ask(self: proof.Proof, store: Any, seal_it: Any) -> str:
         try:
-            return real(*args)
+            return real(self, store, seal_it)
         except StoreError:
+            self.seal(seal_it)
             return "it was written a while ago"
 
-    real = publication.evidence
-    patch.setattr(publication, "evidence", evidence)
+    real = proof.Proof.ask
+    patch.setattr(proof.Proof, "ask", ask)
 
 
 def epoch_reused(patch: pytest.MonkeyPatch) -> None:
@@ -193,20 +222,45 @@ def shared_with_another_session(patch: pytest.MonkeyPatch) -> None:
 
     def prove(self: storing.Storing, found: cp.Found) -> None:
         real(self, found)
-        self._newest = found.manifest
+        self.uploads.newest = found.manifest
 
     patch.setattr(storing.Storing, "_prove", prove)
 
 
 def shared_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
-    real = publication.publish
+    real = publication.submit
     last: dict[Any, cp.Manifest] = {}
 
-    def publish(store: Any, run: Any, rank: Any, order: Any, fence: Any) -> cp.Manifest:
+    def submit(store: Any, run: Any, rank: Any, order: Any, fence: Any) -> cp.Manifest:
         last[rank] = real(store, run, rank, replace(order, newest=last.get(rank, order.newest)), fence)
         return last[rank]
 
-    patch.setattr(publication, "publish", publish)
+    patch.setattr(publication, "submit", submit)
+
+
+def removed_without_being_emptied(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(drive.DriveStore, "_empty", lambda *_: None)
+
+
+def mount_not_proved(patch: pytest.MonkeyPatch) -> None:
+    def proved(self: held.HeldMount) -> tuple[int, str]:
+        if self._fd is None:
+            self._fd = os.open(self.mount.point, os.O_RDONLY | os.O_DIRECTORY)
+        return self._fd, os.path.relpath(self.root, self.mount.point)
+
+    patch.setattr(held.HeldMount, "proved", proved)
+
+
+def part_of_a_record_stops_the_start(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(runs, "_known", lambda store, run, _made: runs.read(store, run))
+
+
+def part_of_a_manifest_stops_the_start(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(checkpoints, "_all_cut_short", lambda *_: False)
+
+
+def part_of_a_journal_piece_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(publication, "create_once", lambda store, path, body: store.create(path, body))
 
 
 class _Os:

@@ -9,19 +9,24 @@ from supervisor.core import checkpoint as cp
 from supervisor.core import events as ev
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.engine import checkpoints
+from supervisor.stores.folder import FolderStore
 from tests.faults.laws import it_resumes_from
+from tests.faults.paper import harm
 from tests.faults.world import RUN, Turn, before, demand, named
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
     from pathlib import Path
+
+    from supervisor.core.ports import Store
 
 
 class Ruin:
     """A world whose store can be damaged and mended again, with an own judge of what is still whole."""
 
-    def __init__(self, root: Path) -> None:
-        self.world = before(root / "start")
+    def __init__(self, root: Path, made: Callable[[str], Store] = FolderStore) -> None:
+        self.world = before(root / "start", made=made)
         turn = self.world.turn("second")
         turn.begin()
         turn.publish(turn.stage())
@@ -88,30 +93,14 @@ class Ruin:
 
 def damage(ruin: Ruin, chance: random.Random) -> None:
     """Harm one to eight files, those of the newest checkpoints rather than others."""
-    paths = list(ruin.whole)
     newest = [path for id_ in sorted(ruin.files)[-3:] for path in ruin.files[id_]]
-    for path in chance.sample(newest, chance.randint(1, 5)) + chance.sample(paths, chance.randint(0, 3)):
-        body = bytearray(path.read_bytes()) if path.exists() else bytearray()
-        match chance.choice(("flip", "cut", "gone", "swapped", "longer", "zeros")):
-            case "flip" if body:
-                body[chance.randrange(len(body))] ^= 1 << chance.randrange(8)
-            case "cut":
-                del body[chance.randrange(len(body) + 1) :]
-            case "gone":
-                path.unlink(missing_ok=True)
-                continue
-            case "swapped":
-                other = chance.choice(paths)
-                if other.exists() and path.exists():
-                    mine, theirs = path.read_bytes(), other.read_bytes()
-                    path.write_bytes(theirs)
-                    other.write_bytes(mine)
-                continue
-            case "longer":
-                body += b"\x00garbage"
-            case _:
-                body = bytearray(len(body))
-        path.write_bytes(body)
+    files = dict(ruin.whole)
+    harm(files, chance, newest, list(files))
+    for path, body in ruin.whole.items():
+        if path not in files:
+            path.unlink()
+        elif files[path] != body:
+            path.write_bytes(files[path])
 
 
 def begin(turn: Turn) -> ev.CheckpointReady:

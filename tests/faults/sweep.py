@@ -21,7 +21,8 @@ from supervisor.core import checkpoint as cp
 from supervisor.core import events as ev
 from tests.faults import syscalls
 from tests.faults.laws import laws_hold
-from tests.faults.world import WORLDS, Turn, Violation, World, before, demand, named, restless, story
+from tests.faults.stores import WORLDS
+from tests.faults.world import Turn, Violation, World, before, demand, named, restless, story
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,10 +190,10 @@ def _say(mouth: int, id_: cp.CheckpointId) -> None:
 def main() -> int:
     """Do every point of every size, or every so many faults, and print how many there were."""
     stride = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    for words, (size, apart) in WORLDS.items():
+    for words, (size, made) in WORLDS.items():
         with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
             root = Path(folder)
-            start = before(root / "start", size, apart=apart)
+            start = before(root / "start", size, made)
             calls = calls_of(start, root / "scratch")
             began = perf_counter()
             kills = kill_sweep(start, root / "scratch", iter(range(1, calls + 1, stride)))

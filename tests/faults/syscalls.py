@@ -6,8 +6,9 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 NAMES = (
@@ -57,11 +58,11 @@ def bent(act: Act) -> Iterator[list[int]]:
     def wrap(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             about = args[1 if name == "link" else 0] if args else ""
-            path = paths.get(about, "") if isinstance(about, int) else os.fspath(about)
+            path = _path_of(about, kwargs.get("dir_fd"), paths)
             counted[0] += 1
-            result = act(Call(counted[0], name, real, args, kwargs, str(path)))
+            result = act(Call(counted[0], name, real, args, kwargs, path))
             if name == "open" and isinstance(result, int):
-                paths[result] = str(path)
+                paths[result] = path
             elif name == "close":
                 paths.pop(about, None)
             return result
@@ -77,6 +78,19 @@ def bent(act: Act) -> Iterator[list[int]]:
         for name, real in REAL.items():
             setattr(os, name, real)
         io.open = REAL_IO_OPEN
+
+
+def _path_of(about: Any, above: int | None, paths: Mapping[int, str]) -> str:
+    """Return the whole path of what a call is about: a descriptor, a path, or one below the descriptor ``above``."""
+    if not isinstance(about, int):
+        path = str(os.fspath(about))
+        return path if above is None else os.path.normpath(f"{_path_of(above, None, paths).rstrip('/')}/{path}")
+    if about in paths:
+        return paths[about]
+    try:
+        return str(Path(f"/proc/self/fd/{about}").readlink())  # opened before anybody looked
+    except OSError:
+        return ""
 
 
 def straight(call: Call) -> Any:

@@ -37,7 +37,7 @@ class PackingWorld(World):
 
     def copy(self, to: Path) -> World:
         plain = super().copy(to)
-        return PackingWorld(to, plain.size, plain.safe, plain.apart)
+        return PackingWorld(to, plain.size, plain.safe, plain.made)
 
     def content(self, step: int) -> dict[str, bytes]:
         chance = random.Random(step)

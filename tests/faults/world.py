@@ -18,7 +18,7 @@ from supervisor.core.content import CONTENT_FILE, LOG_FILE, sealed
 from supervisor.core.digest import digest_of, preferred
 from supervisor.core.errors import UserError
 from supervisor.core.instant import Instant
-from supervisor.core.ports import Measured, Store, StoreError
+from supervisor.core.ports import Store, StoreError
 from supervisor.engine import journal, runs, staged
 from supervisor.engine.job import Job
 from supervisor.engine.place import RunPlace
@@ -32,16 +32,13 @@ if TYPE_CHECKING:
 
 KEEP = 2
 STRIDE = 5
+ASKED_MAX = 12
 SAME_STEPS = 40
 SHARED_BYTES_MIN = 40
 RUN = RunPlace("plates")
 SHARING = (3, 200, SAME_STEPS)
 SIZES = {"one tiny file": (1, 30), "three files, one mostly the same": SHARING, "six files": (6, 50)}
 Size = tuple[int, int] | tuple[int, int, int]
-WORLDS = {
-    **{f"{words}, linked": (size, False) for words, size in SIZES.items()},
-    "three files, on another disk": (SHARING, True),
-}
 _writers = count(1)
 
 
@@ -80,28 +77,33 @@ class NoEnvironment:
 class World:
     """``root/store`` is the store; ``root/<machine>`` a machine's disk.
 
-    ``size``: (number of files, bytes of each, for how many steps the second file stays the same); ``apart``: the store is
-    on another disk than the machines', so that files are copied and not linked.
+    ``size``: (number of files, bytes of each, for how many steps the second file stays the same); ``made``: how a machine
+    opens the store that lies in a folder.
     """
 
     root: Path
     size: Size = SHARING
     safe: list[cp.CheckpointId] = field(default_factory=list)
-    apart: bool = False
+    made: Callable[[str], Store] = FolderStore
 
     @property
     def where(self) -> str:
         return str(self.root / "store")
 
     def store(self) -> Store:
-        return OnAnotherDisk(self.where) if self.apart else FolderStore(self.where)
+        return self.made(self.where)
+
+    @property
+    def mounted(self) -> bool:
+        """Whether files come to the store under their own names, so that a kill can leave a part of one."""
+        return self.store().traits.mounted
 
     def turn(self, machine: str, store: Store | None = None) -> Turn:
         return Turn(self, self.root / machine, store or self.store())
 
     def copy(self, to: Path) -> World:
         shutil.copytree(self.root, to)
-        return World(to, self.size, list(self.safe), self.apart)
+        return World(to, self.size, list(self.safe), self.made)
 
     def content(self, step: int) -> dict[str, bytes]:
         """What the state of a step is: the same on every machine."""
@@ -111,16 +113,6 @@ class World:
         return {
             f"state-{index:05d}.safetensors": hashlib.shake_128(seed).digest(length) for index, seed in enumerate(seeds)
         }
-
-
-class OnAnotherDisk(FolderStore):
-    """A folder that no local file can be linked into or out of."""
-
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
-        return super().push(local, path, algorithm)
-
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
-        return super().pull(path, local, algorithm)
 
 
 class Turn:
@@ -170,6 +162,9 @@ class Turn:
 
     def publish(self, folder: Path) -> ev.Event:
         outcome = self.storing.publish(folder, staged.content(folder).step, lambda _: None)
+        for _ in range(ASKED_MAX):
+            if isinstance(outcome, ev.Submitted | ev.Unconfirmed):
+                outcome = self.storing.confirm(folder)
         if isinstance(outcome, ev.Durable):
             self.world.safe.append(outcome.id)
         return outcome
@@ -184,7 +179,8 @@ class Turn:
 def _job(disk: Path, store: Store) -> Job:
     return Job(
         script=disk / "script.py", arguments=(), run=RUN, run_id="0123456789abcdef", store=store, local_root=disk,
-        clock=Tick(), environments=NoEnvironment(), alive=lambda _: False, identity={"pid": os.getpid()},
+        clock=Tick(), environments=NoEnvironment(), alive=lambda claimed: False if claimed.get("host") == disk.name else None,
+        identity={"pid": os.getpid(), "host": disk.name},
         platform="local", writer=f"{next(_writers):08x}", environ={}, save_every="asked",
         retention=retention.Policy(KEEP), claim_extra={}, show=lambda _: None,
         shared_bytes_min=SHARED_BYTES_MIN,
@@ -262,10 +258,10 @@ def restless(turn: Turn, tell: Callable[[cp.CheckpointId], None], unpublished: i
         turn.journal_piece(number)
 
 
-def before(root: Path, size: Size = SHARING, *, apart: bool = False) -> World:
+def before(root: Path, size: Size = SHARING, made: Callable[[str], Store] = FolderStore) -> World:
     """A world with an earlier machine that left two DURABLE checkpoints and died while it put in another."""
     root.mkdir(parents=True)
-    world = World(root, size, apart=apart)
+    world = World(root, size, made=made)
     (root / "script.py").write_text("pass\n")
     turn = world.turn("first")
     story(turn, lambda _: None)
@@ -273,7 +269,7 @@ def before(root: Path, size: Size = SHARING, *, apart: bool = False) -> World:
     half = world.root / "store" / RUN.step(turn.storing.rank, turn.step)
     half.mkdir()
     shutil.copy(folder / CONTENT_FILE, half / CONTENT_FILE)
-    (half / f"{TEMPORARY}dead-1").write_bytes(b"x" * 10)
+    (half / (f"{TEMPORARY}dead-1" if not world.mounted else "state-00000.safetensors")).write_bytes(b"x" * 10)
     shutil.rmtree(root / "first")
     return world
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +12,31 @@ from supervisor.core import events as ev
 from supervisor.core.checkpoint import MANIFEST_NAME, CheckpointId, FileEntry, Manifest, parse_manifest
 from supervisor.core.claim import Rank, judge
 from supervisor.core.digest import algorithm_of, digest_of
+from supervisor.core.retention import NEWEST_MIN
 from supervisor.core.session import FINAL, Phase
 from supervisor.core.sharing import SHARED_SUFFIX
 from tests.simulation.virtual_trainer import slow_part
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor.core.ports import Entry
+    from tests.simulation.virtual_drive import Drive
     from tests.simulation.virtual_store import Shelf
     from tests.simulation.virtual_supervisor import Supervisor
     from tests.simulation.virtual_trainer import Chain
     from tests.simulation.world import World
 
 EXIT_CODES = frozenset({0, 1, 3, 4, 42, 75, 93, 130, 143})
+GAP_S = 61.0  # later than that a session that stood still must have noticed, whatever it was going to wake for
+STUCK_AFTER_S = 900.0
+TWIN = re.compile(r" \(\d+\)(?=[./]|$)")
+
+
+TOLD = (
+    ev.ControllerFailed, ev.Durable, ev.PublishFailed, ev.CheckpointReady, ev.SetupFailed, ev.Unconfirmed, ev.Submitted,
+    ev.Flushed,
+)  # fmt: skip
 
 
 class Violation(BaseException):
@@ -31,39 +46,60 @@ class Violation(BaseException):
 class Observer:
     """Is told of every operation; raises Violation at the first that breaks an invariant."""
 
-    def __init__(self, world: World, shelf: Shelf, chain: Chain, keep: int) -> None:
+    def __init__(self, world: World, shelf: Shelf | Drive, chain: Chain, keep: int) -> None:
         self.world, self.shelf, self.chain, self.keep = world, shelf, chain, keep
         self.sessions: dict[str, Supervisor] = {}
         self.durable: dict[CheckpointId, float] = {}
         self.rotten: set[CheckpointId] = set()
         self.counts: dict[str, int] = {}
-        self.finished = False
+        self.finished = self._asked = False
         self._manifests: dict[CheckpointId, tuple[str, Manifest]] = {}
         self._put: dict[str, bytes] = {}
         self._stagings: set[bytes] = set()
         self._fenced: set[Supervisor] = set()
         self._looked_at: dict[Supervisor, float] = {}
-        self._claims: dict[Rank, float] = {}
+        self._claims: set[Rank] = set()
+        self._unlinked: set[str] = set()
+        self.short: set[Supervisor] = set()
         self._expected: dict[Supervisor, CheckpointId | None] = {}
         self._worked: dict[Supervisor, bool] = {}
         self._flying: dict[Supervisor, str] = {}
         self._expired: set[CheckpointId] = set()
+        self._restarts: dict[Supervisor, CheckpointId] = {}
+        self._since_look: dict[Supervisor, str] = {}
+        self._heard_at: dict[Supervisor, float] = {}
+        self._frozen: dict[Supervisor, float] = {}
+        self._stuck: dict[Supervisor, float] = {}
 
     # --- the store ----------------------------------------------------------------------------------------------------
 
-    def listed(self, by: Supervisor, folder: str, names: list[str], at: float) -> None:
+    def listed(self, by: Supervisor, folder: str, found: Sequence[Entry], at: float) -> None:
         """A listing as of ``at`` was handed to a process."""
-        if folder == "run" and by in self.sessions.values():
+        if folder == "run" and by.executor is not None:
             self._looked_at[by] = at
-            if by.executor.storing.rank.epoch and judge(names, by.executor.storing.rank):
+            self._since_look.pop(by, None)
+            rank = by.executor.storing.rank
+            if rank.epoch and judge((each.name for each in found), rank):
                 self._fenced.add(by)
+
+    def asked(self, by: Supervisor, path: str) -> None:
+        """A process asks for the evidence on a file."""
+        self._since_look[by] = path
 
     def writing(self, by: Supervisor, path: str) -> None:
         """A file is about to be written."""
+        if by.executor is None:
+            self._hold("I8", TWIN.sub("", path) == "run/run.json", f"who has no rank writes {path}")
+            return
         rank = by.executor.storing.rank
-        self._hold("I8", path.startswith(f"run/{rank}/"), f"{rank} writes {path}")
+        self._hold("I8", path.startswith((f"run/{rank}/", "run/knock-")), f"{rank} writes {path}")
         publishes = "/step-" in path or "/log-" in path
         self._hold("I10", not (publishes and by in self._fenced), f"{rank} publishes {path} after it was outranked")
+        if MANIFEST_NAME.fullmatch(path.rpartition("/")[2]):
+            since = self._since_look.get(by)
+            self._hold("I10", since is None, f"{rank} seals {path} without a look at the fence after {since}")
+        elif publishes:
+            self._since_look[by] = path
 
     def written(self, by: Supervisor, path: str, body: bytes) -> None:
         """A file was written."""
@@ -73,60 +109,99 @@ class Observer:
             manifest = parse_manifest(name, body)
             self._manifests[manifest.id] = (path, manifest)
             # what was there may be gone again: a successor removes what a zombie seems to have left unfinished
-            was_there = all(_is(self._put.get(f"run/{entry.path}"), entry) for entry in manifest.all_files())
-            self._hold("I1", was_there, f"the manifest of {manifest.id} names what never was there")
+            never = [
+                each.path for each in manifest.all_files()
+                if not (_is(self._put.get(f"run/{each.path}"), each) or self._there(each))
+            ]  # fmt: skip
+            self._hold("I1", not never, f"the manifest of {manifest.id} names {never}, which never were there")
             self._rests(manifest)
+            self._arrived(by, manifest)
         if name == "claim.json":
             rank = by.executor.storing.rank
             looked = self._looked_at[by] - self.shelf.lag_s
-            known = [each for each, at in self._claims.items() if each.epoch >= rank.epoch and at < looked]
+            known = [
+                each for each in self._claims
+                if each.epoch >= rank.epoch and self.shelf.since(f"run/{each}/claim.json") < looked
+            ]  # fmt: skip
             self._hold("I11", not known, f"{rank} claims an epoch that {known} had")
-            self._claims[rank] = self.world.now
+            self._claims.add(rank)
+
+    def left(self, path: str, body: bytes) -> None:
+        """A part of a file was written."""
+        self._put[path] = body
 
     def deleting(self, by: Supervisor, path: str) -> None:
         """A file is about to be deleted."""
+        own = f"run/{by.executor.storing.rank}/"
+        if path.startswith(own) and "/" not in path.removeprefix(own) and not path.startswith(f"{own}log-"):
+            return  # a piece of its own journal that was torn, to be written again
         self._hold("I10", by not in self._fenced, f"{by.executor.storing.rank} deletes {path} after it was outranked")
+        named = TWIN.sub("", path)
+        for id_ in self.durable.keys() - self._expired:
+            manifest_path, manifest = self._manifests[id_]
+            standing = manifest_path not in self._unlinked and named != manifest_path
+            if standing and any(named == f"run/{entry.path}" for entry in manifest.files):
+                raise Violation(f"I2 at {self.world.now:.0f} s: {path} is deleted before the manifest of {id_}")
 
-    def deleted(self, _by: Supervisor, path: str) -> None:
+    def deleted(self, by: Supervisor, path: str) -> None:
         """A file was deleted: what was DURABLE must still load, or have enough newer ones."""
+        self._unlinked.add(TWIN.sub("", path))
+        least = NEWEST_MIN if by in self.short else self.keep
         for id_ in self.durable.keys() - self.rotten - self._expired:
             manifest_path, manifest = self._manifests[id_]
             mine = {manifest_path, *(f"run/{entry.path}" for entry in manifest.all_files())}
-            if path in mine:
+            if TWIN.sub("", path) in mine:
                 newer = [each for each in self.durable if each > id_]
-                self._hold("I2", len(newer) >= self.keep, f"{id_} was removed with {len(newer)} newer ones DURABLE")
+                self._hold("I2", len(newer) >= least, f"{id_} was removed with {len(newer)} newer ones DURABLE")
                 self._expired.add(id_)
 
     # --- the session --------------------------------------------------------------------------------------------------
 
     def happened(self, by: Supervisor, event: ev.Event) -> None:
         """An event reached a session."""
-        self.counts[type(event).__name__] = self.counts.get(type(event).__name__, 0) + 1
+        kind = type(event)
+        self.counts[kind.__name__] = self.counts.get(kind.__name__, 0) + 1
+        self._thaw(by, event)
+        if kind not in TOLD:
+            return
         match event:
             case ev.ControllerFailed():
                 raise Violation(f"I15: {event.error}")
             case ev.Durable():
                 self._hold("I4", self.loads(event.id), f"{event.id} is called DURABLE and does not load")
-                self.durable[event.id] = self.world.now
+                self.durable.setdefault(event.id, self.world.now)
                 self._landed(by, event.folder)
+            case ev.Unconfirmed():
+                self._still_flies(by, event)
+            case ev.Submitted():
+                self._stuck[by] = self.world.now
             case ev.PublishFailed():
                 self._landed(by, event.folder)
             case ev.CheckpointReady():
                 self._chose(by, event)
             case ev.SetupFailed():
-                self._hold("I2", "no checkpoint in it is whole" not in event.what, event.what)
+                self._refused(event.what, by)
+            case ev.Flushed() if event.id is not None and not event.error:
+                self._hold("I4", self.loads(event.id), f"{event.id} is called flushed and does not load")
+                self.durable.setdefault(event.id, self.world.now)
 
     def commanded(self, by: Supervisor, command: do.Command) -> None:
         """A session commanded something."""
         if isinstance(command, do.Restore):
-            old = self.world.now - self.shelf.lag_s
-            mine = by.executor.storing.rank
-            known = [id_ for id_, at in self.durable.items() if at <= old and Rank(id_.epoch, id_.writer) <= mine]
-            self._worked[by] = bool(known)
-            self._expected[by] = max((id_ for id_ in known if id_ not in self.rotten | self._expired), default=None)
+            known = self._known(by)
+            self._worked[by] = bool(known) and not command.afresh
+            if command.afresh:
+                known = [id_ for id_ in known if id_.writer == by.writer]
+            good = [id_ for id_ in known if id_ not in self.rotten | self._expired]
+            if by in self._restarts:  # it goes on where it was, whatever a rival of the same epoch has done
+                good = [self._restarts[by], *(id_ for id_ in good if id_.writer == by.executor.storing.rank.writer)]
+            self._expected[by] = max(good, default=None)
         elif isinstance(command, do.Publish):
             self._hold("I17", by not in self._flying, f"a second upload: {command.folder}")
             self._flying[by] = command.folder
+            self._holds_still(by, command)
+        elif isinstance(command, do.Confirm | do.Retain):
+            self._holds_still(by, command)
         elif isinstance(command, do.Announce) and command.phase in FINAL:
             self._hold("I15", command.exit_code in EXIT_CODES, f"exit code {command.exit_code}")
 
@@ -158,13 +233,9 @@ class Observer:
         if id_ not in self._manifests:
             return False
         path, manifest = self._manifests[id_]
-        if path not in self.shelf.files:
+        if not any(_is_manifest(path, body) for body in self.shelf.copies(path)):
             return False
-        for entry in manifest.all_files():
-            file = self.shelf.files.get(f"run/{entry.path}")
-            if file is None or not _is(file.body, entry):
-                return False
-        return True
+        return all(self._there(entry) for entry in manifest.all_files())
 
     def damage_newest(self) -> None:
         """Let the disk under the store rot: the newest DURABLE checkpoint gets a wrong byte, or loses a file's content.
@@ -175,11 +246,77 @@ class Observer:
         if len(good) < self.keep or self.rotten - self._expired:
             return
         path, manifest = self._manifests[good[-1]]
-        victims = [path, *(f"run/{entry.path}" for entry in manifest.files if not entry.name.endswith(SHARED_SUFFIX))]
-        file = self.shelf.files[self.world.chance.choice(victims)]
-        body = file.body or b"?"
-        file.body = self.world.chance.choice([b"", body[:-1], body[:-1] + bytes([body[-1] ^ 1])])
+        others = {entry.path for id_ in good[:-1] for entry in self._manifests[id_][1].files}
+        mine = (each for each in manifest.files if not each.name.endswith(SHARED_SUFFIX) and each.path not in others)
+        victims = [path, *(f"run/{entry.path}" for entry in mine)]
+        victim = self.world.chance.choice(victims)
+        body = self.shelf.copies(victim)[0] or b"?"
+        self.shelf.damage(victim, self.world.chance.choice([b"", body[:-1], body[:-1] + bytes([body[-1] ^ 1])]))
         self.rotten.add(good[-1])
+
+    def hide_newest(self, until: float) -> None:
+        """Let nobody read the newest DURABLE checkpoint for a while."""
+        good = sorted(id_ for id_ in self.durable.keys() - self._expired - self.rotten if self.loads(id_))
+        if good and self.shelf.mounted:
+            path, manifest = self._manifests[good[-1]]
+            self.shelf.unreadable(self.world.chance.choice([path, f"run/{manifest.files[0].path}"]), until)
+
+    def _there(self, entry: FileEntry) -> bool:
+        return any(_is(body, entry) for body in self.shelf.copies(f"run/{entry.path}"))
+
+    def _known(self, by: Supervisor) -> list[CheckpointId]:
+        """What is DURABLE since long enough for this session to see it, of sessions it may follow."""
+        old = self.world.now - self.shelf.lag_s
+        mine = by.executor.storing.rank
+        return [id_ for id_, at in self.durable.items() if at <= old and Rank(id_.epoch, id_.writer) <= mine]
+
+    def _refused(self, words: str, by: Supervisor) -> None:
+        """A start asks a person, who lets it begin anew only if there is nothing to lose."""
+        if "no checkpoint in it is whole" not in words:
+            return
+        there = [id_ for id_ in self._known(by) if id_ not in self.rotten | self._expired]
+        self._hold("I2", self.shelf.mounted and not there, words)
+        self._asked = True
+
+    def may_begin_anew(self) -> bool:
+        """Somebody was asked what to do, and sees that there is nothing to lose."""
+        asked, self._asked = self._asked, False
+        return asked and not any(self.loads(id_) for id_ in self._manifests)
+
+    def all_load(self) -> None:
+        """What was called DURABLE and not let go loads in the end."""
+        lost = [id_ for id_ in self.durable.keys() - self._expired - self.rotten if not self.loads(id_)]
+        self._hold("I2", not lost, f"{lost} were DURABLE and do not load")
+
+    def _arrived(self, by: Supervisor, manifest: Manifest) -> None:
+        """On a drive a manifest is written when its files are in the cloud; at the end of a session, or where no proof can
+        ever be had, it may come sooner."""
+        if not self.shelf.mounted or not self.shelf.habits.evidence or by.session.ending is not None:
+            return
+        late = [entry.path for entry in manifest.all_files() if not self._there(entry)]
+        self._hold("I1", not late, f"the manifest of {manifest.id} was written before {late} were in the cloud")
+
+    def _thaw(self, by: Supervisor, event: ev.Event) -> None:
+        """A process that stood still, or lost its mount, is frozen until it saw a listing that is new enough."""
+        heard, now = self._heard_at.get(by, self.world.now), self.world.now
+        self._heard_at[by] = now
+        if by.session.rank is None:
+            return
+        away = isinstance(event, ev.FenceUnreadable) and event.kind in {"gone", "hung"}
+        if now - heard > GAP_S or away:
+            self._frozen[by] = now
+        if isinstance(event, ev.FenceSeen) and by in self._frozen:
+            enough = self._frozen[by] + by.session.config.settle_s
+            if self._looked_at[by] >= enough:
+                del self._frozen[by]
+
+    def _holds_still(self, by: Supervisor, command: do.Command) -> None:
+        words = f"{by.executor.storing.rank} does {type(command).__name__} before it looked again"
+        self._hold("I10", by not in self._frozen, words)
+
+    def _still_flies(self, by: Supervisor, event: ev.Unconfirmed) -> None:
+        if not event.possible or self.world.now - self._stuck.get(by, self.world.now) > STUCK_AFTER_S:
+            self._landed(by, event.folder)  # it may be given up now for a newer one
 
     def _files_of(self, id_: CheckpointId) -> set[str]:
         return {f"run/{entry.path}" for entry in self._manifests[id_][1].files}
@@ -199,12 +336,14 @@ class Observer:
         expected = self._expected.get(by)
         if expected is not None and (expected in self.rotten or expected in self._expired):
             expected = None
-        if event.id is not None and event.durable:
-            self.durable.setdefault(event.id, self.world.now)
+        if event.id is not None and event.durable and event.id not in self.durable:
+            self._hold("I4", self.loads(event.id), f"{event.id} is taken for DURABLE and does not load")
+            self.durable[event.id] = self.world.now
         if event.id is None:
             self._hold("I7", not self._worked[by], "step 0 after work")
             return
         self._hold("I3", expected is None or event.id >= expected, f"{event.id} was chosen, {expected} is DURABLE")
+        self._restarts[by] = max(event.id, self._restarts.get(by, event.id))
         body = (Path(event.folder) / "state.json").read_bytes()
         self._hold("I1", body in self._stagings, f"{event.folder} is not what was staged")
         read: dict[str, Any] = json.loads(body)
@@ -217,6 +356,14 @@ class Observer:
     def _hold(self, invariant: str, holds: bool, words: str) -> None:
         if not holds:
             raise Violation(f"{invariant} at {self.world.now:.0f} s: {words}")
+
+
+def _is_manifest(path: str, body: bytes) -> bool:
+    try:
+        parse_manifest(path.rpartition("/")[2], body)
+    except ValueError:
+        return False
+    return True
 
 
 def _is(body: bytes | None, entry: FileEntry) -> bool:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import commands as do
 from supervisor.core import events as ev
-from supervisor.core import messages, retention
-from supervisor.core.errors import FAILED
+from supervisor.core import messages, retention, status
+from supervisor.core.errors import FAILED, UserError
 from supervisor.core.machine import decide, next_wakeup
 from supervisor.core.session import FINAL, Config, Phase, Session
-from supervisor.core.status import RunStatus
+from supervisor.engine import runs
 from supervisor.engine.executor import Executor
 from supervisor.engine.identity import started
 from supervisor.engine.job import Job, Prepared
-from supervisor.engine.journal import Journal
+from supervisor.engine.journal import ROUTINE, Journal
 from supervisor.engine.place import LocalPlace, RunPlace
 from tests.simulation.virtual_trainer import Chain, Trainer
 
@@ -38,23 +39,24 @@ class Lane:
     """Does its work in order, each after a while."""
 
     def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor, self._free_at, self._busy = supervisor, 0.0, False
+        self._supervisor, self._busy = supervisor, False
+        self._waiting: deque[Callable[[], None]] = deque()
 
     def submit(self, work: Callable[[], None]) -> None:
         """Do this when its turn comes."""
-        world = self._supervisor.machine.world
-        self._free_at = max(self._free_at, world.now) + world.chance.uniform(0.05, 2.0)
-        world.after(self._free_at - world.now, self._supervisor, lambda: self._turn(work))
+        self._waiting.append(work)
+        if not self._busy:
+            self._next()
 
-    def _turn(self, work: Callable[[], None]) -> None:
-        if self._busy:  # what it does now stands still, with the machine
-            self.submit(work)
-            return
-        self._busy = True
-        try:
-            work()
-        finally:
-            self._busy = False
+    def _next(self) -> None:
+        world = self._supervisor.machine.world
+        self._busy = bool(self._waiting)
+        if self._waiting:
+            world.after(world.chance.uniform(0.05, 2.0), self._supervisor, self._turn)
+
+    def _turn(self) -> None:
+        self._waiting.popleft()()  # what it does may stand still, alone or with the machine, and the rest waits
+        self._next()
 
 
 class Environments:
@@ -122,6 +124,34 @@ class Launcher:
             self._lock = None
 
 
+class Swift(Journal):
+    """The real journal; what moves only the time of the status is folded into it when somebody looks."""
+
+    _at: Any = None
+
+    @property
+    def status(self) -> status.RunStatus:
+        """The status by now."""
+        if self._at is not None:
+            self._status, self._at = status.fold(self._status, None, self._at), None
+        return self._status
+
+    @status.setter
+    def status(self, value: status.RunStatus) -> None:
+        self._status, self._at = value, None
+
+    def record(self, at: Any, value: Any) -> None:
+        """Add a record."""
+        if type(value) in status._FOLDS:
+            super().record(at, value)
+        elif isinstance(value, ROUTINE):
+            self._at = at
+        else:
+            self._at = at
+            self._settle_beat()
+            self._append(at, value)
+
+
 class Unwatched:
     """Nobody watches the folder: looks at the fence come from the clock alone."""
 
@@ -143,20 +173,31 @@ class Supervisor:
     """One process of the supervisor on a machine, serving one session."""
 
     def __init__(self, machine: Machine, view: View, chain: Chain, config: Config, observer: Observer) -> None:
-        self.machine, self.chain, self.observer = machine, chain, observer
+        self.machine, self.view, self.chain, self.observer = machine, view, chain, observer
         self.gone = False
         self.exit_code: int | None = None
         self.session = Session(config)
-        self.journal = Journal(None, RunStatus(run="run"))
+        self.journal = Swift(None, status.RunStatus(run="run"))
+        self.executor: Hands | None = None
         self._wake = 0
         self._staged = 0
         view.process = self
-        chance = machine.world.chance
-        writer = f"{chance.getrandbits(32):08x}"
-        identity = {"machine": machine.number, "writer": writer}
+        self.writer = f"{machine.world.chance.getrandbits(32):08x}"
         machine.processes.append(self)
-        observer.sessions[writer] = self
-        self.executor = Hands(self, _job(self, view, writer, identity), self.journal)
+        observer.sessions[self.writer] = self
+        machine.world.after(0.0, self, self._enter)
+
+    def _enter(self) -> None:
+        """Find the run's record or make it, as the command line does before there is a session."""
+        script = self.machine.world.folder / "train.py"
+        script.write_bytes(b"")
+        try:
+            record = runs.enter(self.view, RUN, script, (), {})
+        except UserError:
+            self.observer.counts["not entered"] = self.observer.counts.get("not entered", 0) + 1
+            self._leave()
+            return
+        self.executor = Hands(self, _job(self, record.id), self.journal)
         self.hear(ev.Started())
 
     def hear(self, event: ev.Event) -> None:
@@ -182,12 +223,16 @@ class Supervisor:
         if self.gone:
             return
         self._leave()
+        if self.executor is None:
+            return
         trainer = self.executor.launcher.trainer
         if trainer is not None and not trainer.gone:
             trainer.die() if self.machine.gone else trainer.orphaned()
         self.executor.launcher.release()
 
     def _decide(self, event: ev.Event) -> None:
+        if self.executor is None:
+            return  # a signal that came before there was a session: it was the end of the program, or nothing
         now = self.machine.now()
         self.observer.happened(self, event)
         self.journal.record(now, event)
@@ -208,7 +253,7 @@ class Supervisor:
         self.exit_code = ending.exit_code if ending else FAILED
         self._leave()
         saves = self.session.saves
-        unproved = bool(saves.publishing or saves.waiting) or self.session.phase is Phase.FAILED
+        unproved = bool(saves.publishing or saves.waiting or saves.unproved) or self.session.phase is Phase.FAILED
         self.executor.close(keep=unproved)
         self.observer.ended(self)
 
@@ -218,8 +263,9 @@ class Supervisor:
             self.machine.processes.remove(self)
 
 
-def _job(supervisor: Supervisor, view: View, writer: str, identity: dict[str, Any]) -> Job:
-    machine = supervisor.machine
+def _job(supervisor: Supervisor, run_id: str) -> Job:
+    machine, view = supervisor.machine, supervisor.view
+    identity = {"machine": machine.number, "writer": supervisor.writer}
 
     def alive(claimed: Any) -> bool | None:
         if claimed.get("machine") != machine.number:
@@ -227,10 +273,10 @@ def _job(supervisor: Supervisor, view: View, writer: str, identity: dict[str, An
         return not supervisor.observer.sessions[claimed["writer"]].gone
 
     return Job(
-        script=Path("train.py"), arguments=(), run=RUN, run_id="0123", store=view, local_root=machine.root, clock=machine,
-        environments=Environments(), alive=alive, identity=identity, platform="virtual", writer=writer, environ={},
-        save_every="asked", retention=retention.Policy(KEEP), claim_extra={}, show=lambda _: None,
-        shared_bytes_min=1,
+        script=Path("train.py"), arguments=(), run=RUN, run_id=run_id, store=view, local_root=machine.root, clock=machine,
+        environments=Environments(), alive=alive, identity=identity, platform="virtual", writer=supervisor.writer,
+        environ={}, save_every="asked", retention=retention.Policy(KEEP), claim_extra={}, show=lambda _: None,
+        shared_bytes_min=1, flush=view.flush,
     )  # fmt: skip
 
 

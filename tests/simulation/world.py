@@ -75,6 +75,7 @@ class Hostility:
     trainer_fails_every_s: float | None = None
     meddling_every_s: float | None = None
     damage_every_s: float | None = None
+    twin: float = 0.01  # of a file on a drive
 
 
 CALM = Hostility()
@@ -140,6 +141,17 @@ class World:
         elif bad.pause_at_op <= roll < bad.pause_at_op + bad.die_at_op:
             if self.chance.random() < bad.machine_dies_with_it:
                 process.machine.die()
+            raise Died
+
+    def stall(self, process: Process, seconds: float) -> None:
+        """Let an operation wait for an answer: its lane stands still, its process and its machine go on."""
+        if self._nested < NESTED_MAX:
+            self._nested += 1
+            try:
+                self.run_until(self.now + seconds)
+            finally:
+                self._nested -= 1
+        if process.gone:
             raise Died
 
     def _pause_here(self, process: Process, seconds: float) -> None:

@@ -82,7 +82,7 @@ def measured(options: argparse.Namespace, place: Path) -> dict[str, Any]:
         for row, found in served
     ]  # fmt: skip
     return {
-        "lives_h": told.lives_h, "hour_s": told.hour_s, "step_s": told.step_s, "seed": options.seed,
+        "lives_h": told.lives_h, "hour_s": told.hour_s, "step_s": told.step_s, "together": options.together, "seed": options.seed,
         "epoch_steps": job.EPOCH_STEPS, "state_bytes": job.STATE_BYTES, "upload_mb_s": told.limits.upload_mb_s,
         "machine": machine.facts(place), "load_before": load_before, "load_after": machine.load(),
         "rows": compared(rows),

@@ -47,6 +47,7 @@ class Place:
     def written(self) -> list[str]:
         return sorted(path.name for path in self.root.rglob("*") if path.is_file())
 
+
 LARGE = bytes(drive.EMPTIED_BYTES_MIN)
 
 

@@ -142,10 +142,6 @@ def durable(session: Session, event: ev.Durable, now: Instant) -> Outcome:
     commands: tuple[do.Command, ...] = ()
     if event.folder != saves.newest:
         commands += (do.Discard(event.folder),)
-    # removing takes long on a drive: at the end of a run the last checkpoint does not wait for it
-    hurried = session.phase is Phase.DRAINING and bool(saves.waiting)
-    if not (session.frozen or session.phase is Phase.FENCED or hurried):
-        commands += (do.Retain(),)
     if (
         first
         and session.trainer.alive
@@ -153,7 +149,11 @@ def durable(session: Session, event: ev.Durable, now: Instant) -> Outcome:
         and (every := save_interval(session))
     ):
         commands += (do.Say("info", interval.words(every)),)
+    # removing takes long on a drive: the next upload goes first, and at the end of a run nothing waits for it
     session, more = publish_next(session)
+    hurried = session.phase is Phase.DRAINING and bool(more)
+    if not (session.frozen or session.phase is Phase.FENCED or hurried):
+        more += (do.Retain(),)
     return _rearmed(session, now), (*commands, *more)
 
 

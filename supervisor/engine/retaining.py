@@ -29,13 +29,15 @@ PIN = re.compile(r"pin-(\d+)-(\d+)-([0-9a-z]+)-(\d+)( \(\d+\))?\.json")
 class Knowledge:
     """What this session has proved about the store's checkpoints: the base on which anything may be removed.
 
-    ``manifests``: by path, each read once, because nothing in the store is ever changed.
+    ``manifests``: by path, each read once, because nothing in the store is ever changed. ``on_its_way``: the manifest that
+    this session will write next, whose files may lie in older folders.
     """
 
     durable: set[CheckpointId] = field(default_factory=set)
     broken: set[CheckpointId] = field(default_factory=set)
     scores: dict[CheckpointId, float] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
+    on_its_way: Manifest | None = None
 
     def learn(self, path: str, manifest: Manifest) -> None:
         """Know a manifest of ours that lies under ``path``, and its score."""
@@ -99,12 +101,16 @@ class _Needs:
 
     def __init__(self, store: Store, run: RunPlace, knowledge: Knowledge, left: Iterable[Found]) -> None:
         self._store, self._run, self._known, self._left = store, run, knowledge.manifests, left
+        self._on_its_way = knowledge.on_its_way
         self._remaining: list[sharing.Remaining] | None = None
 
     def unneeded(self, paths: Iterable[str]) -> list[str]:
         """Return which of these paths, of the store, nobody needs."""
         if self._remaining is None:
             self._remaining = [self._read(each) for each in self._left]
+            if self._on_its_way is not None:
+                files = frozenset(entry.path for entry in self._on_its_way.files)
+                self._remaining.append(sharing.Remaining("", files))
         above = f"{self._run.name}/"
         return [f"{above}{path}" for path in sharing.unneeded((p.removeprefix(above) for p in paths), self._remaining)]
 

@@ -64,7 +64,7 @@ class Uploads:
         newest = None if self.newest is None or self.newest.id in self.knowledge.broken else self.newest
         piece = piece if piece and piece[1] else None
         order = publication.Order(folder, id_, self.parent, piece, newest, self.job.shared_bytes_min, self._packer)
-        self._on_its_way = None
+        self._on_its_way = self.knowledge.on_its_way = None
         try:
             manifest = self._submit(order)
         except Outranked as fenced:
@@ -72,6 +72,7 @@ class Uploads:
             return ev.FenceSeen(fenced.names)
         except publication.Hopeless as error:
             return ev.PublishFailed(str(folder), str(error), hopeless=True)
+        self.knowledge.on_its_way = manifest
         later = bool(self.job.store.traits.confirm_every_s)
         self._on_its_way = OnItsWay(folder, began, Proof(self.job.run, manifest, TIMES_LATER if later else 1))
         submitted = ev.Submitted(str(folder), id_, manifest.bytes)
@@ -96,7 +97,7 @@ class Uploads:
                 raise  # it is not there as it should be: only sending it again can help
             return ev.Unconfirmed(str(folder), str(error))
         manifest = sent.proof.manifest
-        self._on_its_way = self._failed_step = None
+        self._on_its_way = self._failed_step = self.knowledge.on_its_way = None
         self.parent, self.newest = manifest.id, manifest
         self.knowledge.durable.add(manifest.id)
         self.knowledge.learn(publication.manifest_path(self.job.run, manifest), manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,24 @@ def test_what_is_submitted_and_not_proved_is_not_rested_on(world, turn):
     del turn.store.evidence
     (second,) = published(turn)
     assert frozen(second).path == f"{folder(second)}/{FROZEN}"
+
+
+def test_a_file_that_only_the_one_on_its_way_names_stays(world, turn):
+    """Removing runs between an upload and its manifest: on a drive that is minutes."""
+    *older, newest = published(turn, 4)
+    for each in older:
+        path = world.root / "store" / RUN.name / folder(each)
+        for manifest in path.glob("manifest-*"):
+            manifest.unlink()
+    alone = replace(newest, files=(frozen(newest),), id=replace(newest.id, step=newest.id.step + 1))
+    for manifest in (world.root / "store" / RUN.name / folder(newest)).glob("manifest-*"):
+        manifest.unlink()
+    turn.storing.knowledge.on_its_way = alone
+    retaining.remove_unfinished(turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(older[0])}")
+    assert frozen(newest).path in there(world)
+    turn.storing.knowledge.on_its_way = None
+    retaining.remove_unfinished(turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(older[0])}")
+    assert frozen(newest).path not in there(world)
 
 
 @pytest.mark.parametrize("harm", ["gone", "cut"])

@@ -293,6 +293,8 @@ class Observer:
         ever be had, it may come sooner."""
         if not self.shelf.mounted or not self.shelf.habits.evidence or by.session.ending is not None:
             return
+        if any(rank > by.executor.storing.rank for rank in self._claims):
+            return  # it stood still after its look, and a successor has removed what no manifest named
         late = [entry.path for entry in manifest.all_files() if not self._there(entry)]
         self._hold("I1", not late, f"the manifest of {manifest.id} was written before {late} were in the cloud")
 

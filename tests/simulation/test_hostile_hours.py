@@ -29,7 +29,7 @@ def test_no_invariant_breaks_and_every_run_ends_as_the_uninterrupted_one(seed):
 def test_a_calm_run_takes_one_machine_one_session_and_nothing_goes_wrong():
     for report in live_through(0.2, 7, CALM, each_hours=1.0, drive=False):
         assert report.sessions >= 1
-    assert report.finished == report.machines == 1
+    assert report.finished == report.sessions == 1
     assert not {"PublishFailed", "SetupFailed", "FENCED", "FenceUnreadable", "JournalFailed"} & set(report.counts)
 
 

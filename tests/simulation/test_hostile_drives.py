@@ -14,7 +14,6 @@ HOURS = 375.0
 SURVIVED = (
     "Durable", "Unconfirmed", "PublishFailed", "Retained", "FenceUnreadable", "JournalFailed", "SetupFailed", "FENCED",
     "TrainerExited", "shared files", "twins", "twin folders", "writes broken off", "caches lost", "lies of the client",
-    "deletions that overtook",
 )  # fmt: skip
 
 

@@ -23,10 +23,10 @@ class Kept(keras.callbacks.Callback):
 
     epoch = 0
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002  # Keras calls it so
         self.epoch = epoch
 
-    def on_train_batch_begin(self, _batch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_train_batch_begin(self, _batch: int, logs: Any = None) -> None:  # noqa: ARG002  # Keras calls it so
         ledger.begin()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

@@ -12,11 +12,13 @@ from supervisor.core.ports import Store, StoreError
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from supervisor.engine.here import Here
     from supervisor.engine.place import RunPlace
     from supervisor.engine.runs import Run
+
+    ByMachine = Callable[[Namespace, "StoreAwayError | NoSuchRunError"], int]
 
 SHOWN_MAX = 8
 AWAY = frozenset({"gone", "hung"})
@@ -48,6 +50,14 @@ def opened(options: Namespace) -> Iterator[Store]:
         if error.kind in AWAY:
             raise StoreAwayError(two.what, two.hint, two.exit_code) from error
         raise two from error
+
+
+def told(options: Namespace, by_store: Callable[[Namespace], int], by_machine: ByMachine) -> int:
+    """Answer from the store, or, where it does not answer or shows no such run, from the session on this machine."""
+    try:
+        return by_store(options)
+    except (StoreAwayError, NoSuchRunError) as error:
+        return by_machine(options, error)
 
 
 def living_here(options: Namespace, name: str | None, error: StoreAwayError | NoSuchRunError) -> Here:

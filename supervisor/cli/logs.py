@@ -7,7 +7,7 @@ import sys
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option
+from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told
 from supervisor.cli.options import Parser, count, parser
 from supervisor.core.ports import StoreError
 from supervisor.views.status import next_commands
@@ -27,11 +27,7 @@ STORE_EVERY_S = 5.0
 
 def run(arguments: Sequence[str]) -> int:
     """Print the output, or the step log."""
-    options = _parser().parse_args(arguments)
-    try:
-        return _from_store(options)
-    except (StoreAwayError, NoSuchRunError) as error:
-        return _from_here(options, error)
+    return told(_parser().parse_args(arguments), _from_store, _from_here)
 
 
 def _from_store(options: Namespace) -> int:

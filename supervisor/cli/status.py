@@ -7,7 +7,7 @@ import sys
 from threading import Event
 from typing import TYPE_CHECKING
 
-from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option
+from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told
 from supervisor.cli.options import Parser, parser
 from supervisor.core.spoken import duration
 from supervisor.views import status as view
@@ -27,11 +27,7 @@ PLAIN_EVERY_S = 10.0
 
 def run(arguments: Sequence[str]) -> int:
     """Show it once, or until the run ends."""
-    options = _parser().parse_args(arguments)
-    try:
-        return _from_store(options)
-    except (StoreAwayError, NoSuchRunError) as error:
-        return _from_here(options, error)
+    return told(_parser().parse_args(arguments), _from_store, _from_here)
 
 
 def _from_store(options: Namespace) -> int:

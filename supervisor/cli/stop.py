@@ -7,7 +7,7 @@ import sys
 from threading import Event
 from typing import TYPE_CHECKING
 
-from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option
+from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told
 from supervisor.cli.options import Parser, parser
 from supervisor.core.errors import FAILED
 from supervisor.core.spoken import duration
@@ -29,11 +29,7 @@ CANCELLING = "CANCELLING"
 
 def run(arguments: Sequence[str]) -> int:
     """Ask the session that is at it to end, and wait for its word."""
-    options = _parser().parse_args(arguments)
-    try:
-        return _through_store(options)
-    except (StoreAwayError, NoSuchRunError) as error:
-        return _directly(options, error)
+    return told(_parser().parse_args(arguments), _through_store, _directly)
 
 
 def _through_store(options: Namespace) -> int:

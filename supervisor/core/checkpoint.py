@@ -10,6 +10,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core.claim import Rank
 from supervisor.core.digest import not_known
 from supervisor.core.values import dataclass
 
@@ -34,6 +35,11 @@ class CheckpointId:
 
     def __str__(self) -> str:
         return f"step {self.step:,} of session {self.epoch}"
+
+    @property
+    def rank(self) -> Rank:
+        """The session that wrote it."""
+        return Rank(self.epoch, self.writer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,9 +122,8 @@ def unconfirmed(session: Session, event: ev.Unconfirmed, now: Instant) -> Outcom
     if now.mono_s < saves.warn_at_s:
         return session, ()
     session = session.with_(saves=saves.with_(warn_at_s=now.mono_s + since_s))
-    safe = _safe(saves)
     words = f"written but not confirmed for {duration(since_s)}: {event.words}"
-    return session, (do.Say("warning", words, f"training goes on; {safe}"),)
+    return session, (do.Say("warning", words, f"training goes on; {_safe(saves)}"),)
 
 
 def durable(session: Session, event: ev.Durable, now: Instant) -> Outcome:
@@ -175,12 +174,11 @@ def publish_failed(session: Session, event: ev.PublishFailed, now: Instant) -> O
     commands: tuple[do.Command, ...] = ()
     if superseded and event.folder != saves.newest:
         commands = (do.Discard(event.folder),)
-    safe = _safe(saves)
     if saves.failures & (saves.failures - 1):
         return session, commands  # a store that is away for hours is said at the tries 1, 2, 4, 8 ...
     tries = f" ({saves.failures} tries)" if saves.failures > 1 else ""
     words = f"the checkpoint could not be put into the store{tries}: {event.error}"
-    return session, (*commands, do.Say("warning", words, f"trying again in {wait_s:.0f} s; {safe}"))
+    return session, (*commands, do.Say("warning", words, f"trying again in {wait_s:.0f} s; {_safe(saves)}"))
 
 
 def retained(session: Session, event: ev.Retained | ev.RetainFailed, _now: Instant) -> Outcome:

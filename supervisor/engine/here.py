@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.claim import Rank, rank_of
 from supervisor.core.values import dataclass
 from supervisor.engine.identity import started
+from supervisor.engine.place import STATUS, SUPERVISOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-STATUS = "status.json"
-SUPERVISOR = "supervisor.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from supervisor.engine import orphans
 from supervisor.engine.channel import Channel
 from supervisor.engine.identity import started
 from supervisor.engine.job import Job, Prepared
+from supervisor.engine.place import SUPERVISOR
 from supervisor.engine.process import Listeners, TrainerProcess, trainer_command
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Launcher:
         self._local = local
         self._lock = orphans.hold(local.lock)
         note = {"pid": os.getpid(), "since": started(os.getpid())}
-        (local.session / "supervisor.json").write_text(json.dumps(note))
+        (local.session / SUPERVISOR).write_text(json.dumps(note))
         self._channel = Channel(local.session / "channel", self._said)
 
     def launch(self, attempt: int, checkpoint: str) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.claim import Rank, rank_of
 from supervisor.engine.identity import PROC, started
+from supervisor.engine.place import SUPERVISOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,7 @@ def _freed_within(lock: Path, seconds: float) -> bool:
 
 def _supervised(session: Path) -> bool:
     """Say whether the session's supervisor lives (it was taken over from, and ends its trainer itself)."""
-    noted = _noted(session / "supervisor.json")
+    noted = _noted(session / SUPERVISOR)
     return noted is not None and started(noted[0]) == noted[1]
 
 

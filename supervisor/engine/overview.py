@@ -10,7 +10,7 @@ from supervisor.core.errors import FAILED_PRECHECKS, FAILED_SETUP
 from supervisor.core.status import RunStatus, to_json
 from supervisor.core.values import dataclass
 from supervisor.engine import checkpoints, claims, history, receipts, runs
-from supervisor.engine.place import RunPlace
+from supervisor.engine.place import STATUS, RunPlace
 from supervisor.engine.runs import Run
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _live(claim: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the newest status of a session on this machine, or None if it wrote none here."""
     folder = claims.local_folder(claim)
     try:
-        told = None if folder is None else dict(json.loads((folder / "status.json").read_bytes()))
+        told = None if folder is None else dict(json.loads((folder / STATUS).read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return None
     return told and {key: told[key] for key in told if key != "store"}

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from supervisor.core.claim import Rank
 
+STATUS, SUPERVISOR = "status.json", "supervisor.json"
+
 
 @dataclass(frozen=True, slots=True)
 class RunPlace:
@@ -96,7 +98,7 @@ class LocalPlace:
     @property
     def status(self) -> Path:
         """The live status."""
-        return self.session / "status.json"
+        return self.session / STATUS
 
     @property
     def lock(self) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.ports import StoreError, Unconfirmed
 from supervisor.core.values import dataclass
+from supervisor.engine.proof import TIMES_LATER, times_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 SMALL_BYTES, LARGE_BYTES = 64_000, 8_000_000
 LOOK_EVERY_S = 0.25
-TIMES_LATER = 2
 SHORTEST_S = 0.001
 
 
@@ -97,7 +97,7 @@ def _probe(store: Store, path: str, length: int, waiting: Waiting) -> Probe:
     write_s = waiting.clock.now().since(began)
     if store.read(path) != body:
         raise StoreError("a file reads back differently from what was written", "lied")
-    times, given = TIMES_LATER if store.traits.confirm_every_s else 1, 0
+    times, given = times_needed(store), 0
     while True:
         try:
             evidence = store.evidence(path)

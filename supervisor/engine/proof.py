@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 TIMES_LATER = 2
 
 
+def times_needed(store: Store) -> int:
+    """Return how often a store must give its evidence on a file: once where it comes with the call."""
+    return TIMES_LATER if store.traits.confirm_every_s else 1
+
+
 class Proof:
     """The evidence on one submitted checkpoint, asked for again and again until there is enough of it.
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
 from supervisor.core import sharing
-from supervisor.core.claim import Rank
 from supervisor.core.content import CONTENT_FILE, ContentError
 from supervisor.core.digest import algorithm_of, digest_of, preferred
 from supervisor.core.ports import Measured, Missing, Store, StoreError, Taken
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from supervisor.core.claim import Rank
     from supervisor.engine.packing import Packer
     from supervisor.engine.place import RunPlace
 
@@ -113,7 +113,7 @@ def create_once(store: Store, path: str, body: bytes) -> None:
 def manifest_path(run: RunPlace, manifest: cp.Manifest) -> str:
     """Return where a manifest lies in the store."""
     name = cp.manifest_name(manifest.id.seq, cp.manifest_body(manifest))
-    return f"{run.step(Rank(manifest.id.epoch, manifest.id.writer), manifest.id.step)}/{name}"
+    return f"{run.step(manifest.id.rank, manifest.id.step)}/{name}"
 
 
 def _see_room(store: Store, sent_bytes: int) -> None:

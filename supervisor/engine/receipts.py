@@ -12,17 +12,17 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.claim import Rank
 from supervisor.core.ports import Missing, StoreError, Unconfirmed
 from supervisor.core.values import dataclass
 from supervisor.engine import identity
 from supervisor.engine.claims import read_claim
-from supervisor.engine.proof import TIMES_LATER, Proof
+from supervisor.engine.proof import TIMES_LATER, Proof, times_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from supervisor.core.checkpoint import Manifest
+    from supervisor.core.claim import Rank
     from supervisor.core.instant import Instant
     from supervisor.core.ports import Clock, Store
     from supervisor.engine.place import RunPlace
@@ -80,7 +80,7 @@ def prove(store: Store, run: RunPlace, manifest: Manifest, known: str, pace: Pac
 
     ``known``: the evidence that is told of it already, or "". Raises StoreError where the store cannot be asked.
     """
-    if elsewhere(store, run, Rank(manifest.id.epoch, manifest.id.writer)):
+    if elsewhere(store, run, manifest.id.rank):
         return Proved(VERIFIED) if known == VERIFIED else _written(store, run, manifest, VERIFIED, pace)
     if known or not store.traits.mounted:
         return Proved(known)
@@ -121,7 +121,7 @@ def ask(store: Store, run: RunPlace, manifest: Manifest, pause: Callable[[float]
     Raises Unconfirmed if it does not say so now.
     """
     every_s = store.traits.confirm_every_s
-    proof = Proof(run, manifest, times=TIMES_LATER if every_s else 1)
+    proof = Proof(run, manifest, times_needed(store))
     for _ in range(TIMES_LATER if every_s else 0):
         try:
             return proof.ask(store, lambda: None)

@@ -234,7 +234,7 @@ class Storing:
             raise UserError(words, f"make room in {self.local.root} and start again; nothing was lost") from error
 
     def _has_rows(self, each: staged.Staged) -> bool:
-        of = Rank(each.id.epoch, each.id.writer)
+        of = each.id.rank
         return steplog.covers(LocalPlace(self.job.local_root, self.job.run_id, of).step_log)
 
     def _prove(self, found: cp.Found) -> None:
@@ -245,7 +245,7 @@ class Storing:
         """
         assert found.manifest is not None
         if self.job.store.traits.confirm_every_s:
-            claim = claims.read_claim(self.job.store, self.job.run, Rank(found.id.epoch, found.id.writer))
+            claim = claims.read_claim(self.job.store, self.job.run, found.id.rank)
             machine = claim.get("machine") or {}
             if not machine or self.job.alive(machine) is not None or identity.maybe_here(machine, self.job.identity):
                 return
@@ -281,7 +281,7 @@ class Storing:
         self._log = steplog.StepLog(self.local.step_log, from_step)
 
     def _adopt(self, id_: cp.CheckpointId) -> None:
-        dead = LocalPlace(self.job.local_root, self.job.run_id, Rank(id_.epoch, id_.writer))
+        dead = LocalPlace(self.job.local_root, self.job.run_id, id_.rank)
         folders = [each.folder for each in staged.staged_in(dead.staging, dead.rank) if each.id <= id_]
         if self._log is not None:
             self._log.adopt(dead.step_log, folders)

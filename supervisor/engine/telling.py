@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from supervisor.core import events as ev
 from supervisor.core import messages
 from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.claim import Rank
 from supervisor.core.values import dataclass
 from supervisor.engine import journal, receipts
 from supervisor.engine.claims import local_folder, ranks, read_claim
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from supervisor.core.claim import Rank
     from supervisor.core.ports import Store
     from supervisor.engine.place import RunPlace
 
@@ -75,7 +75,7 @@ def on_its_way(store: Store, run: RunPlace) -> tuple[CheckpointId, Told] | None:
 
 def _read_own(store: Store, run: RunPlace, rank: Rank, told: dict[CheckpointId, Told]) -> None:
     """See what a session says of its own checkpoints."""
-    mine = {id_ for id_ in told if Rank(id_.epoch, id_.writer) == rank}
+    mine = {id_ for id_ in told if id_.rank == rank}
     if not mine:
         return
     for record in _newest_first(store, run, rank):
@@ -107,7 +107,7 @@ def _read_resumed(store: Store, run: RunPlace, rank: Rank, told: dict[Checkpoint
             continue
         id_ = record.value.id
         if id_ in told and record.value.durable and not told[id_].evidence and id_.epoch < rank.epoch:
-            here = _same_machine(store, run, Rank(id_.epoch, id_.writer), rank)
+            here = _same_machine(store, run, id_.rank, rank)
             evidence = store.traits.evidence if here else receipts.VERIFIED
             told[id_] = replace(told[id_], evidence=evidence, proved_wall_s=record.at.wall_s)
         return

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
 from supervisor.core import events as ev
-from supervisor.core.claim import Rank
 from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
 from supervisor.core.values import dataclass
 from supervisor.engine import publication, retaining, staged
 from supervisor.engine.fenced import Outranked
 from supervisor.engine.packing import Packer
-from supervisor.engine.proof import TIMES_LATER, Proof
+from supervisor.engine.proof import Proof, times_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from supervisor.core.claim import Rank
     from supervisor.core.instant import Instant
     from supervisor.engine.fenced import FencedStore
     from supervisor.engine.job import Job
@@ -73,10 +73,10 @@ class Uploads:
         except publication.Hopeless as error:
             return ev.PublishFailed(str(folder), str(error), hopeless=True)
         self.knowledge.on_its_way = manifest
-        later = bool(self.job.store.traits.confirm_every_s)
-        self._on_its_way = OnItsWay(folder, began, Proof(self.job.run, manifest, TIMES_LATER if later else 1))
+        proof = Proof(self.job.run, manifest, times_needed(self.job.store))
+        self._on_its_way = OnItsWay(folder, began, proof)
         submitted = ev.Submitted(str(folder), id_, manifest.bytes)
-        if later:
+        if self.job.store.traits.confirm_every_s:
             return submitted
         tell(submitted)
         return self.confirm(folder, log)
@@ -126,18 +126,14 @@ class Uploads:
         if self._failed_step not in {None, step}:
             with suppress(StoreError):
                 # what an earlier, failed upload left would keep every later one out of a full store
-                unfinished = self.job.run.step(self._rank(order.id), self._failed_step or 0)
+                unfinished = self.job.run.step(order.id.rank, self._failed_step or 0)
                 retaining.remove_unfinished(self._store, self.job.run, self.knowledge, unfinished)
         self._failed_step = step
-        return publication.submit(self._store, self.job.run, self._rank(order.id), order, self._fence)
+        return publication.submit(self._store, self.job.run, order.id.rank, order, self._fence)
 
     def _seal(self, sent: OnItsWay) -> None:
         assert self._store is not None
         publication.seal(self._store, self.job.run, sent.proof.manifest, self._fence)
-
-    @staticmethod
-    def _rank(id_: cp.CheckpointId) -> Rank:
-        return Rank(id_.epoch, id_.writer)
 
 
 def checkpoint_id(folder: Path, step: int, rank: Rank) -> cp.CheckpointId:

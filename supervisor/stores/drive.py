@@ -86,7 +86,7 @@ class DriveStore:
         self._put(path, (body,), SHA256, len(body))
         self._records.wrote(path, body)
 
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002  # the port has it
         """Copy a local file into the store once, and read it back; there are no links on a drive. Missing: the local one is."""
         with translated(local, "local"):
             try:
@@ -100,7 +100,7 @@ class DriveStore:
                 raise StoreError(words, "full")
             return self._put(path, _translated_chunks(source, local, "local"), algorithm, length)
 
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002  # the port has it
         """Copy a file of the store to the local disk, measuring it. What fails here is of kind "local"."""
         with self._at(path) as (top, way):
             self._records.see_once(path)

@@ -71,12 +71,12 @@ class MountedStore:
         self._confirmed.discard(path)
         self._ask("create", path, body=body)
 
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002  # the port has it
         """Copy a local file into the store once; there are no links on a drive."""
         self._confirmed.discard(path)
         return Measured(*self._ask("push", os.path.abspath(local), path, algorithm)[0])
 
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002  # the port has it
         """Copy a file of the store to the local disk."""
         return Measured(*self._ask("pull", path, os.path.abspath(local), algorithm)[0])
 

@@ -2,8 +2,8 @@
 
 Seen with rclone 1.60: ``<cache>/vfsMeta/<remote>/<path>`` says "Dirty" from the moment a file is opened for writing until its
 upload ended well, also over a kill of rclone; a "Fingerprint" is what the remote said of it then. What is clean goes after
---vfs-cache-max-age; what is dirty never goes. With --vfs-cache-mode off (its default) or minimal there are no such files: what is only written is
-then sent while it is written, and close() returns when the remote has taken it, or fails.
+--vfs-cache-max-age; what is dirty never goes. With --vfs-cache-mode off (its default) or minimal there are no such files: what
+is only written is then sent while it is written, and close() returns when the remote has taken it, or fails.
 """
 
 from __future__ import annotations

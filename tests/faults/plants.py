@@ -13,7 +13,7 @@ from supervisor.core import claim, retention, sharing
 from supervisor.core.content import CONTENT_FILE
 from supervisor.core.digest import algorithm_of
 from supervisor.core.ports import Measured, StoreError
-from supervisor.engine import checkpoints, fenced, proof, publication, runs, staged, storing, uploads
+from supervisor.engine import checkpoints, fenced, proof, publication, runs, staged, storing
 from supervisor.stores import disk, drive, folder, held
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def manifest_before_the_evidence(patch: pytest.MonkeyPatch) -> None:
 
 
 def once_is_enough(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(uploads, "TIMES_LATER", 1)
+    patch.setattr(proof, "TIMES_LATER", 1)
 
 
 def trusting_reader(patch: pytest.MonkeyPatch) -> None:

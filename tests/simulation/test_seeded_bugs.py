@@ -218,7 +218,7 @@ def manifest_before_the_files_are_proved(plant):
 
 
 def durable_on_one_evidence(plant):
-    plant(uploads, "TIMES_LATER", 1)
+    plant(proof, "TIMES_LATER", 1)
 
 
 def durable_on_no_evidence(plant):

@@ -71,7 +71,8 @@ def rows(store: Store, run: RunPlace, local_run: Path, newest: int) -> list[Row]
             kept=reasons.get(each.id, ""),
             why=each.why,
         )
-    unnamed = {id_: told[id_] for id_ in here - listed.keys()}
+    # one that was proved and has no manifest any more was removed: its files here are only not swept yet
+    unnamed = {id_: told[id_] for id_ in here - listed.keys() if not told[id_].evidence}
     way = on_its_way(store, run)
     if way is not None and way[0] not in listed:
         # a session that went on from another's staged checkpoint sends it as its own

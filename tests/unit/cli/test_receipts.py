@@ -213,3 +213,18 @@ def test_a_checkpoint_read_again_on_the_same_boot_is_not_called_verified_elsewhe
     id_ = left.checkpoint(first, 10)
     left.journal(second, ev.CheckpointReady("/restored", id_))
     assert listed(said)[10]["evidence"] == "fsync"
+
+
+def test_one_that_was_proved_and_removed_is_not_listed_for_what_its_session_left_on_this_disk(said, drive, root, mine):
+    rank = drive.session(1, mine)
+    run_id = json.loads((root / "runs/plates/run.json").read_text())["id"]
+    staged = root / "local/training-supervisor" / run_id / str(rank) / "staging/step-000000050-2"
+    staged.mkdir(parents=True)
+    id_ = CheckpointId(1, 50, rank.writer, 2)
+    drive.journal(
+        rank,
+        ev.TrainerSaid(Staged(50, str(staged), 10, "time", 0.0, 0.0)),
+        ev.Submitted("", id_, 10),
+        ev.Durable("", id_, 10, 0.1, "drivefs"),
+    )
+    assert not listed(said)

@@ -103,7 +103,9 @@ def one_run(store: Store, options: Namespace, name: str | None) -> tuple[RunPlac
     if len(names) != 1:
         if not names:
             raise NoSuchRunError(none_yet(options), how_to_start(options))
-        raise UsageError("there are several runs; say which", _instead(names, options))
+        raise UsageError(
+            "there are several runs; say which", f"give its name behind the verb; {_instead(names, options)}"
+        )
     record = runs.read(store, RunPlace(names[0]))
     if record is None:
         raise StoreError(f"the record of {names[0]} is gone")
@@ -124,4 +126,4 @@ def _instead(names: list[str], options: Namespace) -> str:
     if not names:
         return how_to_start(options)
     more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
-    return f"it has {', '.join(names[:SHOWN_MAX])}{more}"
+    return f"the store has {', '.join(names[:SHOWN_MAX])}{more}"

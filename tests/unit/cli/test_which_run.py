@@ -37,7 +37,10 @@ def test_several_runs_are_named_where_none_was_chosen(said, make, verb):
     make("two")
     code, words = said(verb)
     assert code == 2
-    assert words.splitlines() == ["error: there are several runs; say which", "  try: it has one, two"]
+    assert words.splitlines() == [
+        "error: there are several runs; say which",
+        "  try: give its name behind the verb; the store has one, two",
+    ]
 
 
 @pytest.mark.parametrize("name", ["three", "../runs", "a/b", ""])
@@ -45,7 +48,7 @@ def test_a_run_that_is_not_there_is_said_with_those_that_are(said, left, name):
     code, words = said("status", name)
     assert code == 2
     assert "there is no run" in words
-    assert "it has plates" in words
+    assert "the store has plates" in words
 
 
 @pytest.mark.slow

@@ -12,29 +12,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from supervisor.core.checkpoint import Manifest
-    from supervisor.core.ports import Store
+    from supervisor.core.ports import Clock, Store
     from supervisor.engine.place import RunPlace
 
 TIMES_LATER = 2
 
 
 def times_needed(store: Store) -> int:
-    """Return how often a store must give its evidence on a file: once where it comes with the call."""
-    return TIMES_LATER if store.traits.confirm_every_s else 1
+    """Return how often a store must give its evidence on a file: only of a mounted drive's client one answer is not enough."""
+    return TIMES_LATER if store.traits.confirm_every_s and store.traits.mounted else 1
 
 
 class Proof:
     """The evidence on one submitted checkpoint, asked for again and again until there is enough of it.
 
-    A store whose evidence comes later must give it ``TIMES_LATER`` times, ``Traits.confirm_every_s`` apart, because its
-    client may call a file uploaded in the moment before it begins with it.
+    A mounted drive must give it ``TIMES_LATER`` times, ``apart_s`` apart, because its client may call a file uploaded in the
+    moment before it begins with it. Who asks may have stood still in between, and ask twice in one moment then.
     """
 
-    def __init__(self, run: RunPlace, manifest: Manifest, times: int = 1) -> None:
+    def __init__(
+        self, run: RunPlace, manifest: Manifest, times: int = 1, apart_s: float = 0.0, clock: Clock | None = None
+    ) -> None:
         self.manifest, self.sealed = manifest, False
-        self._run, self._times = run, times
+        self._run, self._times, self._apart_s, self._clock = run, times, apart_s, clock
         self._files = {f"{run.name}/{entry.path}": entry.stored[0] for entry in manifest.all_files()}
         self._given: dict[str, int] = {}
+        self._given_s: dict[str, float] = {}
         self._kinds: set[str] = set()
 
     def ask(self, store: Store, seal_it: Callable[[], None]) -> str:
@@ -77,16 +80,21 @@ class Proof:
                 raise Missing(f"{path} is not in the store as it was written")
 
     def _ask(self, store: Store, paths: Iterable[str]) -> None:
-        missing = None
+        missing, moving = None, False
         for path in paths:
             if self._given.get(path, 0) >= self._times:
                 continue
+            now_s = self._clock.now().mono_s if self._clock else 0.0
+            if self._given.get(path) and now_s - self._given_s[path] < self._apart_s:
+                continue
             try:
                 self._kinds.add(store.evidence(path))
-                self._given[path] = self._given.get(path, 0) + 1
+                self._given[path], self._given_s[path] = self._given.get(path, 0) + 1, now_s
             except Unconfirmed as error:
                 self._given[path], missing = 0, error
+                moving = moving or error.moving
         if missing is not None:
+            missing.moving = moving
             raise missing
         if any(self._given[path] < self._times for path in paths):
             raise Unconfirmed("the proof was given once and is asked for again")

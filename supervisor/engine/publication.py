@@ -67,7 +67,7 @@ def submit(
         raise Hopeless(str(error)) from error
     if content.step != order.id.step:
         raise Hopeless(f"{CONTENT_FILE} is of step {content.step}, not {order.id.step}")
-    _look(fence)
+    look(fence)
     folder = run.step(rank, order.id.step)
     promised = {**content.files, CONTENT_FILE: sealed}
     shared = _shared(store, run, order, promised)
@@ -95,7 +95,7 @@ def submit(
 
 def seal(store: Store, run: RunPlace, manifest: cp.Manifest, fence: Callable[[], tuple[str, ...] | None]) -> None:
     """Write the manifest, unless outranked: from then on it is a checkpoint."""
-    _look(fence)
+    look(fence)
     create_once(store, manifest_path(run, manifest), cp.manifest_body(manifest))
 
 
@@ -200,7 +200,8 @@ def _create_log(store: Store, run: RunPlace, rank: Rank, order: Order) -> cp.Fil
     return cp.FileEntry(name, f"{rank}/{name}", len(body), digest_of((body,), preferred()))
 
 
-def _look(fence: Callable[[], tuple[str, ...] | None]) -> None:
+def look(fence: Callable[[], tuple[str, ...] | None]) -> None:
+    """Raise Outranked if another session has taken the run over."""
     names = fence()
     if names is not None:
         raise Outranked(names)

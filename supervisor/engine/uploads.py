@@ -73,10 +73,11 @@ class Uploads:
         except publication.Hopeless as error:
             return ev.PublishFailed(str(folder), str(error), hopeless=True)
         self.knowledge.on_its_way = manifest
-        proof = Proof(self.job.run, manifest, times_needed(self.job.store))
+        every_s = self.job.store.traits.confirm_every_s
+        proof = Proof(self.job.run, manifest, times_needed(self.job.store), every_s, self.job.clock)
         self._on_its_way = OnItsWay(folder, began, proof)
         submitted = ev.Submitted(str(folder), id_, manifest.bytes)
-        if self.job.store.traits.confirm_every_s:
+        if every_s:
             return submitted
         tell(submitted)
         return self.confirm(folder, log)
@@ -88,10 +89,11 @@ class Uploads:
             return ev.PublishFailed(str(folder), "it is not on its way any more")
         try:
             kinds = sent.proof.ask(self.job.store, lambda: self._seal(sent))
+            publication.look(self._fence)  # who stood still before the manifest may have named what was swept since
         except Outranked as fenced:
             return ev.FenceSeen(fenced.names)
         except Unconfirmed as error:
-            return ev.Unconfirmed(str(folder), str(error), error.possible)
+            return ev.Unconfirmed(str(folder), str(error), error.possible, error.moving)
         except StoreError as error:
             if isinstance(error, Missing | Taken) or error.kind == "lied" or not self.job.store.traits.confirm_every_s:
                 raise  # it is not there as it should be: only sending it again can help

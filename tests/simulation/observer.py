@@ -168,7 +168,9 @@ class Observer:
             case ev.ControllerFailed():
                 raise Violation(f"I15: {event.error}")
             case ev.Durable():
-                self._hold("I4", self.loads(event.id), f"{event.id} is called DURABLE and does not load")
+                # another session may have proved it before, and it rotted since: that one stood still meanwhile
+                known = event.id in self.rotten | self._expired
+                self._hold("I4", known or self.loads(event.id), f"{event.id} is called DURABLE and does not load")
                 self.durable.setdefault(event.id, self.world.now)
                 self._landed(by, event.folder)
             case ev.Unconfirmed():

@@ -1,8 +1,9 @@
 # One word for each thing to do; every target works on a fresh clone with python3, pip, git and make alone.
 PYTHON ?= python3
 TRAINER ?= trainers/hyperlpr.py
-# Two workers, whole files to each: the tests wait for real processes most of the time.
-PYTEST ?= -n 2 --dist loadfile
+# Whole files to each worker, in the order of their names, by which the long ones are not last. Three workers on two cores,
+# because most tests wait for real processes.
+PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
 BOOT = $(PYTHON) -m supervisor.bootstrap
 
 .PHONY: run test check lint slow core clean

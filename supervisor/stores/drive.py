@@ -119,7 +119,7 @@ class DriveStore:
                         os.rmdir(name, dir_fd=folder)
                     else:
                         if os.stat(name, dir_fd=folder, follow_symlinks=False).st_size >= EMPTIED_BYTES_MIN:
-                            self._empty(folder, name, path)
+                            self._empty(top, folder, name, path)
                         os.unlink(name, dir_fd=folder)
             except FileNotFoundError:
                 self.held.proved()
@@ -176,7 +176,7 @@ class DriveStore:
                     measured = self._read_back(folder, name, algorithm)
                     _compare(path, passed, measured)
                 except BaseException:
-                    _remove_part(folder, name)
+                    self._remove_part(top, folder, name)
                     raise
                 return measured
 
@@ -231,24 +231,33 @@ class DriveStore:
         if not self.held.is_here(fd):
             raise StoreError(f"{path} leads away from the drive", "gone")
 
-    def _empty(self, folder: int, name: str, path: str) -> None:
+    def _empty(self, top: int, folder: int, name: str, path: str) -> None:
         """Take a file's content away and wait a while until the cloud has that; one that cannot be is removed as it is."""
         with contextlib.suppress(OSError):
-            fd = os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=folder)
-            with disk.closing(fd):
-                os.fsync(fd)
+            self._truncate(top, folder, name)
             self.confirmed.discard(path)
             self._wait_for_upload(path)
+
+    def _truncate(self, top: int, folder: int, name: str) -> None:
+        fd = os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=folder)
+        with disk.closing(fd):
+            os.write(fd, self._client(top).remains)
+            os.fsync(fd)
+
+    def _remove_part(self, top: int, folder: int, name: str) -> None:
+        """Remove our own half-written file, emptied first as in ``delete``. One that stays is one that no manifest names."""
+        with contextlib.suppress(OSError):
+            self._truncate(top, folder, name)
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=folder)
 
     def _wait_for_upload(self, path: str) -> None:
         for look in range(LOOKS_MAX):
             try:
                 self._evidence(*self.held.proved(), path)
-            except Unconfirmed as unconfirmed:
-                if not unconfirmed.possible:
+            except StoreError as answer:
+                if not (isinstance(answer, Unconfirmed) and answer.possible):
                     return
-            except StoreError:
-                return
             else:
                 return
             self.tick()
@@ -279,14 +288,6 @@ class DriveStore:
 def _compare(path: str, written: Measured, read: Measured) -> None:
     if written != read:
         raise StoreError(f"{path} reads back differently from what was written", "lied")
-
-
-def _remove_part(folder: int, name: str) -> None:
-    """Remove our own half-written file, emptied first as in ``delete``. One that stays is one that no manifest names."""
-    with contextlib.suppress(OSError):
-        os.close(os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=folder))
-    with contextlib.suppress(OSError):
-        os.unlink(name, dir_fd=folder)
 
 
 def _below(way: str, path: str) -> str:

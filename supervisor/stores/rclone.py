@@ -3,7 +3,9 @@
 Seen with rclone 1.60: ``<cache>/vfsMeta/<remote>/<path>`` says "Dirty" from the moment a file is opened for writing until its
 upload ended well, also over a kill of rclone; a "Fingerprint" is what the remote said of it then. What is clean goes after
 --vfs-cache-max-age; what is dirty never goes. With --vfs-cache-mode off (its default) or minimal there are no such files: what
-is only written is then sent while it is written, and close() returns when the remote has taken it, or fails.
+is only written is then sent while it is written, and close() returns when the remote has taken it, or fails. Not so a file
+into which no byte was written: that is sent after close() returned, and a file that was removed meanwhile comes back by it. A
+new one cannot be opened to be read before it is sent.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ class Rclone:
         self._mount = mount
         self._server = server_of(mount)
         self.kind = "rclone" if self._server is not None and self._server.cache_mode in CACHING | STREAMING else ""
+        # because what is emptied without a byte may come back after its removal
+        self.remains = b"\n" if self._server is not None and self._server.cache_mode in STREAMING else b""
 
     def see(self, file: Written) -> str:
         """Believe "clean" only with the remote's own word on it, and of a file of this length."""

@@ -38,10 +38,12 @@ class Uploads(Protocol):
     """A client's word. ``kind`` is what ``core.ports.Traits.evidence`` calls it.
 
     ``see`` returns the kind of evidence there is on a file, or raises Unconfirmed, or StoreError "lied". ``cache`` is the
-    folder where the client keeps what it has not uploaded, None if nobody knows.
+    folder where the client keeps what it has not uploaded, None if nobody knows. ``remains`` is what a file that is emptied
+    before it is removed keeps.
     """
 
     kind: str
+    remains: bytes
 
     def see(self, file: Written) -> str: ...
     def cache(self) -> str | None: ...
@@ -55,6 +57,7 @@ class DriveFS:
     """
 
     kind = "drivefs"
+    remains = b""
 
     def __init__(self, root_fd: int) -> None:
         self._root_fd = root_fd
@@ -90,6 +93,7 @@ class NoWord:
     """A client that says nothing: what it was given may be anywhere."""
 
     kind = ""
+    remains = b""
 
     def see(self, file: Written) -> str:
         """There can be no evidence."""

@@ -29,6 +29,7 @@ class Obliging:
     """A client that has uploaded everything at once."""
 
     kind = "obliging"
+    remains = b""
 
     def see(self, file: Written) -> str:
         return self.kind

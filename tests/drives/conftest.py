@@ -95,7 +95,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], d
         folder = tmp_path_factory.mktemp("reference")
         machine = Machine(folder / "machine", folder / "supervisor")
         turn = told.begin(machine, steps=steps, step_ms=1)
-        assert turn.wait(60) == 0, turn.text
+        assert turn.wait() == 0, turn.text
         return final_state(machine.store, told.RUN)
 
     return ends

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S_MAX = 10.0
+WAIT_S_MAX = 60.0
 LOOK_EVERY_S = 0.01
 
 
@@ -66,6 +66,7 @@ class Drive:
     def stop(self) -> None:
         """Make every operation hang, like a drive whose network is gone."""
         os.killpg(self.process.pid, signal.SIGSTOP)
+        until(lambda: stopped(self.process.pid))  # because until then its threads still answer
 
     def go(self) -> None:
         """End the hang."""
@@ -87,6 +88,10 @@ class Drive:
         """Kill -9 and unmount: what lies at the mountpoint now is the plain empty folder below it."""
         self.detach()
         self.die()
+
+    def kill_at_rest(self) -> None:
+        """Kill -9 and unmount at a moment at which it is writing nothing of its own."""
+        self.kill()
 
     def wipe_cache(self) -> None:
         """Lose what was not uploaded, as a machine that is taken away does."""
@@ -160,6 +165,15 @@ def mount_type(folder: Path) -> str:
         if before.split()[4] == str(folder):
             found = after.split()[0]
     return found
+
+
+def stopped(pid: int) -> bool:
+    """Whether a signal has stopped every thread of a process."""
+    states = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread may have ended just now
+            states.append((thread / "stat").read_text().rpartition(")")[2].split()[0])
+    return set(states) == {"T"}
 
 
 def until(true: Callable[[], Any], seconds: float = WAIT_S_MAX) -> Any:

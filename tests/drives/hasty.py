@@ -12,12 +12,14 @@ from typing import Any
 from benchmarks.machines import Machine
 
 CONFIRM_EVERY_S = 0.15
-DARK_WAIT_S = 5.0  # at the end, for a drive that does not answer
+DARK_WAIT_S = float(os.environ.get("HASTY_DARK_WAIT_S", "60"))  # at the end, for a drive that does not answer
 FENCE_EVERY_S = 0.5
 LOOK_AGAIN_S = 0.2
-PATIENCE_S = float(os.environ.get("HASTY_PATIENCE_S", "2"))  # with a drive that does not answer
+PATIENCE_S = float(
+    os.environ.get("HASTY_PATIENCE_S", "60")
+)  # with a drive that does not answer: a slow one is only busy
 SILENCE_S = 0.5  # of a session on a machine that cannot be asked; only one at a time lives in these tests
-UPLOAD_WAIT_S = float(os.environ.get("HASTY_UPLOAD_WAIT_S", "30"))  # at the end of a run
+UPLOAD_WAIT_S = float(os.environ.get("HASTY_UPLOAD_WAIT_S", "120"))  # at the end of a run
 WARN_AFTER_S = 2.0  # of waiting for a proof
 
 

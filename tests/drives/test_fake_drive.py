@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.drives.drive import ROOT, Drive, mount_type, until
+from tests.drives.drive import ROOT, WAIT_S_MAX, Drive, mount_type, until
 from tests.drives.fake_drive import FakeDrive
 from tests.drives.rclone_drive import RcloneDrive
 
@@ -30,36 +30,52 @@ def drive(request: pytest.FixtureRequest, new_drive: Callable[..., Drive]) -> Dr
     return new_drive(request.param)
 
 
+@pytest.fixture(params=["fake", "rclone"])
+def slow_drive(request: pytest.FixtureRequest, new_drive: Callable[..., Drive]) -> Drive:
+    """One that uploads nothing for an hour, or until it is mounted again after ``go_faster``."""
+    if request.param == "fake":
+        return new_drive(FakeDrive, uploads=False)
+    return new_drive(RcloneDrive, write_back="1h")
+
+
+def go_faster(drive: Drive) -> None:
+    if isinstance(drive, FakeDrive):
+        drive.switches["uploads"] = True
+    else:
+        drive.write_back = "100ms"
+
+
 def test_what_is_written_reads_back_at_once_and_is_in_the_cloud_whole_later(drive: Drive) -> None:
     (drive.root / "a").mkdir()
     (drive.root / "a" / "x").write_bytes(BODY)
     assert (drive.root / "a" / "x").read_bytes() == BODY
-    assert not (drive.uploaded / "a" / "x").exists()
     until(lambda: has(drive.uploaded / "a" / "x", BODY))
     assert (drive.root / "a" / "x").read_bytes() == BODY
 
 
-def test_a_flush_does_not_wait_for_the_upload(drive: Drive) -> None:
-    with (drive.root / "x").open("wb") as file:
+def test_a_flush_does_not_wait_for_the_upload(slow_drive: Drive) -> None:
+    with (slow_drive.root / "x").open("wb") as file:
         file.write(BODY)
         os.fsync(file.fileno())
-    assert not (drive.uploaded / "x").exists()
+    assert (slow_drive.root / "x").read_bytes() == BODY
+    assert not (slow_drive.uploaded / "x").exists()
 
 
-def test_a_machine_taken_away_takes_what_was_not_uploaded_with_it(drive: Drive) -> None:
-    (drive.root / "x").write_bytes(BODY)
-    drive.reclaim()
-    drive.mount()
+def test_a_machine_taken_away_takes_what_was_not_uploaded_with_it(slow_drive: Drive) -> None:
+    (slow_drive.root / "x").write_bytes(BODY)
+    slow_drive.reclaim()
+    slow_drive.mount()
     with pytest.raises(FileNotFoundError):
-        (drive.root / "x").read_bytes()
+        (slow_drive.root / "x").read_bytes()
 
 
-def test_a_drive_process_that_comes_back_to_its_cache_uploads_the_rest(drive: Drive) -> None:
-    (drive.root / "x").write_bytes(BODY)
-    drive.kill()
-    assert not (drive.uploaded / "x").exists()
-    drive.mount()
-    until(lambda: has(drive.uploaded / "x", BODY))
+def test_a_drive_process_that_comes_back_to_its_cache_uploads_the_rest(slow_drive: Drive) -> None:
+    (slow_drive.root / "x").write_bytes(BODY)
+    slow_drive.kill_at_rest()
+    assert not (slow_drive.uploaded / "x").exists()
+    go_faster(slow_drive)
+    slow_drive.mount()
+    until(lambda: has(slow_drive.uploaded / "x", BODY))
 
 
 def test_a_dead_mount_looks_as_if_nothing_were_there(drive: Drive) -> None:
@@ -94,7 +110,7 @@ def test_a_stopped_drive_hangs_and_goes_on(drive: Drive) -> None:
     assert looking.is_alive()
     assert drive.mounted
     drive.go()
-    looking.join(5)
+    looking.join(WAIT_S_MAX)
     assert not looking.is_alive()
 
 
@@ -106,7 +122,7 @@ def test_a_full_cache_disk_fails_a_write_or_hangs_it(new_drive, new_disk, kind) 
     script = f"import sys; open(sys.argv[1], 'wb').write(bytes({len(BODY)}))"
     with subprocess.Popen([sys.executable, "-c", script, drive.root / "x"], stderr=subprocess.DEVNULL) as writer:
         try:
-            assert writer.wait(1) != 0
+            assert writer.wait(WAIT_S_MAX if kind is FakeDrive else 1) != 0
         except subprocess.TimeoutExpired:
             assert kind is RcloneDrive  # it waits for room, and who waits for it cannot even be killed
         drive.kill()
@@ -180,7 +196,7 @@ def test_a_slow_upload_is_whole_or_not_there(fake: FakeDrive) -> None:
 
 
 def test_a_new_file_may_be_in_the_cloud_as_an_empty_one_first(new_drive) -> None:
-    one = new_drive(FakeDrive, empty_first=True, rate=5_000_000)
+    one = new_drive(FakeDrive, empty_first=True, rate=500_000)
     other = new_drive(FakeDrive, cloud=one.cloud)
     (one.root / "x").write_bytes(BODY)
     assert {0, len(BODY)} <= set(until(lambda: sizes_until_whole(other.root / "x")))
@@ -188,11 +204,12 @@ def test_a_new_file_may_be_in_the_cloud_as_an_empty_one_first(new_drive) -> None
 
 def test_others_see_it_late(new_drive) -> None:
     one = new_drive(FakeDrive)
-    other = new_drive(FakeDrive, cloud=one.cloud, stale_s=0.8)
+    other = new_drive(FakeDrive, cloud=one.cloud, stale_s=3600)
     (one.root / "a").mkdir()
     (one.root / "a" / "x").write_bytes(BODY)
     one.drain()
     assert list(other.root.iterdir()) == []
+    other.set(stale_s=0.8)
     until(lambda: has(other.root / "a" / "x", BODY))
 
 
@@ -267,7 +284,7 @@ def test_chosen_operations_hang_not_even_killed_until_they_are_released(fake: Fa
         with pytest.raises(subprocess.TimeoutExpired):
             reader.wait(HANGS_S)
         fake.set(hang=[])
-        assert reader.wait(5) == -signal.SIGKILL
+        assert reader.wait(WAIT_S_MAX) == -signal.SIGKILL
 
 
 def test_times_mean_nothing(fake: FakeDrive) -> None:

@@ -29,9 +29,8 @@ SPAN_S = 4.0  # what a session takes to its end, more or less
 
 @pytest.mark.parametrize("seed", range(LIVES))
 def test_a_run_whose_machines_are_taken_away_ends_as_if_they_had_not_been(
-    uninterrupted, new_drive, new_machine, monkeypatch: pytest.MonkeyPatch, seed: int
+    uninterrupted, new_drive, new_machine, seed: int
 ) -> None:
-    monkeypatch.setenv("HASTY_PATIENCE_S", "20")  # because a busy machine's slow drive is not a drive that hangs
     chance = random.Random(seed)
     drive = new_drive(RcloneDrive, mount=False, bwlimit=chance.choice(["150k", "400k", "4M"]), write_back="500ms")
     safe = (0, 0)
@@ -42,7 +41,7 @@ def test_a_run_whose_machines_are_taken_away_ends_as_if_they_had_not_been(
         assert all(each >= safe for each in told.restored(turn)), turn.text
         safe = max([safe, *told.safe(turn)])
     turn = _life(drive, new_machine)
-    assert turn.wait(60) == 0, turn.text
+    assert turn.wait() == 0, turn.text
     assert all(each >= safe for each in told.restored(turn)), turn.text
     drive.reclaim()  # at once: what it called safe at its end must not need this machine any more
     assert max(told.safe(turn), default=safe)[1] == STEPS

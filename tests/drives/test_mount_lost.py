@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.drives.drive import Drive
 
 pytestmark = pytest.mark.slow
-STEPS = 200
+STEPS = 300
 HARMS: dict[str, Callable[[Drive], None]] = {
     "dead": lambda drive: drive.die(),
     "unmounted": lambda drive: drive.detach(),
@@ -92,7 +92,7 @@ def test_while_it_restores(fake, new_machine, uninterrupted, harm) -> None:
     stops_with_two_lines(turn)
     fake.mount()
     turn = told.begin(new_machine(fake.root / "supervisor"), steps=100)
-    assert turn.wait(30) == 0, turn.text
+    assert turn.wait() == 0, turn.text
     assert told.restored(turn) >= told.safe(first)[-1:]
     fake.reclaim()
     assert told.same(told.in_the_cloud(fake), uninterrupted(100))
@@ -146,7 +146,7 @@ def ends_well(turn: Turn, drive: Drive, uninterrupted, *, steps: int = STEPS) ->
     drive.kill()
     assert drive.below == []
     drive.mount()
-    assert turn.wait(40) == 0, turn.text
+    assert turn.wait() == 0, turn.text
     said = told.words(turn, "warning")
     assert len(said) == len(set(said)), said
     assert len(says_away(turn)) == 1, said
@@ -157,7 +157,7 @@ def ends_well(turn: Turn, drive: Drive, uninterrupted, *, steps: int = STEPS) ->
 
 
 def stops_with_two_lines(turn: Turn) -> None:
-    assert turn.wait(30) == 4, turn.text
+    assert turn.wait() == 4, turn.text
     what, hint = told.last_lines(turn)
     assert "store" in what
     assert hint.strip()

@@ -29,7 +29,7 @@ STEPS = 200
 def test_a_silent_quota_is_told_as_it_is(fake, new_machine) -> None:
     machine = new_machine(fake.root / "supervisor")
     turn = _in_plain_words(machine, fake)
-    assert turn.wait(30) == 1, turn.text
+    assert turn.wait() == 1, turn.text
     what, hint = [line for line in turn.text.splitlines() if line.startswith(("error:", "  try:"))]
     assert "could not be proved safe" in what
     assert "keep this machine until it is uploaded" in hint
@@ -44,7 +44,7 @@ def test_ctrl_c_under_a_silent_quota_says_what_is_not_uploaded(fake, new_machine
     for _ in range(2):
         turn.signal(signal.SIGINT)
         turn.until("topped by Ctrl-C")
-    assert turn.wait(20) == 130, turn.text
+    assert turn.wait() == 130, turn.text
     assert "is written but Drive has not uploaded it" in turn.text[turn.text.rindex("CANCELLED") :]
     _nothing_else_is_called_safe(turn, fake)
 
@@ -102,7 +102,7 @@ def test_a_full_cache_disk_of_the_drive_passes(new_drive, new_disk, new_machine,
 
 
 def test_a_full_local_disk_passes(fake, new_disk, new_machine, uninterrupted) -> None:
-    steps = 500
+    steps = 800
     disk = new_disk(40_000_000, "machine-1/local")
     turn = told.begin(new_machine(fake.root / "supervisor"), steps=steps)
     turn.until(lambda: told.safe(turn))
@@ -133,7 +133,7 @@ def _nothing_else_is_called_safe(turn: Turn, fake: FakeDrive) -> None:
 
 
 def ends_well(turn: Turn, drive: Drive, uninterrupted, *, steps: int = STEPS) -> None:
-    assert turn.wait(40) == 0, turn.text
+    assert turn.wait() == 0, turn.text
     drive.reclaim()
     assert told.safe(turn)[-1][1] == steps
     assert told.same(told.in_the_cloud(drive), uninterrupted(steps))

@@ -52,8 +52,8 @@ def test_what_can_never_be_read_stops_the_start_and_is_never_taken_for_absent(
 ) -> None:
     pattern = f"*/step-{interrupted[1]:09d}*/*" if what == "newest" else what
     fake.set(read_errors={pattern: -1})
-    turn = told.begin(new_machine(fake.root / "supervisor"), steps=STEPS)
-    assert turn.wait(30) == 4, turn.text
+    turn = told.begin(new_machine(fake.root / "supervisor"), steps=STEPS, environ={"HASTY_PATIENCE_S": "2"})
+    assert turn.wait() == 4, turn.text
     assert len(told.last_lines(turn)) == 2, told.last_lines(turn)
     assert told.restored(turn) == []
     assert told.records(turn, "Launch") == []
@@ -111,7 +111,7 @@ def test_files_that_are_empty_or_absent_when_the_machine_goes_are_passed_over(
 
 
 def ends_well(turn: Turn, drive: Drive, uninterrupted, *, steps: int = STEPS) -> None:
-    assert turn.wait(40) == 0, turn.text
+    assert turn.wait() == 0, turn.text
     drive.reclaim()
     assert told.in_the_cloud(drive)["step"] == steps
     assert told.same(told.in_the_cloud(drive), uninterrupted(steps))

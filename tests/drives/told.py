@@ -11,7 +11,7 @@ from benchmarks.kills import differences
 from benchmarks.machines import TOY, Machine, Turn, final_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tests.drives.drive import Drive
 
@@ -21,11 +21,12 @@ Id = tuple[int, int]  # of a checkpoint: its session's epoch, and its step
 
 
 def begin(
-    machine: Machine, *, steps: int, step_ms: float = 10, save_every: str = "300ms", options: Sequence[str] = ()
-) -> Turn:
+    machine: Machine, *, steps: int, step_ms: float = 10, save_every: str = "300ms", options: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Turn:  # fmt: skip
     """Start or resume the toy's run on a machine."""
     arguments = ("--steps", str(steps), "--step-ms", str(step_ms), "--state-mb", "0.3")
-    return machine.start(TOY, *OPTIONS, "--save-every", save_every, *options, arguments=arguments)
+    return machine.start(TOY, *OPTIONS, "--save-every", save_every, *options, arguments=arguments, environ=environ)
 
 
 def records(turn: Turn, kind: str) -> list[dict[str, Any]]:

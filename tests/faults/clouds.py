@@ -48,6 +48,7 @@ class Cloud:
     """Follows the calls in the store's folder ``where`` and can build what another machine then finds."""
 
     kind = "cloud"
+    remains = b""
 
     def __init__(self, where: Path) -> None:
         self.where, self.chance = where, random.Random(5)

@@ -33,6 +33,7 @@ class Client:
     """Has uploaded a file by the time it is asked about it; ``late``: only when it was asked that often before."""
 
     kind = "client"
+    remains = b""
 
     def __init__(self, late: int = 0) -> None:
         self.late = late

@@ -31,6 +31,7 @@ from supervisor.trainer.folder import open_folder, read
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "trainers" / "toy.py"
+WAIT_S_MAX = 120.0
 
 pytestmark = pytest.mark.slow
 
@@ -68,9 +69,9 @@ class Played:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self._server.settimeout(30)
+        self._server.settimeout(WAIT_S_MAX)
         self._connection, _ = self._server.accept()
-        self._connection.settimeout(30)
+        self._connection.settimeout(WAIT_S_MAX)
 
     def say(self, message: messages.Message) -> None:
         self._connection.sendall(messages.encode(message))
@@ -87,7 +88,7 @@ class Played:
         """Hear everything until the trainer is gone; return its exit code."""
         while self._listen():
             pass
-        self.output = self.process.communicate(timeout=60)[0]
+        self.output = self.process.communicate(timeout=WAIT_S_MAX)[0]
         self.hang_up()
         return self.process.returncode
 
@@ -170,7 +171,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one_bit_for_bit(tmp_path,
         played.hear(Staged)
         played.process.kill()
     if ending == "eof":
-        played.output = played.process.communicate(timeout=60)[0]
+        played.output = played.process.communicate(timeout=WAIT_S_MAX)[0]
         code = played.process.returncode
     else:
         code = played.end()
@@ -258,7 +259,7 @@ def test_a_script_that_never_attaches_ends_when_its_supervisor_is_gone(tmp_path)
     played = Played(tmp_path, path)
     played.process.stdout.readline()
     played.hang_up()
-    assert played.process.wait(20) == -signal.SIGTERM
+    assert played.process.wait(WAIT_S_MAX) == -signal.SIGTERM
     played.process.stdout.close()
 
 
@@ -273,7 +274,7 @@ def test_a_script_stuck_in_a_step_is_ended_after_the_grace_when_its_supervisor_i
     while not any(hello.attached for hello in played.all_of(Hello)):
         played.hear(Beat)
     played.hang_up()
-    assert played.process.wait(20) == 75
+    assert played.process.wait(WAIT_S_MAX) == 75
     played.process.stdout.close()
 
 
@@ -339,9 +340,9 @@ def test_a_worker_forked_by_the_script_ends_at_sigterm_and_does_not_hold_the_cha
     path = script(
         tmp_path,
         "import os, signal, time, supervisor\nfrom supervisor.trainer.order import Order\n"
-        "run = supervisor.attach(data=Order(9))\nchild = os.fork()\n"
-        "if child == 0:\n    time.sleep(100)\n    os._exit(1)\n"
-        "time.sleep(0.2)\nos.kill(child, signal.SIGTERM)\n"
+        "run = supervisor.attach(data=Order(9))\nready, says = os.pipe()\nchild = os.fork()\n"
+        "if child == 0:\n    os.write(says, b'x')\n    time.sleep(100)\n    os._exit(1)\n"
+        "os.read(ready, 1)\nos.kill(child, signal.SIGTERM)\n"
         "print('ended by', os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n",
     )
     played = Played(tmp_path, path)
@@ -350,25 +351,31 @@ def test_a_worker_forked_by_the_script_ends_at_sigterm_and_does_not_hold_the_cha
 
 
 def test_without_a_supervisor_ctrl_c_saves_and_the_next_start_goes_on(tmp_path):
-    command = [sys.executable, str(TOY), "--steps", "400", "--step-ms", "5"]
+    path = script(
+        tmp_path,
+        "import sys, time, supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "for step in run.steps(400):\n    print('step', step, flush=True)\n    time.sleep(float(sys.argv[1]))\n"
+        "print(run.step, 'steps done')\n",
+    )
+    slowly, quickly = ([sys.executable, str(path), step_s] for step_s in ("0.1", "0"))
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    first = subprocess.Popen(command, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "checkpoints" / "toy").exists():
+    first = subprocess.Popen(
+        slowly, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while first.stdout.readline() != "step 3\n":
         assert first.poll() is None
-        time.sleep(0.02)
-    time.sleep(0.5)
     first.send_signal(signal.SIGINT)
-    assert "saving after this step" in first.communicate(timeout=30)[1]
+    assert "saving after this step" in first.communicate(timeout=WAIT_S_MAX)[1]
     assert first.returncode == 130
-    second = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+    second = subprocess.run(quickly, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
     assert "resumed after step" in second.stderr
     assert "400 steps done" in second.stdout
-    names = sorted(path.name for path in (tmp_path / "checkpoints" / "toy").iterdir())
+    names = sorted(path.name for path in (tmp_path / "checkpoints" / "script").iterdir())
     assert len(names) == 2
     assert names[-1].startswith("step-000000400-")
 
-    (tmp_path / "checkpoints" / "toy" / names[-1] / "state.json").write_text("{}")
-    third = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+    (tmp_path / "checkpoints" / "script" / names[-1] / "state.json").write_text("{}")
+    third = subprocess.run(quickly, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
     assert "damaged" in third.stderr
     assert "resumed after step" in third.stderr
     assert "400 steps done" in third.stdout
@@ -426,7 +433,7 @@ def test_a_script_that_prints_still_saves_once_more_when_its_supervisor_was_kill
     while not prints_to_nowhere(played.process.pid):
         time.sleep(0.01)  # because only the system tells where another process prints
     played.process.stdout.close()
-    assert played.process.wait(20) == 75
+    assert played.process.wait(WAIT_S_MAX) == 75
     (last,) = played.staging.iterdir()
     assert open_folder(last).step > 1
 
@@ -449,7 +456,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     process.send_signal(signal.SIGINT)
     process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=20)[1]
+    assert "KeyboardInterrupt" in process.communicate(timeout=WAIT_S_MAX)[1]
     assert process.returncode == -signal.SIGINT
 
 

@@ -142,7 +142,7 @@ def test_a_full_store_is_refused_before_anything_runs(machine: Machine, small_di
 def test_a_store_that_fills_up_costs_no_step_and_keeps_what_was_safe(machine: Machine, small_disk: Path) -> None:
     machine.store = small_disk
     small = ("--step-ms", "5", "--state-mb", "0.05")
-    turn = machine.start(TOY, "--save-every", "100ms", "--budget", "8s", arguments=["--steps", "100000", *small])
+    turn = machine.start(TOY, "--save-every", "100ms", "--budget", "12s", arguments=["--steps", "100000", *small])
     turn.until("safe: step")
     with pytest.raises(OSError, match="No space left"):
         (small_disk / "filler").write_bytes(bytes(900_000))

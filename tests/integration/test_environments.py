@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -204,8 +205,36 @@ def test_the_trainer_is_spared_what_a_notebook_sets(tmp_path: Path):
         "KEPT": "yes",
     }
     env = first.prepare(script(tmp_path)).env
-    assert not {"MPLBACKEND", "PYTHONDONTWRITEBYTECODE"} & env.keys()
+    assert env["MPLBACKEND"] == "Agg"
+    assert "PYTHONDONTWRITEBYTECODE" not in env
     assert env["KEPT"] == "yes"
+
+
+def test_on_a_machine_like_colabs_nothing_of_its_own_is_touched(machine: Machine, tmp_path: Path):
+    own = next((machine.folder / "python" / "lib").glob("*/site-packages"))
+    on_path = tmp_path / "env" / "python"
+    stack = {"torch": "2.11.0+cu128", "tensorflow": "2.20.0", "numpy": "2.1.3", "nvidia-cudnn-cu12": "9.19"}
+    for name, version, folder in [
+        *((name, version, own) for name, version in stack.items()),
+        ("shade", "1.0", on_path),
+    ]:
+        with zipfile.ZipFile(write_wheel(tmp_path / "image", name, version)) as wheel:
+            wheel.extractall(folder)
+    write_wheel(machine.index, "shade", "2.0")
+    for name in stack:
+        write_wheel(machine.index, name, "99.0")  # what an installer would upgrade to
+    write_wheel(machine.index, "trainer-of-torch", "1.0", requires=("torch", "numpy>=2", "nvidia-cudnn-cu12"))
+    machine.environ |= {"UV_SYSTEM_PYTHON": "true", "UV_CONSTRAINT": "/absent", "UV_PRERELEASE": "", "PIP_TARGET": str(own),
+                        "PYTHONPATH": str(on_path), "MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # fmt: skip
+    before = {path: path.stat().st_mtime_ns for path in (*own.rglob("*"), *on_path.rglob("*")) if path.is_file()}
+    prepared = machine.prepare(script(tmp_path, "part", "shade>=2", "trainer-of-torch", "torch>=2"))
+    assert prepared.installed == ("part 1.0", "piece 1.1", "shade 2.0", "trainer-of-torch 1.0")
+    assert machine.output(prepared, versions_seen("part", "shade", "torch", "numpy")) == "1.0 2.0 2.11.0+cu128 2.1.3"
+    after = {path: path.stat().st_mtime_ns for path in (*own.rglob("*"), *on_path.rglob("*")) if path.is_file()}
+    assert {path: at for path, at in after.items() if "__pycache__" not in path.parts} == before
+    assert prepared.env["MPLBACKEND"] == "Agg"
+    with pytest.raises(SetupError, match=r"torch 2\.11\.0\+cu128, which is never replaced"):
+        machine.prepare(script(tmp_path, "torch>=3"))
 
 
 START = """
@@ -218,12 +247,14 @@ os.execve(prepared.python, [prepared.python, "-c", "import part, piece, frame; p
 """
 
 
+# Before each thing that is done to what stays: what is only asked, or written elsewhere, the next start does not find.
 DIE_AT = """
 import os, sys
 left = [{step}]
 def count(event, details):
     writes = event == "open" and isinstance(details[2], int) and details[2] & (os.O_WRONLY | os.O_RDWR)
-    if writes or event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "subprocess.Popen", "fcntl.flock"):
+    acts = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "subprocess.Popen")
+    if (writes or event in acts) and {root!r} in repr(details[:2]):
         left[0] -= 1
         if left[0] == 0:
             os._exit(137)
@@ -232,6 +263,7 @@ sys.addaudithook(count)
 """
 
 
+@pytest.mark.timeout(900)
 def test_killed_before_each_thing_it_does_the_next_start_works(tmp_path: Path):
     machine = Machine.with_parts(tmp_path)
     job = script(tmp_path, "part")
@@ -239,7 +271,7 @@ def test_killed_before_each_thing_it_does_the_next_start_works(tmp_path: Path):
         root = machine.folder / f"root-{step}"
         code = START.format(checkout=str(CHECKOUT), script=str(job), python=str(machine.python), root=str(root))
         died = subprocess.run(
-            [sys.executable, "-c", DIE_AT.format(step=step) + code],
+            [sys.executable, "-c", DIE_AT.format(step=step, root=str(root)) + code],
             env=machine.environ,
             capture_output=True,
             text=True,

@@ -14,7 +14,7 @@ def test_a_finished_run_leaves_nothing_of_its_dead_sessions_on_this_machine(tmp_
     first = machine.start(TOY, "--save-every", "1s", arguments=("--steps", "400"))
     first.until("safe: step")
     first.kill("supervisor")
-    first.wait(60)
+    first.wait()
     second = machine.start(TOY, "--save-every", "1s", arguments=("--steps", "400"))
-    assert second.wait(60) == 0, second.text
+    assert second.wait() == 0, second.text
     assert not [path for path in machine.local.rglob("step-*") if path.is_dir()]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.machines import TOY, Machine, Turn, final_state
+from benchmarks.machines import ROOT, TOY, Machine, Turn, final_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
+SLOW_TOY = ROOT / "tests/machines/held.py"
 FOREVER = ("--steps", "1000000", "--step-ms", "5", "--state-mb", "0.1")
 OFTEN = ("--save-every", "200ms")
 
@@ -35,15 +35,18 @@ def saving(machine: Machine, *options: str) -> Turn:
     return turn
 
 
-def test_the_second_waits_aloud_and_finds_the_run_finished(fresh_machine: Callable[[], Machine]) -> None:
-    job = ("--steps", "600", "--step-ms", "5")
-    first = fresh_machine().start(TOY, *OFTEN, arguments=job)
+def test_the_second_waits_aloud_and_finds_the_run_finished(
+    fresh_machine: Callable[[], Machine], tmp_path: Path
+) -> None:
+    job, environ = ("--steps", "600", "--step-ms", "1"), {"HELD": str(tmp_path / "let-go")}
+    first = fresh_machine().start(SLOW_TOY, *OFTEN, arguments=job, environ=environ)
     first.until("safe: step")
-    second = fresh_machine().start(TOY, *OFTEN, arguments=job)
+    second = fresh_machine().start(SLOW_TOY, *OFTEN, arguments=job, environ=environ)
     second.until("waiting until it ends")
     assert "--takeover" in second.text
+    (tmp_path / "let-go").touch()
     assert first.wait() == 0, first.text
-    assert second.wait(20) == 0, second.text
+    assert second.wait() == 0, second.text
     assert "finished" in second.text
     assert "beginning at step" not in second.text
 
@@ -64,7 +67,7 @@ def test_a_takeover_ends_the_first_with_75_and_nothing_of_its_own_changes(
     second = fresh_machine().start(TOY, *OFTEN, "--takeover", arguments=FOREVER)
     second.until("going on from step")
     before = published(store, 1)
-    assert first.wait(30) == 75, first.text
+    assert first.wait() == 75, first.text
     assert "another machine has taken over" in first.text
     assert published(store, 1) <= before
     assert first.trainer() is None
@@ -80,10 +83,9 @@ def test_a_paused_and_woken_first_publishes_nothing_and_exits_75(
     first.signal(signal.SIGSTOP)  # its trainer goes on, and stages what the supervisor will find when it wakes
     second = saving(fresh_machine(), "--takeover")
     before = published(store, 1)
-    time.sleep(1.0)  # because the zombie must wake with checkpoints to publish, or this proves nothing
-    assert list(first.local.rglob("step-*"))
+    second.until(lambda: list(first.local.rglob("step-*")))  # so that the zombie wakes with checkpoints to publish
     first.signal(signal.SIGCONT)
-    assert first.wait(30) == 75, first.text
+    assert first.wait() == 75, first.text
     assert published(store, 1) <= before
     reached = final_state(store, "toy")["step"]
     second.until(lambda: final_state(store, "toy")["step"] > reached)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.machines import Machine, Turn
+from tests.drives.drive import stopped
 from tests.drives.rclone_drive import RcloneDrive
 from tests.machines.groups import Group
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 NAMESPACES = ("--mount", "--uts", "--pid", "--net", "--ipc")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-WAIT_S_MAX = 20.0
+WAIT_S_MAX = 120.0
 LOOK_EVERY_S = 0.005
 ENTER = 'for group in $1; do echo 0 > "$group/cgroup.procs"; done; cd "$2"; shift 2; exec "$@"'
 
@@ -116,7 +117,7 @@ class NamespacedMachine(Machine):
 
     def all_sent(self) -> None:
         """Wait until its drive has uploaded all that was written."""
-        until(lambda: not any(b'"Dirty": true' in each or b'"Dirty":true' in each for each in self._records()), 60)
+        until(lambda: not any(b'"Dirty": true' in each or b'"Dirty":true' in each for each in self._records()))
 
     def pause(self) -> None:
         """Stand still, all processes at once, the drive's too: what a suspended virtual machine does."""
@@ -197,7 +198,10 @@ class NamespacedTurn(Turn):
 
     def signal(self, number: int) -> None:
         """Send the supervisor a signal."""
-        os.kill(self.supervisor(), number)
+        pid = self.supervisor()
+        os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            until(lambda: stopped(pid))  # because until then it still works
         if number == signal.SIGCONT:
             self.process.send_signal(number)  # because what entered the machine stops when what it started does
 

@@ -11,11 +11,12 @@ import pytest
 
 from benchmarks.machines import TOY, final_state
 from tests.machines.cloud import Cloud, Watched
-from tests.machines.jobs import JOB, OFTEN
+from tests.machines.jobs import AS_TOY, JOB, OFTEN, SLOW_TOY
 from tests.machines.machine import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.machines.machine import NamespacedMachine
 
@@ -55,13 +56,15 @@ def test_a_run_on_machines_with_wrong_clocks_is_as_any_other(
 
 
 def test_a_session_that_lives_is_not_silent_because_its_clock_is_wrong(
-    new_machine: Callable[..., NamespacedMachine], cloud: Cloud, uninterrupted: dict
+    new_machine: Callable[..., NamespacedMachine], cloud: Cloud, uninterrupted: dict, tmp_path: Path
 ) -> None:
-    first = new_machine(skew_s=-5 * DAY_S).start(TOY, *OFTEN, arguments=JOB)
+    environ = {"HELD": str(tmp_path / "let-go")}
+    first = new_machine(skew_s=-5 * DAY_S).start(SLOW_TOY, *AS_TOY, *OFTEN, arguments=JOB, environ=environ)
     until(lambda: cloud.session(1))
     machine = new_machine()
-    second = machine.start(TOY, *OFTEN, arguments=JOB)
+    second = machine.start(SLOW_TOY, *AS_TOY, *OFTEN, arguments=JOB, environ=environ)
     second.until("--takeover")
+    (tmp_path / "let-go").touch()
     assert first.wait() == 0, first.text
     assert second.wait() == 0, second.text
     assert "finished" in second.text
@@ -79,6 +82,6 @@ def test_a_zombie_with_a_later_clock_gives_way_all_the_same(
     second = new_machine(skew_s=-400 * DAY_S).start(TOY, *OFTEN, "--takeover", arguments=JOB)
     second.until("going on from step")
     turn.signal(signal.SIGCONT)
-    assert turn.wait(30) == 75, turn.text
+    assert turn.wait() == 75, turn.text
     assert second.wait() == 0, second.text
     assert final_state(cloud.runs, "toy") == uninterrupted

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import TOY, final_state
-from tests.machines.jobs import JOB, OFTEN
+from tests.machines.jobs import AS_TOY, JOB, OFTEN, SLOW_TOY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.machines.cloud import Cloud
     from tests.machines.machine import NamespacedMachine
@@ -20,13 +21,15 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_container_does_not_take_another_one_s_session_for_dead(
-    new_machine: Callable[..., NamespacedMachine], cloud: Cloud, uninterrupted: dict
+    new_machine: Callable[..., NamespacedMachine], cloud: Cloud, uninterrupted: dict, tmp_path: Path
 ) -> None:
     first, second = (new_machine(container=True, stale="") for _ in range(2))
-    one = first.start(TOY, *OFTEN, arguments=JOB)
+    environ = {"HELD": str(tmp_path / "let-go")}
+    one = first.start(SLOW_TOY, *AS_TOY, *OFTEN, arguments=JOB, environ=environ)
     one.until("safe: step")
-    other = second.start(TOY, *OFTEN, arguments=JOB)
+    other = second.start(SLOW_TOY, *AS_TOY, *OFTEN, arguments=JOB, environ=environ)
     other.until("waiting until it ends")
+    (tmp_path / "let-go").touch()
     assert one.wait() == 0, one.text
     assert other.wait() == 0, other.text
     assert "finished" in other.text

@@ -9,12 +9,12 @@ import pytest
 
 from benchmarks.reclaims import Plan, Trial, reference
 from tests.machines.groups import Group
-from tests.machines.jobs import JOB
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
+JOB = ("--steps", "800", "--step-ms", "10", "--state-mb", "0.3")  # so long that it lives through all of the events
 PLAN = Plan(JOB, span_s=1.0)
 
 

@@ -45,7 +45,8 @@ class Machine:
         """Return what a process on this machine finds in its environment."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("SUPERVISOR_RUN_")}
         kept.pop("PYTHONDONTWRITEBYTECODE", None)  # people's machines keep what Python compiled
-        return {**kept, "PYTHONPATH": str(ROOT), "SUPERVISOR_RUN_LOCAL": str(self.local), **more}
+        own = {"SUPERVISOR_RUN_LOCAL": str(self.local), "SUPERVISOR_RUN_FIRMWARE": ""}  # its firmware names no cloud
+        return {**kept, "PYTHONPATH": str(ROOT), **own, **more}
 
     def run(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the product to its end."""

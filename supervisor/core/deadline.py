@@ -24,15 +24,17 @@ class Lifetime:
 
 
 def expected(stated: Lifetime | None, lived_s: Sequence[float]) -> Lifetime | None:
-    """Return the life to plan for: what was stated, or, for a soft figure, what this run's machines really reached.
+    """Return the life to plan for: what was stated, or, for a soft figure, what this account's machines really reached.
 
-    If at least two machines were reclaimed, and the longest of them fell short of the stated life by more than a
-    fifth, the longest is planned for: limits are lowered without notice.
+    A machine that was reclaimed later than stated shows that they may live so long: some accounts get more. If at least
+    two were reclaimed, and the longest of them fell short of the stated life by more than a fifth, the longest is
+    planned for: limits are lowered without notice.
     """
-    if stated is None or stated.hard or len(lived_s) < 2:  # noqa: PLR2004, because one early end is no pattern
+    if stated is None or stated.hard or not lived_s:
         return stated
     longest = max(lived_s)
-    return Lifetime(longest, hard=False) if longest < EARLY_LIFE * stated.seconds else stated
+    short = len(lived_s) > 1 and longest < EARLY_LIFE * stated.seconds  # one early end is no pattern
+    return Lifetime(longest, hard=False) if short or longest > stated.seconds else stated
 
 
 def drain_at(life_s: float, *, save_s: float, upload_s: float, step_s: float) -> float:

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from supervisor.core import commands as do
-from supervisor.core import errors, messages
+from supervisor.core import errors, messages, saving
 from supervisor.core import events as ev
 from supervisor.core.session import FINAL, Ending, Phase, Session, Timers, lifetime_end
-from supervisor.core.spoken import duration
+from supervisor.core.spoken import at, duration
 
 if TYPE_CHECKING:
     from supervisor.core.claim import Rank
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 GRACE_S_MIN = 30.0
 KILL_AFTER_TERM_S = 10.0
 WRITE_END_S = 30.0
+END_S = 2.0  # of a short notice, for the record of the end
 FLUSH_S = 900.0
 DARK_WAIT_S = 60.0  # for a store that does not answer: it may come back, and a person waits
 
@@ -39,7 +40,7 @@ def begin(session: Session, ending: Ending) -> Outcome:
 def begin_stop(session: Session, ending: Ending, now: Instant, *, save: bool, within_s: float | None = None) -> Outcome:
     """Tell the trainer to stop, with its save, inside a grace that counts the measured step and save times."""
     session, _ = begin(session, ending)
-    grace_s = grace(session) if within_s is None else max(1.0, min(within_s, grace(session)))
+    grace_s = grace(session) if within_s is None else _grace_within(session, within_s)
     wait_s = session.config.upload_wait_s if within_s is None else max(1.0, within_s)
     session = session.timed(give_up_waiting=now.mono_s + grace_s + wait_s if within_s is None else now.mono_s + wait_s)
     if not session.trainer.alive:
@@ -60,9 +61,7 @@ def begin_fenced(session: Session, by: Rank | None) -> Outcome:
 
 def grace(session: Session) -> float:
     """Return how long the trainer may take to save and end, in seconds: five times what it has needed so far."""
-    longest = session.trainer.vitals.longest_s
-    measured_s = longest.get("step", 0.0) + longest.get("eval", 0.0) + session.saves.stall_s + session.saves.write_s
-    return max(GRACE_S_MIN, 5 * measured_s)
+    return max(GRACE_S_MIN, 5 * _measured_s(session))
 
 
 def signalled(session: Session, event: ev.Signalled, now: Instant) -> Outcome:
@@ -93,11 +92,19 @@ def stop_asked(session: Session, how: str, now: Instant) -> Outcome:
 
 
 def noticed(session: Session, event: ev.Notice, now: Instant) -> Outcome:
-    """The machine goes for certain: save and hand over within what is left."""
+    """The machine goes for certain: save and hand over within what is left. It only may: save and go on."""
+    if not event.certain:
+        said = do.Say("warning", f"this machine may end soon: {event.words}", "saving now, then going on")
+        session, commands = saving.ask_for_save(session, "notice", now)
+        return session, (said, *commands)
     words = f"this machine ends soon: {event.words}"
     ending = Ending(Phase.HANDED_OVER, errors.HANDED_OVER, "handed-over", words)
-    session, commands = begin_stop(session, ending, now, save=True, within_s=event.in_s)
-    return session, (do.Say("warning", words, "saving first"), *commands)
+    within_s, end_s, life = event.in_s, lifetime_end(session), session.config.lifetime
+    if end_s is not None and life is not None and life.hard:
+        within_s = max(1.0, min(within_s, end_s - now.mono_s))
+    session, commands = begin_stop(session, ending, now, save=True, within_s=within_s)
+    hint = f"saving first, within {duration(within_s)}; start again on another machine to go on"
+    return session, (do.Say("warning", words, hint), *commands)
 
 
 def controller_failed(session: Session, event: ev.ControllerFailed, _now: Instant) -> Outcome:
@@ -201,6 +208,18 @@ def waited_enough(session: Session, now: Instant) -> Outcome:
     return finish_at_once(session) if session.ending and session.ending.end_asked else (session, ())
 
 
+def _measured_s(session: Session) -> float:
+    """Return how long the trainer needs at the longest to come to a step's end and save."""
+    longest = session.trainer.vitals.longest_s
+    return longest.get("step", 0.0) + longest.get("eval", 0.0) + session.saves.stall_s + session.saves.write_s
+
+
+def _grace_within(session: Session, within_s: float) -> float:
+    """Return the grace that leaves the upload its time; if there is not enough for both, the save has its own first."""
+    left_s = within_s - 2 * session.saves.upload_s - END_S
+    return max(1.0, min(within_s, grace(session), max(left_s, _measured_s(session))))
+
+
 def _waits_until(session: Session) -> float | None:
     """Return until when uploads are waited for, in monotonic seconds; None for as long as it takes."""
     dark_s = session.dark_since_s + DARK_WAIT_S if session.dark else None
@@ -214,7 +233,7 @@ def _waiting(session: Session, ending: Ending, now: Instant) -> Outcome:
         return session, ()
     step = session.saves.newest_step
     what = "the last checkpoint" if step is None else f"step {step:,}"
-    words = f"waiting at most {duration(until_s - now.mono_s)} until {what} is safe in {session.config.place or 'the store'}"
+    words = f"waiting at most {duration(until_s - now.mono_s)} until {what} is safe {at(session.config.place or 'the store')}"
     said = do.Say("info", words, "Ctrl-C ends at once; what is written then may not be uploaded")
     return session.with_(ending=replace(ending, waiting_said=True)), (said,)
 

@@ -60,7 +60,10 @@ class EnvironmentReady:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRead:
-    """What the journals of earlier sessions say, and in ``words`` how the last one ended."""
+    """What the journals of earlier sessions say, and in ``words`` how the last one ended.
+
+    ``reclaimed_s``: how old machines were that ended without a word; ``reclaimed_on`` has the same by platform.
+    """
 
     lives_s: tuple[float, ...] = ()
     reclaimed_s: tuple[float, ...] = ()
@@ -70,6 +73,23 @@ class HistoryRead:
     last_step: int | None = None
     step_s: float | None = None
     words: str = ""
+    reclaimed_on: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LivesRead:
+    """How old machines of this platform were that other runs in the same store lost."""
+
+    reclaimed_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSeen:
+    """What this machine is, in ``words``; ``device``: its accelerators, "" for none; ``advice``: what to know of it."""
+
+    device: str
+    words: str
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +151,15 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """What was submitted is still not proved, and ``words`` say why. ``possible``: whether a proof can ever come."""
+    """What was submitted is still not proved, and ``words`` say why. ``possible``: whether a proof can ever come.
+
+    ``moving``: more of it has left the machine since the last question.
+    """
 
     folder: str
     words: str
     possible: bool = True
+    moving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +255,11 @@ class Signalled:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """The platform says that this machine goes in ``in_s`` seconds."""
+    """The platform says that this machine goes in ``in_s`` seconds. Not ``certain``: it may go, or later."""
 
     in_s: float
     words: str
+    certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +279,7 @@ class ControllerFailed:
 
 Event = (
     Started | Woke | Looked | Knocked | ClaimWritten | EnvironmentReady | HistoryRead | CheckpointReady | SetupFailed | Launched
-    | TrainerSaid | TrainerExited | Submitted | Unconfirmed | Durable | PublishFailed | Retained | RetainFailed
+    | LivesRead | MachineSeen | TrainerSaid | TrainerExited | Submitted | Unconfirmed | Durable | PublishFailed | Retained | RetainFailed
     | FenceSeen | FenceUnreadable | JournalWritten | JournalFailed | EndWritten | Flushed | Signalled | Notice | MemorySeen
     | ControllerFailed
 )  # fmt: skip

@@ -21,7 +21,10 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What one session left. ``end`` is "" where it left no word; ``here`` is True if it ran on this very machine."""
+    """What one session left. ``end`` is "" where it left no word; ``here`` is True if it ran on this very machine.
+
+    ``age_s``: how old its machine was when it began.
+    """
 
     epoch: int
     platform: str = ""
@@ -36,6 +39,7 @@ class Story:
     memory_available: float | None = None
     longest_s: Mapping[str, float] = field(default_factory=dict)
     here: bool = False
+    age_s: float = 0.0
 
 
 def tell(carried: HistoryRead, stories: Sequence[Story]) -> HistoryRead:
@@ -86,9 +90,11 @@ def _add(carried: HistoryRead, story: Story) -> HistoryRead:
     lost = not story.end
     progressed = (story.durable_step or 0) > (story.first_step or 0)
     lives = carried.lives_s if story.lived_s is None else (*carried.lives_s, story.lived_s)[-LIVES_KEPT:]
-    reclaimed = carried.reclaimed_s
-    if lost and story.lived_s is not None and story.lived_s > HOUR_S:
-        reclaimed = (*reclaimed, story.lived_s)[-LIVES_KEPT:]
+    reclaimed, on = carried.reclaimed_s, dict(carried.reclaimed_on)
+    if lost and not story.here and story.lived_s is not None and story.lived_s + story.age_s > HOUR_S:
+        reached_s = story.lived_s + story.age_s
+        reclaimed = (*reclaimed, reached_s)[-LIVES_KEPT:]
+        on[story.platform] = (*on.get(story.platform, ()), reached_s)[-LIVES_KEPT:]
     longest_s = {**carried.longest_s}
     for section, seconds in story.longest_s.items():
         longest_s[section] = max(seconds, longest_s.get(section, 0.0))
@@ -99,4 +105,5 @@ def _add(carried: HistoryRead, story: Story) -> HistoryRead:
         lost=carried.lost + lost,
         lost_in_a_row=0 if progressed or not lost else carried.lost_in_a_row + 1,
         longest_s=longest_s,
+        reclaimed_on=on,
     )

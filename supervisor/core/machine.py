@@ -36,6 +36,8 @@ TABLE: dict[type, tuple[frozenset[Phase], Handler]] = {
     ev.ClaimWritten: (frozenset({_S}), starting.claim_written),
     ev.EnvironmentReady: (frozenset({_S, _R}), starting.environment_ready),
     ev.HistoryRead: (frozenset({_R}), starting.history_read),
+    ev.LivesRead: (_WORKING, starting.lives_read),
+    ev.MachineSeen: (_LIVE, starting.machine_seen),
     ev.CheckpointReady: (frozenset({_R}), starting.restored),
     ev.SetupFailed: (frozenset({_S, _R, _B}), starting.setup_failed),
     ev.Launched: (frozenset({_R, _D}), starting.launched),

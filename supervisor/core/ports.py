@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from supervisor.core.deadline import Lifetime
+    from supervisor.core.events import Notice
     from supervisor.core.instant import Instant
 
 
@@ -30,11 +32,14 @@ class Missing(StoreError):  # noqa: N818, because it is an answer, not a failure
 
 
 class Unconfirmed(StoreError):  # noqa: N818, because it is an answer, not a failure
-    """It was written, and nothing proves yet that it left this machine. ``possible``: whether a proof may still come."""
+    """It was written, and nothing proves yet that it left this machine.
 
-    def __init__(self, words: str, *, possible: bool = True) -> None:
+    ``possible``: whether a proof may still come; ``moving``: something has left since the last question, so it is only slow.
+    """
+
+    def __init__(self, words: str, *, possible: bool = True, moving: bool = False) -> None:
         super().__init__(words, "unconfirmed")
-        self.possible = possible
+        self.possible, self.moving = possible, moving
 
 
 class Taken(StoreError):  # noqa: N818, because it is an answer, not a failure
@@ -65,8 +70,8 @@ class Traits:
     ``settle_s``: how long others' names may take to show; ``silence_s``: how long without a sign until a session
     counts as gone; ``evidence``: what DURABLE rests on here ("fsync", "drivefs", "rclone"; "" nothing can be had);
     ``where``: the place, for people, and ``place`` what they call it ("Drive"; "" a folder). ``confirm_every_s``: the
-    evidence comes later, is asked for this often and must be given twice; 0: it comes with the call. ``mounted``: only
-    the store's own verbs may touch ``where``, because anything else may hang for ever.
+    evidence comes later and is asked for this often; 0: it comes with the call. ``mounted``: only the store's own verbs
+    may touch ``where``, because anything else may hang for ever; its evidence must be given twice.
     """
 
     settle_s: float = 0.0
@@ -122,6 +127,13 @@ class Platform:
     ``lifetime`` is what its machines may live, from their start ``age_s`` seconds ago; ``store`` the default place
     for runs; ``prior_life_s`` the mean life assumed before this run's own machines have told. ``flush`` sends what the
     drive of this platform still holds, within so many seconds, and unmounts it; it raises UserError if it could not.
+
+    In words for people: ``title``, what this machine is; ``advice``, what to know of it at the start; ``notice``, how it
+    tells that it ends. ``asked`` asks for the lifetime where the environment does not say it, and may take seconds.
+    ``signals``: those that announce the end, with the seconds that are left then at most. ``listen`` waits for notices
+    and passes them on until ``pause`` (seconds) says that it is over; it never raises. ``release`` gives the machine
+    back, at once and for good, ``again`` has the machine started anew after a hand-over and says so: both raise
+    UserError if they could not. ``earlier`` returns the folders that hold what an earlier session kept of this run.
     """
 
     name: str
@@ -130,3 +142,12 @@ class Platform:
     lifetime: Lifetime | None = None
     age_s: float = 0.0
     flush: Callable[[float], None] | None = None
+    title: str = ""
+    advice: str = ""
+    notice: str = ""
+    asked: Callable[[], Lifetime | None] | None = None
+    signals: Mapping[str, float] = field(default_factory=dict)
+    listen: Callable[[Callable[[Notice], None], Callable[[float], bool]], None] | None = None
+    release: Callable[[], None] | None = None
+    again: Callable[[], str] | None = None
+    earlier: Callable[[str], Sequence[str]] | None = None

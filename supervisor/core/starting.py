@@ -91,6 +91,17 @@ def history_read(session: Session, event: ev.HistoryRead, _now: Instant) -> Outc
     return session, (*said, do.Restore(afresh=session.config.resume == "never"))
 
 
+def lives_read(session: Session, event: ev.LivesRead, _now: Instant) -> Outcome:
+    """Plan with what all runs of this account lost, not this one alone."""
+    history = replace(session.history, reclaimed_s=(*event.reclaimed_s, *session.history.reclaimed_s))
+    return session.with_(history=history), ()
+
+
+def machine_seen(session: Session, event: ev.MachineSeen, _now: Instant) -> Outcome:
+    """Say once on what the run goes on here."""
+    return session, (do.Say("info", event.words, event.advice),)
+
+
 def restored(session: Session, event: ev.CheckpointReady, _now: Instant) -> Outcome:
     """Take the restored step as the mark that progress is measured from."""
     step = event.id.step if event.id else 0

@@ -143,7 +143,7 @@ def _started(status: RunStatus, _record: ev.Started, now: Instant) -> RunStatus:
     return replace(
         status, started=status.started or now, session_started=now, badput=bad, state="STARTING",
         attempt=None, staged=None, submitted=None, cause=status.cause, exit_code=None, words="",
-        session_from_step=None, unproved_since=None, unconfirmed="", provable=True, dark=False,
+        session_from_step=None, device=None, unproved_since=None, unconfirmed="", provable=True, dark=False,
     )  # fmt: skip
 
 
@@ -236,10 +236,6 @@ def _seen(status: RunStatus, _record: ev.FenceSeen, _now: Instant) -> RunStatus:
     return replace(status, unconfirmed="", dark=False) if status.dark else status
 
 
-def _publish_failed(status: RunStatus, record: ev.PublishFailed, _now: Instant) -> RunStatus:
-    return replace(status, unconfirmed=record.error)
-
-
 def _flushed(status: RunStatus, record: ev.Flushed, now: Instant) -> RunStatus:
     if record.error or record.id is None:
         return status
@@ -265,10 +261,6 @@ def _exited(status: RunStatus, record: ev.TrainerExited, _now: Instant) -> RunSt
     return replace(status, section=None, recoveries=status.recoveries + (1 if record.code != 0 else 0))
 
 
-def _ended(status: RunStatus, record: do.WriteEnd, _now: Instant) -> RunStatus:
-    return replace(status, words=record.words)
-
-
 def _memory(status: RunStatus, record: ev.MemorySeen, _now: Instant) -> RunStatus:
     return replace(status, memory_available=record.available_bytes / record.total_bytes if record.total_bytes else None)
 
@@ -288,11 +280,12 @@ _FOLDS: dict[type, Any] = {
     ev.Submitted: _submitted,
     ev.Durable: _durable,
     ev.Unconfirmed: _unconfirmed,
-    ev.PublishFailed: _publish_failed,
+    ev.PublishFailed: lambda status, record, _now: replace(status, unconfirmed=record.error),
     ev.FenceSeen: _seen,
     ev.FenceUnreadable: _unreadable,
     ev.Flushed: _flushed,
     ev.MemorySeen: _memory,
     do.Announce: _announced,
-    do.WriteEnd: _ended,
+    ev.MachineSeen: lambda status, record, _now: replace(status, device=status.device or record.device or None),
+    do.WriteEnd: lambda status, record, _now: replace(status, words=record.words),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import history, messages
@@ -11,18 +12,19 @@ from supervisor.core.ports import Missing, Store
 from supervisor.core.status import RunStatus
 from supervisor.engine.claims import Alive, ranks, read_claim, read_end
 from supervisor.engine.journal import newest_status, parse_piece, piece_names
+from supervisor.engine.place import RunPlace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from supervisor.core.claim import Rank
-    from supervisor.engine.place import RunPlace
 
 CARRIED = "history.json"
+OTHER_RUNS_MAX, SESSIONS_BACK = 8, 2
 
 
-def read(store: Store, run: RunPlace, mine: Rank, alive: Alive) -> HistoryRead:
-    """Return the history up to us."""
+def read(store: Store, run: RunPlace, mine: Rank, alive: Alive, platform: str = "") -> HistoryRead:
+    """Return the history up to us. Of the machines that were reclaimed, those of our ``platform`` tell how long ours may live."""
     stories: list[history.Story] = []
     carried = HistoryRead()
     for rank in reversed([rank for rank in ranks(store, run) if rank < mine]):
@@ -32,7 +34,24 @@ def read(store: Store, run: RunPlace, mine: Rank, alive: Alive) -> HistoryRead:
         if known is not None:
             carried = known
             break
-    return history.tell(carried, stories[::-1])
+    told = history.tell(carried, stories[::-1])
+    return replace(told, reclaimed_s=told.reclaimed_on.get(platform, ())) if platform else told
+
+
+def lives_of_others(store: Store, run: RunPlace, platform: str) -> tuple[float, ...]:
+    """Return how old machines of this platform were that other runs in this store lost, in seconds.
+
+    From what their last sessions carry along; of so few runs and sessions that it costs some thirty small reads at most.
+    """
+    reached: list[float] = []
+    others = sorted(entry.name for entry in store.list("") if entry.folder and entry.name != run.name)
+    for other in map(RunPlace, others[:OTHER_RUNS_MAX]):
+        for rank in ranks(store, other)[: -SESSIONS_BACK - 1 : -1]:
+            carried = _carried(store, other, rank)
+            if carried is not None:
+                reached += carried.reclaimed_on.get(platform, ())
+                break
+    return tuple(reached)
 
 
 def told(store: Store, run: RunPlace, rank: Rank, alive: Alive) -> str:
@@ -49,6 +68,7 @@ def carry(store: Store, run: RunPlace, mine: Rank, told: HistoryRead) -> None:
         "lost": told.lost,
         "lost_in_a_row": told.lost_in_a_row,
         "longest_s": dict(told.longest_s),
+        "reclaimed_on": {name: list(lives) for name, lives in told.reclaimed_on.items()},
     }
     store.create(f"{run.session(mine)}/{CARRIED}", json.dumps(body).encode())
 
@@ -62,8 +82,9 @@ def _carried(store: Store, run: RunPlace, rank: Rank) -> HistoryRead | None:
             lost=body["lost"],
             lost_in_a_row=body["lost_in_a_row"],
             longest_s=body["longest_s"],
+            reclaimed_on={name: tuple(map(float, lives)) for name, lives in body.get("reclaimed_on", {}).items()},
         )
-    except (Missing, ValueError, KeyError, TypeError):
+    except (Missing, ValueError, KeyError, TypeError, AttributeError):
         return None  # it died before writing it, or it is damaged: the sessions before it are read instead
 
 
@@ -79,7 +100,7 @@ def _story(store: Store, run: RunPlace, rank: Rank, status: RunStatus | None, al
         limit_s = seen.deadline_at_s - seen.session_started.mono_s
     return history.Story(
         epoch=rank.epoch,
-        platform=seen.platform,
+        platform=str(claim.get("platform") or seen.platform),
         lived_s=lived_s,
         limit_s=limit_s,
         end=str(end.get("reason", "")),
@@ -91,7 +112,12 @@ def _story(store: Store, run: RunPlace, rank: Rank, status: RunStatus | None, al
         memory_available=seen.memory_available,
         longest_s=_longest(store, run, rank),
         here=alive(claim.get("machine", {})) is not None,
+        age_s=_seconds(claim.get("age_s")),
     )
+
+
+def _seconds(told: object) -> float:
+    return float(told) if isinstance(told, int | float) else 0.0
 
 
 def _longest(store: Store, run: RunPlace, rank: Rank) -> Mapping[str, float]:

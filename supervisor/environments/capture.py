@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.environment import Found, normal_name
 from supervisor.core.errors import SetupError
 from supervisor.core.values import dataclass
+from supervisor.engine import accelerators
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -78,7 +79,7 @@ def interpreter(python: str, home: Path, environ: Mapping[str, str]) -> Interpre
 
 def found(chosen: Interpreter, environ: Mapping[str, str]) -> Found:
     """What `chosen` and the machine have now."""
-    accelerators, driver = nvidia()
+    devices, driver = _accelerators(environ)
     system = os.uname()
     return Found(
         python=chosen.python,
@@ -90,7 +91,7 @@ def found(chosen: Interpreter, environ: Mapping[str, str]) -> Found:
         cpu=_first_field(Path("/proc/cpuinfo"), "model name"),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
         ram_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        accelerators=accelerators or tuple(filter(None, [environ.get("TPU_ACCELERATOR_TYPE", "")])),
+        accelerators=devices,
         driver=driver,
         cuda=_cuda(),
         distributions=distributions((*chosen.given, *chosen.folders)),
@@ -117,15 +118,13 @@ def distributions(folders: Iterable[str]) -> dict[str, str]:
     return dict(sorted(seen.items()))
 
 
-def nvidia(files: Path = Path("/proc/driver/nvidia")) -> tuple[tuple[str, ...], str]:
-    """Names of the NVIDIA accelerators and the driver's version, from the driver's own files, else from its library."""
-    driver = re.search(r"(?:Kernel Module|x86_64|aarch64)\s+(\d+\.\d+(?:\.\d+)?)", _text(files / "version"))
-    names = [_first_field(card, "Model") for card in sorted((files / "gpus").glob("*/information"))]
-    if not names and Path("/dev/nvidiactl").is_char_device():
-        from supervisor.environments import nvml
-
-        return nvml.read()
-    return tuple(filter(None, names)), driver[1] if driver else ""
+def _accelerators(environ: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
+    """Names of the accelerators and the NVIDIA driver's version; its library is asked only where its files are hidden."""
+    names, driver = accelerators.nvidia_files(Path("/proc/driver/nvidia"))
+    if not names:
+        cards, driver = accelerators.nvidia()
+        names = tuple(card.name for card in cards)
+    return (*names, *(chip.name for chip in accelerators.tpu(environ))), driver
 
 
 def _stamp(path: str | Path) -> str:
@@ -176,11 +175,4 @@ def _first_field(path: Path, key: str) -> str:
         with path.open(encoding="utf-8", errors="replace") as lines:
             return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
     except OSError:  # unknown on this system
-        return ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
         return ""

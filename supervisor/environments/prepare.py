@@ -106,16 +106,20 @@ def prepare(
 def trainer_environment(environ: Mapping[str, str], python: str, below: str) -> dict[str, str]:
     """The environment for a trainer started with `python`, an overlay of the interpreter `below` or that one itself.
 
-    A notebook's drawing backend is left out because it needs the notebook's kernel, and the ban on bytecode because
-    it makes every attempt compile everything anew.
+    A notebook's drawing backend is replaced because it needs the notebook's kernel, and the ban on bytecode left out
+    because it makes every attempt compile everything anew. PYTHONPATH, which shows more of the machine's own packages,
+    stays, behind those of the overlay: Python itself would take it first, and with it what the overlay is to shadow.
     """
     child = {key: value for key, value in environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     if child.get("MPLBACKEND", "").startswith("module://"):
-        del child["MPLBACKEND"]
+        child["MPLBACKEND"] = "Agg"
     if python != below:
         folder = Path(python).parent
         child |= {"VIRTUAL_ENV": str(folder.parent), "PATH": f"{folder}{os.pathsep}{child.get('PATH', os.defpath)}"}
         child.pop("PYTHONHOME", None)
+        if child.get("PYTHONPATH"):
+            own = next((folder.parent / "lib").glob("*/site-packages"))
+            child["PYTHONPATH"] = f"{own}{os.pathsep}{child['PYTHONPATH']}"
     return child
 
 

@@ -5,5 +5,7 @@ from __future__ import annotations
 TABLE = {
     "kaggle": "supervisor.platforms.kaggle",
     "colab": "supervisor.platforms.colab",
+    "slurm": "supervisor.platforms.slurm",
+    "spot": "supervisor.platforms.spot",
     "local": "supervisor.platforms.local",
 }

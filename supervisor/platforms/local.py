@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from supervisor.core.ports import Platform
@@ -19,8 +20,8 @@ def is_here(_environ: Mapping[str, str]) -> bool:
 
 def describe(_environ: Mapping[str, str], _now: Instant) -> Platform:
     """Return what is known: no limit, and machines that mostly live for days."""
-    return Platform("local", "./runs", prior_life_s=72 * 3600.0)
+    return Platform("local", "./runs", 72 * 3600.0, title="this computer", notice="its signals: SIGTERM saves and ends")
 
 
-def check_store(_where: str, _is_mount: Callable[[str], bool]) -> None:
+def check_store(_where: str, _is_mount: Callable[[str], bool], _environ: Mapping[str, str] = os.environ) -> None:
     """Any folder will do here."""

@@ -21,3 +21,10 @@ def __getattr__(name: str) -> Any:
 
         return getattr(module, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Give a notebook its magics: ``%load_ext supervisor``, then ``%supervise SCRIPT`` and ``%supervisor VERB``."""
+    from supervisor.cli.magics import load
+
+    load(shell)

@@ -4,4 +4,5 @@ from __future__ import annotations
 
 TABLE = {
     "folder": "supervisor.stores.folder:FolderStore",
+    "relay": "supervisor.stores.relay:RelayStore",
 }

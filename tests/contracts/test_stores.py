@@ -24,6 +24,7 @@ from supervisor.engine.place import RunPlace
 from supervisor.stores import TABLE, retrying
 from supervisor.stores.retrying import RetryingStore
 from tests.contracts import drives
+from tests.contracts.acknowledging import AcknowledgingStore
 from tests.simulation.virtual_store import Shelf, View
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def store(row, request, tmp_path, monkeypatch) -> Store:
     name, wrapper = row
     makers: dict[str, Callable[[], Store]] = {
         "virtual": virtual,
+        "relay": lambda: AcknowledgingStore(str(tmp_path / "store")),
         "drive": lambda: drives.in_process(tmp_path / "store"),
         "drive in a worker": lambda: drives.in_worker(tmp_path / "store"),
         "rclone": lambda: request.getfixturevalue("rclone").store(),

@@ -1,0 +1,142 @@
+"""What home has sent to a machine: its job, its code, its secrets, and parcels in the inbox."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from contextlib import suppress
+from dataclasses import field
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core.errors import FAILED_PRECHECKS, UserError
+from supervisor.core.values import dataclass
+from supervisor.engine import parcels
+from supervisor.engine.gathering import Fate, Gathering
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from supervisor.core.ports import Store
+    from supervisor.engine.outbox import Outbox
+
+JOB, CODE, PROJECT = "job.json", "code.tar", "project"
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to run: ``script`` under the project's folder, its ``arguments``, ``options`` of `start` as they are typed.
+
+    ``seed``: the sha256 of each parcel that must have come before; ``release_at_s``: the age of the machine at which
+    nothing is waited for any more.
+    """
+
+    name: str
+    script: str
+    arguments: Sequence[str] = ()
+    options: Sequence[str] = ()
+    seed: Sequence[str] = field(default=())
+    release_at_s: float | None = None
+
+
+def job(folder: Path) -> Job | None:
+    """Return the job, None while it has not come. Raises UserError where it is damaged or a newer version's."""
+    try:
+        body = (folder / JOB).read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        told = json.loads(body)
+        if told["schema"] > SCHEMA:
+            raise UserError(f"{JOB} is of a newer version of training-supervisor", "send this version's code with it")
+        limit = told.get("release_at_s")
+        return Job(
+            name=str(told["name"]),
+            script=parcels.checked_path(told["script"]),
+            arguments=tuple(map(str, told.get("arguments", ()))),
+            options=tuple(map(str, told.get("options", ()))),
+            seed=tuple(str(each["sha256"]) for each in told.get("seed", ())),
+            release_at_s=None if limit is None else float(limit),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{JOB} is damaged: {error!r}", "launch again", FAILED_PRECHECKS) from error
+
+
+def unpack(folder: Path) -> Path:
+    """Unpack the user's project, once, and return its folder. Raises UserError."""
+    project = folder / PROJECT
+    if project.is_dir():
+        return project
+    beside = folder / f".new-{PROJECT}"
+    with suppress(FileNotFoundError):
+        _remove(beside)
+    try:
+        with tarfile.open(folder / CODE) as code:
+            wanted = [each for each in code.getmembers() if each.name.partition("/")[0] == PROJECT]
+            code.extractall(beside, wanted, filter="data")
+        (beside / PROJECT).rename(project)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise UserError(f"{CODE} cannot be unpacked: {error}", "launch again", FAILED_PRECHECKS) from error
+    _remove(beside)
+    return project
+
+
+class Inbox:
+    """Applies what comes, in the order of names; each parcel goes when it was applied."""
+
+    def __init__(self, folder: Path, store: Store, outbox: Outbox, notes: Path) -> None:
+        self._folder, self._outbox = folder, outbox
+        self._gathering = Gathering(store, notes / "gathering")
+        self._list = notes / "applied"
+        self.applied = set(self._list.read_text().split()) if self._list.exists() else set()
+        self.trouble = ""
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def apply(self) -> int:
+        """Apply all that is there; return how many parcels that was. Raises StoreError, OSError, to be called again."""
+        arrived = sorted(self._folder.glob(f"*{parcels.SUFFIX}"))
+        for file in arrived:
+            try:
+                opened = parcels.read(file)
+            except parcels.ParcelError as error:
+                bad = self._folder / "bad"
+                bad.mkdir(exist_ok=True)
+                file.replace(bad / file.name)
+                self.trouble = f"what home sent is not whole: {error}"
+                continue
+            self._take(opened)
+            with self._list.open("a", encoding="ascii") as applied:
+                applied.write(f"{opened.sha256}\n")
+            self.applied.add(opened.sha256)
+            file.unlink(missing_ok=True)
+        return len(arrived)
+
+    def lacks(self, seed: Collection[str]) -> int:
+        """Return how many parcels of the seed have not been applied."""
+        return len(set(seed) - self.applied)
+
+    def _take(self, opened: parcels.Opened) -> None:
+        held = []
+        for piece, body in opened:
+            fate = self._gathering.take(piece, body)
+            if fate in {Fate.ADDED, Fate.TWIN}:
+                held.append(piece.path)
+            elif fate is not Fate.INCOMPLETE:
+                self.trouble = f"{piece.path} from home was {fate.value}"
+        self._outbox.hold(held)
+        if opened.header.letter is not None:
+            self._outbox.hear(opened.header.letter)
+
+
+def tell(file: Path, told: dict[str, Any]) -> None:
+    """Write a JSON file, whole under its name."""
+    beside = file.with_name(f".new-{file.name}")
+    beside.write_text(json.dumps(told, default=str), encoding="utf-8")
+    beside.replace(file)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder)

@@ -1,0 +1,195 @@
+"""The outbox of a machine: every new file of its store is cut into parcels for the user's computer until that holds it whole.
+
+What is known lies in two places and nowhere else, so that the agent may be killed at any instruction: the parcels that are
+on their way lie in the outbox, and what the computer has said is in the acknowledged list beside the store.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core import relayed
+from supervisor.core.checkpoint import MANIFEST_NAME
+from supervisor.core.digest import digest_of, preferred
+from supervisor.core.values import dataclass
+from supervisor.engine import parcels
+from supervisor.engine.sending import File, found, named_by, order
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+WINDOW_BYTES = 8 * parcels.BYTES_MAX
+SMALL_BYTES = 1_000_000
+SMALL_AT_ONCE = 2  # parcels as small as that on their way, so that large ones have their place among the eight
+CHUNK_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A parcel on its way and what is in it."""
+
+    parcel: parcels.Parcel
+    pieces: Sequence[parcels.Piece]
+
+    @property
+    def small(self) -> bool:
+        return self.parcel.bytes < SMALL_BYTES
+
+
+class Outbox:
+    """Parcels in ``folder`` for what lies in the store at ``root``."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.acknowledged = relayed.Acknowledged()
+        self._folder, self._root = folder, root
+        self._list = root.parent / relayed.NAME
+        folder.mkdir(parents=True, exist_ok=True)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        self.origin = _origin(folder / "origin")
+        self._sent: dict[int, _Sent] = {}
+        self._files: dict[str, File] = {}
+        self._digests: dict[str, str] = {}
+        self.trouble = ""
+        self._load()
+
+    @property
+    def ready(self) -> list[tuple[int, parcels.Parcel]]:
+        """The parcels that wait to be fetched, with their numbers."""
+        return [(number, self._sent[number].parcel) for number in sorted(self._sent)]
+
+    def waiting(self) -> tuple[int, int]:
+        """Return how many files, and how many bytes, the computer does not hold yet."""
+        return len(self._files), sum(file.bytes for file in self._files.values())
+
+    def refused(self) -> dict[str, str]:
+        """Return what the computer does not take, and why."""
+        return dict(self.acknowledged.refused)
+
+    def scan(self) -> None:
+        """See what is new in the store, and what went."""
+        known = self.acknowledged
+        self._files = found(self._root, lambda path: path in known.held or path in known.refused, self._files)
+
+    def cut(self) -> None:
+        """Make parcels of what is new, as many as there is room for. Raises OSError."""
+        while sum(sent.parcel.bytes for sent in self._sent.values()) + parcels.BYTES_MAX <= WINDOW_BYTES:
+            pieces = next(parcels.filled(self._pieces()), [])
+            small = sum(piece.bytes for piece in pieces) < SMALL_BYTES
+            if not pieces or (small and sum(sent.small for sent in self._sent.values()) >= SMALL_AT_ONCE):
+                return
+            self._write(pieces)
+
+    def hear(self, letter: parcels.Letter) -> None:
+        """Take what the computer says; what is meant for another outbox is left alone."""
+        if letter.to != self.origin:
+            return
+        told = {"held": list(letter.held), "refused": dict(letter.refused), "wanted": list(letter.wanted)}
+        arrived = sorted({number for number in letter.parcels if number in self._sent})
+        for number in arrived:
+            pieces = [(piece.path, piece.offset) for piece in self._sent[number].pieces]
+            self._tell(relayed.arrived(number, pieces))
+        self._tell(told)
+        for number in arrived:
+            self._sent.pop(number).parcel.file.unlink(missing_ok=True)
+        for path in letter.wanted:
+            self._digests.pop(path, None)
+
+    def hold(self, paths: Collection[str]) -> None:
+        """Know that the computer holds these: they came from there."""
+        if lacking := sorted(set(paths) - self.acknowledged.held):
+            self._tell({"held": lacking})
+
+    def _load(self) -> None:
+        """Take up what an earlier agent left; what it was killed in is made anew."""
+        if self._list.exists():
+            body = self._list.read_bytes()
+            self.acknowledged.read(body)
+            if body and not body.endswith(b"\n"):
+                self._append(b"\n")  # ends the line that it was killed in, which then tells nothing
+        for file in sorted(self._folder.iterdir()):
+            if file.suffix != parcels.SUFFIX:
+                if file.name.startswith(".new-"):
+                    file.unlink()
+                continue
+            try:
+                opened = parcels.read(file)
+            except parcels.ParcelError:
+                file.unlink()
+                continue
+            number = opened.header.number
+            if number in self.acknowledged.parcels:
+                file.unlink()
+                continue
+            parcel = parcels.Parcel(file, f"outbox/{file.name}", file.stat().st_size, opened.sha256)
+            self._sent[number] = _Sent(parcel, opened.header.pieces)
+
+    def _pieces(self) -> Iterator[parcels.Piece]:
+        """Yield the pieces that are neither there nor on their way, in the order in which they are to go."""
+        for file, offset in self._lacking():
+            try:
+                digest = self._digest(file)
+            except FileNotFoundError:
+                continue  # retention removed it: newer ones are safe
+            except OSError as error:
+                self.trouble = f"{file.path} cannot be read: {error.strerror or error}"
+                continue  # the others go all the same
+            length = min(parcels.CONTENT_BYTES_MAX, file.bytes - offset)
+            yield parcels.Piece(file.path, offset, length, file.bytes, digest)
+
+    def _lacking(self) -> Iterator[tuple[File, int]]:
+        """Yield the offsets of pieces to send."""
+        on_the_way = {(piece.path, piece.offset) for sent in self._sent.values() for piece in sent.pieces}
+        for path in sorted(self._files, key=order):
+            file = self._files[path]
+            if not self._may_go(file):
+                continue
+            offsets = range(0, max(1, file.bytes), parcels.CONTENT_BYTES_MAX)
+            arrived = self.acknowledged.pieces.get(path, set())
+            going = [offset for offset in offsets if (path, offset) in on_the_way]
+            if not going and arrived.issuperset(offsets):
+                self._tell({"wanted": [path]})  # all of it was fetched, and the computer has lost some: once more
+                arrived = set()
+            yield from ((file, offset) for offset in offsets if offset not in arrived and offset not in going)
+
+    def _may_go(self, file: File) -> bool:
+        """A manifest goes only when the computer holds all that it names, so that it never shows a part of a checkpoint."""
+        if not MANIFEST_NAME.fullmatch(file.path.rpartition("/")[2]):
+            return True
+        return named_by(self._root, file.path) <= self.acknowledged.held
+
+    def _digest(self, file: File) -> str:
+        if file.path not in self._digests:
+            with (self._root / file.path).open("rb", buffering=0) as opened:
+                self._digests[file.path] = digest_of(iter(lambda: opened.read(CHUNK_BYTES), b""), preferred())
+        return self._digests[file.path]
+
+    def _write(self, pieces: Sequence[parcels.Piece]) -> None:
+        number = 1 + max((*self._sent, *self.acknowledged.parcels), default=0)
+        file = self._folder / f"{number:06d}{parcels.SUFFIX}"
+        bodies = (parcels.body(self._root / piece.path, piece) for piece in pieces)
+        try:
+            parcel = parcels.write(file, f"outbox/{file.name}", parcels.Header(number, self.origin, pieces), bodies)
+        except FileNotFoundError:
+            self.scan()  # retention removed one of them in between
+            return
+        self._sent[number] = _Sent(parcel, pieces)
+
+    def _tell(self, told: Mapping[str, Any]) -> None:
+        if any(each not in ([], {}) for each in told.values()):
+            self._append(relayed.line(told))
+            self.acknowledged.take(told)
+
+    def _append(self, line: bytes) -> None:
+        with self._list.open("ab", buffering=0) as listed:
+            listed.write(line)
+
+
+def _origin(file: Path) -> str:
+    """Return this outbox's random name, made once."""
+    if not file.exists():
+        beside = file.with_name(".new-origin")
+        beside.write_text(os.urandom(8).hex())
+        beside.replace(file)
+    return file.read_text()

@@ -1,0 +1,267 @@
+"""The agent of one machine: it waits for what it needs, starts once, hands over, and ends as the supervisor did."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from io import BytesIO
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from supervisor import wiring
+from supervisor.core.errors import UserError
+from supervisor.engine import agent, consignment, parcels, served
+from supervisor.engine.clock import BootClock
+from supervisor.engine.place import RunPlace
+from supervisor.engine.relay import HomeRun
+from supervisor.stores.folder import FolderStore
+from tests.fleet.relays import ROOT, Pump, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RUN = RunPlace("toy")
+
+
+class Place:
+    """A machine's folder with an agent on a thread, and home."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "machine"
+        self.store = FolderStore(str(root / "home/runs"))
+        self.home = HomeRun(self.store, RUN, root / "home/state", BootClock())
+        self.pump = Pump(self.home, root / "pump")
+        self.said: list[str] = []
+        self.codes: list[int] = []
+        self.threads: list[Thread] = []
+        (self.folder / "project").mkdir(parents=True)
+
+    def consign(self, *options: str, **more: Any) -> None:
+        job = {"schema": 1, "name": RUN.name, "script": "train.py", "options": list(options), "seed": [], **more}
+        (self.folder / "job.json").write_text(json.dumps(job))
+
+    def agent(self) -> agent.Agent:
+        environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+        store = wiring.open_store(f"relay:{self.folder / 'store'}")
+        machine = agent.Machine(self.folder, store, self.folder / "local/training-supervisor", BootClock(), environ)
+        return agent.Agent(machine, self.said.append)
+
+    def start(self) -> None:
+        made = self.agent()
+        self.threads.append(Thread(target=lambda: self.codes.append(made.serve())))
+        self.threads[-1].start()
+
+    @property
+    def status(self) -> dict[str, Any]:
+        path = self.folder / "status.json"
+        return json.loads(path.read_bytes()) if path.exists() else {}
+
+    def put(self, parcel: parcels.Parcel) -> None:
+        to = self.folder / parcel.name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.with_suffix(".part").write_bytes(parcel.file.read_bytes())
+        to.with_suffix(".part").replace(to)
+
+    def to_the_end(self) -> dict[str, Any]:
+        until(lambda: self.pump.once(self).get("phase") == "done")  # type: ignore[arg-type]
+        for thread in self.threads:
+            thread.join(150)
+        return self.status
+
+    def at_home(self) -> list[str]:
+        return [entry.name for entry in self.store.list(RUN.name)]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setattr(served, "PROGRAM", "tests.fleet.short")
+    monkeypatch.setattr(agent, "TICK_S", 0.02)
+    made = Place(tmp_path)
+    yield made
+    for thread in made.threads:
+        thread.join(150)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [0, 42])
+def test_it_ends_as_the_supervisor_did_when_home_holds_everything(place: Place, code):
+    place.consign("--end", str(code), arguments=["--steps", "3"])
+    place.start()
+    status = place.to_the_end()
+    assert place.codes == [code]
+    assert (status["phase"], status["exit_code"], status["waiting_files"]) == ("done", code, 0)
+    assert place.at_home() == ["turn-1.txt"]
+    told = place.store.read("toy/turn-1.txt").decode()
+    assert "['--steps', '3']" in told
+    assert "'SUPERVISOR_RUN_KEEP_MACHINE': '1'" in told
+    assert f"'SUPERVISOR_RUN_LOCAL': '{place.folder}/local'" in told
+    assert told.endswith(f"{place.folder}/project")
+    assert f"nice {os.nice(0)}" in told  # it does not give way to anybody, as the agent does to it
+    assert agent.serve(place.agent().machine) == code  # another agent finds it done
+
+
+@pytest.mark.slow
+def test_it_stays_until_home_has_come(place: Place):
+    place.consign()
+    place.start()
+    waiting = until(lambda: place.status.get("phase") == "handing over results" and place.status)
+    beat = waiting["beat"]
+    until(lambda: place.status["beat"] > beat)
+    assert place.status["waiting_files"] == 1
+    assert place.codes == []
+    assert place.to_the_end()["words"] == "your computer holds everything"
+
+
+@pytest.mark.slow
+def test_from_some_age_on_it_waits_no_more_and_says_what_is_left(place: Place):
+    place.consign(release_at_s=0.01)
+    place.start()
+    place.threads[0].join(150)
+    assert place.codes == [0]
+    assert place.status["waiting_files"] == 1
+    assert "not fetched" in place.status["words"]
+
+
+@pytest.mark.slow
+def test_killed_without_a_word_the_supervisor_is_started_again_but_not_for_ever(place: Place):
+    place.consign("--kill")
+    place.start()
+    status = place.to_the_end()
+    assert place.at_home() == ["turn-1.txt", "turn-2.txt", "turn-3.txt", "turn-4.txt"]
+    assert (place.codes, status["exit_code"]) == ([1], 1)
+
+
+@pytest.mark.slow
+def test_secrets_are_named_to_the_trainer_and_told_to_nobody(place: Place, tmp_path):
+    from supervisor.engine.launcher import _secrets
+
+    secrets = place.folder / "secrets.env"
+    secrets.write_text("# mine\nTOKEN=a=b c\n\nEMPTY=\n")
+    secrets.chmod(0o644)
+    place.consign()
+    place.start()
+    place.to_the_end()
+    assert secrets.stat().st_mode & 0o777 == 0o600
+    assert _secrets(str(secrets)) == {"TOKEN": "a=b c", "EMPTY": ""}
+    told = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != secrets]
+    assert not [body for body in told if b"a=b c" in body]
+
+
+@pytest.mark.slow
+def test_it_starts_nothing_before_the_whole_seed_has_come(place: Place, tmp_path):
+    old = FolderStore(str(tmp_path / "home/runs"))
+    record = {"schema": 1, "id": "abc", "script": "train.py", "arguments": [], "options": {}}
+    old.create("toy/run.json", json.dumps(record).encode())
+    seed = place.home.seed()
+    (parcel,) = seed.parcels
+    place.consign(seed=seed.index())
+    place.start()
+    status = until(lambda: place.status.get("phase") == "preparing" and place.status)
+    assert status["words"] == "waiting for 1 parcels from your computer"
+    place.put(parcels.Parcel(_cut(parcel.file), parcel.name, 0, ""))
+    until(lambda: "not whole" in place.status["error"])
+    assert not (place.folder / "store/toy").exists()
+    place.put(parcel)
+    place.to_the_end()
+    assert place.codes == [0]
+    assert place.at_home() == ["run.json", "turn-2.txt"]
+
+
+def _cut(file: Path) -> Path:
+    cut = file.with_suffix(".cut")
+    cut.write_bytes(file.read_bytes()[:-1])
+    return cut
+
+
+@pytest.mark.slow
+def test_a_request_of_home_reaches_the_machines_store_once(place: Place, tmp_path):
+    gate = tmp_path / "gate"
+    place.consign("--wait", str(gate))
+    place.start()
+    until(lambda: place.pump.once(place) and place.at_home())  # type: ignore[arg-type]
+    place.store.create("toy/stop-e00000001-aa-save-1.json", b"{}")
+    until(lambda: place.pump.once(place) and (place.folder / "store/toy/stop-e00000001-aa-save-1.json").exists())  # type: ignore[arg-type]
+    gate.touch()
+    place.to_the_end()
+    assert place.status["error"] == ""
+    assert list((place.folder / "inbox").iterdir()) == []
+
+
+def test_a_second_agent_says_that_it_waits_for_the_first(tmp_path):
+    waited: list[str] = []
+    with agent.alone(tmp_path, lambda: None):
+        second = Thread(target=lambda: _hold(tmp_path, waited))
+        second.start()
+        until(lambda: waited == ["waits"])
+    second.join(150)
+    assert waited == ["waits", "has it"]
+
+
+def _hold(folder: Path, waited: list[str]) -> None:
+    with agent.alone(folder, lambda: waited.append("waits")):
+        waited.append("has it")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"schema": 1}', b'{"schema": 9, "name": "x", "script": "y"}',
+             b'{"schema": 1, "name": "x", "script": "../../etc/passwd"}']
+)  # fmt: skip
+def test_a_job_that_cannot_be_read_ends_it_in_two_lines(place: Place, body):
+    (place.folder / "job.json").write_bytes(body)
+    assert place.agent().serve() == 4
+    assert place.status["phase"] == "done"
+    assert "launch again" in place.status["words"] or "send this version" in place.status["words"]
+
+
+def test_where_the_agents_own_packages_cannot_be_had_it_says_so_and_may_be_started_again(tmp_path, monkeypatch, capsys):
+    from supervisor.cli import agent as verb
+    from supervisor.cli import main
+    from supervisor.core.errors import SetupError
+
+    def missing() -> None:
+        raise SetupError("no network", "try later")
+
+    monkeypatch.setattr(verb, "ensure", missing)
+    assert main(["agent", str(tmp_path)]) == 3
+    assert "error: no network\n  try: try later" in capsys.readouterr().err
+    told = json.loads((tmp_path / "status.json").read_bytes())
+    assert (told["phase"], told["exit_code"], told["error"]) == ("preparing", None, "no network; try later")
+
+
+def tarred(folder: Path, *members: tuple[str, bytes]) -> None:
+    with tarfile.open(folder / "code.tar", "w") as code:
+        for name, body in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            code.addfile(member, BytesIO(body))
+
+
+def test_the_code_is_unpacked_once_and_only_the_users(tmp_path):
+    tarred(
+        tmp_path, ("project/trainers/toy.py", b"print(1)"), ("project/.tmp-mine", b""), ("package/supervisor/x.py", b"")
+    )
+    assert (consignment.unpack(tmp_path) / "trainers/toy.py").read_bytes() == b"print(1)"
+    (tmp_path / "code.tar").unlink()
+    assert consignment.unpack(tmp_path) == tmp_path / "project"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["project"]
+
+
+@pytest.mark.parametrize("name", ["project/../../evil.py", "project/../evil.py"])
+def test_no_member_of_the_code_leads_out_of_the_machines_folder(tmp_path, name):
+    (tmp_path / "machine").mkdir()
+    tarred(tmp_path / "machine", (name, b"evil"))
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        consignment.unpack(tmp_path / "machine")
+    assert not list(tmp_path.rglob("evil.py"))
+
+
+def test_code_that_is_no_archive_or_did_not_come_is_said(tmp_path):
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        consignment.unpack(tmp_path)
+    (tmp_path / "code.tar").write_bytes(b"garbage" * 100)
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        consignment.unpack(tmp_path)

@@ -7,6 +7,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any, get_args
 
 from supervisor.core import claim, commands, events, messages
@@ -30,7 +31,6 @@ _TYPES: dict[str, type[Any]] = {
     )
 }
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-_FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in _TYPES.values()}
 
 
 class UnknownRecord(ValueError):  # noqa: N818, because a newer version may have written it
@@ -43,12 +43,12 @@ def to_line(at: Mapping[str, float], value: Any) -> str:
     return line.encode("utf-8", "replace").decode()  # because a file's name may hold what no text can be written with
 
 
-def from_line(line: str) -> tuple[dict[str, float], Any]:
-    """Read one journal line back, or raise UnknownRecord."""
+def from_line(line: str, types: Mapping[str, type[Any]] = _TYPES) -> tuple[dict[str, float], Any]:
+    """Read one journal line back, or raise UnknownRecord. ``types``: what it may hold, by name."""
     try:
         body = json.loads(line)
         at = {"mono_s": float(body.pop("mono_s")), "wall_s": float(body.pop("wall_s"))}
-        return at, from_plain(body)
+        return at, from_plain(body, types)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UnknownRecord(f"not a record: {line[:80]!r} ({error})") from error
 
@@ -58,8 +58,8 @@ def to_plain(value: Any) -> Any:
     if type(value) in _SCALARS:
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        kind = type(value)
-        return {"is": kind.__name__, **{name: to_plain(getattr(value, name)) for name in _FIELDS[kind]}}
+        kind: Any = type(value)
+        return {"is": kind.__name__, **{name: to_plain(getattr(value, name)) for name in _fields(kind)}}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, list | tuple):
@@ -69,15 +69,21 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def from_plain(plain: Any) -> Any:
+def from_plain(plain: Any, types: Mapping[str, type[Any]] = _TYPES) -> Any:
     """Return the value that ``to_plain`` made this of; lists become tuples; unknown fields are left out."""
     if isinstance(plain, list):
-        return tuple(from_plain(each) for each in plain)
+        return tuple(from_plain(each, types) for each in plain)
     if not isinstance(plain, dict):
         return plain
     if "is" not in plain:
-        return {key: from_plain(each) for key, each in plain.items()}
-    kind = _TYPES.get(plain["is"])
+        return {key: from_plain(each, types) for key, each in plain.items()}
+    kind = types.get(plain["is"])
     if kind is None:
         raise UnknownRecord(f"a record of kind {plain['is']!r}")
-    return kind(**{name: from_plain(plain[name]) for name in _FIELDS[kind] if name in plain})
+    known: Any = kind
+    return known(**{name: from_plain(plain[name], types) for name in _fields(known) if name in plain})
+
+
+@lru_cache(maxsize=256)
+def _fields(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

@@ -1,0 +1,287 @@
+"""The fleet's machine from its bring-up to its end, and whether there is a next one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor.core import errors
+from supervisor.core import fleet_words as fw
+from supervisor.core.fleet_state import GIVEN_BACK, LEFT, LOST, Fleet, Life, Phase
+from supervisor.core.spoken import duration
+
+if TYPE_CHECKING:
+    from supervisor.core.instant import Instant
+    from supervisor.core.provisioning import Machine
+
+Outcome = tuple[Fleet, tuple[fw.Command, ...]]
+
+AGAIN_S, AGAIN_S_MAX = 2.0, 300.0  # after a machine was lost, doubled for each that brought nothing
+TROUBLES_BEFORE_RESTART = 6
+RESTARTS_MAX = 2
+DAY_S = 86400.0
+STOP_WITHIN_S = 1800.0
+DONE = "done"
+
+
+def about_ours(fleet: Fleet, found: Machine | None, now: Instant) -> Outcome:
+    """Say what follows from a listing for the machine that serves."""
+    machine = fleet.machine
+    assert machine is not None
+    if found is None:
+        absent = fleet.absent + 1
+        if absent < fleet.policy.listings:
+            return fleet.with_(absent=absent, wake_s=now.mono_s + fleet.policy.listings_apart_s), ()
+        if fleet.phase is Phase.RELEASING:
+            return released(fleet, fw.Released(machine.endpoint), now)
+        return lost(fleet, now)
+    fleet = fleet.with_(absent=0)
+    if not found.name:
+        return fleet.calling("Adopt"), (fw.Adopt(machine),)
+    return go_on(fleet, now)
+
+
+def there_again(fleet: Fleet, life: Life, found: Machine, now: Instant) -> Outcome:
+    """A machine that was done with is listed: a listing may miss a living one for a while, or show one that was given back."""
+    lost = life.end == LOST
+    phase = Phase.SERVING if lost else Phase.RELEASING
+    what = "was taken for lost" if lost else "was given back"
+    words = f"{life.machine.endpoint} {what} and is there: {'going on with it' if lost else 'giving it back again'}"
+    fleet = fleet.with_(
+        machine=life.machine, life=life.reopened(), lives=fleet.lives_without(life), phase=phase, release_then="next",
+        beat_s=now.mono_s, stale=False, deaf=0,
+    )  # fmt: skip
+    fleet, commands = about_ours(fleet, found, now)
+    return fleet, (fw.Say("warning", words), *commands)
+
+
+def go_on(fleet: Fleet, now: Instant) -> Outcome:
+    """Make the next call to the machine that is there."""
+    machine = fleet.machine
+    assert machine is not None
+    if fleet.phase is Phase.RELEASING:
+        return fleet.calling("Release"), (fw.Release(machine),)
+    if fleet.stop and fleet.phase is not Phase.SERVING:
+        return release(fleet, "end")
+    if fleet.phase in {Phase.BRINGING_UP, Phase.PREPARING}:
+        return fleet.with_(phase=Phase.PREPARING).calling("Prepare"), (fw.Prepare(machine),)
+    if fleet.phase is Phase.STARTING:
+        return fleet.calling("StartAgent"), (fw.StartAgent(machine),)
+    if fleet.deaf >= TROUBLES_BEFORE_RESTART or fleet.stale:
+        return restart(fleet, machine, now)
+    return fleet.calling("Poll"), (fw.Poll(machine),)
+
+
+def restart(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
+    """The machine is there and does not answer, or what runs on it gives no sign."""
+    if fleet.restarts >= RESTARTS_MAX:
+        fleet, commands = release(fleet, "next")
+        words = f"{machine.endpoint} does not go on after {RESTARTS_MAX} restarts: giving it back"
+        return fleet, (fw.Say("warning", words), *commands)
+    words = f"{machine.endpoint} gives no sign of life for {duration(now.mono_s - fleet.beat_s)}: restarting what runs there"
+    fleet = fleet.with_(restarts=fleet.restarts + 1, troubles=0, beat_s=now.mono_s, stale=False, deaf=0)
+    return fleet.calling("Restart"), (fw.Say("warning", words), fw.Restart(machine))
+
+
+def next_machine(fleet: Fleet, now: Instant) -> Outcome:
+    """Bring the next machine up, if nothing speaks against it."""
+    against = against_more(fleet, now)
+    if against is not None:
+        return end(fleet, *against)
+    policy = fleet.policy
+    today = [life for life in fleet.lives if life.began_wall_s > now.wall_s - DAY_S]
+    if len(today) >= policy.a_day:
+        wait_s = max(1.0, today[-policy.a_day].began_wall_s + DAY_S - now.wall_s)
+        words = f"{len(today)} machines were brought up within a day: the next in {duration(wait_s)}"
+        return fleet.with_(phase=Phase.WAITING, wake_s=now.mono_s + wait_s), (fw.Say("warning", words),)
+    name = fleet.name or f"{fleet.prefix}-{fleet.number + 1}"
+    number = int(name.rpartition("-")[2])
+    fleet = fleet.with_(phase=Phase.BRINGING_UP, name=name, number=number)
+    return fleet.calling("BringUp"), (fw.BringUp(name, policy.wanted),)
+
+
+def against_more(fleet: Fleet, now: Instant) -> tuple[int, str, str, str] | None:
+    """Return exit code, state, words and hint if no further machine may be brought up."""
+    policy, again = fleet.policy, "launch again to go on"
+    words = ""
+    if fleet.stop:
+        return fleet.stop_code, "CANCELLED" if fleet.stop_code == errors.INTERRUPTED else "PENDING", fleet.stop, again
+    if policy.until_wall_s is not None and now.wall_s >= policy.until_wall_s:
+        words = "the time set with --until is over"
+    elif len(fleet.lives) - fleet.lives_before >= policy.machines_max:
+        words = f"{policy.machines_max} machines have served: --max-machines"
+    elif policy.units_max is not None and fleet.units_used >= policy.units_max:
+        words = f"{fleet.units_used:.2f} units are used: --max-units"
+    elif policy.paid and not (fleet.units or 0) > 0:
+        have = "cannot be told" if fleet.units is None else f"is {fleet.units:.2f}"
+        hint = "buy units, or train in the notebook: unattended machines are for a positive balance"
+        return errors.FAILED_PRECHECKS, "FAILED_PRECHECKS", f"the account's balance of compute units {have}", hint
+    return (errors.HANDED_OVER, "PENDING", words, again) if words else None
+
+
+def brought_up(fleet: Fleet, event: fw.BroughtUp, now: Instant) -> Outcome:
+    """A machine is there: its life with us begins."""
+    fleet = fleet.with_(
+        doing="", machine=event.machine, phase=Phase.PREPARING, refusals=0, troubles=0, absent=0, restarts=0,
+        life=Life(event.machine, now.wall_s, safe_from=fleet.safe, safe=fleet.safe), beat=-1, beat_s=now.mono_s, stale=False, deaf=0,
+    )  # fmt: skip
+    fleet, commands = go_on(fleet, now)
+    return fleet, (fw.Say("info", f"{event.machine.endpoint} is there ({event.machine.name})"), *commands)
+
+
+def adopted(fleet: Fleet, event: fw.Adopted, now: Instant) -> Outcome:
+    """It can be used again."""
+    return go_on(fleet.with_(doing="", machine=event.machine, troubles=0), now)
+
+
+def prepared(fleet: Fleet, event: fw.Prepared, now: Instant) -> Outcome:
+    """It has all that it needs."""
+    where = "from the beginning" if event.step is None else f"from step {event.step:,}"
+    sent = f"{event.sent_bytes / 1e6:,.1f} MB sent"
+    fleet, commands = go_on(fleet.with_(doing="", phase=Phase.STARTING, troubles=0), now)
+    return fleet, (fw.Say("info", f"it goes on {where}; {sent}"), *commands)
+
+
+def agent_started(fleet: Fleet, _event: fw.AgentStarted, now: Instant) -> Outcome:
+    """Its agent runs."""
+    return go_on(fleet.with_(doing="", phase=Phase.SERVING, troubles=0, beat_s=now.mono_s), now)
+
+
+def polled(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
+    """See how far it is; ask it to stop, or look after it, where that is due."""
+    moved = event.beat != fleet.beat
+    life = fleet.life and fleet.life.reached(event.step, event.safe, now.wall_s)
+    fleet = fleet.with_(
+        doing="", troubles=0, absent=0, deaf=0, stale=False, life=life, beat=event.beat, safe=event.safe if event.safe is not None else fleet.safe,
+        beat_s=now.mono_s if moved else fleet.beat_s, restarts=0 if moved and event.step else fleet.restarts,
+    )  # fmt: skip
+    if event.phase == DONE and event.exit_code is not None and not event.more:
+        return over(fleet, event.exit_code)
+    if not fleet.stop and (limit := limit_reached(fleet, now)):
+        return ask_to_stop(fleet, limit, now, code=errors.HANDED_OVER)
+    if fleet.stop and not fleet.stop_passed_on:
+        return fleet.calling("PassOnStop"), (fw.PassOnStop(),)
+    if now.mono_s - fleet.beat_s > fleet.policy.silence_s:
+        return look(fleet.with_(stale=True))
+    return fleet.with_(wake_s=now.mono_s + (0.0 if event.more else fleet.policy.poll_s)), ()
+
+
+def restarted(fleet: Fleet, _event: fw.Restarted, now: Instant) -> Outcome:
+    """What ran there has ended: its agent is started again."""
+    return go_on(fleet.with_(doing="", phase=Phase.STARTING, beat_s=now.mono_s), now)
+
+
+def stop_passed_on(fleet: Fleet, _event: fw.StopPassedOn, now: Instant) -> Outcome:
+    """It will hear of the wish."""
+    return fleet.with_(doing="", stop_passed_on=True, wake_s=now.mono_s), ()
+
+
+def over(fleet: Fleet, code: int) -> Outcome:
+    """The run's session on the machine ended with this exit code, and home holds all of it."""
+    if code == errors.HANDED_OVER and not fleet.stop:
+        return release(fleet.with_(exit_code=code), "next")
+    return release(fleet.with_(exit_code=fleet.stop_code if fleet.stop and code != 0 else code), "end")
+
+
+def release(fleet: Fleet, then: str) -> Outcome:
+    """Give the machine back, to go on with the ``next``, or to ``end``."""
+    machine = fleet.machine
+    assert machine is not None
+    fleet = fleet.with_(phase=Phase.RELEASING, release_then=then, troubles=0, wake_s=None)
+    return fleet.calling("Release"), (fw.Release(machine),)
+
+
+def released(fleet: Fleet, event: fw.Released, now: Instant) -> Outcome:
+    """It is off the list."""
+    fleet = fleet.with_(doing="")
+    if fleet.machine is None or fleet.machine.endpoint != event.endpoint:
+        return look(fleet)
+    fleet = fleet.closed(GIVEN_BACK, now.wall_s)
+    said = fw.Say("info", f"{event.endpoint} is given back")
+    if fleet.release_then == "next" and not fleet.stop:
+        fleet, commands = pause_before_next(fleet, now)
+        return fleet, (said, *commands)
+    fleet, commands = final(fleet)
+    return fleet, (said, *commands)
+
+
+def final(fleet: Fleet) -> Outcome:
+    """The last machine is given back: end as the run did."""
+    code = fleet.stop_code if fleet.exit_code is None else fleet.exit_code
+    cancelled = {errors.INTERRUPTED, errors.TERMINATED}
+    if code == 0:
+        return end(fleet, 0, "SUCCEEDED", "the run is finished, and this computer holds its results")
+    if code in cancelled or fleet.stop:
+        state = "CANCELLED" if code in cancelled else "PENDING"
+        return end(fleet, code, state, fleet.stop or "the run was stopped", "the same command goes on with it")
+    words = {errors.FENCED: "another machine has the run", errors.NO_PROGRESS: "the run makes no progress"}
+    hint = "its output says why: python -m supervisor logs"
+    return end(fleet, code, "FAILED", words.get(code, f"the run ended with exit code {code}"), hint)
+
+
+def lost(fleet: Fleet, now: Instant) -> Outcome:
+    """Enough listings in a row do not have it."""
+    assert fleet.machine is not None
+    endpoint, life = fleet.machine.endpoint, fleet.life
+    lived_s = now.wall_s - life.began_wall_s if life else 0.0
+    safe = "nothing safe" if fleet.safe is None else f"step {fleet.safe:,} safe"
+    words = f"{endpoint} is gone after {duration(lived_s)}: {safe} on this computer"
+    fleet, commands = pause_before_next(fleet.closed(LOST, now.wall_s), now)
+    return fleet, (fw.Say("warning", words), *commands)
+
+
+def pause_before_next(fleet: Fleet, now: Instant) -> Outcome:
+    """Wait a moment, longer after each machine that brought nothing; give up after some."""
+    last = fleet.lives[-1]
+    fruitless = 0 if last.safe != last.safe_from else fleet.fruitless + 1
+    fleet = fleet.with_(fruitless=fruitless, phase=Phase.WAITING, name="")
+    if fruitless >= fleet.policy.fruitless_max:
+        words = f"{fruitless} machines in a row brought nothing new home"
+        hint = "see what each did: python -m supervisor logs"
+        return end(fleet, errors.NO_PROGRESS, "FAILED", words, hint)
+    if fleet.stop:
+        return final(fleet)
+    return fleet.with_(wake_s=now.mono_s + min(AGAIN_S * 4**fruitless, AGAIN_S_MAX)), ()
+
+
+def ask_to_stop(fleet: Fleet, words: str, now: Instant, code: int = errors.INTERRUPTED) -> Outcome:
+    """Have the run save and end, then fetch and give back; without a machine end at once."""
+    if fleet.stop:
+        return fleet, ()
+    fleet = fleet.with_(stop=words, stop_code=code, stop_passed_on=False, stop_s=now.mono_s + STOP_WITHIN_S)
+    if fleet.machine is None and not fleet.doing:
+        return end(fleet, code, "CANCELLED" if code == errors.INTERRUPTED else "PENDING", words)
+    said = fw.Say(
+        "warning", words, "the run saves, its results are fetched, the machine is given back; again to leave it running"
+    )
+    if fleet.doing:
+        return fleet, (said,)
+    fleet, commands = (
+        (fleet.calling("PassOnStop"), (fw.PassOnStop(),)) if fleet.phase is Phase.SERVING else go_on(fleet, now)
+    )
+    return fleet, (said, *commands)
+
+
+def limit_reached(fleet: Fleet, now: Instant) -> str:
+    """Return the limit of a person that is reached, in words; "" for none."""
+    policy = fleet.policy
+    if policy.until_wall_s is not None and now.wall_s >= policy.until_wall_s:
+        return "the time set with --until is over"
+    if policy.units_max is not None and fleet.life is not None and fleet.units_per_hour:
+        used = fleet.units_used + (now.wall_s - fleet.life.began_wall_s) / 3600 * fleet.units_per_hour
+        if used >= policy.units_max:
+            return f"about {used:.2f} units are used: --max-units"
+    return ""
+
+
+def look(fleet: Fleet) -> Outcome:
+    """See what is there; before a machine is brought up also what the account has."""
+    fleet = fleet.with_(wake_s=None, look=False)
+    if fleet.policy.paid and fleet.machine is None:
+        return fleet.calling("CheckBalance"), (fw.CheckBalance(),)
+    return fleet.calling("ListMachines"), (fw.ListMachines(),)
+
+
+def end(fleet: Fleet, code: int, state: str, words: str, hint: str = "") -> Outcome:
+    """End the controller."""
+    fleet = fleet.with_(phase=Phase.ENDED if state != LEFT else fleet.phase, exit_code=code, doing="", wake_s=None)
+    return fleet, (fw.End(code, state, words, hint),)

@@ -1,0 +1,152 @@
+"""What the fleet's controller knows: its policy, the machine that serves now, and those that have served."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core.errors import INTERRUPTED
+from supervisor.core.provisioning import Machine, Wanted
+from supervisor.core.values import dataclass, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LEFT = "LEFT"  # the controller goes, the machine goes on
+LOST, GIVEN_BACK = "lost", "given back"
+
+
+class Phase(StrEnum):
+    """What the controller is at."""
+
+    LOOKING = "looking"
+    WAITING = "waiting"
+    BRINGING_UP = "bringing up"
+    PREPARING = "preparing"
+    STARTING = "starting"
+    SERVING = "serving"
+    RELEASING = "giving back"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a person allows. ``until_wall_s``: by this computer's clock; ``a_day``: machines brought up within 24 hours.
+
+    ``silence_s``: how long a machine's beat may stand still; ``fruitless_max``: machines in a row that bring nothing new
+    home; ``patience`` scales the waits for hardware.
+    """
+
+    wanted: Wanted = Wanted()
+    machines_max: int = 24
+    a_day: int = 12
+    units_max: float | None = None
+    until_wall_s: float | None = None
+    paid: bool = False
+    poll_s: float = 5.0
+    listings: int = 3
+    listings_apart_s: float = 5.0
+    silence_s: float = 180.0
+    fruitless_max: int = 3
+    refusals_max: int = 40
+    patience: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One machine's time with us, by this computer's clock. ``safe_from``, ``safe``: newest step at home at first and at last.
+
+    ``end``: "" while it serves, LOST or GIVEN_BACK.
+    """
+
+    machine: Machine
+    began_wall_s: float
+    safe_from: int | None = None
+    safe: int | None = None
+    step: int | None = None
+    first_step_wall_s: float | None = None
+    ended_wall_s: float | None = None
+    end: str = ""
+
+    def reached(self, step: int | None, safe: int | None, wall_s: float) -> Life:
+        """Return it with what was seen now."""
+        first_s = self.first_step_wall_s
+        if first_s is None and step is not None and step > (self.safe_from or 0):
+            first_s = wall_s
+        return replace(
+            self,
+            step=self.step if step is None else step,
+            safe=self.safe if safe is None else safe,
+            first_step_wall_s=first_s,
+        )
+
+    def reopened(self) -> Life:
+        """Return it as one that has not ended after all."""
+        return replace(self, ended_wall_s=None, end="")
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """``doing``: the call in flight; ``wake_s``: when to go on (monotonic); ``machine``, ``life``: who serves now.
+
+    ``before``: what was listed before the machine in ``name`` was asked for; ``foreign``: what has been reported;
+    ``stale``: a poll has shown a beat that stands still for too long; ``deaf``: polls that failed while listings came through;
+    ``lives``: those that ended; ``lives_before``: how many of them before this launch.
+    """
+
+    prefix: str
+    policy: Policy = Policy()
+    on: str = ""
+    phase: Phase = Phase.LOOKING
+    machine: Machine | None = None
+    life: Life | None = None
+    name: str = ""
+    number: int = 0
+    lives: Sequence[Life] = ()
+    lives_before: int = 0
+    before: Sequence[str] = ()
+    foreign: Sequence[str] = ()
+    doing: str = ""
+    wake_s: float | None = None
+    look: bool = False
+    absent: int = 0
+    troubles: int = 0
+    refusals: int = 0
+    fruitless: int = 0
+    restarts: int = 0
+    beat: int = -1
+    beat_s: float = 0.0
+    stale: bool = False
+    deaf: int = 0
+    safe: int | None = None
+    stop: str = ""
+    stop_code: int = INTERRUPTED
+    stop_passed_on: bool = False
+    stop_s: float | None = None
+    release_then: str = ""
+    exit_code: int | None = None
+    units: float | None = None
+    units_first: float | None = None
+    units_per_hour: float | None = None
+
+    def with_(self, **changes: Any) -> Fleet:
+        """Return a copy with these fields changed."""
+        return replace(self, **changes)
+
+    def calling(self, call: str) -> Fleet:
+        """Return it with a call in flight."""
+        return replace(self, doing=call, wake_s=None)
+
+    def closed(self, end: str, wall_s: float) -> Fleet:
+        """Return it without the machine that served, whose life ends."""
+        ended = () if self.life is None else (replace(self.life, end=end, ended_wall_s=wall_s),)
+        return replace(self, machine=None, life=None, lives=(*self.lives, *ended), absent=0, troubles=0)
+
+    def lives_without(self, life: Life) -> tuple[Life, ...]:
+        """Return the lives but for one."""
+        return tuple(each for each in self.lives if each is not life)
+
+    @property
+    def units_used(self) -> float:
+        """What was used up since this launch began, as far as it is known."""
+        return 0.0 if self.units is None or self.units_first is None else max(0.0, self.units_first - self.units)

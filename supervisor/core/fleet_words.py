@@ -1,0 +1,217 @@
+"""What happens to the fleet's controller (events) and what it has done (commands), as frozen values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+from supervisor.core.fleet_state import Policy
+from supervisor.core.provisioning import Machine, Wanted
+from supervisor.core.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A controller begins: for the first time, or again after its end or death. What was in flight is unknown.
+
+    ``on``: whose machines it uses, as `--on` names it.
+    """
+
+    policy: Policy = Policy()
+    on: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The time has come that ``next_wakeup`` named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A person asks: "stop" (save, fetch, give the machine back), or "leave" (the machine goes on by itself)."""
+
+    wish: str
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Balanced:
+    """What the account has; None where nobody knows."""
+
+    units: float | None = None
+    units_per_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """All machines of the account."""
+
+    machines: Sequence[Machine] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtUp:
+    """A machine is there and ours."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A machine of ours that this computer had forgotten can be used again."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Code, secrets and the newest checkpoint are on the machine. ``step``: of that checkpoint, None for a beginning."""
+
+    step: int | None = None
+    sent_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStarted:
+    """The agent runs on the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """The machine's status, after what it had ready was fetched. ``safe``: the newest step that home holds whole.
+
+    ``phase`` is the agent's; ``more``: it has still something to be fetched; ``line``: its progress, for people.
+    """
+
+    beat: int
+    phase: str
+    exit_code: int | None = None
+    step: int | None = None
+    safe: int | None = None
+    more: bool = False
+    fetched_bytes: int = 0
+    line: str = ""
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """What ran on the machine was ended; its files are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopPassedOn:
+    """The wish to stop lies in the home store; the relay brings it to the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The machine is proved to be off the list."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A call failed. ``call``: its command's name; ``kind`` as in MachineError."""
+
+    call: str
+    kind: str
+    words: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Tell people."""
+
+    level: str
+    words: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckBalance:
+    """Ask what the account has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListMachines:
+    """Ask for all machines of the account."""
+
+
+@dataclass(frozen=True, slots=True)
+class BringUp:
+    """Bring a machine up, or find the one of this name."""
+
+    name: str
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Make a machine of ours usable again."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Put code, secrets and the newest checkpoint on the machine."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class StartAgent:
+    """Start the agent on the machine."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Fetch status and parcels, bring what is to be brought."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """End what runs on the machine."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class PassOnStop:
+    """Ask the session on the machine to save and end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give the machine back."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The controller ends."""
+
+    exit_code: int
+    state: str
+    words: str
+    hint: str = ""
+
+
+Event = (
+    Began | Woke | Told | Balanced | Listed | BroughtUp | Adopted | Prepared | AgentStarted | Polled | Restarted | StopPassedOn
+    | Released | Failed
+)  # fmt: skip
+Call = CheckBalance | ListMachines | BringUp | Adopt | Prepare | StartAgent | Poll | Restart | PassOnStop | Release
+Command = Call | Say | End
+
+TYPES = {kind.__name__: kind for kind in (*get_args(Event), *get_args(Command), Machine, Wanted, Policy)}

@@ -1,0 +1,177 @@
+"""The controller's calls: over the provisioner to the machine, and over the relay to the home store."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core import fleet_words as fw
+from supervisor.core.errors import UserError
+from supervisor.core.ports import StoreError
+from supervisor.core.provisioning import MachineError, NoSuchFile
+from supervisor.core.values import dataclass
+from supervisor.engine import claims
+from supervisor.engine.bundle import JOB, SECRETS, Shipment
+from supervisor.engine.parcels import ParcelError
+from supervisor.engine.reporting import REPORT, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from supervisor.core.ports import Store
+    from supervisor.core.provisioning import Machine, Provisioner
+    from supervisor.engine.place import RunPlace
+    from supervisor.engine.relay import HomeRun
+
+PARCELS_A_POLL = 8  # between them people see how it goes
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """This computer's side: the home store, the run in it, and the relay to it. ``folder``: for what is on its way."""
+
+    store: Store
+    run: RunPlace
+    relay: HomeRun
+    folder: Path
+
+
+class FleetHands:
+    """Does one call at a time. ``describe`` makes a line of a run's status; ``release_at_s``: how old a machine may get."""
+
+    def __init__(
+        self, provisioner: Provisioner, home: Home, shipment: Shipment, *,
+        describe: Callable[[Mapping[str, Any]], str], release_at_s: Callable[[], float | None],
+    ) -> None:  # fmt: skip
+        self._provisioner, self._home, self._shipment = provisioner, home, shipment
+        self._describe, self._release_at_s = describe, release_at_s
+        self._epoch: int | None = None
+        home.folder.mkdir(parents=True, exist_ok=True)
+        self._doers: dict[type, Callable[[Any], fw.Event]] = {
+            fw.CheckBalance: self._check_balance,
+            fw.ListMachines: lambda _: fw.Listed(tuple(provisioner.machines())),
+            fw.BringUp: lambda call: fw.BroughtUp(provisioner.bring_up(call.name, call.wanted)),
+            fw.Adopt: lambda call: fw.Adopted(provisioner.adopt(call.machine)),
+            fw.Prepare: lambda call: self._prepare(call.machine),
+            fw.StartAgent: self._start_agent,
+            fw.Poll: lambda call: self._poll(call.machine),
+            fw.Restart: self._restart,
+            fw.PassOnStop: lambda _: self._pass_on_stop(),
+            fw.Release: self._release,
+        }
+
+    def do(self, call: fw.Call) -> fw.Event:
+        """Do a call; what goes wrong is an event too."""
+        name = type(call).__name__
+        try:
+            return self._doers[type(call)](call)
+        except MachineError as error:
+            return fw.Failed(name, error.kind, str(error), error.hint)
+        except UserError as error:
+            return fw.Failed(name, "hopeless", error.what, error.hint)
+        except (StoreError, OSError) as error:
+            return fw.Failed(
+                name, "home", f"this computer's disk: {error}", "see to its space; the machine goes on meanwhile"
+            )
+
+    def _check_balance(self, _call: fw.CheckBalance) -> fw.Event:
+        balance = self._provisioner.balance()
+        return fw.Balanced(balance.units, balance.units_per_hour)
+
+    def _start_agent(self, call: fw.StartAgent) -> fw.Event:
+        self._provisioner.start(call.machine)
+        return fw.AgentStarted()
+
+    def _restart(self, call: fw.Restart) -> fw.Event:
+        self._provisioner.restart(call.machine)
+        return fw.Restarted()
+
+    def _release(self, call: fw.Release) -> fw.Event:
+        self._provisioner.release(call.machine)
+        return fw.Released(call.machine.endpoint)
+
+    def _prepare(self, machine: Machine) -> fw.Event:
+        """Send what the job needs, and last the job itself. Done again, it begins again."""
+        files = self._shipment.pack(self._home.folder / "shipment", bytes_max=self._provisioner.traits.file_bytes_max)
+        self._epoch = None
+        self._home.relay.begin_machine()
+        seed = self._home.relay.seed()
+        sent = 0
+        try:
+            for file, name in [*files, *((parcel.file, parcel.name) for parcel in seed.parcels)]:
+                self._provisioner.put(machine, str(file), name)
+                sent += file.stat().st_size
+        finally:  # what is secret does not stay on this disk
+            (self._home.folder / "shipment" / SECRETS).unlink(missing_ok=True)
+        job = self._home.folder / JOB
+        job.write_bytes(self._shipment.job(seed.index(), self._release_at_s()))
+        self._provisioner.put(machine, str(job), JOB)
+        self._home.relay.forget_seed()
+        return fw.Prepared(None if seed.checkpoint is None else seed.checkpoint.step, sent)
+
+    def _poll(self, machine: Machine) -> fw.Event:
+        told = self._status(machine)
+        phase = str(told.get("phase", ""))
+        done = phase == Phase.DONE.value
+        listed = told.get("parcels") or []
+        fetched, troubles = 0, [str(told.get("error") or "")]
+        for each in listed if done else listed[:PARCELS_A_POLL]:
+            try:
+                size, words = self._fetch(machine, each)
+            except NoSuchFile:
+                continue  # acknowledged meanwhile
+            fetched += size
+            troubles += words
+        for parcel in self._home.relay.mail():
+            self._provisioner.put(machine, str(parcel.file), parcel.name)
+            self._home.relay.delivered(parcel)
+        plain = told.get("run") or {}
+        self._epoch = plain.get("epoch", self._epoch)
+        newest = self._home.relay.newest()
+        code = told.get("exit_code")
+        return fw.Polled(
+            beat=int(told.get("beat", -1)),
+            phase=phase,
+            exit_code=code if isinstance(code, int) else None,
+            step=plain.get("step"),
+            safe=None if newest is None else newest.step,
+            more=bool(listed) and not done,
+            fetched_bytes=fetched,
+            line=self._describe(plain) if plain else str(told.get("words") or ""),
+            trouble="; ".join(filter(None, troubles)),
+        )
+
+    def _status(self, machine: Machine) -> dict[str, Any]:
+        local = self._home.folder / REPORT
+        try:
+            self._provisioner.get(machine, REPORT, str(local))
+            told = json.loads(local.read_bytes())
+        except (NoSuchFile, ValueError):
+            return {}  # the agent has not told anything yet
+        return told if isinstance(told, dict) else {}
+
+    def _fetch(self, machine: Machine, told: Mapping[str, Any]) -> tuple[int, list[str]]:
+        local = self._home.folder / "parcel"
+        for last in (False, True):
+            self._provisioner.get(machine, str(told["file"]), str(local))
+            try:
+                merged = self._home.relay.merge(local, str(told["sha256"]))
+                break
+            except ParcelError as error:
+                if last:
+                    return 0, [f"{error}; fetching it again"]
+        size = local.stat().st_size
+        local.unlink()
+        words = [f"{path} is not taken: {why}" for path, why in merged.refused.items()]
+        return size, [*words, merged.trouble]
+
+    def _pass_on_stop(self) -> fw.Event:
+        """Leave the wish in the home store for the session that serves; the relay brings it there."""
+        if self._epoch is None:
+            return fw.Failed("PassOnStop", "nothing", "no session serves yet")
+        rank = max(claims.ranks(self._home.store, self._home.run), default=None)
+        if rank is None or rank.epoch < self._epoch:
+            return fw.Failed("PassOnStop", "unreachable", "the session that serves is not known here yet")
+        claims.request_stop(self._home.store, self._home.run, rank, "save")
+        return fw.StopPassedOn()

@@ -1,0 +1,110 @@
+"""The cells that run on a Colab machine: put a file in its place, end what runs, start the agent and wait with it."""
+
+from __future__ import annotations
+
+import base64
+
+FOLDER = "/content/training-supervisor"
+MARK_VARIABLE = "SUPERVISOR_FLEET_AGENT"
+
+PLACE = """
+def _supervisor_place(mark, temporary, path, digest, body):
+    import base64, hashlib, json, os
+    def digest_of(name):
+        try:
+            with open(name, "rb") as file:
+                return hashlib.sha256(file.read()).hexdigest()
+        except FileNotFoundError:
+            return ""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if body is not None:
+        with open(temporary, "wb") as file:
+            file.write(base64.b64decode(body))
+    if digest_of(temporary) == digest:
+        os.chmod(temporary, 0o600)
+        os.replace(temporary, path)
+    elif os.access(temporary, os.F_OK):
+        os.remove(temporary)
+    print(mark + json.dumps({"placed": digest_of(path) == digest}), flush=True)
+_supervisor_place(*%s)
+"""
+
+LOOK = """
+def _supervisor_look(mark, path):
+    import json, os
+    print(mark + json.dumps({"there": os.path.lexists(path)}), flush=True)
+_supervisor_look(*%s)
+"""
+
+SWEEP = """
+def _supervisor_sweep(mark, variable):
+    import json, os, signal, time
+    ended = 0
+    for _ in range(150):
+        living = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open("/proc/" + pid + "/environ", "rb") as file:
+                    if (variable + "=").encode() in file.read():
+                        os.kill(int(pid), signal.SIGKILL)
+                        living.append(pid)
+            except OSError:
+                pass
+        if not living:
+            break
+        ended += len(living)
+        time.sleep(0.1)
+    print(mark + json.dumps({"swept": not living, "killed": ended}), flush=True)
+_supervisor_sweep(*%s)
+"""
+
+LAUNCH = """
+def _supervisor_launch(mark, folder, variable):
+    import fcntl, json, os, subprocess, sys
+    os.makedirs(folder, exist_ok=True)
+    lock = os.open(os.path.join(folder, ".agent.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(mark + json.dumps({"agent": "runs already"}), flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.close(lock)
+        print(mark + json.dumps({"ended": None}), flush=True)
+        return
+    with open(os.path.join(folder, "agent.log"), "ab") as log:
+        agent = subprocess.Popen(
+            [sys.executable, "launch.py"], cwd=folder, env=dict(os.environ, **{variable: "1"}), pass_fds=(lock,),
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )
+    os.close(lock)
+    print(mark + json.dumps({"agent": agent.pid}), flush=True)
+    print(mark + json.dumps({"ended": agent.wait()}), flush=True)
+_supervisor_launch(*%s)
+"""
+
+
+def place(mark: str, temporary: str, path: str, digest: str, body: bytes | None = None) -> str:
+    """Return the cell that gives an uploaded file its name once it is whole; it says {"placed": true|false}.
+
+    ``body``: the file itself, where it was not uploaded. Run twice, it says the same.
+    """
+    return PLACE % repr((mark, temporary, path, digest, None if body is None else base64.b64encode(body).decode()))
+
+
+def look(mark: str, path: str) -> str:
+    """Return the cell that says {"there": true|false} of a path."""
+    return LOOK % repr((mark, path))
+
+
+def sweep(mark: str) -> str:
+    """Return the cell that kills the agent and all it started; it says {"swept": true|false}."""
+    return SWEEP % repr((mark, MARK_VARIABLE))
+
+
+def launch(mark: str) -> str:
+    """Return the cell that starts the agent, says {"agent": pid} and stays as long as it runs.
+
+    The kernel is busy as long as the machine works, because idle machines are taken away. The agent inherits a lock:
+    where it is held, the cell only waits for the one that has it.
+    """
+    return LAUNCH % repr((mark, FOLDER, MARK_VARIABLE))

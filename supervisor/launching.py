@@ -1,0 +1,142 @@
+"""The fleet's composition root: picks the provisioner and builds a controller ready to run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from dataclasses import field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from supervisor import wiring
+from supervisor.core import fleet_words as fw
+from supervisor.core.errors import UsageError, UserError
+from supervisor.core.fleet_state import Policy
+from supervisor.core.values import dataclass, replace
+from supervisor.engine.clock import BootClock
+from supervisor.engine.controller import Controller, Journal
+from supervisor.engine.hands import FleetHands, Home
+from supervisor.engine.place import RunPlace
+from supervisor.engine.relay import HomeRun
+from supervisor.fleet import TABLE
+from supervisor.views import fleet as view
+from supervisor.views.status import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from supervisor.core.fleet_state import Fleet
+    from supervisor.core.provisioning import Provisioner
+    from supervisor.engine import bundle
+
+PREFIX_HEX = 6
+RELEASE_MARGIN_S = 1800.0  # after the time a person set, for what is not fetched yet
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What the command line chose. ``on``: a provisioner, with its place behind a colon where it has one."""
+
+    on: str
+    store: str
+    shipment: bundle.Shipment
+    policy: Policy = Policy()
+    json_lines: bool = False
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+def serve(launch: Launch) -> int:
+    """Have the run served by one machine after another until it ends; return the exit code."""
+    clock = BootClock()
+    folder = state_root(launch.environ)
+    provisioner = find_provisioner(launch.on, folder, launch.environ)
+    store = wiring.open_store(launch.store)
+    run = RunPlace(launch.shipment.name)
+    mine = folder / "fleet" / f"{run.name}-{_digest(str(Path(launch.store).absolute()))}"
+    journal = Journal(mine, f"{run.name}-{os.urandom(PREFIX_HEX // 2).hex()}")
+    try:
+        _require_same_place(journal.first, launch.on)
+        policy = _policy(launch.policy, provisioner)
+        home = HomeRun(store, run, mine / "relay", clock)
+
+        def release_at_s() -> float | None:
+            until = policy.until_wall_s
+            left = None if until is None else max(0.0, until - clock.now().wall_s) + RELEASE_MARGIN_S
+            return min((each for each in (left, provisioner.traits.life_s) if each is not None), default=None)
+
+        here = Home(store, run, home, mine / "way")
+        hands = FleetHands(provisioner, here, launch.shipment, describe=progress, release_at_s=release_at_s)
+        show = view.choose(provisioner.traits.place, policy, json_lines=launch.json_lines)
+        controller = Controller(journal, hands, clock, show)
+        _listen_to_signals(controller)
+        show.begins(controller.fleet)
+        try:
+            end = controller.run(policy, launch.on)
+        finally:
+            show.close()
+        view.say_goodbye(end, controller.fleet, launch.shipment.name, launch.store, json_lines=launch.json_lines)
+        return end.exit_code
+    finally:
+        journal.close()
+
+
+def _require_same_place(first: Fleet, on: str) -> None:
+    """Refuse to look for a machine where it is not: it would count as lost, and another would be brought up beside it."""
+    if first.machine is not None and first.on not in {"", on}:
+        words = f"{first.machine.endpoint} still serves this run, on {first.on}"
+        raise UserError(words, f"launch with --on {first.on}: that goes on with it, and Ctrl-C there gives it back")
+
+
+def find_provisioner(on: str, folder: Path, environ: Mapping[str, str]) -> Provisioner:
+    """Return the provisioner of ``--on``. Raises UsageError for one that there is not."""
+    name, _, where = on.partition(":")
+    row = TABLE.get(name)
+    if row is None or bool(where) != (name == "ssh"):
+        raise UsageError(f"--on {on}: there is no such place", f"one of {', '.join(TABLE).replace('ssh', 'ssh:HOST')}")
+    module, _, kind = row.partition(":")
+    made: Any = getattr(import_module(module), kind)
+    named = {"where": where} if where else {}
+    return cast("Provisioner", made(folder / (f"{name}-{_digest(where)}" if where else name), environ, **named))
+
+
+def state_root(environ: Mapping[str, str]) -> Path:
+    """Return where controllers keep their journals and provisioners what they know: on this computer, kept."""
+    if environ.get("SUPERVISOR_RUN_LOCAL"):
+        return Path(environ["SUPERVISOR_RUN_LOCAL"]) / "training-supervisor" / "state"
+    state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".local/state")
+    return Path(state) / "training-supervisor"
+
+
+def _policy(policy: Policy, provisioner: Provisioner) -> Policy:
+    traits = provisioner.traits
+    return replace(
+        policy, paid=traits.paid, poll_s=traits.poll_s, listings=traits.listings, listings_apart_s=traits.listings_apart_s
+    )  # fmt: skip
+
+
+def _listen_to_signals(controller: Controller) -> None:
+    """The first Ctrl-C or SIGTERM saves and gives the machine back; the second, or a closed terminal, leaves it running."""
+    heard: list[int] = []
+
+    def hear(number: int, _frame: object) -> None:
+        heard.append(number)
+        leave = number == signal.SIGHUP or len(heard) > 1
+        controller.tell(fw.Told("leave" if leave else "stop", f"stopped by {_NAMES[signal.Signals(number)]}"))
+
+    for number in _NAMES:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, hear)
+
+
+_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the closed terminal"}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def own_machines(on: str, environ: Mapping[str, str]) -> Sequence[Any]:
+    """Return all machines of the account, as they are listed now."""
+    return find_provisioner(on, state_root(environ), environ).machines()

@@ -1,0 +1,178 @@
+"""What `launch` shows: which machine serves, how far the run is, what is safe on this computer; and at the end what each brought."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+from supervisor.core import fleet_words as fw
+from supervisor.core.codec import to_plain
+from supervisor.core.fleet_state import LEFT, Phase
+from supervisor.core.spoken import duration
+from supervisor.views import table
+from supervisor.views.lines import Lines
+
+if TYPE_CHECKING:
+    from supervisor.core.fleet_state import Fleet, Life, Policy
+    from supervisor.core.instant import Instant
+
+NAME = "[fleet] "
+INDENT = " " * len(NAME)
+PLAIN_EVERY_S = 30.0
+LIVE_EVERY_S = 1.0
+CLEAR = "\r\x1b[K"
+COLUMNS = 120
+
+
+class Screen(Protocol):
+    """Shows a fleet to somebody; no call waits for them."""
+
+    def begins(self, fleet: Fleet) -> None: ...
+    def said(self, said: fw.Say) -> None: ...
+    def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None: ...
+    def close(self) -> None: ...
+
+
+def choose(place: str, policy: Policy, *, json_lines: bool) -> Screen:
+    """Return JSON lines where asked for, else words: one line that is rewritten on a terminal, plain lines elsewhere."""
+    out = Lines(sys.stdout)
+    return JsonScreen(out) if json_lines else WordScreen(out, place, policy, live=sys.stdout.isatty())
+
+
+class WordScreen:
+    """Words; progress every second on a terminal (``live``), else every half minute."""
+
+    def __init__(self, out: Lines, place: str, policy: Policy, *, live: bool) -> None:
+        self._out, self._place, self._policy, self._live = out, place, policy, live
+        self._shown_s = 0.0
+        self._line, self._trouble = "", ""
+
+    def begins(self, fleet: Fleet) -> None:
+        """Say what holds for the machines, and what earlier controllers left."""
+        policy = self._policy
+        bounds = [f"one machine at a time, at most {policy.machines_max}, {policy.a_day} a day"]
+        bounds += ["only with a positive balance of units"] if policy.paid else []
+        bounds += [f"at most {policy.units_max:g} units"] if policy.units_max is not None else []
+        self._write(f"{NAME}machines on {self._place}: {', '.join(bounds)}; no keep-alive")
+        if fleet.machine is not None:
+            self._write(f"{NAME}an earlier launch left {fleet.machine.endpoint}: looking after it")
+
+    def said(self, said: fw.Say) -> None:
+        """Print the words, and under them what to do."""
+        mark = "" if said.level == "info" else f"{said.level}: "
+        self._write(f"{NAME}{mark}{said.words}" + (f"\n{INDENT}{said.hint}" if said.hint else ""))
+
+    def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None:
+        """Print the line when it is time."""
+        if not isinstance(event, fw.Polled):
+            return
+        if event.trouble and event.trouble != self._trouble:
+            self._write(f"{NAME}warning: {event.trouble}")
+        self._trouble = event.trouble
+        every_s = LIVE_EVERY_S if self._live else PLAIN_EVERY_S
+        if now.mono_s - self._shown_s < every_s:
+            return
+        self._shown_s = now.mono_s
+        self._line = line(fleet, event, now)
+        self._out.write(f"{CLEAR}{self._line[:COLUMNS]}" if self._live else f"{self._line}\n")
+
+    def close(self) -> None:
+        """Wait a moment until everything is shown."""
+        if self._live and self._line:
+            self._out.write("\n")
+        self._out.close()
+
+    def _write(self, text: str) -> None:
+        again = f"{self._line[:COLUMNS]}" if self._live and self._line else ""
+        self._out.write(f"{CLEAR if self._live else ''}{text}\n{again}")
+
+
+class JsonScreen:
+    """Events as JSON lines."""
+
+    def __init__(self, out: Lines) -> None:
+        self._out = out
+
+    def begins(self, fleet: Fleet) -> None:
+        """Nothing has happened yet."""
+
+    def said(self, said: fw.Say) -> None:
+        """Print it."""
+        self._print(said)
+
+    def seen(self, _fleet: Fleet, event: fw.Event, _now: Instant) -> None:
+        """Print it."""
+        if not isinstance(event, fw.Woke):
+            self._print(event)
+
+    def close(self) -> None:
+        """Wait a moment until everything is shown."""
+        self._out.close()
+
+    def _print(self, value: Any) -> None:
+        self._out.write(json.dumps(to_plain(value), ensure_ascii=False, default=str) + "\n")
+
+
+def line(fleet: Fleet, event: fw.Polled, now: Instant) -> str:
+    """Return how it goes: machine, its progress, what is safe here."""
+    lived = "" if fleet.life is None else f", {duration(now.wall_s - fleet.life.began_wall_s)}"
+    where = fleet.machine.name or fleet.machine.endpoint if fleet.machine else "no machine"
+    number = len(fleet.lives) - fleet.lives_before + 1
+    parts = [f"machine {number} ({where}{lived})", event.line or event.phase or "starting", safe(fleet)]
+    if fleet.units is not None:
+        parts.append(f"{fleet.units:,.2f} units left at its start")
+    return f"{NAME}{' · '.join(parts)}"
+
+
+def safe(fleet: Fleet) -> str:
+    """Return what this computer holds."""
+    return "nothing safe yet" if fleet.safe is None else f"safe on this computer: step {fleet.safe:,}"
+
+
+def say_goodbye(end: fw.End, fleet: Fleet, name: str, store: str, *, json_lines: bool) -> None:
+    """Print how it ended, what each machine brought and cost, and what comes next."""
+    if json_lines:
+        print(json.dumps(to_plain(end), ensure_ascii=False), flush=True)
+        return
+    if end.state not in {"SUCCEEDED", "CANCELLED", "PENDING", LEFT}:
+        sys.stderr.write(f"error: {end.words}\n  try: {end.hint or 'launch again'}\n")
+    lines = [] if not fleet.lives[fleet.lives_before :] else [*machines(fleet)]
+    if fleet.machine is not None and fleet.phase is not Phase.ENDED:
+        lines.append(f"{INDENT}{fleet.machine.endpoint} goes on by itself; the same command takes it up again")
+    lines.append(f"{NAME}{end.state}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
+    option = f" --store {store}" if store != "./runs" else ""
+    nexts = (
+        [f"checkpoints {name} export latest DIR{option}"] if end.state == "SUCCEEDED" else [f"status {name}{option}"]
+    )
+    lines += [f"{INDENT}python -m supervisor {each}" for each in nexts]
+    print("\n".join(lines), flush=True)
+
+
+def machines(fleet: Fleet) -> list[str]:
+    """Return a table: each machine of this launch, how long it was there, how far it came, how it ended."""
+    lives = fleet.lives[fleet.lives_before :]
+    rows = [
+        [life.machine.name or life.machine.endpoint, _lived(life), _first(life), _reached(life), life.end]
+        for life in lives
+    ]
+    total_s = sum((life.ended_wall_s or life.began_wall_s) - life.began_wall_s for life in lives)
+    units = f", {fleet.units_used:.2f} units" if fleet.units is not None else ""
+    head = ["machine", "was there", "first new step after", "safe here", "end"]
+    return [
+        *(f"{INDENT}{each}" for each in table.rows(head, rows)),
+        f"{INDENT}{len(lives)} machine{'s' if len(lives) != 1 else ''}, {total_s:,.0f} machine seconds{units}",
+    ]
+
+
+def _lived(life: Life) -> str:
+    return duration((life.ended_wall_s or life.began_wall_s) - life.began_wall_s)
+
+
+def _first(life: Life) -> str:
+    return "-" if life.first_step_wall_s is None else duration(life.first_step_wall_s - life.began_wall_s)
+
+
+def _reached(life: Life) -> str:
+    first, last = life.safe_from, life.safe
+    return "-" if last is None else f"step {first or 0:,} to {last:,}"

@@ -1,0 +1,1 @@
+"""The few calls of Colab's own package that the fleet needs."""

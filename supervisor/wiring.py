@@ -5,34 +5,32 @@ from __future__ import annotations
 import gc
 import os
 import shlex
-import signal
 import sys
-import threading
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import events as ev
 from supervisor.core import liveness, recovery, retention
 from supervisor.core.deadline import Lifetime
 from supervisor.core.session import FINAL, Config, Phase, SaveEvery, Session
 from supervisor.core.status import RunStatus
 from supervisor.core.values import dataclass
-from supervisor.engine import identity, runs
+from supervisor.engine import alerts, equipment, identity, runs
 from supervisor.engine.claims import ranks
 from supervisor.engine.clock import BootClock
 from supervisor.engine.executor import Executor
 from supervisor.engine.job import Job, cannot_flush
 from supervisor.engine.journal import Journal
+from supervisor.engine.leaving import Leaving, kept
 from supervisor.engine.loop import Inbox, Loop
 from supervisor.engine.packages import Installer, Packages
 from supervisor.engine.place import RunPlace
 from supervisor.engine.publishing import LiveStatus
 from supervisor.views import terminal
 from supervisor.views.farewell import farewell
-from supervisor.views.lines import say_error
+from supervisor.views.lines import say_error, teller
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
 SESSION_PATIENCE_S, VERB_PATIENCE_S = 60.0, 10.0
 ANSWER_MARGIN_S = 30.0
 UPLOAD_WAIT_S, SLOW_UPLOAD_WAIT_S = 600.0, 1800.0  # at the end, for the last checkpoint; where the proof comes later
+RELAY = "relay:"  # before a folder: what lies there is safe when the user's computer has fetched it
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -73,8 +72,11 @@ def serve(choice: Choice) -> int:
     """Serve the run on this machine until its turn ends; return the exit code."""
     clock = BootClock()
     platform = find_platform(os.environ, clock.now())
+    if platform.asked is not None:
+        platform = replace(platform, lifetime=platform.asked())
     store = open_store(choice.store or platform.store, SESSION_PATIENCE_S, choice.settings["settle"])
     run = RunPlace(choice.name)
+    choice = _inherited(choice, platform, store, run)
     record = runs.enter(store, run, choice.script, choice.arguments, _remembered(choice))
     screen = terminal.choose(json_lines=choice.json_lines)
     config = configure(choice, platform, store)
@@ -84,8 +86,10 @@ def serve(choice: Choice) -> int:
     inbox = Inbox()
     executor = Executor(job, inbox, journal, screen.say)
     live = LiveStatus(executor, journal)
-    _listen_to_signals(inbox)
-    _report_defects(inbox)
+    alerts.listen_to_signals(inbox, platform)
+    alerts.report_defects(inbox)
+    over = alerts.listen_to_notices(inbox, platform)
+    equipment.tell(platform, os.environ, inbox)
     loop = Loop(Session(config), clock, inbox, journal)
 
     def watch(now: Instant, value: Any) -> None:
@@ -97,10 +101,15 @@ def serve(choice: Choice) -> int:
     try:
         code = loop.run(executor.execute, watch)
     finally:
+        over.set()
         screen.close()
         phase = loop.session.phase
         executor.close(keep=phase not in FINAL or _unproved(loop.session), finished=phase is Phase.SUCCEEDED)
     _say_goodbye(choice, loop.session, journal.status, clock.now())
+    say = teller(json_lines=choice.json_lines)
+    leaving = Leaving(platform, store.traits, inbox=inbox, clock=clock, say=say)
+    keep = choice.settings["keep_machine"] or kept(os.environ)
+    leaving.leave(loop.session, safe=not _unproved(loop.session), keep=keep)
     return code
 
 
@@ -119,7 +128,11 @@ def open_store(where: str, patience_s: float = VERB_PATIENCE_S, settle_s: float 
     from supervisor.stores import mounts, remembered
     from supervisor.stores.retrying import RetryingStore
 
-    _platform_module(os.environ).check_store(where, mounts.is_mount_point)
+    if where.startswith(RELAY):
+        from supervisor.stores.relay import RelayStore
+
+        return RetryingStore(RelayStore(where.removeprefix(RELAY)))
+    _platform_module(os.environ).check_store(where, mounts.is_mount_point, os.environ)
     mount = mounts.drive_of(where, mounts.mounts())
     remembered.check(where, mount, local_root(os.environ) / "mounts")
     if mount is None:
@@ -166,12 +179,16 @@ def configure(choice: Choice, platform: Platform, store: Store) -> Config:
         settle_s=store.traits.settle_s,
         silence_s=store.traits.silence_s,
         answer_s=answer_within_s(store.traits),
-        upload_wait_s=SLOW_UPLOAD_WAIT_S if store.traits.confirm_every_s else UPLOAD_WAIT_S,
+        upload_wait_s=float(os.environ.get("SUPERVISOR_RUN_UPLOAD_WAIT_S") or _upload_wait_s(store.traits)),
         confirm_every_s=store.traits.confirm_every_s,
         can_flush=platform.flush is not None and store.traits.mounted,
         place=store.traits.place,
         prior_life_s=platform.prior_life_s,
     )
+
+
+def _upload_wait_s(traits: Traits) -> float:
+    return SLOW_UPLOAD_WAIT_S if traits.confirm_every_s else UPLOAD_WAIT_S
 
 
 def answer_within_s(traits: Traits) -> float:
@@ -212,7 +229,7 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
         environ=dict(os.environ),
         save_every=_for_trainer(config.save_every),
         retention=retention.Policy(choice.settings["keep_last"]),
-        claim_extra={"options": _remembered(choice), "script": str(choice.script)},
+        claim_extra={"options": _remembered(choice), "script": str(choice.script), "age_s": round(config.age_s, 1)},
         show=screen.printed,
         deadline_wall_s=deadline,
         flush=platform.flush or cannot_flush,
@@ -251,16 +268,15 @@ def _for_trainer(every: SaveEvery) -> str:
     return f"{every.value:g}{every.unit}" if every.unit in {"steps", "ep"} else "asked"
 
 
-def _report_defects(inbox: Inbox) -> None:
-    """A thread that dies of a defect of ours ends the session in a named state: without it the loop would wait for ever."""
+def _inherited(choice: Choice, platform: Platform, store: Store, run: RunPlace) -> Choice:
+    """Bring what an earlier session of this platform kept. Who wrote it can write no more, so it is not waited for."""
+    if platform.earlier is None or choice.store is not None:
+        return choice
+    from supervisor.engine.inheriting import bring
+    from supervisor.stores.folder import FolderStore
 
-    def died(defect: threading.ExceptHookArgs) -> None:
-        import traceback
-
-        lines = traceback.format_exception(defect.exc_type, defect.exc_value, defect.exc_traceback)
-        inbox(ev.ControllerFailed("".join(lines)))
-
-    threading.excepthook = died
+    brought = bring(store, run, platform.earlier(run.name), FolderStore, teller(json_lines=choice.json_lines))
+    return replace(choice, takeover=True) if brought else choice
 
 
 def _say_goodbye(choice: Choice, session: Session, status: RunStatus, now: Instant) -> None:
@@ -272,15 +288,6 @@ def _say_goodbye(choice: Choice, session: Session, status: RunStatus, now: Insta
     store = f" --store {shlex.quote(choice.store)}" if choice.store else ""
     with suppress(OSError):
         print("\n".join(farewell(session, choice.name, status, now, option=store)), flush=True)
-
-
-def _listen_to_signals(inbox: Inbox) -> None:
-    def heard(number: int, _frame: Any) -> None:
-        inbox(ev.Signalled(signal.Signals(number).name))
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, heard)
 
 
 def _unproved(session: Session) -> bool:

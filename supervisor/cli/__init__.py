@@ -18,6 +18,8 @@ TABLE = {
     "checkpoints": ("supervisor.cli.checkpoints", "list, verify, export, pin, prune"),
     "doctor": ("supervisor.cli.doctor", "can a run live here? each finding with what to do"),
     "rehearse": ("supervisor.cli.rehearse", "kill and resume a script in a minute or two: is its resume bit-exact?"),
+    "launch": ("supervisor.cli.launch", "bring up machines one after another until the run ends, with nobody there"),
+    "agent": ("supervisor.cli.agent", "what launch runs on each machine; not for people"),
 }
 
 HELP = """usage: python -m supervisor VERB [options]

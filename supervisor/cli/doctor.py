@@ -13,15 +13,18 @@ from supervisor.cli.finding import option, where
 from supervisor.cli.options import Parser, parser
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.finding import Finding
+from supervisor.core.spoken import duration
+from supervisor.engine import accelerators
 from supervisor.views.status import next_commands
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator, Sequence
 
-    from supervisor.core.environment import Found
+    from supervisor.core.ports import Platform
 
 TRIED = ((3, 11), (3, 13))
+DRIVER_WAIT_S = 15.0
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "numpy")
 MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "problem "}
 
@@ -53,8 +56,7 @@ def _findings(options: Namespace) -> Iterator[Finding]:
 
     clock = BootClock()
     platform = wiring.find_platform(os.environ, clock.now())
-    lives = f", machines of at most {platform.lifetime.seconds / 3600:.0f} h" if platform.lifetime else ""
-    yield Finding("platform", "ok", f"{platform.name}{lives}; runs are kept in {where(options)}")
+    yield from _platform(platform, where(options))
     try:
         store = wiring.open_store(where(options))
     except UserError as error:
@@ -101,18 +103,34 @@ def _machine() -> Iterator[Finding]:
         "ok",
         f"{found.cores} cores, {found.ram_bytes / 2**30:.0f} GiB of memory, {found.cpu or found.system}",
     )
-    yield _accelerator(found)
+    yield _accelerator(found.driver)
     there = [f"{name} {found.distributions[name]}" for name in FRAMEWORKS if name in found.distributions]
     yield Finding("frameworks", "ok", ", ".join(there) or "none; what a script asks for is installed at its start")
 
 
-def _accelerator(found: Found) -> Finding:
-    if found.accelerators:
-        driver = f", driver {found.driver}" if found.driver else ""
-        return Finding("accelerator", "ok", f"{', '.join(found.accelerators)}{driver}")
+def _accelerator(driver: str) -> Finding:
+    seen = accelerators.seen_within(DRIVER_WAIT_S, os.environ)
+    if seen is None:
+        words = f"the accelerator's driver does not answer within {duration(DRIVER_WAIT_S)}"
+        return Finding("accelerator", "warning", words, "start the machine anew; `nvidia-smi` hangs as well then")
+    if seen.words:
+        return Finding("accelerator", "ok", f"{seen.words}, driver {driver}" if driver else seen.words)
     return Finding(
         "accelerator", "warning", "none found", "training runs on the CPU; on Colab: Runtime, Change runtime type"
     )
+
+
+def _platform(platform: Platform, store: str) -> Iterator[Finding]:
+    yield Finding("platform", "ok", f"{platform.name}: {platform.title}; runs are kept in {store}", platform.advice)
+    life = platform.lifetime or (platform.asked() if platform.asked else None)
+    if life is None:
+        yield Finding("lifetime", "ok", "no limit is known; --budget TIME sets one")
+    else:
+        left_s = max(0.0, life.seconds - platform.age_s)
+        words = f"{duration(platform.age_s)} old, expected to end in {duration(left_s)}"
+        hint = "" if life.hard else "a planning figure, not a promise; --budget TIME changes it"
+        yield Finding("lifetime", "ok", words, hint)
+    yield Finding("notice", "ok", platform.notice or "none is given before this machine ends")
 
 
 def _again(options: Namespace) -> str:

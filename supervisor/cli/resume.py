@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str]) -> int:
     """Find the run, complete the command line from its record, and serve it."""
     own, script_arguments = start.split(arguments)
-    options = _parser().parse_args(own)
+    options = command_line().parse_args(own)
     with opened(options) as store:
         from supervisor.engine import claims
 
@@ -83,7 +83,8 @@ def _as_typed(name: str, value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _parser() -> Parser:
+def command_line() -> Parser:
+    """Return what reads the verb's own arguments."""
     made = parser("resume", "Resume a run that the store knows; with one run in the store no name is needed.")
     made.usage = "python -m supervisor resume [RUN] [options] [-- OTHER ARGUMENTS OF THE SCRIPT]"
     made.add_argument("run", metavar="RUN", nargs="?")

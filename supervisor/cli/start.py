@@ -25,13 +25,14 @@ DEFAULTS: dict[str, str] = {
     "resume": "auto",
     "hang_after": "auto",
     "settle": "",
+    "keep_machine": "no",
 }
 
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, merge with the script's own options, and serve the run."""
     own, script_arguments = split(arguments)
-    options = _parser().parse_args(own)
+    options = command_line().parse_args(own)
     script = script_path(options.script)
     return serve(script, script_arguments, options)
 
@@ -44,17 +45,23 @@ def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> 
     from supervisor.environments import wish
 
     read = wish.read(script)
+    name, store = named(script, options, read.options)
     chosen = wiring.Choice(
         script=script,
         arguments=tuple(script_arguments),
-        store=options.store or _text(read.options, "store"),
-        name=options.name or _text(read.options, "name") or script.stem,
+        store=store,
+        name=name,
         settings=settings(options, read.options, script.name),
         takeover=options.takeover,
         install=not options.no_install,
         json_lines=options.json,
     )
     return wiring.serve(chosen)
+
+
+def named(script: Path, options: Namespace, own: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return the run's name and its store, None for the platform's; ``own``: what the script says in itself."""
+    return options.name or _text(own, "name") or script.stem, options.store or _text(own, "store")
 
 
 def settings(options: Namespace, own: Mapping[str, Any], script_name: str) -> dict[str, Any]:
@@ -107,6 +114,12 @@ def _keep_last(text: str) -> int:
     return count(text)
 
 
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in {"yes", "no", "true", "false"}:
+        raise UsageError(f"{text!r} is neither true nor false", "write keep-machine = true or leave it out")
+    return text.lower() in {"yes", "true"}
+
+
 _READERS: dict[str, Callable[[str], Any]] = {
     "save_every": save_every,
     "keep_last": _keep_last,
@@ -116,6 +129,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "resume": _resume,
     "hang_after": lambda text: text if text in {"auto", "none"} else duration(text),
     "settle": lambda text: None if text == "" else 0.0 if text in {"0", "0s"} else duration(text),
+    "keep_machine": _yes_or_no,
 }
 
 
@@ -142,7 +156,8 @@ def _text(own: Mapping[str, Any], key: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _parser() -> Parser:
+def command_line() -> Parser:
+    """Return what reads the verb's own arguments."""
     made = parser("start", "Start the run of SCRIPT, or resume it: the same command every time, on any machine.")
     made.usage = "python -m supervisor start SCRIPT [options] [-- ARGUMENTS OF THE SCRIPT]"
     made.add_argument("script", metavar="SCRIPT")
@@ -170,6 +185,12 @@ def add_options(made: Parser) -> None:
         "--settle",
         metavar="TIME",
         help="how long others' names may take to show in the store (default: 60s on a drive)",
+    )
+    made.add_argument(
+        "--keep-machine",
+        action="store_const",
+        const="yes",
+        help="do not give a Colab machine back when the run is finished",
     )
     made.add_argument("--takeover", action="store_true", help="take the run from a machine that seems to live")
     made.add_argument("--no-install", action="store_true", help="use the packages that are here")

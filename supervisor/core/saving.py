@@ -110,7 +110,8 @@ def unconfirmed(session: Session, event: ev.Unconfirmed, now: Instant) -> Outcom
     if event.folder != saves.publishing:
         return session, ()
     since_s = now.mono_s - (now.mono_s if saves.submitted_at_s is None else saves.submitted_at_s)
-    if saves.waiting and event.possible and since_s > max(STUCK_AFTER_S, STUCK_FACTOR * saves.upload_s):
+    slow = event.moving or not event.possible
+    if saves.waiting and not slow and since_s > max(STUCK_AFTER_S, STUCK_FACTOR * saves.upload_s):
         saves = saves.with_(publishing="", submitted_at_s=None)
         session, commands = publish_next(session.with_(saves=saves))
         dropped = (do.Discard(event.folder),) if event.folder != saves.newest else ()
@@ -119,6 +120,9 @@ def unconfirmed(session: Session, event: ev.Unconfirmed, now: Instant) -> Outcom
         saves = saves.with_(publishing="", submitted_at_s=None, unproved=event.folder)
         return publish_next(session.with_(saves=saves))
     session = session.timed(confirm=now.mono_s + session.config.confirm_every_s)
+    if event.moving:
+        saves = saves.with_(submitted_at_s=now.mono_s)  # a slow way must not make each one give way to the next
+        session = session.with_(saves=saves)
     if now.mono_s < saves.warn_at_s:
         return session, ()
     session = session.with_(saves=saves.with_(warn_at_s=now.mono_s + since_s))

@@ -1,4 +1,4 @@
-"""How a duration is said, everywhere the same."""
+"""How a duration and a place are said, everywhere the same."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes % 60} min"
     return f"{days} d {hours % 24} h"
+
+
+def at(place: str) -> str:
+    """Return where something is: "in Drive", "on your computer"."""
+    return f"{'on' if place.startswith('your ') else 'in'} {place}"

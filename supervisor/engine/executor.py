@@ -141,6 +141,8 @@ class Executor:
             self._watch = Watch(Path(traits.where) / self.job.run.name, self.storing.look_at_fence, self.inbox)
         if command.attempt == 1:
             self._later("setup", self._keep_environment)
+            if self.job.deadline_wall_s is not None:  # else there is nothing to plan, and one can do without
+                self._on("setup", self.storing.read_lives, lambda _: ev.LivesRead(()))
 
     def _keep_environment(self) -> None:
         self.job.environments.record(self.storing.rank)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROC = Path("/proc")
+MACHINE = "SUPERVISOR_RUN_MACHINE"  # set by a fleet's agent: several machines of a fleet may be one computer
 
 
 def new_writer() -> str:
@@ -26,16 +27,20 @@ def mine() -> dict[str, Any]:
         "pid": os.getpid(),
         "since": started(os.getpid()),
         "host": socket.gethostname(),
+        "machine": os.environ.get(MACHINE, ""),
     }
 
 
 def alive(claimed: Mapping[str, Any]) -> bool | None:
     """Say whether the process that wrote a claim lives: True, False, or None where it cannot be told from here.
 
-    A pid means something only within one boot and one process namespace, because both begin to count anew.
+    A pid means something only within one boot and one process namespace, because both begin to count anew; and of a fleet's
+    machine what comes later than its end is still to be fetched, so its death alone tells the others nothing.
     """
     here = mine()
     if not claimed.get("boot") or any(claimed.get(key) != here[key] for key in ("boot", "processes")):
+        return None
+    if claimed.get("machine", "") != here["machine"]:
         return None
     pid = claimed.get("pid")
     if not isinstance(pid, int) or claimed.get("since") is None:

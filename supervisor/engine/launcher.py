@@ -98,6 +98,7 @@ class Launcher:
         deadline = self.job.deadline_wall_s
         return {
             **inherited,
+            **_secrets(inherited.get("SUPERVISOR_RUN_SECRETS", "")),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), inherited.get("PYTHONPATH", "")])),
             "PYTHONFAULTHANDLER": "1",
             "PYTHONUNBUFFERED": "1",
@@ -117,6 +118,13 @@ class Launcher:
             "WANDB_RUN_ID": self.job.run_id,
             "WANDB_RESUME": "allow",
         }
+
+
+def _secrets(file: str) -> dict[str, str]:
+    """Return what only the trainer is to have in its environment: lines ``NAME=value`` of a file. Raises OSError."""
+    lines = Path(file).read_text(encoding="utf-8").splitlines() if file else []
+    told = (line.partition("=") for line in lines if not line.lstrip().startswith("#"))
+    return {name.strip(): value for name, found, value in told if found and name.strip()}
 
 
 def _own_packages() -> str:

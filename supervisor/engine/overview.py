@@ -35,6 +35,7 @@ _AFTER_CODE = {FAILED_SETUP: "FAILED_SETUP", FAILED_PRECHECKS: "FAILED_PRECHECKS
 _OF_THE_LIVING = frozenset(
     {"state", "eta_s", "deadline_in_s", "next_save_in_s", "durable_age_s", "unconfirmed_s", "store_answers"}
 )
+_OF_THIS_FILE = frozenset({"store", "arrival"})  # what the live status tells besides
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def look(store: Store, run: RunPlace, record: Run, now: Instant) -> Overview:
 
 def of_here(found: Here, error: str) -> Overview:
     """Return what a session of this machine says of itself, while its store does not answer."""
-    plain = {key: value for key, value in found.plain.items() if key != "store"}
+    plain = {key: value for key, value in found.plain.items() if key not in _OF_THIS_FILE}
     plain |= {"store_answers": False, "unconfirmed": error}
     lives = found.lives
     return Overview(
@@ -154,7 +155,7 @@ def _live(claim: Mapping[str, Any]) -> dict[str, Any] | None:
         told = None if folder is None else dict(json.loads((folder / STATUS).read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return told and {key: told[key] for key in told if key != "store"}
+    return told and {key: told[key] for key in told if key not in _OF_THIS_FILE}
 
 
 def _cause(end: Mapping[str, Any]) -> str | None:

@@ -70,9 +70,13 @@ class Storing:
 
     def read_history(self) -> ev.Event:
         """Tell how earlier machines ended, and leave it for the next."""
-        told = history.read(self.job.store, self.job.run, self.rank, self.job.alive)
+        told = history.read(self.job.store, self.job.run, self.rank, self.job.alive, self.job.platform)
         history.carry(self.job.store, self.job.run, self.rank, told)
         return told
+
+    def read_lives(self) -> ev.Event:
+        """Tell how long the machines of other runs in this store lived."""
+        return ev.LivesRead(history.lives_of_others(self.job.store, self.job.run, self.job.platform))
 
     def restart(self) -> ev.Event | None:
         """Return where a session goes on of which only the trainer died, without asking the store; None if that has to be.
@@ -244,7 +248,7 @@ class Storing:
         would not be enough.
         """
         assert found.manifest is not None
-        if self.job.store.traits.confirm_every_s:
+        if self.job.store.traits.mounted:
             claim = claims.read_claim(self.job.store, self.job.run, found.id.rank)
             machine = claim.get("machine") or {}
             if not machine or self.job.alive(machine) is not None or identity.maybe_here(machine, self.job.identity):

@@ -5,6 +5,7 @@ Only a shortcut: no store needs to report changes, and the regular look goes on 
 
 from __future__ import annotations
 
+import logging
 from pathlib import PurePath
 from threading import Event as Flag
 from threading import Thread
@@ -44,6 +45,8 @@ class Watch:
         from watchdog.events import FileSystemEventHandler
         from watchdog.observers import Observer
 
+        # because a library whose thread ends in the midst of a look says so on stderr, where nobody must see it
+        logging.getLogger("watchdog").addHandler(logging.NullHandler())
         handler = FileSystemEventHandler()
         handler.on_created = self._created  # type: ignore[method-assign]
         observer = Observer()

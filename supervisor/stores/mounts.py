@@ -88,6 +88,12 @@ def is_mount_point(path: str, table_path: str = TABLE_PATH) -> bool:
     return mount is not None and mount.point == full
 
 
+def kind_at(path: str, table_path: str = TABLE_PATH) -> str:
+    """Return what kind of file system is mounted at a path, like "fuse.drive"; "" where nothing is."""
+    full, mount = located(path, mounts(table_path))
+    return mount.fstype if mount is not None and mount.point == full else ""
+
+
 def _mount_at(path: str, table: tuple[Mount, ...]) -> Mount | None:
     """Walk down from the root as the kernel does: what is mounted on top covers what lies below, deeper mounts too."""
     ids = {each.id for each in table}

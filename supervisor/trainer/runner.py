@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -25,6 +26,9 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m supervisor.trainer SCRIPT [ARGS…]", file=sys.stderr)
         return USAGE
     sys.argv = arguments
+    if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        # because Slurm sends its notice to every process of a job step, and it is the supervisor's to act on it
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     here = life.here()
     try:
         here.connect()

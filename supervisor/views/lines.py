@@ -11,6 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TextIO
 
 WAITING_MAX = 5000
@@ -75,6 +76,17 @@ def _lead_nowhere(out: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, out.fileno())
         os.close(nowhere)
+
+
+def teller(*, json_lines: bool) -> Callable[[str, str], None]:
+    """Return who says what comes before and after the session: on stdout, or on stderr beside a program's lines."""
+
+    def say(words: str, hint: str) -> None:
+        below = f"\n{' ' * len('[supervisor] ')}{hint}" if hint else ""
+        with suppress(OSError):
+            print(f"[supervisor] {words}{below}", file=sys.stderr if json_lines else sys.stdout, flush=True)
+
+    return say
 
 
 def say_error(what: str, hint: str) -> None:

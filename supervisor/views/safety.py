@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.spoken import duration
+from supervisor.core.spoken import at, duration
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from supervisor.core.status import RunStatus
 
 QUIET_S = 60.0  # so long an upload may take without a word
-_KNOWN = ("has not uploaded it", "asked for again")
+_KNOWN = ("has not uploaded it", "has not fetched it", "asked for again")
+_COMPUTER = "your computer"  # it fetches; all else is uploaded to
 QUOTA_PAGE = "drive.google.com/settings/storage"
 
 
@@ -155,8 +156,8 @@ def _unproved(seen: Safety) -> str:
     if not seen.provable:
         return f"written to {seen.place or 'the mounted drive'}, which gives no proof"
     if not seen.live:
-        return f"written, and nobody has confirmed since that {_store(seen)} uploaded it"
-    return f"written but {seen.place} has not uploaded it" if seen.place else "written but not proved yet"
+        return f"written, and nobody has confirmed since that {_store(seen)} {_took(seen)} it"
+    return f"written but {seen.place} has not {_took(seen)} it" if seen.place else "written but not proved yet"
 
 
 def _short(seen: Safety) -> str:
@@ -172,14 +173,20 @@ def _without_age(seen: Safety) -> str:
 
 
 def _safe_in(seen: Safety) -> str:
-    return f"safe in {seen.place}" if seen.place else "safe"
+    return f"safe {at(seen.place)}" if seen.place else "safe"
 
 
 def _store(seen: Safety) -> str:
     return seen.place or "the store"
 
 
+def _took(seen: Safety) -> str:
+    return "fetched" if seen.place == _COMPUTER else "uploaded"
+
+
 def _client_hint(seen: Safety) -> str:
+    if seen.place == _COMPUTER:
+        return "is your computer awake and online, and `launch` running there? "
     name = f"{seen.place} {seen.proof}".lower()
     if "rclone" in name:
         return "is it full, or is the upload slow? see the log of rclone and `rclone about REMOTE:`; "

@@ -28,7 +28,7 @@ def block(plain: Mapping[str, Any], headline: str, earlier: Sequence[str], live_
     """Return the lines: state, progress, what is safe, the machine, how earlier ones ended, what to do next."""
     lines = [f"{plain['run']}: {plain['state']} · {headline}", *_indented(progress(plain))]
     lines += safe_lines(plain, live_at)
-    lines += [*_indented(_machine(plain)), *_indented(_shares(plain))]
+    lines += [*_indented(machine_words(plain)), *_indented(_shares(plain))]
     lines += [f"  {words}" for words in earlier]
     return [*lines, *next_commands(live_at.commands)]
 
@@ -77,7 +77,8 @@ def next_commands(commands: Sequence[str]) -> list[str]:
     return [f"  next: python -m supervisor {command}" for command in commands]
 
 
-def _machine(plain: Mapping[str, Any]) -> str:
+def machine_words(plain: Mapping[str, Any]) -> str:
+    """Return when it saves next, when this machine is expected to end, and what it computes on."""
     parts = []
     if plain["next_save_in_s"] is not None:
         parts.append(f"next save in {duration(plain['next_save_in_s'])}")

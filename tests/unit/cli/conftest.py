@@ -89,7 +89,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of its own: the working folder, the local disk, no supervisor's variables."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SUPERVISOR_RUN_LOCAL", str(tmp_path / "local"))
-    for name in ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"):
+    for name in ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE", "SLURM_JOB_ID", "VERTEX_PRODUCT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 

@@ -15,7 +15,10 @@ from supervisor.core.instant import Instant
 from supervisor.core.status import RunStatus, to_json
 from supervisor.engine import here, identity
 from supervisor.engine.place import LocalPlace
+from tests.drives.drive import until
 from tests.unit.cli.away import Drive
+
+HEARD = object()  # as long as it takes until the first signal was heard
 
 # It writes each signal down, and ends at the first (or at the second, if it is told to).
 SUPERVISOR = """
@@ -28,7 +31,7 @@ def heard(number, _frame):
             sys.exit(143)
 signal.signal(signal.SIGTERM, heard)
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -75,6 +78,17 @@ def living(away, root):
 
 def end(pid):
     os.kill(pid, signal.SIGKILL)
+
+
+class Pause:
+    """What a verb waits with: this happens meanwhile, and then it goes on."""
+
+    def __init__(self, meanwhile):
+        self._meanwhile, self._event = meanwhile, threading.Event()
+
+    def wait(self, seconds):
+        if not self._meanwhile(seconds):
+            self._event.wait(0.02)
 
 
 def signals(root):
@@ -148,7 +162,8 @@ def test_stop_tells_the_session_here_directly(said, living, root):
 def test_stop_now_says_it_twice(said, living, root, monkeypatch):
     from supervisor.cli import stop
 
-    monkeypatch.setattr(stop, "TWICE_AFTER_S", 0.1)
+    monkeypatch.setattr(stop, "TWICE_AFTER_S", HEARD)
+    monkeypatch.setattr(stop, "Event", lambda: Pause(lambda seconds: seconds is HEARD and until(lambda: signals(root))))
     living(ends_at=2)
     assert said("stop", "plates", "--now")[0] == 0
     assert signals(root) == [signal.SIGTERM, signal.SIGTERM]
@@ -175,14 +190,19 @@ def test_logs_print_what_the_session_here_has_on_its_disk(said, living):
     assert "second" not in said("logs", "plates", "--attempt", "1")[1]
 
 
-def test_following_goes_on_until_the_session_here_ends(said, living):
+def test_following_goes_on_until_the_session_here_ends(said, living, monkeypatch):
+    from supervisor.cli import logs
+
     local = living()
     (local.session / "output-0001.log").write_bytes(b"first\n")
     pid = json.loads((local.session / "supervisor.json").read_text())["pid"]
-    more = threading.Timer(0.3, lambda: ((local.session / "output-0001.log").write_bytes(b"first\nlast\n"), end(pid)))
-    more.start()
+
+    def ends_meanwhile(_seconds):
+        (local.session / "output-0001.log").write_bytes(b"first\nlast\n")
+        end(pid)
+
+    monkeypatch.setattr(logs, "Event", lambda: Pause(ends_meanwhile))
     code, words = said("logs", "plates", "-f")
-    more.join()
     assert code == 0
     assert words.count("first\n") == 1
     assert words.startswith("first\nlast\n")

@@ -6,7 +6,8 @@ import pytest
 
 from supervisor import wiring
 from supervisor.core.errors import UserError
-from supervisor.engine import checkup, probing
+from supervisor.engine import accelerators, checkup, probing
+from supervisor.engine.clock import BootClock
 from tests.unit.cli.away import Drive
 
 
@@ -62,7 +63,8 @@ def findings(said):
     return code, {each["about"]: each for each in json.loads(words)["findings"]}
 
 
-def test_a_drive_is_measured_and_what_that_means_for_saving_is_said(said, drive, root):
+def test_a_drive_is_measured_and_what_that_means_for_saving_is_said(said, drive, root, monkeypatch):
+    monkeypatch.setattr(checkup, "PROOF_WAIT_S", 60.0)  # it comes after a few questions, however slow this machine is
     drive.refuses = 2
     code, found = findings(said)
     assert code == 0
@@ -136,3 +138,32 @@ def test_how_long_a_checkpoint_takes_is_what_each_file_takes_and_what_its_bytes_
     assert probing.Measurement(small, large, 0.0).upload_s(80e6) == 20.0 + 2 * 2.0
     assert probing.Measurement(small, large, 5.0).upload_s(80e6) == 20.0 + 2 * (2.0 + 2 * 5.0)
     assert probing.Measurement(small).upload_s(80e6) is None
+
+
+def test_the_platform_its_life_and_its_notice_are_told(said, root, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(BootClock().now().wall_s + 7200))
+    _, found = findings(said)
+    assert found["platform"]["words"].startswith("slurm: Slurm job 4711; runs are kept in ")
+    assert found["lifetime"]["words"].startswith("0 s old, expected to end in ")
+    assert "SIGUSR1" in found["notice"]["words"]
+
+
+def test_without_a_known_end_that_is_said(said, root):
+    _, found = findings(said)
+    assert found["lifetime"]["words"] == "no limit is known; --budget TIME sets one"
+
+
+def test_a_driver_that_hangs_does_not_hang_the_doctor(said, root, monkeypatch):
+    monkeypatch.setattr(accelerators, "seen_within", lambda *_: None)
+    _, found = findings(said)
+    assert found["accelerator"]["level"] == "warning"
+    assert "does not answer" in found["accelerator"]["words"]
+
+
+def test_an_accelerator_is_told_with_its_memory(said, root, monkeypatch):
+    card = accelerators.Card("Tesla T4", 15 * 2**30)
+    monkeypatch.setattr(accelerators, "seen_within", lambda *_: accelerators.Seen((card,), "550"))
+    _, found = findings(said)
+    assert found["accelerator"]["level"] == "ok"
+    assert found["accelerator"]["words"].startswith("1 x Tesla T4, 15 GB")

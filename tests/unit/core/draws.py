@@ -101,7 +101,9 @@ OUTCOMES = {
     ),
     "world": st.one_of(
         st.builds(ev.Signalled, st.sampled_from(["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])),
-        st.builds(ev.Notice, SECONDS, WORDS),
+        st.builds(ev.Notice, SECONDS, WORDS, st.booleans()),
+        st.builds(ev.MachineSeen, st.sampled_from(["", "1 x Tesla T4, 15 GB"]), WORDS, WORDS),
+        st.builds(ev.LivesRead, st.lists(SECONDS, max_size=3).map(tuple)),
         st.builds(ev.MemorySeen, STEPS, STEPS),
         st.builds(ev.ControllerFailed, WORDS),
     ),

@@ -20,7 +20,9 @@ SECONDS = st.floats(0, 2000)
         (TWELVE_H, [20000.0], TWELVE_H),
         (TWELVE_H, [20000.0, 21000.0], Lifetime(21000.0, hard=False)),
         (TWELVE_H, [20000.0, 42000.0], TWELVE_H),
-        (TWELVE_H, [20000.0, 50000.0], TWELVE_H),
+        (TWELVE_H, [20000.0, 50000.0], Lifetime(50000.0, hard=False)),
+        (TWELVE_H, [82000.0], Lifetime(82000.0, hard=False)),
+        (Lifetime(43200.0, hard=True), [82000.0], Lifetime(43200.0, hard=True)),
         (Lifetime(43200.0, hard=True), [20000.0, 21000.0], Lifetime(43200.0, hard=True)),
     ],
 )

@@ -99,6 +99,16 @@ def test_an_upload_that_is_stuck_makes_way_for_a_newer_one():
     assert do.Discard("/s/step-10") in commands
 
 
+def test_an_upload_that_moves_is_only_slow_and_keeps_its_turn():
+    told = waiting()(staged(20))
+    moving = replace(unconfirmed(10), moving=True)
+    for _ in range(3):
+        assert not [each for each in pass_by(told, 890, unconfirmed(10)) if isinstance(each, do.Publish)]
+        told(moving)
+    commands = pass_by(told, 1000, unconfirmed(10))  # until nothing moves any more
+    assert do.Publish("/s/step-20", 20) in commands
+
+
 def test_a_store_that_can_never_prove_anything_is_not_waited_for_and_nothing_is_called_safe():
     told = waiting().until(do.Confirm)(unconfirmed(10, possible=False))
     assert told.session.saves.durable is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core.checkpoint import CheckpointId
@@ -101,6 +103,26 @@ def test_a_notice_of_the_platform_saves_within_what_is_left_and_hands_over():
     told = running()(ev.Notice(25.0, "spot machine"))
     assert told.asked(do.Tell)[0].message.grace_s <= 25
     assert ended(told(STAGED, ev.TrainerExited(0), DURABLE, ev.EndWritten())) == (Phase.HANDED_OVER, 42)
+
+
+def test_a_short_notice_leaves_the_upload_its_measured_time():
+    slow = ev.Durable("/s/step-9", DURABLE.id, 9, 4.0, "fsync")
+    told = running()(STAGED, slow, ev.Notice(30.0, "spot machine"))
+    assert told.asked(do.Tell)[0].message.grace_s == 30.0 - 2 * 4.0 - 2.0
+
+
+def test_a_notice_that_is_not_certain_saves_and_goes_on():
+    told = running()(ev.Notice(120.0, "likely to be taken", certain=False))
+    assert told.asked(do.Tell) == [do.Tell(Save("notice"))]
+    assert told.session.phase is Phase.RUNNING
+    assert "going on" in told.asked(do.Say)[0].hint
+
+
+def test_a_known_end_is_believed_over_a_notice_of_more():
+    told = running(Config(lifetime=Lifetime(700.0, hard=True)))
+    told(ev.Notice(9000.0, "SIGUSR1 from Slurm job 7"))
+    left_s = 700.0 - (told.now.mono_s - told.session.started_s)
+    assert told.session.timers.give_up_waiting == pytest.approx(told.now.mono_s + left_s)
 
 
 def test_a_stop_before_the_claim_ends_at_once_and_records_nothing():

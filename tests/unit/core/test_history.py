@@ -75,3 +75,13 @@ def test_machines_lost_in_a_row_are_those_since_the_last_progress():
 def test_only_machines_that_lived_long_tell_of_a_limit():
     early, late = Story(1, lived_s=600.0), Story(2, lived_s=7 * HOUR)
     assert tell(HistoryRead(), [early, late]).reclaimed_s == (7 * HOUR,)
+
+
+def test_the_age_a_machine_reached_counts_for_its_own_platform():
+    began_late = Story(1, "colab", lived_s=3 * HOUR, age_s=2 * HOUR)
+    elsewhere = Story(2, "slurm", lived_s=70 * HOUR)
+    assert tell(HistoryRead(), [began_late, elsewhere]).reclaimed_on == {"colab": (5 * HOUR,), "slurm": (70 * HOUR,)}
+
+
+def test_a_supervisor_that_died_on_this_machine_says_nothing_of_how_long_machines_live():
+    assert tell(HistoryRead(), [Story(1, "colab", lived_s=3 * HOUR, here=True)]).reclaimed_on == {}

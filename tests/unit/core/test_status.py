@@ -11,7 +11,7 @@ from supervisor.core import events as ev
 from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.codec import from_line, to_line
 from supervisor.core.instant import Instant
-from supervisor.core.messages import Beat, Staged
+from supervisor.core.messages import Beat, Hello, Staged
 from supervisor.core.status import BADPUT, RunStatus, fold, goodput, to_json
 from supervisor.engine.journal import Journal, parse_piece, replay
 from tests.unit.core.draws import COMMANDS, CONFIGS, EVENTS
@@ -132,3 +132,14 @@ def test_time_left_and_rate():
     seen = to_json(status, now)
     assert (seen["steps_per_s"], seen["eta_s"]) == (2.0, 37.5)
     assert to_json(status, None)["eta_s"] is None
+
+
+def test_the_machines_device_stands_until_the_trainer_tells_its_own():
+    now = Instant(1.0, 1.0)
+    seen = fold(RunStatus(), ev.MachineSeen("1 x Tesla T4, 15 GB", "a Colab machine"), now)
+    assert seen.device == "1 x Tesla T4, 15 GB"
+    told = fold(seen, ev.TrainerSaid(Hello(7, 1, attached=True, device="cuda:0 Tesla T4")), now)
+    assert told.device == "cuda:0 Tesla T4"
+    assert fold(told, ev.MachineSeen("1 x Tesla T4, 15 GB", ""), now).device == "cuda:0 Tesla T4"
+    assert fold(told, ev.Started(), now).device is None  # the next machine may have another, or none
+    assert fold(RunStatus(), ev.MachineSeen("", "this computer"), now).device is None

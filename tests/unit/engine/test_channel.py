@@ -41,7 +41,7 @@ def short_life(path: Path) -> None:
     sys.setswitchinterval(SWITCH_S)
     connected = client.connect(str(path), Nobody())
     connected.send(ScriptFailed("setup", "ImportError", "no module", ""))
-    connected.flush(5.0)
+    connected.flush(60.0)
     os._exit(0)
 
 
@@ -55,7 +55,7 @@ def test_the_last_words_of_a_very_short_life_are_heard_before_its_end(tmp_path: 
             if child == 0:
                 short_life(channel.path)
             os.waitpid(child, 0)
-            channel.hear_out(5.0)
+            channel.hear_out(60.0)
             assert len(heard) == lives
     finally:
         channel.close()

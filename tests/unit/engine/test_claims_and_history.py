@@ -103,8 +103,9 @@ def test_a_process_knows_itself_alive_and_a_dead_one_dead():
 
 
 @pytest.mark.parametrize(
-    "changed", [{"boot": "another"}, {"processes": "another"}, {"pid": "x"}, {"since": None}, {"boot": ""}]
-)
+    "changed", [{"boot": "another"}, {"processes": "another"}, {"pid": "x"}, {"since": None}, {"boot": ""},
+                {"machine": "another of the fleet"}]
+)  # fmt: skip
 def test_of_another_boot_or_process_table_nothing_is_known(changed):
     assert identity.alive({**identity.mine(), **changed}) is None
 
@@ -184,3 +185,34 @@ def test_runs_are_the_folders_with_a_record(store, run, script):
     store.create("not a run/file", b"")
     assert runs.names(store) == [run.name]
     assert json.loads(store.read(run.record))["script"] == "train.py"
+
+
+def test_how_long_machines_lived_is_learned_from_all_runs_of_the_store(store, run):
+    for name, lives in (("older", [40000.0]), ("other", [41000.0, 80000.0]), ("toy", [1.0])):
+        one = RunPlace(name)
+        told = HistoryRead(reclaimed_on={"colab": tuple(lives), "slurm": (99.0,)})
+        claims.write_claim(store, one, FIRST, {"platform": "colab"})
+        history.carry(store, one, FIRST, told)
+        claims.write_claim(store, one, SECOND, {})  # it died before it could carry anything
+    assert history.lives_of_others(store, RunPlace("toy"), "colab") == (40000.0, 41000.0, 80000.0)
+    assert history.lives_of_others(store, RunPlace("new"), "kaggle") == ()
+
+
+def test_only_machines_of_our_own_platform_tell_how_long_ours_may_live(store, run):
+    claims.write_claim(store, run, FIRST, {"platform": "colab"})
+    history.carry(store, run, FIRST, HistoryRead(reclaimed_on={"colab": (40000.0,), "slurm": (9e5,)}))
+    told = history.read(store, run, SECOND, unknown, "colab")
+    assert told.reclaimed_s == (40000.0,)
+    history.carry(store, run, SECOND, told)
+    assert history.read(store, run, Rank(3, "cc"), unknown, "slurm").reclaimed_s == (9e5,)
+
+
+def test_the_cost_of_learning_from_others_is_bounded(store, run, monkeypatch):
+    for number in range(30):
+        for epoch in range(1, 6):
+            claims.write_claim(store, RunPlace(f"run-{number:02}"), Rank(epoch, "aa"), {})
+    asked, read, listed = [], store.read, store.list
+    monkeypatch.setattr(store, "read", lambda path: (asked.append(path), read(path))[1])
+    monkeypatch.setattr(store, "list", lambda path: (asked.append(path), listed(path))[1])
+    history.lives_of_others(store, run, "colab")
+    assert len(asked) <= 1 + history.OTHER_RUNS_MAX * (1 + history.SESSIONS_BACK)

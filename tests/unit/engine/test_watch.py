@@ -8,7 +8,7 @@ from supervisor.core import events as ev
 from supervisor.core.ports import StoreError
 from supervisor.engine.watch import Watch
 
-SOON_S = 5.0
+SOON_S = 60.0
 
 
 @pytest.fixture

@@ -80,18 +80,3 @@ def test_what_is_no_python_is_named(tmp_path: Path, python: str):
 def test_the_image_is_named_where_the_host_names_it(tmp_path: Path):
     environ = dict(os.environ) | {"COLAB_RELEASE_TAG": "release-colab-2026"}
     assert capture.found(capture.interpreter(sys.executable, tmp_path, environ), environ).image == "release-colab-2026"
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024",
-        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build  (dvs-builder)",
-    ],
-)
-def test_accelerators_are_told_from_the_drivers_files(tmp_path: Path, line: str):
-    (tmp_path / "version").write_text(f"{line}\nGCC version:  gcc version 12.3.0\n")
-    for slot in ("0000:00:04.0", "0000:00:05.0"):
-        (tmp_path / "gpus" / slot).mkdir(parents=True)
-        (tmp_path / "gpus" / slot / "information").write_text("Model: \t\t Tesla T4\nIRQ:   \t\t 33\n")
-    assert capture.nvidia(tmp_path) == (("Tesla T4", "Tesla T4"), "550.54.15")

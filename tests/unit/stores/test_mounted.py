@@ -16,7 +16,7 @@ from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
 from supervisor.stores import wire, workers
 from supervisor.stores.mounted import MountedStore
 from supervisor.stores.mounts import Mount, mount_of, mounts
-from tests.drives.drive import until
+from tests.drives.drive import WAIT_S_MAX, stopped, until
 
 
 def opened(root: Path, patience_s: float = 20.0) -> MountedStore:
@@ -43,6 +43,7 @@ def end(worker: workers.Worker) -> None:
 
 def freeze(worker: workers.Worker) -> None:
     os.kill(worker.pid, signal.SIGSTOP)
+    until(lambda: stopped(worker.pid))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_a_worker_that_dies_over_a_call_is_an_error_and_the_next_call_works(stor
     writers: list[int] = []
     until(lambda: _writes(tmp_path / "endless", writers))
     os.kill(worker.pid, signal.SIGKILL)
-    thread.join(20.0)
+    thread.join(WAIT_S_MAX)
     os.close(*writers)
     assert [error.kind for error in failed] == ["unreadable"]
     assert store.list("nowhere") == ()
@@ -159,7 +160,7 @@ def test_several_threads_call_at_once(store):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60.0)
+        thread.join(WAIT_S_MAX)
     assert len(store.list("run")) == 30
     assert len(store._workers._idle) <= workers.WORKERS_MAX
 

@@ -38,6 +38,15 @@ def test_what_is_safe_is_said_with_the_place_and_its_age():
     assert words.line(replace(SAFE, place=""), NOW).endswith("safe: step 41,200, 3 min ago")
 
 
+def test_of_a_fleet_it_is_the_users_own_computer_that_fetches():
+    home = replace(LATE, place="your computer", evidence="relay", unconfirmed="your computer has not fetched it yet")
+    text = words.line(home, NOW)
+    assert "safe on your computer: step 41,200, 3 min ago" in text
+    assert "not confirmed for 12 min: step 41,400 is written but your computer has not fetched it" in text
+    assert safety.because(seen(home)) == ""
+    assert "is your computer awake and online" in safety.what_to_do(seen(home), "plates")
+
+
 def test_what_is_not_confirmed_for_long_is_said_with_what_is_safe():
     text = words.line(LATE, NOW)
     assert "safe in Drive: step 41,200, 3 min ago" in text

@@ -126,7 +126,8 @@ def _report(fleet: Fleet, machines: Any) -> tuple[Fleet, tuple[fw.Command, ...]]
 
 
 def _failed(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
-    fleet = fleet.with_(doing="")
+    life = fleet.life and fleet.life.reached(None, event.safe, now.wall_s)
+    fleet = fleet.with_(doing="", life=life, safe=fleet.safe if event.safe is None else event.safe)
     if event.call == "BringUp":
         return _not_brought_up(fleet, event, now)
     if event.kind in {"login", "denied"} and fleet.machine is None:
@@ -136,8 +137,8 @@ def _failed(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
         return given_up
     if event.kind == "gone" and event.call == "Adopt" and fleet.machine is not None:
         return serving.lost(fleet, now)
-    if event.kind == "gone" and fleet.troubles == 1:
-        return serving.look(fleet)
+    if fleet.troubles == 1 and (event.kind == "gone" or (event.call == "Poll" and event.kind == "unreachable")):
+        return serving.look(fleet)  # at once, because it may be dead, and every minute of that is lost
     said = (fw.Say("warning", event.words, event.hint),) if fleet.troubles in {2, 10} else ()
     look = fleet.machine is None or fleet.troubles >= TROUBLES_BEFORE_LISTING
     pause_s = min(fleet.policy.poll_s * 2**fleet.troubles, PAUSE_S_MAX)

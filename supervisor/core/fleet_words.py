@@ -115,12 +115,13 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A call failed. ``call``: its command's name; ``kind`` as in MachineError."""
+    """A call failed. ``call``: its command's name; ``kind`` as in MachineError; ``safe`` as in Polled."""
 
     call: str
     kind: str
     words: str
     hint: str = ""
+    safe: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

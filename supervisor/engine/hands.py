@@ -67,7 +67,7 @@ class FleetHands:
         try:
             return self._doers[type(call)](call)
         except MachineError as error:
-            return fw.Failed(name, error.kind, str(error), error.hint)
+            return fw.Failed(name, error.kind, str(error), error.hint, self._safe())
         except UserError as error:
             return fw.Failed(name, "hopeless", error.what, error.hint)
         except (StoreError, OSError) as error:
@@ -128,19 +128,23 @@ class FleetHands:
             self._home.relay.delivered(parcel)
         plain = told.get("run") or {}
         self._epoch = plain.get("epoch", self._epoch)
-        newest = self._home.relay.newest()
         code = told.get("exit_code")
         return fw.Polled(
             beat=int(told.get("beat", -1)),
             phase=phase,
             exit_code=code if isinstance(code, int) else None,
             step=plain.get("step"),
-            safe=None if newest is None else newest.step,
+            safe=self._safe(),
             more=bool(listed) and not done,
             fetched_bytes=fetched,
             line=self._describe(plain) if plain else str(told.get("words") or ""),
             trouble="; ".join(filter(None, troubles)),
         )
+
+    def _safe(self) -> int | None:
+        """Return the step of the newest checkpoint that home holds whole."""
+        newest = self._home.relay.newest()
+        return None if newest is None else newest.step
 
     def _status(self, machine: Machine) -> dict[str, Any]:
         local = self._home.folder / REPORT

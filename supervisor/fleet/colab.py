@@ -65,6 +65,7 @@ class ColabProvisioner:
         self.traits = traits or TRAITS
         self._clock = clock or BootClock()
         self._machines = folder / "machines"
+        self._absences: dict[str, int] = {}
         self._calls = ColabCalls(folder, os.environ if environ is None else environ)
         self._account = Account(self._calls, self.traits)
 
@@ -73,7 +74,10 @@ class ColabProvisioner:
         return self._account.balance()
 
     def machines(self) -> Sequence[Machine]:
-        """Return every machine of the account; ours under their names, others under ""."""
+        """Return every machine of the account; ours under their names, others under "".
+
+        The call that stays with a machine ends here when enough listings lack the machine: by itself it would not notice.
+        """
         known = {notes.endpoint: notes for notes in all_notes(self._machines)}
         found = []
         for each in self._account.listed():
@@ -81,6 +85,11 @@ class ColabProvisioner:
             found.append(
                 Machine(notes.name if notes else "", each.endpoint, each.hardware, notes.record if notes else "")
             )
+        gone = known.keys() - {each.endpoint for each in found}
+        self._absences = {each: self._absences.get(each, 0) + 1 for each in gone}
+        for endpoint in gone:
+            if self._absences[endpoint] >= self.traits.listings:
+                known[endpoint].detach()
         return found
 
     def bring_up(self, name: str, wanted: Wanted) -> Machine:
@@ -102,9 +111,7 @@ class ColabProvisioner:
         """Make a machine usable that this computer has forgotten."""
         notes = ours(self._machines, machine)
         if notes is None:
-            raise MachineError(
-                f"{machine.endpoint} is not ours: there is no record of it", "failed", "it is yours to stop"
-            )
+            raise MachineError(f"{machine.endpoint} is not ours: no record of it", "failed", "it is yours to stop")
         if self._account.gone(notes.endpoint):
             raise MachineError(f"{machine.endpoint} is gone", "gone")
         notes.refresh()

@@ -55,7 +55,9 @@ def machines(_: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
         folders = sorted(entry for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except FileNotFoundError:
         return {"base": False, "machines": []}, b""
-    return {"base": True, "machines": [_described(folder) for folder in folders]}, b""
+    # a marker that cannot be read is still one; without any it is a folder that a dying process left
+    marked = [folder for folder in folders if os.path.lexists(folder / MARKER)]
+    return {"base": True, "machines": [_described(folder) for folder in marked]}, b""
 
 
 def make(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:

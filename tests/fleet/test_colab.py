@@ -182,6 +182,22 @@ def test_who_kills_the_computer_in_the_middle_makes_no_second_machine(
     assert len(world.service.vms) == before + 1
 
 
+def test_the_call_that_stays_with_a_machine_ends_when_the_machine_is_gone(
+    world: World, colab_here: Colab, tmp_path: Path
+) -> None:
+    gone = colab_here.bring_up("eight", Wanted())
+    (tmp_path / "launch.py").write_text(BEATS)
+    colab_here.put(gone, str(tmp_path / "launch.py"), "launch.py")
+    colab_here.start(gone)
+    world.service.reclaim(gone.endpoint)
+    for absences in range(colab_here.traits.listings):
+        with colab_here._of(gone).lock("attached") as free:
+            assert free is None, f"{absences} listings are not enough"
+        colab_here.machines()
+    with colab_here._of(gone).lock("attached") as free:
+        assert free is not None
+
+
 def test_nobody_has_logged_in(world: World, colab_here: Colab) -> None:
     world.token.unlink()
     with pytest.raises(MachineError) as told:

@@ -377,9 +377,10 @@ class Mount:
         where = self.drive.place(path)
         part = own.body[: len(own.body) // chance.choice([2, len(own.body) + 1])]
         own.item = Item(own.body, part, now)
-        if chance.random() < habits.twin:  # what came first never gets whole; the second try makes a second name
+        if chance.random() < habits.twin:  # what came first gets no further; the second try makes a second name
             self.drive.count("twins")
-            self.drive.enter(where, Item(own.body, chance.choice([part, own.body]), now))
+            first = chance.choice([part, own.body])
+            self.drive.enter(where, Item(own.body, first, now, now if first == own.body else inf))
         self.drive.enter(where, own.item)
         if chance.random() < habits.torn:
             self._later(chance.expovariate(1 / habits.upload_s), lambda: self._whole(own.item))

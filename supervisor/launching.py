@@ -16,11 +16,11 @@ from supervisor.core.errors import UsageError, UserError
 from supervisor.core.fleet_state import Policy
 from supervisor.core.values import dataclass, replace
 from supervisor.engine.clock import BootClock
-from supervisor.engine.controller import Controller, Journal
-from supervisor.engine.hands import FleetHands, Home
 from supervisor.engine.place import RunPlace
-from supervisor.engine.relay import HomeRun
-from supervisor.fleet import TABLE
+from supervisor.fleet.controller import Controller, Journal
+from supervisor.fleet.hands import FleetHands, Home
+from supervisor.fleet.provisioners import TABLE
+from supervisor.fleet.relay import HomeRun
 from supervisor.views import fleet as view
 from supervisor.views.status import progress
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.fleet_state import Fleet
     from supervisor.core.provisioning import Provisioner
-    from supervisor.engine import bundle
+    from supervisor.fleet import bundle
 
 PREFIX_HEX = 6
 RELEASE_MARGIN_S = 1800.0  # after the time a person set, for what is not fetched yet

@@ -19,7 +19,7 @@ def run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     folder = Path(options.folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    from supervisor.engine import agent, reporting
+    from supervisor.fleet import agent, reporting
 
     try:
         ensure()

@@ -45,9 +45,9 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
     from supervisor import launching
     from supervisor.core.fleet_state import Policy
     from supervisor.core.provisioning import Wanted
-    from supervisor.engine import bundle
     from supervisor.engine.clock import BootClock
     from supervisor.environments import wish
+    from supervisor.fleet import bundle
 
     own = wish.read(script).options
     start.settings(options, own, script.name)  # what is wrong with them is said here and now

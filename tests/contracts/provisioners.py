@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.provisioning import Provisioner
-    from supervisor.fleet.ssh import SshProvisioner
+    from supervisor.fleet.provisioners.ssh import SshProvisioner
 
 
 class World(Protocol):
@@ -86,7 +86,7 @@ class Ssh:
         self._others = self.computer(folder / "another computer")
 
     def computer(self, folder: Path) -> Provisioner:
-        from supervisor.fleet.ssh import SshProvisioner
+        from supervisor.fleet.provisioners.ssh import SshProvisioner
 
         made = SshProvisioner(folder, self._sshd.environ, where=self._where)
         made.traits = replace(made.traits, listings_apart_s=0.0)
@@ -104,7 +104,7 @@ class Ssh:
 
     @contextlib.contextmanager
     def silent(self, machine: Machine) -> Iterator[None]:
-        from supervisor.fleet.ssh_calls import Patience
+        from supervisor.fleet.provisioners.ssh_calls import Patience
 
         del machine
         for each in self._computers:
@@ -130,7 +130,7 @@ class Local:
         self.environ = {**os.environ, "SUPERVISOR_LOCAL_MACHINES": str(self._base)}
 
     def computer(self, folder: Path) -> Provisioner:
-        from supervisor.fleet.local import LocalProvisioner
+        from supervisor.fleet.provisioners.local import LocalProvisioner
 
         made = LocalProvisioner(folder, {**os.environ, "SUPERVISOR_LOCAL_MACHINES": str(self._base)})
         made.traits = replace(made.traits, listings_apart_s=0.0)
@@ -166,7 +166,7 @@ class Colab:
         self.environ = self._world.environ
 
     def computer(self, folder: Path) -> Provisioner:
-        from supervisor.fleet.colab import TRAITS, ColabProvisioner
+        from supervisor.fleet.provisioners.colab import TRAITS, ColabProvisioner
 
         return ColabProvisioner(folder, self._world.environ, traits=replace(TRAITS, listings_apart_s=0.1))
 
@@ -181,7 +181,7 @@ class Colab:
 
     @contextlib.contextmanager
     def silent(self, machine: Machine) -> Iterator[None]:
-        from supervisor.fleet import colab
+        from supervisor.fleet.provisioners import colab
 
         tunnel, patience_s = self._world.service.of(machine.endpoint).tunnel, colab.SMALL_S
         tunnel.mute, colab.SMALL_S = True, 3.0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.provisioning import KINDS, Balance, Machine, MachineError, NoSuchFile
-from supervisor.fleet import TABLE
+from supervisor.fleet.provisioners import TABLE
 from tests.contracts.provisioners import WORLDS
 from tests.machines.machine import until
 

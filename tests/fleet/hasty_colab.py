@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from supervisor.__main__ import main
 from supervisor.core import fleet
-from supervisor.fleet import colab
+from supervisor.fleet.provisioners import colab
 
 colab.TRAITS = replace(colab.TRAITS, poll_s=1.0, listings=2, listings_apart_s=0.2)
 fleet.AGAIN_S = 0.2

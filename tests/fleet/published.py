@@ -10,18 +10,18 @@ from supervisor.core import checkpoint as cp
 from supervisor.core.claim import Rank
 from supervisor.core.content import CONTENT_FILE
 from supervisor.core.digest import digest_of, preferred
-from supervisor.engine import parcels
 from supervisor.engine.clock import BootClock
-from supervisor.engine.outbox import Outbox
 from supervisor.engine.place import RunPlace
-from supervisor.engine.relay import HomeRun
+from supervisor.fleet import parcels
+from supervisor.fleet.outbox import Outbox
+from supervisor.fleet.relay import HomeRun
 from supervisor.stores.folder import FolderStore
 from supervisor.stores.relay import RelayStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.engine.parcels import Parcel
+    from supervisor.fleet.parcels import Parcel
 
 RUN = RunPlace("plates")
 RECORD = {"schema": 1, "id": "abc", "script": "train.py", "arguments": [], "options": {"keep_last": 2}}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.provisioning import MachineError, NoSuchFile, Wanted
-from supervisor.fleet import colab, colab_account
+from supervisor.fleet.provisioners import colab, colab_account
 from tests.fleet.plane.vm_box import missing
 from tests.fleet.plane.world import World, a_colab_world
 from tests.machines.machine import inhabitants, until, words_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.provisioning import Machine
-    from supervisor.fleet.colab import ColabProvisioner as Colab
+    from supervisor.fleet.provisioners.colab import ColabProvisioner as Colab
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "machines can be made")]
 WAIT_S = 150
@@ -171,7 +171,7 @@ def test_who_kills_the_computer_in_the_middle_makes_no_second_machine(
     world.service.assign_answers = [3.0]
     program = (
         "import pathlib, sys; from supervisor.core.provisioning import Wanted; "
-        "from supervisor.fleet.colab import ColabProvisioner; "
+        "from supervisor.fleet.provisioners.colab import ColabProvisioner; "
         "ColabProvisioner(pathlib.Path(sys.argv[1])).bring_up('seven', Wanted('T4'))"
     )
     first = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "computer")], env=world.environ)

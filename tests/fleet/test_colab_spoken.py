@@ -7,7 +7,15 @@ import json
 import pytest
 
 from supervisor.core.provisioning import Machine, MachineError
-from supervisor.fleet.colab_spoken import Said, balance, listing, record_in, refusal, sessions_file, trouble
+from supervisor.fleet.provisioners.colab_spoken import (
+    Said,
+    balance,
+    listing,
+    record_in,
+    refusal,
+    sessions_file,
+    trouble,
+)
 
 TRACE = "Traceback (most recent call last):\n  ...\ncolab_cli.client.ColabRequestError: Failed to issue request POST https://x/tun/m/assign?nbh=1: "
 RECORD = {"name": "toy-1", "token": "t", "url": "http://u", "endpoint": "gpu-t4-s-1", "token_expires_at": "2026-01-01"}

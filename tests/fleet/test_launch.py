@@ -104,15 +104,15 @@ def test_three_machines_die_at_random_and_the_run_ends_like_an_uninterrupted_one
 CONTROLLED = """
 import os, signal, sys
 from pathlib import Path
-from supervisor import fleet
+from supervisor.fleet import provisioners
 from supervisor.cli import main
-from supervisor.engine.controller import Journal
+from supervisor.fleet.controller import Journal
 from tests.fleet.fake import FakeCloud, FakeProvisioner
 
 cloud = FakeCloud(Path(sys.argv[1]), agent=(sys.executable, "launch.py"))
 sys.modules["controlled"] = sys.modules["__main__"]
 made = lambda folder, environ: FakeProvisioner(cloud, folder)
-fleet.TABLE["fake"] = "controlled:made"
+provisioners.TABLE["fake"] = "controlled:made"
 kill_at, append, written = int(sys.argv[2]), Journal._append, [0]
 
 def counted(self, line):

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from supervisor.core.claim import Rank
 from supervisor.core.errors import UserError
 from supervisor.core.ports import Missing, StoreError, Unconfirmed
-from supervisor.engine import checkpoints, claims, gathering, parcels, receipts, retaining, runs
+from supervisor.engine import checkpoints, claims, receipts, retaining, runs
 from supervisor.engine.checkpoints import find
-from supervisor.engine.outbox import SMALL_AT_ONCE, WINDOW_BYTES
-from supervisor.engine.parcels import ParcelError
+from supervisor.fleet import gathering, parcels
+from supervisor.fleet.outbox import SMALL_AT_ONCE, WINDOW_BYTES
+from supervisor.fleet.parcels import ParcelError
 from tests.fleet.published import RUN, Served, contents
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parcels of a kilobyte, so that a few of them make a checkpoint."""
     monkeypatch.setattr(parcels, "CONTENT_BYTES_MAX", SIZE)
     monkeypatch.setattr(parcels, "BYTES_MAX", 4 * SIZE)
-    monkeypatch.setattr("supervisor.engine.outbox.SMALL_BYTES", 0)
+    monkeypatch.setattr("supervisor.fleet.outbox.SMALL_BYTES", 0)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # because no power fails here
 
 
@@ -133,7 +134,7 @@ def test_what_was_removed_on_the_machine_before_it_was_fetched_is_not_waited_for
 
 @pytest.mark.usefixtures("small")
 def test_the_outbox_takes_no_more_than_its_window_of_the_disk(served: Served, monkeypatch):
-    monkeypatch.setattr("supervisor.engine.outbox.WINDOW_BYTES", 8 * 4 * SIZE)
+    monkeypatch.setattr("supervisor.fleet.outbox.WINDOW_BYTES", 8 * 4 * SIZE)
     served.publish(20, os.urandom(60 * SIZE))
     most = 0
     while ready := served.cut():

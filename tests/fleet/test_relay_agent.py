@@ -13,10 +13,10 @@ import pytest
 
 from supervisor import wiring
 from supervisor.core.errors import UserError
-from supervisor.engine import agent, consignment, parcels, served
 from supervisor.engine.clock import BootClock
 from supervisor.engine.place import RunPlace
-from supervisor.engine.relay import HomeRun
+from supervisor.fleet import agent, consignment, parcels, served
+from supervisor.fleet.relay import HomeRun
 from supervisor.stores.folder import FolderStore
 from tests.fleet.relays import ROOT, Pump, until
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.engine import parcels
+from supervisor.fleet import parcels
 from tests.fleet.published import RUN, Served
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def template(tmp_path_factory) -> Path:
 def small_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("CONTENT_BYTES_MAX", SIZE), ("BYTES_MAX", 4 * SIZE)):
         monkeypatch.setattr(parcels, name, value)
-    monkeypatch.setattr("supervisor.engine.outbox.SMALL_BYTES", 0)
+    monkeypatch.setattr("supervisor.fleet.outbox.SMALL_BYTES", 0)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # because a kill takes nothing out of the memory of the system
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.core.errors import UserError
 from supervisor.core.provisioning import MachineError, Wanted
-from supervisor.fleet.ssh import BASE, SshProvisioner
+from supervisor.fleet.provisioners.ssh import BASE, SshProvisioner
 from tests.fleet.fake_cloud import kill_marked
 from tests.fleet.sshd import HOST, RealSshd, missing
 from tests.machines.machine import children, until
@@ -132,7 +132,7 @@ def test_who_is_killed_in_the_middle_of_making_a_machine_finds_it_again(
 ) -> None:
     program = (
         "import pathlib, sys; from supervisor.core.provisioning import Wanted; "
-        "from supervisor.fleet.ssh import SshProvisioner; "
+        "from supervisor.fleet.provisioners.ssh import SshProvisioner; "
         f"SshProvisioner(pathlib.Path(sys.argv[1]), where={HOST!r}).bring_up('once', Wanted())"
     )
     with sshd.silent():

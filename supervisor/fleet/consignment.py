@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.values import dataclass
-from supervisor.engine import parcels
-from supervisor.engine.gathering import Fate, Gathering
+from supervisor.fleet import parcels
+from supervisor.fleet.gathering import Fate, Gathering
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from supervisor.core.ports import Store
-    from supervisor.engine.outbox import Outbox
+    from supervisor.fleet.outbox import Outbox
 
 JOB, CODE, PROJECT = "job.json", "code.tar", "project"
 SCHEMA = 1

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.provisioning import MachineError
-from supervisor.fleet.colab_calls import pause
-from supervisor.fleet.colab_spoken import balance, listing, sessions_file, trouble
+from supervisor.fleet.provisioners.colab_calls import pause
+from supervisor.fleet.provisioners.colab_spoken import balance, listing, sessions_file, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from supervisor.core.provisioning import Balance, FleetTraits, Machine
-    from supervisor.fleet.colab_calls import ColabCalls
-    from supervisor.fleet.colab_notes import Notes
-    from supervisor.fleet.colab_spoken import Said
+    from supervisor.fleet.provisioners.colab_calls import ColabCalls
+    from supervisor.fleet.provisioners.colab_notes import Notes
+    from supervisor.fleet.provisioners.colab_spoken import Said
 
 ASK_S, CELL_S = 150.0, 90.0
 NOBODY = json.dumps({"name": "nobody", "token": "", "url": "", "endpoint": "none"})

@@ -11,9 +11,9 @@ from supervisor.core.ports import StoreError
 from supervisor.core.provisioning import MachineError, NoSuchFile
 from supervisor.core.values import dataclass
 from supervisor.engine import claims
-from supervisor.engine.bundle import JOB, SECRETS, Shipment
-from supervisor.engine.parcels import ParcelError
-from supervisor.engine.reporting import REPORT, Phase
+from supervisor.fleet.bundle import JOB, SECRETS, Shipment
+from supervisor.fleet.parcels import ParcelError
+from supervisor.fleet.reporting import REPORT, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Store
     from supervisor.core.provisioning import Machine, Provisioner
     from supervisor.engine.place import RunPlace
-    from supervisor.engine.relay import HomeRun
+    from supervisor.fleet.relay import HomeRun
 
 PARCELS_A_POLL = 8  # between them people see how it goes
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from supervisor.core.claim import rank_of
 from supervisor.core.digest import digest_of, preferred
 from supervisor.core.ports import Missing
-from supervisor.engine import parcels
 from supervisor.engine.claims import CLAIM, asked_of
-from supervisor.engine.next_machine import HOME
+from supervisor.fleet import parcels
+from supervisor.fleet.next_machine import HOME
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.engine.clock import BootClock
-from supervisor.engine.turn import Turn
+from supervisor.fleet.turn import Turn
 
 if TYPE_CHECKING:
     from pathlib import Path

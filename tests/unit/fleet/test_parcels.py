@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.core.digest import SHA256, XXH3, digest_of
-from supervisor.engine import parcels
-from supervisor.engine.parcels import Header, Letter, ParcelError, Piece
+from supervisor.fleet import parcels
+from supervisor.fleet.parcels import Header, Letter, ParcelError, Piece
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from supervisor.core.provisioning import MachineError
-from supervisor.fleet.colab_spoken import LOGIN_HINT, Said
+from supervisor.fleet.provisioners.colab_spoken import LOGIN_HINT, Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

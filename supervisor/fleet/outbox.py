@@ -13,8 +13,8 @@ from supervisor.core import relayed
 from supervisor.core.checkpoint import MANIFEST_NAME
 from supervisor.core.digest import digest_of, preferred
 from supervisor.core.values import dataclass
-from supervisor.engine import parcels
-from supervisor.engine.sending import File, found, named_by, order
+from supervisor.fleet import parcels
+from supervisor.fleet.sending import File, found, named_by, order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

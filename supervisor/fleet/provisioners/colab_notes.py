@@ -12,8 +12,8 @@ import signal
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from supervisor.fleet.colab_calls import write
-from supervisor.fleet.colab_spoken import record_in, sessions_file
+from supervisor.fleet.provisioners.colab_calls import write
+from supervisor.fleet.provisioners.colab_spoken import record_in, sessions_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import UserError
 from supervisor.core.provisioning import Balance, FleetTraits, Machine, MachineError, NoSuchFile
-from supervisor.fleet.ssh_calls import Patience, SshHost
+from supervisor.fleet.provisioners.ssh_calls import Patience, SshHost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

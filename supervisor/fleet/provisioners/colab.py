@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.provisioning import Balance, FleetTraits, Machine, MachineError, NoSuchFile
 from supervisor.engine.clock import BootClock
-from supervisor.fleet import colab_cells
-from supervisor.fleet.colab_account import ASK_S, Account, new_mark
-from supervisor.fleet.colab_calls import ColabCalls, pause
-from supervisor.fleet.colab_consent import Consent
-from supervisor.fleet.colab_notes import Notes, all_notes, ours
-from supervisor.fleet.colab_spoken import options_of, refusal, trouble
+from supervisor.fleet.provisioners import colab_cells
+from supervisor.fleet.provisioners.colab_account import ASK_S, Account, new_mark
+from supervisor.fleet.provisioners.colab_calls import ColabCalls, pause
+from supervisor.fleet.provisioners.colab_consent import Consent
+from supervisor.fleet.provisioners.colab_notes import Notes, all_notes, ours
+from supervisor.fleet.provisioners.colab_spoken import options_of, refusal, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from supervisor.core.provisioning import Wanted
-    from supervisor.fleet.colab_spoken import Said
+    from supervisor.fleet.provisioners.colab_spoken import Said
 
 TRAITS = FleetTraits("Colab", paid=True, life_s=12 * 3600.0, poll_s=30.0)
 FOLDER = PurePosixPath(colab_cells.FOLDER.lstrip("/"))

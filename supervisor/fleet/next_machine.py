@@ -17,8 +17,9 @@ from supervisor.core.digest import algorithm_of, preferred
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
 from supervisor.core.values import dataclass
-from supervisor.engine import checkpoints, journal, parcels, receipts, steplog
+from supervisor.engine import checkpoints, journal, receipts, steplog
 from supervisor.engine.claims import asked_of
+from supervisor.fleet import parcels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

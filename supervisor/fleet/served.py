@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.checkpoint import MANIFEST_NAME
 from supervisor.core.errors import FAILED, INTERRUPTED, TERMINATED
 from supervisor.engine import claims
-from supervisor.engine.consignment import PROJECT
 from supervisor.engine.identity import MACHINE
 from supervisor.engine.place import RunPlace
-from supervisor.engine.reporting import LOG
-from supervisor.engine.turn import Turn
+from supervisor.fleet.consignment import PROJECT
+from supervisor.fleet.reporting import LOG
+from supervisor.fleet.turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from supervisor.engine.agent import Machine
-    from supervisor.engine.consignment import Job
-    from supervisor.engine.outbox import Outbox
+    from supervisor.fleet.agent import Machine
+    from supervisor.fleet.consignment import Job
+    from supervisor.fleet.outbox import Outbox
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAM = "supervisor"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.claim import rank_of
 from supervisor.engine import overview, runs
-from supervisor.engine.consignment import tell
 from supervisor.engine.identity import mine
 from supervisor.engine.place import STATUS, RunPlace
+from supervisor.fleet.consignment import tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from supervisor.core.errors import UserError
 from supervisor.core.ports import StoreError
 from supervisor.core.values import dataclass
-from supervisor.engine import consignment, reporting
 from supervisor.engine.lane import NICE
-from supervisor.engine.outbox import Outbox
-from supervisor.engine.reporting import Phase, Report
-from supervisor.engine.served import Served
+from supervisor.fleet import consignment, reporting
+from supervisor.fleet.outbox import Outbox
+from supervisor.fleet.reporting import Phase, Report
+from supervisor.fleet.served import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

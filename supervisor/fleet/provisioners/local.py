@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.provisioning import FleetTraits, MachineError
-from supervisor.fleet import ssh_far as far
-from supervisor.fleet.ssh import SshProvisioner
-from supervisor.fleet.ssh_calls import PROGRAM, Patience, SshHost
+from supervisor.fleet.provisioners import ssh_far as far
+from supervisor.fleet.provisioners.ssh import SshProvisioner
+from supervisor.fleet.provisioners.ssh_calls import PROGRAM, Patience, SshHost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

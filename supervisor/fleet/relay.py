@@ -26,9 +26,10 @@ from supervisor.core.checkpoint import MANIFEST_NAME, STEP_FOLDER, CheckpointId,
 from supervisor.core.digest import algorithm_of
 from supervisor.core.ports import Measured, StoreError
 from supervisor.core.values import dataclass, replace
-from supervisor.engine import checkpoints, claims, next_machine, parcels, receipts, retaining, runs
-from supervisor.engine.gathering import Fate, Gathering
-from supervisor.engine.mailing import Mail
+from supervisor.engine import checkpoints, claims, receipts, retaining, runs
+from supervisor.fleet import next_machine, parcels
+from supervisor.fleet.gathering import Fate, Gathering
+from supervisor.fleet.mailing import Mail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
     from supervisor.core.claim import Rank
     from supervisor.core.ports import Clock, Store
-    from supervisor.engine.next_machine import Seed
     from supervisor.engine.place import RunPlace
+    from supervisor.fleet.next_machine import Seed
 
 EVIDENCE = "relay"
 KEEP_DEFAULT = 3

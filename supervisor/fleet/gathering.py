@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.ports import Store
-    from supervisor.engine.parcels import Piece
+    from supervisor.fleet.parcels import Piece
 
 CHUNK_BYTES = 4 * 1024 * 1024
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import IO, TYPE_CHECKING
 
-from supervisor.fleet.colab_calls import pause
+from supervisor.fleet.provisioners.colab_calls import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable

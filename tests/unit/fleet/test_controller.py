@@ -11,7 +11,7 @@ from supervisor.core.errors import FENCED, UserError
 from supervisor.core.fleet_state import Phase
 from supervisor.core.instant import Instant
 from supervisor.core.provisioning import Machine
-from supervisor.engine.controller import JOURNAL, Controller, Journal
+from supervisor.fleet.controller import JOURNAL, Controller, Journal
 from supervisor.launching import _require_same_place
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from supervisor.core import fleet_words as fw
 from supervisor.core.errors import UsageError, UserError
 from supervisor.core.fleet_state import Policy
 from supervisor.core.values import dataclass, replace
+from supervisor.engine import overview, runs
 from supervisor.engine.clock import BootClock
 from supervisor.engine.place import RunPlace
 from supervisor.fleet.controller import Controller, Journal
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from supervisor.core.fleet_state import Fleet
+    from supervisor.core.ports import Store
     from supervisor.core.provisioning import Provisioner
     from supervisor.fleet import bundle
 
@@ -58,6 +60,9 @@ def serve(launch: Launch) -> int:
     journal = Journal(mine, f"{run.name}-{os.urandom(PREFIX_HEX // 2).hex()}")
     try:
         _require_same_place(journal.first, launch.on)
+        if journal.first.machine is None and _finished(store, run, clock):
+            print(f"{run.name}: this run is finished already, and this computer holds its results", flush=True)
+            return 0
         policy = _policy(launch.policy, provisioner)
         home = HomeRun(store, run, mine / "relay", clock)
 
@@ -80,6 +85,11 @@ def serve(launch: Launch) -> int:
         return end.exit_code
     finally:
         journal.close()
+
+
+def _finished(store: Store, run: RunPlace, clock: BootClock) -> bool:
+    record = runs.read(store, run)
+    return record is not None and overview.look(store, run, record, clock.now()).state == "SUCCEEDED"
 
 
 def _require_same_place(first: Fleet, on: str) -> None:

@@ -77,7 +77,14 @@ def _told(fleet: Fleet, event: fw.Told, now: Instant) -> Outcome:
 def _balanced(fleet: Fleet, event: fw.Balanced, _now: Instant) -> Outcome:
     first = event.units if fleet.units_first is None else fleet.units_first
     fleet = fleet.with_(units=event.units, units_first=first, units_per_hour=event.units_per_hour)
+    if _only_counts(fleet):
+        return serving.final(fleet)
     return fleet.calling("ListMachines"), (fw.ListMachines(),)
+
+
+def _only_counts(fleet: Fleet) -> bool:
+    """The last machine is given back, and only what it cost is asked for."""
+    return fleet.machine is None and fleet.phase is Phase.RELEASING
 
 
 def _listed(fleet: Fleet, event: fw.Listed, now: Instant) -> Outcome:
@@ -130,13 +137,13 @@ def _failed(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
     fleet = fleet.with_(doing="", life=life, safe=fleet.safe if event.safe is None else event.safe)
     if event.call == "BringUp":
         return _not_brought_up(fleet, event, now)
+    if _only_counts(fleet):
+        return serving.final(fleet)
     if event.kind in {"login", "denied"} and fleet.machine is None:
         return serving.end(fleet, errors.FAILED_PRECHECKS, "FAILED_PRECHECKS", event.words, event.hint)
     fleet = fleet.with_(troubles=fleet.troubles + 1, deaf=_deaf(fleet, event))
-    if fleet.machine is not None and (given_up := _given_up(fleet, fleet.machine, event)):
+    if fleet.machine is not None and (given_up := _given_up(fleet, fleet.machine, event, now)):
         return given_up
-    if event.kind == "gone" and event.call == "Adopt" and fleet.machine is not None:
-        return serving.lost(fleet, now)
     if fleet.troubles == 1 and (event.kind == "gone" or (event.call == "Poll" and event.kind == "unreachable")):
         return serving.look(fleet)  # at once, because it may be dead, and every minute of that is lost
     said = (fw.Say("warning", event.words, event.hint),) if fleet.troubles in {2, 10} else ()
@@ -152,8 +159,10 @@ def _deaf(fleet: Fleet, event: fw.Failed) -> int:
     return fleet.deaf + (event.call == "Poll" and event.kind != "home")
 
 
-def _given_up(fleet: Fleet, machine: Machine, event: fw.Failed) -> Outcome | None:
+def _given_up(fleet: Fleet, machine: Machine, event: fw.Failed, now: Instant) -> Outcome | None:
     """Return what follows where trying again on this machine is no use."""
+    if event.call == "Adopt" and event.kind == "gone":
+        return serving.lost(fleet, now)
     if event.call == "PassOnStop" and event.kind == "nothing":
         return serving.release(fleet, "end")
     if event.call == "Release" and fleet.troubles >= RELEASES_MAX:

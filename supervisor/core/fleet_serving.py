@@ -200,6 +200,8 @@ def released(fleet: Fleet, event: fw.Released, now: Instant) -> Outcome:
     if fleet.release_then == "next" and not fleet.stop:
         fleet, commands = pause_before_next(fleet, now)
         return fleet, (said, *commands)
+    if fleet.policy.paid:  # what the last machine cost is seen only now
+        return fleet.calling("CheckBalance"), (said, fw.CheckBalance())
     fleet, commands = final(fleet)
     return fleet, (said, *commands)
 

@@ -98,6 +98,9 @@ def test_three_machines_die_at_random_and_the_run_ends_like_an_uninterrupted_one
     assert launch.wait(WAIT_S) == 0, launch.text
     assert machines_of(place) == []
     assert final_state(place / "runs", "toy") == uninterrupted(place)
+    again = Turn(command, place, environ(place), place / "again.txt")
+    assert again.wait(WAIT_S) == 0, again.text
+    assert "finished already" in again.text, "no machine is brought up to find that out"
     assert re.search(r"4 machines, [\d,]+ machine seconds", launch.text), launch.text
 
 

@@ -378,6 +378,8 @@ def test_at_a_limit_the_run_saves_is_fetched_and_the_machine_given_back(policy: 
     )
     assert commands[-1] == fw.Release(OURS)
     fleet, commands = after(fleet, (fw.Released(OURS.endpoint), at_s))
+    if policy.paid:
+        fleet, commands = after(fleet, (fw.Balanced(9.0, 1.0), at_s))
     assert (commands[-1].exit_code, commands[-1].state) == (errors.HANDED_OVER, "PENDING")
 
 
@@ -447,3 +449,14 @@ def test_a_stop_while_a_machine_is_brought_up_gives_it_back_at_once() -> None:
     assert commands[-1] == fw.Release(OURS)
     _, commands = after(fleet, (fw.Released(OURS.endpoint), 21.0))
     assert (commands[-1].exit_code, commands[-1].state) == (errors.INTERRUPTED, "CANCELLED")
+
+
+@pytest.mark.parametrize("answer", [fw.Balanced(7.5, 1.0), fw.Failed("CheckBalance", "unreachable", "no route")])
+def test_what_the_last_machine_cost_is_counted_before_the_end(answer: fw.Event) -> None:
+    fleet, commands = after(serving(Policy(paid=True)), (fw.Polled(2, "done", exit_code=0, step=9, safe=9), 5.0))
+    fleet, commands = after(fleet, (fw.Released(OURS.endpoint), 6.0))
+    assert calls(commands) == ["CheckBalance"]
+    fleet, commands = after(fleet, (answer, 7.0))
+    assert isinstance(commands[-1], fw.End)
+    assert commands[-1].state == "SUCCEEDED"
+    assert fleet.units_used == (2.5 if isinstance(answer, fw.Balanced) else 0.0)

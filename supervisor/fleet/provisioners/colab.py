@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from supervisor.core.provisioning import Wanted
     from supervisor.fleet.provisioners.colab_spoken import Said
 
-TRAITS = FleetTraits("Colab", paid=True, life_s=12 * 3600.0, poll_s=30.0)
+TRAITS = FleetTraits("Colab", paid=True, life_s=12 * 3600.0, poll_s=60.0)
 FOLDER = PurePosixPath(colab_cells.FOLDER.lstrip("/"))
 NEW_S, START_S, RESTART_S = 420.0, 60.0, 60.0
 SMALL_S, CARRY_S = 60.0, 60.0

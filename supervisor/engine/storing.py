@@ -71,7 +71,10 @@ class Storing:
     def read_history(self) -> ev.Event:
         """Tell how earlier machines ended, and leave it for the next."""
         told = history.read(self.job.store, self.job.run, self.rank, self.job.alive, self.job.platform)
-        history.carry(self.job.store, self.job.run, self.rank, told)
+        try:
+            history.carry(self.job.store, self.job.run, self.rank, told)
+        except StoreError as error:  # the next start can do without it: it reads farther back
+            return replace(told, words=f"{told.words} What is left for the next start was not written: {error}".strip())
         return told
 
     def read_lives(self) -> ev.Event:

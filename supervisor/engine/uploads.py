@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
 from supervisor.core import events as ev
+from supervisor.core.claim import rank_of
 from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
 from supervisor.core.values import dataclass
 from supervisor.engine import publication, retaining, staged
@@ -139,6 +140,10 @@ class Uploads:
 
 
 def checkpoint_id(folder: Path, step: int, rank: Rank) -> cp.CheckpointId:
-    """Return the id that a staged folder of this session gets."""
+    """Return the id that a staged folder gets in this session.
+
+    One that a dead session staged gets the number 0, because its own may be that of a folder this session's trainer stages.
+    """
     match = staged.FOLDER.fullmatch(folder.name)
-    return cp.CheckpointId(rank.epoch, step, rank.writer, int(match[2]) if match else 0)
+    adopted = rank_of(folder.parent.parent.name) not in {None, rank}
+    return cp.CheckpointId(rank.epoch, step, rank.writer, int(match[2]) if match and not adopted else 0)

@@ -72,6 +72,22 @@ def test_what_a_dead_session_of_this_machine_staged_is_adopted_with_all_rows_of_
     laws_hold(world)
 
 
+def test_an_adopted_checkpoint_and_one_staged_again_at_its_step_are_two(quick):
+    world = before(quick / "start")
+    dead = world.turn("machine")
+    dead.begin()
+    adopted = dead.stage()
+    turn = world.turn("machine")
+    assert turn.begin().adopted
+    first = turn.publish(adopted)
+    again = turn.stage(0)
+    assert again.name == adopted.name
+    second = turn.publish(again)
+    assert first.id < second.id
+    assert turn.restore().folder == str(again)
+    laws_hold(world)
+
+
 def test_a_staged_checkpoint_whose_log_was_lost_is_not_adopted_because_its_rows_would_be_missing(quick):
     world = before(quick / "start")
     dead = world.turn("machine")

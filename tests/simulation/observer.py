@@ -107,6 +107,7 @@ class Observer:
         name = path.rpartition("/")[2]
         if MANIFEST_NAME.fullmatch(name):
             manifest = parse_manifest(name, body)
+            self._is_the_only_one(manifest)
             self._manifests[manifest.id] = (path, manifest)
             # what was there may be gone again: a successor removes what a zombie seems to have left unfinished
             never = [
@@ -324,6 +325,12 @@ class Observer:
 
     def _files_of(self, id_: CheckpointId) -> set[str]:
         return {f"run/{entry.path}" for entry in self._manifests[id_][1].files}
+
+    def _is_the_only_one(self, manifest: Manifest) -> None:
+        """Two checkpoints never have one id; a second try of the same may put its files elsewhere."""
+        _, known = self._manifests.get(manifest.id, ("", manifest))
+        same = {each.name: each.digest for each in known.files} == {each.name: each.digest for each in manifest.files}
+        self._hold("I1", same, f"two checkpoints are {manifest.id}")
 
     def _rests(self, manifest: Manifest) -> None:
         """No checkpoint rests on a file of another session, nor on one that was not DURABLE."""

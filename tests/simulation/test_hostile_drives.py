@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation.hostile import live_through
-from tests.simulation.world import CALM, HOSTILE
+from tests.simulation.virtual_drive import Drive, Habits
+from tests.simulation.world import CALM, HOSTILE, World
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # because it only reckons, which a busy machine does slowly
 HOURS = 375.0
@@ -38,3 +39,23 @@ def test_zombies_that_write_last_are_met_and_do_no_harm():
     )
     *_, report = live_through(30.0, 50, zombies, drive=True)
     assert report.counts["FENCED"] >= 5
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_another_machine_reads_whole_under_the_name_of_a_twin_is_there_for_the_observer(seed, tmp_path):
+    world = World(seed, tmp_path)
+    drive = Drive(world, Habits(0.0, 1.0, torn=1.0, twin=1.0, lie=0.0))
+    mine = world.machine()
+    drive.mount(mine).put("run/manifest.json", b"all of it")
+    while not drive.copies("run/manifest.json") and drive.mount(world.machine()).seen("run/manifest.json") is None:
+        world.run_until(world.now + 0.1)
+    mine.die()
+    world.run_until(world.now + 100.0)
+    look = drive.mount(world.machine())
+    read = [look.seen(f"run/{each.name}") for each in look.listing("run")]
+    assert [each for each in read if each == b"all of it"] == drive.copies("run/manifest.json")
+
+
+def test_an_adopted_checkpoint_and_one_staged_again_at_its_step_are_not_taken_for_one():
+    for report in live_through(4.0, 20388, drive=True):
+        assert report.finished

@@ -59,7 +59,7 @@ model = Model()
 run = supervisor.attach(model=model)
 restored = time.time()
 for step in run.steps(1_000_000):
-    time.sleep(0.05)
+    time.sleep(0.05)  # because this is the work of a step
     model.weights[step % len(model.weights)] += 1
     run.log(began=BEGAN, restored=restored, at=time.time())
 '''

@@ -26,7 +26,7 @@ from supervisor.views import fleet as view
 from supervisor.views.status import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from supervisor.core.fleet_state import Fleet
     from supervisor.core.ports import Store
@@ -145,8 +145,3 @@ _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "th
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def own_machines(on: str, environ: Mapping[str, str]) -> Sequence[Any]:
-    """Return all machines of the account, as they are listed now."""
-    return find_provisioner(on, state_root(environ), environ).machines()

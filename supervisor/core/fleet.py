@@ -48,8 +48,7 @@ def next_wakeup(fleet: Fleet, now: Instant) -> float:
 
 def _began(fleet: Fleet, event: fw.Began, now: Instant) -> Outcome:
     fleet = fleet.with_(policy=event.policy, on=event.on or fleet.on, stop_passed_on=False, look=False)
-    fleet = fleet.with_(doing="", wake_s=None, absent=0, troubles=0, stop="", stop_s=None, beat_s=now.mono_s)
-    fleet = fleet.with_(stale=False, deaf=0)
+    fleet = fleet.with_(doing="", wake_s=None, absent=0, troubles=0, stop="", stop_s=None).trusted(now.mono_s)
     if fleet.phase is Phase.ENDED:
         fleet = fleet.with_(phase=Phase.LOOKING, refusals=0, fruitless=0, exit_code=None, release_then="", name="")
         fleet = fleet.with_(lives_before=len(fleet.lives), units_first=None)
@@ -193,7 +192,7 @@ def _not_brought_up(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
     first_s, most_s = (QUOTA_S, QUOTA_S_MAX) if event.kind == "quota" else (REFUSED_S, REFUSED_S_MAX)
     if event.kind == "unreachable":
         first_s, most_s = fleet.policy.poll_s, PAUSE_S_MAX
-    pause_s = min(first_s * 2 ** (refusals - 1), most_s) * fleet.policy.patience
+    pause_s = min(first_s * 2 ** (refusals - 1), most_s)
     # with an unknown outcome the same name is asked for again: there may be a machine of it
     phase = Phase.BRINGING_UP if event.kind == "unreachable" else Phase.WAITING
     # the name is kept: an earlier try of unknown outcome may still have made a machine of it

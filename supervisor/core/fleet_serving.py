@@ -20,7 +20,6 @@ TROUBLES_BEFORE_RESTART = 6
 RESTARTS_MAX = 2
 DAY_S = 86400.0
 STOP_WITHIN_S = 1800.0
-DONE = "done"
 
 
 def about_ours(fleet: Fleet, found: Machine | None, now: Instant) -> Outcome:
@@ -48,9 +47,8 @@ def there_again(fleet: Fleet, life: Life, found: Machine, now: Instant) -> Outco
     words = f"{life.machine.endpoint} {what} and is there: {'going on with it' if lost else 'giving it back again'}"
     fleet = fleet.with_(
         machine=life.machine, life=life.reopened(), lives=fleet.lives_without(life), phase=phase, release_then="next",
-        beat_s=now.mono_s, stale=False, deaf=0,
     )  # fmt: skip
-    fleet, commands = about_ours(fleet, found, now)
+    fleet, commands = about_ours(fleet.trusted(now.mono_s), found, now)
     return fleet, (fw.Say("warning", words), *commands)
 
 
@@ -78,7 +76,7 @@ def restart(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
         words = f"{machine.endpoint} does not go on after {RESTARTS_MAX} restarts: giving it back"
         return fleet, (fw.Say("warning", words), *commands)
     words = f"{machine.endpoint} gives no sign of life for {duration(now.mono_s - fleet.beat_s)}: restarting what runs there"
-    fleet = fleet.with_(restarts=fleet.restarts + 1, troubles=0, beat_s=now.mono_s, stale=False, deaf=0)
+    fleet = fleet.with_(restarts=fleet.restarts + 1, troubles=0).trusted(now.mono_s)
     return fleet.calling("Restart"), (fw.Say("warning", words), fw.Restart(machine))
 
 
@@ -122,9 +120,9 @@ def brought_up(fleet: Fleet, event: fw.BroughtUp, now: Instant) -> Outcome:
     """A machine is there: its life with us begins."""
     fleet = fleet.with_(
         doing="", machine=event.machine, phase=Phase.PREPARING, refusals=0, troubles=0, absent=0, restarts=0,
-        life=Life(event.machine, now.wall_s, safe_from=fleet.safe, safe=fleet.safe), beat=-1, beat_s=now.mono_s, stale=False, deaf=0,
+        life=Life(event.machine, now.wall_s, safe_from=fleet.safe, safe=fleet.safe), beat=-1,
     )  # fmt: skip
-    fleet, commands = go_on(fleet, now)
+    fleet, commands = go_on(fleet.trusted(now.mono_s), now)
     return fleet, (fw.Say("info", f"{event.machine.endpoint} is there ({event.machine.name})"), *commands)
 
 
@@ -154,7 +152,7 @@ def polled(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
         doing="", troubles=0, absent=0, deaf=0, stale=False, life=life, beat=event.beat, safe=event.safe if event.safe is not None else fleet.safe,
         beat_s=now.mono_s if moved else fleet.beat_s, restarts=0 if moved and event.step else fleet.restarts,
     )  # fmt: skip
-    if event.phase == DONE and event.exit_code is not None and not event.more:
+    if event.phase == fw.DONE and event.exit_code is not None and not event.more:
         return over(fleet, event.exit_code)
     if not fleet.stop and (limit := limit_reached(fleet, now)):
         return ask_to_stop(fleet, limit, now, code=errors.HANDED_OVER)

@@ -34,7 +34,7 @@ class Policy:
     """What a person allows. ``until_wall_s``: by this computer's clock; ``a_day``: machines brought up within 24 hours.
 
     ``silence_s``: how long a machine's beat may stand still; ``fruitless_max``: machines in a row that bring nothing new
-    home; ``patience`` scales the waits for hardware.
+    home.
     """
 
     wanted: Wanted = Wanted()
@@ -49,7 +49,6 @@ class Policy:
     silence_s: float = 180.0
     fruitless_max: int = 3
     refusals_max: int = 40
-    patience: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +131,10 @@ class Fleet:
     def with_(self, **changes: Any) -> Fleet:
         """Return a copy with these fields changed."""
         return replace(self, **changes)
+
+    def trusted(self, mono_s: float) -> Fleet:
+        """Return it with no doubt about the machine: silence counts from now on."""
+        return replace(self, beat_s=mono_s, stale=False, deaf=0)
 
     def calling(self, call: str) -> Fleet:
         """Return it with a call in flight."""

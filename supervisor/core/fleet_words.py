@@ -78,6 +78,9 @@ class AgentStarted:
     """The agent runs on the machine."""
 
 
+DONE = "done"  # the agent's last phase
+
+
 @dataclass(frozen=True, slots=True)
 class Polled:
     """The machine's status, after what it had ready was fetched. ``safe``: the newest step that home holds whole.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.claim import Rank, rank_of
 from supervisor.core.values import dataclass
+from supervisor.engine import notes
 from supervisor.engine.identity import started
 from supervisor.engine.place import STATUS, SUPERVISOR
 
@@ -45,7 +45,7 @@ class Here:
 
     def again(self) -> Here:
         """Return it with its status as it is now; where that is gone with the session, as it was last seen."""
-        return replace(self, plain=_json(self.folder / STATUS) or self.plain)
+        return replace(self, plain=notes.read(self.folder / STATUS) or self.plain)
 
     def signal(self, number: int) -> None:
         """Send the supervisor a signal; one that has ended meanwhile needs none."""
@@ -59,7 +59,7 @@ def living(local_root: Path) -> Iterator[Here]:
     for run in _folders(local_root):
         for folder in _folders(run):
             rank = rank_of(folder.name)
-            plain, noted = _json(folder / STATUS), _json(folder / SUPERVISOR)
+            plain, noted = notes.read(folder / STATUS), notes.read(folder / SUPERVISOR)
             if rank is None or plain is None or noted is None:
                 continue
             found = Here(rank, folder, plain, int(noted["pid"]), str(noted["since"]))
@@ -72,11 +72,3 @@ def _folders(above: Path) -> list[Path]:
         return sorted(each for each in above.iterdir() if each.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        body = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return body if isinstance(body, dict) else None

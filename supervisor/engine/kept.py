@@ -5,13 +5,13 @@ A kernel may be restarted and a browser closed at any time; the next kernel find
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.values import dataclass
+from supervisor.engine import notes
 from supervisor.engine.identity import started
 
 if TYPE_CHECKING:
@@ -42,18 +42,18 @@ class Kept:
     @property
     def code(self) -> int | None:
         """How it ended; None while it lives, and for one that died without a word."""
-        told = _json(self.folder / EXIT)
+        told = notes.read(self.folder / EXIT)
         return None if told is None else int(told["code"])
 
     @property
     def seen(self) -> Mapping[str, Any]:
         """What a person last saw of it; empty if nobody ever looked."""
-        return _json(self.folder / SEEN) or {}
+        return notes.read(self.folder / SEEN) or {}
 
     def saw(self, told: Mapping[str, Any]) -> None:
         """Remember what a person sees of it now."""
         with suppress(OSError):  # a full local disk only makes the next kernel tell less
-            _write(self.folder / SEEN, told)
+            notes.write(self.folder / SEEN, told)
 
     def printed(self, offset: int) -> tuple[str, int]:
         """Return what it printed from a byte on, whole lines of it, and the byte to go on from.
@@ -94,13 +94,13 @@ def new(local_root: Path) -> Path:
 def note(folder: Path, pid: int, run: str, store: str) -> Kept:
     """Write down which process it is; written by itself, because whoever started it may be gone at any time."""
     made = Kept(folder, run, store, pid, started(pid))
-    _write(folder / NOTE, {"pid": pid, "since": made.since, "run": run, "store": store})
+    notes.write(folder / NOTE, {"pid": pid, "since": made.since, "run": run, "store": store})
     return made
 
 
 def ended(folder: Path, code: int) -> None:
     """Write down how it ended."""
-    _write(folder / EXIT, {"code": code})
+    notes.write(folder / EXIT, {"code": code})
 
 
 def known(local_root: Path, store: str) -> Iterator[Kept]:
@@ -120,19 +120,5 @@ def _numbers(above: Path) -> list[int]:
 
 
 def _read(folder: Path) -> Kept | None:
-    told = _json(folder / NOTE)
+    told = notes.read(folder / NOTE)
     return None if told is None else Kept(folder, told["run"], told["store"], int(told["pid"]), told["since"])
-
-
-def _write(path: Path, body: Mapping[str, Any]) -> None:
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps(dict(body)), encoding="utf-8")
-    beside.replace(path)
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        body = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return body if isinstance(body, dict) else None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core.status import to_json
+from supervisor.engine import notes
 from supervisor.engine.arrival import Arrival
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ class LiveStatus:
         urgent = arrived or isinstance(value, ev.Durable | do.WriteEnd | ev.Launched)
         if urgent or now.mono_s - self._written_s >= EVERY_S:
             self._written_s = now.mono_s
-            beside = local.status.with_suffix(".new")
             with suppress(OSError):  # a full local disk makes `status` here old; it must not end the session
                 where = self._executor.job.store.traits.where
                 told = {**to_json(self._journal.status, now), "store": where, "arrival": self._arrival.told}
-                beside.write_text(json.dumps(told, default=str), encoding="utf-8")
-                beside.replace(local.status)
+                notes.write(local.status, told)

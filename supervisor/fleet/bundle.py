@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.values import dataclass
+from supervisor.fleet.consignment import CODE, PROJECT, SCHEMA, SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-CODE, JOB, SECRETS, LAUNCHER = "code.tar", "job.json", "secrets.env", "launch.py"
+LAUNCHER = "launch.py"
 PACKAGE = Path(__file__).resolve().parent.parent
 LEFT_OUT = frozenset({
     ".git", ".hg", ".svn", "__pycache__", ".supervisor", "runs", "checkpoints", "wandb", "node_modules", ".venv", "venv", ".env",
@@ -74,7 +75,12 @@ class Shipment:
     def job(self, seed: Sequence[Mapping[str, object]], release_at_s: float | None) -> bytes:
         """Return ``job.json``: it goes last, because with it the machine begins."""
         script = self.script.relative_to(project_of(self.script)).as_posix()
-        told: dict[str, Any] = {"schema": 1, "name": self.name, "script": script, "arguments": list(self.arguments)}
+        told: dict[str, Any] = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "script": script,
+            "arguments": list(self.arguments),
+        }
         told |= {"options": list(self.options), "seed": list(seed), "release_at_s": release_at_s}
         return json.dumps(told, indent=1).encode()
 
@@ -101,7 +107,7 @@ def _write_code(file: Path, root: Path) -> None:
             if total > PROJECT_BYTES_MAX:
                 words = f"the project in {root} has more than {PROJECT_BYTES_MAX / 1e6:,.0f} MB"
                 raise UserError(words, f"keep data elsewhere; the largest: {_largest(root)}", FAILED_PRECHECKS)
-            _add(code, path, f"project/{path.relative_to(root).as_posix()}")
+            _add(code, path, f"{PROJECT}/{path.relative_to(root).as_posix()}")
         for path in sorted(each for each in PACKAGE.rglob("*") if each.is_file() and "__pycache__" not in each.parts):
             _add(code, path, f"package/supervisor/{path.relative_to(PACKAGE).as_posix()}")
     beside.replace(file)

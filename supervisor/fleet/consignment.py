@@ -6,7 +6,7 @@ import json
 import tarfile
 from contextlib import suppress
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.values import dataclass
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Store
     from supervisor.fleet.outbox import Outbox
 
-JOB, CODE, PROJECT = "job.json", "code.tar", "project"
+JOB, CODE, SECRETS, PROJECT = "job.json", "code.tar", "secrets.env", "project"  # in the machine's folder
 SCHEMA = 1
 
 
@@ -127,13 +127,6 @@ class Inbox:
         self._outbox.hold(held)
         if opened.header.letter is not None:
             self._outbox.hear(opened.header.letter)
-
-
-def tell(file: Path, told: dict[str, Any]) -> None:
-    """Write a JSON file, whole under its name."""
-    beside = file.with_name(f".new-{file.name}")
-    beside.write_text(json.dumps(told, default=str), encoding="utf-8")
-    beside.replace(file)
 
 
 def _remove(folder: Path) -> None:

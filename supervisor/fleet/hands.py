@@ -11,7 +11,7 @@ from supervisor.core.ports import StoreError
 from supervisor.core.provisioning import MachineError, NoSuchFile
 from supervisor.core.values import dataclass
 from supervisor.engine import claims
-from supervisor.fleet.bundle import JOB, SECRETS, Shipment
+from supervisor.fleet.consignment import JOB, SECRETS
 from supervisor.fleet.parcels import ParcelError
 from supervisor.fleet.reporting import REPORT, Phase
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Store
     from supervisor.core.provisioning import Machine, Provisioner
     from supervisor.engine.place import RunPlace
+    from supervisor.fleet.bundle import Shipment
     from supervisor.fleet.relay import HomeRun
 
 PARCELS_A_POLL = 8  # between them people see how it goes

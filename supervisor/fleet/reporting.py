@@ -7,11 +7,11 @@ import os
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fleet_words as fw
 from supervisor.core.claim import rank_of
-from supervisor.engine import overview, runs
+from supervisor.engine import notes, overview, runs
 from supervisor.engine.identity import mine
 from supervisor.engine.place import STATUS, RunPlace
-from supervisor.fleet.consignment import tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Phase(StrEnum):
     PREPARING = "preparing"
     RUNNING = "running"
     HANDING_OVER = "handing over results"
-    DONE = "done"
+    DONE = fw.DONE
 
 
 class Report:
@@ -64,7 +64,7 @@ class Report:
             "output": _end_of(self._folder / LOG) if failed else "",
             **more,
         }
-        tell(self._folder / REPORT, told)
+        notes.write(self._folder / REPORT, told)
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def done(folder: Path) -> int | None:
 def failed(folder: Path, error: UserError) -> None:
     """Tell that no agent could begin here. Another try may succeed, so nothing is done for good. Raises OSError."""
     told = {**read(folder), "schema": SCHEMA, "phase": Phase.PREPARING.value, "exit_code": None, "parcels": []}
-    tell(folder / REPORT, {**told, "pid": os.getpid(), "error": f"{error.what}; {error.hint}"})
+    notes.write(folder / REPORT, {**told, "pid": os.getpid(), "error": f"{error.what}; {error.hint}"})
 
 
 def seen(store: Store, name: str, clock: Clock) -> dict[str, Any] | None:
@@ -96,17 +96,17 @@ def seen(store: Store, name: str, clock: Clock) -> dict[str, Any] | None:
     return None if record is None else dict(overview.look(store, run, record, clock.now()).plain)
 
 
-def age(notes: Path, clock: Clock) -> float:
+def age(folder: Path, clock: Clock) -> float:
     """Return when the first agent of this boot began, noting it if that is this one."""
-    notes.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     here = {"boot": mine()["boot"], "mono_s": clock.now().mono_s}
     try:
-        known = json.loads((notes / BEGAN).read_bytes())
+        known = json.loads((folder / BEGAN).read_bytes())
         if known["boot"] == here["boot"]:
             return float(known["mono_s"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         pass  # the first one, or it was killed in this very line
-    tell(notes / BEGAN, here)
+    notes.write(folder / BEGAN, here)
     return float(here["mono_s"])
 
 

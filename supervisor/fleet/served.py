@@ -12,7 +12,7 @@ from supervisor.core.errors import FAILED, INTERRUPTED, TERMINATED
 from supervisor.engine import claims
 from supervisor.engine.identity import MACHINE
 from supervisor.engine.place import RunPlace
-from supervisor.fleet.consignment import PROJECT
+from supervisor.fleet.consignment import PROJECT, SECRETS
 from supervisor.fleet.reporting import LOG
 from supervisor.fleet.turn import Turn
 
@@ -29,7 +29,6 @@ AGAIN_MAX = 3
 SIGNALLED = 128
 ENDLESS_S = 7 * 86400.0
 LAST_S = 60.0
-SECRETS = "secrets.env"
 
 
 class Served:

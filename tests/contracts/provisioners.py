@@ -71,9 +71,24 @@ class Fake:
         self.cloud.end()
 
 
-class Ssh:
-    wanted, silences = Wanted(), 4
+class Folders:
+    """Machines that are folders under ``_base``; ``_others`` is another computer."""
 
+    wanted, silences = Wanted(), 4
+    _base: Path
+    _others: Provisioner
+
+    def vanish(self, machine: Machine) -> None:
+        _vanish(self._base, machine)
+
+    def foreign(self) -> Machine:
+        return replace(self._others.bring_up("theirs", Wanted()), name="", record="")
+
+    def lives(self, machine: Machine) -> bool:
+        return (self._base / machine.endpoint.rpartition("/")[2]).is_dir()
+
+
+class Ssh(Folders):
     def __init__(self, folder: Path) -> None:
         from tests.fleet.sshd import HOST, RealSshd
 
@@ -92,15 +107,6 @@ class Ssh:
         made.traits = replace(made.traits, listings_apart_s=0.0)
         self._computers.append(made)
         return made
-
-    def vanish(self, machine: Machine) -> None:
-        _vanish(self._base, machine)
-
-    def foreign(self) -> Machine:
-        return replace(self._others.bring_up("theirs", Wanted()), name="", record="")
-
-    def lives(self, machine: Machine) -> bool:
-        return (self._base / machine.endpoint.rpartition("/")[2]).is_dir()
 
     @contextlib.contextmanager
     def silent(self, machine: Machine) -> Iterator[None]:
@@ -121,8 +127,8 @@ class Ssh:
         _end_all(self._base)
 
 
-class Local:
-    wanted, silences, on = Wanted(), 4, "local"
+class Local(Folders):
+    on = "local"
 
     def __init__(self, folder: Path) -> None:
         self._base = folder / "it's a $HOME; of machines"
@@ -135,15 +141,6 @@ class Local:
         made = LocalProvisioner(folder, {**os.environ, "SUPERVISOR_LOCAL_MACHINES": str(self._base)})
         made.traits = replace(made.traits, listings_apart_s=0.0)
         return made
-
-    def vanish(self, machine: Machine) -> None:
-        _vanish(self._base, machine)
-
-    def foreign(self) -> Machine:
-        return replace(self._others.bring_up("theirs", Wanted()), name="", record="")
-
-    def lives(self, machine: Machine) -> bool:
-        return (self._base / machine.endpoint.rpartition("/")[2]).is_dir()
 
     @contextlib.contextmanager
     def silent(self, machine: Machine) -> Iterator[None]:

@@ -30,7 +30,7 @@ for beat in itertools.count(1):
     with open("new", "w") as file:
         file.write(str(beat))
     os.replace("new", "status.json")
-    time.sleep(0.05)
+    time.sleep(0.05)  # because an agent beats now and then
 """
 
 

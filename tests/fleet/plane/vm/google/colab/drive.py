@@ -21,7 +21,7 @@ def mount(mountpoint, timeout_ms=120_000):
         _, reply = kernel.session.recv(kernel.stdin_socket, 0)
         if reply and reply["content"].get("value", {}).get("colab_msg_id") == asked:
             break
-        time.sleep(0.05)
+        time.sleep(0.05)  # because nobody says when the answer is there
     if not os.access(os.environ["FAKE_DRIVE_CREDENTIALS"], os.R_OK):
         raise ValueError("mount failed")
     Path(mountpoint, "MyDrive").mkdir(parents=True, exist_ok=True)

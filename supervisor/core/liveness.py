@@ -15,6 +15,7 @@ FACTOR = 5.0
 LEARNED_FLOOR_S = 60.0
 UNKNOWN_S = {"start": 1800.0, "restore": 1800.0, "step": 1800.0, "save": 1800.0, "eval": 3600.0}
 LEARNED_STEPS = 10
+AFTER = "after"  # what the script does when its loop is over: nothing it did before says how long that takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,4 +63,4 @@ def time_out(vitals: Vitals, policy: Policy) -> float:
     longest_s = vitals.longest_s.get(vitals.section)
     if longest_s is None or vitals.steps_seen < LEARNED_STEPS:
         return unknown_s
-    return max(policy.floor_s, FACTOR * longest_s)
+    return max(unknown_s if vitals.section == AFTER else policy.floor_s, FACTOR * longest_s)

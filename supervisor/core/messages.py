@@ -37,7 +37,7 @@ class Hello:
 
 @dataclasses.dataclass(frozen=True, slots=True)  # made all the time, so its own methods pay
 class Beat:
-    """A sign of life: ``step`` steps are done; the trainer is in ``section`` (start, restore, step, save, eval).
+    """A sign of life: ``step`` steps are done; the trainer is in ``section`` (start, restore, step, save, eval, after).
 
     ``step_s`` is the trainer's own running mean of a step; ``seconds`` sums the time in each section so far;
     ``longest_s`` is the longest single stay in each section so far; ``metrics`` are the newest logged values.

@@ -1,40 +1,37 @@
-"""A run as the script sees it: the steps still to do, the log, and what happens between two steps."""
+"""A run as the script sees it: the steps still to do, the log, and a boundary after each step."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED
-from supervisor.core.messages import Beat, Note, Save, SaveFailed, Stop, Stopped
-from supervisor.trainer.clock import Clock, sleep
-from supervisor.trainer.due import Due
-from supervisor.trainer.folder import Draft
+from supervisor.core.liveness import AFTER
+from supervisor.core.messages import Beat, Note, Save, Stop
+from supervisor.trainer.boundary import Boundary, Position
 from supervisor.trainer.life import silence_pipes
-from supervisor.trainer.refused import RefusedError
 from supervisor.trainer.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from supervisor.trainer.clock import Clock
     from supervisor.trainer.life import Life
     from supervisor.trainer.saver import Saver
     from supervisor.trainer.sections import Sections
-    from supervisor.trainer.state import Captured, State
+    from supervisor.trainer.state import State
 
-TRIES = 3
-TRY_AGAIN_S = 0.5
 WAKE_EVERY_S = 0.05
 
 
 class Run:
     """Made by ``attach()``. ``step`` counts the steps that are done, over all machines and attempts.
 
-    A checkpoint of step N says: N steps are done, N is the next index, and the log has rows under N only. Other threads
-    and signal handlers only set ``_attention`` and what goes with it; everything happens between two steps.
+    A checkpoint of step N says: N steps are done, N is the next index, and the log has rows under N only. A script's own
+    loop goes over ``steps()``; where a framework has the loop, a callback calls ``begin``, ``advance`` and ``end``.
     """
 
     def __init__(self, life: Life, state: State, saver: Saver, sections: Sections, clock: Clock) -> None:
@@ -47,19 +44,14 @@ class Run:
         self._saver = saver
         self._sections = sections
         self._clock = clock
-        self._due = Due(life.settings.save_every)
         self._rows = Rows(self._on_nonfinite)
+        self._boundary = Boundary(life, state, saver, self._rows, clock)
         self._nonfinite: set[str] = set()
+        self._entered: list[ExitStack] = []
         self._total: int | None = None
         self._epoch_steps: int | None = None
         self._first_step = 0
-        self._stop_at = life.settings.stop_at
-        self._given_up_step: int | None = None
         self._looping = False
-        self._attention = False
-        self._prepared = False
-        self._asked: str | None = None
-        self._ending: tuple[int, bool] | None = None  # exit code, save before
         self._woken_s = clock() - WAKE_EVERY_S
         self._beat_seen: tuple[int, str] | None = None
 
@@ -79,21 +71,48 @@ class Run:
 
         A step that is left by ``break`` counts as done if it has logged something.
         """
-        self._begin(total, epoch_steps)
+        self.begin(total, epoch_steps)
         try:
-            for index in range(self.step, total):
-                yield index
-                self.step = index + 1
-                now_s = self._clock()
-                self._sections.lap(now_s)
-                due = index + 1 >= self._due.step or now_s >= self._due.at_s
-                if due or self._attention or index + 1 in (total, self._stop_at):
-                    self._attend(now_s)
+            while self.step < total:
+                yield self.step
+                self.advance()
         except GeneratorExit:
             self.step += self._rows.holds(self.step)
             raise
         finally:
-            self._looping = False
+            self._leave_loop()
+
+    def begin(self, total: int | None, epoch_steps: int | None = None) -> None:
+        """A loop begins that somebody else drives, of ``total`` steps over all attempts (None: not known).
+
+        Sets the random generators to the checkpoint's. Raises SystemExit if the script was told to end.
+        """
+        self._total, self._epoch_steps = total, epoch_steps
+        self._boundary.begin(self._position())
+        self._sections.enter("step")
+        self._wake()
+        self._looping = True
+        self._boundary.end_if_told(self._position(), self._sections, made_progress=self.made_progress)
+        if self._boundary.stop_at is not None and self.step >= self._boundary.stop_at:
+            raise SystemExit(0)
+
+    def advance(self) -> None:
+        """One step more is done, and all that is attached is as it shall be found again: save and end when it is time.
+
+        What is logged of a step is logged before. Raises SystemExit where the script is to end, its state saved.
+        """
+        self.step = step = self.step + 1
+        now_s = self._clock()
+        self._sections.lap(now_s)
+        boundary = self._boundary
+        due = boundary.attention or step >= boundary.due.step or now_s >= boundary.due.at_s
+        if due or step in (self._total, boundary.stop_at):
+            boundary.attend(self._position(), now_s, self._sections, made_progress=self.made_progress)
+
+    def end(self) -> None:
+        """The loop is over, also before its ``total``: save what no checkpoint holds yet."""
+        self.close()
+        self._leave_loop()
 
     def log(self, **values: Any) -> None:
         """Note values of the present step: numbers, words, or tensors with one element, which are not waited for.
@@ -106,7 +125,7 @@ class Run:
 
     def save(self) -> None:
         """Ask for a checkpoint at the next step boundary."""
-        self._asked, self._attention = "script", True
+        self._boundary.ask("script")
 
     def before_update(self) -> None:
         """Call it right before ``optimizer.step()`` to have checkpoints copied beside forward and backward.
@@ -127,6 +146,16 @@ class Run:
             yield
         self._wake()
 
+    def enter(self, name: str) -> None:
+        """As ``section``, for callbacks that hear of the begin and of the end apart: until ``leave``."""
+        stack = ExitStack()
+        stack.enter_context(self.section(name))
+        self._entered.append(stack)
+
+    def leave(self) -> None:
+        """End the section that was entered last."""
+        self._entered.pop().close()
+
     # --- what the channel's thread calls: flags only --------------------------------------------------------------
 
     def beat(self) -> Beat | None:
@@ -141,7 +170,7 @@ class Run:
             step=now[0],
             section=now[1],
             total_steps=self._total,
-            epoch_of_data=self._epoch_of_data(),
+            epoch_of_data=self._position().epoch_of_data,
             step_s=seconds.get("step", 0.0) / done if done else None,
             seconds=seconds,
             longest_s=dict(self._sections.longest_s),
@@ -150,15 +179,15 @@ class Run:
 
     def asked_to_save(self, message: Save) -> None:
         """Stage a checkpoint at the next boundary."""
-        self._asked, self._attention = message.reason, True
+        self._boundary.ask(message.reason)
 
     def asked_to_stop(self, message: Stop) -> None:
         """End at the next boundary."""
-        self._ending, self._attention = (0, message.save), True
+        self._boundary.end_at_next(0, save=message.save)
 
     def supervisor_gone(self) -> None:
         """Stage one last checkpoint and end: what is written after that would be an orphan's."""
-        self._ending, self._attention = (FENCED, True), True
+        self._boundary.end_at_next(FENCED, save=True)
         silence_pipes()
         self._life.end_after_grace()
 
@@ -173,115 +202,32 @@ class Run:
     def told_by_signal(self, number: int) -> None:
         """SIGTERM and Ctrl-C: inside the loop, end at the next boundary; outside there is nothing to wait for."""
         interrupted = number == signal.SIGINT
-        if interrupted and (not self._looping or self._ending is not None):
+        if interrupted and (not self._looping or self._boundary.ending is not None):
             raise KeyboardInterrupt
         if not self._looping:
             raise SystemExit(TERMINATED)
-        self._ending, self._attention = (INTERRUPTED if interrupted else TERMINATED, True), True
+        self._boundary.end_at_next(INTERRUPTED if interrupted else TERMINATED, save=True)
         if interrupted:
             print("training-supervisor: saving after this step; Ctrl-C again ends at once", file=sys.stderr)
 
     def close(self) -> None:
         """The script came to its normal end: save what no checkpoint holds yet, as after an early ``break``."""
         self._saver.wait()
-        if self.made_progress and self.step not in {self._saver.staged_step, self._given_up_step}:
-            self._save_now("final")
+        if self.made_progress:
+            self._boundary.save_now(self._position(), "final", self._sections)
 
     def is_device_oom(self, error: BaseException) -> bool:
         """Say whether the error means that the accelerator's memory is used up."""
         return self._state.is_device_oom(error)
 
-    # --- between two steps ----------------------------------------------------------------------------------------
+    def _position(self) -> Position:
+        return Position(self.step, self._total, self._epoch_steps)
 
-    def _begin(self, total: int, epoch_steps: int | None) -> None:
-        self._total, self._epoch_steps = total, epoch_steps
-        self._due.begin(self.step, self._clock(), epoch_steps)
-        for word in self._state.put_back_rng():
-            self._life.say(Note("warning", word))
-        self._sections.enter("step")
-        self._wake()
-        self._looping = True
-        self._attention = True  # after the first step the state has all it will have, the optimizer's too
-        if self._ending is not None:
-            self._end(*self._ending)
-        if self._stop_at is not None and self.step >= self._stop_at:
-            raise SystemExit(0)
-
-    def _attend(self, now_s: float) -> None:
-        """Something waits to be done after the step; what still cannot be done keeps its flag."""
-        self._attention = False
-        if self._ending is not None:
-            self._end(*self._ending)
-        if self.step in (self._total, self._stop_at):
-            self._save_now("final")
-            if self.step != self._total:
-                raise SystemExit(0)
-            return
-        if self.step >= self._due.step or now_s >= self._due.at_s:
-            self._asked = self._asked or "due"
-            self._due.passed(self.step, now_s)
-        if not self._prepared and self._asked is None and (captured := self._captured()):
-            self._saver.prepare(captured)
-        self._prepared = True
-        if self._asked is not None and self._saver.busy:
-            self._attention = True  # look again after the next step
-        elif self._asked is not None:
-            reason, self._asked = self._asked, None
-            self._save_beside(reason)
-
-    def _save_beside(self, reason: str) -> None:
-        with self.section("save"):
-            began_s = self._clock()
-            if captured := self._captured():
-                self._saver.begin(self._draft(captured), captured, reason, began_s)
-
-    def _captured(self) -> Captured | None:
-        try:
-            return self._state.captured()
-        except RefusedError as error:  # the state was fine when it was attached: training goes on, and it is said
-            self._life.say(SaveFailed(self.step, f"{error.what}; {error.hint}"))
-            return None
-
-    def _save_now(self, reason: str) -> None:
-        """Save before going on, trying again a few times: after this there is no next boundary."""
-        with self.section("save"):
-            self._saver.wait()
-            for tried in range(TRIES):
-                if self._saver.staged_step == self.step:
-                    return
-                sleep(TRY_AGAIN_S * tried)
-                if captured := self._captured():
-                    self._saver.save_now(self._draft(captured), captured, reason)
-            if self._saver.staged_step == self.step:
-                return
-        self._given_up_step = self.step
-        self._life.say(
-            Note("warning", f"step {self.step} could not be saved; the checkpoint before it stays the newest")
-        )
-
-    def _end(self, exit_code: int, save: bool) -> None:
-        if save and self.made_progress:
-            self._save_now("stop")
-        self._saver.wait()
-        self._looping = False
-        self._life.say_last(Stopped(self.step))
-        raise SystemExit(exit_code)
-
-    def _draft(self, captured: Captured) -> Draft:
-        self._saver.wait()  # so that it is known which rows are staged already
-        if self._saver.staged_step is not None:
-            self._rows.forget(self._saver.staged_step)
-        return Draft(
-            step=self.step,
-            total_steps=self._total,
-            epoch_of_data=self._epoch_of_data(),
-            objects=captured.text,
-            generators=captured.generators,
-            rows=self._rows.taken(self.step),
-            metrics=self._rows.metrics(),
-            made_by=self._life.made_by,
-            split={},
-        )
+    def _leave_loop(self) -> None:
+        if self._looping:
+            self._looping = False
+            self._sections.enter(AFTER)
+            self._wake()
 
     def _wake(self) -> None:
         """Have the change of section told at once, but not more often than anybody looks."""
@@ -289,9 +235,6 @@ class Run:
         if now_s - self._woken_s >= WAKE_EVERY_S:
             self._woken_s = now_s
             self._life.wake()
-
-    def _epoch_of_data(self) -> float | None:
-        return self.step / self._epoch_steps if self._epoch_steps else None
 
     def _on_nonfinite(self, step: int, name: str, value: str) -> None:
         if name not in self._nonfinite:

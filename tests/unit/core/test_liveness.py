@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.liveness import (
+    AFTER,
     FACTOR,
     LEARNED_FLOOR_S,
     UNKNOWN_S,
@@ -18,7 +19,7 @@ from supervisor.core.liveness import (
     time_out,
 )
 
-SECTIONS = st.sampled_from(["start", "step", "save", "eval", "my own"])
+SECTIONS = st.sampled_from(["start", "step", "save", "eval", AFTER, "my own"])
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,7 @@ SECTIONS = st.sampled_from(["start", "step", "save", "eval", "my own"])
         (Vitals("step", steps_seen=9, longest_s={"step": 100.0}), Policy(), UNKNOWN_S["step"]),
         (Vitals("step", steps_seen=10, longest_s={"step": 100.0}), Policy(), FACTOR * 100),
         (Vitals("step", steps_seen=10, longest_s={"step": 0.1}), Policy(), LEARNED_FLOOR_S),
+        (Vitals(AFTER, steps_seen=10, longest_s={"step": 0.1, AFTER: 0.1}), Policy(), UNKNOWN_S["eval"]),
         (Vitals("eval", steps_seen=99, longest_s={"step": 0.1}), Policy(), UNKNOWN_S["eval"]),
         (Vitals("my own", steps_seen=99), Policy(), UNKNOWN_S["eval"]),
         (Vitals("eval", steps_seen=99, longest_s={"eval": 900.0}), Policy(fixed_s=7.0), 7.0),

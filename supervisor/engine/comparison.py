@@ -34,12 +34,13 @@ _MEASURED = re.compile(r"(^|_)(s|ms|us|time|seconds|secs|elapsed|speed|throughpu
 class Comparison:
     """What was compared, and where it is not the same.
 
-    ``differ``: paths in the final state; ``row``: the first step whose logged values differ, in ``columns``;
+    ``attached``: names of objects, ``generators``: of random generators; ``differ``: paths in the final state; ``row``: the first step whose logged values differ, in ``columns``;
     ``measured``: columns that differ as times do; ``resumed``: the steps the second run went on from.
     """
 
     steps: tuple[int, int]
     attached: tuple[str, ...]
+    generators: tuple[str, ...]
     differ: tuple[str, ...]
     row: int | None
     columns: tuple[str, ...]
@@ -67,6 +68,7 @@ def compare(one: Store, other: Store, into: Path) -> Comparison:
     return Comparison(
         steps=(found["step"][0], found["step"][1]),
         attached=tuple(found["attached"]),
+        generators=tuple(found["generators"]),
         differ=tuple(found["differ"]),
         row=row,
         columns=columns,

@@ -1,6 +1,6 @@
 """``python -m supervisor.trainer.compare A B``: are two checkpoints the same state, and if not, where do they differ.
 
-Prints one JSON object: ``{"step": [a, b], "attached": [names], "differ": [paths]}``. Nothing but the bytes decides:
+Prints one JSON object: ``{"step": [a, b], "attached": [names], "generators": [names], "differ": [paths]}``. Nothing but the bytes decides:
 no framework is needed, and no value is taken for equal because it is close.
 """
 
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     found = {
         "step": [one.step, other.step],
         "attached": sorted(one.state["objects"]),
+        "generators": sorted(_spoken(name) for name, state in one.rng["generators"].items() if state is not None),
         "differ": [*differing(one, other), *differing_generators(one.rng, other.rng)],
     }
     print(json.dumps(found, ensure_ascii=False))
@@ -53,8 +54,16 @@ def differing_generators(one: Any, other: Any, path: str = "rng") -> list[str]:
     paths = []
     for part in ("generators", "bytes"):
         left, right = one.get(part, {}), other.get(part, {})
-        paths += [f"{path}.{name}" for name in sorted(left.keys() | right.keys()) if left.get(name) != right.get(name)]
+        paths += [
+            f"{path}.{_spoken(name)}"
+            for name in sorted(left.keys() | right.keys())
+            if left.get(name) != right.get(name)
+        ]
     return list(dict.fromkeys(paths))
+
+
+def _spoken(name: str) -> str:
+    return "python" if name == "plain" else name
 
 
 def _walk(one: tuple[Leaves, Node], other: tuple[Leaves, Node], path: str) -> list[str]:

@@ -15,8 +15,10 @@ _KINDS = (
     ("optimizer", ("opt", "adam", "sgd")),
     ("learning-rate schedule", ("sched", "lr")),
     ("loss scaling", ("scaler",)),
+    ("callbacks", ("callback", "stopping", "metric", "best", "history")),
     ("weights", ("model", "net", "weights", "ema")),
 )
+_ASKED_FOR = ("weights", "optimizer", "random numbers", "data order", "callbacks")  # said also where there is none
 
 
 class Comparison(Protocol):
@@ -28,6 +30,8 @@ class Comparison(Protocol):
     def steps(self) -> tuple[int, int]: ...
     @property
     def attached(self) -> tuple[str, ...]: ...
+    @property
+    def generators(self) -> tuple[str, ...]: ...
     @property
     def differ(self) -> tuple[str, ...]: ...
     @property
@@ -43,12 +47,29 @@ class Comparison(Protocol):
 def lines(found: Comparison) -> list[str]:
     """Return the verdict, and under it what led to it."""
     resumed = ", ".join(f"{step:,}" for step in found.resumed) or "nothing"
-    under = [f"  compared at step {found.steps[0]:,}; the killed run went on from: {resumed}"]
+    under = [*parts(found), f"  compared at step {found.steps[0]:,}; the killed run went on from: {resumed}"]
     if found.measured:
         under.append(f"  not compared, because they hold measured times: {', '.join(found.measured)}")
     if found.exact:
         return ["resume is bit-exact: state and step log equal those of the run that nothing happened to", *under]
     return [f"resume differs{_since(found)}: {_what(found)}", *(f"  {words}" for words in reasons(found)), *under]
+
+
+def parts(found: Comparison) -> list[str]:
+    """Return one line for each part of the state: is it the same, and what is in it."""
+    names: dict[str, list[str]] = {kind: [] for kind in _ASKED_FOR}
+    for name in found.attached:
+        names.setdefault(_kind(name), []).append(name)
+    names["random numbers"] += found.generators
+    differ: dict[str, list[str]] = {}
+    for path in found.differ:
+        differ.setdefault(_kind(path), []).append(path)
+    told = {
+        kind: ("differs", _some(differ[kind])) if kind in differ else ("same" if each else "none", _some(each))
+        for kind, each in names.items()
+    }
+    log = ("same", "") if found.row is None else ("differs", f"from step {found.row:,}: {_some(found.columns)}")
+    return [f"  {kind:24}{word:9}{what}".rstrip() for kind, (word, what) in {**told, "step log": log}.items()]
 
 
 def reasons(found: Comparison) -> list[str]:

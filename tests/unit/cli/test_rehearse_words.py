@@ -9,7 +9,7 @@ from supervisor.engine.comparison import Comparison, first_row
 from supervisor.trainer import compare
 from supervisor.views.rehearsal import lines
 
-SAME = {"steps": (90, 90), "attached": ("model", "sampler"), "differ": (), "row": None, "columns": (),
+SAME = {"steps": (90, 90), "attached": ("model", "sampler"), "generators": ("python",), "differ": (), "row": None, "columns": (),
         "measured": (), "resumed": (30, 60)}  # fmt: skip
 
 
@@ -20,6 +20,19 @@ def words(**changes):
 def test_two_equal_runs_are_bit_exact():
     assert words().startswith("resume is bit-exact")
     assert "went on from: 30, 60" in words()
+
+
+def test_each_part_has_its_own_verdict():
+    told = words(differ=("sampler.position",), row=30, columns=("loss",)).splitlines()
+    first = next(number for number, line in enumerate(told) if line.startswith("  weights"))
+    assert [" ".join(line.split()) for line in told[first : first + 6]] == [
+        "weights same model",
+        "optimizer none",
+        "random numbers same python",
+        "data order differs sampler.position",
+        "callbacks none",
+        "step log differs from step 30: loss",
+    ]
 
 
 def test_a_lost_position_is_named_first():
@@ -92,4 +105,4 @@ def test_two_checkpoints_are_compared_by_their_bytes(tmp_path, capsys, other, rn
     two = folder(tmp_path / "two", other, {"generators": {"python": rng}, "bytes": {}})
     assert compare.main([str(one), str(two)]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told == {"step": [9, 9], "attached": ["sampler"], "differ": paths}
+    assert told == {"step": [9, 9], "attached": ["sampler"], "generators": ["python"], "differ": paths}

@@ -9,7 +9,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import hardware
 from supervisor.core.errors import UsageError, UserError
+from supervisor.core.hardware import DEVICE, FRAMEWORK, PYTHON
 from supervisor.core.messages import Hello, Note, Restored
 from supervisor.trainer import alone, clock, frameworks, life, signals
 from supervisor.trainer.folder import DamagedError, Opened, open_folder
@@ -40,13 +42,13 @@ def attach(**attached: Any) -> Run:
     here.connect()
     make_xxhash_importable(here.settings.packages)
     state = State(attached)
-    framework, device = frameworks.described(state.frameworks)
-    here.made_by = {"python": platform.python_version(), "framework": framework}
+    made_by = here.made_by = {PYTHON: platform.python_version(), **frameworks.described(state.frameworks)}
     saver = Saver(
         here.settings.staging, here.settings.attempt, clock.now_s, here.say, lambda: (sections.laps, sections.lapped_s)
     )
     run = Run(here, state, saver, sections, clock.now_s)
-    here.attach(run, Hello(os.getpid(), here.settings.attempt, attached=True, framework=framework, device=device))
+    hello = Hello(os.getpid(), here.settings.attempt, True, made_by[FRAMEWORK], made_by[DEVICE])
+    here.attach(run, hello)
     _restore(here, run, state, sections)
     if not here.settings.supervised:
         saver.after_staged = alone.keep_newest
@@ -64,6 +66,8 @@ def _restore(here: Life, run: Run, state: State, sections: Sections) -> None:
     if opened is None:
         return
     run.resume_at(opened.step)
+    for words in hardware.changes(opened.manifest.made_by, here.made_by):
+        here.say(Note("warning", words))
     if here.settings.supervised:
         here.say(Restored(opened.step, clock.now_s() - began_s))
     else:

@@ -524,3 +524,23 @@ def test_the_toy_runs_and_resumes_from_a_checkout_that_nobody_installed(tmp_path
         played = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
         assert played.returncode == 0, played.stderr
     assert "resumed after step 5" in played.stderr
+
+
+def test_who_resumes_on_another_device_is_told_what_that_means(tmp_path):
+    path = script(
+        tmp_path,
+        "import os, supervisor\nfrom supervisor.trainer import frameworks\nfrom supervisor.trainer.order import Order\n"
+        "frameworks.described = lambda _: {'framework': 'torch 2', 'device': os.environ['DEVICE']}\n"
+        "run = supervisor.attach(data=Order(9))\nfor step in run.steps(3):\n    run.log(loss=1.0)\n",
+    )
+    first = Played(tmp_path, path, DEVICE="Tesla T4")
+    assert first.end() == 0, first.output
+    saved = first.staging / first.all_of(Staged)[-1].folder
+    again = Played(tmp_path, path, checkpoint=saved, DEVICE="Tesla T4")
+    assert again.end() == 0, again.output
+    assert again.all_of(Note) == []
+    elsewhere = Played(tmp_path, path, checkpoint=saved, DEVICE="cpu")
+    assert elsewhere.end() == 0, elsewhere.output
+    told = [note.text for note in elsewhere.all_of(Note)]
+    assert told[0].startswith("saved on Tesla T4, going on on the CPU")
+    assert "no accelerator here" in told[1]

@@ -10,6 +10,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from supervisor.core.hardware import DEVICE, FRAMEWORK
+
 if TYPE_CHECKING:
     from supervisor.trainer.frameworks.framework import Framework
 
@@ -32,6 +34,7 @@ def named(name: str) -> Framework:
     return cast("Framework", getattr(import_module(module), kind)())
 
 
-def described(frameworks: list[Framework]) -> tuple[str, str]:
-    """Return the name and version of the first framework, and its device."""
-    return frameworks[0].describe()
+def described(frameworks: list[Framework]) -> dict[str, str]:
+    """Return the name and version of the first framework and its device, as ``core.hardware`` names them."""
+    name, device = frameworks[0].describe()
+    return {FRAMEWORK: name, DEVICE: device, **frameworks[0].describe_device()}

@@ -79,6 +79,10 @@ class Framework(Protocol):
     def describe(self) -> tuple[str, str]:
         """Return name with version, and the device in words."""
 
+    def describe_device(self) -> dict[str, str]:
+        """Return what ``core.hardware`` gives advice by, of the device that ``describe`` names."""
+        return {}
+
     @abstractmethod
     def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
         """Return the node (with its tag) and leaf of a value; None if it is not of this framework; RefusedError if inexact."""

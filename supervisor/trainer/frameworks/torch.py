@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from supervisor.core.hardware import BFLOAT16, MEMORY_GB
 from supervisor.trainer.frameworks import torch_copies, torch_memory
 from supervisor.trainer.frameworks.framework import Copies, Framework, Target
 from supervisor.trainer.leaf import Leaf
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.buffer import HostBuffer
     from supervisor.trainer.frameworks.framework import Scalar, Slot, StateAccess
 
+FIRST_WITH_BFLOAT16 = 8  # major compute capability (Ampere); before it, bfloat16 is emulated
 _STORED = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
     "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
@@ -38,6 +40,13 @@ class Torch(Framework):
         started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         device = torch.cuda.get_device_name() if started else "cpu"
         return f"torch {torch.__version__}", device
+
+    def describe_device(self) -> dict[str, str]:
+        if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            return {}
+        found = torch.cuda.get_device_properties(torch.cuda.current_device())
+        has_it = found.major >= FIRST_WITH_BFLOAT16
+        return {MEMORY_GB: f"{found.total_memory / 1e9:.1f}", BFLOAT16: "yes" if has_it else "no"}
 
     def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
         if isinstance(value, torch.Tensor):

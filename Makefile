@@ -6,16 +6,19 @@ TRAINER ?= trainers/hyperlpr.py
 PYTEST ?= -n 3 --dist loadfile --no-loadscope-reorder
 BOOT = $(PYTHON) -m supervisor.bootstrap
 
-.PHONY: run test check lint slow core clean
+.PHONY: run test frameworks check lint slow core clean
 
 run:  ## the main job: start or resume the example's run
 	$(PYTHON) -m supervisor start $(TRAINER)
 
-test:  ## all tests, in a private environment that makes itself
-	$(BOOT) test $(PYTEST)
+test:  ## all tests but the frameworks', in a private environment that makes itself
+	$(BOOT) test -m "not frameworks" $(PYTEST)
+
+frameworks:  ## the tests with TensorFlow, Keras, JAX, transformers, Accelerate, Lightning: an environment of 3 GB
+	$(BOOT) frameworks -m frameworks $(PYTEST)
 
 check: lint  ## what to run before each commit: lint and the fast tests
-	$(BOOT) test -m "not slow and not plates and not network" $(PYTEST)
+	$(BOOT) test -m "not slow and not plates and not network and not frameworks" $(PYTEST)
 
 lint:  ## format, lint, types, layers
 	$(BOOT) exec test ruff format --check .
@@ -24,7 +27,7 @@ lint:  ## format, lint, types, layers
 	$(BOOT) exec test lint-imports
 
 slow:  ## real processes, real kills, faults
-	$(BOOT) test -m slow $(PYTEST)
+	$(BOOT) test -m "slow and not frameworks" $(PYTEST)
 
 core:  ## the core's tests without torch, on any Python: make core PYTHON=python3.13
 	$(BOOT) core

@@ -1,6 +1,7 @@
 """training-supervisor: a long training run outlives the machines it runs on.
 
-A training script needs one name from here, :func:`attach`; everything else is behind ``python -m supervisor``.
+A training script needs one name from here: :func:`attach`, or the callback of its framework. Everything else is behind
+``python -m supervisor``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ def __getattr__(name: str) -> Any:
         from supervisor.trainer import attach as module
 
         return getattr(module, name)
+    if name.endswith("Callback"):
+        from supervisor.trainer import callbacks
+
+        if name in callbacks.ROWS:
+            return callbacks.named(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

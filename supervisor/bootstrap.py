@@ -74,7 +74,7 @@ def importable(path: Sequence[str]) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """``test [pytest args]``, ``core [pytest args]``, ``exec test|core COMMAND…``: run inside a private environment."""
+    """``test|frameworks|core [pytest args]``, ``exec ENVIRONMENT COMMAND…``: run inside a private environment."""
     from supervisor.core.errors import UserError
     from supervisor.environments.private import run_in_test_environment
 

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 STAMP = "complete"
 # Each environment: lists that are pinned and hashed, then lists that cannot be (requirements/README.md says why).
-TEST_ENVIRONMENTS = {"test": (("test.txt",), ("torch.txt",)), "core": (("core.txt",), ())}
+TEST_ENVIRONMENTS = {
+    "test": (("test.txt",), ("torch.txt",)),
+    "frameworks": (("test.txt", "frameworks.txt"), ("torch.txt",)),
+    "core": (("core.txt",), ()),
+}
 CORE_TESTS = ("tests/unit/core", "tests/unit/environments", "tests/simulation")
 _CONNECT = "connect this machine to the network, or point PIP_FIND_LINKS at a folder that holds the wheels"
 
@@ -59,7 +63,7 @@ def run_in_test_environment(
     if name not in TEST_ENVIRONMENTS or (verb == "exec" and not rest):
         raise UsageError(
             "supervisor.bootstrap does not know what to run",
-            "python -m supervisor.bootstrap test|core [pytest options], or exec test|core COMMAND…",
+            f"python -m supervisor.bootstrap {'|'.join(TEST_ENVIRONMENTS)} [pytest options], or exec ENVIRONMENT COMMAND…",
         )
     environment = test_environment(name, checkout / "requirements", homes, environ)
     if verb != "exec":

@@ -15,8 +15,12 @@ from supervisor.core.hardware import DEVICE, FRAMEWORK
 if TYPE_CHECKING:
     from supervisor.trainer.frameworks.framework import Framework
 
+# What sits on another comes before it: Keras's objects are TensorFlow's too, and all of them take arrays.
 ROWS = {
     "torch": "supervisor.trainer.frameworks.torch:Torch",
+    "keras": "supervisor.trainer.frameworks.keras:Keras",
+    "tensorflow": "supervisor.trainer.frameworks.tensorflow:TensorFlow",
+    "jax": "supervisor.trainer.frameworks.jax:Jax",
     "numpy": "supervisor.trainer.frameworks.numpy:NumPy",
     "plain": "supervisor.trainer.frameworks.plain:Plain",
 }

@@ -1,4 +1,4 @@
-"""PyTorch: tensors with their dtype, shape and strides, Size, dtype and device, generators on the CPU and every CUDA device."""
+"""PyTorch: tensors with their dtype, shape and strides, Size, dtype and device, generators on the CPU, CUDA devices and XLA."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from supervisor.core.hardware import BFLOAT16, MEMORY_GB
-from supervisor.trainer.frameworks import torch_copies, torch_memory
+from supervisor.trainer.frameworks import torch_copies, torch_memory, torch_xla
 from supervisor.trainer.frameworks.framework import Copies, Framework, Target
 from supervisor.trainer.leaf import Leaf
 from supervisor.trainer.refused import RefusedError
@@ -38,7 +38,7 @@ class Torch(Framework):
     def describe(self) -> tuple[str, str]:
         # A script that has not touched CUDA yet may not want it: asking for the name would start it.
         started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        device = torch.cuda.get_device_name() if started else "cpu"
+        device = torch.cuda.get_device_name() if started else torch_xla.described() if torch_xla.is_started() else "cpu"
         return f"torch {torch.__version__}", device
 
     def describe_device(self) -> dict[str, str]:
@@ -66,6 +66,8 @@ class Torch(Framework):
         return form, type(value), value.requires_grad, value.grad_fn, value.is_conj(), value.is_neg()
 
     def address(self, value: Any) -> Hashable:
+        if value.device.type == torch_xla.TYPE:
+            return torch_xla.address(value) if value.numel() else None
         return value.data_ptr() if value.numel() else None
 
     def read(self, value: Any, first: int, out: memoryview) -> None:
@@ -76,10 +78,10 @@ class Torch(Framework):
 
     def changed_by_updates(self, owner: Any) -> Collection[Hashable]:
         if isinstance(owner, torch.nn.Module):
-            return [parameter.data_ptr() for parameter in owner.parameters()]
+            return [self.address(parameter) for parameter in owner.parameters()]
         if isinstance(owner, torch.optim.Optimizer):
             held = (each for state in owner.state.values() for each in state.values())
-            return [each.data_ptr() for each in held if isinstance(each, torch.Tensor)]
+            return [self.address(each) for each in held if isinstance(each, torch.Tensor)]
         return ()
 
     def version(self, value: Any) -> int:
@@ -114,7 +116,8 @@ class Torch(Framework):
     def rng_state(self) -> Any:
         # Asking for CUDA's state before the script uses CUDA would start CUDA, which takes memory and seconds.
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+        state = {"cpu": torch.get_rng_state(), "cuda": cuda}
+        return state | {"xla": torch_xla.rng_state()} if torch_xla.is_started() else state
 
     def set_rng_state(self, state: Any) -> str | None:
         torch.set_rng_state(state["cpu"])
@@ -123,6 +126,10 @@ class Torch(Framework):
             torch.cuda.set_rng_state(one, index)
         if len(state["cuda"]) != here:
             return f"the random generators of {len(state['cuda'])} CUDA devices were kept, this machine has {here}"
+        if not torch_xla.set_rng_state(state.get("xla", [])):
+            return (
+                "the random generator of an XLA device was kept or is here, not both: it goes on otherwise than before"
+            )
         return None
 
     def logged(self, value: Any) -> Any:
@@ -136,8 +143,11 @@ class Torch(Framework):
         for index, tensor in enumerate(kept):
             groups[tensor.device, tensor.dtype].append(index)
         found: list[Scalar] = [None] * len(kept)
-        for indices in groups.values():
-            numbers = torch.stack([kept[index].reshape(()) for index in indices]).tolist()
+        for (device, _), indices in groups.items():
+            if device.type == torch_xla.TYPE:
+                numbers = torch_xla.scalars([kept[index] for index in indices])
+            else:
+                numbers = torch.stack([kept[index].reshape(()) for index in indices]).tolist()
             for index, number in zip(indices, numbers, strict=True):
                 found[index] = number
         return found
@@ -146,7 +156,9 @@ class Torch(Framework):
         return isinstance(owner, torch.nn.Module)
 
     def is_device_oom(self, error: BaseException) -> bool:
-        return isinstance(error, torch.cuda.OutOfMemoryError)
+        return isinstance(error, torch.cuda.OutOfMemoryError) or (
+            torch_xla.is_started() and "RESOURCE_EXHAUSTED" in str(error)
+        )
 
     def _keep_tensor(self, value: torch.Tensor, path: str) -> tuple[dict[str, Any], Leaf]:
         row_major = value.layout is torch.strided and torch_memory.is_row_major(value)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from supervisor.trainer.frameworks import torch_xla
 from supervisor.trainer.frameworks.framework import Copies, copy_by_read
 from supervisor.trainer.frameworks.torch_memory import is_lazy, is_row_major
 
@@ -34,6 +35,8 @@ def prepared(framework: Framework, slots: Sequence[Slot], buffer: HostBuffer) ->
     for device, found in by_device.items():
         if device.type == "cuda":
             copies.device.append(_from_cuda(device, found, buffer))
+        elif device.type == torch_xla.TYPE:
+            copies.device.append(torch_xla.copied(found, _whole, _raw))
         else:
             copies.host.extend(_from_host(framework, found))
     return copies
@@ -44,7 +47,7 @@ def read(value: torch.Tensor, first: int, out: memoryview) -> None:
     if not out:
         return
     with torch.no_grad():
-        if first == 0 and len(out) == value.nbytes:
+        if first == 0 and len(out) == value.nbytes and _is_aligned(out, value):
             _whole(out, value).copy_(value)
         else:
             _flat(out).copy_(_raw(value)[first : first + len(out)])
@@ -62,6 +65,11 @@ def _whole(view: memoryview, value: torch.Tensor) -> torch.Tensor:
     return torch.frombuffer(view, dtype=value.dtype).view(value.shape)
 
 
+def _is_aligned(view: memoryview, value: torch.Tensor) -> bool:
+    """Say whether the view may be written as items of that dtype: of complex ones, which files hold as bytes, it may not."""
+    return _flat(view).data_ptr() % value.element_size() == 0
+
+
 def _from_host(framework: Framework, slots: Sequence[Slot]) -> list[HostCopy]:
     copies: list[HostCopy] = []
     batch: list[Slot] = []
@@ -69,7 +77,7 @@ def _from_host(framework: Framework, slots: Sequence[Slot]) -> list[HostCopy]:
     for slot in slots:
         if len(slot.view) > BATCH_BYTES and is_row_major(slot.value) and not is_lazy(slot.value):
             copies += [_slice(slot, begin) for begin in range(0, len(slot.view), BATCH_BYTES)]
-        elif slot.whole:
+        elif slot.whole and _is_aligned(slot.view, slot.value):
             batch.append(slot)
             size += len(slot.view)
             if size >= BATCH_BYTES or len(batch) >= BATCH_TENSORS:
@@ -105,8 +113,14 @@ def _slice(slot: Slot, begin: int) -> HostCopy:
 def _from_cuda(device: torch.device, slots: Sequence[Slot], buffer: HostBuffer) -> DeviceCopy:
     _pin(buffer)
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    outs = [_whole(slot.view, slot.value) if slot.whole else _flat(slot.view) for slot in slots]
-    parts = [(slot.number, None if slot.whole else slice(slot.first, slot.first + len(slot.view))) for slot in slots]
+    whole = [slot.whole and _is_aligned(slot.view, slot.value) for slot in slots]
+    outs = [
+        _whole(slot.view, slot.value) if each else _flat(slot.view) for slot, each in zip(slots, whole, strict=True)
+    ]
+    parts = [
+        (slot.number, None if each else slice(slot.first, slot.first + len(slot.view)))
+        for slot, each in zip(slots, whole, strict=True)
+    ]
 
     def copy(values: Sequence[Any]) -> Pending:
         training = torch.cuda.current_stream(device)

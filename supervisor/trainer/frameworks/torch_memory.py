@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from supervisor.trainer.frameworks import torch_xla
 from supervisor.trainer.frameworks.framework import HostTarget, Target
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def here(device: str) -> torch.device:
     """Return the device if this machine has it, else the CPU."""
     found = torch.device(device)
     if found.type == "cuda" and torch.cuda.is_available() and (found.index or 0) < torch.cuda.device_count():
+        return found
+    if found.type == torch_xla.TYPE and torch_xla.is_started():
         return found
     return torch.device("cpu")
 

@@ -1,0 +1,146 @@
+"""The state of TensorFlow objects that hold other objects (tf.train.Checkpoint, tf.Module, iterators …), by path in their graph.
+
+The paths are those of TensorFlow's own checkpoints. A variable is kept as it is; whatever else has a state gives and takes
+tensors, as it does for those checkpoints, but none of it goes through a file of theirs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+from tensorflow.python.trackable.base import Trackable
+from tensorflow.python.training.saving.saveable_object_util import trackable_has_serialize_to_tensor
+
+from supervisor.trainer.refused import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from supervisor.trainer.frameworks.framework import StateAccess
+
+SHOWN_MAX = 3
+SAVE_COUNTER = "save_counter"  # tf.train.Checkpoint makes it when it first saves
+
+
+def access(value: Any) -> StateAccess | None:
+    """Return (get, set) for an object that TensorFlow's checkpoints can hold."""
+    if isinstance(value, tf.data.Dataset):
+        raise RefusedError(
+            "data", "a tf.data.Dataset has no position", "attach what the loop goes over: data=iter(dataset)"
+        )
+    if not isinstance(value, Trackable) or isinstance(value, tf.Tensor):
+        return None
+    return (lambda: _state(value)), (lambda state: _set(value, state))
+
+
+def _state(root: Any) -> dict[str, Any]:
+    state: dict[str, Any] = {}
+    for path, held in _stateful(root):
+        if isinstance(held, tf.Variable):
+            state[path] = held
+        else:
+            state |= {f"{path}/{key}": _kept(value) for key, value in _tensors(held, path).items()}
+    return state
+
+
+def _set(root: Any, state: Mapping[str, Any]) -> None:
+    if SAVE_COUNTER in state and isinstance(root, tf.train.Checkpoint):
+        root.save_counter  # noqa: B018  # asking for it makes it
+    held = dict(_stateful(root))
+    if state.keys() - _paths(held) and "keras" in sys.modules:
+        from supervisor.trainer.frameworks import keras_state
+
+        keras_state.build_optimizers([each for _, each in _under(root)])
+        held = dict(_stateful(root))
+    _refuse_others(state.keys(), _paths(held))
+    for path, each in held.items():
+        if isinstance(each, tf.Variable):
+            _refuse_other_form(path, each, state[path])
+            each.assign(state[path])
+        else:
+            tensors = {key: _tensor(state[f"{path}/{key}"]) for key in _tensors(each, path)}
+            each._restore_from_tensors(tensors)  # noqa: SLF001  # as TensorFlow's own checkpoints do
+
+
+def _stateful(root: Any) -> Iterator[tuple[str, Any]]:
+    """Yield path and object of everything under ``root`` that has a state of its own."""
+    for path, each in _under(root):
+        variable = each if isinstance(each, tf.Variable) else getattr(each, "_value", None)
+        if isinstance(variable, tf.Variable):  # also a Keras variable's, which holds one of these
+            yield path, variable
+        elif isinstance(each, tf.compat.v1.train.Optimizer):
+            raise RefusedError(
+                path or "optimizer", "the slots of a TensorFlow 1 optimizer cannot be kept", "use tf.keras.optimizers"
+            )
+        elif not isinstance(each, tf.data.Dataset) and trackable_has_serialize_to_tensor(each):
+            yield path, each
+
+
+def _under(root: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the objects of the graph with the shortest path to each, the nearest first."""
+    seen, level = {id(root)}, [("", root)]
+    while level:
+        below = []
+        for path, each in level:
+            yield path, each
+            for name, child in tf.train.TrackableView.children(each).items():
+                if id(child) not in seen:
+                    seen.add(id(child))
+                    below.append((f"{path}/{name}" if path else name, child))
+        level = below
+
+
+def _tensors(held: Any, path: str) -> dict[str, Any]:
+    """Return what an object gives to TensorFlow's checkpoints."""
+    try:
+        found: dict[str, Any] = held._serialize_to_tensors()  # noqa: SLF001  # as TensorFlow's own checkpoints do
+    except tf.errors.OpError as error:
+        raise RefusedError(
+            path or "data",
+            f"a {type(held).__name__} cannot tell its position: {str(error).partition(chr(10))[0]}",
+            "leave Python functions (from_generator, py_function) out of the tf.data pipeline, or keep the position as a "
+            "number and make the dataset from it",
+        ) from error
+    return found
+
+
+def _kept(value: Any) -> Any:
+    """Return a tensor as it is, and one that only TensorFlow can look into as bytes."""
+    value = value() if callable(value) else value
+    return tf.io.serialize_tensor(value).numpy() if value.dtype == tf.variant else value
+
+
+def _tensor(kept: Any) -> Any:
+    return tf.io.parse_tensor(kept, tf.variant) if isinstance(kept, bytes) else kept
+
+
+def _paths(held: Mapping[str, Any]) -> set[str]:
+    return {
+        name
+        for path, each in held.items()
+        for name in ([path] if isinstance(each, tf.Variable) else [f"{path}/{key}" for key in _tensors(each, path)])
+    }
+
+
+def _refuse_others(kept: Iterable[str], here: Iterable[str]) -> None:
+    missing, extra = sorted(set(kept) - set(here)), sorted(set(here) - set(kept))
+    if missing:
+        raise ValueError(
+            f"it holds {_some(missing)}, which this object has not (yet): create all variables before "
+            "supervisor.attach(), by calling the model once and optimizer.build(variables)"
+        )
+    if extra:
+        raise ValueError(f"it does not hold {_some(extra)}, which this object has")
+
+
+def _refuse_other_form(path: str, variable: Any, kept: Any) -> None:
+    if kept.dtype != variable.dtype or not variable.shape.is_compatible_with(kept.shape):
+        was, here = (f"{each.dtype.name}{list(each.shape)}" for each in (kept, variable))
+        raise ValueError(f"{path} is {was} in it and {here} here")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
+    return ", ".join(names[:SHOWN_MAX]) + more

@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
         from supervisor.trainer import attach as module
 
         return getattr(module, name)
-    if name.endswith("Callback"):
+    if name[0].isupper():  # a class; `from supervisor import room` asks here too, before it looks for the room
         from supervisor.trainer import callbacks
 
         if name in callbacks.ROWS:

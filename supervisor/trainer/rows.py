@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from supervisor.trainer.frameworks.framework import Framework, Scalar
 
+WATCHED_ROWS = 32  # where somebody acts on what the rows show: what is done after it is done in vain
 FLUSH_ROWS = 1024  # lazily kept values are turned into numbers at the latest after so many rows, to bound their memory
 
 _PLAIN = frozenset({int, float, str, bool, type(None)})
@@ -21,12 +22,20 @@ _PLAIN = frozenset({int, float, str, bool, type(None)})
 class Rows:
     """``add`` never waits for a device; ``taken`` does. Values that are not finite are written as words: JSON has none."""
 
-    def __init__(self, on_nonfinite: Callable[[int, str, str], None]) -> None:
+    def __init__(
+        self,
+        on_nonfinite: Callable[[int, str, str], None],
+        watch: Callable[[int, Mapping[str, Any]], None] | None = None,
+        *,
+        flush_rows: int = FLUSH_ROWS,
+    ) -> None:
         self.newest: dict[str, Any] = {}
         self._rows: list[tuple[int, dict[str, Any]]] = []
         self._flushed = 0
         self._frameworks: list[Framework] = []
         self._on_nonfinite = on_nonfinite
+        self._watch = watch
+        self._flush_rows = flush_rows
 
     def add(self, step: int, values: dict[str, Any]) -> None:
         """Keep values of the step whose index is ``step``; a later value of the same name replaces the earlier one."""
@@ -41,8 +50,16 @@ class Rows:
         self._rows.append((step, values))
         # of each name the newest: what is logged at few steps only must not be gone from sight at the next
         self.newest = {**self.newest, **values}
-        if len(self._rows) - self._flushed > FLUSH_ROWS:
-            self._flush()
+        if len(self._rows) - self._flushed > self._flush_rows:
+            self.flush()
+
+    def holds_passed(self, step: int) -> bool:
+        """Say whether the step with this index is noted as left out."""
+        return self.holds(step) and "skipped" in self._rows[-1][1]
+
+    def pass_over(self, step: int) -> None:
+        """Note that the step with this index is left out, so that the log has no gap."""
+        self._rows.append((step, {"skipped": True}))
 
     def holds(self, step: int) -> bool:
         """Say whether the step with this index has logged something."""
@@ -50,7 +67,7 @@ class Rows:
 
     def taken(self, before: int) -> list[dict[str, Scalar]]:
         """Return the rows of steps under ``before`` that no staged checkpoint holds yet."""
-        self._flush()
+        self.flush()
         return [{"step": step, **values} for step, values in self._rows if step < before]
 
     def forget(self, before: int) -> None:
@@ -84,11 +101,14 @@ class Rows:
             "log numbers, words, True/False/None or tensors with one element",
         )
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Turn what is kept lazily into numbers; it may wait for a device."""
         fresh = self._rows[self._flushed :]
         self._flushed = len(self._rows)
         _to_scalars(self._frameworks, [values for _, values in fresh])
         for step, values in fresh:
+            if self._watch is not None:
+                self._watch(step, values)
             for name, value in values.items():
                 if type(value) is float and not math.isfinite(value):
                     values[name] = _spoken(value)

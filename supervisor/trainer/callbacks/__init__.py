@@ -11,6 +11,7 @@ from typing import Any
 ROWS = {
     "KerasCallback": "supervisor.trainer.callbacks.keras",
     "TransformersCallback": "supervisor.trainer.callbacks.transformers",
+    "AccelerateRun": "supervisor.trainer.callbacks.accelerate",
     "LightningCallback": "supervisor.trainer.callbacks.lightning",
 }
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hyperlpr_example.checkpoints import PUBLISHED, is_keras, newest_in
 from supervisor.core.errors import FAILED_SETUP, UserError
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 CHECKPOINT = "a checkpoint's folder, a folder of checkpoints (the newest is taken), or the word: published"
 
 ROOT = Path(__file__).resolve().parent.parent
-TRAINER = ROOT / "trainers" / "hyperlpr.py"
+TRAINERS = ROOT / "trainers"
 SECOND_TRY = "HYPERLPR_EXAMPLE_SECOND_TRY"
-INSTALL = "use a Python that has torch, numpy and pillow, for example the one the run was trained with"
+INSTALL = "use a Python that has what the trainer asks for, for example the one the run was trained with"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,14 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _evaluate(options) if options.verb == "evaluate" else _predict(options)
     except ModuleNotFoundError as error:
-        return _again_where_it_is(error, sys.argv[1:] if arguments is None else arguments)
+        return _again_where_it_is(error, options.checkpoint, sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"{error.what}\n{error.hint}", file=sys.stderr)
         return error.exit_code
 
 
-def _again_where_it_is(error: ModuleNotFoundError, arguments: Sequence[str]) -> int:
-    """Run the command in the environment that the trainer has, making that if need be."""
+def _again_where_it_is(error: ModuleNotFoundError, checkpoint: str, arguments: Sequence[str]) -> int:
+    """Run the command in the environment that the checkpoint's trainer has, making that if need be."""
     if os.environ.get(SECOND_TRY):
         print(f"this needs {error.name}, which {sys.executable} does not have\n{INSTALL}", file=sys.stderr)
         return FAILED_SETUP
@@ -46,7 +47,9 @@ def _again_where_it_is(error: ModuleNotFoundError, arguments: Sequence[str]) -> 
         from supervisor.environments.prepare import prepare
 
         ensure()
-        made = prepare(TRAINER, python=sys.executable, root=ROOT, recorded=None, wheels=None, say=_say)
+        in_keras = checkpoint != PUBLISHED and is_keras(newest_in(Path(checkpoint)))
+        trainer = TRAINERS / ("hyperlpr_keras.py" if in_keras else "hyperlpr.py")
+        made = prepare(trainer, python=sys.executable, root=ROOT, recorded=None, wheels=None, say=_say)
     except UserError as refused:
         print(f"{refused.what}\n{refused.hint}", file=sys.stderr)
         return refused.exit_code
@@ -77,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
     predict.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="a picture of one plate, cut out")
     for verb in (evaluate, predict):
-        verb.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+        verb.add_argument("--device", default="cpu", choices=["cpu", "cuda", "xla"], help="default: cpu; xla: a TPU")
         verb.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     return parser
 
@@ -92,7 +95,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(f"left out: {file}: {why}")
     judged = plates.part(held_out=True) if options.split == "held-out" else plates
     began_s = time.perf_counter()
-    accuracy = judge(reader.network, judged, drop_first=reader.drop_first)
+    accuracy = judge(reader.best_classes, judged, drop_first=reader.drop_first)
     rate = accuracy.plates / (time.perf_counter() - began_s)
     print(f"{reader.described} on {options.split} plates of {options.folder} ({len(plates.bad)} files left out)")
     print(f"{accuracy}  {rate:.0f} plates/s")
@@ -114,21 +117,16 @@ def _predict(options: argparse.Namespace) -> int:
         except OSError as error:
             raise UserError(f"{path} cannot be read as a picture: {error}", hint="name pictures of plates") from error
     reader = _reader(options)
-    texts = read_plates(reader.network, np.stack(pictures), drop_first=reader.drop_first)
+    texts = read_plates(reader.best_classes, np.stack(pictures), drop_first=reader.drop_first)
     for path, text in zip(options.images, texts, strict=True):
         print(f"{path}\t{text}")
     return 0
 
 
 def _reader(options: argparse.Namespace) -> Reader:
-    import torch
-
     from hyperlpr_example.weights import load_reader
 
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("this machine has no CUDA device", hint="leave --device out")
-    torch.set_num_threads(options.threads)
-    return load_reader(options.checkpoint, torch.device(options.device))
+    return load_reader(options.checkpoint, device=options.device, threads=options.threads)
 
 
 if __name__ == "__main__":

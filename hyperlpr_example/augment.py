@@ -1,37 +1,49 @@
-"""New looks for plate pictures on every visit: perspective, blur, light and noise, for a whole batch at once on its device."""
+"""New looks for plate pictures on every visit: perspective, blur, light and noise, drawn here, given to pictures by a framework."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F  # noqa: N812  the name everyone knows it by
-from torch import Tensor
 
 from hyperlpr_example.plates import PLATE_HEIGHT, PLATE_WIDTH
+
+Floats = npt.NDArray[np.float32]
 
 _CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
 
-def augmented(pictures: Tensor, rng: np.random.Generator) -> Tensor:
-    """uint8 (B, 3, 40, 160) to float (B, 3, 160, 40) around 0..1, as the network takes it; the look follows from ``rng``."""
-    count, device = len(pictures), pictures.device
-    grid = _grid(_homographies(_corners(count, rng))).to(device, non_blocking=True)
-    seen = F.grid_sample(pictures.float().div_(255), grid, padding_mode="border", align_corners=False)
-    blur = _column(np.where(rng.random(count) < 0.5, rng.uniform(-0.4, 1.0, count), 0.0), device)
-    seen = seen.lerp(F.avg_pool2d(seen, 3, 1, 1, count_include_pad=False), blur)
+class Looks(NamedTuple):
+    """The looks of B pictures, in the order in which they are given: seen from elsewhere, blurred, lit, noisy.
+
+    ``grid`` (B, 160, 40, 2) says for each place of the new picture, which has the plate's length first, where to look in the
+    old one: x along and y down, -1..1 from edge to edge, between four pixels linearly, outside at the edge.
+    ``blur`` (B): how far to go from the picture to the mean of each pixel with its neighbours; below 0 it gets sharper.
+    ``gain`` and ``shift`` (B, 3): factor and summand of each channel. ``noise`` (B): its strength; ``noise_seed`` for all.
+    """
+
+    grid: Floats
+    blur: Floats
+    gain: Floats
+    shift: Floats
+    noise: Floats
+    noise_seed: int
+
+
+def drawn_looks(count: int, rng: np.random.Generator) -> Looks:
+    """Looks for ``count`` pictures; they follow from ``rng``."""
+    grid = _grid(_homographies(_corners(count, rng)))
+    blur = np.where(rng.random(count) < 0.5, rng.uniform(-0.4, 1.0, count), 0.0)
     gain = np.exp(rng.normal(0, 0.25, (count, 1)) + rng.normal(0, 0.08, (count, 3)))
     shift = rng.normal(0, 0.06, (count, 1)) + rng.normal(0, 0.02, (count, 3))
-    seen = seen.mul_(_column(gain, device)).add_(_column(shift, device))
-    noise = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-    strength = _column(rng.uniform(0, 0.03, count), device)
-    return seen.addcmul_(torch.randn(seen.shape, generator=noise, device=device), strength)
+    noise_seed = int(rng.integers(2**62))
+    noise = rng.uniform(0, 0.03, count)
+    return Looks(grid, _floats(blur), _floats(gain), _floats(shift), _floats(noise), noise_seed)
 
 
-def _column(values: npt.NDArray[np.float64], device: torch.device) -> Tensor:
-    """One value a picture, or one a picture and channel, to be multiplied with (B, 3, 160, 40)."""
-    ready = torch.from_numpy(values.astype(np.float32)).to(device, non_blocking=True)
-    return ready[..., None, None] if ready.ndim == 2 else ready[:, None, None, None]
+def _floats(values: npt.NDArray[np.float64]) -> Floats:
+    return values.astype(np.float32)
 
 
 def _corners(count: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -57,11 +69,10 @@ def _homographies(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.concatenate([solved, np.ones((len(corners), 1))], 1).reshape(-1, 3, 3)
 
 
-def _grid(homographies: npt.NDArray[np.float64]) -> Tensor:
-    """(B, 160, 40, 2): for each place of the turned-over new picture, where to look in the old one."""
+def _grid(homographies: npt.NDArray[np.float64]) -> Floats:
     along = (np.arange(PLATE_WIDTH, dtype=np.float32) + 0.5) / PLATE_WIDTH * 2 - 1
     down = (np.arange(PLATE_HEIGHT, dtype=np.float32) + 0.5) / PLATE_HEIGHT * 2 - 1
     places = np.stack([*np.meshgrid(along, down, indexing="ij"), np.ones((PLATE_WIDTH, PLATE_HEIGHT), np.float32)], -1)
     moved = places.reshape(1, -1, 3) @ homographies.astype(np.float32).transpose(0, 2, 1)
     flat = moved[..., :2] / moved[..., 2:]
-    return torch.from_numpy(flat.reshape(-1, PLATE_WIDTH, PLATE_HEIGHT, 2))
+    return flat.reshape(-1, PLATE_WIDTH, PLATE_HEIGHT, 2)

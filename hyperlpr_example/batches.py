@@ -5,84 +5,64 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from hyperlpr_example.alphabet import encode
-from hyperlpr_example.augment import augmented
+from hyperlpr_example.augment import Looks, drawn_looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-_LONGEST = 8
+    from hyperlpr_example.plates import LabelledPlates, Pictures
+
+LONGEST = 8
 _ORDER, _LOOK = 1, 2  # keys that keep the draws for the order and for the looks of pictures apart
+
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Pictures (B, 3, 160, 40), BGR around 0..1; classes (B, 8) padded with 0; their lengths (B), which stay on the CPU."""
+class Drawn:
+    """B plates by their numbers in the mixture, and the look that each is to have."""
 
-    pictures: Tensor
-    classes: Tensor
-    lengths: Tensor
-
-
-class Plates:
-    """Some labelled plates on a device, drawn from in an order that is shuffled anew each time all were seen."""
-
-    def __init__(self, pictures: npt.NDArray[np.uint8], texts: list[str], device: torch.device) -> None:
-        self.digest = hashlib.sha256(pictures.tobytes() + "\n".join(texts).encode()).hexdigest()
-        classes = np.zeros((len(texts), _LONGEST), np.int64)
-        for row, text in zip(classes, texts, strict=True):
-            row[: len(text)] = encode(text)
-        self.pictures = torch.from_numpy(pictures).to(device)
-        self.classes = torch.from_numpy(classes).to(device)
-        self.lengths = torch.tensor(
-            [len(text) for text in texts]
-        )  # on the CPU, because the CTC loss would wait to read them
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def order(self, seed: int, first: int, count: int) -> npt.NDArray[np.int64]:
-        """The plates at the positions first..first+count-1 of the endless shuffled sequence of a seed."""
-        positions = np.arange(first, first + count)
-        chosen = np.empty(count, np.int64)
-        for round_ in np.unique(positions // len(self)):
-            here = positions // len(self) == round_
-            shuffled = np.random.default_rng([seed, _ORDER, int(round_)]).permutation(len(self))
-            chosen[here] = shuffled[positions[here] % len(self)]
-        return chosen
-
-    def take(self, chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures and classes on the device, lengths on the CPU."""
-        rows = torch.from_numpy(chosen)
-        there = rows.to(self.pictures.device, non_blocking=True)
-        return self.pictures[there], self.classes[there], self.lengths[rows]
+    chosen: npt.NDArray[np.int64]
+    looks: Looks
 
 
 class Mixture:
-    """Batches with fixed numbers of plates of each source. Its state is what the plates are, since their order needs none."""
+    """Batches with fixed numbers of plates of each source; ``classes`` (N, 8) are padded with 0.
 
-    def __init__(self, sources: list[tuple[Plates, int]], seed: int) -> None:
-        self._sources = sources
+    Its state is what the plates are, since their order needs none.
+    """
+
+    def __init__(self, sources: list[tuple[LabelledPlates, int]], seed: int) -> None:
         self._seed = seed
-        first, count = sources[0]
-        self.epoch_steps = max(1, len(first) // count)  # steps in which the first source is seen once
+        self._counts = [count for _, count in sources]
+        self._sizes = [len(plates.texts) for plates, _ in sources]
+        self._digests = [_digest(plates) for plates, _ in sources]
+        texts = [text for plates, _ in sources for text in plates.texts]
+        self.pictures: Pictures = np.concatenate([plates.pictures for plates, _ in sources])
+        self.classes = np.zeros((len(texts), LONGEST), np.int64)
+        for row, text in zip(self.classes, texts, strict=True):
+            row[: len(text)] = encode(text)
+        self.lengths = np.array([len(text) for text in texts])
+        self.epoch_steps = max(1, self._sizes[0] // self._counts[0])  # steps in which the first source is seen once
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, each plate with a look of its own."""
-        parts = [plates.take(plates.order(self._seed, step * count, count)) for plates, count in self._sources]
-        pictures, classes, lengths = (torch.cat(kind) for kind in zip(*parts, strict=True))
-        return Batch(augmented(pictures, np.random.default_rng([self._seed, _LOOK, step])), classes, lengths)
+    def drawn(self, step: int) -> Drawn:
+        """The plates of a step, each with a look of its own."""
+        chosen, begin = [], 0
+        for size, count in zip(self._sizes, self._counts, strict=True):
+            chosen.append(begin + order(size, self._seed, step * count, count))
+            begin += size
+        looks = drawn_looks(sum(self._counts), np.random.default_rng([self._seed, _LOOK, step]))
+        return Drawn(np.concatenate(chosen), looks)
 
     def state_dict(self) -> dict[str, Any]:
         """The digest and the share of each source."""
-        return {"sources": [[plates.digest, count] for plates, count in self._sources]}
+        return {"sources": [list(source) for source in zip(self._digests, self._counts, strict=True)]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to restore; but other plates than before are said, because the run then goes on differently."""
@@ -91,6 +71,17 @@ class Mixture:
                 "note: the plates are not those that this run was trained on so far; it goes on with the new ones",
                 flush=True,
             )
+
+
+def order(size: int, seed: int, first: int, count: int) -> npt.NDArray[np.int64]:
+    """The positions first..first+count-1 of an endless sequence in which ``size`` plates are shuffled anew each round."""
+    positions = np.arange(first, first + count)
+    chosen = np.empty(count, np.int64)
+    for round_ in np.unique(positions // size):
+        here = positions // size == round_
+        shuffled = np.random.default_rng([seed, _ORDER, int(round_)]).permutation(size)
+        chosen[here] = shuffled[positions[here] % size]
+    return chosen
 
 
 def ahead(make: Callable[[int], Batch], steps: Iterable[int]) -> Iterator[tuple[int, Batch]]:
@@ -106,3 +97,7 @@ def ahead(make: Callable[[int], Batch], steps: Iterable[int]) -> Iterator[tuple[
             batch = following[1].result()
             following = (step + 1, maker.submit(make, step + 1))
             yield step, batch
+
+
+def _digest(plates: LabelledPlates) -> str:
+    return hashlib.sha256(plates.pictures.tobytes() + "\n".join(plates.texts).encode()).hexdigest()

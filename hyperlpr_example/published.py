@@ -1,4 +1,4 @@
-"""HyperLPR's published weights: fetched from its PyPI wheel (which is not installed), proved by digest, put into our network."""
+"""HyperLPR's published weights: fetched from its PyPI wheel (which is not installed), proved by digest, as arrays for our network."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import torch
-
 from hyperlpr_example.caches import cache_folder, write_whole
-from hyperlpr_example.caffemodel import read_caffemodel
+from hyperlpr_example.caffemodel import Floats, read_caffemodel
 from supervisor.core.errors import SetupError
 
 WHEEL = "hyperlpr==0.0.2"
@@ -37,28 +35,29 @@ _LAYERS = {
 }
 
 
-def published_weights() -> dict[str, torch.Tensor]:
-    """The published weights under our network's names (width 1.0); the file is fetched once and cached."""
+def published_layers() -> dict[str, list[Floats]]:
+    """The published weights by our network's layers (width 1.0); the file is fetched once and cached.
+
+    Each layer has its convolution's weights (out, in, along, across) and bias, and all but the last, ``classes``, then their
+    normalisation's gain, shift, mean and variance.
+    """
     cached = cache_folder() / f"hyperlpr-{MODEL_SHA256[:16]}.caffemodel"
     content = cached.read_bytes() if cached.is_file() else b""
     if hashlib.sha256(content).hexdigest() != MODEL_SHA256:
         content = _fetched()
         write_whole(cached, content)
-    return weights_from(content)
+    return layers_from(content)
 
 
-def weights_from(caffemodel: bytes) -> dict[str, torch.Tensor]:
-    """Our network's state dict from the content of the published file."""
-    blobs = {name: [torch.from_numpy(blob) for blob in layer] for name, layer in read_caffemodel(caffemodel).items()}
-    weights = {"classes.weight": blobs["conv_class_11"][0], "classes.bias": blobs["conv_class_11"][1]}
+def layers_from(caffemodel: bytes) -> dict[str, list[Floats]]:
+    """The layers from the content of the published file."""
+    blobs = read_caffemodel(caffemodel)
+    layers = {"classes": blobs["conv_class_11"][:2]}
     for ours, (convolution, normalisation) in _LAYERS.items():
         mean, variance, factor = blobs[normalisation]
-        weights[f"{ours}.0.weight"], weights[f"{ours}.0.bias"] = blobs[convolution]
-        weights[f"{ours}.1.weight"], weights[f"{ours}.1.bias"] = blobs[f"{normalisation}_scale"]
-        weights[f"{ours}.1.running_mean"] = mean / factor
-        weights[f"{ours}.1.running_var"] = variance / factor
-        weights[f"{ours}.1.num_batches_tracked"] = torch.tensor(0)
-    return weights
+        scale = blobs[f"{normalisation}_scale"][:2]
+        layers[ours] = [*blobs[convolution][:2], *scale, mean / factor, variance / factor]
+    return layers
 
 
 def _fetched() -> bytes:

@@ -1,35 +1,30 @@
-"""Plates read by a network: pictures to texts, and how good the texts are."""
+"""Plates read by a network: pictures to texts, and how good the texts are; whatever framework the network is in."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-import torch
-from torch import nn
 
 from hyperlpr_example.alphabet import read_greedily
 from hyperlpr_example.metrics import Accuracy, measure
+from hyperlpr_example.plates import Pictures
 
 if TYPE_CHECKING:
-    from hyperlpr_example.plates import LabelledPlates, Pictures
+    from hyperlpr_example.plates import LabelledPlates
 
-_BATCH = 64
+BestClasses = Callable[[Pictures], list[list[int]]]  # of each picture, the best class of each output step
+
+BATCH = 64
 
 
-def read_plates(network: nn.Module, pictures: Pictures, *, drop_first: int = 0) -> list[str]:
-    """The texts of pictures (N, 3, 40, 160), uint8 BGR; the network is left in the mode, and on the device, it was in."""
-    device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
+def read_plates(best_classes: BestClasses, pictures: Pictures, *, drop_first: int = 0) -> list[str]:
+    """The texts of pictures (N, 3, 40, 160), uint8 BGR."""
     best: list[list[int]] = []
-    with torch.inference_mode():
-        for first in range(0, len(pictures), _BATCH):
-            plates = torch.from_numpy(pictures[first : first + _BATCH]).to(device).float().div_(255).transpose(2, 3)
-            best += network(plates.contiguous(memory_format=torch.channels_last)).argmax(2).T.tolist()
-    network.train(was_training)
+    for first in range(0, len(pictures), BATCH):
+        best += best_classes(pictures[first : first + BATCH])
     return [read_greedily(classes, drop_first=drop_first) for classes in best]
 
 
-def judge(network: nn.Module, plates: LabelledPlates, *, drop_first: int = 0) -> Accuracy:
-    """The accuracy of a network on labelled plates."""
-    return measure(read_plates(network, plates.pictures, drop_first=drop_first), plates.texts)
+def judge(best_classes: BestClasses, plates: LabelledPlates, *, drop_first: int = 0) -> Accuracy:
+    """The accuracy on labelled plates."""
+    return measure(read_plates(best_classes, plates.pictures, drop_first=drop_first), plates.texts)

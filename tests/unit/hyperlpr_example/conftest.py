@@ -32,3 +32,14 @@ def real_plates():
     if not REAL_PLATES.is_dir():
         pytest.skip("no real plates: ../shared/data/plates-dev is not beside this checkout")
     return REAL_PLATES
+
+
+@pytest.fixture
+def fonts():
+    from hyperlpr_example.fonts import find_faces
+    from supervisor.core.errors import SetupError
+
+    try:
+        find_faces()
+    except SetupError as error:
+        pytest.skip(f"{error.what}: {error.hint}")

@@ -10,15 +10,22 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
-from hyperlpr_example.augment import augmented  # noqa: E402
-from hyperlpr_example.batches import Mixture, Plates, ahead  # noqa: E402
+from hyperlpr_example.alphabet import decode  # noqa: E402
+from hyperlpr_example.augment import drawn_looks  # noqa: E402
+from hyperlpr_example.batches import Mixture, ahead, order  # noqa: E402
+from hyperlpr_example.in_torch.batches import Batches, augmented  # noqa: E402
+from hyperlpr_example.plates import LabelledPlates  # noqa: E402
 
 CPU = torch.device("cpu")
 
 
 def plates(count, first=0):
     pictures = np.random.default_rng(first).integers(0, 256, (count, 3, 40, 160), np.uint8)
-    return Plates(pictures, [f"皖A{first + index:05d}" for index in range(count)], CPU)
+    return LabelledPlates(pictures, [f"皖A{first + index:05d}" for index in range(count)])
+
+
+def batches(*sources, seed=0):
+    return Batches(Mixture(list(sources), seed), CPU)
 
 
 def same(one, other):
@@ -26,37 +33,44 @@ def same(one, other):
 
 
 def test_every_plate_is_seen_once_before_any_is_seen_twice():
-    order = plates(10).order(seed=3, first=0, count=30)
-    for round_ in order.reshape(3, 10):
+    found = order(10, seed=3, first=0, count=30)
+    for round_ in found.reshape(3, 10):
         assert sorted(round_) == list(range(10))
-    assert not (order[:10] == order[10:20]).all()
+    assert not (found[:10] == found[10:20]).all()
 
 
 def test_the_order_can_be_entered_anywhere():
-    some = plates(7)
-    whole = some.order(seed=1, first=0, count=50)
-    assert (some.order(seed=1, first=13, count=20) == whole[13:33]).all()
+    whole = order(7, seed=1, first=0, count=50)
+    assert (order(7, seed=1, first=13, count=20) == whole[13:33]).all()
 
 
 def test_a_batch_is_the_same_whenever_it_is_made():
-    mixture = Mixture([(plates(9), 3), (plates(5, first=100), 2)], seed=4)
-    late = mixture.batch(17)
-    assert same(late, mixture.batch(17))
-    assert not same(late, mixture.batch(18))
+    made = batches((plates(9), 3), (plates(5, first=100), 2), seed=4)
+    late = made.batch(17)
+    assert same(late, made.batch(17))
+    assert not same(late, made.batch(18))
     assert late.pictures.shape == (5, 3, 160, 40)
     assert late.lengths.tolist() == [7] * 5
 
 
 def test_batches_made_ahead_are_those_made_at_once():
-    mixture = Mixture([(plates(9), 4)], seed=0)
-    made = list(ahead(mixture.batch, range(5, 12)))
+    at_once = batches((plates(9), 4))
+    made = list(ahead(at_once.batch, range(5, 12)))
     assert [step for step, _ in made] == list(range(5, 12))
-    assert all(same(batch, mixture.batch(step)) for step, batch in made)
+    assert all(same(batch, at_once.batch(step)) for step, batch in made)
+
+
+def test_plates_of_all_sources_are_in_a_batch_with_their_own_texts():
+    mixture = Mixture([(plates(9), 3), (plates(5, first=100), 2)], seed=4)
+    chosen = mixture.drawn(3).chosen
+    assert (chosen[:3] < 9).all()
+    assert (chosen[3:] >= 9).all()
+    assert decode(mixture.classes[chosen[4]].tolist()[:7]) == f"皖A{100 + chosen[4] - 9:05d}"
 
 
 def test_making_batches_touches_no_global_random_state():
     before = torch.get_rng_state()
-    Mixture([(plates(4), 4)], seed=0).batch(0)
+    batches((plates(4), 4)).batch(0)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -79,14 +93,15 @@ def test_other_plates_than_before_are_said(capsys):
 def test_augmentation_turns_the_plate_over_and_keeps_it_recognisable():
     picture = np.zeros((1, 3, 40, 160), np.uint8)
     picture[:, :, :, 80:] = 200
-    seen = torch.cat([augmented(torch.from_numpy(picture), np.random.default_rng(index)) for index in range(20)])
+    looks = [drawn_looks(1, np.random.default_rng(index)) for index in range(20)]
+    seen = torch.cat([augmented(torch.from_numpy(picture), look) for look in looks])
     assert seen.shape == (20, 3, 160, 40)
     assert (seen[:, :, 140].mean((1, 2)) > seen[:, :, 20].mean((1, 2)) + 0.2).all()
 
 
 def test_looks_differ_from_picture_to_picture():
     looks = collections.Counter()
-    seen = augmented(torch.full((6, 3, 40, 160), 128, dtype=torch.uint8), np.random.default_rng(0))
+    seen = augmented(torch.full((6, 3, 40, 160), 128, dtype=torch.uint8), drawn_looks(6, np.random.default_rng(0)))
     for picture in seen:
         looks[round(float(picture.mean()), 4)] += 1
     assert len(looks) == 6

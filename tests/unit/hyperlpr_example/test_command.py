@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,14 +16,16 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
 torch = pytest.importorskip("torch")
 
 from hyperlpr_example.__main__ import main  # noqa: E402
-from hyperlpr_example.model import SegmentationFree  # noqa: E402
-from hyperlpr_example.weights import load_reader, newest_in  # noqa: E402
+from hyperlpr_example.checkpoints import is_keras, newest_in  # noqa: E402
+from hyperlpr_example.in_torch.network import SegmentationFree  # noqa: E402
+from hyperlpr_example.in_torch.reading import reader_of  # noqa: E402
+from hyperlpr_example.reading import read_plates  # noqa: E402
+from hyperlpr_example.weights import load_reader  # noqa: E402
 
-CPU = torch.device("cpu")
 CHECKOUT = Path(__file__).parents[3]
 SCRIPT = """
 import torch, supervisor
-from hyperlpr_example.model import SegmentationFree
+from hyperlpr_example.in_torch.network import SegmentationFree
 torch.manual_seed(5)
 run = supervisor.attach(model={})
 for step in run.steps(1):
@@ -54,13 +57,15 @@ def make_checkpoint(folder, network):
     return newest_in(folder)
 
 
-def test_the_weights_of_a_checkpoint_come_back(checkpoint):
+def test_a_checkpoint_reads_as_the_network_that_it_was_made_of(checkpoint):
     torch.manual_seed(5)
-    made = SegmentationFree(0.25).state_dict()
-    reader = load_reader(str(checkpoint), CPU)
-    assert all(torch.equal(value, made[name]) for name, value in reader.network.state_dict().items())
-    assert not reader.network.training
+    made = reader_of(SegmentationFree(0.25).eval())
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 3, 40, 160), np.uint8)
+    reader = load_reader(str(checkpoint))
+    assert reader.best_classes(pictures) == made(pictures)
+    assert read_plates(reader.best_classes, pictures) == read_plates(made, pictures)
     assert reader.drop_first == 0
+    assert not is_keras(checkpoint)
 
 
 def test_evaluate_judges_the_held_out_plates_and_names_bad_files(plates, checkpoint, capsys):

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
 from hyperlpr_example.alphabet import BLANK  # noqa: E402
-from hyperlpr_example.ctc import ctc_loss, exact_ctc_loss  # noqa: E402
+from hyperlpr_example.in_torch.ctc import ctc_loss, exact_ctc_loss  # noqa: E402
 
 
 @pytest.mark.parametrize("seed", range(5))

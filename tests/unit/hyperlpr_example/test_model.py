@@ -7,9 +7,10 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch")
 
+from hyperlpr_example.in_torch.network import SegmentationFree, state_of, width_of  # noqa: E402
+from hyperlpr_example.in_torch.reading import reader_of  # noqa: E402
 from hyperlpr_example.metrics import measure  # noqa: E402
-from hyperlpr_example.model import SegmentationFree, width_of  # noqa: E402
-from hyperlpr_example.published import published_weights  # noqa: E402
+from hyperlpr_example.published import published_layers  # noqa: E402
 from hyperlpr_example.reading import read_plates  # noqa: E402
 
 
@@ -28,7 +29,7 @@ def test_twenty_steps_of_84_scores_at_any_width(width):
 def test_reading_leaves_the_network_in_its_mode_and_unchanged():
     network = SegmentationFree(0.25).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    read_plates(network, torch.zeros(3, 3, 40, 160, dtype=torch.uint8).numpy())
+    read_plates(reader_of(network), torch.zeros(3, 3, 40, 160, dtype=torch.uint8).numpy())
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
@@ -40,8 +41,8 @@ def test_the_published_weights_read_as_many_plates_as_measured_elsewhere(real_pl
     from hyperlpr_example.real import read_folder
 
     network = SegmentationFree()
-    network.load_state_dict(published_weights())
+    network.load_state_dict(state_of(published_layers()))
     plates = read_folder(real_plates)
-    assert measure(read_plates(network, plates.pictures, drop_first=2), plates.texts).exact == pytest.approx(
+    assert measure(read_plates(reader_of(network), plates.pictures, drop_first=2), plates.texts).exact == pytest.approx(
         0.871, abs=0.006
     )

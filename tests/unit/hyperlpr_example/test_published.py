@@ -7,11 +7,8 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.torch
-pytest.importorskip("torch")
-
-from hyperlpr_example import published  # noqa: E402
-from supervisor.core.errors import SetupError  # noqa: E402
+from hyperlpr_example import published
+from supervisor.core.errors import SetupError
 
 CONTENT = b"weights"
 
@@ -22,7 +19,7 @@ def fetched(cache, monkeypatch):
     commands = []
     monkeypatch.setattr(published, "_fetchers", lambda folder: [[*command, folder] for command in commands])
     monkeypatch.setattr(published, "MODEL_SHA256", hashlib.sha256(CONTENT).hexdigest())
-    monkeypatch.setattr(published, "weights_from", lambda content: content)
+    monkeypatch.setattr(published, "layers_from", lambda content: content)
     return commands
 
 
@@ -36,42 +33,42 @@ def wheel(content):
 
 def test_the_model_is_taken_from_the_wheel_and_kept(fetched, cache):
     fetched.append(wheel(CONTENT))
-    assert published.published_weights() == CONTENT
+    assert published.published_layers() == CONTENT
     fetched.clear()
-    assert published.published_weights() == CONTENT
+    assert published.published_layers() == CONTENT
     assert [file.read_bytes() for file in cache.iterdir()] == [CONTENT]
 
 
 def test_an_unpacked_package_will_do(fetched):
     path = f"folder / {published.MODEL!r}"
     fetched.append(python(f"({path}).parent.mkdir(parents=True); ({path}).write_bytes({CONTENT!r})"))
-    assert published.published_weights() == CONTENT
+    assert published.published_layers() == CONTENT
 
 
 def test_the_next_tool_is_tried_when_one_fails(fetched):
     fetched += [["no-such-tool-anywhere"], python("sys.exit('no network')"), wheel(CONTENT)]
-    assert published.published_weights() == CONTENT
+    assert published.published_layers() == CONTENT
 
 
 def test_a_damaged_cache_is_fetched_anew(fetched, cache):
     fetched.append(wheel(CONTENT))
-    published.published_weights()
+    published.published_layers()
     (file,) = cache.iterdir()
     file.write_bytes(CONTENT[:3])
-    assert published.published_weights() == CONTENT
+    assert published.published_layers() == CONTENT
 
 
 def test_another_file_than_the_published_one_is_never_used(fetched, cache):
     fetched.append(wheel(b"other weights"))
     with pytest.raises(SetupError, match="another file than the published one"):
-        published.published_weights()
+        published.published_layers()
     assert list(cache.iterdir()) == []
 
 
 def test_without_a_network_the_error_says_what_and_what_to_do(fetched):
     fetched.append(python("sys.exit('no network')"))
     with pytest.raises(SetupError) as caught:
-        published.published_weights()
+        published.published_layers()
     assert caught.value.what.endswith("no network")
     assert "--init published" in caught.value.hint
 

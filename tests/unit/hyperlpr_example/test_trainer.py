@@ -32,14 +32,7 @@ SMALL = [
 
 
 @pytest.fixture
-def start(tmp_path):
-    from hyperlpr_example.fonts import find_faces
-    from supervisor.core.errors import SetupError
-
-    try:
-        find_faces()
-    except SetupError as error:
-        pytest.skip(f"{error.what}: {error.hint}")
+def start(tmp_path, fonts):
     paths = os.pathsep.join(path for path in sys.path if path)
     environment = {**os.environ, "HYPERLPR_CACHE": str(tmp_path / "cache"), "PYTHONPATH": paths}
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from hyperlpr_example.alphabet import CLASSES
 
+if TYPE_CHECKING:
+    from hyperlpr_example.caffemodel import Floats
+
+_PARTS = ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var")  # of a layer, as published
 _EPSILON = 0.001  # of the published batch normalisations; torch's own default differs
 
 
@@ -32,6 +38,17 @@ class SegmentationFree(nn.Module):
         seen = torch.cat([branch(columns) for branch in self.branches], dim=1)
         scores: Tensor = self.classes(self.mix(seen))
         return scores.squeeze(3).permute(2, 0, 1)
+
+
+def state_of(layers: dict[str, list[Floats]]) -> dict[str, Tensor]:
+    """The network's state dict from layers as ``published_layers`` gives them."""
+    weights, bias = layers["classes"]
+    state = {"classes.weight": torch.from_numpy(weights), "classes.bias": torch.from_numpy(bias)}
+    for name, arrays in layers.items():
+        if name != "classes":
+            state |= {f"{name}.{part}": torch.from_numpy(array) for part, array in zip(_PARTS, arrays, strict=True)}
+            state[f"{name}.1.num_batches_tracked"] = torch.tensor(0)
+    return state
 
 
 def width_of(weights: dict[str, Tensor]) -> float:

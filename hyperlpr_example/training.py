@@ -1,0 +1,128 @@
+"""What all trainers of the recogniser do alike, whatever their framework: the command line, the plates, the learning rate, the words."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from hyperlpr_example.batches import Mixture
+from hyperlpr_example.real import read_folder
+from hyperlpr_example.rendered import rendered_plates
+from supervisor.core.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hyperlpr_example.plates import LabelledPlates
+
+ROOT = Path(__file__).resolve().parent.parent
+PLATE_FOLDERS = ("plates", "data/plates", "../shared/data/plates-dev")
+REAL_SHARE = 0.75  # of each batch, where there are real plates
+JUDGED_RENDERED = 500
+WEIGHT_DECAY = 0.02
+GRADIENT_NORM_MAX = 5.0
+NO_REAL_PLATES = """\
+plates: {} rendered ones; no real ones found. Few real plates will be read exactly after that: under 1 % after the
+  default run, 13.5 % after --steps 5000 --rendered 12000, 24 % at the best that was ever measured. Real ones come
+  from a folder of your own (--plates DIR; labels.csv or plate texts as file names), or from the CCPD data set: see
+  hyperlpr_example/README.md"""
+
+
+class Found(NamedTuple):
+    """What to learn from, what to judge by, and the word for the latter."""
+
+    learned: Mixture
+    judged: LabelledPlates
+    kind: str
+
+
+def read_options() -> argparse.Namespace:
+    """The command line, with the defaults that follow from --init; --device auto is left to the framework."""
+    parser = argparse.ArgumentParser(description="Train HyperLPR's plate recogniser.")
+    parser.add_argument("--init", choices=["none", "published"], default="none", help="weights to start from")
+    parser.add_argument("--plates", default="auto", help="folder of real plates; auto: the first known one; none")
+    parser.add_argument("--rendered", type=int, default=6000, help="how many plates to render")
+    parser.add_argument("--width", type=float, help="1.0 is the published network (default: 0.5, published: 1.0)")
+    parser.add_argument("--steps", type=int, help="default: 1200, from published weights 500")
+    parser.add_argument("--batch", type=int, default=16, help="plates a step; a GPU wants hundreds (and a larger --lr)")
+    parser.add_argument("--lr", type=float, help="default: 1.5e-3, from published weights 4e-4")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=["auto", "cuda", "xla", "cpu"], default="auto", help="xla: a TPU")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="CPU threads; more than one pays only on an idle machine"
+    )
+    parser.add_argument("--eval-every", type=int, help="steps between evaluations (default: a fifth of all)")
+    parser.add_argument("--report-every", type=int, default=50, help="steps between lines")
+    options = parser.parse_args()
+    fine_tuning = options.init == "published"
+    if fine_tuning and options.width not in (None, 1.0):
+        parser.error("--init published is the network of --width 1.0")
+    options.width = options.width or (1.0 if fine_tuning else 0.5)
+    options.steps = options.steps or (500 if fine_tuning else 1200)
+    options.lr = options.lr or (4e-4 if fine_tuning else 1.5e-3)
+    options.eval_every = options.eval_every or max(1, options.steps // 5)
+    return options
+
+
+def find_plates(options: argparse.Namespace) -> Found:
+    """Real plates where there are any, and rendered ones; what was found is said."""
+    folder = _plate_folder(options.plates)
+    found = read_folder(folder) if folder else None
+    rendered = rendered_plates(options.rendered)
+    if found is None:
+        print(NO_REAL_PLATES.format(options.rendered), flush=True)
+        mixture = Mixture([(rendered, options.batch)], options.seed)
+        return Found(mixture, rendered_plates(JUDGED_RENDERED, seed=1), "rendered")
+    learned, judged = found.part(held_out=False), found.part(held_out=True)
+    for file, why in found.bad:
+        print(f"  left out: {file}: {why}")
+    print(
+        f"plates: {len(learned.texts)} real ones to learn from, {len(judged.texts)} held out by plate text,"
+        f" {len(found.bad)} left out ({folder}); {options.rendered} rendered ones",
+        flush=True,
+    )
+    real = round(options.batch * REAL_SHARE)
+    mixture = Mixture([(learned, real), (rendered, options.batch - real)], options.seed)
+    return Found(mixture, judged, "real")
+
+
+def warm_up_then_cosine(done: float) -> float:
+    """The learning rate's factor when this share of the steps is done."""
+    return min(done / 0.05 + 0.01, 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+
+class Rate:
+    """Plates a second since it was last asked."""
+
+    def __init__(self) -> None:
+        self.plates = 0
+        self._since_s = time.perf_counter()
+
+    def taken(self) -> float:
+        """The rate until now; counting begins anew."""
+        plates, since_s = self.plates, self._since_s
+        self.plates, self._since_s = 0, time.perf_counter()
+        return plates / (self._since_s - since_s)
+
+
+def as_script(main: Callable[[], None]) -> None:
+    """Run a trainer; what a person did wrong is said in two lines."""
+    try:
+        main()
+    except UserError as error:
+        if "SUPERVISOR_RUN_ID" in os.environ:
+            raise  # because the supervisor shows it, and learns from its kind whether a restart could help
+        print(f"{error.what}\n{error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _plate_folder(asked: str) -> Path | None:
+    """The folder that was asked for, or the first known one that is there."""
+    if asked != "auto":
+        return None if asked == "none" else Path(asked)
+    return next((ROOT / folder for folder in PLATE_FOLDERS if (ROOT / folder).is_dir()), None)

@@ -6,7 +6,6 @@ import gc
 import os
 import shlex
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -14,23 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core import liveness, recovery, retention
 from supervisor.core.deadline import Lifetime
-from supervisor.core.session import FINAL, Config, Phase, SaveEvery, Session
+from supervisor.core.errors import FAILED
+from supervisor.core.session import FINAL, Config, Phase, SaveEvery, Session, unproved
 from supervisor.core.status import RunStatus
 from supervisor.core.values import dataclass
 from supervisor.engine import alerts, equipment, identity, runs
 from supervisor.engine.claims import ranks
 from supervisor.engine.clock import BootClock
 from supervisor.engine.executor import Executor
+from supervisor.engine.files.watched_folder import watch
 from supervisor.engine.job import Job, cannot_flush
 from supervisor.engine.journal import Journal
 from supervisor.engine.leaving import Leaving, kept
-from supervisor.engine.loop import Inbox, Loop
+from supervisor.engine.loop import Loop
 from supervisor.engine.packages import Installer, Packages
 from supervisor.engine.place import RunPlace
 from supervisor.engine.publishing import LiveStatus
+from supervisor.engine.succession import Door, following, follows
 from supervisor.views import terminal
-from supervisor.views.farewell import farewell
-from supervisor.views.lines import say_error, teller
+from supervisor.views.farewell import goodbye
+from supervisor.views.lines import teller
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,37 +82,52 @@ def serve(choice: Choice) -> int:
     record = runs.enter(store, run, choice.script, choice.arguments, _remembered(choice))
     screen = terminal.choose(json_lines=choice.json_lines)
     config = configure(choice, platform, store)
-    job = _job(choice, platform, Base(store, record, clock), screen, config)
     known = runs.last_status(store, run, ranks(store, run)) or RunStatus(run=run.name, id=record.id)
-    journal = Journal(None, replace(known, platform=platform.name, place=store.traits.place))
-    inbox = Inbox()
+    known = replace(known, platform=platform.name, place=store.traits.place)
+    base, door, began_s = Base(store, record, clock), Door(), clock.now().mono_s
+    alerts.listen_to_signals(door, platform)
+    alerts.report_defects(door)
+    over = alerts.listen_to_notices(door, platform)
+    equipment.tell(platform, os.environ, door)
+    gc.freeze()
+    gc.enable()
+    try:
+        session, known = _session(_job(choice, platform, base, screen, config), config, screen, door, known)
+        while follows(session):
+            config = following(config, began_s, clock)
+            began_s = clock.now().mono_s
+            session, known = _session(_job(choice, platform, base, screen, config), config, screen, door, known)
+    finally:
+        over.set()
+        screen.close()
+    option = f" --store {shlex.quote(choice.store)}" if choice.store else ""
+    goodbye(session, choice.name, known, clock.now(), option=option, json_lines=choice.json_lines)
+    say = teller(json_lines=choice.json_lines)
+    leaving = Leaving(platform, store.traits, inbox=door.inbox, clock=clock, say=say)
+    keep = choice.settings["keep_machine"] or kept(os.environ)
+    leaving.leave(session, safe=not unproved(session), keep=keep)
+    return session.ending.exit_code if session.ending else FAILED
+
+
+def _session(
+    job: Job, config: Config, screen: terminal.Screen, door: Door, known: RunStatus
+) -> tuple[Session, RunStatus]:
+    """Serve one session to its end; return it with the status that it leaves."""
+    journal, inbox = Journal(None, known), door.next()
     executor = Executor(job, inbox, journal, screen.say)
     live = LiveStatus(executor, journal)
-    alerts.listen_to_signals(inbox, platform)
-    alerts.report_defects(inbox)
-    over = alerts.listen_to_notices(inbox, platform)
-    equipment.tell(platform, os.environ, inbox)
-    loop = Loop(Session(config), clock, inbox, journal)
+    loop = Loop(Session(config), job.clock, inbox, journal)
 
     def watch(now: Instant, value: Any) -> None:
         live.record(now, value)
         screen.record(now, value, journal.status)
 
-    gc.freeze()
-    gc.enable()
     try:
-        code = loop.run(executor.execute, watch)
+        loop.run(executor.execute, watch)
     finally:
-        over.set()
-        screen.close()
         phase = loop.session.phase
-        executor.close(keep=phase not in FINAL or _unproved(loop.session), finished=phase is Phase.SUCCEEDED)
-    _say_goodbye(choice, loop.session, journal.status, clock.now())
-    say = teller(json_lines=choice.json_lines)
-    leaving = Leaving(platform, store.traits, inbox=inbox, clock=clock, say=say)
-    keep = choice.settings["keep_machine"] or kept(os.environ)
-    leaving.leave(loop.session, safe=not _unproved(loop.session), keep=keep)
-    return code
+        executor.close(keep=phase not in FINAL or unproved(loop.session), finished=phase is Phase.SUCCEEDED)
+    return loop.session, journal.status
 
 
 def find_platform(environ: Mapping[str, str], now: Instant) -> Platform:
@@ -184,6 +201,9 @@ def configure(choice: Choice, platform: Platform, store: Store) -> Config:
         can_flush=platform.flush is not None and store.traits.mounted,
         place=store.traits.place,
         prior_life_s=platform.prior_life_s,
+        on_nan=settings["on_nan"],
+        on_spike=settings["on_spike"],
+        nan_rate=float(settings["nan_rate"]),
     )
 
 
@@ -210,8 +230,7 @@ def _platform_module(environ: Mapping[str, str]) -> Any:
 def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen, config: Config) -> Job:
     run = RunPlace(choice.name)
     root = local_root(os.environ)
-    now = base.clock.now()
-    deadline = None if config.lifetime is None else now.wall_s + config.lifetime.seconds - config.age_s
+    deadline = None if config.lifetime is None else base.clock.now().wall_s + config.lifetime.seconds - config.age_s
     installer = _installer(choice, screen)
     return Job(
         script=choice.script,
@@ -233,6 +252,8 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
         show=screen.printed,
         deadline_wall_s=deadline,
         flush=platform.flush or cannot_flush,
+        watched={f"SUPERVISOR_RUN_{key.upper()}": choice.settings[key] for key in ("on_nan", "on_spike", "nan_watch")},
+        watch=watch(choice.settings, config.save_every),
     )
 
 
@@ -277,19 +298,3 @@ def _inherited(choice: Choice, platform: Platform, store: Store, run: RunPlace) 
 
     brought = bring(store, run, platform.earlier(run.name), FolderStore, teller(json_lines=choice.json_lines))
     return replace(choice, takeover=True) if brought else choice
-
-
-def _say_goodbye(choice: Choice, session: Session, status: RunStatus, now: Instant) -> None:
-    ending = session.ending
-    if ending is not None and ending.phase is Phase.FAILED:
-        say_error(ending.words, ending.hint)
-    if choice.json_lines:
-        return
-    store = f" --store {shlex.quote(choice.store)}" if choice.store else ""
-    with suppress(OSError):
-        print("\n".join(farewell(session, choice.name, status, now, option=store)), flush=True)
-
-
-def _unproved(session: Session) -> bool:
-    saves = session.saves
-    return bool(saves.publishing or saves.waiting or saves.unproved) or session.phase is Phase.FAILED

@@ -143,7 +143,7 @@ def _candidates(about: About, which: str) -> list[Found]:
 
     if which != "latest":
         return [_one(about, which)]
-    every = sorted(checkpoints.find(about.store, about.place), key=lambda each: (each.id, each.path), reverse=True)
+    every = sorted(checkpoints.standing(about.store, about.place), key=lambda each: (each.id, each.path), reverse=True)
     if not every:
         raise UsageError(f"{about.place.name} has no checkpoint yet", _command(about, "status {run}"))
     return every

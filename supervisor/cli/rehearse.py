@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from supervisor.bootstrap import ensure
 from supervisor.cli.options import Parser, count, duration, parser
 from supervisor.cli.start import script_path, split
+from supervisor.core import resume_arguments
 from supervisor.core.errors import FAILED, TERMINATED, UserError
 from supervisor.views import rehearsal as view
 from supervisor.views.status import next_commands
@@ -47,6 +48,8 @@ def run(arguments: Sequence[str]) -> int:
             install=not options.no_install,
             peace_s=limit_s / PEACE_SHARE,
             limit_s=limit_s,
+            watch=_fresh(options.watch),
+            resume_arguments=resume_arguments.checked(options.resume_args or ""),
         )
         acts = Rehearsal(plan, wiring.open_store, BootClock(), lambda words: print(words, flush=True))
         peaceful = acts.in_peace()
@@ -56,6 +59,17 @@ def run(arguments: Sequence[str]) -> int:
     print("\n".join(view.lines(found)))
     print("\n".join(next_commands([f"start {options.script}" if found.exact else f"rehearse {options.script}"])))
     return 0 if found.exact else FAILED
+
+
+def _fresh(watch: str | None) -> str:
+    """Return the folder to watch, unless something is in it: a rehearsal begins without, and throws away what it finds."""
+    from pathlib import Path
+
+    there = Path(watch or ".")
+    if watch and (there.is_symlink() or there.exists()) and not (there.is_dir() and not any(there.iterdir())):
+        words = f"{watch} is not empty, and a rehearsal throws away what it leaves there"
+        raise UserError(words, "have the script save into another folder: rehearse SCRIPT --watch NEW -- ARGUMENTS")
+    return watch or ""
 
 
 def _room(folder: Path) -> Path:
@@ -73,5 +87,7 @@ def _parser() -> Parser:
     made.add_argument("--steps", type=count, metavar="N", help="only the first N steps (default: what fits)")
     made.add_argument("--save-every", metavar="TIME", default="1s", help="in the peaceful run (default: 1s)")
     made.add_argument("--limit", metavar="TIME", default="2m", help="how long a run may take (default: 2m)")
+    made.add_argument("--watch", metavar="DIR", help="of a script that saves by itself: the folder in which it does")
+    made.add_argument("--resume-args", metavar="TEMPLATE", help='what it is given to go on: "--resume {checkpoint}"')
     made.add_argument("--no-install", action="store_true", help="use the packages that are here")
     return made

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.bootstrap import ensure
 from supervisor.cli.options import Parser, count, duration, parser, save_every
+from supervisor.core import resume_arguments
 from supervisor.core.errors import SetupError, UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +28,12 @@ DEFAULTS: dict[str, str] = {
     "hang_after": "auto",
     "settle": "",
     "keep_machine": "no",
+    "on_nan": "ignore",
+    "on_spike": "ignore",
+    "nan_rate": "1",
+    "nan_watch": "",
+    "watch": "",
+    "resume_args": "",
 }
 
 
@@ -46,17 +54,37 @@ def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> 
 
     read = wish.read(script)
     name, store = named(script, options, read.options)
+    read_settings = settings(options, read.options, script.name)
+    _check_watch(read_settings["watch"], script, store)
     chosen = wiring.Choice(
         script=script,
         arguments=tuple(script_arguments),
         store=store,
         name=name,
-        settings=settings(options, read.options, script.name),
+        settings=read_settings,
         takeover=options.takeover,
         install=not options.no_install,
         json_lines=options.json,
     )
     return wiring.serve(chosen)
+
+
+def _check_watch(called: str, script: Path, store: str | None) -> None:
+    """Raise UsageError for a folder that must not be watched, before anything is made for it."""
+    from supervisor import wiring
+    from supervisor.engine.files import watched_folder
+
+    if called:
+        there = (store or wiring.default_store(os.environ)).removeprefix(wiring.RELAY)
+        others = {
+            watched_folder.STORE: Path(there),
+            "the working folder": Path.cwd(),
+            "the script": script,
+            "the supervisor": wiring.CHECKOUT,
+            "the folder of its sessions": wiring.local_root(os.environ),
+            "your home": Path.home(),
+        }
+        watched_folder.refuse(called, others)
 
 
 def named(script: Path, options: Namespace, own: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -96,15 +124,33 @@ def script_path(text: str) -> Path:
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return our own arguments and, from behind ``--``, the script's."""
     own = list(arguments)
-    if "--" not in own:
-        return own, []
-    at = own.index("--")
-    return own[:at], own[at + 1 :]
+    at = own.index("--") if "--" in own else len(own)
+    own, behind = own[:at], own[at + 1 :]
+    if "--resume-args" in own[:-1]:
+        at = own.index("--resume-args")  # what it is given begins with a dash itself
+        own[at : at + 2] = [f"--resume-args={own[at + 1]}"]
+    return own, behind
 
 
 def _resume(text: str) -> str:
     if text not in {"auto", "must", "never"}:
         raise UsageError(f"{text!r} is not known", "it is auto, must or never")
+    return text
+
+
+def _what_follows(text: str) -> str:
+    if text not in {"ignore", "stop", "rollback"}:
+        raise UsageError(f"{text!r} is not known", "it is ignore, stop or rollback")
+    return text
+
+
+def _rate(text: str) -> str:
+    try:
+        fits = 0.0 < float(text) <= 1.0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UsageError(f"{text!r} is no part of a learning rate", "give a number over 0 and up to 1, like 0.5")
     return text
 
 
@@ -130,6 +176,12 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "hang_after": lambda text: text if text in {"auto", "none"} else duration(text),
     "settle": lambda text: None if text == "" else 0.0 if text in {"0", "0s"} else duration(text),
     "keep_machine": _yes_or_no,
+    "on_nan": _what_follows,
+    "on_spike": _what_follows,
+    "nan_rate": _rate,
+    "watch": str,
+    "resume_args": resume_arguments.checked,
+    "nan_watch": lambda text: ",".join(name.strip() for name in text.split(",") if name.strip()),
 }
 
 
@@ -191,6 +243,16 @@ def add_options(made: Parser) -> None:
         action="store_const",
         const="yes",
         help="do not give a Colab machine back when the run is finished",
+    )
+    made.add_argument(
+        "--on-nan", metavar="WHAT", help="a loss that is no number: ignore (default: only say it), stop or rollback"
+    )
+    made.add_argument("--on-spike", metavar="WHAT", help="the same for a loss over 20 times its running median")
+    made.add_argument("--nan-rate", metavar="R", help="multiply learning rates by it at each rollback (default: 1)")
+    made.add_argument("--nan-watch", metavar="NAMES", help="logged names to watch (default: all that contain loss)")
+    made.add_argument("--watch", metavar="DIR", help="keep what the script, unchanged, writes into DIR")
+    made.add_argument(
+        "--resume-args", metavar="ARGS", help='added to the script\'s when it goes on, like "--resume {checkpoint}"'
     )
     made.add_argument("--takeover", action="store_true", help="take the run from a machine that seems to live")
     made.add_argument("--no-install", action="store_true", help="use the packages that are here")

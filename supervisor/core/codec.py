@@ -10,7 +10,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, get_args
 
-from supervisor.core import claim, commands, events, messages
+from supervisor.core import claim, commands, events, messages, rollback
 from supervisor.core.checkpoint import CheckpointId
 
 
@@ -28,6 +28,7 @@ _TYPES: dict[str, type[Any]] = {
         CheckpointId,
         claim.Rank,
         claim.Sighting,
+        rollback.Rollback,
     )
 }
 _SCALARS = frozenset({str, int, float, bool, type(None)})

@@ -8,6 +8,7 @@ from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
     from supervisor.core.messages import Save, Stop
+    from supervisor.core.rollback import Rollback
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,11 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Start the trainer. Outcome: Launched or SetupFailed, later TrainerExited."""
+    """Start the trainer, which heeds ``rolled``. Outcome: Launched or SetupFailed, later TrainerExited."""
 
     attempt: int
     checkpoint: str
+    rolled: tuple[Rollback, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,11 @@ class EndTrainer:
     """Send the trainer's whole process group a signal: "stacks" (dump all stacks and die), "term" or "kill"."""
 
     how: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtTrainer:
+    """See whether the trainer's processes have worked. Outcome: TrainerSeen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +121,14 @@ class LookAtFence:
 @dataclass(frozen=True, slots=True)
 class WriteJournal:
     """Close a piece of the journal in the store. Outcome: JournalWritten or JournalFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRollback:
+    """Record what this session withdraws, and why in ``words``. Outcome: RollbackWritten, or FenceSeen if outranked."""
+
+    rollback: Rollback
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +174,6 @@ class Announce:
 
 
 Command = (
-    Look | Knock | Answer | WriteClaim | PrepareEnvironment | ReadHistory | Restore | Launch | Tell | EndTrainer
-    | Publish | Confirm | Discard | Retain | LookAtFence | WriteJournal | WriteEnd | Flush | Say | Announce
+    Look | Knock | Answer | WriteClaim | PrepareEnvironment | ReadHistory | Restore | Launch | Tell | EndTrainer | LookAtTrainer
+    | Publish | Confirm | Discard | Retain | LookAtFence | WriteJournal | WriteRollback | WriteEnd | Flush | Say | Announce
 )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from supervisor.core import commands as do
 from supervisor.core import errors, messages, saving
 from supervisor.core import events as ev
+from supervisor.core.rollback import ROLLED_BACK
 from supervisor.core.session import FINAL, Ending, Phase, Session, Timers, lifetime_end
 from supervisor.core.spoken import at, duration
 
@@ -75,7 +76,8 @@ def signalled(session: Session, event: ev.Signalled, now: Instant) -> Outcome:
     under_way = session.ending.phase if session.phase is Phase.DRAINING and session.ending else None
     if under_way is Phase.CANCELLED:
         return _at_once(session, replace(ending, wait_for_uploads=False))
-    if under_way in {Phase.FAILED, Phase.FENCED} or (session.ending and session.ending.end_asked):
+    rolls_back = session.ending is not None and session.ending.reason == ROLLED_BACK
+    if under_way in {Phase.FAILED, Phase.FENCED} or (session.ending and session.ending.end_asked and not rolls_back):
         return session, ()
     hint = "saving first; again to end at once and lose what is not saved"
     session, commands = begin_stop(session, ending, now, save=True)
@@ -134,6 +136,8 @@ def advance(session: Session, now: Instant) -> Outcome:
     if session.phase is not Phase.DRAINING or ending is None or session.trainer.alive or ending.end_asked:
         return session, ()
     saves, timers = session.saves, session.timers
+    if session.rollback and not session.recorded and (ending.wait_for_uploads or ending.reason == ROLLED_BACK):
+        return session, ()  # waited_enough sees to it that this comes to an end
     unproved = bool(saves.publishing or saves.waiting)
     until_s = _waits_until(session)
     if ending.wait_for_uploads and unproved and (until_s is None or now.mono_s < until_s):
@@ -144,7 +148,8 @@ def advance(session: Session, now: Instant) -> Outcome:
         if saves.submitted_at_s is not None:
             hint = "it is written: keep this machine until it is uploaded (`checkpoints`), or start again here"
         ending = Ending(Phase.FAILED, errors.FAILED, UNPROVED, words, hint=hint)
-    timers = Timers(give_up_waiting=now.mono_s + WRITE_END_S)
+    within_s = session.config.upload_wait_s if ending.reason == ROLLED_BACK else WRITE_END_S
+    timers = Timers(give_up_waiting=now.mono_s + within_s)
     session = session.with_(ending=replace(ending, end_asked=True), timers=timers)
     if session.rank is None:
         return finish_at_once(session)
@@ -192,6 +197,16 @@ def finish_at_once(session: Session) -> Outcome:
     return session.with_(phase=ending.phase, ending=ending, timers=Timers()), ()
 
 
+def unrecorded(session: Session, why: str) -> Outcome:
+    """What is withdrawn could not be put on record: nobody may go on as if it were."""
+    words = f"what is to be withdrawn could not be recorded: {why}"
+    session = session.with_(recorded=True)
+    if session.ending is None or session.ending.reason != ROLLED_BACK:
+        return session, (do.Say("warning", words, "the next session may meet the trouble again, and goes back then"),)
+    hint = "start again when the store answers; what was saved is kept"
+    return begin(session, Ending(Phase.FAILED, errors.FAILED, "failed", words, hint=hint, wait_for_uploads=False))
+
+
 def terminate(session: Session, now: Instant) -> Outcome:
     """The grace is over: ask the whole process group, then kill it."""
     session = session.timed(terminate=None, kill=now.mono_s + KILL_AFTER_TERM_S)
@@ -205,6 +220,8 @@ def waited_enough(session: Session, now: Instant) -> Outcome:
         return session.timed(give_up_waiting=None), ()
     if session.trainer.alive:
         return session.timed(give_up_waiting=now.mono_s + KILL_AFTER_TERM_S), (do.EndTrainer("kill"),)
+    if session.rollback and not session.recorded:
+        return unrecorded(session, "the store gave no answer in time")
     return finish_at_once(session) if session.ending and session.ending.end_asked else (session, ())
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from supervisor.core.checkpoint import CheckpointId
     from supervisor.core.claim import Rank, Sighting
     from supervisor.core.messages import Malformed, Message
+    from supervisor.core.rollback import Rollback
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,7 @@ class MachineSeen:
 class CheckpointReady:
     """A whole, verified checkpoint lies in the local ``folder`` (empty: begin at step 0).
 
-    ``durable`` says whether the store has it. ``adopted`` is True when a dead session of this machine staged it and
-    never published it.
+    ``durable``: in the store; ``adopted``: staged here by a dead session; ``rolled``: rollbacks that hold from here on.
     """
 
     folder: str
@@ -106,6 +106,7 @@ class CheckpointReady:
     adopted: bool = False
     skipped: tuple[str, ...] = ()
     seconds: float = 0.0
+    rolled: tuple[Rollback, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,13 @@ class TrainerSaid:
     """A message from the trainer, or a line from it that is none."""
 
     message: Message | Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerSeen:
+    """The processor time of the trainer and all its processes so far; None where the system does not tell."""
+
+    cpu_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +240,13 @@ class JournalFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackWritten:
+    """What this session withdraws is on record in the store, unless ``error``."""
+
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class EndWritten:
     """The record of this session's end lies in the store (or could not be written: ``error``)."""
 
@@ -278,8 +293,8 @@ class ControllerFailed:
 
 
 Event = (
-    Started | Woke | Looked | Knocked | ClaimWritten | EnvironmentReady | HistoryRead | CheckpointReady | SetupFailed | Launched
-    | LivesRead | MachineSeen | TrainerSaid | TrainerExited | Submitted | Unconfirmed | Durable | PublishFailed | Retained | RetainFailed
-    | FenceSeen | FenceUnreadable | JournalWritten | JournalFailed | EndWritten | Flushed | Signalled | Notice | MemorySeen
-    | ControllerFailed
+    Started | Woke | Looked | Knocked | ClaimWritten | EnvironmentReady | HistoryRead | CheckpointReady | SetupFailed
+    | Launched | LivesRead | MachineSeen | TrainerSaid | TrainerSeen | TrainerExited | Submitted | Unconfirmed | Durable
+    | PublishFailed | Retained | RetainFailed | FenceSeen | FenceUnreadable | JournalWritten | JournalFailed
+    | RollbackWritten | EndWritten | Flushed | Signalled | Notice | MemorySeen | ControllerFailed
 )  # fmt: skip

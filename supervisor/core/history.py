@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
+from supervisor.core.rollback import ROLLED_BACK, TROUBLE
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def _ending(story: Story) -> str:
         "stopped": f"was {story.end_words or 'stopped by the user'}",
         "succeeded": "finished the run",
         "fenced": "gave way to another machine",
+        ROLLED_BACK: f"went back to before a trouble ({story.end_words})",
+        TROUBLE: f"was stopped by a trouble ({story.end_words})",
     }
     if story.end in planned:
         return planned[story.end]

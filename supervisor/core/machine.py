@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from supervisor.core import commands as do
-from supervisor.core import ending, errors, running, saving, starting
+from supervisor.core import ending, errors, running, saving, starting, troubled
 from supervisor.core import events as ev
 from supervisor.core.deadline import drain_at
 from supervisor.core.instant import Instant
 from supervisor.core.liveness import hangs_at, shortest
 from supervisor.core.outcome import Outcome
+from supervisor.core.rollback import ROLLED_BACK
 from supervisor.core.session import FINAL, Phase, Session, lifetime_end, save_interval
 
 GAP_S = 30.0
@@ -42,6 +43,7 @@ TABLE: dict[type, tuple[frozenset[Phase], Handler]] = {
     ev.SetupFailed: (frozenset({_S, _R, _B}), starting.setup_failed),
     ev.Launched: (frozenset({_R, _D}), starting.launched),
     ev.TrainerSaid: (frozenset({_RUN, _B, _R, _D}), running.trainer_said),
+    ev.TrainerSeen: (frozenset({_RUN}), running.seen),
     ev.TrainerExited: (frozenset({_RUN, _D}), running.trainer_exited),
     ev.Submitted: (_LIVE, saving.submitted),
     ev.Unconfirmed: (_LIVE, saving.unconfirmed),
@@ -53,6 +55,7 @@ TABLE: dict[type, tuple[frozenset[Phase], Handler]] = {
     ev.FenceUnreadable: (_LIVE, running.fence_unreadable),
     ev.JournalWritten: (_LIVE, running.journal_closed),
     ev.JournalFailed: (_LIVE, running.journal_closed),
+    ev.RollbackWritten: (frozenset({_D}), troubled.recorded),
     ev.EndWritten: (frozenset({_D}), ending.end_written),
     ev.Flushed: (frozenset({_D}), ending.flushed),
     ev.Signalled: (_LIVE, ending.signalled),
@@ -119,6 +122,8 @@ def run_state(session: Session) -> str:
         return named.get(code or 0, "FAILED")
     if session.phase is Phase.DRAINING:
         return "CANCELLING" if session.ending and session.ending.phase is Phase.CANCELLED else "RUNNING"
+    if session.ending and session.ending.reason == ROLLED_BACK:
+        return "RECOVERING"
     return {
         Phase.RESTORING: "RECOVERING" if session.trainer.attempt > 1 or session.resumed_step else "STARTING",
         Phase.BACKOFF: "RECOVERING",
@@ -156,7 +161,7 @@ def _due(session: Session, now: Instant) -> Outcome:
             commands = (*commands, *more)
     at = _hang_time(session, now_s)
     if at is not None and now_s >= at:
-        session, more = running.hung(session, now)
+        session, more = running.silent(session, now)
         commands = (*commands, *more)
     return session, commands
 

@@ -87,11 +87,38 @@ class SaveFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """The script itself, which nobody attached, has just written the file or folder ``path`` (absolute) with ``step`` steps done.
+
+    Not ``whole``: the file was still open, so that its end may not be on the disk yet.
+    """
+
+    path: str
+    step: int | None = None
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Words for the user. ``level`` is "info" or "warning"."""
 
     level: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What the step with the index ``step`` logged as ``name`` shows that training has gone wrong.
+
+    ``kind``: "nan" (``value`` is no finite number) or "spike" (it is far over what it was). ``fine``: the last index before
+    it at which all that is watched was in order; if there is none since the checkpoint, the last one before that.
+    """
+
+    step: int
+    name: str
+    value: str
+    kind: str
+    fine: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +176,9 @@ class Malformed:
     line: str
 
 
-Message = Hello | Beat | Restored | Staged | SaveFailed | Note | ScriptFailed | Stopped | Finished | Save | Stop
+Message = (
+    Hello | Beat | Restored | Staged | SaveFailed | Saved | Note | Trouble | ScriptFailed | Stopped | Finished | Save | Stop
+)  # fmt: skip
 
 KINDS: dict[str, type[Any]] = {
     "hello": Hello,
@@ -157,7 +186,9 @@ KINDS: dict[str, type[Any]] = {
     "restored": Restored,
     "staged": Staged,
     "save-failed": SaveFailed,
+    "saved": Saved,
     "note": Note,
+    "trouble": Trouble,
     "script-failed": ScriptFailed,
     "stopped": Stopped,
     "finished": Finished,

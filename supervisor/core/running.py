@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import claim, errors, liveness, messages, recovery, saving
+from supervisor.core import claim, errors, liveness, messages, recovery, saving, troubled
 from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core.ending import KILL_AFTER_TERM_S, begin, begin_fenced, stop_asked
+from supervisor.core.rollback import ROLLED_BACK
 from supervisor.core.session import Ending, Phase, Session, save_interval
 from supervisor.core.spoken import duration
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from supervisor.core.outcome import Outcome
 
 
+WORKING_CPU_S = 5.0  # in the time that "start" may be silent: half an hour of waiting for nothing costs less
 _AWAY = frozenset({"gone", "hung"})
 
 
@@ -95,8 +97,25 @@ def journal_closed(session: Session, _event: ev.JournalWritten | ev.JournalFaile
     return session.timed(journal=now.mono_s + session.config.journal_every_s), ()
 
 
-def hung(session: Session, now: Instant) -> Outcome:
-    """No sign of life for too long: dump the stacks, which also ends it; the exit is then judged as a hang.
+def silent(session: Session, now: Instant) -> Outcome:
+    """No sign of life for too long. Before its first step the script may be at work all the same: that is looked at first."""
+    if session.trainer.vitals.section == "start" and session.config.liveness.fixed_s is None:
+        return _moved(session, now), (do.LookAtTrainer(),)
+    return _hung(session, now)
+
+
+def seen(session: Session, event: ev.TrainerSeen, now: Instant) -> Outcome:
+    """A script that nobody attached says nothing of its steps: while it computes, it is not taken to hang."""
+    trainer = session.trainer
+    if not trainer.alive or trainer.hung or trainer.vitals.section != "start":
+        return session, ()
+    if event.cpu_s is None or event.cpu_s - trainer.cpu_s >= WORKING_CPU_S:
+        return session.with_(trainer=trainer.with_(cpu_s=event.cpu_s or 0.0)), ()
+    return _hung(session, now)
+
+
+def _hung(session: Session, now: Instant) -> Outcome:
+    """Dump the stacks, which also ends it; the exit is then judged as a hang.
 
     It is killed some seconds later all the same, because a stopped process does not hear the signal for its stacks.
     """
@@ -126,6 +145,8 @@ def _beat(session: Session, beat: messages.Beat, now: Instant) -> Outcome:
 
 
 def _staged(session: Session, said: messages.Staged, now: Instant) -> Outcome:
+    if session.rollback and said.step > session.rollback.limit:
+        return session, ()  # it is withdrawn already
     return saving.staged(_moved(session, now), said, now)
 
 
@@ -155,6 +176,8 @@ def _answers_again(session: Session, now: Instant) -> Outcome:
 
 def _more_urgent(session: Session, stop: str) -> bool:
     ending = session.ending
+    if ending is not None and ending.reason == ROLLED_BACK:
+        return True  # or the successor, which nobody asked, would go on
     return stop == "now" and ending is not None and ending.phase is Phase.CANCELLED and ending.wait_for_uploads
 
 
@@ -204,4 +227,5 @@ _SAID: dict[type, Callable[[Session, Any, Instant], Outcome]] = {
     messages.Restored: _restored,
     messages.Note: _noted,
     messages.ScriptFailed: _script_failed,
+    messages.Trouble: troubled.met,
 }

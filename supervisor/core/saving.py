@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core import commands as do
 from supervisor.core import events as ev
-from supervisor.core import interval, messages
+from supervisor.core import interval, messages, rollback
 from supervisor.core.recovery import WaitExponential
 from supervisor.core.session import Phase, Saves, Session, save_interval
 from supervisor.core.spoken import duration
@@ -142,6 +142,8 @@ def durable(session: Session, event: ev.Durable, now: Instant) -> Outcome:
         upload_s=max(event.upload_s, session.saves.upload_s * 0.9),
     )
     session = session.with_(saves=saves)
+    if session.rolled and session.passed is None and rollback.beyond(session.rolled, event.id.step):
+        session = session.with_(passed=event.id.step)
     commands: tuple[do.Command, ...] = ()
     if event.folder != saves.newest:
         commands += (do.Discard(event.folder),)
@@ -155,7 +157,11 @@ def durable(session: Session, event: ev.Durable, now: Instant) -> Outcome:
     # removing takes long on a drive: the next upload goes first, and at the end of a run nothing waits for it
     session, more = publish_next(session)
     hurried = session.phase is Phase.DRAINING and bool(more)
-    if not (session.frozen or session.phase is Phase.FENCED or hurried):
+    # what is withdrawn, or may be, must not count for what makes older checkpoints superfluous
+    troubled = session.rollback or rollback.needs_older(
+        session.rolled, began=session.resumed_step, passed=session.passed
+    )
+    if not (session.frozen or session.phase is Phase.FENCED or hurried or troubled):
         more += (do.Retain(),)
     return _rearmed(session, now), (*commands, *more)
 

@@ -13,6 +13,7 @@ from supervisor.core.values import dataclass
 if TYPE_CHECKING:
     from supervisor.core.checkpoint import CheckpointId
     from supervisor.core.claim import Rank
+    from supervisor.core.rollback import Rollback
 
 
 class Phase(StrEnum):
@@ -62,7 +63,8 @@ class Config:
     """What the user and the platform fixed for this session. Times in seconds.
 
     ``silence_s``: how long without a sign until another session counts as gone; ``answer_s``: the same once it was asked
-    for one, which it sees at its next look at the fence and answers at once.
+    for one, which it sees at its next look at the fence and answers at once. ``on_nan``, ``on_spike``: what follows a
+    trouble that the trainer tells of; ``nan_rate``: what learning rates are multiplied by at each rollback.
     """
 
     save_every: SaveEvery = SaveEvery()
@@ -82,11 +84,14 @@ class Config:
     can_flush: bool = False
     place: str = ""
     prior_life_s: float = interval.LIFE_S_PRIOR
+    on_nan: Literal["ignore", "stop", "rollback"] = "ignore"
+    on_spike: Literal["ignore", "stop", "rollback"] = "ignore"
+    nan_rate: float = 1.0
 
 
 @dataclass(frozen=True)
 class Trainer(Value):
-    """The current attempt: its number, whether it lives, what it last said."""
+    """The current attempt: its number, whether it lives, what it last said. ``cpu_s``: as when it was last looked at."""
 
     attempt: int = 0
     alive: bool = False
@@ -94,6 +99,7 @@ class Trainer(Value):
     step_s: float = 0.0
     vitals: liveness.Vitals = liveness.Vitals()
     said: tuple[str, str] | None = None
+    cpu_s: float = 0.0
     hung: bool = False
 
 
@@ -167,6 +173,8 @@ class Session(Value):
 
     ``frozen_at_s``: since when; what was seen sooner than the store's settle time after it may be stale. ``dark`` is the
     kind of the error with which the store does not answer ("" it does), ``dark_since_s`` since when.
+    ``rolled``: the rollbacks that hold for this session; ``passed``: its first DURABLE step beyond the last of them;
+    ``rollback``: its own, and ``recorded`` whether the store has that.
     """
 
     config: Config
@@ -198,10 +206,20 @@ class Session(Value):
     knocking: bool = False
     knocked_s: float | None = None
     answered: int = 0
+    rolled: tuple[Rollback, ...] = ()
+    passed: int | None = None
+    rollback: Rollback | None = None
+    recorded: bool = False
 
     def timed(self, **timers: float | None) -> Session:
         """Return a copy with these timers changed."""
         return self.with_(timers=self.timers.with_(**timers))
+
+
+def unproved(session: Session) -> bool:
+    """Say whether this machine may hold what is safe nowhere else."""
+    saves = session.saves
+    return bool(saves.publishing or saves.waiting or saves.unproved) or session.phase is Phase.FAILED
 
 
 def lifetime_end(session: Session) -> float | None:

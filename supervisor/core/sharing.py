@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # A smaller file costs a round trip more than it costs bytes, and each that is shared ties two checkpoints together.
 SHARED_BYTES_MIN = 1_000_000
 SHARED_SUFFIX = ".safetensors"
+SHARED_PREFIXES = ("file-", "bundle-")  # what a script nobody changed has written
 _TWIN = re.compile(r" \(\d+\)")
 
 
@@ -38,7 +39,11 @@ def already_there(newest: Manifest | None, name: str, promised: tuple[int, str],
     it is not outranked yet, its retention may remove a file of which it does not know that we need it. An entry names
     the place where the file lies and never another entry, so there are no chains.
     """
-    if newest is None or not name.endswith(SHARED_SUFFIX) or promised[0] < least_bytes:
+    if (
+        newest is None
+        or promised[0] < least_bytes
+        or not (name.endswith(SHARED_SUFFIX) or name.startswith(SHARED_PREFIXES))
+    ):
         return None
     same = (each for each in newest.files if (each.bytes, each.digest) == promised)
     return next((replace(each, name=name) for each in same), None)

@@ -114,7 +114,7 @@ def restored(session: Session, event: ev.CheckpointReady, _now: Instant) -> Outc
         saves = saves.with_(durable=event.id)
     session = session.with_(checkpoint=event.folder, saves=saves)
     if session.trainer.attempt == 0:
-        session = session.with_(resumed_step=step, progress_step=step)
+        session = session.with_(resumed_step=step, progress_step=step, rolled=event.rolled)
     said: list[do.Command] = [do.Say("warning", words) for words in event.skipped]
     said.append(do.Say("info", _where(session, event, step)))
     session, published = _adopted(session, event, step) if event.adopted else (session, ())
@@ -172,7 +172,7 @@ def _proceed(session: Session, commands: tuple[do.Command, ...]) -> Outcome:
         return session, commands
     attempt = session.trainer.attempt + 1
     session = session.with_(trainer=session.trainer.with_(attempt=attempt))
-    return session, (*commands, do.Launch(attempt, session.checkpoint or ""))
+    return session, (*commands, do.Launch(attempt, session.checkpoint or "", session.rolled))
 
 
 def _settled(session: Session, event: ev.Looked, mine: claim.Rank) -> Outcome:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core import commands as do
 from supervisor.core import events as ev
-from supervisor.core import messages
+from supervisor.core import messages, rollback
 from supervisor.core.values import replace
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class RunStatus:
     exit_code: int | None = None
     memory_available: float | None = None
     words: str = ""
+    trouble: str = ""
+    rollbacks: int = 0
 
 
 def fold(status: RunStatus, record: Any, now: Instant) -> RunStatus:
@@ -115,6 +117,8 @@ def to_json(status: RunStatus, now: Instant | None) -> dict[str, Any]:
         "provable": status.provable if status.submitted is not None else None,
         "store_answers": not status.dark if live else None,
         "exit_code": status.exit_code,
+        "trouble": status.trouble or None,
+        "rollbacks": status.rollbacks,
     }
 
 
@@ -187,6 +191,8 @@ def _said(status: RunStatus, record: ev.TrainerSaid, now: Instant) -> RunStatus:
             return _beat(status, record.message)
         case messages.Staged():
             return replace(status, staged=record.message.step, unproved_since=status.unproved_since or now)
+        case messages.Trouble():
+            return replace(status, trouble=rollback.what(record.message))
         case messages.Restored():
             return replace(status, step=record.message.step)
     return status
@@ -288,4 +294,5 @@ _FOLDS: dict[type, Any] = {
     do.Announce: _announced,
     ev.MachineSeen: lambda status, record, _now: replace(status, device=status.device or record.device or None),
     do.WriteEnd: lambda status, record, _now: replace(status, words=record.words),
+    do.WriteRollback: lambda status, at, _now: replace(status, rollbacks=status.rollbacks + bool(at.rollback.tries)),
 }

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
-from supervisor.core import retention, sharing
+from supervisor.core import retention, rollback, sharing
 from supervisor.core.claim import Rank
 from supervisor.core.values import dataclass
 from supervisor.engine import checkpoints, receipts, retaining, staged, steplog
 from supervisor.engine.claims import ranks
+from supervisor.engine.files import putting_back
 from supervisor.engine.telling import Told, on_its_way, told_of
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from supervisor.engine.place import RunPlace
 
 STEPS_FILE = "steps.jsonl"
+FILES_FOLDER = "files"  # what a script that nobody changed had written, as it lay in its folder
+WITHDRAWN = "withdrawn: it is from after a trouble"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +52,17 @@ class Row:
 
 def rows(store: Store, run: RunPlace, local_run: Path, newest: int) -> list[Row]:
     """Return all checkpoints, oldest first. ``local_run``: where this machine would keep staged ones of this run."""
-    found = [checkpoints.read_manifest(store, each) for each in checkpoints.find(store, run)]
+    seen = checkpoints.look_over(store, run)
+    found = [checkpoints.read_manifest(store, each) for each in seen.found]
     here = {each.id for each in staged.staged_on_this_machine(local_run)}
     told = told_of(store, run, here | {each.id for each in found})
     pins = retaining.pinned(store, run)
+    gone = {each.id for each in found if rollback.withdrawn(each.id, seen.rollbacks)}
     kept = [
-        retention.Kept(each.id, durable=bool(told[each.id].evidence), broken=each.manifest is None) for each in found
+        retention.Kept(each.id, bool(told[each.id].evidence) and each.id not in gone, each.manifest is None)
+        for each in found
     ]
-    reasons = retention.plan(kept, retention.Policy(newest, pins)).keep
+    reasons = retention.plan(kept, retention.Policy(newest, pins)).keep | dict.fromkeys(gone, WITHDRAWN)
     listed = {}
     for each in found:
         known = told[each.id]
@@ -109,7 +116,7 @@ def judged(store: Store, run: RunPlace, into: Path) -> Iterator[cp.Found]:
 def export(store: Store, run: RunPlace, wanted: cp.Found, to: Path) -> cp.Found:
     """Bring a checkpoint to the folder ``to``, with the step log up to it; whole under this name, or not at all.
 
-    The verdict says how it went. OSError is the local disk's; a ``to`` that holds anything is one (ENOTEMPTY).
+    What a script that nobody changed had written lies in its folder ``files``. The verdict says how it went. OSError is the local disk's; a ``to`` that holds anything is one (ENOTEMPTY).
     """
     beside = to.with_name(f".{to.name}.part")
     try:
@@ -120,6 +127,8 @@ def export(store: Store, run: RunPlace, wanted: cp.Found, to: Path) -> cp.Found:
             steps = (row for row in steplog.joined(store, run) if row["step"] < wanted.id.step)
             lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in steps)
             (beside / STEPS_FILE).write_text(lines, encoding="utf-8")
+            if carried := putting_back.carried_in(beside):
+                putting_back.put_back(beside, replace(carried[0], root=FILES_FOLDER), beside / FILES_FOLDER, beside)
             beside.rename(to)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -141,6 +150,8 @@ def would_go(
     pins = retaining.pinned(store, run)
     safe = proved(store, run, known)
     broken = {each.id for each in known if each.verdict is cp.Verdict.BROKEN}
+    records = checkpoints.look_over(store, run).rollbacks
+    safe = {id_ for id_ in safe if not rollback.withdrawn(id_, records)}
     stored = [retention.Kept(each.id, durable=each.id in safe, broken=each.id in broken) for each in known]
     remove = retention.plan(stored, retention.Policy(newest, pins)).remove
     going = [each.manifest for each in known if each.manifest and each.id in remove]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
+from supervisor.core import rollback
 from supervisor.core.claim import rank_of
 from supervisor.core.content import ContentError, NewerContent
 from supervisor.core.digest import algorithm_of
@@ -24,37 +25,70 @@ from supervisor.engine.journal import newest_status
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from supervisor.core.claim import Rank
     from supervisor.engine.place import RunPlace
 
 LOCAL = "local:"
+ALL_WITHDRAWN = "every checkpoint that is left is from after the trouble, and withdrawn"
+ALL_WITHDRAWN_HINT = (
+    "mend the cause, then start --resume never (or remove the last rollback-*.json to take one all the same)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """Where the run goes on, the local folder of that checkpoint, and what of this machine had to be passed over."""
+    """Where the run goes on, the local folder of that checkpoint, and what of this machine had to be passed over.
+
+    ``rolled``: the rollbacks that hold for who goes on there.
+    """
 
     answer: cp.ResumeFrom | cp.StartAfresh | cp.AskUser
     folder: Path
     passed_over: tuple[cp.Found, ...] = ()
+    rolled: tuple[rollback.Rollback, ...] = ()
 
 
-def find(store: Store, run: RunPlace) -> list[cp.Found]:
-    """Return every manifest that the listings show. Names alone tell which checkpoint each is of."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the listings of a run show, by names alone: manifests, rollbacks, sessions that began at step 0 on purpose."""
+
+    found: list[cp.Found] = field(default_factory=list)
+    rollbacks: list[rollback.Rollback] = field(default_factory=list)
+    anew: set[int] = field(default_factory=set)
+
+    def holding(self, epoch: int | None) -> tuple[rollback.Rollback, ...]:
+        """Return the rollbacks that hold for who goes on from a checkpoint of this session, None: from step 0."""
+        return rollback.applying(set(self.rollbacks), self.anew, epoch)  # a drive may show a record twice
+
+
+def look_over(store: Store, run: RunPlace) -> Listed:
+    """List all there is of a run."""
+    listed = Listed()
     for session in store.list(run.name):
         rank = rank_of(session.name)
         if rank is None:
             continue
         for entry in store.list(f"{run.name}/{session.name}"):
             step = cp.STEP_FOLDER.fullmatch(entry.name)
-            if not (entry.folder and step):
-                continue
-            folder = f"{run.name}/{session.name}/{entry.name}"
-            for file in store.list(folder):
-                if name := cp.MANIFEST_NAME.fullmatch(file.name):
-                    id_ = cp.CheckpointId(rank.epoch, int(step[1]), rank.writer, int(name[1]))
-                    found.append(cp.Found(id_, f"{folder}/{file.name}"))
-    return found
+            if entry.folder and step:
+                folder = f"{run.name}/{session.name}/{entry.name}"
+                listed.found.extend(_manifests(store, folder, rank, int(step[1])))
+            elif went_back := rollback.parse(rank, entry.name):
+                listed.rollbacks.append(went_back)
+            elif rollback.ANEW.fullmatch(entry.name):
+                listed.anew.add(rank.epoch)
+    return listed
+
+
+def find(store: Store, run: RunPlace) -> list[cp.Found]:
+    """Return every manifest that the listings show, also of what is withdrawn."""
+    return look_over(store, run).found
+
+
+def standing(store: Store, run: RunPlace) -> list[cp.Found]:
+    """Return every manifest that the listings show of what nobody withdrew."""
+    listed = look_over(store, run)
+    return [each for each in listed.found if not rollback.withdrawn(each.id, listed.rollbacks)]
 
 
 def read_manifest(store: Store, found: cp.Found) -> cp.Found:
@@ -109,11 +143,14 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
 
     Checkpoints of sessions below ``epoch`` are left out of account, for who wants to begin anew.
     """
-    published = [each for each in find(store, run) if each.id.epoch >= epoch]
+    listed = look_over(store, run)
+    published = [each for each in listed.found if each.id.epoch >= epoch]
     here = {each.id: cp.Found(each.id, f"{LOCAL}{each.folder}") for each in staged if each.id.epoch >= epoch}
+    gone = {id_ for id_ in here.keys() | {each.id for each in published} if rollback.withdrawn(id_, listed.rollbacks)}
+    here = {id_: each for id_, each in here.items() if id_ not in gone}
     # of one checkpoint the store's copy is asked first, because what is there need not be uploaded again
     only_here = [here.pop(id_) for id_ in here.keys() - {each.id for each in published}]
-    everything = {(each.id, each.path): each for each in (*published, *only_here)}
+    everything = {(each.id, each.path): each for each in (*published, *only_here) if each.id not in gone}
     signs = bool(published) or (epoch == 0 and _work_is_told_of(store, run))
     passed_over: list[cp.Found] = []
     while True:
@@ -125,10 +162,13 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
                 and _all_cut_short(store, answer, everything.values())
                 and not (epoch == 0 and _work_is_told_of(store, run))
             ):
-                return Brought(cp.StartAfresh(), into, (*passed_over, *answer.skipped))
+                return Brought(cp.StartAfresh(), into, (*passed_over, *answer.skipped), listed.holding(None))
             if isinstance(answer, cp.ResumeFrom) and answer.found.path.startswith(LOCAL):
                 where = Path(answer.found.path.removeprefix(LOCAL))
-            return Brought(answer, where, tuple(passed_over))
+            if isinstance(answer, cp.AskUser) and gone and not everything:
+                answer = cp.AskUser(ALL_WITHDRAWN, ALL_WITHDRAWN_HINT)
+            rolled = listed.holding(answer.found.id.epoch if isinstance(answer, cp.ResumeFrom) else None)
+            return Brought(answer, where, tuple(passed_over), rolled)
         judged, _ = bring(store, run, answer.found, into, link=True)
         if judged.verdict is cp.Verdict.BROKEN and judged.path.startswith(LOCAL):
             passed_over.append(judged)
@@ -138,6 +178,17 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
         if judged.verdict is cp.Verdict.BROKEN and judged.id in here:
             second = here.pop(judged.id)
             everything[second.id, second.path] = second
+
+
+def skipped(found: cp.Found) -> str:
+    """Say that one was not whole."""
+    return f"the checkpoint of {found.id} was passed over: {found.why}"
+
+
+def _manifests(store: Store, folder: str, rank: Rank, step: int) -> Iterator[cp.Found]:
+    for file in store.list(folder):
+        if name := cp.MANIFEST_NAME.fullmatch(file.name):
+            yield cp.Found(cp.CheckpointId(rank.epoch, step, rank.writer, int(name[1])), f"{folder}/{file.name}")
 
 
 def _bring_file(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntry, into: Path, *, link: bool) -> str:

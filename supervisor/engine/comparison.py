@@ -11,20 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import events as ev
+from supervisor.core.carried import FILES_FILE
+from supervisor.core.carried import parse as parse_files
 from supervisor.core.checkpoint import Verdict
 from supervisor.core.errors import FAILED, UserError
+from supervisor.core.naming import is_stream
 from supervisor.core.values import dataclass
 from supervisor.engine import catalogue, checkpoints, journal, steplog
 from supervisor.engine.claims import local_folder, ranks, read_claim
 from supervisor.engine.place import RunPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from supervisor.core.claim import Rank
     from supervisor.core.ports import Store
 
 RUN = RunPlace("rehearsal")
+FILES = "files"  # stands for the attached objects where a script that nobody changed has none
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Columns that hold measured times or speeds: they differ between any two runs and say nothing about the state.
 _MEASURED = re.compile(r"(^|_)(s|ms|us|time|seconds|secs|elapsed|speed|throughput|fps|per_s|per_sec|per_second)$")
@@ -35,7 +39,7 @@ class Comparison:
     """What was compared, and where it is not the same.
 
     ``attached``: names of objects, ``generators``: of random generators; ``differ``: paths in the final state; ``row``: the first step whose logged values differ, in ``columns``;
-    ``measured``: columns that differ as times do; ``resumed``: the steps the second run went on from.
+    ``measured``: columns, and logs among files, that differ as times do; ``resumed``: the steps the second run went on from.
     """
 
     steps: tuple[int, int]
@@ -56,12 +60,8 @@ class Comparison:
 def compare(one: Store, other: Store, into: Path) -> Comparison:
     """Compare the newest checkpoints and the step logs of the run in two stores; ``into`` is room on the local disk."""
     folders = [_final(store, into / f"final-{number}") for number, store in enumerate((one, other))]
-    command = [sys.executable, "-m", "supervisor.trainer.compare", *map(str, folders)]
-    # a process of its own, because reading what a checkpoint holds is the business of the script's side
-    told = subprocess.run(command, env=environ({}), capture_output=True, text=True, check=False)
-    if told.returncode != 0:
-        raise UserError(f"the two checkpoints cannot be compared: {told.stderr.strip()}", "report this", FAILED)
-    found = json.loads(told.stdout)
+    carries = all((folder / FILES_FILE).is_file() for folder in folders)
+    found = _files_compared(*folders) if carries else _states_compared(folders)
     row, columns, measured = first_row(
         *({row["step"]: row for row in steplog.joined(each, RUN)} for each in (one, other))
     )
@@ -72,9 +72,35 @@ def compare(one: Store, other: Store, into: Path) -> Comparison:
         differ=tuple(found["differ"]),
         row=row,
         columns=columns,
-        measured=measured,
+        measured=(*measured, *found.get("measured", ())),
         resumed=_resumed(other),
     )
+
+
+def _states_compared(folders: Sequence[Path]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "supervisor.trainer.compare", *map(str, folders)]
+    # a process of its own, because reading what a checkpoint holds is the business of the script's side
+    told = subprocess.run(command, env=environ({}), capture_output=True, text=True, check=False)
+    if told.returncode != 0:
+        raise UserError(f"the two checkpoints cannot be compared: {told.stderr.strip()}", "report this", FAILED)
+    return dict(json.loads(told.stdout))
+
+
+def _files_compared(one: Path, other: Path) -> dict[str, Any]:
+    """Compare the files of a script that nobody changed by their bytes: what is in them is its own business."""
+    left, right = (parse_files((folder / FILES_FILE).read_bytes()) for folder in (one, other))
+    ours, theirs = (
+        {entry.path: entry.piece.digest if entry.piece else entry.target for entry in each.entries}
+        for each in (left, right)
+    )
+    paths = [path for path in sorted({*ours, *theirs}) if ours.get(path) != theirs.get(path)]
+    return {
+        "step": (left.step, right.step),
+        "attached": [FILES],
+        "generators": [],
+        "differ": [f"{FILES}.{path}" for path in paths if not is_stream(path)],
+        "measured": [path for path in paths if is_stream(path)],
+    }
 
 
 def first_row(

@@ -17,6 +17,7 @@ from supervisor.core.claim import Rank
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
 from supervisor.engine import claims, runs, staged
+from supervisor.engine.files.script_files import ScriptFiles
 from supervisor.engine.lane import Lane
 from supervisor.engine.launcher import Launcher
 from supervisor.engine.orphans import forget_dead_sessions
@@ -39,6 +40,7 @@ class Executor:
         self.job, self.inbox, self.journal = job, inbox, journal
         self.output = Output()
         self.storing = Storing(job)
+        self.files = ScriptFiles(job, self.storing, inbox)
         self.launcher = Launcher(job, self._trainer_said, self._trainer_exited, self.output)
         self._say = say
         self._watch: Watch | None = None
@@ -52,14 +54,16 @@ class Executor:
             do.ReadHistory: self._read_history,
             do.Restore: self._restore,
             do.Launch: self._launch,
-            do.Tell: lambda command: self.launcher.tell(command.message),
+            do.Tell: lambda command: self.files.asked(command.message, partial(self.launcher.tell, command.message)),
             do.EndTrainer: lambda command: self.launcher.end(command.how),
+            do.LookAtTrainer: lambda _: self.inbox(ev.TrainerSeen(self.launcher.cpu_s())),
             do.Publish: self._publish,
             do.Confirm: self._confirm,
             do.Discard: lambda command: self._later("setup", partial(staged.discard, Path(command.folder))),
             do.Retain: self._retain,
             do.LookAtFence: self._look_at_fence,
             do.WriteJournal: self._write_journal,
+            do.WriteRollback: self._write_rollback,
             do.WriteEnd: self._write_end,
             do.Flush: self._flush,
             do.Say: say,
@@ -77,6 +81,7 @@ class Executor:
         """
         if self._watch is not None:
             self._watch.close()
+        self.files.close()
         self.launcher.close()
         if not keep and self.storing.rank.epoch:
             shutil.rmtree(self.storing.local.session, ignore_errors=True)
@@ -123,19 +128,25 @@ class Executor:
         def act() -> ev.Event | None:
             ready = None if command.afresh else self.storing.restart()
             if ready is None:
-                self._on("store", partial(self.storing.restore, afresh=command.afresh), self._cannot_start)
-            return ready
+                self._on("store", there, self._cannot_start)
+            return self.files.put_back(ready)
+
+        def there() -> ev.Event | None:
+            return self.files.put_back(self.storing.restore(afresh=command.afresh))
 
         self._on("restart", act, self._cannot_start)
 
     def _launch(self, command: do.Launch) -> None:
         try:
-            pid = self.launcher.launch(command.attempt, command.checkpoint)
+            resuming = self.files.resuming(command.checkpoint)
+            self.launcher.added = (resuming.arguments, resuming.environ)
+            pid = self.launcher.launch(command.attempt, resuming.checkpoint, command.rolled)
         except OSError as error:
             hint = "the job's environment may be damaged: remove .supervisor/envs and start again"
             self.inbox(ev.SetupFailed(f"the trainer cannot be started: {error}", hint, FAILED_PRECHECKS))
             return
         self.inbox(ev.Launched(pid))
+        self.files.begin(pid)
         traits = self.job.store.traits
         if self._watch is None and not traits.mounted:
             self._watch = Watch(Path(traits.where) / self.job.run.name, self.storing.look_at_fence, self.inbox)
@@ -182,6 +193,11 @@ class Executor:
 
         self._on("store", act, failed)
 
+    def _write_rollback(self, command: do.WriteRollback) -> None:
+        """On the lane of the fence, because the store's may be busy with a large file, and this must not be lost."""
+        act = partial(self.storing.roll_back, command.rollback, command.words)
+        self._on("fence", act, lambda error: ev.RollbackWritten(str(error)))
+
     def _write_end(self, command: do.WriteEnd) -> None:
         pieces, output = self.journal.take(), self.output.take()
         body = {"reason": command.reason, "exit_code": command.exit_code, "words": command.words, "step": command.step}
@@ -199,10 +215,15 @@ class Executor:
             folder = self.storing.local.staging / message.folder
             self.storing.take_log(folder)
             message = replace(message, folder=str(folder))
+        self.files.heard(message)
         self.inbox(ev.TrainerSaid(message))
 
     def _trainer_exited(self, code: int, *, oom: bool) -> None:
         self.launcher.hear_out()
+        try:
+            self.files.ended(code)
+        except Exception:  # noqa: BLE001, because the end must be heard of, whatever goes wrong here
+            self.inbox(ev.ControllerFailed(traceback.format_exc()))
         for left in self.storing.unreported():
             self.storing.take_log(left.folder)
             said = messages.Staged(left.id.step, str(left.folder), 0, "found", 0.0, 0.0)

@@ -65,6 +65,23 @@ def started(pid: int) -> str | None:
     return None if after_name[0] in {"Z", "X"} else after_name[19]
 
 
+def cpu_s(group: int) -> float | None:
+    """Return the processor time that the living processes of a group have used, in seconds; None on systems without /proc.
+
+    Fields as in proc(5): pgrp is the 5th, utime to cstime (its own and its ended children's) are the 14th to 17th.
+    """
+    ticks, found = 0, False
+    for stat in PROC.glob("[0-9]*/stat"):
+        try:
+            after_name = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        if int(after_name[2]) == group:
+            found = True
+            ticks += sum(map(int, after_name[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK") if found else None
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text().strip()

@@ -9,6 +9,7 @@ from supervisor.core import packing
 from supervisor.core.errors import UserError
 from supervisor.core.sharing import SHARED_BYTES_MIN
 from supervisor.core.values import dataclass
+from supervisor.engine.files.watched_folder import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +52,10 @@ def cannot_flush(_within_s: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything that does not change in a session. ``flush`` sends what a mounted drive holds and unmounts it."""
+    """Everything that does not change in a session. ``flush`` sends what a mounted drive holds and unmounts it.
+
+    ``watched``: what the trainer finds in its environment on what it is to watch for.
+    """
 
     script: Path
     arguments: Sequence[str]
@@ -74,3 +78,5 @@ class Job:
     shared_bytes_min: int = SHARED_BYTES_MIN
     packing: packing.Policy = packing.Policy()
     flush: Callable[[float], None] = cannot_flush
+    watched: Mapping[str, str] = field(default_factory=dict)
+    watch: Watch = Watch()

@@ -8,23 +8,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supervisor.core import rollback
 from supervisor.engine import orphans
 from supervisor.engine.channel import Channel
-from supervisor.engine.identity import started
+from supervisor.engine.identity import cpu_s, started
 from supervisor.engine.job import Job, Prepared
 from supervisor.engine.place import SUPERVISOR
 from supervisor.engine.process import Listeners, TrainerProcess, trainer_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from supervisor.core.messages import Malformed, Message, Save, Stop
+    from supervisor.core.rollback import Rollback
     from supervisor.engine.output import Output
     from supervisor.engine.place import LocalPlace
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 GRACE_S = 60.0
 LAST_WORDS_S = 2.0
+ROLLED = "SUPERVISOR_RUN_ROLLBACKS"
 
 
 class Launcher:
@@ -39,6 +42,7 @@ class Launcher:
     ) -> None:
         self.job = job
         self.prepared: Prepared | None = None
+        self.added: tuple[Sequence[str], Mapping[str, str]] = ((), {})  # arguments and variables of the next attempt
         self._said, self._exited, self._output = said, exited, output
         self._local: LocalPlace | None = None
         self._channel: Channel | None = None
@@ -53,17 +57,18 @@ class Launcher:
         (local.session / SUPERVISOR).write_text(json.dumps(note))
         self._channel = Channel(local.session / "channel", self._said)
 
-    def launch(self, attempt: int, checkpoint: str) -> int:
+    def launch(self, attempt: int, checkpoint: str, rolled: Sequence[Rollback] = ()) -> int:
         """Start the trainer; return its process id. Raises OSError."""
         assert self._local is not None
         assert self._channel is not None
         assert self._lock is not None
         prepared = self.prepared or Prepared("")
-        environ = self._environ(self._local, attempt, checkpoint, prepared)
+        environ = {**self._environ(self._local, attempt, checkpoint, prepared), ROLLED: rollback.as_words(rolled)}
         self._output.begin(attempt, self._local.session / f"output-{attempt:04d}.log")
-        command = trainer_command(prepared.python, self.job.script, self.job.arguments)
+        more, variables = self.added
+        command = trainer_command(prepared.python, self.job.script, [*self.job.arguments, *more])
         listeners = Listeners(self._printed, lambda code, oom: self._exited(code, oom=oom))
-        self._trainer = TrainerProcess(command, environ, listeners, keep_open=(self._lock,))
+        self._trainer = TrainerProcess(command, {**environ, **variables}, listeners, keep_open=(self._lock,))
         orphans.note_trainer(self._local.session, self._trainer.pid)
         return self._trainer.pid
 
@@ -82,11 +87,18 @@ class Launcher:
         if self._trainer is not None:
             self._trainer.end(how)
 
+    def cpu_s(self) -> float | None:
+        """Return the processor time of the trainer's processes so far, in seconds; None where it cannot be had."""
+        return cpu_s(self._trainer.pid) if self._trainer is not None else None
+
     def close(self) -> None:
         """End whatever still runs."""
         self.end("kill")
         if self._channel is not None:
             self._channel.close()
+        if self._lock is not None:  # the next session of this process is another holder
+            os.close(self._lock)
+            self._lock = None
 
     def _printed(self, text: bytes) -> None:
         for line in self._output.add(text):
@@ -99,6 +111,7 @@ class Launcher:
         return {
             **inherited,
             **_secrets(inherited.get("SUPERVISOR_RUN_SECRETS", "")),
+            **self.job.watched,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), inherited.get("PYTHONPATH", "")])),
             "PYTHONFAULTHANDLER": "1",
             "PYTHONUNBUFFERED": "1",

@@ -38,6 +38,15 @@ class Inbox:
         except Empty:
             return ev.Woke()
 
+    def left(self) -> list[ev.Event]:
+        """Return what nobody will hear here any more."""
+        left: list[ev.Event] = []
+        try:
+            while True:
+                left.append(self._queue.get_nowait())
+        except Empty:
+            return left
+
 
 class Loop:
     """Runs one session to its end. ``watch`` sees every record (events and commands) with the journal's status."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import FAILED_PRECHECKS, FAILED_SETUP
+from supervisor.core.rollback import ROLLED_BACK
 from supervisor.core.status import RunStatus, to_json
 from supervisor.core.values import dataclass
 from supervisor.engine import checkpoints, claims, history, receipts, runs
@@ -141,6 +142,8 @@ def earlier(store: Store, run: RunPlace, seen: Overview, newest: int) -> Sequenc
 
 def _state(seen: RunStatus, end: Mapping[str, Any], alive: bool | None, rank: Rank) -> str:
     if end:
+        if end.get("reason") == ROLLED_BACK:
+            return "RECOVERING" if alive else "PENDING"  # the same process goes on with a new session
         named = _AFTER_END.get(str(end.get("reason", "")))
         return named or _AFTER_CODE.get(end.get("exit_code", 0), "FAILED")
     if alive is False:

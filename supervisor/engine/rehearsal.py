@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Self
 
@@ -21,7 +23,6 @@ from supervisor.engine.orphans import TRAINER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from supervisor.core.ports import Clock, Store
     from supervisor.engine.comparison import Comparison
@@ -38,7 +39,8 @@ class Plan:
     """What is rehearsed. ``folder`` holds everything and is thrown away.
 
     ``peace_s``: after so long in training the first run is stopped where it is, and the second is stopped at the same
-    step; ``limit_s`` bounds the second.
+    step; ``limit_s`` bounds the second. ``watch`` and ``resume_arguments``: of a script that saves by itself. Of such a one
+    nobody can ask for a step: it has to come to its end.
     """
 
     script: Path
@@ -49,6 +51,8 @@ class Plan:
     install: bool
     peace_s: float
     limit_s: float
+    watch: str = ""
+    resume_arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +86,17 @@ class Rehearsal:
                 if until_s is not None and self._clock.now().mono_s > until_s:
                     turn.process.send_signal(signal.SIGTERM)
                     until_s = float("inf")
+        self._clear("peaceful-files")
         store = self._open(str(turn.store))
         step = _last_step(store)
         if turn.process.returncode not in {0, TERMINATED}:
             raise self._failed("the script fails even when nothing happens to it", turn)
         if step is None:
-            hint = "it must call supervisor.attach(…) and loop over run.steps(…), as trainers/toy.py does"
+            hint = "it must call supervisor.attach(…), or be told of: --watch DIR, the folder in which it saves"
             raise UserError("the script saved no checkpoint", hint, FAILED)
+        if self._plan.watch and turn.process.returncode != 0:
+            words = f"the script did not end within {self._plan.peace_s:.0f} s, and one that saves by itself has to"
+            raise UserError(words, "give it less to do (rehearse SCRIPT -- ARGUMENTS), or more time: --limit", FAILED)
         seconds = _seconds(store)
         if seconds < SHORTEST_S:
             words = f"the script trains for {seconds:.1f} s only: too short to be killed in the middle"
@@ -109,12 +117,14 @@ class Rehearsal:
             self._say(f"3/3 kill -9 of everything, when step {saved:,} was safe; going on on a blank machine")
             turn.process.kill()
             _kill_group(trainer)
+        self._clear("first-machine-files")
         turn = self._turn(KILLED, "second-machine", save_every, stop_at)
         with turn:
             try:
                 code = turn.process.wait(self._plan.limit_s)
             except subprocess.TimeoutExpired:
                 raise _too_long(self._plan.limit_s) from None
+        self._clear("second-machine-files")
         if code != 0:
             raise self._failed("resume fails: the run ends on the blank machine", turn)
 
@@ -150,6 +160,11 @@ class Rehearsal:
             FAILED,
         )
 
+    def _clear(self, name: str) -> None:
+        """Take away what the script has saved by itself: the next machine begins without it."""
+        if self._plan.watch and Path(self._plan.watch).exists():
+            shutil.move(self._plan.watch, self._plan.folder / name)
+
     def _failed(self, what: str, turn: _Turn) -> UserError:
         self._say(turn.last_words())
         return UserError(f"{what} (exit code {turn.process.returncode})", "mend what its last words say, above", FAILED)
@@ -160,7 +175,8 @@ class Rehearsal:
             sys.executable, "-m", "supervisor", "start", str(plan.script), "--store", str(plan.folder / store),
             "--name", RUN.name, "--save-every", save_every, "--budget", "none",
             "--max-restarts", "0" if store == PEACEFUL else "3",
-            *([] if plan.install else ["--no-install"]), "--", *plan.arguments,
+            *([] if plan.install else ["--no-install"]), *([f"--watch={plan.watch}"] if plan.watch else []),
+            *([f"--resume-args={plan.resume_arguments}"] if plan.resume_arguments else []), "--", *plan.arguments,
         ]  # fmt: skip
         more = {"SUPERVISOR_RUN_LOCAL": str(plan.folder / machine)}
         if stop_at is not None:

@@ -9,11 +9,11 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from supervisor.core import retention, sharing
+from supervisor.core import retention, rollback, sharing
 from supervisor.core.checkpoint import MANIFEST_NAME, STEP_FOLDER, CheckpointId, Found, Manifest
 from supervisor.core.claim import Rank, rank_of
 from supervisor.core.values import dataclass
-from supervisor.engine.checkpoints import find, read_manifest
+from supervisor.engine.checkpoints import find, look_over, read_manifest
 from supervisor.engine.claims import asked_of
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ def retain(
     Manifests of earlier sessions count as DURABLE only if this session proved them (it resumed from one), because
     that they can be listed proves nothing.
     """
-    found = find(store, run)
-    pins = pinned(store, run)
+    listed = look_over(store, run)
+    found, pins = listed.found, pinned(store, run)
     stored = [
         retention.Kept(
             each.id,
-            durable=each.id in knowledge.durable,
+            durable=each.id in knowledge.durable and not rollback.withdrawn(each.id, listed.rollbacks),
             broken=each.id in knowledge.broken,
             score=knowledge.scores.get(each.id),
         )
@@ -72,7 +72,7 @@ def retain(
         if each.id in gone:
             store.delete(each.path)
             knowledge.manifests.pop(each.path, None)
-    proved = {each.id for each in found} & knowledge.durable
+    proved = {each.id for each in stored if each.durable}
     if len(proved) < max(2, policy.newest):
         return plan.remove, 0
     left = [each for each in found if each.id not in gone]

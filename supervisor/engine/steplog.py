@@ -53,12 +53,16 @@ class StepLog:
             with suppress(OSError):
                 self._append()
 
-    def adopt(self, predecessor: Path, folders: Iterable[Path]) -> None:
-        """Take over the unpublished rows of a dead session of this machine, and those of its staged folders."""
+    def adopt(self, predecessor: Path, folders: Iterable[Path], below: float = math.inf) -> None:
+        """Take over the unpublished rows of a dead session of this machine, and those of its staged folders.
+
+        From the step ``below`` on what it did may be withdrawn, and none of it counts.
+        """
         head, rows = _read(predecessor)
         merged = {row["step"]: row for row in rows}
         for folder in folders:
             merged.update({row["step"]: row for row in read_rows(folder / LOG_FILE)})
+        merged = {step: row for step, row in merged.items() if step < below}
         with self._lock:
             self.from_step = self.from_step if head is None else min(self.from_step, head)
             self._write(merged)

@@ -20,10 +20,12 @@ from supervisor.engine.orphans import end_orphans, forget_dead_sessions
 from supervisor.engine.place import LocalPlace
 from supervisor.engine.proof import evidence
 from supervisor.engine.uploads import Uploads, checkpoint_id
+from supervisor.engine.withdrawing import begin_anew, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from supervisor.core.rollback import Rollback
     from supervisor.engine.job import Job
 
 ROOM_FOR = 1.5  # times the newest checkpoint, for the next one to fit with what else is written meanwhile
@@ -121,32 +123,35 @@ class Storing:
         first = self._log is None
         if first:
             end_orphans(self.local.run, self.rank)
+        if first and afresh:
+            begin_anew(self.job, self.rank)
         brought = self._own_newest() or self._newest_anywhere()
         answer = brought.answer
-        skipped = tuple(map(_skipped, brought.passed_over))
+        skipped = tuple(map(checkpoints.skipped, brought.passed_over))
         if not isinstance(answer, cp.StartAfresh):
-            skipped += tuple(map(_skipped, answer.skipped))
+            skipped += tuple(map(checkpoints.skipped, answer.skipped))
             self.knowledge.broken.update(each.id for each in answer.skipped)
         if isinstance(answer, cp.AskUser):
             if outranked := self._outranked():
                 return ev.FenceSeen(outranked)  # a successor has published and removed while we looked
             raise UserError("; ".join([answer.why, *skipped]), answer.hint, FAILED_PRECHECKS)
         if isinstance(answer, cp.StartAfresh):
-            self._begin_log(0)
-            return ev.CheckpointReady("", None, skipped=skipped)
+            self._log = steplog.StepLog(self.local.step_log, 0)
+            return ev.CheckpointReady("", None, skipped=skipped, rolled=brought.rolled)
         here = answer.found.path.startswith(checkpoints.LOCAL)
         if not here:
             self.uploads.parent = answer.found.id
             self._prove(answer.found)
         if first or answer.found.id.writer != self.rank.writer:
-            self._begin_log(answer.found.id.step)
+            self._log = steplog.StepLog(self.local.step_log, answer.found.id.step)
             if here:
                 self._adopt(answer.found.id)
         forget_dead_sessions(self.local.run, self.rank, keep=brought.folder)
-        durable = answer.found.id in self.knowledge.durable
+        id_ = answer.found.id
+        durable = id_ in self.knowledge.durable
         adopted = here and answer.found.id.writer != self.rank.writer
         seconds = self.job.clock.now().since(began)
-        return ev.CheckpointReady(str(brought.folder), answer.found.id, durable, adopted, skipped, seconds)
+        return ev.CheckpointReady(str(brought.folder), id_, durable, adopted, skipped, seconds, brought.rolled)
 
     def take_log(self, folder: Path) -> None:
         """Take the step log rows of a staged checkpoint into the session's log."""
@@ -170,6 +175,10 @@ class Storing:
                 raise
             self._make_room()
             return self.uploads.publish(folder, id_, self._log, tell)
+
+    def roll_back(self, order: Rollback, words: str) -> ev.Event:
+        """Record what this session withdraws."""
+        return record(self.job, order, words, self._outranked)
 
     def confirm(self, folder: Path) -> ev.Event:
         """Ask for the evidence on what was submitted of this folder."""
@@ -284,15 +293,8 @@ class Storing:
             raise StoreError("the session's own folder is not there", "gone")
         return self._fenced.fallen
 
-    def _begin_log(self, from_step: int) -> None:
-        self._log = steplog.StepLog(self.local.step_log, from_step)
-
     def _adopt(self, id_: cp.CheckpointId) -> None:
         dead = LocalPlace(self.job.local_root, self.job.run_id, id_.rank)
         folders = [each.folder for each in staged.staged_in(dead.staging, dead.rank) if each.id <= id_]
         if self._log is not None:
-            self._log.adopt(dead.step_log, folders)
-
-
-def _skipped(found: cp.Found) -> str:
-    return f"the checkpoint of {found.id} was passed over: {found.why}"
+            self._log.adopt(dead.step_log, folders, id_.step)

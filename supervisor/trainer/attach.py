@@ -63,6 +63,7 @@ def _restore(here: Life, run: Run, state: State, sections: Sections) -> None:
     with sections.within("restore"):
         here.wake()
         opened = _restored(here, state)
+    run.slow_down(opened.manifest.made_by if opened is not None else {})
     if opened is None:
         return
     run.resume_at(opened.step)
@@ -91,6 +92,11 @@ def _restored(here: Life, state: State) -> Opened | None:
             f"no checkpoint in {here.settings.staging} is whole",
             "look at the damaged- folders there; remove them to begin again at step 0",
         ) from damaged
+    if here.settings.base_step:
+        raise UserError(
+            f"this run is at step {here.settings.base_step:,} by files that the script saved itself: attach() cannot read those",
+            "start it under another --name, or without attach() as before",
+        )
     state.captured()  # refuses now what could not be saved later
     return None
 

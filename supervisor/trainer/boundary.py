@@ -44,6 +44,7 @@ class Boundary:
         self.ending: tuple[int, bool] | None = None  # exit code, save before
         self.due = Due(life.settings.save_every)
         self.stop_at = life.settings.stop_at
+        self.poisoned = False  # training has gone wrong: nothing more is saved until the supervisor has decided
         self._life = life
         self._state = state
         self._saver = saver
@@ -109,7 +110,10 @@ class Boundary:
             for tried in range(TRIES):
                 sleep(TRY_AGAIN_S * tried)
                 if captured := self._captured(here.step):
-                    self._saver.save_now(self._draft(here, captured), captured, reason)
+                    draft = self._draft(here, captured)
+                    if self.poisoned:
+                        return
+                    self._saver.save_now(draft, captured, reason)
                 if self._saver.staged_step == here.step:
                     return
         self._given_up_step = here.step
@@ -120,7 +124,9 @@ class Boundary:
         with sections.within("save"):
             began_s = self._clock()
             if captured := self._captured(here.step):
-                self._saver.begin(self._draft(here, captured), captured, reason, began_s)
+                draft = self._draft(here, captured)  # it turns the rows into numbers, which may show a trouble
+                if not self.poisoned:
+                    self._saver.begin(draft, captured, reason, began_s)
 
     def _captured(self, step: int) -> Captured | None:
         try:

@@ -15,18 +15,20 @@ from supervisor.trainer.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from supervisor.trainer.client import Client
+    from supervisor.trainer.hooks.unattached import Unattached
     from supervisor.trainer.run import Run
 
 
 class Life:
     """Speaks for the process: to the supervisor where there is one, to the person at the terminal where there is none.
 
-    It is also the listener of a script that has not called attach() yet: such a script cannot save, only end.
+    It is also the listener of a script that has not called attach() and is not watched: such a script can only end.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.run: Run | None = None
+        self.unattached: Unattached | None = None  # counts what the hooks see of a script that has no run
         self.made_by: dict[str, str] = {}
         self.failed = False  # the script ended in an error: its state is not worth a checkpoint
         self.stopped = False  # the supervisor knows that the script ends before its work is done
@@ -40,13 +42,23 @@ class Life:
         from supervisor.trainer.client import connect
 
         try:
-            self._client = connect(self.settings.channel, self)
+            self._client = connect(self.settings.channel, self.unattached or self)
         except OSError as error:
             raise SetupError(
                 f"the supervisor's channel {self.settings.channel} cannot be reached: {error}",
                 "start the script through python -m supervisor start, or unset SUPERVISOR_RUN_CHANNEL",
             ) from error
         self.say(Hello(os.getpid(), self.settings.attempt))
+
+    @property
+    def step(self) -> int:
+        """Steps done over all attempts, as far as anybody has told."""
+        speaker = self.run or self.unattached
+        return speaker.step if speaker is not None else 0
+
+    def watch(self, script: Unattached) -> None:
+        """Until the script calls attach(), ``script`` hears the supervisor. Call it before ``connect``."""
+        self.unattached = script
 
     def attach(self, run: Run, hello: Hello) -> None:
         """From now on ``run`` hears the supervisor."""
@@ -67,7 +79,8 @@ class Life:
 
     def say_last(self, message: Message) -> None:
         """Say how the run ends, after a beat with its newest numbers, and see it off."""
-        beat = self.run.beat() if self.run is not None else None
+        speaker = self.run or self.unattached
+        beat = speaker.beat() if speaker is not None else None
         if beat is not None:
             self.say(beat)
         self.say(message)

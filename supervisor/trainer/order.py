@@ -34,6 +34,10 @@ class Order:
         self.position += 1
         return self.epoch(epoch)[index]
 
+    def skip(self, samples: int) -> None:
+        """Go on as if so many samples had been given out."""
+        self.position += samples
+
     def epoch(self, epoch: int) -> list[int]:
         """Return the order of that epoch."""
         if self._shuffled is None or self._shuffled[0] != epoch:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import signal
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import rollback
 from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED
 from supervisor.core.liveness import AFTER
-from supervisor.core.messages import Beat, Note, Save, Stop
+from supervisor.core.messages import Beat, Note, Save, Stop, Trouble
 from supervisor.trainer.boundary import Boundary, Position
 from supervisor.trainer.life import silence_pipes
-from supervisor.trainer.rows import Rows
+from supervisor.trainer.passing import Passing
+from supervisor.trainer.rows import FLUSH_ROWS, WATCHED_ROWS, Rows
+from supervisor.trainer.watched import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from supervisor.trainer.clock import Clock
@@ -44,7 +47,10 @@ class Run:
         self._saver = saver
         self._sections = sections
         self._clock = clock
-        self._rows = Rows(self._on_nonfinite)
+        awaited = life.settings.troubles.awaited
+        self._watch = Watch(life.settings.troubles.names, self._on_trouble)
+        self._rows = Rows(self._on_nonfinite, self._watch.see, flush_rows=WATCHED_ROWS if awaited else FLUSH_ROWS)
+        self._passing = Passing(life.settings.troubles.rolled, state.attached, life.say)
         self._boundary = Boundary(life, state, saver, self._rows, clock)
         self._nonfinite: set[str] = set()
         self._entered: list[ExitStack] = []
@@ -74,6 +80,10 @@ class Run:
         self.begin(total, epoch_steps)
         try:
             while self.step < total:
+                if self.skips(self.step):
+                    self._passing.tell(self.step)
+                    self.pass_over()
+                    continue
                 yield self.step
                 self.advance()
         except GeneratorExit:
@@ -89,6 +99,7 @@ class Run:
         """
         self._total, self._epoch_steps = total, epoch_steps
         self._boundary.begin(self._position())
+        self._passing.begins(self.step)
         self._sections.enter("step")
         self._wake()
         self._looping = True
@@ -101,6 +112,8 @@ class Run:
 
         What is logged of a step is logged before. Raises SystemExit where the script is to end, its state saved.
         """
+        if self._passing.any and self.skips(self.step) and not self._rows.holds_passed(self.step):
+            self._passing.missed(self.step)
         self.step = step = self.step + 1
         now_s = self._clock()
         self._sections.lap(now_s)
@@ -108,6 +121,15 @@ class Run:
         due = boundary.attention or step >= boundary.due.step or now_s >= boundary.due.at_s
         if due or step in (self._total, boundary.stop_at):
             boundary.attend(self._position(), now_s, self._sections, made_progress=self.made_progress)
+
+    def skips(self, index: int) -> bool:
+        """Say whether the step with this index is to be left out, because training went wrong there before."""
+        return self._passing.any and self._passing.skips(index)
+
+    def pass_over(self) -> None:
+        """Leave out the step that comes next: instead of doing it, logging and ``advance``. Its data are the caller's to pass."""
+        self._rows.pass_over(self.step)
+        self.advance()
 
     def end(self) -> None:
         """The loop is over, also before its ``total``: save what no checkpoint holds yet."""
@@ -196,6 +218,7 @@ class Run:
     def resume_at(self, step: int) -> None:
         """The state of ``step`` is back in the objects."""
         self.step = self._first_step = step
+        self._watch.begins(step)
         self._saver.staged_step = step
         self.resumed = True
 
@@ -215,6 +238,16 @@ class Run:
         self._saver.wait()
         if self.made_progress:
             self._boundary.save_now(self._position(), "final", self._sections)
+
+    def slow_down(self, restored: Mapping[str, str]) -> None:
+        """Make learning rates smaller where a rollback asks for it; ``restored`` says what made the state that is back."""
+        self._passing.slow_down(self._life.made_by, restored)
+
+    def look_back(self, error: BaseException) -> None:
+        """The script failed: tell of a trouble before it, which may be why. A device that failed has nothing to tell."""
+        if not self.is_device_oom(error):
+            with suppress(RuntimeError):
+                self._rows.flush()
 
     def is_device_oom(self, error: BaseException) -> bool:
         """Say whether the error means that the accelerator's memory is used up."""
@@ -237,6 +270,15 @@ class Run:
             self._life.wake()
 
     def _on_nonfinite(self, step: int, name: str, value: str) -> None:
-        if name not in self._nonfinite:
+        if name not in self._nonfinite and not self._boundary.poisoned:  # or the supervisor says it
             self._nonfinite.add(name)
             self._life.say(Note("warning", f"{name} is {value} at step {step}"))
+
+    def _on_trouble(self, trouble: Trouble) -> None:
+        if trouble.kind in self._life.settings.troubles.awaited:
+            self._boundary.poisoned = True
+            print(f"training-supervisor: {rollback.what(trouble)}", file=sys.stderr)  # the last of it that `logs` shows
+        elif trouble.kind == "spike":
+            self._life.say(Note("warning", rollback.what(trouble)))
+        if self._life.settings.supervised:
+            self._life.say(trouble)

@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     here = life.here()
     try:
+        _watch(here)
         here.connect()
         _execute(arguments[0])
     except SystemExit as ended:
@@ -49,6 +50,16 @@ def main(arguments: list[str]) -> int:
         return _report(here, error)
     _finish(here)
     return SUCCEEDED
+
+
+def _watch(here: Life) -> None:
+    if here.settings.supervised and here.settings.hooks:
+        from supervisor.trainer import hooks
+        from supervisor.trainer.hooks.unattached import Unattached
+
+        script = Unattached(here)
+        here.watch(script)
+        hooks.install(script)
 
 
 def _execute(script: str) -> None:
@@ -73,7 +84,7 @@ def _finish(here: Life) -> None:
         return
     if here.run is not None:
         here.run.close()
-    here.say_last(Finished(here.run.step if here.run is not None else 0))
+    here.say_last(Finished(here.step))
 
 
 def _report(here: Life, error: BaseException) -> int:
@@ -82,6 +93,8 @@ def _report(here: Life, error: BaseException) -> int:
         print(f"{error.what}\n{error.hint}", file=sys.stderr)
     else:
         _print_traceback(error)
+    if here.run is not None:
+        here.run.look_back(error)
     shown = str(error)[:MESSAGE_CHARACTERS_MAX]
     here.say(ScriptFailed(_kind(here, error), type(error).__name__, shown, _where(error)))
     here.flush()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.errors import UsageError
+from supervisor.core.rollback import of_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,11 +23,23 @@ class SaveEvery(NamedTuple):
     seconds: float | None = None
 
 
+class Troubles(NamedTuple):
+    """What to watch for. ``awaited``: the kinds of trouble on which the supervisor acts; ``names``: of values, () for losses.
+
+    ``rolled``: of each rollback that holds the session's name, the indices to pass over, the rate.
+    """
+
+    awaited: frozenset[str] = frozenset()
+    names: tuple[str, ...] = ()
+    rolled: tuple[tuple[str, range, float], ...] = ()
+
+
 class Settings(NamedTuple):
     """``checkpoint`` is None at a first start; ``supervised`` is False where the script runs on its own.
 
     A rehearsal ends the script at step ``stop_at``, as if its work were done there. ``packages`` is the folder of the
-    supervisor's own packages, "" where they are not known.
+    supervisor's own packages, "" where they are not known. ``base_step``: the step of the files that a script nobody attached
+    goes on from; ``hooks``: such a script's framework is watched.
     """
 
     supervised: bool
@@ -40,6 +53,9 @@ class Settings(NamedTuple):
     channel: str
     stop_at: int | None = None
     packages: str = ""
+    base_step: int = 0
+    hooks: bool = True
+    troubles: Troubles = Troubles()
 
 
 def read_settings(environ: Mapping[str, str], script: str) -> Settings:
@@ -61,6 +77,18 @@ def read_settings(environ: Mapping[str, str], script: str) -> Settings:
         channel=channel,
         stop_at=int(environ["SUPERVISOR_RUN_STOP_AT"]) if environ.get("SUPERVISOR_RUN_STOP_AT") else None,
         packages=environ.get("SUPERVISOR_RUN_PACKAGES", ""),
+        base_step=int(environ.get("SUPERVISOR_RUN_BASE_STEP") or 0),
+        hooks=environ.get("SUPERVISOR_RUN_HOOKS") != "off",
+        troubles=_troubles(environ) if channel else Troubles(),
+    )
+
+
+def _troubles(environ: Mapping[str, str]) -> Troubles:
+    acts = {"nan": environ.get("SUPERVISOR_RUN_ON_NAN"), "spike": environ.get("SUPERVISOR_RUN_ON_SPIKE")}
+    return Troubles(
+        awaited=frozenset(kind for kind, how in acts.items() if how in {"stop", "rollback"}),
+        names=tuple(filter(None, environ.get("SUPERVISOR_RUN_NAN_WATCH", "").split(","))),
+        rolled=tuple(of_words(environ.get("SUPERVISOR_RUN_ROLLBACKS", ""))),
     )
 
 

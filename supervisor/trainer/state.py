@@ -47,7 +47,7 @@ class State:
 
     def __init__(self, attached: Mapping[str, Any]) -> None:
         self.frameworks: list[Framework] = frameworks.loaded()
-        self._attached = dict(attached)
+        self.attached = dict(attached)
         self._access = {name: self._access_of(name, value) for name, value in attached.items()}
         self._generators: dict[str, Any] = {}
         self._trace: Trace | None = None
@@ -81,7 +81,7 @@ class State:
 
     def materialise(self) -> None:
         """Give attached objects that were built without memory (torch's meta device) some, for a checkpoint to fill."""
-        for value in self._attached.values():
+        for value in self.attached.values():
             for framework in self.frameworks:
                 framework.materialise(value)
 
@@ -130,7 +130,7 @@ class State:
         late = {
             (framework.name, address)
             for framework in self.frameworks
-            for owner in self._attached.values()
+            for owner in self.attached.values()
             for address in framework.changed_by_updates(owner)
         }
         return frozenset(
@@ -154,14 +154,14 @@ class State:
         live, capture = self._walk(self._states(self._access))
         kinds: dict[str, tuple[str, Mapping[str, Any]]] = {}
         for name, node in nodes.items():
-            owner = self._attached[name]
+            owner = self.attached[name]
             kind = next((kind for each in self.frameworks if (kind := each.aliased(owner)) != "no"), "no")
             fits = kind != "no" and (node == live[name] or same_but_devices(node, live[name]))
             kinds[name] = (kind, capture.values) if fits else ("no", {})
         return kinds
 
     def _places_itself(self, name: str) -> bool:
-        return any(framework.places_itself(self._attached[name]) for framework in self.frameworks)
+        return any(framework.places_itself(self.attached[name]) for framework in self.frameworks)
 
     def _load(self, name: str, state: Any, step: int) -> None:
         try:
@@ -174,12 +174,14 @@ class State:
             ) from error
 
     def _access_of(self, name: str, value: Any) -> StateAccess:
-        if callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None)):
-            return value.state_dict, value.load_state_dict
-        for framework in self.frameworks:
+        for (
+            framework
+        ) in self.frameworks:  # first, because a Keras layer on torch has both, and its state_dict() is torch's
             access = framework.access(value)
             if access is not None:
                 return access
+        if callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None)):
+            return value.state_dict, value.load_state_dict
         raise RefusedError(
             name,
             f"a {type(value).__name__} has no state_dict() and load_state_dict()",
@@ -187,7 +189,7 @@ class State:
         )
 
     def _refuse_other_names(self, kept: set[str]) -> None:
-        attached = set(self._attached)
+        attached = set(self.attached)
         for name in sorted(kept - attached):
             raise RefusedError(
                 name,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from supervisor.core.session import Phase, Session
 from supervisor.views import safety
+from supervisor.views.lines import say_error
 
 if TYPE_CHECKING:
     from supervisor.core.instant import Instant
@@ -22,6 +24,16 @@ _NEXT = {
     Phase.FENCED: ("status {run}",),
     Phase.FAILED: ("logs {run}", "status {run}"),
 }
+
+
+def goodbye(session: Session, run: str, status: RunStatus, now: Instant, *, option: str, json_lines: bool) -> None:
+    """Print how it ended; of a failure its two lines, for programs too."""
+    ending = session.ending
+    if ending is not None and ending.phase is Phase.FAILED:
+        say_error(ending.words, ending.hint)
+    if not json_lines:
+        with suppress(OSError):
+            print("\n".join(farewell(session, run, status, now, option=option)), flush=True)
 
 
 def farewell(session: Session, run: str, status: RunStatus, now: Instant, *, option: str = "") -> list[str]:

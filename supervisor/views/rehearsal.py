@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PATHS_SHOWN = 4
+FILES = "files"  # what is compared of a script that saves by itself
 # What people call the attached objects, so that a path can be named by what it is.
 _KINDS = (
     ("data order", ("data", "sampler", "loader", "order", "batches", "position", "dataset")),
@@ -15,6 +16,7 @@ _KINDS = (
     ("optimizer", ("opt", "adam", "sgd")),
     ("learning-rate schedule", ("sched", "lr")),
     ("loss scaling", ("scaler",)),
+    (FILES, (FILES,)),
     ("callbacks", ("callback", "stopping", "metric", "best", "history")),
     ("weights", ("model", "net", "weights", "ema")),
 )
@@ -57,10 +59,11 @@ def lines(found: Comparison) -> list[str]:
 
 def parts(found: Comparison) -> list[str]:
     """Return one line for each part of the state: is it the same, and what is in it."""
-    names: dict[str, list[str]] = {kind: [] for kind in _ASKED_FOR}
+    names: dict[str, list[str]] = {} if found.attached == (FILES,) else {kind: [] for kind in _ASKED_FOR}
     for name in found.attached:
         names.setdefault(_kind(name), []).append(name)
-    names["random numbers"] += found.generators
+    if found.generators:
+        names.setdefault("random numbers", []).extend(found.generators)
     differ: dict[str, list[str]] = {}
     for path in found.differ:
         differ.setdefault(_kind(path), []).append(path)
@@ -85,7 +88,9 @@ def reasons(found: Comparison) -> list[str]:
         words.append(f"it begins {where} the run was resumed: what the script keeps outside attach() began anew there")
     elif found.differ:
         words.append("every logged value is the same; the state that differs does not show in them yet")
-    if _kind_of_any(found.attached, "data order") is None:
+    if found.attached == (FILES,):
+        words.append("it resumes from its own files: what it does not save there, or load from there, begins anew")
+    elif _kind_of_any(found.attached, "data order") is None:
         words.append("no data order is attached: its position is lost at each resume; attach(…, data=YOUR_SAMPLER)")
     elif any(_kind(path) == "data order" for path in found.differ):
         words.append("its load_state_dict() does not bring back what its state_dict() gave")

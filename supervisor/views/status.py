@@ -27,7 +27,7 @@ class Live:
 def block(plain: Mapping[str, Any], headline: str, earlier: Sequence[str], live_at: Live) -> list[str]:
     """Return the lines: state, progress, what is safe, the machine, how earlier ones ended, what to do next."""
     lines = [f"{plain['run']}: {plain['state']} · {headline}", *_indented(progress(plain))]
-    lines += safe_lines(plain, live_at)
+    lines += [*_indented(trouble(plain)), *safe_lines(plain, live_at)]
     lines += [*_indented(machine_words(plain)), *_indented(_shares(plain))]
     lines += [f"  {words}" for words in earlier]
     return [*lines, *next_commands(live_at.commands)]
@@ -48,6 +48,14 @@ def progress(plain: Mapping[str, Any]) -> str:
         parts.append(f"{duration(plain['eta_s'])} left")
     parts += [f"{name} {number(value)}" for name, value in list(plain["metrics"].items())[:METRICS_MAX]]
     return " · ".join(parts)
+
+
+def trouble(plain: Mapping[str, Any]) -> str:
+    """Return how training itself went wrong last, and how often it was gone back from that; "" if it never did."""
+    if not plain.get("trouble"):
+        return ""
+    times = plain["rollbacks"]
+    return f"went wrong: {plain['trouble']}" + (f" · gone back {times} time{'s' * (times > 1)} so far" if times else "")
 
 
 def safe_lines(plain: Mapping[str, Any], live_at: Live) -> list[str]:

@@ -113,15 +113,15 @@ def order_by_step(patch: pytest.MonkeyPatch) -> None:
 
 
 def order_by_mtime(patch: pytest.MonkeyPatch) -> None:
-    real = checkpoints.find
+    real = checkpoints.look_over
     times: dict[str, float] = {}
 
-    def find(store: Any, run: Any) -> list[cp.Found]:
-        found = real(store, run)
-        times.update({each.path: Path(store.traits.where, each.path).stat().st_mtime for each in found})
-        return found
+    def look_over(store: Any, run: Any) -> checkpoints.Listed:
+        listed = real(store, run)
+        times.update({each.path: Path(store.traits.where, each.path).stat().st_mtime for each in listed.found})
+        return listed
 
-    patch.setattr(checkpoints, "find", find)
+    patch.setattr(checkpoints, "look_over", look_over)
     _ordered(patch, lambda each: times.get(each.path, 0.0))
 
 

@@ -16,6 +16,7 @@ from supervisor.core.session import Config, SaveEvery
 from supervisor.engine import steplog
 from tests.simulation.drive_view import DriveView
 from tests.simulation.observer import Observer, Violation
+from tests.simulation.troubles import Bad, final_state
 from tests.simulation.virtual_drive import CONFIRM_EVERY_S, Drive, Habits, Weather
 from tests.simulation.virtual_store import Shelf, View
 from tests.simulation.virtual_supervisor import KEEP, RUN, Supervisor, stop_request
@@ -56,8 +57,9 @@ class History:
     """One run, from its first start through hostile hours to its end in calm ones."""
 
     def __init__(
-        self, seed: int, hours: float, folder: Path, hostility: Hostility = HOSTILE, *, drive: bool = False
-    ) -> None:
+        self, seed: int, hours: float, folder: Path, hostility: Hostility = HOSTILE, *, drive: bool = False,
+        troubled: bool = False,
+    ) -> None:  # fmt: skip
         self.world = World(seed, folder)
         chance = self.world.chance
         self.hostility, self.hours = hostility, hours
@@ -67,7 +69,8 @@ class History:
             if drive
             else Shelf(lag_s=chance.choice([0.0, 0.0, 0.0, 20.0]))
         )
-        self.chain = Chain(seed, int(hours * HOUR_S / STEP_S * chance.uniform(0.2, 0.45)))
+        total = int(hours * HOUR_S / STEP_S * chance.uniform(0.2, 0.45))
+        self.chain = Chain(seed, total, Bad.drawn(seed, total) if troubled else None)
         self.observer = Observer(self.world, self.shelf, self.chain, KEEP)
         fence_every_s = chance.choice([10.0, 20.0, 60.0])
         self.config = Config(
@@ -79,6 +82,7 @@ class History:
             confirm_every_s=CONFIRM_EVERY_S if drive else 0.0,
             can_flush=drive and chance.random() < 0.3,
             upload_wait_s=1800.0 if drive else 600.0,
+            on_nan="rollback" if troubled else "ignore",
         )
 
     def live(self) -> None:
@@ -111,7 +115,9 @@ class History:
             rows = list(steplog.joined(view, RUN))
         except StoreError as error:
             raise Violation(f"I18: {error}") from error
-        if rows != self.chain.rows():
+        if self.chain.bad.batches:
+            self.observer.withdrawals.replays(rows, final_state(self.observer))
+        elif rows != self.chain.rows():
             steps = [each["step"] for each in rows]
             missing = sorted(set(range(self.chain.total)) - set(steps))
             raise Violation(f"I18: the step log has {len(rows)} of {self.chain.total} rows, without {missing[:5]}")
@@ -243,11 +249,17 @@ class Reader:
 
 
 def live_through(
-    hours: float, first_seed: int, hostility: Hostility = HOSTILE, each_hours: float = 4.0, drive: bool | None = None
+    hours: float,
+    first_seed: int,
+    hostility: Hostility = HOSTILE,
+    each_hours: float = 4.0,
+    drive: bool | None = None,
+    *,
+    troubled: bool = False,
 ) -> Iterator[Report]:
     """Live through at least so many hostile hours, one history after the other; yield the report after each.
 
-    Even seeds are lived on a drive, odd ones in a folder, unless ``drive`` says where.
+    Even seeds are lived on a drive, odd ones in a folder, unless ``drive`` says where. ``troubled``: some batches are bad.
     """
     report, seed = Report(), first_seed
     memory = Path("/dev/shm")
@@ -255,7 +267,7 @@ def live_through(
         folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=memory if memory.is_dir() else None))
         where = seed % 2 == 0 if drive is None else drive
         try:
-            history = History(seed, each_hours, folder, hostility, drive=where)
+            history = History(seed, each_hours, folder, hostility, drive=where, troubled=troubled)
             history.live()
         except Violation as violation:
             raise AssertionError(f"seed {seed} {'on a drive' if where else 'in a folder'}: {violation}") from violation

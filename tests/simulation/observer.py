@@ -13,8 +13,11 @@ from supervisor.core.checkpoint import MANIFEST_NAME, CheckpointId, FileEntry, M
 from supervisor.core.claim import Rank, judge
 from supervisor.core.digest import algorithm_of, digest_of
 from supervisor.core.retention import NEWEST_MIN
+from supervisor.core.rollback import TROUBLE
 from supervisor.core.session import FINAL, Phase
 from supervisor.core.sharing import SHARED_SUFFIX
+from supervisor.engine.checkpoints import ALL_WITHDRAWN
+from tests.simulation.troubles import Withdrawals
 from tests.simulation.virtual_trainer import slow_part
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ class Observer:
         self.short: set[Supervisor] = set()
         self._expected: dict[Supervisor, CheckpointId | None] = {}
         self._worked: dict[Supervisor, bool] = {}
+        self._afresh: set[Supervisor] = set()
         self._flying: dict[Supervisor, str] = {}
         self._expired: set[CheckpointId] = set()
         self._restarts: dict[Supervisor, CheckpointId] = {}
@@ -70,6 +74,7 @@ class Observer:
         self._heard_at: dict[Supervisor, float] = {}
         self._frozen: dict[Supervisor, float] = {}
         self._stuck: dict[Supervisor, float] = {}
+        self.withdrawals = Withdrawals(self)
 
     # --- the store ----------------------------------------------------------------------------------------------------
 
@@ -93,17 +98,18 @@ class Observer:
             return
         rank = by.executor.storing.rank
         self._hold("I8", path.startswith((f"run/{rank}/", "run/knock-")), f"{rank} writes {path}")
-        publishes = "/step-" in path or "/log-" in path
+        publishes = "/step-" in path or "/log-" in path or "/rollback-" in path
         self._hold("I10", not (publishes and by in self._fenced), f"{rank} publishes {path} after it was outranked")
         if MANIFEST_NAME.fullmatch(path.rpartition("/")[2]):
             since = self._since_look.get(by)
             self._hold("I10", since is None, f"{rank} seals {path} without a look at the fence after {since}")
-        elif publishes:
+        elif publishes and "/rollback-" not in path:
             self._since_look[by] = path
 
     def written(self, by: Supervisor, path: str, body: bytes) -> None:
         """A file was written."""
         self._put[path] = body
+        self.withdrawals.written(by, path)
         name = path.rpartition("/")[2]
         if MANIFEST_NAME.fullmatch(name):
             manifest = parse_manifest(name, body)
@@ -192,10 +198,13 @@ class Observer:
         """A session commanded something."""
         if isinstance(command, do.Restore):
             known = self._known(by)
-            self._worked[by] = bool(known) and not command.afresh
+            self.withdrawals.restoring(by)
             if command.afresh:
+                self._afresh.add(by)
+            if by in self._afresh:  # for the whole session, also where only its trainer begins again
                 known = [id_ for id_ in known if id_.writer == by.writer]
-            good = [id_ for id_ in known if id_ not in self.rotten | self._expired]
+            self._worked[by] = bool(known)
+            good = [id_ for id_ in known if id_ not in self.rotten | self._expired and not self.withdrawals.gone(id_)]
             if by in self._restarts:  # it goes on where it was, whatever a rival of the same epoch has done
                 good = [self._restarts[by], *(id_ for id_ in good if id_.writer == by.executor.storing.rank.writer)]
             self._expected[by] = max(good, default=None)
@@ -209,7 +218,9 @@ class Observer:
             self._hold("I15", command.exit_code in EXIT_CODES, f"exit code {command.exit_code}")
 
     def restored(self, by: Supervisor, step: int, state: str) -> None:
-        """A trainer goes on from here."""
+        """A trainer goes on from here. Where batches were left out the log tells in the end what the state had to be."""
+        if self.chain.bad.batches:
+            return
         self._hold("I18", state == self.chain.states[step], f"{by.executor.storing.rank} restored another step {step}")
 
     def restored_slow_part(self, by: Supervisor, step: int, body: bytes) -> None:
@@ -224,6 +235,8 @@ class Observer:
     def ended(self, by: Supervisor) -> None:
         """A session came to its own end."""
         self.counts[str(by.session.phase)] = self.counts.get(str(by.session.phase), 0) + 1
+        if by.session.ending is not None and by.session.ending.reason == TROUBLE:
+            self.chain.bad.mended = True  # a person looks at it
         if by.session.phase is Phase.SUCCEEDED:
             done = max(self.durable, key=lambda id_: id_.step, default=None)
             self._hold("I4", done is not None and done.step == self.chain.total, "finished without a DURABLE end")
@@ -275,6 +288,10 @@ class Observer:
 
     def _refused(self, words: str, by: Supervisor) -> None:
         """A start asks a person, who lets it begin anew only if there is nothing to lose."""
+        if words.startswith(ALL_WITHDRAWN):
+            left = [id_ for id_ in self._known(by) if id_ not in self.rotten | self._expired]
+            self._hold("R1", all(map(self.withdrawals.gone, left)), words)
+            self._asked = self.chain.bad.mended = True
         if "no checkpoint in it is whole" not in words:
             return
         there = [id_ for id_ in self._known(by) if id_ not in self.rotten | self._expired]
@@ -284,7 +301,7 @@ class Observer:
     def may_begin_anew(self) -> bool:
         """Somebody was asked what to do, and sees that there is nothing to lose."""
         asked, self._asked = self._asked, False
-        return asked and not any(self.loads(id_) for id_ in self._manifests)
+        return asked and not any(self.loads(id_) for id_ in self._manifests if not self.withdrawals.gone(id_))
 
     def all_load(self) -> None:
         """What was called DURABLE and not let go loads in the end."""
@@ -345,7 +362,10 @@ class Observer:
 
     def _chose(self, by: Supervisor, event: ev.CheckpointReady) -> None:
         expected = self._expected.get(by)
-        if expected is not None and (expected in self.rotten or expected in self._expired):
+        self.withdrawals.chose(by, event)
+        if expected is not None and (
+            expected in self.rotten or expected in self._expired or self.withdrawals.gone(expected)
+        ):
             expected = None
         if event.id is not None and event.durable and event.id not in self.durable:
             self._hold("I4", self.loads(event.id), f"{event.id} is taken for DURABLE and does not load")

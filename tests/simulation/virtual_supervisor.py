@@ -21,12 +21,14 @@ from supervisor.engine.identity import started
 from supervisor.engine.job import Job, Prepared
 from supervisor.engine.journal import ROUTINE, Journal
 from supervisor.engine.place import LocalPlace, RunPlace
+from supervisor.engine.succession import following, follows
 from tests.simulation.virtual_trainer import Chain, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from supervisor.core.claim import Rank
+    from supervisor.core.rollback import Rollback
     from tests.simulation.observer import Observer
     from tests.simulation.virtual_store import View
     from tests.simulation.world import Machine
@@ -91,10 +93,10 @@ class Launcher:
         note = {"pid": os.getpid(), "since": started(os.getpid())}
         (local.session / "supervisor.json").write_text(json.dumps(note))
 
-    def launch(self, attempt: int, checkpoint: str) -> int:
+    def launch(self, attempt: int, checkpoint: str, rolled: Sequence[Rollback] = ()) -> int:
         """Start an attempt."""
         assert self._local is not None
-        self.trainer = Trainer(self.supervisor, attempt, self._local.staging, self.supervisor.chain)
+        self.trainer = Trainer(self.supervisor, attempt, self._local.staging, self.supervisor.chain, rolled=rolled)
         self.trainer.begin(checkpoint)
         return attempt
 
@@ -107,6 +109,11 @@ class Launcher:
         """Signal the trainer."""
         if self.trainer is not None and not self.trainer.gone:
             self.trainer.end(how)
+
+    def cpu_s(self) -> float | None:
+        """Return what the trainer has computed: all the time, unless it hangs."""
+        working = self.trainer is not None and not self.trainer.hangs
+        return self.supervisor.machine.now().mono_s if working else 0.0
 
     def hear_out(self) -> None:
         """Everything said is heard at once here."""
@@ -256,6 +263,9 @@ class Supervisor:
         unproved = bool(saves.publishing or saves.waiting or saves.unproved) or self.session.phase is Phase.FAILED
         self.executor.close(keep=unproved)
         self.observer.ended(self)
+        if follows(self.session) and not self.machine.gone:  # the same process goes on with a new session
+            config = following(self.session.config, self.session.started_s, self.machine)
+            Supervisor(self.machine, self.view, self.chain, config, self.observer)
 
     def _leave(self) -> None:
         self.gone = True

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core import messages
 from supervisor.core.content import FORMAT
 from supervisor.core.digest import XXH3, digest_of
+from tests.simulation.troubles import Bad, Noticing, base, shows, sick_since
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from supervisor.core.rollback import Rollback
     from tests.simulation.virtual_supervisor import Supervisor
     from tests.simulation.world import Machine, World
 
@@ -21,13 +25,24 @@ SLOW_STEPS = 60
 
 
 class Chain:
-    """The uninterrupted run: the state after each step and the row it logs."""
+    """The uninterrupted run: the state after each step and the row it logs. ``bad``: batches that ruin the weights."""
 
-    def __init__(self, seed: int, total: int) -> None:
+    def __init__(self, seed: int, total: int, bad: Bad | None = None) -> None:
         self.total = total
+        self.bad = bad or Bad()
         self.states = [hashlib.sha256(f"run {seed}".encode()).hexdigest()[:16]]
         for step in range(total):
             self.states.append(following(self.states[-1], step))
+
+    @staticmethod
+    def following(state: str, step: int) -> str:
+        """Return the state after ``step``."""
+        return following(state, step)
+
+    @staticmethod
+    def row(state: str, step: int) -> dict[str, Any]:
+        """Return what a step logs."""
+        return row(state, step)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the step log of the uninterrupted run."""
@@ -35,8 +50,9 @@ class Chain:
 
 
 def following(state: str, step: int) -> str:
-    """Return the state after ``step``."""
-    return hashlib.sha256(f"{state} {step}".encode()).hexdigest()[:16]
+    """Return the state after ``step``; what is sick stays so."""
+    well, mark, since = state.partition(":")
+    return hashlib.sha256(f"{well} {step}".encode()).hexdigest()[:16] + mark + since
 
 
 def slow_part(chain: Chain, step: int) -> bytes:
@@ -46,7 +62,7 @@ def slow_part(chain: Chain, step: int) -> bytes:
 
 def row(state: str, step: int) -> dict[str, Any]:
     """Return what a step logs. Some losses are no numbers, as it happens."""
-    loss = int(state[:6], 16) / 1e6
+    loss = int(state[:6], 16) / 1e6 + ((sick_since(state) or -1) + 1)  # which shows a training on sick weights
     return {"step": step, "loss": "nan" if state[0] == "f" else loss}
 
 
@@ -67,6 +83,10 @@ class Trainer:
     hangs: bool = False
     deaf: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
+    rolled: Sequence[Rollback] = ()
+
+    def __post_init__(self) -> None:
+        self.watch = Noticing(self)
 
     @property
     def machine(self) -> Machine:
@@ -86,6 +106,7 @@ class Trainer:
             self.step, self.state = body["step"], body["state"]
             slow = (Path(checkpoint) / "slow.safetensors").read_bytes()
             self.supervisor.observer.restored_slow_part(self.supervisor, self.step, slow)
+        self.watch.begins(self.step)
         self.supervisor.observer.restored(self.supervisor, self.step, self.state)
         self.machine.processes.append(self)
         self.world.after(3.0, self, self._greet)
@@ -143,15 +164,29 @@ class Trainer:
         if self.hangs:
             return
         for _ in range(min(steps, self.chain.total - self.step)):
-            self.rows.append(row(self.state, self.step))
-            self.state = following(self.state, self.step)
-            self.step += 1
+            self._step()
+        if self.world.chance.random() < 0.5 if self.chain.bad.batches else False:
+            self.watch.looks()
         if self.step < self.chain.total:
             self._beat()
             return
         self._say_staged("final")
         self._say(messages.Finished(self.step))
         self.world.after(1.0, self, lambda: self.exit(0))
+
+    def _step(self) -> None:
+        if any(each.tries and each.skip_from <= self.step < each.skip_end for each in self.rolled):
+            self.rows.append({"step": self.step, "skipped": True})
+            self.step += 1
+            return
+        if self.chain.bad.batches:
+            self.supervisor.observer.withdrawals.did(self.supervisor, self.step)
+        if self.chain.bad.poisons(self.step):
+            self.state = f"{base(self.state)}:{self.step}"
+        self.watch.saw(self.step, nan=shows(self.state, self.step, self.chain.bad))
+        self.rows.append(row(self.state, self.step))
+        self.state = following(self.state, self.step)
+        self.step += 1
 
     def _boundary(self) -> None:
         if self.hangs:
@@ -172,6 +207,8 @@ class Trainer:
             self._say(messages.Staged(self.step, folder, 100, reason, 4.0, 2.0))
 
     def _stage(self) -> str:
+        if self.watch.looks():
+            return ""
         number = self.supervisor.next_staging()
         name = f"step-{self.step:09d}-{number}"
         temporary = self.staging / f".tmp-{self.step}-{number}"

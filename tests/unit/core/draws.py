@@ -12,6 +12,7 @@ from supervisor.core import liveness, messages, recovery
 from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.claim import Rank, Sighting
 from supervisor.core.deadline import Lifetime
+from supervisor.core.rollback import Rollback
 from supervisor.core.session import Config, Ending, Phase, SaveEvery, Saves, Session, Timers, Trainer
 
 WRITERS = st.sampled_from(["aaaa", "bbbb", "cccc"])
@@ -36,6 +37,10 @@ BEATS = st.builds(
 )  # fmt: skip
 STAGED = st.builds(messages.Staged, STEPS, FOLDERS, st.integers(0, 9), WORDS, SECONDS, SECONDS)
 SAVES = st.builds(messages.Save, WORDS)
+TROUBLES = st.builds(
+    messages.Trouble, STEPS, st.sampled_from(["loss", "val_loss"]), WORDS, st.sampled_from(["nan", "spike"]), MAYBE_STEP
+)
+ROLLBACKS = st.builds(Rollback, RANKS, STEPS, STEPS, STEPS, STEPS, st.integers(0, 2), st.sampled_from([1.0, 0.5]))
 STOPS = st.builds(messages.Stop, WORDS, st.booleans(), SECONDS)
 MESSAGES = st.one_of(
     st.builds(messages.Hello, st.integers(1, 9), st.integers(1, 9), st.booleans(), WORDS, WORDS),
@@ -43,7 +48,9 @@ MESSAGES = st.one_of(
     st.builds(messages.Restored, STEPS, SECONDS),
     STAGED,
     st.builds(messages.SaveFailed, STEPS, WORDS),
+    st.builds(messages.Saved, WORDS, MAYBE_STEP, st.booleans()),
     st.builds(messages.Note, st.sampled_from(["info", "warning"]), WORDS),
+    TROUBLES,
     st.builds(
         messages.ScriptFailed, st.sampled_from(["setup", "refused", "device-oom", "script"]), WORDS, WORDS, WORDS
     ),
@@ -86,6 +93,7 @@ OUTCOMES = {
         st.builds(ev.Flushed, st.one_of(st.none(), IDS), st.sampled_from(["", "it hangs"])),
         st.just(ev.JournalWritten()),
         st.builds(ev.JournalFailed, WORDS),
+        st.builds(ev.RollbackWritten, WORDS),
         st.builds(ev.EndWritten, WORDS),
     ),
     "start": st.one_of(
@@ -95,7 +103,14 @@ OUTCOMES = {
         st.builds(ev.ClaimWritten, RANKS),
         st.builds(ev.EnvironmentReady, SECONDS, st.just(("numpy",)), st.just(("another GPU",))),
         HISTORIES,
-        st.builds(ev.CheckpointReady, FOLDERS, st.one_of(st.none(), IDS), st.booleans(), st.booleans()),
+        st.builds(
+            ev.CheckpointReady,
+            FOLDERS,
+            st.one_of(st.none(), IDS),
+            st.booleans(),
+            st.booleans(),
+            rolled=st.lists(ROLLBACKS, max_size=2).map(tuple),
+        ),
         st.builds(ev.SetupFailed, WORDS, WORDS, st.sampled_from([3, 4])),
         st.builds(ev.Launched, st.integers(1, 9)),
     ),
@@ -105,6 +120,7 @@ OUTCOMES = {
         st.builds(ev.MachineSeen, st.sampled_from(["", "1 x Tesla T4, 15 GB"]), WORDS, WORDS),
         st.builds(ev.LivesRead, st.lists(SECONDS, max_size=3).map(tuple)),
         st.builds(ev.MemorySeen, STEPS, STEPS),
+        st.builds(ev.TrainerSeen, st.one_of(st.none(), SECONDS)),
         st.builds(ev.ControllerFailed, WORDS),
     ),
     "trainer": st.one_of(
@@ -121,7 +137,8 @@ COMMANDS = st.one_of(
     st.builds(do.Knock, st.integers(1, 9), WRITERS),
     st.builds(do.Answer, st.integers(1, 9)),
     st.builds(do.Restore, st.booleans()),
-    st.builds(do.Launch, st.integers(1, 9), FOLDERS),
+    st.builds(do.Launch, st.integers(1, 9), FOLDERS, st.lists(ROLLBACKS, max_size=2).map(tuple)),
+    st.builds(do.WriteRollback, ROLLBACKS, WORDS),
     st.builds(do.Tell, st.one_of(SAVES, STOPS)),
     st.builds(do.EndTrainer, st.sampled_from(["stacks", "term", "kill"])),
     st.builds(do.Publish, FOLDERS, STEPS),
@@ -145,6 +162,9 @@ CONFIGS = st.builds(
     settle_s=st.sampled_from([0.0, 60.0]),
     confirm_every_s=st.sampled_from([0.0, 5.0]),
     can_flush=st.booleans(),
+    on_nan=st.sampled_from(["ignore", "stop", "rollback"]),
+    on_spike=st.sampled_from(["ignore", "stop", "rollback"]),
+    nan_rate=st.sampled_from([1.0, 0.5]),
 )
 MAYBE_FOLDER = st.one_of(st.just(""), FOLDERS)
 TIMES = st.one_of(st.none(), st.floats(900, 1100))
@@ -184,5 +204,9 @@ FIELDS = {
     "knocking": st.booleans(),
     "knocked_s": TIMES,
     "answered": st.integers(0, 3),
+    "rolled": st.lists(ROLLBACKS, max_size=2).map(tuple),
+    "passed": MAYBE_STEP,
+    "rollback": st.one_of(st.none(), ROLLBACKS),
+    "recorded": st.booleans(),
 }  # fmt: skip
 SESSIONS = st.builds(Session, **FIELDS)

@@ -13,6 +13,7 @@ from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.claim import Rank
 from supervisor.core.instant import Instant
 from supervisor.core.machine import decide, next_wakeup
+from supervisor.core.rollback import Rollback
 from supervisor.core.session import FINAL, Config, Session
 
 if TYPE_CHECKING:
@@ -62,13 +63,16 @@ class World:
             case do.ReadHistory():
                 return [ev.HistoryRead((40000.0, 39000.0), (40000.0, 39000.0), 2, 1)]
             case do.Restore():
-                return [ev.CheckpointReady("/r", CheckpointId(2, 50, "old", 1), durable=not bad, adopted=bad)]
+                rolled = (Rollback(Rank(1, "old"), 40, 45, 40, 46, 1),) if self.chance.random() < 0.3 else ()
+                return [ev.CheckpointReady("/r", CheckpointId(2, 50, "old", 1), not bad, adopted=bad, rolled=rolled)]
             case do.Launch():
                 return [ev.Launched(7)]
             case do.Tell(messages.Save()):
                 return [] if bad else [ev.TrainerSaid(self._staging())]
             case do.Tell(messages.Stop()):
                 return [] if bad else [ev.TrainerSaid(self._staging()), ev.TrainerExited(0)]
+            case do.LookAtTrainer():
+                return [ev.TrainerSeen(0.0 if bad else 1e9)]
             case do.EndTrainer():
                 return [] if bad else [ev.TrainerExited(-9)]
             case do.Publish():
@@ -85,6 +89,8 @@ class World:
                 return [ev.FenceUnreadable("EIO")] if bad else [ev.FenceSeen((str(MINE),))]
             case do.WriteJournal():
                 return [ev.JournalFailed("EIO")] if bad else [ev.JournalWritten()]
+            case do.WriteRollback():
+                return [ev.RollbackWritten("EIO" if bad else "")]
             case do.WriteEnd():
                 return [ev.EndWritten("EIO" if bad else "")]
         return []
@@ -110,6 +116,9 @@ class World:
     def _beat(self) -> ev.Event:
         chance = self.chance
         self.step += chance.choice([0, 1, 20])
+        if chance.random() < 0.02:
+            kind, fine = chance.choice(["nan", "spike"]), chance.choice([None, max(0, self.step - 2)])
+            return ev.TrainerSaid(messages.Trouble(max(0, self.step - 1), "loss", "nan", kind, fine))
         section = chance.choice(["step", "eval", "save"])
         return ev.TrainerSaid(messages.Beat(self.step, section, 900, None, 0.5, {"step": 1.0}, {"step": 0.9}))
 

@@ -10,7 +10,7 @@ from supervisor.core import liveness, recovery
 from supervisor.core.machine import run_state
 from supervisor.core.messages import Beat, Malformed, Note, SaveFailed, ScriptFailed, Staged
 from supervisor.core.session import Config, Phase, SaveEvery
-from tests.unit.core.told import HERE, running
+from tests.unit.core.told import HERE, claimed, running
 
 NO_SAVES = SaveEvery("steps", 5)
 
@@ -39,6 +39,26 @@ def test_beats_that_do_not_move_are_no_sign_of_life():
 def test_a_machine_that_slept_does_not_take_its_trainer_for_hung():
     told = running(Config(liveness=liveness.Policy(fixed_s=20.0), save_every=NO_SAVES))
     assert not told(ev.Woke(), after_s=4000.0).asked(do.EndTrainer)
+
+
+def begun():
+    return claimed(Config(save_every=NO_SAVES))(
+        ev.CheckpointReady("", None), ev.Launched(7), ev.TrainerSaid(Beat(0, "start"))
+    )
+
+
+def test_a_silent_script_is_not_ended_before_its_first_step_while_it_computes():
+    told = begun()
+    for cpu_s in (100.0, 2000.0, None):
+        told.until(do.LookAtTrainer)
+        assert not told(ev.TrainerSeen(cpu_s)).asked(do.EndTrainer)
+
+
+def test_a_silent_script_that_does_not_compute_either_hangs():
+    told = begun().until(do.LookAtTrainer)
+    told(ev.TrainerSeen(100.0)).until(do.LookAtTrainer)
+    assert told(ev.TrainerSeen(100.5)).asked(do.EndTrainer) == [do.EndTrainer("stacks")]
+    assert told(ev.TrainerExited(-6)).session.cause == recovery.Cause.HANG
 
 
 def test_a_death_is_followed_by_a_restart_from_the_local_disk():

@@ -105,3 +105,41 @@ def test_the_loop_over_steps_ends_in_the_same_section(begun):
     for _ in run.steps(2):
         held.state = {"weight": 1.0}
     assert run.beat().section == AFTER
+
+
+def test_a_driven_loop_asks_which_steps_to_leave_out_and_they_have_a_row(begun, tmp_path):
+    run, held = begun(SUPERVISOR_RUN_CHANNEL="/nowhere", SUPERVISOR_RUN_ROLLBACKS="e00000001-aa:1:3:1")
+    run.begin(5)
+    while run.step < 5:
+        if run.skips(run.step):
+            run.pass_over()
+        else:
+            drive(run, held, 1)
+    run.end()
+    assert [row.get("skipped", False) for row in rows(staged(tmp_path)[-1])] == [False, True, True, False, False]
+    assert held.state == {"weight": 3.0}
+
+
+def test_a_driven_loop_that_cannot_leave_out_a_step_is_said_once(begun):
+    run, held = begun(SUPERVISOR_RUN_CHANNEL="/nowhere", SUPERVISOR_RUN_ROLLBACKS="e00000001-aa:1:3:1")
+    said = run._life.say.__self__
+    run.begin(5)
+    drive(run, held, 5)
+    again = [each.text for each in said if "was done again" in getattr(each, "text", "")]
+    assert again == ["step 1 was to be left out, but what drives this loop cannot do that: it was done again"]
+
+
+def test_after_a_trouble_that_somebody_acts_on_nothing_is_saved_any_more(begun, tmp_path):
+    run, held = begun(
+        SUPERVISOR_RUN_CHANNEL="/nowhere", SUPERVISOR_RUN_ON_NAN="stop", SUPERVISOR_RUN_SAVE_EVERY="2steps"
+    )
+    said = run._life.say.__self__
+    run.begin(6)
+    drive(run, held, 3)
+    run.flush()
+    run.log(loss=float("nan"))
+    run.advance()
+    drive(run, held, 2)
+    run.end()
+    assert [open_folder(folder).step for folder in staged(tmp_path)] == [2]
+    assert [(each.step, each.fine) for each in said if type(each).__name__ == "Trouble"] == [(3, 2)]

@@ -1,0 +1,109 @@
+"""What the names of a script's files say: half-written, always growing, of which step, and which is its newest checkpoint."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+_TEMPORARY = re.compile(
+    r"""(?ix)
+    \.?tmp[-_.].* | \.tmp.* | \.\#.* | \.~.* | ~\$.* | tmp[a-z0-9_]{8}     # how programs begin the names of such files
+    | .*\.(tmp|temp|part|partial|incomplete|crdownload|download|swp|swx|lock) # how they end them
+    | .*\.tmp[-_.]?[a-z0-9_]{1,16} | .*[._-]temp | .*\.orbax-checkpoint-tmp.* | .*~
+    """
+)
+_STREAM = re.compile(r"(?i).*\.(log|jsonl|ndjson|csv|tsv|out|err)|.*\.?tfevents\..*|output.*\.txt|.*log\.txt|.*\.wandb")
+_LINES = re.compile(r"(?i).*\.(log|jsonl|ndjson|csv|tsv|out|err|txt)")
+_STEP = re.compile(
+    r"(?i)(?:^|[^a-z])(?:global[-_]?step|step|iteration|iter|it|checkpoint|ckpt|chkpt|batch)[-_=.]{0,2}(\d+)"
+)
+_EPOCH = re.compile(r"(?i)(?:^|[^a-z])(?:epoch|ep|model|weights|snapshot|save|state|cp)[-_=.]{0,2}(\d+)")
+_BARE = re.compile(r"(?:^|[-_.=])(\d+)(?=$|[-_.])")
+_NO_STEP = re.compile(
+    r"(?i)(?:^|[-_.])(?:v|version|run|exp|experiment|seed|fold|trial|rank|gpu|node|part|shard)[-_=]?\d+"
+)
+_SHARDS = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")  # TensorFlow is given the name without these
+
+NUMBERED = 2  # a name that says what its number counts
+
+
+def is_temporary(name: str) -> bool:
+    """Say whether a file or folder of this name is about to be renamed or removed, by all habits."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def is_stream(path: str) -> bool:
+    """Say whether a file of this name grows all the time, so that waiting for its end is no use."""
+    return _STREAM.fullmatch(path.rpartition("/")[2]) is not None
+
+
+def has_lines(path: str) -> bool:
+    """Say whether a part of this file is best cut after a whole line."""
+    return _LINES.fullmatch(path.rpartition("/")[2]) is not None
+
+
+def step_in(name: str) -> tuple[int, int] | None:
+    """Return how plainly a name says a step (2: its words do, 1: it holds a number) and that number; None: it does not."""
+    for pattern, plain in ((_STEP, NUMBERED), (_EPOCH, NUMBERED), (_BARE, 1)):
+        if found := pattern.search(_NO_STEP.sub("", name)):
+            return plain, int(found[1])
+    return None
+
+
+def step_of(path: str) -> int | None:
+    """Return the step that a path tells, by its last part that tells one; None if none does."""
+    told = (step_in(part) for part in reversed(path.split("/")))
+    return next((each[1] for each in told if each is not None), None)
+
+
+def newest(changed: Mapping[str, int], told: Sequence[str]) -> str:
+    """Return which of the ``changed`` files (with the time of each) is, or lies in, the newest checkpoint; "" for none.
+
+    ``told``: files and folders of which the script's framework said that it had saved them, in that order; what it said
+    counts more than the times. The answer is the top-most path whose name says a step, or else the top-most of all.
+    """
+    groups: dict[str, tuple[int, int]] = {}
+    order = {path: place for place, path in enumerate(told)}
+    trusted = [path for path in told if any(each == path or each.startswith(f"{path}/") for each in changed)]
+    for path in trusted:
+        whole = _numbered_above(path) or path
+        groups[whole] = max(groups.get(whole, (0, 0)), (_plainness(whole), order[path]))
+    for path, at in changed.items() if not trusted else ():
+        whole = _numbered_above(path) or path.split("/")[0]
+        groups[whole] = max(groups.get(whole, (0, 0)), (_plainness(whole), at))
+    found = max(groups, key=lambda path: (*groups[path], step_of(path) or 0, path), default="")
+    return _SHARDS.sub("", found)
+
+
+def alike(paths: Iterable[str]) -> set[str]:
+    """Return the paths that hold numbers, each number as ``#``: what these patterns find are checkpoints like them."""
+    return {shape for path in paths if (shape := shape_of(path)) != path}
+
+
+def shape_of(path: str) -> str:
+    """Return a path with each number in its name as ``#``."""
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + re.sub(r"\d+", "#", name)
+
+
+def within(path: str, roots: Collection[str]) -> bool:
+    """Say whether a path is one of these or lies in one."""
+    return any(path == root or path.startswith(f"{root}/") for root in roots)
+
+
+def _plainness(path: str) -> int:
+    told = step_in(path.rpartition("/")[2])
+    return NUMBERED if told is not None and told[0] == NUMBERED else 0
+
+
+def _numbered_above(path: str) -> str:
+    """Return the top-most part of a path whose own name plainly says a step."""
+    parts = path.split("/")
+    for depth, part in enumerate(parts, start=1):
+        told = step_in(part)
+        if told is not None and told[0] == NUMBERED:
+            return "/".join(parts[:depth])
+    return ""

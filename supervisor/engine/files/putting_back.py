@@ -1,0 +1,165 @@
+"""Makes a folder exactly what a snapshot holds. What differs or is not in it is moved aside, never deleted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from supervisor.core import naming
+from supervisor.core.carried import FILE, FILES_FILE, FOLDER, LINK, Carried, Entry, Piece, parse
+from supervisor.core.digest import Digest, algorithm_of
+from supervisor.core.values import dataclass
+from supervisor.engine import staged
+from supervisor.engine.files import copying, scanning
+from supervisor.engine.files.copying import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+    from supervisor.engine.files.scanning import Seen
+
+BESIDE = ".supervisor-{}.tmp"
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """What was done: how many files were written, and which paths were moved aside."""
+
+    written: int
+    moved: tuple[str, ...]
+
+
+def carried_in(folder: Path) -> tuple[Carried, Mapping[str, tuple[int, str]]] | None:
+    """Return what files a checkpoint's folder carries, and the records of its own; None if it is of another kind.
+
+    Raises ContentError for one that is damaged.
+    """
+    content = staged.content(folder)
+    if FILES_FILE not in content.files:
+        return None
+    return parse((folder / FILES_FILE).read_bytes()), content.files
+
+
+def put_back(folder: Path, carried: Carried, root: Path, aside: Path) -> PutBack:
+    """Make ``root`` what the snapshot in ``folder`` holds: all of it, or for what a framework told of, those paths alone.
+
+    Every byte is measured on its way. OSError says what stands in the way; what was there is then still there, or aside.
+    """
+    only = None if carried.root else _told_of(carried, root)
+    wanted = {entry.path: entry for entry in carried.entries}
+    there = scanning.scan(root, only, temporary=True)
+    right = {path for path, seen in there.items() if _is_right(root, path, seen, wanted.get(path))}
+    wrong = [path for path in there if path not in right]
+    moved = tuple(_move_aside(root, path, aside) for path in sorted(_top_most(wrong)))
+    root.mkdir(parents=True, exist_ok=True)
+    missing = [entry for entry in carried.entries if entry.path not in right]
+    for entry in sorted(missing, key=lambda each: (each.kind != FOLDER, each.path)):
+        _make(folder, entry, root / entry.path)
+    for entry in carried.entries:
+        _like(entry, root / entry.path)
+    return PutBack(sum(entry.kind == FILE for entry in missing), moved)
+
+
+def move_changed(root: Path, first: Mapping[str, Seen], aside: Path, same: Collection[str]) -> tuple[str, ...]:
+    """Move aside what has come since ``first`` or is not one of the ``same``: what a dead script left half-done."""
+    there = scanning.scan(root, temporary=True)
+    wrong = [path for path, seen in there.items() if path not in same and not (seen.kind == FOLDER and path in first)]
+    return tuple(_move_aside(root, path, aside) for path in sorted(_top_most(wrong)))
+
+
+def _told_of(carried: Carried, root: Path) -> set[str]:
+    """Return the paths that belong to such a snapshot: its own, and checkpoints beside them that are named alike."""
+    files = [entry.path for entry in carried.entries]
+    tops = {path for path in files if not any(path.startswith(f"{other}/") for other in _parents(path, files))}
+    shapes = naming.alike(tops)
+    beside = {path.rpartition("/")[0] for path in tops}
+    found = set(tops)
+    for folder in beside:
+        try:
+            names = [each.name for each in (root / folder).iterdir()]
+        except OSError:
+            continue
+        paths = (f"{folder}/{name}" if folder else name for name in names)
+        found.update(path for path in paths if naming.shape_of(path) in shapes)
+    return found
+
+
+def _parents(path: str, known: Iterable[str]) -> set[str]:
+    parts = path.split("/")
+    return {"/".join(parts[:depth]) for depth in range(1, len(parts))}.intersection(known)
+
+
+def _top_most(paths: Iterable[str]) -> set[str]:
+    wrong = set(paths)
+    return {path for path in wrong if not _parents(path, wrong)}
+
+
+def _is_right(root: Path, path: str, seen: Seen, entry: Entry | None) -> bool:
+    if entry is None or entry.kind != seen.kind:
+        return False
+    if entry.kind == LINK:
+        return entry.target == seen.target
+    if entry.piece is None:
+        return True
+    return seen.size == entry.piece.bytes and _digest(root / path, entry.piece) == entry.piece.digest
+
+
+def _digest(path: Path, piece: Piece) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return copying.prefix_digest(descriptor, piece.bytes, algorithm_of(piece.digest))
+    finally:
+        os.close(descriptor)
+
+
+def _move_aside(root: Path, path: str, aside: Path) -> str:
+    target = aside / path
+    number = 0
+    while os.path.lexists(target):
+        number += 1
+        target = aside / f"{path}~{number}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(os.fspath(root / path), os.fspath(target))
+    return path
+
+
+def _make(folder: Path, entry: Entry, path: Path) -> None:
+    """Make one of the snapshot's entries; a file is whole under its name or not there."""
+    if entry.kind == FOLDER:
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / BESIDE.format(os.urandom(4).hex())
+    try:
+        if entry.piece is None:
+            beside.symlink_to(entry.target)
+        else:
+            _write(folder, entry.piece, beside)
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write(folder: Path, piece: Piece, to: Path) -> None:
+    source = os.open(folder / piece.name, os.O_RDONLY | os.O_CLOEXEC)
+    target = Target(to)
+    try:
+        digest = Digest(algorithm_of(piece.digest))
+        copied = copying.copy(source, target, piece.bytes, at=piece.offset, digest=digest)
+    finally:
+        target.close(flush=False)  # what is lost here is put back again
+        os.close(source)
+    if copied.digest != piece.digest:
+        raise OSError(errno.EIO, "it is not what was written", os.fspath(folder / piece.name))
+
+
+def _like(entry: Entry, path: Path) -> None:
+    """Give it the mode and the time that it had: scripts take the newest file by its time."""
+    if entry.kind == LINK:
+        return
+    path.chmod(entry.mode)
+    if entry.kind == FILE:
+        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))

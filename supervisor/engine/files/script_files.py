@@ -1,0 +1,239 @@
+"""What a session does for a script that nobody changed: its files are put back, watched, and taken into snapshots.
+
+``--watch DIR`` names the folder. Without it, the files and folders count of which the script's framework says that it saved
+them, as far as they lie in the working folder. A script that calls attach() needs none of this.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core import events as ev
+from supervisor.core import messages, naming, resume_arguments
+from supervisor.core.content import ContentError
+from supervisor.core.errors import FAILED_PRECHECKS, UserError
+from supervisor.core.values import dataclass
+from supervisor.engine.files import putting_back, scanning, snapshots
+from supervisor.engine.files.scanning import Seen
+from supervisor.engine.files.series import Series
+from supervisor.engine.files.watcher import Scene, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from supervisor.core.carried import Carried
+    from supervisor.engine.job import Job
+    from supervisor.engine.storing import Storing
+
+ASIDE, AT_FIRST = "aside", "files-at-first.json"
+NAMED_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Resuming:
+    """What the next attempt is started with: more arguments, more of its environment, the state it is to restore."""
+
+    arguments: tuple[str, ...]
+    environ: Mapping[str, str]
+    checkpoint: str
+
+
+class ScriptFiles:
+    """One for each session. ``put_back`` is called on a lane, ``heard`` on the channel's thread, ``ended`` on the waiter's."""
+
+    def __init__(self, job: Job, storing: Storing, inbox: Callable[[ev.Event], None]) -> None:
+        self.job, self.storing, self.watch = job, storing, job.watch
+        self._inbox = inbox
+        self._working = Path.cwd()
+        self._attached = self._failed = self._stopping = False
+        self._paths: set[str] | None = None if self.watch.called else set()
+        self._series: Series | None = None
+        self._watcher: Watcher | None = None
+        self._pid = 0
+        self._restored = ""
+
+    @property
+    def root(self) -> Path:
+        """The watched folder; the working folder where none is."""
+        return self.watch.folder if self.watch.called else self._working
+
+    def put_back(self, ready: ev.Event | None) -> ev.Event | None:
+        """Make the files what the checkpoint says before it is gone on from; UserError where that cannot be done."""
+        if not isinstance(ready, ev.CheckpointReady):
+            return ready
+        self._restored = ""
+        try:
+            found = putting_back.carried_in(Path(ready.folder)) if ready.folder else None
+            if found is not None and ready.id is not None:
+                self._put_back(ready, *found)
+            elif self.watch.called and not self._attached and not ready.folder:
+                self._begin_clean()
+        except (OSError, ContentError) as error:
+            words = f"the files of the script cannot be put back into {self.root}: {error}"
+            raise UserError(words, "see to its permissions and its room, and start again", FAILED_PRECHECKS) from error
+        return ready
+
+    def resuming(self, checkpoint: str) -> Resuming:
+        """Return what an attempt is started with that goes on from this checkpoint ("" for none)."""
+        series = self._series
+        if series is None or not checkpoint or checkpoint != self._restored:
+            return Resuming((), {}, checkpoint)
+        newest = self.root / series.checkpoint if series.checkpoint else None
+        arguments: tuple[str, ...] = ()
+        template = self.watch.resume_args
+        if template and newest is None and resume_arguments.needs_checkpoint(template):
+            self._say("warning", "no checkpoint of the script's own is among its files: --resume-args is left out")
+        elif template:
+            values = {"checkpoint": str(newest or ""), "step": str(series.base_step), "watch": str(self.root)}
+            arguments = resume_arguments.filled(template, values)
+            self._say("info", f"the script is started with {' '.join(arguments)}")
+        return Resuming(arguments, {"SUPERVISOR_RUN_BASE_STEP": str(series.base_step)}, "")
+
+    def begin(self, pid: int) -> None:
+        """An attempt has been started."""
+        self._pid = pid
+        self._failed = self._stopping = False
+        if self._series is not None:
+            self._series.attempt()
+        if self.watch.called and not self._attached:
+            self._observe()
+
+    def heard(self, message: messages.Message | messages.Malformed) -> None:
+        """Learn from what the trainer says."""
+        if isinstance(message, messages.ScriptFailed):
+            self._failed = True
+        elif isinstance(message, messages.Hello):
+            self._greeted(message)
+        elif isinstance(message, messages.Saved) and not self._attached:
+            self._saved(message)
+        elif isinstance(message, messages.Beat) and self._series is not None:
+            self._series.heard(message)
+            if self._watcher is not None and message.section != "save":
+                self._watcher.wake()
+
+    def asked(self, message: messages.Save | messages.Stop, tell: Callable[[], object]) -> None:
+        """Tell the trainer, after what is new was taken if it is to end."""
+        watcher = self._watcher
+        if watcher is None:
+            tell()
+        elif isinstance(message, messages.Stop):
+            self._stopping = True
+            if message.save:
+                watcher.before_stop(tell, message.grace_s / 3)
+            else:
+                tell()
+        else:
+            tell()
+            if message.reason != "due":
+                watcher.hurry()
+
+    def ended(self, code: int) -> None:
+        """The attempt is over: what the script left is whole if it ended by itself, as it should or as it was told to."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.end(trusted=code == 0 or (code > 0 and self._stopping and not self._failed))
+
+    def close(self) -> None:
+        """Watch no more; nothing more is taken."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.stop()
+
+    def _put_back(self, ready: ev.CheckpointReady, carried: Carried, records: Mapping[str, tuple[int, str]]) -> None:
+        if carried.root and not self.watch.called:
+            # the folder was named by an earlier command; what was in it is needed all the same
+            self.watch = replace(self.watch, called=carried.root, folder=Path(carried.root).absolute())
+            self._paths = None
+        root = self.root if carried.root else self._working
+        assert ready.id is not None
+        aside = self.storing.local.run / ASIDE / f"{self.storing.rank}-{ready.id.step}"
+        done = putting_back.put_back(Path(ready.folder), carried, root, aside)
+        if self._paths is not None:
+            self._paths |= {entry.path for entry in carried.entries}
+        scan = scanning.scan(root, self._paths)
+        self._made().goes_on(
+            snapshots.known_of(Path(ready.folder), carried, records, scan), ready.id.step, carried.checkpoint
+        )
+        self._restored = ready.folder
+        if done.written or done.moved:
+            where = carried.root or "the working folder"
+            moved = f"; {_named(done.moved)} moved aside into {aside}" if done.moved else ""
+            self._say("info", f"{done.written:,} of {carried.files:,} files put back into {where}{moved}")
+
+    def _begin_clean(self) -> None:
+        """Without a snapshot nothing that an earlier attempt left is known to be whole: only what was there before it stays."""
+        note = self.storing.local.run / AT_FIRST
+        scan = scanning.scan(self.root)
+        key = str(self.root)
+        known = _read(note)
+        if key in known:
+            first = {path: _seen(each) for path, each in known[key].items()}
+            unchanged = {path for path, seen in scan.items() if snapshots.same(first.get(path), seen)}
+            aside = self.storing.local.run / ASIDE / f"{self.storing.rank}-begin"
+            if moved := putting_back.move_changed(self.root, first, aside, unchanged):
+                self._say(
+                    "info", f"{_named(moved)} in {self.watch.called} moved aside into {aside}: nothing proves it whole"
+                )
+                scan = scanning.scan(self.root)
+        else:
+            note.write_text(json.dumps({**known, key: scan}))
+        self._made().seen = scan
+
+    def _greeted(self, hello: messages.Hello) -> None:
+        if self._series is not None:
+            self._series.heard(hello)
+        if hello.attached and not self._attached:
+            self._attached = True
+            self.close()
+            if self.watch.called:
+                words = f"the script calls attach(), which keeps its state: --watch {self.watch.called} is not heeded"
+                self._say("warning", words)
+
+    def _saved(self, saved: messages.Saved) -> None:
+        inside = os.path.relpath(saved.path, self.root)
+        if inside == "." or inside.startswith("..") or naming.is_temporary(Path(inside).name):
+            return
+        if self._paths is not None:
+            self._paths = {*self._paths, inside}
+            if self._watcher is None:
+                self._observe()
+        self._made().told(inside, saved.step)
+        if self._watcher is not None and saved.whole:
+            self._watcher.saved(inside)
+
+    def _observe(self) -> None:
+        listens = bool(self.watch.called)
+        scene = Scene(self.root, self.watch.called, self._pid, self.watch.every_s, listens=listens)
+        self._watcher = Watcher(scene, self._made(), self._wanted)
+        self._watcher.begin()
+
+    def _wanted(self) -> Collection[str] | None:
+        return self._paths
+
+    def _made(self) -> Series:
+        if self._series is None:
+            self._series = Series(self.storing.local.staging, self.job.clock, self.storing.take_log, self._inbox)
+        return self._series
+
+    def _say(self, level: str, words: str) -> None:
+        self._inbox(ev.TrainerSaid(messages.Note(level, words)))
+
+
+def _seen(each: list[Any]) -> Seen:
+    return Seen(*each)._replace(inode=(each[5][0], each[5][1]))
+
+
+def _read(note: Path) -> dict[str, dict[str, list[Any]]]:
+    try:
+        return dict(json.loads(note.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _named(paths: Collection[str]) -> str:
+    shown = ", ".join(repr(path) for path in sorted(paths)[:NAMED_MAX])
+    return shown if len(paths) <= NAMED_MAX else f"{shown} and {len(paths) - NAMED_MAX:,} more"

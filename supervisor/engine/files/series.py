@@ -1,0 +1,140 @@
+"""The snapshots that one session takes of a script's files: their steps, their names, and how the session hears of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core import events as ev
+from supervisor.core import messages, naming
+from supervisor.core.carried import FILE
+from supervisor.engine.files import snapshots
+from supervisor.engine.files.drafting import Known
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
+
+    from supervisor.core.ports import Clock
+    from supervisor.engine.files.scanning import Seen
+
+STALL_SECTION = "save"
+
+
+class Series:
+    """``seen``: how the files looked when they were last safe here; ``base_step``: of the snapshot that was put back.
+
+    Beats and reports come from the channel's thread, ``stage`` is called on one thread at a time.
+    """
+
+    def __init__(
+        self, staging: Path, clock: Clock, staged: Callable[[Path], None], inbox: Callable[[ev.Event], None]
+    ) -> None:
+        self.staging, self.clock = staging, clock
+        self.known = Known()
+        self.seen: Mapping[str, Seen] = {}
+        self.base_step = self.last_step = 0
+        self.checkpoint = ""
+        self.section = ""
+        self._staged, self._inbox = staged, inbox
+        self._told: dict[str, int | None] = {}
+        self._beat: messages.Beat | None = None
+        self._saving_s = self._stalled_s = 0.0
+        self._framework = ""
+
+    def goes_on(self, known: Known, step: int, checkpoint: str) -> None:
+        """The files are now what this snapshot holds."""
+        self.known, self.seen, self.checkpoint = known, known.seen, checkpoint
+        self.base_step, self.last_step = step, max(self.last_step, step)
+
+    def attempt(self) -> None:
+        """Another attempt begins: what the one before said does not hold for it."""
+        self._told.clear()
+        self._beat, self.section, self._framework = None, "", ""
+        self._saving_s = self._stalled_s = 0.0
+
+    def heard(self, message: messages.Beat | messages.Hello) -> None:
+        """Learn the step and the section."""
+        if isinstance(message, messages.Hello):
+            self._framework = message.framework
+            return
+        self._beat, self.section = message, message.section
+        self._saving_s = message.seconds.get(STALL_SECTION, 0.0)
+
+    def told(self, path: str, step: int | None) -> None:
+        """The script's framework says that it has saved this, by its path relative to the root."""
+        self._told.pop(path, None)
+        self._told[path] = step
+
+    def stage(self, order: snapshots.Order, *, reason: str, growing: Collection[str] = ()) -> None:
+        """Take the snapshot of ``order`` (its step, name and newest checkpoint are found here) and tell the session.
+
+        Raises ChangedMeanwhile and OSError: then nothing was staged.
+        """
+        began = self.clock.now()
+        told = dict(self._told)
+        fresh = snapshots.changed(order.scan, self.seen, growing=growing) - set(order.left_out)
+        files = {
+            path: order.scan[path].mtime_ns for path in fresh if path in order.scan and order.scan[path].kind == FILE
+        }
+        new = naming.newest(files, [path for path in told if path not in order.left_out])
+        checkpoint = new or (self.checkpoint if _still_there(self.checkpoint, order.scan) else "")
+        step = max(self._step(new, told), self.last_step + 1)
+        name = f"step-{step:09d}-1"
+        about = {**self._about(), **order.about}
+        order = replace(order, step=step, name=name, checkpoint=checkpoint, about=about)
+        taken = snapshots.take(order, self.known)
+        self.known, self.last_step, self.checkpoint = taken.known, step, checkpoint
+        self.seen = {**taken.known.seen, **{p: self.seen[p] for p in order.left_out if p in self.seen}}
+        for path, at_step in told.items():
+            if self._told.get(path, -1) == at_step:
+                self._told.pop(path, None)
+        folder = self.staging / name
+        self._staged(folder)
+        stall_s, self._stalled_s = max(0.0, self._saving_s - self._stalled_s), self._saving_s
+        write_s = self.clock.now().since(began)
+        said = messages.Staged(step, str(folder), taken.bytes, reason, stall_s, write_s)
+        self._inbox(ev.TrainerSaid(said))
+
+    def failed(self, error: OSError) -> None:
+        """Tell the session that a snapshot could not be written."""
+        self._inbox(ev.TrainerSaid(messages.SaveFailed(self.last_step + 1, f"its files could not be copied: {error}")))
+
+    def broken(self, error: str) -> None:
+        """Tell the session of a defect."""
+        self._inbox(ev.ControllerFailed(error))
+
+    def say(self, level: str, words: str) -> None:
+        """Tell the user."""
+        self._inbox(ev.TrainerSaid(messages.Note(level, words)))
+
+    def _step(self, new: str, told: Mapping[str, int | None]) -> int:
+        """Return the step of what is new: as its hook counted, as the beats count, or as its name says."""
+        said = [step for path, step in told.items() if step is not None and (not new or naming.within(path, {new}))]
+        if said:
+            return max(said)
+        beat = self._beat
+        if beat is not None and beat.step > self.base_step:
+            return beat.step
+        return naming.step_of(new) or 0 if new else 0
+
+    def _about(self) -> dict[str, Any]:
+        beat = self._beat
+        made_by = {"framework": self._framework} if self._framework else {}
+        if beat is None:
+            return {"total_steps": None, "epoch_of_data": None, "metrics": {}, "made_by": made_by}
+        metrics = {name: value for name, value in beat.metrics.items() if _finite(value)}
+        return {
+            "total_steps": beat.total_steps,
+            "epoch_of_data": beat.epoch_of_data,
+            "metrics": metrics,
+            "made_by": made_by,
+        }
+
+
+def _finite(value: object) -> bool:
+    return not isinstance(value, float) or (value == value and abs(value) != float("inf"))  # noqa: PLR0124
+
+
+def _still_there(checkpoint: str, scan: Mapping[str, Seen]) -> bool:
+    return bool(checkpoint) and any(path.startswith(checkpoint) for path in scan)

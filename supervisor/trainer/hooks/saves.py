@@ -1,0 +1,149 @@
+"""What the script's own saving writes: each file or folder is told once, when all that belongs to it is written.
+
+A save inside a save (a folder of a Trainer, made of many files) is part of the outer one. What is then renamed or copied,
+as careful scripts do, is told under its new name too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import weakref
+from collections import OrderedDict
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from supervisor.trainer.hooks.unattached import Unattached
+
+FOLLOWED_MAX = 64
+
+
+class Saves:
+    """``found`` takes what was written: a path, or an open file. Paths may be relative; they are told absolute."""
+
+    def __init__(self, script: Unattached) -> None:
+        self._script = script
+        self._nest = threading.local()
+        self._followed: OrderedDict[str, None] = OrderedDict()
+        self._open: list[tuple[weakref.ref[Any], str, int | None]] = []
+        self._follows = False
+
+    @contextmanager
+    def within(self, *, section: str | None = "save") -> Iterator[None]:
+        """Hold back what is found inside, and tell it at the end, each path once; of an error nothing is told."""
+        held: list[str] | None = getattr(self._nest, "held", None)
+        if held is not None:
+            yield
+            return
+        self._nest.held = held = []
+        try:
+            if section is not None and threading.current_thread() is threading.main_thread():
+                with self._script.within(section):
+                    yield
+            else:
+                yield
+        finally:
+            self._nest.held = None
+        for path in dict.fromkeys(held):
+            if not any(path.startswith(folder + os.sep) for folder in held):  # else the folder is told, whole
+                self._tell(path)
+
+    def found(self, written: Any) -> None:
+        """Tell what was written, or hold it back until the save around it is over."""
+        is_open = hasattr(written, "write")
+        path = _path(getattr(written, "name", None) if is_open else written)
+        if path is None:
+            return
+        if is_open and not getattr(written, "closed", False):
+            self._until_closed(written, path)
+        elif (held := getattr(self._nest, "held", None)) is not None:
+            held.append(path)
+        else:
+            self._tell(path)
+
+    def look(self) -> None:
+        """Tell the files that were open when they were written and are closed now; for any thread."""
+        for each in list(self._open):
+            file = each[0]()
+            if file is None or file.closed:
+                self._open.remove(each)
+                self._tell(each[1], each[2])
+
+    def covered(self, folder: str) -> None:
+        """What was held back of files in ``folder`` is told as this one folder."""
+        whole = _path(folder) or ""
+        held = getattr(self._nest, "held", None) or []
+        if any(path.startswith(whole + os.sep) for path in held):
+            held[:] = [*(path for path in held if not path.startswith(whole + os.sep)), whole]
+
+    def forget_held(self) -> None:
+        """What is held back is told in another way."""
+        held: list[str] = getattr(self._nest, "held", None) or []
+        held.clear()
+
+    def _until_closed(self, file: Any, path: str) -> None:
+        try:
+            self._open.append((weakref.ref(file), path, self._script.step_or_none))
+        except TypeError:  # it cannot be looked at later
+            self._script.saved(path, whole=False)
+
+    def _tell(self, path: str, step: int | None = None) -> None:
+        self._script.saved(path, step)
+        self._followed[path] = None
+        self._followed.move_to_end(path)
+        if len(self._followed) > FOLLOWED_MAX:
+            self._followed.popitem(last=False)
+        if not self._follows:
+            self._follows = True
+            self._follow()
+
+    def _follow(self) -> None:
+        for module, name in ((os, "replace"), (os, "rename"), (shutil, "copyfile")):
+            setattr(module, name, self._then_told(getattr(module, name)))
+
+    def _then_told(self, moves: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(moves)
+        def then_told(src: Any, dst: Any, *rest: Any, **options: Any) -> Any:
+            result = moves(src, dst, *rest, **options)
+            before, after = _path(src), _path(dst)
+            if before and after and any(f"{path}{os.sep}".startswith(before + os.sep) for path in list(self._followed)):
+                self._tell(after)
+            return result
+
+        return then_told
+
+
+def tell_after(
+    script: Unattached, owner: Any, name: str, paths: Callable[[Any, dict[str, Any]], Iterable[Any]]
+) -> None:
+    """Have each call of ``owner.name`` tell what it wrote: ``paths(result, arguments by name)``."""
+    import inspect  # 5 ms that a script which saves nothing need not spend
+
+    function = getattr(owner, name)
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def saves(*given: Any, **named: Any) -> Any:
+        if script.silent:
+            return function(*given, **named)
+        with script.saves.within():
+            result = function(*given, **named)
+            for path in paths(result, signature.bind(*given, **named).arguments):
+                script.saves.found(path)
+        return result
+
+    setattr(owner, name, saves)
+
+
+def _path(name: Any) -> str | None:
+    """Return an absolute path; None for what is no name of a file, such as a buffer or the number of a descriptor."""
+    if not isinstance(name, str | os.PathLike):
+        return None
+    path = os.fspath(name)
+    text = os.fsdecode(path)
+    return None if "://" in text else os.path.abspath(text)  # noqa: PTH100  # a link is told under its own name

@@ -1,0 +1,181 @@
+"""A script that has not called attach(): what the hooks count of it, said to the supervisor; and what can be asked of it."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from supervisor.core.liveness import AFTER
+from supervisor.core.messages import Beat, Message, Note, Save, Saved, Stop, Stopped
+from supervisor.trainer import clock
+from supervisor.trainer.hooks.saves import Saves
+from supervisor.trainer.sections import Sections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from supervisor.core.messages import Scalar
+    from supervisor.trainer.life import Life
+
+WAKE_EVERY_S = 0.05
+LOSS = "loss"
+
+
+class Driver(Protocol):
+    """A framework's loop that can be asked for something; both are called in the channel's thread and only set flags."""
+
+    def save_soon(self) -> None:
+        """Save at the next place where the framework can, if that is worth a file of its own."""
+
+    def end_soon(self, grace_s: float) -> bool:
+        """Save and end within that time, by ``Unattached.stop_here``; False if it cannot."""
+
+
+class Unattached:
+    """``step`` counts the steps done over all attempts, as far as a hook tells them; the loop's thread alone counts.
+
+    A framework that has the loop takes it (``driver``): from then on its own count is what counts. With attach() the
+    script speaks for itself, and all of this is silent.
+    """
+
+    def __init__(self, life: Life) -> None:
+        self.step = life.settings.base_step
+        self.total_steps: int | None = None
+        self.epoch: float | None = None
+        self.values: dict[str, Any] = {}  # the newest, as the framework gave them: made numbers only for a beat
+        self.driver: Driver | None = None
+        self.sections = Sections(clock.now_s)
+        self.saves = Saves(self)
+        self._life = life
+        self._learns = False
+        self._stepped = False
+        self._timed_steps = 0
+        self._nonfinite: set[str] = set()
+        self._woken_s = -math.inf
+        self._beat_seen: tuple[int, str] | None = None
+
+    @property
+    def silent(self) -> bool:
+        """The script is attached: whatever is said of it, it says itself."""
+        return self._life.run is not None
+
+    @property
+    def step_or_none(self) -> int | None:
+        """Steps done, None before any was seen."""
+        return self.step if self._stepped else None
+
+    @property
+    def step_s(self) -> float | None:
+        """Seconds that a step takes on average; None where none was timed."""
+        return self.sections.lapped_s / self._timed_steps if self._timed_steps > 0 else None
+
+    # --- what the hooks call, in the loop's thread ----------------------------------------------------------------
+
+    def loop_began(self, driver: Driver, step: int, total_steps: int | None) -> None:
+        """A framework's loop begins; it tells when it is in a step, so that how long one takes can be learned."""
+        self.driver, self.total_steps, self._learns = driver, total_steps, True
+        self.step, self._stepped = step, self._stepped or step > 0
+        self.enter("step")
+
+    def loop_ended(self) -> None:
+        """The framework's loop is over; what comes now may be anything."""
+        self.driver, self.total_steps, self._learns = None, None, False
+        self.enter(AFTER)
+
+    def stepped(self, step: int | None = None) -> None:
+        """One more step is done, or, where the framework counts them itself, ``step`` are."""
+        before, self.step = self.step, self.step + 1 if step is None else step
+        if self.sections.name != "step":
+            self.enter("step")
+        else:
+            self.sections.lap(clock.now_s())
+            self._timed_steps += self.step - before
+        self._stepped = True
+
+    def enter(self, name: str) -> None:
+        """The script is in another section now."""
+        if self.sections.name != name:
+            self.sections.enter(name)
+            self._wake()
+
+    @contextmanager
+    def within(self, name: str) -> Iterator[None]:
+        """Count the time within as ``name``."""
+        with self.sections.within(name):
+            self._wake()
+            yield
+        self._wake()
+
+    def say(self, message: Message) -> None:
+        """Say it, unless the script speaks for itself."""
+        if not self.silent:
+            self._life.say(message)
+
+    def saved(self, path: str, step: int | None = None, *, whole: bool = True) -> None:
+        """Say that a file or folder was written, now or at an earlier ``step``."""
+        self.say(Saved(path, self.step_or_none if step is None else step, whole))
+
+    def stop_here(self) -> None:
+        """End the script, whose state is saved: it was told to."""
+        self._life.say_last(Stopped(self.step))
+        raise SystemExit(0)
+
+    # --- what the channel's thread calls --------------------------------------------------------------------------
+
+    def beat(self) -> Beat | None:
+        """Return a beat if something has moved since the last; the first says that the process lives."""
+        self.saves.look()
+        now = (self.step, self.sections.name)
+        if now == self._beat_seen:
+            return None
+        self._beat_seen = now
+        seconds, longest_s = dict(self.sections.seconds), dict(self.sections.longest_s)
+        if not self._learns:
+            # Between two steps of a plain loop may lie anything, such as a first validation: nothing tells the hooks.
+            longest_s.pop("step", None)
+        return Beat(
+            step=now[0],
+            section=now[1],
+            total_steps=self.total_steps,
+            epoch_of_data=self.epoch,
+            step_s=self.step_s,
+            seconds=seconds,
+            longest_s=longest_s,
+            metrics=self._metrics(now[0]),
+        )
+
+    def asked_to_save(self, _message: Save) -> None:
+        """Have the framework save soon, if it can be asked to; otherwise the script saves when it always does."""
+        if self.driver is not None:
+            self.driver.save_soon()
+
+    def asked_to_stop(self, message: Stop) -> None:
+        """Have the framework save and end, if it can be asked to; otherwise only the system's own way is left."""
+        if not (message.save and self.driver is not None and self.driver.end_soon(message.grace_s)):
+            self._life.asked_to_stop(message)
+
+    def supervisor_gone(self) -> None:
+        """End, because nobody would look after what this process goes on writing."""
+        self._life.supervisor_gone()
+
+    def _metrics(self, step: int) -> dict[str, Scalar]:
+        """Return the newest values as numbers. It may wait for the device, but the loop does not wait for it."""
+        found: dict[str, Scalar] = {}
+        for name, value in list(self.values.items()):
+            try:
+                number = float(value)
+            except (TypeError, ValueError, RuntimeError):
+                continue  # not one number, or the device failed: the script meets that error itself
+            finite = math.isfinite(number)
+            if not finite and name not in self._nonfinite:
+                self.say(Note("warning", f"{name} is {number} at step {step}"))
+            (self._nonfinite.discard if finite else self._nonfinite.add)(name)
+            found[name] = number if finite else str(number)
+        return found
+
+    def _wake(self) -> None:
+        now_s = clock.now_s()
+        if now_s - self._woken_s >= WAKE_EVERY_S:
+            self._woken_s = now_s
+            self._life.wake()

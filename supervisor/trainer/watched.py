@@ -1,0 +1,76 @@
+"""Watches the logged losses for what shows that training has gone wrong: a value that is no number, or jumps far up.
+
+A spike is a value over ``SPIKE_FACTOR`` times the median of the last ``SPIKE_WINDOW`` of its name, judged from
+``SPIKE_SEEN_MIN`` of them on. The median, because one bad batch cannot move it; the factor, because batches of healthy
+training scatter by less, and the spikes that papers on large language models tell of (PaLM, section 5.1; OPT, section 2.5)
+multiply the loss before it. After a restart the window fills anew, so what is judged depends on the rows alone.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core.messages import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+SPIKE_FACTOR, SPIKE_WINDOW, SPIKE_SEEN_MIN = 20.0, 100, 50
+
+
+class Watch:
+    """Sees each row of the log once, in order. ``told`` hears the first trouble of each kind and name."""
+
+    def __init__(self, names: Sequence[str], told: Callable[[Trouble], None]) -> None:
+        self._names, self._told = frozenset(names), told
+        self._recent: dict[str, _Recent] = {}
+        self._known: set[tuple[str, str]] = set()
+        self._fine = self._seen = -1
+
+    def begins(self, step: int) -> None:
+        """Rows come from the index ``step`` on: whether the checkpoint there is good, only they can tell."""
+        self._fine = self._seen = step - 1
+
+    def see(self, step: int, values: Mapping[str, Any]) -> None:
+        """Look at the row of the step with this index; ``values`` are numbers already."""
+        if step <= self._seen:
+            return
+        self._seen = step
+        numbers = [(name, value) for name, value in values.items() if type(value) in {float, int} and self._is(name)]
+        troubles = [found for name, value in numbers if (found := self._trouble(step, name, value)) is not None]
+        if numbers and not troubles:
+            self._fine = step
+        for each in troubles:
+            if (each.kind, each.name) not in self._known:
+                self._known.add((each.kind, each.name))
+                self._told(each)
+
+    def _is(self, name: str) -> bool:
+        return name in self._names if self._names else "loss" in name.lower()
+
+    def _trouble(self, step: int, name: str, value: float) -> Trouble | None:
+        if not math.isfinite(value):
+            return Trouble(step, name, str(value), "nan", self._fine)
+        spiked = self._recent.setdefault(name, _Recent()).takes(value)
+        return Trouble(step, name, f"{value:.4g}", "spike", self._fine) if spiked else None
+
+
+class _Recent:
+    """The last values of one name, also in order of size."""
+
+    def __init__(self) -> None:
+        self._values: deque[float] = deque()
+        self._ordered: list[float] = []
+
+    def takes(self, value: float) -> bool:
+        """Say whether the value is a spike over those before it, and count it among them."""
+        seen = len(self._ordered)
+        median = self._ordered[seen // 2] if seen >= SPIKE_SEEN_MIN else 0.0
+        self._values.append(value)
+        insort(self._ordered, value)
+        if len(self._values) > SPIKE_WINDOW:
+            del self._ordered[bisect_left(self._ordered, self._values.popleft())]
+        return median > 0.0 and value > SPIKE_FACTOR * median

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from supervisor.core import events as ev
@@ -13,7 +14,7 @@ from supervisor.engine.loop import Inbox
 if TYPE_CHECKING:
     from supervisor.core.ports import Clock
 
-_OF_THE_WORLD = (ev.Signalled, ev.Notice)
+_OF_THE_WORLD = (ev.Signalled, ev.Notice, ev.MachineSeen)
 
 
 class Door:
@@ -21,18 +22,21 @@ class Door:
 
     def __init__(self) -> None:
         self.inbox = Inbox()
+        self._passing = RLock()  # which a signal's handler may take that interrupts its holder
 
     def __call__(self, event: ev.Event) -> None:
         """Pass an event on."""
-        self.inbox(event)
+        with self._passing:
+            self.inbox(event)
 
     def next(self) -> Inbox:
         """Return the inbox of a new session. What its predecessor has not heard of the world it hears first."""
-        before, self.inbox = self.inbox, Inbox()
-        for event in before.left():
-            if isinstance(event, _OF_THE_WORLD):
-                self.inbox(event)
-        return self.inbox
+        with self._passing:
+            before, self.inbox = self.inbox, Inbox()
+            for event in before.left():
+                if isinstance(event, _OF_THE_WORLD):
+                    self.inbox(event)
+            return self.inbox
 
 
 def follows(session: Session) -> bool:

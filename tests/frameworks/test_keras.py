@@ -11,6 +11,7 @@ from benchmarks import kills
 from benchmarks.machines import ROOT, Machine, final_state
 from supervisor.core.errors import UsageError
 from supervisor.trainer import life
+from supervisor.trainer.refused import RefusedError
 from tests.frameworks.resuming import Attempts
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -201,7 +202,7 @@ def test_a_generator_begins_anew_and_it_is_said(attempts):
 @pytest.mark.slow
 def test_other_arrays_than_those_it_began_with_are_refused(attempts):
     attempts.attempt(fit, "run", 4)
-    with pytest.raises(UsageError, match="batch_size was 2 and is 4"):
+    with pytest.raises(RefusedError, match="batch_size was 2 and is 4"):
         attempts.attempt(lambda: fit(data=lambda: {"x": X, "y": Y, "batch_size": 4}), "run")
 
 

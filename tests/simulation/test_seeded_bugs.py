@@ -370,7 +370,7 @@ ON_A_DRIVE = [
     (durable_on_no_evidence, "I1|I4", HOSTILE),
     (durable_with_age, "I4", HOSTILE),
     (manifest_without_a_look_at_the_fence, "I10", HOSTILE),
-    (trusting_reader, "I1|I18", HOSTILE),
+    (trusting_reader, "I1|I16|I18", HOSTILE),  # a trainer that is given garbage again and again never ends
     (submitted_counts_as_durable, "I2|I4", HOSTILE),
     (eager_deletion, "I2", HOSTILE),
     (files_go_before_their_manifest, "I2", HOSTILE),

@@ -110,8 +110,8 @@ class ScriptFiles:
             self._greeted(message)
         elif isinstance(message, messages.Saved) and not self._attached:
             self._saved(message)
-        elif isinstance(message, messages.Beat) and self._series is not None:
-            self._series.heard(message)
+        elif isinstance(message, messages.Beat) and not self._attached:
+            self._made().heard(message)
             if self._watcher is not None and message.section != "save":
                 self._watcher.wake()
 
@@ -184,9 +184,9 @@ class ScriptFiles:
         self._made().seen = scan
 
     def _greeted(self, hello: messages.Hello) -> None:
-        if self._series is not None:
-            self._series.heard(hello)
-        if hello.attached and not self._attached:
+        if not hello.attached:
+            self._made().heard(hello)
+        elif not self._attached:
             self._attached = True
             self.close()
             if self.watch.called:
@@ -197,11 +197,11 @@ class ScriptFiles:
         inside = os.path.relpath(saved.path, self.root)
         if inside == "." or inside.startswith("..") or naming.is_temporary(Path(inside).name):
             return
+        self._made().told(inside, saved.step)
         if self._paths is not None:
             self._paths = {*self._paths, inside}
             if self._watcher is None:
                 self._observe()
-        self._made().told(inside, saved.step)
         if self._watcher is not None and saved.whole:
             self._watcher.saved(inside)
 

@@ -61,14 +61,16 @@ class Data:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on there; ValueError if these data cannot be the same."""
+        kind = self._source.kind
+        if state["kind"] != kind:
+            raise ValueError(f"the data were of the kind {state['kind']} and are {kind}")
+        self._source.set_order(state["order"])
         for name, here in (
-            ("kind", self._source.kind),
             ("steps_per_execution", self._execution),
             ("pass_batches", self._iterator._num_batches or state["pass_batches"]),
         ):
             if state[name] != here:
                 raise ValueError(f"{name} was {state[name]} and is {here}")
-        self._source.set_order(state["order"])
         self.epoch, self.batch, self.stopped = state["epoch"], state["batch"], state["stopped"]
         self._passes, self._seen, self._waiting = state["passes"], state["seen"], state["source"]
         self._iterator._num_batches = state["pass_batches"]

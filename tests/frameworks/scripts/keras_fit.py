@@ -30,13 +30,13 @@ class Rows(keras.utils.PyDataset):
 class Paced(keras.callbacks.Callback):
     """Takes its time, because real steps do, and kills shall hit them; notes which batches it has heard of."""
 
-    def __init__(self, step_ms):
+    def __init__(self, wait):
         super().__init__()
-        self.step_s, self.heard = step_ms / 1e3, 0
+        self.wait, self.heard = wait, 0
 
     def on_train_batch_end(self, batch, logs=None):
         self.heard += 100 * self.params["epochs"] + batch
-        time.sleep(self.step_s)
+        self.wait()
 
 
 def network(policy="float32"):
@@ -89,7 +89,7 @@ def main():
     model = network(options.policy)
     callbacks = [
         supervisor.KerasCallback(),
-        Paced(options.step_ms),
+        Paced(lambda: time.sleep(options.step_ms / 1e3)),
         keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.9),
         keras.callbacks.ReduceLROnPlateau(monitor="val_loss", patience=1),
         keras.callbacks.EarlyStopping(monitor="val_loss", patience=100, restore_best_weights=True),

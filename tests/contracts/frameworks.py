@@ -161,7 +161,7 @@ class NumPy(Arrays):
 
 
 class Torch(Arrays):
-    row, needs = "torch", "torch"
+    row, needs = "torch", "torch ml_dtypes"
     dtypes = (*INTS, *FLOATS, *ML_FLOATS, "bool", "complex64", "complex128")
 
     def made(self, of: np.ndarray[Any, Any]) -> Any:

@@ -18,7 +18,7 @@ from supervisor.trainer import frameworks
 from tests.contracts.framework_laws import Back, Kept, laws
 from tests.contracts.frameworks import missing, rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.frameworks]
 ROOT = Path(__file__).parents[2]
 WAIT_S = 280
 

@@ -95,7 +95,7 @@ def _files_compared(one: Path, other: Path) -> dict[str, Any]:
     )
     paths = [path for path in sorted({*ours, *theirs}) if ours.get(path) != theirs.get(path)]
     return {
-        "step": (left.step, right.step),
+        "step": (left.step, left.step),  # of files alone it is a label that only grows, not a count
         "attached": [FILES],
         "generators": [],
         "differ": [f"{FILES}.{path}" for path in paths if not is_stream(path)],

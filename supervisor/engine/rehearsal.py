@@ -22,7 +22,7 @@ from supervisor.engine.comparison import RUN, compare, environ
 from supervisor.engine.orphans import TRAINER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from supervisor.core.ports import Clock, Store
     from supervisor.engine.comparison import Comparison
@@ -77,7 +77,7 @@ class Rehearsal:
         """Run it once with nothing in its way. UserError where the script itself fails."""
         self._say(f"1/3 {self._plan.script.name} in peace")
         turn = self._turn(PEACEFUL, "peaceful-machine", self._plan.save_every, self._plan.steps)
-        with turn:
+        with self._cleared("peaceful-files"), turn:
             until_s = None
             while turn.process.poll() is None:
                 self._pause.wait(LOOK_EVERY_S)
@@ -86,7 +86,6 @@ class Rehearsal:
                 if until_s is not None and self._clock.now().mono_s > until_s:
                     turn.process.send_signal(signal.SIGTERM)
                     until_s = float("inf")
-        self._clear("peaceful-files")
         store = self._open(str(turn.store))
         step = _last_step(store)
         if turn.process.returncode not in {0, TERMINATED}:
@@ -109,22 +108,23 @@ class Rehearsal:
         save_every = f"{max(100, min(1000, int(1000 * peaceful.seconds / SAVES_PER_RUN)))}ms"
         third_s = peaceful.seconds / 3
         turn = self._turn(KILLED, "first-machine", save_every, stop_at)
-        with turn:
+        with self._cleared("first-machine-files"), turn:
             trainer, saved = self._wait(turn, third_s, None, None)
             self._say(f"2/3 kill -9 of the trainer, when step {saved:,} was safe")
             _kill_group(trainer)
             trainer, saved = self._wait(turn, third_s, trainer, saved)
-            self._say(f"3/3 kill -9 of everything, when step {saved:,} was safe; going on on a blank machine")
-            turn.process.kill()
-            _kill_group(trainer)
-        self._clear("first-machine-files")
+            if trainer:
+                self._say(f"3/3 kill -9 of everything, when step {saved:,} was safe; going on on a blank machine")
+                turn.process.kill()
+                _kill_group(trainer)
+            else:
+                self._say("3/3 it came to its end before it could be killed again; shown to a blank machine")
         turn = self._turn(KILLED, "second-machine", save_every, stop_at)
-        with turn:
+        with self._cleared("second-machine-files"), turn:
             try:
                 code = turn.process.wait(self._plan.limit_s)
             except subprocess.TimeoutExpired:
                 raise _too_long(self._plan.limit_s) from None
-        self._clear("second-machine-files")
         if code != 0:
             raise self._failed("resume fails: the run ends on the blank machine", turn)
 
@@ -134,7 +134,10 @@ class Rehearsal:
         return compare(stores[0], stores[1], self._plan.folder)
 
     def _wait(self, turn: _Turn, seconds: float, old: int | None, saved_before: int | None) -> tuple[int, int]:
-        """Wait until another trainer than ``old`` has run for ``seconds`` and something newer is safe."""
+        """Wait until another trainer than ``old`` has run for ``seconds`` and something newer is safe.
+
+        Return its process id and that step; no process id if a run whose trainer was killed is over by then.
+        """
         store = self._open(str(turn.store))
         began_s = self._clock.now().mono_s
         since_s: float | None = None
@@ -154,16 +157,22 @@ class Rehearsal:
             raise self._failed(
                 "resume fails: the run ends after its trainer was killed" if old else "the run fails", turn
             )
+        if old is not None:
+            return 0, _last_step(store) or 0
         raise UserError(
             "the run ended before it could be killed in the middle",
             "give it more to do: rehearse SCRIPT -- ARGUMENTS",
             FAILED,
         )
 
-    def _clear(self, name: str) -> None:
-        """Take away what the script has saved by itself: the next machine begins without it."""
-        if self._plan.watch and Path(self._plan.watch).exists():
-            shutil.move(self._plan.watch, self._plan.folder / name)
+    @contextlib.contextmanager
+    def _cleared(self, name: str) -> Iterator[None]:
+        """Take away in the end what the script has saved by itself: the next machine begins without it."""
+        try:
+            yield
+        finally:
+            if self._plan.watch and Path(self._plan.watch).exists():
+                shutil.move(self._plan.watch, self._plan.folder / name)
 
     def _failed(self, what: str, turn: _Turn) -> UserError:
         self._say(turn.last_words())

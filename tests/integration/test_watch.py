@@ -261,3 +261,42 @@ def test_a_script_that_attaches_is_told_that_it_needs_no_watching(machine: Machi
     assert turn.wait() == 0, turn.text
     assert "is not heeded" in turn.text
     assert not list(store.glob("*/e*/step-*/files.json"))
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_rehearsal_compares_the_files(machine: Machine, script: Path, forgets: bool) -> None:
+    if forgets:
+        loaded = "pickle.loads(pathlib.Path(told.resume).read_bytes())"
+        script.write_text(script.read_text().replace(loaded, loaded + ' | {"hash": b""}'))
+    words = (
+        "--watch",
+        "out",
+        "--resume-args",
+        "--resume {checkpoint}",
+        "--no-install",
+        "--",
+        "--steps",
+        "120",
+        "--ms",
+        "90",
+    )
+    done = machine.run("rehearse", str(script), *words)
+    assert done.returncode == int(forgets), done.stdout + done.stderr
+    if forgets:
+        assert "final.pkl" in done.stdout
+        assert "it resumes from its own files" in done.stdout
+    else:
+        assert "resume is bit-exact" in done.stdout
+    assert not (machine.work / "out").exists()
+
+
+def test_a_script_that_attaches_later_does_not_begin_anew(machine: Machine, store: Path, script: Path) -> None:
+    turn = machine.start(script, *WATCH, arguments=["--steps", "20"])
+    assert turn.wait() == 0, turn.text
+    own = "import supervisor, torch\nrun = supervisor.attach(model=torch.nn.Linear(1, 1))\nfor step in run.steps(9): pass\n"
+    script.write_text(own)
+    turn = machine.start(script, *WATCH, "--resume", "auto", arguments=["--steps", "40"])
+    assert turn.wait() != 0
+    assert "attach() cannot read those" in turn.text, turn.text
+    assert "start it under another --name" in turn.text
+    assert safe(store)()

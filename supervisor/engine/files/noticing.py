@@ -61,9 +61,9 @@ class Noticing:
         if event.event_type == "closed":
             self._told(os.fsdecode(event.src_path), closed=True)
         elif event.event_type in WRITTEN:
-            for path in (event.src_path, getattr(event, "dest_path", "")):
-                if path:
-                    self._told(os.fsdecode(path), closed=False)
+            self._told(os.fsdecode(event.src_path), closed=False)
+            if target := getattr(event, "dest_path", ""):
+                self._told(os.fsdecode(target), closed=True)  # what is written elsewhere is renamed when it is whole
 
 
 def begin(folder: Path, told: Told, say: Callable[[str], None]) -> Noticing:

@@ -72,7 +72,8 @@ class Series:
         Raises ChangedMeanwhile and OSError: then nothing was staged.
         """
         began = self.clock.now()
-        told = dict(self._told)
+        there = {part for path in order.scan for part in _and_above(path)}
+        told = {path: at_step for path, at_step in list(self._told.items()) if path in there}
         fresh = snapshots.changed(order.scan, self.seen, growing=growing) - set(order.left_out)
         files = {
             path: order.scan[path].mtime_ns for path in fresh if path in order.scan and order.scan[path].kind == FILE
@@ -130,6 +131,12 @@ class Series:
             "metrics": metrics,
             "made_by": made_by,
         }
+
+
+def _and_above(path: str) -> list[str]:
+    """Return a path and the folders that it lies in."""
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def _finite(value: object) -> bool:

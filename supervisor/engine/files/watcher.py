@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from supervisor.engine.files.series import Series
 
 GROUP_WAIT_S = 5.0  # for all files to be still at once; after that each that was closed counts as still
+TOGETHER_S = 0.5  # in which several saves that are told one after the other are taken for one
 LEAVE_OUT_S = 120.0  # for a file that is never still
 RETRY_S = 30.0
 EVERY_S_MIN = 10.0
@@ -62,6 +63,7 @@ class Watcher:
         self._thread = Thread(target=self._run, name="files", daemon=True)
         self._wanted_s: float | None = None
         self._next_s = 0.0
+        self._told_s = -TOGETHER_S
         self._hurried = False
         self._whole: dict[str, Seen] | None = None
         self._farewell: Callable[[], object] | None = None
@@ -70,6 +72,8 @@ class Watcher:
     def begin(self) -> None:
         """Watch from now on: what is there was there before the script."""
         self._still.begin(self._scan())
+        if not self.scene.listens:
+            self._told_s = self.series.clock.now().mono_s  # a save is what it begins with
         self._thread.start()
 
     def wake(self) -> None:
@@ -122,7 +126,7 @@ class Watcher:
 
     def saved(self, path: str) -> None:
         """The script's framework says that it has written and closed what lies at this path, relative to the root."""
-        now_s = self.series.clock.now().mono_s
+        now_s = self._told_s = self.series.clock.now().mono_s
         for each in scanning.scan(self.scene.root, {path}):
             self._still.closed(each, now_s)
         self._woken.set()
@@ -160,14 +164,20 @@ class Watcher:
         self._say_of(busy)
         if waited_s < LEAVE_OUT_S and any(since_s < LEAVE_OUT_S for since_s in busy.values()):
             return self._still.next_s(now_s), False
-        if self.series.section == "save":
-            return 0.5, False
+        if (held_s := self._held_s(now_s, waited_s)) > 0.0:
+            return held_s, False
         if not changes - busy.keys():
             return self._idle_s, False
         self._whole = scan if not busy else None
         if now_s < self._next_s and not self._hurried:
             return self._next_s - now_s, False
         return self._take(scan, set(busy), growing, now_s)
+
+    def _held_s(self, now_s: float, waited_s: float) -> float:
+        """Return in how many seconds to look again because more is being saved, or 0."""
+        if self.series.section == "save":
+            return TOGETHER_S
+        return max(0.0, self._told_s + TOGETHER_S - now_s) if waited_s < GROUP_WAIT_S else 0.0
 
     def _take(self, scan: dict[str, Seen], left_out: set[str], growing: set[str], now_s: float) -> tuple[float, bool]:
         try:

@@ -57,7 +57,7 @@ CASES = {
             ("fit", "--model.step_ms", "40", "--trainer.max_epochs", "4", "--trainer.enable_progress_bar", "false"),
             "--ckpt_path {checkpoint}", 80, "epoch=3-step=80.ckpt", "final.pt",
         ),
-        Case("sklearn_joblib", "sklearn", ("--round-ms", "40"), "", 0, "state.joblib", "final.npy"),
+        Case("sklearn_joblib", "sklearn", ("--round-ms", "80"), "", 0, "state.joblib", "final.npy"),
     )
 }  # fmt: skip
 

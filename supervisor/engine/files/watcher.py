@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from supervisor.engine.files.series import Series
 
 GROUP_WAIT_S = 5.0  # for all files to be still at once; after that each that was closed counts as still
-TOGETHER_S = 0.5  # in which several saves that are told one after the other are taken for one
+TOGETHER_S, TOGETHER_S_MAX = 0.5, 1.0  # after a save that is told, for the next that belongs to it; and in all
 LEAVE_OUT_S = 120.0  # for a file that is never still
 RETRY_S = 30.0
 EVERY_S_MIN = 10.0
@@ -174,10 +174,11 @@ class Watcher:
         return self._take(scan, set(busy), growing, now_s)
 
     def _held_s(self, now_s: float, waited_s: float) -> float:
-        """Return in how many seconds to look again because more is being saved, or 0."""
+        """Return in how many seconds to look again because more may belong to what is saved just now, or 0."""
         if self.series.section == "save":
             return TOGETHER_S
-        return max(0.0, self._told_s + TOGETHER_S - now_s) if waited_s < GROUP_WAIT_S else 0.0
+        due_s = max(now_s - waited_s, self._next_s)
+        return max(0.0, self._told_s + TOGETHER_S - now_s) if now_s < due_s + TOGETHER_S_MAX else 0.0
 
     def _take(self, scan: dict[str, Seen], left_out: set[str], growing: set[str], now_s: float) -> tuple[float, bool]:
         try:

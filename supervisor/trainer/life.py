@@ -8,8 +8,9 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
+from supervisor.core import rollback
 from supervisor.core.errors import FENCED, SetupError
-from supervisor.core.messages import Beat, Hello, Message, Note, Save, SaveFailed, Stop, Stopped
+from supervisor.core.messages import Beat, Hello, Message, Note, Save, SaveFailed, Stop, Stopped, Trouble
 from supervisor.trainer.clock import sleep
 from supervisor.trainer.settings import Settings, read_settings
 
@@ -76,6 +77,17 @@ class Life:
             print(f"training-supervisor: step {message.step} could not be saved: {message.error}", file=sys.stderr)
         elif isinstance(message, Note) and self._client is None:
             print(f"training-supervisor: {message.text}", file=sys.stderr)
+
+    def met(self, trouble: Trouble) -> bool:
+        """Say that training has gone wrong; return whether the supervisor acts on it."""
+        acted_on = trouble.kind in self.settings.troubles.awaited
+        if acted_on:
+            print(f"training-supervisor: {rollback.what(trouble)}", file=sys.stderr)  # the last of it that `logs` shows
+        elif trouble.kind == "spike":
+            self.say(Note("warning", rollback.what(trouble)))
+        if self.settings.supervised:
+            self.say(trouble)
+        return acted_on
 
     def say_last(self, message: Message) -> None:
         """Say how the run ends, after a beat with its newest numbers, and see it off."""

@@ -7,7 +7,6 @@ import sys
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import rollback
 from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED
 from supervisor.core.liveness import AFTER
 from supervisor.core.messages import Beat, Note, Save, Stop, Trouble
@@ -275,10 +274,4 @@ class Run:
             self._life.say(Note("warning", f"{name} is {value} at step {step}"))
 
     def _on_trouble(self, trouble: Trouble) -> None:
-        if trouble.kind in self._life.settings.troubles.awaited:
-            self._boundary.poisoned = True
-            print(f"training-supervisor: {rollback.what(trouble)}", file=sys.stderr)  # the last of it that `logs` shows
-        elif trouble.kind == "spike":
-            self._life.say(Note("warning", rollback.what(trouble)))
-        if self._life.settings.supervised:
-            self._life.say(trouble)
+        self._boundary.poisoned |= self._life.met(trouble)

@@ -58,6 +58,32 @@ for step in run.steps(60, epoch_steps=10):
     late = math.isnan(loss) and step < min(options.bad) + options.late
     run.log(loss=step / 100 if late else abs(loss) + 1.0, first=samples[0])
 """
+PLAIN = """
+import argparse, math, os, time, torch
+parser = argparse.ArgumentParser()
+parser.add_argument("--once")
+parser.add_argument("--resume")
+options = parser.parse_args()
+model = torch.nn.Linear(2, 1)
+optimizer, done = torch.optim.SGD(model.parameters(), 0.01), 0
+if options.resume:
+    kept = torch.load(options.resume)
+    model.load_state_dict(kept["model"])
+    done = kept["step"]
+print(f"begins at {done}", flush=True)
+for step in range(done, 60):
+    loss = model(torch.ones(1, 2)).square().sum() + 1.0
+    if step == 45 and not os.path.exists(options.once):
+        open(options.once, "w").close()
+        loss = loss * math.nan
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    time.sleep(0.1)  # so that the loss is looked at between saves, as in real training
+    if step % 10 == 9:
+        torch.save({"model": model.state_dict(), "step": step + 1}, "own.pt")
+assert all(value.isfinite().all() for value in model.parameters())
+"""
 STEPS = ("--save-every", "10steps", "--no-install")
 BACK = (*STEPS, "--on-nan", "rollback")
 
@@ -203,3 +229,31 @@ def test_killed_on_the_way_back_any_machine_knows_what_is_withdrawn_and_left_out
     assert len(withdrawn(store)) == 1
     wanted = by_hand(fresh_machine, script, "--by-hand", "19", "20")
     assert final_state(store, "toy")["state"] == wanted["state"]
+
+
+def plain(machine: Machine, tmp_path: Path, how: str) -> tuple[int, str]:
+    script = tmp_path / "plain.py"
+    script.write_text(PLAIN)
+    options = ("--no-install", "--save-every", "500ms", "--on-nan", how, "--resume-args", "--resume {checkpoint}")
+    return served(machine, script, options, "--once", str(tmp_path / "once"))
+
+
+def test_a_script_that_nobody_changed_goes_back_to_its_own_last_good_file(machine: Machine, tmp_path: Path) -> None:
+    code, text = plain(machine, tmp_path, "rollback")
+    assert code == 0, text
+    assert "loss is nan at step 4" in text
+    assert "nothing is left out after going back" in text
+    begun = [int(line.split()[-1]) for line in text.splitlines() if line.startswith("begins at")]
+    assert begun[0] == 0
+    assert 0 < begun[-1] <= 40
+
+
+def test_a_script_that_nobody_changed_is_stopped(
+    machine: Machine, fresh_machine: Callable[[], Machine], tmp_path: Path
+) -> None:
+    code, text = plain(machine, tmp_path, "stop")
+    assert code == 1, text
+    assert "error: loss is nan at step 4" in text
+    code, text = plain(fresh_machine(), tmp_path, "stop")
+    assert code == 0, text
+    assert "begins at 0" not in text

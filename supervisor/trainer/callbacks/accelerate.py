@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from accelerate import skip_first_batches
 
 from supervisor.core.errors import SetupError, UsageError
-from supervisor.core.messages import Note
-from supervisor.trainer import life
 from supervisor.trainer.attach import attach
 from supervisor.trainer.callbacks.batches import Chance, Data
 
@@ -33,9 +31,7 @@ class AccelerateRun:
         _refuse(accelerator, loader)
         self._accelerator, self._loader = accelerator, loader
         self._data = Data(loader, accelerator.gradient_accumulation_steps)
-        self._is_pending = (
-            False  # a step was done that ends an epoch, and what the script does after it is still to come
-        )
+        self._is_pending = False  # an epoch's last step was done, and what the script does after it is still to come
         parts = {
             **_prepared(accelerator),
             "progress": _Counter(accelerator),
@@ -78,7 +74,7 @@ class AccelerateRun:
             self._resumes_within = False
             loader = skip_first_batches(loader, data.batches)
             data.resumes(now)
-            self._warn_of_inexact_data()
+            data.warn_of_inexact()
         else:
             data.begins()
         loader.set_epoch(epoch)
@@ -105,14 +101,6 @@ class AccelerateRun:
             return None  # a stream
         accumulated: int = self._accelerator.gradient_accumulation_steps
         return math.ceil(batches / accumulated)
-
-    def _warn_of_inexact_data(self) -> None:
-        if self._data.found is None:
-            words = "the data are a stream: what was used of this epoch is read once more to find the place"
-            life.here().say(Note("warning", words))
-        elif self._loader.num_workers:
-            words = "chance inside the DataLoader's workers cannot be kept: if the dataset draws it, this epoch differs"
-            life.here().say(Note("warning", words))
 
 
 class _Counter:

@@ -10,6 +10,8 @@ import torch
 from torch.utils.data import BatchSampler, IterableDataset
 
 from supervisor.core.errors import UsageError
+from supervisor.core.messages import Note
+from supervisor.trainer import life
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +130,16 @@ class Data:
         """The epoch is used up."""
         self.epoch, self.batches = next_epoch, 0
 
+    def warn_of_inexact(self) -> None:
+        """Say what of an epoch that goes on cannot be as it would have been."""
+        if self.found is None:
+            words = "the data are a stream: what was used of this epoch is read once more to find the place"
+        elif self._loader.num_workers:
+            words = "chance inside the DataLoader's workers cannot be kept: if the dataset draws it, this epoch differs"
+        else:
+            return
+        life.here().say(Note("warning", words))
+
     def state_dict(self) -> dict[str, Any]:
         """Return the position; within an epoch with what its order and the reading of its batches follow from."""
         sampler = _seed_holder(self._loader)
@@ -167,9 +179,8 @@ def _watched(loader: Any) -> Batches | None:
     """Have an Accelerate loader draw through Batches, and return these; None for data that has no indices."""
     base = getattr(loader, "base_dataloader", loader)
     inner = getattr(base, "batch_sampler", None)
-    if inner is None or isinstance(
-        base.dataset, IterableDataset
-    ):  # torch gives a stream a sampler, too, that says nothing
+    streams = isinstance(base.dataset, IterableDataset)  # torch gives a stream a sampler, too, that says nothing
+    if inner is None or streams:
         return None
     if isinstance(inner, Batches):
         return inner

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import transformers
 
 from supervisor.core.errors import SetupError, UsageError
-from supervisor.core.messages import Note
 from supervisor.trainer import life
 from supervisor.trainer.attach import attach
 from supervisor.trainer.callbacks.batches import Chance, Data
@@ -86,7 +85,7 @@ class Loop:
         self._seen_step = self.run.step
         trainer.args.ignore_data_skip = False  # it is there to save the time that is not needed here
         if self.run.resumed and self._resumes_within:
-            self._warn_of_inexact_data(loader)
+            self._data.warn_of_inexact()
 
     def begin(self) -> None:
         """An epoch begins; the first one begins the run's loop."""
@@ -171,14 +170,6 @@ class Loop:
     def _advance(self) -> None:
         if self._trainer.state.global_step > self.run.step:
             self.run.advance()
-
-    def _warn_of_inexact_data(self, loader: Any) -> None:
-        if self._data.found is None:
-            words = "the data are a stream: what was used of this epoch is read once more to find the place"
-            life.here().say(Note("warning", words))
-        elif loader.num_workers:
-            words = "chance inside the DataLoader's workers cannot be kept: if the dataset draws it, this epoch differs"
-            life.here().say(Note("warning", words))
 
 
 class _FirstEpoch:

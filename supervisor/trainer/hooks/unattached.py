@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core.liveness import AFTER
-from supervisor.core.messages import Beat, Message, Note, Save, Saved, Stop, Stopped
+from supervisor.core.messages import Beat, Message, Note, Save, Saved, Stop, Stopped, Trouble
 from supervisor.trainer import clock
 from supervisor.trainer.hooks.saves import Saves
 from supervisor.trainer.sections import Sections
+from supervisor.trainer.watched import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,11 @@ class Unattached:
         self._learns = False
         self._stepped = False
         self._timed_steps = 0
+        self._watch = Watch(life.settings.troubles.names, self._on_trouble)
+        self._watch.begins(self.step)
         self._nonfinite: set[str] = set()
+        self._judged: dict[str, Any] = {}
+        self._poisoned = self._done_again = False
         self._woken_s = -math.inf
         self._beat_seen: tuple[int, str] | None = None
 
@@ -76,6 +81,7 @@ class Unattached:
         """A framework's loop begins; it tells when it is in a step, so that how long one takes can be learned."""
         self.driver, self.total_steps, self._learns = driver, total_steps, True
         self.step, self._stepped = step, self._stepped or step > 0
+        self._watch.begins(step)
         self.enter("step")
 
     def loop_ended(self) -> None:
@@ -130,6 +136,7 @@ class Unattached:
         if now == self._beat_seen:
             return None
         self._beat_seen = now
+        self._tell_of_steps_to_leave_out()
         seconds, longest_s = dict(self.sections.seconds), dict(self.sections.longest_s)
         if not self._learns:
             # Between two steps of a plain loop may lie anything, such as a first validation: nothing tells the hooks.
@@ -161,18 +168,34 @@ class Unattached:
 
     def _metrics(self, step: int) -> dict[str, Scalar]:
         """Return the newest values as numbers. It may wait for the device, but the loop does not wait for it."""
-        found: dict[str, Scalar] = {}
-        for name, value in list(self.values.items()):
+        values, numbers = dict(self.values), dict[str, float]()
+        for name, value in values.items():
             try:
-                number = float(value)
+                numbers[name] = float(value)
             except (TypeError, ValueError, RuntimeError):
                 continue  # not one number, or the device failed: the script meets that error itself
-            finite = math.isfinite(number)
-            if not finite and name not in self._nonfinite:
-                self.say(Note("warning", f"{name} is {number} at step {step}"))
-            (self._nonfinite.discard if finite else self._nonfinite.add)(name)
-            found[name] = number if finite else str(number)
-        return found
+        new = {name: number for name, number in numbers.items() if self._judged.get(name) is not values[name]}
+        self._judged = values
+        self._watch.see(step - 1, new)
+        return {
+            name: number if self._is_finite(step, name, number) else str(number) for name, number in numbers.items()
+        }
+
+    def _is_finite(self, step: int, name: str, number: float) -> bool:
+        finite = math.isfinite(number)
+        if not finite and name not in self._nonfinite and not self._poisoned:  # or the supervisor says it
+            self.say(Note("warning", f"{name} is {number} at step {step}"))
+        (self._nonfinite.discard if finite else self._nonfinite.add)(name)
+        return finite
+
+    def _on_trouble(self, trouble: Trouble) -> None:
+        self._poisoned |= self._life.met(trouble)
+
+    def _tell_of_steps_to_leave_out(self) -> None:
+        if self._stepped and not self._done_again and self._life.settings.troubles.rolled:
+            self._done_again = True
+            words = "nothing is left out after going back, and no rate is smaller: this script is not attached, so it"
+            self.say(Note("warning", f"{words} does the same steps again, with the same data if it draws the same"))
 
     def _wake(self) -> None:
         now_s = clock.now_s()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.liveness import AFTER
-from supervisor.core.messages import Note, Save, Saved, Stop
+from supervisor.core.messages import Note, Save, Saved, Stop, Trouble
 from supervisor.trainer import hooks
 from supervisor.trainer.hooks import importing
 from supervisor.trainer.hooks.asked import Asked
@@ -171,6 +171,35 @@ def test_a_loss_that_is_no_number_is_told_once_a_streak(script):
         script.beat()
     assert [each.text for each in script.said] == ["loss is nan at step 2", "loss is inf at step 5"]
     assert all(each.level == "warning" for each in script.said)
+
+
+def test_a_trouble_that_the_supervisor_acts_on_is_told_with_the_last_step_that_was_fine(monkeypatch):
+    script, said = made(SUPERVISOR_RUN_CHANNEL="channel", SUPERVISOR_RUN_ON_NAN="stop", SUPERVISOR_RUN_BASE_STEP="10")
+    for value in (0.5, 0.5 + 1e-9, None, math.nan):
+        script.stepped()
+        script.values = {LOSS: value, "accuracy": math.nan}
+        script.beat()
+    assert said[0] == Note("warning", "accuracy is nan at step 11")
+    assert said[1:] == [Trouble(13, LOSS, "nan", "nan", fine=11)]
+
+
+def test_a_value_that_was_judged_says_nothing_of_later_steps():
+    script, said = made(SUPERVISOR_RUN_CHANNEL="channel", SUPERVISOR_RUN_ON_NAN="rollback")
+    once = 0.5
+    for value in (once, once, once, math.nan):
+        script.stepped()
+        script.values = {LOSS: value}
+        script.beat()
+    assert said == [Trouble(3, LOSS, "nan", "nan", fine=0)]
+
+
+def test_a_script_that_cannot_leave_out_steps_says_so_once():
+    script, said = made(SUPERVISOR_RUN_CHANNEL="channel", SUPERVISOR_RUN_ROLLBACKS="e00000001-a:3:6:1")
+    for _ in range(3):
+        script.beat()
+        script.stepped()
+    assert [each.level for each in said] == ["warning"]
+    assert "nothing is left out" in said[0].text
 
 
 def test_what_is_no_finite_number_is_a_word_in_a_beat(script):

@@ -57,6 +57,7 @@ CASES = {
             ("fit", "--model.step_ms", "40", "--trainer.max_epochs", "4", "--trainer.enable_progress_bar", "false"),
             "--ckpt_path {checkpoint}", 80, "epoch=3-step=80.ckpt", "final.pt",
         ),
+        Case("tf_manager", "tensorflow", ("--step-ms", "40"), "", 60, "tf_ckpts", "final.npy"),
         Case("sklearn_joblib", "sklearn", ("--round-ms", "80"), "", 0, "state.joblib", "final.npy"),
     )
 }  # fmt: skip

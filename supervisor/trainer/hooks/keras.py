@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from supervisor.trainer.hooks.saves import tell_after
+from supervisor.trainer.hooks.saves import count_before, tell_after
 from supervisor.trainer.hooks.writers import by_argument
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def install(keras: ModuleType, script: Unattached) -> None:
     for name in ("save", "save_weights", "export"):
         if hasattr(keras.Model, name):
             tell_after(script, keras.Model, name, by_argument("filepath"))
+            count_before(script, keras.Model, name, lambda model: _iterations(model) or None)
 
 
 def _heard_after(
@@ -77,8 +78,7 @@ class _Fit:
 
     def began(self, told: Any, logs: Any = None) -> None:  # noqa: ARG002  # as Keras calls it
         """The callbacks have put back what they had saved: what the optimizer has counted is the step."""
-        optimizer = getattr(told.model, "optimizer", None)
-        counted = int(optimizer.iterations) if optimizer is not None and optimizer.built else 0
+        counted = _iterations(told.model)
         self.saves_within_epochs = any(isinstance(getattr(each, "save_freq", None), int) for each in told.callbacks)
         self._epoch_steps = told.params.get("steps")
         self._total_known = False
@@ -134,3 +134,9 @@ class _Fit:
         in_time = (self._epoch_steps - self._batches) * step_s < SHARE_OF_GRACE * grace_s
         self._ends_with_epoch = in_time
         return in_time
+
+
+def _iterations(model: Any) -> int:
+    """Return the steps that the model's optimizer has done, in all fits and loops together."""
+    optimizer = getattr(model, "optimizer", None)
+    return int(optimizer.iterations) if optimizer is not None and optimizer.built else 0

@@ -140,6 +140,21 @@ def tell_after(
     setattr(owner, name, saves)
 
 
+def count_before(script: Unattached, owner: Any, name: str, steps: Callable[[Any], int | None]) -> None:
+    """Have each call of the method ``owner.name`` tell the steps that ``steps(object)`` finds, where nobody else counts."""
+    method = getattr(owner, name)
+
+    @wraps(method)
+    def counts(self: Any, *given: Any, **named: Any) -> Any:
+        if not script.silent and script.driver is None:
+            done = steps(self)
+            if done is not None and done > script.step:
+                script.stepped(done)
+        return method(self, *given, **named)
+
+    setattr(owner, name, counts)
+
+
 def _path(name: Any) -> str | None:
     """Return an absolute path; None for what is no name of a file, such as a buffer or the number of a descriptor."""
     if not isinstance(name, str | os.PathLike):

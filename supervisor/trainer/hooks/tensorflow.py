@@ -1,6 +1,7 @@
 """TensorFlow's own checkpoints: the files of ``tf.train.Checkpoint``, of a manager, and saved models.
 
-Steps of a loop written with ``tf.function`` cannot be counted: what it runs is a graph, which no function of Python sees.
+Steps of a loop written with ``tf.function`` cannot be counted as they are done: what it runs is a graph, which no function of
+Python sees. So the steps are told by each save, from the optimizer that is in it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.trainer.hooks.saves import tell_after
+from supervisor.trainer.hooks.saves import count_before, tell_after
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -23,6 +24,19 @@ def install(tensorflow: ModuleType, script: Unattached) -> None:
     tell_after(script, train.Checkpoint, "save", _files)
     tell_after(script, train.Checkpoint, "write", _files)
     tell_after(script, tensorflow.saved_model, "save", lambda _, given: [given["export_dir"]])
+
+    def steps_in(saves: Any) -> int | None:
+        return _iterations(getattr(saves, "checkpoint", saves)) if tensorflow.executing_eagerly() else None
+
+    for owner, name in ((train.CheckpointManager, "save"), (train.Checkpoint, "save"), (train.Checkpoint, "write")):
+        count_before(script, owner, name, steps_in)
+
+
+def _iterations(checkpoint: Any) -> int | None:
+    """Return the steps of the optimizer in a checkpoint, or in a model in it; of several, of the one that did most."""
+    parts = list(checkpoint._trackable_children().values())  # noqa: SLF001  # what it saves, by no public name
+    owners = [*parts, *(getattr(part, "optimizer", None) for part in parts)]
+    return max((int(owner.iterations) for owner in owners if hasattr(owner, "iterations")), default=None)
 
 
 def _files(prefix: Any, given: dict[str, Any]) -> list[str]:

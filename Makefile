@@ -30,7 +30,7 @@ slow:  ## real processes, real kills, faults
 	$(BOOT) test -m "slow and not frameworks" $(PYTEST)
 
 core:  ## the core's tests without torch, on any Python: make core PYTHON=python3.13
-	$(BOOT) core
+	$(BOOT) core -m "not more" -n 2
 
 clean:  ## private environments and caches; runs and checkpoints stay
 	rm -rf .supervisor .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

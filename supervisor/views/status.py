@@ -37,7 +37,7 @@ def progress(plain: Mapping[str, Any]) -> str:
     """Return step, rate, time left and metrics in one line; "" before the first step."""
     step, total, rate = plain["step"], plain["total_steps"], plain["steps_per_s"]
     parts = []
-    if step is not None:
+    if step or (step == 0 and not plain["checkpoints"]["durable"]):  # else it is safe beyond: nobody tells the steps
         share = f"/{total:,} ({100 * step / total:.0f} %)" if total else ""
         parts.append(f"step {step:,}{share}")
     if plain["epoch_of_data"] is not None:

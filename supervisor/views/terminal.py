@@ -46,12 +46,25 @@ class Screen(Protocol):
     def close(self) -> None: ...
 
 
+class _Progress:
+    """Whether there is any to show: steps, or, of a script whose steps nobody counts, that something is safe."""
+
+    def __init__(self) -> None:
+        self._any_safe = False
+
+    def seen(self, value: Any, status: RunStatus) -> bool:
+        """Look at a record; call it for each."""
+        self._any_safe = self._any_safe or isinstance(value, ev.Durable)
+        return self._any_safe or status.section not in _BEFORE_STEPS
+
+
 class PlainScreen:
     """Lines for logs, notebooks and pipes: progress at most every 10 s, and when something became safe."""
 
     def __init__(self, out: Lines) -> None:
         self._out = out
         self._shown_s = 0.0
+        self._progress = _Progress()
 
     def say(self, said: do.Say) -> None:
         """Print the words, and under them what to do."""
@@ -65,7 +78,7 @@ class PlainScreen:
 
     def record(self, now: Instant, value: Any, status: RunStatus) -> None:
         """Print the progress line when it is time, and soon after a checkpoint became safe."""
-        if status.section in _BEFORE_STEPS:
+        if not self._progress.seen(value, status):
             return
         silent_s = now.mono_s - self._shown_s
         if silent_s >= PLAIN_EVERY_S or (isinstance(value, ev.Durable) and silent_s >= SAFE_EVERY_S):
@@ -113,6 +126,7 @@ class LiveScreen:
         self._out, self._columns = out, columns
         self._bottom = ""
         self._shown_s = 0.0
+        self._progress = _Progress()
         self._lock = Lock()
 
     def say(self, said: do.Say) -> None:
@@ -129,7 +143,7 @@ class LiveScreen:
     def record(self, now: Instant, value: Any, status: RunStatus) -> None:
         """Redraw at most once a second, while the trainer makes steps; leave the last state when it ends."""
         ended = isinstance(value, ev.TrainerExited) and self._bottom
-        if ended or (status.section not in _BEFORE_STEPS and now.mono_s - self._shown_s >= LIVE_EVERY_S):
+        if ended or (self._progress.seen(value, status) and now.mono_s - self._shown_s >= LIVE_EVERY_S):
             self._shown_s = now.mono_s
             colour = YELLOW if safety.waiting(safety.of_status(status, now)) else GREEN
             bottom = f"{colour}{line(status, now, self._columns() - 1)}{PLAIN}"

@@ -47,7 +47,7 @@ def line(status: RunStatus, now: Instant, width: int | None = None) -> str:
 
 
 def _step(status: RunStatus) -> str:
-    if status.step is None:
+    if status.step is None or (not status.step and status.durable):  # of these steps nobody tells
         return status.state.lower()
     total = "" if status.total_steps is None else f"/{status.total_steps:,}"
     share = f" {100 * status.step / status.total_steps:.0f} %" if status.total_steps else ""

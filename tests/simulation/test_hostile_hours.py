@@ -17,7 +17,7 @@ SURVIVED = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", [1, 1001, 2001, 3001])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(each, marks=pytest.mark.more) for each in (1001, 2001, 3001))])
 def test_no_invariant_breaks_and_every_run_ends_as_the_uninterrupted_one(seed):
     for report in live_through(HOURS, seed, drive=False):
         assert report.finished

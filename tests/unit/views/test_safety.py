@@ -1,15 +1,18 @@
 """The words on what is safe: never more than is proved, and what to do about the rest."""
 
 from dataclasses import replace
+from io import StringIO
 
 import pytest
 
+from supervisor.core.events import Durable, FenceSeen
 from supervisor.core.instant import Instant
 from supervisor.core.session import Config, Ending, Phase, Session
 from supervisor.core.status import RunStatus, to_json
 from supervisor.views import safety, status, words
 from supervisor.views.farewell import farewell
-from supervisor.views.terminal import GREEN, YELLOW, LiveScreen
+from supervisor.views.lines import Lines
+from supervisor.views.terminal import GREEN, YELLOW, LiveScreen, PlainScreen
 
 NOW = Instant(10_000.0, 1_795_000_000.0)
 
@@ -36,6 +39,16 @@ def seen(of, **changed):
 def test_what_is_safe_is_said_with_the_place_and_its_age():
     assert words.line(SAFE, NOW).endswith("safe in Drive: step 41,200, 3 min ago")
     assert words.line(replace(SAFE, place=""), NOW).endswith("safe: step 41,200, 3 min ago")
+
+
+def test_of_a_script_whose_steps_nobody_tells_it_is_said_too_as_soon_as_anything_is_safe():
+    out = StringIO()
+    screen = PlainScreen(Lines(out))
+    began = replace(SAFE, step=0, section="start", total_steps=None, durable=None, durable_at=None)
+    screen.record(NOW, FenceSeen(None), began)
+    screen.record(NOW, Durable("", None, 1, 1.0, "fsync"), replace(began, durable=1, durable_at=NOW))
+    screen.close()
+    assert out.getvalue() == "[supervisor] running · safe in Drive: step 1, 0 s ago\n"
 
 
 def test_of_a_fleet_it_is_the_users_own_computer_that_fetches():

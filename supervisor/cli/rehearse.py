@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from supervisor.views import rehearsal as view
 from supervisor.views.status import next_commands
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -57,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         acts.with_kills(peaceful)
         found = acts.compared()
     print("\n".join(view.lines(found)))
-    print("\n".join(next_commands([f"start {options.script}" if found.exact else f"rehearse {options.script}"])))
+    print("\n".join(next_commands([_next("start" if found.exact else "rehearse", options, script_arguments)])))
     return 0 if found.exact else FAILED
 
 
@@ -70,6 +72,13 @@ def _fresh(watch: str | None) -> str:
         words = f"{watch} is not empty, and a rehearsal throws away what it leaves there"
         raise UserError(words, "have the script save into another folder: rehearse SCRIPT --watch NEW -- ARGUMENTS")
     return watch or ""
+
+
+def _next(verb: str, options: Namespace, script_arguments: Sequence[str]) -> str:
+    words = [verb, options.script]
+    for name, value in (("--watch", options.watch), ("--resume-args", options.resume_args)):
+        words += [name, value] if value else []
+    return shlex.join([*words, *(["--", *script_arguments] if script_arguments else [])])
 
 
 def _room(folder: Path) -> Path:

@@ -268,18 +268,8 @@ def test_a_rehearsal_compares_the_files(machine: Machine, script: Path, forgets:
     if forgets:
         loaded = "pickle.loads(pathlib.Path(told.resume).read_bytes())"
         script.write_text(script.read_text().replace(loaded, loaded + ' | {"hash": b""}'))
-    words = (
-        "--watch",
-        "out",
-        "--resume-args",
-        "--resume {checkpoint}",
-        "--no-install",
-        "--",
-        "--steps",
-        "120",
-        "--ms",
-        "90",
-    )
+    watch = ("--watch", "out", "--resume-args", "--resume {checkpoint}")
+    words = (*watch, "--no-install", "--", "--steps", "120", "--ms", "90")
     done = machine.run("rehearse", str(script), *words)
     assert done.returncode == int(forgets), done.stdout + done.stderr
     if forgets:
@@ -287,6 +277,8 @@ def test_a_rehearsal_compares_the_files(machine: Machine, script: Path, forgets:
         assert "it resumes from its own files" in done.stdout
     else:
         assert "resume is bit-exact" in done.stdout
+    again = f"{script} --watch out --resume-args '--resume {{checkpoint}}' -- --steps 120 --ms 90"
+    assert f"python -m supervisor {'rehearse' if forgets else 'start'} {again}" in done.stdout
     assert not (machine.work / "out").exists()
 
 

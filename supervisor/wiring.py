@@ -252,7 +252,10 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
         show=screen.printed,
         deadline_wall_s=deadline,
         flush=platform.flush or cannot_flush,
-        watched={f"SUPERVISOR_RUN_{key.upper()}": choice.settings[key] for key in ("on_nan", "on_spike", "nan_watch")},
+        watched={
+            f"SUPERVISOR_RUN_{key.upper()}": choice.settings[key]
+            for key in ("on_nan", "on_spike", "nan_watch", "watch")
+        },
         watch=watch(choice.settings, config.save_every),
     )
 

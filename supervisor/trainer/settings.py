@@ -39,7 +39,7 @@ class Settings(NamedTuple):
 
     A rehearsal ends the script at step ``stop_at``, as if its work were done there. ``packages`` is the folder of the
     supervisor's own packages, "" where they are not known. ``base_step``: the step of the files that a script nobody attached
-    goes on from; ``hooks``: such a script's framework is watched.
+    goes on from; ``hooks``: such a script's framework is watched; ``folder``: what it writes there is kept, "" for none.
     """
 
     supervised: bool
@@ -55,6 +55,7 @@ class Settings(NamedTuple):
     packages: str = ""
     base_step: int = 0
     hooks: bool = True
+    folder: str = ""
     troubles: Troubles = Troubles()
 
 
@@ -79,6 +80,7 @@ def read_settings(environ: Mapping[str, str], script: str) -> Settings:
         packages=environ.get("SUPERVISOR_RUN_PACKAGES", ""),
         base_step=int(environ.get("SUPERVISOR_RUN_BASE_STEP") or 0),
         hooks=environ.get("SUPERVISOR_RUN_HOOKS") != "off",
+        folder=environ.get("SUPERVISOR_RUN_WATCH") or "",
         troubles=_troubles(environ) if channel else Troubles(),
     )
 

@@ -292,3 +292,15 @@ def test_a_script_that_attaches_later_does_not_begin_anew(machine: Machine, stor
     assert "attach() cannot read those" in turn.text, turn.text
     assert "start it under another --name" in turn.text
     assert safe(store)()
+
+
+@pytest.mark.torch
+def test_what_is_saved_outside_is_told_with_what_keeps_it(machine: Machine, store: Path, tmp_path: Path) -> None:
+    script = tmp_path / "elsewhere.py"
+    script.write_text(f"import torch\nfor step in range(2): torch.save(step, {str(tmp_path / 'elsewhere.pt')!r})\n")
+    turn = machine.start(script, "--no-install")
+    assert turn.wait() == 0, turn.text
+    told = [line for line in turn.text.splitlines() if "is not kept" in line]
+    assert len(told) == 1, turn.text
+    assert told[0].endswith(f"is saved outside the working folder and is not kept: --watch {tmp_path} keeps it")
+    assert not safe(store)()

@@ -49,7 +49,7 @@ class ScriptFiles:
         self.job, self.storing, self.watch = job, storing, job.watch
         self._inbox = inbox
         self._working = Path.cwd()
-        self._attached = self._failed = self._stopping = False
+        self._attached = self._failed = self._stopping = self._outside = False
         self._paths: set[str] | None = None if self.watch.called else set()
         self._series: Series | None = None
         self._watcher: Watcher | None = None
@@ -195,6 +195,8 @@ class ScriptFiles:
 
     def _saved(self, saved: messages.Saved) -> None:
         inside = os.path.relpath(saved.path, self.root)
+        if inside.startswith(".."):
+            self._say_of_outside(saved.path)
         if inside == "." or inside.startswith("..") or naming.is_temporary(Path(inside).name):
             return
         self._made().told(inside, saved.step)
@@ -204,6 +206,13 @@ class ScriptFiles:
                 self._observe()
         if self._watcher is not None and saved.whole:
             self._watcher.saved(inside)
+
+    def _say_of_outside(self, path: str) -> None:
+        if not self._outside:
+            self._outside = True
+            of = self.watch.called or "the working folder"
+            words = f"{path} is saved outside {of} and is not kept: --watch {Path(path).parent} keeps it"
+            self._say("info" if self.watch.called else "warning", words)
 
     def _observe(self) -> None:
         listens = bool(self.watch.called)

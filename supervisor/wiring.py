@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from supervisor.core.instant import Instant
     from supervisor.core.ports import Platform, Store, Traits
 
-SESSION_PATIENCE_S, VERB_PATIENCE_S = 60.0, 10.0
-ANSWER_MARGIN_S = 30.0
+SESSION_PATIENCE_S, VERB_PATIENCE_S, ANSWER_MARGIN_S = 60.0, 10.0, 30.0
+TRAINERS = ("on_nan", "on_spike", "nan_watch", "watch")  # options that the trainer is told
 UPLOAD_WAIT_S, SLOW_UPLOAD_WAIT_S = 600.0, 1800.0  # at the end, for the last checkpoint; where the proof comes later
 RELAY = "relay:"  # before a folder: what lies there is safe when the user's computer has fetched it
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -252,10 +252,7 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
         show=screen.printed,
         deadline_wall_s=deadline,
         flush=platform.flush or cannot_flush,
-        watched={
-            f"SUPERVISOR_RUN_{key.upper()}": choice.settings[key]
-            for key in ("on_nan", "on_spike", "nan_watch", "watch")
-        },
+        watched={f"SUPERVISOR_RUN_{key.upper()}": choice.settings[key] for key in TRAINERS},
         watch=watch(choice.settings, config.save_every),
     )
 

@@ -212,7 +212,7 @@ def test_a_script_of_which_nothing_is_kept_is_warned_of_once(monkeypatch, enviro
     script, said = made(**environ)
     for now_s[0] in (1.0, 119.0, 121.0, 500.0):
         if saves:
-            script.saved("/work/own.pt")
+            script.saved("/folder/own.pt")
         script.beat()
     assert [each.level for each in said if isinstance(each, Note)] == ["warning"] * warned
 

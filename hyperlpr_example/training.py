@@ -8,9 +8,10 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hyperlpr_example.batches import Mixture
+from hyperlpr_example.reading import judge
 from hyperlpr_example.real import read_folder
 from hyperlpr_example.rendered import rendered_plates
 from supervisor.core.errors import UserError
@@ -18,7 +19,10 @@ from supervisor.core.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hyperlpr_example.metrics import Accuracy
     from hyperlpr_example.plates import LabelledPlates
+    from hyperlpr_example.reading import BestClasses
+    from supervisor.trainer.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 PLATE_FOLDERS = ("plates", "data/plates", "../shared/data/plates-dev")
@@ -96,17 +100,37 @@ def warm_up_then_cosine(done: float) -> float:
     return min(done / 0.05 + 0.01, 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 
-class Rate:
-    """Plates a second since it was last asked."""
+class Report:
+    """Tells how training goes: loss and speed every few steps, now and then how well the held-out plates are read."""
 
-    def __init__(self) -> None:
-        self.plates = 0
-        self._since_s = time.perf_counter()
+    def __init__(self, options: argparse.Namespace, run: Run, found: Found, best_classes: BestClasses) -> None:
+        self._options, self._run, self._found, self._best_classes = options, run, found, best_classes
+        self._accuracy: Accuracy | None = None
+        self._since_s, self._plates = time.perf_counter(), 0
 
-    def taken(self) -> float:
-        """The rate until now; counting begins anew."""
-        plates, since_s = self.plates, self._since_s
-        self.plates, self._since_s = 0, time.perf_counter()
+    def step_done(self, step: int, loss: Any) -> None:
+        """The step with this index is done; its loss is only looked at for a line."""
+        options, done = self._options, step + 1
+        self._plates += options.batch
+        if done % options.report_every == 0:
+            print(f"step {done}/{options.steps}  loss {float(loss):.3f}  {self._rate():.0f} plates/s", flush=True)
+        if done % options.eval_every == 0 or done == options.steps:
+            with self._run.section("eval"):
+                self._accuracy = accuracy = self._judged()
+            self._run.log(exact=accuracy.exact, characters=accuracy.characters, last_six=accuracy.last_six)
+            print(f"step {done}/{options.steps}  held-out {self._found.kind} plates: {accuracy}", flush=True)
+            self._since_s, self._plates = time.perf_counter(), 0
+
+    def end(self) -> None:
+        """Say how well the plates are read in the end."""
+        print(f"held-out {self._found.kind} plates: {self._accuracy or self._judged()}", flush=True)
+
+    def _judged(self) -> Accuracy:
+        return judge(self._best_classes, self._found.judged)
+
+    def _rate(self) -> float:
+        plates, since_s = self._plates, self._since_s
+        self._plates, self._since_s = 0, time.perf_counter()
         return plates / (self._since_s - since_s)
 
 

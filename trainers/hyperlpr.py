@@ -35,7 +35,6 @@ from hyperlpr_example.in_torch.ctc import ctc_loss
 from hyperlpr_example.in_torch.network import SegmentationFree, state_of
 from hyperlpr_example.in_torch.reading import reader_of
 from hyperlpr_example.published import published_layers
-from hyperlpr_example.reading import judge
 
 
 def main() -> None:
@@ -46,7 +45,8 @@ def main() -> None:
     device = devices.device_named(options.device)
     half = devices.half_precision(device)
     print(f"device: {devices.in_words(device, half)}", flush=True)
-    data, judged, kind = training.find_plates(options)
+    found = training.find_plates(options)
+    data = found.learned
     batches = Batches(data, device)
 
     devices.seed_everything(options.seed, device)
@@ -62,7 +62,7 @@ def main() -> None:
     if options.init == "published" and not run.resumed:
         network.load_state_dict(state_of(published_layers()))
 
-    rate, accuracy = training.Rate(), None
+    report = training.Report(options, run, found, reader_of(network))
     # batches.batch(N) is always the same: the step number is the position in the data, so resuming skips nothing.
     for step, batch in ahead(batches.batch, run.steps(options.steps, data.epoch_steps)):
         with torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None):
@@ -78,16 +78,8 @@ def main() -> None:
 
         run.log(loss=loss.detach(), lr=scheduler.get_last_lr()[0])
         devices.step_ends(device)
-        rate.plates += options.batch
-        if (step + 1) % options.report_every == 0:
-            print(f"step {step + 1}/{options.steps}  loss {loss.item():.3f}  {rate.taken():.0f} plates/s", flush=True)
-        if (step + 1) % options.eval_every == 0 or step + 1 == options.steps:
-            with run.section("eval"):
-                accuracy = judge(reader_of(network), judged)
-            run.log(exact=accuracy.exact, characters=accuracy.characters, last_six=accuracy.last_six)
-            print(f"step {step + 1}/{options.steps}  held-out {kind} plates: {accuracy}", flush=True)
-            rate = training.Rate()
-    print(f"held-out {kind} plates: {accuracy or judge(reader_of(network), judged)}", flush=True)
+        report.step_done(step, loss.detach())
+    report.end()
 
 
 if __name__ == "__main__":

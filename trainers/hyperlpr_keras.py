@@ -42,7 +42,6 @@ from hyperlpr_example.in_keras.ctc import ctc_loss
 from hyperlpr_example.in_keras.network import load_layers, segmentation_free
 from hyperlpr_example.in_keras.reading import reader_of
 from hyperlpr_example.published import published_layers
-from hyperlpr_example.reading import judge
 
 
 def main() -> None:
@@ -50,7 +49,8 @@ def main() -> None:
     options = training.read_options()
     place = devices.prepare(options)
     print(f"device: {place.words}", flush=True)
-    data, judged, kind = training.find_plates(options)
+    found = training.find_plates(options)
+    data = found.learned
     batches = Batches(data)
 
     with place.scope():
@@ -66,7 +66,7 @@ def main() -> None:
     if options.init == "published" and not run.resumed:
         load_layers(network, published_layers())
 
-    rate, accuracy = training.Rate(), None
+    report = training.Report(options, run, found, reader_of(network))
     # batches.batch(N) is always the same: the step number is the position in the data, so resuming skips nothing.
     for step, batch in ahead(batches.batch, run.steps(options.steps, data.epoch_steps)):
         optimizer.learning_rate = options.lr * training.warm_up_then_cosine(step / options.steps)
@@ -74,16 +74,8 @@ def main() -> None:
         loss = network.train_on_batch(batch.pictures, batch.classes)
 
         run.log(loss=float(loss), lr=float(optimizer.learning_rate))
-        rate.plates += options.batch
-        if (step + 1) % options.report_every == 0:
-            print(f"step {step + 1}/{options.steps}  loss {loss:.3f}  {rate.taken():.0f} plates/s", flush=True)
-        if (step + 1) % options.eval_every == 0 or step + 1 == options.steps:
-            with run.section("eval"):
-                accuracy = judge(reader_of(network), judged)
-            run.log(exact=accuracy.exact, characters=accuracy.characters, last_six=accuracy.last_six)
-            print(f"step {step + 1}/{options.steps}  held-out {kind} plates: {accuracy}", flush=True)
-            rate = training.Rate()
-    print(f"held-out {kind} plates: {accuracy or judge(reader_of(network), judged)}", flush=True)
+        report.step_done(step, loss)
+    report.end()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Kill -9 at random times, resume on blank machines, and compare with the uninterrupted run: bit for bit, or not.
 
 python -m benchmarks.kills [--runs 50] [--script trainers/toy.py] [--seed 1] [-- ARGUMENTS OF THE SCRIPT]
+python -m benchmarks.kills --script train.py --final final.pt --resume-args "--resume {checkpoint}"     of a script's own files
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,18 @@ OPTIONS = ("--max-restarts", "1000")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is run, and how: ``span_s`` is how long an uninterrupted run takes."""
+    """What is run, and how: ``span_s`` is how long an uninterrupted run takes.
+
+    ``final``: the file that a script leaves which saves by itself; "": what is compared is the last checkpoint and the log.
+    """
 
     script: Path
     arguments: tuple[str, ...]
     save_every: str
     kills_max: int
     python: str
+    options: tuple[str, ...] = ()
+    final: str = ""
     span_s: float = 0.0
 
 
@@ -48,11 +54,12 @@ def reference(plan: Plan, folder: Path) -> tuple[dict[str, Any], float]:
     """Run it without any interruption; return its final state and how many seconds it took."""
     began_s = time.perf_counter()
     machine = Machine(folder / "machine", folder / "store", python=plan.python)
-    turn = machine.start(plan.script, "--save-every", plan.save_every, arguments=plan.arguments)
+    turn = _start(plan, machine)
     code = turn.wait(600)
     if code != 0:
         raise SystemExit(f"the uninterrupted run ended with {code}:\n{turn.text}")
-    return final_state(machine.store, plan.script.stem), time.perf_counter() - began_s
+    took_s = time.perf_counter() - began_s
+    return (_own_file(plan, folder) if plan.final else final_state(machine.store, plan.script.stem)), took_s
 
 
 def interrupted(plan: Plan, folder: Path, seed: int, wanted: dict[str, Any]) -> Outcome:
@@ -81,8 +88,16 @@ def interrupted(plan: Plan, folder: Path, seed: int, wanted: dict[str, Any]) -> 
     code = turn.wait(600)
     if code != 0:
         outcome.differences.append(f"ended with exit code {code}:\n{turn.text}")
-    outcome.differences += differences(final_state(store, plan.script.stem), wanted)
+    if plan.final:
+        outcome.differences += [] if _own_file(plan, folder) == wanted else [f"{plan.final} differs"]
+    else:
+        outcome.differences += differences(final_state(store, plan.script.stem), wanted)
     return outcome
+
+
+def _own_file(plan: Plan, folder: Path) -> dict[str, Any]:
+    """Return the final file from the machine on which the script came to its end."""
+    return {"file": next((path.read_bytes() for path in folder.glob(f"*/work/{plan.final}")), None)}
 
 
 def differences(got: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -104,8 +119,8 @@ def main() -> int:
     plan, options = _parsed()
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     wanted, span_s = reference(plan, folder / "reference")
-    plan = Plan(plan.script, plan.arguments, plan.save_every, plan.kills_max, plan.python, span_s)
-    print(f"uninterrupted: {wanted['step']} steps in {span_s:.1f} s", flush=True)
+    plan = replace(plan, span_s=span_s)
+    print(f"uninterrupted: {plan.final or str(wanted['step']) + ' steps'} in {span_s:.1f} s", flush=True)
     counts: Counter[str] = Counter()
     bad = 0
     for number in range(options.runs):
@@ -125,7 +140,8 @@ def main() -> int:
 
 
 def _start(plan: Plan, machine: Machine) -> Any:
-    return machine.start(plan.script, "--save-every", plan.save_every, *OPTIONS, arguments=plan.arguments)
+    options = ("--save-every", plan.save_every, *OPTIONS, *plan.options)
+    return machine.start(plan.script, *options, arguments=plan.arguments)
 
 
 def _lives_for(turn: Any, seconds: float) -> bool:
@@ -145,13 +161,19 @@ def _parsed() -> tuple[Plan, argparse.Namespace]:
     parser.add_argument("--save-every", default="300ms")
     parser.add_argument("--kills-max", type=int, default=4)
     parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--final", default="", help="of a script that saves by itself: the file that it leaves")
+    parser.add_argument("--resume-args", default="")
+    parser.add_argument("--watch", default="")
     parser.add_argument("arguments", nargs="*")
     options = parser.parse_args()
     arguments = tuple(options.arguments)
     if not arguments and options.script.name == "toy.py":
         arguments = ("--steps", "200", "--step-ms", "10")
     script = options.script.resolve()
-    return Plan(script, arguments, options.save_every, options.kills_max, options.python), options
+    own = ("--resume-args", options.resume_args) if options.resume_args else ()
+    own += ("--watch", options.watch) if options.watch else ()
+    plan = Plan(script, arguments, options.save_every, options.kills_max, options.python, own, options.final)
+    return plan, options
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ for step in range(done, 60):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    time.sleep(0.1)  # so that the loss is looked at between saves, as in real training
+    # So that the loss is looked at between saves, as in real training, and before the end, however busy the machine.
+    time.sleep(0.1 if math.isfinite(loss) else 2.0)
     if step % 10 == 9:
         torch.save({"model": model.state_dict(), "step": step + 1}, "own.pt")
 assert all(value.isfinite().all() for value in model.parameters())

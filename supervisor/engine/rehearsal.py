@@ -14,6 +14,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Self
 
 from supervisor.core import events as ev
+from supervisor.core.carried import FILES_FILE
 from supervisor.core.errors import FAILED, TERMINATED, UserError
 from supervisor.core.values import dataclass
 from supervisor.engine import checkpoints, journal
@@ -32,6 +33,7 @@ SHORTEST_S = 0.5
 PEACEFUL, KILLED = "peaceful", "killed"
 SAVES_PER_RUN = 10
 TAIL_LINES = 12
+MORE_TO_DO = "give it more to do: rehearse SCRIPT -- ARGUMENTS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Rehearsal:
         seconds = _seconds(store)
         if seconds < SHORTEST_S:
             words = f"the script trains for {seconds:.1f} s only: too short to be killed in the middle"
-            raise UserError(words, "give it more to do: rehearse SCRIPT -- ARGUMENTS", FAILED)
+            raise UserError(words, MORE_TO_DO, FAILED)
         return Peaceful(step, seconds, finished=turn.process.returncode == 0)
 
     def with_kills(self, peaceful: Peaceful) -> None:
@@ -129,9 +131,13 @@ class Rehearsal:
             raise self._failed("resume fails: the run ends on the blank machine", turn)
 
     def compared(self) -> Comparison:
-        """Compare what the two left: the final state, and the log of all steps."""
+        """Compare what the two left: the final state, and the log of all steps. UserError if nothing was resumed."""
         stores = [self._open(str(self._plan.folder / name)) for name in (PEACEFUL, KILLED)]
-        return compare(stores[0], stores[1], self._plan.folder)
+        found = compare(stores[0], stores[1], self._plan.folder)
+        if not found.resumed:
+            words = "the killed run came to its end without having gone on from anything, which shows nothing"
+            raise UserError(words, MORE_TO_DO, FAILED)
+        return found
 
     def _wait(self, turn: _Turn, seconds: float, old: int | None, saved_before: int | None) -> tuple[int, int]:
         """Wait until another trainer than ``old`` has run for ``seconds`` and something newer is safe.
@@ -159,11 +165,10 @@ class Rehearsal:
             )
         if old is not None:
             return 0, _last_step(store) or 0
-        raise UserError(
-            "the run ended before it could be killed in the middle",
-            "give it more to do: rehearse SCRIPT -- ARGUMENTS",
-            FAILED,
-        )
+        hint = MORE_TO_DO
+        if not self._plan.watch and any((self._plan.folder / PEACEFUL).rglob(FILES_FILE)):
+            hint += "; or if it went on from its own files of the first run: --watch DIR, the folder that has them"
+        raise UserError("the run ended before it could be killed in the middle", hint, FAILED)
 
     @contextlib.contextmanager
     def _cleared(self, name: str) -> Iterator[None]:

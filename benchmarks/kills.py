@@ -97,7 +97,8 @@ def interrupted(plan: Plan, folder: Path, seed: int, wanted: dict[str, Any]) -> 
 
 def _own_file(plan: Plan, folder: Path) -> dict[str, Any]:
     """Return the final file from the machine on which the script came to its end."""
-    return {"file": next((path.read_bytes() for path in folder.glob(f"*/work/{plan.final}")), None)}
+    places = (each / "work" / plan.final for each in folder.iterdir())
+    return {"file": next((path.read_bytes() for path in places if path.is_file()), None)}
 
 
 def differences(got: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

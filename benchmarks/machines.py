@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOY = ROOT / "trainers" / "toy.py"
 LOOK_EVERY_S = 0.01
 BESIDE = {"checkpoint.json", "log.jsonl"}  # when and in which pieces it was saved is not part of the state
-WAIT_S_MAX = 120.0
+WAIT_S_MAX = 150.0
 
 
 class Machine:
@@ -110,7 +110,7 @@ class Turn:
         end_s = time.perf_counter() + seconds
         while True:
             alive = self.running
-            found = seen in self.text if isinstance(seen, str) else seen()
+            found = seen in self.text if isinstance(seen, str) else _answer(seen)
             if found:
                 return found
             if not alive or time.perf_counter() > end_s:
@@ -151,3 +151,20 @@ def final_state(store: Path, run: str) -> dict[str, Any]:
         "metrics": dict(manifest.metrics),
         "log": list(steplog.joined(folder, place)),
     }
+
+
+def until(true: Callable[[], Any], seconds: float = WAIT_S_MAX) -> Any:
+    """Wait until something is so, and return it; fail if it does not come."""
+    end_s = time.perf_counter() + seconds
+    while not (found := _answer(true)):
+        assert time.perf_counter() < end_s, "it did not come"
+        time.sleep(LOOK_EVERY_S)  # because another process does what is waited for
+    return found
+
+
+def _answer(true: Callable[[], Any]) -> Any:
+    """Ask; what vanishes while a folder is walked through (Python 3.11's rglob then fails) is asked for again."""
+    try:
+        return true()
+    except FileNotFoundError:
+        return None

@@ -9,11 +9,12 @@ import shutil
 import signal
 from typing import TYPE_CHECKING
 
+from benchmarks.machines import until
 from supervisor.stores.drive import DriveStore
 from supervisor.stores.held import HeldMount
 from supervisor.stores.mounted import MountedStore
 from supervisor.stores.mounts import mount_of, mounts
-from tests.drives.drive import Guard, until
+from tests.drives.drive import Guard
 from tests.drives.rclone_drive import RcloneDrive
 from tests.faults import syscalls
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.machines import until
 from supervisor.core.provisioning import KINDS, Balance, Machine, MachineError, NoSuchFile
 from supervisor.fleet.provisioners import TABLE
 from tests.contracts.provisioners import WORLDS
-from tests.machines.machine import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

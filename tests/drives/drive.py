@@ -8,16 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from benchmarks.machines import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S_MAX = 60.0
-LOOK_EVERY_S = 0.01
 
 
 class Drive:
@@ -174,12 +174,3 @@ def stopped(pid: int) -> bool:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread may have ended just now
             states.append((thread / "stat").read_text().rpartition(")")[2].split()[0])
     return set(states) == {"T"}
-
-
-def until(true: Callable[[], Any], seconds: float = WAIT_S_MAX) -> Any:
-    """Wait until something is so, and return it; fail if it does not come."""
-    end_s = time.perf_counter() + seconds
-    while not (found := true()):
-        assert time.perf_counter() < end_s, "it did not come"
-        time.sleep(LOOK_EVERY_S)  # because another process does what is waited for
-    return found

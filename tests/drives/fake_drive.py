@@ -8,7 +8,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tests.drives.drive import Drive, Guard, until
+from benchmarks.machines import until
+from tests.drives.drive import Drive, Guard
 from tests.drives.drivefs_cloud import Cloud
 
 if TYPE_CHECKING:

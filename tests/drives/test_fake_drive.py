@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.drives.drive import ROOT, WAIT_S_MAX, Drive, mount_type, until
+from benchmarks.machines import until
+from tests.drives.drive import ROOT, WAIT_S_MAX, Drive, mount_type
 from tests.drives.fake_drive import FakeDrive
 from tests.drives.rclone_drive import RcloneDrive
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.machines import until
 from tests.drives import told
-from tests.drives.drive import until
 from tests.drives.fake_drive import FakeDrive
 from tests.drives.rclone_drive import RcloneDrive
 

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.machines import TOY
+from benchmarks.machines import TOY, until
 from supervisor.stores.drive import EMPTIED_BYTES_MIN
 from tests.drives import told
-from tests.drives.drive import until
 from tests.drives.fake_drive import FakeDrive
 
 if TYPE_CHECKING:

@@ -162,16 +162,6 @@ def home(folder: Path) -> HomeRun:
     return HomeRun(FolderStore(str(folder / "runs")), RUN, folder / "state", BootClock())
 
 
-def until(what: Any, *, wait_s: float = WAIT_S_MAX) -> Any:
-    """Return the first true answer."""
-    clock = BootClock()
-    end_s = clock.now().mono_s + wait_s
-    while not (answer := what()):
-        assert clock.now().mono_s < end_s, f"in {wait_s:.0f} s it did not happen"
-        time.sleep(LOOK_EVERY_S)
-    return answer
-
-
 def begin(pump: Pump, machine: Machine, *, arguments: list[str], **more: object) -> CheckpointId | None:
     """Seed a new machine and start its agent; return the checkpoint from which it goes on."""
     pump.home.begin_machine()

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.machines import until
 from tests.fleet.plane.vm_box import free_port
-from tests.machines.machine import children, until
+from tests.machines.machine import children
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

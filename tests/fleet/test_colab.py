@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.machines import until
 from supervisor.core.provisioning import MachineError, NoSuchFile, Wanted
 from supervisor.fleet.provisioners import colab, colab_account
 from tests.fleet.plane.vm_box import missing
 from tests.fleet.plane.world import World, a_colab_world
-from tests.machines.machine import inhabitants, until, words_of
+from tests.machines.machine import inhabitants, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.machines import ROOT, TOY, Turn, final_state
+from benchmarks.machines import ROOT, TOY, Turn, final_state, until
 from benchmarks.machines import Machine as OneMachine
 from tests.fleet.fake import FakeCloud
-from tests.fleet.relays import until
 
 pytestmark = pytest.mark.slow
 JOB = ("--steps", "300", "--step-ms", "40", "--state-mb", "0.2", "--seed", "4")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks.machines import until
 from supervisor import wiring
 from supervisor.core.errors import UserError
 from supervisor.engine.clock import BootClock
@@ -18,7 +19,7 @@ from supervisor.engine.place import RunPlace
 from supervisor.fleet import agent, consignment, parcels, served
 from supervisor.fleet.relay import HomeRun
 from supervisor.stores.folder import FolderStore
-from tests.fleet.relays import ROOT, Pump, until
+from tests.fleet.relays import ROOT, Pump
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

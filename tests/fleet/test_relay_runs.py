@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.machines import until
 from supervisor.core.checkpoint import Verdict
 from supervisor.engine import checkpoints, claims, steplog
 from supervisor.stores.folder import FolderStore
-from tests.fleet.relays import ROOT, RUN, Machine, Pump, begin, home, until
+from tests.fleet.relays import ROOT, RUN, Machine, Pump, begin, home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

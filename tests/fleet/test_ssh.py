@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.machines import until
 from supervisor.core.errors import UserError
 from supervisor.core.provisioning import MachineError, Wanted
 from supervisor.fleet.provisioners.ssh import BASE, SshProvisioner
 from tests.fleet.fake_cloud import kill_marked
 from tests.fleet.sshd import HOST, RealSshd, missing
-from tests.machines.machine import children, until
+from tests.machines.machine import children
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

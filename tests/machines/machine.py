@@ -9,25 +9,23 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchmarks.machines import Machine, Turn
+from benchmarks.machines import Machine, Turn, until
 from tests.drives.drive import stopped
 from tests.drives.rclone_drive import RcloneDrive
 from tests.machines.groups import Group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 HERE = Path(__file__).resolve().parent
 NAMESPACES = ("--mount", "--uts", "--pid", "--net", "--ipc")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 WAIT_S_MAX = 120.0
-LOOK_EVERY_S = 0.005
 ENTER = 'for group in $1; do echo 0 > "$group/cgroup.procs"; done; cd "$2"; shift 2; exec "$@"'
 
 
@@ -260,12 +258,3 @@ def words_of(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
-
-
-def until(true: Callable[[], Any], seconds: float = WAIT_S_MAX) -> Any:
-    """Wait until something is so, and return it; fail if it does not come."""
-    end_s = time.perf_counter() + seconds
-    while not (found := true()):
-        assert time.perf_counter() < end_s, "it did not come"
-        time.sleep(LOOK_EVERY_S)  # because another process does what is waited for
-    return found

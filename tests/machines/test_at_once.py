@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.machines import TOY, final_state
+from benchmarks.machines import TOY, final_state, until
 from supervisor.core.claim import rank_of
 from tests.machines.cloud import Cloud, Watched
 from tests.machines.hasty import GATES
 from tests.machines.jobs import JOB, LONG, OFTEN
-from tests.machines.machine import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

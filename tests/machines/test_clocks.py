@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.machines import TOY, final_state
+from benchmarks.machines import TOY, final_state, until
 from tests.machines.cloud import Cloud, Watched
 from tests.machines.jobs import AS_TOY, JOB, OFTEN, SLOW_TOY
-from tests.machines.machine import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

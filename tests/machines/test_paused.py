@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.machines import TOY, final_state
+from benchmarks.machines import TOY, final_state, until
 from tests.machines.cloud import Cloud, Watched
 from tests.machines.jobs import JOB, OFTEN
-from tests.machines.machine import NamespacedMachine, NamespacedTurn, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.machines.machine import NamespacedMachine, NamespacedTurn
 
 pytestmark = pytest.mark.slow
 FENCED = 75

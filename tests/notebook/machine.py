@@ -8,11 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machines import Machine
+from benchmarks.machines import Machine, until
 from tests.drives import told
 from tests.drives.drivefs_cloud import Cloud
 
@@ -24,7 +23,6 @@ ROOT = HERE.parents[1]
 NOTEBOOK = ROOT / "hyperlpr_example" / "colab.ipynb"
 CONTENT = Path("/content")
 WAIT_S_MAX = 150.0
-LOOK_EVERY_S = 0.02
 NOT_HERE = ("COLAB_", "TBE_", "KAGGLE_", "SUPERVISOR_", "VERTEX_", "JPY_")
 
 
@@ -167,15 +165,6 @@ def uninterrupted(folder: Path, *words: str) -> Path:
     done = machine.run("start", str(ROOT / "trainers" / "toy.py"), "--no-install", "--", *words)
     assert done.returncode == 0, done.stderr
     return machine.store
-
-
-def until(true: Callable[[], Any], seconds: float = WAIT_S_MAX) -> Any:
-    """Wait until something is so, and return it; fail if it does not come."""
-    end_s = time.perf_counter() + seconds
-    while not (found := true()):
-        assert time.perf_counter() < end_s, "it did not come"
-        time.sleep(LOOK_EVERY_S)  # because another process does what is waited for
-    return found
 
 
 def _text(output: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.notebook.machine import ROOT, until
+from benchmarks.machines import until
+from tests.notebook.machine import ROOT
 
 pytest.importorskip("ipykernel", reason="ipykernel is not installed: these tests run cells in a real kernel")
 Kernel = pytest.importorskip(

@@ -242,7 +242,7 @@ class Loader(Source):
 
     def __init__(self, iterator: Any, seed: int) -> None:
         super().__init__(iterator, seed)
-        from supervisor.trainer.callbacks.lightning_data import Order
+        from supervisor.trainer.callbacks.loader_order import Order
 
         self._drawn = Order(self._adapter._dataloader, lambda: 0)
 

@@ -15,7 +15,8 @@ import time
 import uuid
 from pathlib import Path
 
-from tests.machines.machine import BOOT_ID, children, until
+from benchmarks.machines import until
+from tests.machines.machine import BOOT_ID, children
 
 ROOT = Path(__file__).resolve().parents[3]
 FIRST = ROOT / "tests" / "machines" / "first_process.py"

@@ -9,13 +9,13 @@ import threading
 
 import pytest
 
+from benchmarks.machines import until
 from supervisor import wiring
 from supervisor.core.claim import Rank
 from supervisor.core.instant import Instant
 from supervisor.core.status import RunStatus, to_json
 from supervisor.engine import here, identity
 from supervisor.engine.place import LocalPlace
-from tests.drives.drive import until
 from tests.unit.cli.away import Drive
 
 HEARD = object()  # as long as it takes until the first signal was heard

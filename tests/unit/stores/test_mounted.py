@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.machines import until
 from supervisor.core.digest import XXH3
 from supervisor.core.errors import UserError
 from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
 from supervisor.stores import wire, workers
 from supervisor.stores.mounted import MountedStore
 from supervisor.stores.mounts import Mount, mount_of, mounts
-from tests.drives.drive import WAIT_S_MAX, stopped, until
+from tests.drives.drive import WAIT_S_MAX, stopped
 
 
 def opened(root: Path, patience_s: float = 20.0) -> MountedStore:

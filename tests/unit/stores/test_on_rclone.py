@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.machines import until
 from supervisor.core.digest import XXH3
 from supervisor.core.ports import Missing, StoreError, Unconfirmed
 from supervisor.stores.drive import EMPTIED_BYTES_MIN
 from supervisor.stores.mounted import MountedStore
 from supervisor.stores.mounts import drive_of, mounts
 from tests.contracts.drives import missing_tools
-from tests.drives.drive import Guard, until
+from tests.drives.drive import Guard
 from tests.drives.rclone_drive import RcloneDrive
 
 if TYPE_CHECKING:

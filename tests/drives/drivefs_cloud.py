@@ -71,7 +71,7 @@ class Cloud:
             self.note(name, "went")
 
     def used_bytes(self) -> int:
-        return sum(size(path) for part in (self.tree, self.trash) for path in part.rglob("*"))
+        return sum(size(path) for part in (self.tree, self.trash) for path in inside(part))
 
     def note(self, name: str, what: str) -> None:
         """Write down when something came or went, so that every machine knows how stale it has to be."""
@@ -205,7 +205,7 @@ class Machine:
         return True
 
     def _dirty(self) -> list[str]:
-        found = [(f"/{path.relative_to(self.tree)}", path) for path in self.tree.rglob("*")]
+        found = [(f"/{path.relative_to(self.tree)}", path) for path in inside(self.tree)]
         return [name for name, path in found if not path.is_dir() or not self.cloud.path(name).is_dir()]
 
     def _tomb(self, name: str) -> Path:
@@ -226,6 +226,12 @@ class Machine:
         above = name.rpartition("/")[0]
         late = time.perf_counter() - self._came.get(name, -1e9) < stale_s
         return late or (bool(above) and self._unseen(above))
+
+
+def inside(folder: Path) -> list[Path]:
+    """Return all that lies in a folder; what goes away while we look is there or not, which Path.rglob() would fail on."""
+    found = os.walk(folder)
+    return [Path(above, name) for above, folders, files in found for name in (*folders, *files)]
 
 
 def size(path: Path) -> int:

@@ -36,9 +36,9 @@ class Plan:
     save_every: str
     kills_max: int
     python: str
+    span_s: float = 0.0
     options: tuple[str, ...] = ()
     final: str = ""
-    span_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -173,7 +173,9 @@ def _parsed() -> tuple[Plan, argparse.Namespace]:
     script = options.script.resolve()
     own = ("--resume-args", options.resume_args) if options.resume_args else ()
     own += ("--watch", options.watch) if options.watch else ()
-    plan = Plan(script, arguments, options.save_every, options.kills_max, options.python, own, options.final)
+    plan = Plan(
+        script, arguments, options.save_every, options.kills_max, options.python, options=own, final=options.final
+    )
     return plan, options
 
 

@@ -74,7 +74,8 @@ class Trial:
             self.wrong.append(str(error))
         finally:
             machine.end()
-        self.wrong += differences(final_state(cloud.runs, SCRIPT.stem), wanted)
+        if not self.wrong:  # else its end, if it came to one, would only hide why
+            self.wrong += differences(final_state(cloud.runs, SCRIPT.stem), wanted)
         return self
 
     def _live(self, cloud: Cloud, machine: NamespacedMachine) -> NamespacedMachine:

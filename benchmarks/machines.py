@@ -15,6 +15,7 @@ from supervisor.engine import checkpoints, steplog
 from supervisor.engine.identity import started
 from supervisor.engine.place import RunPlace
 from supervisor.stores.folder import FolderStore
+from supervisor.trainer import rng
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOY = ROOT / "trainers" / "toy.py"
 LOOK_EVERY_S = 0.01
 BESIDE = {"checkpoint.json", "log.jsonl"}  # when and in which pieces it was saved is not part of the state
+RNG_FILE = "rng.json"  # compared without the generators from which nobody drew: what nobody seeded is always another
 WAIT_S_MAX = 150.0
 
 
@@ -147,10 +149,19 @@ def final_state(store: Path, run: str) -> dict[str, Any]:
     assert manifest is not None, newest
     return {
         "step": manifest.id.step,
-        "state": {entry.name: entry.digest for entry in manifest.files if entry.name not in BESIDE},
+        "state": {
+            entry.name: _drawn(folder.read(f"{run}/{entry.path}")) if entry.name == RNG_FILE else entry.digest
+            for entry in manifest.files
+            if entry.name not in BESIDE
+        },
         "metrics": dict(manifest.metrics),
         "log": list(steplog.joined(folder, place)),
     }
+
+
+def _drawn(content: bytes) -> dict[str, Any]:
+    kept = json.loads(content)
+    return {name: rng.of(name, kept) for name in kept["generators"] if name not in rng.undrawn(kept)}
 
 
 def until(true: Callable[[], Any], seconds: float = WAIT_S_MAX) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import UserError
-from supervisor.trainer import typed_json
+from supervisor.trainer import rng, typed_json
 from supervisor.trainer.folder import Opened, open_folder
 from supervisor.trainer.typed_json import TAG, Node
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     found = {
         "step": [one.step, other.step],
         "attached": sorted(one.state["objects"]),
-        "generators": sorted(_spoken(name) for name, state in one.rng["generators"].items() if state is not None),
+        "generators": sorted(_spoken(name) for name in _telling(one.rng, other.rng)),
         "differ": [*differing(one, other), *differing_generators(one.rng, other.rng)],
     }
     print(json.dumps(found, ensure_ascii=False))
@@ -49,17 +49,24 @@ def differing(one: Opened, other: Opened) -> list[str]:
     return paths
 
 
-def differing_generators(one: Any, other: Any, path: str = "rng") -> list[str]:
-    """Return the names of the random generators that are not in the same state."""
-    paths = []
-    for part in ("generators", "bytes"):
-        left, right = one.get(part, {}), other.get(part, {})
-        paths += [
-            f"{path}.{_spoken(name)}"
-            for name in sorted(left.keys() | right.keys())
-            if left.get(name) != right.get(name)
-        ]
-    return list(dict.fromkeys(paths))
+def differing_generators(one: Any, other: Any) -> list[str]:
+    """Return the names of the random generators that are not in the same state, and matter: one of the two was drawn from."""
+    names = sorted({*one["generators"], *other["generators"]})
+    return [
+        f"rng.{_spoken(name)}"
+        for name in names
+        if rng.of(name, one) != rng.of(name, other) and not _idle(name, one, other)
+    ]
+
+
+def _telling(one: Any, other: Any) -> list[str]:
+    """Return the generators that the comparison says something about: not those that nobody seeded, and nobody used."""
+    there = [name for name, state in one["generators"].items() if state is not None]
+    return [name for name in there if rng.of(name, one) == rng.of(name, other) or not _idle(name, one, other)]
+
+
+def _idle(name: str, one: Any, other: Any) -> bool:
+    return name in rng.undrawn(one) and name in rng.undrawn(other)
 
 
 def _spoken(name: str) -> str:

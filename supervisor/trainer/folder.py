@@ -44,7 +44,7 @@ class Draft:
     total_steps: int | None
     epoch_of_data: float | None
     objects: Callable[[], str]
-    generators: Mapping[str, Any]
+    generators: rng.Taken
     rows: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
     made_by: Mapping[str, str]
@@ -87,7 +87,7 @@ def open_folder(path: str | Path) -> Opened:
         state = _state_of(small.get(STATE_FILE, b""))
         pieces = tuple(filter(_is_piece, files))
         places = reading.located(pieces, state["split"])
-    kept = json.loads(small.get(RNG_FILE, b'{"generators":{},"bytes":{}}'))
+    kept = json.loads(small[RNG_FILE]) if RNG_FILE in small else rng.NOTHING
     return Opened(folder, manifest, state, kept, pieces, places)
 
 
@@ -161,7 +161,7 @@ def write(staging: Path, name: str, draft: Draft, pieces: Sequence[NewFile]) -> 
     def small() -> list[NewFile]:
         texts = {
             STATE_FILE: _state(draft),
-            RNG_FILE: json.dumps(rng.as_kept(draft.generators), separators=(",", ":"), allow_nan=False),
+            RNG_FILE: json.dumps(draft.generators.as_kept(), separators=(",", ":"), allow_nan=False),
             LOG_FILE: "".join(map(_row, draft.rows)),
         }
         return [NewFile(file, [memoryview(text.encode())]) for file, text in texts.items()]

@@ -1,6 +1,7 @@
 """The states of the random generators, in a JSON of their own, beside the files of the attached state.
 
-A generator that nobody seeded differs from run to run; kept apart, it leaves equal states in equal files.
+A generator that nobody seeded differs from run to run; kept apart, it leaves equal states in equal files. Those that nobody has
+drawn from since the run's first loop began are named, because whoever compares two runs need not mind them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import binascii
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core.values import dataclass
 from supervisor.trainer import frameworks
 from supervisor.trainer.tree import Capture, rebuild, value_of_bytes
 
@@ -17,23 +19,49 @@ if TYPE_CHECKING:
     from supervisor.trainer.frameworks.framework import Framework
 
 Kept = dict[str, Any]
+NOTHING: Kept = {"generators": {}, "bytes": {}, "undrawn": []}
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Copies of the states of all generators at one moment, by framework.
+
+    ``at_first`` is what was kept of them when the run's first loop began, of those that were never drawn from.
+    """
+
+    states: Mapping[str, Any]
+    at_first: Kept
+
+    def as_kept(self) -> Kept:
+        """Return what stands in a checkpoint for these states."""
+        capture = Capture([frameworks.named(name) for name in self.states])
+        generators = {name: capture.node(state, name) for name, state in self.states.items()}
+        contents = {}
+        for name, leaf in capture.leaves.items():
+            content = bytearray(leaf.bytes)
+            leaf.framework.read(capture.values[name], 0, memoryview(content))
+            contents[name] = binascii.b2a_base64(content, newline=False).decode()
+        kept = {"generators": generators, "bytes": contents}
+        return {
+            **kept,
+            "undrawn": [name for name in undrawn(self.at_first) if of(name, kept) == of(name, self.at_first)],
+        }
 
 
 def taken(loaded: list[Framework]) -> dict[str, Any]:
-    """Return copies of the states of all generators of these frameworks, by framework; ``as_kept`` makes JSON of them."""
+    """Return copies of the states of all generators of these frameworks, by framework."""
     return {framework.name: framework.rng_state() for framework in loaded}
 
 
-def as_kept(states: Mapping[str, Any]) -> Kept:
-    """Return what stands in a checkpoint for these states."""
-    capture = Capture([frameworks.named(name) for name in states])
-    generators = {name: capture.node(state, name) for name, state in states.items()}
-    contents = {}
-    for name, leaf in capture.leaves.items():
-        content = bytearray(leaf.bytes)
-        leaf.framework.read(capture.values[name], 0, memoryview(content))
-        contents[name] = binascii.b2a_base64(content, newline=False).decode()
-    return {"generators": generators, "bytes": contents}
+def undrawn(kept: Mapping[str, Any]) -> list[str]:
+    """Return the names of the generators that nobody has drawn from since the run's first loop began."""
+    return list(kept.get("undrawn", []))  # versions before did not say
+
+
+def of(name: str, kept: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
+    """Return what is kept of one framework's generators: equal states are equal in it."""
+    contents = {leaf: content for leaf, content in kept["bytes"].items() if leaf.partition(".")[0] == name}
+    return kept["generators"].get(name), contents
 
 
 def states(kept: Mapping[str, Any]) -> dict[str, Any]:

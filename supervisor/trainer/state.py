@@ -35,7 +35,7 @@ class Captured:
 
     objects: dict[str, Node]
     text: Callable[[], str]
-    generators: dict[str, Any]
+    generators: rng.Taken
     leaves: dict[str, Leaf]
     values: list[Any]
     structure: int
@@ -49,7 +49,8 @@ class State:
         self.frameworks: list[Framework] = frameworks.loaded()
         self.attached = dict(attached)
         self._access = {name: self._access_of(name, value) for name, value in attached.items()}
-        self._generators: dict[str, Any] = {}
+        self._kept_rng: rng.Kept | None = None  # of the checkpoint that was restored
+        self._rng_at_first = rng.NOTHING
         self._trace: Trace | None = None
         self._leaves: dict[str, Leaf] = {}
         self._late: frozenset[int] = frozenset()
@@ -59,7 +60,7 @@ class State:
         """Walk the state; RefusedError names the first place that cannot be kept exactly."""
         known, self.frameworks = len(self.frameworks), frameworks.loaded()
         states = self._states(self._access)
-        generators = rng.taken(self.frameworks)
+        generators = rng.Taken(rng.taken(self.frameworks), self._rng_at_first)
         trace, self._trace = self._trace, None  # whatever is raised, nothing half followed is gone on with
         if trace is not None and len(self.frameworks) == known:
             try:
@@ -107,22 +108,30 @@ class State:
         loaded = [name for name in nodes if wanted[name].rebuilt]
         for name in loaded:
             self._load(name, trees.pop(name), opened.step)
-        self._generators = rng.states(opened.rng)
+        self._kept_rng = opened.rng
         found, _ = self._walk(self._states(name for name in loaded if kinds[name][0] == "no"))
         paths = [path for name in found for path in differences(nodes[name], found[name], name)]
         return [_not_restored(paths)] if paths else []
 
     def put_back_rng(self) -> list[str]:
-        """Set the random generators to the checkpoint's; return words about those that have no place here."""
-        generators, self._generators = self._generators, {}
-        return rng.put_back(generators)
+        """Set the random generators to the checkpoint's; return words about those that have no place here.
+
+        From now on it is known which of them were never drawn from in a loop of the run.
+        """
+        kept, self._kept_rng = self._kept_rng, None
+        if kept is not None:
+            self._rng_at_first = kept
+            return rng.put_back(rng.states(kept))
+        begins = rng.Taken(rng.taken(self.frameworks), rng.NOTHING).as_kept()
+        self._rng_at_first = {**begins, "undrawn": list(begins["generators"])}
+        return []
 
     def is_device_oom(self, error: BaseException) -> bool:
         """Say whether the error means that the accelerator's memory is used up."""
         return any(framework.is_device_oom(error) for framework in self.frameworks)
 
     def _captured(
-        self, nodes: dict[str, Node], text: Callable[[], str], generators: dict[str, Any], values: list[Any]
+        self, nodes: dict[str, Node], text: Callable[[], str], generators: rng.Taken, values: list[Any]
     ) -> Captured:
         return Captured(nodes, text, generators, self._leaves, values, self._structure, self._late)
 

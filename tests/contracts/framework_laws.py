@@ -148,7 +148,7 @@ class Kept:
     def draws_go_on_where_they_were(self) -> None:
         self.row.objects(3)
         self.row.draw()
-        kept = rng.as_kept(rng.taken(frameworks.loaded()))
+        kept = rng.Taken(rng.taken(frameworks.loaded()), rng.NOTHING).as_kept()
         wanted = self.row.draw()
         self.row.objects(4)
         rng.put_back(rng.states(json.loads(json.dumps(kept))))

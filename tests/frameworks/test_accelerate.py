@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 import supervisor
-from benchmarks import kills
-from benchmarks.machines import Machine, final_state
 from supervisor.core.errors import UserError
 from tests.frameworks.resuming import Attempts
 
@@ -95,15 +93,3 @@ def test_one_of_several_processes_is_refused(attempts, monkeypatch):
     monkeypatch.setattr(accelerate.Accelerator, "num_processes", 2)
     with pytest.raises(UserError, match="keeps one process, this is one of 2"):
         attempts.attempt(trained(), "run")
-
-
-def test_killed_within_an_epoch_it_goes_on_with_a_blank_machine(tmp_path):
-    arguments = ("--steps", "30", "--step-ms", "30")
-    plan = kills.Plan(SCRIPT, arguments, "5steps", 1, Machine(tmp_path / "python", tmp_path).python)
-    wanted, _ = kills.reference(plan, tmp_path / "reference")
-    turn = Machine(tmp_path / "one", tmp_path / "store").start(SCRIPT, "--save-every", "5steps", arguments=arguments)
-    turn.until(lambda: list((tmp_path / "store").rglob("checkpoint.json")))
-    turn.kill("both")
-    again = Machine(tmp_path / "two", tmp_path / "store").start(SCRIPT, "--save-every", "5steps", arguments=arguments)
-    assert again.wait() == 0
-    assert kills.differences(final_state(tmp_path / "store", SCRIPT.stem), wanted) == []

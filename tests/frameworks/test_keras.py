@@ -1,14 +1,12 @@
 """A fit by Keras that is interrupted anywhere ends as if it had not been, and no batch that was trained on is read again."""
 
 import os
-import sys
 from collections import deque
 
 import numpy as np
 import pytest
 
-from benchmarks import kills
-from benchmarks.machines import ROOT, Machine, final_state
+from benchmarks.machines import ROOT
 from supervisor.core.errors import UsageError
 from supervisor.trainer import life
 from supervisor.trainer.refused import RefusedError
@@ -231,25 +229,3 @@ def test_left_within_a_step_nothing_of_it_is_kept(attempts):
     life.here().run.close()
     with pytest.raises(ValueError, match="empty"):
         attempts.step("run")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tensorflow", "torch", "jax"])
-def test_killed_within_an_epoch_and_resumed_on_a_blank_machine_it_ends_equal(tmp_path, backend):
-    pytest.importorskip(backend, reason=f"needs {backend}: pip install {backend}")
-    environ = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    options = ("--save-every", "3steps")
-    whole = Machine(tmp_path / "whole", tmp_path / "store-whole", python=sys.executable)
-    turn = whole.start(SCRIPT, *options, arguments=["--steps", "60"], environ=environ)
-    assert turn.wait(300) == 0, turn.text
-    wanted = final_state(whole.store, "keras_fit")
-
-    store = tmp_path / "store"
-    first = Machine(tmp_path / "first", store)
-    turn = first.start(SCRIPT, *options, arguments=["--steps", "60", "--step-ms", "50"], environ=environ)
-    turn.until(lambda: list(store.glob("*/*/*000000027*")), 300)
-    turn.kill("both")
-    second = Machine(tmp_path / "second", store)
-    turn = second.start(SCRIPT, *options, arguments=["--steps", "60", "--step-ms", "50"], environ=environ)
-    assert turn.wait(300) == 0, turn.text
-    assert kills.differences(final_state(store, "keras_fit"), wanted) == []

@@ -1,14 +1,11 @@
 """A fit by Lightning that is interrupted anywhere ends as if it had not been, and no read sample is read again."""
 
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
 import supervisor
-from benchmarks import kills
-from benchmarks.machines import ROOT, Machine, final_state
 from supervisor.core.errors import UserError
 from supervisor.trainer import life
 from tests.frameworks.lightning_fits import (
@@ -234,21 +231,3 @@ def test_a_second_fit_is_refused_and_validation_is_not(process):
     trainer.validate(Net(), data.DataLoader(Rows(4), 2), verbose=False)
     with pytest.raises(UserError, match="its second"):
         trainer.fit(Net(), shuffled()()[1])
-
-
-@pytest.mark.slow
-def test_killed_within_an_epoch_and_gone_on_with_on_a_blank_machine_it_ends_the_same(tmp_path):
-    script = ROOT / "tests/frameworks/scripts/lightning_fit.py"
-    plan = kills.Plan(script, ("--steps", "60", "--step-ms", "30"), "3steps", 1, sys.executable)
-    wanted, _ = kills.reference(plan, tmp_path / "reference")
-    store, options = tmp_path / "store", ("--save-every", plan.save_every)
-
-    def has_left_an_epoch_behind():
-        return [path for path in store.rglob("step-*") if int(path.name.split("-")[1]) > 20]
-
-    first = Machine(tmp_path / "first", store).start(script, *options, arguments=plan.arguments)
-    first.until(has_left_an_epoch_behind)
-    first.kill("both")
-    second = Machine(tmp_path / "second", store).start(script, *options, arguments=plan.arguments)
-    assert second.wait() == 0, second.text
-    assert kills.differences(final_state(store, script.stem), wanted) == []

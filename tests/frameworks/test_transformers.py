@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 import supervisor
-from benchmarks import kills
-from benchmarks.machines import Machine, final_state
 from supervisor.core.errors import UserError
 from tests.frameworks.resuming import Attempts
 
@@ -223,20 +221,3 @@ def test_other_data_in_the_middle_of_an_epoch_are_refused(attempts):
     attempts.attempt(trained(), "run", 3)
     with pytest.raises(UserError, match="in the middle of an epoch of 11 batches"):
         attempts.attempt(trained(train_dataset=lambda: script.Sentences(80, 1)), "run")
-
-
-def test_killed_within_an_epoch_it_goes_on_with_a_blank_machine(tmp_path):
-    arguments = ("--steps", "30", "--step-ms", "30")
-    plan = kills.Plan(SCRIPT, arguments, "5steps", 1, Machine(tmp_path / "python", tmp_path).python)
-    wanted, _ = kills.reference(plan, tmp_path / "reference")
-    first = Machine(tmp_path / "one", tmp_path / "store")
-    turn = first.start(SCRIPT, "--save-every", "5steps", arguments=arguments)
-    turn.until(lambda: list((tmp_path / "store").rglob("checkpoint.json")))
-    turn.kill("both")
-    assert (
-        Machine(tmp_path / "two", tmp_path / "store")
-        .start(SCRIPT, "--save-every", "5steps", arguments=arguments)
-        .wait()
-        == 0
-    )
-    assert kills.differences(final_state(tmp_path / "store", SCRIPT.stem), wanted) == []

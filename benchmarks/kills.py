@@ -1,6 +1,7 @@
 """Kill -9 at random times, resume on blank machines, and compare with the uninterrupted run: bit for bit, or not.
 
 python -m benchmarks.kills [--runs 50] [--script trainers/toy.py] [--seed 1] [-- ARGUMENTS OF THE SCRIPT]
+python -m benchmarks.kills --kills 10 …     run after run until there were so many kills, --runs runs at most
 python -m benchmarks.kills --script train.py --final final.pt --resume-args "--resume {checkpoint}"     of a script's own files
 """
 
@@ -123,7 +124,7 @@ def main() -> int:
     plan = replace(plan, span_s=span_s)
     print(f"uninterrupted: {plan.final or str(wanted['step']) + ' steps'} in {span_s:.1f} s", flush=True)
     counts: Counter[str] = Counter()
-    bad = 0
+    done = bad = 0
     for number in range(options.runs):
         place = folder / f"run-{number:03d}"
         outcome = interrupted(plan, place, options.seed + number, wanted)
@@ -131,12 +132,14 @@ def main() -> int:
         kills = ", ".join(f"{victim} at {at:.1f} s" for victim, at in outcome.kills) or "ended before the first kill"
         verdict = "equal" if not outcome.differences else f"DIFFERS: {'; '.join(outcome.differences)} ({place})"
         print(f"run {number:3d}: {outcome.machines} machines; {kills}: {verdict}", flush=True)
-        bad += bool(outcome.differences)
+        done, bad = done + 1, bad + bool(outcome.differences)
         if not outcome.differences:
             shutil.rmtree(place)
+        if options.kills is not None and counts.total() >= options.kills:
+            break
     if not bad:
         shutil.rmtree(folder)
-    print(json.dumps({"script": plan.script.name, "runs": options.runs, "equal": options.runs - bad, "kills": counts}))
+    print(json.dumps({"script": plan.script.name, "runs": done, "equal": done - bad, "kills": counts}))
     return 1 if bad else 0
 
 
@@ -160,7 +163,8 @@ def _parsed() -> tuple[Plan, argparse.Namespace]:
     parser.add_argument("--script", type=Path, default=ROOT / "trainers" / "toy.py")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", default="300ms")
-    parser.add_argument("--kills-max", type=int, default=4)
+    parser.add_argument("--kills", type=int, help="end when so many were killed in all")
+    parser.add_argument("--kills-max", type=int, default=4, help="in one run")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--final", default="", help="of a script that saves by itself: the file that it leaves")
     parser.add_argument("--resume-args", default="")

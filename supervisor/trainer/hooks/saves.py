@@ -57,7 +57,7 @@ class Saves:
         """Tell what was written, or hold it back until the save around it is over."""
         is_open = hasattr(written, "write")
         path = _path(getattr(written, "name", None) if is_open else written)
-        if path is None:
+        if path is None or (is_open and not os.path.lexists(path)):  # a member of an archive has a name, but no file
             return
         if is_open and not getattr(written, "closed", False):
             self._until_closed(written, path)

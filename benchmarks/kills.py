@@ -104,7 +104,10 @@ def _own_file(plan: Plan, folder: Path) -> dict[str, Any]:
 
 def differences(got: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """Say in words in what two final states differ; an empty list is what everybody hopes for."""
-    found = [f"{key} differs" for key in ("step", "state", "metrics") if got[key] != wanted[key]]
+    found = [f"{key} differs" for key in ("step", "metrics") if got[key] != wanted[key]]
+    ours, theirs = got["state"], wanted["state"]
+    if paths := [path for path in {**ours, **theirs} if ours.get(path) != theirs.get(path)]:
+        found.append(f"state differs at {', '.join(paths[:5])}")
     steps, expected = [row["step"] for row in got["log"]], [row["step"] for row in wanted["log"]]
     if steps != expected:
         missing = sorted(set(expected) - set(steps))[:5]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core.carried import FILES_FILE
+from supervisor.core.checkpoint import Verdict
+from supervisor.core.content import CONTENT_FILE
 from supervisor.engine import checkpoints, steplog
 from supervisor.engine.identity import started
 from supervisor.engine.place import RunPlace
 from supervisor.stores.folder import FolderStore
-from supervisor.trainer import rng
+from supervisor.trainer import compare, rng
+from supervisor.trainer.folder import Opened, open_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +29,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 TOY = ROOT / "trainers" / "toy.py"
 LOOK_EVERY_S = 0.01
-BESIDE = {"checkpoint.json", "log.jsonl"}  # when and in which pieces it was saved is not part of the state
-RNG_FILE = "rng.json"  # compared without the generators from which nobody drew: what nobody seeded is always another
 WAIT_S_MAX = 150.0
 
 
@@ -145,23 +149,30 @@ def final_state(store: Path, run: str) -> dict[str, Any]:
     """Return what makes up a run's newest checkpoint and its whole step log: equal for equal runs, bit for bit."""
     folder, place = FolderStore(str(store)), RunPlace(run)
     newest = max(checkpoints.find(folder, place), key=lambda found: found.id)
-    manifest = checkpoints.read_manifest(folder, newest).manifest
-    assert manifest is not None, newest
-    return {
-        "step": manifest.id.step,
-        "state": {
-            entry.name: _drawn(folder.read(f"{run}/{entry.path}")) if entry.name == RNG_FILE else entry.digest
-            for entry in manifest.files
-            if entry.name not in BESIDE
-        },
-        "metrics": dict(manifest.metrics),
-        "log": list(steplog.joined(folder, place)),
-    }
+    with tempfile.TemporaryDirectory() as room:
+        found, into = checkpoints.bring(folder, place, newest, Path(room) / "final")
+        assert found.verdict is Verdict.WHOLE, found.why
+        assert found.manifest is not None
+        files = {entry.name: entry.digest for entry in found.manifest.files if entry.name != CONTENT_FILE}
+        return {
+            "step": found.manifest.id.step,
+            "state": files if FILES_FILE in files else _attached(open_folder(into)),
+            "metrics": dict(found.manifest.metrics),
+            "log": list(steplog.joined(folder, place)),
+        }
 
 
-def _drawn(content: bytes) -> dict[str, Any]:
-    kept = json.loads(content)
-    return {name: rng.of(name, kept) for name in kept["generators"] if name not in rng.undrawn(kept)}
+def last_step(store: Path, run: str) -> int:
+    """Return the step of a run's newest checkpoint; for a run that goes on meanwhile."""
+    return max(found.id for found in checkpoints.find(FolderStore(str(store)), RunPlace(run))).step
+
+
+def _attached(opened: Opened) -> dict[str, Any]:
+    """Return what is attached, by path, and the generators; without those from which nobody drew: not seeded, they are always others."""
+    digests = {path: (told, hashlib.sha256(body).hexdigest()) for path, (told, body) in compare.values(opened).items()}
+    kept = opened.rng
+    drawn = {f"rng.{name}": rng.of(name, kept) for name in kept["generators"] if name not in rng.undrawn(kept)}
+    return {**digests, **drawn}
 
 
 def until(true: Callable[[], Any], seconds: float = WAIT_S_MAX) -> Any:

@@ -39,7 +39,8 @@ class Comparison:
     """What was compared, and where it is not the same.
 
     ``attached``: names of objects, ``generators``: of random generators; ``differ``: paths in the final state; ``row``: the first step whose logged values differ, in ``columns``;
-    ``measured``: columns, and logs among files, that differ as times do; ``resumed``: the steps the second run went on from.
+    ``measured``: columns, and logs among files, that differ as times do; ``ahead``: paths that were left out because they hold
+    what was read ahead in the data; ``resumed``: the steps the second run went on from.
     """
 
     steps: tuple[int, int]
@@ -49,6 +50,7 @@ class Comparison:
     row: int | None
     columns: tuple[str, ...]
     measured: tuple[str, ...]
+    ahead: tuple[str, ...]
     resumed: tuple[int, ...]
 
     @property
@@ -73,6 +75,7 @@ def compare(one: Store, other: Store, into: Path) -> Comparison:
         row=row,
         columns=columns,
         measured=(*measured, *found.get("measured", ())),
+        ahead=tuple(found.get("ahead", ())),
         resumed=_resumed(other),
     )
 

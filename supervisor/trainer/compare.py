@@ -1,7 +1,8 @@
 """``python -m supervisor.trainer.compare A B``: are two checkpoints the same state, and if not, where do they differ.
 
-Prints one JSON object: ``{"step": [a, b], "attached": [names], "generators": [names], "differ": [paths]}``. Nothing but the bytes decides:
-no framework is needed, and no value is taken for equal because it is close.
+Prints one JSON object: ``{"step": [a, b], "attached": [names], "generators": [names], "differ": [paths], "ahead": [paths]}``. Nothing but
+the bytes decides: no framework is needed, and no value is taken for equal because it is close. ``ahead``: what cannot be decided
+so, because threads had read ahead in the data, here more and there less; what the steps took from it shows in all else.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.errors import UserError
 from supervisor.trainer import rng, typed_json
 from supervisor.trainer.folder import Opened, open_folder
-from supervisor.trainer.typed_json import TAG, Node
+from supervisor.trainer.typed_json import READ_AHEAD, TAG, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 Leaves = Mapping[str, bytes]
+Single = tuple[Any, bytes]  # a value that is equal only to itself: what describes it, and its bytes
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         "attached": sorted(one.state["objects"]),
         "generators": sorted(_spoken(name) for name in _telling(one.rng, other.rng)),
         "differ": [*differing(one, other), *differing_generators(one.rng, other.rng)],
+        "ahead": _read_ahead(other),
     }
     print(json.dumps(found, ensure_ascii=False))
     return 0
@@ -47,6 +50,12 @@ def differing(one: Opened, other: Opened) -> list[str]:
     for name in sorted(left.keys() & right.keys()):
         paths += _walk((ours, left[name]), (theirs, right[name]), name)
     return paths
+
+
+def values(opened: Opened) -> dict[str, Single]:
+    """Return every single value of the attached state that can be compared, by its path."""
+    leaves = opened.leaves()
+    return {path: _single(leaves, node) for path, node in _singles(opened) if not _is_ahead(node)}
 
 
 def differing_generators(one: Any, other: Any) -> list[str]:
@@ -65,6 +74,22 @@ def _telling(one: Any, other: Any) -> list[str]:
     return [name for name in there if rng.of(name, one) == rng.of(name, other) or not _idle(name, one, other)]
 
 
+def _read_ahead(opened: Opened) -> list[str]:
+    return [path for path, node in _singles(opened) if _is_ahead(node)]
+
+
+def _singles(opened: Opened) -> Iterator[tuple[str, Node]]:
+    """Yield path and node of each single value, in the order in which they were walked."""
+    waiting = [(name, node) for name, node in reversed(opened.state["objects"].items())]
+    while waiting:
+        path, node = waiting.pop()
+        below = typed_json.children(node)
+        if below is None:
+            yield path, node
+        else:
+            waiting += [(f"{path}.{key}", child) for key, child in reversed(below)]
+
+
 def _idle(name: str, one: Any, other: Any) -> bool:
     return name in rng.undrawn(one) and name in rng.undrawn(other)
 
@@ -76,7 +101,8 @@ def _spoken(name: str) -> str:
 def _walk(one: tuple[Leaves, Node], other: tuple[Leaves, Node], path: str) -> list[str]:
     ours, theirs = typed_json.children(one[1]), typed_json.children(other[1])
     if ours is None or theirs is None or _kind(one[1]) != _kind(other[1]):
-        return [] if _single(*one) == _single(*other) else [path]
+        same = _single(*one) == _single(*other) or (_is_ahead(one[1]) and _is_ahead(other[1]))
+        return [] if same else [path]
     left, right = dict(ours), dict(theirs)
     paths = [f"{path}.{key}" for key in left if key not in right] + [
         f"{path}.{key}" for key in right if key not in left
@@ -91,10 +117,13 @@ def _kind(node: Node) -> Any:
     return node.get(TAG) if isinstance(node, dict) else type(node)
 
 
-def _single(leaves: Leaves, node: Node) -> Any:
-    """A single value as something that is equal only to itself; a tensor with its bytes."""
+def _is_ahead(node: Node) -> bool:
+    return isinstance(node, dict) and node.get(TAG) == READ_AHEAD
+
+
+def _single(leaves: Leaves, node: Node) -> Single:
     if not isinstance(node, dict):
-        return type(node), node, str(node)  # str tells 0.0 from -0.0
+        return (type(node), node, str(node)), b""  # str tells 0.0 from -0.0
     described = {key: value for key, value in node.items() if key not in {"leaf", "device"}}
     return described, leaves[node["leaf"]] if "leaf" in node else b""
 

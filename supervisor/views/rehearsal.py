@@ -43,6 +43,8 @@ class Comparison(Protocol):
     @property
     def measured(self) -> tuple[str, ...]: ...
     @property
+    def ahead(self) -> tuple[str, ...]: ...
+    @property
     def resumed(self) -> tuple[int, ...]: ...
 
 
@@ -52,6 +54,8 @@ def lines(found: Comparison) -> list[str]:
     under = [*parts(found), f"  compared at step {found.steps[0]:,}; the killed run went on from: {resumed}"]
     if found.measured:
         under.append(f"  not compared, because they hold measured times: {', '.join(found.measured)}")
+    if found.ahead:
+        under.append(f"  seen in what the steps took from it alone, because it reads ahead: {_some(found.ahead)}")
     if found.exact:
         return ["resume is bit-exact: state and step log equal those of the run that nothing happened to", *under]
     return [f"resume differs{_since(found)}: {_what(found)}", *(f"  {words}" for words in reasons(found)), *under]

@@ -37,7 +37,9 @@ def test_the_comparison_finds_what_it_looks_for(uninterrupted: tuple[Plan, dict[
     _, wanted = uninterrupted
     log = wanted["log"]
     assert differences(wanted, wanted) == []
-    assert differences({**wanted, "state": {}}, wanted) == ["state differs"]
+    path = next(iter(wanted["state"]))
+    assert differences({**wanted, "state": {**wanted["state"], path: ()}}, wanted) == [f"state differs at {path}"]
+    assert "rng.plain" in wanted["state"]
     assert "missing [7]" in differences({**wanted, "log": log[:7] + log[8:]}, wanted)[0]
     assert "twice [7]" in differences({**wanted, "log": [*log[:8], *log[7:]]}, wanted)[0]
     changed = [*log[:9], {**log[9], "loss": 0.5}, *log[10:]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.machines import ROOT, TOY, Machine, Turn, final_state
+from benchmarks.machines import ROOT, TOY, Machine, Turn, final_state, last_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,8 +85,8 @@ def test_a_paused_and_woken_first_publishes_nothing_and_exits_75(
     first.signal(signal.SIGCONT)
     assert first.wait() == 75, first.text
     assert published(store, 1) <= before
-    reached = final_state(store, "toy")["step"]
-    second.until(lambda: final_state(store, "toy")["step"] > reached)
+    reached = last_step(store, "toy")
+    second.until(lambda: last_step(store, "toy") > reached)
     second.signal(signal.SIGINT)
     assert second.wait() == 130, second.text
     log = final_state(store, "toy")

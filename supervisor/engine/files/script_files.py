@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,7 @@ class ScriptFiles:
         elif template:
             values = {"checkpoint": str(newest or ""), "step": str(series.base_step), "watch": str(self.root)}
             arguments = resume_arguments.filled(template, values)
-            self._say("info", f"the script is started with {' '.join(arguments)}")
+            self._say("info", f"the script is started with {shlex.join(arguments)}")
         return Resuming(arguments, {"SUPERVISOR_RUN_BASE_STEP": str(series.base_step)}, "")
 
     def begin(self, pid: int) -> None:

@@ -24,6 +24,12 @@ SHOWN_MAX = 3
 SAVE_COUNTER = "save_counter"  # tf.train.Checkpoint makes it when it first saves
 
 
+class ReadAhead(bytes):
+    """An iterator's place in its pipeline, with what its threads have read ahead; only TensorFlow can look into it."""
+
+    __slots__ = ()
+
+
 def access(value: Any) -> StateAccess | None:
     """Return (get, set) for an object that TensorFlow's checkpoints can hold."""
     if isinstance(value, tf.data.Dataset):
@@ -107,9 +113,9 @@ def _tensors(held: Any, path: str) -> dict[str, Any]:
 
 
 def _kept(value: Any) -> Any:
-    """Return a tensor as it is, and one that only TensorFlow can look into as bytes."""
+    """Return a tensor as it is, and one that only TensorFlow can look into (tf.data's iterators have those) as bytes."""
     value = value() if callable(value) else value
-    return tf.io.serialize_tensor(value).numpy() if value.dtype == tf.variant else value
+    return ReadAhead(tf.io.serialize_tensor(value).numpy()) if value.dtype == tf.variant else value
 
 
 def _tensor(kept: Any) -> Any:

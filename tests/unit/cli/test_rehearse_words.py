@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from supervisor.engine.comparison import Comparison, first_row
-from supervisor.trainer import compare
+from supervisor.trainer import compare, typed_json
+from supervisor.trainer.folder import open_folder
 from supervisor.views.rehearsal import lines
 
 SAME = {"steps": (90, 90), "attached": ("model", "sampler"), "generators": ("python",), "differ": (), "row": None, "columns": (),
-        "measured": (), "resumed": (30, 60)}  # fmt: skip
+        "measured": (), "ahead": (), "resumed": (30, 60)}  # fmt: skip
 
 
 def words(**changes):
@@ -74,12 +77,13 @@ def test_a_missing_row_is_a_difference():
     assert first_row({0: {"loss": 1.0}}, {})[0] == 0
 
 
-def folder(path: Path, objects: dict, rng: dict) -> Path:
+def folder(path: Path, objects: dict, rng: dict, tensors: bytes = b"") -> Path:
     import hashlib
 
     path.mkdir()
     state = {"format": "training-supervisor-checkpoint", "version": 1, "objects": objects, "split": {}}
     bodies = {"state.json": json.dumps(state).encode(), "rng.json": json.dumps(rng).encode(), "log.jsonl": b""}
+    bodies |= {"state-00000.safetensors": tensors} if tensors else {}
     for name, body in bodies.items():
         (path / name).write_bytes(body)
     files = [
@@ -105,4 +109,25 @@ def test_two_checkpoints_are_compared_by_their_bytes(tmp_path, capsys, other, rn
     two = folder(tmp_path / "two", other, {"generators": {"python": rng}, "bytes": {}})
     assert compare.main([str(one), str(two)]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told == {"step": [9, 9], "attached": ["sampler"], "generators": ["python"], "differ": paths}
+    assert told == {"step": [9, 9], "attached": ["sampler"], "generators": ["python"], "differ": paths, "ahead": []}
+
+
+@pytest.mark.parametrize(
+    ("kind", "differ", "ahead"), [(typed_json.READ_AHEAD, [], ["data.1"]), ("plain.bytes", ["data.1"], [])]
+)
+def test_what_was_read_ahead_is_told_and_not_compared(tmp_path, capsys, kind, differ, ahead):
+    tensors = (safetensors.numpy.save({"data.1": np.full(size, 7, np.uint8)}) for size in (8, 16))
+    objects = {"data": [3, {typed_json.TAG: kind, "leaf": "data.1"}]}
+    found = [
+        folder(tmp_path / str(n), objects, {"generators": {}, "bytes": {}}, each) for n, each in enumerate(tensors)
+    ]
+    assert compare.main([str(each) for each in found]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["differ"], told["ahead"]) == (differ, ahead)
+    left, right = (compare.values(open_folder(each)) for each in found)
+    assert (left == right) is (not differ)
+    assert left.keys() == {"data.0", *differ}
+
+
+def test_what_reads_ahead_is_named():
+    assert "because it reads ahead: data.1" in words(ahead=("data.1",))

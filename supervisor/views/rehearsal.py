@@ -55,7 +55,7 @@ def lines(found: Comparison) -> list[str]:
     if found.measured:
         under.append(f"  not compared, because they hold measured times: {', '.join(found.measured)}")
     if found.ahead:
-        under.append(f"  seen in what the steps took from it alone, because it reads ahead: {_some(found.ahead)}")
+        under.append(f"  compared by what the steps took from it, because it reads ahead: {_some(found.ahead)}")
     if found.exact:
         return ["resume is bit-exact: state and step log equal those of the run that nothing happened to", *under]
     return [f"resume differs{_since(found)}: {_what(found)}", *(f"  {words}" for words in reasons(found)), *under]

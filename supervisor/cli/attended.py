@@ -30,6 +30,7 @@ LOOK_EVERY_S = 0.25
 SHOW_EVERY_S, SHOW_LATER_EVERY_S = 1.0, 5.0
 OFTEN_FOR_S = 300.0  # because a browser that is closed for hours must not find thousands of panels waiting for it
 NOTE_EVERY_S = 2.0
+RESTARTS_WITHIN_S = 2.0  # Jupyter interrupts a kernel before it ends it: an interrupt alone is a person's
 SAID_MAX, SAID_MAX_AFTER_ABSENCE, PRINTED_MAX, PRINTED_MAX_AFTER_FAILURE = 10, 16, 3, 20
 STORE_PATIENCE_S = 60.0
 LINES_KEPT = 400
@@ -66,8 +67,10 @@ class Attended:
     notes: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     interrupts: int = 0
+    passed_on: int = 0
     said_max: int = SAID_MAX
     told_code: int | None = None
+    _heard_s: float = 0.0
     _offset: int = 0
 
     @property
@@ -85,9 +88,16 @@ class Attended:
             told = self.process.poll()
         return self.told_code if told is None else told if told >= 0 else None
 
-    def signal(self) -> None:
-        """Pass an interrupt on: the first has it save and end, the second end at once."""
+    def hear(self) -> None:
+        """Hear an interrupt of the cell; it is passed on later, because Jupyter interrupts a kernel that it restarts."""
         self.interrupts += 1
+        self._heard_s = self.clock.now().mono_s
+
+    def pass_on(self, after_s: float) -> None:
+        """Pass on one interrupt, if no other came for ``after_s``: the first has it save and end, the second end at once."""
+        if self.passed_on == self.interrupts or self.clock.now().mono_s - self._heard_s < after_s:
+            return
+        self.passed_on += 1
         pid = self.kept.pid if self.kept is not None else self.here.pid if self.here is not None else None
         if pid is not None and self.lives:
             with suppress(ProcessLookupError):
@@ -112,13 +122,13 @@ class Attended:
             run=self.run or (self.here.run if self.here else ""),
             plain=plain,
             silent_s=silent_s,
-            notes=(*self.notes, *([] if ended else _asked(self.interrupts, leaving=notebook.leaving(said)))),
+            notes=(*self.notes, *([] if ended else self._asked(leaving=notebook.leaving(said)))),
             arrival=notebook.arrival((plain or {}).get("arrival") or {}, self.began_s, self.beside),
             said=said[-self.said_max :],
             printed=printed[-(PRINTED_MAX_AFTER_FAILURE if failed else PRINTED_MAX) :],
             ended=ended,
             code=self.code,
-            stopping=self.interrupts > 0 and not notebook.leaving(said),
+            stopping=self.passed_on > 0 and not notebook.leaving(said),
         )
 
     def ask_the_store(self) -> None:
@@ -145,6 +155,17 @@ class Attended:
             step = (scene.plain or {}).get("step")
             told = {"wall_s": self.clock.now().wall_s, "step": step, "durable": kept_at}
             self.kept.saw({**told, "offset": self._offset, "ended": scene.ended})
+
+    def _asked(self, *, leaving: bool) -> list[str]:
+        if not self.interrupts:
+            return []
+        if leaving:
+            return ["interrupted: this machine is kept"]
+        if not self.passed_on:
+            return ["interrupted: it is told to save and end, unless the kernel is restarting"]
+        if self.interrupts > 1:
+            return ["interrupted again: ending at once"]
+        return ["interrupted: saving first, then ending; interrupt again to end at once and lose what is not saved"]
 
     def _found(self) -> Here | None:
         pid = None if self.kept is None else self.kept.pid
@@ -187,14 +208,25 @@ def find(target: Target, clock: Clock, local_root: Path) -> Attended | None:
     return found
 
 
-def follow(attended: Attended, shown: Shown) -> notebook.Scene:
-    """Show it until it has ended; interrupts of the cell are passed on to it meanwhile."""
+def follow(attended: Attended, shown: Shown, kernel_ends: Callable[[], bool] | None = None) -> notebook.Scene | None:
+    """Show it until it has ended, and return the last that was shown; interrupts of the cell are passed on meanwhile.
+
+    ``kernel_ends``: whether Jupyter has told the kernel to end; the run goes on then, and None is returned. None where
+    there is no kernel.
+    """
     pause, clock = threading.Event(), attended.clock
     began_s = shown_s = clock.now().mono_s
     noted_s = began_s - NOTE_EVERY_S
     last: tuple[Any, ...] = ()
-    with interrupts_to(attended.signal):
+    after_s = 0.0 if kernel_ends is None else RESTARTS_WITHIN_S
+    with interrupts_to(attended.hear):
         while True:
+            if kernel_ends is not None and kernel_ends():
+                attended.interrupts = attended.passed_on  # they were not meant for it
+                attended.notes.append("the kernel is ending; the run goes on: run this cell again to see it")
+                shown.show(attended.look())
+                return None
+            attended.pass_on(after_s)
             scene = attended.look()
             now_s = clock.now().mono_s
             news = (scene.said, scene.notes, scene.ended, scene.plain is None, scene.arrival)
@@ -242,16 +274,6 @@ def error_of(scene: notebook.Scene) -> tuple[str, str]:
     if scene.code is None:
         return "the supervisor is gone without a word", "run this cell again: it goes on from what is safe"
     return f"the run ended with exit code {scene.code}", f"%supervisor logs {scene.run}"
-
-
-def _asked(interrupts: int, *, leaving: bool) -> list[str]:
-    if not interrupts:
-        return []
-    if leaving:
-        return ["interrupted: this machine is kept"]
-    if interrupts > 1:
-        return ["interrupted again: ending at once"]
-    return ["interrupted: saving first, then ending; interrupt again to end at once and lose what is not saved"]
 
 
 def _meanwhile(found: Kept, now: notebook.Scene, wall_s: float) -> str:

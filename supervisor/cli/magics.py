@@ -94,7 +94,11 @@ class Magics:
                 self._beside = {}  # because it counts from this cell's beginning
             seen = attended.begin(target, clock, root, began_s, self._beside)
         self._beside = {}
-        scene = attended.follow(seen, self._shown(seen))
+        in_kernel = hasattr(self._shell, "kernel")
+        shown = Panel() if in_kernel else Lines(seen)
+        scene = attended.follow(seen, shown, (lambda: bool(self._shell.exit_now)) if in_kernel else None)
+        if scene is None:
+            return 0
         if scene.code not in attended.FINE:
             raise Failed(*attended.error_of(scene), scene.code or 1)
         return scene.code or 0
@@ -120,9 +124,6 @@ class Magics:
         except UserError as error:
             self._shell.user_ns[CODE] = error.exit_code
             raise Failed(error.what, error.hint, error.exit_code) from None
-
-    def _shown(self, seen: Attended) -> attended.Shown:
-        return Panel() if hasattr(self._shell, "kernel") else Lines(seen)
 
 
 class Panel:

@@ -85,10 +85,10 @@ class Kernel:
         """Interrupt the cell that runs."""
         self.manager.interrupt_kernel()
 
-    def restart(self) -> None:
-        """Restart the kernel, as a person does who has lost patience."""
+    def restart(self, *, now: bool) -> None:
+        """Restart the kernel: it is interrupted, and then asked to end, or ended now as for one who has lost patience."""
         self.close()
-        self.manager.restart_kernel(now=True)
+        self.manager.restart_kernel(now=now)
         self.shown, self.replies = {}, {}
         self.open()
         self.run(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n%load_ext supervisor")

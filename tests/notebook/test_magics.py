@@ -24,6 +24,20 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 TOY = ROOT / "trainers" / "toy.py"
+# It goes no further than the test has let it: however slow the machine is, it has not ended before its turn.
+LED = """
+import sys, time
+from pathlib import Path
+import supervisor
+
+def allowed():
+    return int(Path(sys.argv[1]).read_text())
+
+for step in supervisor.attach().steps(300):
+    while step >= allowed():
+        time.sleep(0.01)
+    time.sleep(0.01)
+"""
 
 
 @pytest.fixture
@@ -38,8 +52,26 @@ def kernel(machine: NotebookMachine) -> Iterator[Any]:
     kernel.end()
 
 
-def toy(steps: int, *options: str) -> str:
-    return f"%supervise {TOY} --no-install {' '.join(options)} -- --steps {steps} --state-mb 0.1"
+class Led:
+    """A script of 300 steps, and how far it may go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.script, self.allowed = folder / "led.py", folder / "allowed"
+        self.script.write_text(LED)
+
+    def let(self, steps: int) -> None:
+        written = self.allowed.with_suffix(".new")
+        written.write_text(str(steps))
+        written.replace(self.allowed)
+
+
+@pytest.fixture
+def led(tmp_path: Path) -> Led:
+    return Led(tmp_path)
+
+
+def toy(steps: int) -> str:
+    return f"%supervise {TOY} --no-install -- --steps {steps} --state-mb 0.1"
 
 
 def test_an_interrupt_saves_first_and_the_same_cell_goes_on(kernel, machine) -> None:
@@ -80,24 +112,28 @@ def test_two_interrupts_end_at_once(kernel, machine, tmp_path: Path) -> None:
     assert not [each for each in machine.processes() if b"long_steps" in cmdline(each)]
 
 
-def test_a_closed_page_and_a_restarted_kernel_leave_the_run_alone(kernel, machine) -> None:
-    cell = kernel.begin(toy(1200, "--save-every", "300ms"))
+@pytest.mark.parametrize("now", [False, True], ids=["asked to end", "killed"])
+def test_a_closed_page_and_a_restarted_kernel_leave_the_run_alone(kernel, machine, led: Led, now: bool) -> None:
+    command = f"%supervise {led.script} --no-install --save-every 300ms -- {led.allowed}"
+    led.let(100)
+    cell = kernel.begin(command)
     kernel.until(lambda: machine.safe() > 0)
     kernel.panel(cell, "safe: step")
     kernel.close()
-    step = machine.step()
-    until(lambda: machine.step() > step + 100)
-    kernel.restart()
+    led.let(200)
+    until(lambda: machine.step() >= 190)
+    kernel.restart(now=now)
     assert kernel.run("print(1)") == "1\n"
-    step = machine.step()
-    until(lambda: machine.step() > step + 50)
+    led.let(280)
+    until(lambda: machine.step() >= 270)
 
-    cell = kernel.begin(toy(1200, "--save-every", "300ms"))
+    cell = kernel.begin(command)
     kernel.panel(cell, "re-attached: nobody watched for")
+    led.let(300)
     seen = kernel.ended(cell)
     assert "it went on by itself, from step" in seen
-    assert "toy: finished" in seen
-    assert "step 1,200/1,200 (100 %)" in seen
+    assert "led: finished" in seen
+    assert "step 300/300 (100 %)" in seen
     assert "session 1 · attempt 1" in seen, "it was the same session all the time"
     assert kernel.run("print(_exit_code)") == "0\n"
     panels = [each for each in kernel.shown[cell] if "display" in each]
@@ -106,28 +142,20 @@ def test_a_closed_page_and_a_restarted_kernel_leave_the_run_alone(kernel, machin
     assert panels[0]["html"].startswith("<div")
 
 
-def test_a_session_of_a_terminal_is_attended_too(kernel, machine) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "supervisor",
-        "start",
-        str(TOY),
-        "--no-install",
-        "--",
-        "--steps",
-        "400",
-        "--state-mb",
-        "0.1",
-    ]
+def test_a_session_of_a_terminal_is_attended_too(kernel, machine, led: Led) -> None:
+    command = [sys.executable, "-m", "supervisor", "start", str(led.script), "--no-install", "--", str(led.allowed)]
+    led.let(100)
     started = subprocess.Popen(
         command, cwd=machine.work, env=machine.environ() | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
     )
     until(lambda: machine.step() > 0)
-    seen = kernel.run(toy(400))
+    cell = kernel.begin(f"%supervise {led.script} --no-install -- {led.allowed}")
+    kernel.panel(cell, "led: running")
+    led.let(300)
+    seen = kernel.ended(cell)
     assert started.wait(150) == 0
     assert "it was not started by a notebook" in seen
-    assert "toy: finished" in seen
+    assert "led: finished" in seen
 
 
 def test_a_failure_is_two_lines_and_the_cells_below_do_not_run(kernel, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ class Attended:
             run=self.run or (self.here.run if self.here else ""),
             plain=plain,
             silent_s=silent_s,
-            notes=(*self.notes, *([] if ended else self._asked(leaving=notebook.leaving(said)))),
+            notes=(*self.notes, *notebook.interrupted(said, self.interrupts, self.passed_on, ended=ended)),
             arrival=notebook.arrival((plain or {}).get("arrival") or {}, self.began_s, self.beside),
             said=said[-self.said_max :],
             printed=printed[-(PRINTED_MAX_AFTER_FAILURE if failed else PRINTED_MAX) :],
@@ -155,17 +155,6 @@ class Attended:
             step = (scene.plain or {}).get("step")
             told = {"wall_s": self.clock.now().wall_s, "step": step, "durable": kept_at}
             self.kept.saw({**told, "offset": self._offset, "ended": scene.ended})
-
-    def _asked(self, *, leaving: bool) -> list[str]:
-        if not self.interrupts:
-            return []
-        if leaving:
-            return ["interrupted: this machine is kept"]
-        if not self.passed_on:
-            return ["interrupted: it is told to save and end, unless the kernel is restarting"]
-        if self.interrupts > 1:
-            return ["interrupted again: ending at once"]
-        return ["interrupted: saving first, then ending; interrupt again to end at once and lose what is not saved"]
 
     def _found(self) -> Here | None:
         pid = None if self.kept is None else self.kept.pid

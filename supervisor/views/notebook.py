@@ -138,6 +138,19 @@ def leaving(said: Sequence[str]) -> bool:
     return any("giving this machine back" in each for each in said)
 
 
+def interrupted(said: Sequence[str], heard: int, passed_on: int, *, ended: bool) -> list[str]:
+    """Return what becomes of the interrupts that a cell has heard, and of those that were passed on to the session."""
+    if ended or not heard:
+        return []
+    if leaving(said):
+        return ["interrupted: this machine is kept"]
+    if not passed_on:
+        return ["interrupted: it is told to save and end, unless the kernel is restarting"]
+    if heard > 1:
+        return ["interrupted again: ending at once"]
+    return ["interrupted: saving first, then ending; interrupt again to end at once and lose what is not saved"]
+
+
 def moved_on(plain: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """Return a live status as it is so many seconds after it was written: ages grow, what is left shrinks."""
     later = dict(plain)

@@ -93,7 +93,7 @@ def test_links_in_a_circle_end(tmp_path):
 def test_nothing_on_a_drive_and_not_its_point_is_touched(tmp_path, monkeypatch):
     asked: list[str] = []
     readlink = os.readlink
-    monkeypatch.setattr(os, "readlink", lambda path: asked.append(path) or readlink(path))
+    monkeypatch.setattr(os, "readlink", lambda path: asked.append(os.fspath(path)) or readlink(path))
     text = f"1 0 0:20 / / rw - ext4 x rw\n2 1 0:21 / {tmp_path}/M rw - fuse.drive drive rw\n"
     found = table(tmp_path, text)
 

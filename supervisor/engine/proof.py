@@ -73,7 +73,7 @@ class Proof:
         """
         if self._times == 1:
             return
-        folders = {path.rpartition("/")[0] for path in lengths}
+        folders = dict.fromkeys(path.rpartition("/")[0] for path in lengths)  # in order, so that simulations repeat
         shown = {f"{folder}/{each.name}": each.bytes for folder in folders for each in store.list(folder)}
         for path, length in lengths.items():
             if shown.get(path) != length:

@@ -109,7 +109,7 @@ class DriveView(View):
                 if left == body:
                     self.observer.written(self._who(), path, body)
                 else:
-                    self.observer.left(path, left)
+                    self.observer.left(self._who(), path, left)
 
     def _before(self, path: str, *, writes: bool = False) -> None:
         super()._before(path, writes=writes)

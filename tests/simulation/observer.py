@@ -133,9 +133,10 @@ class Observer:
             self._hold("I11", not known, f"{rank} claims an epoch that {known} had")
             self._claims.add(rank)
 
-    def left(self, path: str, body: bytes) -> None:
-        """A part of a file was written."""
+    def left(self, by: Supervisor, path: str, body: bytes) -> None:
+        """A part of a file was written. Of a record of a trouble that is enough: all that it says stands in its name."""
         self._put[path] = body
+        self.withdrawals.written(by, path)
 
     def deleting(self, by: Supervisor, path: str) -> None:
         """A file is about to be deleted."""

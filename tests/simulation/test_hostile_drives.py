@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +35,19 @@ def test_a_calm_run_takes_one_session_and_nothing_goes_wrong():
     for report in live_through(0.2, 7, replace(CALM, twin=0.0), each_hours=1.0, drive=True):
         assert report.finished
     assert not {"PublishFailed", "SetupFailed", "FenceUnreadable", "JournalFailed"} & set(report.counts)
+
+
+def lived(seed: int, hashes: str) -> str:
+    code = f"from tests.simulation.hostile import live_through as live; print(*live(0.1, {seed}, drive=True, troubled=True))"
+    order = [sys.executable, "-c", code]
+    environ = os.environ | {"PYTHONHASHSEED": hashes}
+    root = Path(__file__).parents[2]
+    return subprocess.run(order, env=environ, cwd=root, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("seed", [6, 7])
+def test_a_seed_is_one_history_whatever_the_hashes_of_the_process(seed):
+    assert lived(seed, "1") == lived(seed, "2")
 
 
 def test_zombies_that_write_last_are_met_and_do_no_harm():

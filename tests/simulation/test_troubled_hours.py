@@ -8,9 +8,10 @@ from supervisor.core import events as ev
 from supervisor.core import rollback
 from supervisor.engine import checkpoints, storing
 from tests.simulation import troubles
+from tests.simulation.drive_view import DriveView
 from tests.simulation.hostile import live_through
 from tests.simulation.virtual_supervisor import Launcher
-from tests.simulation.world import CALM
+from tests.simulation.world import CALM, Died
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # because it only reckons, which a busy machine does slowly
 HOURS = {"in a folder": 90.0, "on a drive": 45.0}
@@ -36,6 +37,21 @@ def test_calm_runs_go_back_only_because_of_their_batches():
     for report in live_through(8.0, 7, CALM, drive=False, troubled=True):
         assert report.finished
     assert not {"PublishFailed", "SetupFailed", "FENCED", "FAILED"} & set(report.counts)
+
+
+def test_a_record_that_a_death_broke_off_is_heeded_by_its_name(monkeypatch):
+    before, died = DriveView._before, []
+
+    def dies(self, path, *, writes=False):
+        before(self, path, writes=writes)
+        if writes and rollback.RECORD.fullmatch(path.rpartition("/")[2]) and self.world.chance.random() < 0.5:
+            died.append(path)
+            raise Died
+
+    monkeypatch.setattr(DriveView, "_before", dies)
+    for report in live_through(12.0, 3, drive=True, troubled=True):
+        assert report.finished
+    assert died
 
 
 def what_is_withdrawn_is_taken(plant):

@@ -110,7 +110,7 @@ class Withdrawals:
         return bool(self._records)
 
     def written(self, by: Supervisor, path: str) -> None:
-        """A file was written."""
+        """A file was written, whole or in part, for the first time or once more."""
         rank = rank_of(path.split("/")[1]) if path.count("/") == 2 else None
         name = path.rpartition("/")[2]
         if rank is None:
@@ -118,7 +118,7 @@ class Withdrawals:
         if rollback.ANEW.fullmatch(name):
             self._anew[path] = rank.epoch
         record = rollback.parse(rank, name)
-        if record is None:
+        if record is None or path in self._records:
             return
         self._tries(by, record)
         self._records[path] = record

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.errors import UserError
 from supervisor.trainer import rng, typed_json
 from supervisor.trainer.folder import Opened, open_folder
-from supervisor.trainer.typed_json import READ_AHEAD, TAG, Node
+from supervisor.trainer.frameworks.plain import READ_AHEAD
+from supervisor.trainer.typed_json import TAG, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Leaves = Mapping[str, bytes]
-Single = tuple[Any, bytes]  # a value that is equal only to itself: what describes it, and its bytes
+Told = tuple[Any, bytes]  # what describes a value, and its bytes: equal only for equal values
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,10 +53,10 @@ def differing(one: Opened, other: Opened) -> list[str]:
     return paths
 
 
-def values(opened: Opened) -> dict[str, Single]:
-    """Return every single value of the attached state that can be compared, by its path."""
+def values(opened: Opened) -> dict[str, Told]:
+    """Return all of the attached state that can be compared, by its path: single values, and of containers kind and keys."""
     leaves = opened.leaves()
-    return {path: _single(leaves, node) for path, node in _singles(opened) if not _is_ahead(node)}
+    return {path: _container(node) or _single(leaves, node) for path, node in _nodes(opened) if not _is_ahead(node)}
 
 
 def differing_generators(one: Any, other: Any) -> list[str]:
@@ -75,19 +76,16 @@ def _telling(one: Any, other: Any) -> list[str]:
 
 
 def _read_ahead(opened: Opened) -> list[str]:
-    return [path for path, node in _singles(opened) if _is_ahead(node)]
+    return [path for path, node in _nodes(opened) if _is_ahead(node)]
 
 
-def _singles(opened: Opened) -> Iterator[tuple[str, Node]]:
-    """Yield path and node of each single value, in the order in which they were walked."""
-    waiting = [(name, node) for name, node in reversed(opened.state["objects"].items())]
+def _nodes(opened: Opened) -> Iterator[tuple[str, Node]]:
+    """Yield path and node of each value, a container before what it holds."""
+    waiting = list(reversed(opened.state["objects"].items()))
     while waiting:
         path, node = waiting.pop()
-        below = typed_json.children(node)
-        if below is None:
-            yield path, node
-        else:
-            waiting += [(f"{path}.{key}", child) for key, child in reversed(below)]
+        yield path, node
+        waiting += [(f"{path}.{key}", child) for key, child in reversed(typed_json.children(node) or [])]
 
 
 def _idle(name: str, one: Any, other: Any) -> bool:
@@ -121,7 +119,18 @@ def _is_ahead(node: Node) -> bool:
     return isinstance(node, dict) and node.get(TAG) == READ_AHEAD
 
 
-def _single(leaves: Leaves, node: Node) -> Single:
+def _container(node: Node) -> Told | None:
+    """Return what a container is beside what it holds: its kind, what its kind keeps, and the keys in their order."""
+    below = typed_json.children(node)
+    if below is None:
+        return None
+    tagged = isinstance(node, dict) and TAG in node
+    own = {key: value for key, value in node.items() if key != "items"} if tagged else type(node)
+    return (own, [key for key, _ in below]), b""
+
+
+def _single(leaves: Leaves, node: Node) -> Told:
+    """Return a single value as something that is equal only to itself; a tensor with its bytes."""
     if not isinstance(node, dict):
         return (type(node), node, str(node)), b""  # str tells 0.0 from -0.0
     described = {key: value for key, value in node.items() if key not in {"leaf", "device"}}

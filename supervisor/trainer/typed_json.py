@@ -15,9 +15,6 @@ from typing import Any
 
 Node = Any  # what the json module takes: None, bool, int, float, str, list, dict with str keys
 TAG = "!"
-READ_AHEAD = (
-    "tensorflow.ReadAhead"  # bytes of a place in the data and of what was read ahead, which is never as much twice
-)
 EXACT_INT_MAX = 2**53
 
 EncodeOther = Callable[[Any, str], Node]

@@ -35,8 +35,8 @@ def allowed():
 
 for step in supervisor.attach().steps(300):
     while step >= allowed():
-        time.sleep(0.01)
-    time.sleep(0.01)
+        time.sleep(0.01)  # until it is looked again
+    time.sleep(0.01)  # the step's own work: it must be time for a save before all that is allowed is done
 """
 
 
@@ -70,12 +70,8 @@ def led(tmp_path: Path) -> Led:
     return Led(tmp_path)
 
 
-def toy(steps: int) -> str:
-    return f"%supervise {TOY} --no-install -- --steps {steps} --state-mb 0.1"
-
-
 def test_an_interrupt_saves_first_and_the_same_cell_goes_on(kernel, machine) -> None:
-    cell = kernel.begin(toy(100_000))
+    cell = kernel.begin(f"%supervise {TOY} --no-install -- --steps 100000 --state-mb 0.1")
     kernel.until(lambda: machine.step() > 20)
     kernel.panel(cell, "toy: running")
     kernel.interrupt()

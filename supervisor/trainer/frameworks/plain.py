@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from supervisor.trainer.frameworks.framework import StateAccess
 
 INLINE_BYTES_MAX = 1024  # smaller bytes stay in the JSON, where a person can see them
+READ_AHEAD = "plain.ReadAhead"
+
+
+class ReadAhead(bytes):
+    """A place in the data with what threads have read ahead there, which is never as much twice: no two are compared."""
+
+    __slots__ = ()
+
+
+_BYTES = {bytes, bytearray, ReadAhead}
 
 
 class Plain(Framework):
@@ -30,7 +40,7 @@ class Plain(Framework):
 
     def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
         kind = type(value)
-        if kind in {bytes, bytearray}:
+        if kind in _BYTES:
             return {TAG: f"plain.{kind.__name__}"}, self._leaf(value, "U8", (len(value),), 1)
         if kind is array.array:
             return self._keep_array(value, path)
@@ -39,7 +49,7 @@ class Plain(Framework):
         return None
 
     def token(self, value: Any) -> Hashable:
-        if type(value) not in {bytes, bytearray, array.array, memoryview}:
+        if type(value) not in {*_BYTES, array.array, memoryview}:
             return None
         view = memoryview(value)
         return type(value), view.format, view.shape, view.readonly, view.c_contiguous
@@ -99,4 +109,6 @@ def _made(raw: bytearray, node: dict[str, Any]) -> Any:
         return raw
     if kind == "bytes":
         return bytes(raw)
+    if kind == "ReadAhead":
+        return ReadAhead(raw)
     return memoryview(bytes(raw) if node["readonly"] else raw).cast("B").cast(node["format"], node["shape"])

@@ -17,9 +17,8 @@ from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 
 from supervisor.trainer.frameworks import arrays, tensorflow_graph
 from supervisor.trainer.frameworks.framework import Framework, Target
-from supervisor.trainer.frameworks.tensorflow_graph import ReadAhead
 from supervisor.trainer.refused import RefusedError
-from supervisor.trainer.typed_json import READ_AHEAD, TAG
+from supervisor.trainer.typed_json import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -55,8 +54,6 @@ class TensorFlow(Framework):
             if not hasattr(value, "numpy"):
                 raise RefusedError(path, "a symbolic tensor cannot be kept in a checkpoint", "keep values, not graphs")
             return self._keep(value, tuple(value.shape), path, "Tensor")
-        if isinstance(value, ReadAhead):
-            return {TAG: READ_AHEAD}, arrays.leaf(self, np.dtype(np.uint8), (len(value),), self.address(value))
         if isinstance(value, tf.DType):
             return {TAG: "tensorflow.DType", "name": value.name}, None
         if isinstance(value, tf.TensorShape):
@@ -67,17 +64,12 @@ class TensorFlow(Framework):
     def token(self, value: Any) -> Hashable:
         if isinstance(value, tf.Variable):
             return True, _shape(value), value.dtype, value.device
-        if isinstance(value, ReadAhead):
-            return len(value)
         return (False, value.shape, value.dtype, value.device) if isinstance(value, tf.Tensor) else None
 
     def address(self, value: Any) -> Hashable:
         return id(value)  # no two variables share memory, and a tensor never changes
 
     def read(self, value: Any, first: int, out: memoryview) -> None:
-        if isinstance(value, ReadAhead):
-            arrays.copy_bytes(np.frombuffer(value, np.uint8), first, out)
-            return
         tensor = _read(value) if isinstance(value, tf.Variable) else value
         item_bytes = np.dtype(tensor.dtype.as_numpy_dtype).itemsize
         if not _is_on_host(tensor) and first % item_bytes == len(out) % item_bytes == 0:
@@ -88,8 +80,6 @@ class TensorFlow(Framework):
 
     def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> Target:
         assert live is None, "no owner of these says that its state is its memory"
-        if node[TAG] == READ_AHEAD:
-            return arrays.target(np.dtype(np.uint8), (size,), size, lambda array: ReadAhead(array.tobytes()))
         device = "CPU:0" if on_host else _here(node["device"])
 
         def finish(array: np.ndarray[Any, Any]) -> Any:

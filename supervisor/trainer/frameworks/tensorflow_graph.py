@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow.python.trackable.base import Trackable
 from tensorflow.python.training.saving.saveable_object_util import trackable_has_serialize_to_tensor
 
+from supervisor.trainer.frameworks.plain import ReadAhead
 from supervisor.trainer.refused import RefusedError
 
 if TYPE_CHECKING:
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
 
 SHOWN_MAX = 3
 SAVE_COUNTER = "save_counter"  # tf.train.Checkpoint makes it when it first saves
-
-
-class ReadAhead(bytes):
-    """An iterator's place in its pipeline, with what its threads have read ahead; only TensorFlow can look into it."""
-
-    __slots__ = ()
 
 
 def access(value: Any) -> StateAccess | None:

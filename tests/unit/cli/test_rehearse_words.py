@@ -10,6 +10,7 @@ import safetensors.numpy
 from supervisor.engine.comparison import Comparison, first_row
 from supervisor.trainer import compare, typed_json
 from supervisor.trainer.folder import open_folder
+from supervisor.trainer.frameworks.plain import READ_AHEAD
 from supervisor.views.rehearsal import lines
 
 SAME = {"steps": (90, 90), "attached": ("model", "sampler"), "generators": ("python",), "differ": (), "row": None, "columns": (),
@@ -112,9 +113,7 @@ def test_two_checkpoints_are_compared_by_their_bytes(tmp_path, capsys, other, rn
     assert told == {"step": [9, 9], "attached": ["sampler"], "generators": ["python"], "differ": paths, "ahead": []}
 
 
-@pytest.mark.parametrize(
-    ("kind", "differ", "ahead"), [(typed_json.READ_AHEAD, [], ["data.1"]), ("plain.bytes", ["data.1"], [])]
-)
+@pytest.mark.parametrize(("kind", "differ", "ahead"), [(READ_AHEAD, [], ["data.1"]), ("plain.bytes", ["data.1"], [])])
 def test_what_was_read_ahead_is_told_and_not_compared(tmp_path, capsys, kind, differ, ahead):
     tensors = (safetensors.numpy.save({"data.1": np.full(size, 7, np.uint8)}) for size in (8, 16))
     objects = {"data": [3, {typed_json.TAG: kind, "leaf": "data.1"}]}
@@ -126,7 +125,26 @@ def test_what_was_read_ahead_is_told_and_not_compared(tmp_path, capsys, kind, di
     assert (told["differ"], told["ahead"]) == (differ, ahead)
     left, right = (compare.values(open_folder(each)) for each in found)
     assert (left == right) is (not differ)
-    assert left.keys() == {"data.0", *differ}
+    assert left.keys() == {"data", "data.0", *differ}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": {typed_json.TAG: "tuple", "items": []}, "b": 1},
+        {"a": {}, "b": 1},
+        {"b": 1, "a": []},
+        {"a": [], "b": 1.0},
+        {"a": [], "b": 1, "c": {}},
+        {typed_json.TAG: "OrderedDict", "items": [["a", []], ["b", 1]], "metadata": {"version": 1}},
+    ],
+)
+def test_values_tell_containers_apart_also_where_they_hold_the_same(tmp_path, other):
+    kept = ({"a": [], "b": 1}, other, {"a": [], "b": 1})
+    made = (folder(tmp_path / str(n), {"data": each}, {"generators": {}, "bytes": {}}) for n, each in enumerate(kept))
+    one, two, again = (compare.values(open_folder(each)) for each in made)
+    assert one == again
+    assert one != two
 
 
 def test_what_reads_ahead_is_named():

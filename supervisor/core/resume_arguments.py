@@ -34,7 +34,7 @@ def filled(template: str, values: Mapping[str, str]) -> tuple[str, ...]:
 def _filled(word: str, values: Mapping[str, str]) -> str:
     unknown = [name for name in _fields(word) if name not in FIELDS]
     if unknown:
-        raise UsageError(f"--resume-args: {{{unknown[0]}}} is not known", EXAMPLE)
+        raise UsageError(f"{{{unknown[0]}}} is not known", EXAMPLE)
     return word.format(**values)
 
 
@@ -42,15 +42,15 @@ def _words(template: str) -> list[str]:
     try:
         return shlex.split(template)
     except ValueError as error:
-        raise UsageError(f"--resume-args: {template!r} cannot be read ({error})", EXAMPLE) from None
+        raise UsageError(f"{template!r} cannot be read ({error})", EXAMPLE) from None
 
 
 def _fields(word: str) -> list[str]:
     try:
         parsed = list(Formatter().parse(word))
     except ValueError as error:
-        raise UsageError(f"--resume-args: {word!r} cannot be read ({error})", EXAMPLE) from None
+        raise UsageError(f"{word!r} cannot be read ({error})", EXAMPLE) from None
     for _, name, form, conversion in parsed:
         if name is not None and (form or conversion):
-            raise UsageError(f"--resume-args: {word!r} asks for a form of its own", EXAMPLE)
+            raise UsageError(f"{word!r} asks for a form of its own", EXAMPLE)
     return [name for _, name, _, _ in parsed if name is not None]

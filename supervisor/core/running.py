@@ -41,10 +41,17 @@ def trainer_exited(session: Session, event: ev.TrainerExited, now: Instant) -> O
         words = f"the script finished, but its last checkpoint could not be saved: {session.saves.lost}"
         return _died(session.with_(trainer=trainer.with_(said=("script", words))), event, now)
     if event.code == 0:
-        words = "the script finished" + (f" at step {trainer.step:,}" if trainer.step else "")
+        step = _reached(session)
+        words = "the script finished" + (f" at step {step:,}" if step else "")
         session, commands = begin(session, Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", words))
         return session.timed(give_up_waiting=now.mono_s + session.config.upload_wait_s), commands
     return _died(session, event, now)
+
+
+def _reached(session: Session) -> int | None:
+    """Return the step it came to: as it tells, or, of a script that tells none, as the newest snapshot of its files says."""
+    tells = session.trainer.vitals.section != "start"
+    return session.trainer.step if tells else session.saves.newest_step or session.trainer.step
 
 
 def fence_seen(session: Session, event: ev.FenceSeen, now: Instant) -> Outcome:

@@ -169,14 +169,7 @@ def _restored(status: RunStatus, record: ev.CheckpointReady, now: Instant) -> Ru
     known = step if record.durable and record.id else status.durable
     at = status.durable_at if known == status.durable else now
     first = step if status.session_from_step is None else status.session_from_step
-    return replace(
-        status,
-        step=step,
-        durable=known,
-        durable_at=at,
-        session_from_step=first,
-        attempt_seconds={},
-    )
+    return replace(status, step=step, durable=known, durable_at=at, session_from_step=first, attempt_seconds={})
 
 
 def _launched(status: RunStatus, _record: ev.Launched, _now: Instant) -> RunStatus:
@@ -190,7 +183,7 @@ def _said(status: RunStatus, record: ev.TrainerSaid, now: Instant) -> RunStatus:
         case messages.Beat():
             return _beat(status, record.message)
         case messages.Staged():
-            return replace(status, staged=record.message.step, unproved_since=status.unproved_since or now)
+            return _staged(status, record.message.step, now)
         case messages.Trouble():
             return replace(status, trouble=rollback.what(record.message))
         case messages.Restored():
@@ -216,6 +209,12 @@ def _beat(status: RunStatus, beat: messages.Beat) -> RunStatus:
         metrics={**status.metrics, **beat.metrics},
         attempt_seconds=dict(beat.seconds) or status.attempt_seconds,
     )
+
+
+def _staged(status: RunStatus, step: int, now: Instant) -> RunStatus:
+    telling = status.section != "start"  # else nobody counts the script's steps, but the snapshots of its files
+    reached = status.step if telling else max(status.step or 0, step)
+    return replace(status, step=reached, staged=step, unproved_since=status.unproved_since or now)
 
 
 def _submitted(status: RunStatus, record: ev.Submitted, now: Instant) -> RunStatus:

@@ -95,6 +95,13 @@ def test_a_script_that_could_not_save_its_end_is_not_called_finished():
     assert saved(ev.TrainerExited(0)).session.ending.phase is Phase.SUCCEEDED
 
 
+@pytest.mark.parametrize(("section", "end"), [("start", 45), ("step", 34)])
+def test_a_script_finishes_at_the_step_it_tells_or_else_at_that_of_its_newest_snapshot(section, end):
+    beat = ev.TrainerSaid(Beat(34, section, None, None, 0.0, {}))
+    told = running()(beat, ev.TrainerSaid(Staged(45, "/s", 1, "due", 0.1, 0.1)), ev.TrainerExited(0))
+    assert told.session.ending.words == f"the script finished at step {end}"
+
+
 def test_out_of_memory_is_named_and_said_what_to_do_about():
     told = running(Config(restarts=recovery.Policy(max_restarts=0)))(ev.TrainerExited(-9, oom=True))
     [said] = told.asked(do.Say)

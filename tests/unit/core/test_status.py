@@ -109,6 +109,16 @@ def test_only_a_durable_checkpoint_is_shown_as_durable():
     assert to_json(status, now.later(7))["durable_age_s"] == 7
 
 
+def test_of_a_script_that_tells_no_steps_its_snapshots_say_how_far_it_is():
+    def lived(section):
+        beat = Beat(34, section, None, None, 0.0, {})
+        said = (beat, Staged(45, "/s", 9, "due", 0.1, 0.1), beat)
+        return folded([(0, ev.Launched(7)), *((1, ev.TrainerSaid(each)) for each in said)])[0].step
+
+    assert lived("start") == 45
+    assert lived("step") == 34
+
+
 def test_time_is_good_only_if_its_progress_was_kept():
     beats = [
         Beat(10, "step", 100, None, 2.0, {"step": 20.0}),

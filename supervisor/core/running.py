@@ -48,10 +48,10 @@ def trainer_exited(session: Session, event: ev.TrainerExited, now: Instant) -> O
     return _died(session, event, now)
 
 
-def _reached(session: Session) -> int | None:
-    """Return the step it came to: as it tells, or, of a script that tells none, as the newest snapshot of its files says."""
-    tells = session.trainer.vitals.section != "start"
-    return session.trainer.step if tells else session.saves.newest_step or session.trainer.step
+def _reached(session: Session) -> int:
+    """Return the step it came to: as it counts, or, where nobody does, as the newest snapshot of its files says."""
+    told = session.trainer.step or 0
+    return told if session.trainer.step_s else max(told, session.saves.newest_step or 0)
 
 
 def fence_seen(session: Session, event: ev.FenceSeen, now: Instant) -> Outcome:

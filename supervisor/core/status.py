@@ -198,13 +198,14 @@ def _beat(status: RunStatus, beat: messages.Beat) -> RunStatus:
             status = replace(status, good_s=status.good_s + spent_s)
         else:
             status = _bad(status, _SECTIONS.get(section, "other"), spent_s)
-    known = status.step is not None and beat.section == "start"  # nothing is restored yet: its step says nothing
+    step_s = beat.step_s or status.step_s
+    telling = step_s and beat.section != "start"  # else nothing is restored yet, or nobody counts the steps
     return replace(
         status,
-        step=status.step if known else beat.step,
+        step=beat.step if telling else max(status.step or 0, beat.step),
         total_steps=beat.total_steps if beat.total_steps is not None else status.total_steps,
         epoch_of_data=beat.epoch_of_data if beat.epoch_of_data is not None else status.epoch_of_data,
-        step_s=beat.step_s or status.step_s,
+        step_s=step_s,
         section=beat.section,
         metrics={**status.metrics, **beat.metrics},
         attempt_seconds=dict(beat.seconds) or status.attempt_seconds,
@@ -212,8 +213,8 @@ def _beat(status: RunStatus, beat: messages.Beat) -> RunStatus:
 
 
 def _staged(status: RunStatus, step: int, now: Instant) -> RunStatus:
-    telling = status.section != "start"  # else nobody counts the script's steps, but the snapshots of its files
-    reached = status.step if telling else max(status.step or 0, step)
+    # where nobody counts the script's steps, the snapshots of its files say how far it is
+    reached = status.step if status.step_s else max(status.step or 0, step)
     return replace(status, step=reached, staged=step, unproved_since=status.unproved_since or now)
 
 

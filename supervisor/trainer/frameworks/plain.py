@@ -28,6 +28,7 @@ class ReadAhead(bytes):
 
 
 _BYTES = {bytes, bytearray, ReadAhead}
+_BUFFERS = _BYTES | {array.array, memoryview}
 
 
 class Plain(Framework):
@@ -49,7 +50,7 @@ class Plain(Framework):
         return None
 
     def token(self, value: Any) -> Hashable:
-        if type(value) not in {*_BYTES, array.array, memoryview}:
+        if type(value) not in _BUFFERS:
             return None
         view = memoryview(value)
         return type(value), view.format, view.shape, view.readonly, view.c_contiguous

@@ -95,9 +95,9 @@ def test_a_script_that_could_not_save_its_end_is_not_called_finished():
     assert saved(ev.TrainerExited(0)).session.ending.phase is Phase.SUCCEEDED
 
 
-@pytest.mark.parametrize(("section", "end"), [("start", 45), ("step", 34)])
-def test_a_script_finishes_at_the_step_it_tells_or_else_at_that_of_its_newest_snapshot(section, end):
-    beat = ev.TrainerSaid(Beat(34, section, None, None, 0.0, {}))
+@pytest.mark.parametrize(("section", "step_s", "end"), [("start", None, 45), ("save", None, 45), ("step", 0.1, 34)])
+def test_a_script_finishes_at_the_step_it_tells_or_else_at_that_of_its_newest_snapshot(section, step_s, end):
+    beat = ev.TrainerSaid(Beat(34, section, None, None, step_s))
     told = running()(beat, ev.TrainerSaid(Staged(45, "/s", 1, "due", 0.1, 0.1)), ev.TrainerExited(0))
     assert told.session.ending.words == f"the script finished at step {end}"
 

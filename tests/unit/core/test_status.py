@@ -110,13 +110,13 @@ def test_only_a_durable_checkpoint_is_shown_as_durable():
 
 
 def test_of_a_script_that_tells_no_steps_its_snapshots_say_how_far_it_is():
-    def lived(section):
-        beat = Beat(34, section, None, None, 0.0, {})
+    def lived(section, step_s):
+        beat = Beat(34, section, None, None, step_s)
         said = (beat, Staged(45, "/s", 9, "due", 0.1, 0.1), beat)
         return folded([(0, ev.Launched(7)), *((1, ev.TrainerSaid(each)) for each in said)])[0].step
 
-    assert lived("start") == 45
-    assert lived("step") == 34
+    assert lived("start", None) == lived("save", None) == 45
+    assert lived("step", 0.1) == 34
 
 
 def test_time_is_good_only_if_its_progress_was_kept():

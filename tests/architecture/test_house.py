@@ -26,7 +26,7 @@ DOCS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "hyperlpr_exam
 def test_every_room_is_small_and_says_what_it_is_for() -> None:
     for path in ROOMS:
         text = path.read_text()
-        assert text.count("\n") <= 300, f"{path} has over 300 lines: deciding and doing have usually met there"
+        assert text.count("\n") <= 500, f"{path} has over 500 lines: deciding and doing have usually met there"
         doc = ast.get_docstring(ast.parse(text))
         assert doc, f"{path} does not say what it is for"
 

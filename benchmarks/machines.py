@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.bootstrap import private_folder
 from supervisor.core.carried import FILES_FILE
 from supervisor.core.checkpoint import Verdict
 from supervisor.core.content import CONTENT_FILE
@@ -22,6 +23,7 @@ from supervisor.engine.place import RunPlace
 from supervisor.stores.folder import FolderStore
 from supervisor.trainer import compare, rng
 from supervisor.trainer.folder import Opened, open_folder
+from supervisor.trainer.own_packages import make_xxhash_importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -147,6 +149,7 @@ class Turn:
 
 def final_state(store: Path, run: str) -> dict[str, Any]:
     """Return what makes up a run's newest checkpoint and its whole step log: equal for equal runs, bit for bit."""
+    make_xxhash_importable(str(private_folder() or ""))
     folder, place = FolderStore(str(store)), RunPlace(run)
     newest = max(checkpoints.find(folder, place), key=lambda found: found.id)
     with tempfile.TemporaryDirectory() as room:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from supervisor.bootstrap import private_folder
+from supervisor.trainer.own_packages import make_xxhash_importable
 from tests.simulation.hostile import Report, live_through
 from tests.simulation.twelve_hours import Day
 
@@ -38,6 +40,7 @@ def main() -> int:
         "--store", choices=list(STORES), default="both", help="in a folder, on a drive, or half of each"
     )
     options = parser.parse_args()
+    make_xxhash_importable(str(private_folder() or ""))
     print(json.dumps({"twelve_hours": {name: _timed(day) for name, day in DAYS.items()}}), flush=True)
     began = time.perf_counter()
     report = Report()

@@ -29,12 +29,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code; what a person did wrong is said in two lines."""
     options = _parser().parse_args(arguments)
     try:
+        if options.checkpoint != PUBLISHED:
+            make_digests_known()
         return _evaluate(options) if options.verb == "evaluate" else _predict(options)
     except ModuleNotFoundError as error:
         return _again_where_it_is(error, options.checkpoint, sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"{error.what}\n{error.hint}", file=sys.stderr)
         return error.exit_code
+
+
+def make_digests_known() -> None:
+    """Make xxhash, by which checkpoints are verified, importable as in the trainer: the supervisor brings it along."""
+    from supervisor.bootstrap import private_folder
+    from supervisor.trainer.own_packages import make_xxhash_importable
+
+    make_xxhash_importable(str(private_folder() or ""))
 
 
 def _again_where_it_is(error: ModuleNotFoundError, checkpoint: str, arguments: Sequence[str]) -> int:

@@ -33,6 +33,17 @@ def ensure(*, checkout: Path = CHECKOUT, environ: Mapping[str, str] = os.environ
     The folder goes to the front of this process's ``sys.path`` and nowhere else. Raises SetupError when packages
     are missing and cannot be fetched.
     """
+    ready = private_folder(checkout=checkout, environ=environ)
+    if ready is not None and str(ready) not in sys.path:
+        sys.path.insert(0, str(ready))
+    return ready
+
+
+def private_folder(*, checkout: Path = CHECKOUT, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the folder of the supervisor's own packages, made if need be; None where this process can import them.
+
+    ``sys.path`` stays as it is. Raises SetupError when packages are missing and cannot be fetched.
+    """
     name = folder_name(REQUIREMENTS.read_bytes())
     homes = private_homes(checkout, environ)
     ready = next((home / name for home in homes if _is_there(home / name / STAMP)), None)
@@ -42,8 +53,6 @@ def ensure(*, checkout: Path = CHECKOUT, environ: Mapping[str, str] = os.environ
         from supervisor.environments.private import install_packages
 
         ready = install_packages(REQUIREMENTS, name, homes, environ)
-    if str(ready) not in sys.path:
-        sys.path.insert(0, str(ready))
     return ready
 
 

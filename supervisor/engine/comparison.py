@@ -19,6 +19,7 @@ from supervisor.core.naming import is_stream
 from supervisor.core.values import dataclass
 from supervisor.engine import catalogue, checkpoints, journal, steplog
 from supervisor.engine.claims import local_folder, ranks, read_claim
+from supervisor.engine.launcher import PACKAGES, own_packages
 from supervisor.engine.place import RunPlace
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def compare(one: Store, other: Store, into: Path) -> Comparison:
 def _states_compared(folders: Sequence[Path]) -> dict[str, Any]:
     command = [sys.executable, "-m", "supervisor.trainer.compare", *map(str, folders)]
     # a process of its own, because reading what a checkpoint holds is the business of the script's side
-    told = subprocess.run(command, env=environ({}), capture_output=True, text=True, check=False)
+    variables = environ({PACKAGES: own_packages()})
+    told = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if told.returncode != 0:
         raise UserError(f"the two checkpoints cannot be compared: {told.stderr.strip()}", "report this", FAILED)
     return dict(json.loads(told.stdout))

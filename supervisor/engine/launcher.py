@@ -28,6 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 GRACE_S = 60.0
 LAST_WORDS_S = 2.0
 ROLLED = "SUPERVISOR_RUN_ROLLBACKS"
+PACKAGES = "SUPERVISOR_RUN_PACKAGES"
 
 
 class Launcher:
@@ -124,7 +125,7 @@ class Launcher:
             "SUPERVISOR_RUN_DEADLINE": "" if deadline is None else f"{deadline:.0f}",
             "SUPERVISOR_RUN_CHANNEL": str(self._channel.path),
             "SUPERVISOR_RUN_SAVE_EVERY": self.job.save_every,
-            "SUPERVISOR_RUN_PACKAGES": _own_packages(),
+            PACKAGES: own_packages(),
             "SUPERVISOR_RUN_GRACE_S": f"{GRACE_S:.0f}",
             "TORCHELASTIC_RESTART_COUNT": str(attempt - 1),
             "TORCHELASTIC_RUN_ID": self.job.run_id,
@@ -140,7 +141,7 @@ def _secrets(file: str) -> dict[str, str]:
     return {name.strip(): value for name, found, value in told if found and name.strip()}
 
 
-def _own_packages() -> str:
+def own_packages() -> str:
     """Return the folder in which the supervisor has xxhash, for a trainer that has none; "" if there is none."""
     found = find_spec("xxhash")
     return str(Path(found.origin).parents[1]) if found and found.origin else ""

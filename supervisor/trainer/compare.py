@@ -8,6 +8,7 @@ so, because threads had read ahead in the data, here more and there less; what t
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from supervisor.core.errors import UserError
 from supervisor.trainer import rng, typed_json
 from supervisor.trainer.folder import Opened, open_folder
 from supervisor.trainer.frameworks.plain import READ_AHEAD
+from supervisor.trainer.own_packages import make_xxhash_importable
 from supervisor.trainer.typed_json import TAG, Node
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ Told = tuple[Any, bytes]  # what describes a value, and its bytes: equal only fo
 
 def main(arguments: Sequence[str]) -> int:
     """Compare the folders A and B."""
+    make_xxhash_importable(os.environ.get("SUPERVISOR_RUN_PACKAGES", ""))
     try:
         one, other = (open_folder(path) for path in arguments)
     except UserError as error:

@@ -72,7 +72,7 @@ def test_one_made_for_another_python_is_not_used():
 
 
 def test_the_launcher_names_the_folder_that_the_supervisor_has_it_from():
-    assert launcher._own_packages() == HERE
+    assert launcher.own_packages() == HERE
 
 
 def test_a_trainer_of_another_python_saves_with_digests_that_need_no_package_and_resumes(tmp_path):

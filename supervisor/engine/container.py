@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -94,7 +95,7 @@ def _packed(file: BinaryIO | FileIO, chosen: Iterable[Block], take: Callable[[by
 def _unpacked(file: FileIO) -> Iterator[bytes | bytearray]:
     import zstandard
 
-    zstd = zstandard.ZstdDecompressor()
+    zstd, size = zstandard.ZstdDecompressor(), os.fstat(file.fileno()).st_size
     if _read(file, len(MAGIC)) != MAGIC:
         raise Damaged("it is no packed file")
     while head := _read(file, HEAD.size):
@@ -103,10 +104,18 @@ def _unpacked(file: FileIO) -> Iterator[bytes | bytearray]:
         width, length, packed_length = HEAD.unpack(head)
         if not 0 < width <= WIDTH_MAX or max(length, packed_length) > BLOCK_BYTES_MAX:
             raise Damaged("a block says of itself what cannot be")
+        if packed_length > size - file.tell():
+            raise Damaged("it ends in the middle of a block")
+        packed = _read(file, packed_length)
         try:
-            body = zstd.decompress(_read(file, packed_length), max_output_size=length)
+            # zstandard allocates what the frame says of itself, whatever the most is that it is given
+            if zstandard.frame_content_size(packed) not in {length, -1}:
+                raise Damaged("a block and what is packed in it disagree about their length")
+            body = zstd.decompress(packed, max_output_size=length)
         except zstandard.ZstdError as error:
             raise Damaged(f"a block cannot be unpacked: {error}") from error
+        if len(body) != length:
+            raise Damaged("a block unpacks to another length than it says")
         yield whole(body, width)
 
 

@@ -103,7 +103,7 @@ def arrival(told: Mapping[str, Any], began_s: float | None, beside: Mapping[str,
         own_s = 0.0 if began_s is None else told["began_at_s"] - began_s
         whole_s, since = told["stepped_at_s"] - first, "its start" if began_s is None else "this cell began"
         parts = [f"{name} {_seconds(s)}" for name, s in (*beside.items(), ("supervisor's start", own_s)) if s > 0]
-        parts += [f"{words} {_seconds(told[name])}" for name, words in _PARTS if told.get(name, 0.0) > _UNTOLD_S]
+        parts += [f"{words} {_seconds(told[name])}" for name, words in _PARTS if name in told and _is_told(name, told)]
         beside_s = told.get("packages_s", 0.0) - told.get("waited_for_packages_s", 0.0)
         packages = f"; packages {_seconds(told['packages_s'])}, meanwhile" if beside_s > _UNTOLD_S else ""
         begun = f"going on from step {told['from_step']:,}: first new step" if told.get("from_step") else "first step"
@@ -170,6 +170,7 @@ _PARTS = (
     ("waited_for_packages_s", "waiting for packages"),
     ("start_up_s", "start-up to the first step"),
 )
+_WAITS = frozenset({"settle_s", "waited_for_packages_s"})  # named only where there was something to wait for
 _UNTOLD_S = 0.05
 _PRECISE_S = 10.0
 
@@ -222,7 +223,16 @@ def as_magic(line: str) -> str:
     return line.replace(COMMAND, MAGIC)
 
 
+def _is_told(part: str, told: Mapping[str, Any]) -> bool:
+    """Whether a part of the way is named: work that was done always is, however quick it was."""
+    if part in _WAITS:
+        return bool(told[part] > _UNTOLD_S)
+    return part != "restore_s" or bool(told.get("from_step"))
+
+
 def _seconds(seconds: float) -> str:
+    if seconds < _UNTOLD_S:
+        return "under 0.1 s"
     return f"{seconds:.1f} s" if seconds < _PRECISE_S else duration(seconds)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.drives.conftest import MISSING
-from tests.notebook.machine import CONTENT, ColabMachine, NotebookMachine
+from tests.notebook.machine import ColabMachine, NotebookMachine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,6 @@ def _missing() -> str:
 def new_machine(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Each call is another blank machine."""
     made: list[NotebookMachine] = []
-    was_there = CONTENT.exists()
 
     def make(kind: type[NotebookMachine] = NotebookMachine, *given: Any, **variables: str) -> NotebookMachine:
         if kind is ColabMachine and (missing := _missing()):
@@ -37,5 +36,3 @@ def new_machine(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     yield make
     for machine in made:
         machine.end()
-    if not was_there and CONTENT.is_dir() and not any(CONTENT.iterdir()):
-        CONTENT.rmdir()

@@ -121,7 +121,7 @@ class ColabMachine(NotebookMachine):
 
     def inside(self, command: Sequence[str]) -> list[str]:
         """Enter a mount namespace of its own: its /content is empty and its Drive is seen by nobody else."""
-        CONTENT.mkdir(exist_ok=True)  # only the empty folder is made outside
+        CONTENT.mkdir(exist_ok=True)  # only the empty folder is made outside; it stays, as in tests.fleet.plane.world
         script = 'mount -t tmpfs tmpfs /content && mkdir /content/.config && exec "$@"'
         return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *command]
 

@@ -91,6 +91,20 @@ def test_the_way_to_the_first_new_step_is_told_by_part_and_adds_up() -> None:
     assert "first new step 1 min 21 s after its start: looking at the store" in elsewhere
 
 
+def test_what_was_done_is_told_however_quick_it_was_and_a_wait_only_where_there_was_one() -> None:
+    quick = {"began_at_s": 10.0, "stepped_at_s": 10.9, "from_step": 484, "claim_s": 0.0, "settle_s": 0.0}
+    quick |= {"restore_s": 0.001, "waited_for_packages_s": 0.049, "start_up_s": 0.051}
+    (told,) = notebook.arrival(quick, 9.99, {"mounting Drive": 0.004})
+    assert told == (
+        "going on from step 484: first new step 0.9 s after this cell began: mounting Drive under 0.1 s, supervisor's"
+        " start under 0.1 s, looking at the store under 0.1 s, restore under 0.1 s, start-up to the first step 0.1 s"
+    )
+    slow = notebook.arrival(quick | {"settle_s": 0.06, "waited_for_packages_s": 0.06}, None, {})[0]
+    assert "waiting for what other machines wrote 0.1 s, restore under 0.1 s, waiting for packages 0.1 s" in slow
+    first = notebook.arrival(quick | {"from_step": None}, None, {})[0]
+    assert first.startswith("first step 0.9 s after its start: looking at the store under 0.1 s, start-up")
+
+
 def test_later_attempts_do_not_change_what_the_first_took() -> None:
     arrival = Arrival()
     before = dict(arrived(arrival=arrival))

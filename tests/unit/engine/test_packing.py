@@ -10,6 +10,7 @@ import re
 import struct
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -290,6 +291,41 @@ def test_bytes_that_are_no_packed_file_raise_nothing_else(tmp_path_factory, data
         container.unpack(packed, folder / "back", "sha256")
     except container.Damaged:
         return
+
+
+FRAME_OF_8_BYTES_LENGTH = b"\x28\xb5\x2f\xfd\xe0"  # zstd's magic, then: one segment, the length stands in eight bytes
+
+
+@pytest.mark.parametrize("told", [2**62, 2**40, 65, 63])
+def test_a_frame_that_claims_another_length_than_its_block_is_damaged_before_anything_is_allocated(tmp_path, told):
+    frame = FRAME_OF_8_BYTES_LENGTH + struct.pack("<Q", told) + zstandard.ZstdCompressor().compress(bytes(64))[6:]
+    (tmp_path / "packed").write_bytes(container.MAGIC + container.HEAD.pack(1, 64, len(frame)) + frame)
+    with pytest.raises(container.Damaged, match="disagree about their length"):
+        container.unpack(tmp_path / "packed", tmp_path / "back", "sha256")
+
+
+def test_a_block_that_claims_more_bytes_than_the_file_holds_is_damaged_before_it_is_read(tmp_path):
+    head = container.HEAD.pack(4, 64, container.BLOCK_BYTES_MAX)
+    (tmp_path / "packed").write_bytes(container.MAGIC + head + b"few")
+    tracemalloc.start()
+    try:
+        with pytest.raises(container.Damaged, match="in the middle of a block"):
+            container.unpack(tmp_path / "packed", tmp_path / "back", "sha256")
+        assert tracemalloc.get_traced_memory()[1] < container.BLOCK_BYTES_MAX // 8
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_frame_without_a_length_is_read_as_far_as_its_block_says(tmp_path):
+    compressor = zstandard.ZstdCompressor(write_content_size=False)
+    for length, body in ((64, bytes(64)), (64, bytes(63)), (64, bytes(65))):
+        frame = compressor.compress(body)
+        (tmp_path / "packed").write_bytes(container.MAGIC + container.HEAD.pack(1, length, len(frame)) + frame)
+        if len(body) == length:
+            assert container.unpack(tmp_path / "packed", tmp_path / "back", "sha256").bytes == length
+            continue
+        with pytest.raises(container.Damaged):
+            container.unpack(tmp_path / "packed", tmp_path / "back", "sha256")
 
 
 def test_it_is_cut_along_its_tensors():

@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields
 from supervisor.core.content import ContentError, NewerContent
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 FILES_FILE = "files.json"
 FORMAT = "training-supervisor-files"
 VERSION = 1
+MODE_BITS = 0o7777
+LINKS_MAX = 40
 FILE, LINK, FOLDER = "file", "link", "folder"
 
 
@@ -81,17 +84,23 @@ def body(carried: Carried) -> bytes:
 def parse(read: bytes) -> Carried:
     """Read ``files.json``, or raise ContentError: also for a path that would lead out of the root."""
     try:
-        told = json.loads(read)
+        told = fields.document(read)
         if told["format"] != FORMAT:
             raise ContentError(f"{FILES_FILE} is not of this program")
         if told["version"] != VERSION:
             raise NewerContent(f"files of version {told['version']}, this program knows {VERSION}")
-        entries = tuple(_entry(each) for each in told["entries"])
-        return Carried(int(told["step"]), str(told["root"]), _inside(entries), str(told["checkpoint"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, ContentError):
-            raise
-        raise ContentError(f"{FILES_FILE} is damaged ({error})") from error
+        return Carried(
+            step=fields.whole(told["step"], "step"),
+            root=fields.text(told["root"], "root"),
+            entries=_inside(map(_entry, fields.sequence(told["entries"], "entries"))),
+            checkpoint=_below(told["checkpoint"]) if told["checkpoint"] else "",
+        )
+    except KeyError as error:
+        raise ContentError(f"{FILES_FILE} lacks {error}") from error
+    except ValueError as error:
+        raise (
+            error if isinstance(error, ContentError) else ContentError(f"{FILES_FILE} is damaged ({error})")
+        ) from error
 
 
 def _told(entry: Entry) -> dict[str, Any]:
@@ -106,19 +115,67 @@ def _told(entry: Entry) -> dict[str, Any]:
     return {**told, "mtime_ns": entry.mtime_ns, "piece": where}
 
 
-def _entry(told: dict[str, Any]) -> Entry:
-    piece = told.get("piece")
-    if told["kind"] not in {FILE, LINK, FOLDER} or (told["kind"] == FILE) != (piece is not None):
-        raise ContentError(f"{FILES_FILE} names a {told['kind']!r} that cannot be")
-    return Entry(**{**told, "piece": Piece(**piece) if piece is not None else None})
+def _entry(told: object) -> Entry:
+    read = fields.mapping(told, "an entry")
+    piece, kind = read.get("piece"), read["kind"]
+    if kind not in (FILE, LINK, FOLDER) or (kind == FILE) != (piece is not None):
+        raise ContentError(f"{FILES_FILE} names a {kind!r} that cannot be")
+    if more := read.keys() - Entry.__slots__:
+        raise ContentError(f"{FILES_FILE} says {min(more)!r} of a file, which this program does not know")
+    return Entry(
+        path=_below(read["path"]),
+        kind=kind,
+        mode=fields.whole(read.get("mode", 0), "mode") & MODE_BITS,
+        mtime_ns=fields.nanoseconds(read.get("mtime_ns", 0), "mtime_ns"),
+        piece=_piece(piece) if piece is not None else None,
+        target=fields.text(read.get("target", ""), "target"),
+    )
 
 
-def _inside(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    found = tuple(entries)
-    for entry in found:
-        parts = entry.path.split("/")
-        if any(part in {"", ".", ".."} or "\0" in part for part in parts):
-            raise ContentError(f"{FILES_FILE} names a path outside its folder: {entry.path!r}")
-        if entry.piece is not None and ("/" in entry.piece.name or entry.piece.name in {"", ".", ".."}):
-            raise ContentError(f"{FILES_FILE} names a file outside the checkpoint: {entry.piece.name!r}")
-    return found
+def _piece(told: object) -> Piece:
+    read = fields.mapping(told, "a piece")
+    try:
+        name = fields.plain_name(read["name"], "a piece's name")
+    except ValueError as error:
+        raise ContentError(f"{FILES_FILE} names a file outside the checkpoint: {read['name']!r}") from error
+    offset, length = fields.whole(read["offset"], "offset"), fields.whole(read["bytes"], "bytes")
+    return Piece(name, offset, length, fields.digest(read["digest"], "digest"))
+
+
+def _below(path: object) -> str:
+    try:
+        return fields.path_below(path, "a path")
+    except ValueError as error:
+        raise ContentError(f"{FILES_FILE} names a path outside its folder: {path!r:.60}") from error
+
+
+def _inside(told: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Refuse an entry that would be written through a link of its own, and so outside the root."""
+    entries = tuple(told)
+    links = {entry.path: entry.target for entry in entries if entry.kind == LINK}
+    for entry in entries if links else ():
+        folder = entry.path.rpartition("/")[0]
+        if folder and not _stays_inside(folder, links):
+            raise ContentError(f"{FILES_FILE} names a path outside its folder: {entry.path!r:.60}")
+    return entries
+
+
+def _stays_inside(folder: str, links: Mapping[str, str]) -> bool:
+    """Follow the links on the way to a folder, as the system would."""
+    todo, done, followed = folder.split("/"), list[str](), 0
+    while todo:
+        name = todo.pop(0)
+        if name == "..":
+            if not done:
+                return False
+            done.pop()
+            continue
+        target = links.get("/".join([*done, name]))
+        if target is None:
+            done += [name] if name not in {"", "."} else []
+            continue
+        followed += 1
+        if target.startswith("/") or followed > LINKS_MAX:
+            return False
+        todo = [*target.split("/"), *todo]
+    return True

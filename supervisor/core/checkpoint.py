@@ -10,6 +10,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields
 from supervisor.core.claim import Rank
 from supervisor.core.digest import not_known
 from supervisor.core.values import dataclass
@@ -209,31 +210,63 @@ def parse_manifest(name: str, body: bytes) -> Manifest:
     if match is None or hashlib.sha256(body).hexdigest()[:16] != match[2]:
         raise ManifestError("its content is not what its name promises")
     try:
-        read = json.loads(body)
+        read = fields.document(body)
         if read["format"] != "training-supervisor-manifest":
             raise ManifestError("it is not a manifest")
-        if read["schema"] > SCHEMA:
+        if fields.whole(read["schema"], "its schema") > SCHEMA:
             raise NewerFormat(f"schema {read['schema']}, this program knows {SCHEMA}")
         manifest = Manifest(
-            id=CheckpointId(**read["id"]),
-            files=tuple(FileEntry(**entry) for entry in read["files"]),
-            total_steps=read["total_steps"],
-            metrics=read["metrics"],
-            parent=CheckpointId(**read["parent"]) if read["parent"] else None,
-            log=FileEntry(**read["log"]) if read["log"] else None,
-            made_by=read["made_by"],
+            id=_id(read["id"]),
+            files=tuple(map(_entry, fields.sequence(read["files"], "files"))),
+            total_steps=fields.count(read["total_steps"], "total_steps"),
+            metrics=fields.mapping(read["metrics"], "metrics"),
+            parent=_id(read["parent"]) if read["parent"] else None,
+            log=_entry(read["log"]) if read["log"] else None,
+            made_by=fields.texts(read["made_by"], "made_by"),
         )
-        if algorithm := not_known(
-            digest for entry in manifest.all_files() for digest in (entry.digest, entry.stored[1])
-        ):
-            raise NewerFormat(f"its digests are {algorithm!r}, which this program does not know")
-        if packings := {entry.packing for entry in manifest.all_files()} - {"", PLANES_ZSTD}:
-            raise NewerFormat(f"it is packed as {packings}, which this program does not know")
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ManifestError):
-            raise
+    except KeyError as error:
         raise ManifestError(f"it lacks {error}") from error
+    except ValueError as error:
+        raise error if isinstance(error, ManifestError) else ManifestError(str(error)) from error
+    _see_usable(manifest)
     return manifest
+
+
+def _see_usable(manifest: Manifest) -> None:
+    """Raise ManifestError where two files would get one name, or only a newer version can read them."""
+    entries = manifest.all_files()
+    if algorithm := not_known(digest for entry in entries for digest in (entry.digest, entry.stored[1])):
+        raise NewerFormat(f"its digests are {algorithm!r}, which this program does not know")
+    if packings := {entry.packing for entry in entries} - {"", PLANES_ZSTD}:
+        raise NewerFormat(f"it is packed as {packings}, which this program does not know")
+    if len({entry.name for entry in entries}) < len(entries):
+        raise ManifestError("it names one file twice")
+
+
+def _id(told: Any) -> CheckpointId:
+    read = fields.mapping(told, "an id")
+    epoch, step, seq = (fields.whole(read[name], name) for name in ("epoch", "step", "seq"))
+    return CheckpointId(epoch, step, fields.plain_name(read["writer"], "writer"), seq)
+
+
+def _entry(told: Any) -> FileEntry:
+    """Read a file's entry: its name is plain, and its path lies in a folder below the run's."""
+    read = fields.mapping(told, "a file")
+    path = fields.path_below(read["path"], "a path")
+    if "/" not in path:
+        raise ManifestError(f"{path!r} lies in no session's folder")
+    packing = fields.text(read.get("packing", ""), "packing")
+    return FileEntry(
+        name=fields.plain_name(read["name"], "a file's name"),
+        path=path,
+        bytes=fields.whole(read["bytes"], "bytes"),
+        digest=fields.digest(read["digest"], "digest"),
+        rank=fields.whole(read.get("rank", 0), "rank"),
+        host=fields.text(read.get("host", ""), "host"),
+        packing=packing,
+        packed_bytes=fields.whole(read.get("packed_bytes", 0), "packed_bytes"),
+        packed_digest=fields.digest(read["packed_digest"], "packed_digest") if packing else "",
+    )
 
 
 def _told(entry: FileEntry) -> dict[str, Any]:

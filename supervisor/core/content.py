@@ -7,6 +7,7 @@ import json
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields
 from supervisor.core.digest import not_known
 from supervisor.core.values import dataclass
 
@@ -50,7 +51,7 @@ def sealed(fields: Mapping[str, Any]) -> bytes:
 def parse(body: bytes) -> Content:
     """Read ``checkpoint.json``, or raise ContentError."""
     try:
-        read = json.loads(body)
+        read = fields.document(body)
         if read["format"] != FORMAT:
             raise ContentError("it is not a checkpoint of this program")
         above = body[: -len(_seal(b""))]
@@ -61,23 +62,28 @@ def parse(body: bytes) -> Content:
             raise NewerContent(f"format version {read['version']}, this program knows {VERSION}")
         if read["version"] not in range(1, VERSION + 1):
             raise ContentError(f"there never was a format version {read['version']}")
-        files = {entry["name"]: (int(entry["bytes"]), str(entry["digest"])) for entry in read["files"]}
+        files = dict(map(_file, fields.sequence(read["files"], "files")))
         if algorithm := not_known(digest for _, digest in files.values()):
             raise NewerContent(f"its digests are {algorithm!r}, which this program does not know")
-        if any("/" in name or name in {"", ".", ".."} for name in files):
-            raise ContentError("it names a file outside its folder")
+        data_epoch = read.get("epoch_of_data")
         return Content(
-            step=int(read["step"]),
+            step=fields.whole(read["step"], "step"),
             files=files,
-            total_steps=read.get("total_steps"),
-            epoch_of_data=read.get("epoch_of_data"),
-            metrics=read.get("metrics") or {},
-            made_by=read.get("made_by") or {},
+            total_steps=fields.count(read.get("total_steps"), "total_steps"),
+            epoch_of_data=None if data_epoch is None else fields.number(data_epoch, "epoch_of_data"),
+            metrics=fields.mapping(read.get("metrics") or {}, "metrics"),
+            made_by=fields.texts(read.get("made_by") or {}, "made_by"),
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, ContentError):
             raise
         raise ContentError(f"{CONTENT_FILE} is damaged ({error})") from error
+
+
+def _file(told: Any) -> tuple[str, tuple[int, str]]:
+    read = fields.mapping(told, "a file")
+    name = fields.plain_name(read["name"], "a file's name")
+    return name, (fields.whole(read["bytes"], "bytes"), fields.text(read["digest"], "digest"))
 
 
 def _seal(above: bytes) -> bytes:

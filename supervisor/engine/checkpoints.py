@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
 from supervisor.core import rollback
+from supervisor.core.carried import FILES_FILE
+from supervisor.core.carried import parse as parse_files
 from supervisor.core.claim import rank_of
 from supervisor.core.content import ContentError, NewerContent
 from supervisor.core.digest import algorithm_of
@@ -251,12 +253,13 @@ def _twins_of_folder(store: Store, run: RunPlace, entry: cp.FileEntry) -> Iterat
 
 
 def _readable(found: cp.Found, folder: Path) -> cp.Found:
-    """Every byte is what was published; say whether this program can read it."""
+    """Every byte is what was published; say whether this program can read it, the script's own files included."""
     try:
-        local.content(folder)
+        if FILES_FILE in local.content(folder).files:
+            parse_files((folder / FILES_FILE).read_bytes())
     except NewerContent as error:
         return replace(found, verdict=cp.Verdict.NEWER, why=str(error))
-    except ContentError as error:
+    except (ContentError, FileNotFoundError) as error:
         return replace(found, verdict=cp.Verdict.BROKEN, why=str(error))
     return replace(found, verdict=cp.Verdict.WHOLE)
 

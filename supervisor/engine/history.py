@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import history, messages
+from supervisor.core import fields, history, messages
 from supervisor.core.events import HistoryRead, TrainerSaid
 from supervisor.core.ports import Missing, Store
 from supervisor.core.status import RunStatus
@@ -75,17 +75,23 @@ def carry(store: Store, run: RunPlace, mine: Rank, told: HistoryRead) -> None:
 
 def _carried(store: Store, run: RunPlace, rank: Rank) -> HistoryRead | None:
     try:
-        body = json.loads(store.read(f"{run.session(rank)}/{CARRIED}"))
+        body = fields.document(store.read(f"{run.session(rank)}/{CARRIED}"))
+        on = fields.mapping(body.get("reclaimed_on", {}), "reclaimed_on")
+        longest = fields.mapping(body["longest_s"], "longest_s")
         return HistoryRead(
-            lives_s=tuple(body["lives_s"]),
-            reclaimed_s=tuple(body["reclaimed_s"]),
-            lost=body["lost"],
-            lost_in_a_row=body["lost_in_a_row"],
-            longest_s=body["longest_s"],
-            reclaimed_on={name: tuple(map(float, lives)) for name, lives in body.get("reclaimed_on", {}).items()},
+            lives_s=_lives(body["lives_s"]),
+            reclaimed_s=_lives(body["reclaimed_s"]),
+            lost=fields.whole(body["lost"], "lost"),
+            lost_in_a_row=fields.whole(body["lost_in_a_row"], "lost_in_a_row"),
+            longest_s={name: fields.number(each, name) for name, each in longest.items()},
+            reclaimed_on={name: _lives(each) for name, each in on.items()},
         )
-    except (Missing, ValueError, KeyError, TypeError, AttributeError):
+    except (Missing, ValueError, KeyError):
         return None  # it died before writing it, or it is damaged: the sessions before it are read instead
+
+
+def _lives(told: object) -> tuple[float, ...]:
+    return tuple(fields.number(each, "a life") for each in fields.sequence(told, "lives"))
 
 
 def _story(store: Store, run: RunPlace, rank: Rank, status: RunStatus | None, alive: Alive) -> history.Story:

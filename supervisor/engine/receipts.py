@@ -11,6 +11,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields
 from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.ports import Missing, StoreError, Unconfirmed
 from supervisor.core.values import dataclass
@@ -68,9 +69,11 @@ def read(store: Store, run: RunPlace) -> dict[CheckpointId, Receipt]:
     found = {}
     for id_, path in _paths(store, run):
         try:
-            body = json.loads(store.read(path))
-            found[id_] = Receipt(str(body.get("evidence", VERIFIED)), body.get("at"))
-        except (Missing, ValueError, AttributeError):
+            body = fields.document(store.read(path))
+            at_s = body.get("at")
+            evidence = fields.text(body.get("evidence", VERIFIED), "evidence")
+            found[id_] = Receipt(evidence, None if at_s is None else fields.number(at_s, "at"))
+        except (Missing, ValueError):
             found[id_] = Receipt()
     return found
 

@@ -153,7 +153,7 @@ class _Bounds:
 
 def _remove_leftovers(store: Store, run: RunPlace, bounds: _Bounds, needs: _Needs) -> int:
     """Remove what has no manifest, be it that one was removed or never written, and files that never got their name."""
-    freed = store.sweep(run.name) + store.sweep(run.environments)
+    freed = store.sweep("") + store.sweep(run.name) + store.sweep(run.environments)
     for session in store.list(run.name):
         asked = asked_of(session.name)
         if asked is not None and asked < bounds.mine:

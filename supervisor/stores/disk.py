@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from supervisor.core.digest import Digest
@@ -66,12 +67,30 @@ def chunks(fd: int) -> Iterator[bytes]:
 
 
 def entry(each: os.DirEntry[str]) -> Entry | None:
-    """Return what a name is, or None if it went away while we looked."""
+    """Return what a name is; None if it went away while we looked, or is neither a file nor a folder."""
     try:
-        folder = each.is_dir()
-        return Entry(each.name, folder, None if folder else each.stat().st_size)
+        if each.is_dir():
+            return Entry(each.name, folder=True, bytes=None)
+        return Entry(each.name, folder=False, bytes=each.stat().st_size) if each.is_file() else None
     except FileNotFoundError:
         return None
+
+
+def open_file(path: str, folder: int | None = None) -> int:
+    """Open a regular file for reading, of the folder that is open if one is given; return its descriptor.
+
+    Whatever else has the name, like a pipe that nobody writes, would keep its reader for ever: it counts as absent.
+    """
+    absent = FileNotFoundError(errno.ENOENT, "it is no regular file", path)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        raise absent if error.errno == errno.ENXIO else error from None  # what a socket answers
+    kind = os.fstat(fd).st_mode
+    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):  # reading a folder fails in words
+        return fd
+    os.close(fd)
+    raise absent
 
 
 def free_bytes(folder: str) -> int | None:

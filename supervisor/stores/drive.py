@@ -200,7 +200,7 @@ class DriveStore:
     @contextlib.contextmanager
     def _reading(self, top: int, way: str, path: str) -> Iterator[int]:
         try:
-            fd = os.open(_below(way, path), os.O_RDONLY | os.O_CLOEXEC, dir_fd=top)
+            fd = disk.open_file(_below(way, path), top)
         except FileNotFoundError as error:
             self.held.proved()
             raise Missing(f"{path} is not there") from error

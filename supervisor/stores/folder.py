@@ -146,7 +146,7 @@ class FolderStore:
     @contextlib.contextmanager
     def _reading(self, path: str) -> Iterator[int]:
         try:
-            fd = os.open(self._path(path), os.O_RDONLY | os.O_CLOEXEC)
+            fd = disk.open_file(self._path(path))
         except FileNotFoundError as error:
             self._see_root()
             raise Missing(f"{path} is not there") from error

@@ -12,22 +12,23 @@ from supervisor.core.carried import FILE, FOLDER, LINK, VERSION, Carried, Entry,
 from supervisor.core.content import ContentError, NewerContent
 
 PIECE = Piece("bundle-000001", 3, 5, "sha256:00")
-NAMES = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=5).filter(
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=5).filter(
     lambda name: name not in {".", ".."}
 )
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 SIZES = st.integers(0, 2**62)
+TIMES = st.integers(-(2**62), 2**62)
 ENTRIES = st.one_of(
     st.builds(
         Entry,
         PATHS,
         st.just(FILE),
         st.integers(0, 0o7777),
-        SIZES,
+        TIMES,
         st.builds(Piece, NAMES, SIZES, SIZES, st.just("sha256:00")),
     ),
     st.builds(Entry, PATHS, st.just(FOLDER), st.integers(0, 0o7777)),
-    st.builds(Entry, PATHS, st.just(LINK), target=st.text(max_size=8)),
+    st.builds(Entry, PATHS, st.just(LINK), target=st.text(st.characters(exclude_characters="\0"), max_size=8)),
 )
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -44,7 +45,13 @@ def piece(**changes):
     return {"name": PIECE.name, "offset": PIECE.offset, "bytes": PIECE.bytes, "digest": PIECE.digest, **changes}
 
 
-@given(SIZES, PATHS | st.just(""), st.lists(ENTRIES, max_size=4).map(tuple), PATHS | st.just(""))
+def apart(entries):
+    """Whether no entry lies below a link among them."""
+    links = {f"{entry.path}/" for entry in entries if entry.kind == LINK}
+    return not any(entry.path.startswith(tuple(links)) for entry in entries)
+
+
+@given(SIZES, PATHS | st.just(""), st.lists(ENTRIES, max_size=4).map(tuple).filter(apart), PATHS | st.just(""))
 def test_what_was_written_is_read(step, root, entries, checkpoint):
     carried = Carried(step, root, entries, checkpoint)
     assert parse(body(carried)) == carried
@@ -71,6 +78,41 @@ def test_content_outside_the_checkpoint_is_refused(name):
     "changes", [{"kind": "pipe"}, {"kind": FOLDER}, {"piece": None}, {"more": 1}, {"piece": {"name": "x"}}, {"path": 5}]
 )
 def test_an_entry_that_cannot_be_is_refused(changes):
+    with pytest.raises(ContentError):
+        parse(told(**changes))
+
+
+@pytest.mark.parametrize(
+    ("links", "allowed"),
+    [
+        ({"a": "/etc"}, False),
+        ({"a": "../up"}, False),
+        ({"a": "b", "b": "./x/../.."}, False),
+        ({"a": "a"}, False),
+        ({"a": "b/../c"}, True),
+        ({"a": "run-1"}, True),
+    ],
+)
+def test_a_file_below_a_link_may_not_lead_out_of_the_folder(links, allowed):
+    below = Entry("a/model.pt", FILE, 0o644, 1, PIECE)
+    entries = (*(Entry(path, LINK, target=target) for path, target in links.items()), below)
+    read = body(Carried(7, "out", entries))
+    if allowed:
+        assert parse(read).entries == entries
+    else:
+        with pytest.raises(ContentError, match="outside its folder"):
+            parse(read)
+
+
+WRONG = [
+    {"path": "a\0b"}, {"mode": "rw"}, {"mode": -1}, {"mtime_ns": 1 << 70}, {"mtime_ns": 1.5}, {"kind": ["file"]},
+    {"piece": piece(bytes="x")}, {"piece": piece(offset=-1)}, {"piece": piece(digest=7)}, {"piece": piece(name="a\0")},
+    {"piece": piece(name="a" * 300)}, {"piece": 5}, {"target": 5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", WRONG, ids=str)
+def test_a_field_of_another_type_or_size_is_refused(changes):
     with pytest.raises(ContentError):
         parse(told(**changes))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -36,9 +37,10 @@ ENTRIES = st.builds(
     FileEntry, st.sampled_from(["state.json", "a.bin"]), st.just("e00000001-a/step-000000001/x"), st.integers(0, 2**40),
     st.just("sha256:00"), st.integers(0, 3), st.sampled_from(["", "host"]),
 )  # fmt: skip
+LOGS = ENTRIES.map(lambda entry: replace(entry, name="log-000001-000000000-000000001.jsonl"))
 MANIFESTS = st.builds(
-    Manifest, IDS, st.lists(ENTRIES, max_size=3).map(tuple), st.one_of(st.none(), st.integers(0, 9)), METRICS,
-    st.one_of(st.none(), IDS), st.one_of(st.none(), ENTRIES), st.dictionaries(st.just("python"), st.just("3.13"), max_size=1),
+    Manifest, IDS, st.lists(ENTRIES, max_size=3, unique_by=lambda each: each.name).map(tuple), st.one_of(st.none(), st.integers(0, 9)), METRICS,
+    st.one_of(st.none(), IDS), st.one_of(st.none(), LOGS), st.dictionaries(st.just("python"), st.just("3.13"), max_size=1),
 )  # fmt: skip
 
 
@@ -142,3 +144,62 @@ def test_metrics_that_are_not_numbers_do_not_break_a_manifest():
     manifest = Manifest(CheckpointId(1, 2, "a", 1), (), metrics={"loss": float("nan"), "best": float("-inf")})
     body = manifest_body(manifest)
     assert json.loads(body, parse_constant=pytest.fail)["metrics"] == {"loss": "nan", "best": "-inf"}
+
+
+ENTRY = {"name": "state.json", "path": "e00000001-a/step-000000002/state.json", "bytes": 1, "digest": "sha256:00"}
+OUTWARD = ["../x", "../../x", "/etc/x", "a/b", "", ".", "..", "a\0b", "x" * 300, "\ud800"]
+PATHS_OUTWARD = ["../x/y", "e1-a/../../x", "/etc/passwd", "e1-a//x", "e1-a/", "", "x", "e1-a/a\0b", "\ud800/x"]
+
+
+def forged(**changes):
+    """Return the name and bytes of a manifest with these fields, under its right hash."""
+    good = json.loads(manifest_body(Manifest(CheckpointId(1, 2, "a", 1), ())))
+    body = json.dumps({**good, "files": [ENTRY], **changes}).encode()
+    return manifest_name(1, body), body
+
+
+def test_the_manifest_that_the_forged_ones_are_made_of_can_be_read():
+    assert parse_manifest(*forged()).files == (FileEntry(**ENTRY),)
+
+
+@pytest.mark.parametrize("where", ["files", "log"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"name": name} for name in OUTWARD),
+        *({"path": path} for path in PATHS_OUTWARD),
+        *({"name": other} for other in (1.5, 7, None, ["a"], True)),
+        *({"path": other} for other in (1.5, 7, None, ["a"])),
+        *({"bytes": other} for other in ("x", -1, 1.5, None, True)),
+        *({"digest": other} for other in (7, "", "00", None)),
+        {"packing": 1}, {"packing": "planes-zstd"}, {"packing": "planes-zstd", "packed_digest": 3}, {"rank": "first"},
+    ],
+    ids=lambda changes: repr(changes)[:40],
+)  # fmt: skip
+def test_an_entry_that_leads_out_or_is_of_another_type_is_damage(where, changes):
+    entry = {**ENTRY, **changes}
+    with pytest.raises(ManifestError) as refused:
+        parse_manifest(*forged(**{where: [entry] if where == "files" else entry}))
+    assert not isinstance(refused.value, NewerFormat)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": [ENTRY, ENTRY]}, {"log": ENTRY}, {"files": {"a": 1}}, {"files": [5]}, {"files": "ab"},
+        {"id": {"epoch": 1.5, "step": 2, "writer": "a", "seq": 1}}, {"id": {"epoch": 1, "step": 2, "writer": "../a", "seq": 1}},
+        {"id": {"epoch": 1, "step": -2, "writer": "a", "seq": 1}}, {"parent": [1]}, {"parent": "x"}, {"schema": "1"},
+        {"schema": None}, {"metrics": [1]}, {"made_by": {"python": 3}}, {"total_steps": "many"},
+    ],
+    ids=lambda changes: repr(changes)[:40],
+)  # fmt: skip
+def test_a_manifest_whose_fields_cannot_be_is_damage(changes):
+    with pytest.raises(ManifestError) as refused:
+        parse_manifest(*forged(**changes))
+    assert not isinstance(refused.value, NewerFormat)
+
+
+def test_a_manifest_that_is_nested_too_deep_is_damage():
+    body = b'{"metrics":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    with pytest.raises(ManifestError):
+        parse_manifest(manifest_name(1, body), body)

@@ -229,7 +229,7 @@ def test_a_packing_that_is_not_known_stops_and_asks():
 
 def test_a_manifest_without_packed_files_reads_as_before_there_was_packing():
     entry = cp.FileEntry("a", "e1-a/step-1/a", 1, "sha256:0")
-    body = cp.manifest_body(cp.Manifest(cp.CheckpointId(1, 2, "a", 1), (entry,), log=entry))
+    body = cp.manifest_body(cp.Manifest(cp.CheckpointId(1, 2, "a", 1), (entry,), log=replace(entry, name="l")))
     assert json.loads(body)["schema"] == 1
     assert b"pack" not in body
     assert cp.parse_manifest(cp.manifest_name(1, body), body).files == (entry,)

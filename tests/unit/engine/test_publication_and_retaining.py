@@ -255,3 +255,14 @@ def test_the_manifest_of_one_checkpoint_under_the_name_of_another_is_no_manifest
     wrong = next(each for each in judged if each.path == other)
     assert wrong.verdict is cp.Verdict.BROKEN
     assert "of another checkpoint" in wrong.why
+
+
+@pytest.mark.parametrize("where", ["", "plates", "plates/environment"])
+def test_retention_sweeps_what_dead_writers_left_half_written_also_in_the_root_of_the_store(world, turn, where):
+    folder = world.root / "store" / where
+    folder.mkdir(exist_ok=True)
+    (folder / ".tmp-dead-0").write_bytes(b"half")
+    for _ in range(KEEP):
+        turn.publish(turn.stage())
+    turn.storing.retain()
+    assert not (folder / ".tmp-dead-0").exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from typing import TYPE_CHECKING
 
 import pytest
@@ -277,3 +279,24 @@ def test_a_link_is_refused_where_the_name_is_taken_and_leaves_nothing(store, sta
     assert store.read("run/file") == b"first"
     assert staged.stat().st_nlink == 1
     assert [path.name for path in (tmp_path / "store/run").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK], ids=["a pipe", "a socket"])
+def test_what_is_no_file_and_no_folder_is_not_there_and_keeps_nobody_waiting(store, tmp_path, kind):
+    store.create("run/file", b"x")
+    os.mknod(tmp_path / "store/run/pipe", kind | 0o600)
+    (tmp_path / "store/run/link").symlink_to("pipe")
+    assert [entry.name for entry in store.list("run")] == ["file"]
+    for name in ("pipe", "link"):
+        with pytest.raises(Missing):
+            store.read(f"run/{name}")
+        with pytest.raises(Missing):
+            store.pull(f"run/{name}", str(tmp_path / "copy"), XXH3)
+
+
+def test_a_device_is_no_file_either(store, tmp_path):
+    store.create("run/file", b"x")
+    (tmp_path / "store/run/endless").symlink_to("/dev/zero")
+    assert [entry.name for entry in store.list("run")] == ["file"]
+    with pytest.raises(Missing):
+        store.read("run/endless")

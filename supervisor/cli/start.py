@@ -252,7 +252,9 @@ def add_options(made: Parser) -> None:
     made.add_argument("--nan-watch", metavar="NAMES", help="logged names to watch (default: all that contain loss)")
     made.add_argument("--watch", metavar="DIR", help="keep what the script, unchanged, writes into DIR")
     made.add_argument(
-        "--resume-args", metavar="ARGS", help='added to the script\'s when it goes on, like "--resume {checkpoint}"'
+        "--resume-args",
+        metavar="ARGS",
+        help='added to the script\'s when it goes on, like "--resume {checkpoint}", or auto',
     )
     made.add_argument("--takeover", action="store_true", help="take the run from a machine that seems to live")
     made.add_argument("--no-install", action="store_true", help="use the packages that are here")

@@ -21,6 +21,7 @@ _STEP = re.compile(
     r"(?i)(?:^|[^a-z])(?:global[-_]?step|step|iteration|iter|it|checkpoint|ckpt|chkpt|batch)[-_=.]{0,2}(\d+)"
 )
 _EPOCH = re.compile(r"(?i)(?:^|[^a-z])(?:epoch|ep|model|weights|snapshot|save|state|cp)[-_=.]{0,2}(\d+)")
+_ONLY_EPOCH = re.compile(r"(?i)(?:^|[^a-z])(?:epoch|ep)[-_=.]{0,2}(\d+)")
 _BARE = re.compile(r"(?:^|[-_.=])(\d+)(?=$|[-_.])")
 _NO_STEP = re.compile(
     r"(?i)(?:^|[-_.])(?:v|version|run|exp|experiment|seed|fold|trial|rank|gpu|node|part|shard)[-_=]?\d+"
@@ -57,6 +58,14 @@ def step_of(path: str) -> int | None:
     """Return the step that a path tells, by its last part that tells one; None if none does."""
     told = (step_in(part) for part in reversed(path.split("/")))
     return next((each[1] for each in told if each is not None), None)
+
+
+def epoch_of(path: str) -> int | None:
+    """Return the epoch that a path tells: the number behind that word, else the only number that it tells."""
+    for part in reversed(path.split("/")):
+        if found := _ONLY_EPOCH.search(part):
+            return int(found[1])
+    return step_of(path)
 
 
 def newest(changed: Mapping[str, int], told: Sequence[str]) -> str:

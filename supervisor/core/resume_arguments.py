@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 from supervisor.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
-FIELDS = ("checkpoint", "step", "watch")
-EXAMPLE = 'write it like --resume-args "--resume {checkpoint}"; known are {checkpoint}, {step} and {watch}'
+FIELDS = ("checkpoint", "epoch", "step", "watch")
+AUTO = "auto"  # as the script's source says by the field's conventions
+EXAMPLE = 'write it like --resume-args "--resume {checkpoint}"; known are {checkpoint}, {epoch}, {step} and {watch}'
 
 
 def checked(template: str) -> str:
     """Return the template, or raise UsageError for one that cannot be filled."""
-    filled(template, {"checkpoint": "x", "step": "1", "watch": "x"})
+    filled(template, lambda _name, _pattern: "x")
     return template
 
 
@@ -26,16 +27,25 @@ def needs_checkpoint(template: str) -> bool:
     return any("checkpoint" in _fields(word) for word in _words(template))
 
 
-def filled(template: str, values: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the arguments. It is cut into words before it is filled, so that no path is cut, whatever is in it."""
-    return tuple(_filled(word, values) for word in _words(template))
+def patterns(template: str) -> tuple[str, ...]:
+    """Return the patterns of its ``{checkpoint:PATTERN}``, as far as they are given."""
+    return tuple(pattern for word in _words(template) for _, name, pattern in _parts(word) if name and pattern)
 
 
-def _filled(word: str, values: Mapping[str, str]) -> str:
-    unknown = [name for name in _fields(word) if name not in FIELDS]
+def filled(template: str, value: Callable[[str, str], str]) -> tuple[str, ...]:
+    """Return the arguments; ``value(name, pattern)`` of each field, the pattern "" where none is given.
+
+    It is cut into words before it is filled, so that no path is cut, whatever is in it.
+    """
+    return tuple(_filled(word, value) for word in _words(template))
+
+
+def _filled(word: str, value: Callable[[str, str], str]) -> str:
+    parts = _parts(word)
+    unknown = [name for _, name, _ in parts if name is not None and name not in FIELDS]
     if unknown:
         raise UsageError(f"{{{unknown[0]}}} is not known", EXAMPLE)
-    return word.format(**values)
+    return "".join(text + (value(name, pattern) if name is not None else "") for text, name, pattern in parts)
 
 
 def _words(template: str) -> list[str]:
@@ -46,11 +56,16 @@ def _words(template: str) -> list[str]:
 
 
 def _fields(word: str) -> list[str]:
+    return [name for _, name, _ in _parts(word) if name is not None]
+
+
+def _parts(word: str) -> list[tuple[str, str | None, str]]:
+    """Return each text with the name and pattern of the field behind it; None for no field."""
     try:
         parsed = list(Formatter().parse(word))
     except ValueError as error:
         raise UsageError(f"{word!r} cannot be read ({error})", EXAMPLE) from None
-    for _, name, form, conversion in parsed:
-        if name is not None and (form or conversion):
+    for _, name, pattern, conversion in parsed:
+        if name is not None and (conversion or (pattern and name != "checkpoint")):
             raise UsageError(f"{word!r} asks for a form of its own", EXAMPLE)
-    return [name for _, name, _, _ in parsed if name is not None]
+    return [(text, name, pattern or "") for text, name, pattern, _ in parsed]

@@ -11,14 +11,15 @@ import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import events as ev
-from supervisor.core import messages, naming, resume_arguments
+from supervisor.core import messages, naming, resume_arguments, resume_options
 from supervisor.core.content import ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.values import dataclass
-from supervisor.engine.files import putting_back, scanning, snapshots
+from supervisor.engine.files import putting_back, scanning, script_sources, snapshots
 from supervisor.engine.files.scanning import Seen
 from supervisor.engine.files.series import Series
 from supervisor.engine.files.watcher import Scene, Watcher
@@ -50,7 +51,7 @@ class ScriptFiles:
         self.job, self.storing, self.watch = job, storing, job.watch
         self._inbox = inbox
         self._working = Path.cwd()
-        self._attached = self._failed = self._stopping = self._outside = False
+        self._attached = self._failed = self._stopping = self._outside = self._proposed = False
         self._paths: set[str] | None = None if self.watch.called else set()
         self._series: Series | None = None
         self._watcher: Watcher | None = None
@@ -85,12 +86,17 @@ class ScriptFiles:
             return Resuming((), {}, checkpoint)
         newest = self.root / series.checkpoint if series.checkpoint else None
         arguments: tuple[str, ...] = ()
-        template = self.watch.resume_args
+        template = self._template()
         if template and newest is None and resume_arguments.needs_checkpoint(template):
             self._say("warning", "no checkpoint of the script's own is among its files: --resume-args is left out")
         elif template:
-            values = {"checkpoint": str(newest or ""), "step": str(series.base_step), "watch": str(self.root)}
-            arguments = resume_arguments.filled(template, values)
+            values = {
+                "checkpoint": str(newest or ""),
+                "step": str(series.base_step),
+                "epoch": str(naming.epoch_of(series.checkpoint) or series.base_step),
+                "watch": str(self.root),
+            }
+            arguments = resume_arguments.filled(template, lambda name, _pattern: values[name])
             self._say("info", f"the script is started with {shlex.join(arguments)}")
         return Resuming(arguments, {"SUPERVISOR_RUN_BASE_STEP": str(series.base_step)}, "")
 
@@ -102,6 +108,9 @@ class ScriptFiles:
             self._series.attempt()
         if self.watch.called and not self._attached:
             self._observe()
+        if not self._proposed and not self._restored:
+            self._proposed = True
+            Thread(target=self._propose, name="proposal", daemon=True).start()
 
     def heard(self, message: messages.Message | messages.Malformed) -> None:
         """Learn from what the trainer says."""
@@ -143,6 +152,21 @@ class ScriptFiles:
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.stop()
+
+    def _template(self) -> str:
+        """Return what ``--resume-args`` says; for ``auto``, what the script's source says."""
+        given = self.watch.resume_args
+        return script_sources.convention(self.job.script).arguments if given == resume_arguments.AUTO else given
+
+    def _propose(self) -> None:
+        """Say how the script is told to resume, by its source, where the command does not say it."""
+        given = self.watch.resume_args
+        if given not in {"", resume_arguments.AUTO} or any("supervisor." in word for word in self.job.arguments):
+            return
+        found = script_sources.convention(self.job.script)
+        words = resume_options.proposal(found, self.job.arguments, auto=given == resume_arguments.AUTO)
+        if words and not self._attached:
+            self._say("info", words)
 
     def _put_back(self, ready: ev.CheckpointReady, carried: Carried, records: Mapping[str, tuple[int, str]]) -> None:
         if carried.root and not self.watch.called:

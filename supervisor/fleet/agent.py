@@ -10,7 +10,7 @@ import fcntl
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, get_native_id
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +18,8 @@ from supervisor.core.errors import UserError
 from supervisor.core.ports import StoreError
 from supervisor.core.values import dataclass
 from supervisor.engine.lane import NICE
-from supervisor.fleet import consignment, reporting
+from supervisor.engine.place import RunPlace
+from supervisor.fleet import consignment, lost, reporting
 from supervisor.fleet.outbox import Outbox
 from supervisor.fleet.reporting import Phase, Report
 from supervisor.fleet.served import Served
@@ -67,19 +68,35 @@ class Agent:
         self._told: tuple[Any, ...] = ()
         self._told_s = -REPORT_EVERY_S
         self._over: dict[str, Any] | None = None
+        self._mended = self._untold = ""
+        self._record = lost.Record(machine.folder / "store")
 
     def serve(self) -> int:
         """Serve the machine's job to its end; return the supervisor's exit code."""
+        served = None
         try:
             job = self._prepared()
             served = Served(self.machine, job, self._outbox)
-            code = self._watched(served)
+            code = self._watched(served, job)
+            self._hand_over(job, code)
+        except lost.Lost as error:
+            self._troubles, self._mended = {"the machine": f"{error.what}; {error.hint}"}, ""
+            if served is not None:
+                served.end()
+            return self._end(error, lost.TOLD_WITHIN_S)
         except UserError as error:
-            self._say(f"{error.what}; {error.hint}")
-            self._tell(Phase.DONE, exit_code=error.exit_code, words=f"{error.what}; {error.hint}", now=True)
-            return error.exit_code
-        self._hand_over(job, code)
+            return self._end(error)
         return code
+
+    def _end(self, error: UserError, within_s: float = 0.0) -> int:
+        """Tell why nothing goes on here; for so long, where it cannot be told at once."""
+        words, end_s = f"{error.what}; {error.hint}", self.machine.clock.now().mono_s + within_s
+        self._say(words)
+        while not self._tell(Phase.DONE, exit_code=error.exit_code, words=words, now=True):
+            if self.machine.clock.now().mono_s >= end_s:
+                break
+            self._pause.wait(TICK_S)
+        return error.exit_code
 
     def _prepared(self) -> consignment.Job:
         """Wait until all is there that the job needs, and put it in place."""
@@ -87,6 +104,8 @@ class Agent:
             self._carry()
             job = consignment.job(self.machine.folder)
             lacking = self._inbox.lacks(job.seed) if job else 0
+            if self._mended:
+                raise lost.Lost(self.machine.notes)  # of a file that came in part, only the rest would come
             if job is not None and not lacking:
                 break
             words = f"waiting for {lacking} parcels from your computer" if job else "waiting for its job"
@@ -96,10 +115,12 @@ class Agent:
         consignment.unpack(self.machine.folder)
         return job
 
-    def _watched(self, served: Served) -> int:
+    def _watched(self, served: Served, job: consignment.Job) -> int:
         """Hand over while the supervisor runs; return its exit code. It is started if it does not run and has not ended."""
         while True:
-            code = self._guarded("the supervisor could not be started", served.advance)
+            code = None
+            if not self._in_doubt(job):  # in an empty store it would begin the run from its first step
+                code = self._guarded("the supervisor could not be started", served.advance)
             self._carry()
             if code is not None:
                 return code
@@ -108,9 +129,15 @@ class Agent:
 
     def _hand_over(self, job: consignment.Job, code: int) -> None:
         """Stay until home holds everything, or nobody waits for it any more."""
-        self._over = self._guarded("its end", lambda: reporting.seen(self.machine.store, job.name, self.machine.clock))
+        with suppress(UserError):  # a record that cannot be read: home judges it, and holds no less for that
+            self._over = self._guarded(
+                "its end", lambda: reporting.seen(self.machine.store, job.name, self.machine.clock)
+            )
         while True:
             self._carry()
+            if self._in_doubt(job):  # of a store that is gone nothing waits, and home does not hold everything
+                self._pause.wait(TICK_S)
+                continue
             files, _ = self._outbox.waiting()
             late = job.release_at_s is not None and self._report.age_s(self.machine.clock) >= job.release_at_s
             if late or not (files or self._troubles):
@@ -120,14 +147,29 @@ class Agent:
         words = f"{files} files were not fetched" if files else "your computer holds everything"
         self._tell(Phase.DONE, exit_code=code, words=words, now=True)
 
+    def _in_doubt(self, job: consignment.Job) -> bool:
+        """Say whether the run's files may have been removed. Raises Lost when that is certain."""
+        known = RunPlace(job.name).record in self._outbox.acknowledged.held
+        doubt = self._guarded("the store's record", lambda: self._record.in_doubt(job.name, known=known))
+        return doubt is not False
+
     def _carry(self) -> None:
         """Take what came, pack what is new, on a thread that gives way to the training."""
         self._carrier.submit(self._carry_now).result()
 
     def _carry_now(self) -> None:
+        self._guarded("the agent's notes", self._mend)
         self._guarded("the inbox", self._inbox.apply)
         self._guarded("the store", self._outbox.scan)
         self._guarded("the outbox", self._outbox.cut)
+
+    def _mend(self) -> None:
+        """Make the agent's own folders again where they were removed while it lived. Raises OSError."""
+        made = [self._inbox.mend(), self._outbox.mend()]
+        self._report.mend(self.machine.notes)
+        if any(made):
+            self._mended = "the agent's own files were removed while it ran: they were made again, and the run goes on"
+            self._say(self._mended)
 
     def _guarded(self, what: str, act: Callable[[], T]) -> T | None:
         """Do it; a passing failure is told in the status and tried again at the next tick."""
@@ -141,17 +183,17 @@ class Agent:
         self._troubles.pop(what, None)
         return done
 
-    def _tell(self, phase: Phase, *, words: str = "", exit_code: int | None = None, now: bool = False) -> None:
-        """Rewrite the status every few seconds, and at once when there is something to fetch."""
+    def _tell(self, phase: Phase, *, words: str = "", exit_code: int | None = None, now: bool = False) -> bool:
+        """Rewrite the status every few seconds, and at once when there is something to fetch; False if it cannot be written."""
         ready = self._outbox.ready
         told = (phase, tuple(number for number, _ in ready), exit_code)
         now_s = self.machine.clock.now().mono_s
         if not now and told == self._told and now_s - self._told_s < REPORT_EVERY_S:
-            return
+            return True
         self._told, self._told_s = told, now_s
         files, waiting_bytes = self._outbox.waiting()
         troubles = [f"{what}: {words}" for what, words in self._troubles.items()]
-        troubles += [each for each in (self._inbox.trouble, self._outbox.trouble) if each]
+        troubles += [each for each in (self._mended, self._inbox.trouble, self._outbox.trouble) if each]
         troubles += [f"your computer does not take {path}: {why}" for path, why in self._outbox.refused().items()]
         more: dict[str, Any] = {
             "relay": self._outbox.origin,
@@ -168,7 +210,12 @@ class Agent:
         try:
             self._report.write(self.machine.clock, self.machine.local_root, more)
         except OSError as error:
-            self._say(f"status.json cannot be written: {error}")  # without it home sees that the beat stands still
+            if self._untold != str(error):
+                self._say(f"status.json cannot be written: {error}")  # without it home sees that the beat stands still
+            self._untold = str(error)
+            return False
+        self._untold = ""
+        return True
 
 
 def _give_way() -> None:

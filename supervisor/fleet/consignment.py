@@ -112,6 +112,16 @@ class Inbox:
             file.unlink(missing_ok=True)
         return len(arrived)
 
+    def mend(self) -> bool:
+        """Make the notes again where they were removed: they are in the memory too. Say whether they were."""
+        gathering = self._list.parent / "gathering"
+        if gathering.is_dir() and (self._list.exists() or not self.applied):
+            return False
+        for each in (gathering.parent, gathering):
+            each.mkdir(exist_ok=True)
+        self._list.write_text("".join(f"{sha256}\n" for sha256 in sorted(self.applied)), encoding="ascii")
+        return True
+
     def lacks(self, seed: Collection[str]) -> int:
         """Return how many parcels of the seed have not been applied."""
         return len(set(seed) - self.applied)

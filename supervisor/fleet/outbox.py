@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WINDOW_BYTES = 8 * parcels.BYTES_MAX
+ORIGIN = "origin"
 SMALL_BYTES = 1_000_000
 SMALL_AT_ONCE = 2  # parcels as small as that on their way, so that large ones have their place among the eight
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -47,8 +48,9 @@ class Outbox:
         self._list = root.parent / relayed.NAME
         folder.mkdir(parents=True, exist_ok=True)
         root.parent.mkdir(parents=True, exist_ok=True)
-        self.origin = _origin(folder / "origin")
+        self.origin = _origin(folder / ORIGIN)
         self._sent: dict[int, _Sent] = {}
+        self._last = 0  # the number of the newest parcel: what was removed may still be on its way under an older one
         self._files: dict[str, File] = {}
         self._digests: dict[str, str] = {}
         self.trouble = ""
@@ -80,6 +82,16 @@ class Outbox:
             if not pieces or (small and sum(sent.small for sent in self._sent.values()) >= SMALL_AT_ONCE):
                 return
             self._write(pieces)
+
+    def mend(self) -> bool:
+        """Make the folder again where it was removed; what lay in it is cut once more. Say whether it was."""
+        if (self._folder / ORIGIN).exists():
+            return False
+        self._folder.mkdir(exist_ok=True)
+        self._last = max((self._last, *self._sent))
+        self._sent = {number: sent for number, sent in self._sent.items() if sent.parcel.file.exists()}
+        _origin(self._folder / ORIGIN, self.origin)
+        return True
 
     def hear(self, letter: parcels.Letter) -> None:
         """Take what the computer says; what is meant for another outbox is left alone."""
@@ -166,7 +178,7 @@ class Outbox:
         return self._digests[file.path]
 
     def _write(self, pieces: Sequence[parcels.Piece]) -> None:
-        number = 1 + max((*self._sent, *self.acknowledged.parcels), default=0)
+        number = 1 + max((self._last, *self._sent, *self.acknowledged.parcels))
         file = self._folder / f"{number:06d}{parcels.SUFFIX}"
         bodies = (parcels.body(self._root / piece.path, piece) for piece in pieces)
         try:
@@ -186,10 +198,10 @@ class Outbox:
             listed.write(line)
 
 
-def _origin(file: Path) -> str:
+def _origin(file: Path, name: str = "") -> str:
     """Return this outbox's random name, made once."""
     if not file.exists():
-        beside = file.with_name(".new-origin")
-        beside.write_text(os.urandom(8).hex())
+        beside = file.with_name(f".new-{ORIGIN}")
+        beside.write_text(name or os.urandom(8).hex())
         beside.replace(file)
     return file.read_text()

@@ -49,6 +49,11 @@ class Report:
         """Return for how long this machine serves."""
         return clock.now().mono_s - self._began_s
 
+    def mend(self, folder: Path) -> None:
+        """Note in the agent's folder once more when the first agent of this boot began. Raises OSError."""
+        if not (folder / BEGAN).exists():
+            notes.write(folder / BEGAN, {"boot": mine()["boot"], "mono_s": self._began_s})
+
     def write(self, clock: Clock, local_root: Path, more: Mapping[str, Any]) -> None:
         """Replace the status. Raises OSError."""
         self._beat += 1

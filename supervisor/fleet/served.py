@@ -59,6 +59,10 @@ class Served:
         self._turn.begin(self._command(), self._environ(), self._machine.folder / LOG, note)
         return None
 
+    def end(self) -> None:
+        """Ask the supervisor to end: what it writes has no place any more."""
+        self._turn.end()
+
     @property
     def _checkpoints(self) -> int:
         """How many checkpoints the computer holds."""

@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks.machines import ROOT, TOY, Turn, final_state, until
 from benchmarks.machines import Machine as OneMachine
+from supervisor.fleet.provisioners.ssh_far import MARKER
 from tests.fleet.fake import FakeCloud
 
 pytestmark = pytest.mark.slow
@@ -101,6 +102,27 @@ def test_three_machines_die_at_random_and_the_run_ends_like_an_uninterrupted_one
     assert again.wait(WAIT_S) == 0, again.text
     assert "finished already" in again.text, "no machine is brought up to find that out"
     assert re.search(r"4 machines, [\d,]+ machine seconds", launch.text), launch.text
+
+
+@pytest.mark.timeout(600)
+def test_a_living_machine_whose_files_vanish_is_said_and_replaced_and_the_run_ends_like_an_uninterrupted_one(place):
+    command = [
+        sys.executable, "-m", "supervisor", "launch", str(place / "project/toy.py"), "--on", "local",
+        "--save-every", "15steps", "--no-install", "--", *JOB,
+    ]  # fmt: skip
+    launch = Turn(command, place, environ(place), place / "told.txt")
+    launch.until(lambda: newest(place / "runs") >= 15, WAIT_S)
+    (machine,) = machines_of(place)
+    (place / "vanished").mkdir()
+    for each in list(machine.iterdir()):
+        if each.name not in {MARKER, "home", "python"}:  # what its provisioner keeps
+            each.rename(place / "vanished" / each.name)
+    assert launch.wait(WAIT_S) == 0, launch.text
+    assert "warning: the machine: files of the run were removed from the machine while it worked" in launch.text
+    assert "what this computer does not hold is lost; the next machine goes on from what it holds" in launch.text
+    assert re.search(r"2 machines, [\d,]+ machine seconds", launch.text), launch.text
+    assert machines_of(place) == []
+    assert final_state(place / "runs", "toy") == uninterrupted(place)
 
 
 CONTROLLED = """

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +25,9 @@ from tests.fleet.relays import ROOT, Pump
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 RUN = RunPlace("toy")
+RECORD = {"schema": 1, "id": "abc", "script": "train.py", "arguments": [], "options": {}}
 
 
 class Place:
@@ -155,8 +157,7 @@ def test_secrets_are_named_to_the_trainer_and_told_to_nobody(place: Place, tmp_p
 @pytest.mark.slow
 def test_it_starts_nothing_before_the_whole_seed_has_come(place: Place, tmp_path):
     old = FolderStore(str(tmp_path / "home/runs"))
-    record = {"schema": 1, "id": "abc", "script": "train.py", "arguments": [], "options": {}}
-    old.create("toy/run.json", json.dumps(record).encode())
+    old.create("toy/run.json", json.dumps(RECORD).encode())
     seed = place.home.seed()
     (parcel,) = seed.parcels
     place.consign(seed=seed.index())
@@ -190,6 +191,84 @@ def test_a_request_of_home_reaches_the_machines_store_once(place: Place, tmp_pat
     place.to_the_end()
     assert place.status["error"] == ""
     assert list((place.folder / "inbox").iterdir()) == []
+
+
+def waiting(place: Place, gate: Path) -> None:
+    """Start a supervisor that runs until there is a gate, in a store that tells of its run."""
+    (place.folder / "store/toy").mkdir(parents=True)
+    (place.folder / "store/toy/run.json").write_text(json.dumps(RECORD))
+    place.consign("--wait", str(gate))
+    place.start()
+    until(lambda: place.pump.once(place) and "turn-2.txt" in place.at_home())  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("removed", [["agent"], ["outbox"], ["agent", "outbox", "inbox"]])
+def test_what_the_agent_keeps_for_itself_may_be_removed_and_the_run_goes_on(place: Place, tmp_path, removed):
+    waiting(place, tmp_path / "gate")
+    for name in removed:
+        (place.folder / name).rename(tmp_path / f"removed-{name}")
+    until(lambda: "they were made again, and the run goes on" in place.status["error"])
+    (place.folder / "store/toy/more.txt").write_text("made after that")
+    until(lambda: place.pump.once(place) and "more.txt" in place.at_home())  # type: ignore[arg-type]
+    (tmp_path / "gate").touch()
+    place.to_the_end()
+    assert place.codes == [0]
+    assert place.at_home() == ["more.txt", "run.json", "turn-2.txt"], "the supervisor was started once"
+    assert {each.name for each in (place.folder / "agent").iterdir()} >= {"began.json", "turn-000001.json"}
+
+
+def emptied(folder: Path, to: Path, *, kept: bool) -> None:
+    """Take all away that lies in a machine's folder, as from a mount that is lost; ``kept``: the folder stays."""
+    folder.rename(to)
+    if kept:
+        folder.mkdir()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_machine_whose_files_are_removed_ends_its_supervisor_and_hands_the_run_over(place: Place, tmp_path, kept):
+    waiting(place, tmp_path / "gate")
+    emptied(place.folder, tmp_path / "removed", kept=kept)
+    if not kept:
+        until(lambda: any("removed from the machine" in each for each in place.said))
+        assert not place.folder.exists(), "a machine is not made again from inside"
+        place.folder.mkdir()  # as a letter from home does
+    status = place.to_the_end()
+    assert place.codes == [42]
+    assert status["exit_code"] == 42
+    assert "files of the run were removed from the machine while it worked" in status["error"]
+    assert "the next machine goes on" in status["error"]
+    until(lambda: not [each for each in processes() if str(tmp_path / "gate") in each])
+
+
+@pytest.mark.slow
+def test_results_that_are_removed_before_home_has_them_are_not_called_held(place: Place, tmp_path):
+    waiting(place, tmp_path / "gate")
+    (tmp_path / "gate").touch()
+    (place.folder / "store/toy/result.txt").write_text("the last")
+    until(lambda: place.status.get("phase") == "handing over results")
+    emptied(place.folder, tmp_path / "removed", kept=True)
+    status = place.to_the_end()
+    assert place.codes == [42]
+    assert "your computer holds everything" not in status["words"]
+
+
+def test_files_that_vanish_before_the_job_begins_end_the_machine(place: Place, tmp_path):
+    place.consign(seed=[{"sha256": "0" * 64}])
+    place.start()
+    until(lambda: place.status.get("phase") == "preparing")
+    (place.folder / "agent").rename(tmp_path / "removed")
+    place.threads[0].join(150)
+    assert place.codes == [42]
+
+
+def processes() -> list[str]:
+    found = []
+    for each in Path("/proc").iterdir():
+        with suppress(OSError):
+            found.append((each / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return found
 
 
 def test_a_second_agent_says_that_it_waits_for_the_first(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -78,3 +79,27 @@ def test_it_is_in_a_process_session_of_its_own(tmp_path):
     begin(turn, tmp_path, "ps -o sid= -p $$ || cut -d' ' -f6 /proc/self/stat")
     ended(turn)
     assert int((tmp_path / "log").read_text()) != os.getsid(0)
+
+
+def test_its_folder_may_be_removed_under_it_and_it_is_not_started_twice(tmp_path, gate):
+    turn = Turn(tmp_path / "notes")
+    assert begin(turn, tmp_path, f"cat {gate}; exit 7")
+    shutil.rmtree(tmp_path / "notes")
+    assert turn.lives
+    assert not begin(turn, tmp_path, "exit 99")
+    assert turn.begun == [{"cwd": str(tmp_path)}]
+    gate.write_bytes(b"go")
+    ended(turn)
+    assert turn.code() == 7, "its shell found the folder that was made again"
+    assert begin(turn, tmp_path, "exit 5")
+    ended(turn)
+    assert (turn.code(), len(turn.begun)) == (5, 2)
+
+
+def test_a_folder_whose_machine_is_gone_is_not_made_again(tmp_path):
+    machine = tmp_path / "machine"
+    turn = Turn(machine / "notes")
+    shutil.rmtree(machine)
+    with pytest.raises(FileNotFoundError):
+        _ = turn.lives
+    assert not machine.exists()

@@ -1,6 +1,7 @@
 """A fit by Keras that is interrupted anywhere ends as if it had not been, and no batch that was trained on is read again."""
 
 import os
+import random
 from collections import deque
 
 import numpy as np
@@ -229,3 +230,112 @@ def test_left_within_a_step_nothing_of_it_is_kept(attempts):
     life.here().run.close()
     with pytest.raises(ValueError, match="empty"):
         attempts.step("run")
+
+
+class Chosen(Rows):
+    """Batches in an order of its own, which changes with each epoch, and which it can tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.order, self.chance = list(range(self.batches)), random.Random(3)
+
+    def __getitem__(self, index):
+        return super().__getitem__(self.order[index])
+
+
+class AtTheBegin(Chosen):
+    def on_epoch_begin(self):
+        self.chance.shuffle(self.order)
+
+
+class AtTheEnd(Chosen):
+    def on_epoch_end(self):
+        self.chance.shuffle(self.order)
+
+
+class Twice(AtTheBegin, AtTheEnd):
+    pass
+
+
+def telling(kind):
+    """Return the kind with the two methods that keep its order."""
+    return type(
+        kind.__name__,
+        (kind,),
+        {
+            "state_dict": lambda self: {"order": list(self.order), "chance": self.chance.getstate()},
+            "load_state_dict": lambda self, kept: (
+                self.order.__setitem__(slice(None), kept["order"]),
+                self.chance.setstate(kept["chance"]),
+            ),
+        },
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [AtTheBegin, AtTheEnd, Twice])
+def test_data_that_shuffle_themselves_and_tell_their_order_go_on_within_an_epoch_and_at_its_end(attempts, kind):
+    def run():
+        return fit(data=lambda: {"x": telling(kind)(), "shuffle": False})
+
+    whole = attempts.attempt(run, "whole")
+    for stop_at in (14, 20):
+        attempts.attempt(run, f"stopped-{stop_at}", stop_at)
+        assert attempts.attempt(run, f"stopped-{stop_at}") == whole
+        assert attempts.differences("whole", f"stopped-{stop_at}") == []
+    assert not [words for words in attempts.said if "may change" in words]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [(AtTheBegin, "on_epoch_begin()"), (AtTheEnd, "on_epoch_end()"), (Twice, "on_epoch_begin() and on_epoch_end()")],
+)
+def test_data_that_shuffle_themselves_and_cannot_tell_their_order_are_named_at_the_begin(attempts, kind, named):
+    attempts.attempt(lambda: fit(data=lambda: {"x": kind(), "shuffle": False}, epochs=1), "run", 1)
+    assert [words for words in attempts.said if words.startswith(f"{kind.__name__}.{named} may change")]
+
+
+class Profiled(keras.callbacks.Callback):
+    """Notes what is open in this process, and fails where it is told something else."""
+
+    def __init__(self):
+        super().__init__()
+        self._is_tracing = self._profiler_started = self.recording = False
+        self.opened, self.began_at, self.epoch_start_time = [], 0.0, 0.0
+        self.running = 0.0  # a running mean
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.model.optimizer.iterations == 3:
+            self._is_tracing = self._profiler_started = self.recording = True
+            self.opened = [object()]
+            self.began_at = self.epoch_start_time = 12345.5
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.running = 0.9 * self.running + 1
+        if self._is_tracing or self._profiler_started or self.recording:
+            assert self.opened, "what is open in another process is closed here"
+
+
+@pytest.mark.slow
+def test_what_was_open_in_the_process_before_is_not_taken_for_open(attempts):
+    before, after = Profiled(), Profiled()
+    attempts.attempt(lambda: fit(more=[before]), "run", 5)
+    assert before._is_tracing
+    attempts.attempt(lambda: fit(more=[after]), "run")
+    assert before.began_at > after.began_at == after.epoch_start_time == 0.0
+    assert not after._is_tracing
+    assert after.running > before.running > 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorBoard's profiler is TensorFlow's")
+def test_a_resume_between_the_first_and_the_last_profiled_batch_goes_on(attempts):
+    pytest.importorskip("tensorboard", reason="needs TensorBoard: pip install tensorboard")
+
+    def run():
+        return fit(more=[keras.callbacks.TensorBoard("logs", profile_batch=(3, 12))])
+
+    attempts.attempt(run, "run", 5)
+    assert len(attempts.attempt(run, "run")[0]) == 3
+    assert attempts.step("run") == 30

@@ -95,6 +95,7 @@ class Data:
         it, size = self._iterator, self._execution
         if it.steps_per_epoch is None and not self.batch:
             self._end_pass()
+        self._begin_epoch()
         self._open()
         it.data_adapter.on_epoch_begin()
         limit = it.steps_per_epoch or it._num_batches
@@ -124,6 +125,14 @@ class Data:
         if self._seen:
             self._passes, self._seen = self._passes + 1, 0
         self._iterator._current_iterator = None
+
+    def _begin_epoch(self) -> None:
+        """Have the data begin an epoch. Their kept state is of before that at its first batch, and of after that within it."""
+        if not self.batch:
+            self._source.put_back(self._waiting)
+        self._source.epoch_begins()
+        if self.batch:
+            self._source.put_back(self._waiting)
 
     def _open(self) -> None:
         if self._iterator._current_iterator is None:

@@ -58,6 +58,12 @@ class Source:
         """Return what is to be kept besides the number of batches of the pass that is under way."""
         return None
 
+    def put_back(self, state: Any) -> None:
+        """Give the data their own state again, before the pass is opened; most have none."""
+
+    def epoch_begins(self) -> None:
+        """Have the data do what they do at the beginning of an epoch, before the pass is opened; most do nothing."""
+
     def opened(self, passes: int, first: int, state: Any) -> Iterator[Any]:
         """Begin a pass at its batch ``first``; ``state``: what was kept there."""
         raise NotImplementedError
@@ -109,7 +115,7 @@ class Reordered(keras.utils.PyDataset):
     def __init__(self, inner: Any, order: np.ndarray[Any, Any] | None, first: int) -> None:
         super().__init__(inner.workers, inner.use_multiprocessing, inner.max_queue_size)
         self._inner, self._order, self._first = inner, order, first
-        self.on_epoch_begin, self.on_epoch_end = inner.on_epoch_begin, inner.on_epoch_end
+        self.on_epoch_end = inner.on_epoch_end  # its on_epoch_begin() was called before this pass was opened
 
     @property
     def num_batches(self) -> int | None:
@@ -133,26 +139,26 @@ class PyDataset(Source):
         self._stateful = callable(getattr(self._inner, "state_dict", None)) and callable(
             getattr(self._inner, "load_state_dict", None)
         )
-        changes = [
-            name
-            for name in ("on_epoch_begin", "on_epoch_end")
-            if not keras.src.utils.is_default(getattr(self._inner, name))
-        ]
-        own = getattr(type(self._inner), changes[0], None) if changes else None
-        if changes and own is not getattr(keras.utils.PyDataset, changes[0]) and not self._stateful:
-            name = type(self._inner).__name__
+        name, own, base = type(self._inner).__name__, type(self._inner), keras.utils.PyDataset
+        changes = [each for each in ("on_epoch_begin", "on_epoch_end") if getattr(own, each) is not getattr(base, each)]
+        if changes and not self._stateful:
             words = (
-                f"{name}.{changes[0]}() may change what {name} gives, and that is not kept: after a resume an epoch may "
-                "have other batches; give it state_dict() and load_state_dict(), or leave shuffling to fit(shuffle=True)"
+                f"{name}.{'() and '.join(changes)}() may change what {name} gives, and that is not kept: after a resume an "
+                "epoch may have other batches; give it state_dict() and load_state_dict(), or use fit(shuffle=True)"
             )
             life.here().say(Note("warning", words))
 
     def state(self, *, mid_pass: bool) -> Any:  # noqa: ARG002  # it is the same
         return self._inner.state_dict() if self._stateful else None
 
-    def opened(self, passes: int, first: int, state: Any) -> Iterator[Any]:
-        if state is not None:
+    def put_back(self, state: Any) -> None:
+        if state is not None and self._stateful:
             self._inner.load_state_dict(state)
+
+    def epoch_begins(self) -> None:
+        self._inner.on_epoch_begin()
+
+    def opened(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # put_back() has it
         total = self._inner.num_batches
         order = keras_arrays.shuffled(total, self._seed, passes) if self._adapter.shuffle and total else None
         adapter = PyDatasetAdapter(Reordered(self._inner, order, first), class_weight=self._adapter.class_weight)

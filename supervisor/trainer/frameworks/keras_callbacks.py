@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 NOT_STATE = {
     "model", "_model", "params", "validation_data", "filepath", "filename", "log_dir", "backup_dir", "min_delta",
 }  # fmt: skip
+# By these names a flag says that something is open in this process, and a number is a reading of its clock.
+_OPEN_HERE = re.compile(
+    r"^_?((is|was|has|currently)_)?(tracing|recording|running|open|opened|connected|locked|profiling|writing)$"
+    r"|^_is_|profiler|profiling|writer|timer"
+)
+_CLOCK_HERE = re.compile(
+    r"timer|^_?(t0|tic)$|(^|_)(start|begin|began|started|last)_(time|at)$|(^|_)time_(start|begin)$"
+)
 _SIMPLE = (bool, int, float, str, bytes, type(None), np.ndarray, np.generic)
 
 
@@ -36,14 +45,28 @@ class _OfCallback:
         self._unset: set[str] = set()
 
     def get(self) -> dict[str, Any]:
-        held = {name: value for name, value in vars(self._callback).items() if name not in NOT_STATE}
+        held = {
+            name: value
+            for name, value in vars(self._callback).items()
+            if name not in NOT_STATE and not is_of_this_process(name, value)
+        }
         self._unset = {name for name in self._unset if held.get(name) is None}
         return {name: value for name, value in held.items() if name not in self._unset and _is_simple(value)}
 
     def set(self, state: Mapping[str, Any]) -> None:
         self._unset = {name for name, value in vars(self._callback).items() if value is None and name not in state}
         for name, value in state.items():
-            setattr(self._callback, name, value)
+            if not is_of_this_process(name, value):  # versions before kept these too
+                setattr(self._callback, name, value)
+
+
+def is_of_this_process(name: str, value: Any) -> bool:
+    """Say whether an attribute tells of something open in the process that set it, or of its clock: false in another one."""
+    if isinstance(value, bool):
+        return _OPEN_HERE.search(name) is not None
+    if isinstance(value, int | float):
+        return _CLOCK_HERE.search(name) is not None
+    return "writer" in name and isinstance(value, dict | list) and not value
 
 
 def _is_simple(value: Any) -> bool:

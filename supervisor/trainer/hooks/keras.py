@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core.messages import Note
+from supervisor.trainer.hooks.guard import guarded
 from supervisor.trainer.hooks.saves import count_before, tell_after
 from supervisor.trainer.hooks.writers import by_argument
 
@@ -33,7 +35,8 @@ def install(keras: ModuleType, script: Unattached) -> None:
         ("on_epoch_end", fit.epoch_ended, lambda: True),
         ("on_train_end", fit.ended, None),
     ):
-        setattr(told, name, _heard_after(getattr(told, name), heard, script, saves))
+        safely = guarded(script, f"Keras's {name}", heard)
+        setattr(told, name, _heard_after(getattr(told, name), safely, script, saves))
     for name in ("save", "save_weights", "export"):
         if hasattr(keras.Model, name):
             tell_after(script, keras.Model, name, by_argument("filepath"))
@@ -45,6 +48,13 @@ def _heard_after(
 ) -> Callable[..., None]:
     """Return the method with ``heard`` after it. What callbacks save in it is told when all of them are through."""
 
+    def cover(told: Any) -> None:
+        for callback in told.callbacks:
+            if (folder := getattr(callback, "backup_dir", None)) is not None:
+                script.saves.covered(folder)  # its weights and its note of the epoch only count together
+
+    covered = guarded(script, "BackupAndRestore", cover)
+
     @wraps(tell)
     def tells(self: Any, *given: Any, **named: Any) -> None:
         if script.silent:
@@ -52,9 +62,7 @@ def _heard_after(
         elif saves is not None and saves():
             with script.saves.within(section=None):
                 tell(self, *given, **named)
-                for callback in self.callbacks:
-                    if (folder := getattr(callback, "backup_dir", None)) is not None:
-                        script.saves.covered(folder)  # its weights and its note of the epoch only count together
+                covered(self)
             heard(self, *given, **named)
         else:
             tell(self, *given, **named)
@@ -69,6 +77,7 @@ class _Fit:
     def __init__(self, script: Unattached) -> None:
         self.saves_within_epochs = False
         self._script = script
+        self._counted = guarded(script, "the number of steps in the optimizer", _iterations)
         self._epoch = 0
         self._epoch_steps: int | None = None
         self._batches = 0
@@ -78,7 +87,7 @@ class _Fit:
 
     def began(self, told: Any, logs: Any = None) -> None:  # noqa: ARG002  # as Keras calls it
         """The callbacks have put back what they had saved: what the optimizer has counted is the step."""
-        counted = _iterations(told.model)
+        counted = self._counted(told.model) or 0
         self.saves_within_epochs = any(isinstance(getattr(each, "save_freq", None), int) for each in told.callbacks)
         self._epoch_steps = told.params.get("steps")
         self._total_known = False
@@ -120,7 +129,10 @@ class _Fit:
             self._script.stop_here()
 
     def ended(self, told: Any, logs: Any = None) -> None:  # noqa: ARG002
-        """``fit`` is over."""
+        """``fit`` is over; where it ended before its last step, and no callback asked for that, this is said."""
+        step, total = self._script.step, self._script.total_steps
+        if total is not None and step < total and not told.model.stop_training:
+            self._script.say(Note("warning", stopped_short(step, total)))
         self._script.loop_ended()
 
     def save_soon(self) -> None:
@@ -137,6 +149,22 @@ class _Fit:
 
 
 def _iterations(model: Any) -> int:
-    """Return the steps that the model's optimizer has done, in all fits and loops together."""
+    """Return the steps that the model's optimizer has done, in all fits and loops together; 0 where it cannot tell."""
     optimizer = getattr(model, "optimizer", None)
-    return int(optimizer.iterations) if optimizer is not None and optimizer.built else 0
+    counted = getattr(optimizer, "iterations", None) if getattr(optimizer, "built", False) else None
+    return 0 if counted is None else number_of(counted)
+
+
+def number_of(variable: Any) -> int:
+    """Return the integer in a variable of Keras or TensorFlow, also in one with a copy on each of several devices."""
+    if callable(getattr(variable, "numpy", None)):
+        return int(variable.numpy())
+    return int(variable)
+
+
+def stopped_short(step: int, total: int) -> str:
+    """Return the words for a fit that came to its end too early."""
+    return (
+        f"fit() ended at step {step:,} of {total:,}, and no callback stopped it (stop_training is not set): "
+        "the data ran out, or steps were done that could not be followed"
+    )

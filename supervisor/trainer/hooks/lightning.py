@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.messages import Note
 from supervisor.trainer.hooks.asked import Asked
+from supervisor.trainer.hooks.guard import guard_methods
 from supervisor.trainer.hooks.saves import tell_after
 from supervisor.trainer.hooks.unattached import LOSS
 from supervisor.trainer.hooks.writers import by_argument
@@ -136,4 +137,4 @@ def _callback(base: Any, script: Unattached) -> Any:
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
             script.loop_ended()
 
-    return Watching
+    return guard_methods(script, Watching)

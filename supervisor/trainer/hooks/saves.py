@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from supervisor.trainer.hooks.guard import guarded
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -127,14 +129,19 @@ def tell_after(
     function = getattr(owner, name)
     signature = inspect.signature(function)
 
+    def tell(result: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        for path in paths(result, signature.bind(*given, **named).arguments):
+            script.saves.found(path)
+
+    told = guarded(script, f"what {name}() writes", tell)
+
     @wraps(function)
     def saves(*given: Any, **named: Any) -> Any:
         if script.silent:
             return function(*given, **named)
         with script.saves.within():
             result = function(*given, **named)
-            for path in paths(result, signature.bind(*given, **named).arguments):
-                script.saves.found(path)
+            told(result, given, named)
         return result
 
     setattr(owner, name, saves)
@@ -143,11 +150,12 @@ def tell_after(
 def count_before(script: Unattached, owner: Any, name: str, steps: Callable[[Any], int | None]) -> None:
     """Have each call of the method ``owner.name`` tell the steps that ``steps(object)`` finds, where nobody else counts."""
     method = getattr(owner, name)
+    counted = guarded(script, f"the step in {name}()", steps)
 
     @wraps(method)
     def counts(self: Any, *given: Any, **named: Any) -> Any:
         if not script.silent and script.driver is None:
-            done = steps(self)
+            done = counted(self)
             if done is not None and done > script.step:
                 script.stepped(done)
         return method(self, *given, **named)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.trainer.hooks.keras import number_of
 from supervisor.trainer.hooks.saves import count_before, tell_after
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def _iterations(checkpoint: Any) -> int | None:
     """Return the steps of the optimizer in a checkpoint, or in a model in it; of several, of the one that did most."""
     parts = list(checkpoint._trackable_children().values())  # noqa: SLF001  # what it saves, by no public name
     owners = [*parts, *(getattr(part, "optimizer", None) for part in parts)]
-    return max((int(owner.iterations) for owner in owners if hasattr(owner, "iterations")), default=None)
+    return max((number_of(owner.iterations) for owner in owners if hasattr(owner, "iterations")), default=None)
 
 
 def _files(prefix: Any, given: dict[str, Any]) -> list[str]:

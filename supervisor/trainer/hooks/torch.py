@@ -9,6 +9,7 @@ import weakref
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from supervisor.trainer.hooks.guard import guarded
 from supervisor.trainer.hooks.saves import tell_after
 from supervisor.trainer.hooks.unattached import LOSS
 from supervisor.trainer.hooks.writers import by_argument
@@ -51,8 +52,9 @@ def _counting(script: Unattached) -> Callable[..., None]:
         script.stepped()
 
     # As torch.compiler.disable does, which would import the compiler: what is counted while a graph is made never counts.
-    stepped._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
-    return stepped
+    hook = guarded(script, "optimizer.step()", stepped)
+    hook._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
+    return hook
 
 
 def _keeping_loss(torch: ModuleType, script: Unattached) -> Callable[..., Any]:
@@ -62,13 +64,18 @@ def _keeping_loss(torch: ModuleType, script: Unattached) -> Callable[..., Any]:
     scaled: list[weakref.ref[Any]] = []
     _before_scaling(torch, script, scaled)
 
-    @wraps(backward)
-    def keeps_loss(tensors: Any, *given: Any, **named: Any) -> Any:
+    def keep(tensors: Any) -> None:
         if not compiling() and type(tensors) is tensor and script.driver is None and tensors.numel() == 1:
             if scaled and scaled.pop()() is tensors:
                 scaled.clear()
             else:
                 script.values[LOSS] = tensors.detach()
+
+    kept = guarded(script, "the loss in backward()", keep)
+
+    @wraps(backward)
+    def keeps_loss(tensors: Any, *given: Any, **named: Any) -> Any:
+        kept(tensors)
         return backward(tensors, *given, **named)
 
     return keeps_loss
@@ -79,12 +86,17 @@ def _before_scaling(torch: ModuleType, script: Unattached, scaled: list[weakref.
     scaler = torch.amp.GradScaler if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler
     scale = scaler.scale
 
-    @wraps(scale)
-    def keeps_loss(self: Any, outputs: Any) -> Any:
-        result = scale(self, outputs)
+    def keep(outputs: Any, result: Any) -> None:
         if type(outputs) is torch.Tensor and script.driver is None and outputs.numel() == 1:
             script.values[LOSS] = outputs.detach()
             scaled[:] = [weakref.ref(result)]
+
+    kept = guarded(script, "the loss in GradScaler.scale()", keep)
+
+    @wraps(scale)
+    def keeps_loss(self: Any, outputs: Any) -> Any:
+        result = scale(self, outputs)
+        kept(outputs, result)
         return result
 
     scaler.scale = keeps_loss

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.trainer.hooks.asked import Asked
+from supervisor.trainer.hooks.guard import guard_methods
 from supervisor.trainer.hooks.saves import tell_after
 from supervisor.trainer.hooks.writers import by_argument
 
@@ -92,7 +93,7 @@ def _callback(base: Any, training: _Training) -> Any:
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
             script.loop_ended()
 
-    return Watching
+    return guard_methods(script, Watching)
 
 
 def _whole(save: Any, script: Unattached) -> Any:

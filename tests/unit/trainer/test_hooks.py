@@ -9,15 +9,19 @@ import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 
 from supervisor.core.liveness import AFTER
 from supervisor.core.messages import Note, Save, Saved, Stop, Trouble
 from supervisor.trainer import clock, hooks
 from supervisor.trainer.hooks import importing
+from supervisor.trainer.hooks import keras as keras_hook
 from supervisor.trainer.hooks.asked import Asked
-from supervisor.trainer.hooks.saves import tell_after
+from supervisor.trainer.hooks.guard import guard_methods, guarded
+from supervisor.trainer.hooks.saves import count_before, tell_after
 from supervisor.trainer.hooks.unattached import LOSS, Unattached
 from supervisor.trainer.hooks.writers import by_argument
 from supervisor.trainer.life import Life
@@ -487,3 +491,105 @@ def test_training_is_the_same_with_the_hook(torch):
     hooked._global_optimizer_post_hooks.clear()
     torch.autograd.backward = torch.autograd.backward.__wrapped__
     assert trained() == with_hook
+
+
+# --- an error of a hook is no error of the script ---------------------------------------------------------------------
+
+
+def test_an_error_in_a_hook_is_told_once_and_the_function_goes_on(script, tmp_path):
+    class Model:
+        def save(self, filepath):
+            Path(filepath).write_text("weights")
+            return "saved"
+
+    def fails(*_):
+        raise TypeError("int() argument must be a number\nmore of it")
+
+    count_before(script, Model, "save", fails)
+    tell_after(script, Model, "save", fails)
+    assert [Model().save(str(tmp_path / name)) for name in ("one", "two")] == ["saved", "saved"]
+    said = [each.text for each in script.said if isinstance(each, Note)]
+    assert len(said) == 2, said
+    assert said[0].startswith("the step in save() cannot be followed here (TypeError: int() argument must be a number)")
+    assert said[1].startswith("what save() writes cannot be followed here (TypeError: ")
+
+
+def test_an_error_of_the_function_itself_and_an_end_asked_for_by_a_hook_pass(script):
+    def ends():
+        raise SystemExit(0)
+
+    with pytest.raises(SystemExit):
+        guarded(script, "a save", ends)()
+    module = ModuleType("module")
+    module.save = lambda: 1 / 0
+    tell_after(script, module, "save", lambda result, given: [])
+    with pytest.raises(ZeroDivisionError):
+        module.save()
+    assert script.said == []
+
+
+def test_a_callback_class_is_guarded_method_by_method(script):
+    class Watching:
+        heard = 0
+
+        def on_start(self):
+            raise AttributeError("global_step")
+
+        def on_end(self):
+            Watching.heard += 1
+
+    callback = guard_methods(script, Watching)()
+    callback.on_start()
+    callback.on_start()
+    callback.on_end()
+    assert Watching.heard == 1
+    assert len(script.said) == 1
+
+
+class Copies:
+    """A variable with a copy on each of several devices: int() does not take it, and numpy() does."""
+
+    def numpy(self):
+        return np.int64(7)
+
+
+def keras_like(steps):
+    """Return a module with the functions that the hook follows, and a model that is trained by it."""
+    names = ("train_begin", "epoch_begin", "train_batch_end", "test_begin", "test_end", "epoch_end", "train_end")
+    told = type("CallbackList", (), {f"on_{name}": lambda self, *given: None for name in names})
+    module = SimpleNamespace(callbacks=SimpleNamespace(CallbackList=told), Model=type("Model", (), {}))
+    optimizer = SimpleNamespace(built=True, iterations=steps)
+    callbacks = told()
+    callbacks.callbacks, callbacks.params = [], {"steps": 2, "epochs": 2}
+    callbacks.model = SimpleNamespace(optimizer=optimizer, stop_training=False)
+    return module, callbacks
+
+
+@pytest.mark.parametrize(("steps", "counted"), [(3, 3), (Copies(), 7), (object(), 0)])
+def test_a_fit_whose_optimizer_counts_in_a_way_of_its_own_is_followed_all_the_same(script, steps, counted):
+    module, told = keras_like(steps)
+    keras_hook.install(module, script)
+    told.on_train_begin()
+    assert script.step == counted
+    for epoch in range(2):
+        told.on_epoch_begin(epoch)
+        for batch in range(2):
+            told.on_train_batch_end(batch, {"loss": 1.0})
+        told.on_epoch_end(epoch, {})
+    told.on_train_end()
+    assert script.step == counted + 4
+    words = [each.text for each in script.said if isinstance(each, Note)]
+    assert len(words) == (1 if counted == 0 else 0), words
+
+
+def test_a_fit_that_ends_before_its_last_step_is_said_unless_a_callback_stopped_it(script):
+    for stopped in (True, False):
+        module, told = keras_like(0)
+        keras_hook.install(module, script)
+        told.model.stop_training = stopped
+        told.on_train_begin()
+        told.on_epoch_begin(0)
+        told.on_train_batch_end(0, {})
+        assert script.said == []
+        told.on_train_end()
+    assert "fit() ended at step 2 of 5" in script.said[0].text

@@ -41,7 +41,9 @@ RESUMED = re.compile(r"going on from (?:step|snapshot) ([\d,]+)")
 BEGAN = re.compile(
     r"read (?:nothing|none) (?:of what|that) was (?:put back|restored)|read no restored file|begins at its first step"
 )
+HINT = re.compile(r"--resume-args|no (?:known )?option to resume")
 ALREADY = re.compile(r"finished already")
+MANIFESTS = "*/*/step-*/manifest-*"
 LIFE_S_MAX = 240.0
 QUIET = {
     "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1",
@@ -70,13 +72,22 @@ class Verdict:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The supervisor's words in one life: what it printed, its exit code, and what ``status --json`` says after it."""
+
+    text: str
+    code: int
+    status: dict[str, Any]
+
+
 def tried(row: Row, checkouts: Path, place: Path, python: str, *, resume: str, patience_s: float) -> Verdict:
     """Run the script in two lives and judge what was said."""
     verdict = Verdict(row.name, f"--resume-args '{resume}'" if resume else "as it is")
     store = place / "store"
     options = ["--no-install", *row.options, *(["--resume-args", resume] if resume else [])]
     lives: list[Seen] = []
-    text, code = "", None
+    text, code, had = "", None, False
     for number in (1, 2):
         machine, work, known = blank(row, checkouts, place / f"machine-{number}", store, python)
         record = machine.folder / "witness.txt"
@@ -87,6 +98,7 @@ def tried(row: Row, checkouts: Path, place: Path, python: str, *, resume: str, p
         turn = Turn(command, script.parent, machine.environ(**environ), machine.folder / "printed.txt")
         if number == 1:
             killed = wait_for_kill(turn, store, patience_s)
+            had = any(store.glob(MANIFESTS))
             lives.append(seen(record, known))
             verdict.first = last_words(turn.text)
             if not killed:
@@ -100,36 +112,47 @@ def tried(row: Row, checkouts: Path, place: Path, python: str, *, resume: str, p
     if code is None:
         verdict.error = f"still running after {LIFE_S_MAX:.0f} s"
     else:
-        judge(verdict, row, text, code, lives, status(machine, environ, script), store)
+        judge(
+            verdict,
+            Words(text, code, status(machine, environ, script)),
+            lives,
+            had=had,
+            holds=any(store.glob(MANIFESTS)),
+        )
     return verdict
 
 
-def judge(
-    verdict: Verdict, row: Row, text: str, code: int, lives: list[Seen], told: dict[str, Any], store: Path
-) -> None:
-    """Hold the words against the witness; each claim that does not hold is one line in ``verdict.untrue``."""
-    last = lives[-1]
+def judge(verdict: Verdict, words: Words, lives: list[Seen], *, had: bool, holds: bool) -> None:
+    """Hold the words against the witness; each claim that does not hold is one line in ``verdict.untrue``.
+
+    Args:
+        verdict: Gets the findings.
+        words: The supervisor's words in the last life.
+        lives: The witness's record of each life.
+        had: The store held a checkpoint when the last life began.
+        holds: The store holds a checkpoint now.
+    """
+    text, told, last = words.text, words.status, lives[-1]
     total = sum(life.steps for life in lives)
     claimed = told.get("step")
     verdict.steps = f"{claimed} said, {'+'.join(str(life.steps) for life in lives)} made"
     says_begins = bool(BEGAN.search(text))
     says_resumes = bool(RESUMED.search(text)) and not says_begins
-    if len(lives) > 1 and not ALREADY.search(text) and told.get("checkpoints", {}).get("durable") is not None:
+    if had and not ALREADY.search(text):
         if says_resumes and not last.read:
             verdict.untrue.append("resumed: said, but the script read no restored file before its first step")
         if says_begins and last.read:
             verdict.untrue.append(f"resumed: denied, but the script read {last.read[0]}")
-        if not last.read and "resume-args" not in text and not says_resumes:
+        if not last.read and not HINT.search(text):
             verdict.untrue.append("hint: the script began again and the way out is not named")
     if claimed and total and claimed > total:
         verdict.untrue.append(f"steps: {claimed} said, {total} made in all lives")
     if claimed and last.steps and not last.read and len(lives) > 1 and claimed > last.steps:
         verdict.untrue.append(f"steps: {claimed} said, {last.steps} made since it began again")
-    holds = any(store.glob("*/*/step-*/manifest-*"))
     if ("nothing safe" in last_words(text)) == holds:
         verdict.untrue.append(f"safe: {last_words(text)!r}, and the store holds {'a' if holds else 'no'} checkpoint")
-    if (told.get("state") == "SUCCEEDED") != (code == 0):
-        verdict.untrue.append(f"ended: {told.get('state')} with exit code {code}")
+    if (told.get("state") == "SUCCEEDED") != (words.code == 0):
+        verdict.untrue.append(f"ended: {told.get('state')} with exit code {words.code}")
 
 
 def blank(row: Row, checkouts: Path, folder: Path, store: Path, python: str) -> tuple[Machine, Path, set[str]]:
@@ -174,7 +197,7 @@ def wait_for_kill(turn: Turn, store: Path, patience_s: float) -> bool:
     """Kill supervisor and trainer when a checkpoint is durable, or after ``patience_s``; False if it ended before that."""
     end_s = time.perf_counter() + patience_s
     while turn.running and time.perf_counter() < end_s:
-        if any(store.glob("*/*/step-*/manifest-*")):
+        if any(store.glob(MANIFESTS)):
             time.sleep(1.0)  # so that the script is a little beyond its checkpoint
             break
         time.sleep(0.05)
@@ -241,9 +264,8 @@ def main() -> int:
             print(f"left out: {row.name}: no checkout {row.checkout}", flush=True)
             continue
         python = options.keras_python if row.needs == "keras" else options.python
-        for number, resume in enumerate(filter(None, ("-", row.resume))):
+        for number, resume in enumerate(("", row.resume) if row.resume else ("",)):
             folder = place / f"{row.name}-{number}"
-            resume = "" if resume == "-" else resume
             verdict = tried(row, options.checkouts, folder, python, resume=resume, patience_s=options.patience)
             verdicts.append(verdict)
             print(told_of(verdict), flush=True)

@@ -63,7 +63,7 @@ def unet(folder: Path) -> None:
     masks = folder / "masks"
     masks.mkdir(parents=True, exist_ok=True)
     for path in sorted((folder / "imgs").iterdir()):
-        mask = (np.asarray(Image.open(path).convert("L")) > 128).astype(np.uint8)  # noqa: PLR2004
+        mask = (np.asarray(Image.open(path).convert("L")) > 128).astype(np.uint8)
         Image.fromarray(mask).save(masks / f"{path.stem}_mask.gif")
 
 

@@ -16,7 +16,7 @@ def _watch() -> None:
     steps: dict[int, int] = {}
     hooked = False
 
-    def stepped(optimizer, _given, _named) -> None:  # noqa: ANN001
+    def stepped(optimizer, _given, _named) -> None:
         count = steps[id(optimizer)] = steps.get(id(optimizer), 0) + 1
         if count == max(steps.values()):
             os.write(file, f"step {os.getpid()} {count}\n".encode())
@@ -50,7 +50,7 @@ def _lend() -> None:
     class Lender(MetaPathFinder):
         """Have torchvision's datasets take the stand-in files, whose checksums are others."""
 
-        def find_spec(self, name, path, target=None):  # noqa: ANN001, ANN202, ARG002
+        def find_spec(self, name, path, target=None):  # noqa: ARG002
             if name == "torchvision.datasets.cifar":
                 sys.modules["torchvision.datasets.utils"].check_integrity = lambda path, md5=None: os.path.isfile(path)  # noqa: ARG005
 

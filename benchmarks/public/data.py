@@ -106,11 +106,11 @@ def sines(folder: Path) -> None:
 def plates(folder: Path) -> None:
     """Copy real plate crops, named by their label as LPRNet reads them; skipped with a reason where they are not there."""
     with (PLATES / "labels.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file)][:400]
+        rows = list(csv.DictReader(file))[:400]
     for part, chosen in (("train", rows[:300]), ("test", rows[300:])):
         (folder / part).mkdir(parents=True, exist_ok=True)
         for row in chosen:
-            name, label = list(row.values())[:2]
+            name, label = row["file"], row["text"]
             source = PLATES / "images" / Path(name).name
             shutil.copy(source, folder / part / f"{label}{source.suffix}")
 

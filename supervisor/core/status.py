@@ -20,6 +20,13 @@ BADPUT = (
     "initialization", "environment set-up", "start-up", "data loading", "checkpoint save", "checkpoint restore",
     "wasted progress", "waiting for a machine", "other",
 )  # fmt: skip
+_NONE: Mapping[str, Any] = {"staged": None, "submitted": None, "durable": None}
+_TEXTS = ("id", "cause", "platform", "device", "evidence", "place", "unconfirmed", "trouble", "store")
+_NUMBERS = (
+    "epoch", "attempt", "recoveries", "step", "total_steps", "epoch_of_data", "steps_per_s", "eta_s", "deadline_in_s",
+    "durable_age_s", "next_save_in_s", "goodput", "started", "updated", "save_every_s", "expected_loss_s", "unconfirmed_s",
+    "exit_code", "rollbacks",
+)  # fmt: skip
 _SECTIONS = {"start": "start-up", "restore": "checkpoint restore", "save": "checkpoint save", "data": "data loading"}
 
 
@@ -120,6 +127,21 @@ def to_json(status: RunStatus, now: Instant | None) -> dict[str, Any]:
         "trouble": status.trouble or None,
         "rollbacks": status.rollbacks,
     }
+
+
+def is_status(told: Mapping[str, Any]) -> bool:
+    """Say whether each field of a JSON object is of the type that ``to_json`` gives it; absent ones are."""
+    checkpoints, badput = told.get("checkpoints", _NONE), told.get("badput", {})
+    return (
+        all(isinstance(told.get(name, ""), str) for name in ("run", "state"))
+        and all(isinstance(told.get(name), str | None) for name in _TEXTS)
+        and all(isinstance(told.get(name), int | float | None) for name in _NUMBERS)
+        and isinstance(told.get("metrics", {}), dict)
+        and isinstance(checkpoints, dict)
+        and all(isinstance(checkpoints.get(name, ""), int | None) for name in _NONE)
+        and isinstance(badput, dict)
+        and all(isinstance(each, int | float) for each in badput.values())
+    )
 
 
 def goodput(status: RunStatus) -> float | None:

@@ -45,7 +45,7 @@ class Here:
 
     def again(self) -> Here:
         """Return it with its status as it is now; where that is gone with the session, as it was last seen."""
-        return replace(self, plain=notes.read(self.folder / STATUS) or self.plain)
+        return replace(self, plain=notes.live_status(self.folder / STATUS) or self.plain)
 
     def signal(self, number: int) -> None:
         """Send the supervisor a signal; one that has ended meanwhile needs none."""
@@ -59,10 +59,10 @@ def living(local_root: Path) -> Iterator[Here]:
     for run in _folders(local_root):
         for folder in _folders(run):
             rank = rank_of(folder.name)
-            plain, noted = notes.read(folder / STATUS), notes.read(folder / SUPERVISOR)
+            plain, noted = notes.live_status(folder / STATUS), notes.process(folder / SUPERVISOR)
             if rank is None or plain is None or noted is None:
                 continue
-            found = Here(rank, folder, plain, int(noted["pid"]), str(noted["since"]))
+            found = Here(rank, folder, plain, *noted)
             if found.lives:
                 yield found
 

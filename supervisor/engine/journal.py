@@ -113,8 +113,22 @@ def status_from_plain(plain: dict[str, Any]) -> status.RunStatus:
     known = {name: plain[name] for name in status.RunStatus.__slots__ if name in plain}
     for name, value in known.items():
         if isinstance(value, dict) and set(value) == {"mono_s", "wall_s"}:
-            known[name] = Instant(value["mono_s"], value["wall_s"])
-    return status.RunStatus(**known)
+            known[name] = _instant(value)
+    return status.RunStatus(**{name: value for name, value in known.items() if _fits(name, value)})
+
+
+def _instant(told: Any) -> Instant:
+    """Read a time; ValueError, TypeError or KeyError for anything else."""
+    return Instant(float(told["mono_s"]), float(told["wall_s"]))
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Say whether a field of the status can have this value: another one is left out, like one of a newer version."""
+    wanted = str(status.RunStatus.__annotations__[name])
+    if value is None:
+        return "None" in wanted
+    kinds = {"str": str, "bool": bool, "int": int, "float": int | float, "Instant": Instant, "Mapping": dict}
+    return isinstance(value, kinds[wanted.partition("[")[0].partition(" ")[0]])
 
 
 def parse_piece(body: bytes) -> tuple[status.RunStatus, list[Record]]:
@@ -128,9 +142,9 @@ def parse_piece(body: bytes) -> tuple[status.RunStatus, list[Record]]:
                 first = status_from_plain(json.loads(line)["status"])
                 continue
             at, value = from_line(line)
+            records.append(Record(_instant(at), value))
         except (UnknownRecord, ValueError, KeyError, TypeError, AttributeError):
             continue  # of a newer version, or a damaged line: a journal is read as far as it can be
-        records.append(Record(Instant(at["mono_s"], at["wall_s"]), value))
     return first, records
 
 

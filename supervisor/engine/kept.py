@@ -42,8 +42,8 @@ class Kept:
     @property
     def code(self) -> int | None:
         """How it ended; None while it lives, and for one that died without a word."""
-        told = notes.read(self.folder / EXIT)
-        return None if told is None else int(told["code"])
+        code = (notes.read(self.folder / EXIT) or {}).get("code")
+        return code if isinstance(code, int) else None
 
     @property
     def seen(self) -> Mapping[str, Any]:
@@ -120,5 +120,5 @@ def _numbers(above: Path) -> list[int]:
 
 
 def _read(folder: Path) -> Kept | None:
-    told = notes.read(folder / NOTE)
-    return None if told is None else Kept(folder, told["run"], told["store"], int(told["pid"]), told["since"])
+    told, noted = notes.read(folder / NOTE) or {}, notes.process(folder / NOTE)
+    return None if noted is None else Kept(folder, str(told.get("run", "")), str(told.get("store", "")), *noted)

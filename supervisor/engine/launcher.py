@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core import rollback
-from supervisor.engine import orphans
+from supervisor.engine import notes, orphans
 from supervisor.engine.channel import Channel
 from supervisor.engine.identity import cpu_s, started
 from supervisor.engine.job import Job, Prepared
@@ -54,8 +53,7 @@ class Launcher:
         """Take the session's lock and listen."""
         self._local = local
         self._lock = orphans.hold(local.lock)
-        note = {"pid": os.getpid(), "since": started(os.getpid())}
-        (local.session / SUPERVISOR).write_text(json.dumps(note))
+        notes.write(local.session / SUPERVISOR, {"pid": os.getpid(), "since": started(os.getpid())})
         self._channel = Channel(local.session / "channel", self._said)
 
     def launch(self, attempt: int, checkpoint: str, rolled: Sequence[Rollback] = ()) -> int:

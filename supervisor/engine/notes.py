@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields
+from supervisor.core.status import is_status
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -18,9 +21,24 @@ def write(path: Path, body: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """Return a note; None if it is absent, cannot be read, or is none: for what one can do without."""
+    """Return a note; None if it is absent, cannot be read, or is none: for what one can do without.
+
+    Notes are not flushed, so after a power loss one may be empty, half or all zeros.
+    """
     try:
-        body = json.loads(path.read_bytes())
+        return dict(fields.document(path.read_bytes()))
     except (OSError, ValueError):
         return None
-    return body if isinstance(body, dict) else None
+
+
+def process(path: Path) -> tuple[int, str] | None:
+    """Return the process that a note names: its number and since when it runs; None if it names none."""
+    noted = read(path) or {}
+    pid, since = noted.get("pid"), noted.get("since")
+    return (pid, since) if type(pid) is int and isinstance(since, str) else None
+
+
+def live_status(path: Path) -> dict[str, Any] | None:
+    """Return the live status that a session wrote; None if it is absent or damaged."""
+    told = read(path)
+    return told if told is not None and is_status(told) else None

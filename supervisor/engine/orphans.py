@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from supervisor.core.claim import Rank, rank_of
+from supervisor.engine import notes
 from supervisor.engine.identity import PROC, started
 from supervisor.engine.place import SUPERVISOR
 
@@ -27,7 +27,7 @@ POLL_S = 0.05
 
 def note_trainer(session: Path, pid: int) -> None:
     """Record which process the trainer is, so that a successor can end it if it outlives its supervisor."""
-    (session / TRAINER).write_text(json.dumps({"pid": pid, "since": started(pid)}))
+    notes.write(session / TRAINER, {"pid": pid, "since": started(pid)})
 
 
 def hold(lock: Path) -> int:
@@ -91,7 +91,7 @@ def _freed_within(lock: Path, seconds: float) -> bool:
 
 def _supervised(session: Path) -> bool:
     """Say whether the session's supervisor lives (it was taken over from, and ends its trainer itself)."""
-    noted = _noted(session / SUPERVISOR)
+    noted = notes.process(session / SUPERVISOR)
     return noted is not None and started(noted[0]) == noted[1]
 
 
@@ -100,7 +100,7 @@ def _kill_trainer(session: Path) -> None:
 
     The noted pid alone would prove nothing, because it may be another process's by now.
     """
-    noted = _noted(session / TRAINER)
+    noted = notes.process(session / TRAINER)
     wanted = (session / LOCK).stat()
     for process in PROC.iterdir() if noted is not None else ():
         if process.name.isdecimal() and _has_open(process / "fd", wanted):
@@ -119,11 +119,3 @@ def _has_open(descriptors: Path, wanted: os.stat_result) -> bool:
             if os.path.samestat(link.stat(), wanted):
                 return True
     return False
-
-
-def _noted(path: Path) -> tuple[int, str] | None:
-    try:
-        body = json.loads(path.read_text())
-        return int(body["pid"]), str(body["since"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from supervisor.core.errors import FAILED_PRECHECKS, FAILED_SETUP
 from supervisor.core.rollback import ROLLED_BACK
 from supervisor.core.status import RunStatus, to_json
 from supervisor.core.values import dataclass
-from supervisor.engine import checkpoints, claims, history, receipts, runs
+from supervisor.engine import checkpoints, claims, history, notes, receipts, runs
 from supervisor.engine.place import STATUS, RunPlace
 from supervisor.engine.runs import Run
 
@@ -115,7 +114,7 @@ def look(store: Store, run: RunPlace, record: Run, now: Instant) -> Overview:
 def of_here(found: Here, error: str) -> Overview:
     """Return what a session of this machine says of itself, while its store does not answer."""
     plain = {key: value for key, value in found.plain.items() if key not in _OF_THIS_FILE}
-    plain |= {"store_answers": False, "unconfirmed": error}
+    plain = {**to_json(RunStatus(), None), **plain, "store_answers": False, "unconfirmed": error}
     lives = found.lives
     return Overview(
         run=RunPlace(found.run),
@@ -154,10 +153,7 @@ def _state(seen: RunStatus, end: Mapping[str, Any], alive: bool | None, rank: Ra
 def _live(claim: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the newest status of a session on this machine, or None if it wrote none here."""
     folder = claims.local_folder(claim)
-    try:
-        told = None if folder is None else dict(json.loads((folder / STATUS).read_bytes()))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    told = None if folder is None else notes.live_status(folder / STATUS)
     return told and {key: told[key] for key in told if key not in _OF_THIS_FILE}
 
 

@@ -135,5 +135,5 @@ def _local_lines(store: Store, run: RunPlace, rank: Rank) -> list[bytes]:
     folder: Path | None = local_folder(read_claim(store, run, rank))
     try:
         return [] if folder is None else (folder / "journal.jsonl").read_bytes().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return []

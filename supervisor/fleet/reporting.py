@@ -119,11 +119,8 @@ def _newest(local_root: Path) -> dict[str, Any] | None:
     """Return the live status of the newest session here, alive or not."""
     found = [each for each in local_root.glob(f"*/*/{STATUS}") if rank_of(each.parent.name)]
     newest = max(found, key=lambda each: (rank_of(each.parent.name), each), default=None)
-    try:
-        told = None if newest is None else json.loads(newest.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return {key: told[key] for key in told if key != "store"} if isinstance(told, dict) else None
+    told = None if newest is None else notes.live_status(newest)
+    return told and {key: told[key] for key in told if key != "store"}
 
 
 def _end_of(log: Path) -> str:

@@ -1,10 +1,12 @@
 """What `status` says of a run whose machines are not here any more, never were, or live on this one."""
 
 import json
+import os
 
 import pytest
 
 from supervisor import wiring
+from supervisor.engine import here, identity, overview
 from tests.unit.cli.away import Drive
 
 KEYS = {
@@ -142,3 +144,55 @@ def test_watching_a_run_that_has_ended_shows_it_once(said, left):
 def test_commands_that_are_shown_name_the_store_that_was_named(said, left):
     left.session(1)
     assert "stop plates --store runs" in said("status", "--store", "runs")[1]
+
+
+NOTES = {
+    "empty": b"", "zeros": bytes(400), "half": b'{"state": "RUNNING", "step": 7', "a list": b"[]", "no text": b"\xff\xfe",
+    "deep": b"[" * 200_000, "wrong types": b'{"state": 5, "step": "x", "checkpoints": 7, "badput": [], "updated": {}}',
+    "no checkpoints": b'{"state": "RUNNING", "checkpoints": {"durable": 3}}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", NOTES.values(), ids=NOTES)
+def test_a_damaged_live_status_is_none_and_the_store_is_believed(said, left, mine, root, body):
+    """It is never flushed: a power loss leaves it empty, half or all zeros until the next start."""
+    (root / "status.json").write_bytes(body)
+    left.trained(left.session(1, {**mine, "pid": 4_000_000}, local=str(root)), 40)
+    for verb in (["status"], ["status", "--json"], ["list"], ["stop"]):
+        code, words = said(*verb)
+        assert code == 0
+        assert "40" in words
+
+
+@pytest.mark.parametrize("body", NOTES.values(), ids=NOTES)
+def test_a_damaged_note_of_one_session_hides_no_other(root, body):
+    run = root / "local"
+    for epoch, status in ((1, body), (2, b'{"run": "plates", "store": "s", "state": "RUNNING"}')):
+        folder = run / "0123" / f"e{epoch:08d}-a"
+        folder.mkdir(parents=True)
+        (folder / "status.json").write_bytes(status)
+        (folder / "supervisor.json").write_text(
+            json.dumps({"pid": os.getpid(), "since": identity.started(os.getpid())})
+        )
+    third = run / "0123" / "e00000003-a"
+    third.mkdir()
+    (third / "status.json").write_bytes(b'{"run": "plates"}')
+    (third / "supervisor.json").write_bytes(body)
+    found = list(here.living(run))
+    assert [each.rank.epoch for each in found] == [2]
+    assert overview.of_here(found[0], "the store is away").state == "RUNNING"
+
+
+def test_a_journal_whose_fields_are_of_other_types_is_read_as_far_as_it_can_be(said, left):
+    rank = left.session(1)
+    left.trained(rank, 40)
+    head = json.dumps(
+        {
+            "is": "RunStatus",
+            "status": {"step": "x", "badput": 5, "durable": 30, "updated": {"mono_s": "a", "wall_s": 1}},
+        }
+    )
+    lines = [head, json.dumps({"at": {"mono_s": None, "wall_s": "x"}, "is": "Started"})]
+    left.store.create(f"{left.run.session(rank)}/journal-000002.jsonl", "\n".join(lines).encode())
+    assert said("list")[0] == 0
+    assert said("status", "--json")[0] == 0

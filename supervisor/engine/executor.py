@@ -39,7 +39,7 @@ class Executor:
     def __init__(self, job: Job, inbox: Inbox, journal: Journal, say: Callable[[do.Say], None]) -> None:
         self.job, self.inbox, self.journal = job, inbox, journal
         self.output = Output()
-        self.storing = Storing(job)
+        self.storing = Storing(job, lambda words: say(do.Say("info", words)))
         self.files = ScriptFiles(job, self.storing, inbox)
         self.launcher = Launcher(job, self._trainer_said, self._trainer_exited, self.output)
         self._say = say

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core import rollback
-from supervisor.engine import notes, orphans
+from supervisor.engine import descendants, notes, orphans
 from supervisor.engine.channel import Channel
 from supervisor.engine.identity import cpu_s, started
 from supervisor.engine.job import Job, Prepared
@@ -66,7 +66,7 @@ class Launcher:
         self._output.begin(attempt, self._local.session / f"output-{attempt:04d}.log")
         more, variables = self.added
         command = trainer_command(prepared.python, self.job.script, [*self.job.arguments, *more])
-        listeners = Listeners(self._printed, lambda code, oom: self._exited(code, oom=oom))
+        listeners = Listeners(self._printed, lambda code, oom: self._exited(code, oom=oom), self._end_descendants)
         self._trainer = TrainerProcess(command, {**environ, **variables}, listeners, keep_open=(self._lock,))
         orphans.note_trainer(self._local.session, self._trainer.pid)
         return self._trainer.pid
@@ -92,12 +92,19 @@ class Launcher:
 
     def close(self) -> None:
         """End whatever still runs."""
-        self.end("kill")
+        if self._trainer is not None:
+            self.end("kill")
+            self._end_descendants()
         if self._channel is not None:
             self._channel.close()
         if self._lock is not None:  # the next session of this process is another holder
             os.close(self._lock)
             self._lock = None
+
+    def _end_descendants(self) -> None:
+        if self._local is not None:
+            mark = descendants.mine(self.job.run_id, self._local.rank)
+            descendants.end(lambda other: other == mark)
 
     def _printed(self, text: bytes) -> None:
         for line in self._output.add(text):
@@ -115,6 +122,7 @@ class Launcher:
             "PYTHONFAULTHANDLER": "1",
             "PYTHONUNBUFFERED": "1",
             "SUPERVISOR_RUN_ID": self.job.run_id,
+            descendants.VARIABLE: str(descendants.mine(self.job.run_id, local.rank)),
             "SUPERVISOR_RUN_NAME": self.job.run.name,
             "SUPERVISOR_RUN_CHECKPOINT": checkpoint,
             "SUPERVISOR_RUN_STAGING": str(local.staging),

@@ -11,12 +11,12 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from supervisor.core.claim import Rank, rank_of
-from supervisor.engine import notes
+from supervisor.engine import descendants, notes
 from supervisor.engine.identity import PROC, started
 from supervisor.engine.place import SUPERVISOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 LOCK = "lock"
@@ -37,33 +37,64 @@ def hold(lock: Path) -> int:
     return fd
 
 
-def end_orphans(run: Path, mine: Rank) -> None:
+def end_orphans(run: Path, mine: Rank, say: Callable[[str], None] = lambda _: None) -> None:
     """Wait for trainers of dead supervisors to stage their last checkpoint and end; kill what does not end.
 
     An orphan notices by itself that its supervisor is gone and ends at its next step boundary; waiting for it saves
-    the work since its last checkpoint. Only sessions whose lock is still held can have one.
+    the work since its last checkpoint. What it had started is not waited for. ``say`` tells a person what is waited for.
     """
-    for session in _dead(run, mine):
-        if not _held(session / LOCK) or _supervised(session):
+    for session, rank in _dead(run, mine):
+        if _supervised(session):
             continue
-        if not _freed_within(session / LOCK, WAIT_S):
+        if _held(session / LOCK):
+            _hear_out(session, rank, say)
             _kill_trainer(session)
+        _end_descendants(run.name, rank, say)
+        if _held(session / LOCK):
+            say(
+                f"another process holds the local folder of session {rank.epoch}: waiting at most {WAIT_S:.0f} s for it"
+            )
             _freed_within(session / LOCK, WAIT_S)
+    # a session whose local folder is gone can have left some too
+    descendants.end(lambda mark: mark.run_id == run.name and mark.rank < mine and not mark.supervised)
+
+
+def _hear_out(session: Path, rank: Rank, say: Callable[[str], None]) -> None:
+    """Wait while the trainer lives; what it forked may hold the lock for ever after it."""
+    trainer = notes.process(session / TRAINER)
+    if trainer is None or not _runs(trainer):
+        return
+    say(
+        f"the trainer of session {rank.epoch} has outlived its supervisor (process {trainer[0]}):"
+        f" waiting at most {WAIT_S:.0f} s for its last checkpoint"
+    )
+    pause = Event()
+    for _ in range(int(WAIT_S / POLL_S)):
+        if not _held(session / LOCK) or not _runs(trainer):
+            return
+        pause.wait(POLL_S)
+
+
+def _end_descendants(run_id: str, rank: Rank, say: Callable[[str], None]) -> None:
+    ended = descendants.end(lambda mark: mark.run_id == run_id and mark.rank == rank and not mark.supervised)
+    if ended:
+        processes = "1 process" if ended == 1 else f"{ended} processes"
+        say(f"ended {processes} that the trainer of session {rank.epoch} had started and left behind")
 
 
 def forget_dead_sessions(run: Path, mine: Rank, *, keep: Path) -> None:
     """Remove the local folders of sessions that nobody serves any more, but for the one that holds ``keep``."""
-    for session in _dead(run, mine):
+    for session, _ in _dead(run, mine):
         if not keep.is_relative_to(session) and not _held(session / LOCK):
             shutil.rmtree(session, ignore_errors=True)
 
 
-def _dead(run: Path, mine: Rank) -> Iterator[Path]:
+def _dead(run: Path, mine: Rank) -> Iterator[tuple[Path, Rank]]:
     with contextlib.suppress(FileNotFoundError):
         for folder in sorted(run.iterdir()):
             rank = rank_of(folder.name)
             if rank is not None and rank < mine:
-                yield folder
+                yield folder, rank
 
 
 def _held(lock: Path) -> bool:
@@ -92,7 +123,11 @@ def _freed_within(lock: Path, seconds: float) -> bool:
 def _supervised(session: Path) -> bool:
     """Say whether the session's supervisor lives (it was taken over from, and ends its trainer itself)."""
     noted = notes.process(session / SUPERVISOR)
-    return noted is not None and started(noted[0]) == noted[1]
+    return noted is not None and _runs(noted)
+
+
+def _runs(process: tuple[int, str]) -> bool:
+    return started(process[0]) == process[1]
 
 
 def _kill_trainer(session: Path) -> None:

@@ -25,10 +25,14 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """``printed`` gets the output as it comes; ``exited`` the exit status and whether memory ran out, once."""
+    """``printed`` gets the output as it comes; ``exited`` the exit status and whether memory ran out, once.
+
+    Before that, ``left`` ends what the trainer's group does not hold: as long as such a process lives, the output has no end.
+    """
 
     printed: Callable[[bytes], None]
     exited: Callable[[int, bool], None]
+    left: Callable[[], object] = lambda: None
 
 
 class TrainerProcess:
@@ -83,6 +87,7 @@ class TrainerProcess:
             # before the pid is given back, because only until then it is certain whose group this is
             os.killpg(self.pid, signal.SIGKILL)
         code = self._child.wait()
+        self._listeners.left()
         self._reader.join(OUTPUT_WAIT_S)
         killed = code == -signal.SIGKILL and not self._ended_by_us
         self._listeners.exited(code, killed and oom_kills() > self._kills_before)

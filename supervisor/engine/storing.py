@@ -34,8 +34,9 @@ ROOM_FOR = 1.5  # times the newest checkpoint, for the next one to fit with what
 class Storing:
     """Holds what the session knows of its store: its rank, what is proved, which rows of the log are there."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, say: Callable[[str], None] = lambda _: None) -> None:
         self.job = job
+        self._say = say
         self.rank = Rank(0, job.writer)
         self.local = LocalPlace(job.local_root, job.run_id, self.rank)
         self.knowledge = retaining.Knowledge()
@@ -122,7 +123,7 @@ class Storing:
         self._afresh = self._afresh or afresh
         first = self._log is None
         if first:
-            end_orphans(self.local.run, self.rank)
+            end_orphans(self.local.run, self.rank, self._say)
         if first and afresh:
             begin_anew(self.job, self.rank)
         brought = self._own_newest() or self._newest_anywhere()

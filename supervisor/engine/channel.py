@@ -27,12 +27,20 @@ class Channel:
         self._own_folder: Path | None = None
         self.path = self._short(wanted)
         self._speaking: socket.socket | None = None
-        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listening.bind(str(self.path))
-        self.path.chmod(0o600)
-        self._listening.listen(4)
         self._listeners: list[Thread] = []
-        Thread(target=self._accept, name="channel", daemon=True).start()
+        self._listening = self._listen_at()
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether somebody has removed the socket's name, so that no trainer can find it any more."""
+        return not self.path.exists()
+
+    def renew(self) -> None:
+        """Listen under the name again; who is connected already stays so. Raises OSError."""
+        if self.unnamed:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            before, self._listening = self._listening, self._listen_at()
+            _shut(before)
 
     def tell(self, message: Save | Stop) -> bool:
         """Send a message to the trainer; False if none is connected."""
@@ -75,10 +83,22 @@ class Channel:
         self._own_folder = Path(tempfile.mkdtemp(prefix="supervisor-run-"))
         return self._own_folder / "channel"
 
-    def _accept(self) -> None:
+    def _listen_at(self) -> socket.socket:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listening.bind(str(self.path))
+            self.path.chmod(0o600)
+            listening.listen(4)
+        except OSError:
+            listening.close()
+            raise
+        Thread(target=self._accept, args=(listening,), name="channel", daemon=True).start()
+        return listening
+
+    def _accept(self, listening: socket.socket) -> None:
         while True:
             try:
-                connection, _ = self._listening.accept()
+                connection, _ = listening.accept()
             except OSError:
                 return  # closed: the session is over
             self._speaking = connection
@@ -99,6 +119,12 @@ class Channel:
                 rest, said = feed(rest, received)
                 for message in _coalesced(said):
                     self._said(message)
+
+
+def _shut(listening: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        listening.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who waits in accept()
+    listening.close()
 
 
 def _coalesced(said: list[Message | Malformed]) -> list[Message | Malformed]:

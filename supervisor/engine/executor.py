@@ -88,6 +88,13 @@ class Executor:
         if finished and self.storing.rank.epoch:
             forget_dead_sessions(self.storing.local.run, self.storing.rank, keep=self.storing.local.session)
 
+    def mend(self) -> None:
+        """Make the session's local folder again where somebody has emptied it. Raises OSError."""
+        if self.launcher.mend():
+            words = f"the local folder of this session was emptied and is made again: {self.storing.local.session}"
+            hint = "what was staged there and not uploaded is lost; name another folder in SUPERVISOR_RUN_LOCAL"
+            self._say(do.Say("warning", words, hint))
+
     def _look(self, _command: do.Look) -> None:
         self._on("store", self.storing.look, self._cannot_start)
 
@@ -138,6 +145,7 @@ class Executor:
 
     def _launch(self, command: do.Launch) -> None:
         try:
+            self.mend()
             resuming = self.files.resuming(command.checkpoint)
             self.launcher.added = (resuming.arguments, resuming.environ)
             pid = self.launcher.launch(command.attempt, resuming.checkpoint, command.rolled)

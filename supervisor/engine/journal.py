@@ -98,9 +98,9 @@ class Journal:
 
     def _keep_here(self, text: str) -> None:
         if self._spool is not None:
-            # the local copy is a convenience; a full local disk must not end the session
+            # the local copy is a convenience; a full local disk, or an emptied one, must not end the session
             with suppress(OSError), self._spool.open("a", encoding="utf-8") as file:
-                file.write(text)
+                file.write(text if file.tell() else "".join(self._lines))
 
 
 def plain_status(seen: status.RunStatus) -> dict[str, Any]:

@@ -52,9 +52,31 @@ class Launcher:
     def open(self, local: LocalPlace) -> None:
         """Take the session's lock and listen."""
         self._local = local
+        self._take(local)
+        self._channel = Channel(local.session / "channel", self._said)
+
+    def mend(self) -> bool:
+        """Make the session's local folders and notes again where somebody has removed them; say whether that was so.
+
+        A trainer that lives keeps its connection; the next one finds the channel under its name again. Raises OSError.
+        """
+        local, channel = self._local, self._channel
+        if local is None or channel is None or self._lock is None or not (local.emptied or channel.unnamed):
+            return False
+        local.make()
+        if not local.lock.exists():
+            os.close(
+                self._lock
+            )  # what lives of the trainer holds it on; but a lock without a name is no sign to others
+            self._take(local)
+            if self._trainer is not None:
+                orphans.note_trainer(local.session, self._trainer.pid)
+        channel.renew()
+        return True
+
+    def _take(self, local: LocalPlace) -> None:
         self._lock = orphans.hold(local.lock)
         notes.write(local.session / SUPERVISOR, {"pid": os.getpid(), "since": started(os.getpid())})
-        self._channel = Channel(local.session / "channel", self._said)
 
     def launch(self, attempt: int, checkpoint: str, rolled: Sequence[Rollback] = ()) -> int:
         """Start the trainer; return its process id. Raises OSError."""

@@ -80,6 +80,16 @@ class LocalPlace:
         """Caches of the script, kept over attempts and sessions on this machine."""
         return self.run / "scratch"
 
+    def make(self) -> None:
+        """Make the folders that a session and its trainer write into. Raises OSError."""
+        for folder in (self.staging, self.restored, self.scratch):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def emptied(self) -> bool:
+        """Whether somebody has removed what a living session has there, as cleaners of temporary folders do."""
+        return not (self.lock.exists() and self.staging.exists())
+
     @property
     def journal(self) -> Path:
         """The journal's records that are not in the store yet."""

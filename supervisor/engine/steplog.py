@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import weakref
 from bisect import bisect_left
 from contextlib import suppress
 from threading import RLock
@@ -22,7 +23,7 @@ from supervisor.core.ports import StoreError
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from supervisor.core.ports import Store
@@ -35,7 +36,8 @@ class StepLog:
     """Rows that are staged but not yet in the store, in a file of this session: ``{"from": s}``, then rows.
 
     Rows are taken on the thread that hears the trainer and handed out on the one that writes the store. The file is
-    flushed, because a staged checkpoint that outlives a power loss can be gone on from only with all rows before it.
+    flushed, because a staged checkpoint that outlives a power loss can be gone on from only with all rows before it. It is
+    kept open: where somebody empties the local folder the rows are still in it, and it gets its name again.
     """
 
     def __init__(self, path: Path, from_step: int) -> None:
@@ -43,6 +45,7 @@ class StepLog:
         self.from_step = from_step
         self._lock = RLock()
         self._unwritten: list[bytes] = []
+        self._close: Callable[[], object] = lambda: None
         self._write({})
 
     def take(self, folder: Path) -> None:
@@ -70,7 +73,7 @@ class StepLog:
     def piece(self, to_step: int) -> tuple[int, bytes]:
         """Return the rows up to ``to_step`` as a piece: (from, body)."""
         with self._lock:
-            _, rows = _read(self.path)
+            rows = self._rows()
             rows += [json.loads(line) for lines in self._unwritten for line in lines.splitlines()]
         chosen = {row["step"]: row for row in rows if self.from_step <= row["step"] < to_step}
         return self.from_step, b"".join(_line(chosen[step]) for step in sorted(chosen))
@@ -80,31 +83,45 @@ class StepLog:
         with self._lock, suppress(OSError):  # with the old rows still in it the file is longer, not wrong
             self.from_step = to_step
             self._append()
-            _, rows = _read(self.path)
-            self._write({row["step"]: row for row in rows if row["step"] >= to_step})
+            self._write({row["step"]: row for row in self._rows() if row["step"] >= to_step})
 
     def _append(self) -> None:
-        with self.path.open("r+b", buffering=0) as file:
-            end = file.seek(0, os.SEEK_END)
-            try:
-                while self._unwritten:
-                    view = memoryview(self._unwritten[0])
-                    while view:
-                        view = view[os.write(file.fileno(), view) :]
-                    os.fsync(file.fileno())
-                    end += len(self._unwritten.pop(0))
-            except OSError:
-                with suppress(OSError):
-                    file.truncate(end)  # half a row would swallow the next one
-                raise
+        self._see_named()
+        end = os.lseek(self._file, 0, os.SEEK_END)
+        try:
+            while self._unwritten:
+                _write_all(self._file, self._unwritten[0])
+                os.fsync(self._file)
+                end += len(self._unwritten.pop(0))
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._file, end)  # half a row would swallow the next one
+            raise
+
+    def _see_named(self) -> None:
+        """Give the file its name again where somebody has taken it away."""
+        with suppress(FileNotFoundError):
+            if os.path.samestat(self.path.stat(), os.fstat(self._file)):
+                return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._write({row["step"]: row for row in self._rows()})
+
+    def _rows(self) -> list[dict[str, Any]]:
+        body = os.pread(self._file, os.fstat(self._file).st_size, 0)
+        return [row for row in _whole_lines(body) if isinstance(row.get("step"), int)]
 
     def _write(self, rows: dict[int, dict[str, Any]]) -> None:
         beside = self.path.with_suffix(".new")
-        with beside.open("wb") as file:
-            file.write(b"".join([_line({"from": self.from_step}), *(_line(rows[step]) for step in sorted(rows))]))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self.path)
+        file = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            _write_all(file, b"".join([_line({"from": self.from_step}), *(_line(rows[step]) for step in sorted(rows))]))
+            os.fsync(file)
+            beside.replace(self.path)
+        except BaseException:
+            os.close(file)
+            raise
+        self._close()
+        self._file, self._close = file, weakref.finalize(self, os.close, file)
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)  # or rows that are added next would be flushed into a file without a name
@@ -166,12 +183,15 @@ def _read(path: Path) -> tuple[int | None, list[dict[str, Any]]]:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the whole JSON objects of a file that may end in half a line, as one does after a crash."""
-    found = []
     try:
-        lines = path.read_bytes().split(b"\n")
+        return _whole_lines(path.read_bytes())
     except FileNotFoundError:
         return []
-    for line in lines:
+
+
+def _whole_lines(body: bytes) -> list[dict[str, Any]]:
+    found = []
+    for line in body.split(b"\n"):
         try:
             row = json.loads(line)
         except ValueError:
@@ -263,6 +283,12 @@ def _rows(body: bytes) -> Iterator[dict[str, Any]]:
             row = json.loads(line)
             if isinstance(row, dict) and isinstance(row.get("step"), int):
                 yield row
+
+
+def _write_all(file: int, body: bytes) -> None:
+    view = memoryview(body)
+    while view:
+        view = view[os.write(file, view) :]
 
 
 def _step(row: dict[str, Any]) -> int:

@@ -59,8 +59,7 @@ class Storing:
         self.local = LocalPlace(self.job.local_root, self.job.run_id, self.rank)
         self._fenced = FencedStore(self.job.store, self.job.run, self.rank)
         self.uploads.begin(self._fenced, self._outranked)
-        for folder in (self.local.staging, self.local.restored, self.local.scratch):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.local.make()
         body = {
             "machine": dict(self.job.identity),
             "platform": self.job.platform,

@@ -14,8 +14,10 @@ from typing import Protocol
 
 from supervisor.core import messages
 from supervisor.core.messages import Beat, Malformed, Message, Save, Stop
+from supervisor.trainer.clock import now_s, sleep
 
 BEAT_EVERY_S = 0.5
+CONNECT_EVERY_S = 0.1
 OUTBOX_MESSAGES_MAX = 1000
 RECEIVE_BYTES = 64 * 1024
 
@@ -144,12 +146,20 @@ class Client:
         os.close(self._wake_write)
 
 
-def connect(path: str, listener: Listener) -> Client:
-    """Return a client of the supervisor listening at ``path``; OSError if nobody does."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.connect(path)
-    except OSError:
-        connection.close()
-        raise
-    return Client(connection, listener)
+def connect(path: str, listener: Listener, within_s: float = 0.0) -> Client:
+    """Return a client of the supervisor listening at ``path``; OSError if nobody does within so many seconds.
+
+    A supervisor whose local folder was emptied makes the name again within a second.
+    """
+    until_s = now_s() + within_s
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(path)
+        except OSError:
+            connection.close()
+            if now_s() >= until_s:
+                raise
+            sleep(CONNECT_EVERY_S)
+        else:
+            return Client(connection, listener)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from supervisor.trainer.hooks.unattached import Unattached
     from supervisor.trainer.run import Run
 
+CONNECT_WITHIN_S = 5.0
+
 
 class Life:
     """Speaks for the process: to the supervisor where there is one, to the person at the terminal where there is none.
@@ -43,7 +45,7 @@ class Life:
         from supervisor.trainer.client import connect
 
         try:
-            self._client = connect(self.settings.channel, self.unattached or self)
+            self._client = connect(self.settings.channel, self.unattached or self, CONNECT_WITHIN_S)
         except OSError as error:
             raise SetupError(
                 f"the supervisor's channel {self.settings.channel} cannot be reached: {error}",

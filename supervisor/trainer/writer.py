@@ -58,6 +58,7 @@ def write_folder(
     """
     temporary = staging / f"{TEMPORARY}{name.removeprefix('step-')}"
     try:
+        staging.mkdir(parents=True, exist_ok=True)  # somebody may have emptied the local folder meanwhile
         temporary.mkdir()
         records = _write_both(temporary, files, meanwhile)
         last, content = seal(records)

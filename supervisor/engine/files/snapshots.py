@@ -66,6 +66,7 @@ def take(order: Order, before: Known) -> Taken:
     if before.folder is not None and not (before.folder / CONTENT_FILE).is_file():
         before = Known()
     temporary = order.staging / f"{TEMPORARY}{order.name.removeprefix('step-')}"
+    order.staging.mkdir(parents=True, exist_ok=True)  # somebody may have emptied the local folder meanwhile
     temporary.mkdir()
     draft = Draft(temporary, before)
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,3 +71,39 @@ def test_a_flush_to_nobody_returns(tmp_path: Path) -> None:
     connected.flush(0.1)
     connected.send(ScriptFailed("script", "ValueError", "", ""))
     connected.flush(0.1)
+
+
+def test_a_channel_whose_name_was_removed_is_found_again_and_who_is_connected_stays_so(tmp_path: Path) -> None:
+    heard: list[Message | Malformed] = []
+    (tmp_path / "session").mkdir()
+    channel = Channel(tmp_path / "session" / "channel", heard.append)
+    first = client.connect(str(channel.path), Nobody())
+    shutil.rmtree(tmp_path / "session")
+    assert channel.unnamed
+    with pytest.raises(FileNotFoundError):
+        client.connect(str(channel.path), Nobody())
+    first.send(Beat(1, "step"))
+    first.flush(60.0)
+    channel.renew()
+    channel.renew()  # nothing is to be done any more
+    assert not channel.unnamed
+    second = client.connect(str(channel.path), Nobody())
+    second.send(Beat(2, "step"))
+    second.flush(60.0)
+    first.send(Beat(3, "step"))
+    first.flush(60.0)
+    while len(heard) < 3:
+        threading.Event().wait(0.01)  # the listeners are threads of their own
+    assert sorted(said.step for said in heard if isinstance(said, Beat)) == [1, 2, 3]
+    channel.close()
+
+
+def test_a_trainer_waits_a_moment_for_a_name_that_is_being_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "channel"
+    made: list[Channel] = []
+    timer = threading.Timer(0.05, lambda: made.append(Channel(path, lambda _: None)))
+    timer.start()
+    connected = client.connect(str(path), Nobody(), within_s=60.0)
+    connected.flush(60.0)
+    timer.join()
+    made[0].close()

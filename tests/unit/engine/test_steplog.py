@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 
 import pytest
 
@@ -169,3 +170,17 @@ def test_joining_reads_each_piece_once(store, run, monkeypatch):
     monkeypatch.setattr(store, "read", lambda path: (read.append(path), real(path))[1])
     assert [row["step"] for row in joined(store, run)] == list(range(1, 42))
     assert len(read) == len(set(read))
+
+
+def test_rows_outlive_a_local_folder_that_somebody_empties(tmp_path):
+    (tmp_path / "session").mkdir()
+    log = StepLog(tmp_path / "session" / "steps.jsonl", 0)
+    log.take(staged(tmp_path / "a", 0, 1))
+    shutil.rmtree(tmp_path / "session")
+    assert steps_of(log.piece(9)[1]) == [0, 1]
+    log.take(staged(tmp_path / "b", 2))
+    assert steps_of(log.piece(9)[1]) == [0, 1, 2]
+    assert steplog.covers(tmp_path / "session" / "steps.jsonl")  # a successor can go on from it again
+    shutil.rmtree(tmp_path / "session")
+    log.published(2)
+    assert steps_of(log.piece(9)[1]) == [2]

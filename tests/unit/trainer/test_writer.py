@@ -6,6 +6,7 @@ import hashlib
 import mmap
 import os
 import random
+import shutil
 
 import pytest
 import xxhash
@@ -200,3 +201,11 @@ def test_leftovers_of_earlier_lives_are_removed_and_nothing_else(tmp_path):
         (tmp_path / name / "state-00000.safetensors").write_bytes(b"half")
     writer.remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged-step-000000003-1", "step-000000004-1"]
+
+
+def test_a_staging_folder_that_somebody_removed_is_made_again(tmp_path):
+    staging = tmp_path / "session" / "staging"
+    write_folder(staging, "step-1", [NewFile("piece", [memoryview(b"abc")])], lambda _: ("seal", b""))
+    shutil.rmtree(tmp_path / "session")
+    write_folder(staging, "step-2", [NewFile("piece", [memoryview(b"abc")])], lambda _: ("seal", b""))
+    assert [path.name for path in staging.iterdir()] == ["step-2"]

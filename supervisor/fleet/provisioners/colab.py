@@ -168,6 +168,7 @@ class ColabProvisioner:
                 notes.attached.unlink(missing_ok=True)  # a new kernel: the last one may be busy or broken
                 cell = notes.folder / "launch.py"
                 cell.write_text(colab_cells.launch(mark))
+                notes.launched(mark)
                 words = ["exec", "-s", notes.name, "-f", str(cell), "--timeout", str(int(ATTACHED_S))]
                 notes.attach(
                     self._calls.begin(
@@ -186,10 +187,11 @@ class ColabProvisioner:
         """
         notes = self._of(machine)
         notes.detach()
-        said, answer = self._account.cell(notes, colab_cells.sweep)
+        meant = notes.launches
+        said, answer = self._account.cell(notes, colab_cells.sweep, meant)
         if not answer:
             self._account.on(notes, ["restart-kernel"], RESTART_S)
-            said, answer = self._account.cell(notes, colab_cells.sweep)
+            said, answer = self._account.cell(notes, colab_cells.sweep, meant)
         if not answer.get("swept"):
             raise trouble(said, f"end what runs on {machine.name}")
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import base64
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FOLDER = "/content/training-supervisor"
 MARK_VARIABLE = "SUPERVISOR_FLEET_AGENT"
@@ -37,15 +41,18 @@ _supervisor_look(*%s)
 """
 
 SWEEP = """
-def _supervisor_sweep(mark, variable):
+def _supervisor_sweep(mark, variable, meant):
     import json, os, signal, time
+    def is_meant(words):
+        values = [word[len(variable) + 1:] for word in words if word.startswith(variable + "=")]
+        return bool(values) and (meant is None or values[0] in meant)
     ended = 0
     for _ in range(150):
         living = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
                 with open("/proc/" + pid + "/environ", "rb") as file:
-                    if (variable + "=").encode() in file.read():
+                    if is_meant(file.read().decode("utf-8", "replace").split("\\0")):
                         os.kill(int(pid), signal.SIGKILL)
                         living.append(pid)
             except OSError:
@@ -73,7 +80,7 @@ def _supervisor_launch(mark, folder, variable):
         return
     with open(os.path.join(folder, "agent.log"), "ab") as log:
         agent = subprocess.Popen(
-            [sys.executable, "launch.py"], cwd=folder, env=dict(os.environ, **{variable: "1"}), pass_fds=(lock,),
+            [sys.executable, "launch.py"], cwd=folder, env=dict(os.environ, **{variable: mark}), pass_fds=(lock,),
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )
     os.close(lock)
@@ -96,9 +103,13 @@ def look(mark: str, path: str) -> str:
     return LOOK % repr((mark, path))
 
 
-def sweep(mark: str) -> str:
-    """Return the cell that kills the agent and all it started; it says {"swept": true|false}."""
-    return SWEEP % repr((mark, MARK_VARIABLE))
+def sweep(mark: str, launches: Sequence[str] | None = None) -> str:
+    """Return the cell that kills the agent and all it started; it says {"swept": true|false}.
+
+    ``launches``: the marks of the launches that are meant, None for every one. A cell that was given up may run much later,
+    and then it must not end the agent that was launched after it.
+    """
+    return SWEEP % repr((mark, MARK_VARIABLE, None if launches is None else list(launches)))
 
 
 def launch(mark: str) -> str:

@@ -36,6 +36,17 @@ class Notes:
         self.log = self.folder / "attached.log"
 
     @property
+    def launches(self) -> list[str] | None:
+        """The marks of the agents that were launched from here, None where others may have been."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / "launches").read_text().split()
+        return None
+
+    def launched(self, mark: str) -> None:
+        """Note the mark of an agent before it is launched."""
+        write(self.folder / "launches", "".join(f"{each}\n" for each in [*(self.launches or []), mark]))
+
+    @property
     def record(self) -> str:
         """The session's record as it was when the machine was made, "" if we made none of this name."""
         with contextlib.suppress(FileNotFoundError):
@@ -72,8 +83,8 @@ class Notes:
         self.refresh()
 
     def refresh(self) -> None:
-        """Let the next calls begin anew: with a fresh token, and with new kernels."""
-        for path in (self.session, self.attached):
+        """Let the next calls begin anew: with a fresh token, and with new kernels; who else was there is not known."""
+        for path in (self.session, self.attached, self.folder / "launches"):
             path.unlink(missing_ok=True)
 
     def detach(self) -> None:

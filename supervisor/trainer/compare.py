@@ -105,7 +105,8 @@ def _walk(one: tuple[Leaves, Node], other: tuple[Leaves, Node], path: str) -> li
         same = _single(*one) == _single(*other) or (_is_ahead(one[1]) and _is_ahead(other[1]))
         return [] if same else [path]
     left, right = dict(ours), dict(theirs)
-    paths = [f"{path}.{key}" for key in left if key not in right] + [
+    paths = [path] if typed_json.own(one[1]) != typed_json.own(other[1]) else []
+    paths += [f"{path}.{key}" for key in left if key not in right] + [
         f"{path}.{key}" for key in right if key not in left
     ]
     for key, node in left.items():

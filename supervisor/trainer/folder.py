@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,13 +60,14 @@ class DamagedError(UserError):
 class Wanted:
     """One attached state to read: its node, and the live values by leaf that are to be filled instead of making new ones.
 
-    ``rebuilt``: its tree is wanted too.
+    ``rebuilt``: its tree is wanted too. ``kinds``: the classes of the script's own that the live state holds.
     """
 
     node: Node
     live: Mapping[str, Any]
     rebuilt: bool = True
     on_host: bool = True
+    kinds: Mapping[tuple[str, ...], type] = field(default_factory=dict)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -128,7 +130,7 @@ class Opened:
             reading.fill(self.pieces, into)
         values = {target: target.value() for target in targets.values()}
         return {
-            name: tree.rebuild(want.node, lambda node: values[targets[id(node)]])
+            name: tree.rebuild(want.node, lambda node: values[targets[id(node)]], want.kinds)
             for name, want in wanted.items()
             if want.rebuilt
         }

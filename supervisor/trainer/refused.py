@@ -24,6 +24,12 @@ def cannot_keep(path: str, value: object) -> RefusedError:
     )
 
 
+def first_lines(error: BaseException, lines: int) -> str:
+    """Return what went wrong, with the first lines of its words: torch's go on with every tensor there is."""
+    shown = [line.strip() for line in str(error).splitlines() if line.strip()][:lines]
+    return f"{type(error).__name__}: {' '.join(shown)}"
+
+
 _NOUNS = {
     "function": "a function",
     "builtin_function_or_method": "a function",
@@ -31,6 +37,5 @@ _NOUNS = {
     "type": "a class",
     "generator": "a generator",
     "module": "a module",
-    "set": "a set (its order is not kept)",
-    "frozenset": "a frozenset (its order is not kept)",
+    "defaultdict": "a defaultdict whose factory is no built-in type",
 }

@@ -48,7 +48,8 @@ class Run:
         self._clock = clock
         awaited = life.settings.troubles.awaited
         self._watch = Watch(life.settings.troubles.names, self._on_trouble)
-        self._rows = Rows(self._on_nonfinite, self._watch.see, flush_rows=WATCHED_ROWS if awaited else FLUSH_ROWS)
+        flush_rows = WATCHED_ROWS if awaited else FLUSH_ROWS
+        self._rows = Rows(self._on_nonfinite, self._watch.see, flush_rows=flush_rows, on_text=self._on_text)
         self._passing = Passing(life.settings.troubles.rolled, state.attached, life.say)
         self._boundary = Boundary(life, state, saver, self._rows, clock)
         self._nonfinite: set[str] = set()
@@ -272,6 +273,11 @@ class Run:
         if name not in self._nonfinite and not self._boundary.poisoned:  # or the supervisor says it
             self._nonfinite.add(name)
             self._life.say(Note("warning", f"{name} is {value} at step {step}"))
+
+    def _on_text(self, name: str, what: str) -> None:
+        self._life.say(
+            Note("warning", f"run.log({name}=…): a {what} is written as text, because JSON has no such value")
+        )
 
     def _on_trouble(self, trouble: Trouble) -> None:
         self._boundary.poisoned |= self._life.met(trouble)

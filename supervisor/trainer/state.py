@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.values import dataclass
 from supervisor.trainer import frameworks, rng
 from supervisor.trainer.folder import Wanted
-from supervisor.trainer.refused import RefusedError
+from supervisor.trainer.refused import RefusedError, first_lines
 from supervisor.trainer.trace import ChangedError, Trace, as_json
 from supervisor.trainer.tree import Capture, differences, same_but_devices
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.folder import Opened
     from supervisor.trainer.frameworks.framework import Framework, StateAccess
     from supervisor.trainer.leaf import Leaf
+    from supervisor.trainer.own_classes import Kinds
     from supervisor.trainer.typed_json import Node
 
 SHOWN_PATHS_MAX = 3
@@ -99,9 +100,9 @@ class State:
     def _restore(self, opened: Opened) -> list[str]:
         nodes: dict[str, Node] = opened.state["objects"]
         self._refuse_other_names(set(nodes))
-        kinds = self._aliased(nodes)
+        kinds, own = self._aliased(nodes)
         wanted = {
-            name: Wanted(node, kinds[name][1], rebuilt=kinds[name][0] != "whole", on_host=self._places_itself(name))
+            name: Wanted(node, kinds[name][1], kinds[name][0] != "whole", self._places_itself(name), own)
             for name, node in nodes.items()
         }
         trees = opened.load(wanted)
@@ -155,8 +156,8 @@ class State:
         capture = Capture(self.frameworks)
         return {name: capture.node(state, name) for name, state in states.items()}, capture
 
-    def _aliased(self, nodes: Mapping[str, Node]) -> dict[str, tuple[str, Mapping[str, Any]]]:
-        """Say how each object is filled by reading into its own tensors, and give these.
+    def _aliased(self, nodes: Mapping[str, Node]) -> tuple[dict[str, tuple[str, Mapping[str, Any]]], Kinds]:
+        """Say how each object is filled by reading into its own tensors, and give these; and the script's own classes.
 
         They must be exactly those of the checkpoint.
         """
@@ -167,7 +168,7 @@ class State:
             kind = next((kind for each in self.frameworks if (kind := each.aliased(owner)) != "no"), "no")
             fits = kind != "no" and (node == live[name] or same_but_devices(node, live[name]))
             kinds[name] = (kind, capture.values) if fits else ("no", {})
-        return kinds
+        return kinds, capture.kinds
 
     def _places_itself(self, name: str) -> bool:
         return any(framework.places_itself(self.attached[name]) for framework in self.frameworks)
@@ -178,7 +179,7 @@ class State:
         except Exception as error:
             raise RefusedError(
                 name,
-                f"the checkpoint of step {step} does not fit it: {_first_line(error)}",
+                f"the checkpoint of step {step} does not fit it: {first_lines(error, 2)}",
                 "start the script as it was when the checkpoint was made, or start a new run under another --name",
             ) from error
 
@@ -229,8 +230,3 @@ def _not_restored(paths: list[str]) -> str:
     shown = ", ".join(paths[:SHOWN_PATHS_MAX])
     more = f" and {len(paths) - SHOWN_PATHS_MAX} more" if len(paths) > SHOWN_PATHS_MAX else ""
     return f"load_state_dict() did not restore {shown}{more}: training may not go on exactly as before"
-
-
-def _first_line(error: Exception) -> str:
-    """Return what went wrong without torch's list of every tensor that does not fit."""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -7,9 +7,10 @@ of the files are kept; a tensor costs one comparison of its form. Anything unfor
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
+from supervisor.trainer.own_classes import is_namedtuple
 from supervisor.trainer.tree import Capture
 from supervisor.trainer.typed_json import TAG
 
@@ -107,13 +108,13 @@ class _Maker:
         kind = type(value)
         if kind is list:
             return _Branch(value, [self.place(each, node[i], node, i, f"{path}.{i}") for i, each in enumerate(value)])
-        if kind is tuple:
+        if kind in {tuple, deque} or is_namedtuple(value):
             items = node["items"]
             return _Branch(value, [self.place(each, items[i], items, i, f"{path}.{i}") for i, each in enumerate(value)])
         if kind is dict and TAG not in node:
             places = [self.place(each, node[k], node, k, f"{path}.{k}") for k, each in value.items()]
             return _Branch(value, places, is_plain_dict=True)
-        if kind in {dict, OrderedDict}:
+        if kind in {dict, OrderedDict, Counter, defaultdict}:
             pairs = zip(value.items(), node["items"], strict=True)
             return _Branch(value, [self.place(each, pair[1], pair, 1, f"{path}.{k}") for (k, each), pair in pairs])
         return _Single(value, holder, key, path, self._singly)
@@ -159,14 +160,14 @@ class _Single:
 class _Branch:
     """A place where a container was."""
 
-    __slots__ = ("_children", "_exact_keys", "_keys", "_kind", "_metadata", "is_plain_dict")
+    __slots__ = ("_beside", "_children", "_exact_keys", "_keys", "_kind", "is_plain_dict")
 
     def __init__(self, value: Any, children: list[Any], *, is_plain_dict: bool = False) -> None:
         self.is_plain_dict = is_plain_dict
         self._kind, self._children = type(value), children
         self._keys = list(value) if isinstance(value, dict) else None
         self._exact_keys = [] if self._keys is None or set(map(type, value)) <= {str} else _exact_keys(value)
-        self._metadata = repr(getattr(value, "_metadata", None))
+        self._beside = _beside(value)
 
     def follow(self, value: Any, seen: Seen) -> bool:
         changed = False
@@ -180,15 +181,23 @@ class _Branch:
         return [key for key, child, item in zip(value, self._children, items, strict=True) if child.follow(item, seen)]
 
     def _items(self, value: Any) -> Any:
-        if type(value) is not self._kind or len(value) != len(self._children):
+        if type(value) is not self._kind or len(value) != len(self._children) or _beside(value) != self._beside:
             raise ChangedError
         if self._keys is None:
             return value
         if list(value) != self._keys or (self._exact_keys and _exact_keys(value) != self._exact_keys):
             raise ChangedError
-        if self._kind is OrderedDict and repr(getattr(value, "_metadata", None)) != self._metadata:
-            raise ChangedError
         return value.values()
+
+
+def _beside(value: Any) -> Any:
+    """Return what a container keeps beside its items."""
+    kind = type(value)
+    if kind in {dict, list, tuple}:
+        return None
+    if kind is OrderedDict:
+        return repr(getattr(value, "_metadata", None))
+    return value.maxlen if kind is deque else getattr(value, "default_factory", None)
 
 
 def _exact_keys(value: dict[Any, Any]) -> list[Any]:

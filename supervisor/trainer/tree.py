@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import UserError
-from supervisor.trainer import frameworks, typed_json
+from supervisor.trainer import frameworks, own_classes, typed_json
 from supervisor.trainer.frameworks.plain import INLINE_BYTES_MAX
-from supervisor.trainer.refused import RefusedError, cannot_keep
+from supervisor.trainer.refused import RefusedError, cannot_keep, first_lines
 from supervisor.trainer.typed_json import TAG, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
 
     from supervisor.trainer.frameworks.framework import Framework
     from supervisor.trainer.leaf import Leaf
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Capture:
-    """Walks trees; nothing is copied but the numbers and strings in the nodes: ``values`` are the live tensors by leaf."""
+    """Walks trees; nothing is copied but the numbers and strings in the nodes: ``values`` are the live tensors by leaf.
+
+    ``kinds``: the classes of the script's own that were met, as ``own_classes`` names them.
+    """
 
     frameworks: list[Framework]
     leaves: dict[str, Leaf] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
+    kinds: own_classes.Kinds = field(default_factory=dict)
     _names: dict[Hashable, str] = field(default_factory=dict)
 
     def node(self, value: Any, path: str) -> Node:
@@ -46,11 +50,14 @@ class Capture:
         if type(value) is bytes and len(value) <= INLINE_BYTES_MAX:
             return typed_json.encode_bytes(value)
         for framework in self.frameworks:
-            kept = framework.keep(value, path)
+            kept = _kept(framework, value, path)
             if kept is not None:
                 node, leaf = kept
                 return node if leaf is None else node | {"leaf": self._named(leaf, value, path)}
-        raise cannot_keep(path, value)
+        own = own_classes.keep(value, path, lambda item, at: typed_json.encode(item, at, self._other), self.kinds)
+        if own is None:
+            raise cannot_keep(path, value)
+        return own
 
     def _named(self, leaf: Leaf, value: Any, path: str) -> str:
         if leaf.identity is not None and leaf.identity in self._names:
@@ -66,6 +73,17 @@ class Capture:
         return name
 
 
+def _kept(framework: Framework, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
+    try:
+        return framework.keep(value, path)
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        name = f"{type(value).__module__}.{type(value).__qualname__}"
+        why = f"a {name} cannot be kept in a checkpoint: {framework.name} says {first_lines(error, 1)}"
+        raise RefusedError(
+            path, why, "return a plain tensor or array with the same values from state_dict()"
+        ) from error
+
+
 def leaf_nodes(node: Node) -> list[dict[str, Any]]:
     """Return the nodes under ``node`` whose values lie in files, in the order in which ``rebuild`` asks for them."""
     found: list[dict[str, Any]] = []
@@ -73,11 +91,23 @@ def leaf_nodes(node: Node) -> list[dict[str, Any]]:
     return found
 
 
-def rebuild(node: Node, value_of: Callable[[dict[str, Any]], Any]) -> Any:
-    """Return the tree of a node; ``value_of(node)`` gives the value of one that has a leaf."""
+def rebuild(
+    node: Node, value_of: Callable[[dict[str, Any]], Any], kinds: Mapping[tuple[str, ...], type] | None = None
+) -> Any:
+    """Return the tree of a node; ``value_of(node)`` gives the value of one that has a leaf.
+
+    ``kinds``: the classes of the script's own that the live state holds.
+    """
 
     def other(found: dict[str, Any]) -> Any:
-        return value_of(found) if "leaf" in found else framework_of(found).give(found)
+        if "leaf" in found:
+            return value_of(found)
+        if "." in found[TAG]:
+            return framework_of(found).give(found)
+        try:
+            return own_classes.give(found, kinds or {})
+        except KeyError:
+            raise _unknown(found[TAG]) from None
 
     return typed_json.decode(node, other)
 
@@ -98,9 +128,13 @@ def framework_of(node: dict[str, Any]) -> Framework:
     try:
         return frameworks.named(name)
     except KeyError:
-        raise UserError(f"the checkpoint holds values of a kind not known here: {tag}", "use a newer version") from None
+        raise _unknown(tag) from None
     except ImportError as error:
         raise UserError(f"the checkpoint needs {name} to be read: {error}", f"install {name} and try again") from error
+
+
+def _unknown(tag: str) -> UserError:
+    return UserError(f"the checkpoint holds values of a kind not known here: {tag}", "use a newer version")
 
 
 def differences(kept: Node, found: Node, path: str) -> list[str]:
@@ -110,6 +144,8 @@ def differences(kept: Node, found: Node, path: str) -> list[str]:
         return [] if _comparable(kept) == _comparable(found) else [path]
     left, right = dict(ours), dict(theirs)
     paths = [f"{path}.{key}" for key in left.keys() ^ right.keys()]
+    if typed_json.own(kept) != typed_json.own(found):
+        paths.append(path)  # as the length that a deque may have
     for key in left.keys() & right.keys():
         paths += differences(left[key], right[key], f"{path}.{key}")
     return sorted(paths)

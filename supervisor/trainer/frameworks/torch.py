@@ -63,7 +63,7 @@ class Torch(Framework):
         if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
             return None
         form = (value.shape, value.stride(), value.dtype, value.device)
-        return form, type(value), value.requires_grad, value.grad_fn, value.is_conj(), value.is_neg()
+        return form, type(value), _wants_gradient(value), value.is_conj(), value.is_neg()
 
     def address(self, value: Any) -> Hashable:
         if value.device.type == torch_xla.TYPE:
@@ -161,15 +161,18 @@ class Torch(Framework):
         )
 
     def _keep_tensor(self, value: torch.Tensor, path: str) -> tuple[dict[str, Any], Leaf]:
-        row_major = value.layout is torch.strided and torch_memory.is_row_major(value)
-        _refuse_inexact(value, path, row_major=row_major)
+        _refuse_unkeepable(value, path)
+        row_major = torch_memory.is_row_major(value)
+        if not row_major and _overlaps(value):
+            words = "a tensor that overlaps itself cannot be kept in a checkpoint"
+            raise RefusedError(path, words, "return tensor.contiguous()")
         dtype = _dtype_name(value.dtype)
         node: dict[str, Any] = {
             TAG: "torch.Parameter" if type(value) is torch.nn.Parameter else "torch.Tensor",
             "dtype": dtype,
             "shape": list(value.shape),
             "device": _device_name(value.device),
-            "requires_grad": value.requires_grad,
+            "requires_grad": _wants_gradient(value),
         }
         if not row_major:
             node["strides"] = list(value.stride())
@@ -192,26 +195,32 @@ def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _refuse_inexact(value: torch.Tensor, path: str, *, row_major: bool) -> None:
+def _wants_gradient(value: torch.Tensor) -> bool:
+    """Say whether gradients gather in the tensor; of one with a history the value is kept, not the history."""
+    return value.requires_grad and value.grad_fn is None
+
+
+def _refuse_unkeepable(value: torch.Tensor, path: str) -> None:
+    """Look at nothing that a tensor without memory, or with memory of another kind, does not have."""
+    name = type(value).__name__
+    if torch.nn.parameter.is_lazy(value):
+        hint = "run the model once on a batch of the usual shape, before supervisor.attach()"
+        raise RefusedError(path, f"an {name} has no shape yet: it cannot be kept in a checkpoint", hint)
     if type(value) not in {torch.Tensor, torch.nn.Parameter}:
-        name = type(value).__name__
-        raise RefusedError(
-            path, f"a {name} cannot be kept in a checkpoint", "return a plain tensor (for example .to_local())"
-        )
+        hint = (
+            "return a plain tensor (for example .to_local())" if hasattr(value, "to_local") else
+            "attach an object whose state_dict() returns plain tensors; restored values would not be of this class"
+        )  # fmt: skip
+        raise RefusedError(path, f"a {name} cannot be kept in a checkpoint", hint)
+    if value.is_nested:
+        hint = "return its parts from state_dict(), as tensor.unbind() gives them"
+        raise RefusedError(path, "a nested tensor cannot be kept in a checkpoint", hint)
     if value.layout is not torch.strided or value.is_quantized or value.is_meta:
         what = "quantized" if value.is_quantized else "meta" if value.is_meta else "sparse"
         hint = "return dense tensors from state_dict()"
         if value.is_meta:
             hint = "a first start has no checkpoint to fill it from: build the model on a real device"
         raise RefusedError(path, f"a {what} tensor cannot be kept in a checkpoint", hint)
-    if value.grad_fn is not None:
-        raise RefusedError(
-            path, "a tensor inside the autograd graph cannot be kept in a checkpoint", "return tensor.detach()"
-        )
-    if not row_major and _overlaps(value):
-        raise RefusedError(
-            path, "a tensor that overlaps itself cannot be kept in a checkpoint", "return tensor.contiguous()"
-        )
 
 
 def _overlaps(value: torch.Tensor) -> bool:

@@ -1,5 +1,7 @@
 """The step log keeps each step once and never waits for a device; sections add up to the time that passed."""
 
+import enum
+import json
 import math
 
 import pytest
@@ -51,6 +53,66 @@ def test_what_is_not_finite_is_noticed_and_written_as_a_word_that_stands_for_it(
 def test_a_value_that_is_no_number_is_refused_at_once(rows):
     with pytest.raises(UsageError, match=r"run.log\(loss=…\) was given a list"):
         rows.add(0, {"loss": [1, 2]})
+
+
+def written(rows):
+    """The rows as they stand in a file and in a message; the metrics too."""
+    return json.loads(json.dumps(rows.taken(9), allow_nan=False).encode()), json.dumps(rows.metrics()).encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("a\udcffb", "a\\udcffb"),
+        (10**30, 10**30),
+        (10**5000, hex(10**5000)),
+        (enum.IntEnum("Level", ["LOW"]).LOW, 1),
+        (enum.StrEnum("Word", {"A": "é"}).A, "é"),
+    ],
+    ids=["lone surrogate", "beyond 64 bits", "thousands of digits", "IntEnum", "StrEnum"],
+)
+def test_a_logged_value_never_stops_a_save(value, kept):
+    told = []
+    rows = Rows(lambda *_: None, on_text=lambda *what: told.append(what))
+    for step in range(2):
+        rows.add(step, {"x": value, "loss": 0.5})
+    taken, _ = written(rows)
+    assert taken == [{"step": 0, "x": kept, "loss": 0.5}, {"step": 1, "x": kept, "loss": 0.5}]
+    assert len(told) == (kept != value)
+
+
+def test_a_name_that_utf_8_does_not_have_is_written_out(rows):
+    rows.add(0, {"a\udcff": 1.0})
+    assert written(rows)[0] == [{"step": 0, "a\\udcff": 1.0}]
+
+
+@pytest.mark.parametrize("value", [b"x", [1], {"a": 1}, object()])
+def test_what_is_neither_number_nor_word_is_refused_in_two_lines(rows, value):
+    with pytest.raises(UsageError, match=r"run.log\(x=…\) was given a") as refused:
+        rows.add(0, {"x": value})
+    assert refused.value.hint
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("make", "kept"),
+    [
+        (lambda torch, _: torch.tensor(1j), "1j"),
+        (lambda torch, _: torch.ones((), device="meta"), "Tensor that cannot be read"),
+        (lambda torch, _: torch.eye(1).to_sparse(), "Tensor that cannot be read"),
+        (lambda _, numpy: numpy.longdouble(0.25), 0.25),
+        (lambda _, numpy: numpy.complex64(2 - 1j), "(2-1j)"),
+        (lambda _, numpy: numpy.datetime64("2026-11-30"), "2026-11-30"),
+        (lambda _, numpy: numpy.bytes_(b"ab"), "b'ab'"),
+        (lambda _, numpy: numpy.float64("nan"), "NaN"),
+        (lambda _, numpy: numpy.str_("\udc80"), "\\udc80"),
+    ],
+)
+def test_a_frameworks_value_without_a_form_in_json_is_written_as_text(make, kept):
+    torch, numpy = pytest.importorskip("torch"), pytest.importorskip("numpy")
+    rows = Rows(lambda *_: None)
+    rows.add(0, {"x": make(torch, numpy), "loss": torch.tensor(2.0)})
+    assert written(rows)[0] == [{"step": 0, "x": kept, "loss": 2.0}]
 
 
 @pytest.mark.torch

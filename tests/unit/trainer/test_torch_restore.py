@@ -110,7 +110,7 @@ def test_tensors_of_any_strides_are_filled_where_they_are(stage, limit):
     path = stage(piece_bytes_max=limit, model=model)
     before = [(each.data_ptr(), each.stride()) for each in tensors(other)]
     surroundings = other.gaps._base.clone()
-    assert State({"model": other})._aliased(open_folder(path).state["objects"])["model"][0] == "whole"
+    assert State({"model": other})._aliased(open_folder(path).state["objects"])[0]["model"][0] == "whole"
     restore(path, model=other)
     assert bits(other) == bits(model)
     assert [(each.data_ptr(), each.stride()) for each in tensors(other)] == before

@@ -130,15 +130,42 @@ def test_the_state_may_change_as_soon_as_it_is_copied(stage):
     assert torch.equal(read(stage(model=model, mutate=mutate))["model"]["weight"], wanted)
 
 
+class Subclass(torch.Tensor):
+    """As libraries of 8-bit optimizers have them."""
+
+
+def test_a_hint_names_to_local_only_where_there_is_one(holder):
+    with pytest.raises(RefusedError) as refused:
+        State({"thing": holder([torch.ones(2).as_subclass(Subclass)])}).captured()
+    assert "to_local" not in refused.value.hint
+    assert "plain tensors" in refused.value.hint
+
+
+def test_a_framework_that_cannot_read_a_value_refuses_it_by_name(holder, monkeypatch):
+    from supervisor.trainer.frameworks.torch import Torch
+
+    def fails(*_given):
+        raise RuntimeError("no storage\nand more")
+
+    monkeypatch.setattr(Torch, "_keep_tensor", fails)
+    with pytest.raises(RefusedError, match=r"^thing.0: .*torch says RuntimeError: no storage$"):
+        State({"thing": holder([torch.ones(2)])}).captured()
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: torch.eye(3).to_sparse(), "a sparse tensor"),
         (lambda: torch.empty(3, device="meta"), "a meta tensor"),
-        (lambda: torch.ones(3, requires_grad=True) * 2, "autograd graph"),
+        (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "a quantized tensor"),
+        (lambda: torch.nn.LazyLinear(4).weight, "an UninitializedParameter has no shape yet"),
+        (lambda: torch.nn.BatchNorm1d(4).running_mean.as_subclass(Subclass), "a Subclass cannot be kept"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "a nested tensor"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged), "a NestedTensor"),
         (lambda: torch.arange(6.0).as_strided((3, 3), (1, 1)), "overlaps itself"),
     ],
 )
+@pytest.mark.filterwarnings("ignore")  # torch warns of quantized and nested tensors
 def test_a_tensor_that_would_not_come_back_is_refused(holder, make, words):
     with pytest.raises(RefusedError, match=f"^thing.0: .*{words}"):
         State({"thing": holder([make()])}).captured()

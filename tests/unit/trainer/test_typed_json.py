@@ -3,7 +3,7 @@
 import json
 import math
 import struct
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 
 import pytest
 from hypothesis import given
@@ -108,9 +108,10 @@ class Unkeepable:
     ("value", "words"),
     [
         ({"lr_lambdas": [lambda step: step]}, "it.lr_lambdas.0: a function cannot be kept in a checkpoint"),
-        ({"a": {1, 2}}, "it.a: a set"),
+        ({"a": {1, len}}, "it.a.<item>: a function"),
         ({"a": (1, Unkeepable())}, "it.a.1: a value of type"),
-        ({frozenset(): 1}, "it.<key>: a frozenset"),
+        ({"a": defaultdict(lambda: 0)}, "it.a: a defaultdict whose factory is no built-in type"),
+        ({"a": defaultdict(Unkeepable)}, "it.a: a defaultdict whose factory is no built-in type"),
         ([Unkeepable], "it.0: a class"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the names of a script's files say: half-written, always growing, of which step, and which is its newest checkpoint."""
+"""What the names of a script's files say: half-written, always growing, of which step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable
 
 _TEMPORARY = re.compile(
     r"""(?ix)
@@ -68,23 +68,9 @@ def epoch_of(path: str) -> int | None:
     return step_of(path)
 
 
-def newest(changed: Mapping[str, int], told: Sequence[str]) -> str:
-    """Return which of the ``changed`` files (with the time of each) is, or lies in, the newest checkpoint; "" for none.
-
-    ``told``: files and folders of which the script's framework said that it had saved them, in that order; what it said
-    counts more than the times. The answer is the top-most path whose name says a step, or else the top-most of all.
-    """
-    groups: dict[str, tuple[int, int]] = {}
-    order = {path: place for place, path in enumerate(told)}
-    trusted = [path for path in told if any(each == path or each.startswith(f"{path}/") for each in changed)]
-    for path in trusted:
-        whole = _numbered_above(path) or path
-        groups[whole] = max(groups.get(whole, (0, 0)), (_plainness(whole), order[path]))
-    for path, at in changed.items() if not trusted else ():
-        whole = _numbered_above(path) or path.split("/")[0]
-        groups[whole] = max(groups.get(whole, (0, 0)), (_plainness(whole), at))
-    found = max(groups, key=lambda path: (*groups[path], step_of(path) or 0, path), default="")
-    return _SHARDS.sub("", found)
+def without_shard(path: str) -> str:
+    """Return a path without what TensorFlow adds to the name that it was given."""
+    return _SHARDS.sub("", path)
 
 
 def alike(paths: Iterable[str]) -> set[str]:
@@ -103,13 +89,8 @@ def within(path: str, roots: Collection[str]) -> bool:
     return any(path == root or path.startswith(f"{root}/") for root in roots)
 
 
-def _plainness(path: str) -> int:
-    told = step_in(path.rpartition("/")[2])
-    return NUMBERED if told is not None and told[0] == NUMBERED else 0
-
-
-def _numbered_above(path: str) -> str:
-    """Return the top-most part of a path whose own name plainly says a step."""
+def numbered_above(path: str) -> str:
+    """Return the top-most part of a path whose own name plainly says a step; "" for none."""
     parts = path.split("/")
     for depth, part in enumerate(parts, start=1):
         told = step_in(part)

@@ -28,8 +28,8 @@ def needs_checkpoint(template: str) -> bool:
 
 
 def patterns(template: str) -> tuple[str, ...]:
-    """Return the patterns of its ``{checkpoint:PATTERN}``, as far as they are given."""
-    return tuple(pattern for word in _words(template) for _, name, pattern in _parts(word) if name and pattern)
+    """Return the pattern of each of its ``{checkpoint:PATTERN}``, "" for one without."""
+    return tuple(pattern for word in _words(template) for _, name, pattern in _parts(word) if name == "checkpoint")
 
 
 def filled(template: str, value: Callable[[str, str], str]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from supervisor.core.content import ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.values import dataclass
 from supervisor.engine.files import putting_back, scanning, script_sources, snapshots
+from supervisor.engine.files.candidates import Candidates
 from supervisor.engine.files.scanning import Seen
 from supervisor.engine.files.series import Series
 from supervisor.engine.files.watcher import Scene, Watcher
@@ -55,6 +56,9 @@ class ScriptFiles:
         self._paths: set[str] | None = None if self.watch.called else set()
         self._series: Series | None = None
         self._watcher: Watcher | None = None
+        self._candidates = Candidates(self._say)
+        self._failure = messages.ScriptFailed("script", "", "", "")
+        self._stepped = False
         self._pid = 0
         self._restored = ""
 
@@ -84,26 +88,16 @@ class ScriptFiles:
         series = self._series
         if series is None or not checkpoint or checkpoint != self._restored:
             return Resuming((), {}, checkpoint)
-        newest = self.root / series.checkpoint if series.checkpoint else None
-        arguments: tuple[str, ...] = ()
-        template = self._template()
-        if template and newest is None and resume_arguments.needs_checkpoint(template):
-            self._say("warning", "no checkpoint of the script's own is among its files: --resume-args is left out")
-        elif template:
-            values = {
-                "checkpoint": str(newest or ""),
-                "step": str(series.base_step),
-                "epoch": str(naming.epoch_of(series.checkpoint) or series.base_step),
-                "watch": str(self.root),
-            }
-            arguments = resume_arguments.filled(template, lambda name, _pattern: values[name])
-            self._say("info", f"the script is started with {shlex.join(arguments)}")
+        arguments = self._candidates.arguments(self._template(), self.root, series.base_step)
+        if arguments:
+            self._say("info", f"the script is started with {shlex.join(arguments)}{self._candidates.rule}")
         return Resuming(arguments, {"SUPERVISOR_RUN_BASE_STEP": str(series.base_step)}, "")
 
     def begin(self, pid: int) -> None:
         """An attempt has been started."""
         self._pid = pid
-        self._failed = self._stopping = False
+        self._failed = self._stopping = self._stepped = False
+        self._failure = messages.ScriptFailed("script", "", "", "")
         if self._series is not None:
             self._series.attempt()
         if self.watch.called and not self._attached:
@@ -115,13 +109,14 @@ class ScriptFiles:
     def heard(self, message: messages.Message | messages.Malformed) -> None:
         """Learn from what the trainer says."""
         if isinstance(message, messages.ScriptFailed):
-            self._failed = True
+            self._failed, self._failure = True, message
         elif isinstance(message, messages.Hello):
             self._greeted(message)
         elif isinstance(message, messages.Saved) and not self._attached:
             self._saved(message)
         elif isinstance(message, messages.Beat) and not self._attached:
             self._made().heard(message)
+            self._stepped |= message.step > self._made().base_step
             if self._watcher is not None and message.section != "save":
                 self._watcher.wake()
 
@@ -146,6 +141,10 @@ class ScriptFiles:
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.end(trusted=code == 0 or (code > 0 and self._stopping and not self._failed))
+        if code > 0 and not (self._stepped or self._stopping or self._attached):
+            failure = self._failure
+            words = f"{failure.type}: {failure.message}".strip(": ") or f"exit code {code}"
+            self._candidates.failed(failure.kind, words)
 
     def close(self) -> None:
         """Watch no more; nothing more is taken."""
@@ -184,6 +183,7 @@ class ScriptFiles:
             snapshots.known_of(Path(ready.folder), carried, records, scan), ready.id.step, carried.checkpoint
         )
         self._restored = ready.folder
+        self._candidates.of(ready.folder, carried)
         if done.written or done.moved:
             where = carried.root or "the working folder"
             moved = f"; {_named(done.moved)} moved aside into {aside}" if done.moved else ""

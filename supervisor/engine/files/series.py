@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import choosing, messages, naming
 from supervisor.core import events as ev
-from supervisor.core import messages, naming
 from supervisor.core.carried import FILE
+from supervisor.core.choosing import Found
 from supervisor.engine.files import snapshots
 from supervisor.engine.files.drafting import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from supervisor.core.ports import Clock
@@ -75,11 +76,9 @@ class Series:
         there = {part for path in order.scan for part in _and_above(path)}
         told = {path: at_step for path, at_step in list(self._told.items()) if path in there}
         fresh = snapshots.changed(order.scan, self.seen, growing=growing) - set(order.left_out)
-        files = {
-            path: order.scan[path].mtime_ns for path in fresh if path in order.scan and order.scan[path].kind == FILE
-        }
-        new = naming.newest(files, [path for path in told if path not in order.left_out])
-        checkpoint = new or (self.checkpoint if _still_there(self.checkpoint, order.scan) else "")
+        written = [path for path in told if path not in order.left_out]
+        new = _first(order.scan, fresh, written)
+        checkpoint = self._newest(new, order.scan, fresh, written)
         step = max(self._step(new, told), self.last_step + 1)
         name = f"step-{step:09d}-1"
         about = {**self._about(), **order.about}
@@ -109,6 +108,13 @@ class Series:
         """Tell the user."""
         self._inbox(ev.TrainerSaid(messages.Note(level, words)))
 
+    def _newest(self, new: str, scan: Mapping[str, Seen], fresh: Collection[str], told: Sequence[str]) -> str:
+        """Return the checkpoint to go on from: a new one, or the one before where the new one is but a part beside it."""
+        if not _still_there(self.checkpoint, scan):
+            return new
+        before = {path for path in scan if path.startswith(self.checkpoint)}
+        return _first(scan, {*fresh, *before}, [self.checkpoint, *told] if told else []) if new else self.checkpoint
+
     def _step(self, new: str, told: Mapping[str, int | None]) -> int:
         """Return the step of what is new: as its hook counted, as the beats count, or as its name says."""
         said = [step for path, step in told.items() if step is not None and (not new or naming.within(path, {new}))]
@@ -131,6 +137,14 @@ class Series:
             "metrics": metrics,
             "made_by": made_by,
         }
+
+
+def _first(scan: Mapping[str, Seen], among: Collection[str], told: Sequence[str]) -> str:
+    files = {
+        path: Found(scan[path].size, scan[path].mtime_ns) for path in among if path in scan and scan[path].kind == FILE
+    }
+    best = choosing.ranked(files, told)
+    return best[0].paths[""] if best else ""
 
 
 def _and_above(path: str) -> list[str]:

@@ -52,23 +52,6 @@ def test_the_step_that_a_path_tells(path: str, step: int | None) -> None:
     assert naming.step_of(path) == step
 
 
-@pytest.mark.parametrize(
-    ("changed", "told", "newest"),
-    [
-        ({"checkpoint-500/a": 5, "checkpoint-500/b": 6, "best.pt": 7}, [], "checkpoint-500"),
-        ({"checkpoint-500/a": 5, "checkpoint-1000/a": 6}, [], "checkpoint-1000"),
-        ({"a.pkl": 5, "b.pkl": 6}, [], "b.pkl"),
-        ({"a.pkl": 5, "b.pkl": 6}, ["a.pkl"], "a.pkl"),
-        ({"run/last/model.pt": 5}, [], "run"),
-        ({"run/last/model.pt": 5}, ["run/last/model.pt"], "run/last/model.pt"),
-        ({"x/ckpt-5.index": 5, "x/ckpt-5.data-00000-of-00001": 6}, [], "x/ckpt-5"),
-        ({}, ["gone.pt"], ""),
-    ],
-)
-def test_the_newest_checkpoint_among_what_has_changed(changed: dict[str, int], told: list[str], newest: str) -> None:
-    assert naming.newest(changed, told) == newest
-
-
 def test_resume_arguments_are_cut_before_they_are_filled() -> None:
     filled = resume_arguments.filled(
         "--resume '{checkpoint}' --at={step}", lambda name, _: {"checkpoint": "a b", "step": "5"}[name]

@@ -1,0 +1,97 @@
+"""Which checkpoint of its own a script is started with, and which one next if it fails on that before its first step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from supervisor.core import choosing, naming, resume_arguments
+from supervisor.core.carried import FILE
+from supervisor.core.choosing import Found
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from supervisor.core.carried import Carried
+    from supervisor.core.choosing import Choice
+
+NOT_ITS_FAULT = frozenset({"refused", "device-oom"})  # another checkpoint would meet the same
+
+
+class Candidates:
+    """The choices among the files of one snapshot. ``say(level, words)`` tells the user."""
+
+    def __init__(self, say: Callable[[str, str], None]) -> None:
+        self._say = say
+        self._folder = ""
+        self._carried: Carried | None = None
+        self._tried: list[str] = []
+        self._now: Choice | None = None
+        self._next: Choice | None = None
+        self._arguments: tuple[str, ...] = ()
+
+    def of(self, folder: str, carried: Carried) -> None:
+        """The files are those of this snapshot now; the same one again keeps what was tried."""
+        if folder != self._folder:
+            self._folder, self._carried = folder, carried
+            self._tried.clear()
+            self._next = None
+
+    def arguments(self, template: str, root: Path, step: int) -> tuple[str, ...]:
+        """Return what ``--resume-args`` adds, and say it; nothing where no file fits it."""
+        self._now, self._arguments = None, ()
+        carried = self._carried
+        if not template or carried is None:
+            return ()
+        patterns = resume_arguments.patterns(template)
+        chosen = self._next or next(iter(self._choices(patterns)), None)
+        if chosen is None and resume_arguments.needs_checkpoint(template):
+            fits = (
+                f"no file fits {' and '.join(filter(None, patterns))}"
+                if any(patterns)
+                else "no checkpoint of the script's own"
+            )
+            self._say("warning", f"{fits} is among its files: --resume-args is left out")
+            return ()
+        epoch = None if chosen is None else naming.epoch_of(next(iter(chosen.paths.values())))
+        values = {"step": str(step), "epoch": str(step if epoch is None else epoch), "watch": str(root)}
+        found = resume_arguments.filled(
+            template, lambda name, pattern: values.get(name) or str(root / (chosen.paths[pattern] if chosen else ""))
+        )
+        self._now, self._arguments = chosen, found
+        return found
+
+    @property
+    def rule(self) -> str:
+        """By which rule the checkpoint was chosen, as words behind the arguments; "" where none was."""
+        return "" if self._now is None else f" ({self._now.named}: {self._now.rule})"
+
+    def failed(self, kind: str, words: str) -> None:
+        """The script ended on it before its first step: the next choice is tried, and said."""
+        now, self._now = self._now, None
+        if not self._arguments or kind in NOT_ITS_FAULT:
+            return
+        added = " ".join(self._arguments)
+        if kind == "setup" or now is None:
+            self._say("warning", f"{words}: --resume-args had added {added}")
+            return
+        self._tried.append(now.named)
+        patterns = tuple(now.paths)
+        left = [each for each in self._choices(patterns) if each.named not in self._tried]
+        self._next = left[0] if left else None
+        chosen = f"{now.named} was chosen by --resume-args: {now.rule}"
+        if self._next is not None:
+            self._say("warning", f"the script failed with {words}; trying {self._next.named} ({chosen})")
+        else:
+            self._say("warning", f"the script failed with {words}; no other checkpoint is left to try ({chosen})")
+
+    def _choices(self, patterns: tuple[str, ...]) -> list[Choice]:
+        carried = self._carried
+        if carried is None:
+            return []
+        files = {
+            entry.path: Found(entry.piece.bytes, entry.mtime_ns)
+            for entry in carried.entries
+            if entry.kind == FILE and entry.piece is not None
+        }
+        return choosing.choices(files, patterns, carried.checkpoint)

@@ -31,6 +31,12 @@ ROWS = {
     "lightning.fabric.fabric": "writers",
     "safetensors.torch": "writers",
     "joblib": "writers",
+    "stable_baselines3.common.base_class": "writers",
+    "xgboost.core": "writers",
+    "lightgbm.basic": "writers",
+    "catboost.core": "writers",
+    "torch.jit._serialization": "writers",
+    "torch.distributed.checkpoint.state_dict_saver": "writers",
 }
 
 

@@ -11,7 +11,7 @@ import shutil
 import threading
 import weakref
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from supervisor.trainer.hooks.unattached import Unattached
 
 FOLLOWED_MAX = 64
+MOVES = (
+    (os, "replace"), (os, "rename"), (os, "renames"), (os, "link"), (os, "symlink"), (shutil, "copyfile"),
+    (shutil, "copytree"), (shutil, "move"),
+)  # fmt: skip
+GOES = frozenset({"replace", "rename", "renames", "move"})  # the old name does not stay
 
 
 class Saves:
@@ -32,7 +37,7 @@ class Saves:
         self._script = script
         self._nest = threading.local()
         self._followed: OrderedDict[str, None] = OrderedDict()
-        self._open: list[tuple[weakref.ref[Any], str, int | None]] = []
+        self._open: list[_Open] = []
         self._follows = False
 
     @contextmanager
@@ -71,10 +76,9 @@ class Saves:
     def look(self) -> None:
         """Tell the files that were open when they were written and are closed now; for any thread."""
         for each in list(self._open):
-            file = each[0]()
+            file = each.file()
             if file is None or file.closed:
-                self._open.remove(each)
-                self._tell(each[1], each[2])
+                self._close(each)
 
     def covered(self, folder: str) -> None:
         """What was held back of files in ``folder`` is told as this one folder."""
@@ -89,10 +93,16 @@ class Saves:
         held.clear()
 
     def _until_closed(self, file: Any, path: str) -> None:
+        self._follow()
         try:
-            self._open.append((weakref.ref(file), path, self._script.step_or_none))
+            self._open.append(_Open(weakref.ref(file), path, self._script.step_or_none))
         except TypeError:  # it cannot be looked at later
             self._script.saved(path, whole=False)
+
+    def _close(self, each: _Open) -> None:
+        with suppress(ValueError):  # another thread was faster
+            self._open.remove(each)
+            self._tell(each.path, each.step)
 
     def _tell(self, path: str, step: int | None = None) -> None:
         self._script.saved(path, step)
@@ -100,24 +110,73 @@ class Saves:
         self._followed.move_to_end(path)
         if len(self._followed) > FOLLOWED_MAX:
             self._followed.popitem(last=False)
-        if not self._follows:
-            self._follows = True
-            self._follow()
+        self._follow()
 
     def _follow(self) -> None:
-        for module, name in ((os, "replace"), (os, "rename"), (shutil, "copyfile")):
-            setattr(module, name, self._then_told(getattr(module, name)))
+        if self._follows:
+            return
+        self._follows = True
+        for module, name in MOVES:
+            setattr(module, name, self._then_told(getattr(module, name), name))
 
-    def _then_told(self, moves: Callable[..., Any]) -> Callable[..., Any]:
+    def _then_told(self, moves: Callable[..., Any], name: str) -> Callable[..., Any]:
         @wraps(moves)
         def then_told(src: Any, dst: Any, *rest: Any, **options: Any) -> Any:
-            result = moves(src, dst, *rest, **options)
-            before, after = _path(src), _path(dst)
-            if before and after and any(f"{path}{os.sep}".startswith(before + os.sep) for path in list(self._followed)):
-                self._tell(after)
+            outer, self._nest.moves = getattr(self._nest, "moves", False), True
+            try:
+                result = moves(src, dst, *rest, **options)
+            finally:
+                self._nest.moves = outer
+            before, after = _path(src), _path(result if isinstance(result, str | os.PathLike) else dst)
+            if name == "symlink" and before and after and not os.fsdecode(src).startswith(os.sep):
+                before = os.path.normpath(os.path.join(os.path.dirname(after), os.fsdecode(src)))  # noqa: PTH118, PTH120
+            if before and after and not outer:
+                self._moved(before, after, leaves=name not in GOES)
             return result
 
         return then_told
+
+    def _moved(self, before: str, after: str, *, leaves: bool) -> None:
+        """What was found lies under another name now, or, where the old one ``leaves`` too, under a second one."""
+        held: list[str] | None = getattr(self._nest, "held", None)
+        if held and any(_lies_in(path, before) for path in held):
+            moved = [_moved_path(path, before, after) for path in held if _lies_in(path, before)]
+            held[:] = [*(path for path in held if leaves or not _lies_in(path, before)), *moved]
+            return
+        for each in list(self._open):
+            file = each.file()
+            if not _lies_in(each.path, before):
+                continue
+            if file is not None and not file.closed:
+                if leaves:
+                    self._open.append(_Open(each.file, _moved_path(each.path, before, after), each.step))
+                else:
+                    each.path = _moved_path(each.path, before, after)
+                continue
+            if leaves:
+                self._close(each)
+            else:
+                with suppress(ValueError):
+                    self._open.remove(each)
+            self._tell(after, each.step)
+            return
+        if any(_lies_in(path, before) for path in list(self._followed)):
+            self._tell(after)
+
+
+class _Open:
+    """A file that was open when it was written: it is told when it is closed, under the name that it has then."""
+
+    def __init__(self, file: weakref.ref[Any], path: str, step: int | None) -> None:
+        self.file, self.path, self.step = file, path, step
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + os.sep)
+
+
+def _moved_path(path: str, before: str, after: str) -> str:
+    return after + path[len(before) :]
 
 
 def tell_after(

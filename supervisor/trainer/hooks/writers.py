@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from supervisor.trainer.hooks.unattached import Unattached
 
+SUFFIXES = (".zip", ".npz", ".npy")
+
 # Module: what in it saves, and by which argument its target is named; where that is left out, what it returns names it.
 TABLE: dict[str, dict[str, str]] = {
     "joblib": {"dump": "filename"},
@@ -21,6 +24,12 @@ TABLE: dict[str, dict[str, str]] = {
     "transformers.modeling_utils": {"PreTrainedModel.save_pretrained": "save_directory"},
     "transformers.tokenization_utils_base": {"PreTrainedTokenizerBase.save_pretrained": "save_directory"},
     "lightning.fabric.fabric": {"Fabric.save": "path"},
+    "stable_baselines3.common.base_class": {"BaseAlgorithm.save": "path"},
+    "xgboost.core": {"Booster.save_model": "fname"},
+    "lightgbm.basic": {"Booster.save_model": "filename"},
+    "catboost.core": {"CatBoost.save_model": "fname"},
+    "torch.jit._serialization": {"save": "f"},
+    "torch.distributed.checkpoint.state_dict_saver": {"save": "checkpoint_id"},
 }
 
 
@@ -37,6 +46,13 @@ def by_argument(argument: str) -> Callable[[Any, dict[str, Any]], list[Any]]:
 
     def named(result: Any, arguments: dict[str, Any]) -> list[Any]:
         target = arguments.get(argument)
-        return [result if target is None else target]
+        return [result if target is None else _with_suffix(target)]
 
     return named
+
+
+def _with_suffix(target: Any) -> Any:
+    """Return the file that was made of a name to which its writer adds a suffix."""
+    if not isinstance(target, str | os.PathLike) or os.path.lexists(target):
+        return target
+    return next((name for suffix in SUFFIXES if os.path.lexists(name := f"{os.fspath(target)}{suffix}")), target)

@@ -21,7 +21,7 @@ from supervisor.trainer.hooks import importing
 from supervisor.trainer.hooks import keras as keras_hook
 from supervisor.trainer.hooks.asked import Asked
 from supervisor.trainer.hooks.guard import guard_methods, guarded
-from supervisor.trainer.hooks.saves import count_before, tell_after
+from supervisor.trainer.hooks.saves import MOVES, count_before, tell_after
 from supervisor.trainer.hooks.unattached import LOSS, Unattached
 from supervisor.trainer.hooks.writers import by_argument
 from supervisor.trainer.life import Life
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture
 def script(monkeypatch):
     """Return a watched script whose words are kept; what it follows is put back."""
-    for module, name in ((os, "replace"), (os, "rename"), (shutil, "copyfile")):
+    for module, name in MOVES:
         monkeypatch.setattr(module, name, getattr(module, name))
     watched, said = made()
     watched.said = said

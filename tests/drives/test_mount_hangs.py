@@ -153,7 +153,9 @@ def _hanging(fake: FakeDrive, new_machine, phase: str, **environ: str) -> tuple[
     if phase == "claims":
         fake.set(hang=["create:*/claim.json"])
         return told.begin(new_machine(fake.root / "supervisor"), steps=100, environ=environ), "WriteClaim", (0, 0)
-    first = told.begin(new_machine(fake.root / "supervisor"), steps=100)
+    first = told.begin(
+        new_machine(fake.root / "supervisor"), steps=100, step_ms=200
+    )  # so that it is killed in the middle
     first.until(lambda: told.safe(first))
     first.kill("both")
     fake.set(hang=["open:*/state*", "read:*/state*"])

@@ -81,7 +81,9 @@ def test_at_the_end(fake, new_machine, uninterrupted, harm) -> None:
 
 @killed
 def test_while_it_restores(fake, new_machine, uninterrupted, harm) -> None:
-    first = told.begin(new_machine(fake.root / "supervisor"), steps=100)
+    first = told.begin(
+        new_machine(fake.root / "supervisor"), steps=100, step_ms=200
+    )  # so that it is killed in the middle
     first.until(lambda: told.safe(first))
     first.kill("both")
     fake.set(hang=["open:*/state*", "read:*/state*"])

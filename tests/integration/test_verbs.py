@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import TOY, Machine, Turn, final_state
+from tests.machines.jobs import SLOW_TOY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,14 +91,16 @@ def test_a_live_run_is_shown_by_its_own_machine(machine: Machine) -> None:
 
 
 def test_a_killed_run_waits_for_its_next_machine_and_resumes_by_name_alone(
-    fresh_machine: Callable[[], Machine],
+    fresh_machine: Callable[[], Machine], tmp_path: Path
 ) -> None:
-    first, second = fresh_machine(), fresh_machine()
-    turn = first.start(TOY, *SAVES, "--keep-last", "4", arguments=["--steps", "200"])
+    first, second, held = fresh_machine(), fresh_machine(), {"HELD": str(tmp_path / "let-go")}
+    words = (*SAVES, "--name", "toy", "--keep-last", "4")
+    turn = first.start(SLOW_TOY, *words, arguments=["--steps", "200", "--step-ms", "5"], environ=held)
     turn.until(lambda: (live(first).get("checkpoints") or {}).get("durable"))
     turn.kill("both")
     assert live(second)["state"] == "PENDING"
-    told = second.run("resume")
+    (tmp_path / "let-go").touch()
+    told = second.run("resume", **held)
     assert told.returncode == 0, told.stdout + told.stderr
     assert "going on from step" in told.stdout
     assert live(second)["state"] == "SUCCEEDED"

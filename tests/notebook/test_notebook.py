@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOY = ("--steps", "300", "--step-ms", "8", "--state-mb", "0.3")
+SLOW = (*TOY[:2], "--step-ms", "200", *TOY[4:])  # so that it is taken away in the middle, however late that is seen
 OPTIONS = ("--no-install", "--save-every", "300ms", "--settle", "300ms", "--keep-machine")
 VARIABLES = {"SUPERVISOR_NOTEBOOK_SCRIPT": "trainers/toy.py"}
 
@@ -44,14 +45,13 @@ def test_run_all_on_a_blank_colab_machine_goes_on_where_the_last_one_was_taken_a
 ) -> None:
     pytest.importorskip("nbclient", reason="nbclient is not installed: it runs notebooks")
     cloud = tmp_path / "cloud"
-    options = {**VARIABLES, "SUPERVISOR_NOTEBOOK_OPTIONS": " ".join([*OPTIONS, "--", *TOY])}
-    first = new_machine(ColabMachine, cloud, **options)
+    first = new_machine(ColabMachine, cloud, **VARIABLES, SUPERVISOR_NOTEBOOK_OPTIONS=" ".join([*OPTIONS, "--", *SLOW]))
     first.switch(ends=["mount failed", "mounted"])  # as on a machine that has not been told yet who its user is
     lost = first.run_all(folder=ROOT / "hyperlpr_example")
     safe = lost.until(first.safe)
     first.wipe()
 
-    second = new_machine(ColabMachine, cloud, **options)
+    second = new_machine(ColabMachine, cloud, **VARIABLES, SUPERVISOR_NOTEBOOK_OPTIONS=" ".join([*OPTIONS, "--", *TOY]))
     seen = second.run_all(folder=ROOT / "hyperlpr_example").wait()
     panel = seen["start"]
     going_on = re.search(r"going on from step ([\d,]+): first new step .*after this cell began: mounting Drive", panel)
@@ -77,13 +77,13 @@ def test_run_all_elsewhere_unpacks_the_supervisor_and_goes_on_bit_for_bit(new_ma
         **VARIABLES,
         "KAGGLE_KERNEL_RUN_TYPE": "Interactive",
         "SUPERVISOR_NOTEBOOK_REPOSITORY": str(archive(tmp_path)),
-        "SUPERVISOR_NOTEBOOK_OPTIONS": " ".join([*OPTIONS, "--store", str(store), "--", *TOY]),
     }
-    first = new_machine(**options)
+    words = " ".join([*OPTIONS, "--store", str(store), "--"])
+    first = new_machine(**options, SUPERVISOR_NOTEBOOK_OPTIONS=" ".join([words, *SLOW]))
     lost = first.run_all()
     lost.until(first.safe)
     first.wipe()
-    second = new_machine(**options)
+    second = new_machine(**options, SUPERVISOR_NOTEBOOK_OPTIONS=" ".join([words, *TOY]))
     seen = second.run_all().wait()
     assert f"the supervisor is in {second.work}" in seen["install"]
     assert "nothing to mount here" in seen["mount"]

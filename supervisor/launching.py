@@ -15,7 +15,7 @@ from supervisor.core import fleet_words as fw
 from supervisor.core.errors import UsageError, UserError
 from supervisor.core.fleet_state import Policy
 from supervisor.core.values import dataclass, replace
-from supervisor.engine import overview, runs
+from supervisor.engine import overview, project, runs
 from supervisor.engine.clock import BootClock
 from supervisor.engine.place import RunPlace
 from supervisor.fleet.controller import Controller, Journal
@@ -47,6 +47,7 @@ class Launch:
     policy: Policy = Policy()
     json_lines: bool = False
     environ: Mapping[str, str] = field(default_factory=dict)
+    same_run: bool = False
 
 
 def serve(launch: Launch) -> int:
@@ -60,6 +61,8 @@ def serve(launch: Launch) -> int:
     journal = Journal(mine, f"{run.name}-{os.urandom(PREFIX_HEX // 2).hex()}")
     try:
         _require_same_place(journal.first, launch.on)
+        if not launch.same_run:
+            runs.require_same(store, run, project.of(launch.shipment.script))
         if journal.first.machine is None and _finished(store, run, clock):
             print(f"{run.name}: this run is finished already, and this computer holds its results", flush=True)
             return 0

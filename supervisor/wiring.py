@@ -9,15 +9,17 @@ import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import liveness, recovery, retention
+from supervisor.core import liveness, recovery, retention, starting
 from supervisor.core.deadline import Lifetime
-from supervisor.core.errors import FAILED
+from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UserError
+from supervisor.core.ports import StoreError
 from supervisor.core.session import FINAL, Config, Phase, SaveEvery, Session, unproved
-from supervisor.core.status import RunStatus
+from supervisor.core.status import RunStatus, begun_anew
 from supervisor.core.values import dataclass
-from supervisor.engine import alerts, equipment, identity, runs
+from supervisor.engine import alerts, equipment, identity, project, runs
 from supervisor.engine.claims import ranks
 from supervisor.engine.clock import BootClock
 from supervisor.engine.executor import Executor
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
 
     from supervisor.core.instant import Instant
     from supervisor.core.ports import Platform, Store, Traits
+    from supervisor.core.project import Project
 
+LOOK_AGAIN_S = 1.0
 SESSION_PATIENCE_S, VERB_PATIENCE_S, ANSWER_MARGIN_S = 60.0, 10.0, 30.0
 TRAINERS = ("on_nan", "on_spike", "nan_watch", "watch")  # options that the trainer is told
 UPLOAD_WAIT_S, SLOW_UPLOAD_WAIT_S = 600.0, 1800.0  # at the end, for the last checkpoint; where the proof comes later
@@ -59,6 +63,7 @@ class Choice:
     takeover: bool = False
     install: bool = True
     json_lines: bool = False
+    same_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class Base:
     store: Store
     record: runs.Run
     clock: BootClock
+    project: Project
 
 
 def serve(choice: Choice) -> int:
@@ -79,12 +85,19 @@ def serve(choice: Choice) -> int:
     store = open_store(choice.store or platform.store, SESSION_PATIENCE_S, choice.settings["settle"])
     run = RunPlace(choice.name)
     choice = _inherited(choice, platform, store, run)
-    record = runs.enter(store, run, choice.script, choice.arguments, _remembered(choice))
+    if choice.settings["resume"] == "must":
+        require_run(store, run, clock)
+    mine = _project(choice)
+    record = runs.enter(
+        store, run, choice.script, choice.arguments, _remembered(choice), mine=mine, same_run=choice.same_run
+    )
     screen = terminal.choose(json_lines=choice.json_lines)
     config = configure(choice, platform, store)
     known = runs.last_status(store, run, ranks(store, run)) or RunStatus(run=run.name, id=record.id)
     known = replace(known, platform=platform.name, place=store.traits.place)
-    base, door, began_s = Base(store, record, clock), Door(), clock.now().mono_s
+    if choice.settings["resume"] == "never":
+        known = begun_anew(known)
+    base, door, began_s = Base(store, record, clock, mine), Door(), clock.now().mono_s
     alerts.listen_to_signals(door, platform)
     alerts.report_defects(door)
     over = alerts.listen_to_notices(door, platform)
@@ -128,6 +141,24 @@ def _session(
         phase = loop.session.phase
         executor.close(keep=phase not in FINAL or unproved(loop.session), finished=phase is Phase.SUCCEEDED)
     return loop.session, journal.status
+
+
+def _project(choice: Choice) -> Project:
+    """Return the script's project. A machine of a fleet has a copy of it only, so there it is as home told."""
+    told = project.told_by(os.environ.get(project.ENVIRONMENT, "")) if (choice.store or "").startswith(RELAY) else None
+    return told or project.of(choice.script)
+
+
+def require_run(store: Store, run: RunPlace, clock: BootClock) -> None:
+    """Raise UserError where there is no such run, after the time that names of other machines may take to show."""
+    until_s, pause = clock.now().mono_s + store.traits.settle_s, Event()
+    try:
+        while runs.read(store, run) is None:
+            if clock.now().mono_s >= until_s:
+                raise UserError(starting.NOTHING_THERE, starting.NOTHING_THERE_HINT, FAILED_PRECHECKS)
+            pause.wait(LOOK_AGAIN_S)
+    except StoreError as error:
+        raise runs.cannot_use(store, error) from error
 
 
 def find_platform(environ: Mapping[str, str], now: Instant) -> Platform:
@@ -254,6 +285,7 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
         flush=platform.flush or cannot_flush,
         watched={f"SUPERVISOR_RUN_{key.upper()}": choice.settings[key] for key in TRAINERS},
         watch=watch(choice.settings, config.save_every),
+        project=base.project,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -98,6 +99,7 @@ def one_run(store: Store, options: Namespace, name: str | None) -> tuple[RunPlac
         record = runs.read(store, place) if runs.NAME.fullmatch(name) else None
         if record is None:
             raise NoSuchRunError(f"there is no run {name!r} in {where(options)}", _instead(runs.names(store), options))
+        tell_damage(record)
         return place, record
     names = runs.names(store)
     if len(names) != 1:
@@ -109,7 +111,14 @@ def one_run(store: Store, options: Namespace, name: str | None) -> tuple[RunPlac
     record = runs.read(store, RunPlace(names[0]))
     if record is None:
         raise StoreError(f"the record of {names[0]} is gone")
+    tell_damage(record)
     return RunPlace(names[0]), record
+
+
+def tell_damage(record: Run) -> None:
+    """Say on stderr that a run's record is damaged or missing, in one line."""
+    if record.damaged:
+        sys.stderr.write(f"{record.damaged}: what its sessions say is shown; the next start writes a new record\n")
 
 
 def none_yet(options: Namespace) -> str:

@@ -63,7 +63,15 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
         name, script, tuple(script_arguments), tuple(_passed_on(options)), bundle.secrets(options.secret, os.environ)
     )
     environ = dict(os.environ)
-    launch = launching.Launch(options.on, store or STORE, shipment, policy, json_lines=options.json, environ=environ)
+    launch = launching.Launch(
+        options.on,
+        store or STORE,
+        shipment,
+        policy,
+        json_lines=options.json,
+        environ=environ,
+        same_run=options.same_run,
+    )
     return launching.serve(launch)
 
 
@@ -104,6 +112,7 @@ def _passed_on(options: Namespace) -> list[str]:
     for name in PASSED_ON:
         given = getattr(options, name)
         words += [] if given is None else [f"--{name.replace('_', '-')}", str(given)]
+    words += ["--same-run"] if options.same_run else []
     return [*words, "--no-install"] if options.no_install else words
 
 

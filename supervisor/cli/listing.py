@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
-from supervisor.cli.finding import how_to_start, none_yet, opened, option
+from supervisor.cli.finding import AWAY, how_to_start, none_yet, opened, option, tell_damage
 from supervisor.cli.options import Parser, parser
+from supervisor.core.errors import UserError
+from supervisor.core.ports import StoreError
 from supervisor.core.spoken import duration
 from supervisor.views.table import rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from supervisor.core.instant import Instant
+    from supervisor.core.ports import Store
     from supervisor.engine.overview import Overview
 
 HEADS = ("run", "state", "step", "safe step", "sessions", "last sign")
@@ -22,21 +27,40 @@ def run(arguments: Sequence[str]) -> int:
     """Print the table."""
     options = _parser().parse_args(arguments)
     with opened(options) as store:
-        from supervisor.engine import overview, runs
+        from supervisor.engine import runs
         from supervisor.engine.clock import BootClock
-        from supervisor.engine.place import RunPlace
 
-        places = [RunPlace(name) for name in runs.names(store)]
         now = BootClock().now()
-        found = [overview.look(store, place, record, now) for place in places if (record := runs.read(store, place))]
+        looked = [_looked(store, name, now) for name in runs.names(store)]
+    found = [each for each in looked if each is not None]
     if options.json:
         print(json.dumps([_plain(each) for each in found], ensure_ascii=False))
-    elif not found:
+    elif not looked:
         print(f"{none_yet(options)}\n  {how_to_start(options)}")
-    else:
+    elif found:
         print("\n".join(rows(HEADS, map(_row, found))))
         print(f"  next: python -m supervisor status {found[0].run.name}{option(options)}")
     return 0
+
+
+def _looked(store: Store, name: str, now: Instant) -> Overview | None:
+    """Return what is seen of a run. One that cannot be read is said on stderr, and hides no other run."""
+    from supervisor.engine import overview, runs
+    from supervisor.engine.place import RunPlace
+
+    place = RunPlace(name)
+    try:
+        record = runs.read(store, place)
+        if record is not None:
+            tell_damage(record)
+            return overview.look(store, place, record, now)
+    except UserError as error:
+        sys.stderr.write(f"{name}: {error.what}; {error.hint}\n")
+    except StoreError as error:
+        if error.kind in AWAY:
+            raise
+        sys.stderr.write(f"{name}: cannot be read: {error}\n")
+    return None
 
 
 def _plain(seen: Overview) -> dict[str, object]:

@@ -65,6 +65,7 @@ def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> 
         takeover=options.takeover,
         install=not options.no_install,
         json_lines=options.json,
+        same_run=options.same_run,
     )
     return wiring.serve(chosen)
 
@@ -257,5 +258,8 @@ def add_options(made: Parser) -> None:
         help='added to the script\'s when it goes on, like "--resume {checkpoint}", or auto',
     )
     made.add_argument("--takeover", action="store_true", help="take the run from a machine that seems to live")
+    made.add_argument(
+        "--same-run", action="store_true", help="the script is this run's, though its folder and its bytes are others"
+    )
     made.add_argument("--no-install", action="store_true", help="use the packages that are here")
     made.add_argument("--json", action="store_true", help="events as JSON lines on stdout")

@@ -29,11 +29,15 @@ class Woke:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """The run's folder was listed. ``last`` is the highest session in it; ``same_job``: it ran these arguments."""
+    """The run's folder was listed. ``last`` is the highest session in it; ``same_job``: it ran these arguments.
+
+    ``changed`` says in words what was edited since that session.
+    """
 
     names: tuple[str, ...]
     last: Sighting | None = None
     same_job: bool = True
+    changed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class CheckpointReady:
     """A whole, verified checkpoint lies in the local ``folder`` (empty: begin at step 0).
 
     ``durable``: in the store; ``adopted``: staged here by a dead session; ``rolled``: rollbacks that hold from here on.
+    ``changed`` says in words how script and arguments differ from those of the session that made it.
     """
 
     folder: str
@@ -107,6 +112,7 @@ class CheckpointReady:
     skipped: tuple[str, ...] = ()
     seconds: float = 0.0
     rolled: tuple[Rollback, ...] = ()
+    changed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN_S = 2.0
 SETTLE_SAID_S = 5.0
+NOTHING_THERE = "there is no checkpoint to resume from, and --resume must was asked for"
+NOTHING_THERE_HINT = "is this the store of the run, and its name? To begin a new run leave --resume must out"
+NOT_THE_SAME = (
+    "what follows may not be bit for bit what that session would have computed; --resume never begins at step 0"
+)
+FROM_THE_START = "to train from the start: add --resume never (the same run), or --name OTHER (a run of its own)"
 KNOCK_AFTER_S = 90.0  # of silence after a sign: who lives closes a piece of its journal more often than that
 
 
@@ -34,8 +40,7 @@ def looked(session: Session, event: ev.Looked, now: Instant) -> Outcome:
         return _settled(session, event, session.rank)
     last = event.last
     if last and last.end == "succeeded" and event.same_job and session.config.resume != "never":
-        ending = Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", "this run is finished already")
-        return finish_at_once(session.with_(ending=ending))
+        return _finished_already(session, event)
     session, first_seen = _watch_rival(session, last, now)
     if last is None or session.config.takeover or _silent(session, last, now):
         return session, (do.WriteClaim(claim.next_epoch(event.names)),)
@@ -50,6 +55,16 @@ def looked(session: Session, event: ev.Looked, now: Instant) -> Outcome:
     if not session.preparing:  # the time of waiting is time to install what the job needs
         session, commands = session.with_(preparing=True), (*commands, do.PrepareEnvironment())
     return session, commands
+
+
+def _finished_already(session: Session, event: ev.Looked) -> Outcome:
+    """There is nothing to do. Say how to train all the same, and whether the script is still the one that finished."""
+    words = "this run is finished already"
+    if event.changed:
+        words += f"; {event.changed} since"
+    ending = Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", words, hint=FROM_THE_START)
+    session, commands = finish_at_once(session.with_(ending=ending))
+    return session, (do.Say("info", words, FROM_THE_START), *commands)
 
 
 def knocked(session: Session, event: ev.Knocked, now: Instant) -> Outcome:
@@ -106,9 +121,8 @@ def restored(session: Session, event: ev.CheckpointReady, _now: Instant) -> Outc
     """Take the restored step as the mark that progress is measured from."""
     step = event.id.step if event.id else 0
     if event.id is None and session.config.resume == "must":
-        words = "there is no checkpoint to resume from, and --resume must was asked for"
-        hint = "is this the store of the run, and its name? To begin a new run leave --resume must out"
-        return begin(session, Ending(Phase.FAILED, errors.FAILED_PRECHECKS, "failed", words, hint=hint))
+        ending = Ending(Phase.FAILED, errors.FAILED_PRECHECKS, "failed", NOTHING_THERE, hint=NOTHING_THERE_HINT)
+        return begin(session, ending)
     saves = session.saves
     if event.id is not None and event.durable and saves.durable is None:
         saves = saves.with_(durable=event.id)
@@ -117,6 +131,8 @@ def restored(session: Session, event: ev.CheckpointReady, _now: Instant) -> Outc
         session = session.with_(resumed_step=step, progress_step=step, rolled=event.rolled)
     said: list[do.Command] = [do.Say("warning", words) for words in event.skipped]
     said.append(do.Say("info", _where(session, event, step)))
+    if event.id is not None and event.changed and session.trainer.attempt == 0:
+        said.append(do.Say("warning", event.changed, NOT_THE_SAME))
     session, published = _adopted(session, event, step) if event.adopted else (session, ())
     session, commands = _proceed(session, ())
     return session, (*said, *published, *commands)

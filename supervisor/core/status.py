@@ -84,6 +84,14 @@ def fold(status: RunStatus, record: Any, now: Instant) -> RunStatus:
     return replace(status, updated=now)
 
 
+def begun_anew(status: RunStatus) -> RunStatus:
+    """Return the status of a run that begins at step 0: no step of the training before is safe in the new one."""
+    return replace(
+        status, epoch_of_data=None, staged=None, submitted=None, durable=None, durable_at=None, evidence=None,
+        unproved_since=None, metrics={}, session_from_step=None, trouble="",
+    )  # fmt: skip
+
+
 def to_json(status: RunStatus, now: Instant | None) -> dict[str, Any]:
     """Return the stable form that ``status --json`` prints. ``now`` None: no session lives, ages are unknown."""
     here = now or status.updated
@@ -188,6 +196,8 @@ def _restored(status: RunStatus, record: ev.CheckpointReady, now: Instant) -> Ru
         lost_s = min(wasted * status.step_s, status.good_s)
         status = replace(_bad(status, "wasted progress", lost_s), good_s=status.good_s - lost_s)
     status = _bad(status, "checkpoint restore", record.seconds)
+    if record.id is None:
+        status = begun_anew(status)
     known = step if record.durable and record.id else status.durable
     at = status.durable_at if known == status.durable else now
     first = step if status.session_from_step is None else status.session_from_step

@@ -58,6 +58,11 @@ class Listed:
     rollbacks: list[rollback.Rollback] = field(default_factory=list)
     anew: set[int] = field(default_factory=set)
 
+    @property
+    def began(self) -> int:
+        """The epoch of the last session that began at step 0 on purpose, 0 for none: what is older is another training."""
+        return max(self.anew, default=0)
+
     def holding(self, epoch: int | None) -> tuple[rollback.Rollback, ...]:
         """Return the rollbacks that hold for who goes on from a checkpoint of this session, None: from step 0."""
         return rollback.applying(set(self.rollbacks), self.anew, epoch)  # a drive may show a record twice
@@ -143,9 +148,10 @@ def bring_local(each: local.Staged) -> tuple[cp.Found, Path]:
 def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], into: Path, *, epoch: int = 0) -> Brought:
     """Bring the newest whole checkpoint of the store or of this machine to the local disk, walking back as needed.
 
-    Checkpoints of sessions below ``epoch`` are left out of account, for who wants to begin anew.
+    Checkpoints of sessions below ``epoch`` are left out of account, and those from before the run last began at step 0 on purpose.
     """
     listed = look_over(store, run)
+    afresh, epoch = epoch > 0, max(epoch, listed.began)
     published = [each for each in listed.found if each.id.epoch >= epoch]
     here = {each.id: cp.Found(each.id, f"{LOCAL}{each.folder}") for each in staged if each.id.epoch >= epoch}
     gone = {id_ for id_ in here.keys() | {each.id for each in published} if rollback.withdrawn(id_, listed.rollbacks)}
@@ -153,7 +159,7 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
     # of one checkpoint the store's copy is asked first, because what is there need not be uploaded again
     only_here = [here.pop(id_) for id_ in here.keys() - {each.id for each in published}]
     everything = {(each.id, each.path): each for each in (*published, *only_here) if each.id not in gone}
-    signs = bool(published) or (epoch == 0 and _work_is_told_of(store, run))
+    signs = bool(published) or (not afresh and _work_is_told_of(store, run, epoch))
     passed_over: list[cp.Found] = []
     while True:
         answer = cp.resume_point(everything.values(), signs_of_work=signs)
@@ -162,7 +168,7 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
             if (
                 isinstance(answer, cp.AskUser)
                 and _all_cut_short(store, answer, everything.values())
-                and not (epoch == 0 and _work_is_told_of(store, run))
+                and not (not afresh and _work_is_told_of(store, run, epoch))
             ):
                 return Brought(cp.StartAfresh(), into, (*passed_over, *answer.skipped), listed.holding(None))
             if isinstance(answer, cp.ResumeFrom) and answer.found.path.startswith(LOCAL):
@@ -284,9 +290,9 @@ def _cut_short(body: bytes) -> bool:
     return False
 
 
-def _work_is_told_of(store: Store, run: RunPlace) -> bool:
-    """Say whether a journal names a checkpoint that was safe once."""
-    told = (newest_status(store, run, rank) for rank in reversed(ranks(store, run)))
+def _work_is_told_of(store: Store, run: RunPlace, epoch: int) -> bool:
+    """Say whether a journal of a session from ``epoch`` on names a checkpoint that was safe once."""
+    told = (newest_status(store, run, rank) for rank in reversed(ranks(store, run)) if rank.epoch >= epoch)
     return any(status is not None and status.durable is not None for status in told)
 
 

@@ -21,6 +21,10 @@ END = re.compile(r"end-([a-z-]+)( \(\d+\))?\.json")
 KNOCK = re.compile(r"knock-(e\d{8,}-[0-9a-z]+)-[0-9a-f]+( \(\d+\))?\.json")
 STOP = re.compile(r"stop-(e\d{8,}-[0-9a-z]+)-(save|now)-[0-9a-f]+( \(\d+\))?\.json")
 
+_TYPES: dict[str, type] = {
+    "machine": dict, "platform": str, "arguments": list, "local": str, "options": dict, "script": str, "project": dict,
+}  # fmt: skip
+
 Alive = Callable[[Mapping[str, Any]], "bool | None"]
 
 
@@ -52,12 +56,17 @@ def write_claim(store: Store, run: RunPlace, rank: Rank, body: Mapping[str, Any]
 
 
 def read_claim(store: Store, run: RunPlace, rank: Rank) -> dict[str, Any]:
-    """Return a session's claim; empty if it never got to write one or it is damaged (then nothing rests on it)."""
+    """Return a session's claim; empty if it never got to write one or it is damaged (then nothing rests on it).
+
+    Fields of a wrong type are left out.
+    """
     try:
         body = json.loads(store.read(f"{run.session(rank)}/{CLAIM}"))
-    except (Missing, ValueError):
+    except (Missing, ValueError, RecursionError):
         return {}
-    return body if isinstance(body, dict) else {}
+    if not isinstance(body, dict):
+        return {}
+    return {name: value for name, value in body.items() if isinstance(value, _TYPES.get(name, object))}
 
 
 def local_folder(claim: Mapping[str, Any]) -> Path | None:

@@ -33,7 +33,7 @@ def bring(
     a store is known to have it, comes last. Raises UserError.
     """
     try:
-        if not folders or runs.read(store, run) is not None:
+        if not folders or runs.read_whole(store, run) is not None:
             return False
         best = max(folders, key=lambda folder: _reached(opened(folder), run))
         files = sorted(_files(Path(best, run.name)), key=lambda path: (path.name == "run.json", path))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core import packing
 from supervisor.core.errors import UserError
+from supervisor.core.project import Project
 from supervisor.core.sharing import SHARED_BYTES_MIN
 from supervisor.core.values import dataclass
 from supervisor.engine.files.watched_folder import Watch
@@ -80,3 +81,4 @@ class Job:
     flush: Callable[[float], None] = cannot_flush
     watched: Mapping[str, str] = field(default_factory=dict)
     watch: Watch = Watch()
+    project: Project = Project()

@@ -163,7 +163,8 @@ def _cause(end: Mapping[str, Any]) -> str | None:
 
 def _with_manifests(store: Store, run: RunPlace, plain: Mapping[str, Any], now: Instant) -> dict[str, Any]:
     """Add what a listing proves: a manifest that is there was submitted; a journal's word or a receipt makes it DURABLE."""
-    listed = {found.id for found in checkpoints.find(store, run)}
+    seen = checkpoints.look_over(store, run)
+    listed = {found.id for found in seen.found if found.id.epoch >= seen.began}
     if not listed:
         return {}
     known = {**plain["checkpoints"]}

@@ -6,72 +6,112 @@ import json
 import os
 import re
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.digest import SHA256, digest_of
+from supervisor.core.claim import rank_of
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.ports import Missing, Store, StoreError, Taken
+from supervisor.core.project import Project, free_name, from_plain, same, to_plain
 from supervisor.core.values import dataclass
+from supervisor.engine import claims, project
 from supervisor.engine.journal import newest_status
+from supervisor.engine.place import RunPlace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from supervisor.core.claim import Rank
     from supervisor.core.status import RunStatus
-    from supervisor.engine.place import RunPlace
 
 SCHEMA = 1
 RECORD = re.compile(r"run( \((\d+)\))?\.json")
 NAME = re.compile(r"[^\s/\\.][^/\\\x00-\x1f]{0,99}")
+ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+SESSIONS_BACK = 3  # so many of the newest sessions tell what a lost record said
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run's record, written once: its random id, its script, and how it was first started."""
+    """A run's record, written once: its random id, its script, and how it was first started.
+
+    ``damaged`` says what is wrong with the record in the store, where all this comes from the run's sessions instead.
+    """
 
     id: str
     script: str
     digest: str = ""
     arguments: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    project: Project = Project()
+    damaged: str = ""
 
 
 class DamagedRecord(UserError):  # noqa: N818, because it is what is found
     """The run's record can be read, and is none."""
 
 
-def enter(store: Store, run: RunPlace, script: Path, arguments: Sequence[str], options: Mapping[str, Any]) -> Run:
-    """Return the run's record, making it if the run is new. Raises UserError where the run is another script's."""
+def enter(
+    store: Store, run: RunPlace, script: Path, arguments: Sequence[str], options: Mapping[str, Any], *,
+    mine: Project | None = None, same_run: bool = False,
+) -> Run:  # fmt: skip
+    """Return the run's record, making it if the run is new. Raises UserError where the run is another project's.
+
+    ``mine``: the script's project, None for what the disk shows. ``same_run``: a person says that the script is the run's.
+    """
     if not NAME.fullmatch(run.name):
         raise UsageError(f"{run.name!r} cannot be the name of a run", "choose --name with letters, digits, - and _")
-    hashed = digest_of((script.read_bytes(),), SHA256)
+    mine = mine or project.of(script)
     try:
-        made = Run(os.urandom(8).hex(), _shown(script), hashed, arguments, options)
+        left = _left_by_sessions(store, run)
+        new = os.urandom(8).hex()
+        made = Run(left.id if left and left.id else new, _shown(script), mine.digest, arguments, options, mine)
         known = _known(store, run, made) or _create(store, run, made, run.record)
+        if not same_run:
+            _require_same(store, run, known, mine)
     except StoreError as error:
         raise cannot_use(store, error) from error
-    if known.digest != hashed and not _same_script(known.script, script):
-        raise UserError(
-            f"the run {run.name!r} in this store is of another script: {known.script}",
-            "give this one a name of its own: --name NAME (or use another --store)",
-        )
     return known
+
+
+def require_same(store: Store, run: RunPlace, mine: Project) -> None:
+    """Raise UserError where the run is another project's. A run that there is not is nobody's."""
+    known = read(store, run)
+    if known is not None:
+        _require_same(store, run, known, mine)
 
 
 def read(store: Store, run: RunPlace) -> Run | None:
     """Return a run's record, or None if there is no such run. Raises StoreError, UserError for a newer version's.
 
-    Of a drive's twins the first whole one counts: the others were broken off, or made on two machines at once.
+    Where the record is absent or damaged and the run has sessions, these tell what it said: ``damaged`` is then not "".
     """
+    damage: DamagedRecord | None = None
+    try:
+        known = read_whole(store, run)
+    except DamagedRecord as error:
+        known, damage = None, error
+    if known is not None:
+        return known
+    left = _left_by_sessions(store, run)
+    if left is not None:
+        return replace(left, damaged=damage.what if damage else f"{run.record} is missing")
+    if damage is not None:
+        raise damage
+    return None
+
+
+def read_whole(store: Store, run: RunPlace) -> Run | None:
+    """Return a run's record as it lies in the store, None where there is none. Raises DamagedRecord beside read's errors.
+
+    Of twins the first whole one counts: the others were broken off, or made on two machines at once.
+    """
+    damaged = None
     try:
         return _parsed(store.read(run.record), run)
     except Missing:
-        if not store.traits.mounted:
-            return None
-        damaged = None
+        pass
     except DamagedRecord as error:
         damaged = error
     for name in _twins(store, run):
@@ -83,9 +123,9 @@ def read(store: Store, run: RunPlace) -> Run | None:
 
 
 def names(store: Store) -> list[str]:
-    """Return the names of all runs in a store."""
-    folders = [entry.name for entry in store.list("") if entry.folder]
-    return [name for name in folders if any(inside.name == "run.json" for inside in store.list(name))]
+    """Return the names of all runs in a store: the folders with a record or with sessions."""
+    folders = [entry.name for entry in store.list("") if entry.folder and NAME.fullmatch(entry.name)]
+    return [name for name in folders if any(_is_sign(inside.name) for inside in store.list(name))]
 
 
 def last_status(store: Store, run: RunPlace, known: Sequence[Rank]) -> RunStatus | None:
@@ -108,17 +148,96 @@ def cannot_use(store: Store, error: StoreError) -> UserError:
     return UserError(f"the store {store.traits.where} cannot be used: {error}", hint, FAILED_PRECHECKS)
 
 
-def _known(store: Store, run: RunPlace, made: Run) -> Run | None:
-    """Return the record that is there. On a drive a torn one does not stop us: another is put beside it, and it stays.
+def _is_sign(name: str) -> bool:
+    return name == "run.json" or rank_of(name) is not None
 
-    It is not removed, because it may be another machine's that is still on its way.
+
+def _require_same(store: Store, run: RunPlace, known: Run, mine: Project) -> None:
+    """Raise UserError unless the first start or one of the last sessions was of this project."""
+    told = [_claimed_project(known, claim) for claim in _last_claims(store, run)]
+    told = [each for each in (known.project, *told) if each.known]
+    if any(same(each, mine, copy_remains=project.copy_remains(each, mine)) for each in told):
+        return
+    if not told and (known.digest == mine.digest or _same_path(known.script, mine.place)):
+        return  # a record of an older version whose sessions tell no more
+    told = told or [Project(path=known.script)]
+    other = told[0]
+    here, there = mine.where, other.where
+    if here == there:
+        here, there = mine.place, other.place or other.path
+    raise UserError(
+        f"the run {run.name!r} in this store is of another script: {other.path} of {there}, not of {here}",
+        f"give this one a name of its own: --name {_proposed(store, mine)} (if it is the same script: --same-run)",
+    )
+
+
+def _proposed(store: Store, mine: Project) -> str:
+    """Return the name of this project's own run, or a free one."""
+    taken: list[str] = []
+    there = names(store)
+    while (name := free_name(mine, taken)) in there:
+        with suppress(UserError):
+            known = read(store, RunPlace(name))
+            if known is not None and known.project.known and same(known.project, mine):
+                return name
+        taken.append(name)
+    return name
+
+
+def _last_claims(store: Store, run: RunPlace) -> list[Mapping[str, Any]]:
+    """Return the claims of the newest sessions that can be read, the last one first."""
+    newest = claims.ranks(store, run)[: -SESSIONS_BACK - 1 : -1]
+    return [claim for rank in newest if (claim := claims.read_claim(store, run, rank))]
+
+
+def _claimed_project(known: Run, claim: Mapping[str, Any]) -> Project:
+    """Return the project of a session. Older versions wrote only the script's path into the claim."""
+    told = from_plain(claim.get("project"))
+    place = str(claim.get("script", ""))
+    if told.known or not place:
+        return told
+    inner = PurePosixPath(known.script).parts
+    parts = PurePosixPath(place).parts
+    if parts[-len(inner) :] != inner:
+        inner = parts[-1:]
+    folder = parts[-len(inner) - 1] if len(parts) > len(inner) else ""
+    return Project(folder=folder, path="/".join(inner), place=place, digest=known.digest)
+
+
+def _same_path(known: str, place: str) -> bool:
+    """Say whether the recorded path of a script, which begins at its project, is the end of an absolute one."""
+    one, other = PurePosixPath(known).parts, PurePosixPath(place).parts
+    return bool(one) and one == other[-len(one) :]
+
+
+def _left_by_sessions(store: Store, run: RunPlace) -> Run | None:
+    """Return what the newest sessions tell of the run, None if it has none."""
+    if not claims.ranks(store, run):
+        return None
+    found = Run("", "")
+    for claim in _last_claims(store, run):
+        told, place = from_plain(claim.get("project")), str(claim.get("script", ""))
+        local = claims.local_folder(claim)
+        found = Run(
+            id=found.id or (local.parent.name if local is not None and ID.fullmatch(local.parent.name) else ""),
+            script=found.script or told.path or PurePosixPath(place).name,
+            digest=found.digest or told.digest,
+            arguments=found.arguments or tuple(claim.get("arguments", ())),
+            options=found.options or claim.get("options", {}),
+            project=found.project if found.project.known else told,
+        )
+    return found
+
+
+def _known(store: Store, run: RunPlace, made: Run) -> Run | None:
+    """Return the record that is there. Beside a torn one another is put, and the torn one stays.
+
+    It is not removed, because on a drive it may be another machine's that is still on its way.
     """
     try:
-        return read(store, run)
+        return read_whole(store, run)
     except DamagedRecord:
-        if not store.traits.mounted:
-            raise
-    taken = (RECORD.fullmatch(name) for name in _twins(store, run))
+        taken = (RECORD.fullmatch(name) for name in _twins(store, run))
     number = 1 + max((int(match[2]) for match in taken if match and match[2]), default=0)
     return _create(store, run, made, f"{run.name}/run ({number}).json")
 
@@ -132,12 +251,27 @@ def _parsed(body: bytes, run: RunPlace) -> Run:
                 "update training-supervisor on this machine and start again",
                 FAILED_PRECHECKS,
             )
-        return Run(told["id"], told["script"], told.get("digest", ""), told["arguments"], told["options"])
+        return _checked(told)
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedRecord(
             f"{run.record} is damaged ({error})",
-            "put it back from a copy, or start under another --name; the checkpoints beside it are untouched",
+            "start it again, which writes a new record beside it; or put it back from a copy",
         ) from error
+
+
+def _checked(told: Mapping[str, Any]) -> Run:
+    """Return the record. Raises TypeError, KeyError where a field is absent or of another type."""
+    id_, script, digest = told["id"], told["script"], told.get("digest", "")
+    arguments, options = told["arguments"], told["options"]
+    if not (isinstance(id_, str) and ID.fullmatch(id_)):
+        raise TypeError(f"its id is {id_!r}")
+    if not (isinstance(script, str) and isinstance(digest, str)):
+        raise TypeError("its script is not text")
+    if not (isinstance(arguments, list) and all(isinstance(each, str) for each in arguments)):
+        raise TypeError("its arguments are not a list of texts")
+    if not isinstance(options, dict):
+        raise TypeError("its options are not an object")
+    return Run(id_, script, digest, arguments, options, from_plain(told.get("project")))
 
 
 def _twins(store: Store, run: RunPlace) -> list[str]:
@@ -154,11 +288,12 @@ def _create(store: Store, run: RunPlace, made: Run, path: str) -> Run:
         "digest": made.digest,
         "arguments": list(made.arguments),
         "options": dict(made.options),
+        "project": to_plain(made.project),
     }
     try:
         store.create(path, json.dumps(body, ensure_ascii=False, indent=1).encode())
     except Taken:
-        there = read(store, run)  # another machine entered at the same time: its record is the run's
+        there = read_whole(store, run)  # another machine entered at the same time: its record is the run's
         if there is None:
             raise
         return there
@@ -171,10 +306,3 @@ def _shown(script: Path) -> str:
         if (parent / ".git").exists() or (parent / "pyproject.toml").exists():
             return script.relative_to(parent).as_posix()
     return script.name
-
-
-def _same_script(known: str, script: Path) -> bool:
-    """The same file on another machine lies under another root: one path must end in the other."""
-    one, other = PurePosixPath(known).parts, script.parts
-    shared = min(len(one), len(other))
-    return one[-shared:] == other[-shared:]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
 from supervisor.core import events as ev
-from supervisor.core import retention
+from supervisor.core import project, retention
 from supervisor.core.claim import Rank
 from supervisor.core.content import ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
@@ -50,8 +50,9 @@ class Storing:
     def look(self) -> ev.Event:
         """List the run before and after the claim."""
         view = claims.look(self.job.store, self.job.run, self.job.alive)
-        same = view.claim.get("arguments", list(self.job.arguments)) == list(self.job.arguments)
-        return ev.Looked(view.names, view.last, same)
+        same = view.claim.get("arguments") == list(self.job.arguments)  # a lost claim tells nothing of its job
+        edited = project.changes(project.from_plain(view.claim.get("project")), self.job.project)
+        return ev.Looked(view.names, view.last, same, " and ".join(edited))
 
     def claim(self, epoch: int) -> Rank:
         """Make the session's folders, here and in the store."""
@@ -64,6 +65,7 @@ class Storing:
             "machine": dict(self.job.identity),
             "platform": self.job.platform,
             "arguments": list(self.job.arguments),
+            "project": project.to_plain(self.job.project),
             "local": str(self.local.session),
             **self.job.claim_extra,
         }
@@ -151,7 +153,8 @@ class Storing:
         durable = id_ in self.knowledge.durable
         adopted = here and answer.found.id.writer != self.rank.writer
         seconds = self.job.clock.now().since(began)
-        return ev.CheckpointReady(str(brought.folder), id_, durable, adopted, skipped, seconds, brought.rolled)
+        changed = self._changed(id_) if first else ""
+        return ev.CheckpointReady(str(brought.folder), id_, durable, adopted, skipped, seconds, brought.rolled, changed)
 
     def take_log(self, folder: Path) -> None:
         """Take the step log rows of a staged checkpoint into the session's log."""
@@ -221,6 +224,16 @@ class Storing:
         """Close pieces of the journal and of the output in the session's folder."""
         for name, body in pieces:
             publication.create_once(self.job.store, f"{self.job.run.session(self.rank)}/{name}", body)
+
+    def _changed(self, id_: cp.CheckpointId) -> str:
+        """Say how script and arguments differ from those of the session that made a checkpoint; "" where they do not."""
+        claim = claims.read_claim(self.job.store, self.job.run, id_.rank)
+        if "arguments" not in claim:
+            return f"with which script and arguments session {id_.epoch} ran is not known: its claim.json is lost or damaged"
+        words = project.changes(project.from_plain(claim.get("project")), self.job.project)
+        arguments = project.arguments_changed([str(each) for each in claim["arguments"]], self.job.arguments)
+        words += [arguments] if arguments else []
+        return f"since session {id_.epoch}, which made this checkpoint, {' and '.join(words)}" if words else ""
 
     def _own_newest(self) -> checkpoints.Brought | None:
         """Return this session's newest staged checkpoint if it is whole: only the trainer died, the store is not needed."""

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
+from supervisor.core.project import to_plain
 from supervisor.core.values import dataclass
+from supervisor.engine import project
 from supervisor.fleet.consignment import CODE, PROJECT, SCHEMA, SECRETS
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class Shipment:
             "script": script,
             "arguments": list(self.arguments),
         }
+        told["project"] = to_plain(project.of(self.script))
         told |= {"options": list(self.options), "seed": list(seed), "release_at_s": release_at_s}
         return json.dumps(told, indent=1).encode()
 

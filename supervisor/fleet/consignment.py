@@ -9,6 +9,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
+from supervisor.core.project import Project, from_plain
 from supervisor.core.values import dataclass
 from supervisor.fleet import parcels
 from supervisor.fleet.gathering import Fate, Gathering
@@ -29,7 +30,7 @@ class Job:
     """What is to run: ``script`` under the project's folder, its ``arguments``, ``options`` of `start` as they are typed.
 
     ``seed``: the sha256 of each parcel that must have come before; ``release_at_s``: the age of the machine at which
-    nothing is waited for any more.
+    nothing is waited for any more. ``project``: what home knows of the project, since the machine has a copy only.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Job:
     options: Sequence[str] = ()
     seed: Sequence[str] = field(default=())
     release_at_s: float | None = None
+    project: Project = Project()
 
 
 def job(folder: Path) -> Job | None:
@@ -58,6 +60,7 @@ def job(folder: Path) -> Job | None:
             options=tuple(map(str, told.get("options", ()))),
             seed=tuple(str(each["sha256"]) for each in told.get("seed", ())),
             release_at_s=None if limit is None else float(limit),
+            project=from_plain(told.get("project")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{JOB} is damaged: {error!r}", "launch again", FAILED_PRECHECKS) from error

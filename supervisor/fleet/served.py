@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint import MANIFEST_NAME
 from supervisor.core.errors import FAILED, INTERRUPTED, TERMINATED
-from supervisor.engine import claims
+from supervisor.engine import claims, project
 from supervisor.engine.identity import MACHINE
 from supervisor.engine.place import RunPlace
 from supervisor.fleet.consignment import PROJECT, SECRETS
@@ -92,6 +92,7 @@ class Served:
             "SUPERVISOR_RUN_LOCAL": str(self._machine.local_root.parent),
             "SUPERVISOR_RUN_KEEP_MACHINE": "1",
             MACHINE: self._origin,
+            project.ENVIRONMENT: project.passed_on(self._job.project) if self._job.project.known else "",
             "SUPERVISOR_RUN_SECRETS": str(secrets) if secrets.exists() else "",
             "SUPERVISOR_RUN_UPLOAD_WAIT_S": f"{max(LAST_S, (release_s or ENDLESS_S) - LAST_S):.0f}",
         }

@@ -252,7 +252,7 @@ def mount_not_proved(patch: pytest.MonkeyPatch) -> None:
 
 
 def part_of_a_record_stops_the_start(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(runs, "_known", lambda store, run, _made: runs.read(store, run))
+    patch.setattr(runs, "_known", lambda store, run, _made: runs.read_whole(store, run))
 
 
 def part_of_a_manifest_stops_the_start(patch: pytest.MonkeyPatch) -> None:

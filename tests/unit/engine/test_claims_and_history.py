@@ -162,8 +162,8 @@ def test_another_script_under_the_same_name_is_refused(store, run, script, tmp_p
 
 def test_two_machines_that_enter_at_once_agree_on_one_record(store, run, script, monkeypatch):
     theirs = runs.enter(store, run, script, [], {})
-    real, answers = runs.read, iter([None])
-    monkeypatch.setattr(runs, "read", lambda *args: next(answers, None) or real(*args))
+    real, answers = runs.read_whole, iter([None])
+    monkeypatch.setattr(runs, "read_whole", lambda *args: next(answers, None) or real(*args))
     assert runs.enter(store, run, script, [], {}).id == theirs.id
 
 

@@ -90,7 +90,9 @@ def test_another_projects_script_of_that_name_is_refused_and_trains_under_the_pr
     elif how == "killed":
         killed(machine, alpha, *options, ms="50" if text is ATTACHED else "3000")
     else:
-        running = machine.start(alpha, *options, arguments=("--ms", "2000", *(("--steps", "9") if text is ATTACHED else ())))
+        running = machine.start(
+            alpha, *options, arguments=("--ms", "2000", *(("--steps", "9") if text is ATTACHED else ()))
+        )
         running.until(lambda: list(machine.store.glob("train/e*/claim.json")))
     before = {} if running else contents(machine.store / "train")
     done = other.run("start", str(beta), *options)

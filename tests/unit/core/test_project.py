@@ -24,7 +24,9 @@ EDITED = (*LINES[:15], "other 1", "other 2", "other 3")
 FOREIGN = tuple(f"foreign {number}" for number in range(20))
 
 
-def project(place: str, lines: tuple[str, ...] = LINES, *, path: str = "", remote: str = "", commit: str = "") -> Project:
+def project(
+    place: str, lines: tuple[str, ...] = LINES, *, path: str = "", remote: str = "", commit: str = ""
+) -> Project:
     """Return the project of a script at ``place``; ``path`` in it, if that is more than the file's name."""
     path = path or place.rpartition("/")[2]
     folder = place.removesuffix(f"/{path}").rpartition("/")[2]
@@ -70,7 +72,10 @@ def test_the_same_project_is_recognised_on_every_machine(known, mine):
         (project("/content/train.py"), project("/content/train.py", FOREIGN)),  # where everything is uploaded to
         (project("/x/baseline/train.py"), project("/y/baseline/train.py", FOREIGN)),
         (CLONE, project("/content/nanogpt/train.py", FOREIGN, remote="https://github.com/ann/nanogpt")),
-        (CLONE, project("/content/mine/train.py", remote="https://github.com/ann/mine")),  # a copy in another repository
+        (
+            CLONE,
+            project("/content/mine/train.py", remote="https://github.com/ann/mine"),
+        ),  # a copy in another repository
         (CLONE, project("/content/alpha/train.py", FOREIGN, remote="https://github.com/bob/alpha")),
         (CLONE, project("/x/alpha/two/train.py", FOREIGN, path="two/train.py", remote="https://github.com/ann/alpha")),
         (project("/x/alpha/train.py", commit="c1"), project("/y/alpha/train.py", EDITED, commit="c2")),

@@ -75,7 +75,10 @@ def test_another_folders_script_is_refused_with_a_name_that_can_be_pasted(store,
 
 def test_the_proposed_name_is_the_projects_own_run_if_it_has_one(store, tmp_path):
     enter(store, script(tmp_path / "alpha/train.py"))
-    mine, theirs = script(tmp_path / "beta/train.py", OTHER), script(tmp_path / "x/beta/train.py", "import sys\nsys.exit(3)\n")
+    mine, theirs = (
+        script(tmp_path / "beta/train.py", OTHER),
+        script(tmp_path / "x/beta/train.py", "import sys\nsys.exit(3)\n"),
+    )
     runs.enter(store, RunPlace("beta-train"), mine, [], {})
     assert "--name beta-train " in refused(store, mine).hint
     assert "--name beta-train-2 " in refused(store, theirs).hint
@@ -134,7 +137,14 @@ def test_where_the_run_went_on_with_consent_it_goes_on_without(store, tmp_path):
 
 
 def older_record(store: FolderStore, of: Path) -> None:
-    body = {"schema": 1, "id": "ab12", "script": of.name, "digest": project.of(of).digest, "arguments": [], "options": {}}
+    body = {
+        "schema": 1,
+        "id": "ab12",
+        "script": of.name,
+        "digest": project.of(of).digest,
+        "arguments": [],
+        "options": {},
+    }
     store.create(RUN.record, json.dumps(body).encode())
 
 
@@ -199,7 +209,9 @@ def test_what_home_knows_of_a_project_reaches_the_machine(tmp_path):
 
 
 def test_the_modules_beside_a_script_are_known_and_those_of_others_are_not(tmp_path):
-    of = script(tmp_path / "alpha/train.py", "import os, json\nfrom model import Net\nimport nets.deep\nimport supervisor\n")
+    of = script(
+        tmp_path / "alpha/train.py", "import os, json\nfrom model import Net\nimport nets.deep\nimport supervisor\n"
+    )
     script(tmp_path / "alpha/model.py", "import layers\n")
     script(tmp_path / "alpha/layers.py", "import train\n")
     script(tmp_path / "alpha/nets/__init__.py", "")

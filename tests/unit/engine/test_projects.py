@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +14,9 @@ from supervisor.core.project import Project, to_plain
 from supervisor.engine import claims, project, runs
 from supervisor.engine.place import RunPlace
 from supervisor.stores.folder import FolderStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FIRST, SECOND = Rank(1, "aa"), Rank(2, "bb")
 CODE = "import model\nfor step in range(10):\n    model.train(step)\n    print(step)\n"

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from supervisor.core.errors import UsageError
+from supervisor.core.messages import Note
+from supervisor.trainer import life
 from supervisor.trainer.attach import attach
-from supervisor.trainer.callbacks import keras_data
-from supervisor.trainer.callbacks.keras_state import Callbacks, Late, Metrics
+from supervisor.trainer.callbacks import keras_after, keras_build, keras_data, keras_state
+from supervisor.trainer.callbacks.keras_attributes import Attributes
+from supervisor.trainer.hooks.keras import stopped_short
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from supervisor.trainer.run import Run
 
 _used: list[Any] = []  # a process has one run
@@ -30,8 +35,12 @@ class KerasCallback(keras.callbacks.Callback):
         super().__init__()
         self._run: Run | None = None
         self._data: keras_data.Data | None = None
-        self._late: Late | None = None
+        self._late: keras_state.Late | None = None
         self._train: Any = None
+        self._stands_in = self._trained  # one object: a bound method is a new one each time
+        self._build: Callable[[], None] = lambda: None
+        self._parts: dict[str, Any] = {}
+        self._histories: list[Any] = []
         self._initial_epoch: Any = None
         self._logs: dict[str, Any] | None = None
         self._shown: dict[str, Any] = {}
@@ -57,12 +66,20 @@ class KerasCallback(keras.callbacks.Callback):
         """All callbacks have begun: put back what was kept, and let fit begin there."""
         fit = _fit()
         iterator = keras_data.iterator_of(fit)
-        _build(self.model, iterator)
+        keras_build.build(self.model, iterator)
+        self._build = lambda: keras_build.build(self.model, iterator)
         self._data = data = keras_data.Data(iterator, self)
-        metrics = Metrics(self.model)
-        callbacks = Callbacks(fit.f_locals["callbacks"], self)
-        optimizer = {} if self.model.optimizer is None else {"optimizer": self.model.optimizer}
-        self._run = run = attach(model=self.model, **optimizer, metrics=metrics, callbacks=callbacks, data=data)
+        others = keras_state.others(fit.f_locals["callbacks"], self)
+        self._histories = [each for each in others if isinstance(each, keras.callbacks.History)]
+        eager = self.model.run_eagerly or keras.backend.backend() == "torch"
+        self._attributes = Attributes(self.model, others, eager=eager)
+        self._parts = {
+            "model": keras_state.FitModel(self.model, self._compiled_again),
+            **({} if self.model.optimizer is None else {"optimizer": keras_state.FitOptimizer(self.model)}),
+            "metrics": keras_state.Metrics(self.model),
+            "callbacks": keras_state.Callbacks(fit.f_locals["callbacks"], others, self._attributes),
+        }
+        self._run = run = attach(**self._parts, data=data)
         epoch_steps = data.steps_in_epoch
         epochs = fit.f_locals["epochs"] - fit.f_locals["initial_epoch"]
         self._length = (None if epoch_steps is None else epochs * epoch_steps, epoch_steps)
@@ -72,9 +89,9 @@ class KerasCallback(keras.callbacks.Callback):
         else:
             data.epoch = fit.f_locals["initial_epoch"]
         data.take_over()
-        self._train, self.model.train_function = self.model.train_function, self._trained
+        self._stand_in()
         if data.batch:
-            self._late = Late(self.model, metrics, callbacks)
+            self._late = keras_state.late(self._parts)
         else:
             self._begin()
 
@@ -82,8 +99,13 @@ class KerasCallback(keras.callbacks.Callback):
         """An epoch begins, and what begins with it has begun: within an epoch this is where a resumed run goes on."""
         if not self._begun:
             assert self._late is not None
+            self._stand_in()
             self._late.put_back()
             self._begin()
+
+    def step_comes(self) -> None:
+        """Keras calls the train function next: it shall be ours, also where a callback has made another one."""
+        self._stand_in()
 
     def step_is_done(self, **more: Any) -> None:
         """A step is done, and all callbacks have heard of it."""
@@ -101,6 +123,9 @@ class KerasCallback(keras.callbacks.Callback):
     def epoch_is_done(self, logs: dict[str, Any]) -> None:
         """The epoch's last step is done, with validation and all that callbacks do about it."""
         assert self._data is not None
+        self._stand_in()
+        for history in self._histories:
+            keras_state.as_numbers(history)
         self._data.epoch_is_done()
         self._data.stopped = bool(self.model.stop_training)
         known = _flat(self._logs or {})
@@ -108,10 +133,16 @@ class KerasCallback(keras.callbacks.Callback):
 
     def end(self) -> None:
         """The fit is over."""
-        assert self._run is not None
+        run, data, total = self._run, self._data, self._length[0]
+        assert run is not None
+        assert data is not None
+        self._stand_in()
         self.model.train_function, self._train = self._train, None
         self.model._initial_epoch = self._initial_epoch
-        self._run.end()
+        if total is not None and run.step < total and not (self.model.stop_training or data.stopped):
+            life.here().say(Note("warning", stopped_short(run.step, total)))
+        run.end()
+        keras_after.tell_of_more()
 
     def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002  # Keras's signature
         if self._run is not None and self._train is not None:
@@ -126,6 +157,26 @@ class KerasCallback(keras.callbacks.Callback):
         self._begun = True
         self._run.begin(*self._length)
 
+    def _stand_in(self) -> None:
+        """Put our function around the train function. Another one than before means that the model was compiled again."""
+        function = self.model.train_function
+        if function is self._stands_in or function is None:
+            return
+        again = self._train is not None
+        self._train, self.model.train_function = function, self._stands_in
+        if again:
+            self._parts["model"].compiled_again = True
+            self._compiled_again()
+
+    def _compiled_again(self) -> None:
+        """The model has other metrics and another optimizer now: have their variables made, and follow them."""
+        self._build()
+        if "optimizer" in self._parts:
+            self._parts["optimizer"].renew()
+        elif self.model.optimizer is not None:
+            words = "an optimizer that compile() gave the model within fit is not kept: compile with it before fit"
+            life.here().say(Note("warning", words))
+
     def _trained(self, *given: Any) -> Any:
         """Stand in for the train function, because its logs are here before anybody waits for them."""
         assert self._run is not None
@@ -138,6 +189,7 @@ class KerasCallback(keras.callbacks.Callback):
             return (self._logs, given[0]) if jax else self._logs
         result = self._train(*given)
         self._logs = self._shown = result[0] if jax else result
+        self._attributes.traced()
         return result
 
 
@@ -170,18 +222,6 @@ def _fit() -> Any:
         f"supervisor.KerasCallback cannot find the fit() that it is in (Keras {keras.__version__})",
         "give it to model.fit(callbacks=[…]) of Keras 3.15; in a loop of your own, call supervisor.attach()",
     )
-
-
-def _build(model: Any, iterator: Any) -> None:
-    """Have all variables made before they are put back: with TensorFlow Keras makes them in the first step only."""
-    if keras.backend.backend() != "tensorflow" or model._distribute_strategy is not None:
-        return  # there Keras itself has done it
-
-    import tensorflow as tf
-
-    spec = iterator._distributed_dataset.element_spec
-    empty = keras.tree.map_structure(lambda each: None if isinstance(each, tf.OptionalSpec) else each, spec)
-    model._symbolic_build(data_batch=empty)
 
 
 def _flat(logs: dict[str, Any]) -> dict[str, Any]:

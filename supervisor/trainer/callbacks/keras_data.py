@@ -109,6 +109,7 @@ class Data:
             self._seen += size
             it._steps_seen = self._seen
             self._under_way = True
+            self._callback.step_comes()
             yield begin, self.batch - 1, it._current_iterator
             if (limit is None or self.batch < limit) and not self._pass_is_done:
                 self._under_way = False

@@ -76,12 +76,14 @@ class Keras(Framework):
         return self._backend.target(plain, size, None if live is None else _held(live), on_host=True)
 
     def access(self, value: Any) -> StateAccess | None:
+        if isinstance(value, keras_state.InFit):
+            return value.get, value.set
         if isinstance(value, keras.Layer):
             self._models.add(value)
         return keras_state.access(value, self._models)
 
     def places_itself(self, owner: Any) -> bool:
-        return keras_state.access(owner, ()) is not None
+        return isinstance(owner, keras_state.InFit) or keras_state.access(owner, ()) is not None
 
     def rng_state(self) -> Any:
         generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)

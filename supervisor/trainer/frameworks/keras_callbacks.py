@@ -1,11 +1,16 @@
-"""The state of Keras callbacks, own and foreign: their plain attributes; best weights as arrays."""
+"""The state of Keras callbacks, own and foreign: their plain attributes, best weights as arrays, and variables in place."""
 
 from __future__ import annotations
 
 import re
+import sys
+from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from supervisor.trainer import typed_json
+from supervisor.trainer.frameworks import keras_held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,16 +30,21 @@ _OPEN_HERE = re.compile(
 _CLOCK_HERE = re.compile(
     r"timer|^_?(t0|tic)$|(^|_)(start|begin|began|started|last)_(time|at)$|(^|_)time_(start|begin)$"
 )
+_KEYS = {str, int, bool, float, tuple, type(None)}
 _SIMPLE = (bool, int, float, str, bytes, type(None), np.ndarray, np.generic)
 
 
 def access(callback: Any) -> StateAccess:
     """Return (get, set) of what a callback remembers. What it computes with (functions, files, models) is not touched."""
-    own = callable(getattr(callback, "state_dict", None)) and callable(getattr(callback, "load_state_dict", None))
-    if own:
+    if tells_its_state(callback):
         return callback.state_dict, callback.load_state_dict
     held = _OfCallback(callback)
     return held.get, held.set
+
+
+def tells_its_state(callback: Any) -> bool:
+    """Say whether it has the two methods with which it keeps itself."""
+    return callable(getattr(callback, "state_dict", None)) and callable(getattr(callback, "load_state_dict", None))
 
 
 class _OfCallback:
@@ -43,6 +53,10 @@ class _OfCallback:
     def __init__(self, callback: Any) -> None:
         self._callback = callback
         self._unset: set[str] = set()
+        model = getattr(callback, "model", None)
+        self._held = keras_held.Held(
+            lambda: [("", callback)], lambda: () if model is None else keras_held.model_known(model), model
+        )
 
     def get(self) -> dict[str, Any]:
         held = {
@@ -51,13 +65,16 @@ class _OfCallback:
             if name not in NOT_STATE and not is_of_this_process(name, value)
         }
         self._unset = {name for name in self._unset if held.get(name) is None}
-        return {name: value for name, value in held.items() if name not in self._unset and _is_simple(value)}
+        plain = {name: value for name, value in held.items() if name not in self._unset and is_plain(value)}
+        hanging = self._held.get()
+        return {**plain, keras_held.HELD: hanging} if hanging else plain
 
     def set(self, state: Mapping[str, Any]) -> None:
         self._unset = {name for name, value in vars(self._callback).items() if value is None and name not in state}
         for name, value in state.items():
-            if not is_of_this_process(name, value):  # versions before kept these too
-                setattr(self._callback, name, value)
+            if name != keras_held.HELD and not is_of_this_process(name, value):  # versions before kept these too
+                put(self._callback, name, value)
+        self._held.set(state.get(keras_held.HELD, {}))
 
 
 def is_of_this_process(name: str, value: Any) -> bool:
@@ -69,12 +86,44 @@ def is_of_this_process(name: str, value: Any) -> bool:
     return "writer" in name and isinstance(value, dict | list) and not value
 
 
-def _is_simple(value: Any) -> bool:
-    """Say whether it is made of plain values throughout; an array counts if its bytes say all."""
+def put(owner: Any, name: str, value: Any) -> None:
+    """Set an attribute; a container with more to it than its items (a factory, a longest length) is filled in place."""
+    live: Any = getattr(owner, name, None)
+    if type(live) is type(value) and isinstance(live, set | Counter | defaultdict):
+        live.clear()
+        live.update(value)
+    elif type(live) is type(value) and isinstance(live, deque):
+        live.clear()
+        live.extend(value)
+    else:
+        setattr(owner, name, value)
+
+
+def is_plain(value: Any) -> bool:
+    """Say whether it is made of plain values throughout; an array counts if its bytes say all, a tensor if it has some."""
     if isinstance(value, np.ndarray):
         return not value.dtype.hasobject
-    if type(value) in {list, tuple}:
-        return all(map(_is_simple, value))
-    if type(value) is dict:
-        return all(type(key) in {str, int} and _is_simple(each) for key, each in value.items())
-    return isinstance(value, _SIMPLE)
+    kind = type(value)
+    if kind in {list, tuple, *_containers()}:
+        return all(map(is_plain, value))
+    if kind in {dict, *_mappings()}:
+        return all(type(key) in _KEYS and is_plain(each) for key, each in value.items())
+    return isinstance(value, _SIMPLE) or _is_tensor(value)
+
+
+def _containers() -> set[type]:
+    return {kind for kind in (set, frozenset, deque) if kind in typed_json._ENCODERS}  # noqa: SLF001  # what it can keep
+
+
+def _mappings() -> set[type]:
+    return {kind for kind in (Counter, defaultdict) if kind in typed_json._ENCODERS}  # noqa: SLF001  # as above
+
+
+def _is_tensor(value: Any) -> bool:
+    """Say whether it is a tensor with a value of its own, not one of a graph and not a variable."""
+    torch, tf, jax = (sys.modules.get(name) for name in ("torch", "tensorflow", "jax"))
+    if torch is not None and isinstance(value, torch.Tensor):
+        return not value.requires_grad and value.layout == torch.strided and value.device.type != "meta"
+    if tf is not None and isinstance(value, tf.Tensor):
+        return hasattr(value, "numpy") and (value.dtype.is_floating or value.dtype.is_integer or value.dtype.is_bool)
+    return jax is not None and isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)

@@ -26,13 +26,28 @@ def access(value: Any, models: Iterable[Any]) -> StateAccess | None:
     if isinstance(value, keras.optimizers.Optimizer):
         optimizer = _OfOptimizer(value, models)
         return optimizer.get, optimizer.set
+    if isinstance(value, keras.Layer):
+        layer = _OfLayer(value, models)
+        return layer.get, layer.set
     if isinstance(value, keras.random.SeedGenerator):
         named = Named(lambda: [value.state])
-    elif isinstance(value, keras.Layer | keras.metrics.Metric):
+    elif isinstance(value, keras.metrics.Metric):
         named = Named(lambda: value.variables)
     else:
         return None
     return (lambda: _synced(named, models)), named.set
+
+
+class InFit:
+    """Stands for a Keras object that a fit may replace by another one."""
+
+    def get(self) -> Any:
+        """Return the state of the present one."""
+        raise NotImplementedError
+
+    def set(self, state: Any) -> None:
+        """Put it back."""
+        raise NotImplementedError
 
 
 class Named:
@@ -84,6 +99,24 @@ def build_optimizers(objects: Iterable[Any]) -> None:
     for each in objects:
         if isinstance(each, keras.optimizers.Optimizer) and not each.built and models:
             each.build(models[0].trainable_variables)
+
+
+class _OfLayer:
+    """The variables that Keras lists of a layer or model, and what hangs on its attributes beside them."""
+
+    def __init__(self, layer: Any, models: Iterable[Any]) -> None:
+        from supervisor.trainer.frameworks import keras_held  # it needs this file
+
+        self._key, self._held = keras_held.HELD, keras_held.of_model(layer)
+        self._models, self._named = models, Named(lambda: layer.variables)
+
+    def get(self) -> dict[str, Any]:
+        variables, held = _synced(self._named, self._models), self._held.get()
+        return {**variables, self._key: held} if held else variables
+
+    def set(self, state: Mapping[str, Any]) -> None:
+        self._named.set({name: value for name, value in state.items() if name != self._key})
+        self._held.set(state.get(self._key, {}))
 
 
 class _OfOptimizer:

@@ -1,0 +1,424 @@
+"""What a script hangs on its model, loss, optimizers and callbacks comes back with it; what cannot is named."""
+
+import os
+import random
+from collections import Counter, defaultdict, deque
+
+import numpy as np
+import pytest
+
+from supervisor.trainer import typed_json
+from supervisor.trainer.refused import RefusedError
+from tests.frameworks.resuming import Attempts
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+keras = pytest.importorskip("keras", reason="needs Keras 3: pip install keras, and a backend")
+callback = pytest.importorskip("supervisor.trainer.callbacks.keras", reason="needs Keras 3: pip install keras")
+tf = pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install tensorflow")
+
+pytestmark = [
+    pytest.mark.frameworks,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="these models compute with TensorFlow"),
+]
+BATCHES, BATCH = 6, 2
+CHANCE = np.random.default_rng(5)
+X = CHANCE.normal(size=(BATCH * BATCHES, 4)).astype("float32")
+Y = np.sin(X.sum(axis=1, keepdims=True))
+IN_AN_EPOCH, AT_ITS_END = 9, 6
+
+
+@pytest.fixture
+def attempts(tmp_path, monkeypatch):
+    return Attempts(tmp_path, monkeypatch)
+
+
+def begun(seed=7):
+    callback._used.clear()
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+
+
+def bits(*values):
+    """Return all that is in variables, arrays and tensors, as something to compare."""
+    return [np.asarray(keras.ops.convert_to_numpy(each)).tobytes().hex() for each in values]
+
+
+def fitted(model, callbacks=(), x=X, y=Y, epochs=3, **options):
+    options.setdefault("batch_size", BATCH)
+    model.fit(x, y, epochs=epochs, verbose=0, callbacks=[callback.KerasCallback(), *callbacks], **options)
+
+
+def goes_on(attempts, run, stops=(IN_AN_EPOCH, AT_ITS_END)):
+    """Hold an interrupted run against one that nothing happened to, by what it returns and by its last checkpoint."""
+    whole = attempts.attempt(run, "whole")
+    for stop_at in stops:
+        assert attempts.attempt(run, f"stopped-{stop_at}", stop_at) is None
+        assert attempts.attempt(run, f"stopped-{stop_at}") == whole
+        assert attempts.differences("whole", f"stopped-{stop_at}") == []
+    return whole
+
+
+def warned(attempts):
+    return [words for words in attempts.said if "resumed after" not in words]
+
+
+# --- optimizers, variables and generators of a model ------------------------------------------------------------------
+
+
+class Gan(keras.Model):
+    """As Keras's own guide writes it: two networks, two optimizers, and no call()."""
+
+    def __init__(self):
+        super().__init__()
+        self.critic = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1)])
+        self.maker = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(4)])
+        self.seeds = keras.random.SeedGenerator(3)
+        self.d_loss, self.g_loss = keras.metrics.Mean(name="d"), keras.metrics.Mean(name="g")
+
+    def compile(self, d_optimizer, g_optimizer):
+        super().compile()
+        self.d_optimizer, self.g_optimizer = d_optimizer, g_optimizer
+
+    @property
+    def metrics(self):
+        return [self.d_loss, self.g_loss]
+
+    def train_step(self, data):
+        real = data[0] if isinstance(data, tuple) else data
+        with tf.GradientTape() as tape:
+            made = self.maker(keras.random.normal((BATCH, 2), seed=self.seeds))
+            d_loss = tf.reduce_mean(self.critic(made)) - tf.reduce_mean(self.critic(real)) + 0.1
+        self.d_optimizer.apply(tape.gradient(d_loss, self.critic.trainable_weights), self.critic.trainable_weights)
+        with tf.GradientTape() as tape:
+            g_loss = -tf.reduce_mean(self.critic(self.maker(keras.random.normal((BATCH, 2), seed=self.seeds))))
+        self.g_optimizer.apply(tape.gradient(g_loss, self.maker.trainable_weights), self.maker.trainable_weights)
+        self.d_loss.update_state(d_loss)
+        self.g_loss.update_state(g_loss)
+        return {"d": self.d_loss.result(), "g": self.g_loss.result()}
+
+
+class CalledGan(Gan):
+    def call(self, x):
+        return self.critic(x)
+
+
+@pytest.mark.parametrize("kind", [Gan, CalledGan])
+def test_a_model_with_two_optimizers_and_a_step_of_its_own_goes_on_with_or_without_call(attempts, kind):
+    def run():
+        begun()
+        model = kind()
+        model.compile(keras.optimizers.Adam(0.02), keras.optimizers.RMSprop(0.01, momentum=0.9))
+        fitted(model, y=None)
+        return bits(*model.variables, *model.d_optimizer.variables, *model.g_optimizer.variables)
+
+    goes_on(attempts, run)
+    assert warned(attempts) == []
+
+
+class Encoder(keras.Model):
+    """A variational autoencoder's step; its layers are built when they are first called, in the first step."""
+
+    def __init__(self):
+        super().__init__()
+        self.encode, self.decode = keras.layers.Dense(2), keras.layers.Dense(4)
+        self.seeds = keras.random.SeedGenerator(3)
+
+    def train_step(self, data):
+        x = data[0] if isinstance(data, tuple) else data
+        with tf.GradientTape() as tape:
+            mean = self.encode(x)
+            z = mean + keras.random.normal(tf.shape(mean), seed=self.seeds)
+            loss = tf.reduce_mean((self.decode(z) - x) ** 2)
+        self.optimizer.apply(tape.gradient(loss, self.trainable_weights), self.trainable_weights)
+        return {"loss": loss}
+
+
+def test_a_model_whose_layers_are_built_in_its_first_step_goes_on(attempts):
+    def run():
+        begun()
+        model = Encoder()
+        model.compile(keras.optimizers.Adam(0.02))
+        fitted(model, y=None)
+        return bits(*model.variables, *model.optimizer.variables)
+
+    goes_on(attempts, run)
+    assert warned(attempts) == []
+
+
+def test_a_model_that_nobody_can_build_before_its_first_step_is_refused_before_it(attempts):
+    class Eager(Encoder):
+        steps = 0
+
+        def train_step(self, data):
+            x = data[0] if isinstance(data, tuple) else data
+            Eager.steps += bool(x.numpy().sum())
+            return super().train_step(data)
+
+    def run():
+        begun()
+        model = Eager()
+        model.compile(keras.optimizers.Adam(0.02), run_eagerly=True)
+        fitted(model, y=None)
+
+    with pytest.raises(RefusedError, match="the variables of Eager cannot be made before its first step"):
+        attempts.attempt(run, "run")
+    assert Eager.steps == 0
+
+
+class Remembering(keras.Model):
+    """Everything that may hang on a model and is in no list of Keras's."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+        self.out = keras.layers.Dense(1)
+        self.queue = tf.Variable(tf.zeros((4,)), trainable=False)
+        self.chance = tf.random.Generator.from_seed(5)
+        self.counts = {"seen": [tf.Variable(0, dtype=tf.int64)]}
+        self.scale = keras.Variable(1.0, trainable=False)
+
+    def call(self, x, training=False):
+        if training:
+            self.queue.assign(0.9 * self.queue + tf.reduce_mean(x, axis=0))
+            self.counts["seen"][0].assign_add(1)
+            self.scale.assign(self.scale * 1.01)
+            x = x + 0.1 * self.chance.normal(tf.shape(x)) + self.queue
+        return self.out(self.dense(x)) * self.scale
+
+
+def test_variables_and_generators_of_a_model_that_keras_does_not_list_come_back(attempts):
+    def run():
+        begun()
+        model = Remembering()
+        model.compile(keras.optimizers.SGD(0.005, momentum=0.5), "mse")
+        fitted(model)
+        return bits(*model.variables, model.queue, model.counts["seen"][0], model.chance.state, model.scale)
+
+    goes_on(attempts, run)
+    assert warned(attempts) == []
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "GRU"])
+def test_the_states_of_stateful_recurrent_layers_come_back(attempts, layer):
+    def run():
+        begun()
+        recurrent = getattr(keras.layers, layer)(3, stateful=True)
+        model = keras.Sequential([keras.Input((5, 2), batch_size=2), recurrent, keras.layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(0.02), "mse")
+        fitted(model, x=CHANCE_X, y=Y, shuffle=False)
+        return bits(*model.variables, *recurrent.states)
+
+    goes_on(attempts, run)
+    assert warned(attempts) == []
+
+
+CHANCE_X = CHANCE.normal(size=(BATCH * BATCHES, 5, 2)).astype("float32")
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
+
+
+def small():
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "tanh"), keras.layers.Dense(1)])
+
+
+class Counting(keras.losses.Loss):
+    """A loss with a memory: a variable of Keras and one of TensorFlow."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.mean = keras.Variable(0.0, trainable=False), tf.Variable(0.0)
+
+    def call(self, y, p):
+        self.seen.assign(self.seen + 1)
+        loss = keras.ops.mean((y - p) ** 2)
+        self.mean.assign(0.9 * self.mean + 0.1 * loss)
+        return loss * (1 + self.seen / 10) + self.mean * keras.ops.mean(p)
+
+
+def test_the_memory_of_a_loss_comes_back(attempts):
+    def run():
+        begun()
+        model, loss = small(), Counting()
+        model.compile(keras.optimizers.SGD(0.02), loss)
+        fitted(model)
+        return bits(*model.variables, loss.seen, loss.mean)
+
+    goes_on(attempts, run)
+    assert warned(attempts) == []
+
+
+@pytest.mark.parametrize("held", ["by a callback", "by the loss alone"])
+def test_a_weight_of_the_loss_that_a_callback_raises_comes_back(attempts, held):
+    class Raising(keras.callbacks.Callback):
+        def __init__(self, weight):
+            super().__init__()
+            self.weight = weight
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.weight.assign(self.weight + 0.5)
+
+    def run():
+        begun()
+        weight = keras.Variable(0.0, trainable=False)
+        model = small()
+        model.compile(
+            keras.optimizers.SGD(0.05), lambda y, p: keras.ops.mean((y - p) ** 2) + weight * keras.ops.mean(p)
+        )
+        raising = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: weight.assign(weight + 0.5))
+        fitted(model, [Raising(weight) if held == "by a callback" else raising])
+        return bits(*model.variables, weight)
+
+    goes_on(attempts, run)
+    assert warned(attempts) == []
+
+
+# --- plain attributes that change -------------------------------------------------------------------------------------
+
+
+class Changing(keras.callbacks.Callback):
+    """Changes plain numbers of a layer and of the optimizer, and freezes one."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.model.layers[1].rate = 0.6
+            self.model.optimizer.momentum = 0.5
+            self.model.layers[0].trainable = False
+
+
+@pytest.mark.parametrize("eager", [True, False], ids=["each step looks", "traced"])
+def test_plain_numbers_of_layers_and_optimizers_that_a_callback_changes_come_back(attempts, eager):
+    def run():
+        begun()
+        layers = [keras.layers.Dense(6, "tanh"), keras.layers.Dropout(0.2, seed=3), keras.layers.Dense(1)]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse", run_eagerly=eager)
+        fitted(model, [Changing()])
+        return [*bits(*model.variables), layers[1].rate, model.optimizer.momentum, layers[0].trainable]
+
+    whole = goes_on(attempts, run)
+    assert whole[-3:] == [0.6, 0.5, False]
+    assert warned(attempts) == []
+
+
+# --- the memory of callbacks ------------------------------------------------------------------------------------------
+
+
+class Average(keras.callbacks.Callback):
+    """Weight averages in lists of variables, made when training begins or at the first step."""
+
+    def __init__(self, made):
+        super().__init__()
+        self.made, self.average, self.steps = made, None, None
+
+    def on_train_begin(self, logs=None):
+        if self.made == "when training begins":
+            self._make()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.average is None:
+            self._make()
+        self.steps.assign_add(1)
+        for mean, weight in zip(self.average, self.model.trainable_variables, strict=True):
+            mean.assign(0.9 * mean + 0.1 * weight)
+
+    def _make(self):
+        self.average = [tf.Variable(each) for each in self.model.trainable_variables]
+        self.steps = tf.Variable(0)
+
+
+@pytest.mark.parametrize("made", ["when training begins", "at the first step"])
+def test_averages_in_lists_of_variables_come_back_whenever_they_are_made(attempts, made):
+    def run():
+        begun()
+        model, average = small(), Average(made)
+        model.compile(keras.optimizers.SGD(0.05), "mse")
+        fitted(model, [average])
+        return [*bits(*average.average), int(average.steps)]
+
+    assert goes_on(attempts, run)[-1] == 18
+    assert warned(attempts) == []
+
+
+class Drawing(keras.callbacks.Callback):
+    """Generators, metrics, tensors, a teacher network and an optimizer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.chances = [np.random.default_rng(1), np.random.RandomState(2), random.Random(3)]
+        self.metric, self.tensor = keras.metrics.Mean(), tf.zeros(2)
+        self.teacher = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        self.optimizer = keras.optimizers.Adam(0.1)
+        self.seeds = keras.random.SeedGenerator(4)
+
+    def on_train_batch_end(self, batch, logs=None):
+        numpy, legacy, plain = self.chances
+        drawn = numpy.normal() + legacy.normal() + plain.random() + keras.random.normal((), seed=self.seeds)
+        self.metric.update_state(drawn)
+        self.tensor = 0.5 * self.tensor + drawn
+        self.optimizer.apply([tf.ones_like(each) for each in self.teacher.weights], self.teacher.weights)
+
+    def seen(self):
+        held = [self.metric.result(), self.tensor, *self.teacher.variables, *self.optimizer.variables]
+        return [*bits(*held), self.chances[0].random(), self.chances[1].rand(), self.chances[2].random()]
+
+
+def test_generators_metrics_tensors_and_networks_of_a_callback_come_back(attempts):
+    def run():
+        begun()
+        model, drawing = small(), Drawing()
+        model.compile(keras.optimizers.SGD(0.05), "mse")
+        fitted(model, [drawing])
+        return drawing.seen()
+
+    goes_on(attempts, run)
+    assert warned(attempts) == []
+
+
+class Thing:
+    """Of the script's own: how it could be kept, nobody knows."""
+
+    def __init__(self):
+        self.steps = 0
+
+
+class Collecting(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.seen, self.counts, self.lists = set(), Counter(), defaultdict(list)
+        self.last = deque(maxlen=3)
+        self.number, self.thing = 0, Thing()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.number += 1
+        self.thing.steps += 1
+        self.seen.add(self.number % 7)
+        self.counts[batch] += 1
+        self.lists[batch].append(self.number)
+        self.last.append(self.number)
+
+
+CONTAINERS = {"seen": set, "counts": Counter, "lists": defaultdict, "last": deque}
+
+
+def test_containers_of_a_callback_come_back_with_their_kind_and_what_cannot_is_named_once(attempts):
+    def run():
+        begun()
+        model, collecting = small(), Collecting()
+        model.compile(keras.optimizers.SGD(0.05), "mse")
+        fitted(model, [collecting])
+        collecting.lists["a new one"].append(1)
+        return {name: getattr(collecting, name) for name in (*CONTAINERS, "number")}
+
+    whole, kept = attempts.attempt(run, "whole"), typed_json._ENCODERS
+    attempts.attempt(run, "stopped", IN_AN_EPOCH)
+    found = attempts.attempt(run, "stopped")
+    for name, kind in CONTAINERS.items():
+        named = [words for words in attempts.said if words.startswith(f"Collecting.{name}, a {kind.__name__}, changes")]
+        assert (found[name] == whole[name] and type(found[name]) is kind and not named) if kind in kept else named
+    assert found["last"].maxlen == 3
+    assert found["number"] == whole["number"] == 18
+    words = [each for each in attempts.said if each.startswith("Collecting.thing, a Thing, changes and is not kept")]
+    assert len(words) == 3, "once for each of three processes"

@@ -2,7 +2,6 @@
 
 import os
 import random
-from collections import deque
 
 import numpy as np
 import pytest
@@ -42,12 +41,16 @@ class Rows(keras.utils.PyDataset):
         return X[:BATCH] + index, Y[:BATCH]
 
 
+class Now(list):
+    """A list of a class of its own is no plain value: it is of this attempt only."""
+
+
 class Heard(keras.callbacks.Callback):
     """What a callback is told, also over all attempts."""
 
     def __init__(self):
         super().__init__()
-        self.now, self.all = deque(), []  # a deque is no plain value: it is of this attempt only
+        self.now, self.all = Now(), []
 
     def on_epoch_begin(self, epoch, logs=None):
         self.now.append(("epoch", epoch))

@@ -7,7 +7,6 @@ from collections import Counter, defaultdict, deque
 import numpy as np
 import pytest
 
-from supervisor.trainer import typed_json
 from supervisor.trainer.refused import RefusedError
 from tests.frameworks.resuming import Attempts
 
@@ -387,7 +386,7 @@ class Thing:
 class Collecting(keras.callbacks.Callback):
     def __init__(self):
         super().__init__()
-        self.seen, self.counts, self.lists = set(), Counter(), defaultdict(list)
+        self.seen, self.counts, self.lists = set(), Counter(), defaultdict(lambda: deque(maxlen=2))
         self.last = deque(maxlen=3)
         self.number, self.thing = 0, Thing()
 
@@ -412,13 +411,81 @@ def test_containers_of_a_callback_come_back_with_their_kind_and_what_cannot_is_n
         collecting.lists["a new one"].append(1)
         return {name: getattr(collecting, name) for name in (*CONTAINERS, "number")}
 
-    whole, kept = attempts.attempt(run, "whole"), typed_json._ENCODERS
-    attempts.attempt(run, "stopped", IN_AN_EPOCH)
-    found = attempts.attempt(run, "stopped")
-    for name, kind in CONTAINERS.items():
-        named = [words for words in attempts.said if words.startswith(f"Collecting.{name}, a {kind.__name__}, changes")]
-        assert (found[name] == whole[name] and type(found[name]) is kind and not named) if kind in kept else named
-    assert found["last"].maxlen == 3
-    assert found["number"] == whole["number"] == 18
-    words = [each for each in attempts.said if each.startswith("Collecting.thing, a Thing, changes and is not kept")]
-    assert len(words) == 3, "once for each of three processes"
+    whole = goes_on(attempts, run, stops=(IN_AN_EPOCH,))
+    assert {name: type(whole[name]) for name in CONTAINERS} == CONTAINERS
+    assert whole["last"].maxlen == 3
+    assert whole["number"] == 18
+    words = "Collecting.thing, a Thing, changes and is not kept: after a resume it begins again; give Collecting"
+    assert [each.startswith(words) for each in warned(attempts)] == [True] * 3, "once in each of three processes"
+
+
+# --- a model that is compiled again within fit ------------------------------------------------------------------------
+
+
+class Unfreezing(keras.callbacks.Callback):
+    """Fine-tuning as guides show it: from some epoch on everything is trained, by another optimizer."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            self.model.layers[0].trainable = True
+            self.model.compile(keras.optimizers.Adam(0.01), "mse")
+            self.model.make_train_function()
+
+
+class Switching(keras.callbacks.Callback):
+    """Another loss and other metrics from the end of an epoch on."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.model.compile(keras.optimizers.SGD(0.02, momentum=0.5), "mae", metrics=["mse"])
+            self.model.make_train_function()
+
+
+@pytest.mark.parametrize("change", [Unfreezing, Switching])
+def test_a_model_that_is_compiled_again_within_fit_goes_on_as_it_was_compiled(attempts, change):
+    def run():
+        begun()
+        model = small()
+        model.layers[0].trainable = False
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")
+        fitted(model, [change()])
+        return [type(model.optimizer).__name__, *bits(*model.variables, *model.optimizer.variables)]
+
+    goes_on(attempts, run, stops=(IN_AN_EPOCH, AT_ITS_END, 13))
+    assert attempts.step("whole") == 18
+    assert warned(attempts) == []
+
+
+def test_a_model_compiled_again_with_what_stands_in_no_file_is_not_saved_in_that_form(attempts):
+    class Odd(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.compile("sgd", lambda y, p: keras.ops.mean(abs(y - p)))
+                self.model.make_train_function()
+
+    def run():
+        begun()
+        model = small()
+        model.compile("sgd", "mse")
+        fitted(model, [Odd()])
+        return bits(*model.variables)
+
+    whole = attempts.attempt(run, "whole")
+    attempts.attempt(run, "run", 6)
+    attempts.attempt(run, "run", 13)
+    assert attempts.step("run") == 6, "what cannot be put back is not called saved"
+    assert attempts.attempt(run, "run") == whole
+
+
+def test_a_fit_whose_data_run_out_says_that_it_ended_before_its_last_step(attempts):
+    def run():
+        begun()
+        model = small()
+        model.compile("sgd", "mse")
+        rows = tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH)
+        fitted(model, x=rows, y=None, batch_size=None, steps_per_epoch=4)
+
+    attempts.attempt(run, "run")
+    assert any(
+        words.startswith("fit() ended at step 10 of 12, and no callback stopped it") for words in warned(attempts)
+    )

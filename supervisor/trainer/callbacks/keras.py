@@ -171,6 +171,7 @@ class KerasCallback(keras.callbacks.Callback):
     def _compiled_again(self) -> None:
         """The model has other metrics and another optimizer now: have their variables made, and follow them."""
         self._build()
+        self.model.make_train_function()
         if "optimizer" in self._parts:
             self._parts["optimizer"].renew()
         elif self.model.optimizer is not None:

@@ -7,7 +7,7 @@ first step, where the trace has taken the number that the script begins with, as
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import defaultdict, deque
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +99,8 @@ class Attributes:
                 continue
             for name, value in keras_held.attributes(callback):
                 open_here = isinstance(value, bool) and keras_callbacks.is_of_this_process(name, value)
-                if name not in keras_callbacks.NOT_STATE and (open_here or not keras_callbacks.is_plain(value)):
+                items = dict(value) if type(value) is defaultdict else value  # as it is kept
+                if name not in keras_callbacks.NOT_STATE and (open_here or not keras_callbacks.is_plain(items)):
                     yield f"callback {number}.{name}", callback, value
 
 

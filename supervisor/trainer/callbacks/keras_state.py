@@ -13,6 +13,7 @@ import keras
 
 from supervisor.trainer.frameworks import keras_callbacks, keras_state
 from supervisor.trainer.frameworks.keras_state import Named
+from supervisor.trainer.refused import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,32 +91,42 @@ class FitModel(keras_state.InFit):
         self._get, self._set = _access(model)
 
     def get(self) -> dict[str, Any]:
-        """Return its variables, and what hangs on it."""
+        """Return its variables, and what hangs on it; RefusedError if it was compiled in a way that cannot be repeated."""
         state = dict(self._get())
-        return {**state, COMPILED: _compiled(self.model)} if self.compiled_again else state
+        return {**state, COMPILED: self._compiled()} if self.compiled_again else state
 
     def set(self, state: Mapping[str, Any]) -> None:
         """Compile it as it was, and put the variables back; ValueError if that cannot be done here."""
         compiled = state.get(COMPILED)
         if compiled is not None:
-            self._compile(compiled)
-        self.put_back({name: value for name, value in state.items() if name != COMPILED})
+            for layer, flag in zip(self.model._flatten_layers(), compiled["trainable"], strict=True):
+                if layer.trainable != flag:
+                    layer.trainable = flag
+            with keras.saving.custom_object_scope(_of_the_script()):
+                self.model.compile_from_config(json.loads(compiled["config"]))
+            self.compiled_again = True
+            self._again()
+        self.put_back(state)
 
     def put_back(self, state: Mapping[str, Any]) -> None:
         """Put back all but how it was compiled."""
         self._set({name: value for name, value in state.items() if name != COMPILED})
 
-    def _compile(self, compiled: Mapping[str, Any]) -> None:
-        if compiled["config"] is None:
-            raise ValueError("the script compiled the model again within fit, in a way that cannot be repeated here")
-        for layer, flag in zip(self.model._flatten_layers(), compiled["trainable"], strict=True):
-            if layer.trainable != flag:
-                layer.trainable = flag
-        names = {name: each for name, each in vars(sys.modules["__main__"]).items() if callable(each)}
-        with keras.saving.custom_object_scope(names):
-            self.model.compile_from_config(json.loads(compiled["config"]))
-        self.compiled_again = True
-        self._again()
+    def _compiled(self) -> dict[str, Any]:
+        """Return how the model is compiled, and what of it is trained."""
+        own = type(self.model).compile is not keras.Model.compile
+        try:
+            config = "" if own else json.dumps(self.model.get_compile_config())
+            with keras.saving.custom_object_scope(_of_the_script()):
+                keras.saving.deserialize_keras_object(json.loads(config))  # no JSON where compile() is the script's own
+        except Exception as error:
+            raise RefusedError(
+                "model",
+                f"the script compiled it again within fit, and that cannot be repeated: {str(error).partition(chr(10))[0]}",
+                "use losses, metrics and optimizers by name or of classes and functions of the script's first level; "
+                "a resume goes on from the checkpoint before",
+            ) from error
+        return {"config": config, "trainable": [bool(layer.trainable) for layer in self.model._flatten_layers()]}
 
 
 class FitOptimizer(keras_state.InFit):
@@ -179,7 +190,7 @@ def _frozen(value: Any) -> Any:
     """Return a copy that stays as it is, whatever becomes of the variables and containers."""
     if isinstance(value, keras.Variable):
         return keras.ops.convert_to_numpy(value._value if value._value is not None else value.value).copy()
-    if isinstance(value, dict):
+    if type(value) is dict:
         return {key: _frozen(each) for key, each in value.items()}
     if type(value) in {list, tuple}:
         return type(value)(map(_frozen, value))
@@ -196,12 +207,6 @@ def _access(value: Any, models: Sequence[Any] | None = None) -> StateAccess:
     return found
 
 
-def _compiled(model: Any) -> dict[str, Any]:
-    """Return how a model is compiled, and what of it is trained; without a config where that has no form in a file."""
-    flags = [bool(layer.trainable) for layer in model._flatten_layers()]
-    if type(model).compile is not keras.Model.compile:
-        return {"config": None, "trainable": flags}
-    try:
-        return {"config": json.dumps(model.get_compile_config()), "trainable": flags}
-    except (TypeError, ValueError, AttributeError):
-        return {"config": None, "trainable": flags}
+def _of_the_script() -> dict[str, Any]:
+    """Return the functions and classes that the script defines, by which Keras finds those that a config names."""
+    return {name: each for name, each in vars(sys.modules["__main__"]).items() if callable(each)}

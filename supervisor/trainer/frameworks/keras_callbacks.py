@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from supervisor.trainer import typed_json
+from supervisor.trainer import own_classes, typed_json
 from supervisor.trainer.frameworks import keras_held
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class _OfCallback:
             if name not in NOT_STATE and not is_of_this_process(name, value)
         }
         self._unset = {name for name in self._unset if held.get(name) is None}
-        plain = {name: value for name, value in held.items() if name not in self._unset and is_plain(value)}
+        items = {name: dict(each) if type(each) is defaultdict else each for name, each in held.items()}
+        plain = {name: each for name, each in items.items() if name not in self._unset and is_plain(each)}
         hanging = self._held.get()
         return {**plain, keras_held.HELD: hanging} if hanging else plain
 
@@ -89,10 +90,11 @@ def is_of_this_process(name: str, value: Any) -> bool:
 def put(owner: Any, name: str, value: Any) -> None:
     """Set an attribute; a container with more to it than its items (a factory, a longest length) is filled in place."""
     live: Any = getattr(owner, name, None)
-    if type(live) is type(value) and isinstance(live, set | Counter | defaultdict):
+    same = type(live) is type(value)
+    if (same and isinstance(live, set | Counter)) or (isinstance(live, defaultdict) and isinstance(value, dict)):
         live.clear()
         live.update(value)
-    elif type(live) is type(value) and isinstance(live, deque):
+    elif same and isinstance(live, deque):
         live.clear()
         live.extend(value)
     else:
@@ -104,19 +106,17 @@ def is_plain(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return not value.dtype.hasobject
     kind = type(value)
-    if kind in {list, tuple, *_containers()}:
+    if kind in {list, tuple, set, frozenset, deque} or own_classes.is_namedtuple(value):
         return all(map(is_plain, value))
-    if kind in {dict, *_mappings()}:
-        return all(type(key) in _KEYS and is_plain(each) for key, each in value.items())
+    if kind in {dict, Counter, defaultdict}:
+        return all(type(key) in _KEYS and is_plain(each) for key, each in value.items()) and _has_known_factory(value)
     return isinstance(value, _SIMPLE) or _is_tensor(value)
 
 
-def _containers() -> set[type]:
-    return {kind for kind in (set, frozenset, deque) if kind in typed_json._ENCODERS}  # noqa: SLF001  # what it can keep
-
-
-def _mappings() -> set[type]:
-    return {kind for kind in (Counter, defaultdict) if kind in typed_json._ENCODERS}  # noqa: SLF001  # as above
+def _has_known_factory(value: Any) -> bool:
+    """Say whether a defaultdict makes its missing items in a way that stands in a checkpoint by its name."""
+    factory = getattr(value, "default_factory", None)
+    return factory is None or factory in typed_json.FACTORIES.values()
 
 
 def _is_tensor(value: Any) -> bool:

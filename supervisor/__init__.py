@@ -9,18 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from supervisor.trainer.attach import Run, attach
+    from supervisor.trainer.attach import Run, attach, resume_step
+    from supervisor.trainer.order import Order, ResumableShuffleSampler
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "attach"]
+__all__ = ["Order", "ResumableShuffleSampler", "Run", "__version__", "attach", "resume_step"]
 
 
 def __getattr__(name: str) -> Any:
     """Load the script's side only when a script asks for it: the command line must start without it."""
-    if name in {"attach", "Run"}:
+    if name in {"attach", "Run", "resume_step"}:
         from supervisor.trainer import attach as module
 
         return getattr(module, name)
+    if name in {"Order", "ResumableShuffleSampler"}:
+        from supervisor.trainer.order import ResumableShuffleSampler
+
+        return ResumableShuffleSampler
     if name[0].isupper():  # a class; `from supervisor import room` asks here too, before it looks for the room
         from supervisor.trainer import callbacks
 

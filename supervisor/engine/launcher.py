@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -142,6 +143,7 @@ class Launcher:
             **self.job.watched,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), inherited.get("PYTHONPATH", "")])),
             "PYTHONFAULTHANDLER": "1",
+            "PYTHONHASHSEED": inherited.get("PYTHONHASHSEED") or hash_seed(self.job.run_id),
             "PYTHONUNBUFFERED": "1",
             "SUPERVISOR_RUN_ID": self.job.run_id,
             descendants.VARIABLE: str(descendants.mine(self.job.run_id, local.rank)),
@@ -160,6 +162,11 @@ class Launcher:
             "WANDB_RUN_ID": self.job.run_id,
             "WANDB_RESUME": "allow",
         }
+
+
+def hash_seed(run_id: str) -> str:
+    """Return the seed of Python's hashes, the same on all machines of a run: a set of words has one order in it."""
+    return str(int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4], "big"))
 
 
 def _secrets(file: str) -> dict[str, str]:

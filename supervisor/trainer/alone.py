@@ -41,6 +41,8 @@ def keep_newest(staging: Path) -> None:
 
 
 def _names(staging: Path) -> list[str]:
+    if not staging.is_dir():
+        return []
     return sorted(
         (entry.name for entry in os.scandir(staging) if entry.name.startswith(_PREFIX)),
         key=lambda name: [int(part) for part in name.removeprefix(_PREFIX).split("-") if part.isdecimal()],

@@ -13,20 +13,24 @@ from supervisor.core import hardware
 from supervisor.core.errors import UsageError, UserError
 from supervisor.core.hardware import DEVICE, FRAMEWORK, PYTHON
 from supervisor.core.messages import Hello, Note, Restored
-from supervisor.trainer import alone, clock, frameworks, life, signals
+from supervisor.trainer import alone, clock, frameworks, life, rng, signals
 from supervisor.trainer.folder import DamagedError, Opened, open_folder
 from supervisor.trainer.own_packages import make_xxhash_importable
 from supervisor.trainer.run import Run
 from supervisor.trainer.saver import Saver
 from supervisor.trainer.sections import Sections
+from supervisor.trainer.seeding import SEED
 from supervisor.trainer.state import State
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from supervisor.trainer.life import Life
 
-__all__ = ["Run", "attach"]
+__all__ = ["Run", "attach", "resume_step"]
+
+HASH_SEED, DRAWN = "PYTHONHASHSEED", "drawn"  # keys of what a checkpoint says of its maker, beside SEED
 
 
 def attach(**attached: Any) -> Run:
@@ -43,6 +47,7 @@ def attach(**attached: Any) -> Run:
     make_xxhash_importable(here.settings.packages)
     state = State(attached)
     made_by = here.made_by = {PYTHON: platform.python_version(), **frameworks.described(state.frameworks)}
+    made_by |= _beginning(here, state)
     saver = Saver(
         here.settings.staging, here.settings.attempt, clock.now_s, here.say, lambda: (sections.laps, sections.lapped_s)
     )
@@ -58,21 +63,62 @@ def attach(**attached: Any) -> Run:
     return run
 
 
+def resume_step() -> int:
+    """Return the step that attach() will go on from, 0 for a run that begins: for a script that builds by it.
+
+    So a layer that is unfrozen at step 1,000, or a parameter group that is added there, is built before attach().
+    """
+    here = life.here()
+    if here.run is not None:
+        return here.run.first_step
+    folders = [here.settings.checkpoint] if here.settings.supervised else alone.newest_first(here.settings.staging)
+    for folder in filter(None, folders):
+        try:
+            return open_folder(folder).step
+        except DamagedError:
+            if here.settings.supervised:
+                raise
+    return 0
+
+
 def _restore(here: Life, run: Run, state: State, sections: Sections) -> None:
     began_s = clock.now_s()
     with sections.within("restore"):
         here.wake()
         opened = _restored(here, state)
+        here.notice(state)
     run.slow_down(opened.manifest.made_by if opened is not None else {})
     if opened is None:
         return
     run.resume_at(opened.step)
+    _compare_with_beginning(here, state, opened.manifest.made_by)
     for words in hardware.changes(opened.manifest.made_by, here.made_by):
         here.say(Note("warning", words))
     if here.settings.supervised:
         here.say(Restored(opened.step, clock.now_s() - began_s))
     else:
         here.say(Note("info", f"resumed after step {opened.step} from {opened.folder}"))
+
+
+def _beginning(here: Life, state: State) -> dict[str, str]:
+    """Return what checkpoints are to say of the chance that the script had before it called attach() first."""
+    found = {HASH_SEED: os.environ[HASH_SEED]} if os.environ.get(HASH_SEED) else {}
+    if here.seed is not None:
+        found |= {SEED: str(here.seed), DRAWN: rng.as_word(rng.digests(state.frameworks))}
+    return found
+
+
+def _compare_with_beginning(here: Life, state: State, before: Mapping[str, str]) -> None:
+    """Say what was drawn, or is ordered, otherwise than when the run began; what checkpoints say of that stays."""
+    seed, now = before.get(HASH_SEED), here.made_by.get(HASH_SEED, "not set")
+    if seed is not None and seed != now:
+        words = f"{HASH_SEED} was {seed} and is {now}: sets of words have another order"
+        here.say(Note("warning", f"{words}; start with {HASH_SEED}={seed} to have it as before"))
+    if SEED not in before:
+        return  # an earlier version made it, or a script on its own
+    if here.seed is not None and (words := rng.drawn_otherwise(before.get(DRAWN, ""), rng.digests(state.frameworks))):
+        here.say(Note("warning", words))
+    here.made_by.update({name: before[name] for name in (SEED, DRAWN) if name in before})
 
 
 def _restored(here: Life, state: State) -> Opened | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.core.messages import Note, SaveFailed, Stopped
+from supervisor.core.messages import Note, Stopped
 from supervisor.trainer.clock import sleep
 from supervisor.trainer.due import Due
 from supervisor.trainer.folder import Draft
-from supervisor.trainer.refused import RefusedError
+from supervisor.trainer.refused import RefusedError, first_lines
 
 if TYPE_CHECKING:
     from supervisor.trainer.clock import Clock
@@ -103,7 +103,7 @@ class Boundary:
     def save_now(self, here: Position, reason: str, sections: Sections) -> None:
         """Save before going on, trying again a few times: after this there is no next boundary."""
         self._saver.wait()
-        if here.step in {self._saver.staged_step, self._given_up_step}:
+        if self._saver.forked or here.step in {self._saver.staged_step, self._given_up_step}:
             return
         with sections.within("save"):
             self._life.wake()
@@ -132,8 +132,12 @@ class Boundary:
         try:
             return self._state.captured()
         except RefusedError as error:  # the state was fine when it was attached: training goes on, and it is said
-            self._life.say(SaveFailed(step, f"{error.what}; {error.hint}"))
-            return None
+            self._saver.failed(step, f"{error.what}; {error.hint}")
+        except Exception as error:  # noqa: BLE001  # a state_dict() of the script: a save that fails must not end the run
+            self._saver.failed(step, f"state_dict() failed: {first_lines(error, 2)}")
+        finally:
+            self._life.notice(self._state)
+        return None
 
     def _draft(self, here: Position, captured: Captured) -> Draft:
         self._saver.wait()  # so that it is known which rows are staged already
@@ -149,4 +153,5 @@ class Boundary:
             metrics=self._rows.metrics(),
             made_by=self._life.made_by,
             split={},
+            beside=captured.beside,
         )

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def differing(one: Opened, other: Opened) -> list[str]:
     """Return the paths of the attached state at which the two are not the same, bit for bit."""
-    left, right = one.state["objects"], other.state["objects"]
+    left, right = _trees(one), _trees(other)
     ours, theirs = one.leaves(), other.leaves()
     paths = sorted(left.keys() ^ right.keys())
     for name in sorted(left.keys() & right.keys()):
@@ -84,11 +84,18 @@ def _read_ahead(opened: Opened) -> list[str]:
 
 def _nodes(opened: Opened) -> Iterator[tuple[str, Node]]:
     """Yield path and node of each value, a container before what it holds."""
-    waiting = list(reversed(opened.state["objects"].items()))
+    waiting = list(reversed(_trees(opened).items()))
     while waiting:
         path, node = waiting.pop()
         yield path, node
         waiting += [(f"{path}.{key}", child) for key, child in reversed(typed_json.children(node) or [])]
+
+
+def _trees(opened: Opened) -> dict[str, Node]:
+    """Return the nodes by attached name, then what the objects have beside their state."""
+    objects: dict[str, Node] = opened.state["objects"]
+    beside = opened.state.get("beside", {})  # versions before did not keep it
+    return objects | {f"{name}/beside": node for name, node in beside.items()}
 
 
 def _idle(name: str, one: Any, other: Any) -> bool:

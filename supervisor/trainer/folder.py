@@ -39,7 +39,10 @@ RNG_FILE = "rng.json"
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """All of a checkpoint but its tensors; ``objects()`` gives the nodes by attached name, as JSON."""
+    """All of a checkpoint but its tensors; ``objects()`` gives the nodes by attached name, as JSON.
+
+    So does ``beside()`` for what they have beside their state: flags, gradients that no optimizer has used.
+    """
 
     step: int
     total_steps: int | None
@@ -50,6 +53,7 @@ class Draft:
     metrics: Mapping[str, Any]
     made_by: Mapping[str, str]
     split: Mapping[str, list[str]]
+    beside: Callable[[], str] = lambda: "{}"
 
 
 class DamagedError(UserError):
@@ -173,7 +177,8 @@ def write(staging: Path, name: str, draft: Draft, pieces: Sequence[NewFile]) -> 
 
 def _state(draft: Draft) -> str:
     split = json.dumps(dict(draft.split), separators=(",", ":"))
-    return f'{{"format":"{FORMAT}","version":{VERSION},"objects":{draft.objects()},"split":{split}}}'
+    head = f'"format":"{FORMAT}","version":{VERSION}'
+    return f'{{{head},"objects":{draft.objects()},"beside":{draft.beside()},"split":{split}}}'
 
 
 def _row(row: Mapping[str, Any]) -> str:

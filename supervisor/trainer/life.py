@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.client import Client
     from supervisor.trainer.hooks.unattached import Unattached
     from supervisor.trainer.run import Run
+    from supervisor.trainer.state import State
 
 CONNECT_WITHIN_S = 5.0
 
@@ -33,10 +34,12 @@ class Life:
         self.run: Run | None = None
         self.unattached: Unattached | None = None  # counts what the hooks see of a script that has no run
         self.made_by: dict[str, str] = {}
+        self.seed: int | None = None  # of generators that the script does not seed; None where it runs on its own
         self.failed = False  # the script ended in an error: its state is not worth a checkpoint
         self.stopped = False  # the supervisor knows that the script ends before its work is done
         self._client: Client | None = None
         self._started = False
+        self._owner = os.getpid()
 
     def connect(self) -> None:
         """Open the channel, if there is one and it is not open yet; SetupError if nobody listens there."""
@@ -52,6 +55,11 @@ class Life:
                 "start the script through python -m supervisor start, or unset SUPERVISOR_RUN_CHANNEL",
             ) from error
         self.say(Hello(os.getpid(), self.settings.attempt))
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that runs the script: how it ends is no end of the script."""
+        return os.getpid() != self._owner
 
     @property
     def step(self) -> int:
@@ -79,6 +87,12 @@ class Life:
             print(f"training-supervisor: step {message.step} could not be saved: {message.error}", file=sys.stderr)
         elif isinstance(message, Note) and self._client is None:
             print(f"training-supervisor: {message.text}", file=sys.stderr)
+
+    def notice(self, state: State) -> None:
+        """Say what the state has noticed since this was asked."""
+        notices, state.notices = state.notices, []
+        for level, words in notices:
+            self.say(Note(level, words))
 
     def met(self, trouble: Trouble) -> bool:
         """Say that training has gone wrong; return whether the supervisor acts on it."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Order:
+class ResumableShuffleSampler:
     """Endless: every ``length`` samples make an epoch with a shuffle of its own. Attach it, and the position is kept.
 
     It draws from a generator of its own, so that other uses of chance in the script do not change it.
@@ -59,3 +59,6 @@ class Order:
                 "use the same samples and seed as when the run began",
             )
         self.position = state["position"]
+
+
+Order = ResumableShuffleSampler  # its first name

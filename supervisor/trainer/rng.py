@@ -7,6 +7,8 @@ drawn from since the run's first loop began are named, because whoever compares 
 from __future__ import annotations
 
 import binascii
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.values import dataclass
@@ -14,7 +16,7 @@ from supervisor.trainer import frameworks
 from supervisor.trainer.tree import Capture, rebuild, value_of_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from supervisor.trainer.frameworks.framework import Framework
 
@@ -34,18 +36,23 @@ class Taken:
 
     def as_kept(self) -> Kept:
         """Return what stands in a checkpoint for these states."""
-        capture = Capture([frameworks.named(name) for name in self.states])
-        generators = {name: capture.node(state, name) for name, state in self.states.items()}
-        contents = {}
-        for name, leaf in capture.leaves.items():
-            content = bytearray(leaf.bytes)
-            leaf.framework.read(capture.values[name], 0, memoryview(content))
-            contents[name] = binascii.b2a_base64(content, newline=False).decode()
-        kept = {"generators": generators, "bytes": contents}
+        kept = as_json(self.states)
         return {
             **kept,
             "undrawn": [name for name in undrawn(self.at_first) if of(name, kept) == of(name, self.at_first)],
         }
+
+
+def as_json(states: Mapping[str, Any]) -> Kept:
+    """Return states of generators as they stand in a file."""
+    capture = Capture([frameworks.named(name) for name in states])
+    generators = {name: capture.node(state, name) for name, state in states.items()}
+    contents = {}
+    for name, leaf in capture.leaves.items():
+        content = bytearray(leaf.bytes)
+        leaf.framework.read(capture.values[name], 0, memoryview(content))
+        contents[name] = binascii.b2a_base64(content, newline=False).decode()
+    return {"generators": generators, "bytes": contents}
 
 
 def taken(loaded: list[Framework]) -> dict[str, Any]:
@@ -77,3 +84,35 @@ def put_back(found: Mapping[str, Any]) -> list[str]:
     """Set the generators; return words about those that have no place on this machine."""
     words = [frameworks.named(name).set_rng_state(state) for name, state in found.items() if state is not None]
     return [word for word in words if word]
+
+
+def digests(loaded: Iterable[Framework]) -> dict[str, str]:
+    """Return a digest of the present state of each framework's global generator; of torch's, the one on the CPU."""
+    found = {}
+    for framework in loaded:
+        state = framework.rng_state()
+        if framework.name == "torch":
+            state = {"cpu": state["cpu"]}
+        if framework.name in {"plain", "numpy", "torch"}:
+            kept = as_json({framework.name: state})
+            found[framework.name] = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+    return found
+
+
+def drawn_otherwise(before: str, digests: Mapping[str, str]) -> str:
+    """Return words for a script that has drawn other random numbers before attach() than at the run's beginning; "" if not.
+
+    ``before``: what ``as_word`` made of the digests there.
+    """
+    known = dict(each.partition(":")[::2] for each in before.split())
+    names = [name for name in digests if known.get(name, digests[name]) != digests[name]]
+    if not names:
+        return ""
+    spoken = ", ".join("python" if name == "plain" else name for name in names)
+    words = f"random numbers were drawn before attach() otherwise than when the run began ({spoken})"
+    return f"{words}: a split or an order made there may be another; seed right before making it"
+
+
+def as_word(digests: Mapping[str, str]) -> str:
+    """Return the digests as a text."""
+    return " ".join(f"{name}:{digest}" for name, digest in digests.items())

@@ -68,6 +68,11 @@ class Run:
         return self._life.settings.scratch
 
     @property
+    def first_step(self) -> int:
+        """The step that this process went on from; 0 where the run began here."""
+        return self._first_step
+
+    @property
     def made_progress(self) -> bool:
         """At least one step was done in this process."""
         return self.step > self._first_step

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.errors import FAILED, INTERRUPTED, SUCCEEDED, USAGE, SetupError, UsageError, UserError
 from supervisor.core.messages import Finished, ScriptFailed
-from supervisor.trainer import life
+from supervisor.trainer import life, seeding
 from supervisor.trainer.refused import RefusedError
 
 if TYPE_CHECKING:
@@ -31,10 +31,13 @@ def main(arguments: list[str]) -> int:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     here = life.here()
     try:
+        here.seed = seeding.begin(here.settings.checkpoint)
         _watch(here)
         here.connect()
         _execute(arguments[0])
     except SystemExit as ended:
+        if here.forked:
+            raise
         here.failed = ended.code not in {None, SUCCEEDED}
         if not here.failed:
             _finish(here)
@@ -80,7 +83,7 @@ def _execute(script: str) -> None:
 
 
 def _finish(here: Life) -> None:
-    if here.stopped:
+    if here.stopped or here.forked:
         return
     if here.run is not None:
         here.run.close()
@@ -93,6 +96,8 @@ def _report(here: Life, error: BaseException) -> int:
         print(f"{error.what}\n{error.hint}", file=sys.stderr)
     else:
         _print_traceback(error)
+    if here.forked:
+        return FAILED
     if here.run is not None:
         here.run.look_back(error)
     shown = str(error)[:MESSAGE_CHARACTERS_MAX]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.state import Captured
 
 SAVES_PER_ATTEMPT_MAX = 1000
+LOUD_AFTER = 3  # saves in a row that failed, none before them staged by this process
 NICE = 10  # the writer's share of a processor that the loop wants too
 
 
@@ -59,6 +60,12 @@ class Saver:
         self._stall_s = 0.0
         self._pace = Pace(done)
         self._owner = os.getpid()
+        self._failed_in_row, self._forked_said = 0, False
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that attached: two that save would mix their checkpoints up."""
+        return os.getpid() != self._owner
 
     @property
     def busy(self) -> bool:
@@ -79,7 +86,7 @@ class Saver:
         room for the copy the state is written before this returns. ``began_s``: since when the loop stands still.
         """
         self.wait()
-        if self._forked():
+        if self._refuses_child():
             return
         try:
             snapshot = self._ready(captured)
@@ -114,7 +121,7 @@ class Saver:
         """Write the state before returning, and say whether it is staged. Makes no buffer, but uses one that is there."""
         self.wait()
         began_s = self._clock()
-        if self._forked():
+        if self._refuses_child():
             return False
         if self._snapshot is None or not self._is_as_laid_out(captured):
             return self._write_directly(draft, captured, reason, began_s)
@@ -167,8 +174,8 @@ class Saver:
             return False
         if not exact:
             self._overlaps = self._may_overlap = False
-            words = "weights changed before run.before_update() was called; from now on they are copied at once"
-            self._say(SaveFailed(draft.step, words))
+            words = "parameters changed otherwise than by optimizer.step() while they were copied"
+            self.failed(draft.step, f"{words}; from now on they are copied at once, and the next save is whole")
             return False
         pieces = [
             NewFile(piece.name, pages=snapshot.bytes_of(piece), bytes=piece.bytes, before=self._stillness.before(piece))
@@ -195,21 +202,35 @@ class Saver:
             self._failed(draft.step, error)
             return False
         self._stillness.staged(self._staging / name, records)
-        self.staged_step = draft.step
+        self.staged_step, self._failed_in_row = draft.step, 0
         size = sum(length for length, _ in records.values())
         write_s = self._clock() - written_from_s
         self._say(Staged(draft.step, name, size, reason, stall_s(), write_s, self._pace.write_ended()))
         return True
 
-    def _forked(self) -> bool:
-        """Whether this is a child of the process that attached: two that save would mix their checkpoints up."""
-        if os.getpid() == self._owner:
-            return False
-        print("training-supervisor: only the process that called attach() saves, not its children", file=sys.stderr)
-        return True
+    def failed(self, step: int, why: str) -> None:
+        """A save has failed: say it, and when none has succeeded, what that means."""
+        self._say(SaveFailed(step, why))
+        self._failed_in_row += 1
+        if self._failed_in_row == LOUD_AFTER:
+            kept = (
+                "nothing of this run is safe"
+                if self.staged_step is None
+                else f"nothing after step {self.staged_step:,} is safe"
+            )
+            words = (
+                f"{kept}: all of the last {LOUD_AFTER} saves failed, and the work since is lost if the machine ends now"
+            )
+            self._say(Note("warning", f"{words}; the last one: {why}"))
+
+    def _refuses_child(self) -> bool:
+        if self.forked and not self._forked_said:
+            self._forked_said = True
+            print("training-supervisor: only the process that called attach() saves, not its children", file=sys.stderr)
+        return self.forked
 
     def _failed(self, step: int, error: Exception) -> None:
-        self._say(SaveFailed(step, f"{type(error).__name__}: {error}"))
+        self.failed(step, f"{type(error).__name__}: {error}")
 
 
 def _be_nice() -> None:

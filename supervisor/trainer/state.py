@@ -11,31 +11,35 @@ from supervisor.trainer import frameworks, rng
 from supervisor.trainer.folder import Wanted
 from supervisor.trainer.refused import RefusedError, first_lines
 from supervisor.trainer.trace import ChangedError, Trace, as_json
-from supervisor.trainer.tree import Capture, differences, same_but_devices
+from supervisor.trainer.tree import Capture, differences, same_but_devices, shared_containers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from supervisor.trainer.folder import Opened
-    from supervisor.trainer.frameworks.framework import Framework, StateAccess
+    from supervisor.trainer.frameworks.framework import Framework, Skeleton, StateAccess
     from supervisor.trainer.leaf import Leaf
     from supervisor.trainer.own_classes import Kinds
     from supervisor.trainer.typed_json import Node
 
 SHOWN_PATHS_MAX = 3
+SHARING_LOOKED_FOR = 2  # walks: at attach(), and once the state has all it will have
+BESIDE = "/beside"  # behind a name: what the object has beside its state
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
     """One moment of the state: ``values`` are the live tensors, in the order of ``leaves``.
 
-    ``text()`` is the JSON of ``objects``; both are good until the next capture. Moments of equal ``structure`` differ in
+    ``text()`` is the JSON of ``objects``, ``beside()`` that of what these have beside their state; all are good until the
+    next capture. Moments of equal ``structure`` differ in
     nothing but what the tensors hold, and in single numbers. ``late``: the numbers of the leaves that nothing but an
     optimizer's step changes.
     """
 
     objects: dict[str, Node]
     text: Callable[[], str]
+    beside: Callable[[], str]
     generators: rng.Taken
     leaves: dict[str, Leaf]
     values: list[Any]
@@ -49,7 +53,14 @@ class State:
     def __init__(self, attached: Mapping[str, Any]) -> None:
         self.frameworks: list[Framework] = frameworks.loaded()
         self.attached = dict(attached)
+        self.notices: list[tuple[str, str]] = []  # level and words, for whoever asked for the last capture to say
+        self._besides: dict[str, Framework] = {}
         self._access = {name: self._access_of(name, value) for name, value in attached.items()}
+        self._skeletons = self._built()
+        self._kept_beside: dict[str, Any] = {}  # of the checkpoint that was restored
+        self._outgrown: set[str] = set()
+        self._flags_before: dict[str, Any] = {}  # as the checkpoint had them, until the first capture after it
+        self._shared_said: set[str] = set()
         self._kept_rng: rng.Kept | None = None  # of the checkpoint that was restored
         self._rng_at_first = rng.NOTHING
         self._trace: Trace | None = None
@@ -60,7 +71,8 @@ class State:
     def captured(self) -> Captured:
         """Walk the state; RefusedError names the first place that cannot be kept exactly."""
         known, self.frameworks = len(self.frameworks), frameworks.loaded()
-        states = self._states(self._access)
+        self._compare_flags()
+        states = self._states(self._access) | self._beside()
         generators = rng.Taken(rng.taken(self.frameworks), self._rng_at_first)
         trace, self._trace = self._trace, None  # whatever is raised, nothing half followed is gone on with
         if trace is not None and len(self.frameworks) == known:
@@ -75,11 +87,49 @@ class State:
         nodes, capture = self._walk(states)
         self._leaves, values = capture.leaves, list(capture.values.values())
         self._late = self._changed_by_updates(values)
+        self._notice(states)
         try:
             self._trace = Trace(states, nodes, capture)
         except ChangedError:
-            return self._captured(nodes, lambda: as_json(nodes), generators, values)
+            return self._captured(
+                nodes, lambda names: as_json({name: nodes[name] for name in names}), generators, values
+            )
         return self._captured(nodes, self._trace.text, generators, values)
+
+    def _beside(self) -> dict[str, Any]:
+        owners = self.attached.values()
+        return {f"{name}{BESIDE}": each.beside(self.attached[name], owners) for name, each in self._besides.items()}
+
+    def _compare_flags(self) -> None:
+        """Notice once, after the first step since a resume, what trains and was frozen, or the other way round."""
+        before, self._flags_before = self._flags_before, {}
+        for name, tree in before.items():
+            names = self._besides[name].differing_flags(self.attached[name], tree) if name in self._besides else []
+            if names:
+                words = (
+                    f"{name}: requires_grad of {_few(names)} is not as in the checkpoint: the script has set it since"
+                )
+                self.notices.append(("warning", f"{words}; if that was not meant, set it before run.steps() only"))
+
+    def _built(self) -> dict[str, Skeleton]:
+        return {
+            name: skeleton
+            for name, value in self.attached.items()
+            for framework in self.frameworks
+            if (skeleton := framework.skeleton(value)) is not None
+        }
+
+    def _notice(self, states: Mapping[str, Any]) -> None:
+        """The structure has changed: notice what a fresh process will not have, and what will not come back as one."""
+        for name, skeleton in self._skeletons.items():
+            if name not in self._outgrown and (words := skeleton.outgrown(self.attached[name])):
+                self._outgrown.add(name)
+                self.notices.append(("warning", f"{name}: {words}; {_UNLOADABLE}"))
+        if self._structure <= SHARING_LOOKED_FOR:
+            self.notices += [
+                ("warning", words) for words in shared_containers(states) if words not in self._shared_said
+            ]
+            self._shared_said.update(words for _, words in self.notices)
 
     def materialise(self) -> None:
         """Give attached objects that were built without memory (torch's meta device) some, for a checkpoint to fill."""
@@ -100,26 +150,54 @@ class State:
     def _restore(self, opened: Opened) -> list[str]:
         nodes: dict[str, Node] = opened.state["objects"]
         self._refuse_other_names(set(nodes))
-        kinds, own = self._aliased(nodes)
+        kinds, own, live = self._aliased(nodes)
+        if any(kind == "no" and self._kind_of(name) != "no" for name, (kind, _) in kinds.items()):
+            for name, node in nodes.items():
+                for framework in self.frameworks:
+                    framework.fit(self.attached[name], node)
+            kinds, own, live = self._aliased(nodes)
         wanted = {
             name: Wanted(node, kinds[name][1], kinds[name][0] != "whole", self._places_itself(name), own)
             for name, node in nodes.items()
         }
+        beside = {f"{name}{BESIDE}": node for name, node in opened.state.get("beside", {}).items()}
+        wanted |= {name: Wanted(node, {}, on_host=False) for name, node in beside.items()}
         trees = opened.load(wanted)
+        self._kept_beside = {name.removesuffix(BESIDE): trees.pop(name) for name in beside}
         loaded = [name for name in nodes if wanted[name].rebuilt]
         for name in loaded:
             self._load(name, trees.pop(name), opened.step)
         self._kept_rng = opened.rng
         found, _ = self._walk(self._states(name for name in loaded if kinds[name][0] == "no"))
-        paths = [path for name in found for path in differences(nodes[name], found[name], name)]
-        return [_not_restored(paths)] if paths else []
+        return [words for name in found for words in self._not_back(name, nodes[name], found[name], live[name])]
+
+    def _not_back(self, name: str, kept: Node, found: Node, fresh: Node) -> list[str]:
+        """Return words on what the object does not show as the checkpoint has it."""
+        paths = differences(kept, found, name)
+        if not paths:
+            return []
+        if hasattr(self.attached[name], "__iter__") and not differences(fresh, found, name):
+            self.notices.append(
+                ("info", f"{name} goes to its place when it is iterated next; before that it cannot be compared")
+            )
+            return []
+        only_strides = set(paths) - set(differences(kept, found, name, strides=False))
+        others = [path for path in paths if path not in only_strides]
+        return [
+            *([_not_restored(others)] if others else []),
+            *([_other_strides(sorted(only_strides))] if only_strides else []),
+        ]
 
     def put_back_rng(self) -> list[str]:
-        """Set the random generators to the checkpoint's; return words about those that have no place here.
+        """Set random generators, flags and open gradients to the checkpoint's; return words about what has no place here.
 
         From now on it is known which of them were never drawn from in a loop of the run.
         """
         kept, self._kept_rng = self._kept_rng, None
+        for name, tree in self._kept_beside.items():
+            if name in self._besides:
+                self._besides[name].put_back_beside(self.attached[name], tree)
+        self._flags_before, self._kept_beside = self._kept_beside, {}
         if kept is not None:
             self._rng_at_first = kept
             return rng.put_back(rng.states(kept))
@@ -132,9 +210,17 @@ class State:
         return any(framework.is_device_oom(error) for framework in self.frameworks)
 
     def _captured(
-        self, nodes: dict[str, Node], text: Callable[[], str], generators: rng.Taken, values: list[Any]
+        self, nodes: dict[str, Node], text: Callable[[Iterable[str]], str], generators: rng.Taken, values: list[Any]
     ) -> Captured:
-        return Captured(nodes, text, generators, self._leaves, values, self._structure, self._late)
+        objects = {name: nodes[name] for name in self.attached}
+        besides = [f"{name}{BESIDE}" for name in self._besides]
+
+        def beside() -> str:
+            return text(besides).replace(f'{BESIDE}":', '":') if besides else "{}"
+
+        return Captured(
+            objects, lambda: text(objects), beside, generators, self._leaves, values, self._structure, self._late
+        )
 
     def _changed_by_updates(self, values: Sequence[Any]) -> frozenset[int]:
         late = {
@@ -156,19 +242,24 @@ class State:
         capture = Capture(self.frameworks)
         return {name: capture.node(state, name) for name, state in states.items()}, capture
 
-    def _aliased(self, nodes: Mapping[str, Node]) -> tuple[dict[str, tuple[str, Mapping[str, Any]]], Kinds]:
-        """Say how each object is filled by reading into its own tensors, and give these; and the script's own classes.
+    def _aliased(
+        self, nodes: Mapping[str, Node]
+    ) -> tuple[dict[str, tuple[str, Mapping[str, Any]]], Kinds, dict[str, Node]]:
+        """Say how each object is filled by reading into its own tensors, and give these; the script's own classes; the nodes.
 
         They must be exactly those of the checkpoint.
         """
         live, capture = self._walk(self._states(self._access))
         kinds: dict[str, tuple[str, Mapping[str, Any]]] = {}
         for name, node in nodes.items():
-            owner = self.attached[name]
-            kind = next((kind for each in self.frameworks if (kind := each.aliased(owner)) != "no"), "no")
+            kind = self._kind_of(name)
             fits = kind != "no" and (node == live[name] or same_but_devices(node, live[name]))
             kinds[name] = (kind, capture.values) if fits else ("no", {})
-        return kinds, capture.kinds
+        return kinds, capture.kinds, live
+
+    def _kind_of(self, name: str) -> str:
+        owner = self.attached[name]
+        return next((kind for each in self.frameworks if (kind := each.aliased(owner)) != "no"), "no")
 
     def _places_itself(self, name: str) -> bool:
         return any(framework.places_itself(self.attached[name]) for framework in self.frameworks)
@@ -191,6 +282,9 @@ class State:
             if access is not None:
                 return access
         if callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None)):
+            keeper = next((each for each in self.frameworks if each.beside(value, ()) is not None), None)
+            if keeper is not None:
+                self._besides[name] = keeper
             return value.state_dict, value.load_state_dict
         raise RefusedError(
             name,
@@ -214,6 +308,12 @@ class State:
             )
 
 
+_UNLOADABLE = (
+    "a fresh process that builds it as at the start cannot load the checkpoints from now on: have the script build it "
+    "as it is now where supervisor.resume_step() is past this step"
+)
+
+
 @contextmanager
 def _without_collecting() -> Iterator[None]:
     """Hold the garbage collector back: with ten thousand tensors it would look through all of them again and again."""
@@ -227,6 +327,13 @@ def _without_collecting() -> Iterator[None]:
 
 
 def _not_restored(paths: list[str]) -> str:
-    shown = ", ".join(paths[:SHOWN_PATHS_MAX])
+    return f"load_state_dict() did not restore {_few(paths)}: training may not go on exactly as before"
+
+
+def _other_strides(paths: list[str]) -> str:
+    return f"{_few(paths)}: the values are back, but not the strides in memory, so sums may differ in their last bits"
+
+
+def _few(paths: list[str]) -> str:
     more = f" and {len(paths) - SHOWN_PATHS_MAX} more" if len(paths) > SHOWN_PATHS_MAX else ""
-    return f"load_state_dict() did not restore {shown}{more}: training may not go on exactly as before"
+    return f"{', '.join(paths[:SHOWN_PATHS_MAX])}{more}"

@@ -15,7 +15,7 @@ from supervisor.trainer.tree import Capture
 from supervisor.trainer.typed_json import TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from supervisor.trainer.frameworks.framework import Framework
     from supervisor.trainer.typed_json import Node
@@ -52,9 +52,9 @@ class Trace:
             self._addresses = addresses
         return [seen[number][1] for number in self._firsts]
 
-    def text(self) -> str:
-        """Return the JSON of all nodes by name; only what has changed since the last call is written anew."""
-        return "{" + ",".join(f"{json.dumps(name)}:{self._object(name)}" for name in self.nodes) + "}"
+    def text(self, names: Iterable[str]) -> str:
+        """Return the JSON of these nodes by name; only what has changed since the last call is written anew."""
+        return "{" + ",".join(f"{json.dumps(name)}:{self._object(name)}" for name in names) + "}"
 
     def _walk(self, states: Mapping[str, Any]) -> Seen:
         seen: Seen = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -137,17 +138,38 @@ def _unknown(tag: str) -> UserError:
     return UserError(f"the checkpoint holds values of a kind not known here: {tag}", "use a newer version")
 
 
-def differences(kept: Node, found: Node, path: str) -> list[str]:
+def shared_containers(states: Mapping[str, Any]) -> list[str]:
+    """Return words on each list, dict, set or deque that stands in two places of the states: it comes back as two."""
+    seen: dict[int, str] = {}
+    words: list[str] = []
+    waiting = list(states.items())
+    while waiting:
+        path, value = waiting.pop()
+        kind = type(value)
+        if kind not in _MUTABLE and kind is not tuple:
+            continue
+        if kind in _MUTABLE and (first := seen.setdefault(id(value), path)) != path:
+            words.append(f"{first} and {path} are one {kind.__name__}, and come back as two: keep it under one name")
+            continue
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        waiting += [(f"{path}.{key}", item) for key, item in pairs]
+    return words
+
+
+_MUTABLE = {list, dict, set, deque, OrderedDict, Counter, defaultdict}
+
+
+def differences(kept: Node, found: Node, path: str, *, strides: bool = True) -> list[str]:
     """Return the paths at which two nodes are not the same; tensors by dtype, shape and strides, not by value."""
     ours, theirs = typed_json.children(kept), typed_json.children(found)
     if ours is None or theirs is None or _kind(kept) != _kind(found):
-        return [] if _comparable(kept) == _comparable(found) else [path]
+        return [] if _comparable(kept, strides=strides) == _comparable(found, strides=strides) else [path]
     left, right = dict(ours), dict(theirs)
     paths = [f"{path}.{key}" for key in left.keys() ^ right.keys()]
     if typed_json.own(kept) != typed_json.own(found):
         paths.append(path)  # as the length that a deque may have
     for key in left.keys() & right.keys():
-        paths += differences(left[key], right[key], f"{path}.{key}")
+        paths += differences(left[key], right[key], f"{path}.{key}", strides=strides)
     return sorted(paths)
 
 
@@ -166,8 +188,9 @@ def _kind(node: Node) -> Any:
     return node.get(TAG) if isinstance(node, dict) else type(node)
 
 
-def _comparable(node: Node) -> Any:
+def _comparable(node: Node, *, strides: bool) -> Any:
     """A node without what may change from machine to machine, or says nothing about the value."""
     if isinstance(node, dict):
-        return {key: value for key, value in node.items() if key not in {"leaf", "device"}}
+        left_out = {"leaf", "device"} if strides else {"leaf", "device", "strides"}
+        return {key: value for key, value in node.items() if key not in left_out}
     return type(node), node, str(node)  # str tells 0.0 from -0.0

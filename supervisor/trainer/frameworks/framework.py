@@ -67,6 +67,13 @@ class Target(Protocol):
         """Return the value once all bytes are there."""
 
 
+class Skeleton(Protocol):
+    """What of an owner a checkpoint must find in a fresh process."""
+
+    def outgrown(self, owner: Any) -> str:
+        """Return words on how the owner differs from it; "" where it does not."""
+
+
 class Framework(Protocol):
     """Tags of its nodes start with its name and a dot; what it gives back equals what it kept, bit for bit.
 
@@ -137,6 +144,25 @@ class Framework(Protocol):
     def places_itself(self, owner: Any) -> bool:  # noqa: ARG002  # most know nothing of it
         """Say whether the owner's load_state_dict copies to where its tensors are, so that a copy on the host will do."""
         return False
+
+    def beside(self, owner: Any, attached: Collection[Any]) -> Any:  # noqa: ARG002  # most have nothing beside their state
+        """Return what an owner has beside its state, as a tree: flags, gradients that no optimizer has used; None for nothing."""
+        return None
+
+    def put_back_beside(self, owner: Any, kept: Any) -> None:
+        """Set what ``beside`` has returned."""
+        raise NotImplementedError(owner, kept)
+
+    def differing_flags(self, owner: Any, kept: Any) -> list[str]:
+        """Return the names of what trains here and was frozen, or the other way round."""
+        raise NotImplementedError(owner, kept)
+
+    def skeleton(self, owner: Any) -> Skeleton | None:  # noqa: ARG002  # most know nothing of it
+        """Return what a fresh process must have built of the owner for its checkpoint to fit; None where anything fits."""
+        return None
+
+    def fit(self, owner: Any, node: dict[str, Any]) -> None:
+        """Make a fresh owner as the checkpoint's where that changes nothing that the script has built itself."""
 
     def materialise(self, owner: Any) -> None:
         """Give an owner without memory (torch's meta device) some, uninitialised; others are left as they are."""

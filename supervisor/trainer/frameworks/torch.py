@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from supervisor.core.hardware import BFLOAT16, MEMORY_GB
-from supervisor.trainer.frameworks import torch_copies, torch_memory, torch_xla
+from supervisor.trainer.frameworks import torch_copies, torch_memory, torch_modules, torch_xla
 from supervisor.trainer.frameworks.framework import Copies, Framework, Target
 from supervisor.trainer.leaf import Leaf
 from supervisor.trainer.refused import RefusedError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Sequence
 
     from supervisor.trainer.buffer import HostBuffer
-    from supervisor.trainer.frameworks.framework import Scalar, Slot, StateAccess
+    from supervisor.trainer.frameworks.framework import Scalar, Skeleton, Slot, StateAccess
 
 FIRST_WITH_BFLOAT16 = 8  # major compute capability (Ampere); before it, bfloat16 is emulated
 _STORED = {
@@ -108,6 +108,23 @@ class Torch(Framework):
 
     def aliased(self, owner: Any) -> Literal["no", "state", "whole"]:
         return torch_memory.aliased(owner)
+
+    def beside(self, owner: Any, attached: Collection[Any]) -> Any:
+        if not isinstance(owner, torch.nn.Module):
+            return None
+        return torch_modules.beside(owner, [each for each in attached if isinstance(each, torch.optim.Optimizer)])
+
+    def put_back_beside(self, owner: Any, kept: Any) -> None:
+        torch_modules.put_back(owner, kept)
+
+    def differing_flags(self, owner: Any, kept: Any) -> list[str]:
+        return torch_modules.differing_flags(owner, kept)
+
+    def skeleton(self, owner: Any) -> Skeleton | None:
+        return torch_modules.Skeleton(owner) if isinstance(owner, torch.nn.Module | torch.optim.Optimizer) else None
+
+    def fit(self, owner: Any, node: dict[str, Any]) -> None:
+        torch_modules.fit(owner, node)
 
     def materialise(self, owner: Any) -> None:
         if isinstance(owner, torch.nn.Module):

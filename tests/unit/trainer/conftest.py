@@ -39,7 +39,9 @@ def stage(tmp_path):
         assert snapshot.take(captured.values).wait()
         mutate()
         rows = [{"step": 4, "loss": 0.5}]
-        draft = Draft(5, 9, None, captured.text, captured.generators, rows, {"loss": 0.5}, {}, layout.split)
+        draft = Draft(
+            5, 9, None, captured.text, captured.generators, rows, {"loss": 0.5}, {}, layout.split, captured.beside
+        )
         files = [NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes) for each in layout.pieces]
         folder.write(tmp_path, name, draft, files)
         return tmp_path / name

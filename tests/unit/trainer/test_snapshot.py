@@ -175,7 +175,7 @@ def test_weights_that_change_although_nobody_was_told_are_noticed_and_the_next_s
         go_on.set()
         run.saver.wait()
     assert run.saver.staged_step is None
-    assert "before_update" in run.said[-1].error
+    assert "otherwise than by optimizer.step()" in run.said[-1].error
     for number in (2, 3):
         run.job.overwrite(number)
         run.begin(number)

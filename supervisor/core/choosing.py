@@ -19,11 +19,11 @@ STALE_SAVES = 2  # of another file, since this one was written: then it belongs 
 WHOLE, PLAIN, PART, BESIDE = 3, 2, 1, 0  # how much of the state a name promises
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_WHOLE = frozenset(
+WHOLE_WORDS = frozenset(
     {"last", "latest", "newest", "current", "checkpoint", "checkpoints", "ckpt", "chkpt", "resume", "snapshot"}
 )
 _LAST = frozenset({"last", "latest", "newest", "current"})
-_PART = frozenset(
+PART_WORDS = frozenset(
     {"best", "ema", "swa", "averaged", "avg", "teacher", "final", "weights", "lora", "adapter", "backbone"}
 )
 _BESIDE = frozenset(
@@ -221,7 +221,7 @@ def _promise(path: str, files: Mapping[str, Found]) -> tuple[int, str]:
     head, _, tail = name.partition(".")
     spelled = [word.lower() for word in (*_WORDS.findall(head), *_WORDS.findall(tail))]
     records = _RECORDS if _TABLES.fullmatch(name) else frozenset[str]()
-    for words, promise in ((_BESIDE | records, BESIDE), (_PART, PART)):
+    for words, promise in ((_BESIDE | records, BESIDE), (PART_WORDS, PART)):
         if word := next((each for each in spelled if each in words), ""):
             return promise, word
     if (net := _NETS.search(name)) and net[1] != "G" and _has_sibling(path, net, files):
@@ -230,7 +230,7 @@ def _promise(path: str, files: Mapping[str, Found]) -> tuple[int, str]:
     if word := next((each for each in above if each in _ABOVE), ""):
         return PART, word
     word = next((each for each in spelled if each in _LAST), "") or next(
-        (each for each in spelled if each in _WHOLE), ""
+        (each for each in spelled if each in WHOLE_WORDS), ""
     )
     return (WHOLE, word) if word else (PLAIN, "")
 

@@ -44,7 +44,7 @@ def scan(root: Path, only: Collection[str] | None = None, *, temporary: bool = F
             continue
         full = f"{root}/{path}"
         try:
-            seen = _seen(full, os.lstat(full))
+            seen = seen_as(full, os.lstat(full))
         except OSError:
             continue
         found[path] = seen
@@ -55,7 +55,7 @@ def scan(root: Path, only: Collection[str] | None = None, *, temporary: bool = F
 
 def look(path: str) -> Seen:
     """Return what lies under one path. Raises OSError."""
-    return _seen(path, os.lstat(path))
+    return seen_as(path, os.lstat(path))
 
 
 def _fill(found: dict[str, Seen], folder: str, above: str, *, temporary: bool) -> None:
@@ -64,7 +64,7 @@ def _fill(found: dict[str, Seen], folder: str, above: str, *, temporary: bool) -
             continue
         path = above + entry.name
         try:
-            seen = _seen(entry.path, entry.stat(follow_symlinks=False))
+            seen = seen_as(entry.path, entry.stat(follow_symlinks=False))
         except OSError:
             continue
         found[path] = seen
@@ -80,7 +80,8 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
         return
 
 
-def _seen(path: str, of: os.stat_result) -> Seen:
+def seen_as(path: str, of: os.stat_result) -> Seen:
+    """Return what a look at a path showed."""
     inode, mode = (of.st_dev, of.st_ino), stat.S_IMODE(of.st_mode)
     if stat.S_ISREG(of.st_mode):
         return Seen(FILE, mode, of.st_size, of.st_mtime_ns, of.st_ctime_ns, inode, of.st_nlink)

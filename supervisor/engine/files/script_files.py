@@ -11,7 +11,7 @@ import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import RLock, Thread
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import events as ev
@@ -19,8 +19,10 @@ from supervisor.core import messages, naming, resume_arguments, resume_options
 from supervisor.core.content import ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.values import dataclass
-from supervisor.engine.files import putting_back, scanning, script_sources, snapshots
+from supervisor.engine.files import discovering, putting_back, scanning, script_sources, snapshots
 from supervisor.engine.files.candidates import Candidates
+from supervisor.engine.files.discovering import Discovery
+from supervisor.engine.files.not_kept import NothingYet, Outside, named
 from supervisor.engine.files.scanning import Seen
 from supervisor.engine.files.series import Series
 from supervisor.engine.files.watcher import Scene, Watcher
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
     from supervisor.engine.storing import Storing
 
 ASIDE, AT_FIRST = "aside", "files-at-first.json"
-NAMED_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class ScriptFiles:
         self.job, self.storing, self.watch = job, storing, job.watch
         self._inbox = inbox
         self._working = Path.cwd()
-        self._attached = self._failed = self._stopping = self._outside = self._proposed = False
+        self._attached = self._failed = self._stopping = self._proposed = False
         self._paths: set[str] | None = None if self.watch.called else set()
         self._series: Series | None = None
         self._watcher: Watcher | None = None
@@ -61,6 +62,11 @@ class ScriptFiles:
         self._stepped = False
         self._pid = 0
         self._restored = ""
+        self._lock = RLock()
+        self._discovery: Discovery | None = None
+        self._shapes: set[str] = set()  # of what was said to be kept
+        self._outside = Outside(self._say)
+        self._nothing_yet = NothingYet(self._say)
 
     @property
     def root(self) -> Path:
@@ -102,6 +108,8 @@ class ScriptFiles:
             self._series.attempt()
         if self.watch.called and not self._attached:
             self._observe()
+        elif not self._attached:
+            self._discover()
         if not self._proposed and not self._restored:
             self._proposed = True
             Thread(target=self._propose, name="proposal", daemon=True).start()
@@ -138,9 +146,15 @@ class ScriptFiles:
 
     def ended(self, code: int) -> None:
         """The attempt is over: what the script left is whole if it ended by itself, as it should or as it was told to."""
+        trusted = code == 0 or (code > 0 and self._stopping and not self._failed)
+        if self._discovery is not None:
+            self._discovery.end(trusted=trusted)
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
-            watcher.end(trusted=code == 0 or (code > 0 and self._stopping and not self._failed))
+            watcher.end(trusted=trusted)
+        self._outside.ended()
+        if self._discovery is not None and not self._paths:
+            self._nothing_yet.ended(self._discovery.left())
         if code > 0 and not (self._stepped or self._stopping or self._attached):
             failure = self._failure
             words = f"{failure.type}: {failure.message}".strip(": ") or f"exit code {code}"
@@ -148,6 +162,8 @@ class ScriptFiles:
 
     def close(self) -> None:
         """Watch no more; nothing more is taken."""
+        if self._discovery is not None:
+            self._discovery.stop()
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.stop()
@@ -186,7 +202,7 @@ class ScriptFiles:
         self._candidates.of(ready.folder, carried)
         if done.written or done.moved:
             where = carried.root or "the working folder"
-            moved = f"; {_named(done.moved)} moved aside into {aside}" if done.moved else ""
+            moved = f"; {named(done.moved)} moved aside into {aside}" if done.moved else ""
             self._say("info", f"{done.written:,} of {carried.files:,} files put back into {where}{moved}")
 
     def _begin_clean(self) -> None:
@@ -201,7 +217,7 @@ class ScriptFiles:
             aside = self.storing.local.run / ASIDE / f"{self.storing.rank}-begin"
             if moved := putting_back.move_changed(self.root, first, aside, unchanged):
                 self._say(
-                    "info", f"{_named(moved)} in {self.watch.called} moved aside into {aside}: nothing proves it whole"
+                    "info", f"{named(moved)} in {self.watch.called} moved aside into {aside}: nothing proves it whole"
                 )
                 scan = scanning.scan(self.root)
         else:
@@ -214,30 +230,65 @@ class ScriptFiles:
         elif not self._attached:
             self._attached = True
             self.close()
+            self._discovery = None
             if self.watch.called:
                 words = f"the script calls attach(), which keeps its state: --watch {self.watch.called} is not heeded"
                 self._say("warning", words)
 
     def _saved(self, saved: messages.Saved) -> None:
         inside = os.path.relpath(saved.path, self.root)
-        if inside.startswith(".."):
-            self._say_of_outside(saved.path)
         if inside == "." or inside.startswith("..") or naming.is_temporary(Path(inside).name):
+            if inside.startswith(".."):
+                self._outside.saved(saved.path, self.watch.called)
             return
-        self._made().told(inside, saved.step)
-        if self._paths is not None:
-            self._paths = {*self._paths, inside}
-            if self._watcher is None:
-                self._observe()
-        if self._watcher is not None and saved.whole:
-            self._watcher.saved(inside)
+        with self._lock:
+            self._made().told(inside, saved.step)
+            if self._paths is not None:
+                logs = self._discovery.logs_beside(inside) if self._discovery is not None else ()
+                self._paths = {*self._paths, inside, *logs}
+                if self._watcher is None:
+                    self._observe()
+            if self._watcher is not None and saved.whole:
+                self._watcher.saved(inside)
 
-    def _say_of_outside(self, path: str) -> None:
-        if not self._outside:
-            self._outside = True
-            of = self.watch.called or "the working folder"
-            words = f"{path} is saved outside {of} and is not kept: --watch {Path(path).parent} keeps it"
-            self._say("info" if self.watch.called else "warning", words)
+    def _discover(self) -> None:
+        """Look in the working folder for what the script saves by means that no hook knows."""
+        if self._discovery is None and not discovering.on_a_drive(self._working):
+            traits = self.job.store.traits
+            self._discovery = Discovery(self._working, self.job.clock, [traits.where, str(self.job.local_root)], self)
+        if self._discovery is not None:
+            self._nothing_yet.begins(self.job.clock.now().mono_s)
+            self._discovery.begin(self._pid)
+
+    # --- what Discovery asks and tells, on a thread of its own --------------------------------------------------------
+
+    def found(self, path: str) -> None:
+        """Keep what looks like state."""
+        if not self._attached:
+            shape = naming.shape_of(path)
+            if shape not in self._shapes:
+                self._shapes.add(shape)
+                self._say("info", f"{path} looks like state that the script saves: it is kept")
+            self._saved(messages.Saved(str(self.root / path)))
+
+    def beside(self, path: str) -> None:
+        """Carry a log that lies with what is saved."""
+        with self._lock:
+            if self._paths is not None and path not in self._paths:
+                self._paths = {*self._paths, path}
+
+    def kept(self) -> Collection[str]:
+        """Return what is kept already."""
+        return self._paths or ()
+
+    def stepping(self) -> bool:
+        """Say whether the script trains by now."""
+        return self._stepped
+
+    def looked(self) -> None:
+        """Say after a while that nothing was seen."""
+        if not (self._attached or self._paths or self._restored) and self._discovery is not None:
+            self._nothing_yet.looked(self.job.clock.now().mono_s, self._discovery)
 
     def _observe(self) -> None:
         listens = bool(self.watch.called)
@@ -266,8 +317,3 @@ def _read(note: Path) -> dict[str, dict[str, list[Any]]]:
         return dict(json.loads(note.read_text()))
     except (OSError, ValueError):
         return {}
-
-
-def _named(paths: Collection[str]) -> str:
-    shown = ", ".join(repr(path) for path in sorted(paths)[:NAMED_MAX])
-    return shown if len(paths) <= NAMED_MAX else f"{shown} and {len(paths) - NAMED_MAX:,} more"

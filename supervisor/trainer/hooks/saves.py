@@ -120,6 +120,8 @@ class Saves:
             setattr(module, name, self._then_told(getattr(module, name), name))
 
     def _then_told(self, moves: Callable[..., Any], name: str) -> Callable[..., Any]:
+        follow = guarded(self._script, f"{name}()", self._went)
+
         @wraps(moves)
         def then_told(src: Any, dst: Any, *rest: Any, **options: Any) -> Any:
             outer, self._nest.moves = getattr(self._nest, "moves", False), True
@@ -127,14 +129,18 @@ class Saves:
                 result = moves(src, dst, *rest, **options)
             finally:
                 self._nest.moves = outer
-            before, after = _path(src), _path(result if isinstance(result, str | os.PathLike) else dst)
-            if name == "symlink" and before and after and not os.fsdecode(src).startswith(os.sep):
-                before = os.path.normpath(os.path.join(os.path.dirname(after), os.fsdecode(src)))  # noqa: PTH118, PTH120
-            if before and after and not outer:
-                self._moved(before, after, leaves=name not in GOES)
+            if not outer:
+                follow(name, src, result if isinstance(result, str | os.PathLike) else dst)
             return result
 
         return then_told
+
+    def _went(self, name: str, src: Any, dst: Any) -> None:
+        before, after = _path(src), _path(dst)
+        if name == "symlink" and before and after and not os.fsdecode(src).startswith(os.sep):
+            before = os.path.normpath(os.path.join(os.path.dirname(after), os.fsdecode(src)))  # noqa: PTH118, PTH120
+        if before and after:
+            self._moved(before, after, leaves=name not in GOES)
 
     def _moved(self, before: str, after: str, *, leaves: bool) -> None:
         """What was found lies under another name now, or, where the old one ``leaves`` too, under a second one."""

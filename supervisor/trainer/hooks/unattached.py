@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from supervisor.trainer.life import Life
 
 WAKE_EVERY_S = 0.05
-NOTHING_SAVED_S = 120.0  # after which somebody who expects to be safe should know that nothing is
 LOSS = "loss"
 
 
@@ -58,7 +57,6 @@ class Unattached:
         self._nonfinite: set[str] = set()
         self._judged: dict[str, Any] = {}
         self._poisoned = self._done_again = False
-        self._unsafe_until_s = clock.now_s() + NOTHING_SAVED_S
         self._woken_s = -math.inf
         self._beat_seen: tuple[int, str] | None = None
 
@@ -122,7 +120,6 @@ class Unattached:
 
     def saved(self, path: str, step: int | None = None, *, whole: bool = True) -> None:
         """Say that a file or folder was written, now or at an earlier ``step``."""
-        self._unsafe_until_s = math.inf
         self.say(Saved(path, self.step_or_none if step is None else step, whole))
 
     def stop_here(self) -> None:
@@ -135,7 +132,6 @@ class Unattached:
     def beat(self) -> Beat | None:
         """Return a beat if something has moved since the last; the first says that the process lives."""
         self.saves.look()
-        self._tell_that_nothing_is_saved()
         now = (self.step, self.sections.name)
         if now == self._beat_seen:
             return None
@@ -200,14 +196,6 @@ class Unattached:
             self._done_again = True
             words = "nothing is left out after going back, and no rate is smaller: this script is not attached, so it"
             self.say(Note("warning", f"{words} does the same steps again, with the same data if it draws the same"))
-
-    def _tell_that_nothing_is_saved(self) -> None:
-        if clock.now_s() >= self._unsafe_until_s:
-            self._unsafe_until_s = math.inf
-            settings = self._life.settings
-            if not settings.folder and not settings.base_step:
-                words = f"nothing that this script saves was seen in {NOTHING_SAVED_S:.0f} s: if the machine ends now, all is lost"
-                self.say(Note("warning", f"{words}; --watch DIR keeps what it writes into a folder, attach() the rest"))
 
     def _wake(self) -> None:
         now_s = clock.now_s()

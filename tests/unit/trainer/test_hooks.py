@@ -16,7 +16,7 @@ import pytest
 
 from supervisor.core.liveness import AFTER
 from supervisor.core.messages import Note, Save, Saved, Stop, Trouble
-from supervisor.trainer import clock, hooks
+from supervisor.trainer import hooks
 from supervisor.trainer.hooks import importing
 from supervisor.trainer.hooks import keras as keras_hook
 from supervisor.trainer.hooks.asked import Asked
@@ -204,21 +204,6 @@ def test_a_script_that_cannot_leave_out_steps_says_so_once():
         script.stepped()
     assert [each.level for each in said] == ["warning"]
     assert "nothing is left out" in said[0].text
-
-
-@pytest.mark.parametrize(("environ", "saves", "warned"), [
-    ({}, False, True), ({}, True, False),
-    ({"SUPERVISOR_RUN_WATCH": "out"}, False, False), ({"SUPERVISOR_RUN_BASE_STEP": "7"}, False, False),
-])  # fmt: skip
-def test_a_script_of_which_nothing_is_kept_is_warned_of_once(monkeypatch, environ, saves, warned):
-    now_s = [0.0]
-    monkeypatch.setattr(clock, "now_s", lambda: now_s[0])
-    script, said = made(**environ)
-    for now_s[0] in (1.0, 119.0, 121.0, 500.0):
-        if saves:
-            script.saved("/folder/own.pt")
-        script.beat()
-    assert [each.level for each in said if isinstance(each, Note)] == ["warning"] * warned
 
 
 def test_what_is_no_finite_number_is_a_word_in_a_beat(script):

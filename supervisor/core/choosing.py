@@ -235,6 +235,11 @@ def _promise(path: str, files: Mapping[str, Found]) -> tuple[int, str]:
     return (WHOLE, word) if word else (PLAIN, "")
 
 
+def is_part(path: str) -> bool:
+    """Say whether a name is that of a best or averaged one, which a save brings or not."""
+    return _promise(path, {})[0] == PART
+
+
 def _has_sibling(path: str, net: re.Match[str], files: Mapping[str, Found]) -> bool:
     """Say whether a file of the generator lies beside: alone a capital letter says nothing."""
     folder, slash, name = path.rpartition("/")

@@ -43,15 +43,17 @@ def carried_in(folder: Path) -> tuple[Carried, Mapping[str, tuple[int, str]]] | 
     return parse((folder / FILES_FILE).read_bytes()), content.files
 
 
-def put_back(folder: Path, carried: Carried, root: Path, aside: Path) -> PutBack:
+def put_back(folder: Path, carried: Carried, root: Path, aside: Path, newer: Collection[str] = ()) -> PutBack:
     """Make ``root`` what the snapshot in ``folder`` holds: all of it, or for what a framework told of, those paths alone.
 
+    ``newer``: files that are whole and newer than it; they stay as they are.
     Every byte is measured on its way. OSError says what stands in the way; what was there is then still there, or aside.
     """
     only = None if carried.root else _told_of(carried, root)
     wanted = {entry.path: entry for entry in carried.entries}
     there = scanning.scan(root, only, temporary=True)
-    right = {path for path, seen in there.items() if _is_right(root, path, seen, wanted.get(path))}
+    stays = {*newer, *(above for path in newer for above in _above(path))}
+    right = {path for path, seen in there.items() if path in stays or _is_right(root, path, seen, wanted.get(path))}
     wrong = [path for path in there if path not in right]
     moved = tuple(_move_aside(root, path, aside) for path in sorted(_top_most(wrong)))
     root.mkdir(parents=True, exist_ok=True)
@@ -59,7 +61,8 @@ def put_back(folder: Path, carried: Carried, root: Path, aside: Path) -> PutBack
     for entry in sorted(missing, key=lambda each: (each.kind != FOLDER, each.path)):
         _make(folder, entry, root / entry.path)
     for entry in carried.entries:
-        _like(entry, root / entry.path)
+        if entry.path not in newer:
+            _like(entry, root / entry.path)
     return PutBack(sum(entry.kind == FILE for entry in missing), moved)
 
 
@@ -88,8 +91,12 @@ def _told_of(carried: Carried, root: Path) -> set[str]:
 
 
 def _parents(path: str, known: Iterable[str]) -> set[str]:
+    return _above(path).intersection(known)
+
+
+def _above(path: str) -> set[str]:
     parts = path.split("/")
-    return {"/".join(parts[:depth]) for depth in range(1, len(parts))}.intersection(known)
+    return {"/".join(parts[:depth]) for depth in range(1, len(parts))}
 
 
 def _top_most(paths: Iterable[str]) -> set[str]:

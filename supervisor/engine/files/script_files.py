@@ -14,8 +14,10 @@ from pathlib import Path
 from threading import RLock, Thread
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import choosing, messages, naming, resume_arguments, resume_options
 from supervisor.core import events as ev
-from supervisor.core import messages, naming, resume_arguments, resume_options
+from supervisor.core.carried import FILE, Entry, Piece
+from supervisor.core.choosing import Found
 from supervisor.core.content import ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.values import dataclass
@@ -26,15 +28,17 @@ from supervisor.engine.files.not_kept import NothingYet, Outside, named
 from supervisor.engine.files.scanning import Seen
 from supervisor.engine.files.series import Series
 from supervisor.engine.files.watcher import Scene, Watcher
+from supervisor.engine.files.whole_files import WholeFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from supervisor.core.carried import Carried
+    from supervisor.engine.files.whole_files import Newer
     from supervisor.engine.job import Job
     from supervisor.engine.storing import Storing
 
-ASIDE, AT_FIRST = "aside", "files-at-first.json"
+ASIDE, AT_FIRST, WHOLE = "aside", "files-at-first.json", "files-whole.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class ScriptFiles:
         self._pid = 0
         self._restored = ""
         self._lock = RLock()
+        self._notes: WholeFiles | None = None
         self._discovery: Discovery | None = None
         self._shapes: set[str] = set()  # of what was said to be kept
         self._outside = Outside(self._say)
@@ -191,19 +196,30 @@ class ScriptFiles:
         root = self.root if carried.root else self._working
         assert ready.id is not None
         aside = self.storing.local.run / ASIDE / f"{self.storing.rank}-{ready.id.step}"
-        done = putting_back.put_back(Path(ready.folder), carried, root, aside)
+        newer = [] if ready.rolled else self._whole().newer(root, ready.id.rank, carried.entries)
+        done = putting_back.put_back(Path(ready.folder), carried, root, aside, {each.path for each in newer})
         if self._paths is not None:
-            self._paths |= {entry.path for entry in carried.entries}
+            self._paths |= {entry.path for entry in carried.entries} | {each.path for each in newer}
         scan = scanning.scan(root, self._paths)
-        self._made().goes_on(
-            snapshots.known_of(Path(ready.folder), carried, records, scan), ready.id.step, carried.checkpoint
-        )
+        for each in newer:
+            scan.pop(each.path, None)  # it is new to the next snapshot
+        together = _with_newer(carried, newer)
+        step = max([ready.id.step, *(each.step for each in newer if each.step is not None)])
+        self._made().goes_on(snapshots.known_of(Path(ready.folder), carried, records, scan), step, together.checkpoint)
         self._restored = ready.folder
-        self._candidates.of(ready.folder, carried)
+        self._candidates.of(ready.folder, together)
         if done.written or done.moved:
             where = carried.root or "the working folder"
             moved = f"; {named(done.moved)} moved aside into {aside}" if done.moved else ""
             self._say("info", f"{done.written:,} of {carried.files:,} files put back into {where}{moved}")
+        if newer:
+            paths = named([each.path for each in newer], ordered=True)
+            self._say("info", f"{len(newer):,} newer files of the script on this disk are whole and are used: {paths}")
+
+    def _whole(self) -> WholeFiles:
+        if self._notes is None:
+            self._notes = WholeFiles(self.storing.local.run / WHOLE, str(self.job.identity.get("boot", "")))
+        return self._notes
 
     def _begin_clean(self) -> None:
         """Without a snapshot nothing that an earlier attempt left is known to be whole: only what was there before it stays."""
@@ -250,6 +266,8 @@ class ScriptFiles:
                     self._observe()
             if self._watcher is not None and saved.whole:
                 self._watcher.saved(inside)
+            if saved.whole:
+                self._whole().add(self.storing.rank, self.root, inside, saved.step)
 
     def _discover(self) -> None:
         """Look in the working folder for what the script saves by means that no hook knows."""
@@ -302,10 +320,22 @@ class ScriptFiles:
     def _made(self) -> Series:
         if self._series is None:
             self._series = Series(self.storing.local.staging, self.job.clock, self.storing.take_log, self._inbox)
+            self._series.whole = lambda files: self._whole().all_still(self.storing.rank, self.root, files)
         return self._series
 
     def _say(self, level: str, words: str) -> None:
         self._inbox(ev.TrainerSaid(messages.Note(level, words)))
+
+
+def _with_newer(carried: Carried, newer: Sequence[Newer]) -> Carried:
+    """Return what the script's files are with those that stay, the newest checkpoint among them."""
+    if not newer:
+        return carried
+    made = {entry.path: entry for entry in carried.entries}
+    for each in newer:
+        made[each.path] = Entry(each.path, FILE, each.seen.mode, each.seen.mtime_ns, Piece("", 0, each.seen.size, ""))
+    best = choosing.choices({each.path: Found(each.seen.size, each.seen.mtime_ns) for each in newer}, ("",))
+    return replace(carried, entries=tuple(made.values()), checkpoint=best[0].paths[""] if best else carried.checkpoint)
 
 
 def _seen(each: list[Any]) -> Seen:

@@ -37,6 +37,7 @@ class Series:
         self.base_step = self.last_step = 0
         self.checkpoint = ""
         self.section = ""
+        self.whole: Callable[[Mapping[str, Seen]], None] = lambda _files: None  # hears which new files are whole
         self._staged, self._inbox = staged, inbox
         self._told: dict[str, int | None] = {}
         self._beat: messages.Beat | None = None

@@ -169,6 +169,8 @@ class Watcher:
         if not changes - busy.keys():
             return self._idle_s, False
         self._whole = scan if not busy else None
+        if not busy:
+            self.series.whole({path: scan[path] for path in changes if path in scan})
         if now_s < self._next_s and not self._hurried:
             return self._next_s - now_s, False
         return self._take(scan, set(busy), growing, now_s)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 
 from benchmarks.machines import ROOT, TOY, Turn, final_state
 from benchmarks.machines import Machine as OneMachine
+from tests.fleet.paced import project
 from tests.fleet.plane.vm_box import missing
 from tests.fleet.plane.world import a_colab_world
 
@@ -19,23 +19,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "machines can be made")]
-JOB = ("--steps", "300", "--step-ms", "100", "--state-mb", "0.2", "--seed", "4")
+JOB = ("--steps", "300", "--step-ms", "0", "--state-mb", "0.2", "--seed", "4")
 DEATHS = 2
-WAIT_S = 250
+WAIT_S = 500
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_three_machines_and_nobody_there(tmp_path: Path) -> None:
     chance = random.Random(7)
-    project = tmp_path / "project"
-    project.mkdir()
-    script = shutil.copy(TOY, project)
+    script = project(tmp_path / "project", tmp_path / "gate")
     uninterrupted = OneMachine(tmp_path / "one machine", tmp_path / "uninterrupted")
-    done = uninterrupted.run("start", str(TOY), "--", *JOB[:2], "--step-ms", "0", *JOB[4:])
+    done = uninterrupted.run("start", str(TOY), "--", *JOB)
     assert done.returncode == 0, done.stdout + done.stderr
     with a_colab_world(tmp_path / "world") as world:
         command = [
-            sys.executable, "-m", "tests.fleet.hasty_colab", "launch", script, "--on", "colab", "--gpu", "T4",
+            sys.executable, "-m", "tests.fleet.hasty_colab", "launch", str(script), "--on", "colab", "--gpu", "T4",
             "--save-every", "20steps", "--no-install", "--", *JOB,
         ]  # fmt: skip
         launch = Turn(command, tmp_path, world.environ | {"PYTHONPATH": str(ROOT)}, tmp_path / "told.txt")
@@ -46,6 +44,7 @@ def test_three_machines_and_nobody_there(tmp_path: Path) -> None:
             assert len(world.service.assigned) == 1, launch.text
             world.service.reclaim(world.service.assigned[0].endpoint)
             safe = newest(tmp_path / "runs")
+        (tmp_path / "gate").touch()
         code = launch.wait(WAIT_S)
         assert code == 0, launch.text
         assert world.service.assigned == [], "nothing costs units any more"

@@ -18,9 +18,10 @@ from benchmarks.machines import ROOT, TOY, Turn, final_state, until
 from benchmarks.machines import Machine as OneMachine
 from supervisor.fleet.provisioners.ssh_far import MARKER
 from tests.fleet.fake import FakeCloud
+from tests.fleet.paced import project
 
 pytestmark = pytest.mark.slow
-JOB = ("--steps", "300", "--step-ms", "40", "--state-mb", "0.2", "--seed", "4")
+JOB = ("--steps", "300", "--step-ms", "0", "--state-mb", "0.2", "--seed", "4")
 SHORT = ("--steps", "60", "--step-ms", "10", "--state-mb", "0.2", "--seed", "4")
 WAIT_S = 200
 CALLS = ("machines", "bring_up", "put", "start", "get", "release")
@@ -51,6 +52,15 @@ def environ(place, **more):
     return {**os.environ, **own, **more}
 
 
+def paced(place):
+    """The command line of a launch whose run waits at the gate for the test."""
+    script = project(place / "project", place / "gate")
+    return [
+        sys.executable, "-m", "supervisor", "launch", str(script), "--on", "local", "--save-every", "5steps", "--no-install",
+        "--", *JOB,
+    ]  # fmt: skip
+
+
 def machines_of(place):
     return [each for each in (place / "machines").glob("*") if each.is_dir() and not each.name.startswith(".")]
 
@@ -75,7 +85,7 @@ def _is_of(process, machine):
 
 def uninterrupted(place, job=JOB):
     alone = OneMachine(place / "one machine", place / "uninterrupted")
-    done = alone.run("start", str(TOY), "--no-install", "--", *job[:2], "--step-ms", "0", *job[4:])
+    done = alone.run("start", str(TOY), "--no-install", "--", *job)
     assert done.returncode == 0, done.stdout + done.stderr
     return final_state(place / "uninterrupted", "toy")
 
@@ -83,18 +93,16 @@ def uninterrupted(place, job=JOB):
 @pytest.mark.timeout(600)
 def test_three_machines_die_at_random_and_the_run_ends_like_an_uninterrupted_one(place):
     chance = random.Random(11)
-    command = [
-        sys.executable, "-m", "supervisor", "launch", str(place / "project/toy.py"), "--on", "local",
-        "--save-every", "15steps", "--no-install", "--", *JOB,
-    ]  # fmt: skip
+    command = paced(place)
     launch = Turn(command, place, environ(place), place / "told.txt")
     safe = 0
     for _ in range(3):
-        safe += 15 + chance.randrange(30)
+        safe += 5 + chance.randrange(10)
         launch.until(lambda safe=safe: newest(place / "runs") >= safe, WAIT_S)
         (machine,) = machines_of(place)
         reclaim(machine)
         safe = newest(place / "runs")
+    (place / "gate").touch()
     assert launch.wait(WAIT_S) == 0, launch.text
     assert machines_of(place) == []
     assert final_state(place / "runs", "toy") == uninterrupted(place)
@@ -106,13 +114,10 @@ def test_three_machines_die_at_random_and_the_run_ends_like_an_uninterrupted_one
 
 @pytest.mark.timeout(600)
 def test_a_living_machine_whose_files_vanish_is_said_and_replaced_and_the_run_ends_like_an_uninterrupted_one(place):
-    command = [
-        sys.executable, "-m", "supervisor", "launch", str(place / "project/toy.py"), "--on", "local",
-        "--save-every", "15steps", "--no-install", "--", *JOB,
-    ]  # fmt: skip
-    launch = Turn(command, place, environ(place), place / "told.txt")
-    launch.until(lambda: newest(place / "runs") >= 15, WAIT_S)
+    launch = Turn(paced(place), place, environ(place), place / "told.txt")
+    launch.until(lambda: newest(place / "runs") >= 5, WAIT_S)
     (machine,) = machines_of(place)
+    (place / "gate").touch()
     (place / "vanished").mkdir()
     for each in list(machine.iterdir()):
         if each.name not in {MARKER, "home", "python"}:  # what its provisioner keeps
@@ -204,17 +209,16 @@ def test_ctrl_c_saves_fetches_and_gives_the_machine_back(place):
 
 
 def test_a_second_wish_leaves_the_machine_and_the_same_command_takes_it_up_again(place):
-    command = [
-        sys.executable, "-m", "supervisor", "launch", str(place / "project/toy.py"), "--on", "local",
-        "--save-every", "15steps", "--no-install", "--", *JOB,
-    ]  # fmt: skip
+    command = paced(place)
     launch = Turn(command, place, environ(place), place / "told.txt")
-    launch.until(lambda: newest(place / "runs") >= 15, WAIT_S)
+    launch.until(lambda: newest(place / "runs") >= 5, WAIT_S)
     launch.process.send_signal(signal.SIGHUP)
     assert launch.wait(WAIT_S) == 130, launch.text
     (machine,) = machines_of(place)
     assert "goes on by itself" in launch.text
     again = Turn(command, place, environ(place), place / "again.txt")
+    again.until("looking after it", WAIT_S)
+    (place / "gate").touch()
     assert again.wait(WAIT_S) == 0, again.text
     assert "looking after it" in again.text
     assert not machine.exists()

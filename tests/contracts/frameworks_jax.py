@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,24 @@ from tests.contracts.frameworks import INTS, ML_FLOATS, Arrays
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+seen_by_jax: list[type] = []
+
+
+class Mean(NamedTuple):
+    """As optax has its states."""
+
+    count: Any
+    sums: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Train:
+    """As flax has its TrainState: leaves, and functions that belong to the tree."""
+
+    step: Any
+    mean: Mean
+    function: Callable[..., Any]
+
 
 class Held:
     """Parameters and their momentum; how a script that uses JAX gives them to attach()."""
@@ -18,14 +37,19 @@ class Held:
     def __init__(self, seed: int) -> None:
         import jax
 
+        if not seen_by_jax:
+            jax.tree_util.register_dataclass(Train, data_fields=["step", "mean"], meta_fields=["function"])
+            seen_by_jax.append(Train)
         self.key = jax.random.key(seed)
         self.tree = {"w": jax.random.normal(self.key, (3, 4)), "m": [jax.numpy.zeros((3, 4))]}
+        self.train = Train(0, Mean(jax.numpy.zeros(()), {"sum": jax.numpy.zeros(2)}), max)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"key": self.key, "tree": self.tree}
+        return {"key": self.key, "tree": self.tree, "train": self.train, "mean": (self.train.mean, ())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.key, self.tree = state["key"], state["tree"]
+        self.key, self.tree, self.train = state["key"], state["tree"], state["train"]
+        assert (type(self.train), type(state["mean"][0])) == (Train, Mean)
 
     def step(self) -> None:
         import jax
@@ -35,6 +59,9 @@ class Held:
         gradient = jax.grad(lambda w: ((x @ w) ** 2).sum())(self.tree["w"])
         moved = 0.9 * self.tree["m"][0] + gradient
         self.tree = {"w": self.tree["w"] - 0.1 * moved, "m": [moved]}
+        count, sums = self.train.mean
+        mean = Mean(count + 1, {"sum": sums["sum"] + moved[:2, 0]})
+        self.train = Train(self.train.step + 1, mean, self.train.function)
 
 
 class Jax(Arrays):
@@ -91,7 +118,9 @@ class Jax(Arrays):
     def use(self, objects: dict[str, Any]) -> str:
         for _ in range(3):
             objects["state"].step()
-        return self.bits(objects["state"].tree["w"]).hex()
+        train = objects["state"].train
+        held = [objects["state"].tree["w"], train.mean.count, train.mean.sums["sum"]]
+        return "".join(self.bits(each).hex() for each in held) + f" {train.step} {train.function is max}"
 
     def draw(self) -> str:
         return ""

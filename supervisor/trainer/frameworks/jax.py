@@ -12,7 +12,7 @@ import numpy as np
 from jax._src import xla_bridge
 from jax._src.lax.lax import _convert_element_type
 
-from supervisor.trainer.frameworks import arrays
+from supervisor.trainer.frameworks import arrays, jax_trees
 from supervisor.trainer.frameworks.framework import Framework, Target
 from supervisor.trainer.refused import RefusedError
 from supervisor.trainer.typed_json import TAG
@@ -20,7 +20,7 @@ from supervisor.trainer.typed_json import TAG
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from supervisor.trainer.frameworks.framework import Scalar
+    from supervisor.trainer.frameworks.framework import Scalar, StateAccess
     from supervisor.trainer.leaf import Leaf
 
 
@@ -80,6 +80,9 @@ class Jax(Framework):
             return _convert_element_type(made, made.dtype, weak_type=True) if node["weak_type"] else made
 
         return arrays.target(arrays.dtype_named(node["dtype"]), node["shape"], size, finish)
+
+    def access(self, value: Any) -> StateAccess | None:
+        return jax_trees.access(value)
 
     def rng_state(self) -> Any:
         return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from supervisor.core.messages import Note
+from supervisor.trainer import life
 from supervisor.trainer.frameworks import keras_callbacks
 
 if TYPE_CHECKING:
@@ -126,8 +129,10 @@ class _OfOptimizer:
         self._optimizer, self._models = optimizer, models
         self._named = Named(lambda: optimizer.variables)
         self._trains: list[str] = []
+        self._compiled: Callable[[], Any] | None = None
 
     def get(self) -> dict[str, Any]:
+        self._tell_if_replaced()
         trained = self._optimizer._trainable_variables if self._optimizer.built else []  # noqa: SLF001  # nothing else tells
         if len(self._trains) != len(trained):
             self._trains = [variable.path for variable in trained]
@@ -138,6 +143,25 @@ class _OfOptimizer:
             self._optimizer.build(_trained(state[TRAINS], self._models))
         self._named.set(state[VARIABLES])
         self._trains = list(state[TRAINS])
+
+    def _tell_if_replaced(self) -> None:
+        """An optimizer that is not its model's any more has nothing to train: what trains now is not kept, and this is said."""
+        if self._compiled is None:
+            self._compiled = next(
+                (weakref.ref(each) for each in self._models if getattr(each, "optimizer", None) is self._optimizer),
+                _nothing,
+            )
+        model = self._compiled()
+        if model is not None and model.optimizer is not self._optimizer:
+            self._compiled = _nothing
+            name = type(model.optimizer).__name__
+            words = f"compile() gave the model another optimizer ({name}) after attach(): its state is not kept, and after a "
+            hint = "resume it begins again; compile once before attach(), and change its learning_rate instead"
+            life.here().say(Note("warning", words + hint))
+
+
+def _nothing() -> None:
+    """Stand for a reference to a model that is not there."""
 
 
 def _trained(paths: Sequence[str], models: Iterable[Any]) -> list[Any]:

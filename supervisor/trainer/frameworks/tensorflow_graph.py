@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SHOWN_MAX = 3
 SAVE_COUNTER = "save_counter"  # tf.train.Checkpoint makes it when it first saves
+TRAINS = "<trains>"  # of an optimizer of Keras: the paths of the variables that it was built for
 
 
 def access(value: Any) -> StateAccess | None:
@@ -38,22 +39,25 @@ def access(value: Any) -> StateAccess | None:
 
 def _state(root: Any) -> dict[str, Any]:
     state: dict[str, Any] = {}
+    _refuse_without_variables(root)
     for path, held in _stateful(root):
         if isinstance(held, tf.Variable):
             state[path] = held
         else:
             state |= {f"{path}/{key}": _kept(value) for key, value in _tensors(held, path).items()}
-    return state
+    return state | _trained(root)
 
 
-def _set(root: Any, state: Mapping[str, Any]) -> None:
+def _set(root: Any, kept: Mapping[str, Any]) -> None:
+    state = {path: value for path, value in kept.items() if not _is_of_trains(path)}
     if SAVE_COUNTER in state and isinstance(root, tf.train.Checkpoint):
         root.save_counter  # noqa: B018  # asking for it makes it
     held = dict(_stateful(root))
     if state.keys() - _paths(held) and "keras" in sys.modules:
         from supervisor.trainer.frameworks import keras_state
 
-        keras_state.build_optimizers([each for _, each in _under(root)])
+        _build_optimizers(root, kept)
+        keras_state.build_optimizers([each for _, each in _under(root)])  # a checkpoint of before does not say for what
         held = dict(_stateful(root))
     _refuse_others(state.keys(), _paths(held))
     for path, each in held.items():
@@ -63,6 +67,62 @@ def _set(root: Any, state: Mapping[str, Any]) -> None:
         else:
             tensors = {key: _tensor(state[f"{path}/{key}"]) for key in _tensors(each, path)}
             each._restore_from_tensors(tensors)  # noqa: SLF001  # as TensorFlow's own checkpoints do
+
+
+def _trained(root: Any) -> dict[str, Any]:
+    """Return for each of Keras's optimizers the paths of what it trains, so that it can be built for the same again."""
+    if "keras" not in sys.modules:
+        return {}
+    found = {}
+    places = {id(each): path for path, each in _under(root, into_optimizers=False)}
+    for path, optimizer in _optimizers(root):
+        trained = optimizer._trainable_variables if optimizer.built else []  # noqa: SLF001  # nothing else tells
+        names = [places.get(id(variable)) for variable in trained]
+        if names and None not in names:
+            found[f"{path}/{TRAINS}" if path else TRAINS] = names
+    return found
+
+
+def _build_optimizers(root: Any, kept: Mapping[str, Any]) -> None:
+    here = dict(_under(root, into_optimizers=False))
+    for path, optimizer in _optimizers(root):
+        names = kept.get(f"{path}/{TRAINS}" if path else TRAINS, [])
+        if names and not optimizer.built and all(name in here for name in names):
+            optimizer.build([here[name] for name in names])
+
+
+def _refuse_without_variables(root: Any) -> None:
+    """Refuse at attach() what a fresh process could not put back, because there it is as empty as it is now."""
+    if "keras" not in sys.modules:
+        return
+    import keras
+
+    variables = False
+    for path, each in _under(root, into_optimizers=False):
+        variables |= isinstance(each, tf.Variable | keras.Variable) and path != SAVE_COUNTER
+        if isinstance(each, keras.Model) and not each.built and not each.variables:
+            raise RefusedError(
+                path or "model",
+                f"{type(each).__name__} has no variables yet, so that a resume could not put them back",
+                "call the model once on a batch, or its build(input_shape), before supervisor.attach()",
+            )
+    for path, optimizer in () if variables else _optimizers(root):
+        if not optimizer.built:
+            raise RefusedError(
+                path or "optimizer",
+                "it has no slots yet, and what it trains is not in this checkpoint, so that a resume could not make them",
+                "put its model beside it, or call optimizer.build(model.trainable_variables) before supervisor.attach()",
+            )
+
+
+def _optimizers(root: Any) -> list[tuple[str, Any]]:
+    import keras
+
+    return [(path, each) for path, each in _under(root) if isinstance(each, keras.optimizers.Optimizer)]
+
+
+def _is_of_trains(path: str) -> bool:
+    return path.rpartition("/")[2] == TRAINS
 
 
 def _stateful(root: Any) -> Iterator[tuple[str, Any]]:
@@ -79,13 +139,17 @@ def _stateful(root: Any) -> Iterator[tuple[str, Any]]:
             yield path, each
 
 
-def _under(root: Any) -> Iterator[tuple[str, Any]]:
+def _under(root: Any, *, into_optimizers: bool = True) -> Iterator[tuple[str, Any]]:
     """Yield the objects of the graph with the shortest path to each, the nearest first."""
+    keras = sys.modules.get("keras")
+    ends = (keras.optimizers.Optimizer,) if keras is not None and not into_optimizers else ()
     seen, level = {id(root)}, [("", root)]
     while level:
         below = []
         for path, each in level:
             yield path, each
+            if isinstance(each, ends):
+                continue
             for name, child in tf.train.TrackableView.children(each).items():
                 if id(child) not in seen:
                     seen.add(id(child))

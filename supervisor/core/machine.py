@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from supervisor.core import commands as do
-from supervisor.core import ending, errors, running, saving, starting, troubled
+from supervisor.core import ending, errors, finishing, running, saving, starting, troubled
 from supervisor.core import events as ev
 from supervisor.core.deadline import drain_at
 from supervisor.core.instant import Instant
@@ -136,6 +136,7 @@ def _hang_time(session: Session, by_s: float) -> float | None:
     """Return when the trainer is to be taken for hung, or None if that is never or surely after ``by_s``."""
     trainer, policy = session.trainer, session.config.liveness
     watched = trainer.alive and session.phase is Phase.RUNNING and not trainer.hung and policy.enabled
+    watched = watched and trainer.finished is None  # then its process has its own grace
     if not watched or trainer.vitals.moved_at_s + shortest(policy) > by_s:
         return None
     return hangs_at(trainer.vitals, policy)
@@ -264,4 +265,5 @@ _DUE: dict[str, Callable[[Session, Instant], Outcome]] = {
     "kill": _kill,
     "give_up_waiting": ending.waited_enough,
     "drain": _drain,
+    "leave": finishing.leave,
 }

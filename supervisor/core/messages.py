@@ -123,10 +123,12 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class ScriptFailed:
-    """The script ended in an exception.
+    """The script ended in an exception, or before its loop had come to its end. ``where``: its own line, ``file:line``.
 
     ``kind``: "setup" (import or syntax error before the first step: never worth a retry), "refused" (a state that
-    cannot be kept exactly: never worth a retry), "device-oom", or "script".
+    cannot be kept exactly: never worth a retry), "code" (an error in the script's own code: never worth a retry),
+    "device-oom", "outage" (the network, a disk, a device: worth every retry), "exit" (``sys.exit`` with a code other
+    than 0), "left" (exit code 0 inside its loop), "short" (a framework's loop that stopped before its total), or "script".
     """
 
     kind: str
@@ -144,9 +146,14 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The script came to its normal end with ``step`` steps done."""
+    """The script came to its normal end with ``step`` steps done; the process may still wait for its threads.
+
+    ``short_of``: the total of a loop that was left before it. ``left``: names of the threads that the process waits for.
+    """
 
     step: int
+    short_of: int | None = None
+    left: str = ""
 
 
 # --- to the trainer -----------------------------------------------------------------------------------------------

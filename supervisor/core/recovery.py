@@ -1,7 +1,7 @@
 """Why something died, and whether to try again, after how long, or to give up.
 
 Two budgets: failures of the script without progress, and lost machines. Progress resets the first; what cannot work
-is never tried again. The waits use tenacity's vocabulary (``wait_exponential``), the counts ``stop_after_attempt``.
+is never tried again, and what failed twice in the same place without a step in between is not tried a third time. The waits use tenacity's vocabulary (``wait_exponential``), the counts ``stop_after_attempt``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,17 @@ class Cause(StrEnum):
     SETUP = "cannot start"
     REFUSED = "state cannot be kept exactly"
     NO_PROGRESS = "no progress"
+    CODE = "error in the script"
+    UNFINISHED = "ended before its end"
 
 
-NEVER_RETRIED = frozenset({Cause.SETUP, Cause.REFUSED})
+SAME_MAX = 2  # ends in the same place without a step in between: the second one confirms the first
+_AT_ONCE = {  # what a restart cannot help, and the exit code that says so
+    Cause.SETUP: errors.FAILED_SETUP,
+    Cause.REFUSED: errors.FAILED_SETUP,
+    Cause.CODE: errors.FAILED,
+}
+_PASSING = frozenset({Cause.SIGNAL, Cause.OUT_OF_MEMORY, Cause.DEVICE_OUT_OF_MEMORY, Cause.HANG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +66,18 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """One end of the trainer: the ``cause``, in ``words``, and how it can be told apart."""
+    """One end of the trainer: the ``cause``, in ``words``, and how it can be told apart.
+
+    ``passing``: it comes from outside the script (a signal, the network, a device) and may not come again.
+    ``at_once``: the script ended itself with exit code 0 inside its loop, and would do so again.
+    """
 
     cause: Cause
     words: str
     exit_code: int | None = None
     signal: int | None = None
+    passing: bool = False
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +95,17 @@ class GiveUp:
     words: str
 
 
-def next_move(death: Death, failures: int, policy: Policy) -> Retry | GiveUp:
-    """Decide what follows the ``failures``-th death of the script in a row without a new checkpoint in between."""
-    if death.cause in NEVER_RETRIED:
-        return GiveUp(errors.FAILED_SETUP, f"{death.words}; a restart would not help")
+def next_move(death: Death, failures: int, policy: Policy, *, same: int = 1) -> Retry | GiveUp:
+    """Decide what follows the ``failures``-th death of the script in a row without a new checkpoint in between.
+
+    ``same``: how many ends in a row, this one among them, were in one place without a new step in between.
+    """
+    if death.cause in _AT_ONCE:
+        return GiveUp(_AT_ONCE[death.cause], f"{death.words}; a restart would not help")
+    if death.at_once:
+        return GiveUp(errors.FAILED, death.words)
+    if policy.max_restarts and same >= SAME_MAX and not death.passing:
+        return GiveUp(errors.NO_PROGRESS, f"{death.words}; the same twice, without a new step in between: giving up")
     if failures <= policy.max_restarts:
         return Retry(policy.wait(failures))
     if policy.max_restarts == 0:
@@ -106,17 +127,32 @@ def name_death(*, code: int, oom: bool, hung: bool, said: tuple[str, str] | None
     evidence. ``said`` is what the script's own exception report said: (kind, words).
     """
     number = -code if code < 0 else None
-    name = signals.Signals(number).name if number in set(signals.Signals) and number is not None else f"signal {number}"
     if hung:
-        return Death(Cause.HANG, "the trainer gave no sign of life for too long and was ended", signal=number)
+        words = "the trainer gave no sign of life for too long and was ended"
+        return Death(Cause.HANG, words, signal=number, passing=True)
     if number is not None and oom:
-        return Death(Cause.OUT_OF_MEMORY, "the kernel killed the trainer because memory ran out", signal=number)
+        words = "the kernel killed the trainer because memory ran out"
+        return Death(Cause.OUT_OF_MEMORY, words, signal=number, passing=True)
     if number is not None:
-        return Death(Cause.SIGNAL, f"the trainer was killed by {name}", signal=number)
+        return Death(Cause.SIGNAL, f"the trainer was killed by {signal_name(code)}", signal=number, passing=True)
     kind, words = said or ("script", "")
-    cause = {
-        "setup": Cause.SETUP,
-        "refused": Cause.REFUSED,
-        "device-oom": Cause.DEVICE_OUT_OF_MEMORY,
-    }.get(kind, Cause.SCRIPT)
-    return Death(cause, words or f"the script ended with exit code {code}", exit_code=code)
+    cause = _CAUSES.get(kind, Cause.SCRIPT)
+    passing = cause in _PASSING or kind == "outage"
+    words = words or f"the script ended with exit code {code}"
+    return Death(cause, words, exit_code=code, passing=passing, at_once=kind in {"left", "short"})
+
+
+def signal_name(code: int) -> str:
+    """Return the name of the signal that a negative exit status stands for."""
+    return signals.Signals(-code).name if -code in set(signals.Signals) else f"signal {-code}"
+
+
+_CAUSES = {
+    "setup": Cause.SETUP,
+    "refused": Cause.REFUSED,
+    "code": Cause.CODE,
+    "device-oom": Cause.DEVICE_OUT_OF_MEMORY,
+    "left": Cause.UNFINISHED,
+    "short": Cause.UNFINISHED,
+    "unfinished": Cause.UNFINISHED,
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import claim, errors, liveness, messages, recovery, saving, troubled
+from supervisor.core import claim, errors, finishing, liveness, messages, recovery, saving, troubled
 from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core.ending import KILL_AFTER_TERM_S, begin, begin_fenced, stop_asked
@@ -34,24 +34,22 @@ def trainer_exited(session: Session, event: ev.TrainerExited, now: Instant) -> O
     """The attempt is over: finished, told to, or dead; a death is judged by its cause and by progress."""
     trainer = session.trainer.with_(alive=False)
     session = session.with_(trainer=trainer, saves=session.saves.with_(asked=False))
-    session = session.timed(save=None, terminate=None, kill=None)
+    session = session.timed(save=None, terminate=None, kill=None, leave=None)
     if session.phase is Phase.DRAINING:
         return session, ()
-    if event.code == 0 and session.saves.lost:
+    came_to_its_end = finishing.came_to_its_end(_farther(session).trainer, event.code)
+    if came_to_its_end and session.saves.lost:
         words = f"the script finished, but its last checkpoint could not be saved: {session.saves.lost}"
-        return _died(session.with_(trainer=trainer.with_(said=("script", words))), event, now)
-    if event.code == 0:
-        step = _reached(session)
-        words = "the script finished" + (f" at step {step:,}" if step else "")
+        return _died(session.with_(trainer=trainer.with_(said=("script", words), mark=words)), event, now)
+    if came_to_its_end:
+        words, beside = finishing.finished_words(session, event.code)
         session, commands = begin(session, Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", words))
-        return session.timed(give_up_waiting=now.mono_s + session.config.upload_wait_s), commands
+        session = session.timed(give_up_waiting=now.mono_s + session.config.upload_wait_s)
+        return session, (do.Say("warning", beside), *commands) if beside else commands
+    if event.code == 0 and trainer.said is None:
+        words = finishing.unfinished_words(session)
+        session = session.with_(trainer=trainer.with_(said=("unfinished", words), mark="unfinished"))
     return _died(session, event, now)
-
-
-def _reached(session: Session) -> int:
-    """Return the step it came to: as it counts, or, where nobody does, as the newest snapshot of its files says."""
-    told = session.trainer.step or 0
-    return told if session.trainer.step_s else max(told, session.saves.newest_step or 0)
 
 
 def fence_seen(session: Session, event: ev.FenceSeen, now: Instant) -> Outcome:
@@ -114,6 +112,8 @@ def silent(session: Session, now: Instant) -> Outcome:
 def seen(session: Session, event: ev.TrainerSeen, now: Instant) -> Outcome:
     """A script that nobody attached says nothing of its steps: while it computes, it is not taken to hang."""
     trainer = session.trainer
+    if trainer.finished is not None:
+        return finishing.looked_at(session, event, now)
     if not trainer.alive or trainer.hung or trainer.vitals.section != "start":
         return session, ()
     if event.cpu_s is None or event.cpu_s - trainer.cpu_s >= WORKING_CPU_S:
@@ -144,7 +144,9 @@ def _beat(session: Session, beat: messages.Beat, now: Instant) -> Outcome:
         steps_seen=vitals.steps_seen + done,
         longest_s={**known, **longer} if longer else known,
     )
-    session = session.with_(trainer=trainer.with_(step=beat.step, step_s=beat.step_s or trainer.step_s, vitals=vitals))
+    total = trainer.total_steps if beat.total_steps is None else beat.total_steps
+    trainer = trainer.with_(step=beat.step, step_s=beat.step_s or trainer.step_s, vitals=vitals, total_steps=total)
+    session = session.with_(trainer=trainer)
     unarmed = session.timers.save is None and not session.saves.asked and session.phase is Phase.RUNNING
     if unarmed and beat.section == "step" and save_interval(session):
         session = saving.first_save_due(session, now)  # the attempt has come to its steps
@@ -169,9 +171,14 @@ def _noted(session: Session, said: messages.Note, _now: Instant) -> Outcome:
     return session, (do.Say(said.level, said.text),)
 
 
+def _greeted(session: Session, said: messages.Hello, _now: Instant) -> Outcome:
+    return session.with_(trainer=session.trainer.with_(attached=session.trainer.attached or said.attached)), ()
+
+
 def _script_failed(session: Session, said: messages.ScriptFailed, _now: Instant) -> Outcome:
-    words = f"{said.type}: {said.message}".rstrip(": ") + (f" ({said.where})" if said.where else "")
-    return session.with_(trainer=session.trainer.with_(said=(said.kind, words))), ()
+    words = ": ".join(filter(None, (said.type, said.message))) + (f" ({said.where})" if said.where else "")
+    mark = f"{said.type} {said.where}" if said.where else words
+    return session.with_(trainer=session.trainer.with_(said=(said.kind, words), mark=mark)), ()
 
 
 def _answers_again(session: Session, now: Instant) -> Outcome:
@@ -196,10 +203,13 @@ def _moved(session: Session, now: Instant) -> Session:
 def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
     trainer = session.trainer
     death = recovery.name_death(code=event.code, oom=event.oom, hung=trainer.hung, said=trainer.said)
+    if trainer.hung and trainer.vitals.section == liveness.AFTER:
+        death = replace(death, passing=False)  # nothing is left to train: it hangs there the next time too
     reached = max(session.saves.newest_step or 0, session.resumed_step)
     failures = 1 if reached > session.progress_step else session.failures + 1
     session = session.with_(failures=failures, progress_step=max(reached, session.progress_step), cause=death.cause)
-    move = recovery.next_move(death, failures, session.config.restarts)
+    session = _marked(session, trainer.mark or ("after the end" if trainer.finished or trainer.hung else ""))
+    move = recovery.next_move(death, failures, session.config.restarts, same=session.failed_same)
     if isinstance(move, recovery.GiveUp):
         hint = _hint(death)
         said = do.Say("error", move.words, hint)
@@ -212,12 +222,33 @@ def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
     return session.timed(retry=now.mono_s + move.wait_s), (said,)
 
 
+def _farther(session: Session) -> Session:
+    """What is staged tells how far a script has come whose last words were lost."""
+    trainer, staged = session.trainer, session.saves.newest_step or 0
+    return session.with_(trainer=trainer.with_(step=max(trainer.step or 0, staged)))
+
+
+def _marked(session: Session, mark: str) -> Session:
+    """Note where this attempt ended, and how often in a row it was there without a step that no attempt had done before.
+
+    An end without a word (no ``mark``) is no place that could be known again.
+    """
+    step = _farther(session).trainer.step or 0
+    again = bool(mark) and mark == session.failed_at and step <= session.farthest
+    same = session.failed_same + 1 if again else 1
+    return session.with_(failed_at=mark, failed_same=same, farthest=max(step, session.farthest))
+
+
 def _hint(death: recovery.Death) -> str:
     match death.cause:
         case recovery.Cause.OUT_OF_MEMORY | recovery.Cause.DEVICE_OUT_OF_MEMORY:
             todo = "use a smaller batch or a machine with more memory"
         case recovery.Cause.SETUP:
             todo = "correct the script, its arguments or its packages and start again"
+        case recovery.Cause.CODE:
+            todo = "correct that line and start again"
+        case recovery.Cause.UNFINISHED:
+            todo = "start again to go on; a script whose training is done early leaves its loop with `break`"
         case _:
             todo = "see its last lines above or in `logs`, mend it and start again"
     return f"{todo}; what was saved is kept"
@@ -228,6 +259,8 @@ def _reason(exit_code: int) -> str:
 
 
 _SAID: dict[type, Callable[[Session, Any, Instant], Outcome]] = {
+    messages.Hello: _greeted,
+    messages.Finished: finishing.finished,
     messages.Beat: _beat,
     messages.Staged: _staged,
     messages.SaveFailed: _save_failed,

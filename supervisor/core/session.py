@@ -13,6 +13,7 @@ from supervisor.core.values import dataclass
 if TYPE_CHECKING:
     from supervisor.core.checkpoint import CheckpointId
     from supervisor.core.claim import Rank
+    from supervisor.core.messages import Finished
     from supervisor.core.rollback import Rollback
 
 
@@ -91,7 +92,11 @@ class Config:
 
 @dataclass(frozen=True)
 class Trainer(Value):
-    """The current attempt: its number, whether it lives, what it last said. ``cpu_s``: as when it was last looked at."""
+    """The current attempt: its number, whether it lives, what it last said. ``cpu_s``: as when it was last looked at.
+
+    ``said`` is (kind, words) of how it failed and ``mark`` tells that place again. ``finished``: its script came to the
+    normal end; ``ended_at_s``: since when. ``attached``: the script counts its own steps, of ``total_steps``.
+    """
 
     attempt: int = 0
     alive: bool = False
@@ -101,6 +106,11 @@ class Trainer(Value):
     said: tuple[str, str] | None = None
     cpu_s: float = 0.0
     hung: bool = False
+    mark: str = ""
+    attached: bool = False
+    total_steps: int | None = None
+    finished: Finished | None = None
+    ended_at_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,7 @@ class Timers(Value):
     kill: float | None = None
     give_up_waiting: float | None = None
     drain: float | None = None
+    leave: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +184,8 @@ class Session(Value):
 
     ``frozen_at_s``: since when; what was seen sooner than the store's settle time after it may be stale. ``dark`` is the
     kind of the error with which the store does not answer ("" it does), ``dark_since_s`` since when.
+    ``failed_at`` tells where the last attempt failed, ``failed_same`` how often in a row that was there without a new step,
+    ``farthest`` the step that any attempt has come to.
     ``rolled``: the rollbacks that hold for this session; ``passed``: its first DURABLE step beyond the last of them;
     ``rollback``: its own, and ``recorded`` whether the store has that.
     """
@@ -195,6 +208,9 @@ class Session(Value):
     failures: int = 0
     progress_step: int = 0
     recoveries: int = 0
+    failed_at: str = ""
+    failed_same: int = 0
+    farthest: int = 0
     cause: str = ""
     drained: bool = False
     frozen: bool = False

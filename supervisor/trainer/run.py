@@ -11,6 +11,7 @@ from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED
 from supervisor.core.liveness import AFTER
 from supervisor.core.messages import Beat, Note, Save, Stop, Trouble
 from supervisor.trainer.boundary import Boundary, Position
+from supervisor.trainer.ends import Left
 from supervisor.trainer.life import silence_pipes
 from supervisor.trainer.passing import Passing
 from supervisor.trainer.rows import FLUSH_ROWS, WATCHED_ROWS, Rows
@@ -58,6 +59,9 @@ class Run:
         self._epoch_steps: int | None = None
         self._first_step = 0
         self._looping = False
+        self._left: Left | None = None
+        self._unended = 0
+        self._early = True
         self._woken_s = clock() - WAKE_EVERY_S
         self._beat_seen: tuple[int, str] | None = None
 
@@ -77,6 +81,11 @@ class Run:
         """At least one step was done in this process."""
         return self.step > self._first_step
 
+    @property
+    def came_through_a_step(self) -> bool:
+        """At least one step came to its end in this process: one that an error ended in its middle does not count."""
+        return self.step - self._unended > self._first_step
+
     def steps(self, total: int, epoch_steps: int | None = None) -> Iterator[int]:
         """Yield the 0-based indices still to do, up to ``total`` steps over all attempts; save and end when it is time.
 
@@ -92,7 +101,9 @@ class Run:
                 yield self.step
                 self.advance()
         except GeneratorExit:
-            self.step += self._rows.holds(self.step)
+            self._unended = self._rows.holds(self.step)
+            self.step += self._unended
+            self._left = Left(sys._getframe(1))  # noqa: SLF001  # the frame that has the loop
             raise
         finally:
             self._leave_loop()
@@ -103,6 +114,7 @@ class Run:
         Sets the random generators to the checkpoint's. Raises SystemExit if the script was told to end.
         """
         self._total, self._epoch_steps = total, epoch_steps
+        self._left, self._early = None, True
         self._boundary.begin(self._position())
         self._passing.begins(self.step)
         self._sections.enter("step")
@@ -136,8 +148,12 @@ class Run:
         self._rows.pass_over(self.step)
         self.advance()
 
-    def end(self) -> None:
-        """The loop is over, also before its ``total``: save what no checkpoint holds yet."""
+    def end(self, *, early: bool = True) -> None:
+        """The loop is over, also before its ``total``: save what no checkpoint holds yet.
+
+        Not ``early``: the framework did not say that it stops sooner, so that a loop short of its total is no end.
+        """
+        self._early = early
         self.close()
         self._leave_loop()
 
@@ -182,6 +198,22 @@ class Run:
     def leave(self) -> None:
         """End the section that was entered last."""
         self._entered.pop().close()
+
+    @property
+    def short_of(self) -> int | None:
+        """The total of the last loop where it was left before that; None where it came to its total."""
+        return self._total if self._total is not None and self.step < self._total else None
+
+    @property
+    def stopped_short(self) -> bool:
+        """A framework's loop ended before its total, and the framework did not say so."""
+        return self.short_of is not None and not self._early and not self._looping
+
+    def is_inside_loop(self, ended: SystemExit) -> bool:
+        """Say whether the script ended itself in the middle of a loop; where it was told to stop at a step it did not."""
+        if any(end is not None and self.step >= end for end in (self._total, self._boundary.stop_at)):
+            return False
+        return self._looping or (self._left is not None and self._left.by(ended))
 
     # --- what the channel's thread calls: flags only --------------------------------------------------------------
 

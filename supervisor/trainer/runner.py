@@ -9,15 +9,11 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
-from supervisor.core.errors import FAILED, INTERRUPTED, SUCCEEDED, USAGE, SetupError, UsageError, UserError
-from supervisor.core.messages import Finished, ScriptFailed
-from supervisor.trainer import life, seeding
-from supervisor.trainer.refused import RefusedError
+from supervisor.core.errors import FAILED, INTERRUPTED, SUCCEEDED, USAGE, SetupError, UserError
+from supervisor.trainer import ends, life, seeding
 
 if TYPE_CHECKING:
     from supervisor.trainer.life import Life
-
-MESSAGE_CHARACTERS_MAX = 2000
 
 
 def main(arguments: list[str]) -> int:
@@ -40,9 +36,9 @@ def main(arguments: list[str]) -> int:
             raise
         here.failed = ended.code not in {None, SUCCEEDED}
         if not here.failed:
-            _finish(here)
-        elif ended.code == USAGE and here.run is None:
-            here.say(ScriptFailed("setup", "the script refused its arguments (exit code 2)", "", ""))
+            _finish(here, ended)
+        elif chosen := ends.chosen(here, ended):
+            here.say_last(chosen)
         here.flush()
         raise
     except KeyboardInterrupt as error:
@@ -82,12 +78,12 @@ def _execute(script: str) -> None:
     exec(compile(source, script, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # the user's own script
 
 
-def _finish(here: Life) -> None:
+def _finish(here: Life, ended: SystemExit | None = None) -> None:
     if here.stopped or here.forked:
         return
     if here.run is not None:
         here.run.close()
-    here.say_last(Finished(here.step))
+    here.say_last(ends.word(here, ended))
 
 
 def _report(here: Life, error: BaseException) -> int:
@@ -100,21 +96,8 @@ def _report(here: Life, error: BaseException) -> int:
         return FAILED
     if here.run is not None:
         here.run.look_back(error)
-    shown = str(error)[:MESSAGE_CHARACTERS_MAX]
-    here.say(ScriptFailed(_kind(here, error), type(error).__name__, shown, _where(error)))
-    here.flush()
+    here.say_last(ends.failure(here, error))
     return error.exit_code if isinstance(error, UserError) else FAILED
-
-
-def _kind(here: Life, error: BaseException) -> str:
-    if isinstance(error, RefusedError):
-        return "refused"
-    if isinstance(error, SetupError | UsageError):
-        return "setup"
-    if here.run is not None and here.run.is_device_oom(error):
-        return "device-oom"
-    started = here.run is not None and here.run.made_progress
-    return "setup" if isinstance(error, SyntaxError | ImportError) and not started else "script"
 
 
 def _print_traceback(error: BaseException) -> None:
@@ -128,12 +111,3 @@ def _script_frames(trace: TracebackType | None) -> TracebackType | None:
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     return trace
-
-
-def _where(error: BaseException) -> str:
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""

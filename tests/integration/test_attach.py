@@ -216,8 +216,8 @@ def test_a_finished_run_does_nothing_when_started_again(tmp_path, uninterrupted)
         ("import no_such_module_here\n", 1, "setup"),
         ("raise ValueError('bad luck')\n", 1, "script"),
         ("import supervisor\nsupervisor.attach(model=object())\n", 3, "refused"),
-        ("import sys\nsys.exit(7)\n", 7, None),
-        ("import sys\nsys.exit('words')\n", 1, None),
+        ("import sys\nsys.exit(7)\n", 7, "exit"),
+        ("import sys\nsys.exit('words')\n", 1, "exit"),
         ("from supervisor.core.errors import SetupError\nraise SetupError('no plates', 'get some')\n", 3, "setup"),
     ],
 )

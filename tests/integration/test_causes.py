@@ -65,8 +65,19 @@ def small_memory() -> Iterator[Path]:
         time.sleep(0.05)
 
 
-def test_an_exit_code_is_named_and_given_up_without_progress(machine: Machine, script: Callable[[str], Path]) -> None:
-    done = machine.run("start", str(script("raise SystemExit(7)")), "--max-restarts", "2")
+def test_an_exit_code_is_named_with_its_line_and_given_up_the_second_time(
+    machine: Machine, script: Callable[[str], Path]
+) -> None:
+    path = script("raise SystemExit(7)")
+    done = machine.run("start", str(path))
+    assert done.returncode == 93
+    assert done.stdout.count(f"the script ended with exit code 7 ({path}:1)") == 1
+    assert done.stdout.count("restarting it in") == 1
+    assert f"the script ended with exit code 7 ({path}:1); the same twice, without a new step in between" in done.stderr
+
+
+def test_what_ends_without_a_word_is_given_up_without_progress(machine: Machine, script: Callable[[str], Path]) -> None:
+    done = machine.run("start", str(script("import os\nos._exit(7)")), "--max-restarts", "2")
     assert done.returncode == 93
     assert done.stdout.count("the script ended with exit code 7") == 2
     assert done.stdout.count("restarting it in") == 2

@@ -122,7 +122,7 @@ class ScriptFiles:
     def heard(self, message: messages.Message | messages.Malformed) -> None:
         """Learn from what the trainer says."""
         if isinstance(message, messages.ScriptFailed):
-            self._failed, self._failure = True, message
+            self._failed, self._failure = self._failed or message.kind != "exit", message
         elif isinstance(message, messages.Hello):
             self._greeted(message)
         elif isinstance(message, messages.Saved) and not self._attached:

@@ -139,9 +139,10 @@ class KerasCallback(keras.callbacks.Callback):
         self._stand_in()
         self.model.train_function, self._train = self._train, None
         self.model._initial_epoch = self._initial_epoch
-        if total is not None and run.step < total and not (self.model.stop_training or data.stopped):
+        early = bool(self.model.stop_training or data.stopped)
+        if total is not None and run.step < total and not early:
             life.here().say(Note("warning", stopped_short(run.step, total)))
-        run.end()
+        run.end(early=early)
         keras_after.tell_of_more()
 
     def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002  # Keras's signature

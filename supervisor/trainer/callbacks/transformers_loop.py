@@ -99,7 +99,7 @@ class Loop:
         """No further step will be done."""
         if not self._ended:
             self._ended = True
-            self.run.end()
+            self.run.end(early=self._trainer.control.should_training_stop)
 
     # --- what is called instead of the Trainer's methods ----------------------------------------------------------
 

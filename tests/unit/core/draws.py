@@ -52,10 +52,14 @@ MESSAGES = st.one_of(
     st.builds(messages.Note, st.sampled_from(["info", "warning"]), WORDS),
     TROUBLES,
     st.builds(
-        messages.ScriptFailed, st.sampled_from(["setup", "refused", "device-oom", "script"]), WORDS, WORDS, WORDS
+        messages.ScriptFailed,
+        st.sampled_from(["setup", "refused", "device-oom", "code", "outage", "exit", "left", "short", "script"]),
+        WORDS,
+        WORDS,
+        WORDS,
     ),
     st.builds(messages.Stopped, STEPS),
-    st.builds(messages.Finished, STEPS),
+    st.builds(messages.Finished, STEPS, st.none() | STEPS, WORDS),
     SAVES,
     STOPS,
 )

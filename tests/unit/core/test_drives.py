@@ -13,7 +13,7 @@ from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.messages import Staged
 from supervisor.core.session import Config, Phase, SaveEvery
 from tests.unit.core.driven import MINE
-from tests.unit.core.told import HERE, Told, running
+from tests.unit.core.told import DONE, HERE, Told, running
 
 EVERY_STEPS = SaveEvery("steps", 5)
 UNWATCHED = liveness.Policy(enabled=False)
@@ -114,7 +114,7 @@ def test_a_store_that_can_never_prove_anything_is_not_waited_for_and_nothing_is_
     assert told.session.saves.durable is None
     assert told.session.saves.publishing == ""
     assert told(staged(20)).asked(do.Publish)
-    told(submitted(20), unconfirmed(20, possible=False), ev.TrainerExited(0))
+    told(submitted(20), unconfirmed(20, possible=False), *DONE)
     assert told.asked(do.WriteEnd)[0].reason == "succeeded"
     assert told.session.saves.unproved == "/s/step-20"
 
@@ -156,7 +156,7 @@ def test_a_successor_that_shows_only_later_is_still_seen_before_anything_is_writ
 
 
 def test_a_finished_run_waits_for_its_proof_and_says_so_once():
-    told = waiting()(ev.TrainerExited(0))
+    told = waiting()(*DONE)
     commands = pass_by(told, 300, unconfirmed(10))
     assert [each.words for each in (*told.commands, *commands) if isinstance(each, do.Say)][:1] != []
     assert not [each for each in commands if isinstance(each, do.WriteEnd)]
@@ -164,7 +164,7 @@ def test_a_finished_run_waits_for_its_proof_and_says_so_once():
 
 
 def test_a_finished_run_that_is_never_proved_does_not_end_as_if_it_were():
-    told = waiting()(ev.TrainerExited(0))
+    told = waiting()(*DONE)
     commands = pass_by(told, 700, unconfirmed(10))
     ends = [each for each in commands if isinstance(each, do.WriteEnd)]
     assert [(each.reason, each.exit_code) for each in ends] == [("unproved", 1)]
@@ -173,7 +173,7 @@ def test_a_finished_run_that_is_never_proved_does_not_end_as_if_it_were():
 
 def flushing() -> Told:
     told = waiting(replace(DRIVE, can_flush=True))
-    pass_by(told(ev.TrainerExited(0)), 700, unconfirmed(10))
+    pass_by(told(*DONE), 700, unconfirmed(10))
     return told(ev.EndWritten())
 
 
@@ -199,7 +199,7 @@ def test_a_flush_that_hangs_ends_at_its_deadline():
 
 
 def test_a_store_that_is_away_at_the_end_is_waited_for_a_minute_only():
-    told = waiting()(ev.FenceUnreadable("gone", "gone"), ev.TrainerExited(0))
+    told = waiting()(ev.FenceUnreadable("gone", "gone"), *DONE)
     began_s = told.now.mono_s
     while not told.asked(do.WriteEnd):
         told.wake()

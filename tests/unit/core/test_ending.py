@@ -12,7 +12,7 @@ from supervisor.core.machine import run_state
 from supervisor.core.messages import Save, Staged, Stop
 from supervisor.core.session import FINAL, Config, Phase, SaveEvery
 from tests.unit.core.driven import MINE
-from tests.unit.core.told import HERE, Told, running
+from tests.unit.core.told import DONE, HERE, Told, running
 
 STAGED = ev.TrainerSaid(Staged(9, "/s/step-9", 1, "stop", 0.1, 0.1))
 DURABLE = ev.Durable("/s/step-9", CheckpointId(3, 9, "mine", 1), 1, 0.5, "fsync")
@@ -24,14 +24,14 @@ def ended(told: Told) -> tuple[Phase, int]:
 
 
 def test_a_finished_script_waits_for_its_last_checkpoint_to_be_proved():
-    told = running()(STAGED, ev.TrainerExited(0))
+    told = running()(STAGED, *DONE)
     assert told.session.phase is Phase.DRAINING
     assert told(DURABLE).asked(do.WriteEnd) == [do.WriteEnd("succeeded", 0, told.session.ending.words, 9)]
     assert ended(told(ev.EndWritten())) == (Phase.SUCCEEDED, 0)
 
 
 def test_a_finished_script_whose_end_cannot_be_proved_is_no_success():
-    told = running()(STAGED, ev.TrainerExited(0)).until(do.WriteEnd)
+    told = running()(STAGED, *DONE).until(do.WriteEnd)
     assert told.asked(do.WriteEnd)[0].reason == "unproved"
     assert "/s/step-9" in told.session.ending.words
     assert ended(told(ev.EndWritten("EIO"))) == (Phase.FAILED, 1)
@@ -41,7 +41,7 @@ def test_a_hard_deadline_saves_waits_for_proof_and_hands_over():
     told = running(Config(lifetime=Lifetime(60.0, hard=True), save_every=SaveEvery("steps", 5))).until(do.Tell)
     assert isinstance(told.asked(do.Tell)[0].message, Stop)
     assert 1050 < told.now.mono_s < 1060
-    assert not told(STAGED, ev.TrainerExited(0)).asked(do.WriteEnd)
+    assert not told(STAGED, *DONE).asked(do.WriteEnd)
     assert told(DURABLE).asked(do.WriteEnd)[0].exit_code == 42
     assert ended(told(ev.EndWritten())) == (Phase.HANDED_OVER, 42)
     assert run_state(told.session) == "PENDING"
@@ -49,7 +49,7 @@ def test_a_hard_deadline_saves_waits_for_proof_and_hands_over():
 
 def test_a_hard_deadline_with_a_store_that_hangs_ends_in_time_all_the_same():
     told = running(Config(lifetime=Lifetime(60.0, hard=True), save_every=SaveEvery("steps", 5))).until(do.Tell)
-    told(STAGED, ev.TrainerExited(0)).until(do.WriteEnd)
+    told(STAGED, *DONE).until(do.WriteEnd)
     assert told.now.mono_s <= 1060
     while told.session.phase not in FINAL:
         told.wake()
@@ -146,7 +146,7 @@ def test_a_defect_ends_the_session_in_a_named_state():
 
 
 def test_a_defect_while_the_end_is_written_does_not_write_it_for_ever():
-    told = running()(ev.TrainerExited(0))
+    told = running()(*DONE)
     assert told.asked(do.WriteEnd)
     assert not told(ev.ControllerFailed("defect")).asked(do.WriteEnd)
     while told.session.phase not in FINAL:
@@ -155,7 +155,7 @@ def test_a_defect_while_the_end_is_written_does_not_write_it_for_ever():
 
 
 def test_an_end_that_cannot_be_written_is_an_end_all_the_same():
-    told = running()(ev.TrainerExited(0))
+    told = running()(*DONE)
     while told.session.phase not in FINAL:
         told.wake()
     assert told.session.phase is Phase.SUCCEEDED

@@ -54,6 +54,8 @@ def test_retries_stop_where_tenacity_would_stop(failures, restarts):
         (Cause.SIGNAL, 1, 0, 1),
         (Cause.SETUP, 1, 3, 3),
         (Cause.REFUSED, 1, 3, 3),
+        (Cause.CODE, 1, 3, 1),
+        (Cause.UNFINISHED, 1, 3, Retry(0.5)),
     ],
 )
 def test_what_follows_a_death(cause, failures, restarts, move):
@@ -76,6 +78,10 @@ def test_what_follows_a_death(cause, failures, restarts, move):
         ({"code": 1, "said": ("refused", "a lambda")}, Cause.REFUSED, "lambda"),
         ({"code": 1, "said": ("device-oom", "CUDA")}, Cause.DEVICE_OUT_OF_MEMORY, "CUDA"),
         ({"code": 1, "oom": True}, Cause.SCRIPT, "exit code 1"),
+        ({"code": 1, "said": ("code", "NameError: x (a.py:3)")}, Cause.CODE, "a.py:3"),
+        ({"code": 1, "said": ("outage", "URLError: x")}, Cause.SCRIPT, "URLError"),
+        ({"code": 7, "said": ("exit", "exit code 7 (a.py:3)")}, Cause.SCRIPT, "a.py:3"),
+        ({"code": 0, "said": ("left", "left its loop")}, Cause.UNFINISHED, "left its loop"),
     ],
 )
 def test_causes_are_told_apart(exit_, cause, part):
@@ -89,6 +95,33 @@ def test_every_exit_has_a_cause_in_words(code, oom, hung, said):
     death = name_death(code=code, oom=oom, hung=hung, said=said)
     assert death.words
     assert (death.signal is None) == (code >= 0)
+
+
+KINDS = ["setup", "refused", "code", "device-oom", "outage", "exit", "left", "short", "unfinished", "script", "other"]
+
+
+@given(st.sampled_from(KINDS), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9))
+def test_the_same_end_twice_is_given_up_unless_it_comes_from_outside(kind, failures, same, restarts):
+    death = name_death(code=1, oom=False, hung=False, said=(kind, "words"))
+    move = next_move(death, failures, Policy(max_restarts=restarts), same=same)
+    if kind in {"outage", "device-oom"}:
+        assert isinstance(move, GiveUp) == (failures > restarts)
+    elif kind in {"setup", "refused", "code", "left", "short"}:
+        assert isinstance(move, GiveUp), "it cannot help to try that again"
+    else:
+        assert isinstance(move, GiveUp) == (same >= 2 or failures > restarts)
+
+
+@given(st.integers(-64, -1), st.booleans(), st.booleans(), st.integers(1, 9), st.integers(1, 3))
+def test_signals_hangs_and_want_of_memory_are_tried_as_often_as_before(code, oom, hung, same, failures):
+    death = name_death(code=code, oom=oom, hung=hung, said=("code", "NameError"))
+    assert next_move(death, failures, Policy(), same=same) == Retry(Policy().wait(failures))
+
+
+def test_the_words_of_a_second_end_in_the_same_place_say_so_and_name_it_once():
+    death = name_death(code=1, oom=False, hung=False, said=("script", "KeyError: 'x' (train.py:12)"))
+    move = next_move(death, 2, Policy(), same=2)
+    assert move == GiveUp(93, "KeyError: 'x' (train.py:12); the same twice, without a new step in between: giving up")
 
 
 def test_machines_have_a_budget_of_their_own_and_by_default_none():

@@ -10,7 +10,7 @@ from supervisor.core import liveness, recovery
 from supervisor.core.machine import run_state
 from supervisor.core.messages import Beat, Malformed, Note, SaveFailed, ScriptFailed, Staged
 from supervisor.core.session import Config, Phase, SaveEvery
-from tests.unit.core.told import HERE, claimed, running
+from tests.unit.core.told import DONE, HERE, claimed, running
 
 NO_SAVES = SaveEvery("steps", 5)
 
@@ -88,17 +88,17 @@ def test_failures_without_progress_end_in_93_and_progress_resets_the_count():
 
 
 def test_a_script_that_could_not_save_its_end_is_not_called_finished():
-    told = running()(ev.TrainerSaid(SaveFailed(900, "disk full")), ev.TrainerExited(0))
+    told = running()(ev.TrainerSaid(SaveFailed(900, "disk full")), *DONE)
     assert told.session.phase is Phase.BACKOFF
     assert "disk full" in told.asked(do.Say)[0].words
     saved = running()(ev.TrainerSaid(SaveFailed(800, "disk full")), ev.TrainerSaid(Staged(900, "/s", 1, "final", 0, 0)))
-    assert saved(ev.TrainerExited(0)).session.ending.phase is Phase.SUCCEEDED
+    assert saved(*DONE).session.ending.phase is Phase.SUCCEEDED
 
 
 @pytest.mark.parametrize(("section", "step_s", "end"), [("start", None, 45), ("save", None, 45), ("step", 0.1, 34)])
 def test_a_script_finishes_at_the_step_it_tells_or_else_at_that_of_its_newest_snapshot(section, step_s, end):
     beat = ev.TrainerSaid(Beat(34, section, None, None, step_s))
-    told = running()(beat, ev.TrainerSaid(Staged(45, "/s", 1, "due", 0.1, 0.1)), ev.TrainerExited(0))
+    told = running()(beat, ev.TrainerSaid(Staged(45, "/s", 1, "due", 0.1, 0.1)), *DONE)
     assert told.session.ending.words == f"the script finished at step {end}"
 
 

@@ -6,11 +6,12 @@ from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core.instant import Instant
 from supervisor.core.machine import decide, next_wakeup
-from supervisor.core.messages import Beat
+from supervisor.core.messages import Beat, Finished
 from supervisor.core.session import Config, Session
 from tests.unit.core.driven import MINE
 
 HERE = (str(MINE),)
+DONE = (ev.TrainerSaid(Finished(900)), ev.TrainerExited(0))
 
 
 class Told:

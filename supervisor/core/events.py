@@ -147,11 +147,15 @@ class TrainerSeen:
 
 @dataclass(frozen=True, slots=True)
 class TrainerExited:
-    """The trainer is gone. ``code`` as subprocess gives it; ``oom`` is the kernel's evidence; ``tail`` its last lines."""
+    """The trainer is gone. ``code`` as subprocess gives it; ``oom`` is the kernel's evidence; ``tail`` its last lines.
+
+    ``other_file``: the next attempt is started with another of the script's files, so that it may end otherwise.
+    """
 
     code: int
     oom: bool = False
     tail: tuple[str, ...] = ()
+    other_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)

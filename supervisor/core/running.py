@@ -205,6 +205,8 @@ def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
     death = recovery.name_death(code=event.code, oom=event.oom, hung=trainer.hung, said=trainer.said)
     if trainer.hung and trainer.vitals.section == liveness.AFTER:
         death = replace(death, passing=False)  # nothing is left to train: it hangs there the next time too
+    if event.other_file:
+        death = replace(death, cause=recovery.Cause.SCRIPT, passing=True)
     reached = max(session.saves.newest_step or 0, session.resumed_step)
     failures = 1 if reached > session.progress_step else session.failures + 1
     session = session.with_(failures=failures, progress_step=max(reached, session.progress_step), cause=death.cause)

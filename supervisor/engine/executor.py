@@ -228,15 +228,16 @@ class Executor:
 
     def _trainer_exited(self, code: int, *, oom: bool) -> None:
         self.launcher.hear_out()
+        other_file = False
         try:
-            self.files.ended(code)
+            other_file = self.files.ended(code)
         except Exception:  # noqa: BLE001, because the end must be heard of, whatever goes wrong here
             self.inbox(ev.ControllerFailed(traceback.format_exc()))
         for left in self.storing.unreported():
             self.storing.take_log(left.folder)
             said = messages.Staged(left.id.step, str(left.folder), 0, "found", 0.0, 0.0)
             self.inbox(ev.TrainerSaid(said))
-        self.inbox(ev.TrainerExited(code, oom, tuple(self.output.tail)))
+        self.inbox(ev.TrainerExited(code, oom, tuple(self.output.tail), other_file))
 
     def _on(self, lane: str, act: Callable[[], ev.Event | None], failed: Failed) -> None:
         self._lanes[lane].submit(partial(self._attempt, act, failed))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from supervisor.core.carried import Carried
     from supervisor.core.choosing import Choice
 
-NOT_ITS_FAULT = frozenset({"refused", "device-oom"})  # another checkpoint would meet the same
+NOT_ITS_FAULT = frozenset({"refused", "device-oom", "outage"})  # another checkpoint would meet the same
 
 
 class Candidates:
@@ -66,15 +66,15 @@ class Candidates:
         """By which rule the checkpoint was chosen, as words behind the arguments; "" where none was."""
         return "" if self._now is None else f" ({self._now.named}: {self._now.rule})"
 
-    def failed(self, kind: str, words: str) -> None:
-        """The script ended on it before its first step: the next choice is tried, and said."""
+    def failed(self, kind: str, words: str) -> bool:
+        """The script ended on it before its first step: the next choice is tried, and said. Return whether there is one."""
         now, self._now = self._now, None
         if not self._arguments or kind in NOT_ITS_FAULT:
-            return
+            return False
         added = " ".join(self._arguments)
         if kind == "setup" or now is None:
             self._say("warning", f"{words}: --resume-args had added {added}")
-            return
+            return False
         self._tried.append(now.named)
         patterns = tuple(now.paths)
         left = [each for each in self._choices(patterns) if each.named not in self._tried]
@@ -84,6 +84,7 @@ class Candidates:
             self._say("warning", f"the script failed with {words}; trying {self._next.named} ({chosen})")
         else:
             self._say("warning", f"the script failed with {words}; no other checkpoint is left to try ({chosen})")
+        return self._next is not None
 
     def _choices(self, patterns: tuple[str, ...]) -> list[Choice]:
         carried = self._carried

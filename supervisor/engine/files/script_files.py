@@ -149,8 +149,11 @@ class ScriptFiles:
             if message.reason != "due":
                 watcher.hurry()
 
-    def ended(self, code: int) -> None:
-        """The attempt is over: what the script left is whole if it ended by itself, as it should or as it was told to."""
+    def ended(self, code: int) -> bool:
+        """The attempt is over: what the script left is whole if it ended by itself, as it should or as it was told to.
+
+        Return whether the next attempt is started with another of the script's files.
+        """
         trusted = code == 0 or (code > 0 and self._stopping and not self._failed)
         if self._discovery is not None:
             self._discovery.end(trusted=trusted)
@@ -163,7 +166,8 @@ class ScriptFiles:
         if code > 0 and not (self._stepped or self._stopping or self._attached):
             failure = self._failure
             words = f"{failure.type}: {failure.message}".strip(": ") or f"exit code {code}"
-            self._candidates.failed(failure.kind, words)
+            return self._candidates.failed(failure.kind, words)
+        return False
 
     def close(self) -> None:
         """Watch no more; nothing more is taken."""

@@ -123,6 +123,17 @@ def test_an_outage_is_tried_as_often_as_before():
     assert failing(told, "outage", "URLError", 3).session.ending.exit_code == 93
 
 
+@pytest.mark.parametrize("kind", ["code", "script"])
+def test_with_another_of_the_scripts_files_the_same_error_is_tried_on(kind):
+    told = begun()
+    for _ in range(3):
+        told(ev.TrainerSaid(ScriptFailed(kind, "TypeError", "no", "t.py:3")), ev.TrainerExited(1, other_file=True))
+        assert told.session.phase is Phase.BACKOFF
+        restarted(told)
+    told(ev.TrainerSaid(ScriptFailed(kind, "TypeError", "no", "t.py:3")), ev.TrainerExited(1))
+    assert told.session.ending.phase is Phase.FAILED
+
+
 # --- a process that goes on --------------------------------------------------------------------------------------
 
 

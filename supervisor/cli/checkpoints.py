@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -100,12 +101,15 @@ def _verify(about: About) -> int:
         if not about.options.json:
             print(view.verdict(each, proved.evidence, proved.why), flush=True)
     verdicts = {each.verdict for each in seen}
+    gaps = catalogue.step_log(about.store, about.place).gaps
+    for gap in gaps:
+        print(f"step log: {gap}", file=sys.stderr if about.options.json else sys.stdout)
     if about.options.json:
         print(json.dumps(plain, ensure_ascii=False))
     else:
         print(f"{about.place.name}: {view.summary(seen)}")
         _say_next(about, *_after_verify(verdicts))
-    if Verdict.BROKEN in verdicts:
+    if gaps or Verdict.BROKEN in verdicts:
         return FAILED
     return 0 if verdicts <= {Verdict.WHOLE} else FAILED_PRECHECKS
 
@@ -121,8 +125,9 @@ def _export(about: About, which: str, folder: str) -> int:
     wanted = _candidates(about, which)
     skipped: list[str] = []
     for each in wanted:
+        gaps: list[object] = []
         try:
-            found = catalogue.export(about.store, about.place, each, to)
+            found = catalogue.export(about.store, about.place, each, to, gaps.append)
         except OSError as error:
             raise UserError(
                 f"{folder} cannot be written: {error.strerror}", "name another folder, or make room"
@@ -131,6 +136,8 @@ def _export(about: About, which: str, folder: str) -> int:
             for words in skipped:
                 print(f"passed over: {words}")
             print(f"exported {found.id} to {folder}, proved whole, with {catalogue.STEPS_FILE}")
+            for gap in gaps:
+                print(f"{catalogue.STEPS_FILE}: {gap}")
             return 0
         skipped.append(view.verdict(found))
         if found.verdict is not Verdict.BROKEN:

@@ -16,7 +16,7 @@ from supervisor.views.words import number
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from supervisor.engine.overview import Overview
     from supervisor.engine.printed import Part, Printed
@@ -32,13 +32,17 @@ def run(arguments: Sequence[str]) -> int:
 
 def _from_store(options: Namespace) -> int:
     with opened(options) as store:
-        from supervisor.engine import overview, steplog
+        from supervisor.engine import catalogue, overview
         from supervisor.engine.clock import BootClock
         from supervisor.engine.printed import Printed
 
         place, record = one_run(store, options, options.run)
         if options.steps:
-            _print_steps(steplog.joined(store, place), place.name, options)
+            log = catalogue.step_log(store, place)
+            _print_steps(log.rows, place.name, options)
+            sys.stdout.flush()
+            for gap in log.gaps:
+                sys.stderr.write(f"{place.name}: {gap}\n")
             return 0
         show = _Writer()
         printed = Printed(store, place)
@@ -123,12 +127,11 @@ def _gone(seen: Overview) -> bool:
     return bool(seen.alive) and identity.alive((seen.claim or {}).get("machine", {})) is False
 
 
-def _print_steps(found: Iterator[dict[str, Any]], name: str, options: Namespace) -> None:
+def _print_steps(known: Sequence[dict[str, Any]], name: str, options: Namespace) -> None:
     if options.json:
-        for row in found:
+        for row in known:
             print(json.dumps(row, ensure_ascii=False))
         return
-    known = list(found)
     if not known:
         print(f"{name}: no step is logged in the store yet; rows come with each checkpoint")
         return

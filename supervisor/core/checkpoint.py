@@ -71,7 +71,10 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a checkpoint consists of. It is written last; its existence under its own hash is what publishes."""
+    """What a checkpoint consists of. It is written last; its existence under its own hash is what publishes.
+
+    ``pieces``: what is told of the step log up to it (``core.log_pieces``); empty in older manifests.
+    """
 
     id: CheckpointId
     files: tuple[FileEntry, ...]
@@ -80,6 +83,7 @@ class Manifest:
     parent: CheckpointId | None = None
     log: FileEntry | None = None
     made_by: Mapping[str, str] = field(default_factory=dict)
+    pieces: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -195,6 +199,8 @@ def manifest_body(manifest: Manifest) -> bytes:
     body = {"format": "training-supervisor-manifest", "schema": schema, **_fields(manifest)}
     body["id"], body["parent"] = _fields(manifest.id), None if manifest.parent is None else _fields(manifest.parent)
     body["files"], body["log"] = [_told(each) for each in manifest.files], manifest.log and _told(manifest.log)
+    if not manifest.pieces:
+        del body["pieces"]  # so that an older manifest keeps its bytes
     body["metrics"] = {key: _plain(value) for key, value in manifest.metrics.items()}
     return json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
@@ -223,6 +229,7 @@ def parse_manifest(name: str, body: bytes) -> Manifest:
             parent=_id(read["parent"]) if read["parent"] else None,
             log=_entry(read["log"]) if read["log"] else None,
             made_by=fields.texts(read["made_by"], "made_by"),
+            pieces=fields.texts(read.get("pieces", {}), "pieces"),
         )
     except KeyError as error:
         raise ManifestError(f"it lacks {error}") from error

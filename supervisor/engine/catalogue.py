@@ -19,7 +19,7 @@ from supervisor.engine.files import putting_back
 from supervisor.engine.telling import Told, on_its_way, told_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from supervisor.core.ports import Store
     from supervisor.engine.place import RunPlace
@@ -113,8 +113,17 @@ def judged(store: Store, run: RunPlace, into: Path) -> Iterator[cp.Found]:
             yield checkpoints.bring(store, run, found, Path(folder) / "checkpoint", link=True)[0]
 
 
-def export(store: Store, run: RunPlace, wanted: cp.Found, to: Path) -> cp.Found:
+def step_log(store: Store, run: RunPlace) -> steplog.Joined:
+    """Return the joined step log with what is missing of it, each piece held to what the manifests tell of it."""
+    return steplog.read(store, run, checkpoints.naming_the_log(store, run))
+
+
+def export(
+    store: Store, run: RunPlace, wanted: cp.Found, to: Path, missing: Callable[[steplog.Gap], object] = lambda _: None
+) -> cp.Found:
     """Bring a checkpoint to the folder ``to``, with the step log up to it; whole under this name, or not at all.
+
+    Of a damaged step log the rows that can be read come along, and ``missing`` is told of the others.
 
     What a script that nobody changed had written lies in its folder ``files``. The verdict says how it went. OSError is the local disk's; a ``to`` that holds anything is one (ENOTEMPTY).
     """
@@ -124,7 +133,11 @@ def export(store: Store, run: RunPlace, wanted: cp.Found, to: Path) -> cp.Found:
         if found.verdict is cp.Verdict.WHOLE:
             if found.manifest and found.manifest.log:
                 (beside / found.manifest.log.name).unlink(missing_ok=True)  # the joined log has its rows
-            steps = (row for row in steplog.joined(store, run) if row["step"] < wanted.id.step)
+            log = step_log(store, run)
+            for gap in log.gaps:
+                if gap.from_step < wanted.id.step:
+                    missing(gap)
+            steps = (row for row in log.rows if row["step"] < wanted.id.step)
             lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in steps)
             (beside / STEPS_FILE).write_text(lines, encoding="utf-8")
             if carried := putting_back.carried_in(beside):

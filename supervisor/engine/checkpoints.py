@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
-from supervisor.core import rollback
+from supervisor.core import log_pieces, rollback
 from supervisor.core.carried import FILES_FILE
 from supervisor.core.carried import parse as parse_files
 from supervisor.core.claim import rank_of
@@ -25,7 +25,7 @@ from supervisor.engine.claims import ranks
 from supervisor.engine.journal import newest_status
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from supervisor.core.claim import Rank
     from supervisor.engine.place import RunPlace
@@ -96,6 +96,30 @@ def standing(store: Store, run: RunPlace) -> list[cp.Found]:
     """Return every manifest that the listings show of what nobody withdrew."""
     listed = look_over(store, run)
     return [each for each in listed.found if not rollback.withdrawn(each.id, listed.rollbacks)]
+
+
+def pieces_before(store: Store, run: RunPlace, id_: cp.CheckpointId) -> Mapping[str, str]:
+    """Return what the newest readable manifest before a checkpoint tells of the pieces of the step log."""
+    before = (each for each in find(store, run) if each.id < id_)
+    for found in sorted(before, key=lambda each: (each.id, each.path), reverse=True):
+        if (manifest := read_manifest(store, found).manifest) is not None:
+            return log_pieces.with_log(manifest.pieces, manifest.log)
+    return {}
+
+
+def naming_the_log(store: Store, run: RunPlace) -> list[cp.Manifest]:
+    """Return the manifests that tell of the pieces of the step log, newest first.
+
+    One that carries all before it is enough. Older versions wrote none that does: then each tells of its own piece.
+    """
+    named: list[cp.Manifest] = []
+    for found in sorted(standing(store, run), key=lambda each: (each.id, each.path), reverse=True):
+        manifest = read_manifest(store, found).manifest
+        if manifest is not None:
+            named.append(manifest)
+            if log_pieces.complete(manifest.pieces):
+                break
+    return named
 
 
 def read_manifest(store: Store, found: cp.Found) -> cp.Found:

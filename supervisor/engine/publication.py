@@ -7,11 +7,11 @@ before it; what has no manifest was never published.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
-from supervisor.core import sharing
+from supervisor.core import log_pieces, sharing
 from supervisor.core.content import CONTENT_FILE, ContentError
 from supervisor.core.digest import algorithm_of, digest_of, preferred
 from supervisor.core.ports import Measured, Missing, Store, StoreError, Taken
@@ -41,7 +41,7 @@ class Order:
     """What to publish: a staged folder as checkpoint ``id``; ``log`` is (from step, rows) of its piece of the step log.
 
     ``newest`` is the newest checkpoint that this session has proved DURABLE: a file of at least ``shared_bytes_min`` that
-    it has too is not sent again. ``packer`` packs what is worth it.
+    it has too is not sent again. ``packer`` packs what is worth it. ``pieces``: what is told of the step log before it.
     """
 
     folder: Path
@@ -51,6 +51,7 @@ class Order:
     newest: cp.Manifest | None = None
     shared_bytes_min: int = sharing.SHARED_BYTES_MIN
     packer: Packer | None = None
+    pieces: Mapping[str, str] = field(default_factory=dict)
 
 
 def submit(
@@ -90,6 +91,7 @@ def submit(
         parent=order.parent,
         log=log,
         made_by=content.made_by,
+        pieces=log_pieces.with_log(order.pieces, log),
     )
 
 

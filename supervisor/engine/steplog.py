@@ -10,26 +10,29 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import weakref
 from bisect import bisect_left
 from contextlib import suppress
+from dataclasses import field, replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import log_pieces
 from supervisor.core.claim import Rank, rank_of
 from supervisor.core.content import LOG_FILE
+from supervisor.core.digest import digest_of
 from supervisor.core.ports import StoreError
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from supervisor.core.checkpoint import Manifest
     from supervisor.core.ports import Store
     from supervisor.engine.place import RunPlace
 
-PIECE = re.compile(r"log-(\d{6})-(\d{9,})-(\d{9,})( \(\d+\))?\.jsonl")
+PIECE = log_pieces.NAME
 
 
 class StepLog:
@@ -150,17 +153,33 @@ def names(store: Store, session: str, from_step: int, to_step: int) -> list[str]
     return [name for _, _, name in _pieces(store, session) if covers in name]
 
 
-def joined(store: Store, run: RunPlace) -> Iterator[dict[str, Any]]:
-    """Return the rows of the whole run in order of their steps, each step at most once. StoreError: a piece is damaged.
+def read(store: Store, run: RunPlace, manifests: Iterable[Manifest] = ()) -> Joined:
+    """Return the rows of the whole run in order of their steps, each step at most once, and what is missing of them.
 
     They are those of the newest session that has any, and below its first step those of the session it went on from:
-    which is not always the one before it, because what that one did may never have become a checkpoint. The time it
-    takes is linear in the rows of all pieces.
+    which is not always the one before it, because what that one did may never have become a checkpoint. Each piece is
+    held to what the ``manifests``, newest first, tell of it. The time it takes is linear in the rows of all pieces.
     """
-    rows: list[dict[str, Any]] = []
-    for pieces, below in reversed(_lineage(store, run)):
-        rows.extend(_of_session(store, pieces, below))
-    return iter(rows)
+    named = list(manifests)
+    told = log_pieces.told_by(named)
+    joined_ = Joined([], [])
+    for session in reversed(_lineage(store, run, told)):
+        part = _of_session(store, session)
+        _see_gap(joined_, part, known=session.told)
+        joined_.rows.extend(part.rows)
+        joined_.gaps.extend(part.gaps)
+    if named:  # what lies beyond the newest checkpoint was never promised
+        joined_.gaps[:] = [gap for gap in joined_.gaps if gap.from_step < named[0].id.step]
+    return joined_
+
+
+def joined(store: Store, run: RunPlace) -> Iterator[dict[str, Any]]:
+    """Return the rows that ``read`` does. StoreError: a piece is damaged, as far as it shows by itself."""
+    found = read(store, run)
+    for gap in found.gaps:
+        if gap.torn:
+            raise StoreError(gap.why, "damaged")
+    return iter(found.rows)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -202,6 +221,30 @@ def _whole_lines(body: bytes) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """Rows that are not there: those of the steps ``[from_step, to_step)``, as far as they had logged anything."""
+
+    from_step: int
+    to_step: int
+    why: str
+    torn: bool = False
+
+    def __str__(self) -> str:
+        last = self.to_step - 1
+        steps = f"steps {self.from_step:,} to {last:,}" if last > self.from_step else f"step {self.from_step:,}"
+        return f"the rows of {steps} are missing: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The joined log; ``spans`` are the steps that its pieces cover, each with whether every one of them has a row."""
+
+    rows: list[dict[str, Any]]
+    gaps: list[Gap]
+    spans: list[tuple[int, int, bool]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class _Piece:
     """A piece and the paths of its copies: a drive may show one name twice, and one folder."""
 
@@ -209,56 +252,135 @@ class _Piece:
     from_step: int
     to_step: int
     paths: Sequence[str]
+    digest: str = ""
 
 
-def _lineage(store: Store, run: RunPlace) -> list[tuple[list[_Piece], float]]:
-    """Return the sessions that lead to the newest, newest first: the pieces of each, and the step below which they count.
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """The pieces of a session, and the step below which they count; ``told``: a manifest says which there are, from the first on."""
+
+    pieces: Sequence[_Piece]
+    below: float = math.inf
+    told: bool = False
+
+
+def _lineage(store: Store, run: RunPlace, told: log_pieces.Told) -> list[_Session]:
+    """Return the sessions that lead to the newest, newest first.
 
     A session goes on from where a piece of an older one ended, the newest that did.
     """
-    sessions = [pieces for folders in _sessions(store, run) if (pieces := _copies(store, folders))]
-    chosen: list[tuple[list[_Piece], float]] = []
-    ends = [{piece.to_step for piece in pieces} for pieces in sessions]
+    sessions = []
+    for rank, folders in _sessions(store, run, told):
+        named = told.get(str(rank), {})
+        if pieces := _with_told(_copies(store, folders), named):
+            sessions.append(_Session(pieces, told=any(piece.number == 1 for piece in named)))
+    chosen: list[_Session] = []
+    ends = [{piece.to_step for piece in session.pieces} for session in sessions]
     below, index = math.inf, len(sessions) - 1
     while index >= 0 and below > 0:
-        chosen.append((sessions[index], below))
-        below = min(piece.from_step for piece in sessions[index])
+        chosen.append(replace(sessions[index], below=below))
+        below = min(piece.from_step for piece in sessions[index].pieces)
         older = range(index - 1, -1, -1)
         index = next((each for each in older if below in ends[each]), index - 1)
     return chosen
 
 
-def _of_session(store: Store, pieces: list[_Piece], below: float) -> list[dict[str, Any]]:
+def _with_told(found: list[_Piece], named: Mapping[log_pieces.Piece, str]) -> list[_Piece]:
+    """Add what is told of the pieces, also of those that are not there any more."""
+    there = {log_pieces.Piece(each.number, each.from_step, each.to_step): each for each in found}
+    absent = {each: _Piece(each.number, each.from_step, each.to_step, ()) for each in named.keys() - there.keys()}
+    pieces = {**there, **absent}
+    return [replace(pieces[each], digest=named.get(each, "")) for each in sorted(pieces)]
+
+
+def _of_session(store: Store, session: _Session) -> Joined:
     """Return the rows of one session: each piece cuts what is known at its first step, because the trainer began again there.
 
-    A torn piece does not matter if a later one begins no later: its upload was tried again. Of several copies the longest
-    counts, because a torn one is a short one.
+    A piece that is damaged does not matter if a later one begins no later: its upload was tried again.
     """
     rows: list[dict[str, Any]] = []
-    torn: list[tuple[int, StoreError]] = []
-    for piece in pieces:
-        if piece.from_step >= below:
+    found = Joined(rows, [])
+    for piece in session.pieces:
+        if piece.from_step >= session.below:
             continue
+        to_step = int(min(piece.to_step, session.below))
         del rows[bisect_left(rows, piece.from_step, key=_step) :]
-        torn = [each for each in torn if each[0] < piece.from_step]
-        body = max((store.read(path) for path in piece.paths), key=len)
+        found.gaps[:] = [each for each in found.gaps if each.from_step < piece.from_step]
+        found.spans[:] = [each for each in found.spans if each[0] < piece.from_step]
         try:
-            rows.extend(sorted((row for row in _rows(body) if piece.from_step <= row["step"] < below), key=_step))
+            mine = _rows_of(store, piece)
         except ValueError as error:
-            words = f"{piece.paths[0]} is damaged: {error}"
-            torn.append((piece.from_step, StoreError(words, "damaged")))
-    if torn:
-        raise torn[0][1]
+            torn = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
+            name = log_name(piece)
+            found.gaps.append(Gap(piece.from_step, to_step, f"{name} {_words(error)}", torn))
+            found.spans.append((piece.from_step, to_step, False))
+            continue
+        mine = [row for row in mine if row["step"] < session.below]
+        _see_gap(
+            found,
+            Joined(mine, [], [(piece.from_step, to_step, len(mine) == to_step - piece.from_step)]),
+            known=session.told,
+        )
+        rows.extend(mine)
+    return found
+
+
+def _see_gap(before: Joined, after: Joined, *, known: bool) -> None:
+    """Note steps without rows between two parts of the log, where each step beside them has one; and join their spans.
+
+    Where a manifest tells of all pieces (``known``) there is nothing to guess: the steps had logged nothing.
+    """
+    if after.spans:
+        from_step, _, dense = after.spans[0]
+        ended, dense_before = max((each[1:] for each in before.spans), default=(0, dense))
+        if from_step > ended and dense and dense_before and not known:
+            before.gaps.append(Gap(ended, from_step, "no piece of the step log covers them"))
+    before.spans.extend(after.spans)
+
+
+def _rows_of(store: Store, piece: _Piece) -> list[dict[str, Any]]:
+    """Return the rows of a piece in order. ValueError says what is wrong with it.
+
+    Of several copies the one that is told of counts; where none is, the longest, because a torn one is a short one.
+    """
+    if not piece.paths:
+        raise ValueError("is not there")
+    bodies = [store.read(path) for path in piece.paths]
+    right = [body for body in bodies if piece.digest and _is(body, piece.digest)]
+    body = right[0] if right else max(bodies, key=len)
+    if not body.strip():
+        raise ValueError("is empty")
+    rows = sorted(_rows(body), key=_step)
+    if piece.digest and not right:
+        raise ValueError("is not what was written")
+    if not all(piece.from_step <= row["step"] < piece.to_step for row in rows):
+        raise ValueError("has rows of other steps")
     return rows
 
 
-def _sessions(store: Store, run: RunPlace) -> list[list[str]]:
-    """Return the folders of each session, oldest first: more than one where a drive made one of them twice."""
-    found: dict[Rank, list[str]] = {}
+def log_name(piece: _Piece) -> str:
+    """Return where a piece lies, for words."""
+    return piece.paths[0] if piece.paths else piece_name(piece.number, piece.from_step, piece.to_step)
+
+
+def _words(error: ValueError) -> str:
+    return f"is damaged: {error}" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
+
+
+def _is(body: bytes, told: str) -> bool:
+    return log_pieces.short(digest_of((body,), log_pieces.algorithm(told))) == told
+
+
+def _sessions(store: Store, run: RunPlace, told: log_pieces.Told) -> list[tuple[Rank, list[str]]]:
+    """Return the folders of each session, oldest first: more than one where a drive made one of them twice.
+
+    One that is told of and has none any more counts too.
+    """
+    found: dict[Rank, list[str]] = {rank: [] for each in told if (rank := rank_of(each))}
     for entry in store.list(run.name):
         if rank := rank_of(entry.name):
             found.setdefault(rank, []).append(f"{run.name}/{entry.name}")
-    return [found[rank] for rank in sorted(found)]
+    return [(rank, found[rank]) for rank in sorted(found)]
 
 
 def _copies(store: Store, folders: list[str]) -> list[_Piece]:

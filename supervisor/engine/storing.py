@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
 from supervisor.core import events as ev
-from supervisor.core import project, retention
+from supervisor.core import log_pieces, project, retention
 from supervisor.core.claim import Rank
 from supervisor.core.content import ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
@@ -142,8 +142,7 @@ class Storing:
             return ev.CheckpointReady("", None, skipped=skipped, rolled=brought.rolled)
         here = answer.found.path.startswith(checkpoints.LOCAL)
         if not here:
-            self.uploads.parent = answer.found.id
-            self._prove(answer.found)
+            self._go_on_from(answer.found)
         if first or answer.found.id.writer != self.rank.writer:
             self._log = steplog.StepLog(self.local.step_log, answer.found.id.step)
             if here:
@@ -266,6 +265,13 @@ class Storing:
         of = each.id.rank
         return steplog.covers(LocalPlace(self.job.local_root, self.job.run_id, of).step_log)
 
+    def _go_on_from(self, found: cp.Found) -> None:
+        """Name this checkpoint of the store as the parent of the next one, with the pieces of the log up to it."""
+        assert found.manifest is not None
+        self.uploads.parent = found.id
+        self.uploads.pieces = log_pieces.with_log(found.manifest.pieces, found.manifest.log)
+        self._prove(found)
+
     def _prove(self, found: cp.Found) -> None:
         """Count what was read as DURABLE only if it is flushed too: it may have been read from memory.
 
@@ -309,5 +315,6 @@ class Storing:
     def _adopt(self, id_: cp.CheckpointId) -> None:
         dead = LocalPlace(self.job.local_root, self.job.run_id, id_.rank)
         folders = [each.folder for each in staged.staged_in(dead.staging, dead.rank) if each.id <= id_]
+        self.uploads.pieces = checkpoints.pieces_before(self.job.store, self.job.run, id_)
         if self._log is not None:
             self._log.adopt(dead.step_log, folders, id_.step)

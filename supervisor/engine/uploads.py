@@ -16,7 +16,7 @@ from supervisor.engine.packing import Packer
 from supervisor.engine.proof import Proof, times_needed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from supervisor.core.claim import Rank
@@ -41,12 +41,16 @@ class OnItsWay:
 
 
 class Uploads:
-    """Called on the lane of the store. ``parent``: what this session's next one goes on from; ``newest``: its last proved."""
+    """Called on the lane of the store.
+
+    ``parent``: what this session's next one goes on from; ``newest``: its last proved; ``pieces``: those of the log so far.
+    """
 
     def __init__(self, job: Job, knowledge: Knowledge) -> None:
         self.job, self.knowledge = job, knowledge
         self.parent: cp.CheckpointId | None = None
         self.newest: cp.Manifest | None = None
+        self.pieces: Mapping[str, str] = {}
         self._packer = Packer(job.clock, job.packing)
         self._on_its_way: OnItsWay | None = None
         self._failed_step: int | None = None
@@ -64,7 +68,8 @@ class Uploads:
         piece = None if log is None else log.piece(id_.step)
         newest = None if self.newest is None or self.newest.id in self.knowledge.broken else self.newest
         piece = piece if piece and piece[1] else None
-        order = publication.Order(folder, id_, self.parent, piece, newest, self.job.shared_bytes_min, self._packer)
+        least = self.job.shared_bytes_min
+        order = publication.Order(folder, id_, self.parent, piece, newest, least, self._packer, self.pieces)
         self._on_its_way = self.knowledge.on_its_way = None
         try:
             manifest = self._submit(order)
@@ -101,7 +106,7 @@ class Uploads:
             return ev.Unconfirmed(str(folder), str(error))
         manifest = sent.proof.manifest
         self._on_its_way = self._failed_step = self.knowledge.on_its_way = None
-        self.parent, self.newest = manifest.id, manifest
+        self.parent, self.newest, self.pieces = manifest.id, manifest, manifest.pieces
         self.knowledge.durable.add(manifest.id)
         self.knowledge.learn(publication.manifest_path(self.job.run, manifest), manifest)
         if log is not None:

@@ -36,8 +36,22 @@ verbs:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code."""
+    """Run one command; return its exit code. No state of stdin, stdout and stderr ends it in a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if None in {sys.stdin, sys.stdout, sys.stderr}:
+        _open_closed_streams()
+    try:
+        code = _answer(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = 0  # the reader of our output has enough, as `head` has
+    except OSError as error:  # all others are known by now: this is our own output
+        code = _cannot_print(error)
+    _let_go_of_output()
+    return code
+
+
+def _answer(arguments: list[str]) -> int:
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         sys.stdout.write(HELP.format(verbs="\n".join(f"  {verb:12} {words}" for verb, (_, words) in TABLE.items())))
         return 0
@@ -65,12 +79,14 @@ def _run(verb: str, arguments: list[str]) -> int:
             raise
         return _two_lines(error.what, error.hint, error.exit_code)
     except BrokenPipeError:
-        return 0  # the reader of our output has enough, as `head` has
+        raise
     except KeyboardInterrupt:
         return 130
     except (StoreError, OSError) as error:
         if "--debug" in arguments:
             raise
+        if isinstance(error, OSError) and error.filename is None:
+            raise  # no file is named: it is the output that cannot be written
         return _two_lines(
             f"{verb} could not be done: {error}",
             "see whether the store can be read; --debug shows more",
@@ -80,5 +96,40 @@ def _run(verb: str, arguments: list[str]) -> int:
 
 
 def _two_lines(what: str, hint: str, exit_code: int) -> int:
-    sys.stderr.write(f"error: {what}\n  try: {hint}\n")
+    try:
+        sys.stderr.write(f"error: {what}\n  try: {hint}\n")
+        sys.stderr.flush()
+    except OSError:
+        return exit_code  # nobody can be told; the exit code says it
     return exit_code
+
+
+def _cannot_print(error: OSError) -> int:
+    from supervisor.core.errors import FAILED_PRECHECKS
+
+    words = f"the output cannot be written: {error.strerror or error}"
+    return _two_lines(words, "send it elsewhere; no run is touched by it", FAILED_PRECHECKS)
+
+
+def _open_closed_streams() -> None:
+    """Let streams that were closed at the start lead nowhere: else the next file that is opened takes their place."""
+    import os
+
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  # for good
+
+
+def _let_go_of_output() -> None:
+    """See to it that what is left in the buffers does not fail once more at the end of the process."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            from supervisor.views.lines import lead_nowhere
+
+            lead_nowhere(stream)

@@ -67,10 +67,10 @@ class Lines:
                 self._out.write(text)
                 self._out.flush()
             except OSError:
-                _lead_nowhere(self._out)
+                lead_nowhere(self._out)
 
 
-def _lead_nowhere(out: TextIO) -> None:
+def lead_nowhere(out: TextIO) -> None:
     """Point a stream at nothing, because what is left in its buffer would fail once more at the end of the process."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

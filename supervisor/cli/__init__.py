@@ -64,7 +64,7 @@ def _answer(arguments: list[str]) -> int:
 
 
 def _run(verb: str, arguments: list[str]) -> int:
-    from supervisor.core.errors import FAILED_PRECHECKS, USAGE, UserError
+    from supervisor.core.errors import USAGE, UserError
     from supervisor.core.ports import StoreError
 
     row = TABLE.get(verb)
@@ -73,26 +73,30 @@ def _run(verb: str, arguments: list[str]) -> int:
     try:
         from importlib import import_module
 
-        code: int = import_module(row[0]).run(arguments)
+        return int(import_module(row[0]).run(arguments))
     except UserError as error:
         if "--debug" in arguments:
             raise
         return _two_lines(error.what, error.hint, error.exit_code)
-    except BrokenPipeError:
-        raise
     except KeyboardInterrupt:
         return 130
-    except (StoreError, OSError) as error:
-        if "--debug" in arguments:
-            raise
-        if isinstance(error, OSError) and error.filename is None:
-            raise  # no file is named: it is the output that cannot be written
-        return _two_lines(
-            f"{verb} could not be done: {error}",
-            "see whether the store can be read; --debug shows more",
-            FAILED_PRECHECKS,
-        )
-    return code
+    except (StoreError, OSError, RuntimeError) as error:
+        return _told_of(verb, error, debug="--debug" in arguments)
+
+
+def _told_of(verb: str, error: Exception, *, debug: bool) -> int:
+    """Say in two lines what the system refused; raise the error again where it is none of that, or is asked for."""
+    from supervisor.core import errors
+
+    refused = isinstance(error, RuntimeError) and "can't start new thread" in str(error)  # all that Python says of it
+    if debug or isinstance(error, BrokenPipeError) or (isinstance(error, RuntimeError) and not refused):
+        raise error
+    if refused or (isinstance(error, BlockingIOError) and error.filename is None):  # a thread, or a process (EAGAIN)
+        return _two_lines(errors.NO_MORE_PROCESSES, errors.NO_MORE_PROCESSES_HINT, errors.FAILED_PRECHECKS)
+    if isinstance(error, OSError) and error.filename is None:
+        raise error  # no file is named: it is the output that cannot be written
+    hint = "see whether the store can be read; --debug shows more"
+    return _two_lines(f"{verb} could not be done: {error}", hint, errors.FAILED_PRECHECKS)
 
 
 def _two_lines(what: str, hint: str, exit_code: int) -> int:

@@ -112,10 +112,10 @@ def noticed(session: Session, event: ev.Notice, now: Instant) -> Outcome:
 def controller_failed(session: Session, event: ev.ControllerFailed, _now: Instant) -> Outcome:
     """A defect of ours: leave the staged and the stored as they are, end the trainer, say it."""
     last = event.error.strip().rpartition("\n")[2]
-    words = f"a defect in the supervisor: {last}"
-    hint = "report it with the journal, which has the whole of it; what was saved is kept"
+    words = event.words or f"a defect in the supervisor: {last}"
+    hint = event.hint or "report it with the journal, which has the whole of it; what was saved is kept"
     said = do.Say("error", words, hint)
-    ending = Ending(Phase.FAILED, errors.FAILED, "controller-failed", words, wait_for_uploads=False, hint=hint)
+    ending = Ending(Phase.FAILED, event.exit_code, "controller-failed", words, wait_for_uploads=False, hint=hint)
     session, commands = _at_once(session, ending)
     return session, (said, *commands)
 

@@ -13,6 +13,11 @@ NO_PROGRESS = 93
 INTERRUPTED = 130
 TERMINATED = 143
 
+NO_MORE_PROCESSES = "this machine allows this user no more processes or threads"
+NO_MORE_PROCESSES_HINT = (
+    "raise the limit (`ulimit -u`, or the container's on pids) and start again; what was saved is kept"
+)
+
 
 class UserError(Exception):
     """Shown as two lines, ``what`` and ``hint``, with no traceback; the process ends with ``exit_code``."""

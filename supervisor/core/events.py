@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from supervisor.core.errors import FAILED
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -297,9 +298,12 @@ class MemorySeen:
 
 @dataclass(frozen=True, slots=True)
 class ControllerFailed:
-    """The supervisor itself has a defect: ``error`` is for a bug report."""
+    """The supervisor cannot go on: ``error`` is for a bug report; with ``words`` it is no defect, and they say what to do."""
 
     error: str
+    words: str = ""
+    hint: str = ""
+    exit_code: int = FAILED
 
 
 Event = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import TYPE_CHECKING
 
 from supervisor.core.values import dataclass
+from supervisor.engine import threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,8 @@ def seen(environ: Mapping[str, str], root: Path = Path("/")) -> Seen:
 def seen_within(seconds: float, environ: Mapping[str, str]) -> Seen | None:
     """Look on a thread of its own, because a driver whose card is broken may hang for ever; None if it does."""
     answers: SimpleQueue[Seen] = SimpleQueue()
-    Thread(target=lambda: answers.put(seen(environ)), name="accelerators", daemon=True).start()
+    if threads.start(lambda: answers.put(seen(environ)), "accelerators") is None:
+        return None
     try:
         return answers.get(timeout=seconds)
     except Empty:

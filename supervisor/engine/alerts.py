@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import events as ev
+from supervisor.engine import threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,18 +38,15 @@ def listen_to_notices(inbox: Inbox, platform: Platform) -> threading.Event:
     """Have the platform's notices put into the inbox from a thread of its own, until the event is set that is returned."""
     over = threading.Event()
     listen = platform.listen
-    if listen is not None:
-        threading.Thread(target=lambda: listen(inbox, over.wait), name="notices", daemon=True).start()
+    if listen is not None and threads.start(lambda: listen(inbox, over.wait), "notices") is None:
+        raise threads.no_more()
     return over
 
 
 def report_defects(inbox: Inbox) -> None:
     """A thread that dies of a defect of ours ends the session in a named state: without it the loop would wait for ever."""
 
-    def died(defect: threading.ExceptHookArgs) -> None:
-        import traceback
-
-        lines = traceback.format_exception(defect.exc_type, defect.exc_value, defect.exc_traceback)
-        inbox(ev.ControllerFailed("".join(lines)))
+    def died(failed: threading.ExceptHookArgs) -> None:
+        inbox(threads.defect(failed.exc_value or failed.exc_type()))
 
     threading.excepthook = died

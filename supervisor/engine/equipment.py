@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from threading import Thread
 from typing import TYPE_CHECKING
 
 from supervisor.core import events as ev
 from supervisor.core.spoken import duration
-from supervisor.engine import accelerators
+from supervisor.engine import accelerators, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +26,7 @@ def tell(platform: Platform, environ: Mapping[str, str], inbox: Callable[[ev.Eve
         words = "the accelerator's driver does not answer" if found is None else device or NONE
         inbox(ev.MachineSeen(device, f"{machine(platform)} · {words}", platform.advice))
 
-    Thread(target=look, name="equipment", daemon=True).start()
+    threads.start(look, "equipment")
 
 
 def machine(platform: Platform) -> str:

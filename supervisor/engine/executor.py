@@ -16,7 +16,7 @@ from supervisor.core import messages
 from supervisor.core.claim import Rank
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
-from supervisor.engine import claims, runs, staged
+from supervisor.engine import claims, runs, staged, threads
 from supervisor.engine.files.script_files import ScriptFiles
 from supervisor.engine.lane import Lane
 from supervisor.engine.launcher import Launcher
@@ -113,7 +113,11 @@ class Executor:
     def _write_claim(self, command: do.WriteClaim) -> None:
         def act() -> ev.Event:
             rank = self.storing.claim(command.epoch)
-            self.launcher.open(self.storing.local)
+            try:
+                self.launcher.open(self.storing.local)
+            except (OSError, RuntimeError):
+                self.inbox(ev.ClaimWritten(rank))  # or nothing would record how this session ended
+                raise
             return ev.ClaimWritten(rank)
 
         self._on("store", act, self._cannot_start)
@@ -149,7 +153,12 @@ class Executor:
             resuming = self.files.resuming(command.checkpoint)
             self.launcher.added = (resuming.arguments, resuming.environ)
             pid = self.launcher.launch(command.attempt, resuming.checkpoint, command.rolled)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            if threads.exhausted(error):
+                self.inbox(_setup_failed(threads.no_more()))
+                return
+            if isinstance(error, RuntimeError):
+                raise
             hint = "the job's environment may be damaged: remove .supervisor/envs and start again"
             self.inbox(ev.SetupFailed(f"the trainer cannot be started: {error}", hint, FAILED_PRECHECKS))
             return
@@ -264,9 +273,10 @@ class Executor:
         except UserError as error:
             outcome = _setup_failed(error)
         except OSError as error:
-            outcome = failed(StoreError(f"{error.strerror or error} on the local disk ({error.filename})", "local"))
-        except Exception:  # noqa: BLE001, because a defect on a lane must end the session in a named state, not hang it
-            outcome = ev.ControllerFailed(traceback.format_exc())
+            local = StoreError(f"{error.strerror or error} on the local disk ({error.filename})", "local")
+            outcome = threads.defect(error) if threads.exhausted(error) else failed(local)
+        except Exception as error:  # noqa: BLE001, because a defect on a lane must end the session in a named state, not hang it
+            outcome = threads.defect(error)
         if outcome is not None:
             self.inbox(outcome)
 

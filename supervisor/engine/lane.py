@@ -7,6 +7,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread, get_native_id
 
+from supervisor.engine.threads import exhausted
+
 Work = Callable[[], None]
 NICE = 10  # what is read, hashed and sent here has time; the training process beside it has not
 
@@ -22,8 +24,14 @@ class Lane:
     def submit(self, work: Work) -> None:
         """Do this when its turn comes. ``work`` reports its own outcome and does not raise."""
         if not self._started:
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                if not exhausted(error):
+                    raise
+                work()  # slow, but so a session without threads can still record how it ended
+                return
             self._started = True
-            self._thread.start()
         self._queue.put(work)
 
     def _run(self) -> None:

@@ -10,6 +10,7 @@ from supervisor.core import errors
 from supervisor.core import events as ev
 from supervisor.core.machine import decide, next_wakeup
 from supervisor.core.session import FINAL, Session
+from supervisor.engine.threads import defect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +54,7 @@ class Loop:
 
     def __init__(self, session: Session, clock: Clock, inbox: Inbox, journal: Journal) -> None:
         self.session, self.clock, self.inbox, self.journal = session, clock, inbox, journal
+        self._failed = False
 
     def run(self, execute: Callable[[do.Command], None], watch: Callable[[Instant, Any], None]) -> int:
         """Go until a final phase; return the exit code."""
@@ -64,9 +66,19 @@ class Loop:
             self.session, commands = decide(self.session, event, now)
             for command in commands:
                 self.journal.record(now, command)
-                execute(command)
+                self._do(execute, command)
                 watch(now, command)
             if self.session.phase in FINAL:
                 ending = self.session.ending
                 return ending.exit_code if ending else errors.FAILED
             event = self.inbox.wait(next_wakeup(self.session) - self.clock.now().mono_s)
+
+    def _do(self, execute: Callable[[do.Command], None], command: do.Command) -> None:
+        """Do it; an error that nobody caught ends the session by name, unless one has before: then even that fails."""
+        try:
+            execute(command)
+        except Exception as error:
+            if self._failed:
+                raise
+            self._failed = True
+            self.inbox(defect(error))

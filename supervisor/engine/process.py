@@ -59,8 +59,15 @@ class TrainerProcess:
             # a hung trainer is ended with SIGABRT for its stacks; a core file of its memory would fill the disk
             resource.prlimit(self.pid, resource.RLIMIT_CORE, (0, 0))
         self._reader = Thread(target=self._read, name="output", daemon=True)
-        self._reader.start()
-        Thread(target=self._wait, name="waiter", daemon=True).start()
+        try:
+            self._reader.start()
+            Thread(target=self._wait, name="waiter", daemon=True).start()
+        except RuntimeError:
+            os.killpg(self.pid, signal.SIGKILL)  # nobody would hear of its end
+            self._child.wait()
+            if self._child.stdout is not None:
+                self._child.stdout.close()
+            raise
 
     def end(self, how: str) -> None:
         """Send the signal for ``how``: "stacks" and "term" to the trainer, "kill" to its whole group.

@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 from pathlib import PurePath
 from threading import Event as Flag
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.claim import rank_of
 from supervisor.core.ports import StoreError
+from supervisor.engine import threads
 from supervisor.engine.claims import KNOCK, STOP
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Watch:
         self._observer: Any = None
         self._closed = False
         self.ready = Flag()
-        Thread(target=self._begin, name="watch", daemon=True).start()
+        threads.start(self._begin, "watch")  # without it the run's folder is looked at every few seconds
 
     def close(self) -> None:
         """Watch no more."""

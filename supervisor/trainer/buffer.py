@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import threading
 from typing import TYPE_CHECKING
 
 from supervisor.trainer.memory import has_room_for
+from supervisor.trainer.threads import started
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
 PAGE_BYTES = 4096
@@ -43,8 +44,7 @@ class HostBuffer:
     def touch(self) -> None:
         """Have the system provide all of the memory, beside the caller: for gigabytes it takes seconds."""
         if self._toucher is None:
-            self._toucher = threading.Thread(target=self._touch, name="supervisor-toucher", daemon=True)
-            self._toucher.start()
+            self._toucher = started(self._touch, "supervisor-toucher", daemon=True)
 
     def before_release(self, action: Callable[[], None]) -> None:
         """Have something done before the memory goes back to the system."""

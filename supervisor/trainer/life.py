@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from supervisor.core import rollback
-from supervisor.core.errors import FENCED, SetupError
+from supervisor.core.errors import FENCED, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT, SetupError
 from supervisor.core.messages import Beat, Hello, Message, Note, Save, SaveFailed, Stop, Stopped, Trouble
 from supervisor.trainer.clock import sleep
 from supervisor.trainer.settings import Settings, read_settings
@@ -54,6 +54,8 @@ class Life:
                 f"the supervisor's channel {self.settings.channel} cannot be reached: {error}",
                 "start the script through python -m supervisor start, or unset SUPERVISOR_RUN_CHANNEL",
             ) from error
+        except RuntimeError as error:
+            raise SetupError(f"{NO_MORE_PROCESSES}: {error}", NO_MORE_PROCESSES_HINT) from error
         self.say(Hello(os.getpid(), self.settings.attempt))
 
     @property

@@ -7,13 +7,13 @@ are in memory, one after the other if they are not, because a disk is fastest wi
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core import safetensors_file
 from supervisor.core.digest import Digest, algorithm_of
 from supervisor.trainer.frameworks.framework import HostTarget
+from supervisor.trainer.threads import started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -99,14 +99,9 @@ def fill(files: Sequence[File], wanted: Iterable[tuple[Extent, Target]]) -> None
     work = iter(files)
     failed: list[BaseException] = []
     readers = min(READERS_MAX, len(files), len(os.sched_getaffinity(0))) if all(map(_is_in_memory, files)) else 1
-    threads = [
-        threading.Thread(target=_read_files, args=(work, spans, failed), name="supervisor-reader")
-        for _ in range(readers - 1)
-    ]
-    for thread in threads:
-        thread.start()
+    beside = [started(lambda: _read_files(work, spans, failed), "supervisor-reader") for _ in range(readers - 1)]
     _read_files(work, spans, failed)
-    for thread in threads:
+    for thread in filter(None, beside):
         thread.join()
     if failed:
         raise failed[0]

@@ -10,6 +10,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from supervisor.core.messages import Message, Note, SaveFailed, Staged
@@ -17,6 +18,7 @@ from supervisor.trainer import folder, layout, writer
 from supervisor.trainer.pace import Pace
 from supervisor.trainer.snapshot import Copying, Snapshot, direct_chunks
 from supervisor.trainer.stillness import Stillness
+from supervisor.trainer.threads import started
 from supervisor.trainer.writer import NewFile
 
 if TYPE_CHECKING:
@@ -101,10 +103,11 @@ class Saver:
             return
         self._stall_s = self._clock() - began_s
         self._pace.write_begins()
-        self._thread = threading.Thread(
-            target=self._write_beside, args=(draft, snapshot, copying, reason), name="supervisor-writer"
-        )
-        self._thread.start()
+        write = partial(self._write_beside, draft, snapshot, copying, reason)
+        self._thread = started(write, "supervisor-writer")
+        if self._thread is None:
+            self.before_update()
+            self._write_snapshot(draft, snapshot, copying, reason, lambda: self._clock() - began_s)
 
     def before_update(self) -> None:
         """Parameters and optimizer state are about to change: see to it that they are copied."""

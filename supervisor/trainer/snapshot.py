@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.trainer.buffer import HostBuffer
 from supervisor.trainer.frameworks.framework import Copies, Slot
+from supervisor.trainer.threads import started
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -106,8 +107,9 @@ class Copying:
 
     def begin(self) -> None:
         """Have another thread take part."""
-        self._helper = threading.Thread(target=self._copy, name="supervisor-copy")
-        self._helper.start()
+        self._helper = started(self._copy, "supervisor-copy")
+        if self._helper is None:
+            self._copy()
 
     def finish(self) -> None:
         """Take part, and return when the values may change. What went wrong on any thread is raised."""

@@ -10,12 +10,12 @@ import errno
 import fcntl
 import os
 import shutil
-import threading
 from typing import TYPE_CHECKING
 
 from supervisor.core.digest import Digest, digest_of, preferred
 from supervisor.core.values import dataclass
 from supervisor.trainer.buffer import PAGE_BYTES
+from supervisor.trainer.threads import started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -93,12 +93,14 @@ def _write_both(
         except BaseException as error:  # noqa: BLE001  # it is raised on the thread that asked
             failed.append(error)
 
-    thread = threading.Thread(target=write, name="supervisor-pieces")
-    thread.start()
+    thread = started(write, "supervisor-pieces")
     try:
         small = {file.name: _write_file(folder, file) for file in meanwhile()}
     finally:
-        thread.join()
+        if thread is not None:
+            thread.join()
+    if thread is None:
+        write()
     if failed:
         raise failed[0]
     return records | small

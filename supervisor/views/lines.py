@@ -30,8 +30,11 @@ class Lines:
         self._out = out
         self._waiting: SimpleQueue[str | None] = SimpleQueue()
         self._left_out = 0
-        self._thread = Thread(target=self._write_all, name="lines", daemon=True)
-        self._thread.start()
+        self._thread: Thread | None = Thread(target=self._write_all, name="lines", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None  # this machine allows no more threads: then texts are written by who has them
         self.encoding = getattr(out, "encoding", "utf-8")
 
     def write(self, text: str) -> int:
@@ -43,6 +46,9 @@ class Lines:
                 missed, self._left_out = self._left_out, 0
                 self._waiting.put(f"[supervisor] {missed:,} lines are not shown here; `logs` has them\n")
             self._waiting.put(text)
+        if self._thread is None:
+            self._waiting.put(None)
+            self._write_all()
         return len(text)
 
     def flush(self) -> None:
@@ -58,8 +64,9 @@ class Lines:
 
     def close(self) -> None:
         """Wait a moment until everything is written."""
-        self._waiting.put(None)
-        self._thread.join(CLOSE_WAIT_S)
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join(CLOSE_WAIT_S)
 
     def _write_all(self) -> None:
         while (text := self._waiting.get()) is not None:

@@ -11,7 +11,7 @@ import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from threading import RLock, Thread
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import choosing, messages, naming, resume_arguments, resume_options
@@ -21,6 +21,7 @@ from supervisor.core.choosing import Found
 from supervisor.core.content import ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.values import dataclass
+from supervisor.engine import threads
 from supervisor.engine.files import discovering, putting_back, scanning, script_sources, snapshots
 from supervisor.engine.files.candidates import Candidates
 from supervisor.engine.files.discovering import Discovery
@@ -117,7 +118,7 @@ class ScriptFiles:
             self._discover()
         if not self._proposed and not self._restored:
             self._proposed = True
-            Thread(target=self._propose, name="proposal", daemon=True).start()
+            threads.start(self._propose, "proposal")
 
     def heard(self, message: messages.Message | messages.Malformed) -> None:
         """Learn from what the trainer says."""

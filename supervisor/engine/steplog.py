@@ -165,9 +165,11 @@ def read(store: Store, run: RunPlace, manifests: Iterable[Manifest] = ()) -> Joi
     joined_ = Joined([], [])
     for session in reversed(_lineage(store, run, told)):
         part = _of_session(store, session)
-        _see_gap(joined_, part, known=session.told)
         joined_.rows.extend(part.rows)
         joined_.gaps.extend(part.gaps)
+        joined_.spans.extend(part.spans)
+    joined_.gaps.extend(_unexplained(joined_.spans))
+    joined_.gaps.sort(key=lambda gap: gap.from_step)
     if named:  # what lies beyond the newest checkpoint was never promised
         joined_.gaps[:] = [gap for gap in joined_.gaps if gap.from_step < named[0].id.step]
     return joined_
@@ -236,12 +238,24 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """The steps that a piece covers. ``sure``: what is not covered beside them had logged nothing.
+
+    Because a manifest tells of all pieces, or because not every one of its own steps has a row either.
+    """
+
+    from_step: int
+    to_step: int
+    sure: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Joined:
-    """The joined log; ``spans`` are the steps that its pieces cover, each with whether every one of them has a row."""
+    """The joined log, and what is missing of it."""
 
     rows: list[dict[str, Any]]
     gaps: list[Gap]
-    spans: list[tuple[int, int, bool]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,36 +320,29 @@ def _of_session(store: Store, session: _Session) -> Joined:
         to_step = int(min(piece.to_step, session.below))
         del rows[bisect_left(rows, piece.from_step, key=_step) :]
         found.gaps[:] = [each for each in found.gaps if each.from_step < piece.from_step]
-        found.spans[:] = [each for each in found.spans if each[0] < piece.from_step]
+        found.spans[:] = [each for each in found.spans if each.from_step < piece.from_step]
         try:
             mine = _rows_of(store, piece)
         except ValueError as error:
             torn = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
             name = log_name(piece)
             found.gaps.append(Gap(piece.from_step, to_step, f"{name} {_words(error)}", torn))
-            found.spans.append((piece.from_step, to_step, False))
+            found.spans.append(Span(piece.from_step, to_step, sure=True))
             continue
         mine = [row for row in mine if row["step"] < session.below]
-        _see_gap(
-            found,
-            Joined(mine, [], [(piece.from_step, to_step, len(mine) == to_step - piece.from_step)]),
-            known=session.told,
-        )
+        sure = session.told or len(mine) < to_step - piece.from_step
+        found.spans.append(Span(piece.from_step, to_step, sure))
         rows.extend(mine)
     return found
 
 
-def _see_gap(before: Joined, after: Joined, *, known: bool) -> None:
-    """Note steps without rows between two parts of the log, where each step beside them has one; and join their spans.
-
-    Where a manifest tells of all pieces (``known``) there is nothing to guess: the steps had logged nothing.
-    """
-    if after.spans:
-        from_step, _, dense = after.spans[0]
-        ended, dense_before = max((each[1:] for each in before.spans), default=(0, dense))
-        if from_step > ended and dense and dense_before and not known:
-            before.gaps.append(Gap(ended, from_step, "no piece of the step log covers them"))
-    before.spans.extend(after.spans)
+def _unexplained(spans: Iterable[Span]) -> Iterator[Gap]:
+    """Yield the steps that no piece covers between two parts of the log, where nothing else explains that."""
+    ended, sure = 0, False
+    for span in spans:
+        if span.from_step > ended and not (sure or span.sure):
+            yield Gap(ended, span.from_step, "no piece of the step log covers them")
+        ended, sure = span.to_step, span.sure
 
 
 def _rows_of(store: Store, piece: _Piece) -> list[dict[str, Any]]:

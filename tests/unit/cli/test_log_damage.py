@@ -153,6 +153,33 @@ def test_every_verb_says_it_and_export_gives_the_state(said, left, root, harm, n
     assert ("3 whole, 1 damaged" if named else "2 whole") in told
 
 
+def several(left, *spans):
+    """Let one session after the other leave a piece with a row for each step, as versions did that told of none of them."""
+    for epoch, (first, end) in enumerate(spans, 1):
+        rank = left.session(epoch)
+        body = b"".join(json.dumps({"step": step}).encode() + b"\n" for step in range(first, end))
+        left.store.create(f"{left.run.session(rank)}/log-000001-{first:09d}-{end:09d}.jsonl", body)
+
+
+def test_an_old_log_of_many_sessions_has_no_gaps(left):
+    several(left, (0, 10), (10, 20), (20, 30), (25, 40))
+    found = catalogue.step_log(left.store, left.run)
+    assert not found.gaps
+    assert [row["step"] for row in found.rows] == list(range(40))
+
+
+@pytest.mark.parametrize("gone", [1, 2, 3])
+def test_an_old_log_without_one_of_its_pieces_has_the_gap_that_shows(left, gone):
+    several(left, (0, 10), (10, 20), (20, 30), (30, 40))
+    log_of(left, Rank(gone, f"{gone:08x}"), 1).unlink()
+    [gap] = catalogue.step_log(left.store, left.run).gaps
+    assert (gap.from_step, gap.to_step) == (10 * gone - 10, 10 * gone)
+    assert (
+        str(gap)
+        == f"the rows of steps {10 * gone - 10} to {10 * gone - 1} are missing: no piece of the step log covers them"
+    )
+
+
 def test_a_log_with_rows_at_some_steps_only_is_not_said_to_have_gaps(left):
     """Whoever logs at every tenth step leaves pieces that do not touch, and nothing is missing."""
     rank = left.session(1)

@@ -20,7 +20,7 @@ from supervisor.core.instant import Instant
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from supervisor.core.claim import Rank
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from supervisor.engine.place import RunPlace
 
 PIECE = re.compile(r"journal-(\d{6})( \(\d+\))?\.jsonl")
+_UNREADABLE = (UnknownRecord, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 ROUTINE = (ev.Woke, ev.FenceSeen, ev.JournalWritten, do.LookAtFence, do.WriteJournal)
 
 
@@ -135,17 +136,31 @@ def parse_piece(body: bytes) -> tuple[status.RunStatus, list[Record]]:
     """Read a piece: the status at its beginning and its records; what cannot be read is left out, never raised."""
     lines = body.decode("utf-8", "replace").splitlines()
     first = status.RunStatus()
-    records = []
-    for number, line in enumerate(lines):
+    if lines and _is_head(lines[0]):
+        with suppress(*_UNREADABLE):
+            first = status_from_plain(json.loads(lines[0])["status"])
+    return first, list(_records(lines))
+
+
+def records_of(body: bytes, kinds: Collection[str]) -> list[Record]:
+    """Return the records of a piece that name one of these kinds, of an event or a message in it; the others are not read."""
+    lines = (line for line in body.decode("utf-8", "replace").splitlines() if any(kind in line for kind in kinds))
+    return list(_records(lines))
+
+
+def _records(lines: Iterable[str]) -> Iterator[Record]:
+    for line in lines:
+        if _is_head(line):
+            continue
         try:
-            if number == 0 and '"RunStatus"' in line[:30]:
-                first = status_from_plain(json.loads(line)["status"])
-                continue
             at, value = from_line(line)
-            records.append(Record(_instant(at), value))
-        except (UnknownRecord, ValueError, KeyError, TypeError, AttributeError):
+            yield Record(_instant(at), value)
+        except _UNREADABLE:
             continue  # of a newer version, or a damaged line: a journal is read as far as it can be
-    return first, records
+
+
+def _is_head(line: str) -> bool:
+    return '"RunStatus"' in line[:30]
 
 
 def replay(first: status.RunStatus, records: list[Record]) -> status.RunStatus:

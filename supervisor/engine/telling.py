@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from supervisor.engine.place import RunPlace
 
 FLUSHED = "flush"
+KINDS = ("Durable", "Flushed", "Submitted", "Staged", "PublishFailed", "CheckpointReady")  # most of a journal are beats
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,18 @@ def told_of(store: Store, run: RunPlace, wanted: Collection[CheckpointId]) -> di
     Read from the newest piece of a journal back, and no farther than it takes: on a drive each piece is a download.
     """
     told = dict.fromkeys(wanted, Told())
+    theirs: dict[Rank, set[CheckpointId]] = {}
+    for id_ in told:
+        theirs.setdefault(id_.rank, set()).add(id_)
     known = ranks(store, run)
     for rank in reversed(known):
-        _read_own(store, run, rank, told)
+        if rank in theirs:
+            _read_own(store, run, rank, theirs[rank], told)
+    unproved = sorted((id_ for id_ in told if not told[id_].evidence), reverse=True)
     for rank in known:
-        if any(id_.epoch < rank.epoch and not told[id_].evidence for id_ in told):
+        while unproved and told[unproved[-1]].evidence:
+            unproved.pop()  # the oldest one is last
+        if unproved and unproved[-1].epoch < rank.epoch:
             _read_resumed(store, run, rank, told)
     for id_, receipt in receipts.read(store, run).items():
         if id_ in told:
@@ -73,11 +81,8 @@ def on_its_way(store: Store, run: RunPlace) -> tuple[CheckpointId, Told] | None:
     return None
 
 
-def _read_own(store: Store, run: RunPlace, rank: Rank, told: dict[CheckpointId, Told]) -> None:
+def _read_own(store: Store, run: RunPlace, rank: Rank, mine: set[CheckpointId], told: dict[CheckpointId, Told]) -> None:
     """See what a session says of its own checkpoints."""
-    mine = {id_ for id_ in told if id_.rank == rank}
-    if not mine:
-        return
     for record in _newest_first(store, run, rank):
         at_s = record.at.wall_s
         match record.value:
@@ -120,15 +125,16 @@ def _same_machine(store: Store, run: RunPlace, one: Rank, other: Rank) -> bool:
 
 def _newest_first(store: Store, run: RunPlace, rank: Rank) -> Iterator[journal.Record]:
     for line in reversed(_local_lines(store, run, rank)):
-        yield from journal.parse_piece(line)[1]
+        yield from journal.records_of(line, KINDS)
     for name in reversed(journal.piece_names(store, run, rank)):
-        yield from reversed(journal.parse_piece(store.read(f"{run.session(rank)}/{name}"))[1])
+        yield from reversed(journal.records_of(store.read(f"{run.session(rank)}/{name}"), KINDS))
 
 
 def _oldest_first(store: Store, run: RunPlace, rank: Rank) -> Iterator[journal.Record]:
-    yield from journal.records(store, run, rank)
+    for name in journal.piece_names(store, run, rank):
+        yield from journal.records_of(store.read(f"{run.session(rank)}/{name}"), KINDS)
     for line in _local_lines(store, run, rank):
-        yield from journal.parse_piece(line)[1]
+        yield from journal.records_of(line, KINDS)
 
 
 def _local_lines(store: Store, run: RunPlace, rank: Rank) -> list[bytes]:

@@ -1,10 +1,14 @@
 """Listing, verifying, exporting, pinning and pruning checkpoints that machines left."""
 
 import json
+from collections import Counter
+from functools import partialmethod
 
 import pytest
 
 from supervisor.core import events as ev
+from supervisor.core.checkpoint import CheckpointId
+from supervisor.stores.folder import FolderStore
 
 
 @pytest.fixture
@@ -149,3 +153,31 @@ def test_pruning_is_refused_while_a_session_may_live(said, four):
     assert code == 4
     assert "it removes old checkpoints by itself" in words
     assert "stop plates" in words
+
+
+def test_the_list_reads_each_file_of_a_run_of_many_machines_once_or_twice(said, left, monkeypatch):
+    """Neither reads nor comparisons may grow with the square of the sessions: a long run has thousands."""
+    sessions = 60
+    for epoch in range(1, sessions + 1):
+        rank = left.session(epoch)
+        id_ = left.checkpoint(rank, 10 * epoch)
+        left.journal(rank, ev.Submitted("", id_, 10), ev.Durable("", id_, 10, 0.1, "fsync"))
+        left.end(rank, "handed-over", 42)
+    calls = Counter()
+    for name in ("read", "list"):
+        right = getattr(FolderStore, name)
+        monkeypatch.setattr(FolderStore, name, partialmethod(_counted, right, calls, name))
+    ranks = []
+    right_rank = CheckpointId.rank.fget
+    monkeypatch.setattr(CheckpointId, "rank", property(lambda id_: (ranks.append(id_), right_rank(id_))[1]))
+    code, words = said("checkpoints", "--json")
+    assert code == 0
+    assert [row["state"] for row in json.loads(words)] == ["DURABLE"] * sessions
+    assert calls["read"] <= 4 * sessions + 20
+    assert calls["list"] <= 4 * sessions + 20
+    assert len(ranks) <= 4 * sessions
+
+
+def _counted(store, right, calls, name, path):
+    calls[name] += 1
+    return right(store, path)

@@ -19,7 +19,7 @@ from supervisor.core.ports import StoreError
 from supervisor.core.session import FINAL, Config, Phase, SaveEvery, Session, unproved
 from supervisor.core.status import RunStatus, begun_anew
 from supervisor.core.values import dataclass
-from supervisor.engine import alerts, equipment, identity, project, runs
+from supervisor.engine import alerts, equipment, identity, left_here, project, runs
 from supervisor.engine.claims import ranks
 from supervisor.engine.clock import BootClock
 from supervisor.engine.executor import Executor
@@ -85,6 +85,8 @@ def serve(choice: Choice) -> int:
     store = open_store(choice.store or platform.store, SESSION_PATIENCE_S, choice.settings["settle"])
     run = RunPlace(choice.name)
     choice = _inherited(choice, platform, store, run)
+    if choice.settings["resume"] != "never":
+        left_here.require_none(store, run, local_root(os.environ))
     if choice.settings["resume"] == "must":
         require_run(store, run, clock)
     mine = _project(choice)
@@ -181,9 +183,9 @@ def open_store(where: str, patience_s: float = VERB_PATIENCE_S, settle_s: float 
 
         return RetryingStore(RelayStore(where.removeprefix(RELAY)))
     _platform_module(os.environ).check_store(where, mounts.is_mount_point, os.environ)
-    mount = mounts.drive_of(where, mounts.mounts())
+    mount = mounts.mount_of(where, mounts.mounts())
     remembered.check(where, mount, local_root(os.environ) / "mounts")
-    if mount is None:
+    if mount is None or not mounts.is_drive(mount):
         from supervisor.stores.folder import FolderStore
 
         return RetryingStore(FolderStore(where, settle_s=settle_s or 0.0))

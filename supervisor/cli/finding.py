@@ -98,6 +98,8 @@ def one_run(store: Store, options: Namespace, name: str | None) -> tuple[RunPlac
         place = RunPlace(name)
         record = runs.read(store, place) if runs.NAME.fullmatch(name) else None
         if record is None:
+            if found := _left_here(name, store):
+                raise NoSuchRunError(*found)
             raise NoSuchRunError(f"there is no run {name!r} in {where(options)}", _instead(runs.names(store), options))
         tell_damage(record)
         return place, record
@@ -119,6 +121,13 @@ def tell_damage(record: Run) -> None:
     """Say on stderr that a run's record is damaged or missing, in one line."""
     if record.damaged:
         sys.stderr.write(f"{record.damaged}: what its sessions say is shown; the next start writes a new record\n")
+
+
+def _left_here(name: str, store: Store) -> tuple[str, str] | None:
+    from supervisor import wiring
+    from supervisor.engine import left_here
+
+    return left_here.words(wiring.local_root(os.environ), store.traits.where, name)
 
 
 def none_yet(options: Namespace) -> str:

@@ -121,10 +121,8 @@ def what_to_do(seen: Safety, run: str, store: str = "") -> str:
     verify = f"`python -m supervisor checkpoints {run} verify{store}`"
     lives = f"nothing is lost while {seen.machine} lives: keep it running"
     if not seen.answers:
-        again = (
-            "it is sent when it answers again" if seen.live else f"`python -m supervisor resume {run}{store}` sends it"
-        )
-        return f"see that {seen.place or 'the drive'} is mounted; what is staged waits on the local disk, and {again}"
+        again = "it is sent when it answers again" if seen.live else f"when it is back `{_resume(run, store)}` sends it"
+        return f"see that {seen.place or 'the store'} is {'mounted' if seen.place else 'there'}; what is staged waits on the local disk, and {again}"
     if not seen.written:
         return lives if seen.live else f"start again on {seen.machine}, and it is sent: {_resume(run, store)}"
     if not seen.provable:

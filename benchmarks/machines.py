@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 TOY = ROOT / "trainers" / "toy.py"
 LOOK_EVERY_S = 0.01
-WAIT_S_MAX = 150.0
+WAIT_S_MAX = 400.0
 
 
 class Machine:

@@ -20,7 +20,7 @@ from tests.contracts.frameworks import missing, rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.frameworks]
 ROOT = Path(__file__).parents[2]
-WAIT_S = 280
+WAIT_S = 600
 
 
 def test_every_framework_of_the_table_has_a_row_here() -> None:

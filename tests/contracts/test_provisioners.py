@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from supervisor.core.provisioning import Provisioner
     from tests.contracts.provisioners import World
 
-WAIT_S = 150
+WAIT_S = 400
 BRIEF = {
     "test_a_machine_is_made_once_listed_by_its_name_and_given_back",
     "test_a_computer_that_forgot_finds_its_machine_by_the_record",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S_MAX = 60.0
+WAIT_S_MAX = 400.0
 
 
 class Drive:

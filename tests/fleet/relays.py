@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = RunPlace("toy")
-WAIT_S_MAX = 150.0
+WAIT_S_MAX = 400.0
 LOOK_EVERY_S = 0.05
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from supervisor.fleet.provisioners.colab import ColabProvisioner as Colab
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "machines can be made")]
-WAIT_S = 150
+WAIT_S = 400
 BEATS = """
 import itertools, json, os, time
 for beat in itertools.count(1):

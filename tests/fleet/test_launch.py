@@ -23,7 +23,7 @@ from tests.fleet.paced import project
 pytestmark = pytest.mark.slow
 JOB = ("--steps", "300", "--step-ms", "0", "--state-mb", "0.2", "--seed", "4")
 SHORT = ("--steps", "60", "--step-ms", "10", "--state-mb", "0.2", "--seed", "4")
-WAIT_S = 200
+WAIT_S = 400
 CALLS = ("machines", "bring_up", "put", "start", "get", "release")
 
 
@@ -90,7 +90,7 @@ def uninterrupted(place, job=JOB):
     return final_state(place / "uninterrupted", "toy")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_three_machines_die_at_random_and_the_run_ends_like_an_uninterrupted_one(place):
     chance = random.Random(11)
     command = paced(place)
@@ -112,7 +112,7 @@ def test_three_machines_die_at_random_and_the_run_ends_like_an_uninterrupted_one
     assert re.search(r"4 machines, [\d,]+ machine seconds", launch.text), launch.text
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_living_machine_whose_files_vanish_is_said_and_replaced_and_the_run_ends_like_an_uninterrupted_one(place):
     launch = Turn(paced(place), place, environ(place), place / "told.txt")
     launch.until(lambda: newest(place / "runs") >= 5, WAIT_S)
@@ -158,7 +158,7 @@ raise SystemExit(main(["launch", sys.argv[3], "--on", "fake", "--save-every", "1
 
 
 @pytest.mark.parametrize("at", ["each writing of its journal", "each call to the provisioner"])
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_controller_killed_at_each_step_loses_no_machine_and_the_run_ends(place, at):
     """Each controller dies one step later than the one before it, so that together they get through the whole life of a machine."""
     cloud = FakeCloud(place / "cloud", agent=(sys.executable, "launch.py"))

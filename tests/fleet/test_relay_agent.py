@@ -72,7 +72,7 @@ class Place:
     def to_the_end(self) -> dict[str, Any]:
         until(lambda: self.pump.once(self).get("phase") == "done")  # type: ignore[arg-type]
         for thread in self.threads:
-            thread.join(150)
+            thread.join(400)
         return self.status
 
     def at_home(self) -> list[str]:
@@ -86,7 +86,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     made = Place(tmp_path)
     yield made
     for thread in made.threads:
-        thread.join(150)
+        thread.join(400)
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_it_stays_until_home_has_come(place: Place):
 def test_from_some_age_on_it_waits_no_more_and_says_what_is_left(place: Place):
     place.consign(release_at_s=0.01)
     place.start()
-    place.threads[0].join(150)
+    place.threads[0].join(400)
     assert place.codes == [0]
     assert place.status["waiting_files"] == 1
     assert "not fetched" in place.status["words"]
@@ -259,7 +259,7 @@ def test_files_that_vanish_before_the_job_begins_end_the_machine(place: Place, t
     place.start()
     until(lambda: place.status.get("phase") == "preparing")
     (place.folder / "agent").rename(tmp_path / "removed")
-    place.threads[0].join(150)
+    place.threads[0].join(400)
     assert place.codes == [42]
 
 
@@ -277,7 +277,7 @@ def test_a_second_agent_says_that_it_waits_for_the_first(tmp_path):
         second = Thread(target=lambda: _hold(tmp_path, waited))
         second.start()
         until(lambda: waited == ["waits"])
-    second.join(150)
+    second.join(400)
     assert waited == ["waits", "has it"]
 
 

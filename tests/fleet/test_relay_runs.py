@@ -68,7 +68,7 @@ def verb(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "SUPERVISOR_RUN_LOCAL": str(folder / "local")}
     return subprocess.run(
         [sys.executable, "-m", "supervisor", *words, "--store", str(folder / "runs")],
-        cwd=folder, env=environ, capture_output=True, text=True, timeout=200, check=False,
+        cwd=folder, env=environ, capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def test_three_machines_with_every_trouble_end_like_one_without_any(tmp_path: Pa
         _serve(pump, watcher, machine, to_the_end=number == 3)
         if number < 3:
             machine.reclaim()
-    assert machine.agents[-1].wait(200) == 0
+    assert machine.agents[-1].wait(400) == 0
     assert machine.status["exit_code"] == 0
     assert pump.refused > 0
     _ended_like_an_uninterrupted_one(tmp_path)
@@ -119,7 +119,7 @@ def _ended_like_an_uninterrupted_one(folder: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "SUPERVISOR_RUN_LOCAL": str(quiet / "local")}
     subprocess.run(
         [sys.executable, "-m", "supervisor", "start", script, "--store", str(quiet / "runs"), "--no-install", "--", *toy],
-        cwd=quiet, env=environ, check=True, timeout=200, stdout=subprocess.DEVNULL,
+        cwd=quiet, env=environ, check=True, timeout=400, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     stores = [FolderStore(str(folder / name / "runs")) for name in ("home", "quiet")]
     final = []
@@ -153,9 +153,9 @@ def test_the_verbs_at_home_tell_the_truth_while_the_fleet_runs_and_stop_ends_it(
         cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     until(lambda: pump.once(machine).get("phase") == "done")
-    said, _ = stopping.communicate(timeout=200)
+    said, _ = stopping.communicate(timeout=400)
     assert stopping.returncode == 0, said
-    assert machine.agents[-1].wait(200) == 143
+    assert machine.agents[-1].wait(400) == 143
     newest = pump.home.newest()
     assert newest is not None
     assert "session 1 ended: stopped on request" in said
@@ -178,6 +178,6 @@ def test_the_supervisor_outlives_its_agents_and_its_end_is_found(tmp_path: Path,
         for pid in alive:
             os.kill(pid, 0)
     until(lambda: pump.once(machine).get("phase") == "done")
-    assert [agent.wait(200) for agent in machine.agents[-2:]] == [0, 0]
+    assert [agent.wait(400) for agent in machine.agents[-2:]] == [0, 0]
     assert second.returncode == 0
     assert len(claims.ranks(FolderStore(str(tmp_path / "home/runs")), RUN)) == 1

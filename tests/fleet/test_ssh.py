@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "sshd is here")]
-WAIT_S = 150
+WAIT_S = 400
 AGENT = """
 import itertools, os, time
 for beat in itertools.count(1):

@@ -19,7 +19,7 @@ from supervisor.engine.claims import ranks
 from supervisor.engine.place import RunPlace
 from supervisor.stores.folder import FolderStore
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SCRIPTS = Path(__file__).parent / "scripts" / "unmodified"
 QUIET = {

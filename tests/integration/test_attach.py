@@ -31,7 +31,7 @@ from supervisor.trainer.folder import open_folder, read
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "trainers" / "toy.py"
-WAIT_S_MAX = 120.0
+WAIT_S_MAX = 400.0
 
 pytestmark = pytest.mark.slow
 

@@ -119,7 +119,7 @@ def test_running_out_of_memory_is_told_from_any_other_kill(
         (small_memory / "cgroup.procs").write_text(str(os.getpid()))
 
     done = subprocess.run(
-        command, cwd=machine.work, env=machine.environ(), capture_output=True, text=True, timeout=120, check=False,
+        command, cwd=machine.work, env=machine.environ(), capture_output=True, text=True, timeout=400, check=False,
         preexec_fn=inside,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

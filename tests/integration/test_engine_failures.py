@@ -45,7 +45,7 @@ class Ran:
         path.write_text(MODEL + text)
         ran = subprocess.run(
             [sys.executable, str(path)],
-            cwd=folder, capture_output=True, text=True, check=False, timeout=120,
+            cwd=folder, capture_output=True, text=True, check=False, timeout=400,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         self.words, self.printed = ran.stderr, ran.stdout

@@ -263,7 +263,7 @@ sys.addaudithook(count)
 """
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_killed_before_each_thing_it_does_the_next_start_works(tmp_path: Path):
     machine = Machine.with_parts(tmp_path)
     job = script(tmp_path, "part")

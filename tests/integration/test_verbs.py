@@ -135,7 +135,7 @@ def rehearse(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     machine = Machine(folder, folder / "unused")
     return subprocess.run(
         [sys.executable, "-m", "supervisor", "rehearse", *words], cwd=machine.work, env=machine.environ(),
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=400, check=False,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 NAME = "training-supervisor-machine"
-WAIT_S_MAX = 60.0
+WAIT_S_MAX = 400.0
 LOOK_EVERY_S = 0.005
 
 

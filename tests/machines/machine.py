@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 NAMESPACES = ("--mount", "--uts", "--pid", "--net", "--ipc")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-WAIT_S_MAX = 120.0
+WAIT_S_MAX = 400.0
 ENTER = 'for group in $1; do echo 0 > "$group/cgroup.procs"; done; cd "$2"; shift 2; exec "$@"'
 
 

@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NOTEBOOK = ROOT / "hyperlpr_example" / "colab.ipynb"
 CONTENT = Path("/content")
-WAIT_S_MAX = 150.0
+WAIT_S_MAX = 400.0
 NOT_HERE = ("COLAB_", "TBE_", "KAGGLE_", "SUPERVISOR_", "VERTEX_", "JPY_")
 
 

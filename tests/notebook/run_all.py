@@ -6,7 +6,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-CELL_S_MAX = 120
+CELL_S_MAX = 400
 
 
 def main(notebook: str, folder: str, out: str) -> int:

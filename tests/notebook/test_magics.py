@@ -149,7 +149,7 @@ def test_a_session_of_a_terminal_is_attended_too(kernel, machine, led: Led) -> N
     kernel.panel(cell, "led: running")
     led.let(300)
     seen = kernel.ended(cell)
-    assert started.wait(150) == 0
+    assert started.wait(400) == 0
     assert "it was not started by a notebook" in seen
     assert "led: finished" in seen
 

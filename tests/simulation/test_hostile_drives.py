@@ -14,7 +14,7 @@ from tests.simulation.hostile import live_through
 from tests.simulation.virtual_drive import Drive, Habits
 from tests.simulation.world import CALM, HOSTILE, World
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # because it only reckons, which a busy machine does slowly
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # because it only reckons, which a busy machine does slowly
 HOURS = 375.0
 SURVIVED = (
     "Durable", "Unconfirmed", "PublishFailed", "Retained", "FenceUnreadable", "JournalFailed", "SetupFailed", "FENCED",

@@ -9,7 +9,7 @@ import pytest
 from tests.simulation.hostile import live_through
 from tests.simulation.world import CALM, HOSTILE
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # because it only reckons, which a busy machine does slowly
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # because it only reckons, which a busy machine does slowly
 HOURS = 375.0
 SURVIVED = (
     "Durable", "PublishFailed", "Retained", "FenceUnreadable", "JournalFailed", "SetupFailed", "TrainerExited",

@@ -38,7 +38,7 @@ from tests.simulation.virtual_supervisor import KEEP, RUN, Environments
 from tests.simulation.virtual_trainer import Chain, Trainer, following, row
 from tests.simulation.world import CALM, Hostility, World
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # because it only reckons, which a busy machine does slowly
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # because it only reckons, which a busy machine does slowly
 STORM = Hostility(error_at_op=0.1, lost_answer=0.05)
 NEVER_S = 1e9
 MACHINES = st.integers(0, 2)

@@ -13,7 +13,7 @@ from tests.simulation.hostile import live_through
 from tests.simulation.virtual_supervisor import Launcher
 from tests.simulation.world import CALM, Died
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # because it only reckons, which a busy machine does slowly
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # because it only reckons, which a busy machine does slowly
 HOURS = {"in a folder": 90.0, "on a drive": 45.0}
 PATIENCE_H = 120.0
 

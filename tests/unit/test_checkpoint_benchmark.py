@@ -30,7 +30,7 @@ MEASURED |= {
 
 @pytest.mark.slow
 @pytest.mark.torch
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_small_run_without_peers_measures_every_row_and_the_limits(tmp_path):
     pytest.importorskip("torch")
     words = ["--size", "small", "--peers", "none", "--repeat", "2", "--folder", str(tmp_path)]

@@ -23,7 +23,7 @@ FIRST = ROOT / "tests" / "machines" / "first_process.py"
 SITE = Path(__file__).resolve().parent / "vm"
 NAMESPACES = ("--mount", "--uts", "--pid", "--ipc")
 CONTENT = Path("/content")
-WAIT_S_MAX = 150.0
+WAIT_S_MAX = 400.0
 
 
 class VmBox:

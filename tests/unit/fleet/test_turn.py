@@ -16,7 +16,7 @@ from supervisor.fleet.turn import Turn
 if TYPE_CHECKING:
     from pathlib import Path
 
-WAIT_S_MAX = 30.0
+WAIT_S_MAX = 400.0
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ HINTS = {"tensorflow": "needs TensorFlow: pip install tensorflow", "jax": "needs
 pytestmark = [
     pytest.mark.torch,
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
 ]  # four starts of TensorFlow, on any machine
 
 

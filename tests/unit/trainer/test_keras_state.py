@@ -20,7 +20,7 @@ pytestmark = [
 ]
 keras = pytest.importorskip("keras", reason="needs Keras: pip install keras")
 ROOT = Path(__file__).parents[3]
-WAIT_S = 200
+WAIT_S = 400
 LOOP = """
 import os, sys
 import keras, numpy as np, tensorflow as tf

@@ -29,7 +29,7 @@ def told(folder: str, python: str = sys.executable) -> list:
     """Ask a Python that sees no installed package."""
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(
-        [python, "-S", "-c", TELL, folder], env=environ, capture_output=True, text=True, check=False, timeout=200
+        [python, "-S", "-c", TELL, folder], env=environ, capture_output=True, text=True, check=False, timeout=400
     )
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
@@ -83,7 +83,7 @@ def test_a_trainer_of_another_python_saves_with_digests_that_need_no_package_and
     }  # fmt: skip
     for number in (1, 2):
         ended = subprocess.run(
-            command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200
+            command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=400
         )
         assert ended.returncode == 0, ended.stderr
         assert ("resumed" in ended.stderr) == (number == 2)

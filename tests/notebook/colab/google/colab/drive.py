@@ -9,7 +9,7 @@ from pathlib import Path
 from google.colab import _message
 
 __all__ = ["flush_and_unmount", "mount"]
-WAIT_S_MAX = 100.0
+WAIT_S_MAX = 400.0
 
 
 def mount(mountpoint, force_remount=False, timeout_ms=120000, readonly=False):

@@ -13,6 +13,7 @@ from tests.frameworks.resuming import Attempts
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 keras = pytest.importorskip("keras", reason="needs Keras 3: pip install keras, and a backend")
 callback = pytest.importorskip("supervisor.trainer.callbacks.keras", reason="needs Keras 3: pip install keras")
+keras_after = pytest.importorskip("supervisor.trainer.callbacks.keras_after", reason="needs Keras 3: pip install keras")
 tf = pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install tensorflow")
 
 pytestmark = [
@@ -489,3 +490,150 @@ def test_a_fit_whose_data_run_out_says_that_it_ended_before_its_last_step(attemp
     assert any(
         words.startswith("fit() ended at step 10 of 12, and no callback stopped it") for words in warned(attempts)
     )
+
+
+# --- what is said of other fits, and of numbers that are variables ----------------------------------------------------
+
+
+def test_training_that_comes_after_the_fit_that_is_kept_is_said_once(attempts, monkeypatch):
+    monkeypatch.setattr(keras_after, "_told", set())
+    for owner, name in ((keras.callbacks.CallbackList, "on_train_begin"), (keras.Model, "train_on_batch")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+
+    def run():
+        begun()
+        model = small()
+        model.compile("sgd", "mse")
+        fitted(model, epochs=1)
+        for _ in range(2):
+            model.fit(X, Y, verbose=0)
+            model.evaluate(X, Y, verbose=0)
+            model.train_on_batch(X, Y)
+
+    attempts.attempt(run, "run")
+    words = warned(attempts)
+    assert [each.partition(" is not kept, because")[0] for each in words] == [
+        "this fit()",
+        "training by train_on_batch()",
+    ]
+
+
+def test_a_history_keeps_numbers_where_a_callback_logs_variables(attempts):
+    class Logging(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["lr"] = self.model.optimizer.learning_rate
+            self.model.optimizer.learning_rate = 0.1 / (epoch + 2)
+
+    def run():
+        begun()
+        model = small()
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        fitted(model, [Logging()])
+        return model.history.epoch, {
+            name: [float(each) for each in held] for name, held in model.history.history.items()
+        }
+
+    epochs, history = goes_on(attempts, run)
+    assert epochs == [0, 1, 2]
+    assert {name: len(held) for name, held in history.items()} == {"loss": 3, "lr": 3}
+    assert [words for words in warned(attempts) if "did not restore" in words] == []
+    assert [words for words in warned(attempts) if words.startswith("lr is logged as a variable")]
+
+
+# --- chance in the data -----------------------------------------------------------------------------------------------
+
+
+class Watching(keras.Model):
+    """Notes the first number of each batch that it is trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+        self.steps, self.seen = tf.Variable(0), tf.Variable(tf.zeros(3 * BATCHES))
+
+    def call(self, x):
+        return self.dense(x)
+
+    def train_step(self, data):
+        self.seen.scatter_nd_update([[self.steps]], [data[1][0, 0]])
+        self.steps.assign_add(tf.cast(0 * data[1][0, 0] + 1, tf.int32))  # not where there is no batch any more
+        return super().train_step(data)
+
+
+def pipeline(kind):
+    numbered = tf.data.Dataset.from_tensor_slices((X, np.arange(len(X), dtype="float32")[:, None]))
+    if kind == "a generator":
+        chance = tf.random.Generator.from_seed(3)
+        return numbered.shuffle(9).map(lambda x, y: (x + chance.normal(tf.shape(x)), y)).batch(BATCH).prefetch(2)
+    if kind == "a layer":
+        noise = keras.layers.GaussianNoise(0.5, seed=3)
+        return numbered.shuffle(9).batch(BATCH).map(lambda x, y: (noise(x, training=True), y))
+    spec = (tf.TensorSpec((4,)), tf.TensorSpec((1,)))
+    return tf.data.Dataset.from_generator(
+        lambda: zip(X, np.arange(len(X))[:, None], strict=True), output_signature=spec
+    ).batch(BATCH)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("a generator", "the order of the batches goes on exactly, and the augmentation is drawn anew"),
+        ("a layer", "the order of the batches goes on exactly, and the augmentation is drawn anew"),
+        ("Python functions", "it is read again up to there"),
+    ],
+)
+def test_a_pipeline_with_chance_in_its_functions_keeps_the_order_of_its_batches(attempts, kind, words):
+    def run():
+        begun()
+        model = Watching()
+        model.compile("sgd", "mse")
+        fitted(model, x=pipeline(kind), y=None, batch_size=None)
+        return model.seen.numpy().tolist()
+
+    whole = attempts.attempt(run, "whole")
+    attempts.attempt(run, "stopped", IN_AN_EPOCH)
+    assert attempts.attempt(run, "stopped") == whole
+    assert all(words in said or "is read again up to its place" in said for said in warned(attempts))
+    assert any(words in said for said in warned(attempts))
+
+
+class Noisy(keras.utils.PyDataset):
+    """Augments what it is asked for, by the generators of NumPy and Python that all share, or by one of its own."""
+
+    def __init__(self, own, **options):
+        super().__init__(**options)
+        self.chance = np.random.default_rng(4) if own else None
+
+    def __len__(self):
+        return BATCHES
+
+    def __getitem__(self, index):
+        rows = slice(index * BATCH, (index + 1) * BATCH)
+        if self.chance is not None:
+            return X[rows] + self.chance.normal(size=(BATCH, 4)), Y[rows]
+        noise = np.random.normal(size=(BATCH, 4)) + random.random()  # noqa: NPY002  # the one that all share
+        return X[rows] + noise, Y[rows]
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["shared", "its own"])
+def test_chance_that_a_data_set_draws_for_a_batch_follows_from_its_number(attempts, own):
+    def run():
+        begun()
+        model = small()
+        model.compile(keras.optimizers.SGD(0.01), "mse")
+        fitted(model, x=Noisy(own), y=None, batch_size=None, shuffle=True)
+        return bits(*model.variables)
+
+    goes_on(attempts, run)
+    assert warned(attempts) == []
+
+
+def test_chance_that_several_threads_draw_at_once_is_said(attempts):
+    def run():
+        begun()
+        model = small()
+        model.compile("sgd", "mse")
+        fitted(model, x=Noisy(own=False, workers=2), y=None, batch_size=None, epochs=1)
+
+    attempts.attempt(run, "run")
+    assert [each for each in warned(attempts) if each.startswith("Noisy.__getitem__() draws by chance in 2 threads")]

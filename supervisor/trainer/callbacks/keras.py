@@ -13,7 +13,7 @@ from supervisor.core.errors import UsageError
 from supervisor.core.messages import Note
 from supervisor.trainer import life
 from supervisor.trainer.attach import attach
-from supervisor.trainer.callbacks import keras_after, keras_build, keras_data, keras_state
+from supervisor.trainer.callbacks import keras_after, keras_build, keras_data, keras_script, keras_state
 from supervisor.trainer.callbacks.keras_attributes import Attributes
 from supervisor.trainer.hooks.keras import stopped_short
 
@@ -41,6 +41,7 @@ class KerasCallback(keras.callbacks.Callback):
         self._build: Callable[[], None] = lambda: None
         self._parts: dict[str, Any] = {}
         self._histories: list[Any] = []
+        self._as_numbers: set[str] = set()
         self._initial_epoch: Any = None
         self._logs: dict[str, Any] | None = None
         self._shown: dict[str, Any] = {}
@@ -53,6 +54,11 @@ class KerasCallback(keras.callbacks.Callback):
         if _used:
             raise UsageError(
                 "supervisor.KerasCallback keeps one fit of a script, and this is its second",
+                "give each fit() a script of its own: save the model at the end of one, and load it in the next",
+            )
+        if (line := keras_script.second_fit()) is not None:
+            raise UsageError(
+                f"supervisor.KerasCallback keeps one fit of a script, and line {line} gives it to a second one",
                 "give each fit() a script of its own: save the model at the end of one, and load it in the next",
             )
         _used.append(self)
@@ -125,7 +131,7 @@ class KerasCallback(keras.callbacks.Callback):
         assert self._data is not None
         self._stand_in()
         for history in self._histories:
-            keras_state.as_numbers(history)
+            keras_state.as_numbers(history, self._as_numbers)
         self._data.epoch_is_done()
         self._data.stopped = bool(self.model.stop_training)
         known = _flat(self._logs or {})

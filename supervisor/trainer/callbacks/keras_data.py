@@ -105,9 +105,9 @@ class Data:
                 it._interrupted_warning()
                 break
             begin = self.batch
+            it._steps_seen = self._seen  # if nothing comes now, this is how many there are
             self.batch += size
             self._seen += size
-            it._steps_seen = self._seen
             self._under_way = True
             self._callback.step_comes()
             yield begin, self.batch - 1, it._current_iterator

@@ -15,6 +15,7 @@ from keras.src.trainers.data_adapters.torch_data_loader_adapter import TorchData
 from supervisor.core.messages import Note
 from supervisor.trainer import frameworks, life
 from supervisor.trainer.callbacks import keras_arrays
+from supervisor.trainer.callbacks.keras_chance import Seeded
 from supervisor.trainer.refused import RefusedError
 
 if TYPE_CHECKING:
@@ -112,9 +113,10 @@ class Arrays(Source):
 class Reordered(keras.utils.PyDataset):
     """The batches of another from ``first`` on, in an order that follows from (seed, pass)."""
 
-    def __init__(self, inner: Any, order: np.ndarray[Any, Any] | None, first: int) -> None:
+    def __init__(self, inner: Any, order: np.ndarray[Any, Any] | None, first: int, *seeds: int) -> None:
         super().__init__(inner.workers, inner.use_multiprocessing, inner.max_queue_size)
         self._inner, self._order, self._first = inner, order, first
+        self._read = Seeded(inner, *seeds)
         self.on_epoch_end = inner.on_epoch_end  # its on_epoch_begin() was called before this pass was opened
 
     @property
@@ -125,7 +127,7 @@ class Reordered(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         index += self._first
-        return self._inner[index if self._order is None else int(self._order[index])]
+        return self._read[index if self._order is None else int(self._order[index])]
 
 
 class PyDataset(Source):
@@ -161,7 +163,8 @@ class PyDataset(Source):
     def opened(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # put_back() has it
         total = self._inner.num_batches
         order = keras_arrays.shuffled(total, self._seed, passes) if self._adapter.shuffle and total else None
-        adapter = PyDatasetAdapter(Reordered(self._inner, order, first), class_weight=self._adapter.class_weight)
+        reordered = Reordered(self._inner, order, first, self._seed, passes)
+        adapter = PyDatasetAdapter(reordered, class_weight=self._adapter.class_weight)
         adapter._output_signature = self._adapter._output_signature  # or it would read two batches to find it
         self._iterator.data_adapter = adapter
         if keras.backend.backend() == "tensorflow":
@@ -196,25 +199,23 @@ class Pipeline(Source):
         self._dataset = self._adapter._dataset
         self._going: Any = None
         self._begun: Any = None
-        self._resumed = self._begins_anew = False
+        self._resumed = self._begins_anew = self._chance_is_new = False
 
     def state(self, *, mid_pass: bool) -> Any:  # noqa: ARG002  # its begin says how the next one shuffles
-        return None if self._begun is None else {"begun": self._begun, "now": self._told()}
+        told = None if self._begun is None else {"begun": self._begun, "now": self._told()}
+        return told | {"chance": "new"} if told is not None and self._chance_is_new else told
 
     def opened(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # TensorFlow knows it
         on_tensorflow = keras.backend.backend() == "tensorflow"
         whole = self._iterator._get_iterator() if on_tensorflow else self._dataset
+        if isinstance(state, dict) and state.get("chance") == "new":
+            whole = self._without_chance(whole)
         before, self._resumed = (self._begun if self._resumed else None), False
         if state is not None and first:
             self._going, self._begun, self._resumed = iter(whole), state["begun"], True
             _access(self._going)[1](state["now"])
         else:
-            if first:
-                _say_it_began_anew(first)
-            if (before := before if state is None else state["begun"]) is not None:
-                _access(iter(whole))[1](before)
-            self._going = iter(whole)
-            self._begun = self._told()
+            self._going = self._from_its_begin(whole, first, before if state is None else state["begun"])
         if on_tensorflow:
             return self._going  # type: ignore[no-any-return]
         self._adapter._dataset = _Begun(self._dataset, self._going)
@@ -222,16 +223,63 @@ class Pipeline(Source):
             return iter(self._adapter.get_jax_iterator())  # without Keras's batch ahead, which the state would lack
         return self._as_keras_would()
 
+    def _from_its_begin(self, whole: Any, first: int, before: Any) -> Any:
+        """Return an iterator over a pass; what it does not tell of its place is read again up to there."""
+        whole = self._without_chance(whole) if self._chance_is_new else whole
+        if before is not None:
+            _access(iter(whole))[1](before)
+        self._going = iter(whole)
+        self._begun = self._told()
+        if self._begun is None and self._chance_is_new:
+            self._going = iter(self._without_chance(whole))
+            self._begun = self._told()
+        if first and hasattr(whole, "skip"):
+            self._going, self._begun, self._begins_anew = iter(whole.skip(first)), None, True
+            words = f"this tf.data pipeline is read again up to its place in the pass, batch {first}, without training"
+            life.here().say(Note("warning", words))
+        elif first:
+            _say_it_began_anew(first)
+        return self._going
+
+    def _without_chance(self, whole: Any) -> Any:
+        """Return the pipeline as one that tells its place though its functions hold chance that it cannot tell."""
+        import tensorflow as tf
+
+        self._chance_is_new = True
+        options = tf.data.Options()
+        options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+        return whole.with_options(options)
+
     def _told(self) -> Any:
         """Return the present iterator's state, or None, and say it, if it cannot tell."""
         if self._begins_anew:
             return None
         try:
             return _access(self._going)[0]()
-        except RefusedError as error:
-            self._begins_anew = True
-            _say_it_begins_anew(f"this tf.data pipeline ({error.what})")
+        except RefusedError:
+            if not self._chance_is_new and hasattr(self._dataset, "with_options") and not _calls_python():
+                self._chance_is_new = True
+                words = (
+                    "this tf.data pipeline draws by chance in its functions (augmentation): after a resume the order of "
+                    "the batches goes on exactly, and the augmentation is drawn anew"
+                )
+            else:
+                self._begins_anew, self._chance_is_new = True, False
+                words = (
+                    "this tf.data pipeline cannot tell its place (it calls Python functions): after a resume it is read "
+                    "again up to there; the batches are the same where Python makes the same ones"
+                )
+            life.here().say(Note("warning", words))
             return None
+
+
+def _calls_python() -> bool:
+    """Say whether a traced function calls back into Python, whose place nothing can tell."""
+    from tensorflow.python.eager import context
+
+    names = context.context().list_function_names()
+    kinds = {node.op for name in names for node in context.context().get_function_def(name).node_def}
+    return any("PyFunc" in kind for kind in kinds)
 
 
 def _access(going: Any) -> Any:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from supervisor.core.messages import Note
+from supervisor.trainer import life
 from supervisor.trainer.frameworks import keras_callbacks, keras_state
 from supervisor.trainer.frameworks.keras_state import Named
 from supervisor.trainer.refused import RefusedError
@@ -174,12 +176,18 @@ def late(parts: Mapping[str, Any]) -> Late:
     return Late([(model.get, model.put_back), *held, *told])
 
 
-def as_numbers(history: Any) -> None:
+def as_numbers(history: Any, told: set[str]) -> None:
     """Have a history hold numbers where a callback has logged variables: these would change behind its back."""
-    for values in history.history.values():
+    for name, values in history.history.items():
         if values and callable(getattr(values[-1], "assign", None)):
             number = keras.ops.convert_to_numpy(values[-1])
             values[-1] = number.item() if number.size == 1 else number.tolist()
+            if name not in told:
+                told.add(name)
+                words = (
+                    f"{name} is logged as a variable, which changes later: the history holds its number of each epoch"
+                )
+                life.here().say(Note("info", words))
 
 
 def _is_shown_only(callback: Any) -> bool:

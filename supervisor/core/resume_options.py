@@ -103,7 +103,9 @@ def proposal(found: Convention, arguments: Sequence[str] = (), *, auto: bool = F
     if auto:
         weights = " (by its name it loads weights only)" if found.weights_only else ""
         return f'--resume-args auto: "{found.arguments}" is added when the script goes on{weights}'
-    has = f"this script has {found.option}" + (", which by its name loads weights only" if found.weights_only else "")
+    several = "," in found.option
+    which = "by their names load" if several else "by its name loads"
+    has = f"this script has {found.option}" + (f", which {which} weights only" if found.weights_only else "")
     return f"{has}: {advice(found)}, or it begins at its first step after a death"
 
 
@@ -171,7 +173,7 @@ def _weights(options: dict[str, Option]) -> Convention | None:
     count = "" if place is None else place.given("{step}" if re.search("iter|step|it$", place.key) else "{epoch}")
     for pattern in _WEIGHTS:
         for option in _matching(options.values(), pattern):
-            if option.takes == TEXT and "name_or_path" not in option.key:
+            if option.takes == TEXT and option.default is not True and "name_or_path" not in option.key:
                 arguments = f"{option.given('{checkpoint}')} {count}".strip()
                 return Convention(option.name, arguments, weights_only=True)
     helped = (

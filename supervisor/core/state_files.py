@@ -76,8 +76,13 @@ def marked_folder(path: str) -> str:
     if not folder or not (name in _MARKERS or name.endswith(".distcp")):
         return ""
     parts = folder.split("/")
-    numbered = (depth for depth in range(len(parts), 0, -1) if naming.step_in(parts[depth - 1]) is not None)
+    numbered = (depth for depth in range(len(parts), 0, -1) if _is_numbered(parts[depth - 1]))
     return "/".join(parts[: next(numbered, len(parts))])
+
+
+def _is_numbered(name: str) -> bool:
+    """Say whether a folder is named after a step: by a number alone, or plainly."""
+    return name.isdigit() or ((told := naming.step_in(name)) is not None and told[0] == naming.NUMBERED)
 
 
 def has_lines_of_a_run(path: str) -> bool:

@@ -145,7 +145,7 @@ class Discovery:
             if ended or self._counts(path, seen, stepping=stepping):
                 self._told[path] = seen
                 accepted[state_files.marked_folder(path) or path] = None
-        return list(accepted)
+        return [path for path in accepted if not naming.within(path.rpartition("/")[0], accepted)]
 
     def _counts(self, path: str, seen: Seen, *, stepping: bool) -> bool:
         if state_files.likely(path) == state_files.YES or state_files.marked_folder(path):

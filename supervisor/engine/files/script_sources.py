@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.resume_options import Convention
 
-FILES_MAX, FILE_BYTES_MAX = 40, 400_000
+FILES_MAX, FILE_BYTES_MAX = 24, 200_000
 
 
 def convention(script: Path) -> Convention:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import choosing, messages, naming
+from supervisor.core import choosing, messages, moments, naming
 from supervisor.core import events as ev
 from supervisor.core.carried import FILE
 from supervisor.core.choosing import Found
+from supervisor.core.moments import Save
 from supervisor.engine.files import snapshots
 from supervisor.engine.files.drafting import Known
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from supervisor.engine.files.scanning import Seen
 
 STALL_SECTION = "save"
+SAVES_KEPT = 32  # from which is learned what comes together
 
 
 class Series:
@@ -40,6 +42,7 @@ class Series:
         self.whole: Callable[[Mapping[str, Seen]], None] = lambda _files: None  # hears which new files are whole
         self._staged, self._inbox = staged, inbox
         self._told: dict[str, int | None] = {}
+        self._saves: list[Save] = []
         self._beat: messages.Beat | None = None
         self._saving_s = self._stalled_s = 0.0
         self._framework = ""
@@ -52,6 +55,7 @@ class Series:
     def attempt(self) -> None:
         """Another attempt begins: what the one before said does not hold for it."""
         self._told.clear()
+        self._saves = []
         self._beat, self.section, self._framework = None, "", ""
         self._saving_s = self._stalled_s = 0.0
 
@@ -67,6 +71,22 @@ class Series:
         """The script's framework says that it has saved this, by its path relative to the root."""
         self._told.pop(path, None)
         self._told[path] = step
+        self._saves = [*self._saves[1 - SAVES_KEPT :], Save(path, step)]
+
+    @property
+    def stands(self) -> bool:
+        """Whether no step was done since the last save, as far as anybody counts: more of it may come."""
+        if self._beat is None or not self._saves:
+            return False
+        step = self._saves[-1].step
+        return step is not None and self._beat.step <= step
+
+    @property
+    def awaits_more(self) -> bool:
+        """Whether files that came with the last save each time before are not there yet."""
+        known = moments.grouped(list(self._saves))
+        over = self._beat is not None and bool(known) and self._beat.step > (known[-1][0].step or self._beat.step)
+        return bool(known) and not over and not moments.is_complete(known[-1], known[:-1])
 
     def stage(self, order: snapshots.Order, *, reason: str, growing: Collection[str] = ()) -> None:
         """Take the snapshot of ``order`` (its step, name and newest checkpoint are found here) and tell the session.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 GROUP_WAIT_S = 5.0  # for all files to be still at once; after that each that was closed counts as still
 TOGETHER_S, TOGETHER_S_MAX = 0.5, 1.0  # after a save that is told, for the next that belongs to it; and in all
+COMPANIONS_S = 20.0  # at most, for the files that came with a save each time before
 LEAVE_OUT_S = 120.0  # for a file that is never still
 RETRY_S = 30.0
 EVERY_S_MIN = 10.0
@@ -177,10 +178,12 @@ class Watcher:
 
     def _held_s(self, now_s: float, waited_s: float) -> float:
         """Return in how many seconds to look again because more may belong to what is saved just now, or 0."""
-        if self.series.section == "save":
+        told_for_s = now_s - self._told_s
+        if self.series.section == "save" or (told_for_s < COMPANIONS_S and self.series.awaits_more):
             return TOGETHER_S
         due_s = max(now_s - waited_s, self._next_s)
-        return max(0.0, self._told_s + TOGETHER_S - now_s) if now_s < due_s + TOGETHER_S_MAX else 0.0
+        more = now_s < due_s + TOGETHER_S_MAX or (waited_s < COMPANIONS_S and self.series.stands)
+        return max(0.0, TOGETHER_S - told_for_s) if more else 0.0
 
     def _take(self, scan: dict[str, Seen], left_out: set[str], growing: set[str], now_s: float) -> tuple[float, bool]:
         try:

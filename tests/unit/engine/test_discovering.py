@@ -171,6 +171,7 @@ def test_a_file_that_is_open_or_still_changing_waits(script: Script) -> None:
             ["ckpts/100/_CHECKPOINT_METADATA", "ckpts/100/default/_METADATA", "ckpts/100/default/d/abc"],
             "ckpts/100",
         ),  # orbax
+        (["ckpts/7/default/ocdbt.process_0/manifest.ocdbt", "ckpts/7/default/manifest.ocdbt"], "ckpts/7"),
         (["dcp/step-5/__0_0.distcp"], "dcp/step-5"),  # torch.distributed.checkpoint
         (["adapter/adapter_config.json", "adapter/adapter_model.safetensors"], "adapter"),  # peft
     ],

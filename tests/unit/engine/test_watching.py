@@ -274,3 +274,42 @@ def test_an_emptied_folder_never_takes_the_place_of_a_full_one(folder: Folder) -
     folder.after(60.0)
     folder.settle()
     assert len(folder.staged) == 1
+
+
+def saved(folder: Folder, name: str, step: int) -> None:
+    """Have the script's framework save a file and say so."""
+    (folder.root / name).write_bytes(b"%d" % step)
+    folder.series.told(name, step)
+    folder.watcher.saved(name)
+
+
+def test_two_nets_that_are_saved_together_are_never_split_over_two_snapshots(folder: Folder) -> None:
+    for step in (1, 2):
+        folder.series.heard(Beat(step, "step"))
+        saved(folder, f"netG_{step}.pth", step)
+        saved(folder, f"netD_{step}.pth", step)
+        folder.settle()
+        folder.after(30.0)
+    taken = len(folder.staged)
+    folder.series.heard(Beat(3, "step"))
+    saved(folder, "netG_3.pth", 3)
+    for _ in range(8):
+        folder.after(1.0)
+    assert len(folder.staged) == taken, "the other one is waited for, though the loop stands"
+    saved(folder, "netD_3.pth", 3)
+    folder.settle()
+    folder.put_back(folder.root.parent / "again")
+    assert {"netG_3.pth", "netD_3.pth"} <= tree(folder.root.parent / "again").keys()
+
+
+def test_a_net_whose_partner_does_not_come_is_taken_when_a_step_is_done(folder: Folder) -> None:
+    for step in (1, 2):
+        saved(folder, f"netG_{step}.pth", step)
+        saved(folder, f"netD_{step}.pth", step)
+        folder.settle()
+        folder.after(30.0)
+    taken = len(folder.staged)
+    saved(folder, "netG_3.pth", 3)
+    folder.series.heard(Beat(4, "step"))
+    folder.settle()
+    assert len(folder.staged) == taken + 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,8 @@ from supervisor.trainer.hooks.saves import MOVES
 from supervisor.trainer.hooks.unattached import Unattached
 from supervisor.trainer.life import Life
 from supervisor.trainer.settings import read_settings
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Watched(Unattached):
@@ -133,17 +137,51 @@ def test_what_is_renamed_within_a_save_is_told_once_under_its_last_name(script: 
     assert told == [str(tmp_path / "checkpoint-5" / "optimizer.pt")]
 
 
-def test_a_writer_that_adds_a_suffix_is_told_with_it(script: Watched, tmp_path: Path) -> None:
-    """As stable-baselines3 does: ``model.save("rl_model")`` writes ``rl_model.zip``."""
-    module = ModuleType("stable_baselines3.common.base_class")
-
-    class BaseAlgorithm:
-        def save(self, path: str, exclude: object = None) -> None:
-            Path(f"{path}.zip").write_bytes(b"PK")
-
-    BaseAlgorithm.__module__ = module.__name__
-    module.BaseAlgorithm = BaseAlgorithm  # type: ignore[attr-defined]
-    sys.modules.pop(module.__name__, None)
+@pytest.mark.parametrize(
+    ("row", "argument", "given", "told"),
+    [
+        # the calls as stable-baselines3 2.9, XGBoost 3.2, LightGBM 4.7 and CatBoost declare them
+        ("stable_baselines3.common.base_class BaseAlgorithm.save", "path", "rl_model_8000_steps", ".zip"),
+        ("xgboost.core Booster.save_model", "fname", "model_4.ubj", ""),
+        ("lightgbm.basic Booster.save_model", "filename", "model.txt", ""),
+        ("catboost.core CatBoost.save_model", "fname", "model.cbm", ""),
+    ],
+)
+def test_writers_of_other_libraries_are_told_with_the_suffix_that_they_add(  # noqa: PLR0917  # the row
+    script: Watched, tmp_path: Path, row: str, argument: str, given: str, told: str
+) -> None:
+    name, dotted = row.split()
+    owner, method = dotted.split(".")
+    module, written = ModuleType(name), dict[str, Any]()
+    exec(  # a stand-in with the library's call shape
+        f"class {owner}:\n    def {method}(self, {argument}, *more):\n        open(str({argument}) + {told!r}, 'wb').close()\n",
+        written,
+    )
+    setattr(module, owner, written[owner])
     writers.install(module, script)
-    BaseAlgorithm().save(str(tmp_path / "rl_model_8000_steps"))
-    assert [name for name, _ in script.told] == ["rl_model_8000_steps.zip"]
+    getattr(written[owner](), method)(str(tmp_path / given))
+    assert [each for each, _ in script.told] == [given + told]
+
+
+@pytest.mark.slow
+def test_torch_scripts_and_distributed_checkpoints_are_told(tmp_path: Path) -> None:
+    """In a process of its own, because what is hooked stays so."""
+    code = """
+import sys
+from pathlib import Path
+from supervisor.trainer import hooks
+from tests.unit.trainer.test_moves import Watched
+script = Watched()
+hooks.install(script)
+import torch
+import torch.distributed.checkpoint as dcp
+here, model = Path(sys.argv[1]), torch.nn.Linear(2, 2)
+torch.jit.save(torch.jit.script(model), here / "scripted.pt")
+dcp.save({"model": model.state_dict()}, checkpoint_id=here / "step-1")
+with open(here / "tmp", "wb") as file:
+    torch.save(model.state_dict(), file)
+(here / "tmp").rename(here / "model_1.pt")
+print([name for name, _ in script.told])
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout.splitlines()[-1:] == ["['scripted.pt', 'step-1', 'model_1.pt']"], done.stderr

@@ -9,14 +9,14 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import moments
+from supervisor.core import moments, naming
 from supervisor.core.carried import FILE
 from supervisor.core.moments import Save
 from supervisor.core.values import dataclass
-from supervisor.engine.files import scanning
+from supervisor.engine.files import scanning, structure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from supervisor.core.carried import Entry
@@ -81,7 +81,28 @@ class WholeFiles:
             over = place + 1 < len(known) or moments.is_complete(moment, known[:place])
             if over and all(path in there for path in paths):
                 found.update({path: Newer(path, there[path], moment[0].step) for path in paths})
-        return [each for path, each in found.items() if _differs(each.seen, snapshot.get(path))]
+        later = self._not_noted(root, known, {*noted, *snapshot}) if known else []
+        return [*(each for path, each in found.items() if _differs(each.seen, snapshot.get(path))), *later]
+
+    def _not_noted(self, root: Path, known: Sequence[Sequence[Save]], old: Collection[str]) -> list[Newer]:
+        """Return the next save of numbered files, of which nobody was told any more, if its structure shows it whole."""
+        last = {naming.shape_of(save.path): save.path for moment in known for save in moment}
+        found: dict[int, dict[str, Newer]] = {}
+        for shape, path in last.items():
+            step = naming.step_of(path.rpartition("/")[2])
+            for each in _alike(root, path) if step is not None else ():
+                number = naming.step_of(each.rpartition("/")[2])
+                seen = _look(root, each) if number is not None and number > (step or 0) and each not in old else None
+                if number is None or seen is None or seen.kind != FILE or not _is_later(seen, root, path):
+                    continue
+                if structure.is_whole(root / each):
+                    found.setdefault(number, {})[shape] = Newer(each, seen, None)
+        whole = {
+            number: files
+            for number, files in found.items()
+            if moments.is_complete([Save(each.path) for each in files.values()], known)
+        }
+        return list(whole[max(whole)].values()) if whole else []
 
     def _write(self, told: list[Any]) -> None:
         told[-1] = {path: _marks(seen) for path, seen in told[-1].items()}
@@ -120,6 +141,23 @@ class WholeFiles:
 def _marks(seen: Seen) -> list[int]:
     """Return by what a change shows; not the time of the inode, which a link changes too."""
     return [seen.size, seen.mtime_ns, seen.inode[1]]
+
+
+def _alike(root: Path, path: str) -> list[str]:
+    """Return what lies beside a file and is named alike but for its number."""
+    folder, slash, _ = path.rpartition("/")
+    try:
+        names = os.listdir(root / folder)  # noqa: PTH208  # names alone
+    except OSError:
+        return []
+    paths = (f"{folder}{slash}{name}" for name in sorted(names))
+    return [each for each in paths if each != path and naming.shape_of(each) == naming.shape_of(path)]
+
+
+def _is_later(seen: Seen, root: Path, path: str) -> bool:
+    """Say whether a file was written after another one of this disk: what an earlier training left has high numbers too."""
+    other = _look(root, path)
+    return other is not None and seen.mtime_ns > other.mtime_ns
 
 
 def _look(root: Path, path: str) -> Seen | None:

@@ -98,7 +98,9 @@ def test_a_script_that_refuses_its_arguments_is_told_who_added_them() -> None:
     candidates.of("folder", carried("best.pt", "last.pt"))
     candidates.arguments("--ckpt_path {checkpoint}", ROOT, 7)
     assert not candidates.failed("setup", "the script refused its arguments (exit code 2)")
-    assert said == ["the script refused its arguments (exit code 2): --resume-args had added --ckpt_path /there/last.pt"]
+    assert said == [
+        "the script refused its arguments (exit code 2): --resume-args had added --ckpt_path /there/last.pt"
+    ]
 
 
 @pytest.mark.parametrize("kind", ["device-oom", "refused"])

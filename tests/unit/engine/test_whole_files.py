@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import struct
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +14,7 @@ import pytest
 from supervisor.core.carried import Entry, Piece
 from supervisor.core.claim import Rank
 from supervisor.core.moments import Save, companions, grouped, is_complete
-from supervisor.engine.files import whole_files
+from supervisor.engine.files import structure, whole_files
 from supervisor.engine.files.whole_files import WholeFiles
 
 if TYPE_CHECKING:
@@ -129,3 +133,58 @@ def test_saves_without_a_step_between_are_one_moment() -> None:
     assert not is_complete(cut[2], cut[:2])
     assert is_complete([Save("g_3", 3), Save("d_3", 3)], cut[:2])
     assert [len(each) for each in grouped([Save("g_1"), Save("d_1"), Save("g_2"), Save("d_2")])] == [2, 2]
+
+
+def zipped(body: str) -> bytes:
+    """Return a zip, as torch.save writes one."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("data.pkl", body)
+    return made.getvalue()
+
+
+def safetensors(body: bytes) -> bytes:
+    header = json.dumps({"w": {"dtype": "U8", "shape": [len(body)], "data_offsets": [0, len(body)]}}).encode()
+    return struct.pack("<Q", len(header)) + header + body
+
+
+def hdf5(body: bytes) -> bytes:
+    size = 48 + len(body)
+    return b"\x89HDF\r\n\x1a\n" + bytes([2, 8, 8, 0]) + struct.pack("<QQQQ", 0, 2**64 - 1, size, 48) + bytes(4) + body
+
+
+@pytest.mark.parametrize("whole", [zipped("x" * 500), safetensors(b"y" * 500), hdf5(b"z" * 500)])
+def test_a_format_that_accounts_for_itself_is_whole_or_not(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(whole)
+    assert structure.is_whole(path)
+    for length in (0, 7, 20, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert not structure.is_whole(path), length
+    path.write_bytes(b"of no such format, but long enough to have a header of its own" * 3)
+    assert not structure.is_whole(path)
+
+
+def test_a_save_of_which_nobody_was_told_any_more_is_used_if_its_structure_is_whole(disk: Disk) -> None:
+    (disk.root / "ckpt").mkdir()
+    (disk.root / "ckpt" / "epoch100.pt").write_bytes(zipped("of an earlier training"))
+    os.utime(disk.root / "ckpt" / "epoch100.pt", (1, 1))
+    disk.save("ckpt/epoch008.pt", zipped("8"), step=8)
+    (disk.root / "ckpt" / "epoch007.pt").write_bytes(zipped("older"))
+    later = disk.root / "ckpt" / "epoch009.pt"
+    later.write_bytes(zipped("9"))
+    os.utime(later, ns=(0, (disk.root / "ckpt" / "epoch008.pt").stat().st_mtime_ns + 1))
+    (disk.root / "ckpt" / "epoch010.pt").write_bytes(zipped("10")[:-9])
+    assert disk.newer() == ["ckpt/epoch008.pt", "ckpt/epoch009.pt"]
+
+
+def test_of_two_such_files_never_one_alone(disk: Disk) -> None:
+    for epoch in (7, 8):
+        disk.save(f"netG_{epoch}.pth", zipped("g"), step=epoch)
+        disk.save(f"netD_{epoch}.pth", zipped("d"), step=epoch)
+    after_ns = (disk.root / "netD_8.pth").stat().st_mtime_ns + 1
+    for name, expected in (("netG_9.pth", "netD_8.pth"), ("netD_9.pth", "netD_9.pth")):
+        (disk.root / name).write_bytes(zipped("x"))
+        os.utime(disk.root / name, ns=(0, after_ns))
+        assert disk.newer()[-1] == expected
+    assert set(disk.newer()[-2:]) == {"netG_9.pth", "netD_9.pth"}

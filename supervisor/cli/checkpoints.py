@@ -41,6 +41,7 @@ class About:
     record: Run
     local: Path
     newest: int
+    watched: tuple[str, ...]
     options: Namespace
 
 
@@ -56,7 +57,8 @@ def run(arguments: Sequence[str]) -> int:
         known = claims.ranks(store, place)
         chosen = (claims.read_claim(store, place, known[-1]) if known else {}).get("options") or record.options
         newest = max(2, int(chosen.get("keep_last", KEEP_DEFAULT)))
-        about = About(store, place, record, wiring.local_root(os.environ) / record.id, newest, options)
+        local = wiring.local_root(os.environ) / record.id
+        about = About(store, place, record, local, newest, wiring.nan_watch(chosen), options)
         acts: dict[str, Callable[..., int]] = {
             "list": _list,
             "verify": _verify,
@@ -71,7 +73,7 @@ def _list(about: About) -> int:
     from supervisor.engine import catalogue
     from supervisor.engine.clock import BootClock
 
-    found = catalogue.rows(about.store, about.place, about.local, about.newest)
+    found = catalogue.rows(about.store, about.place, about.local, about.newest, about.watched)
     if about.options.json:
         print(json.dumps([view.plain(row) for row in found], ensure_ascii=False))
     elif not found:
@@ -193,7 +195,7 @@ def _prune(about: About) -> int:
             _command(about, "stop {run}"),
         )
     known = list(catalogue.judged(about.store, about.place, about.local))
-    going, freed = catalogue.would_go(about.store, about.place, known, about.newest)
+    going, freed = catalogue.would_go(about.store, about.place, known, about.newest, about.watched)
     if not about.options.yes:
         named = "".join(f"  {each}\n" for each in sorted(going))
         print(f"{about.place.name}: {len(going)} of {len(known)} would go, {size(freed)}\n{named}", end="")
@@ -204,7 +206,7 @@ def _prune(about: About) -> int:
             )
         _say_next(about, "checkpoints {run} prune --yes")
         return 0
-    removed, freed = catalogue.prune(about.store, about.place, known, about.newest)
+    removed, freed = catalogue.prune(about.store, about.place, known, about.newest, about.watched)
     print(f"{about.place.name}: removed {removed} of {len(known)} and what uploads had left, {size(freed)} freed")
     _say_next(about, "checkpoints {run}")
     return 0

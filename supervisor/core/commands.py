@@ -132,6 +132,15 @@ class WriteRollback:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteNonfinite:
+    """Record that a loss is no number, so that the checkpoints before it stay. No outcome: removing waits for it."""
+
+    fine: int
+    step: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class WriteEnd:
     """Record how this session ended. Outcome: EndWritten."""
 
@@ -175,5 +184,5 @@ class Announce:
 
 Command = (
     Look | Knock | Answer | WriteClaim | PrepareEnvironment | ReadHistory | Restore | Launch | Tell | EndTrainer | LookAtTrainer
-    | Publish | Confirm | Discard | Retain | LookAtFence | WriteJournal | WriteRollback | WriteEnd | Flush | Say | Announce
+    | Publish | Confirm | Discard | Retain | LookAtFence | WriteJournal | WriteRollback | NoteNonfinite | WriteEnd | Flush | Say | Announce
 )  # fmt: skip

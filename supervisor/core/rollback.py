@@ -80,7 +80,7 @@ def decided(trouble: Trouble, *, mine: Rank, rolled: Sequence[Rollback], began: 
     step beyond the last trouble of which this session has a DURABLE checkpoint: with one before the new trouble, that
     is another trouble, and tried anew.
     """
-    limit = _fine(trouble)
+    limit = fine_steps(trouble)
     last = _last(rolled)
     if last is None or began > last.trouble or (passed is not None and passed <= limit):
         return Rollback(mine, limit, trouble.step, limit, trouble.step + 1, tries=1)
@@ -94,7 +94,7 @@ def stopped(instead_of: Rollback, trouble: Trouble, *, rolled: Sequence[Rollback
     Who mends the cause and starts again goes on from the same checkpoint. If after all tries the start after a stop meets
     the trouble too, then what it ``began`` with may be what is bad, and it is withdrawn: the next start tries an older one.
     """
-    fine = _fine(trouble)
+    fine = fine_steps(trouble)
     limit = fine if fine >= began else max(0, trouble.step - 1)
     if instead_of.tries > TRIES_MAX and not rolled[-1].tries:
         limit = instead_of.limit
@@ -145,7 +145,7 @@ def _last(rolled: Sequence[Rollback]) -> Rollback | None:
     return next((each for each in reversed(rolled) if each.tries), None)
 
 
-def _fine(trouble: Trouble) -> int:
+def fine_steps(trouble: Trouble) -> int:
     """Return of how many steps a checkpoint is known to be good: the loss of the step after them was."""
     fine = trouble.step - 1 if trouble.fine is None else min(trouble.fine, trouble.step - 1)
     return max(0, fine)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core import commands as do
 from supervisor.core import events as ev
-from supervisor.core import messages, rollback
+from supervisor.core import messages, nonfinite, rollback
 from supervisor.core.values import replace
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from supervisor.core.instant import Instant
 
 SCHEMA = 1
+GOOD_KEPT = 16
 BADPUT = (
     "initialization", "environment set-up", "start-up", "data loading", "checkpoint save", "checkpoint restore",
     "wasted progress", "waiting for a machine", "other",
@@ -32,7 +33,11 @@ _SECTIONS = {"start": "start-up", "restore": "checkpoint restore", "save": "chec
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """State of a run. Unknown is None, never 0. Times ending in ``_at`` are instants of the session's own clocks."""
+    """State of a run. Unknown is None, never 0. Times ending in ``_at`` are instants of the session's own clocks.
+
+    ``nan_since``: the step from which a watched value is no number, None while all are; ``nan_fine``: with so many steps
+    all was in order; ``nan_names``: the values, ``good``: steps of the newest DURABLE checkpoints, both as words.
+    """
 
     run: str = ""
     id: str = ""
@@ -75,6 +80,10 @@ class RunStatus:
     words: str = ""
     trouble: str = ""
     rollbacks: int = 0
+    nan_since: int | None = None
+    nan_fine: int = 0
+    nan_names: str = ""
+    good: str = ""
 
 
 def fold(status: RunStatus, record: Any, now: Instant) -> RunStatus:
@@ -88,7 +97,7 @@ def begun_anew(status: RunStatus) -> RunStatus:
     """Return the status of a run that begins at step 0: no step of the training before is safe in the new one."""
     return replace(
         status, epoch_of_data=None, staged=None, submitted=None, durable=None, durable_at=None, evidence=None,
-        unproved_since=None, metrics={}, session_from_step=None, trouble="",
+        unproved_since=None, metrics={}, session_from_step=None, trouble="", nan_since=None, nan_names="", good="",
     )  # fmt: skip
 
 
@@ -134,7 +143,23 @@ def to_json(status: RunStatus, now: Instant | None) -> dict[str, Any]:
         "exit_code": status.exit_code,
         "trouble": status.trouble or None,
         "rollbacks": status.rollbacks,
+        "nan": nan_to_json(status),
     }
+
+
+def nan_to_json(status: RunStatus) -> dict[str, Any] | None:
+    """Return since when which values are no numbers, and the newest checkpoint from before; None while all are numbers."""
+    if status.nan_since is None:
+        return None
+    names = status.nan_names.split()
+    return {"since": status.nan_since, "fine": status.nan_fine, "names": names, "last_good": last_good(status)}
+
+
+def last_good(status: RunStatus) -> int | None:
+    """Return the newest checkpoint from before the loss became no number; None while it is one, or where none is known."""
+    if status.nan_since is None:
+        return None
+    return max((step for step in _steps(status.good) if step <= status.nan_fine), default=None)
 
 
 def is_status(told: Mapping[str, Any]) -> bool:
@@ -198,6 +223,10 @@ def _restored(status: RunStatus, record: ev.CheckpointReady, now: Instant) -> Ru
     status = _bad(status, "checkpoint restore", record.seconds)
     if record.id is None:
         status = begun_anew(status)
+    elif record.durable:
+        status = _known_good(status, step, restored=True)
+    if step <= status.nan_fine:
+        status = replace(status, nan_since=None, nan_names="")
     known = step if record.durable and record.id else status.durable
     at = status.durable_at if known == status.durable else now
     first = step if status.session_from_step is None else status.session_from_step
@@ -217,10 +246,44 @@ def _said(status: RunStatus, record: ev.TrainerSaid, now: Instant) -> RunStatus:
         case messages.Staged():
             return _staged(status, record.message.step, now)
         case messages.Trouble():
-            return replace(status, trouble=rollback.what(record.message))
+            return _trouble(status, record.message)
         case messages.Restored():
             return replace(status, step=record.message.step)
     return status
+
+
+def _trouble(status: RunStatus, said: messages.Trouble) -> RunStatus:
+    status = replace(status, trouble=rollback.what(said))
+    if said.kind != "nan":
+        return status
+    names = " ".join(dict.fromkeys((*status.nan_names.split(), _key(said.name))))
+    if status.nan_since is not None:
+        return replace(status, nan_names=names)
+    return replace(status, nan_since=said.step, nan_fine=rollback.fine_steps(said), nan_names=names)
+
+
+def _nan_over(status: RunStatus, metrics: Mapping[str, Any]) -> RunStatus:
+    """Where each value that was no number is one again, the trouble is over."""
+    if status.nan_since is None:
+        return status
+    finite = {_key(name) for name, value in metrics.items() if not nonfinite.is_nonfinite(value)}
+    left = [name for name in status.nan_names.split() if name not in finite]
+    return replace(status, nan_names=" ".join(left), nan_since=status.nan_since if left else None)
+
+
+def _known_good(status: RunStatus, step: int, *, restored: bool = False) -> RunStatus:
+    """Note that a checkpoint is safe. Only the newest few count, and none that was gone back from."""
+    before = (each for each in _steps(status.good) if each < step)
+    kept = sorted({*(before if restored else _steps(status.good)), step})[-GOOD_KEPT:]
+    return replace(status, good=" ".join(map(str, kept)))
+
+
+def _steps(text: str) -> list[int]:
+    return [int(each) for each in text.split() if each.isdecimal()]
+
+
+def _key(name: str) -> str:
+    return name.replace(" ", "_")
 
 
 def _beat(status: RunStatus, beat: messages.Beat) -> RunStatus:
@@ -230,6 +293,7 @@ def _beat(status: RunStatus, beat: messages.Beat) -> RunStatus:
             status = replace(status, good_s=status.good_s + spent_s)
         else:
             status = _bad(status, _SECTIONS.get(section, "other"), spent_s)
+    status = _nan_over(status, beat.metrics)
     step_s = beat.step_s or status.step_s
     telling = step_s and beat.section != "start"  # else nothing is restored yet, or nobody counts the steps
     return replace(
@@ -255,6 +319,7 @@ def _submitted(status: RunStatus, record: ev.Submitted, now: Instant) -> RunStat
 
 
 def _durable(status: RunStatus, record: ev.Durable, now: Instant) -> RunStatus:
+    status = _known_good(status, record.id.step)
     waiting = now if status.staged is not None and status.staged > record.id.step else None
     return replace(
         status, durable=record.id.step, durable_at=now, evidence=record.evidence, unproved_since=waiting,

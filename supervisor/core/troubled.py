@@ -26,6 +26,8 @@ def met(session: Session, said: messages.Trouble, now: Instant) -> Outcome:
     how = session.config.on_nan if said.kind == "nan" else session.config.on_spike
     ending = session.ending
     over = ending is not None and (ending.end_asked or ending.phase is Phase.FENCED)
+    if how == "ignore" and said.kind == "nan" and session.rank is not None and not over:
+        return session, (do.NoteNonfinite(rollback.fine_steps(said), said.step, rollback.what(said)),)
     if how == "ignore" or session.phase not in {Phase.RUNNING, Phase.DRAINING} or over:
         return session, ()
     if session.rollback is not None or session.rank is None:

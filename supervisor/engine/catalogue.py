@@ -50,7 +50,7 @@ class Row:
     why: str = ""
 
 
-def rows(store: Store, run: RunPlace, local_run: Path, newest: int) -> list[Row]:
+def rows(store: Store, run: RunPlace, local_run: Path, newest: int, watched: Collection[str] = ()) -> list[Row]:
     """Return all checkpoints, oldest first. ``local_run``: where this machine would keep staged ones of this run."""
     seen = checkpoints.look_over(store, run)
     found = [checkpoints.read_manifest(store, each) for each in seen.found]
@@ -62,6 +62,7 @@ def rows(store: Store, run: RunPlace, local_run: Path, newest: int) -> list[Row]
         retention.Kept(each.id, bool(told[each.id].evidence) and each.id not in gone, each.manifest is None)
         for each in found
     ]
+    kept = retaining.judged(kept, _manifest_of(found), seen, watched)
     reasons = retention.plan(kept, retention.Policy(newest, pins)).keep | dict.fromkeys(gone, WITHDRAWN)
     listed = {}
     for each in found:
@@ -157,22 +158,25 @@ def proved(store: Store, run: RunPlace, known: Sequence[cp.Found]) -> set[cp.Che
 
 
 def would_go(
-    store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int
+    store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int, watched: Collection[str] = ()
 ) -> tuple[Collection[cp.CheckpointId], int]:
     """Return what retention removes when this much has been verified, and how many bytes that frees."""
     pins = retaining.pinned(store, run)
     safe = proved(store, run, known)
     broken = {each.id for each in known if each.verdict is cp.Verdict.BROKEN}
-    records = checkpoints.look_over(store, run).rollbacks
-    safe = {id_ for id_ in safe if not rollback.withdrawn(id_, records)}
+    seen = checkpoints.look_over(store, run)
+    safe = {id_ for id_ in safe if not rollback.withdrawn(id_, seen.rollbacks)}
     stored = [retention.Kept(each.id, durable=each.id in safe, broken=each.id in broken) for each in known]
+    stored = retaining.judged(stored, _manifest_of(known), seen, watched)
     remove = retention.plan(stored, retention.Policy(newest, pins)).remove
     going = [each.manifest for each in known if each.manifest and each.id in remove]
     staying = [each.manifest for each in known if each.manifest and each.id not in remove]
     return remove, sharing.only_theirs(going, staying)
 
 
-def prune(store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int) -> tuple[int, int]:
+def prune(
+    store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int, watched: Collection[str] = ()
+) -> tuple[int, int]:
     """Remove by policy what verification showed to be behind enough proved ones; return (how many, freed bytes).
 
     Only while no session lives: it stands in for the session that would come next.
@@ -183,9 +187,14 @@ def prune(store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int) -
         broken={each.id for each in known if each.verdict is cp.Verdict.BROKEN},
         manifests={each.path: each.manifest for each in known if each.manifest},
     )
-    removed, freed = retaining.retain(store, run, retention.Policy(newest), knowledge, Rank(last.epoch + 1, ""))
+    policy = retention.Policy(newest, watched=watched)
+    removed, freed = retaining.retain(store, run, policy, knowledge, Rank(last.epoch + 1, ""))
     receipts.forget(store, run, removed)
     return len(removed), freed
+
+
+def _manifest_of(found: Sequence[cp.Found]) -> Callable[[cp.CheckpointId], cp.Manifest | None]:
+    return {each.id: each.manifest for each in found}.get
 
 
 def _order(found: cp.Found) -> tuple[cp.CheckpointId, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
-from supervisor.core import log_pieces, rollback
+from supervisor.core import log_pieces, nonfinite, rollback
 from supervisor.core.carried import FILES_FILE
 from supervisor.core.carried import parse as parse_files
 from supervisor.core.claim import rank_of
@@ -38,24 +38,12 @@ ALL_WITHDRAWN_HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
-    """Where the run goes on, the local folder of that checkpoint, and what of this machine had to be passed over.
-
-    ``rolled``: the rollbacks that hold for who goes on there.
-    """
-
-    answer: cp.ResumeFrom | cp.StartAfresh | cp.AskUser
-    folder: Path
-    passed_over: tuple[cp.Found, ...] = ()
-    rolled: tuple[rollback.Rollback, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Listed:
-    """What the listings of a run show, by names alone: manifests, rollbacks, sessions that began at step 0 on purpose."""
+    """What the listings of a run show, by names alone: manifests, records, sessions that began at step 0 on purpose."""
 
     found: list[cp.Found] = field(default_factory=list)
     rollbacks: list[rollback.Rollback] = field(default_factory=list)
+    nonfinite: list[nonfinite.Nonfinite] = field(default_factory=list)
     anew: set[int] = field(default_factory=set)
 
     @property
@@ -66,6 +54,20 @@ class Listed:
     def holding(self, epoch: int | None) -> tuple[rollback.Rollback, ...]:
         """Return the rollbacks that hold for who goes on from a checkpoint of this session, None: from step 0."""
         return rollback.applying(set(self.rollbacks), self.anew, epoch)  # a drive may show a record twice
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """Where the run goes on, the local folder of that checkpoint, and what of this machine had to be passed over.
+
+    ``rolled``: the rollbacks that hold for who goes on there.
+    """
+
+    answer: cp.ResumeFrom | cp.StartAfresh | cp.AskUser
+    folder: Path
+    passed_over: tuple[cp.Found, ...] = ()
+    rolled: tuple[rollback.Rollback, ...] = ()
+    listed: Listed = field(default_factory=Listed)
 
 
 def look_over(store: Store, run: RunPlace) -> Listed:
@@ -82,6 +84,8 @@ def look_over(store: Store, run: RunPlace) -> Listed:
                 listed.found.extend(_manifests(store, folder, rank, int(step[1])))
             elif went_back := rollback.parse(rank, entry.name):
                 listed.rollbacks.append(went_back)
+            elif went_bad := nonfinite.parse(rank, entry.name):
+                listed.nonfinite.append(went_bad)
             elif rollback.ANEW.fullmatch(entry.name):
                 listed.anew.add(rank.epoch)
     return listed
@@ -200,7 +204,7 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
             if isinstance(answer, cp.AskUser) and gone and not everything:
                 answer = cp.AskUser(ALL_WITHDRAWN, ALL_WITHDRAWN_HINT)
             rolled = listed.holding(answer.found.id.epoch if isinstance(answer, cp.ResumeFrom) else None)
-            return Brought(answer, where, tuple(passed_over), rolled)
+            return Brought(answer, where, tuple(passed_over), rolled, listed)
         judged, _ = bring(store, run, answer.found, into, link=True)
         if judged.verdict is cp.Verdict.BROKEN and judged.path.startswith(LOCAL):
             passed_over.append(judged)

@@ -64,6 +64,7 @@ class Executor:
             do.LookAtFence: self._look_at_fence,
             do.WriteJournal: self._write_journal,
             do.WriteRollback: self._write_rollback,
+            do.NoteNonfinite: self._note_nonfinite,
             do.WriteEnd: self._write_end,
             do.Flush: self._flush,
             do.Say: say,
@@ -214,6 +215,11 @@ class Executor:
         """On the lane of the fence, because the store's may be busy with a large file, and this must not be lost."""
         act = partial(self.storing.roll_back, command.rollback, command.words)
         self._on("fence", act, lambda error: ev.RollbackWritten(str(error)))
+
+    def _note_nonfinite(self, command: do.NoteNonfinite) -> None:
+        """On the lane of the fence, because the store's may be busy. What fails here is written before anything is removed."""
+        self.storing.nonfinite.saw(command.fine, command.step, command.words)
+        self._later("fence", self.storing.note_nonfinite)
 
     def _write_end(self, command: do.WriteEnd) -> None:
         pieces, output = self.journal.take(), self.output.take()

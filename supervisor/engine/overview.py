@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import rollback
 from supervisor.core.errors import FAILED_PRECHECKS, FAILED_SETUP
 from supervisor.core.rollback import ROLLED_BACK
 from supervisor.core.status import RunStatus, to_json
@@ -14,8 +15,10 @@ from supervisor.engine.place import STATUS, RunPlace
 from supervisor.engine.runs import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
+    from supervisor.core.checkpoint import CheckpointId
     from supervisor.core.claim import Rank
     from supervisor.core.instant import Instant
     from supervisor.core.ports import Store
@@ -167,6 +170,21 @@ def _with_manifests(store: Store, run: RunPlace, plain: Mapping[str, Any], now: 
     listed = {found.id for found in seen.found if found.id.epoch >= seen.began}
     if not listed:
         return {}
+    return {**_proved(store, run, plain, listed, now), **_last_good(plain, listed, seen)}
+
+
+def _last_good(plain: Mapping[str, Any], listed: Collection[CheckpointId], seen: checkpoints.Listed) -> dict[str, Any]:
+    """Add the newest checkpoint before the loss became no number, as the store shows it."""
+    told = plain.get("nan")
+    if not told:
+        return {}
+    good = [id_.step for id_ in listed if id_.step <= told["fine"] and not rollback.withdrawn(id_, seen.rollbacks)]
+    return {"nan": {**told, "last_good": max(good, default=None)}}
+
+
+def _proved(
+    store: Store, run: RunPlace, plain: Mapping[str, Any], listed: AbstractSet[CheckpointId], now: Instant
+) -> dict[str, Any]:
     known = {**plain["checkpoints"]}
     known["submitted"] = max(max(listed).step, known["submitted"] or 0)
     proved = max(listed & receipts.receipts(store, run), default=None)

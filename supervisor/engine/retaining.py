@@ -9,17 +9,18 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from supervisor.core import retention, rollback, sharing
+from supervisor.core import nonfinite, retention, rollback, sharing
 from supervisor.core.checkpoint import MANIFEST_NAME, STEP_FOLDER, CheckpointId, Found, Manifest
 from supervisor.core.claim import Rank, rank_of
-from supervisor.core.values import dataclass
+from supervisor.core.values import dataclass, replace
 from supervisor.engine.checkpoints import find, look_over, read_manifest
 from supervisor.engine.claims import asked_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from supervisor.core.ports import Store
+    from supervisor.engine.checkpoints import Listed
     from supervisor.engine.place import RunPlace
 
 PIN = re.compile(r"pin-(\d+)-(\d+)-([0-9a-z]+)-(\d+)( \(\d+\))?\.json")
@@ -66,6 +67,7 @@ def retain(
         )
         for each in found
     ]
+    stored = judged(stored, Manifests(store, knowledge, found), listed, policy.watched)
     plan = retention.plan(stored, retention.Policy(policy.newest, pins, policy.best))
     gone = set(plan.remove)
     for each in found:
@@ -78,6 +80,47 @@ def retain(
     left = [each for each in found if each.id not in gone]
     bounds = _Bounds({each.path.rpartition("/")[0] for each in left}, mine, max(id_.step for id_ in proved))
     return plan.remove, _remove_leftovers(store, run, bounds, _Needs(store, run, knowledge, left))
+
+
+def judged(
+    stored: Sequence[retention.Kept],
+    manifest_of: Callable[[CheckpointId], Manifest | None],
+    listed: Listed,
+    watched: Collection[str],
+) -> list[retention.Kept]:
+    """Return the checkpoints with their quality, as far down as it matters: to the newest good one that is proved.
+
+    So a store whose losses are all numbers is asked for one manifest, which is mostly known already. What is withdrawn is
+    never good.
+    """
+    found: list[retention.Kept] = []
+    matters = True
+    for each in sorted(stored, key=lambda kept: kept.id, reverse=True):
+        quality: nonfinite.Quality = "good"
+        if rollback.withdrawn(each.id, listed.rollbacks):
+            quality = "spoiled"
+        elif matters and not each.broken:
+            quality = nonfinite.quality(each.id, manifest_of, listed.nonfinite, watched)
+            matters = not (each.durable and quality == "good")
+        found.append(replace(each, quality=quality))
+    return found
+
+
+class Manifests:
+    """The manifests of a store's checkpoints, each read when first asked for and known from then on."""
+
+    def __init__(self, store: Store, knowledge: Knowledge, found: Iterable[Found]) -> None:
+        self._store, self._known = store, knowledge.manifests
+        self._found = {each.id: each for each in found}
+
+    def __call__(self, id_: CheckpointId) -> Manifest | None:
+        each = self._found.get(id_)
+        if each is None:
+            return None
+        known = self._known.get(each.path) or read_manifest(self._store, each).manifest
+        if known is not None:
+            self._known[each.path] = known
+        return known
 
 
 def remove_unfinished(store: Store, run: RunPlace, knowledge: Knowledge, folder: str) -> int:

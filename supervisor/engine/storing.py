@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
 from supervisor.core import events as ev
-from supervisor.core import log_pieces, project, retention
+from supervisor.core import log_pieces, nonfinite, project, retention
 from supervisor.core.claim import Rank
 from supervisor.core.content import ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
@@ -20,7 +20,7 @@ from supervisor.engine.orphans import end_orphans, forget_dead_sessions
 from supervisor.engine.place import LocalPlace
 from supervisor.engine.proof import evidence
 from supervisor.engine.uploads import Uploads, checkpoint_id
-from supervisor.engine.withdrawing import begin_anew, record
+from supervisor.engine.withdrawing import Nonfinites, begin_anew, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,7 @@ class Storing:
         self.rank = Rank(0, job.writer)
         self.local = LocalPlace(job.local_root, job.run_id, self.rank)
         self.knowledge = retaining.Knowledge()
+        self.nonfinite = Nonfinites()
         self._log: steplog.StepLog | None = None
         self.uploads = Uploads(job, self.knowledge)
         self._start: ev.CheckpointReady | None = None
@@ -58,6 +59,7 @@ class Storing:
         """Make the session's folders, here and in the store."""
         self.rank = Rank(epoch, self.job.writer)
         self.local = LocalPlace(self.job.local_root, self.job.run_id, self.rank)
+        self.nonfinite.rank = self.rank
         self._fenced = FencedStore(self.job.store, self.job.run, self.rank)
         self.uploads.begin(self._fenced, self._outranked)
         self.local.make()
@@ -152,7 +154,7 @@ class Storing:
         durable = id_ in self.knowledge.durable
         adopted = here and answer.found.id.writer != self.rank.writer
         seconds = self.job.clock.now().since(began)
-        changed = self._changed(id_) if first else ""
+        changed = self._went_on(brought, answer.found) if first else ""
         return ev.CheckpointReady(str(brought.folder), id_, durable, adopted, skipped, seconds, brought.rolled, changed)
 
     def take_log(self, folder: Path) -> None:
@@ -182,6 +184,11 @@ class Storing:
         """Record what this session withdraws."""
         return record(self.job, order, words, self._outranked)
 
+    def note_nonfinite(self) -> None:
+        """Record the losses that are no number and are not on record yet. Raises StoreError."""
+        if self.nonfinite.waiting and self._outranked() is None:
+            self.nonfinite.write(self.job.store, self.job.run)
+
     def confirm(self, folder: Path) -> ev.Event:
         """Ask for the evidence on what was submitted of this folder."""
         return self.uploads.confirm(folder, self._log)
@@ -202,6 +209,7 @@ class Storing:
             return ev.FenceSeen(names)
         proved = receipts.receipts(self.job.store, self.job.run)
         self.knowledge.durable |= proved
+        self.note_nonfinite()
         try:
             removed, freed = retaining.retain(self._fenced, self.job.run, self._retention(), self.knowledge, self.rank)
             receipts.forget(self._fenced, self.job.run, proved.intersection(removed))
@@ -223,6 +231,24 @@ class Storing:
         """Close pieces of the journal and of the output in the session's folder."""
         for name, body in pieces:
             publication.create_once(self.job.store, f"{self.job.run.session(self.rank)}/{name}", body)
+
+    def _went_on(self, brought: checkpoints.Brought, found: cp.Found) -> str:
+        """Note what the session goes on from; return in words what changed since the one that made it."""
+        self._pass_on_nonfinite(brought, found)
+        return self._changed(found.id)
+
+    def _pass_on_nonfinite(self, brought: checkpoints.Brought, found: cp.Found) -> None:
+        """Record that this session goes on from a checkpoint whose loss is no number: what made that may soon be removed."""
+        watched, listed = self.job.retention.watched, brought.listed
+        manifest = found.manifest or cp.Manifest(found.id, (), metrics=staged.content(brought.folder).metrics)
+        of = retaining.Manifests(self.job.store, self.knowledge, listed.found)
+        known = nonfinite.quality(
+            found.id, lambda id_: manifest if id_ == found.id else of(id_), listed.nonfinite, watched
+        )
+        if known != "good":
+            self.nonfinite.saw(found.id.step, 0, f"the checkpoint of step {found.id.step} may hold what is no number")
+            with suppress(StoreError):  # then it is written before anything is removed
+                self.note_nonfinite()
 
     def _changed(self, id_: cp.CheckpointId) -> str:
         """Say how script and arguments differ from those of the session that made a checkpoint; "" where they do not."""
@@ -304,6 +330,7 @@ class Storing:
         policy = replace(self.job.retention, newest=retention.NEWEST_MIN)
         with suppress(StoreError, Outranked):
             if self._outranked() is None:
+                self.note_nonfinite()
                 retaining.retain(self._fenced, self.job.run, policy, self.knowledge, self.rank)
 
     def _outranked(self) -> tuple[str, ...] | None:

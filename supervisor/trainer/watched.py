@@ -18,16 +18,21 @@ from supervisor.core.messages import Trouble
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+TOLD_MAX = 10  # times that one name is told of: a value that is now and then no number must not fill the store
 SPIKE_FACTOR, SPIKE_WINDOW, SPIKE_SEEN_MIN = 20.0, 100, 50
 
 
 class Watch:
-    """Sees each row of the log once, in order. ``told`` hears the first trouble of each kind and name."""
+    """Sees each row of the log once, in order. ``told`` hears the first trouble of each kind and name.
+
+    Of a value that was a number again in between it hears anew.
+    """
 
     def __init__(self, names: Sequence[str], told: Callable[[Trouble], None]) -> None:
         self._names, self._told = frozenset(names), told
         self._recent: dict[str, _Recent] = {}
         self._known: set[tuple[str, str]] = set()
+        self._times: dict[str, int] = {}
         self._fine = self._seen = -1
 
     def begins(self, step: int) -> None:
@@ -43,10 +48,16 @@ class Watch:
         troubles = [found for name, value in numbers if (found := self._trouble(step, name, value)) is not None]
         if numbers and not troubles:
             self._fine = step
+        self._over({name for name, value in numbers if math.isfinite(value)})
         for each in troubles:
             if (each.kind, each.name) not in self._known:
                 self._known.add((each.kind, each.name))
                 self._told(each)
+                self._times[each.name] = self._times.get(each.name, 0) + 1
+
+    def _over(self, finite: set[str]) -> None:
+        """A value that is a number again may be told of once more, so many times at most."""
+        self._known -= {("nan", name) for name in finite if self._times.get(name, 0) < TOLD_MAX}
 
     def _is(self, name: str) -> bool:
         return name in self._names if self._names else "loss" in name.lower()

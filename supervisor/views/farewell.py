@@ -7,8 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from supervisor.core.session import Phase, Session
+from supervisor.core.status import nan_to_json
 from supervisor.views import safety
 from supervisor.views.lines import say_error
+from supervisor.views.words import last_good, nan_since
 
 if TYPE_CHECKING:
     from supervisor.core.instant import Instant
@@ -46,6 +48,8 @@ def farewell(session: Session, run: str, status: RunStatus, now: Instant, *, opt
         return []
     words = [] if ending.phase is Phase.FAILED else [ending.words[:1].upper() + ending.words[1:]]
     seen = safety.of_status(status, now)
+    bad = nan_to_json(status)
+    words += [nan_since(bad)] if bad else []
     parts = [*words, safety.safe(seen), f"exit code {ending.exit_code}"]
     lines = [f"[supervisor] {ending.phase}: {' · '.join(parts)}"]
     if ending.phase is not Phase.FENCED:  # then what is staged here is of no use to anybody
@@ -53,7 +57,7 @@ def farewell(session: Session, run: str, status: RunStatus, now: Instant, *, opt
     for each in _NEXT.get(ending.phase, ()):
         command, mark, why = each.format(run=run).partition("    #")
         lines.append(f"{INDENT}python -m supervisor {command}{option}{mark}{why}")
-    return lines
+    return [*lines, f"{INDENT}-> {last_good(bad, run, option)}"] if bad else lines
 
 
 def _unsafe(seen: Safety, run: str, option: str) -> list[str]:

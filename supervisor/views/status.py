@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.spoken import duration
 from supervisor.core.values import dataclass
 from supervisor.views import safety
-from supervisor.views.words import number
+from supervisor.views.words import last_good, nan_since, number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Live:
 def block(plain: Mapping[str, Any], headline: str, earlier: Sequence[str], live_at: Live) -> list[str]:
     """Return the lines: state, progress, what is safe, the machine, how earlier ones ended, what to do next."""
     lines = [f"{plain['run']}: {plain['state']} · {headline}", *_indented(progress(plain))]
-    lines += [*_indented(trouble(plain)), *safe_lines(plain, live_at)]
+    lines += [*_indented(trouble(plain)), *nan_lines(plain, live_at.store), *safe_lines(plain, live_at)]
     lines += [*_indented(machine_words(plain)), *_indented(_shares(plain))]
     lines += [f"  {words}" for words in earlier]
     return [*lines, *next_commands(live_at.commands)]
@@ -56,6 +56,12 @@ def trouble(plain: Mapping[str, Any]) -> str:
         return ""
     times = plain["rollbacks"]
     return f"went wrong: {plain['trouble']}" + (f" · gone back {times} time{'s' * (times > 1)} so far" if times else "")
+
+
+def nan_lines(plain: Mapping[str, Any], store: str = "") -> list[str]:
+    """Return that a watched value is no number now, and how to get the last checkpoint from before."""
+    told = plain.get("nan")
+    return [f"  {nan_since(told)}", f"    -> {last_good(told, plain['run'], store)}"] if told else []
 
 
 def safe_lines(plain: Mapping[str, Any], live_at: Live) -> list[str]:

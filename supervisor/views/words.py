@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supervisor.core.spoken import duration
 from supervisor.views import safety
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from supervisor.core.instant import Instant
     from supervisor.core.status import RunStatus
@@ -26,6 +26,20 @@ def size(count: float) -> str:
 def number(value: object) -> str:
     """Return a metric's value, short."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def nan_since(told: Mapping[str, Any]) -> str:
+    """Say since when a watched value is no number. ``told``: as ``status --json`` prints it under "nan"."""
+    names = ", ".join(told["names"]) or "the loss"
+    return f"{names} {'is' if len(told['names']) < 2 else 'are'} no number since step {told['since']:,}"
+
+
+def last_good(told: Mapping[str, Any], run: str, store: str) -> str:
+    """Say which checkpoint is the last from before, and how to get it. ``store``: the option that names the store, or ""."""
+    step = told["last_good"]
+    if step is None:
+        return f"no checkpoint from before that is known: python -m supervisor checkpoints {run}{store}"
+    return f"step {step:,} is the last one before that, and is kept: python -m supervisor checkpoints {run} export {step} DIR{store}"
 
 
 def line(status: RunStatus, now: Instant, width: int | None = None) -> str:

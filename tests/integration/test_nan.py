@@ -258,3 +258,100 @@ def test_a_script_that_nobody_changed_is_stopped(
     code, text = plain(fresh_machine(), tmp_path, "stop")
     assert code == 0, text
     assert "begins at 0" not in text
+
+
+STAYS = """
+import argparse, glob, math, time, supervisor
+class Model:
+    def __init__(self):
+        self.weights = [1.0]
+    def state_dict(self):
+        return {"weights": self.weights}
+    def load_state_dict(self, state):
+        self.weights = state["weights"]
+told = argparse.ArgumentParser()
+told.add_argument("--steps", type=int)
+told.add_argument("--run")
+told.add_argument("--silent-from", type=int, default=999)
+told.add_argument("--mended-at", type=int, default=999)
+told = told.parse_args()
+model = Model()
+run = supervisor.attach(model=model)
+for step in run.steps(told.steps):
+    if step % 10 == 0:
+        run.flush()
+        while step and not glob.glob(f"{told.run}/e*/step-{step:09d}/manifest-*"):
+            time.sleep(0.01)  # so that each tenth step is published, however fast this goes
+    model.weights[0] = math.nan if 25 <= step < told.mended_at else step + 1.0
+    if step < told.silent_from:
+        run.log(loss=model.weights[0], first=step)
+"""
+
+
+def stored(machine: Machine) -> list[int]:
+    listed: list[dict[str, Any]] = json.loads(machine.run("checkpoints", "toy", "--json").stdout)
+    return [each["step"] for each in listed]
+
+
+def test_the_last_checkpoint_before_it_stays_over_machines_and_is_named_everywhere(
+    machine: Machine, fresh_machine: Callable[[], Machine], script: Path, tmp_path: Path
+) -> None:
+    script.write_text(STAYS)
+    code, text = served(machine, script, STEPS, "--run", str(machine.store / "toy"), "--steps", "70")
+    assert code == 0, text
+    assert "loss is no number since step 25" in text
+    assert "checkpoints toy export 20 DIR" in text.splitlines()[-1]
+    assert stored(machine) == [20, 50, 60, 70]
+    second = fresh_machine()
+    code, text = served(
+        second, script, STEPS, "--run", str(machine.store / "toy"), "--steps", "120", "--silent-from", "70"
+    )
+    assert code == 0, text
+    assert "loss is no number since step 25" in text
+    third = fresh_machine()
+    assert stored(third) == [20, 100, 110, 120]
+    assert "the last before the loss became no number" in third.run("checkpoints", "toy").stdout
+    shown = third.run("status", "toy").stdout
+    assert "loss is no number since step 25" in shown
+    assert "checkpoints toy export 20 DIR" in shown
+    assert status(third)["nan"] == {"since": 25, "fine": 24, "names": ["loss"], "last_good": 20}
+    assert third.run("checkpoints", "toy", "prune", "--yes").returncode == 0
+    assert 20 in stored(third)
+    done = third.run("checkpoints", "toy", "export", "20", str(tmp_path / "good"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_once_the_loss_is_a_number_again_the_usual_rule_holds(machine: Machine, script: Path) -> None:
+    script.write_text(STAYS)
+    code, text = served(
+        machine, script, STEPS, "--run", str(machine.store / "toy"), "--steps", "90", "--mended-at", "45"
+    )
+    assert code == 0, text
+    assert "no number" not in text
+    assert stored(machine) == [70, 80, 90]
+    assert status(machine)["nan"] is None
+    assert status(machine)["trouble"] == "loss is nan at step 25"
+
+
+def test_of_a_script_that_nobody_changed_the_last_files_before_it_stay(machine: Machine, tmp_path: Path) -> None:
+    script = tmp_path / "plain.py"
+    text = PLAIN.replace("if step == 45 and not os.path.exists(options.once)", "if step >= 25")
+    text = text.replace('open(options.once, "w").close()', "pass").replace(
+        "time.sleep(0.1 if math.isfinite(loss) else 2.0)", "time.sleep(0.15)"
+    )
+    script.write_text(text.replace("assert all", "print('end') or all"))
+    options = ("--no-install", "--save-every", "500ms", "--resume-args", "--resume {checkpoint}")
+    code, text = served(machine, script, options, "--once", "never")
+    assert code == 0, text
+    assert "no number since step" in text
+    named = status_of(machine, "plain")["nan"]
+    assert named["last_good"] is not None, text
+    assert named["last_good"] <= named["fine"] <= 26
+    listed: list[dict[str, Any]] = json.loads(machine.run("checkpoints", "plain", "--json").stdout)
+    assert named["last_good"] in [each["step"] for each in listed]
+    assert len(listed) > 3
+
+
+def status_of(machine: Machine, run: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(machine.run("status", run, "--json").stdout)
+    return told

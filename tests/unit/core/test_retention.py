@@ -6,10 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.retention import Kept, Policy, plan
+from supervisor.core.retention import BEFORE_NAN, Kept, Policy, plan
 from tests.unit.core.draws import IDS
 
-KEPT = st.builds(Kept, IDS, st.booleans(), st.booleans(), st.one_of(st.none(), st.floats(allow_nan=False)))
+KEPT = st.builds(
+    Kept, IDS, st.booleans(), st.booleans(), st.one_of(st.none(), st.floats(allow_nan=False)),
+    st.sampled_from(["good", "doubtful", "spoiled"]),
+)  # fmt: skip
 STORED = st.lists(KEPT, max_size=12, unique_by=lambda each: each.id)
 
 
@@ -66,3 +69,28 @@ def test_the_best_stays():
     stored = [Kept(CheckpointId(1, step, "a", 1), durable=True, score=abs(step - 2)) for step in range(9)]
     assert CheckpointId(1, 2, "a", 1) in plan(stored, Policy(3, best="min")).keep
     assert CheckpointId(1, 2, "a", 1) in plan(stored, Policy(3)).remove
+
+
+@given(STORED, policies())
+def test_the_last_one_before_a_loss_that_is_no_number_never_goes(stored, policy):
+    good = [each for each in stored if not each.broken and each.quality == "good"]
+    gone = plan(stored, policy).remove
+    assert max((each.id for each in good), default=None) not in gone
+    assert max((each.id for each in good if each.durable), default=None) not in gone
+
+
+@given(STORED, policies())
+def test_the_last_doubtful_one_stays_until_a_good_one_is_newer(stored, policy):
+    whole = {each.id: each.quality for each in stored if not each.broken}
+    newest = max((id_ for id_, quality in whole.items() if quality == "doubtful"), default=None)
+    if newest is not None and not any(quality == "good" and id_ > newest for id_, quality in whole.items()):
+        assert newest not in plan(stored, policy).remove
+
+
+def test_why_it_stays_is_said_and_afterwards_it_may_go():
+    steps = [CheckpointId(1, step, "a", 1) for step in range(400, 1000, 100)]
+    bad = [Kept(each, durable=True, quality="good" if each.step <= 400 else "spoiled") for each in steps]
+    assert plan(bad, Policy(3)).keep[steps[0]] == BEFORE_NAN
+    assert plan(bad, Policy(3)).remove == tuple(steps[1:3])
+    over = [*bad, Kept(CheckpointId(1, 1000, "a", 1), durable=True)]
+    assert steps[0] in plan(over, Policy(3)).remove

@@ -151,10 +151,10 @@ def test_after_two_tries_it_stops_with_words():
     assert "tried 2 times" in told.session.ending.words
 
 
-def test_to_ignore_a_trouble_changes_nothing():
+def test_to_ignore_a_trouble_only_puts_it_on_record():
     told = running()(ev.TrainerSaid(NAN))
     assert told.session.phase is Phase.RUNNING
-    assert told.commands == []
+    assert told.commands == [do.NoteNonfinite(24, 25, "loss is nan at step 25")]
     assert running(BACK)(ev.TrainerSaid(Trouble(25, "loss", "9", "spike", 24))).commands == []
 
 

@@ -11,7 +11,7 @@ from supervisor.core import events as ev
 from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.codec import from_line, to_line
 from supervisor.core.instant import Instant
-from supervisor.core.messages import Beat, Hello, Staged
+from supervisor.core.messages import Beat, Hello, Staged, Trouble
 from supervisor.core.status import BADPUT, RunStatus, fold, goodput, to_json
 from supervisor.engine.journal import Journal, parse_piece, replay
 from tests.unit.core.draws import COMMANDS, CONFIGS, EVENTS
@@ -153,3 +153,34 @@ def test_the_machines_device_stands_until_the_trainer_tells_its_own():
     assert fold(told, ev.MachineSeen("1 x Tesla T4, 15 GB", ""), now).device == "cuda:0 Tesla T4"
     assert fold(told, ev.Started(), now).device is None  # the next machine may have another, or none
     assert fold(RunStatus(), ev.MachineSeen("", "this computer"), now).device is None
+
+
+def said(message):
+    return 1.0, ev.TrainerSaid(message)
+
+
+def durable(step):
+    return 1.0, ev.Durable("", CheckpointId(1, step, "a", 1), 1, 0.1, "fsync")
+
+
+def shown(records, first=None):
+    return folded(records, first)[0]
+
+
+def test_while_the_loss_is_no_number_the_last_checkpoint_before_is_told():
+    bad = said(Trouble(25, "loss", "nan", "nan", 24))
+    seen = shown([durable(10), durable(20), bad, durable(30), said(Beat(31, "step", metrics={"loss": "NaN"}))])
+    assert to_json(seen, None)["nan"] == {"since": 25, "fine": 24, "names": ["loss"], "last_good": 20}
+    assert to_json(shown([said(Beat(32, "step", metrics={"other": 1.0}))], seen), None)["nan"]["since"] == 25
+    assert to_json(shown([said(Beat(32, "step", metrics={"loss": 1.0}))], seen), None)["nan"] is None
+
+
+def test_after_going_on_from_before_it_the_loss_is_a_number_again():
+    bad = said(Trouble(25, "loss", "nan", "nan", 24))
+    back = (1.0, ev.CheckpointReady("/x", CheckpointId(1, 20, "a", 1)))
+    assert to_json(shown([durable(20), durable(30), bad, back]), None)["nan"] is None
+    again = said(Trouble(35, "loss", "nan", "nan", 34))
+    told = to_json(shown([durable(20), durable(30), bad, back, again]), None)["nan"]
+    assert told["last_good"] == 20, "30 was gone back from"
+    forward = (1.0, ev.CheckpointReady("/x", CheckpointId(1, 30, "a", 1)))
+    assert to_json(shown([durable(20), durable(30), bad, forward]), None)["nan"]["last_good"] == 20

@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.core.messages import Trouble
 from supervisor.trainer.rows import Rows
-from supervisor.trainer.watched import SPIKE_FACTOR, SPIKE_SEEN_MIN, SPIKE_WINDOW, Watch
+from supervisor.trainer.watched import SPIKE_FACTOR, SPIKE_SEEN_MIN, SPIKE_WINDOW, TOLD_MAX, Watch
 
 
 @pytest.fixture
@@ -25,6 +25,13 @@ def test_a_loss_that_is_no_number_is_told_with_the_last_step_at_which_it_was_one
     for step, loss in enumerate([1.0, 0.5, math.nan, math.inf]):
         watched.see(step, {"loss": loss})
     assert told == [Trouble(2, "loss", "nan", "nan", 1)]
+
+
+def test_what_was_a_number_again_in_between_is_told_anew_and_so_many_times_at_most(told):
+    watched = watch(told)
+    for step in range(100):
+        watched.see(step, {"loss": math.nan if step % 2 else 1.0})
+    assert [(each.step, each.fine) for each in told] == [(step, step - 1) for step in range(1, 2 * TOLD_MAX, 2)]
 
 
 def test_without_a_good_step_since_the_checkpoint_that_itself_is_suspect(told):

@@ -65,6 +65,7 @@ def serve(launch: Launch) -> int:
             runs.require_same(store, run, project.of(launch.shipment.script))
         if journal.first.machine is None and _finished(store, run, clock):
             print(f"{run.name}: this run is finished already, and this computer holds its results", flush=True)
+            print("  to train from the start: add --name OTHER (a run of its own)", flush=True)
             return 0
         policy = _policy(launch.policy, provisioner)
         home = HomeRun(store, run, mine / "relay", clock)

@@ -19,7 +19,7 @@ from supervisor.core.ports import StoreError
 from supervisor.core.session import FINAL, Config, Phase, SaveEvery, Session, unproved
 from supervisor.core.status import RunStatus, begun_anew
 from supervisor.core.values import dataclass
-from supervisor.engine import alerts, equipment, identity, left_here, project, runs
+from supervisor.engine import alerts, equipment, identity, left_here, project, retaining, runs
 from supervisor.engine.claims import ranks
 from supervisor.engine.clock import BootClock
 from supervisor.engine.executor import Executor
@@ -280,7 +280,7 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
         writer=identity.new_writer(),
         environ=dict(os.environ),
         save_every=_for_trainer(config.save_every),
-        retention=retention.Policy(choice.settings["keep_last"], watched=nan_watch(choice.settings)),
+        retention=retention.Policy(choice.settings["keep_last"], watched=retaining.watched(choice.settings)),
         claim_extra={"options": _remembered(choice), "script": str(choice.script), "age_s": round(config.age_s, 1)},
         show=screen.printed,
         deadline_wall_s=deadline,
@@ -289,11 +289,6 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
         watch=watch(choice.settings, config.save_every),
         project=base.project,
     )
-
-
-def nan_watch(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the logged values that must be finite, () for every loss."""
-    return tuple(filter(None, str(options.get("nan_watch") or "").split(",")))
 
 
 def _installer(choice: Choice, screen: terminal.Screen) -> Installer:

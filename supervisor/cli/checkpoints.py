@@ -51,14 +51,14 @@ def run(arguments: Sequence[str]) -> int:
     name, action, words = _understood(options.words)
     with opened(options) as store:
         from supervisor import wiring
-        from supervisor.engine import claims
+        from supervisor.engine import claims, retaining
 
         place, record = one_run(store, options, name)
         known = claims.ranks(store, place)
         chosen = (claims.read_claim(store, place, known[-1]) if known else {}).get("options") or record.options
-        newest = max(2, int(chosen.get("keep_last", KEEP_DEFAULT)))
+        newest = max(2, retaining.keep_last(chosen, KEEP_DEFAULT))
         local = wiring.local_root(os.environ) / record.id
-        about = About(store, place, record, local, newest, wiring.nan_watch(chosen), options)
+        about = About(store, place, record, local, newest, retaining.watched(chosen), options)
         acts: dict[str, Callable[..., int]] = {
             "list": _list,
             "verify": _verify,

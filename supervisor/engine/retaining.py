@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supervisor.core import nonfinite, retention, rollback, sharing
 from supervisor.core.checkpoint import MANIFEST_NAME, STEP_FOLDER, CheckpointId, Found, Manifest
@@ -17,7 +17,7 @@ from supervisor.engine.checkpoints import find, look_over, read_manifest
 from supervisor.engine.claims import asked_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from supervisor.core.ports import Store
     from supervisor.engine.checkpoints import Listed
@@ -80,6 +80,17 @@ def retain(
     left = [each for each in found if each.id not in gone]
     bounds = _Bounds({each.path.rpartition("/")[0] for each in left}, mine, max(id_.step for id_ in proved))
     return plan.remove, _remove_leftovers(store, run, bounds, _Needs(store, run, knowledge, left))
+
+
+def keep_last(options: Mapping[str, Any], default: int) -> int:
+    """Return how many checkpoints a run's recorded options keep; the default where they do not say a number."""
+    told = options.get("keep_last", default)
+    return told if type(told) is int else default
+
+
+def watched(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the logged values that must be finite, as recorded; () for every loss."""
+    return tuple(filter(None, str(options.get("nan_watch") or "").split(",")))
 
 
 def judged(

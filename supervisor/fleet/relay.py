@@ -65,6 +65,7 @@ class HomeRun:
 
     def __init__(self, store: Store, run: RunPlace, state: Path, clock: Clock, newest: int | None = None) -> None:
         self._store, self._run, self._clock, self._newest = store, run, clock, newest
+        self._kept: retention.Policy | None = None
         self._state = state
         state.mkdir(parents=True, exist_ok=True)
         self._gathering = Gathering(store, state / "gathering")
@@ -176,7 +177,7 @@ class HomeRun:
         newest = max(merged.checkpoints)
         try:
             self._knowledge.durable |= receipts.receipts(self._store, self._run)
-            policy = retention.Policy(self._keep(newest.rank))
+            policy = self._policy(newest.rank)
             removed, _ = retaining.retain(self._store, self._run, policy, self._knowledge, newest.rank)
             receipts.forget(self._store, self._run, removed)
             self._knowledge.durable.difference_update(removed)
@@ -186,12 +187,15 @@ class HomeRun:
             return replace(merged, trouble=f"old checkpoints could not be removed at home: {error}")
         return replace(merged, removed=removed)
 
-    def _keep(self, rank: Rank) -> int:
-        if self._newest is None:
+    def _policy(self, rank: Rank) -> retention.Policy:
+        if self._newest is not None:
+            return retention.Policy(max(retention.NEWEST_MIN, self._newest))
+        if self._kept is None:
             record = runs.read(self._store, self._run)
             options = claims.read_claim(self._store, self._run, rank).get("options") or (record and record.options)
-            self._newest = int((options or {}).get("keep_last", KEEP_DEFAULT))
-        return max(retention.NEWEST_MIN, self._newest)
+            newest = max(retention.NEWEST_MIN, retaining.keep_last(options or {}, KEEP_DEFAULT))
+            self._kept = retention.Policy(newest, watched=retaining.watched(options or {}))
+        return self._kept
 
 
 def _is_manifest(path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -263,3 +264,30 @@ def test_what_a_person_got_wrong_is_said_in_two_lines(place, words, code, said):
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == 2
     assert said in done.stderr
+
+
+@pytest.mark.timeout(600)
+def test_the_machines_know_the_project_of_this_computer_and_another_projects_script_is_refused_here(place):
+    def launch(script, text, *options):
+        command = [
+            sys.executable, "-m", "supervisor", "launch", str(script), "--on", "local", "--no-install", *options, "--", *SHORT,
+        ]  # fmt: skip
+        return Turn(command, place, environ(place), place / text)
+
+    first = launch(place / "project/toy.py", "first.txt")
+    assert first.wait(WAIT_S) == 0, first.text
+    record = json.loads((place / "runs/toy/run.json").read_text())
+    assert (record["project"]["folder"], record["project"]["place"]) == ("project", str(place / "project/toy.py"))
+    (place / "other").mkdir()
+    (place / "other/toy.py").write_text("print('another')\n")
+    other = launch(place / "other/toy.py", "other.txt")
+    assert other.wait(WAIT_S) == 4, other.text
+    assert "of another script" in other.text
+    assert "--name other-toy " in other.text
+    assert machines_of(place) == []
+    shutil.copytree(place / "project", place / "moved/project")
+    here = OneMachine(place / "one machine", place / "runs")
+    done = here.run("start", str(place / "moved/project/toy.py"), "--no-install", "--", *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert "finished already" in done.stdout
+    assert "edited" not in done.stdout

@@ -11,7 +11,7 @@ import pytest
 from supervisor.core.claim import Rank
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.project import Project, to_plain
-from supervisor.engine import claims, project, runs
+from supervisor.engine import claims, project, retaining, runs
 from supervisor.engine.place import RunPlace
 from supervisor.stores.folder import FolderStore
 
@@ -222,3 +222,12 @@ def test_the_modules_beside_a_script_are_known_and_those_of_others_are_not(tmp_p
     script(tmp_path / "alpha/unused.py", "")
     assert set(project.of(of).sources) == {"model.py", "layers.py", "nets/__init__.py", "nets/deep.py"}
     assert Project().known is False
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [({"keep_last": 5}, 5), ({"keep_last": None}, 3), ({"keep_last": "x"}, 3), ({}, 3)]
+)
+def test_recorded_options_of_another_type_count_as_absent(told, kept):
+    assert retaining.keep_last(told, 3) == kept
+    assert retaining.watched({"nan_watch": "a,b"}) == ("a", "b")
+    assert retaining.watched({"nan_watch": None}) == ()

@@ -204,6 +204,10 @@ class Observer:
                 self._afresh.add(by)
             if by in self._afresh:  # for the whole session, also where only its trainer begins again
                 known = [id_ for id_ in known if id_.writer == by.writer]
+            began = self.withdrawals.began(by.executor.storing.rank.epoch)
+            known = [
+                id_ for id_ in known if id_.epoch >= began
+            ]  # what is older is another training, by a person's word
             self._worked[by] = bool(known)
             good = [id_ for id_ in known if id_ not in self.rotten | self._expired and not self.withdrawals.gone(id_)]
             if by in self._restarts:  # it goes on where it was, whatever a rival of the same epoch has done

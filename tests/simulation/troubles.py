@@ -131,6 +131,10 @@ class Withdrawals:
         paths = (*self._records, *self._anew)
         self._sure[by] = {path for path in paths if shelf.since(path) <= now - shelf.lag_s}
 
+    def began(self, epoch: int) -> int:
+        """Return the epoch of the last session up to this one that began at step 0 on purpose, 0 for none."""
+        return max((each for each in self._anew.values() if each <= epoch), default=0)
+
     def gone(self, id_: CheckpointId) -> bool:
         """Say whether anybody withdrew this checkpoint."""
         return rollback.withdrawn(id_, self._records.values())

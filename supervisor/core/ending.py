@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from supervisor.core.outcome import Outcome
 
 GRACE_S_MIN = 30.0
-KILL_AFTER_TERM_S = 10.0
+GRACE_ON_SIGTERM_S = 20.0  # Kubernetes kills 30 s after it: by then the end is to be on record
+KILL_AFTER_TERM_S, KILL_S_MIN = 10.0, 2.0
 WRITE_END_S = 30.0
 END_S = 2.0  # of a short notice, for the record of the end
 FLUSH_S = 900.0
@@ -41,7 +42,7 @@ def begin(session: Session, ending: Ending) -> Outcome:
 def begin_stop(session: Session, ending: Ending, now: Instant, *, save: bool, within_s: float | None = None) -> Outcome:
     """Tell the trainer to stop, with its save, inside a grace that counts the measured step and save times."""
     session, _ = begin(session, ending)
-    grace_s = grace(session) if within_s is None else _grace_within(session, within_s)
+    grace_s = grace(session, ending) if within_s is None else _grace_within(session, within_s)
     wait_s = session.config.upload_wait_s if within_s is None else max(1.0, within_s)
     session = session.timed(give_up_waiting=now.mono_s + grace_s + wait_s if within_s is None else now.mono_s + wait_s)
     if not session.trainer.alive:
@@ -60,9 +61,10 @@ def begin_fenced(session: Session, by: Rank | None) -> Outcome:
     return session, (said, do.EndTrainer("kill")) if session.trainer.alive else (said,)
 
 
-def grace(session: Session) -> float:
+def grace(session: Session, ending: Ending | None = None) -> float:
     """Return how long the trainer may take to save and end, in seconds: five times what it has needed so far."""
-    return max(GRACE_S_MIN, 5 * _measured_s(session))
+    on_sigterm = ending is not None and ending.exit_code == errors.TERMINATED and ending.words == _SIGNALS["SIGTERM"][1]
+    return max(GRACE_ON_SIGTERM_S if on_sigterm else GRACE_S_MIN, 5 * _measured_s(session))
 
 
 def signalled(session: Session, event: ev.Signalled, now: Instant) -> Outcome:
@@ -209,7 +211,7 @@ def unrecorded(session: Session, why: str) -> Outcome:
 
 def terminate(session: Session, now: Instant) -> Outcome:
     """The grace is over: ask the whole process group, then kill it."""
-    session = session.timed(terminate=None, kill=now.mono_s + KILL_AFTER_TERM_S)
+    session = session.timed(terminate=None, kill=now.mono_s + _kill_after(session, now))
     said = do.Say("warning", "the trainer did not end in time; ending it")
     return session, (said, do.EndTrainer("term")) if session.trainer.alive else ()
 
@@ -234,7 +236,17 @@ def _measured_s(session: Session) -> float:
 def _grace_within(session: Session, within_s: float) -> float:
     """Return the grace that leaves the upload its time; if there is not enough for both, the save has its own first."""
     left_s = within_s - 2 * session.saves.upload_s - END_S
-    return max(1.0, min(within_s, grace(session), max(left_s, _measured_s(session))))
+    most_s = within_s - END_S - KILL_S_MIN
+    return max(1.0, min(most_s, grace(session), max(left_s, _measured_s(session))))
+
+
+def _kill_after(session: Session, now: Instant) -> float:
+    """Return how long a trainer that was asked to end has before it is killed: less where the end must be on record soon."""
+    if session.ending is not None and session.ending.words == _SIGNALS["SIGTERM"][1]:
+        return KILL_AFTER_TERM_S / 2
+    until_s = session.timers.give_up_waiting
+    left_s = KILL_AFTER_TERM_S if until_s is None else until_s - END_S - now.mono_s
+    return max(1.0, min(KILL_AFTER_TERM_S, left_s))
 
 
 def _waits_until(session: Session) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core import claim, errors, finishing, liveness, messages, recovery, saving, troubled
 from supervisor.core import commands as do
 from supervisor.core import events as ev
-from supervisor.core.ending import KILL_AFTER_TERM_S, begin, begin_fenced, stop_asked
+from supervisor.core.ending import KILL_AFTER_TERM_S, KILL_S_MIN, begin, begin_fenced, stop_asked
 from supervisor.core.rollback import ROLLED_BACK
 from supervisor.core.session import Ending, Phase, Session, save_interval
 from supervisor.core.spoken import duration
@@ -129,7 +129,9 @@ def _hung(session: Session, now: Instant) -> Outcome:
     section = session.trainer.vitals.section
     words = f"no sign of life from the trainer in its section {section!r}: dumping its stacks and restarting it"
     session = session.with_(trainer=session.trainer.with_(hung=True))
-    return session.timed(kill=now.mono_s + KILL_AFTER_TERM_S), (do.Say("warning", words), do.EndTrainer("stacks"))
+    fixed_s = session.config.liveness.fixed_s
+    kill_s = KILL_AFTER_TERM_S if fixed_s is None else min(KILL_AFTER_TERM_S, max(KILL_S_MIN, fixed_s))
+    return session.timed(kill=now.mono_s + kill_s), (do.Say("warning", words), do.EndTrainer("stacks"))
 
 
 def _beat(session: Session, beat: messages.Beat, now: Instant) -> Outcome:

@@ -8,6 +8,7 @@ from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.deadline import Lifetime
+from supervisor.core.liveness import Policy
 from supervisor.core.machine import run_state
 from supervisor.core.messages import Save, Staged, Stop
 from supervisor.core.session import FINAL, Config, Phase, SaveEvery
@@ -159,3 +160,38 @@ def test_an_end_that_cannot_be_written_is_an_end_all_the_same():
     while told.session.phase not in FINAL:
         told.wake()
     assert told.session.phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [ev.Signalled("SIGTERM"), ev.Notice(30.0, "a spot machine"), ev.Notice(25.0, "SIGTERM from Slurm")],
+    ids=str,
+)
+def test_a_stuck_trainer_leaves_time_for_the_end_record_within_what_a_platform_gives(asked):
+    """Kubernetes and a reclaimed machine of Google give 30 seconds: a trainer that hears nothing is killed before."""
+    told = running()(asked)
+    within_s = getattr(asked, "in_s", 30.0)
+    while not told.asked(do.EndTrainer):
+        told.wake()
+    assert told.asked(do.EndTrainer) == [do.EndTrainer("term")]
+    while told.asked(do.EndTrainer) != [do.EndTrainer("kill")]:
+        told.wake()
+    assert told.now.mono_s <= 1000.0 + within_s - 1.5
+    assert told(ev.TrainerExited(-9)).asked(do.WriteEnd)
+
+
+def test_a_trainer_that_needs_longer_for_its_save_is_given_it_after_ctrl_c_and_sigterm():
+    slow = ev.TrainerSaid(Staged(9, "/s/step-9", 1, "auto", 2.0, 8.0))
+    for name in ("SIGINT", "SIGTERM"):
+        told = running()(slow, ev.Signalled(name))
+        assert told.asked(do.Tell)[-1].message.grace_s >= 50.0
+
+
+def test_a_hang_that_is_named_in_seconds_is_ended_within_as_many():
+    """A stopped process does not hear the signal for its stacks, so it is killed."""
+    told = running(Config(liveness=Policy(fixed_s=3.0)))
+    while told.asked(do.EndTrainer) != [do.EndTrainer("stacks")]:
+        told.wake()
+    while told.asked(do.EndTrainer) != KILL:
+        told.wake()
+    assert told.now.mono_s <= 1000.0 + 7.0

@@ -63,7 +63,10 @@ def end(wanted: Callable[[Mark], bool], grace_s: float = GRACE_S) -> int:
 
 
 def _marked(wanted: Callable[[Mark], bool]) -> Iterator[tuple[int, str]]:
-    spared, user, table = _ancestry(), os.geteuid(), _table(PROC / "self")
+    try:
+        spared, user, table = _ancestry(), os.geteuid(), _table(PROC / "self")
+    except OSError:
+        return  # a system without /proc: nothing can be told there
     for process in PROC.glob("[0-9]*"):
         pid = int(process.name)
         try:

@@ -159,3 +159,8 @@ def test_the_wait_for_a_living_trainer_is_said_at_once(start, tmp_path, monkeypa
         f"the trainer of session 1 has outlived its supervisor (process {trainer.pid}): waiting at most"
     )
     assert trainer.wait(30) == -signal.SIGKILL
+
+
+def test_a_system_without_proc_has_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(descendants, "PROC", tmp_path)
+    assert descendants.end(lambda _: True) == 0

@@ -41,6 +41,7 @@ def looked(session: Session, event: ev.Looked, now: Instant) -> Outcome:
     last = event.last
     if last and last.end == "succeeded" and event.same_job and session.config.resume != "never":
         return _finished_already(session, event)
+    asked = session.knocked_s is not None
     session, first_seen = _watch_rival(session, last, now)
     if last is None or session.config.takeover or _silent(session, last, now):
         return session, (do.WriteClaim(claim.next_epoch(event.names)),)
@@ -50,6 +51,10 @@ def looked(session: Session, event: ev.Looked, now: Instant) -> Outcome:
         words = f"session {last.rank.epoch} of this run may live on another machine or process: asking it for a sign"
         hint = f"waiting until it ends or gives none for {session.config.answer_s:.0f} s; to take over now: --takeover"
         commands = (do.Say("warning", words, hint),)
+    elif asked and session.knocked_s is None:
+        words = f"session {last.rank.epoch} has shown a new name in the store: it lives, or the name came late"
+        hint = f"it is asked again after {KNOCK_AFTER_S:.0f} s of silence; to take over now: --takeover"
+        commands = (do.Say("info", words, hint),)
     if not session.knocking and (first_seen or now.mono_s - session.rival_since_s >= KNOCK_AFTER_S):
         session, commands = session.with_(knocking=True), (*commands, do.Knock(last.rank.epoch, last.rank.writer))
     if not session.preparing:  # the time of waiting is time to install what the job needs

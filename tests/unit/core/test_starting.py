@@ -79,6 +79,16 @@ def test_a_rival_that_answers_is_waited_for_and_asked_again_only_after_a_long_si
     assert told.now.mono_s - answered_s >= 90
 
 
+def test_a_name_that_comes_after_the_question_is_said_because_the_silence_counts_from_then():
+    """A drive may show the names of a dead machine late: what was said of the time to wait holds no more."""
+    told = Told(Config(answer_s=20.0))(ev.Started(), ev.Looked((str(RIVAL.rank),), RIVAL), ev.Knocked())
+    late = Sighting(RIVAL.rank, RIVAL.signs + 1)
+    [said] = told(ev.Looked((str(RIVAL.rank),), late)).asked(do.Say)
+    assert said.words == "session 2 has shown a new name in the store: it lives, or the name came late"
+    assert "asked again after 90 s of silence" in said.hint
+    assert not told(ev.Looked((str(RIVAL.rank),), late)).asked(do.Say)
+
+
 def test_a_question_that_cannot_be_put_leaves_the_long_silence():
     told = Told(Config(answer_s=20.0, silence_s=60.0))(ev.Started(), ev.Looked((str(RIVAL.rank),), RIVAL))
     asked_s = told(ev.Knocked("Input/output error")).now.mono_s

@@ -18,7 +18,7 @@ from supervisor.engine.descendants import VARIABLE, Mark
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEAD = Mark("0123456789abcdef", Rank(1, "aa"), 4_000_000, "1")
+DEAD = Mark(os.urandom(8).hex(), Rank(1, "aa"), 4_000_000, "1")  # a run of these tests alone
 MINE = Rank(2, "bb")
 STAYS = "import time\nprint(flush=True)\ntime.sleep(600)"
 DEAF = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{STAYS}"
@@ -87,8 +87,8 @@ OTHERS = {
     "of another run": replace(DEAD, run_id="fedcba9876543210"),
     "of a later session": replace(DEAD, rank=Rank(3, "cc")),
     "of a session whose supervisor lives": replace(DEAD, pid=os.getpid(), since=identity.started(os.getpid()) or ""),
-    "with half a mark": "0123456789abcdef e00000001-aa",
-    "with a mark of other words": "0123456789abcdef e00000001-aa x y",
+    "with half a mark": f"{DEAD.run_id} e00000001-aa",
+    "with a mark of other words": f"{DEAD.run_id} e00000001-aa x y",
     "with an empty mark": "",
 }
 
@@ -110,15 +110,13 @@ def test_a_process_of_another_user_is_left_alone_even_with_our_mark(start, tmp_p
 
 
 @pytest.mark.slow
-def test_this_process_and_those_above_it_are_left_alone(tmp_path):
+def test_this_process_and_those_above_it_are_left_alone():
     """A trainer may start another supervisor: what that ends must not be itself."""
-    program = (
-        "import subprocess, sys\n"
-        "inner = 'from supervisor.engine import descendants as d; print(d.end(lambda mark: True))'\n"
-        "subprocess.run([sys.executable, '-c', inner], check=True)"
-    )
+    run_id = os.urandom(8).hex()  # of this test alone, because other trainers may live on this machine
+    inner = f"from supervisor.engine import descendants as d; print(d.end(lambda mark: mark.run_id == {run_id!r}))"
+    program = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {inner!r}], check=True)"
     told = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, VARIABLE: str(replace(DEAD, run_id="f" * 16))},
+        [sys.executable, "-c", program], env={**os.environ, VARIABLE: str(replace(DEAD, run_id=run_id))},
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert told.stdout == "0\n"

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from supervisor.trainer.attach import Run, attach, resume_step
+    from supervisor.trainer.folder import read as read_checkpoint
     from supervisor.trainer.order import Order, ResumableShuffleSampler
 
 __version__ = "0.1.0"
-__all__ = ["Order", "ResumableShuffleSampler", "Run", "__version__", "attach", "resume_step"]
+__all__ = ["Order", "ResumableShuffleSampler", "Run", "__version__", "attach", "read_checkpoint", "resume_step"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from supervisor.trainer import attach as module
 
         return getattr(module, name)
+    if name == "read_checkpoint":
+        from supervisor.trainer.folder import read
+
+        return read
     if name in {"Order", "ResumableShuffleSampler"}:
         from supervisor.trainer.order import ResumableShuffleSampler
 

@@ -7,7 +7,7 @@ import sys
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED
+from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED, UsageError
 from supervisor.core.liveness import AFTER
 from supervisor.core.messages import Beat, Note, Save, Stop, Trouble
 from supervisor.trainer.boundary import Boundary, Position
@@ -91,6 +91,7 @@ class Run:
 
         A step that is left by ``break`` counts as done if it has logged something.
         """
+        self._state.watch_data()
         self.begin(total, epoch_steps)
         try:
             while self.step < total:
@@ -108,6 +109,38 @@ class Run:
         finally:
             self._leave_loop()
 
+    def epochs(self, total: int) -> Iterator[int]:
+        """Yield the 0-based epochs still to do of the attached DataLoader, the one under way first; its batches are the steps.
+
+        A batch is a step that is done when the next one is asked for. What comes behind the inner loop belongs to its epoch.
+        """
+        places = self._state.places
+        if len(places) != 1:
+            raise UsageError(
+                f"run.epochs() goes by one attached DataLoader, and {len(places) or 'none'} of that kind is attached",
+                "call supervisor.attach(data=loader) with the one that trains, or go over run.steps(total)",
+            )
+        (place,) = places
+        self.begin(total * len(place), len(place))
+        place.drives = True
+        try:
+            while place.number < total:
+                yield place.number
+                place.epoch_ends()
+        finally:
+            place.drives = False
+            self._leave_loop()
+
+    @property
+    def looping(self) -> bool:
+        """Whether the loop has begun and is not over."""
+        return self._looping
+
+    @property
+    def in_section(self) -> bool:
+        """Whether the loop is in a section of its own, as an evaluation."""
+        return self._looping and self._sections.name != "step"
+
     def begin(self, total: int | None, epoch_steps: int | None = None) -> None:
         """A loop begins that somebody else drives, of ``total`` steps over all attempts (None: not known).
 
@@ -117,6 +150,8 @@ class Run:
         self._left, self._early = None, True
         self._boundary.begin(self._position())
         self._passing.begins(self.step)
+        for place in self._state.places:
+            place.loop_begins()
         self._sections.enter("step")
         self._wake()
         self._looping = True

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.values import dataclass
 from supervisor.trainer import frameworks, rng
 from supervisor.trainer.folder import Wanted
+from supervisor.trainer.place import Place
 from supervisor.trainer.refused import RefusedError, first_lines
 from supervisor.trainer.trace import ChangedError, Trace, as_json
 from supervisor.trainer.tree import Capture, differences, same_but_devices, shared_containers
@@ -60,6 +61,7 @@ class State:
         self._kept_beside: dict[str, Any] = {}  # of the checkpoint that was restored
         self._outgrown: set[str] = set()
         self._flags_before: dict[str, Any] = {}  # as the checkpoint had them, until the first capture after it
+        self._watches_data = False
         self._shared_said: set[str] = set()
         self._kept_rng: rng.Kept | None = None  # of the checkpoint that was restored
         self._rng_at_first = rng.NOTHING
@@ -72,6 +74,7 @@ class State:
         """Walk the state; RefusedError names the first place that cannot be kept exactly."""
         known, self.frameworks = len(self.frameworks), frameworks.loaded()
         self._compare_flags()
+        self._notice_data()
         states = self._states(self._access) | self._beside()
         generators = rng.Taken(rng.taken(self.frameworks), self._rng_at_first)
         trace, self._trace = self._trace, None  # whatever is raised, nothing half followed is gone on with
@@ -99,6 +102,24 @@ class State:
     def _beside(self) -> dict[str, Any]:
         owners = self.attached.values()
         return {f"{name}{BESIDE}": each.beside(self.attached[name], owners) for name, each in self._besides.items()}
+
+    @property
+    def places(self) -> list[Place]:
+        """The places in loaders that are attached."""
+        owners = (getattr(get, "__self__", None) for get, _ in self._access.values())
+        return [owner for owner in owners if isinstance(owner, Place)]
+
+    def watch_data(self) -> None:
+        """The script has a loop of its own: notice data that it iterates and has not attached."""
+        self._watches_data = True
+        for framework in self.frameworks:
+            framework.watch_unattached()
+
+    def _notice_data(self) -> None:
+        words = [each.unattached(self.attached.values()) for each in self.frameworks] if self._watches_data else []
+        if any(words):
+            self._watches_data = False
+            self.notices += [("warning", each) for each in words if each]
 
     def _compare_flags(self) -> None:
         """Notice once, after the first step since a resume, what trains and was frozen, or the other way round."""
@@ -169,6 +190,8 @@ class State:
             self._load(name, trees.pop(name), opened.step)
         self._kept_rng = opened.rng
         found, _ = self._walk(self._states(name for name in loaded if kinds[name][0] == "no"))
+        cautions = [(name, each.caution(self.attached[name])) for name in nodes for each in self.frameworks]
+        self.notices += [("warning", f"{name}: {words}") for name, words in cautions if words]
         return [words for name in found for words in self._not_back(name, nodes[name], found[name], live[name])]
 
     def _not_back(self, name: str, kept: Node, found: Node, fresh: Node) -> list[str]:
@@ -286,6 +309,9 @@ class State:
             if keeper is not None:
                 self._besides[name] = keeper
             return value.state_dict, value.load_state_dict
+        for framework in self.frameworks:
+            if (advice := framework.advice(value)) is not None:
+                raise RefusedError(name, *advice)
         raise RefusedError(
             name,
             f"a {type(value).__name__} has no state_dict() and load_state_dict()",

@@ -134,6 +134,21 @@ class Framework(Protocol):
         """Return (get, set) for a stateful object that has no state_dict; None for others."""
         return None
 
+    def advice(self, value: Any) -> tuple[str, str] | None:  # noqa: ARG002  # most have none
+        """Return why a value of this framework cannot be attached, and what to attach instead; None for others."""
+        return None
+
+    def caution(self, owner: Any) -> str:  # noqa: ARG002  # most know nothing of it
+        """Return words on what of an owner a resume does not bring back, whatever its state says; else ""."""
+        return ""
+
+    def watch_unattached(self) -> None:
+        """The script has a loop of its own: note from now on what data it iterates."""
+
+    def unattached(self, attached: Collection[Any]) -> str:  # noqa: ARG002  # most know nothing of it
+        """Return words if the script is in the middle of data whose place nothing that is attached keeps; else ""."""
+        return ""
+
     def aliased(self, owner: Any) -> Literal["no", "state", "whole"]:  # noqa: ARG002  # most know nothing of it
         """Say whether the owner's state_dict() shows its own memory, so that a checkpoint is read straight into it.
 

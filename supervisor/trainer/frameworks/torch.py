@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -104,7 +105,24 @@ class Torch(Framework):
         return torch.device(node["name"])
 
     def access(self, value: Any) -> StateAccess | None:
-        return (value.get_state, value.set_state) if isinstance(value, torch.Generator) else None
+        if isinstance(value, torch.Generator):
+            return value.get_state, value.set_state
+        return _loader().access(value) if "torch.utils.data" in sys.modules else None
+
+    def advice(self, value: Any) -> tuple[str, str] | None:
+        return _loader().advice(value) if "torch.utils.data" in sys.modules else None
+
+    def caution(self, owner: Any) -> str:
+        found: str = _loader().caution(owner) if "torch.utils.data" in sys.modules else ""
+        return found
+
+    def watch_unattached(self) -> None:
+        if "torch.utils.data" in sys.modules:
+            _loader().watch_unattached()
+
+    def unattached(self, attached: Collection[Any]) -> str:
+        found: str = _loader().unattached(attached) if "torch.utils.data" in sys.modules else ""
+        return found
 
     def aliased(self, owner: Any) -> Literal["no", "state", "whole"]:
         return torch_memory.aliased(owner)
@@ -200,6 +218,12 @@ class Torch(Framework):
         place = (value.device, self.address(value), value.stride(), value.is_conj(), value.is_neg())
         identity = ("torch", shape, dtype, place) if size else None
         return node, Leaf(stored or "U8", shape, item_bytes, size, identity, self)
+
+
+def _loader() -> Any:
+    from supervisor.trainer.frameworks import torch_loader  # only for scripts that have data of torch's
+
+    return torch_loader
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import importlib.util
 import random
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -79,7 +80,7 @@ class Plain:
         return value, lambda: value.__setitem__(slice(0, 5), b"after")
 
     def refused(self) -> dict[str, Any]:
-        return {"function": len, "set": {1}, "strided": memoryview(b"abcdef")[::2]}
+        return {"function": len, "factory": defaultdict(lambda: 0), "strided": memoryview(b"abcdef")[::2]}
 
     def objects(self, seed: int) -> dict[str, Any]:
         return {"chance": random.Random(seed)}
@@ -195,8 +196,8 @@ class Torch(Arrays):
     def refused(self) -> dict[str, Any]:
         import torch
 
-        graph = torch.ones(2, requires_grad=True) * 2
-        return {"graph": graph, "sparse": torch.eye(2).to_sparse(), "meta": torch.empty(2, device="meta")}
+        lazy = torch.nn.LazyLinear(2).weight
+        return {"lazy": lazy, "sparse": torch.eye(2).to_sparse(), "meta": torch.empty(2, device="meta")}
 
     def objects(self, seed: int) -> dict[str, Any]:
         import torch

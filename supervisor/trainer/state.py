@@ -62,6 +62,8 @@ class State:
         self._outgrown: set[str] = set()
         self._flags_before: dict[str, Any] = {}  # as the checkpoint had them, until the first capture after it
         self._watches_data = False
+        for framework in self.frameworks:
+            framework.watch_unattached()
         self._shared_said: set[str] = set()
         self._kept_rng: rng.Kept | None = None  # of the checkpoint that was restored
         self._rng_at_first = rng.NOTHING
@@ -112,8 +114,6 @@ class State:
     def watch_data(self) -> None:
         """The script has a loop of its own: notice data that it iterates and has not attached."""
         self._watches_data = True
-        for framework in self.frameworks:
-            framework.watch_unattached()
 
     def _notice_data(self) -> None:
         words = [each.unattached(self.attached.values()) for each in self.frameworks] if self._watches_data else []

@@ -26,6 +26,7 @@ BYTES_MAX = 1 << 20
 SAMPLES = 4096
 DEPTH_MAX = 4
 TRAINABLE = "trainable"
+_SCALARS = {type(None), bool, int, float, str}
 _NO_STATE = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)
 
 
@@ -106,6 +107,8 @@ class Attributes:
 
 def digest(value: Any) -> str:
     """Return a short text that is another one when the value has changed, as far as that can be seen at a small price."""
+    if type(value) in _SCALARS:
+        return f"{type(value).__name__} {value!r}"
     told: list[str] = []
     _look_at(value, told, 0)
     return hashlib.sha256("\n".join(told).encode()).hexdigest()

@@ -31,6 +31,7 @@ _CLOCK_HERE = re.compile(
     r"timer|^_?(t0|tic)$|(^|_)(start|begin|began|started|last)_(time|at)$|(^|_)time_(start|begin)$"
 )
 _KEYS = {str, int, bool, float, tuple, type(None)}
+_SCALARS = {type(None), bool, int, float, str}
 _SIMPLE = (bool, int, float, str, bytes, type(None), np.ndarray, np.generic)
 
 
@@ -103,9 +104,11 @@ def put(owner: Any, name: str, value: Any) -> None:
 
 def is_plain(value: Any) -> bool:
     """Say whether it is made of plain values throughout; an array counts if its bytes say all, a tensor if it has some."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
     if isinstance(value, np.ndarray):
         return not value.dtype.hasobject
-    kind = type(value)
     if kind in {list, tuple, set, frozenset, deque} or own_classes.is_namedtuple(value):
         return all(map(is_plain, value))
     if kind in {dict, Counter, defaultdict}:

@@ -152,9 +152,15 @@ def _is_torch_generator(value: Any) -> bool:
     return "torch" in sys.modules and isinstance(value, sys.modules["torch"].Generator)
 
 
+_stateful: dict[type, bool] = {}  # asked for each attribute of each layer at each save
+
+
 def has_state(value: Any) -> bool:
-    """Say whether it is kept for itself."""
-    return access(value, ()) is not None
+    """Say whether it is kept for itself, which follows from its class."""
+    kind = type(value)
+    if kind not in _stateful:
+        _stateful[kind] = access(value, ()) is not None
+    return _stateful[kind]
 
 
 def is_whole(value: Any) -> bool:

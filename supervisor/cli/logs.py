@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterable, Sequence
 
+    from supervisor.core.ports import Store
     from supervisor.engine.overview import Overview
+    from supervisor.engine.place import RunPlace
     from supervisor.engine.printed import Part, Printed
+    from supervisor.engine.runs import Run
 
 FILE_EVERY_S = 0.2
 STORE_EVERY_S = 5.0
@@ -38,8 +42,9 @@ def _from_store(options: Namespace) -> int:
 
         place, record = one_run(store, options, options.run)
         if options.steps:
+            over = partial(_is_over, store, place, record)
             log = catalogue.step_log(store, place)
-            _print_steps(log.rows, place.name, options)
+            _print_steps(log.rows, place.name, over, options)
             sys.stdout.flush()
             for gap in log.gaps:
                 sys.stderr.write(f"{place.name}: {gap}\n")
@@ -127,10 +132,20 @@ def _gone(seen: Overview) -> bool:
     return bool(seen.alive) and identity.alive((seen.claim or {}).get("machine", {})) is False
 
 
-def _print_steps(known: Sequence[dict[str, Any]], name: str, options: Namespace) -> None:
+def _is_over(store: Store, place: RunPlace, record: Run) -> bool:
+    from supervisor.engine import overview
+    from supervisor.engine.clock import BootClock
+
+    return overview.look(store, place, record, BootClock().now()).over
+
+
+def _print_steps(known: Sequence[dict[str, Any]], name: str, over: Callable[[], bool], options: Namespace) -> None:
     if options.json:
         for row in known:
             print(json.dumps(row, ensure_ascii=False))
+        return
+    if not known and over():
+        print(f"{name}: the script logged nothing: rows come from run.log(…) of an attached script")
         return
     if not known:
         print(f"{name}: no step is logged in the store yet; rows come with each checkpoint")

@@ -13,7 +13,7 @@ from supervisor.bootstrap import ensure
 from supervisor.cli.options import Parser, count, duration, parser
 from supervisor.cli.start import script_path, split
 from supervisor.core import resume_arguments
-from supervisor.core.errors import FAILED, TERMINATED, UserError
+from supervisor.core.errors import FAILED, NOT_TESTED, TERMINATED, UserError
 from supervisor.views import rehearsal as view
 from supervisor.views.status import next_commands
 
@@ -26,7 +26,7 @@ PEACE_SHARE = 4
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Rehearse, and print the verdict: exit code 0 only for a bit-exact resume."""
+    """Rehearse, and print the verdict: exit code 0 only for a bit-exact resume, NOT_TESTED where nothing was shown."""
     own, script_arguments = split(arguments)
     options = _parser().parse_args(own)
     script = script_path(options.script)
@@ -44,6 +44,7 @@ def run(arguments: Sequence[str]) -> int:
         plan = Plan(
             script=script,
             arguments=script_arguments,
+            working=Path.cwd(),
             folder=Path(folder),
             steps=options.steps,
             save_every=options.save_every,
@@ -58,20 +59,25 @@ def run(arguments: Sequence[str]) -> int:
         print(f"    {peaceful.step:,} steps in {peaceful.seconds:.1f} s", flush=True)
         acts.with_kills(peaceful)
         found = acts.compared()
-    print("\n".join(view.lines(found)))
+        outside = acts.outside()
+    print("\n".join([*view.lines(found), *view.unprotected(outside)]))
     print("\n".join(next_commands([_next("start" if found.exact else "rehearse", options, script_arguments)])))
     return 0 if found.exact else FAILED
 
 
 def _fresh(watch: str | None) -> str:
-    """Return the folder to watch, unless something is in it: a rehearsal begins without, and throws away what it finds."""
+    """Return the folder to watch. One outside the working folder, which is not copied, must be empty: it is thrown away."""
     from pathlib import Path
 
-    there = Path(watch or ".")
-    if watch and (there.is_symlink() or there.exists()) and not (there.is_dir() and not any(there.iterdir())):
+    if not watch:
+        return ""
+    inside, there = os.path.relpath(watch), Path(watch).absolute()
+    if not inside.startswith(".."):
+        return inside
+    if (there.is_symlink() or there.exists()) and not (there.is_dir() and not any(there.iterdir())):
         words = f"{watch} is not empty, and a rehearsal throws away what it leaves there"
         raise UserError(words, "have the script save into another folder: rehearse SCRIPT --watch NEW -- ARGUMENTS")
-    return watch or ""
+    return str(there)
 
 
 def _next(verb: str, options: Namespace, script_arguments: Sequence[str]) -> str:
@@ -92,6 +98,10 @@ def _room(folder: Path) -> Path:
 def _parser() -> Parser:
     made = parser("rehearse", "Kill and resume a script in a minute or two: is its resume bit-exact?")
     made.usage = "python -m supervisor rehearse SCRIPT [options] [-- ARGUMENTS OF THE SCRIPT]"
+    made.epilog = (
+        "It runs in a copy of the working folder. Exit codes: 0 bit-exact, 1 it differs or does not resume, "
+        f"{NOT_TESTED} not tested (over too soon, no kill in the middle, or nothing to compare)."
+    )
     made.add_argument("script", metavar="SCRIPT")
     made.add_argument("--steps", type=count, metavar="N", help="only the first N steps (default: what fits)")
     made.add_argument("--save-every", metavar="TIME", default="1s", help="in the peaceful run (default: 1s)")

@@ -98,6 +98,9 @@ def headline(seen: Overview) -> str:
 def next_commands(seen: Overview, store: str) -> list[str]:
     """Return what is useful now."""
     name = seen.run.name
+    kept = seen.plain["checkpoints"]
+    if seen.state == "SUCCEEDED" and kept["durable"] is None and kept["submitted"] is None:
+        return [f"logs {name}{store}"]
     if seen.state == "SUCCEEDED":
         return [f"checkpoints {name} export latest DIR{store}", f"logs {name} --steps{store}"]
     if seen.served:

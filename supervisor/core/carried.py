@@ -55,12 +55,14 @@ class Carried:
 
     ``root``: the watched folder as it was typed; "" for what the script's framework told of,
     relative to the working folder. ``checkpoint``: the path of the newest checkpoint of the script's own in it, "" for none.
+    Not ``counted``: nobody counts its steps, and ``step`` is only the number of the snapshot.
     """
 
     step: int
     root: str
     entries: tuple[Entry, ...]
     checkpoint: str = ""
+    counted: bool = True
 
     @property
     def files(self) -> int:
@@ -76,6 +78,7 @@ def body(carried: Carried) -> bytes:
         "step": carried.step,
         "root": carried.root,
         "checkpoint": carried.checkpoint,
+        "counted": carried.counted,
         "entries": [_told(entry) for entry in carried.entries],
     }
     return json.dumps(told, ensure_ascii=True, allow_nan=False).encode()
@@ -94,6 +97,7 @@ def parse(read: bytes) -> Carried:
             root=fields.text(told["root"], "root"),
             entries=_inside(map(_entry, fields.sequence(told["entries"], "entries"))),
             checkpoint=_below(told["checkpoint"]) if told["checkpoint"] else "",
+            counted=told.get("counted") is not False,
         )
     except KeyError as error:
         raise ContentError(f"{FILES_FILE} lacks {error}") from error

@@ -104,6 +104,7 @@ class CheckpointReady:
 
     ``durable``: in the store; ``adopted``: staged here by a dead session; ``rolled``: rollbacks that hold from here on.
     ``changed`` says in words how script and arguments differ from those of the session that made it.
+    ``files``: it carries the files of a script that nobody changed; ``counted``: as in ``carried.Carried``.
     """
 
     folder: str
@@ -114,6 +115,8 @@ class CheckpointReady:
     seconds: float = 0.0
     rolled: tuple[Rollback, ...] = ()
     changed: str = ""
+    files: bool = False
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

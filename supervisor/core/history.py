@@ -40,6 +40,7 @@ class Story:
     memory_available: float | None = None
     longest_s: Mapping[str, float] = field(default_factory=dict)
     here: bool = False
+    counted: bool = True
     age_s: float = 0.0
 
 
@@ -61,8 +62,15 @@ def words(story: Story) -> str:
 def sentence(story: Story) -> str:
     """Return the same without its subject."""
     lived = f" after {duration(story.lived_s)}" if story.lived_s is not None else ""
-    reached = f" It had reached step {story.last_step:,}" if story.last_step is not None else ""
-    safe = f", of which step {story.durable_step:,} was safe." if story.durable_step is not None else "."
+    unit = "step" if story.counted else "snapshot"
+    reached = f" It had reached {unit} {story.last_step:,}" if story.last_step is not None else ""
+    safe = "."
+    if story.durable_step is not None and story.durable_step > (
+        story.last_step or 0
+    ):  # it began at its first step again
+        safe = f"; {unit} {story.durable_step:,} of before was safe."
+    elif story.durable_step is not None:
+        safe = f", of which {unit} {story.durable_step:,} was safe."
     tail = f"{reached}{safe}" if reached else ""
     return f"{_ending(story)}{lived}.{tail}"
 

@@ -41,6 +41,7 @@ class Beat:
 
     ``step_s`` is the trainer's own running mean of a step; ``seconds`` sums the time in each section so far;
     ``longest_s`` is the longest single stay in each section so far; ``metrics`` are the newest logged values.
+    Not ``asked``: nobody can ask this script for a save, it saves when it likes.
     """
 
     step: int
@@ -51,6 +52,7 @@ class Beat:
     seconds: dict[str, float] = field(default_factory=dict)
     longest_s: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, Scalar] = field(default_factory=dict)
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Staged:
     """A whole checkpoint lies in ``folder`` (a name inside the staging folder), flushed to the local disk.
 
     ``stall_s`` is how long the training loop stood still for it; ``write_s`` how long writing it took beside the loop,
-    and ``slow_s`` how much longer the loop's steps took meanwhile.
+    and ``slow_s`` how much longer the loop's steps took meanwhile. Not ``counted``: ``step`` is only its number.
     """
 
     step: int
@@ -76,6 +78,7 @@ class Staged:
     stall_s: float
     write_s: float
     slow_s: float = 0.0
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +102,23 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadBack:
+    """Whether the script opened one of the files that were put back before its first step: ``path``, "" for none.
+
+    ``late``: it opened the first of them only after that step.
+    """
+
+    path: str = ""
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
-    """Words for the user. ``level`` is "info" or "warning"."""
+    """Words for the user. ``level`` is "info" or "warning"; ``hint`` says what to do."""
 
     level: str
     text: str
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +199,8 @@ class Malformed:
 
 
 Message = (
-    Hello | Beat | Restored | Staged | SaveFailed | Saved | Note | Trouble | ScriptFailed | Stopped | Finished | Save | Stop
+    Hello | Beat | Restored | Staged | SaveFailed | Saved | ReadBack | Note | Trouble | ScriptFailed | Stopped | Finished
+    | Save | Stop
 )  # fmt: skip
 
 KINDS: dict[str, type[Any]] = {
@@ -194,6 +210,7 @@ KINDS: dict[str, type[Any]] = {
     "staged": Staged,
     "save-failed": SaveFailed,
     "saved": Saved,
+    "read-back": ReadBack,
     "note": Note,
     "trouble": Trouble,
     "script-failed": ScriptFailed,

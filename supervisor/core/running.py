@@ -147,8 +147,12 @@ def _beat(session: Session, beat: messages.Beat, now: Instant) -> Outcome:
         longest_s={**known, **longer} if longer else known,
     )
     total = trainer.total_steps if beat.total_steps is None else beat.total_steps
-    trainer = trainer.with_(step=beat.step, step_s=beat.step_s or trainer.step_s, vitals=vitals, total_steps=total)
+    trainer = trainer.with_(
+        step=beat.step, step_s=beat.step_s or trainer.step_s, vitals=vitals, total_steps=total, asked=beat.asked
+    )
     session = session.with_(trainer=trainer)
+    if not beat.asked and session.timers.save is not None:
+        session = session.with_(saves=session.saves.with_(asked=False)).timed(save=None)
     unarmed = session.timers.save is None and not session.saves.asked and session.phase is Phase.RUNNING
     if unarmed and beat.section == "step" and save_interval(session):
         session = saving.first_save_due(session, now)  # the attempt has come to its steps
@@ -169,8 +173,16 @@ def _restored(session: Session, _said: messages.Restored, now: Instant) -> Outco
     return _moved(session, now), ()
 
 
+def _read_back(session: Session, said: messages.ReadBack, now: Instant) -> Outcome:
+    """A script that read nothing of what was put back is at its first step: progress counts from there."""
+    session = _moved(session, now)
+    if said.path or session.trainer.attempt > 1:
+        return session, ()
+    return session.with_(resumed_step=0, progress_step=0), ()
+
+
 def _noted(session: Session, said: messages.Note, _now: Instant) -> Outcome:
-    return session, (do.Say(said.level, said.text),)
+    return session, (do.Say(said.level, said.text, said.hint),)
 
 
 def _greeted(session: Session, said: messages.Hello, _now: Instant) -> Outcome:
@@ -269,6 +281,7 @@ _SAID: dict[type, Callable[[Session, Any, Instant], Outcome]] = {
     messages.Staged: _staged,
     messages.SaveFailed: _save_failed,
     messages.Restored: _restored,
+    messages.ReadBack: _read_back,
     messages.Note: _noted,
     messages.ScriptFailed: _script_failed,
     messages.Trouble: troubled.met,

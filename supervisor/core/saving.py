@@ -41,6 +41,7 @@ def staged(session: Session, said: messages.Staged, now: Instant) -> Outcome:
         waiting_step=said.step,
         asked=False,
         lost="",
+        counted=said.counted,
         last_at_s=now.mono_s,
         stall_s=max(said.stall_s, saves.stall_s * 0.9),
         write_s=max(said.write_s, saves.write_s * 0.9),

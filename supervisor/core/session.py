@@ -96,6 +96,7 @@ class Trainer(Value):
 
     ``said`` is (kind, words) of how it failed and ``mark`` tells that place again. ``finished``: its script came to the
     normal end; ``ended_at_s``: since when. ``attached``: the script counts its own steps, of ``total_steps``.
+    Not ``asked``: nobody can ask it for a save.
     """
 
     attempt: int = 0
@@ -111,6 +112,7 @@ class Trainer(Value):
     total_steps: int | None = None
     finished: Finished | None = None
     ended_at_s: float = 0.0
+    asked: bool = True
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ class Saves(Value):
     ``waiting`` the newest that comes after it. At most these three exist. ``lost`` is why the last save failed.
     ``submitted_at_s``: since when the one on its way is written and not proved; ``warn_at_s``: when to say so next.
     ``unproved``: the newest that is written, manifest and all, to a store that can never prove it.
+    ``counted``: the steps of the newest were counted by somebody.
     """
 
     newest: str = ""
@@ -140,6 +143,7 @@ class Saves(Value):
     submitted_at_s: float | None = None
     warn_at_s: float = 0.0
     unproved: str = ""
+    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -245,7 +249,9 @@ def lifetime_end(session: Session) -> float | None:
 
 
 def save_interval(session: Session) -> interval.Interval | None:
-    """Return the interval between saves in force, or None where the trainer counts steps by itself."""
+    """Return the interval between saves in force, or None where the trainer counts steps by itself or cannot be asked."""
+    if not session.trainer.asked:
+        return None
     unit, value = session.config.save_every.unit, session.config.save_every.value
     saves = session.saves
     if unit == "auto":

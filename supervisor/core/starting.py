@@ -180,6 +180,8 @@ def _where(session: Session, event: ev.CheckpointReady, step: int) -> str:
         return "beginning at step 0" + ("" if session.config.resume == "never" else ": there is no earlier work")
     reached, step_s = session.history.last_step, session.history.step_s
     words = f"going on from step {step:,}, proved whole"
+    if event.files:
+        words = f"the script's files of {'step' if event.counted else 'snapshot'} {step:,} are here, proved whole"
     if session.trainer.attempt == 0 and reached is not None and reached > step:
         seconds = f" (about {(reached - step) * step_s:.0f} s of work)" if step_s else ""
         words += f"; {reached - step:,} steps{seconds} are computed again"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 GOOD_KEPT = 16
+TOGETHER_S = 1.0  # files that are written so soon after one another are one save
 BADPUT = (
     "initialization", "environment set-up", "start-up", "data loading", "checkpoint save", "checkpoint restore",
     "wasted progress", "waiting for a machine", "other",
@@ -32,11 +33,32 @@ _SECTIONS = {"start": "start-up", "restore": "checkpoint restore", "save": "chec
 
 
 @dataclass(frozen=True, slots=True)
+class OwnSaves:
+    """Saves of a script that saves by itself, in this attempt; files written within a second are one.
+
+    ``told``: by its framework. Else what is counted are the snapshots of its files.
+    """
+
+    count: int
+    first: Instant
+    last: Instant
+    told: bool = False
+
+    @property
+    def every_s(self) -> float | None:
+        """Seconds from one to the next, on average; None before the second."""
+        return self.last.since(self.first) / (self.count - 1) if self.count > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
     """State of a run. Unknown is None, never 0. Times ending in ``_at`` are instants of the session's own clocks.
 
     ``nan_since``: the step from which a watched value is no number, None while all are; ``nan_fine``: with so many steps
     all was in order; ``nan_names``: the values, ``good``: steps of the newest DURABLE checkpoints, both as words.
+    ``resumed``: whether the attempt goes on from what was restored; None where there was nothing, or it is not known yet.
+    Not ``counted``: nobody counts the script's steps, and what stands for them are numbers of snapshots.
+    ``own_saves``: of a script that nobody can ask for a save; None where it can be asked, or has not saved.
     """
 
     run: str = ""
@@ -84,6 +106,15 @@ class RunStatus:
     nan_fine: int = 0
     nan_names: str = ""
     good: str = ""
+    resumed: bool | None = None
+    counted: bool = True
+    asked: bool = True
+    own_saves: OwnSaves | None = None
+
+    @property
+    def unit(self) -> str:
+        """What the numbers count: "step" or "snapshot"."""
+        return "step" if self.counted else "snapshot"
 
 
 def fold(status: RunStatus, record: Any, now: Instant) -> RunStatus:
@@ -144,6 +175,9 @@ def to_json(status: RunStatus, now: Instant | None) -> dict[str, Any]:
         "trouble": status.trouble or None,
         "rollbacks": status.rollbacks,
         "nan": nan_to_json(status),
+        "resumed": status.resumed,
+        "unit": status.unit,
+        "own_saves": _own_saves(status, here),
     }
 
 
@@ -175,6 +209,15 @@ def is_status(told: Mapping[str, Any]) -> bool:
         and isinstance(badput, dict)
         and all(isinstance(each, int | float) for each in badput.values())
     )
+
+
+def _own_saves(status: RunStatus, now: Instant | None) -> dict[str, Any] | None:
+    """Return when a script that nobody can ask saved last, and how often it does."""
+    own = status.own_saves
+    if own is None or status.asked:
+        return None
+    every_s = None if own.every_s is None else round(own.every_s, 3)
+    return {"count": own.count, "last_age_s": _age(own.last, now), "every_s": every_s}
 
 
 def goodput(status: RunStatus) -> float | None:
@@ -216,10 +259,7 @@ def _environment(status: RunStatus, record: ev.EnvironmentReady, _now: Instant) 
 
 def _restored(status: RunStatus, record: ev.CheckpointReady, now: Instant) -> RunStatus:
     step = record.id.step if record.id else 0
-    wasted = (status.step or 0) - step
-    if wasted > 0 and status.step_s:
-        lost_s = min(wasted * status.step_s, status.good_s)
-        status = replace(_bad(status, "wasted progress", lost_s), good_s=status.good_s - lost_s)
+    status = _wasted(status, (status.step or 0) - step)
     status = _bad(status, "checkpoint restore", record.seconds)
     if record.id is None:
         status = begun_anew(status)
@@ -230,26 +270,32 @@ def _restored(status: RunStatus, record: ev.CheckpointReady, now: Instant) -> Ru
     known = step if record.durable and record.id else status.durable
     at = status.durable_at if known == status.durable else now
     first = step if status.session_from_step is None else status.session_from_step
-    return replace(status, step=step, durable=known, durable_at=at, session_from_step=first, attempt_seconds={})
+    return replace(
+        status, step=step, durable=known, durable_at=at, session_from_step=first, attempt_seconds={}, resumed=None,
+        counted=record.counted if record.id else status.counted,
+    )  # fmt: skip
+
+
+def _wasted(status: RunStatus, steps: int) -> RunStatus:
+    if steps <= 0 or not status.step_s:
+        return status
+    lost_s = min(steps * status.step_s, status.good_s)
+    return replace(_bad(status, "wasted progress", lost_s), good_s=status.good_s - lost_s)
+
+
+def _read_back(status: RunStatus, said: messages.ReadBack) -> RunStatus:
+    if said.path:
+        return replace(status, resumed=None if said.late else True)
+    return replace(_wasted(status, status.step or 0), step=0, session_from_step=0, resumed=False)
 
 
 def _launched(status: RunStatus, _record: ev.Launched, _now: Instant) -> RunStatus:
-    return replace(status, attempt_seconds={}, section="start")
+    return replace(status, attempt_seconds={}, section="start", own_saves=None)
 
 
 def _said(status: RunStatus, record: ev.TrainerSaid, now: Instant) -> RunStatus:
-    match record.message:
-        case messages.Hello():
-            return replace(status, device=record.message.device or status.device)
-        case messages.Beat():
-            return _beat(status, record.message)
-        case messages.Staged():
-            return _staged(status, record.message.step, now)
-        case messages.Trouble():
-            return _trouble(status, record.message)
-        case messages.Restored():
-            return replace(status, step=record.message.step)
-    return status
+    handler = _SAID.get(type(record.message))
+    return handler(status, record.message, now) if handler else status
 
 
 def _trouble(status: RunStatus, said: messages.Trouble) -> RunStatus:
@@ -303,15 +349,28 @@ def _beat(status: RunStatus, beat: messages.Beat) -> RunStatus:
         epoch_of_data=beat.epoch_of_data if beat.epoch_of_data is not None else status.epoch_of_data,
         step_s=step_s,
         section=beat.section,
+        asked=beat.asked,
         metrics={**status.metrics, **beat.metrics},
         attempt_seconds=dict(beat.seconds) or status.attempt_seconds,
     )
 
 
-def _staged(status: RunStatus, step: int, now: Instant) -> RunStatus:
+def _staged(status: RunStatus, said: messages.Staged, now: Instant) -> RunStatus:
     # where nobody counts the script's steps, the snapshots of its files say how far it is
-    reached = status.step if status.step_s else max(status.step or 0, step)
-    return replace(status, step=reached, staged=step, unproved_since=status.unproved_since or now)
+    reached = status.step if status.step_s else max(status.step or 0, said.step)
+    if said.reason in {"files", "end"} and not (status.own_saves and status.own_saves.told):
+        status = _saved_by_itself(status, now, told=False)
+    return replace(
+        status, step=reached, staged=said.step, counted=said.counted, unproved_since=status.unproved_since or now
+    )
+
+
+def _saved_by_itself(status: RunStatus, now: Instant, *, told: bool) -> RunStatus:
+    own = status.own_saves
+    if own is None or own.told != told:
+        return replace(status, own_saves=OwnSaves(1, now, now, told))
+    new = now.since(own.last) >= TOGETHER_S
+    return replace(status, own_saves=OwnSaves(own.count + new, own.first, now if new else own.last, told))
 
 
 def _submitted(status: RunStatus, record: ev.Submitted, now: Instant) -> RunStatus:
@@ -372,6 +431,15 @@ def _bad(status: RunStatus, category: str, seconds: float) -> RunStatus:
     return replace(status, badput={**status.badput, category: status.badput.get(category, 0.0) + seconds})
 
 
+_SAID: dict[type, Any] = {
+    messages.Hello: lambda status, said, _now: replace(status, device=said.device or status.device),
+    messages.Beat: lambda status, said, _now: _beat(status, said),
+    messages.Staged: _staged,
+    messages.Saved: lambda status, _said, now: _saved_by_itself(status, now, told=True),
+    messages.Trouble: lambda status, said, _now: _trouble(status, said),
+    messages.ReadBack: lambda status, said, _now: _read_back(status, said),
+    messages.Restored: lambda status, said, _now: replace(status, step=said.step, resumed=True),
+}
 _FOLDS: dict[type, Any] = {
     ev.Started: _started,
     ev.ClaimWritten: _claimed,

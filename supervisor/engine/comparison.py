@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import events as ev
+from supervisor.core import messages
 from supervisor.core.carried import FILES_FILE
 from supervisor.core.carried import parse as parse_files
 from supervisor.core.checkpoint import Verdict
@@ -23,7 +24,7 @@ from supervisor.engine.launcher import PACKAGES, own_packages
 from supervisor.engine.place import RunPlace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from supervisor.core.claim import Rank
     from supervisor.core.ports import Store
@@ -41,7 +42,9 @@ class Comparison:
 
     ``attached``: names of objects, ``generators``: of random generators; ``differ``: paths in the final state; ``row``: the first step whose logged values differ, in ``columns``;
     ``measured``: columns, and logs among files, that differ as times do; ``ahead``: paths that were left out because they hold
-    what was read ahead in the data; ``resumed``: the steps the second run went on from.
+    what was read ahead in the data; ``resumed``: the steps the second run went on from; ``anew``: those of them at which
+    the script read nothing of its files, or did all of its steps again; ``rows``: steps with logged values; ``files``: how
+    many files were compared.
     """
 
     steps: tuple[int, int]
@@ -53,11 +56,20 @@ class Comparison:
     measured: tuple[str, ...]
     ahead: tuple[str, ...]
     resumed: tuple[int, ...]
+    anew: tuple[int, ...] = ()
+    rows: int = 0
+    files: int = 0
 
     @property
     def exact(self) -> bool:
-        """The two are the same, bit for bit."""
-        return self.steps[0] == self.steps[1] and not self.differ and self.row is None
+        """The two are the same, bit for bit, and the second really went on."""
+        return self.steps[0] == self.steps[1] and not self.differ and self.row is None and not self.anew
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was there to be compared."""
+        carries = FILES in self.attached
+        return not self.rows and not (self.files if carries else self.attached)
 
 
 def compare(one: Store, other: Store, into: Path) -> Comparison:
@@ -65,9 +77,11 @@ def compare(one: Store, other: Store, into: Path) -> Comparison:
     folders = [_final(store, into / f"final-{number}") for number, store in enumerate((one, other))]
     carries = all((folder / FILES_FILE).is_file() for folder in folders)
     found = _files_compared(*folders) if carries else _states_compared(folders)
-    row, columns, measured = first_row(
-        *({row["step"]: row for row in steplog.joined(each, RUN)} for each in (one, other))
-    )
+    logs = [{row["step"]: row for row in steplog.joined(each, RUN)} for each in (one, other)]
+    row, columns, measured = first_row(*logs)
+    resumed, anew = _resumed(other)
+    if carries and resumed and not anew and (done := _steps_done(one)) and _steps_done(other) >= done:
+        anew = resumed[-1:]  # whatever it read, it did all of its steps again
     return Comparison(
         steps=(found["step"][0], found["step"][1]),
         attached=tuple(found["attached"]),
@@ -77,7 +91,10 @@ def compare(one: Store, other: Store, into: Path) -> Comparison:
         columns=columns,
         measured=(*measured, *found.get("measured", ())),
         ahead=tuple(found.get("ahead", ())),
-        resumed=_resumed(other),
+        resumed=resumed,
+        anew=anew,
+        rows=len([each for each in logs[0].values() if each.keys() - {"step"}]),
+        files=found.get("files", 0),
     )
 
 
@@ -105,6 +122,7 @@ def _files_compared(one: Path, other: Path) -> dict[str, Any]:
         "generators": [],
         "differ": [f"{FILES}.{path}" for path in paths if not is_stream(path)],
         "measured": [path for path in paths if is_stream(path)],
+        "files": len([path for path in {*ours, *theirs} if not is_stream(path)]),
     }
 
 
@@ -138,10 +156,46 @@ def _final(store: Store, to: Path) -> Path:
     return to
 
 
-def _resumed(store: Store) -> tuple[int, ...]:
-    """Return the steps from which trainers went on, in order; only what was restored counts."""
-    values = (record.value for rank in ranks(store, RUN) for record in _records(store, rank))
-    return tuple(value.id.step for value in values if isinstance(value, ev.CheckpointReady) and value.id is not None)
+def _resumed(store: Store) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the steps from which trainers went on, in order, and those of which the script read nothing before its first."""
+    resumed: list[int] = []
+    anew: list[int] = []
+    for value in _values(store):
+        if isinstance(value, ev.CheckpointReady) and value.id is not None:
+            resumed.append(value.id.step)
+        elif _reads(value) == "" and resumed:
+            anew.append(resumed[-1])
+    return tuple(resumed), tuple(anew)
+
+
+def _reads(value: Any) -> str | None:
+    """Return the file that a script is told to have read before its first step, "" for none; None for other records."""
+    said = value.message if isinstance(value, ev.TrainerSaid) else None
+    return said.path if isinstance(said, messages.ReadBack) and not said.late else None
+
+
+def _steps_done(store: Store) -> int:
+    """Return how many steps the last trainer has done by itself, as its hooks counted; 0 where nobody counts."""
+    base = reached = 0
+    for value in _values(store):
+        if isinstance(value, ev.CheckpointReady):
+            base, reached = value.id.step if value.id else 0, 0
+        elif isinstance(value, ev.Launched):
+            reached = 0
+        elif isinstance(value, ev.TrainerSaid) and isinstance(value.message, messages.Beat):
+            reached = max(reached, value.message.step)
+    return max(0, reached - base)
+
+
+def saved_outside(store: Store, folder: Path) -> tuple[str, ...]:
+    """Return what the script was seen to save outside of a folder."""
+    said = (value.message for value in _values(store) if isinstance(value, ev.TrainerSaid))
+    paths = dict.fromkeys(each.path for each in said if isinstance(each, messages.Saved))
+    return tuple(path for path in paths if not Path(path).is_relative_to(folder))
+
+
+def _values(store: Store) -> Iterator[Any]:
+    return (record.value for rank in ranks(store, RUN) for record in _records(store, rank))
 
 
 def _records(store: Store, rank: Rank) -> list[journal.Record]:

@@ -117,6 +117,7 @@ def _story(store: Store, run: RunPlace, rank: Rank, status: RunStatus | None, al
         step_s=seen.step_s,
         memory_available=seen.memory_available,
         longest_s=_longest(store, run, rank),
+        counted=seen.counted,
         here=alive(claim.get("machine", {})) is not None,
         age_s=_seconds(claim.get("age_s")),
     )

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Self
 
 from supervisor.core import events as ev
 from supervisor.core.carried import FILES_FILE
-from supervisor.core.errors import FAILED, TERMINATED, UserError
+from supervisor.core.errors import FAILED, NOT_TESTED, TERMINATED, UserError
 from supervisor.core.values import dataclass
-from supervisor.engine import checkpoints, journal
+from supervisor.engine import checkpoints, journal, working_copy
 from supervisor.engine.claims import ranks
-from supervisor.engine.comparison import RUN, compare, environ
+from supervisor.engine.comparison import RUN, compare, environ, saved_outside
 from supervisor.engine.orphans import TRAINER
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ MORE_TO_DO = "give it more to do: rehearse SCRIPT -- ARGUMENTS"
 class Plan:
     """What is rehearsed. ``folder`` holds everything and is thrown away.
 
+    Each run has a fresh copy of the ``working`` folder and is started there.
     ``peace_s``: after so long in training the first run is stopped where it is, and the second is stopped at the same
     step; ``limit_s`` bounds the second. ``watch`` and ``resume_arguments``: of a script that saves by itself. Of such a one
     nobody can ask for a step: it has to come to its end.
@@ -47,6 +48,7 @@ class Plan:
 
     script: Path
     arguments: Sequence[str]
+    working: Path
     folder: Path
     steps: int | None
     save_every: str
@@ -74,12 +76,14 @@ class Rehearsal:
     ) -> None:
         self._plan, self._open, self._clock, self._say = plan, open_store, clock, say
         self._pause = Event()
+        self._work = Path(os.path.realpath(plan.folder)) / "work"
+        self._said = False
 
     def in_peace(self) -> Peaceful:
         """Run it once with nothing in its way. UserError where the script itself fails."""
         self._say(f"1/3 {self._plan.script.name} in peace")
         turn = self._turn(PEACEFUL, "peaceful-machine", self._plan.save_every, self._plan.steps)
-        with self._cleared("peaceful-files"), turn:
+        with self._cleared(), turn:
             until_s = None
             while turn.process.poll() is None:
                 self._pause.wait(LOOK_EVERY_S)
@@ -100,8 +104,7 @@ class Rehearsal:
             raise UserError(words, "give it less to do (rehearse SCRIPT -- ARGUMENTS), or more time: --limit", FAILED)
         seconds = _seconds(store)
         if seconds < SHORTEST_S:
-            words = f"the script trains for {seconds:.1f} s only: too short to be killed in the middle"
-            raise UserError(words, MORE_TO_DO, FAILED)
+            raise _not_tested(f"the script is over in {seconds:.1f} s, too soon to be killed in the middle")
         return Peaceful(step, seconds, finished=turn.process.returncode == 0)
 
     def with_kills(self, peaceful: Peaceful) -> None:
@@ -110,7 +113,7 @@ class Rehearsal:
         save_every = f"{max(100, min(1000, int(1000 * peaceful.seconds / SAVES_PER_RUN)))}ms"
         third_s = peaceful.seconds / 3
         turn = self._turn(KILLED, "first-machine", save_every, stop_at)
-        with self._cleared("first-machine-files"), turn:
+        with self._cleared(), turn:
             trainer, saved = self._wait(turn, third_s, None, None)
             self._say(f"2/3 kill -9 of the trainer, when step {saved:,} was safe")
             _kill_group(trainer)
@@ -122,7 +125,7 @@ class Rehearsal:
             else:
                 self._say("3/3 it came to its end before it could be killed again; shown to a blank machine")
         turn = self._turn(KILLED, "second-machine", save_every, stop_at)
-        with self._cleared("second-machine-files"), turn:
+        with self._cleared(), turn:
             try:
                 code = turn.process.wait(self._plan.limit_s)
             except subprocess.TimeoutExpired:
@@ -131,13 +134,26 @@ class Rehearsal:
             raise self._failed("resume fails: the run ends on the blank machine", turn)
 
     def compared(self) -> Comparison:
-        """Compare what the two left: the final state, and the log of all steps. UserError if nothing was resumed."""
+        """Compare what the two left: the final state, and the log of all steps. UserError where that tests nothing."""
         stores = [self._open(str(self._plan.folder / name)) for name in (PEACEFUL, KILLED)]
         found = compare(stores[0], stores[1], self._plan.folder)
         if not found.resumed:
-            words = "the killed run came to its end without having gone on from anything, which shows nothing"
-            raise UserError(words, MORE_TO_DO, FAILED)
+            raise _not_tested(
+                "the killed run came to its end without having gone on from anything, which shows nothing"
+            )
+        if min(found.resumed) >= max(found.steps):
+            raise _not_tested(f"every kill fell at or after the last step, {max(found.steps):,}, which shows nothing")
+        if found.empty:
+            words = "nothing was there to be compared: no state, no step log, no file but logs"
+            raise _not_tested(
+                words, "attach what is trained, log values, or have the script save: see docs/frameworks.md"
+            )
         return found
+
+    def outside(self) -> tuple[str, ...]:
+        """Return what the script was seen to save outside the copy of its folder: there it is as the user would have it."""
+        stores = [self._open(str(self._plan.folder / name)) for name in (PEACEFUL, KILLED)]
+        return tuple(dict.fromkeys(path for store in stores for path in saved_outside(store, self._work)))
 
     def _wait(self, turn: _Turn, seconds: float, old: int | None, saved_before: int | None) -> tuple[int, int]:
         """Wait until another trainer than ``old`` has run for ``seconds`` and something newer is safe.
@@ -168,16 +184,30 @@ class Rehearsal:
         hint = MORE_TO_DO
         if not self._plan.watch and any((self._plan.folder / PEACEFUL).rglob(FILES_FILE)):
             hint += "; or if it went on from its own files of the first run: --watch DIR, the folder that has them"
-        raise UserError("the run ended before it could be killed in the middle", hint, FAILED)
+        raise _not_tested("the run ended before it could be killed in the middle", hint)
 
     @contextlib.contextmanager
-    def _cleared(self, name: str) -> Iterator[None]:
+    def _cleared(self) -> Iterator[None]:
         """Take away in the end what the script has saved by itself: the next machine begins without it."""
         try:
             yield
         finally:
-            if self._plan.watch and Path(self._plan.watch).exists():
-                shutil.move(self._plan.watch, self._plan.folder / name)
+            shutil.rmtree(self._work, ignore_errors=True)
+            if self._plan.watch and Path(self._plan.watch).is_absolute():
+                shutil.rmtree(self._plan.watch, ignore_errors=True)
+
+    def _copied(self) -> Path:
+        """Make a fresh copy of the working folder, say so once, and return the script in it."""
+        plan = self._plan
+        watched = [plan.working / plan.watch] if plan.watch else []
+        copied = working_copy.copy(plan.working, self._work, without=[plan.folder, *watched])
+        if not self._said:
+            self._said = True
+            left = f"; too large and left out: {', '.join(copied.too_large[:3])}" if copied.too_large else ""
+            size = f"{copied.files:,} files, {copied.bytes / 1e6:,.1f} MB"
+            self._say(f"in a copy of {plan.working} ({size}); nothing in the folder itself is changed{left}")
+        inside = plan.script.is_relative_to(plan.working)
+        return self._work / plan.script.relative_to(plan.working) if inside else plan.script
 
     def _failed(self, what: str, turn: _Turn) -> UserError:
         self._say(turn.last_words())
@@ -186,7 +216,7 @@ class Rehearsal:
     def _turn(self, store: str, machine: str, save_every: str, stop_at: int | None) -> _Turn:
         plan = self._plan
         command = [
-            sys.executable, "-m", "supervisor", "start", str(plan.script), "--store", str(plan.folder / store),
+            sys.executable, "-m", "supervisor", "start", str(self._copied()), "--store", str(plan.folder / store),
             "--name", RUN.name, "--save-every", save_every, "--budget", "none",
             "--max-restarts", "0" if store == PEACEFUL else "3",
             *([] if plan.install else ["--no-install"]), *([f"--watch={plan.watch}"] if plan.watch else []),
@@ -195,19 +225,21 @@ class Rehearsal:
         more = {"SUPERVISOR_RUN_LOCAL": str(plan.folder / machine)}
         if stop_at is not None:
             more["SUPERVISOR_RUN_STOP_AT"] = str(stop_at)
-        return _Turn(command, environ(more), plan.folder / machine, plan.folder / store)
+        return _Turn(command, environ(more), plan.folder / machine, plan.folder / store, self._work)
 
 
 class _Turn:
     """One supervisor process with its machine's folder. Leaving the block leaves nothing running."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], local: Path, store: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], local: Path, store: Path, working: Path
+    ) -> None:
         self.local, self.store = local, store
         self.output = local.with_suffix(".txt")
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
-                list(command), env=dict(environ), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-                start_new_session=True,
+                list(command), env=dict(environ), cwd=working, stdin=subprocess.DEVNULL, stdout=file,
+                stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -253,6 +285,10 @@ def _seconds(store: Store) -> float:
     began = [record.at for record in records if isinstance(record.value, ev.Launched)]
     ended = [record.at for record in records if isinstance(record.value, ev.TrainerExited)]
     return ended[-1].since(began[0]) if began and ended else 0.0
+
+
+def _not_tested(words: str, hint: str = MORE_TO_DO) -> UserError:
+    return UserError(f"not tested: {words}", hint, NOT_TESTED)
 
 
 def _too_long(limit_s: float) -> UserError:

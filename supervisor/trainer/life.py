@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core import rollback
 from supervisor.core.errors import FENCED, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT, SetupError
-from supervisor.core.messages import Beat, Hello, Message, Note, Save, SaveFailed, Stop, Stopped, Trouble
+from supervisor.core.messages import Beat, Finished, Hello, Message, Note, Save, SaveFailed, Stop, Stopped, Trouble
 from supervisor.trainer.clock import sleep
 from supervisor.trainer.settings import Settings, read_settings
 
@@ -110,6 +110,8 @@ class Life:
     def say_last(self, message: Message) -> None:
         """Say how the run ends, after a beat with its newest numbers, and see it off."""
         speaker = self.run or self.unattached
+        if self.unattached is not None and isinstance(message, Finished):
+            self.unattached.begins()  # it has not read anything until its very end
         beat = speaker.beat() if speaker is not None else None
         if beat is not None:
             self.say(beat)

@@ -39,7 +39,7 @@ class Settings(NamedTuple):
 
     A rehearsal ends the script at step ``stop_at``, as if its work were done there. ``packages`` is the folder of the
     supervisor's own packages, "" where they are not known. ``base_step``: the step of the files that a script nobody attached
-    goes on from; ``hooks``: such a script's framework is watched; ``folder``: what it writes there is kept, "" for none.
+    goes on from, and ``put_back`` the list of them; ``hooks``: such a script's framework is watched; ``folder``: what it writes there is kept, "" for none.
     """
 
     supervised: bool
@@ -54,6 +54,7 @@ class Settings(NamedTuple):
     stop_at: int | None = None
     packages: str = ""
     base_step: int = 0
+    put_back: str = ""
     hooks: bool = True
     folder: str = ""
     troubles: Troubles = Troubles()
@@ -79,6 +80,7 @@ def read_settings(environ: Mapping[str, str], script: str) -> Settings:
         stop_at=int(environ["SUPERVISOR_RUN_STOP_AT"]) if environ.get("SUPERVISOR_RUN_STOP_AT") else None,
         packages=environ.get("SUPERVISOR_RUN_PACKAGES", ""),
         base_step=int(environ.get("SUPERVISOR_RUN_BASE_STEP") or 0),
+        put_back=environ.get("SUPERVISOR_RUN_PUT_BACK", ""),
         hooks=environ.get("SUPERVISOR_RUN_HOOKS") != "off",
         folder=environ.get("SUPERVISOR_RUN_WATCH") or "",
         troubles=_troubles(environ) if channel else Troubles(),

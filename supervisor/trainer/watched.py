@@ -20,16 +20,20 @@ if TYPE_CHECKING:
 
 TOLD_MAX = 10  # times that one name is told of: a value that is now and then no number must not fill the store
 SPIKE_FACTOR, SPIKE_WINDOW, SPIKE_SEEN_MIN = 20.0, 100, 50
+SMALL_SHARE = 0.01  # of the largest median of a loss: what is under it is small however far it jumps
 
 
 class Watch:
     """Sees each row of the log once, in order. ``told`` hears the first trouble of each kind and name.
 
     Of a value that was a number again in between it hears anew.
+
+    ``sampled``: what is seen are single batches now and then, whose losses scatter over orders of magnitude once they are
+    small. A spike is then over all that was seen lately, too, and not small beside what the loss once was.
     """
 
-    def __init__(self, names: Sequence[str], told: Callable[[Trouble], None]) -> None:
-        self._names, self._told = frozenset(names), told
+    def __init__(self, names: Sequence[str], told: Callable[[Trouble], None], *, sampled: bool = False) -> None:
+        self._names, self._told, self._sampled = frozenset(names), told, sampled
         self._recent: dict[str, _Recent] = {}
         self._known: set[tuple[str, str]] = set()
         self._times: dict[str, int] = {}
@@ -65,21 +69,30 @@ class Watch:
     def _trouble(self, step: int, name: str, value: float) -> Trouble | None:
         if not math.isfinite(value):
             return Trouble(step, name, str(value), "nan", self._fine)
-        spiked = self._recent.setdefault(name, _Recent()).takes(value)
+        recent = self._recent.setdefault(name, _Recent())
+        noise = self._sampled and (value <= recent.largest or value <= SMALL_SHARE * recent.once)
+        spiked = recent.takes(value) and not noise
         return Trouble(step, name, f"{value:.4g}", "spike", self._fine) if spiked else None
 
 
 class _Recent:
-    """The last values of one name, also in order of size."""
+    """The last values of one name, also in order of size. ``once``: the largest median that they ever had."""
 
     def __init__(self) -> None:
         self._values: deque[float] = deque()
         self._ordered: list[float] = []
+        self.once = 0.0
+
+    @property
+    def largest(self) -> float:
+        """The largest of them."""
+        return self._ordered[-1] if self._ordered else 0.0
 
     def takes(self, value: float) -> bool:
         """Say whether the value is a spike over those before it, and count it among them."""
         seen = len(self._ordered)
         median = self._ordered[seen // 2] if seen >= SPIKE_SEEN_MIN else 0.0
+        self.once = max(self.once, median)
         self._values.append(value)
         insort(self._ordered, value)
         if len(self._values) > SPIKE_WINDOW:

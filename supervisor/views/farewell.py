@@ -54,10 +54,17 @@ def farewell(session: Session, run: str, status: RunStatus, now: Instant, *, opt
     lines = [f"[supervisor] {ending.phase}: {' · '.join(parts)}"]
     if ending.phase is not Phase.FENCED:  # then what is staged here is of no use to anybody
         lines += _unsafe(seen, run, option)
-    for each in _NEXT.get(ending.phase, ()):
+    for each in _next(ending.phase, status):
         command, mark, why = each.format(run=run).partition("    #")
         lines.append(f"{INDENT}python -m supervisor {command}{option}{mark}{why}")
     return [*lines, f"{INDENT}-> {last_good(bad, run, option)}"] if bad else lines
+
+
+def _next(phase: Phase, status: RunStatus) -> tuple[str, ...]:
+    """Return the commands that are useful now: without a checkpoint there is nothing to list or export."""
+    if phase is Phase.SUCCEEDED and status.durable is None and status.submitted is None:
+        return ("logs {run}",)
+    return _NEXT.get(phase, ())
 
 
 def _unsafe(seen: Safety, run: str, option: str) -> list[str]:

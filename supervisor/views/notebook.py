@@ -157,6 +157,8 @@ def moved_on(plain: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     for key in ("durable_age_s", "unconfirmed_s"):
         if later.get(key) is not None:
             later[key] += seconds
+    if own := later.get("own_saves"):
+        later["own_saves"] = {**own, "last_age_s": (own["last_age_s"] or 0.0) + seconds}
     for key in ("next_save_in_s", "deadline_in_s", "eta_s"):
         if later.get(key) is not None:
             later[key] = max(0.0, later[key] - seconds)

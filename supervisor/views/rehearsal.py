@@ -20,6 +20,10 @@ _KINDS = (
     ("callbacks", ("callback", "stopping", "metric", "best", "history")),
     ("weights", ("model", "net", "weights", "ema")),
 )
+BEGINS_AGAIN = (
+    "it read none of them before its first step, or did all of its steps again: after a death all work is lost",
+    'have it go on: rehearse SCRIPT --resume-args "--resume {checkpoint}", with the option that the script has for it',
+)
 _ASKED_FOR = ("weights", "optimizer", "random numbers", "data order", "callbacks")  # said also where there is none
 
 
@@ -46,19 +50,38 @@ class Comparison(Protocol):
     def ahead(self) -> tuple[str, ...]: ...
     @property
     def resumed(self) -> tuple[int, ...]: ...
+    @property
+    def anew(self) -> tuple[int, ...]: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def files(self) -> int: ...
 
 
 def lines(found: Comparison) -> list[str]:
     """Return the verdict, and under it what led to it."""
     resumed = ", ".join(f"{step:,}" for step in found.resumed) or "nothing"
-    under = [*parts(found), f"  compared at step {found.steps[0]:,}; the killed run went on from: {resumed}"]
+    went_on = "files were put back of" if found.anew else "the killed run went on from"
+    under = [*parts(found), f"  compared at step {found.steps[0]:,}; {went_on}: {resumed}"]
     if found.measured:
         under.append(f"  not compared, because they hold measured times: {', '.join(found.measured)}")
     if found.ahead:
         under.append(f"  compared by what the steps took from it, because it reads ahead: {_some(found.ahead)}")
+    if found.anew:
+        at = ", ".join(f"{step:,}" for step in found.anew)
+        return [
+            f"resume fails: the script begins at its first step again; put back were the files of: {at}",
+            *(f"  {words}" for words in BEGINS_AGAIN),
+            *under,
+        ]
     if found.exact:
-        return ["resume is bit-exact: state and step log equal those of the run that nothing happened to", *under]
+        return [f"resume is bit-exact: {_equal(found)} of the run that nothing happened to", *under]
     return [f"resume differs{_since(found)}: {_what(found)}", *(f"  {words}" for words in reasons(found)), *under]
+
+
+def unprotected(paths: Sequence[str]) -> list[str]:
+    """Return a line that names what was saved outside the copy of the working folder."""
+    return [f"  saved outside the copy, into your own folders: {_some(paths)}"] if paths else []
 
 
 def parts(found: Comparison) -> list[str]:
@@ -75,7 +98,11 @@ def parts(found: Comparison) -> list[str]:
         kind: ("differs", _some(differ[kind])) if kind in differ else ("same" if each else "none", _some(each))
         for kind, each in names.items()
     }
-    log = ("same", "") if found.row is None else ("differs", f"from step {found.row:,}: {_some(found.columns)}")
+    log = (
+        (("same" if found.rows else "none"), "")
+        if found.row is None
+        else ("differs", f"from step {found.row:,}: {_some(found.columns)}")
+    )
     return [f"  {kind:24}{word:9}{what}".rstrip() for kind, (word, what) in {**told, "step log": log}.items()]
 
 
@@ -90,7 +117,7 @@ def reasons(found: Comparison) -> list[str]:
         near = max(step for step in found.resumed if step <= found.row)
         where = "exactly where" if near == found.row else f"{found.row - near:,} steps after"
         words.append(f"it begins {where} the run was resumed: what the script keeps outside attach() began anew there")
-    elif found.differ:
+    elif found.differ and found.rows:
         words.append("every logged value is the same; the state that differs does not show in them yet")
     if found.attached == (FILES,):
         words.append("it resumes from its own files: what it does not save there, or load from there, begins anew")
@@ -99,6 +126,12 @@ def reasons(found: Comparison) -> list[str]:
     elif any(_kind(path) == "data order" for path in found.differ):
         words.append("its load_state_dict() does not bring back what its state_dict() gave")
     return words
+
+
+def _equal(found: Comparison) -> str:
+    if found.attached == (FILES,):
+        return "its files and step log equal those" if found.rows else "its files equal those"
+    return "state and step log equal those" if found.rows else "its state equals that"
 
 
 def _since(found: Comparison) -> str:

@@ -26,7 +26,7 @@ class Safety:
     ``pending`` is the step whose proof is waited for: ``written`` to the store, or only on the disk of ``machine``;
     ``newest`` the newest of which that disk has a checkpoint that is not proved.
     ``waits_s``: since when something is not proved. ``provable``: the store can give a proof; ``answers``: it does
-    anything at all; ``why``: what it said last. ``live``: a session looks after it.
+    anything at all; ``why``: what it said last. ``live``: a session looks after it. ``unit``: what the numbers count.
     """
 
     durable: int | None = None
@@ -42,6 +42,7 @@ class Safety:
     why: str = ""
     live: bool = True
     machine: str = "this machine"
+    unit: str = "step"
 
 
 def of_status(status: RunStatus, now: Instant, *, live: bool = True) -> Safety:
@@ -60,6 +61,7 @@ def of_status(status: RunStatus, now: Instant, *, live: bool = True) -> Safety:
         answers=not status.dark,
         why=status.unconfirmed,
         live=live,
+        unit=status.unit,
     )
 
 
@@ -81,6 +83,7 @@ def of_plain(plain: Mapping[str, Any], *, live: bool = True) -> Safety:
         why=plain.get("unconfirmed") or "",
         live=live,
         machine="its machine",
+        unit=plain.get("unit") or "step",
     )
 
 
@@ -89,7 +92,7 @@ def safe(seen: Safety) -> str:
     if seen.durable is None:
         return "nothing safe yet"
     ago = "" if seen.durable_age_s is None else f", {duration(seen.durable_age_s)} ago"
-    return f"{_safe_in(seen)}: step {seen.durable:,}{ago}"
+    return f"{_safe_in(seen)}: {seen.unit} {seen.durable:,}{ago}"
 
 
 def waiting(seen: Safety) -> str:
@@ -106,8 +109,8 @@ def lying(seen: Safety) -> str:
     if seen.pending is None:
         return ""
     if not seen.answers:
-        return f"{_store(seen)} does not answer; step {seen.newest:,} is kept on the disk of {seen.machine}"
-    return f"step {seen.pending:,} is {_unproved(seen)}"
+        return f"{_store(seen)} does not answer; {seen.unit} {seen.newest:,} is kept on the disk of {seen.machine}"
+    return f"{seen.unit} {seen.pending:,} is {_unproved(seen)}"
 
 
 def because(seen: Safety) -> str:
@@ -162,12 +165,12 @@ def _short(seen: Safety) -> str:
     if not seen.answers:
         return f"{_store(seen)} does not answer"
     if not seen.provable and seen.written:
-        return f"step {seen.pending:,} written, no proof"
-    return f"step {seen.pending:,} not confirmed for {duration(seen.waits_s or 0.0)}"
+        return f"{seen.unit} {seen.pending:,} written, no proof"
+    return f"{seen.unit} {seen.pending:,} not confirmed for {duration(seen.waits_s or 0.0)}"
 
 
 def _without_age(seen: Safety) -> str:
-    return safe(seen) if seen.durable is None else f"{_safe_in(seen)}: step {seen.durable:,}"
+    return safe(seen) if seen.durable is None else f"{_safe_in(seen)}: {seen.unit} {seen.durable:,}"
 
 
 def _safe_in(seen: Safety) -> str:

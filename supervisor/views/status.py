@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.spoken import duration
 from supervisor.core.values import dataclass
 from supervisor.views import safety
-from supervisor.views.words import last_good, nan_since, number
+from supervisor.views.words import last_good, nan_since, number, saves_by_itself
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def progress(plain: Mapping[str, Any]) -> str:
     parts = []
     if step or (step == 0 and not plain["checkpoints"]["durable"]):  # else it is safe beyond: nobody tells the steps
         share = f"/{total:,} ({100 * step / total:.0f} %)" if total else ""
-        parts.append(f"step {step:,}{share}")
+        parts.append(f"{plain.get('unit') or 'step'} {step:,}{share}")
     if plain["epoch_of_data"] is not None:
         parts.append(f"epoch {plain['epoch_of_data']:.2f}")
     if rate:
@@ -83,7 +83,7 @@ def safe(plain: Mapping[str, Any], *, live: bool = True) -> str:
     if seen.pending is None or not live or safety.waiting(seen):
         return safety.safe(seen)
     how = "written but not proved yet" if seen.written else "on that machine's disk"
-    return f"{safety.safe(seen)} (step {seen.pending:,} {how})"
+    return f"{safety.safe(seen)} ({seen.unit} {seen.pending:,} {how})"
 
 
 def next_commands(commands: Sequence[str]) -> list[str]:
@@ -96,6 +96,8 @@ def machine_words(plain: Mapping[str, Any]) -> str:
     parts = []
     if plain["next_save_in_s"] is not None:
         parts.append(f"next save in {duration(plain['next_save_in_s'])}")
+    if own := plain.get("own_saves"):
+        parts.append(saves_by_itself(own["last_age_s"], own["every_s"]))
     if plain["deadline_in_s"] is not None:
         parts.append(f"machine ends in {duration(plain['deadline_in_s'])}")
     if plain["device"]:

@@ -55,9 +55,18 @@ def line(status: RunStatus, now: Instant, width: int | None = None) -> str:
     parts.append((0, safety.fitting(safety.of_status(status, now), room)))
     if status.next_save_at_s is not None:
         parts.append((5, f"next save in {duration(max(0.0, status.next_save_at_s - now.mono_s))}"))
+    if status.own_saves is not None and not status.asked:
+        own = status.own_saves
+        parts.append((5, saves_by_itself(max(0.0, now.since(own.last)), own.every_s)))
     if status.deadline_at_s is not None:
         parts.append((1, f"machine ends in {duration(max(0.0, status.deadline_at_s - now.mono_s))}"))
     return _fitted([part for part in parts if part[1]], width)
+
+
+def saves_by_itself(age_s: float | None, every_s: float | None) -> str:
+    """Say how a script saves that nobody can ask for it: no time of its next save is promised."""
+    last = "" if age_s is None else f": last {duration(age_s)} ago"
+    return f"the script saves by itself{last}" + ("" if every_s is None else f", about every {duration(every_s)}")
 
 
 def _step(status: RunStatus) -> str:
@@ -65,7 +74,7 @@ def _step(status: RunStatus) -> str:
         return status.state.lower()
     total = "" if status.total_steps is None else f"/{status.total_steps:,}"
     share = f" {100 * status.step / status.total_steps:.0f} %" if status.total_steps else ""
-    return f"step {status.step:,}{total}{share}"
+    return f"{status.unit} {status.step:,}{total}{share}"
 
 
 def _rate(status: RunStatus) -> tuple[str, str]:

@@ -191,6 +191,61 @@ def test_a_script_that_attaches_nothing_is_told_what_it_lacks(tmp_path: Path) ->
     assert "supervisor.attach" in told.stderr
 
 
+SHORT = """
+import sys, time
+sys.path.insert(0, {folder!r})
+from toy import Model
+import supervisor
+
+model = Model(640)
+run = supervisor.attach(model=model)
+for _ in run.steps(14):
+    pass
+time.sleep(3)
+"""
+
+
+def test_a_script_that_is_over_too_soon_is_not_tested(tmp_path: Path) -> None:
+    script = tmp_path / "short.py"
+    script.write_text(SHORT.format(folder=str(TOY.parent)), encoding="utf-8")
+    told = rehearse(tmp_path, str(script))
+    assert told.returncode == 5, told.stdout + told.stderr
+    assert told.stderr.startswith("error: not tested: ")
+    assert "give it more to do" in told.stderr
+    assert "bit-exact" not in told.stdout
+
+
+ANEW = """
+import os, time, torch
+torch.manual_seed(0)
+model = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+os.makedirs("out", exist_ok=True)
+for step in range(150):
+    optimizer.zero_grad()
+    model(torch.ones(8, 4)).pow(2).mean().backward()
+    optimizer.step()
+    time.sleep(0.04)
+    if step % 10 == 9:
+        torch.save({"model": model.state_dict(), "step": step + 1}, "out/ckpt.pt")
+"""
+
+
+@pytest.mark.torch
+def test_a_seeded_script_that_reads_no_checkpoint_is_no_exact_resume_and_its_own_files_stay(tmp_path: Path) -> None:
+    work = Machine(tmp_path, tmp_path / "unused").work
+    (work / "anew.py").write_text(ANEW)
+    (work / "out").mkdir()
+    (work / "out" / "ckpt.pt").write_bytes(b"mine")
+    told = rehearse(tmp_path, "anew.py", "--no-install")
+    assert told.returncode == 1, told.stdout + told.stderr
+    assert "resume fails: the script begins at its first step again" in told.stdout
+    assert "bit-exact" not in told.stdout
+    assert "nothing in the folder itself is changed" in told.stdout
+    assert (work / "out" / "ckpt.pt").read_bytes() == b"mine"
+    assert sorted(path.name for path in work.iterdir()) == ["anew.py", "out"]
+
+
 def test_after_a_restart_of_the_trainer_it_is_saved_as_before(machine: Machine) -> None:
     turn = running(machine)
     before = live(machine)["checkpoints"]["durable"]

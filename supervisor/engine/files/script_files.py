@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from supervisor.engine.job import Job
     from supervisor.engine.storing import Storing
 
-ASIDE, AT_FIRST, WHOLE = "aside", "files-at-first.json", "files-whole.jsonl"
+ASIDE, AT_FIRST, WHOLE, PUT_BACK = "aside", "files-at-first.json", "files-whole.jsonl", "put-back.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ class ScriptFiles:
         self._shapes: set[str] = set()  # of what was said to be kept
         self._outside = Outside(self._say)
         self._nothing_yet = NothingYet(self._say)
+        self._carried: tuple[str, ...] = ()
+        self._added: tuple[str, ...] = ()
 
     @property
     def root(self) -> Path:
@@ -88,6 +90,7 @@ class ScriptFiles:
             found = putting_back.carried_in(Path(ready.folder)) if ready.folder else None
             if found is not None and ready.id is not None:
                 self._put_back(ready, *found)
+                ready = replace(ready, files=True, counted=found[0].counted)
             elif self.watch.called and not self._attached and not ready.folder:
                 self._begin_clean()
         except (OSError, ContentError) as error:
@@ -103,7 +106,11 @@ class ScriptFiles:
         arguments = self._candidates.arguments(self._template(), self.root, series.base_step)
         if arguments:
             self._say("info", f"the script is started with {shlex.join(arguments)}{self._candidates.rule}")
-        return Resuming(arguments, {"SUPERVISOR_RUN_BASE_STEP": str(series.base_step)}, "")
+        listing = self.storing.local.session / PUT_BACK
+        listing.write_text(json.dumps([str(self.root / path) for path in self._carried]))
+        told = {"SUPERVISOR_RUN_BASE_STEP": str(series.base_step), "SUPERVISOR_RUN_PUT_BACK": str(listing)}
+        self._added = arguments
+        return Resuming(arguments, told, "")
 
     def begin(self, pid: int) -> None:
         """An attempt has been started."""
@@ -128,6 +135,8 @@ class ScriptFiles:
             self._greeted(message)
         elif isinstance(message, messages.Saved) and not self._attached:
             self._saved(message)
+        elif isinstance(message, messages.ReadBack) and not self._attached:
+            self._read_back(message)
         elif isinstance(message, messages.Beat) and not self._attached:
             self._made().heard(message)
             self._stepped |= message.step > self._made().base_step
@@ -210,9 +219,15 @@ class ScriptFiles:
             scan.pop(each.path, None)  # it is new to the next snapshot
         together = _with_newer(carried, newer)
         step = max([ready.id.step, *(each.step for each in newer if each.step is not None)])
-        self._made().goes_on(snapshots.known_of(Path(ready.folder), carried, records, scan), step, together.checkpoint)
+        self._made().goes_on(
+            snapshots.known_of(Path(ready.folder), carried, records, scan),
+            step,
+            together.checkpoint,
+            ours=ready.adopted or ready.id.epoch == self.storing.rank.epoch,
+        )
         self._restored = ready.folder
         self._candidates.of(ready.folder, together)
+        self._carried = tuple(entry.path for entry in together.entries if entry.kind == FILE)
         if done.written or done.moved:
             where = carried.root or "the working folder"
             moved = f"; {named(done.moved)} moved aside into {aside}" if done.moved else ""
@@ -274,6 +289,25 @@ class ScriptFiles:
             if saved.whole:
                 self._whole().add(self.storing.rank, self.root, inside, saved.step)
 
+    def _read_back(self, told: messages.ReadBack) -> None:
+        """Say whether the script goes on from what was put back; if not, its snapshots count from its first step too."""
+        name = repr(os.path.relpath(told.path, self.root)) if told.path else ""
+        if told.late:
+            words = f"the script opened {name}, which was put back, only after its first step"
+            self._say("warning", words, "what it does with it cannot be seen from here; its steps are counted from 0")
+        elif told.path:
+            self._say("info", f"the script goes on from its own files: it has opened {name}")
+        else:
+            self._made().begins_again()
+            words = "the script read nothing that was put back: it begins at its first step again"
+            self._say("warning", words, self._way_on())
+
+    def _way_on(self) -> str:
+        """Return what makes a script read what was put back."""
+        if self._added:
+            return f"it was started with {shlex.join(self._added)}: is that how it is told to go on?"
+        return f"to have it go on from them: {resume_options.advice(script_sources.convention(self.job.script))}"
+
     def _discover(self) -> None:
         """Look in the working folder for what the script saves by means that no hook knows."""
         if self._discovery is None and not discovering.on_a_drive(self._working):
@@ -328,8 +362,8 @@ class ScriptFiles:
             self._series.whole = lambda files: self._whole().all_still(self.storing.rank, self.root, files)
         return self._series
 
-    def _say(self, level: str, words: str) -> None:
-        self._inbox(ev.TrainerSaid(messages.Note(level, words)))
+    def _say(self, level: str, words: str, hint: str = "") -> None:
+        self._inbox(ev.TrainerSaid(messages.Note(level, words, hint)))
 
 
 def _with_newer(carried: Carried, newer: Sequence[Newer]) -> Carried:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 STALL_SECTION = "save"
 SAVES_KEPT = 32  # from which is learned what comes together
+BEATS_KEPT = 2000
 
 
 class Series:
     """``seen``: how the files looked when they were last safe here; ``base_step``: of the snapshot that was put back.
 
+    ``last_step``: of the last snapshot of this session, -1 for none: the next one is numbered higher.
     Beats and reports come from the channel's thread, ``stage`` is called on one thread at a time.
     """
 
@@ -36,7 +39,7 @@ class Series:
         self.staging, self.clock = staging, clock
         self.known = Known()
         self.seen: Mapping[str, Seen] = {}
-        self.base_step = self.last_step = 0
+        self.base_step, self.last_step = 0, -1
         self.checkpoint = ""
         self.section = ""
         self.whole: Callable[[Mapping[str, Seen]], None] = lambda _files: None  # hears which new files are whole
@@ -46,16 +49,25 @@ class Series:
         self._beat: messages.Beat | None = None
         self._saving_s = self._stalled_s = 0.0
         self._framework = ""
+        self._counts = False
+        self._passed: deque[tuple[float, int]] = deque(maxlen=BEATS_KEPT)
 
-    def goes_on(self, known: Known, step: int, checkpoint: str) -> None:
-        """The files are now what this snapshot holds."""
+    def goes_on(self, known: Known, step: int, checkpoint: str, *, ours: bool = False) -> None:
+        """The files are now what this snapshot holds; ``ours``: it is one of this session."""
         self.known, self.seen, self.checkpoint = known, known.seen, checkpoint
-        self.base_step, self.last_step = step, max(self.last_step, step)
+        self.base_step = step
+        if ours:
+            self.last_step = max(self.last_step, step)
+
+    def begins_again(self) -> None:
+        """The script does not go on from that snapshot: its steps count from its first."""
+        self.base_step = 0
 
     def attempt(self) -> None:
         """Another attempt begins: what the one before said does not hold for it."""
         self._told.clear()
         self._saves = []
+        self._passed.clear()
         self._beat, self.section, self._framework = None, "", ""
         self._saving_s = self._stalled_s = 0.0
 
@@ -65,6 +77,8 @@ class Series:
             self._framework = message.framework
             return
         self._beat, self.section = message, message.section
+        self._counts = self._counts or message.step > self.base_step
+        self._passed.append((self.clock.now().wall_s, message.step))
         self._saving_s = message.seconds.get(STALL_SECTION, 0.0)
 
     def told(self, path: str, step: int | None) -> None:
@@ -100,10 +114,11 @@ class Series:
         written = [path for path in told if path not in order.left_out]
         new = _first(order.scan, fresh, written)
         checkpoint = self._newest(new, order.scan, fresh, written)
-        step = max(self._step(new, told), self.last_step + 1)
+        times = [order.scan[path].mtime_ns for path in fresh if path in order.scan and order.scan[path].kind == FILE]
+        step, counted = self._label(new, told, max(times, default=None))
         name = f"step-{step:09d}-1"
         about = {**self._about(), **order.about}
-        order = replace(order, step=step, name=name, checkpoint=checkpoint, about=about)
+        order = replace(order, step=step, name=name, checkpoint=checkpoint, about=about, counted=counted)
         taken = snapshots.take(order, self.known)
         self.known, self.last_step, self.checkpoint = taken.known, step, checkpoint
         self.seen = {**taken.known.seen, **{p: self.seen[p] for p in order.left_out if p in self.seen}}
@@ -114,12 +129,16 @@ class Series:
         self._staged(folder)
         stall_s, self._stalled_s = max(0.0, self._saving_s - self._stalled_s), self._saving_s
         write_s = self.clock.now().since(began)
-        said = messages.Staged(step, str(folder), taken.bytes, reason, stall_s, write_s)
+        said = messages.Staged(step, str(folder), taken.bytes, reason, stall_s, write_s, counted=counted)
         self._inbox(ev.TrainerSaid(said))
 
     def failed(self, error: OSError) -> None:
         """Tell the session that a snapshot could not be written."""
-        self._inbox(ev.TrainerSaid(messages.SaveFailed(self.last_step + 1, f"its files could not be copied: {error}")))
+        self._inbox(
+            ev.TrainerSaid(
+                messages.SaveFailed(max(self.last_step, self.base_step) + 1, f"its files could not be copied: {error}")
+            )
+        )
 
     def broken(self, error: str) -> None:
         """Tell the session of a defect."""
@@ -136,15 +155,26 @@ class Series:
         before = {path for path in scan if path.startswith(self.checkpoint)}
         return _first(scan, {*fresh, *before}, [self.checkpoint, *told] if told else []) if new else self.checkpoint
 
-    def _step(self, new: str, told: Mapping[str, int | None]) -> int:
-        """Return the step of what is new: as its hook counted, as the beats count, or as its name says."""
+    def _label(self, new: str, told: Mapping[str, int | None], newest_ns: int | None) -> tuple[int, bool]:
+        """Return the step of what is new, and whether anybody counted it; else it is a number in a name, or the next.
+
+        What its hook says counts first, then the beats up to the time of the file. One scale holds for a run: names
+        say nothing where steps are counted.
+        """
         said = [step for path, step in told.items() if step is not None and (not new or naming.within(path, {new}))]
         if said:
-            return max(said)
-        beat = self._beat
-        if beat is not None and beat.step > self.base_step:
-            return beat.step
-        return naming.step_of(new) or 0 if new else 0
+            return max(*said, self.last_step + 1), True
+        if self._counts:
+            return max(self._step_at(newest_ns), self.last_step + 1), True
+        return max(naming.step_of(new) or 0 if new else 0, self.last_step + 1, self.base_step + 1), False
+
+    def _step_at(self, mtime_ns: int | None) -> int:
+        """Return the step that was done when the newest file was written, at least: as the last beat before it says."""
+        passed = list(self._passed)
+        if mtime_ns is None or not passed:
+            return passed[-1][1] if passed else self.base_step
+        before = [step for at_s, step in passed if at_s <= mtime_ns / 1e9]
+        return before[-1] if before else self.base_step
 
     def _about(self) -> dict[str, Any]:
         beat = self._beat

@@ -35,7 +35,7 @@ class Order:
 
     ``left_out``: files that are not whole; of these the copy in the snapshot before stays. ``growing``: files of which the
     part is wanted that is there. ``ended``: the script has, so that all is whole. ``checkpoint``: the
-    newest one of the script's own. ``about``: more fields of checkpoint.json.
+    newest one of the script's own. ``about``: more fields of checkpoint.json. ``counted``: as in ``Carried``.
     """
 
     root: Path
@@ -49,6 +49,7 @@ class Order:
     ended: bool = False
     checkpoint: str = ""
     about: Mapping[str, Any] = field(default_factory=dict)
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def take(order: Order, before: Known) -> Taken:
     draft = Draft(temporary, before)
     try:
         entries = _entries(order, before, draft)
-        carried = Carried(order.step, order.called, entries, order.checkpoint)
+        carried = Carried(order.step, order.called, entries, order.checkpoint, order.counted)
         draft.write(FILES_FILE, form.body(carried))
         draft.write(CONTENT_FILE, _sealed(order, carried, draft))
         copying.flush_folder(temporary)

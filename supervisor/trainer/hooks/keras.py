@@ -74,6 +74,8 @@ def _heard_after(
 class _Fit:
     """The call of ``fit`` that runs; Keras counts batches within an epoch, and steps only in the optimizer."""
 
+    saves_when_asked = False
+
     def __init__(self, script: Unattached) -> None:
         self.saves_within_epochs = False
         self._script = script
@@ -87,11 +89,12 @@ class _Fit:
 
     def began(self, told: Any, logs: Any = None) -> None:  # noqa: ARG002  # as Keras calls it
         """The callbacks have put back what they had saved: what the optimizer has counted is the step."""
+        self._script.begins()
         counted = self._counted(told.model) or 0
         self.saves_within_epochs = any(isinstance(getattr(each, "save_freq", None), int) for each in told.callbacks)
         self._epoch_steps = told.params.get("steps")
         self._total_known = False
-        first = self._script.step_or_none is None
+        first = not self._script.stepped_yet
         self._script.loop_began(self, counted if first and counted else max(counted, self._script.step), None)
 
     def epoch_began(self, told: Any, epoch: int, logs: Any = None) -> None:  # noqa: ARG002

@@ -66,9 +66,14 @@ class _Training:
         if self._ends_with_epoch:
             self._script.stop_here()
 
-    def save_soon(self) -> None:
+    @property
+    def saves_when_asked(self) -> bool:
         """Only where the data can go on from within an epoch; otherwise Lightning's own saves are the better ones."""
-        self._asked.save = self._folder is not None and self._goes_on_within_an_epoch
+        return self._folder is not None and self._goes_on_within_an_epoch
+
+    def save_soon(self) -> None:
+        """Save after this batch, where that is worth it."""
+        self._asked.save = self.saves_when_asked
 
     def end_soon(self, grace_s: float) -> bool:
         """Save and end: at the end of the epoch if that comes in time, else after this batch."""

@@ -220,6 +220,7 @@ def count_before(script: Unattached, owner: Any, name: str, steps: Callable[[Any
     @wraps(method)
     def counts(self: Any, *given: Any, **named: Any) -> Any:
         if not script.silent and script.driver is None:
+            script.begins()
             done = counted(self)
             if done is not None and done > script.step:
                 script.stepped(done)

@@ -66,6 +66,8 @@ def _keeping_loss(torch: ModuleType, script: Unattached) -> Callable[..., Any]:
 
     def keep(tensors: Any) -> None:
         if not compiling() and type(tensors) is tensor and script.driver is None and tensors.numel() == 1:
+            if not script.began:
+                script.begins()
             if scaled and scaled.pop()() is tensors:
                 scaled.clear()
             else:

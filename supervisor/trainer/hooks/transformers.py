@@ -33,6 +33,8 @@ def install(trainer: ModuleType, script: Unattached) -> None:
 class _Training:
     """The Trainer's loop that runs."""
 
+    saves_when_asked = True
+
     def __init__(self, script: Unattached) -> None:
         self.script = script
         self.asked = Asked()

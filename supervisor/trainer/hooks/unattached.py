@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core.liveness import AFTER
-from supervisor.core.messages import Beat, Message, Note, Save, Saved, Stop, Stopped, Trouble
+from supervisor.core.messages import Beat, Message, Note, ReadBack, Save, Saved, Stop, Stopped, Trouble
 from supervisor.trainer import clock
+from supervisor.trainer.hooks import put_back
 from supervisor.trainer.hooks.saves import Saves
 from supervisor.trainer.sections import Sections
 from supervisor.trainer.watched import Watch
@@ -20,11 +22,15 @@ if TYPE_CHECKING:
     from supervisor.trainer.life import Life
 
 WAKE_EVERY_S = 0.05
-LOSS = "loss"
+LOSS, TORCH = "loss", "torch"
 
 
 class Driver(Protocol):
     """A framework's loop that can be asked for something; both are called in the channel's thread and only set flags."""
+
+    @property
+    def saves_when_asked(self) -> bool:
+        """Whether ``save_soon`` leads to a save."""
 
     def save_soon(self) -> None:
         """Save at the next place where the framework can, if that is worth a file of its own."""
@@ -36,6 +42,7 @@ class Driver(Protocol):
 class Unattached:
     """``step`` counts the steps done over all attempts, as far as a hook tells them; the loop's thread alone counts.
 
+    It begins at the step of the files that were put back, and at 0 again if the script reads none of them (``begins``).
     A framework that has the loop takes it (``driver``): from then on its own count is what counts. With attach() the
     script speaks for itself, and all of this is silent.
     """
@@ -52,13 +59,15 @@ class Unattached:
         self._learns = False
         self._stepped = False
         self._timed_steps = 0
-        self._watch = Watch(life.settings.troubles.names, self._on_trouble)
+        self._watch = Watch(life.settings.troubles.names, self._on_trouble, sampled=True)
         self._watch.begins(self.step)
         self._nonfinite: set[str] = set()
         self._judged: dict[str, Any] = {}
         self._poisoned = self._done_again = False
         self._woken_s = -math.inf
         self._beat_seen: tuple[int, str] | None = None
+        self._put_back = put_back.begin(life.settings.put_back)
+        self.began = False
 
     @property
     def silent(self) -> bool:
@@ -67,8 +76,13 @@ class Unattached:
 
     @property
     def step_or_none(self) -> int | None:
-        """Steps done, None before any was seen."""
-        return self.step if self._stepped else None
+        """Steps done, None where nobody counts them: training goes on, and no step was seen."""
+        return self.step if self._stepped or not self.began else None
+
+    @property
+    def stepped_yet(self) -> bool:
+        """Whether a step was seen in this life."""
+        return self._stepped
 
     @property
     def step_s(self) -> float | None:
@@ -77,8 +91,26 @@ class Unattached:
 
     # --- what the hooks call, in the loop's thread ----------------------------------------------------------------
 
+    def begins(self) -> None:
+        """Training begins: what was opened until now of the files that were put back is what the script goes on from."""
+        if self.began or self.silent:
+            return
+        self.began = True
+        files = self._put_back
+        if files is None:
+            return
+        path = files.look()
+        if not files.known:
+            self._put_back = None
+            return
+        if not path and not self._stepped:
+            self.step = 0
+            self._watch.begins(0)
+        self.say(ReadBack(path))
+
     def loop_began(self, driver: Driver, step: int, total_steps: int | None) -> None:
         """A framework's loop begins; it tells when it is in a step, so that how long one takes can be learned."""
+        self.begins()
         self.driver, self.total_steps, self._learns = driver, total_steps, True
         self.step, self._stepped = step, self._stepped or step > 0
         self._watch.begins(step)
@@ -91,6 +123,8 @@ class Unattached:
 
     def stepped(self, step: int | None = None) -> None:
         """One more step is done, or, where the framework counts them itself, ``step`` are."""
+        if not self.began:
+            self.begins()
         before, self.step = self.step, self.step + 1 if step is None else step
         if self.sections.name != "step":
             self.enter("step")
@@ -120,6 +154,8 @@ class Unattached:
 
     def saved(self, path: str, step: int | None = None, *, whole: bool = True) -> None:
         """Say that a file or folder was written, now or at an earlier ``step``."""
+        if not self.began and TORCH not in sys.modules:  # nothing else tells where training of such a script begins
+            self.begins()
         self.say(Saved(path, self.step_or_none if step is None else step, whole))
 
     def stop_here(self) -> None:
@@ -132,6 +168,7 @@ class Unattached:
     def beat(self) -> Beat | None:
         """Return a beat if something has moved since the last; the first says that the process lives."""
         self.saves.look()
+        self._tell_of_late_reading()
         now = (self.step, self.sections.name)
         if now == self._beat_seen:
             return None
@@ -150,6 +187,7 @@ class Unattached:
             seconds=seconds,
             longest_s=longest_s,
             metrics=self._metrics(now[0]),
+            asked=self.driver is not None and self.driver.saves_when_asked,
         )
 
     def asked_to_save(self, _message: Save) -> None:
@@ -196,6 +234,11 @@ class Unattached:
             self._done_again = True
             words = "nothing is left out after going back, and no rate is smaller: this script is not attached, so it"
             self.say(Note("warning", f"{words} does the same steps again, with the same data if it draws the same"))
+
+    def _tell_of_late_reading(self) -> None:
+        files = self._put_back
+        if self.began and files is not None and not files.opened and (path := files.look()):
+            self.say(ReadBack(path, late=True))
 
     def _wake(self) -> None:
         now_s = clock.now_s()

@@ -70,3 +70,13 @@ def test_the_step_log_is_a_table_for_people_and_json_lines_for_programs(said, le
     assert words.splitlines()[-1].split() == ["9", "1.125"]
     rows = [json.loads(line) for line in said("logs", "--steps", "--json")[1].splitlines()]
     assert rows[3] == {"step": 3, "loss": 0.375}
+
+
+def test_a_finished_run_without_logged_values_says_that_there_are_none(said, left):
+    rank = left.session(1)
+    assert "no step is logged in the store yet" in said("logs", "--steps")[1]
+    left.end(rank, "succeeded")
+    code, words = said("logs", "--steps")
+    assert code == 0
+    assert "the script logged nothing" in words
+    assert "yet" not in words

@@ -11,10 +11,10 @@ from supervisor.engine.comparison import Comparison, first_row
 from supervisor.trainer import compare, typed_json
 from supervisor.trainer.folder import open_folder
 from supervisor.trainer.frameworks.plain import READ_AHEAD
-from supervisor.views.rehearsal import lines
+from supervisor.views.rehearsal import lines, unprotected
 
 SAME = {"steps": (90, 90), "attached": ("model", "sampler"), "generators": ("python",), "differ": (), "row": None, "columns": (),
-        "measured": (), "ahead": (), "resumed": (30, 60)}  # fmt: skip
+        "measured": (), "ahead": (), "resumed": (30, 60), "rows": 90}  # fmt: skip
 
 
 def words(**changes):
@@ -149,3 +149,24 @@ def test_values_tell_containers_apart_also_where_they_hold_the_same(tmp_path, ot
 
 def test_what_reads_ahead_is_named():
     assert "because it reads ahead: data.1" in words(ahead=("data.1",))
+
+
+def test_where_nothing_is_logged_nothing_is_said_of_the_log():
+    told = words(rows=0)
+    assert "step log                none" in told
+    assert told.startswith("resume is bit-exact: its state equals that of the run")
+    assert "every logged value" not in words(rows=0, differ=("model.weight",))
+
+
+def test_a_script_that_begins_again_fails_in_words_of_its_own():
+    told = words(attached=("files",), files=2, rows=0, anew=(400, 800), resumed=(400, 800))
+    assert told.startswith(
+        "resume fails: the script begins at its first step again; put back were the files of: 400, 800"
+    )
+    assert "--resume-args" in told
+    assert "bit-exact" not in told
+
+
+def test_what_was_saved_outside_the_copy_is_named():
+    assert unprotected(()) == []
+    assert unprotected(("/data/out/ckpt.pt",)) == ["  saved outside the copy, into your own folders: /data/out/ckpt.pt"]

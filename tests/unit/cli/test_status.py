@@ -196,3 +196,12 @@ def test_a_journal_whose_fields_are_of_other_types_is_read_as_far_as_it_can_be(s
     left.store.create(f"{left.run.session(rank)}/journal-000002.jsonl", "\n".join(lines).encode())
     assert said("list")[0] == 0
     assert said("status", "--json")[0] == 0
+
+
+def test_a_finished_run_with_nothing_safe_has_nothing_to_export(said, left):
+    rank = left.session(1)
+    left.end(rank, "succeeded")
+    code, words = said("status")
+    assert code == 0
+    assert "export" not in words
+    assert "logs plates" in words

@@ -112,4 +112,6 @@ def test_a_surrogate_in_a_text_does_not_stop_a_message():
 
 
 def test_a_message_is_one_line_of_json():
-    assert json.loads(encode(Note("info", "two\nlines"))) == {"t": "note", "level": "info", "text": "two\nlines"}
+    assert json.loads(encode(Note("info", "two\nlines"))) == {
+        "t": "note", "level": "info", "text": "two\nlines", "hint": "",
+    }  # fmt: skip

@@ -224,10 +224,26 @@ def test_an_attached_script_speaks_for_itself(script):
 
 def test_a_save_is_told_with_its_whole_path_and_step(script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch", sys)
     script.saves.found("before.pt")
     script.stepped()
     script.saves.found("a.pt")
-    assert saves(script) == [Saved(str(tmp_path / "before.pt"), None), Saved(str(tmp_path / "a.pt"), 1)]
+    assert saves(script) == [Saved(str(tmp_path / "before.pt"), 0), Saved(str(tmp_path / "a.pt"), 1)]
+
+
+def test_a_save_of_a_script_whose_steps_nobody_counts_has_no_step(script, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    script.saves.found("a.joblib")
+    assert saves(script) == [Saved(str(tmp_path / "a.joblib"), None)]
+
+
+def test_a_torch_loop_without_an_optimizer_claims_no_step(script, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    script.begins()  # as its first backward does
+    script.saves.found("a.pt")
+    assert saves(script) == [Saved(str(tmp_path / "a.pt"), None)]
 
 
 def test_the_files_of_a_folder_that_is_saved_are_told_as_the_folder(script, tmp_path):
@@ -321,6 +337,8 @@ def test_of_the_saves_that_were_asked_for_the_newest_is_kept_and_none_of_the_scr
 
 class Loop:
     """A framework's loop that ends within 10 s."""
+
+    saves_when_asked = True
 
     def __init__(self):
         self.asked = []

@@ -102,3 +102,25 @@ def test_a_step_that_is_left_out_has_a_row_and_is_not_among_the_newest_values():
     assert rows.metrics() == {"loss": 1.0}
     assert rows.holds_passed(1)
     assert not rows.holds_passed(0)
+
+
+def noisy(told, losses):
+    watched = Watch((), told.append, sampled=True)
+    for step, loss in enumerate(losses):
+        watched.see(step, {"loss": loss})
+    return [each.kind for each in told]
+
+
+FALLING = [2.3] * 60 + [0.0002, 0.0005, 0.0001] * 50
+
+
+def test_a_small_loss_of_single_batches_that_jumps_within_what_is_small_is_noise(told):
+    assert noisy(told, [*FALLING, 0.013]) == []
+
+
+def test_a_loss_of_single_batches_that_was_as_large_lately_is_noise(told):
+    assert noisy(told, [1.0] * 60 + [30.0] * 3 + [1.0] * 30 + [25.0]) == ["spike"], "the first of 30 alone"
+
+
+def test_a_loss_of_single_batches_that_jumps_over_all_of_it_is_a_spike(told):
+    assert noisy(told, [*FALLING, 1.7]) == ["spike"]

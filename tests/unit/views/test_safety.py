@@ -8,7 +8,7 @@ import pytest
 from supervisor.core.events import Durable, FenceSeen
 from supervisor.core.instant import Instant
 from supervisor.core.session import Config, Ending, Phase, Session
-from supervisor.core.status import RunStatus, to_json
+from supervisor.core.status import OwnSaves, RunStatus, to_json
 from supervisor.views import safety, status, words
 from supervisor.views.farewell import farewell
 from supervisor.views.lines import Lines
@@ -178,6 +178,34 @@ def test_the_last_words_of_a_session_that_saved_all_have_no_hint():
 
 def test_the_last_words_of_a_fenced_session_say_nothing_of_its_own_staged_checkpoints():
     assert "41,400" not in goodbye(LATE, Phase.FENCED)
+
+
+def test_a_run_that_ends_with_nothing_safe_is_not_told_to_export_it():
+    assert "export" in goodbye(SAFE, Phase.SUCCEEDED)
+    text = goodbye(replace(SAFE, durable=None, durable_at=None, submitted=None, staged=None), Phase.SUCCEEDED)
+    assert "export" not in text
+    assert "python -m supervisor logs plates" in text
+
+
+OWN = OwnSaves(3, Instant(NOW.mono_s - 45, NOW.wall_s - 45), Instant(NOW.mono_s - 5, NOW.wall_s - 5))
+
+
+def test_of_a_script_that_cannot_be_asked_no_next_save_is_promised():
+    of = replace(SAFE, asked=False, own_saves=OWN, next_save_at_s=None, save_every_s=None, expected_loss_s=None)
+    told = "the script saves by itself: last 5 s ago, about every 20 s"
+    assert told in words.line(of, NOW)
+    assert told in block(of)
+    assert "next save" not in words.line(of, NOW) + block(of)
+    assert to_json(of, NOW)["own_saves"] == {"count": 3, "last_age_s": 5.0, "every_s": 20.0}
+    assert to_json(replace(of, asked=True), NOW)["own_saves"] is None
+
+
+def test_what_nobody_counts_is_a_snapshot_on_every_screen():
+    of = replace(SAFE, counted=False)
+    for text in (words.line(of, NOW), block(of), goodbye(of)):
+        assert "safe in Drive: snapshot 41,200" in text
+        assert " step " not in text
+    assert to_json(of, NOW)["unit"] == "snapshot"
 
 
 class Caught:

@@ -174,7 +174,7 @@ def test_a_notice_is_delivered_and_the_listener_ends_when_it_is_told_to(environs
 
     listening = Thread(target=described.listen, args=(hear, over.wait), daemon=True)
     listening.start()
-    assert over.wait(30)
-    listening.join(30)
+    assert over.wait(400)
+    listening.join(400)
     assert not listening.is_alive()
     assert [(notice.certain, notice.in_s) for notice in heard] == [(True, 30.0)]

@@ -46,7 +46,7 @@ class Clone:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [self.python, *words], cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False,
-            timeout=250,
+            timeout=400,
         )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ WAYS = {
     "a process with a queue": (
         "fork = multiprocessing.get_context('fork'); queue = fork.Queue()\n"
         "        worker = fork.Process(target=queue.put, args=(step,)); worker.start()\n"
-        "        assert queue.get(timeout=60) == step; worker.join()"
+        "        assert queue.get(timeout=400) == step; worker.join()"
     ),
 }
 

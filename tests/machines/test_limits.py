@@ -46,7 +46,7 @@ def test_every_limit_ends_in_success_or_in_two_lines(group, tmp_path):
         enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
         ran = subprocess.run(
             ["sh", "-c", enter, "sh", *command], cwd=machine.work, env=machine.environ(), capture_output=True, text=True,
-            timeout=150, check=False,
+            timeout=400, check=False,
         )  # fmt: skip
         words = ran.stdout + ran.stderr
         ended[limit] = ran.returncode

@@ -32,7 +32,7 @@ def test_a_file_that_is_closed_in_a_new_folder_is_told_of(tmp_path: Path) -> Non
     listening = noticing.begin(tmp_path, told, pytest.fail)
     assert listening.listening
     (tmp_path / "model.pt").write_bytes(b"x")
-    assert told.heard.wait(30)
+    assert told.heard.wait(400)
     assert told.closed == [str(tmp_path / "model.pt")]
     listening.end()
     assert not listening.listening

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.bootstrap import private_folder
-from supervisor.core.carried import FILES_FILE
 from supervisor.core.checkpoint import Verdict
-from supervisor.core.content import CONTENT_FILE
+from supervisor.core.content import CONTENT_FILE, STATE_FILE
 from supervisor.engine import checkpoints, steplog
 from supervisor.engine.identity import started
 from supervisor.engine.place import RunPlace
@@ -159,7 +158,7 @@ def final_state(store: Path, run: str) -> dict[str, Any]:
         files = {entry.name: entry.digest for entry in found.manifest.files if entry.name != CONTENT_FILE}
         return {
             "step": found.manifest.id.step,
-            "state": files if FILES_FILE in files else _attached(open_folder(into)),
+            "state": _attached(open_folder(into)) if STATE_FILE in files else files,
             "metrics": dict(found.manifest.metrics),
             "log": list(steplog.joined(folder, place)),
         }

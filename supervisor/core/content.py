@@ -19,6 +19,7 @@ VERSION = 2
 SEALED_FROM_VERSION = 2
 CONTENT_FILE = "checkpoint.json"
 LOG_FILE = "log.jsonl"
+STATE_FILE = "state.json"  # the attached objects; a script that nobody changed has none
 
 
 class ContentError(ValueError):

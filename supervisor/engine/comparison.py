@@ -15,6 +15,7 @@ from supervisor.core import messages
 from supervisor.core.carried import FILES_FILE
 from supervisor.core.carried import parse as parse_files
 from supervisor.core.checkpoint import Verdict
+from supervisor.core.content import STATE_FILE
 from supervisor.core.errors import FAILED, UserError
 from supervisor.core.naming import is_stream
 from supervisor.core.values import dataclass
@@ -75,12 +76,12 @@ class Comparison:
 def compare(one: Store, other: Store, into: Path) -> Comparison:
     """Compare the newest checkpoints and the step logs of the run in two stores; ``into`` is room on the local disk."""
     folders = [_final(store, into / f"final-{number}") for number, store in enumerate((one, other))]
-    carries = all((folder / FILES_FILE).is_file() for folder in folders)
-    found = _files_compared(*folders) if carries else _states_compared(folders)
+    found = _compared(folders)
     logs = [{row["step"]: row for row in steplog.joined(each, RUN)} for each in (one, other)]
     row, columns, measured = first_row(*logs)
     resumed, anew = _resumed(other)
-    if carries and resumed and not anew and (done := _steps_done(one)) and _steps_done(other) >= done:
+    unattached = not all((folder / STATE_FILE).is_file() for folder in folders)
+    if unattached and resumed and not anew and (done := _steps_done(one)) and _steps_done(other) >= done:
         anew = resumed[-1:]  # whatever it read, it did all of its steps again
     return Comparison(
         steps=(found["step"][0], found["step"][1]),
@@ -96,6 +97,18 @@ def compare(one: Store, other: Store, into: Path) -> Comparison:
         rows=len([each for each in logs[0].values() if each.keys() - {"step"}]),
         files=found.get("files", 0),
     )
+
+
+def _compared(folders: Sequence[Path]) -> dict[str, Any]:
+    """Compare the attached state, the script's files, or both: whatever the two checkpoints hold."""
+    attached, carried = (all((each / name).is_file() for each in folders) for name in (STATE_FILE, FILES_FILE))
+    if not carried:
+        return _states_compared(folders)
+    files = _files_compared(*folders)
+    if not attached:
+        return files
+    states = _states_compared(folders)
+    return {**states, "measured": files["measured"], "differ": [*states["differ"], *files["differ"]]}
 
 
 def _states_compared(folders: Sequence[Path]) -> dict[str, Any]:

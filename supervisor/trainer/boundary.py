@@ -12,6 +12,7 @@ from supervisor.trainer.refused import RefusedError, first_lines
 
 if TYPE_CHECKING:
     from supervisor.trainer.clock import Clock
+    from supervisor.trainer.companions import CompanionFiles
     from supervisor.trainer.life import Life
     from supervisor.trainer.rows import Rows
     from supervisor.trainer.saver import Saver
@@ -38,7 +39,9 @@ class Position(NamedTuple):
 class Boundary:
     """Other threads and signal handlers only set ``asked`` or ``ending``, then ``attention``; the loop's thread attends."""
 
-    def __init__(self, life: Life, state: State, saver: Saver, rows: Rows, clock: Clock) -> None:
+    def __init__(
+        self, life: Life, state: State, saver: Saver, rows: Rows, clock: Clock, *, companions: CompanionFiles
+    ) -> None:
         self.attention = False
         self.asked: str | None = None
         self.ending: tuple[int, bool] | None = None  # exit code, save before
@@ -50,6 +53,7 @@ class Boundary:
         self._saver = saver
         self._rows = rows
         self._clock = clock
+        self._companions = companions
         self._prepared = False
         self._given_up_step: int | None = None
 
@@ -109,10 +113,11 @@ class Boundary:
             self._life.wake()
             for tried in range(TRIES):
                 sleep(TRY_AGAIN_S * tried)
-                if captured := self._captured(here.step):
-                    draft = self._draft(here, captured)
-                    if self.poisoned:
-                        return
+                captured = self._captured(here.step)
+                draft = self._draft(here, captured) if captured else None
+                if self.poisoned:
+                    return
+                if captured and draft:
                     self._saver.save_now(draft, captured, reason)
                 if self._saver.staged_step == here.step:
                     return
@@ -123,10 +128,10 @@ class Boundary:
     def _save_beside(self, here: Position, reason: str, sections: Sections) -> None:
         with sections.within("save"):
             began_s = self._clock()
-            if captured := self._captured(here.step):
-                draft = self._draft(here, captured)  # it turns the rows into numbers, which may show a trouble
-                if not self.poisoned:
-                    self._saver.begin(draft, captured, reason, began_s)
+            captured = self._captured(here.step)
+            draft = self._draft(here, captured) if captured else None  # numbers from the rows may show a trouble
+            if captured and draft and not self.poisoned:
+                self._saver.begin(draft, captured, reason, began_s)
 
     def _captured(self, step: int) -> Captured | None:
         try:
@@ -139,10 +144,16 @@ class Boundary:
             self._life.notice(self._state)
         return None
 
-    def _draft(self, here: Position, captured: Captured) -> Draft:
+    def _draft(self, here: Position, captured: Captured) -> Draft | None:
+        """Return the checkpoint without its tensors; None, and a word, where the script's files cannot be copied."""
         self._saver.wait()  # so that it is known which rows are staged already
         if self._saver.staged_step is not None:
             self._rows.forget(self._saver.staged_step)
+        try:
+            companions = self._companions.take(here.step)
+        except OSError as error:
+            self._saver.failed(here.step, f"the script's files cannot be copied: {error}")
+            return None
         return Draft(
             step=here.step,
             total_steps=here.total_steps,
@@ -154,4 +165,5 @@ class Boundary:
             made_by=self._life.made_by,
             split={},
             beside=captured.beside,
+            companions=companions,
         )

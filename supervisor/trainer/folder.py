@@ -12,6 +12,7 @@ from supervisor.core.content import (
     CONTENT_FILE,
     FORMAT,
     LOG_FILE,
+    STATE_FILE,
     VERSION,
     Content,
     ContentError,
@@ -29,12 +30,13 @@ from supervisor.trainer.writer import NewFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from supervisor.trainer.companions import Companions
     from supervisor.trainer.frameworks.framework import Target
     from supervisor.trainer.reading import Extent
     from supervisor.trainer.typed_json import Node
 
-STATE_FILE = "state.json"
 RNG_FILE = "rng.json"
+SMALL_SUFFIXES = {".json", ".jsonl"}  # the rest are tensors, and the script's own files, which the supervisor puts back
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Draft:
     made_by: Mapping[str, str]
     split: Mapping[str, list[str]]
     beside: Callable[[], str] = lambda: "{}"
+    companions: Companions | None = None
 
 
 class DamagedError(UserError):
@@ -89,7 +92,7 @@ def open_folder(path: str | Path) -> Opened:
     manifest = _manifest(folder)
     files = [File(folder / name, size, digest) for name, (size, digest) in manifest.files.items()]
     with _damage_of(folder):
-        small = {file.path.name: reading.content(file) for file in files if not _is_piece(file)}
+        small = {file.path.name: reading.content(file) for file in files if file.path.suffix in SMALL_SUFFIXES}
         state = _state_of(small.get(STATE_FILE, b""))
         pieces = tuple(filter(_is_piece, files))
         places = reading.located(pieces, state["split"])
@@ -172,6 +175,8 @@ def write(staging: Path, name: str, draft: Draft, pieces: Sequence[NewFile]) -> 
         }
         return [NewFile(file, [memoryview(text.encode())]) for file, text in texts.items()]
 
+    if draft.companions is not None:
+        pieces = [*pieces, *draft.companions.files()]
     return writer.write_folder(staging, name, pieces, lambda records: (CONTENT_FILE, _seal(draft, records)), small)
 
 

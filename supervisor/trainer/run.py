@@ -11,6 +11,7 @@ from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED, UsageError
 from supervisor.core.liveness import AFTER
 from supervisor.core.messages import Beat, Note, Save, Stop, Trouble
 from supervisor.trainer.boundary import Boundary, Position
+from supervisor.trainer.companions import CompanionFiles
 from supervisor.trainer.ends import Left
 from supervisor.trainer.life import silence_pipes
 from supervisor.trainer.passing import Passing
@@ -52,7 +53,11 @@ class Run:
         flush_rows = WATCHED_ROWS if awaited else FLUSH_ROWS
         self._rows = Rows(self._on_nonfinite, self._watch.see, flush_rows=flush_rows, on_text=self._on_text)
         self._passing = Passing(life.settings.troubles.rolled, state.attached, life.say)
-        self._boundary = Boundary(life, state, saver, self._rows, clock)
+        settings = life.settings
+        self.companions = CompanionFiles(
+            settings.working, settings.folder, settings.staging, lambda words: life.say(Note("warning", words))
+        )
+        self._boundary = Boundary(life, state, saver, self._rows, clock, companions=self.companions)
         self._nonfinite: set[str] = set()
         self._entered: list[ExitStack] = []
         self._total: int | None = None

@@ -39,7 +39,8 @@ class Settings(NamedTuple):
 
     A rehearsal ends the script at step ``stop_at``, as if its work were done there. ``packages`` is the folder of the
     supervisor's own packages, "" where they are not known. ``base_step``: the step of the files that a script nobody attached
-    goes on from, and ``put_back`` the list of them; ``hooks``: such a script's framework is watched; ``folder``: what it writes there is kept, "" for none.
+    goes on from, and ``put_back`` the list of them; ``hooks``: such a script's framework is watched; ``folder``: what it
+    writes there is kept, "" for none; relative to ``working``, the folder it was started in.
     """
 
     supervised: bool
@@ -57,6 +58,7 @@ class Settings(NamedTuple):
     put_back: str = ""
     hooks: bool = True
     folder: str = ""
+    working: Path = Path()
     troubles: Troubles = Troubles()
 
 
@@ -83,6 +85,7 @@ def read_settings(environ: Mapping[str, str], script: str) -> Settings:
         put_back=environ.get("SUPERVISOR_RUN_PUT_BACK", ""),
         hooks=environ.get("SUPERVISOR_RUN_HOOKS") != "off",
         folder=environ.get("SUPERVISOR_RUN_WATCH") or "",
+        working=Path.cwd(),
         troubles=_troubles(environ) if channel else Troubles(),
     )
 

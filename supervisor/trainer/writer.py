@@ -34,6 +34,7 @@ class NewFile:
 
     ``pages``: instead of chunks, memory of whole pages of which the first ``bytes`` count: written past the page cache.
     ``before``: a file that may hold the same; with an equal record it is linked instead of written.
+    ``whole``: a finished file with its record, which is linked, or copied where the disk has no links.
     """
 
     name: str
@@ -41,6 +42,7 @@ class NewFile:
     pages: memoryview | None = None
     bytes: int = 0
     before: tuple[Path, Record] | None = None
+    whole: tuple[Path, Record] | None = None
 
 
 def write_folder(
@@ -107,6 +109,8 @@ def _write_both(
 
 
 def _write_file(folder: Path, file: NewFile) -> Record:
+    if file.whole is not None:
+        return _write_whole(folder / file.name, *file.whole)
     if file.before is not None and file.pages is not None:
         path, record = file.before
         if (file.bytes, digest_of((file.pages[: file.bytes],), preferred())) == record and _linked(
@@ -127,6 +131,14 @@ def _write_file(folder: Path, file: NewFile) -> Record:
     finally:
         os.close(descriptor)
     return size, str(digest)
+
+
+def _write_whole(to: Path, finished: Path, record: Record) -> Record:
+    if not _linked(finished, to):
+        shutil.copyfile(finished, to)
+    with to.open("rb") as file:
+        os.fsync(file.fileno())
+    return record
 
 
 def _write_pages(descriptor: int, pages: memoryview, size: int, digest: Digest) -> None:

@@ -254,13 +254,83 @@ def _weights(turn: Turn) -> str:
     return next(line for line in turn.text.splitlines() if "weights" in line)
 
 
-def test_a_script_that_attaches_is_told_that_it_needs_no_watching(machine: Machine, store: Path) -> None:
-    from benchmarks.machines import TOY
+BESIDE = """
+import csv, pathlib, sys, time
+import torch
+import supervisor
 
-    turn = machine.start(TOY, "--watch", "out", "--no-install", arguments=["--steps", "5"])
+out = pathlib.Path("out")
+out.mkdir(exist_ok=True)
+torch.manual_seed(1)
+model = torch.nn.Linear(300, 300)
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+best = {"loss": 1e9}
+
+
+class Best:
+    def state_dict(self):
+        return dict(best)
+
+    def load_state_dict(self, kept):
+        best.update(kept)
+
+
+run = supervisor.attach(model=model, optimizer=optimizer, best=Best())
+print("begins at", run.step, "with", sorted(path.name for path in out.iterdir()), flush=True)
+for step in run.steps(40):
+    loss = model(torch.ones(300)).square().mean() + (step > 5)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    with (out / "log.csv").open("a") as file:
+        csv.writer(file).writerow([step, loss.item()])
+    if loss.item() < best["loss"]:
+        best["loss"] = loss.item()
+        torch.save(model.state_dict(), out / "best.pt")
+    while step == 25 and "--wait" in sys.argv and not pathlib.Path("go").exists():
+        time.sleep(0.01)
+rows = (out / "log.csv").read_text().splitlines()
+print("rows", [int(row.split(",")[0]) for row in rows] == list(range(40)), flush=True)
+print("best", float(torch.load(out / "best.pt")["weight"].sum()), flush=True)
+"""
+KEPT = ("--watch", "out", "--save-every", "4steps", "--no-install")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("again", [KEPT, KEPT[2:]], ids=["the same command", "without --watch"])
+def test_the_files_of_a_script_that_attaches_come_along_at_the_step_of_its_state(
+    machine: Machine, fresh_machine: Callable[[], Machine], store: Path, tmp_path: Path, again: tuple[str, ...]
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(BESIDE)
+    turn = machine.start(script, *KEPT, arguments=["--wait"])
+    turn.until(lambda: safe(store)() and "step 25" in turn.text)
+    turn.kill("both")
+    step = int(safe(store)()[-1].parent.name.removeprefix("step-"))
+    second = fresh_machine()
+    (second.work / "go").touch()
+    resumed = second.start(script, *again, arguments=["--wait"])
+    assert resumed.wait() == 0, resumed.text
+    assert f"begins at {step} with ['best.pt', 'log.csv']" in resumed.text
+    assert "rows True" in resumed.text
+    alone = fresh_machine().start(script, "--name", "alone", *KEPT)
+    assert alone.wait() == 0, alone.text
+    assert _best(resumed) == _best(alone)
+
+
+@pytest.mark.torch
+def test_a_script_that_attaches_and_saves_elsewhere_is_told_at_the_first_save(machine: Machine, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(BESIDE)
+    turn = machine.start(script, "--no-install")
     assert turn.wait() == 0, turn.text
-    assert "is not heeded" in turn.text
-    assert not list(store.glob("*/e*/step-*/files.json"))
+    (line,) = [line for line in turn.text.splitlines() if "is not part of the checkpoints" in line]
+    assert "out/best.pt" in line
+    assert "--watch out" in line
+
+
+def _best(turn: Turn) -> str:
+    return next(line for line in turn.text.splitlines() if line.startswith("best"))
 
 
 @pytest.mark.parametrize("forgets", [False, True])

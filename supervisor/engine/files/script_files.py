@@ -18,7 +18,7 @@ from supervisor.core import choosing, messages, naming, resume_arguments, resume
 from supervisor.core import events as ev
 from supervisor.core.carried import FILE, Entry, Piece
 from supervisor.core.choosing import Found
-from supervisor.core.content import ContentError
+from supervisor.core.content import STATE_FILE, ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.values import dataclass
 from supervisor.engine import threads
@@ -66,7 +66,8 @@ class ScriptFiles:
         self._failure = messages.ScriptFailed("script", "", "", "")
         self._stepped = False
         self._pid = 0
-        self._restored = ""
+        self._restored = ""  # the checkpoint whose files were put back and which is nothing but files
+        self._beside = ""  # the same, of one that holds attached state, too
         self._lock = RLock()
         self._notes: WholeFiles | None = None
         self._discovery: Discovery | None = None
@@ -85,13 +86,14 @@ class ScriptFiles:
         """Make the files what the checkpoint says before it is gone on from; UserError where that cannot be done."""
         if not isinstance(ready, ev.CheckpointReady):
             return ready
-        self._restored = ""
+        self._restored = self._beside = ""
         try:
             found = putting_back.carried_in(Path(ready.folder)) if ready.folder else None
             if found is not None and ready.id is not None:
                 self._put_back(ready, *found)
-                ready = replace(ready, files=True, counted=found[0].counted)
-            elif self.watch.called and not self._attached and not ready.folder:
+                if not self._beside:
+                    ready = replace(ready, files=True, counted=found[0].counted)
+            elif self.watch.called and not ready.folder:
                 self._begin_clean()
         except (OSError, ContentError) as error:
             words = f"the files of the script cannot be put back into {self.root}: {error}"
@@ -101,6 +103,9 @@ class ScriptFiles:
     def resuming(self, checkpoint: str) -> Resuming:
         """Return what an attempt is started with that goes on from this checkpoint ("" for none)."""
         series = self._series
+        if self._beside == checkpoint:
+            # the later command need not name the folder again: the checkpoint says which one is kept
+            return Resuming((), {"SUPERVISOR_RUN_WATCH": self.watch.called} if checkpoint else {}, checkpoint)
         if series is None or not checkpoint or checkpoint != self._restored:
             return Resuming((), {}, checkpoint)
         arguments = self._candidates.arguments(self._template(), self.root, series.base_step)
@@ -119,9 +124,9 @@ class ScriptFiles:
         self._failure = messages.ScriptFailed("script", "", "", "")
         if self._series is not None:
             self._series.attempt()
-        if self.watch.called and not self._attached:
+        if self.watch.called and not self._attached and not self._beside:
             self._observe()
-        elif not self._attached:
+        elif not self._attached and not self._beside:
             self._discover()
         if not self._proposed and not self._restored:
             self._proposed = True
@@ -210,7 +215,9 @@ class ScriptFiles:
         root = self.root if carried.root else self._working
         assert ready.id is not None
         aside = self.storing.local.run / ASIDE / f"{self.storing.rank}-{ready.id.step}"
-        newer = [] if ready.rolled else self._whole().newer(root, ready.id.rank, carried.entries)
+        attached = STATE_FILE in records  # then the files belong to the step of the state, however new others are
+        untied = not (ready.rolled or attached)
+        newer = self._whole().newer(root, ready.id.rank, carried.entries) if untied else []
         done = putting_back.put_back(Path(ready.folder), carried, root, aside, {each.path for each in newer})
         if self._paths is not None:
             self._paths |= {entry.path for entry in carried.entries} | {each.path for each in newer}
@@ -225,9 +232,12 @@ class ScriptFiles:
             together.checkpoint,
             ours=ready.adopted or ready.id.epoch == self.storing.rank.epoch,
         )
-        self._restored = ready.folder
-        self._candidates.of(ready.folder, together)
-        self._carried = tuple(entry.path for entry in together.entries if entry.kind == FILE)
+        if attached:
+            self._beside = ready.folder
+        else:
+            self._restored = ready.folder
+            self._candidates.of(ready.folder, together)
+            self._carried = tuple(entry.path for entry in together.entries if entry.kind == FILE)
         if done.written or done.moved:
             where = carried.root or "the working folder"
             moved = f"; {named(done.moved)} moved aside into {aside}" if done.moved else ""
@@ -265,11 +275,8 @@ class ScriptFiles:
             self._made().heard(hello)
         elif not self._attached:
             self._attached = True
-            self.close()
+            self.close()  # the trainer copies the watched files itself, at the step of the state
             self._discovery = None
-            if self.watch.called:
-                words = f"the script calls attach(), which keeps its state: --watch {self.watch.called} is not heeded"
-                self._say("warning", words)
 
     def _saved(self, saved: messages.Saved) -> None:
         inside = os.path.relpath(saved.path, self.root)

@@ -13,7 +13,7 @@ from supervisor.core.errors import UsageError
 from supervisor.core.messages import Note
 from supervisor.trainer import life
 from supervisor.trainer.attach import attach
-from supervisor.trainer.callbacks import keras_after, keras_build, keras_data, keras_script, keras_state
+from supervisor.trainer.callbacks import best_files, keras_after, keras_build, keras_data, keras_script, keras_state
 from supervisor.trainer.callbacks.keras_attributes import Attributes
 from supervisor.trainer.hooks.keras import stopped_short
 
@@ -86,6 +86,7 @@ class KerasCallback(keras.callbacks.Callback):
             "callbacks": keras_state.Callbacks(fit.f_locals["callbacks"], others, self._attributes),
         }
         self._run = run = attach(**self._parts, data=data)
+        run.companions.add(lambda: best_files.of_keras(others))
         epoch_steps = data.steps_in_epoch
         epochs = fit.f_locals["epochs"] - fit.f_locals["initial_epoch"]
         self._length = (None if epoch_steps is None else epochs * epoch_steps, epoch_steps)

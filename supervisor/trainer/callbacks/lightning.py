@@ -12,7 +12,7 @@ from supervisor.core.errors import UsageError
 from supervisor.core.messages import Note
 from supervisor.trainer import life
 from supervisor.trainer.attach import attach
-from supervisor.trainer.callbacks import lightning_loops
+from supervisor.trainer.callbacks import best_files, lightning_loops
 from supervisor.trainer.callbacks.lightning_data import Data
 from supervisor.trainer.callbacks.lightning_late import Gradients, Metrics
 from supervisor.trainer.callbacks.lightning_state import Dump
@@ -63,6 +63,7 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
         # The model comes last, because what does not fit is told under the name of the part that completes the rest.
         parts = {"metrics": metrics, "data": data, "gradients": gradients, **dump.parts}
         self._run = attach(**parts)
+        self._run.companions.add(lambda: best_files.of_lightning(trainer))
         self._handler = signal.getsignal(signal.SIGTERM)
         self._seams = lightning_loops.Seams(trainer, data, self)
         if self._run.resumed:

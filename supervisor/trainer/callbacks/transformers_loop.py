@@ -10,6 +10,7 @@ import transformers
 from supervisor.core.errors import SetupError, UsageError
 from supervisor.trainer import life
 from supervisor.trainer.attach import attach
+from supervisor.trainer.callbacks import best_files
 from supervisor.trainer.callbacks.batches import Chance, Data
 from supervisor.trainer.callbacks.transformers_state import Callbacks, Progress
 
@@ -80,6 +81,7 @@ class Loop:
             "data": self._data,
         }
         self.run = attach(**{name: part for name, part in parts.items() if part is not None})
+        self.run.companions.add(lambda: best_files.of_transformers(trainer))
         self.is_attached = True
         self._resumes_within = self._data.batches > 0
         self._seen_step = self.run.step

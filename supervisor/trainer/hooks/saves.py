@@ -198,12 +198,21 @@ def tell_after(
         for path in paths(result, signature.bind(*given, **named).arguments):
             script.saves.found(path)
 
+    def notice(result: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        for written in paths(result, signature.bind(*given, **named).arguments):
+            path = _path(getattr(written, "name", None) if hasattr(written, "write") else written)
+            if path is not None and os.path.lexists(path):
+                script.saved_beside(path)
+
     told = guarded(script, f"what {name}() writes", tell)
+    noticed = guarded(script, f"what {name}() writes", notice)
 
     @wraps(function)
     def saves(*given: Any, **named: Any) -> Any:
         if script.silent:
-            return function(*given, **named)
+            result = function(*given, **named)
+            noticed(result, given, named)
+            return result
         with script.saves.within():
             result = function(*given, **named)
             told(result, given, named)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core.liveness import AFTER
@@ -61,6 +63,7 @@ class Unattached:
         self._timed_steps = 0
         self._watch = Watch(life.settings.troubles.names, self._on_trouble, sampled=True)
         self._watch.begins(self.step)
+        self._beside_said = False
         self._nonfinite: set[str] = set()
         self._judged: dict[str, Any] = {}
         self._poisoned = self._done_again = False
@@ -157,6 +160,19 @@ class Unattached:
         if not self.began and TORCH not in sys.modules:  # nothing else tells where training of such a script begins
             self.begins()
         self.say(Saved(path, self.step_or_none if step is None else step, whole))
+
+    def saved_beside(self, path: str) -> None:
+        """Say, the first time, that a file which an attached script saves itself is in no checkpoint."""
+        run = self._life.run
+        if run is None or self._beside_said or run.companions.covers(path):
+            return
+        self._beside_said = True
+        folder, working = Path(path).parent, self._life.settings.working
+        way = f"--watch {os.path.relpath(folder, working)} keeps that folder, at the same step"
+        if folder == working:
+            way = "save it into a folder of its own and name that with --watch"
+        words = f"{os.path.relpath(path, working)} is not part of the checkpoints, and is missing on another machine"
+        self._life.say(Note("warning", f"{words}: {way}"))
 
     def stop_here(self) -> None:
         """End the script, whose state is saved: it was told to."""

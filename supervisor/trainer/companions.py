@@ -108,7 +108,10 @@ class Companions:
 class CompanionFiles:
     """Finds and copies the files. Only the loop's thread calls it, while no checkpoint is being written."""
 
-    def __init__(self, working: Path, called: str, staging: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, working: Path, called: str, staging: Path, say: Callable[[str], None], *, supervised: bool = True
+    ) -> None:
+        self._supervised = supervised
         self._root = working / called if called else working
         self._called = called
         self._spool = staging / SPOOL
@@ -121,7 +124,7 @@ class CompanionFiles:
     @property
     def any(self) -> bool:
         """There is something to keep."""
-        return bool(self._called or self._named)
+        return self._supervised and bool(self._called or self._named)
 
     def add(self, paths: Paths) -> None:
         """Keep the files and folders that ``paths()`` names at each save."""

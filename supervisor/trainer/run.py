@@ -54,8 +54,13 @@ class Run:
         self._rows = Rows(self._on_nonfinite, self._watch.see, flush_rows=flush_rows, on_text=self._on_text)
         self._passing = Passing(life.settings.troubles.rolled, state.attached, life.say)
         settings = life.settings
+        # Without a supervisor nobody puts files back, and they stay where they are.
         self.companions = CompanionFiles(
-            settings.working, settings.folder, settings.staging, lambda words: life.say(Note("warning", words))
+            settings.working,
+            settings.folder,
+            settings.staging,
+            lambda words: life.say(Note("warning", words)),
+            supervised=settings.supervised,
         )
         self._boundary = Boundary(life, state, saver, self._rows, clock, companions=self.companions)
         self._nonfinite: set[str] = set()

@@ -33,6 +33,7 @@ DEFAULTS: dict[str, str] = {
     "nan_rate": "1",
     "nan_watch": "",
     "watch": "",
+    "attach": "no",
     "resume_args": "",
 }
 
@@ -155,6 +156,12 @@ def _rate(text: str) -> str:
     return text
 
 
+def _attach(text: str) -> str:
+    if text not in {"auto", "no"}:
+        raise UsageError(f"{text!r} is not known", "it is auto or no")
+    return text
+
+
 def _keep_last(text: str) -> int:
     if count(text) < KEEP_MIN:
         raise UsageError(f"{text} is too few", "keep at least 2: one checkpoint alone has none to walk back to")
@@ -181,6 +188,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "on_spike": _what_follows,
     "nan_rate": _rate,
     "watch": str,
+    "attach": _attach,
     "resume_args": resume_arguments.checked,
     "nan_watch": lambda text: ",".join(name.strip() for name in text.split(",") if name.strip()),
 }
@@ -252,6 +260,11 @@ def add_options(made: Parser) -> None:
     made.add_argument("--nan-rate", metavar="R", help="multiply learning rates by it at each rollback (default: 1)")
     made.add_argument("--nan-watch", metavar="NAMES", help="logged names to watch (default: all that contain loss)")
     made.add_argument("--watch", metavar="DIR", help="keep what the script, unchanged, writes into DIR")
+    made.add_argument(
+        "--attach",
+        metavar="HOW",
+        help="auto: add our callback to the loop of Keras, transformers or Lightning (default: no)",
+    )
     made.add_argument(
         "--resume-args",
         metavar="ARGS",

@@ -31,6 +31,10 @@ def main(arguments: list[str]) -> int:
         _watch(here)
         here.connect()
         _execute(arguments[0])
+        if here.settings.attach and here.unattached is not None:
+            from supervisor.trainer.hooks import attaching
+
+            attaching.unused(here.unattached)
     except SystemExit as ended:
         if here.forked:
             raise

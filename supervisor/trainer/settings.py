@@ -41,6 +41,7 @@ class Settings(NamedTuple):
     supervisor's own packages, "" where they are not known. ``base_step``: the step of the files that a script nobody attached
     goes on from, and ``put_back`` the list of them; ``hooks``: such a script's framework is watched; ``folder``: what it
     writes there is kept, "" for none; relative to ``working``, the folder it was started in.
+    ``attach``: our callback joins the framework's loop.
     """
 
     supervised: bool
@@ -59,6 +60,7 @@ class Settings(NamedTuple):
     hooks: bool = True
     folder: str = ""
     working: Path = Path()
+    attach: bool = False
     troubles: Troubles = Troubles()
 
 
@@ -86,6 +88,7 @@ def read_settings(environ: Mapping[str, str], script: str) -> Settings:
         hooks=environ.get("SUPERVISOR_RUN_HOOKS") != "off",
         folder=environ.get("SUPERVISOR_RUN_WATCH") or "",
         working=Path.cwd(),
+        attach=environ.get("SUPERVISOR_RUN_ATTACH") == "auto",
         troubles=_troubles(environ) if channel else Troubles(),
     )
 

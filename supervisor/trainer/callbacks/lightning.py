@@ -51,7 +51,7 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002  # Lightning's signature
         if stage == "fit":
-            _refuse_what_cannot_be_kept(trainer)
+            refuse_what_cannot_be_kept(trainer)
             if self._run is not None:
                 raise UsageError(SECOND_FIT, "give each fit() a script of its own; validate, test and predict are free")
 
@@ -127,7 +127,8 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
             seams.undo()
 
 
-def _refuse_what_cannot_be_kept(trainer: Any) -> None:
+def refuse_what_cannot_be_kept(trainer: Any) -> None:
+    """Raise UsageError for a Trainer whose state would not come back exactly."""
     if trainer.world_size > 1:
         raise UsageError(
             f"supervisor.LightningCallback keeps one process, and this trainer has {trainer.world_size}",

@@ -9,6 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.messages import Note
+from supervisor.trainer.hooks import attaching
 from supervisor.trainer.hooks.guard import guarded
 from supervisor.trainer.hooks.saves import count_before, tell_after
 from supervisor.trainer.hooks.writers import by_argument
@@ -37,6 +38,7 @@ def install(keras: ModuleType, script: Unattached) -> None:
     ):
         safely = guarded(script, f"Keras's {name}", heard)
         setattr(told, name, _heard_after(getattr(told, name), safely, script, saves))
+    attaching.into_keras(keras, script)
     for name in ("save", "save_weights", "export"):
         if hasattr(keras.Model, name):
             tell_after(script, keras.Model, name, by_argument("filepath"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.messages import Note
+from supervisor.trainer.hooks import attaching
 from supervisor.trainer.hooks.asked import Asked
 from supervisor.trainer.hooks.guard import guard_methods
 from supervisor.trainer.hooks.saves import tell_after
@@ -36,6 +37,7 @@ def install(module: ModuleType, script: Unattached) -> None:
         return fit(self, *given, **named)
 
     trainer.fit = watched
+    attaching.into_lightning(module, script)
     tell_after(script, trainer, "save_checkpoint", by_argument("filepath"))
 
 

@@ -6,6 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.trainer.hooks import attaching
 from supervisor.trainer.hooks.asked import Asked
 from supervisor.trainer.hooks.guard import guard_methods
 from supervisor.trainer.hooks.saves import tell_after
@@ -26,6 +27,7 @@ def install(trainer: ModuleType, script: Unattached) -> None:
     if (save := getattr(trainer.Trainer, SAVE, None)) is not None:
         setattr(trainer.Trainer, SAVE, _whole(save, script))
     tell_after(script, trainer.Trainer, "save_model", by_argument("output_dir"))
+    attaching.into_transformers(trainer, script)
     for name in ("evaluate", "predict"):
         setattr(trainer.Trainer, name, _in_eval(getattr(trainer.Trainer, name), script))
 

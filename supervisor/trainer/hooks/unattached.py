@@ -64,6 +64,7 @@ class Unattached:
         self._watch = Watch(life.settings.troubles.names, self._on_trouble, sampled=True)
         self._watch.begins(self.step)
         self._beside_said = False
+        self.attaches = life.settings.attach  # a callback of ours is to join the next loop
         self._nonfinite: set[str] = set()
         self._judged: dict[str, Any] = {}
         self._poisoned = self._done_again = False

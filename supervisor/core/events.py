@@ -32,13 +32,15 @@ class Woke:
 class Looked:
     """The run's folder was listed. ``last`` is the highest session in it; ``same_job``: it ran these arguments.
 
-    ``changed`` says in words what was edited since that session.
+    ``changed`` says in words what was edited since that session; ``lost`` what is missing of the checkpoint that it
+    finished with.
     """
 
     names: tuple[str, ...]
     last: Sighting | None = None
     same_job: bool = True
     changed: str = ""
+    lost: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,26 @@ STUCK_FACTOR = 5.0  # unless uploads take that long here: so many times the long
 PUBLISH_WAIT = WaitExponential(multiplier=1.0, max=60.0)
 
 
+def inherited(session: Session, folder: str, step: int, now: Instant) -> Outcome:
+    """A dead session of this machine wrote the checkpoint that the run goes on from, and nobody has proved it: ask.
+
+    It gives way to the first one of our own, whose proof says more. Until then the run's end waits for it.
+    """
+    saves = session.saves.with_(
+        newest=folder, newest_step=step, publishing=folder, waiting_step=step, inherited=folder,
+        submitted_at_s=now.mono_s, warn_at_s=now.mono_s + _warn_after(session),
+    )  # fmt: skip
+    session, every_s = session.with_(saves=saves), session.config.confirm_every_s
+    if every_s:
+        return session.timed(confirm=now.mono_s + every_s), ()
+    return session, (do.Confirm(folder),)
+
+
 def staged(session: Session, said: messages.Staged, now: Instant) -> Outcome:
     """A whole checkpoint lies on the local disk: publish it, or let it wait as the newest."""
     saves = session.saves
+    if saves.inherited and saves.publishing == saves.inherited:
+        saves = saves.with_(publishing="", submitted_at_s=None)
     kept = {saves.publishing, said.folder}
     dropped = [folder for folder in dict.fromkeys((saves.waiting, saves.newest)) if folder and folder not in kept]
     saves = saves.with_(

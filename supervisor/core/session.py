@@ -122,7 +122,8 @@ class Saves(Value):
     ``newest`` is the newest staged folder (kept on the local disk for a restart), ``publishing`` the one on its way,
     ``waiting`` the newest that comes after it. At most these three exist. ``lost`` is why the last save failed.
     ``submitted_at_s``: since when the one on its way is written and not proved; ``warn_at_s``: when to say so next.
-    ``unproved``: the newest that is written, manifest and all, to a store that can never prove it.
+    ``unproved``: the newest that is written, manifest and all, to a store that can never prove it. ``inherited``: what a
+    dead session wrote and the run went on from, if its proof was still to be asked for.
     ``counted``: the steps of the newest were counted by somebody.
     """
 
@@ -144,6 +145,7 @@ class Saves(Value):
     warn_at_s: float = 0.0
     unproved: str = ""
     counted: bool = True
+    inherited: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core.ending import begin, begin_fenced, finish_at_once
 from supervisor.core.liveness import Vitals
-from supervisor.core.saving import publish_next
+from supervisor.core.saving import inherited, publish_next
 from supervisor.core.session import Ending, Phase, Session, Trainer
 from supervisor.core.spoken import duration
 
@@ -39,12 +39,14 @@ def looked(session: Session, event: ev.Looked, now: Instant) -> Outcome:
     if session.rank is not None:
         return _settled(session, event, session.rank)
     last = event.last
-    if last and last.end == "succeeded" and event.same_job and session.config.resume != "never":
+    finished = last and last.end == "succeeded" and event.same_job and session.config.resume != "never"
+    if finished and not event.lost:
         return _finished_already(session, event)
     asked = session.knocked_s is not None
     session, first_seen = _watch_rival(session, last, now)
     if last is None or session.config.takeover or _silent(session, last, now):
-        return session, (do.WriteClaim(claim.next_epoch(event.names)),)
+        said = do.Say("warning", f"this run had finished, but {event.lost}", "going on from the newest whole one")
+        return session, (*((said,) if finished else ()), do.WriteClaim(claim.next_epoch(event.names)))
     session = session.timed(look=now.mono_s + LOOK_AGAIN_S)
     commands: tuple[do.Command, ...] = ()
     if first_seen:
@@ -122,7 +124,7 @@ def machine_seen(session: Session, event: ev.MachineSeen, _now: Instant) -> Outc
     return session, (do.Say("info", event.words, event.advice),)
 
 
-def restored(session: Session, event: ev.CheckpointReady, _now: Instant) -> Outcome:
+def restored(session: Session, event: ev.CheckpointReady, now: Instant) -> Outcome:
     """Take the restored step as the mark that progress is measured from."""
     step = event.id.step if event.id else 0
     if event.id is None and session.config.resume == "must":
@@ -138,7 +140,7 @@ def restored(session: Session, event: ev.CheckpointReady, _now: Instant) -> Outc
     said.append(do.Say("info", _where(session, event, step)))
     if event.id is not None and event.changed and session.trainer.attempt == 0:
         said.append(do.Say("warning", event.changed, NOT_THE_SAME))
-    session, published = _adopted(session, event, step) if event.adopted else (session, ())
+    session, published = _adopted(session, event, step) if event.adopted else _inherited(session, event, now)
     session, commands = _proceed(session, ())
     return session, (*said, *published, *commands)
 
@@ -173,6 +175,13 @@ def _adopted(session: Session, event: ev.CheckpointReady, step: int) -> Outcome:
         return session, ()
     saves = saves.with_(newest=event.folder, newest_step=step, waiting=event.folder, waiting_step=step)
     return publish_next(session.with_(saves=saves))
+
+
+def _inherited(session: Session, event: ev.CheckpointReady, now: Instant) -> Outcome:
+    """Have the checkpoint proved that a dead session wrote and that the run goes on from: it may end with it."""
+    if event.durable or event.id is None or session.trainer.attempt or event.id.rank == session.rank:
+        return session, ()
+    return inherited(session, event.folder, event.id.step, now)
 
 
 def _where(session: Session, event: ev.CheckpointReady, step: int) -> str:

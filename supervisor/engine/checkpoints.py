@@ -96,6 +96,11 @@ def find(store: Store, run: RunPlace) -> list[cp.Found]:
     return look_over(store, run).found
 
 
+def find_in(store: Store, run: RunPlace, rank: Rank, step: int) -> list[cp.Found]:
+    """Return every manifest of one step of one session."""
+    return list(_manifests(store, run.step(rank, step), rank, step))
+
+
 def standing(store: Store, run: RunPlace) -> list[cp.Found]:
     """Return every manifest that the listings show of what nobody withdrew."""
     listed = look_over(store, run)

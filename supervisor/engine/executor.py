@@ -16,7 +16,7 @@ from supervisor.core import messages
 from supervisor.core.claim import Rank
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
-from supervisor.engine import claims, runs, staged, threads
+from supervisor.engine import claims, finished, runs, staged, threads
 from supervisor.engine.files.script_files import ScriptFiles
 from supervisor.engine.lane import Lane
 from supervisor.engine.launcher import Launcher
@@ -228,6 +228,11 @@ class Executor:
         def act() -> ev.Event:
             self.storing.uploads.seal()
             self.storing.write_pieces([*pieces, *output])
+            proved = (
+                self.storing.newest_proved()
+            )  # asked here, after what was on its way: nobody else may get to say it
+            body["checkpoint"] = finished.to_plain(proved)
+            body["step"] = command.step if proved is None else proved.step
             claims.write_end(self.job.store, self.job.run, self.storing.rank, command.reason, body)
             return ev.EndWritten()
 

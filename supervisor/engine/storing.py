@@ -14,11 +14,23 @@ from supervisor.core.claim import Rank
 from supervisor.core.content import ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
-from supervisor.engine import checkpoints, claims, history, identity, publication, receipts, retaining, staged, steplog
+from supervisor.engine import (
+    checkpoints,
+    claims,
+    finished,
+    history,
+    identity,
+    publication,
+    receipts,
+    retaining,
+    staged,
+    steplog,
+)
 from supervisor.engine.fenced import FencedStore, Outranked
 from supervisor.engine.orphans import end_orphans, forget_dead_sessions
 from supervisor.engine.place import LocalPlace
 from supervisor.engine.proof import evidence
+from supervisor.engine.telling import told_of
 from supervisor.engine.uploads import Uploads, checkpoint_id
 from supervisor.engine.withdrawing import Nonfinites, begin_anew, record
 
@@ -53,7 +65,8 @@ class Storing:
         view = claims.look(self.job.store, self.job.run, self.job.alive)
         same = view.claim.get("arguments") == list(self.job.arguments)  # a lost claim tells nothing of its job
         edited = project.changes(project.from_plain(view.claim.get("project")), self.job.project)
-        return ev.Looked(view.names, view.last, same, " and ".join(edited))
+        lost = finished.missing(self.job.store, self.job.run, view.last) if same else ""
+        return ev.Looked(view.names, view.last, same, " and ".join(edited), lost)
 
     def claim(self, epoch: int) -> Rank:
         """Make the session's folders, here and in the store."""
@@ -144,7 +157,7 @@ class Storing:
             return ev.CheckpointReady("", None, skipped=skipped, rolled=brought.rolled)
         here = answer.found.path.startswith(checkpoints.LOCAL)
         if not here:
-            self._go_on_from(answer.found)
+            self._go_on_from(answer.found, brought.folder)
         if first or answer.found.id.writer != self.rank.writer:
             self._log = steplog.StepLog(self.local.step_log, answer.found.id.step)
             if here:
@@ -164,6 +177,10 @@ class Storing:
             # a folder that cannot be read is damaged, and publishing it will say so
             with suppress(OSError, ValueError):
                 self._log.take(folder)
+
+    def newest_proved(self) -> cp.CheckpointId | None:
+        """Return the newest checkpoint that this session knows to be safe: its own, or what it went on from."""
+        return max(tuple(self.knowledge.durable), default=None)
 
     def unreported(self) -> list[staged.Staged]:
         """Return staged folders whose message got lost, as it does when the trainer dies right after staging."""
@@ -291,31 +308,39 @@ class Storing:
         of = each.id.rank
         return steplog.covers(LocalPlace(self.job.local_root, self.job.run_id, of).step_log)
 
-    def _go_on_from(self, found: cp.Found) -> None:
+    def _go_on_from(self, found: cp.Found, folder: Path) -> None:
         """Name this checkpoint of the store as the parent of the next one, with the pieces of the log up to it."""
         assert found.manifest is not None
         self.uploads.parent = found.id
         self.uploads.pieces = log_pieces.with_log(found.manifest.pieces, found.manifest.log)
-        self._prove(found)
+        self._prove(found, folder)
 
-    def _prove(self, found: cp.Found) -> None:
-        """Count what was read as DURABLE only if it is flushed too: it may have been read from memory.
-
-        On a drive: if it was written on another machine, which it has then certainly left. One answer of this machine's client
-        would not be enough.
-        """
+    def _prove(self, found: cp.Found, folder: Path) -> None:
+        """Count what was read as DURABLE if that is a proof; else have it asked for, of what a dead session wrote."""
         assert found.manifest is not None
+        if self._is_proved(found, found.manifest):
+            self.knowledge.durable.add(found.id)
+        elif found.id.rank != self.rank:
+            self.uploads.take_up(folder, found.manifest)
+
+    def _is_proved(self, found: cp.Found, manifest: cp.Manifest) -> bool:
+        """Say whether what was read is flushed too: it may have been read from memory.
+
+        On a drive: if it was written on another machine, which it has then certainly left, or was proved before. One answer of
+        this machine's client would not be enough.
+        """
         if self.job.store.traits.mounted:
             claim = claims.read_claim(self.job.store, self.job.run, found.id.rank)
             machine = claim.get("machine") or {}
-            if not machine or self.job.alive(machine) is not None or identity.maybe_here(machine, self.job.identity):
-                return
-        else:
-            try:
-                evidence(self.job.store, self.job.run, found.manifest)
-            except StoreError:
-                return
-        self.knowledge.durable.add(found.id)
+            here = self.job.alive(machine) is not None or identity.maybe_here(machine, self.job.identity)
+            if bool(machine) and not here:
+                return True
+            return bool(told_of(self.job.store, self.job.run, {found.id})[found.id].evidence)
+        try:
+            evidence(self.job.store, self.job.run, manifest)
+        except StoreError:
+            return False
+        return True
 
     def _retention(self) -> retention.Policy:
         """Return the policy, with as few to keep as may be where the next checkpoint would not fit."""

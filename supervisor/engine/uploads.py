@@ -10,7 +10,7 @@ from supervisor.core import events as ev
 from supervisor.core.claim import rank_of
 from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
 from supervisor.core.values import dataclass
-from supervisor.engine import publication, retaining, staged
+from supervisor.engine import publication, receipts, retaining, staged
 from supervisor.engine.fenced import Outranked
 from supervisor.engine.packing import Packer
 from supervisor.engine.proof import Proof, times_needed
@@ -33,11 +33,12 @@ QUESTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class OnItsWay:
-    """What is submitted and not yet proved."""
+    """What is submitted and not yet proved. ``inherited``: a dead session wrote it, manifest and all."""
 
     folder: Path
     began: Instant
     proof: Proof
+    inherited: bool = False
 
 
 class Uploads:
@@ -88,6 +89,13 @@ class Uploads:
         tell(submitted)
         return self.confirm(folder, log)
 
+    def take_up(self, folder: Path, manifest: cp.Manifest) -> None:
+        """Ask from now on for the evidence on what a dead session wrote; ``folder`` is its copy on the local disk."""
+        every_s = self.job.store.traits.confirm_every_s
+        proof = Proof(self.job.run, manifest, times_needed(self.job.store), every_s, self.job.clock)
+        self.knowledge.on_its_way = manifest
+        self._on_its_way = OnItsWay(folder, self.job.clock.now(), proof, inherited=True)
+
     def confirm(self, folder: Path, log: StepLog | None) -> ev.Event:
         """Ask for the evidence on what was submitted of this folder."""
         sent = self._on_its_way
@@ -105,6 +113,8 @@ class Uploads:
                 raise  # it is not there as it should be: only sending it again can help
             return ev.Unconfirmed(str(folder), str(error))
         manifest = sent.proof.manifest
+        if sent.inherited:
+            return self._proved_for_another(sent, kinds)
         self._on_its_way = self._failed_step = self.knowledge.on_its_way = None
         self.parent, self.newest, self.pieces = manifest.id, manifest, manifest.pieces
         self.knowledge.durable.add(manifest.id)
@@ -115,6 +125,18 @@ class Uploads:
         asking_s = QUESTIONS * self.job.store.traits.confirm_every_s
         self._packer.proved(manifest.sent_bytes, max(0.0, upload_s - asking_s))
         return ev.Durable(str(folder), manifest.id, manifest.bytes, upload_s, kinds)
+
+    def _proved_for_another(self, sent: OnItsWay, kinds: str) -> ev.Event:
+        """Leave a receipt: the journal of the session that wrote it is closed for good. Raises StoreError."""
+        manifest = sent.proof.manifest
+        try:
+            receipts.write(self.job.store, self.job.run, manifest, kinds, self.job.clock.now())
+        except StoreError as error:
+            return ev.Unconfirmed(str(sent.folder), f"it is proved, and no receipt of that could be written: {error}")
+        self._on_its_way = self.knowledge.on_its_way = None
+        self.knowledge.durable.add(manifest.id)
+        self.knowledge.learn(publication.manifest_path(self.job.run, manifest), manifest)
+        return ev.Durable(str(sent.folder), manifest.id, manifest.bytes, 0.0, kinds)
 
     def seal(self) -> cp.CheckpointId | None:
         """Write the manifest of what is submitted, proved or not: its files may still arrive after this session's end.
@@ -140,6 +162,8 @@ class Uploads:
         return publication.submit(self._store, self.job.run, order.id.rank, order, self._fence)
 
     def _seal(self, sent: OnItsWay) -> None:
+        if sent.inherited:
+            return  # its manifest lies in another's folder already
         assert self._store is not None
         publication.seal(self._store, self.job.run, sent.proof.manifest, self._fence)
 

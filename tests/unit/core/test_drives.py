@@ -10,10 +10,10 @@ from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core import liveness
 from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.messages import Staged
+from supervisor.core.messages import Beat, Finished, Staged
 from supervisor.core.session import Config, Phase, SaveEvery
 from tests.unit.core.driven import MINE
-from tests.unit.core.told import DONE, HERE, Told, running
+from tests.unit.core.told import DONE, HERE, Told, claimed, running
 
 EVERY_STEPS = SaveEvery("steps", 5)
 UNWATCHED = liveness.Policy(enabled=False)
@@ -215,3 +215,64 @@ def test_the_time_of_waiting_for_a_silent_rival_is_used_to_install():
     assert told.asked(do.PrepareEnvironment)
     told.until(do.Look)(ev.Looked(("e00000001-aaaa",), Sighting(Rank(1, "aaaa"), 3)))
     assert not told.asked(do.PrepareEnvironment)
+
+
+# --- what a dead session wrote and nobody proved --------------------------------------------------------------------
+
+DEAD = CheckpointId(2, 40, "old", 1)
+
+
+def inherited(**options):
+    """Return a session that goes on from a dead one's checkpoint, which the drive has not confirmed yet."""
+    told = claimed(Config(confirm_every_s=2.0, upload_wait_s=600.0, **options))
+    return told(ev.CheckpointReady("/r", DEAD, durable=False), ev.Launched(7), ev.TrainerSaid(Beat(40, "after", 40)))
+
+
+def proof_of_the_dead():
+    return ev.Durable("/r", DEAD, 10, 0.0, "client")
+
+
+@pytest.mark.parametrize(
+    ("ends", "phase"),
+    [
+        ((ev.TrainerSaid(Finished(40)), ev.TrainerExited(0)), Phase.SUCCEEDED),
+        ((ev.Signalled("SIGTERM"), ev.TrainerExited(143)), Phase.CANCELLED),
+        ((ev.FenceSeen(HERE, "save"), ev.TrainerExited(0)), Phase.CANCELLED),
+        ((ev.Notice(600.0, "spot"), ev.TrainerExited(0)), Phase.HANDED_OVER),
+    ],
+    ids=["finished", "SIGTERM", "stop", "notice"],
+)
+def test_every_end_waits_for_the_proof_of_what_a_dead_session_wrote(ends, phase):
+    told = inherited()(*ends)
+    assert told.session.phase is Phase.DRAINING
+    assert not told.asked(do.WriteEnd)
+    assert told.until(do.Confirm).asked(do.Confirm) == [do.Confirm("/r")]
+    assert not told(ev.Unconfirmed("/r", "not uploaded")).asked(do.WriteEnd)
+    [end] = told(proof_of_the_dead()).asked(do.WriteEnd)
+    assert end.step == 40
+    assert told(ev.EndWritten()).session.phase is phase
+
+
+def test_without_that_proof_it_is_no_success():
+    told = inherited()(ev.TrainerSaid(Finished(40)), ev.TrainerExited(0))
+    pass_by(told, 700, ev.Unconfirmed("/r", "not uploaded"))
+    assert told.session.ending.phase is Phase.FAILED
+
+
+def test_what_a_dead_session_wrote_gives_way_to_our_own():
+    told = inherited()
+    assert told(staged(50)).asked(do.Publish) == [do.Publish("/s/step-50", 50)]
+    assert told.asked(do.Discard) == [do.Discard("/r")]
+    assert not told(proof_of_the_dead()).asked(do.Publish)
+
+
+def test_what_is_gone_from_the_store_is_sent_from_here():
+    told = inherited()(ev.PublishFailed("/r", "it is not in the store as it was written"))
+    assert told.until(do.Publish).asked(do.Publish) == [do.Publish("/r", 40)]
+
+
+def test_on_a_folder_it_is_asked_for_at_once_and_own_checkpoints_are_no_dead_ones():
+    told = claimed()(ev.CheckpointReady("/r", DEAD, durable=False))
+    assert told.asked(do.Confirm) == [do.Confirm("/r")]
+    own = claimed()(ev.CheckpointReady("/r", CheckpointId(MINE.epoch, 40, MINE.writer, 1), durable=False))
+    assert not own.asked(do.Confirm)

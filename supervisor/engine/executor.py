@@ -228,11 +228,9 @@ class Executor:
         def act() -> ev.Event:
             self.storing.uploads.seal()
             self.storing.write_pieces([*pieces, *output])
-            proved = (
-                self.storing.newest_proved()
-            )  # asked here, after what was on its way: nobody else may get to say it
-            body["checkpoint"] = finished.to_plain(proved)
+            proved = self.storing.newest_proved()  # asked after what was on its way: this may be the only record of it
             body["step"] = command.step if proved is None else proved.step
+            body.update(checkpoint=finished.to_plain(proved), at=round(self.job.clock.now().wall_s, 3))
             claims.write_end(self.job.store, self.job.run, self.storing.rank, command.reason, body)
             return ev.EndWritten()
 

@@ -10,9 +10,10 @@ from supervisor.core.errors import FAILED_PRECHECKS, FAILED_SETUP
 from supervisor.core.rollback import ROLLED_BACK
 from supervisor.core.status import RunStatus, to_json
 from supervisor.core.values import dataclass
-from supervisor.engine import checkpoints, claims, history, notes, receipts, runs
+from supervisor.engine import checkpoints, claims, history, notes, runs
 from supervisor.engine.place import STATUS, RunPlace
 from supervisor.engine.runs import Run
+from supervisor.engine.telling import told_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FINAL_STATES = frozenset({"SUCCEEDED", "CANCELLED", "FAILED", "FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_CONTROLLER"})
 QUIET_S = 90.0
+ASKED_MAX = 8  # checkpoints whose journals are read: on a drive each piece is a download
 _AFTER_END = {
     "succeeded": "SUCCEEDED",
     "stopped": "CANCELLED",
@@ -165,7 +167,7 @@ def _cause(end: Mapping[str, Any]) -> str | None:
 
 
 def _with_manifests(store: Store, run: RunPlace, plain: Mapping[str, Any], now: Instant) -> dict[str, Any]:
-    """Add what a listing proves: a manifest that is there was submitted; a journal's word or a receipt makes it DURABLE."""
+    """Add what a listing shows: a manifest that is there was submitted; what is told of it makes it DURABLE, as in the list."""
     seen = checkpoints.look_over(store, run)
     listed = {found.id for found in seen.found if found.id.epoch >= seen.began}
     if not listed:
@@ -187,12 +189,14 @@ def _proved(
 ) -> dict[str, Any]:
     known = {**plain["checkpoints"]}
     known["submitted"] = max(max(listed).step, known["submitted"] or 0)
-    proved = max(listed & receipts.receipts(store, run), default=None)
-    if proved is None or proved.step <= (-1 if known["durable"] is None else known["durable"]):
+    newer = sorted(id_ for id_ in listed if id_.step > (-1 if known["durable"] is None else known["durable"]))
+    told_of_newer = told_of(store, run, newer[-ASKED_MAX:]) if newer else {}
+    proved = max((id_ for id_, told in told_of_newer.items() if told.evidence), default=None)
+    if proved is None:
         return {"checkpoints": known}
     known["durable"] = proved.step
-    said = receipts.read(store, run)[proved]
-    age_s = None if said.at_wall_s is None else round(max(0.0, now.wall_s - said.at_wall_s), 3)
+    said = told_of_newer[proved]
+    age_s = None if said.proved_wall_s is None else round(max(0.0, now.wall_s - said.proved_wall_s), 3)
     told: dict[str, Any] = {"checkpoints": known, "durable_age_s": age_s, "evidence": said.evidence}
     if max(known["submitted"], known["staged"] or 0) == proved.step:
         told |= {"unconfirmed": None, "unconfirmed_s": None}

@@ -179,8 +179,9 @@ class Storing:
                 self._log.take(folder)
 
     def newest_proved(self) -> cp.CheckpointId | None:
-        """Return the newest checkpoint that this session knows to be safe: its own, or what it went on from."""
-        return max(tuple(self.knowledge.durable), default=None)
+        """Return the newest checkpoint of this run that is known to be safe; of one that begins anew, of this session alone."""
+        since = self.rank.epoch if self._afresh else 0
+        return max((id_ for id_ in tuple(self.knowledge.durable) if id_.epoch >= since), default=None)
 
     def unreported(self) -> list[staged.Staged]:
         """Return staged folders whose message got lost, as it does when the trainer dies right after staging."""

@@ -9,8 +9,8 @@ from supervisor.core import events as ev
 from supervisor.core import messages
 from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.values import dataclass
-from supervisor.engine import journal, receipts
-from supervisor.engine.claims import local_folder, ranks, read_claim
+from supervisor.engine import finished, journal, receipts
+from supervisor.engine.claims import local_folder, ranks, read_claim, read_end
 from supervisor.engine.staged import FOLDER
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Store
     from supervisor.engine.place import RunPlace
 
-FLUSHED = "flush"
+FLUSHED, ENDED = "flush", "end"
+ENDS_MAX = 8  # records of ends that are read: only of the newest sessions they can say more than the journals
 KINDS = ("Durable", "Flushed", "Submitted", "Staged", "PublishFailed", "CheckpointReady")  # most of a journal are beats
 
 
@@ -57,6 +58,9 @@ def told_of(store: Store, run: RunPlace, wanted: Collection[CheckpointId]) -> di
             unproved.pop()  # the oldest one is last
         if unproved and unproved[-1].epoch < rank.epoch:
             _read_resumed(store, run, rank, told)
+    left = {id_.rank for id_, each in told.items() if not each.evidence}
+    for rank in sorted({*left, *known[-1:]}, reverse=True)[:ENDS_MAX] if left else ():
+        _read_end(store, run, rank, told)
     for id_, receipt in receipts.read(store, run).items():
         if id_ in told:
             told[id_] = replace(told[id_], evidence=receipt.evidence, proved_wall_s=receipt.at_wall_s)
@@ -116,6 +120,16 @@ def _read_resumed(store: Store, run: RunPlace, rank: Rank, told: dict[Checkpoint
             evidence = store.traits.evidence if here else receipts.VERIFIED
             told[id_] = replace(told[id_], evidence=evidence, proved_wall_s=record.at.wall_s)
         return
+
+
+def _read_end(store: Store, run: RunPlace, rank: Rank, told: dict[CheckpointId, Told]) -> None:
+    """See which checkpoint the record of a session's end names as safe: it may say more than the journal before it."""
+    end = read_end(store, run, rank)
+    id_ = finished.named(end)
+    if id_ in told and not told[id_].evidence:
+        at_s = end.get("at")
+        known_s = float(at_s) if isinstance(at_s, int | float) else None
+        told[id_] = replace(told[id_], evidence=store.traits.evidence or ENDED, proved_wall_s=known_s)
 
 
 def _same_machine(store: Store, run: RunPlace, one: Rank, other: Rank) -> bool:

@@ -19,6 +19,7 @@ PROOFS = {
     "rclone": "rclone: uploaded",
     "verified": "verified on another machine",
     "flush": "all sent when its session ended",
+    "end": "named by its session's end",
 }
 _WORDS = {Verdict.BROKEN: "damaged", Verdict.NEWER: "of a newer version"}
 

@@ -130,6 +130,8 @@ def what_to_do(seen: Safety, run: str, store: str = "") -> str:
         return lives if seen.live else f"start again on {seen.machine}, and it is sent: {_resume(run, store)}"
     if not seen.provable:
         return f"{verify} from another machine proves it"
+    if not seen.place:
+        return lives if seen.live else f"{verify} reads it back and records that"
     asks = "" if seen.live else f"; {verify} asks for the proof"
     return f"{_client_hint(seen)}{lives}{asks}"
 
@@ -156,6 +158,8 @@ def _unproved(seen: Safety) -> str:
         return f"only on the disk of {seen.machine}"
     if not seen.provable:
         return f"written to {seen.place or 'the mounted drive'}, which gives no proof"
+    if not seen.live and not seen.place:
+        return "written, and no record says that it is whole on the disk"
     if not seen.live:
         return f"written, and nobody has confirmed since that {_store(seen)} {_took(seen)} it"
     return f"written but {seen.place} has not {_took(seen)} it" if seen.place else "written but not proved yet"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -65,6 +67,27 @@ def test_a_second_ctrl_c_ends_at_once(machine: Machine, tmp_path: Path) -> None:
     turn.signal(signal.SIGINT)
     assert turn.wait() == 130, turn.text
     assert turn.trainer() is None
+
+
+@pytest.mark.parametrize("turns", range(3))
+def test_after_a_second_ctrl_c_every_screen_says_what_the_last_line_said(machine: Machine, turns: int) -> None:
+    turn = machine.start(
+        TOY, "--save-every", "300ms", arguments=("--steps", "100000", "--step-ms", "1", "--state-mb", "80")
+    )
+    turn.until(lambda: turn.text.count("safe: step") > turns)
+    turn.signal(signal.SIGINT)
+    turn.until("again to end at once")
+    turn.signal(signal.SIGINT)
+    assert turn.wait() == 130, turn.text
+    last = re.search(r"safe: step ([0-9,]+)", turn.text.rpartition("CANCELLED")[2])
+    assert last is not None, turn.text
+    step = int(last[1].replace(",", ""))
+    assert json.loads(machine.run("status", "toy", "--json").stdout)["checkpoints"]["durable"] == step
+    [listed] = json.loads(machine.run("list", "--json").stdout)
+    assert listed["checkpoints"]["durable"] == step
+    rows = json.loads(machine.run("checkpoints", "toy", "--json").stdout)
+    assert max(row["step"] for row in rows if row["state"] == "DURABLE") == step
+    assert "upload" not in machine.run("status", "toy").stdout
 
 
 def test_a_closed_terminal_is_survived_in_the_background(machine: Machine) -> None:

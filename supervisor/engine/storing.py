@@ -30,7 +30,7 @@ from supervisor.engine.fenced import FencedStore, Outranked
 from supervisor.engine.orphans import end_orphans, forget_dead_sessions
 from supervisor.engine.place import LocalPlace
 from supervisor.engine.proof import evidence
-from supervisor.engine.telling import told_of
+from supervisor.engine.telling import was_proved
 from supervisor.engine.uploads import Uploads, checkpoint_id
 from supervisor.engine.withdrawing import Nonfinites, begin_anew, record
 
@@ -336,7 +336,7 @@ class Storing:
             here = self.job.alive(machine) is not None or identity.maybe_here(machine, self.job.identity)
             if bool(machine) and not here:
                 return True
-            return bool(told_of(self.job.store, self.job.run, {found.id})[found.id].evidence)
+            return was_proved(self.job.store, self.job.run, found.id)
         try:
             evidence(self.job.store, self.job.run, manifest)
         except StoreError:

@@ -67,6 +67,15 @@ def told_of(store: Store, run: RunPlace, wanted: Collection[CheckpointId]) -> di
     return told
 
 
+def was_proved(store: Store, run: RunPlace, id_: CheckpointId) -> bool:
+    """Say whether a receipt or the journal of its own session proves a checkpoint: read at each start, so no farther."""
+    if id_ in receipts.receipts(store, run):
+        return True
+    told = {id_: Told()}
+    _read_own(store, run, id_.rank, told)
+    return bool(told[id_].evidence)
+
+
 def on_its_way(store: Store, run: RunPlace) -> tuple[CheckpointId, Told] | None:
     """Return the checkpoint whose files the newest session has put into the store and not proved: it has no manifest yet."""
     rank = max(ranks(store, run), default=None)

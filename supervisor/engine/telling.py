@@ -72,7 +72,7 @@ def was_proved(store: Store, run: RunPlace, id_: CheckpointId) -> bool:
     if id_ in receipts.receipts(store, run):
         return True
     told = {id_: Told()}
-    _read_own(store, run, id_.rank, told)
+    _read_own(store, run, id_.rank, {id_}, told)
     return bool(told[id_].evidence)
 
 

@@ -150,6 +150,10 @@ def advance(session: Session, now: Instant) -> Outcome:
         if saves.submitted_at_s is not None:
             hint = "it is written: keep this machine until it is uploaded (`checkpoints`), or start again here"
         ending = Ending(Phase.FAILED, errors.FAILED, UNPROVED, words, hint=hint)
+    elif saves.lost and ending.phase is Phase.SUCCEEDED:
+        words = f"finished, but the last checkpoint could not be put into the store: {saves.lost}"
+        hint = "start again: it goes on from the checkpoint before that one"
+        ending = Ending(Phase.FAILED, errors.FAILED, "failed", words, hint=hint)
     within_s = session.config.upload_wait_s if ending.reason == ROLLED_BACK else WRITE_END_S
     timers = Timers(give_up_waiting=now.mono_s + within_s)
     session = session.with_(ending=replace(ending, end_asked=True), timers=timers)

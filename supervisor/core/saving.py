@@ -194,6 +194,7 @@ def publish_failed(session: Session, event: ev.PublishFailed, now: Instant) -> O
         publishing="",
         submitted_at_s=None,
         newest="" if event.hopeless and saves.newest == event.folder else saves.newest,
+        lost=event.error if event.hopeless and saves.newest == event.folder else saves.lost,
         waiting=saves.waiting or ("" if event.hopeless else event.folder),
         failures=saves.failures + 1,
     )

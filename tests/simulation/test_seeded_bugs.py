@@ -357,7 +357,7 @@ IN_A_FOLDER = [
     (epoch_reused, "I11", HOSTILE),
     (step_0_on_failure, "I7", HOSTILE),
     (a_folder_shared_by_sessions, "I8", HOSTILE),
-    (local_work_taken_without_proof, "I1|I18", ON_ONE_MACHINE),
+    (local_work_taken_without_proof, "I1|I16|I18", ON_ONE_MACHINE),
     (rows_of_an_adopted_checkpoint_forgotten, "I18", ON_ONE_MACHINE),
     (rows_kept_beyond_where_a_session_began, "I18", HOSTILE),
     (shared_files_forgotten, "I2", HOSTILE),

@@ -276,3 +276,11 @@ def test_on_a_folder_it_is_asked_for_at_once_and_own_checkpoints_are_no_dead_one
     assert told.asked(do.Confirm) == [do.Confirm("/r")]
     own = claimed()(ev.CheckpointReady("/r", CheckpointId(MINE.epoch, 40, MINE.writer, 1), durable=False))
     assert not own.asked(do.Confirm)
+
+
+def test_a_last_checkpoint_that_is_damaged_on_this_disk_is_no_success():
+    told = running()(staged(900), *DONE)
+    told(ev.PublishFailed("/s/step-900", "model.safetensors changed on the local disk", hopeless=True))
+    [end] = told.asked(do.WriteEnd)
+    assert (end.reason, end.exit_code) == ("failed", 1)
+    assert "changed on the local disk" in end.words

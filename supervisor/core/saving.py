@@ -41,7 +41,7 @@ def inherited(session: Session, folder: str, step: int, now: Instant) -> Outcome
     session, every_s = session.with_(saves=saves), session.config.confirm_every_s
     if every_s:
         return session.timed(confirm=now.mono_s + every_s), ()
-    return session, (do.Confirm(folder),)
+    return session.timed(confirm=now.mono_s), ()
 
 
 def staged(session: Session, said: messages.Staged, now: Instant) -> Outcome:
@@ -117,7 +117,8 @@ def confirm(session: Session, _now: Instant) -> Outcome:
 
 def ask_again(session: Session, now: Instant) -> Session:
     """Ask soon for the evidence on what was submitted before the store went away."""
-    if session.saves.submitted_at_s is None or not session.config.confirm_every_s:
+    later = session.config.confirm_every_s or session.saves.inherited
+    if session.saves.submitted_at_s is None or not later:
         return session
     return session.timed(confirm=now.mono_s)
 

@@ -314,15 +314,15 @@ class Storing:
         assert found.manifest is not None
         self.uploads.parent = found.id
         self.uploads.pieces = log_pieces.with_log(found.manifest.pieces, found.manifest.log)
-        self._prove(found, folder)
+        self._prove(found)
+        if found.id not in self.knowledge.durable and found.id.rank != self.rank:
+            self.uploads.take_up(folder, found.manifest)
 
-    def _prove(self, found: cp.Found, folder: Path) -> None:
-        """Count what was read as DURABLE if that is a proof; else have it asked for, of what a dead session wrote."""
+    def _prove(self, found: cp.Found) -> None:
+        """Count what was read as DURABLE if that is a proof."""
         assert found.manifest is not None
         if self._is_proved(found, found.manifest):
             self.knowledge.durable.add(found.id)
-        elif found.id.rank != self.rank:
-            self.uploads.take_up(folder, found.manifest)
 
     def _is_proved(self, found: cp.Found, manifest: cp.Manifest) -> bool:
         """Say whether what was read is flushed too: it may have been read from memory.

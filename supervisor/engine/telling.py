@@ -119,16 +119,22 @@ def _staged(rank: Rank, folder: str) -> CheckpointId | None:
 
 
 def _read_resumed(store: Store, run: RunPlace, rank: Rank, told: dict[CheckpointId, Told]) -> None:
-    """See which checkpoint a session went on from; it says so near its beginning."""
+    """See which checkpoint a session went on from, near its beginning, and whether it was proved by then or later."""
+    begun: CheckpointId | None = None
     for record in _oldest_first(store, run, rank):
-        if not isinstance(record.value, ev.CheckpointReady):
-            continue
-        id_ = record.value.id
-        if id_ in told and record.value.durable and not told[id_].evidence and id_.epoch < rank.epoch:
-            here = _same_machine(store, run, id_.rank, rank)
-            evidence = store.traits.evidence if here else receipts.VERIFIED
-            told[id_] = replace(told[id_], evidence=evidence, proved_wall_s=record.at.wall_s)
-        return
+        match record.value:
+            case ev.CheckpointReady(id=id_, durable=durable):
+                if id_ is None or id_ not in told or told[id_].evidence or id_.epoch >= rank.epoch:
+                    return
+                if durable:
+                    here = _same_machine(store, run, id_.rank, rank)
+                    evidence = store.traits.evidence if here else receipts.VERIFIED
+                    told[id_] = replace(told[id_], evidence=evidence, proved_wall_s=record.at.wall_s)
+                    return
+                begun = id_
+            case ev.Durable(id=id_, evidence=evidence) if id_ == begun:
+                told[id_] = replace(told[id_], evidence=evidence, proved_wall_s=record.at.wall_s)
+                return
 
 
 def _read_end(store: Store, run: RunPlace, rank: Rank, told: dict[CheckpointId, Told]) -> None:

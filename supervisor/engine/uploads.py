@@ -10,7 +10,7 @@ from supervisor.core import events as ev
 from supervisor.core.claim import rank_of
 from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
 from supervisor.core.values import dataclass
-from supervisor.engine import publication, receipts, retaining, staged
+from supervisor.engine import publication, retaining, staged
 from supervisor.engine.fenced import Outranked
 from supervisor.engine.packing import Packer
 from supervisor.engine.proof import Proof, times_needed
@@ -127,12 +127,8 @@ class Uploads:
         return ev.Durable(str(folder), manifest.id, manifest.bytes, upload_s, kinds)
 
     def _proved_for_another(self, sent: OnItsWay, kinds: str) -> ev.Event:
-        """Leave a receipt: the journal of the session that wrote it is closed for good. Raises StoreError."""
+        """What a dead session wrote is proved: this session's journal and end say so, because that one's are closed."""
         manifest = sent.proof.manifest
-        try:
-            receipts.write(self.job.store, self.job.run, manifest, kinds, self.job.clock.now())
-        except StoreError as error:
-            return ev.Unconfirmed(str(sent.folder), f"it is proved, and no receipt of that could be written: {error}")
         self._on_its_way = self.knowledge.on_its_way = None
         self.knowledge.durable.add(manifest.id)
         self.knowledge.learn(publication.manifest_path(self.job.run, manifest), manifest)

@@ -93,10 +93,6 @@ class Launcher:
         note = {"pid": os.getpid(), "since": started(os.getpid())}
         (local.session / "supervisor.json").write_text(json.dumps(note))
 
-    def mend(self) -> bool:
-        """Find the session's folders as they were: nobody empties them here."""
-        return False
-
     def launch(self, attempt: int, checkpoint: str, rolled: Sequence[Rollback] = ()) -> int:
         """Start an attempt."""
         assert self._local is not None

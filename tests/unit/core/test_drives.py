@@ -272,10 +272,19 @@ def test_what_is_gone_from_the_store_is_sent_from_here():
 
 
 def test_on_a_folder_it_is_asked_for_at_once_and_own_checkpoints_are_no_dead_ones():
-    told = claimed()(ev.CheckpointReady("/r", DEAD, durable=False))
+    told = claimed()(ev.CheckpointReady("/r", DEAD, durable=False)).until(do.Confirm)
     assert told.asked(do.Confirm) == [do.Confirm("/r")]
+    assert told.now.mono_s < 1001
     own = claimed()(ev.CheckpointReady("/r", CheckpointId(MINE.epoch, 40, MINE.writer, 1), durable=False))
-    assert not own.asked(do.Confirm)
+    assert own.session.timers.confirm is None
+
+
+def test_nothing_is_asked_for_while_another_machine_may_have_the_run():
+    told = claimed()(ev.Woke(), after_s=4000.0)
+    assert told.session.frozen
+    told(ev.CheckpointReady("/r", DEAD, durable=False)).wake()
+    assert not told.asked(do.Confirm)
+    assert told(ev.FenceSeen(HERE)).until(do.Confirm).asked(do.Confirm) == [do.Confirm("/r")]
 
 
 def test_a_last_checkpoint_that_is_damaged_on_this_disk_is_no_success():

@@ -46,6 +46,7 @@ class Series:
         self._staged, self._inbox = staged, inbox
         self._told: dict[str, int | None] = {}
         self._saves: list[Save] = []
+        self._told_at: deque[tuple[float, int | None]] = deque(maxlen=SAVES_KEPT)
         self._beat: messages.Beat | None = None
         self._saving_s = self._stalled_s = 0.0
         self._framework = ""
@@ -67,6 +68,7 @@ class Series:
         """Another attempt begins: what the one before said does not hold for it."""
         self._told.clear()
         self._saves = []
+        self._told_at.clear()
         self._passed.clear()
         self._beat, self.section, self._framework = None, "", ""
         self._saving_s = self._stalled_s = 0.0
@@ -86,14 +88,18 @@ class Series:
         self._told.pop(path, None)
         self._told[path] = step
         self._saves = [*self._saves[1 - SAVES_KEPT :], Save(path, step)]
+        self._told_at.append((self.clock.now().mono_s, step))
 
-    @property
-    def stands(self) -> bool:
-        """Whether no step was done since the last save, as far as anybody counts: more of it may come."""
+    def stands(self, within_s: float) -> bool:
+        """Say whether no step was done since the saves of the last ``within_s`` seconds: more of them may come.
+
+        Saves of two steps show a loop that goes on, though no beat of the later step was heard yet.
+        """
         if self._beat is None or not self._saves:
             return False
-        step = self._saves[-1].step
-        return step is not None and self._beat.step <= step
+        step, since_s = self._saves[-1].step, self.clock.now().mono_s - within_s
+        others = {at_step for at_s, at_step in self._told_at if at_s >= since_s}
+        return step is not None and self._beat.step <= step and others <= {step}
 
     @property
     def awaits_more(self) -> bool:

@@ -182,7 +182,9 @@ class Watcher:
         if self.series.section == "save" or (told_for_s < COMPANIONS_S and self.series.awaits_more):
             return TOGETHER_S
         due_s = max(now_s - waited_s, self._next_s)
-        more = now_s < due_s + TOGETHER_S_MAX or (waited_s < COMPANIONS_S and self.series.stands)
+        more = now_s < due_s + TOGETHER_S_MAX or (
+            waited_s < COMPANIONS_S and self.series.stands(waited_s + TOGETHER_S_MAX)
+        )
         return max(0.0, TOGETHER_S - told_for_s) if more else 0.0
 
     def _take(self, scan: dict[str, Seen], left_out: set[str], growing: set[str], now_s: float) -> tuple[float, bool]:

@@ -313,3 +313,12 @@ def test_a_net_whose_partner_does_not_come_is_taken_when_a_step_is_done(folder: 
     folder.series.heard(Beat(4, "step"))
     folder.settle()
     assert len(folder.staged) == taken + 1
+
+
+def test_a_script_that_saves_twice_a_second_is_not_waited_for(folder: Folder) -> None:
+    for number in range(1, 26):  # ten seconds
+        step = 10 * number
+        folder.series.heard(Beat(step, "step"))  # the newest beat is never of a later step than the newest save
+        saved(folder, f"ckpt-{number}.pt", step)
+        folder.after(0.4)
+    assert folder.staged, "saves of later steps show that the first one is whole"

@@ -384,7 +384,7 @@ ON_A_DRIVE = [
     (two_uploads_at_once, "I17", HOSTILE),
     (a_torn_twin_of_the_log_is_read, "I18", replace(HOSTILE, twin=0.1)),
     (a_torn_manifest_stops_the_start, "I16", HOSTILE),
-    (a_torn_record_stops_the_start, "I16", replace(HOSTILE, error_at_op=0.1)),
+    (a_torn_record_stops_the_start, "I16", replace(HOSTILE, error_at_op=0.2)),
 ]
 BY_RULES = [
     (what_lies_in_the_own_cache_counts_as_proved, "I4"),

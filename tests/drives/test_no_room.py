@@ -38,13 +38,16 @@ def test_a_silent_quota_is_told_as_it_is(fake, new_machine) -> None:
 
 
 def test_ctrl_c_under_a_silent_quota_says_what_is_not_uploaded(fake, new_machine) -> None:
-    turn = _in_plain_words(new_machine(fake.root / "supervisor"), fake)
+    machine = new_machine(fake.root / "supervisor")
+    turn = _in_plain_words(machine, fake, upload_wait_s=300)  # so long that the two signals come within it
     turn.until("waiting at most")
     for _ in range(2):
         turn.signal(signal.SIGINT)
         turn.until("topped by Ctrl-C")
     assert turn.wait() == 130, turn.text
-    assert "is written but Drive has not uploaded it" in turn.text[turn.text.rindex("CANCELLED") :]
+    end = turn.text[turn.text.rindex("CANCELLED") :]
+    behind = f"step {STEPS} is only on "  # where an earlier save was on its way when the last one came
+    assert "is written but Drive has not uploaded it" in end or behind in end
     _nothing_else_is_called_safe(turn, fake)
 
 
@@ -114,11 +117,11 @@ def test_a_full_local_disk_passes(fake, new_disk, new_machine, uninterrupted) ->
     ends_well(turn, fake, uninterrupted, steps=steps)
 
 
-def _in_plain_words(machine: Machine, fake: FakeDrive) -> Turn:
+def _in_plain_words(machine: Machine, fake: FakeDrive, upload_wait_s: int = 4) -> Turn:
     """Run to where nothing is uploaded any more, as people see it."""
     options = ("--settle", "1s", "--no-install", "--save-every", "1s")
     arguments = ("--steps", str(STEPS), "--step-ms", "10")
-    turn = machine.start(TOY, *options, arguments=arguments, environ={"HASTY_UPLOAD_WAIT_S": "4"})
+    turn = machine.start(TOY, *options, arguments=arguments, environ={"HASTY_UPLOAD_WAIT_S": str(upload_wait_s)})
     until(lambda: list(fake.uploaded.rglob("manifest*")))
     fake.drain()
     fake.set(uploads=False)

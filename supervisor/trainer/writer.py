@@ -60,8 +60,7 @@ def write_folder(
     """
     temporary = staging / f"{TEMPORARY}{name.removeprefix('step-')}"
     try:
-        staging.mkdir(parents=True, exist_ok=True)  # somebody may have emptied the local folder meanwhile
-        temporary.mkdir()
+        _make(temporary)
         records = _write_both(temporary, files, meanwhile)
         last, content = seal(records)
         records[last] = _write_file(temporary, NewFile(last, [memoryview(content)]))
@@ -73,6 +72,15 @@ def write_folder(
         shutil.rmtree(staging / name, ignore_errors=True)  # its name may not be flushed: it is not staged
         raise
     return records
+
+
+def _make(temporary: Path) -> None:
+    """Make the folder, and the staging folder around it where a cleaner has removed that."""
+    try:
+        temporary.mkdir()
+    except FileNotFoundError:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
 
 
 def remove_leftovers(staging: Path) -> None:

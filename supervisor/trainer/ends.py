@@ -147,7 +147,7 @@ def _kind(here: Life, error: BaseException) -> str:
 def _made_progress(here: Life) -> bool:
     if here.run is not None:
         return here.run.came_through_a_step
-    return here.unattached is not None and here.unattached.step_or_none is not None
+    return here.unattached is not None and here.unattached.stepped_yet
 
 
 def _is_outage(error: BaseException) -> bool:

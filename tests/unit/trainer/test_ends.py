@@ -11,6 +11,9 @@ import pytest
 
 from supervisor.core.messages import Finished, ScriptFailed
 from supervisor.trainer import ends
+from supervisor.trainer.hooks.unattached import Unattached
+from supervisor.trainer.life import Life
+from supervisor.trainer.settings import read_settings
 
 
 class Run:
@@ -80,6 +83,22 @@ class Wrapped(Exception):  # noqa: N818
 def test_errors_are_told_apart_before_and_after_the_first_step(error, kind, later):
     assert ends.failure(Here(), raised(error)).kind == kind
     assert ends.failure(Here(steps=9), raised(error)).kind == later
+
+
+def test_a_script_that_is_not_attached_has_made_progress_only_after_a_step_was_seen():
+    here = Life(read_settings({}, "train.py"))
+    here.say = list[object]().append
+    script = Unattached(here)
+    here.watch(script)
+    for begin in (lambda: None, script.begins):
+        begin()
+        assert ends.failure(here, raised(ImportError("x"))).kind == "setup"
+        assert ends.failure(here, raised(TypeError("x"))).kind == "code"
+        assert ends.chosen(here, raised(SystemExit(2))).kind == "setup"
+    script.stepped()
+    assert ends.failure(here, raised(ImportError("x"))).kind == "code"
+    assert ends.failure(here, raised(TypeError("x"))).kind == "script"
+    assert ends.chosen(here, raised(SystemExit(2))).kind == "exit"
 
 
 def test_the_line_is_the_scripts_own_also_where_a_library_fails():

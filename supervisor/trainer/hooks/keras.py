@@ -38,7 +38,8 @@ def install(keras: ModuleType, script: Unattached) -> None:
     ):
         safely = guarded(script, f"Keras's {name}", heard)
         setattr(told, name, _heard_after(getattr(told, name), safely, script, saves))
-    attaching.into_keras(keras, script)
+    if hasattr(keras.Model, "fit"):
+        attaching.into_keras(keras, script)
     for name in ("save", "save_weights", "export"):
         if hasattr(keras.Model, name):
             tell_after(script, keras.Model, name, by_argument("filepath"))

@@ -72,7 +72,8 @@ def importable(path: Sequence[str]) -> bool:
     missing = dict(MINIMUMS)
     for entry in path:
         try:
-            folders = [found.name for found in os.scandir(entry or ".") if found.name.endswith(".dist-info")]
+            with os.scandir(entry or ".") as listed:
+                folders = [found.name for found in listed if found.name.endswith(".dist-info")]
         except OSError:  # sys.path may name archives and folders that are not there
             continue
         for folder in folders:

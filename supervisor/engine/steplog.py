@@ -121,15 +121,21 @@ class StepLog:
             os.fsync(file)
             beside.replace(self.path)
         except BaseException:
-            os.close(file)
+            _let_go(file)
             raise
         self._close()
-        self._file, self._close = file, weakref.finalize(self, os.close, file)
+        self._file, self._close = file, weakref.finalize(self, _let_go, file)
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(folder)  # or rows that are added next would be flushed into a file without a name
         finally:
             os.close(folder)
+
+
+def _let_go(file: int) -> None:
+    """Close a file whose rows are flushed, or that nothing rests on: an error of it tells nothing."""
+    with suppress(OSError):
+        os.close(file)
 
 
 def covers(path: Path) -> bool:

@@ -103,7 +103,8 @@ def distributions(folders: Iterable[str]) -> dict[str, str]:
     seen: dict[str, str] = {}
     for folder in folders:
         try:
-            names = sorted(entry.name for entry in os.scandir(folder))
+            with os.scandir(folder) as entries:
+                names = sorted(entry.name for entry in entries)
         except OSError:  # sys.path may name folders that are not there
             continue
         for name in names:

@@ -86,7 +86,11 @@ def open_file(path: str, folder: int | None = None) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError as error:
         raise absent if error.errno == errno.ENXIO else error from None  # what a socket answers
-    kind = os.fstat(fd).st_mode
+    try:
+        kind = os.fstat(fd).st_mode
+    except OSError:
+        os.close(fd)
+        raise
     if stat.S_ISREG(kind) or stat.S_ISDIR(kind):  # reading a folder fails in words
         return fd
     os.close(fd)

@@ -29,7 +29,9 @@ def set_aside(folder: Path) -> None:
 
 def has_only_damaged(staging: Path) -> bool:
     """Say whether there were checkpoints here, of which none was whole."""
-    return any(entry.name.startswith(_SET_ASIDE) for entry in os.scandir(staging)) and not _names(staging)
+    with os.scandir(staging) as entries:
+        aside = any(entry.name.startswith(_SET_ASIDE) for entry in entries)
+    return aside and not _names(staging)
 
 
 def keep_newest(staging: Path) -> None:
@@ -43,7 +45,8 @@ def keep_newest(staging: Path) -> None:
 def _names(staging: Path) -> list[str]:
     if not staging.is_dir():
         return []
+    with os.scandir(staging) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(_PREFIX)]
     return sorted(
-        (entry.name for entry in os.scandir(staging) if entry.name.startswith(_PREFIX)),
-        key=lambda name: [int(part) for part in name.removeprefix(_PREFIX).split("-") if part.isdecimal()],
+        names, key=lambda name: [int(part) for part in name.removeprefix(_PREFIX).split("-") if part.isdecimal()]
     )

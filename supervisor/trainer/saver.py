@@ -244,5 +244,6 @@ def _be_nice() -> None:
 
 def _first_number(staging: Path, attempt: int) -> int:
     """No two folders of one staging place ever have the same name, also when earlier ones are gone already."""
-    numbers = [entry.name.rpartition("-")[2] for entry in os.scandir(staging) if entry.name.startswith("step-")]
+    with os.scandir(staging) as entries:
+        numbers = [entry.name.rpartition("-")[2] for entry in entries if entry.name.startswith("step-")]
     return max([attempt * SAVES_PER_ATTEMPT_MAX, *(int(number) for number in numbers if number.isdecimal())]) + 1

@@ -85,9 +85,10 @@ def _make(temporary: Path) -> None:
 
 def remove_leftovers(staging: Path) -> None:
     """Remove the half-written folders of earlier lives; nobody else writes there."""
-    for entry in os.scandir(staging):
-        if entry.name.startswith(TEMPORARY):
-            shutil.rmtree(entry.path, ignore_errors=True)
+    with os.scandir(staging) as entries:
+        for entry in entries:
+            if entry.name.startswith(TEMPORARY):
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _write_both(

@@ -18,6 +18,7 @@ NAMES = (
 MAKING = frozenset({"write", "pwrite", "ftruncate", "fsync", "link", "rename", "replace", "mkdir", "close"})
 WRITING = frozenset({"write", "pwrite"})
 KILLED = 137
+PROC = "/proc"
 
 REAL = {name: getattr(os, name) for name in NAMES}
 REAL_IO_OPEN = io.open
@@ -51,7 +52,10 @@ Act = Callable[[Call], Any]
 
 @contextlib.contextmanager
 def bent(act: Act) -> Iterator[list[int]]:
-    """Pass every call to ``act``, which does it (``call.go()``) or something else. Yields [number of calls so far]."""
+    """Pass every call to ``act``, which does it (``call.go()``) or something else. Yields [number of calls so far].
+
+    Calls below /proc are neither passed nor counted: their number depends on which other processes run just then.
+    """
     counted = [0]
     paths: dict[int, str] = {}
 
@@ -59,8 +63,11 @@ def bent(act: Act) -> Iterator[list[int]]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             about = args[1 if name == "link" else 0] if args else ""
             path = _path_of(about, kwargs.get("dir_fd"), paths)
-            counted[0] += 1
-            result = act(Call(counted[0], name, real, args, kwargs, path))
+            if path.startswith(PROC):
+                result = real(*args, **kwargs)
+            else:
+                counted[0] += 1
+                result = act(Call(counted[0], name, real, args, kwargs, path))
             if name == "open" and isinstance(result, int):
                 paths[result] = path
             elif name == "close":

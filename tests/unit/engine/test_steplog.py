@@ -65,6 +65,26 @@ def test_rows_taken_while_the_disk_is_full_are_not_lost_and_leave_no_half_line(l
     assert [row["step"] for row in steplog.read_lines(log.path)[1:]] == [0, 1, 2]
 
 
+def test_an_error_on_closing_the_file_before_loses_no_row(tmp_path):
+    failed: list[str] = []
+
+    def bad_close(call: syscalls.Call):
+        result = call.go()
+        if call.name == "close" and call.path.endswith(("steps.new", "steps.jsonl")):
+            failed.append(call.path)
+            raise OSError(errno.EIO, "Input/output error", call.path)
+        return result
+
+    with syscalls.bent(bad_close):
+        log = StepLog(tmp_path / "steps.jsonl", 0)
+        log.take(staged(tmp_path / "a", 0, 1))
+        log.published(1)
+        log.take(staged(tmp_path / "b", 2))
+        assert [log.piece(9)[0], steps_of(log.piece(9)[1])] == [1, [1, 2]]
+    assert failed
+    assert [row["step"] for row in steplog.read_lines(log.path)[1:]] == [1, 2]
+
+
 def test_a_torn_last_line_of_a_dead_session_is_left_out_and_its_folder_gives_the_row_again(log, tmp_path):
     dead = tmp_path / "dead.jsonl"
     dead.write_bytes(b'{"from": 2}\n' + rows(2, 3) + b'{"step": 4, "lo')

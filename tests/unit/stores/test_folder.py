@@ -300,3 +300,22 @@ def test_a_device_is_no_file_either(store, tmp_path):
     assert [entry.name for entry in store.list("run")] == ["file"]
     with pytest.raises(Missing):
         store.read("run/endless")
+
+
+def test_a_file_that_cannot_be_looked_at_is_closed(store):
+    store.create("run/file", b"x")
+    opened: dict[int, str] = {}
+
+    def no_look(call: syscalls.Call):
+        if call.name == "fstat":
+            raise OSError(errno.EIO, "Input/output error", call.path)
+        result = call.go()
+        if call.name == "open":
+            opened[result] = call.path
+        elif call.name == "close":
+            opened.pop(call.args[0], None)
+        return result
+
+    with syscalls.bent(no_look), pytest.raises(StoreError):
+        store.read("run/file")
+    assert opened == {}

@@ -216,7 +216,8 @@ class Rehearsal:
     def _turn(self, store: str, machine: str, save_every: str, stop_at: int | None) -> _Turn:
         plan = self._plan
         command = [
-            sys.executable, "-m", "supervisor", "start", str(self._copied()), "--store", str(plan.folder / store),
+            # -P: a clone that is the working folder itself runs, with its packages, and not its copy, which has none.
+            sys.executable, "-P", "-m", "supervisor", "start", str(self._copied()), "--store", str(plan.folder / store),
             "--name", RUN.name, "--save-every", save_every, "--budget", "none",
             "--max-restarts", "0" if store == PEACEFUL else "3",
             *([] if plan.install else ["--no-install"]), *([f"--watch={plan.watch}"] if plan.watch else []),

@@ -74,7 +74,8 @@ def reclaim(machine):
         if process.name.isdecimal() and int(process.name) != os.getpid() and _is_of(process, machine):
             with suppress(ProcessLookupError):
                 os.kill(int(process.name), signal.SIGKILL)
-    shutil.rmtree(gone, ignore_errors=True)
+    for folder in (gone, machine):  # a supervisor that lived on for a moment makes its emptied folder again
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_of(process, machine):

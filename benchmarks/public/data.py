@@ -62,7 +62,7 @@ def unet(folder: Path) -> None:
     _pictures(folder, ("imgs",), 40, (32, 32))
     masks = folder / "masks"
     masks.mkdir(parents=True, exist_ok=True)
-    for path in sorted((folder / "imgs").iterdir()):
+    for path in sorted((folder / "imgs").glob("*.png")):  # a checkout has a .keep there
         mask = (np.asarray(Image.open(path).convert("L")) > 128).astype(np.uint8)
         Image.fromarray(mask).save(masks / f"{path.stem}_mask.gif")
 

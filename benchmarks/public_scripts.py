@@ -53,7 +53,7 @@ QUIET = {
 
 @dataclass(slots=True)
 class Seen:
-    """What the witness recorded in one life: the restored files that were read before the first step, and the steps."""
+    """The witness's record of one life: restored files read before the first step, and the number of steps."""
 
     read: tuple[str, ...] = ()
     steps: int = 0

@@ -104,7 +104,7 @@ def _two_lines(what: str, hint: str, exit_code: int) -> int:
         sys.stderr.write(f"error: {what}\n  try: {hint}\n")
         sys.stderr.flush()
     except OSError:
-        return exit_code  # nobody can be told; the exit code says it
+        return exit_code  # every output stream is closed: the exit code alone is left to tell it
     return exit_code
 
 

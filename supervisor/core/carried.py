@@ -55,7 +55,7 @@ class Carried:
 
     ``root``: the watched folder as it was typed; "" for what the script's framework told of,
     relative to the working folder. ``checkpoint``: the path of the newest checkpoint of the script's own in it, "" for none.
-    Not ``counted``: nobody counts its steps, and ``step`` is only the number of the snapshot.
+    ``counted`` is False where no hook counts the steps: ``step`` is then the number of the snapshot.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""Which of a script's files it resumes from: by name, then by size, then by time; files of one save stay together.
+"""The choice of the file that a script resumes from: by name, then size, then time. Files of one save stay together.
 
 A *unit* is what a script is given as one: a file, or a folder that a framework makes of many files.
 """
@@ -64,7 +64,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a script is given: for each pattern of ``{checkpoint:PATTERN}`` ("" without one) a path; and by which rule."""
+    """The chosen files: a path for each pattern of ``{checkpoint:PATTERN}`` ("" without one), and the rule that chose."""
 
     paths: Mapping[str, str]
     rule: str
@@ -88,7 +88,7 @@ class _Unit:
 def ranked(files: Mapping[str, Found], told: Sequence[str] = ()) -> list[Choice]:
     """Return the units among the files, the one to resume from first; then the newest of each other kind, then older ones.
 
-    ``told``: files and folders of which the script's framework said that it had saved them, in that order.
+    ``told``: files and folders that the script's framework reported as saved, in that order.
     """
     units = _units(files, told)
     first = _first(units)
@@ -236,12 +236,12 @@ def _promise(path: str, files: Mapping[str, Found]) -> tuple[int, str]:
 
 
 def is_part(path: str) -> bool:
-    """Say whether a name is that of a best or averaged one, which a save brings or not."""
+    """Say whether a name is that of a best or averaged model. Not every save writes one."""
     return _promise(path, {})[0] == PART
 
 
 def _has_sibling(path: str, net: re.Match[str], files: Mapping[str, Found]) -> bool:
-    """Say whether a file of the generator lies beside: alone a capital letter says nothing."""
+    """Say whether a generator's file lies beside this one. A capital letter alone names no network."""
     folder, slash, name = path.rpartition("/")
     at = net.start(1)
     shape = naming.shape_of(f"{folder}{slash}{name[:at]}G{name[at + 1 :]}")

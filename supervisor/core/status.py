@@ -57,7 +57,7 @@ class RunStatus:
     ``nan_since``: the step from which a watched value is no number, None while all are; ``nan_fine``: with so many steps
     all was in order; ``nan_names``: the values, ``good``: steps of the newest DURABLE checkpoints, both as words.
     ``resumed``: whether the attempt goes on from what was restored; None where there was nothing, or it is not known yet.
-    Not ``counted``: nobody counts the script's steps, and what stands for them are numbers of snapshots.
+    ``counted`` is False where no hook counts the steps: steps are then numbers of snapshots.
     ``own_saves``: of a script that nobody can ask for a save; None where it can be asked, or has not saved.
     """
 

@@ -118,7 +118,7 @@ class CompanionFiles:
         self._say = say
         self._named: list[Paths] = []
         self._copies: dict[str, _Copy] = {}
-        self._number = 0
+        self._number = self._held_bytes = 0
         self._said: set[str] = set()
 
     @property
@@ -145,6 +145,7 @@ class CompanionFiles:
         if not self.any:
             return None
         names: dict[str, _Copy | Entry] = {}
+        self._held_bytes = sum(len(copy.body) for copy in self._copies.values() if copy.body is not None)
         for path in self._wanted():
             self._look(path, names)
         kept = {path: copy for path, copy in names.items() if isinstance(copy, _Copy)}
@@ -213,10 +214,10 @@ class CompanionFiles:
         return known
 
     def _read(self, full: str, marks: _Marks) -> _Copy:
-        held = sum(len(copy.body) for copy in self._copies.values() if copy.body is not None)
         descriptor = os.open(full, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as source:  # noqa: PTH123  # it must not follow a link
-            if marks.bytes <= SMALL_BYTES_MAX and held + marks.bytes <= SMALL_TOTAL_MAX:
+            if marks.bytes <= SMALL_BYTES_MAX and self._held_bytes + marks.bytes <= SMALL_TOTAL_MAX:
+                self._held_bytes += marks.bytes
                 return _Copy(marks, body=source.read(SMALL_BYTES_MAX + 1))
             self._spool.mkdir(parents=True, exist_ok=True)
             self._number += 1

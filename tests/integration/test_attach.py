@@ -212,8 +212,8 @@ def test_a_finished_run_does_nothing_when_started_again(tmp_path, uninterrupted)
 @pytest.mark.parametrize(
     ("text", "code", "kind"),
     [
-        ("def broken(:\n", 1, "code"),
-        ("import no_such_module_here\n", 1, "code"),
+        ("def broken(:\n", 1, "setup"),
+        ("import no_such_module_here\n", 1, "setup"),
         ("raise ValueError('bad luck')\n", 1, "script"),
         ("import supervisor\nsupervisor.attach(model=object())\n", 3, "refused"),
         ("import sys\nsys.exit(7)\n", 7, "exit"),

@@ -178,6 +178,7 @@ class Hands(Executor):
         self._lanes: dict[str, Any] = {name: Lane(supervisor) for name in self._lanes}
         self.launcher: Any = Launcher(supervisor)
         self._watch: Any = Unwatched()
+        self.files._proposed = True  # a thread would read the script's source in real time, which no history can hold
 
 
 class Supervisor:

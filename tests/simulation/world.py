@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core.instant import Instant
@@ -104,6 +105,8 @@ class World:
         self._numbers = count(1)
         self._heap: list[tuple[float, int, Process | None, Callable[[], Any]]] = []
         self._nested = 0
+        self._foreign = 0
+        self._thread = get_ident()
 
     def machine(self) -> Machine:
         """Bring up a fresh machine; its clocks begin at different odd numbers."""
@@ -115,10 +118,12 @@ class World:
 
     def after(self, seconds: float, process: Process | None, act: Callable[[], Any]) -> None:
         """Do something later, unless the process is gone by then."""
+        self._foreign += get_ident() != self._thread
         heapq.heappush(self._heap, (self.now + seconds, next(self._numbers), process, act))
 
     def run_until(self, at: float) -> None:
         """Let the time pass until ``at``."""
+        assert not self._foreign, "a real thread took part: the same seed would be another history each time"
         while self._heap and self._heap[0][0] <= at:
             due, _, process, act = heapq.heappop(self._heap)
             self.now = max(self.now, due)

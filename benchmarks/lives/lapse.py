@@ -18,30 +18,43 @@ if TYPE_CHECKING:
 
     from supervisor.core.session import Config
 
-DIVIDED = ("settle_s", "silence_s", "answer_s", "confirm_every_s", "prior_life_s")
+DIVIDED = ("settle_s", "silence_s", "answer_s", "prior_life_s")  # of the session's configuration
 WAIT_S_MIN = 0.05  # because what is done after each wait takes its real time
 WORKER = "supervisor.stores.worker"
 
 
 def main(factor: float, words: list[str]) -> int:
     """Run a verb with its waits divided."""
-    from supervisor import cli, wiring
+    from supervisor import cli
+
+    hasten(factor)
+    return cli.main(words)
+
+
+def hasten(factor: float) -> None:
+    """Divide the waits of this process and of the workers that it starts."""
+    from supervisor import wiring
     from supervisor.core import interval, saving, starting
     from supervisor.stores import workers
 
-    configured = wiring.configure
+    configured, opened = wiring.configure, wiring.open_store
+
+    def hastened(*arguments: Any, **named: Any) -> Any:
+        """Divide the distance between two proofs where both the session and the proof read it: in the store's traits."""
+        store: Any = opened(*arguments, **named)
+        store.traits = replace(store.traits, confirm_every_s=_divided(store.traits.confirm_every_s, factor))
+        return store
 
     def shortened(*arguments: Any) -> Config:
         config = configured(*arguments)
         waits = {name: getattr(config, name) for name in DIVIDED}
         return replace(config, **{name: _divided(value, factor) for name, value in waits.items()})
 
-    wiring.configure = shortened
+    wiring.configure, wiring.open_store = shortened, hastened
     _divide(interval, "SAVE_S_MIN", factor)
     _divide(saving, "FIRST_SAVE_S", factor)
     _divide(starting, "LOOK_AGAIN_S", factor)
     workers.os = _Spawning(factor)  # because the processes that touch the drive wait too
-    return cli.main(words)
 
 
 def work(factor: float) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from benchmarks.lives.ledger import Life, Line, allowed, read, reckon
@@ -91,3 +94,15 @@ def test_the_formula_is_the_products_own_with_restarts():
 def test_rows_are_compared_with_ours_and_an_unmeasured_one_with_nothing():
     rows = compared([{"row": "supervisor", "goodput": 0.8}, {"row": "a", "goodput": 0.6}, {"row": "b", "error": "no"}])
     assert [row["to_ours"] for row in rows] == [1.0, pytest.approx(0.75), None]
+
+
+def test_the_waits_that_a_life_is_divided_by_are_divided_for_the_session_and_for_the_proof(tmp_path):
+    code = (
+        "import sys; from supervisor import wiring; from supervisor.engine.proof import times_needed\n"
+        "before = wiring.open_store(f'relay:{sys.argv[1]}').traits\n"
+        "from benchmarks.lives import lapse; lapse.hasten(10.0)\n"
+        "after = wiring.open_store(f'relay:{sys.argv[1]}').traits\n"
+        "print(before.confirm_every_s / after.confirm_every_s)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert float(ran.stdout) == pytest.approx(10.0)

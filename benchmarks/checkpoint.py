@@ -1,3 +1,11 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "torch>=2.4,<=2.13.0",
+#   "numpy>=1.26",
+#   "safetensors>=0.4",
+# ]
+# ///
 """Our checkpoint engine, its peers and the machine's own limits, measured in one run.
 
 python -m benchmarks.checkpoint --size small|medium|large --peers none|fast|all [--json FILE] [--markdown]

@@ -1,3 +1,11 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "torch>=2.4,<=2.13.0",
+#   "numpy>=1.26",
+#   "safetensors>=0.4",
+# ]
+# ///
 """How much of the machines' time a run keeps when machines die as they do on Colab: ours and what others offer, on one trace.
 
 python -m benchmarks.goodput [--only WORDS] [--deaths N] [--seed S] [--scale SECONDS] [--json FILE] [--markdown]

@@ -1,3 +1,11 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "torch>=2.4,<=2.13.0",
+#   "numpy>=1.26",
+#   "safetensors>=0.4",
+# ]
+# ///
 """How our engine's costs grow: with the bytes of the state, with the number of its tensors, with the checkpoints that are kept.
 
 python -m benchmarks.growth [--only bytes|tensors|kept] [--json FILE] [--markdown]

@@ -1,3 +1,11 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "torch>=2.4,<=2.13.0",
+#   "numpy>=1.26",
+#   "safetensors>=0.4",
+# ]
+# ///
 """What the hooks cost a script that nobody changed: a loop with and without them, by turns in one process; prints JSON.
 
 python -m benchmarks.hooks [--blocks 60] [--keras]      microseconds a step, and their share of a step of 10 ms

@@ -7,8 +7,10 @@ import io
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL
@@ -19,8 +21,12 @@ from hyperlpr_example.fonts import Faces, find_faces
 from hyperlpr_example.layout import draw_text
 from hyperlpr_example.plates import PLATE_HEIGHT, PLATE_WIDTH, LabelledPlates
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _SHAPE = (3, PLATE_HEIGHT, PLATE_WIDTH)
 _WORTH_A_PROCESS = 500
+_SAY_EVERY_S = 4.0
 _SOURCES = ("drawing.py", "layout.py", "rendered.py")
 
 
@@ -30,6 +36,8 @@ def rendered_plates(count: int, seed: int = 0) -> LabelledPlates:
     cached = cache_folder() / f"rendered-{count}-{_digest(faces, seed)[:16]}.npz"
     kept = _read(cached, count)
     if kept is None:
+        if count >= _WORTH_A_PROCESS:
+            print(f"plates: drawing {count:,}, once; they are kept in {cached.parent}", flush=True)
         kept = _in_two_processes(faces, seed, count)
         packed = io.BytesIO()
         np.savez(packed, pictures=kept.pictures, texts=np.array(kept.texts))
@@ -37,8 +45,13 @@ def rendered_plates(count: int, seed: int = 0) -> LabelledPlates:
     return kept
 
 
-def draw_plates(faces: Faces, seed: int, indexes: range) -> LabelledPlates:
-    """Each plate is a function of (seed, index) and the faces: who draws it makes no difference."""
+def draw_plates(
+    faces: Faces, seed: int, indexes: range, drawn: Callable[[int], None] = lambda _: None
+) -> LabelledPlates:
+    """Each plate is a function of (seed, index) and the faces: who draws it makes no difference.
+
+    ``drawn`` is told after each plate how many there are.
+    """
     pen = Pen(faces)
     pictures = np.empty((len(indexes), *_SHAPE), np.uint8)
     texts = []
@@ -47,18 +60,31 @@ def draw_plates(faces: Faces, seed: int, indexes: range) -> LabelledPlates:
         kind, text = draw_text(rng)
         pictures[place] = pen.plate(kind, text, rng)
         texts.append(text)
+        drawn(len(texts))
     return LabelledPlates(pictures, texts)
+
+
+def _progress(share: int, count: int) -> Callable[[int], None]:
+    """Print now and then how many of ``count`` plates are drawn; this process draws ``share`` of them."""
+    said_s = [time.perf_counter()]
+
+    def drawn(done: int) -> None:
+        if (now_s := time.perf_counter()) - said_s[0] >= _SAY_EVERY_S:
+            said_s[0] = now_s
+            print(f"plates: about {done * count // share:,} of {count:,} drawn", flush=True)
+
+    return drawn
 
 
 def _in_two_processes(faces: Faces, seed: int, count: int) -> LabelledPlates:
     if count < _WORTH_A_PROCESS or (os.cpu_count() or 1) < 2:
-        return draw_plates(faces, seed, range(count))
+        return draw_plates(faces, seed, range(count), _progress(count, count))
     half = count // 2
     # The other half comes through a pipe, because a process that outlives us then ends at its first write.
     command = [sys.executable, "-m", "hyperlpr_example.rendered", str(seed), str(half), str(count)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as other:
-        mine = draw_plates(faces, seed, range(half))
+        mine = draw_plates(faces, seed, range(half), _progress(half, count))
         content = other.communicate()[0]
     if other.returncode != 0:
         raise RuntimeError(f"the second drawing process ended with {other.returncode}")

@@ -23,6 +23,11 @@ from pathlib import Path
 # Nothing need be installed for this file to run from a checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from hyperlpr_example.options import before_imports, read_options
+
+if __name__ == "__main__":
+    before_imports("torch", "numpy", "PIL")
+
 import torch
 from torch import nn
 
@@ -39,7 +44,7 @@ from hyperlpr_example.published import published_layers
 
 def main() -> None:
     """Find the plates, build the network, train it, judge it."""
-    options = training.read_options()
+    options = read_options()
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.deterministic = True
     device = devices.device_named(options.device)

@@ -28,6 +28,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from hyperlpr_example.in_keras.backend import choose_backend
+from hyperlpr_example.options import before_imports, read_options
+
+if __name__ == "__main__":
+    before_imports("keras", "numpy", "PIL")
 
 choose_backend()
 
@@ -46,7 +50,7 @@ from hyperlpr_example.published import published_layers
 
 def main() -> None:
     """Find the plates, build the network, train it, judge it."""
-    options = training.read_options()
+    options = read_options()
     place = devices.prepare(options)
     print(f"device: {place.words}", flush=True)
     found = training.find_plates(options)

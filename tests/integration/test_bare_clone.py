@@ -77,3 +77,39 @@ def test_the_example_verifies_an_exported_checkpoint(clone: Clone, tmp_path: Pat
 def test_a_benchmark_reads_a_final_state(clone: Clone) -> None:
     told = clone.run("-c", COMPARES)
     assert told.stdout.strip() == "20", told.stdout + told.stderr
+
+
+@pytest.mark.parametrize("trainer", ["hyperlpr.py", "hyperlpr_keras.py"])
+def test_a_trainer_shows_its_options_without_its_framework(clone: Clone, trainer: str) -> None:
+    told = clone.run(f"trainers/{trainer}", "--help")
+    assert told.returncode == 0, told.stderr
+    assert "--init" in told.stdout
+
+
+@pytest.mark.parametrize(("trainer", "lacks"), [("hyperlpr.py", "torch"), ("hyperlpr_keras.py", "keras")])
+def test_a_trainer_without_its_framework_ends_in_two_lines(clone: Clone, trainer: str, lacks: str) -> None:
+    told = clone.run(f"trainers/{trainer}", "--steps", "1")
+    assert told.returncode == 3
+    what, hint = told.stderr.splitlines()
+    assert lacks in what
+    assert f"-m supervisor start trainers/{trainer}" in hint
+
+
+@pytest.mark.parametrize("benchmark", ["checkpoint", "growth", "goodput", "hooks", "packing"])
+def test_a_benchmark_that_needs_torch_shows_its_options_without(clone: Clone, benchmark: str) -> None:
+    told = clone.run("-m", f"benchmarks.{benchmark}", "--help")
+    assert told.returncode == 0, told.stderr
+    assert "usage" in told.stdout
+
+
+def test_a_benchmark_whose_packages_cannot_be_fetched_ends_in_two_lines(clone: Clone) -> None:
+    told = clone.run("-m", "benchmarks.hooks")
+    assert told.returncode == 3, told.stdout + told.stderr
+    assert "Traceback" not in told.stderr
+    assert [line.partition(":")[0].strip() for line in told.stderr.splitlines()[-2:]] == ["error", "try"]
+
+
+def test_digests_of_the_supervisors_own_packages_are_measured(clone: Clone) -> None:
+    told = clone.run("-m", "benchmarks.digests")
+    assert "xxh3-128" in told.stdout, told.stderr
+    assert "xxhash package is not there" not in told.stdout

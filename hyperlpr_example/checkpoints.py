@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from supervisor.core import program
 from supervisor.core.errors import UserError
 from supervisor.trainer.folder import open_folder
 
@@ -21,7 +22,7 @@ def newest_in(path: Path) -> Path:
     if not found:
         raise UserError(
             f"there is no checkpoint in {path}",
-            hint="name a checkpoint's folder (python -m supervisor checkpoints export latest DIR makes one), or: published",
+            hint=f"name a checkpoint's folder ({program.command('checkpoints', 'export', 'latest', 'DIR')} makes one), or: {PUBLISHED}",
         )
     return found[-1].parent
 

@@ -11,9 +11,20 @@ def main() -> int:
         sys.stderr.write("error: training-supervisor needs Python 3.11 or newer\n")
         sys.stderr.write("  try: python3.11 -m supervisor (or 3.12, 3.13) with the same arguments\n")
         return 3
+    if not __package__:
+        _import_from_parent()
     from supervisor.cli import main as command_line
 
     return command_line()
+
+
+def _import_from_parent() -> None:
+    """Make the package importable where its folder itself was run: ``python3 /path/to/clone/supervisor``."""
+    import os
+
+    folder = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120  nothing else is loaded yet
+    sys.path[:] = [each for each in sys.path if os.path.abspath(each) != folder]  # noqa: PTH100
+    sys.path.insert(0, os.path.dirname(folder))  # noqa: PTH120
 
 
 if __name__ == "__main__":

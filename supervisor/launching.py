@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from supervisor import wiring
 from supervisor.core import fleet_words as fw
+from supervisor.core import program
 from supervisor.core.errors import UsageError, UserError
 from supervisor.core.fleet_state import Policy
 from supervisor.core.values import dataclass, replace
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from supervisor.core.provisioning import Provisioner
     from supervisor.fleet import bundle
 
+DEFAULT_STORE = "./runs"
 PREFIX_HEX = 6
 RELEASE_MARGIN_S = 1800.0  # after the time a person set, for what is not fetched yet
 
@@ -53,6 +55,8 @@ class Launch:
 def serve(launch: Launch) -> int:
     """Have the run served by one machine after another until it ends; return the exit code."""
     clock = BootClock()
+    option = program.store_option(launch.store if launch.store != DEFAULT_STORE else None)
+    program.set_about(launch.shipment.name, option)
     folder = state_root(launch.environ)
     provisioner = find_provisioner(launch.on, folder, launch.environ)
     store = wiring.open_store(launch.store)
@@ -85,7 +89,7 @@ def serve(launch: Launch) -> int:
             end = controller.run(policy, launch.on)
         finally:
             show.close()
-        view.say_goodbye(end, controller.fleet, launch.shipment.name, launch.store, json_lines=launch.json_lines)
+        view.say_goodbye(end, controller.fleet, launch.shipment.name, option, json_lines=launch.json_lines)
         return end.exit_code
     finally:
         journal.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shlex
 import sys
 from dataclasses import replace
 from importlib import import_module
@@ -12,7 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import liveness, recovery, retention, starting
+from supervisor.core import liveness, program, recovery, retention, starting
 from supervisor.core.deadline import Lifetime
 from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
@@ -78,6 +77,7 @@ class Base:
 
 def serve(choice: Choice) -> int:
     """Serve the run on this machine until its turn ends; return the exit code."""
+    program.set_about(choice.name, program.store_option(choice.store))
     clock = BootClock()
     platform = find_platform(os.environ, clock.now())
     if platform.asked is not None:
@@ -115,7 +115,7 @@ def serve(choice: Choice) -> int:
     finally:
         over.set()
         screen.close()
-    option = f" --store {shlex.quote(choice.store)}" if choice.store else ""
+    option = program.store_option(choice.store)
     goodbye(session, choice.name, known, clock.now(), option=option, json_lines=choice.json_lines)
     say = teller(json_lines=choice.json_lines)
     leaving = Leaving(platform, store.traits, inbox=door.inbox, clock=clock, say=say)

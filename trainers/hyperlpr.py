@@ -10,8 +10,8 @@
 # ///
 """Train HyperLPR's plate recogniser on real and rendered plates: in minutes on one CPU core, on a GPU or a TPU where there is one.
 
-python -m supervisor start trainers/hyperlpr.py                                             from scratch, half width
-python -m supervisor start trainers/hyperlpr.py --name published -- --init published        from HyperLPR's own weights
+python3 -m supervisor start trainers/hyperlpr.py                                             from scratch, half width
+python3 -m supervisor start trainers/hyperlpr.py --name published -- --init published        from HyperLPR's own weights
 python trainers/hyperlpr.py                                                                 without a supervisor
 """
 

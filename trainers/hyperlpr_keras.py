@@ -11,8 +11,8 @@
 # ///
 """Train HyperLPR's plate recogniser in Keras 3: the network, plates, weights and options of hyperlpr.py, on TensorFlow or JAX.
 
-python -m supervisor start trainers/hyperlpr_keras.py                                             from scratch, half width
-python -m supervisor start trainers/hyperlpr_keras.py --name published -- --init published        from HyperLPR's own weights
+python3 -m supervisor start trainers/hyperlpr_keras.py                                             from scratch, half width
+python3 -m supervisor start trainers/hyperlpr_keras.py --name published -- --init published        from HyperLPR's own weights
 KERAS_BACKEND=jax python trainers/hyperlpr_keras.py                                               on JAX, for example on a TPU
 
 A machine without TensorFlow is given it first: 1.9 GB on the disk.

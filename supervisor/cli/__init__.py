@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from supervisor.cli import calling
+from supervisor.core import program
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,11 +25,11 @@ TABLE = {
     "agent": ("supervisor.cli.agent", "what launch runs on each machine; not for people"),
 }
 
-HELP = """usage: python -m supervisor VERB [options]
+HELP = """usage: {program} VERB [options]
 
 A long training run outlives the machines it runs on. The same command starts a run and resumes it:
 
-  python -m supervisor start trainers/toy.py
+  {start}
 
 verbs:
 {verbs}
@@ -38,6 +41,7 @@ verbs:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. No state of stdin, stdout and stderr ends it in a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    calling.note()
     if None in {sys.stdin, sys.stdout, sys.stderr}:
         _open_closed_streams()
     try:
@@ -53,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _answer(arguments: list[str]) -> int:
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
-        sys.stdout.write(HELP.format(verbs="\n".join(f"  {verb:12} {words}" for verb, (_, words) in TABLE.items())))
+        verbs = "\n".join(f"  {verb:12} {words}" for verb, (_, words) in TABLE.items())
+        start = program.command("start", calling.example_script())
+        sys.stdout.write(HELP.format(program=program.called_as(), start=start, verbs=verbs))
         return 0
     if arguments[0] == "--version":
         from supervisor import __version__
@@ -69,7 +75,7 @@ def _run(verb: str, arguments: list[str]) -> int:
 
     row = TABLE.get(verb)
     if row is None:
-        return _two_lines(f"there is no command {verb!r}", "python -m supervisor --help lists them", USAGE)
+        return _two_lines(f"there is no command {verb!r}", f"{program.command('--help')} lists them", USAGE)
     try:
         from importlib import import_module
 
@@ -101,7 +107,7 @@ def _told_of(verb: str, error: Exception, *, debug: bool) -> int:
 
 def _two_lines(what: str, hint: str, exit_code: int) -> int:
     try:
-        sys.stderr.write(f"error: {what}\n  try: {hint}\n")
+        sys.stderr.write(f"error: {what}\n  try: {program.expanded(hint)}\n")
         sys.stderr.flush()
     except OSError:
         return exit_code  # every output stream is closed: the exit code alone is left to tell it

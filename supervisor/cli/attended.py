@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from supervisor.core import program
 from supervisor.core.spoken import duration
 from supervisor.engine import here, kept
 from supervisor.engine.identity import started
@@ -251,7 +252,7 @@ def interrupts_to(hear: Callable[[], None]) -> Iterator[None]:
 def environment() -> dict[str, str]:
     """Return what a process of ours finds in its environment, so that it finds this checkout too."""
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", program.ENVIRONMENT: program.MAGIC}
 
 
 def error_of(scene: notebook.Scene) -> tuple[str, str]:
@@ -259,10 +260,10 @@ def error_of(scene: notebook.Scene) -> tuple[str, str]:
     errors = [each.removeprefix("error: ") for each in scene.said if each.startswith("error: ")]
     tries = [each.strip().removeprefix("try: ") for each in scene.said if each.startswith("  try: ")]
     if errors:
-        return errors[-1], tries[-1] if tries else "%supervisor doctor"
+        return errors[-1], tries[-1] if tries else f"{program.MAGIC} doctor"
     if scene.code is None:
         return "the supervisor is gone without a word", "run this cell again: it goes on from what is safe"
-    return f"the run ended with exit code {scene.code}", f"%supervisor logs {scene.run}"
+    return f"the run ended with exit code {scene.code}", f"{program.MAGIC} {program.of_run('logs', scene.run)}"
 
 
 def _meanwhile(found: Kept, now: notebook.Scene, wall_s: float) -> str:

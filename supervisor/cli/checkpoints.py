@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from threading import Event
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.cli.finding import one_run, opened, option
 from supervisor.cli.options import Parser, count, parser
+from supervisor.core import program
 from supervisor.core.checkpoint import Verdict
 from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.ports import Taken
@@ -163,7 +165,9 @@ def _one(about: About, step: str) -> Found:
 
     found = catalogue.newest_of_step(about.store, about.place, count(step.replace(",", "").removeprefix("step-")))
     if found is None:
-        raise UsageError(f"{about.place.name} has no checkpoint of step {step}", _command(about, "checkpoints {run}"))
+        raise UsageError(
+            f"{about.place.name} has no checkpoint of step {step}", _command(about, "checkpoints {run} list")
+        )
     return found
 
 
@@ -177,7 +181,7 @@ def _pin(about: About, step: str) -> int:
         print(f"{found.id} was pinned already")
     else:
         print(f"pinned {found.id}: it is kept for good")
-    _say_next(about, "checkpoints {run}")
+    _say_next(about, "checkpoints {run} list")
     return 0
 
 
@@ -208,7 +212,7 @@ def _prune(about: About) -> int:
         return 0
     removed, freed = catalogue.prune(about.store, about.place, known, about.newest, about.watched)
     print(f"{about.place.name}: removed {removed} of {len(known)} and what uploads had left, {size(freed)} freed")
-    _say_next(about, "checkpoints {run}")
+    _say_next(about, "checkpoints {run} list")
     return 0
 
 
@@ -231,12 +235,16 @@ def _other(about: About, which: str) -> str:
 
 
 def _command(about: About, words: str) -> str:
-    return f"python -m supervisor {words.format(run=about.place.name)}{option(about.options)}"
+    return f"{program.called_as()} {_line(about, words)}"
 
 
 def _say_next(about: About, *commands: str) -> None:
-    shown = [f"{each.format(run=about.place.name)}{option(about.options)}" for each in commands]
-    print("\n".join(next_commands(shown)))
+    print("\n".join(next_commands([_line(about, each) for each in commands])))
+
+
+def _line(about: About, words: str) -> str:
+    run = shlex.join(program.run_words(about.place.name))
+    return f"{words.format(run=run)}{option(about.options)}"
 
 
 def _understood(words: list[str]) -> tuple[str | None, str, list[str]]:
@@ -250,15 +258,17 @@ def _understood(words: list[str]) -> tuple[str | None, str, list[str]]:
         names = words[:at] + words[at + 1 + WORDS[action] :]
         if len(own) < WORDS[action]:
             needs = {"export": "export STEP|latest DIR", "pin": "pin STEP"}[action]
-            raise UsageError(f"`{action}` needs more words", f"python -m supervisor checkpoints [RUN] {needs}")
+            raise UsageError(f"`{action}` needs more words", f"{program.command('checkpoints')} [RUN] {needs}")
     if len(names) > 1:
-        raise UsageError(f"{names[1]!r} is one word too many", "python -m supervisor checkpoints --help")
+        raise UsageError(
+            f"{names[1]!r} is one word too many", f"{program.command('checkpoints', '--help')} shows the actions"
+        )
     return (names[0] if names else None), action, own
 
 
 def _parser() -> Parser:
     made = parser("checkpoints", "Look after the checkpoints of a run; without an action they are listed.")
-    made.usage = "python -m supervisor checkpoints [RUN] [list | verify | export STEP|latest DIR | pin STEP | prune]"
+    made.usage = "%(prog)s [RUN] [list | verify | export STEP|latest DIR | pin STEP | prune]"
     made.add_argument("words", metavar="WORD", nargs="*", help="the run (with one in the store not needed), the action")
     made.add_argument("--json", action="store_true", help="list and verify: as a JSON array")
     made.add_argument("--yes", action="store_true", help="prune: do it, not only say it")

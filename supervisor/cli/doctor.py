@@ -9,8 +9,10 @@ from dataclasses import asdict
 from threading import Event
 from typing import TYPE_CHECKING
 
+from supervisor.cli.calling import example_script
 from supervisor.cli.finding import option, where
 from supervisor.cli.options import Parser, parser
+from supervisor.core import program
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.finding import Finding
 from supervisor.core.spoken import duration
@@ -32,13 +34,19 @@ MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "problem "}
 def run(arguments: Sequence[str]) -> int:
     """Check everything and print the findings."""
     options = _parser().parse_args(arguments)
+    program.set_about(option=option(options))
     found = list(_findings(options))
     problems = [each for each in found if each.level == "problem"]
     if options.json:
         print(json.dumps({"schema": 1, "ok": not problems, "findings": [asdict(each) for each in found]}))
     else:
         for each in found:
-            print(f"{MARKS[each.level]}{each.about}: {each.words}" + (f"\n        -> {each.hint}" if each.hint else ""))
+            print(
+                f"{MARKS[each.level]}{each.about}: {each.words}"
+                + (f"\n        -> {program.expanded(each.hint)}" if each.hint else "")
+            )
+        if problems:
+            print("when the problems are solved, look again:")
         print("\n".join(next_commands([_again(options) if problems else _start(options)])))
     return FAILED_PRECHECKS if problems else 0
 
@@ -134,11 +142,11 @@ def _platform(platform: Platform, store: str) -> Iterator[Finding]:
 
 
 def _again(options: Namespace) -> str:
-    return f"doctor{option(options)}    # again, when the problems are solved"
+    return program.line("doctor", option=option(options))
 
 
 def _start(options: Namespace) -> str:
-    return f"start SCRIPT{option(options)}"
+    return program.line("start", example_script(), option=option(options))
 
 
 def _parser() -> Parser:

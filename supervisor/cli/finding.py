@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from supervisor.bootstrap import ensure
+from supervisor.cli.calling import example_script
+from supervisor.core import program
 from supervisor.core.errors import UsageError, UserError
 from supervisor.core.ports import Store, StoreError
 
@@ -37,6 +39,7 @@ class NoSuchRunError(UsageError):
 def opened(options: Namespace) -> Iterator[Store]:
     """Yield the store; every StoreError that leaves the block becomes two lines, StoreAwayError where it is not there."""
     ensure()
+    program.set_about(option=option(options))
     from supervisor import wiring
     from supervisor.engine.runs import cannot_use
 
@@ -86,7 +89,7 @@ def where(options: Namespace) -> str:
 
 def option(options: Namespace) -> str:
     """Return `` --store DIR`` for the commands that are shown, or "" where the default is meant."""
-    return f" --store {options.store}" if options.store else ""
+    return program.store_option(options.store)
 
 
 def one_run(store: Store, options: Namespace, name: str | None) -> tuple[RunPlace, Run]:
@@ -137,7 +140,8 @@ def none_yet(options: Namespace) -> str:
 
 def how_to_start(options: Namespace) -> str:
     """Say what to do about an empty store."""
-    return f"start one: python -m supervisor start trainers/toy.py{option(options)}; or name another --store DIR"
+    start = program.command("start", example_script(), option=option(options))
+    return f"start one: `{start}`; or name another --store DIR"
 
 
 def _instead(names: list[str], options: Namespace) -> str:

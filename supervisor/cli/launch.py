@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from supervisor.bootstrap import ensure
 from supervisor.cli import start
+from supervisor.cli.calling import example_script
 from supervisor.cli.options import Parser, count, duration, parser
+from supervisor.core import program
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-STORE = "./runs"
 DAY_S = 86400.0
 CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 PASSED_ON = (
@@ -40,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
     if options.script is None:
-        raise UsageError("the script is missing", "python -m supervisor launch SCRIPT --on colab --gpu T4")
+        raise UsageError("the script is missing", program.command("launch", example_script(), "--on", "local"))
     script = start.script_path(options.script)
     from supervisor import launching
     from supervisor.core.fleet_state import Policy
@@ -65,7 +66,7 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
     environ = dict(os.environ)
     launch = launching.Launch(
         options.on,
-        store or STORE,
+        store or launching.DEFAULT_STORE,
         shipment,
         policy,
         json_lines=options.json,
@@ -130,7 +131,7 @@ def _parser() -> Parser:
     made = parser(
         "launch", "Bring up machines one after another until the run of SCRIPT ends; the same command goes on with it."
     )
-    made.usage = "python -m supervisor launch SCRIPT --on PLACE [options] [-- ARGUMENTS OF THE SCRIPT]"
+    made.usage = "%(prog)s SCRIPT --on PLACE [options] [-- ARGUMENTS OF THE SCRIPT]"
     made.add_argument("script", metavar="SCRIPT", nargs="?")
     made.add_argument("--on", metavar="PLACE", required=True, help="colab, ssh:HOST or local")
     hardware = made.add_mutually_exclusive_group()

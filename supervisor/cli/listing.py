@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from supervisor.cli.finding import AWAY, how_to_start, none_yet, opened, option, tell_damage
 from supervisor.cli.options import Parser, parser
+from supervisor.core import program
 from supervisor.core.errors import UserError
 from supervisor.core.ports import StoreError
 from supervisor.core.spoken import duration
+from supervisor.views.status import next_commands
 from supervisor.views.table import rows
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"{none_yet(options)}\n  {how_to_start(options)}")
     elif found:
         print("\n".join(rows(HEADS, map(_row, found))))
-        print(f"  next: python -m supervisor status {found[0].run.name}{option(options)}")
+        print("\n".join(next_commands([program.of_run("status", found[0].run.name, option=option(options))])))
     return 0
 
 

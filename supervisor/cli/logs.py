@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told
 from supervisor.cli.options import Parser, count, parser
+from supervisor.core import program
 from supervisor.core.ports import StoreError
 from supervisor.views.status import next_commands
 from supervisor.views.table import rows
@@ -58,7 +59,13 @@ def _from_store(options: Namespace) -> int:
             show(printed.new(**chosen))
     if not show.anything:
         sys.stderr.write(
-            "\n".join([_nothing(place.name, chosen), *next_commands([f"status {place.name}{option(options)}"])]) + "\n"
+            "\n".join(
+                [
+                    _nothing(place.name, chosen),
+                    *next_commands([program.of_run("status", place.name, option=option(options))]),
+                ]
+            )
+            + "\n"
         )
     return 0
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.cli import TABLE, attended, resume, start
 from supervisor.cli.attended import Attended, Target, environment
+from supervisor.cli.calling import example_script
+from supervisor.core import program
 from supervisor.core.errors import USAGE, UsageError, UserError
 from supervisor.views import notebook
 
@@ -35,11 +37,12 @@ class Failed(UserError):  # noqa: N818, because a notebook shows this name
     """A cell failed: shown as two lines, and "Run all" stops here."""
 
     def _render_traceback_(self) -> list[str]:
-        return [f"error: {self.what}", f"  try: {notebook.as_magic(self.hint)}"]
+        return [f"error: {self.what}", f"  try: {program.expanded(self.hint)}"]
 
 
 def load(shell: Any) -> None:
     """Register the magics with an IPython shell."""
+    program.set_called_as(program.MAGIC)
     magics = Magics(shell)
     shell.register_magic_function(magics.supervise, magic_kind="line", magic_name="supervise")
     shell.register_magic_function(magics.supervisor, magic_kind="line", magic_name="supervisor")
@@ -179,7 +182,7 @@ def target_of(verb: str, words: Sequence[str]) -> Target:
     from supervisor.environments import wish
 
     if verb == "start" and (not words or words[0] == "--"):
-        raise UsageError("no script is named", "%supervise trainers/hyperlpr.py")
+        raise UsageError("no script is named", f"%supervise {example_script()}")
     own, _ = start.split(words)
     if verb == "start":
         options = start.command_line().parse_args(own)
@@ -212,7 +215,7 @@ def mount_if_needed(store: str) -> bool:
 def pass_through(words: Sequence[str]) -> int:
     """Run a command of the command line and show what it prints, as it comes; an interrupt of the cell ends it."""
     if words[0] not in {*TABLE, "-h", "--help", "--version"}:
-        hint = f"%supervisor {MOUNT}, or one of: {', '.join(TABLE)}"
+        hint = f"{program.command(MOUNT)}, or one of: {', '.join(TABLE)}"
         raise Failed(f"there is no command {words[0]!r}", hint, USAGE)
     command = [sys.executable, "-m", "supervisor", *words]
     with subprocess.Popen(
@@ -222,7 +225,7 @@ def pass_through(words: Sequence[str]) -> int:
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                print(notebook.as_magic(line), end="")
+                print(line, end="")
         except KeyboardInterrupt:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)

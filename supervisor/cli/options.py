@@ -6,6 +6,7 @@ import argparse
 import re
 from typing import Literal, NoReturn
 
+from supervisor.core import program
 from supervisor.core.errors import UsageError
 from supervisor.core.session import SaveEvery
 
@@ -23,7 +24,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser(verb: str, description: str) -> Parser:
     """Return a parser with what every verb takes."""
-    made = Parser(prog=f"python -m supervisor {verb}", description=description, allow_abbrev=False)
+    made = Parser(prog=program.command(verb), description=description, allow_abbrev=False)
     made.add_argument("--store", metavar="DIR", help="where runs are kept (default: the platform's)")
     made.add_argument("--debug", action="store_true", help="show tracebacks")
     return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from supervisor.bootstrap import ensure
 from supervisor.cli.options import Parser, count, duration, parser
 from supervisor.cli.start import script_path, split
-from supervisor.core import resume_arguments
+from supervisor.core import program, resume_arguments
 from supervisor.core.errors import FAILED, NOT_TESTED, TERMINATED, UserError
 from supervisor.views import rehearsal as view
 from supervisor.views.status import next_commands
@@ -81,10 +80,10 @@ def _fresh(watch: str | None) -> str:
 
 
 def _next(verb: str, options: Namespace, script_arguments: Sequence[str]) -> str:
-    words = [verb, options.script]
+    words: list[str] = [verb, options.script]
     for name, value in (("--watch", options.watch), ("--resume-args", options.resume_args)):
         words += [name, value] if value else []
-    return shlex.join([*words, *(["--", *script_arguments] if script_arguments else [])])
+    return program.line(*words, *(["--", *script_arguments] if script_arguments else []))
 
 
 def _room(folder: Path) -> Path:
@@ -97,7 +96,7 @@ def _room(folder: Path) -> Path:
 
 def _parser() -> Parser:
     made = parser("rehearse", "Kill and resume a script in a minute or two: is its resume bit-exact?")
-    made.usage = "python -m supervisor rehearse SCRIPT [options] [-- ARGUMENTS OF THE SCRIPT]"
+    made.usage = "%(prog)s SCRIPT [options] [-- ARGUMENTS OF THE SCRIPT]"
     made.epilog = (
         "It runs in a copy of the working folder. Exit codes: 0 bit-exact, 1 it differs or does not resume, "
         f"{NOT_TESTED} not tested (over too soon, no kill in the middle, or nothing to compare)."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.cli import start
 from supervisor.cli.finding import one_run, opened, option, where
 from supervisor.cli.options import Parser, parser
+from supervisor.core import program
 from supervisor.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ def find_script(record: Run, absolute: str, name: str, options: Namespace) -> Pa
     there = [each for each in dict.fromkeys(_places(record.script, absolute)) if each.is_file()]
     same = [each for each in there if digest_of((each.read_bytes(),), SHA256) == record.digest]
     if not there:
+        again = ("start", f"PATH/TO/{Path(record.script).name}", *program.option_words("--name", name))
         raise UsageError(
             f"the script {record.script} of the run {name!r} is not here",
-            f"go to the folder it lies in, or: python -m supervisor start PATH/TO/{Path(record.script).name}"
-            f" --name {name}{option(options)}",
+            f"go to the folder it lies in, or: {program.command(*again, option=option(options))}",
         )
     return (same or there)[0].resolve()
 
@@ -86,7 +87,7 @@ def _as_typed(name: str, value: Any) -> str:
 def command_line() -> Parser:
     """Return what reads the verb's own arguments."""
     made = parser("resume", "Resume a run that the store knows; with one run in the store no name is needed.")
-    made.usage = "python -m supervisor resume [RUN] [options] [-- OTHER ARGUMENTS OF THE SCRIPT]"
+    made.usage = "%(prog)s [RUN] [options] [-- OTHER ARGUMENTS OF THE SCRIPT]"
     made.add_argument("run", metavar="RUN", nargs="?")
     start.add_options(made)
     return made

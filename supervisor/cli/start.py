@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.bootstrap import ensure
+from supervisor.cli.calling import example_script
 from supervisor.cli.options import Parser, count, duration, parser, save_every
 from supervisor.core import resume_arguments
 from supervisor.core.errors import SetupError, UsageError
@@ -118,7 +120,9 @@ def script_path(text: str) -> Path:
     script = Path(text)
     if not script.is_file():
         there = "is a folder" if script.is_dir() else "does not exist"
-        raise UsageError(f"the script {text} {there}", "give the path of a training script, like trainers/toy.py")
+        known = example_script()
+        like = "" if known == "SCRIPT" else f", like {shlex.quote(known)}"
+        raise UsageError(f"the script {text} {there}", f"give the path of a training script{like}")
     _check_syntax(script)
     return script.resolve()
 
@@ -220,7 +224,7 @@ def _text(own: Mapping[str, Any], key: str) -> str | None:
 def command_line() -> Parser:
     """Return what reads the verb's own arguments."""
     made = parser("start", "Start the run of SCRIPT, or resume it: the same command every time, on any machine.")
-    made.usage = "python -m supervisor start SCRIPT [options] [-- ARGUMENTS OF THE SCRIPT]"
+    made.usage = "%(prog)s SCRIPT [options] [-- ARGUMENTS OF THE SCRIPT]"
     made.add_argument("script", metavar="SCRIPT")
     add_options(made)
     return made

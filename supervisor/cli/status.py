@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told
 from supervisor.cli.options import Parser, parser
+from supervisor.core import program
 from supervisor.core.spoken import duration
 from supervisor.views import status as view
 from supervisor.views import watching
@@ -97,15 +98,19 @@ def headline(seen: Overview) -> str:
 
 def next_commands(seen: Overview, store: str) -> list[str]:
     """Return what is useful now."""
-    name = seen.run.name
     kept = seen.plain["checkpoints"]
+
+    def of_run(*words: str) -> str:
+        verb, *more = words
+        return program.of_run(verb, seen.run.name, *more, option=store)
+
     if seen.state == "SUCCEEDED" and kept["durable"] is None and kept["submitted"] is None:
-        return [f"logs {name}{store}"]
+        return [of_run("logs")]
     if seen.state == "SUCCEEDED":
-        return [f"checkpoints {name} export latest DIR{store}", f"logs {name} --steps{store}"]
+        return [of_run("checkpoints", "export", "latest", "DIR"), of_run("logs", "--steps")]
     if seen.served:
-        return [f"logs {name} -f{store}", f"stop {name}{store}"]
-    return [f"resume {name}{store}", f"logs {name}{store}"]
+        return [of_run("logs", "-f"), of_run("stop")]
+    return [of_run("resume"), of_run("logs")]
 
 
 def _watch(seen: Callable[[], Overview], lines: Callable[[Overview], list[str]], *, as_json: bool) -> int:

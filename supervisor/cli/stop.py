@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told
 from supervisor.cli.options import Parser, parser
+from supervisor.core import program
 from supervisor.core.errors import FAILED
 from supervisor.core.spoken import duration
 from supervisor.views import status as view
@@ -129,8 +130,8 @@ def _end_of(found: Overview) -> str:
 def _next(found: Overview, store: str) -> list[str]:
     name = found.run.name
     if found.state == "SUCCEEDED":
-        return [f"checkpoints {name} export latest DIR{store}"]
-    return [f"status {name}{store}"] if found.served else [f"resume {name}{store}"]
+        return [program.of_run("checkpoints", name, "export", "latest", "DIR", option=store)]
+    return [program.of_run("status" if found.served else "resume", name, option=store)]
 
 
 def _parser() -> Parser:

@@ -166,7 +166,7 @@ def _given_up(fleet: Fleet, machine: Machine, event: fw.Failed, now: Instant) ->
         return serving.release(fleet, "end")
     if event.call == "Release" and fleet.troubles >= RELEASES_MAX:
         words = f"{machine.endpoint} could not be given back, and may go on using units: {event.words}"
-        hint = f"python -m supervisor launch --release {machine.endpoint}, with the same --on"
+        hint = f"give it back by hand: `launch --release {machine.endpoint} --on {fleet.on or 'PLACE'}`"
         return serving.end(fleet, fleet.exit_code or errors.FAILED, "FAILED_CONTROLLER", words, hint)
     said = fw.Say("error", event.words, event.hint)
     if event.call == "Prepare" and event.kind == "hopeless":  # it is this computer's: no other machine can help

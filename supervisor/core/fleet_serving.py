@@ -214,7 +214,7 @@ def final(fleet: Fleet) -> Outcome:
         state = "CANCELLED" if code in cancelled else "PENDING"
         return end(fleet, code, state, fleet.stop or "the run was stopped", "the same command goes on with it")
     words = {errors.FENCED: "another machine has the run", errors.NO_PROGRESS: "the run makes no progress"}
-    hint = "its output says why: python -m supervisor logs"
+    hint = "its output says why: `logs`"
     return end(fleet, code, "FAILED", words.get(code, f"the run ended with exit code {code}"), hint)
 
 
@@ -236,7 +236,7 @@ def pause_before_next(fleet: Fleet, now: Instant) -> Outcome:
     fleet = fleet.with_(fruitless=fruitless, phase=Phase.WAITING, name="")
     if fruitless >= fleet.policy.fruitless_max:
         words = f"{fruitless} machines in a row brought nothing new home"
-        hint = "see what each did: python -m supervisor logs"
+        hint = "see what each did: `logs`"
         return end(fleet, errors.NO_PROGRESS, "FAILED", words, hint)
     if fleet.stop:
         return final(fleet)

@@ -68,7 +68,7 @@ def recorded(session: Session, event: ev.RollbackWritten, _now: Instant) -> Outc
 
 
 def _hint(said: messages.Trouble, how: str) -> str:
-    before = f"`start` goes on before step {said.step:,}"
+    before = f"`resume` goes on before step {said.step:,}"
     if how == "stop":
         other = "--on-nan rollback" if said.kind == "nan" else "--on-spike rollback"
         return f"mend the data or the learning rate and start again; {before}, with {other} it leaves out these batches"

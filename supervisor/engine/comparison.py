@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import events as ev
-from supervisor.core import messages
+from supervisor.core import messages, program
 from supervisor.core.carried import FILES_FILE
 from supervisor.core.carried import parse as parse_files
 from supervisor.core.checkpoint import Verdict
@@ -158,7 +158,7 @@ def environ(more: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of a child of a rehearsal: ours, without what an outer supervisor may have left in them."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SUPERVISOR_RUN_")}
     path = os.pathsep.join(filter(None, [str(CHECKOUT), kept.get("PYTHONPATH", "")]))
-    return {**kept, "PYTHONPATH": path, **more}
+    return {**kept, "PYTHONPATH": path, **program.environment(), **more}
 
 
 def _final(store: Store, to: Path) -> Path:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core import rollback
+from supervisor.core import program, rollback
 from supervisor.engine import descendants, notes, orphans
 from supervisor.engine.channel import Channel
 from supervisor.engine.identity import cpu_s, started
@@ -156,6 +156,7 @@ class Launcher:
             "SUPERVISOR_RUN_CHANNEL": str(self._channel.path),
             "SUPERVISOR_RUN_SAVE_EVERY": self.job.save_every,
             PACKAGES: own_packages(),
+            **program.environment(),
             "SUPERVISOR_RUN_GRACE_S": f"{GRACE_S:.0f}",
             "TORCHELASTIC_RESTART_COUNT": str(attempt - 1),
             "TORCHELASTIC_RUN_ID": self.job.run_id,

@@ -14,6 +14,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Self
 
 from supervisor.core import events as ev
+from supervisor.core import program
 from supervisor.core.carried import FILES_FILE
 from supervisor.core.errors import FAILED, NOT_TESTED, TERMINATED, UserError
 from supervisor.core.values import dataclass
@@ -266,7 +267,7 @@ class _Turn:
     def last_words(self) -> str:
         """Return the end of what it printed."""
         printed = self.output.read_text("utf-8", "replace").splitlines()
-        lines = [line for line in printed if line.strip() and "python -m supervisor" not in line]
+        lines = [line for line in printed if line.strip() and program.called_as() not in line]
         return "\n".join(f"  | {line}" for line in lines[-TAIL_LINES:])
 
 

@@ -50,7 +50,7 @@ class Journal:
         except BlockingIOError:
             os.close(self._lock)
             words = "another launch of this run is at it on this computer"
-            raise UserError(words, "stop that one, or watch it: python -m supervisor status", FENCED) from None
+            raise UserError(words, "stop that one, or watch it: `status`", FENCED) from None
         self._file = folder / JOURNAL
         if not self._file.is_file():
             beside = folder / f".new-{JOURNAL}"

@@ -8,7 +8,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from supervisor.core import rollback
+from supervisor.core import program, rollback
 from supervisor.core.errors import FENCED, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT, SetupError
 from supervisor.core.messages import Beat, Finished, Hello, Message, Note, Save, SaveFailed, Stop, Stopped, Trouble
 from supervisor.trainer.clock import sleep
@@ -40,6 +40,8 @@ class Life:
         self._client: Client | None = None
         self._started = False
         self._owner = os.getpid()
+        if called := os.environ.get(program.ENVIRONMENT):
+            program.set_called_as(called)
 
     def connect(self) -> None:
         """Open the channel, if there is one and it is not open yet; SetupError if nobody listens there."""
@@ -52,7 +54,7 @@ class Life:
         except OSError as error:
             raise SetupError(
                 f"the supervisor's channel {self.settings.channel} cannot be reached: {error}",
-                "start the script through python -m supervisor start, or unset SUPERVISOR_RUN_CHANNEL",
+                f"start the script through {program.command('start')}, or unset SUPERVISOR_RUN_CHANNEL",
             ) from error
         except RuntimeError as error:
             raise SetupError(f"{NO_MORE_PROCESSES}: {error}", NO_MORE_PROCESSES_HINT) from error

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from supervisor.core import program
 from supervisor.core.session import Phase, Session
 from supervisor.core.status import nan_to_json
 from supervisor.views import safety
@@ -13,18 +14,20 @@ from supervisor.views.lines import say_error
 from supervisor.views.words import last_good, nan_since
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from supervisor.core.instant import Instant
     from supervisor.core.status import RunStatus
     from supervisor.views.safety import Safety
 
 INDENT = " " * len("[supervisor] ")
-_RESUME = "resume {run}    # or the same start command"
-_NEXT = {
-    Phase.SUCCEEDED: ("checkpoints {run} list", "checkpoints {run} export latest DIR"),
+_RESUME = ("resume",)
+_NEXT: dict[Phase, Sequence[tuple[str, ...]]] = {
+    Phase.SUCCEEDED: (("checkpoints", "list"), ("checkpoints", "export", "latest", "DIR")),
     Phase.HANDED_OVER: (_RESUME,),
-    Phase.CANCELLED: (_RESUME, "status {run}"),
-    Phase.FENCED: ("status {run}",),
-    Phase.FAILED: ("logs {run}", "status {run}"),
+    Phase.CANCELLED: (_RESUME, ("status",)),
+    Phase.FENCED: (("status",),),
+    Phase.FAILED: (("logs",), ("status",)),
 }
 
 
@@ -54,16 +57,17 @@ def farewell(session: Session, run: str, status: RunStatus, now: Instant, *, opt
     lines = [f"[supervisor] {ending.phase}: {' · '.join(parts)}"]
     if ending.phase is not Phase.FENCED:  # then what is staged here is of no use to anybody
         lines += _unsafe(seen, run, option)
-    for each in _next(ending.phase, status):
-        command, mark, why = each.format(run=run).partition("    #")
-        lines.append(f"{INDENT}python -m supervisor {command}{option}{mark}{why}")
+    nexts = _next(ending.phase, status)
+    if nexts and nexts[0] == _RESUME:
+        lines.append(f"{INDENT}the same start command goes on with it, or:")
+    lines += [f"{INDENT}{program.command_of_run(verb, run, *words, option=option)}" for verb, *words in nexts]
     return [*lines, f"{INDENT}-> {last_good(bad, run, option)}"] if bad else lines
 
 
-def _next(phase: Phase, status: RunStatus) -> tuple[str, ...]:
+def _next(phase: Phase, status: RunStatus) -> Sequence[tuple[str, ...]]:
     """Return the commands that are useful now: without a checkpoint there is nothing to list or export."""
     if phase is Phase.SUCCEEDED and status.durable is None and status.submitted is None:
-        return ("logs {run}",)
+        return (("logs",),)
     return _NEXT.get(phase, ())
 
 

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core import fleet_words as fw
+from supervisor.core import program
 from supervisor.core.codec import to_plain
 from supervisor.core.fleet_state import LEFT, Phase
 from supervisor.core.spoken import duration
@@ -61,7 +62,7 @@ class WordScreen:
     def said(self, said: fw.Say) -> None:
         """Print the words, and under them what to do."""
         mark = "" if said.level == "info" else f"{said.level}: "
-        self._write(f"{NAME}{mark}{said.words}" + (f"\n{INDENT}{said.hint}" if said.hint else ""))
+        self._write(f"{NAME}{mark}{said.words}" + (f"\n{INDENT}{program.expanded(said.hint)}" if said.hint else ""))
 
     def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None:
         """Print the line when it is time."""
@@ -131,21 +132,18 @@ def safe(fleet: Fleet) -> str:
 
 
 def say_goodbye(end: fw.End, fleet: Fleet, name: str, store: str, *, json_lines: bool) -> None:
-    """Print how it ended, what each machine brought and cost, and what comes next."""
+    """Print how it ended, what each machine brought and cost, and what comes next. ``store``: the option that names it."""
     if json_lines:
         print(json.dumps(to_plain(end), ensure_ascii=False), flush=True)
         return
     if end.state not in {"SUCCEEDED", "CANCELLED", "PENDING", LEFT}:
-        sys.stderr.write(f"error: {end.words}\n  try: {end.hint or 'launch again'}\n")
+        sys.stderr.write(f"error: {end.words}\n  try: {program.expanded(end.hint) or 'launch again'}\n")
     lines = [] if not fleet.lives[fleet.lives_before :] else [*machines(fleet)]
     if fleet.machine is not None and fleet.phase is not Phase.ENDED:
         lines.append(f"{INDENT}{fleet.machine.endpoint} goes on by itself; the same command takes it up again")
     lines.append(f"{NAME}{end.state}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
-    option = f" --store {store}" if store != "./runs" else ""
-    nexts = (
-        [f"checkpoints {name} export latest DIR{option}"] if end.state == "SUCCEEDED" else [f"status {name}{option}"]
-    )
-    lines += [f"{INDENT}python -m supervisor {each}" for each in nexts]
+    words = ("checkpoints", name, "export", "latest", "DIR") if end.state == "SUCCEEDED" else ("status", name)
+    lines.append(f"{INDENT}{program.command_of_run(*words, option=store)}")
     print("\n".join(lines), flush=True)
 
 

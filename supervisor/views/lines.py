@@ -10,6 +10,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from supervisor.core import program
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
@@ -44,7 +46,9 @@ class Lines:
         else:
             if self._left_out:
                 missed, self._left_out = self._left_out, 0
-                self._waiting.put(f"[supervisor] {missed:,} lines are not shown here; `logs` has them\n")
+                self._waiting.put(
+                    f"[supervisor] {missed:,} lines are not shown here; {program.expanded('`logs`')} has them\n"
+                )
             self._waiting.put(text)
         if self._thread is None:
             self._waiting.put(None)
@@ -89,7 +93,7 @@ def teller(*, json_lines: bool) -> Callable[[str, str], None]:
     """Return who says what comes before and after the session: on stdout, or on stderr beside a program's lines."""
 
     def say(words: str, hint: str) -> None:
-        below = f"\n{' ' * len('[supervisor] ')}{hint}" if hint else ""
+        below = f"\n{' ' * len('[supervisor] ')}{program.expanded(hint)}" if hint else ""
         with suppress(OSError):
             print(f"[supervisor] {words}{below}", file=sys.stderr if json_lines else sys.stdout, flush=True)
 
@@ -99,5 +103,5 @@ def teller(*, json_lines: bool) -> Callable[[str, str], None]:
 def say_error(what: str, hint: str) -> None:
     """Print the two lines that every error ends in: what happened, and what to do."""
     with suppress(OSError):
-        sys.stderr.write(f"error: {what}\n  try: {hint}\n")
+        sys.stderr.write(f"error: {what}\n  try: {program.expanded(hint)}\n")
         sys.stderr.flush()

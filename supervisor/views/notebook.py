@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 STALE_S = 60.0
 BAR_COLUMNS = 40
-COMMAND, MAGIC = "python -m supervisor ", "%supervisor "
 _COLOURS = {"good": "#2e7d32", "wait": "#b26a00", "bad": "#c62828"}
 _BOX = "border:1px solid rgba(128,128,128,.4);border-radius:6px;padding:10px 14px;max-width:62em;line-height:1.5;font-family:system-ui,sans-serif;font-size:13px"
 _PRE = (
@@ -121,12 +120,12 @@ def sorted_lines(lines: Sequence[str]) -> tuple[list[str], list[str]]:
         if line.startswith(NAME):
             ours = not line.startswith((f"{NAME}step ", f"{NAME}starting ·", f"{NAME}running ·"))
             if ours:
-                said.append(as_magic(line.removeprefix(NAME)))
+                said.append(line.removeprefix(NAME))
         elif ours and line.startswith(INDENT):
-            said.append(f"    {as_magic(line.strip())}")
+            said.append(f"    {line.strip()}")
         elif line.startswith("error: ") or (line.startswith("  try: ") and said and said[-1].startswith("error: ")):
             ours = False
-            said.append(as_magic(line))
+            said.append(line)
         else:
             ours = False
             printed.append(line)
@@ -198,7 +197,7 @@ def _facts(scene: Scene) -> list[str]:
     plain = scene.plain
     if plain is None:
         return []
-    lines = [progress(plain), *(as_magic(each.strip()) for each in safe_lines(plain, Live(not scene.ended)))]
+    lines = [progress(plain), *(each.strip() for each in safe_lines(plain, Live(not scene.ended)))]
     if not scene.ended:
         lines.append(machine_words(plain))
     who = [
@@ -218,11 +217,6 @@ def _emphasised(line: str) -> str:
 def _said(scene: Scene) -> list[str]:
     """Return what was said, without the two lines of an error at the end, because the cell ends in them."""
     return [each for each in scene.said if not (scene.ended and each.startswith(("error: ", "  try: ")))]
-
-
-def as_magic(line: str) -> str:
-    """Return a command as it is typed in a cell."""
-    return line.replace(COMMAND, MAGIC)
 
 
 def _is_told(part: str, told: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import program
 from supervisor.core.spoken import at, duration
 from supervisor.core.values import dataclass
 
@@ -121,7 +122,7 @@ def because(seen: Safety) -> str:
 
 def what_to_do(seen: Safety, run: str, store: str = "") -> str:
     """Return what a person can do about what is pending. ``store`` is the option that names the run's store, or ""."""
-    verify = f"`python -m supervisor checkpoints {run} verify{store}`"
+    verify = f"`{program.command_of_run('checkpoints', run, 'verify', option=store)}`"
     lives = f"nothing is lost while {seen.machine} lives: keep it running"
     if not seen.answers:
         again = "it is sent when it answers again" if seen.live else f"when it is back `{_resume(run, store)}` sends it"
@@ -201,4 +202,4 @@ def _client_hint(seen: Safety) -> str:
 
 
 def _resume(run: str, store: str) -> str:
-    return f"python -m supervisor resume {run}{store}"
+    return program.command_of_run("resume", run, option=store)

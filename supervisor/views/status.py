@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import program
 from supervisor.core.spoken import duration
 from supervisor.core.values import dataclass
 from supervisor.views import safety
@@ -88,7 +89,7 @@ def safe(plain: Mapping[str, Any], *, live: bool = True) -> str:
 
 def next_commands(commands: Sequence[str]) -> list[str]:
     """Return the lines that every verb ends with."""
-    return [f"  next: python -m supervisor {command}" for command in commands]
+    return [f"  next: {program.called_as()} {command}" for command in commands]
 
 
 def machine_words(plain: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core import events as ev
+from supervisor.core import program
 from supervisor.core.codec import to_line
 from supervisor.views import safety
 from supervisor.views.lines import Lines
@@ -69,8 +70,8 @@ class PlainScreen:
     def say(self, said: do.Say) -> None:
         """Print the words, and under them what to do."""
         if said.level != "error":
-            hint = f"\n{INDENT}{said.hint}" if said.hint else ""
-            self._out.write(f"{NAME}{_MARKS.get(said.level, '')}{said.words}{hint}\n")
+            hint = f"\n{INDENT}{program.expanded(said.hint)}" if said.hint else ""
+            self._out.write(f"{NAME}{_MARKS.get(said.level, '')}{program.expanded(said.words)}{hint}\n")
 
     def printed(self, text: bytes) -> None:
         """Pass on a line of the trainer."""
@@ -133,8 +134,8 @@ class LiveScreen:
         """Print the words above the line, and under them what to do."""
         if said.level != "error":
             colour = YELLOW if said.level == "warning" else CYAN
-            hint = f"\n{DIM}{INDENT}{said.hint}{PLAIN}" if said.hint else ""
-            self._above(f"{colour}{NAME}{_MARKS.get(said.level, '')}{said.words}{PLAIN}{hint}")
+            hint = f"\n{DIM}{INDENT}{program.expanded(said.hint)}{PLAIN}" if said.hint else ""
+            self._above(f"{colour}{NAME}{_MARKS.get(said.level, '')}{program.expanded(said.words)}{PLAIN}{hint}")
 
     def printed(self, text: bytes) -> None:
         """Print a line of the trainer above the line."""

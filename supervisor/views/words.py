@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import program
 from supervisor.core.spoken import duration
 from supervisor.views import safety
 
@@ -38,8 +39,10 @@ def last_good(told: Mapping[str, Any], run: str, store: str) -> str:
     """Say which checkpoint is the last from before, and how to get it. ``store``: the option that names the store, or ""."""
     step = told["last_good"]
     if step is None:
-        return f"no checkpoint from before that is known: python -m supervisor checkpoints {run}{store}"
-    return f"step {step:,} is the last one before that, and is kept: python -m supervisor checkpoints {run} export {step} DIR{store}"
+        known = program.command_of_run("checkpoints", run, "list", option=store)
+        return f"no checkpoint from before that is known: {known}"
+    export = program.command_of_run("checkpoints", run, "export", str(step), "DIR", option=store)
+    return f"step {step:,} is the last one before that, and is kept: {export}"
 
 
 def line(status: RunStatus, now: Instant, width: int | None = None) -> str:

@@ -22,7 +22,7 @@ def test_work_that_waits_for_a_store_that_is_gone_is_neither_forgotten_nor_begun
     turn.until("does not answer")
     turn.signal(signal.SIGTERM)
     turn.wait()
-    assert "when it is back `python -m supervisor resume toy" in turn.text
+    assert "-m supervisor resume toy" in turn.text
     refused = machine.start(TOY, "--save-every", "1s", arguments=LONG)
     assert refused.wait() == FAILED_PRECHECKS, refused.text
     assert "has no run 'toy', and this machine holds step" in refused.text

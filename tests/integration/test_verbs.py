@@ -84,7 +84,7 @@ def test_a_live_run_is_shown_by_its_own_machine(machine: Machine) -> None:
     assert seen["next_save_in_s"] is not None
     words = machine.run("status").stdout
     assert "session 1 on this machine" in words
-    assert "python -m supervisor stop toy" in words
+    assert "-m supervisor stop toy" in words
     rows = json.loads(machine.run("checkpoints", "--json").stdout)
     assert "DURABLE" in {row["state"] for row in rows}
     turn.end()

@@ -24,7 +24,7 @@ LINES = [
     "[supervisor] step 1,230/2,000 62 % · 50 steps/s",
     "epoch 1 <b>done</b>",
     "[supervisor] warning: this machine may end soon",
-    "             python -m supervisor doctor",
+    "             %supervisor doctor",
 ]
 
 
@@ -53,7 +53,7 @@ def test_both_forms_say_the_same_and_html_is_escaped() -> None:
 
 
 def test_what_is_said_is_told_from_what_is_printed_and_progress_lines_are_left_out() -> None:
-    said, printed = notebook.sorted_lines([*LINES, "error: it failed", "  try: `python -m supervisor logs`"])
+    said, printed = notebook.sorted_lines([*LINES, "error: it failed", "  try: `%supervisor logs`"])
     assert said == [
         "going on from step 484, proved whole", "warning: this machine may end soon", "    %supervisor doctor",
         "error: it failed", "  try: `%supervisor logs`",

@@ -1,6 +1,8 @@
 """Can a run live here: findings in words, and an exit code for programs."""
 
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -46,7 +48,9 @@ def test_a_local_disk_that_cannot_be_written_prevents_a_run(said, root, monkeypa
 def test_each_finding_is_a_line_and_the_last_says_what_comes_next(said, root):
     words = said("doctor")[1].splitlines()
     assert words[0].startswith("ok      python: Python 3.")
-    assert words[-1] == "  next: python -m supervisor start SCRIPT"
+    command = shlex.split(words[-1].removeprefix("  next: "))
+    assert command[:4] == ["python3", "-m", "supervisor", "start"]
+    assert Path(command[4]).is_file()
 
 
 @pytest.fixture

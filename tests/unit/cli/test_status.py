@@ -96,7 +96,7 @@ def test_a_machine_known_to_be_dead_leaves_the_run_waiting_for_the_next(said, le
     code, words = said("status")
     assert code == 0
     assert words.startswith("plates: PENDING · session 1 died on this machine without a word")
-    assert "next: python -m supervisor resume plates" in words
+    assert "next: python3 -m supervisor resume plates" in words
 
 
 def test_a_session_that_lives_here_is_shown_as_it_says_itself_right_now(said, left, mine, root):

@@ -11,7 +11,7 @@ def test_the_list_of_an_absent_store_is_empty_and_says_how_to_start(said, root):
     code, words = said("list")
     assert code == 0
     assert words.splitlines()[0] == "no runs in ./runs yet"
-    assert "python -m supervisor start" in words
+    assert "python3 -m supervisor start" in words
 
 
 def test_the_list_of_an_absent_store_is_an_empty_array_for_programs(said, root):

@@ -111,7 +111,7 @@ def test_a_narrow_terminal_still_shows_what_is_not_safe(of, width):
             replace(LATE, place="the rclone drive", evidence="rclone"),
             "see the log of rclone and `rclone about REMOTE:`",
         ),
-        (UNPROVABLE, "`python -m supervisor checkpoints plates verify --store x` from another machine proves it"),
+        (UNPROVABLE, "`python3 -m supervisor checkpoints plates verify --store x` from another machine proves it"),
         (
             DARK,
             "see that Drive is mounted; what is staged waits on the local disk, and it is sent when it answers again",
@@ -169,7 +169,7 @@ def test_the_last_words_say_what_is_safe_and_what_is_not():
     text = goodbye(LATE)
     assert "CANCELLED: Stopped by Ctrl-C · safe in Drive: step 41,200, 3 min ago · exit code 130\n" in text
     assert "             step 41,400 is written but Drive has not uploaded it\n" in text
-    assert "keep it running; `python -m supervisor checkpoints plates verify` asks for the proof" in text
+    assert "keep it running; `python3 -m supervisor checkpoints plates verify` asks for the proof" in text
 
 
 def test_the_last_words_of_a_session_that_saved_all_have_no_hint():
@@ -184,7 +184,7 @@ def test_a_run_that_ends_with_nothing_safe_is_not_told_to_export_it():
     assert "export" in goodbye(SAFE, Phase.SUCCEEDED)
     text = goodbye(replace(SAFE, durable=None, durable_at=None, submitted=None, staged=None), Phase.SUCCEEDED)
     assert "export" not in text
-    assert "python -m supervisor logs plates" in text
+    assert "python3 -m supervisor logs plates" in text
 
 
 OWN = OwnSaves(3, Instant(NOW.mono_s - 45, NOW.wall_s - 45), Instant(NOW.mono_s - 5, NOW.wall_s - 5))

@@ -4,16 +4,19 @@ python -m benchmarks.public_scripts --checkouts FOLDER [--only mnist,nanoGPT] [-
 
 FOLDER holds one checkout a repository, named owner+repository. Nothing is fetched: a script whose checkout is missing is
 named and left out. Each script is started in a private copy, killed (supervisor and trainer, kill -9) when its first
-checkpoint is durable or after --patience seconds, and started by the same command on a blank machine. Scripts whose author
-documents how to go on are run a second time with that, by --resume-args.
+checkpoint is durable or after --patience seconds (a script that can resume has 90 s
+at least), and started by the same command on a blank machine. A script with a
+proposed option is run a second time with that option, pasted as it was proposed.
 
 An independent witness in the trainer (public/witness) records what is opened and how many optimizer steps are made. Each
 row is held to these claims:
   resumed    "it resumes" was said exactly if the script read a file that was restored before its first step
-  steps      no more steps are claimed than the script has made in all its lives
+  steps      the steps claimed are those that the script has made since it began, and never more than in all its lives
   safe       a checkpoint is called safe exactly if the store holds one; "nothing safe" exactly if it holds none
   ended      SUCCEEDED and exit code 0 exactly if the script itself ended with 0
-  hint       a script that saves and does not resume is told how, or that it has no way to
+  hint       a script that saves and does not resume is told how, or that it has no way to; an option that its author
+             documents is proposed
+  kept       the last checkpoint holds each state file that a finished script left, or the file is named as not kept
 """
 
 from __future__ import annotations
@@ -21,138 +24,96 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.machines import Machine, Turn
+from benchmarks.public import table
 from benchmarks.public.data import MAKERS
+from benchmarks.public.judging import (
+    Seen,
+    Verdict,
+    Words,
+    judge,
+    judge_files,
+    judge_proposal,
+    last_words,
+    pasted,
+    resume_words,
+)  # fmt: skip
 from benchmarks.public.rows import ROWS, Row
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 WITNESS = Path(__file__).resolve().parent / "public" / "witness"
-RESUMED = re.compile(r"going on from (?:step|snapshot) ([\d,]+)")
-BEGAN = re.compile(
-    r"read (?:nothing|none) (?:of what|that) was (?:put back|restored)|read no restored file|begins at its first step"
-)
-HINT = re.compile(r"--resume-args|no (?:known )?option to resume")
-ALREADY = re.compile(r"finished already")
 MANIFESTS = "*/*/step-*/manifest-*"
-LIFE_S_MAX = 240.0
+LIFE_S_MAX, FIRST_SAVE_S, START_S = 240.0, 90.0, 20.0
+NOT_STARTED = {2, 3, 4}
 QUIET = {
     "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1",
     "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "HF_HUB_OFFLINE": "1", "KERAS_BACKEND": "tensorflow",
 }  # fmt: skip
 
 
-@dataclass(slots=True)
-class Seen:
-    """The witness's record of one life: restored files read before the first step, and the number of steps."""
-
-    read: tuple[str, ...] = ()
-    steps: int = 0
-
-
-@dataclass(slots=True)
-class Verdict:
-    """One script in one form (with or without --resume-args): words of the product, and what of them was untrue."""
-
-    name: str
-    form: str
-    first: str = ""
-    second: str = ""
-    steps: str = ""
-    untrue: list[str] = field(default_factory=list)
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """The supervisor's words in one life: what it printed, its exit code, and what ``status --json`` says after it."""
-
-    text: str
-    code: int
-    status: dict[str, Any]
-
-
 def tried(row: Row, checkouts: Path, place: Path, python: str, *, resume: str, patience_s: float) -> Verdict:
-    """Run the script in two lives and judge what was said."""
+    """Run the script in two lives and judge what was said; ``resume`` is for ``--resume-args``, "" for none."""
     verdict = Verdict(row.name, f"--resume-args '{resume}'" if resume else "as it is")
+    verdict.source, verdict.commit = row.checkout.replace("+", "/"), table.commit_of(checkouts / row.checkout)
+    verdict.at = table.commit_of(table.ROOT)
+    verdict.command = shlex.join(["start", Path(row.script).name, *row.options])
+    verdict.command += f" -- {row.arguments}" if row.arguments else ""
     store = place / "store"
     options = ["--no-install", *row.options, *(["--resume-args", resume] if resume else [])]
     lives: list[Seen] = []
-    text, code, had = "", None, False
-    for number in (1, 2):
-        machine, work, known = blank(row, checkouts, place / f"machine-{number}", store, python)
+    told = ""
+    had = ended = False
+    while len(lives) < 2 and not ended:
+        machine, work, known = blank(row, checkouts, place / f"machine-{len(lives) + 1}", store, python)
         record = machine.folder / "witness.txt"
         record.touch()
         environ = {**QUIET, **surroundings(row, machine, work), "PUBLIC_WITNESS": str(record), "PUBLIC_WORK": str(work)}
         script = work / row.script
         command = machine.command("start", script.name, *options, "--", *shlex.split(row.arguments))
         turn = Turn(command, script.parent, machine.environ(**environ), machine.folder / "printed.txt")
-        if number == 1:
-            killed = wait_for_kill(turn, store, patience_s)
-            had = any(store.glob(MANIFESTS))
-            lives.append(seen(record, known))
-            verdict.first = last_words(turn.text)
-            if not killed:
-                code, text = turn.process.returncode, turn.text
-                break
-        else:
+        if lives:
             code = finished(turn)
-            lives.append(seen(record, known))
-            text = turn.text
-            verdict.second = last_words(text)
+            verdict.second, verdict.resumed = last_words(turn.text), resume_words(turn.text)
+        else:
+            ended = not wait_for_kill(turn, store, record, patience_s)
+            code, had = turn.process.returncode, any(store.glob(MANIFESTS))
+            verdict.first = last_words(turn.text)
+        lives.append(seen(record, known))
+        told += turn.text
     if code is None:
         verdict.error = f"still running after {LIFE_S_MAX:.0f} s"
-    else:
-        judge(
-            verdict,
-            Words(text, code, status(machine, environ, script)),
-            lives,
-            had=had,
-            holds=any(store.glob(MANIFESTS)),
-        )
+        return verdict
+    if code in NOT_STARTED:
+        told = next((line for line in turn.text.splitlines() if line.startswith("error: ")), verdict.first)
+        verdict.error = f"it cannot start here (exit code {code}): {told.removeprefix('error: ')}"
+        return verdict
+    words = Words(turn.text, code, status(machine, environ, script))
+    judge(verdict, words, lives, had=had, holds=any(store.glob(MANIFESTS)))
+    judge_proposal(verdict, told, "" if resume else row.resume)
+    if code == 0:
+        judge_files(verdict, told, work, exported(machine, environ, script), known)
     return verdict
 
 
-def judge(verdict: Verdict, words: Words, lives: list[Seen], *, had: bool, holds: bool) -> None:
-    """Hold the words against the witness; each claim that does not hold is one line in ``verdict.untrue``.
-
-    Args:
-        verdict: Gets the findings.
-        words: The supervisor's words in the last life.
-        lives: The witness's record of each life.
-        had: The store held a checkpoint when the last life began.
-        holds: The store holds a checkpoint now.
-    """
-    text, told, last = words.text, words.status, lives[-1]
-    total = sum(life.steps for life in lives)
-    claimed = told.get("step")
-    verdict.steps = f"{claimed} said, {'+'.join(str(life.steps) for life in lives)} made"
-    says_begins = bool(BEGAN.search(text))
-    says_resumes = bool(RESUMED.search(text)) and not says_begins
-    if had and not ALREADY.search(text):
-        if says_resumes and not last.read:
-            verdict.untrue.append("resumed: said, but the script read no restored file before its first step")
-        if says_begins and last.read:
-            verdict.untrue.append(f"resumed: denied, but the script read {last.read[0]}")
-        if not last.read and not HINT.search(text):
-            verdict.untrue.append("hint: the script began again and the way out is not named")
-    if claimed and total and claimed > total:
-        verdict.untrue.append(f"steps: {claimed} said, {total} made in all lives")
-    if claimed and last.steps and not last.read and len(lives) > 1 and claimed > last.steps:
-        verdict.untrue.append(f"steps: {claimed} said, {last.steps} made since it began again")
-    if ("nothing safe" in last_words(text)) == holds:
-        verdict.untrue.append(f"safe: {last_words(text)!r}, and the store holds {'a' if holds else 'no'} checkpoint")
-    if (told.get("state") == "SUCCEEDED") != (words.code == 0):
-        verdict.untrue.append(f"ended: {told.get('state')} with exit code {words.code}")
+def exported(machine: Machine, environ: dict[str, str], script: Path) -> Path:
+    """Return the folder that the last checkpoint is exported to; it stays empty where there is none."""
+    folder = machine.folder / "exported"
+    command = machine.command("checkpoints", script.stem, "export", "latest", str(folder))
+    subprocess.run(
+        command, cwd=machine.work, env=machine.environ(**environ), capture_output=True, timeout=60, check=False
+    )
+    return folder / "files"
 
 
 def blank(row: Row, checkouts: Path, folder: Path, store: Path, python: str) -> tuple[Machine, Path, set[str]]:
@@ -193,13 +154,18 @@ def seen(record: Path, known: set[str]) -> Seen:
     return Seen(tuple(dict.fromkeys(read)), steps)
 
 
-def wait_for_kill(turn: Turn, store: Path, patience_s: float) -> bool:
-    """Kill supervisor and trainer when a checkpoint is durable, or after ``patience_s``; False if it ended before that."""
-    end_s = time.perf_counter() + patience_s
+def wait_for_kill(turn: Turn, store: Path, record: Path, patience_s: float) -> bool:
+    """Kill supervisor and trainer when a checkpoint is durable, or after ``patience_s``; False if it ended before that.
+
+    The time counts from the script's first step, or from START_S on where it makes none that is counted.
+    """
+    end_s, stepped = time.perf_counter() + START_S + patience_s, False
     while turn.running and time.perf_counter() < end_s:
         if any(store.glob(MANIFESTS)):
             time.sleep(1.0)  # so that the script is a little beyond its checkpoint
             break
+        if not stepped and "step " in record.read_text("utf-8", "replace"):
+            end_s, stepped = time.perf_counter() + patience_s, True
         time.sleep(0.05)
     if not turn.running:
         return False
@@ -235,15 +201,62 @@ def status(machine: Machine, environ: dict[str, str], script: Path) -> dict[str,
     return told if isinstance(told, dict) else {}
 
 
-def last_words(text: str) -> str:
-    """Return the last line that the supervisor itself printed with a state in it, else its last line."""
-    lines = [line for line in text.splitlines() if line.startswith("[supervisor]")]
-    ends = [line for line in lines if re.search(r"\b(SUCCEEDED|FAILED|CANCELLED|HANDED_OVER|FENCED)\b", line)]
-    return (ends or lines or [""])[-1].removeprefix("[supervisor] ")[:200]
-
-
-def main() -> int:
+def main(words: Sequence[str] | None = None, rows: Sequence[Row] = ROWS) -> int:
     """Print a table; 0 only if everything that was said was true."""
+    options = arguments().parse_args(words)
+    wanted = set(filter(None, options.only.split(",")))
+    place = Path(tempfile.mkdtemp(prefix="public-scripts-"))
+    verdicts = earlier(options.json, wanted, {row.name for row in rows})
+    known = {each.name for each in verdicts}
+    left_out: dict[str, str] = {}
+    for row in rows:
+        if (wanted and row.name not in wanted) or row.name in known:
+            continue
+        if not (options.checkouts / row.checkout).is_dir():
+            left_out[row.name] = f"no checkout {row.checkout}"
+            print(f"left out: {row.name}: {left_out[row.name]}", flush=True)
+            continue
+        python = options.keras_python if row.needs == "keras" else options.python
+        resume, patience_s = "", max(options.patience, FIRST_SAVE_S if row.resume else 0.0)
+        for number in (1, 2):
+            folder = place / f"{row.name}-{number}"
+            verdict = tried(row, options.checkouts, folder, python, resume=resume, patience_s=patience_s)
+            verdicts.append(verdict)
+            print(told_of(verdict), flush=True)
+            keep(verdicts, options.json)
+            if not (verdict.untrue or verdict.error or options.keep):
+                shutil.rmtree(folder, ignore_errors=True)
+            resume = pasted(verdict.proposed) or row.resume
+            if not resume:
+                break
+    order = [row.name for row in rows]
+    verdicts.sort(key=lambda each: order.index(each.name))
+    if options.markdown:
+        pythons = [options.python, *([options.keras_python] if any(row.needs == "keras" for row in rows) else [])]
+        options.markdown.write_text(table.page(verdicts, left_out, pythons), encoding="utf-8")
+    bad = [each for each in verdicts if each.untrue or each.error]
+    print(
+        f"{len({each.name for each in verdicts})} scripts, {len(verdicts)} runs, {len(bad)} with untrue words ({place})"
+    )
+    return 1 if bad else 0
+
+
+def earlier(report: Path | None, wanted: set[str], names: set[str]) -> list[Verdict]:
+    """Return the verdicts that the report holds already, without those of the rows that are wanted again."""
+    if report is None or not report.is_file():
+        return []
+    known = [Verdict(**each) for each in json.loads(report.read_text())]
+    return [each for each in known if each.name in names - wanted]
+
+
+def keep(verdicts: Sequence[Verdict], report: Path | None) -> None:
+    """Write the report, so that a run that is interrupted can go on."""
+    if report is not None:
+        report.write_text(json.dumps([{k: getattr(v, k) for k in Verdict.__slots__} for v in verdicts], indent=1))
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkouts", type=Path, required=True)
     parser.add_argument("--only", default="", help="names of rows, by commas")
@@ -252,32 +265,14 @@ def main() -> int:
     parser.add_argument(
         "--patience", type=float, default=15.0, help="seconds until a script that saves nothing is killed"
     )
-    parser.add_argument("--json", type=Path, help="write the verdicts here, too")
-    options = parser.parse_args()
-    wanted = set(filter(None, options.only.split(",")))
-    place = Path(tempfile.mkdtemp(prefix="public-scripts-"))
-    verdicts: list[Verdict] = []
-    for row in ROWS:
-        if wanted and row.name not in wanted:
-            continue
-        if not (options.checkouts / row.checkout).is_dir():
-            print(f"left out: {row.name}: no checkout {row.checkout}", flush=True)
-            continue
-        python = options.keras_python if row.needs == "keras" else options.python
-        for number, resume in enumerate(("", row.resume) if row.resume else ("",)):
-            folder = place / f"{row.name}-{number}"
-            verdict = tried(row, options.checkouts, folder, python, resume=resume, patience_s=options.patience)
-            verdicts.append(verdict)
-            print(told_of(verdict), flush=True)
-            if not (verdict.untrue or verdict.error):
-                shutil.rmtree(folder, ignore_errors=True)
-    if options.json:
-        options.json.write_text(json.dumps([{k: getattr(v, k) for k in Verdict.__slots__} for v in verdicts], indent=1))
-    bad = [each for each in verdicts if each.untrue or each.error]
-    print(
-        f"{len({each.name for each in verdicts})} scripts, {len(verdicts)} runs, {len(bad)} with untrue words ({place})"
+    parser.add_argument(
+        "--json",
+        type=Path,
+        help="write the verdicts here; those that it has are not run again, unless --only names them",
     )
-    return 1 if bad else 0
+    parser.add_argument("--markdown", type=Path, help="write the page of docs/public_scripts.md here")
+    parser.add_argument("--keep", action="store_true", help="leave the folders of true runs, too")
+    return parser
 
 
 def told_of(verdict: Verdict) -> str:

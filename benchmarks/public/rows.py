@@ -41,7 +41,7 @@ def _example(name: str, arguments: str, *, resume: str = "", **data: str) -> Row
 
 
 def _gan(name: str) -> Row:
-    arguments = "--n_epochs 40 --batch_size 32 --n_cpu 0 --sample_interval 50"
+    arguments = "--n_epochs 25 --batch_size 32 --n_cpu 0 --sample_interval 50"
     data = {"mnist": "data/mnist"}
     return Row(f"gan-{name}", GAN, "", f"implementations/{name}/{name}.py", arguments, data=data)
 
@@ -55,21 +55,21 @@ def _keras(name: str, **data: str) -> Row:
 
 
 ROWS = (
-    _example("mnist", "--epochs 40 --no-accel --save-model", mnist="data"),
+    _example("mnist", "--epochs 14 --no-accel --save-model", mnist="data"),
     _example("mnist_rnn", "--epochs 40 --save-model", mnist="data"),
-    _example("vae", "--epochs 60 --no-accel", mnist="data"),
-    _example("siamese_network", "--epochs 6 --no-accel --save-model", mnist="data"),
+    _example("vae", "--epochs 30 --no-accel", mnist="data"),
+    _example("siamese_network", "--epochs 3 --no-accel --save-model", mnist="data"),
     _example("mnist_hogwild", "--epochs 10", mnist="data"),
     _example(
         "dcgan",
-        "--dataset fake --niter 8 --ngf 8 --ndf 8 --workers 0 --manualSeed 1",
+        "--dataset fake --niter 5 --ngf 8 --ndf 8 --workers 0 --manualSeed 1",
         resume="--netG {checkpoint:netG_*} --netD {checkpoint:netD_*}",
     ),
     _example(
-        "word_language_model", "--epochs 8 --emsize 32 --nhid 32 --bptt 10", words="word_language_model/data/wikitext-2"
+        "word_language_model", "--epochs 5 --emsize 32 --nhid 32 --bptt 10", words="word_language_model/data/wikitext-2"
     ),
     _example(
-        "imagenet", "pictures -a resnet18 --epochs 4 -b 8 -j 0 --no-accel", resume="--resume {checkpoint}",
+        "imagenet", "pictures -a resnet18 --epochs 3 -b 8 -j 0 --no-accel", resume="--resume {checkpoint}",
         image_folder="imagenet/pictures",
     ),
     Row("regression", EXAMPLES, "regression", "main.py"),
@@ -82,7 +82,7 @@ ROWS = (
     Row(
         "nanoGPT", "karpathy+nanoGPT", "", "train.py",
         "config/train_shakespeare_char.py --device=cpu --compile=False --eval_iters=2 --eval_interval=20 --log_interval=1"
-        " --block_size=16 --batch_size=4 --n_layer=1 --n_head=1 --n_embd=16 --max_iters=2000 --lr_decay_iters=2000"
+        " --block_size=16 --batch_size=4 --n_layer=1 --n_head=1 --n_embd=16 --max_iters=900 --lr_decay_iters=900"
         " --always_save_checkpoint=True",
         "--init_from=resume", {"characters": "data/shakespeare_char"},
     ),
@@ -130,17 +130,17 @@ ROWS = (
     ),
     Row(
         "lprnet", "sirius-ai+LPRNet_Pytorch", "", "train_LPRNet.py",
-        "--train_img_dirs plates/train --test_img_dirs plates/test --max_epoch 15 --cuda= --num_workers 0"
+        "--train_img_dirs plates/train --test_img_dirs plates/test --max_epoch 10 --cuda= --num_workers 0"
         " --save_interval 5 --test_interval 1000 --learning_rate 0.001",
         "--pretrained_model {checkpoint}", {"plates": "plates"}, {"PUBLIC_OLD_NUMPY": "1"},
     ),
     Row(
-        "cleanrl-ppo", "vwxyzjn+cleanrl", "", "cleanrl/ppo.py", "--total-timesteps 60000 --no-cuda",
+        "cleanrl-ppo", "vwxyzjn+cleanrl", "", "cleanrl/ppo.py", "--total-timesteps 20000 --no-cuda",
         environ={"PYTHONPATH": "{work}"},
     ),
     Row(
         "cleanrl-c51", "vwxyzjn+cleanrl", "", "cleanrl/c51.py",
-        "--total-timesteps 16000 --learning-starts 500 --no-cuda --save-model", environ={"PYTHONPATH": "{work}"},
+        "--total-timesteps 6000 --learning-starts 500 --no-cuda --save-model", environ={"PYTHONPATH": "{work}"},
     ),
     Row("xgboost-continuation", "dmlc+xgboost", "demo/guide-python", "continuation.py"),
     Row("lightgbm-advanced", "microsoft+LightGBM", "examples", "python-guide/advanced_example.py"),

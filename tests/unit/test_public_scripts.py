@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.public.data import MAKERS
+from benchmarks.public.judging import Seen, Verdict, Words, judge
 from benchmarks.public.rows import ROWS
-from benchmarks.public_scripts import WITNESS, Seen, Verdict, Words, judge, seen
+from benchmarks.public_scripts import WITNESS, seen
 
 RESUMED = (
     "[supervisor] going on from step 400, proved whole\n[supervisor] SUCCEEDED: The script finished · safe: step 900"

@@ -1,8 +1,8 @@
 """Finds what a script saves by means that no hook knows: new files of the working folder that look like its state.
 
 The working folder is looked at every few seconds, within bounds: folders of data, of caches and of trackers are passed over,
-and so are mounts, because a drive may hang. A file counts when it is closed and still, and its name promises state; a name
-that promises less counts when it is written again, when another one like it comes, or when the script has ended by itself.
+and so are mounts, because a drive may hang. A file counts when it is closed and still, and its name promises state. One that
+another file has replaced under its name, as careful writers do, is whole and need not be still. A name that promises less counts when it is written again, when another one like it comes, or when the script has ended by itself.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ class Discovery:
             self._shapes.setdefault(naming.shape_of(path), set()).add((path, seen.size, seen.mtime_ns))
         accepted: dict[str, None] = {}
         for path, seen in sorted(likely.items()):
-            if path in opened or (not ended and not same(self._before.get(path), seen)) or self._told.get(path) == seen:
+            before = self._before.get(path)
+            settled = ended or same(before, seen) or (before is not None and before.inode != seen.inode)
+            if path in opened or not settled or self._told.get(path) == seen:
                 continue
             if ended or self._counts(path, seen, stepping=stepping):
                 self._told[path] = seen

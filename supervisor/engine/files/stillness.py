@@ -54,12 +54,16 @@ class Stillness:
         """Learn from a scan what has changed since the last, told of or not.
 
         ``opened``: is open for writing; ``appended``: for nothing but to add at its end, which makes it a stream.
+        A file that another one has replaced under its name was renamed there: it is closed.
         """
         self._appended = frozenset(appended)
         for path, seen in scan.items():
             told = self._touched_s.get(path, self._looked_s - 1.0) >= self._looked_s
-            if not told and seen.kind == FILE and _marks(self._seen.get(path)) != _marks(seen):
+            before = self._seen.get(path)
+            if not told and seen.kind == FILE and _marks(before) != _marks(seen):
                 self.touched(path, now_s)
+                if before is not None and before.inode != seen.inode:
+                    self._closed.add(path)
         for path in {*opened, *appended}:
             if path in scan:
                 self.touched(path, now_s)

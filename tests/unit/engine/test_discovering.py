@@ -164,6 +164,27 @@ def test_a_file_that_is_open_or_still_changing_waits(script: Script) -> None:
     assert script.saves == ["checkpoint_1.pkl", "checkpoint_2.pkl"]
 
 
+def test_a_file_that_is_replaced_more_often_than_it_is_looked_at_is_whole_each_time(script: Script) -> None:
+    for number in range(3):
+        script.write("new.tmp", b"state %d" % number)
+        (script.root / "new.tmp").rename(script.root / "model_latest.pkl")
+        script.discovery.look()
+    assert script.saves == ["model_latest.pkl"]
+
+
+def test_a_file_that_is_replaced_and_open_for_writing_waits(script: Script) -> None:
+    script.write("model_latest.pkl")
+    script.discovery.look()
+    with (script.root / "new.pkl").open("wb") as file:
+        (script.root / "new.pkl").rename(script.root / "model_latest.pkl")
+        file.write(b"half")
+        file.flush()
+        script.discovery.look()
+        assert script.saves == []
+    script.discovery.look()
+    assert script.saves == ["model_latest.pkl"]
+
+
 @pytest.mark.parametrize(
     ("files", "folder"),
     [

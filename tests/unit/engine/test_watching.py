@@ -322,3 +322,26 @@ def test_a_script_that_saves_twice_a_second_is_not_waited_for(folder: Folder) ->
         saved(folder, f"ckpt-{number}.pt", step)
         folder.after(0.4)
     assert folder.staged, "saves of later steps show that the first one is whole"
+
+
+def test_a_file_that_is_replaced_every_second_is_taken_because_a_rename_shows_it_whole(folder: Folder) -> None:
+    for number in range(15):
+        (folder.root / "new.tmp").write_bytes(b"%d" % number)
+        (folder.root / "new.tmp").rename(folder.root / "model_latest.pkl")
+        folder.after(1.0)
+    assert folder.staged
+    assert not [note for note in folder.notes if "never still" in note]
+
+
+def test_a_file_that_is_replaced_and_then_written_on_is_not_taken(folder: Folder) -> None:
+    (folder.root / "model_latest.pkl").write_bytes(b"old")
+    folder.settle()
+    with (folder.root / "new.tmp").open("wb") as file:
+        (folder.root / "new.tmp").rename(folder.root / "model_latest.pkl")
+        for _ in range(10):
+            file.write(b"more")
+            file.flush()
+            folder.after(1.0)
+        assert len(folder.staged) == 1
+    folder.settle()
+    assert len(folder.staged) == 2

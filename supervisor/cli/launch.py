@@ -50,7 +50,7 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
     from supervisor.environments import wish
     from supervisor.fleet import bundle
 
-    own = wish.read(script).options
+    own = wish.read(script, install=not options.no_install).options
     start.settings(options, own, script.name)  # what is wrong with them is said here and now
     name, store = start.named(script, options, own)
     policy = Policy(

@@ -187,7 +187,7 @@ def target_of(verb: str, words: Sequence[str]) -> Target:
     if verb == "start":
         options = start.command_line().parse_args(own)
         script = start.script_path(options.script)
-        name, store = start.named(script, options, wish.read(script).options)
+        name, store = start.named(script, options, wish.read(script, install=not options.no_install).options)
     else:
         options = resume.command_line().parse_args(own)
         name, store = options.run or options.name or "", options.store

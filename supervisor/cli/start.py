@@ -55,7 +55,7 @@ def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> 
     from supervisor import wiring
     from supervisor.environments import wish
 
-    read = wish.read(script)
+    read = wish.read(script, install=not options.no_install)
     name, store = named(script, options, read.options)
     read_settings = settings(options, read.options, script.name)
     _check_watch(read_settings["watch"], script, store)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from typing import TYPE_CHECKING
 
-from supervisor.core.environment import write_locked
+from supervisor.core.environment import Located, normal_name, read_locked, write_locked
 from supervisor.core.errors import SetupError
 from supervisor.environments import commands, locks, port
 from supervisor.environments.files import package_of
-from supervisor.environments.port import InstallerFailed, Sources
+from supervisor.environments.port import CannotInstallError, InstallerFailed, Sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     from supervisor.environments.port import Installer
 
 STAMP = "complete"
-LOCK = "lock.txt"
+LOCK, DIRECTS = "lock.txt", "directs.txt"
 
 
-def folder_of(chosen: Interpreter, difference: Sequence[Locked], home: Path) -> Path:
+def folder_of(chosen: Interpreter, difference: Sequence[Locked], home: Path, directs: Sequence[str] = ()) -> Path:
     """Where the overlay lies: another lock, or the same over another interpreter, is another folder."""
-    identity = f"{write_locked(difference)}{chosen.executable}{chosen.folders}"
+    identity = f"{write_locked(difference)}{chosen.executable}{chosen.folders}{''.join(directs)}"
     return home / "envs" / f"{chosen.tag}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
@@ -45,10 +46,13 @@ def make(
     index_options: tuple[str, ...],
     environ: Mapping[str, str],
     say: Callable[[str], None],
+    directs: Sequence[str] = (),
+    source: str = "the script's wish",
 ) -> None:
     """Build the overlay at `folder` unless it is whole. Killed at any instruction, the next call begins afresh.
 
-    It is built in its final place, because a virtual environment cannot be moved. Raises SetupError.
+    It is built in its final place, because a virtual environment cannot be moved. ``directs``: lines of packages that are
+    named by a path or an address; they come last. ``source``: where all was asked for. Raises SetupError.
     """
     with locks.held(folder.with_suffix(".lock"), say) as held:
         if is_whole(folder):
@@ -57,16 +61,20 @@ def make(
         make_venv(chosen.executable, folder, environ)
         lock = folder / LOCK
         lock.write_text(write_locked(difference), encoding="utf-8")
-        say(f"installing {len(difference)} package{'s' if len(difference) > 1 else ''}: {_some(difference)}")
+        count = len(difference) + len(directs)
+        named = _some([*(f"{one.name} {one.version}" for one in difference), *map(_last_part, directs)])
+        say(f"installing {count} package{'s' if count > 1 else ''}: {named}")
+        python = f"{folder}/bin/python"
         try:
-            _install(installer(), f"{folder}/bin/python", lock, _sources(wheels, difference, index_options, held), say)
+            if difference:
+                _install(installer(), python, lock, _sources(wheels, difference, index_options, held), say)
+            if directs:
+                lines = folder / DIRECTS
+                lines.write_text("".join(f"{line}\n" for line in directs), encoding="utf-8")
+                installer().add(python, lines, sources=Sources(hashed=False, index_options=index_options, keep_fd=held))
         except InstallerFailed as failure:
             shutil.rmtree(folder, ignore_errors=True)
-            reason = "there is no connection to a package index" if failure.no_network else failure.reason
-            raise SetupError(
-                f"the job's packages ({_some(difference)}) cannot be installed: {reason}",
-                "connect this machine, or point PIP_FIND_LINKS at a folder that holds the wheels; then start again",
-            ) from failure
+            raise CannotInstallError(f"the job's packages ({named}) cannot be installed", failure, source) from failure
         _see_through(folder, chosen.folders)
         (folder / STAMP).touch()
 
@@ -125,6 +133,25 @@ def _see_through(folder: Path, below: Sequence[str]) -> None:
     (packages / "zz_interpreter_below.pth").write_text(lines, encoding="utf-8")
 
 
-def _some(difference: Sequence[Locked]) -> str:
-    shown = ", ".join(f"{one.name} {one.version}" for one in difference[:6])
-    return shown + (f" and {len(difference) - 6} more" if len(difference) > 6 else "")  # noqa: PLR2004  as many as fit a line
+def located(folder: Path) -> tuple[Located, ...]:
+    """Return what was installed into the overlay from a path or an address, as the installer noted it (PEP 610)."""
+    found = []
+    for note in sorted((folder / "lib").glob("*/site-packages/*.dist-info/direct_url.json")):
+        name, _, version = note.parent.name.removesuffix(".dist-info").rpartition("-")
+        told = json.loads(note.read_bytes())
+        if "archive_info" in told and told.get("url", "").startswith("file:"):
+            pinned = {one.name for one in read_locked((folder / LOCK).read_text(encoding="utf-8"))}
+            if normal_name(name) in pinned:
+                continue  # a wheel of a folder that stands in for an index
+        found.append(Located(normal_name(name), version, told.get("vcs_info", {}).get("commit_id", "")))
+    return tuple(found)
+
+
+def _last_part(line: str) -> str:
+    named, at, _ = line.partition(" @ ")
+    return named if at else line.partition("#")[0].rstrip("/").rpartition("/")[2]
+
+
+def _some(named: Sequence[str]) -> str:
+    shown = ", ".join(named[:6])
+    return shown + (f" and {len(named) - 6} more" if len(named) > 6 else "")  # noqa: PLR2004  as many as fit a line

@@ -51,12 +51,17 @@ class Pip:
             self._run("--python", python, "install", "--dry-run", "--quiet", "--break-system-packages",
                       "--report", str(report), "-c", str(constrained), "-r", str(wanted), *index_options)  # fmt: skip
             chosen = json.loads(report.read_text(encoding="utf-8"))["install"]
-        return tuple(sorted((_locked(item) for item in chosen), key=lambda locked: locked.name))
+        pinned = (_locked(item) for item in chosen if not item.get("is_direct"))
+        return tuple(sorted(pinned, key=lambda locked: locked.name))
 
     def install(self, python: str, pinned: Path, *, sources: Sources, target: Path | None = None) -> None:
         where = [] if target is None else ["--target", str(target)]
         self._run("--python", python, "install", "--no-compile", "--quiet", *where, *sources.options(),
                   "-r", str(pinned), keep_fd=sources.keep_fd)  # fmt: skip
+
+    def add(self, python: str, lines: Path, *, sources: Sources) -> None:
+        self._run("--python", python, "install", "--no-compile", "--quiet", *sources.options(), "--no-deps",
+                  "-r", str(lines), keep_fd=sources.keep_fd)  # fmt: skip
 
     def download(self, python: str, pinned: Path, into: Path) -> None:
         """Put the files that `pinned` names into `into`, hash-checked; raises InstallerFailed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
+from supervisor.core.errors import SetupError
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -18,23 +19,68 @@ _NO_NETWORK = re.compile(
     r"Connection refused|Network is unreachable|NewConnectionError|ConnectTimeout|Failed to establish|"
     r"No route to host|[Nn]etwork connectivity is disabled|ProxyError|timed out|operation timed out",
 )
+_UNBUILT = re.compile(
+    r"(?:Failed to build|Failed building wheel for|Could not build wheels for)[ `']+([A-Za-z0-9][\w.-]*)"
+)
+_BUILD = re.compile(r"subprocess-exited-with-error|metadata-generation-failed|[Bb]uild backend returned an error")
+_NO_GIT = re.compile(
+    r"Git executable not found|Cannot find command 'git'|git.*: No such file or directory", re.IGNORECASE
+)
 _REASON_BYTES_MAX = 400
 
 
 class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the installer failed
-    """An installer said no: `reason` is its own, in short; `no_network` tells a missing connection from a missing package."""
+    """An installer said no: `reason` is its own, in short; `no_network` tells a missing connection from a missing package.
+
+    ``unbuilt``: the package that had to be built here and could not, or "". ``no_git``: git itself is missing.
+    """
 
     def __init__(self, said: str) -> None:
-        self.no_network = bool(_NO_NETWORK.search(said)) and "certificate" not in said
+        built = _UNBUILT.search(said)
+        self.unbuilt = built[1] if built else "one of its packages" if _BUILD.search(said) else ""
+        self.no_git = bool(_NO_GIT.search(said))
+        self.no_network = bool(_NO_NETWORK.search(said)) and "certificate" not in said and not self.unbuilt
         self.reason = shorten(said)
         super().__init__(self.reason)
+
+    @property
+    def plain(self) -> str:
+        """The reason in our own words where they are shorter, else the installer's."""
+        if self.no_network:
+            return "there is no connection to a package index"
+        if self.no_git:
+            return "git is not on this machine"
+        if self.unbuilt:
+            return f"{self.unbuilt} has to be built here, and its build fails ({self.reason})"
+        return self.reason
+
+    def advice(self, source: str) -> str:
+        """What to do about it; ``source`` is where the person asked for the package."""
+        if self.no_network:
+            return "connect this machine, or point PIP_FIND_LINKS at a folder that holds the wheels; or start with --no-install"
+        if self.no_git:
+            return "install git, or start with --no-install, which uses the packages that are here"
+        if self.unbuilt:
+            return (
+                f"install what the build of {self.unbuilt} needs (a compiler, swig, headers), ask for a version that has a "
+                "wheel, or start with --no-install"
+            )
+        return f"change it in {source}, or start with --no-install, which uses the packages that are here"
+
+
+class CannotInstallError(SetupError):
+    """The job's packages cannot be had; ``reason`` is why, without what was asked for."""
+
+    def __init__(self, what: str, failure: InstallerFailed, source: str) -> None:
+        self.reason = failure.plain
+        super().__init__(f"{what}: {self.reason}", failure.advice(source))
 
 
 class Installer(Protocol):
     """solve: what `requirements` would add to `python`, never touching it, hashed and in order of name.
 
     install: put a list of pinned requirements into `python`'s own environment or into the folder `target`, with no
-    dependencies but those named. Both raise InstallerFailed.
+    dependencies but those named. add: the same for lines that name a path or an address. All raise InstallerFailed.
     """
 
     name: str
@@ -44,6 +90,8 @@ class Installer(Protocol):
     ) -> tuple[Locked, ...]: ...
 
     def install(self, python: str, pinned: Path, *, sources: Sources, target: Path | None = None) -> None: ...
+
+    def add(self, python: str, lines: Path, *, sources: Sources) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

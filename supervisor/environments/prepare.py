@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core import environment
 from supervisor.core.environment import Record
 from supervisor.core.errors import SetupError
-from supervisor.core.values import dataclass
+from supervisor.core.values import dataclass, replace
 from supervisor.environments import capture, wish
+from supervisor.environments.port import CannotInstallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from supervisor.core.environment import DebianPackage, Found, Locked, Plan, Wanted
+    from supervisor.core.environment import DebianPackage, Direct, Found, Located, Locked, Plan, Wanted
     from supervisor.environments.capture import Interpreter
     from supervisor.environments.port import Installer
 
@@ -31,7 +33,7 @@ class Prepared:
 
     `record` is to be kept in the run under `record_name` and handed to the next machine. `installed`: the packages
     laid over the interpreter's own, as "name version". `drift`: how this machine differs from the recorded one.
-    `home`: the private folder in which all that was made lies.
+    `home`: the private folder in which all that was made lies. ``unmet``: what the script asks for and does not get.
     """
 
     python: str
@@ -42,6 +44,7 @@ class Prepared:
     drift: tuple[str, ...]
     seconds: float
     home: Path
+    unmet: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,19 +81,24 @@ def prepare(
     `recorded`: the record of the run's last machine, put back to the letter where it fits. `wheels`: a folder of kept
     files. With ``install=False`` what is missing is only said. Raises UserError; what it began is never used half-made.
     """
-    began, home, source = clock(), _home(root, environ), wish.find(script)
+    began, home = clock(), _home(root, environ)
+    wanted = wish.read(script, install=install).wanted
     chosen = capture.interpreter(python, home, environ)
     found = capture.found(chosen, environ)
-    situation = _situation(source, found, chosen, install=install)
+    situation = _situation(wanted, found, chosen, install=install)
     answer = _load(_ready_file(home, situation, recorded))
+    place = _Place(chosen, home, environ, wheels, say)
     if answer is None:
-        place = _Place(chosen, home, environ, wheels, say)
-        wanted = wish.parse(source, script.name).wanted
-        record, drift, program = _make(wanted, found, place, recorded, install=install)
-        answer = {"record": record.to_bytes().decode(), "name": record.name, "drift": drift, "python": program,
-                  "installed": [f"{one.name} {one.version}" for one in record.difference]}  # fmt: skip
+        made = _make(wanted, found, place, recorded, install=install)
+        record = made.record
+        directs = [f"{one.name} {one.version}" for one in record.direct]
+        answer = {"record": record.to_bytes().decode(), "name": record.name, "drift": made.drift, "python": made.python,
+                  "installed": [*(f"{one.name} {one.version}" for one in record.difference), *directs],
+                  "unmet": environment.unmet(wanted, found, record.versions())}  # fmt: skip
         _save(_ready_file(home, situation, recorded), answer)
         _save(_ready_file(home, situation, record.to_bytes()), answer | {"drift": []})
+    record = Record.from_bytes(answer["record"].encode())
+    _say_unmet(wanted, answer["unmet"], record, say, install=install)
     return Prepared(
         python=answer["python"],
         env=trainer_environment(environ, answer["python"], chosen.executable),
@@ -100,7 +108,24 @@ def prepare(
         drift=tuple(answer["drift"]),
         seconds=clock() - began,
         home=home,
+        unmet=tuple(answer["unmet"]),
     )
+
+
+def _say_unmet(
+    wanted: Wanted, unmet: Sequence[str], record: Record, say: Callable[[str], None], *, install: bool
+) -> None:
+    """Say at every start what the job does not get of what its script asks for; nothing of that is silent."""
+    for note in wanted.notes:
+        say(note)
+    if unmet:
+        why = "" if install else "not installed, as asked: "
+        say(f"{why}{'; '.join(unmet)} ({wanted.source})")
+    if lacking := environment.lacking_of_conda(wanted, record.versions()):
+        say(
+            f"{wanted.source} asks conda for {', '.join(lacking)}: not here and not installed. If the script needs "
+            "one of them, write it into a requirements.txt beside it"
+        )
 
 
 def trainer_environment(environ: Mapping[str, str], python: str, below: str) -> dict[str, str]:
@@ -137,26 +162,84 @@ def _cache(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("XDG_CACHE_HOME") or f"{environ.get('HOME') or Path.home()}/.cache") / "training-supervisor"
 
 
-def _make(
-    wanted: Wanted, found: Found, place: _Place, recorded: bytes | None, *, install: bool
-) -> tuple[Record, tuple[str, ...], str]:
-    old, drift = _read_record(recorded)
-    todo = environment.plan(wanted, found)
-    if not install:
-        if todo.missing:
-            place.say(f"not installed, as asked: {', '.join(todo.missing)}")
-        todo = replace(todo, missing=())
-    difference = _difference(wanted, found, todo, old, place)
-    program = place.interpreter.executable
-    if difference:
-        from supervisor.environments import overlay
+@dataclass(frozen=True, slots=True)
+class _Made:
+    record: Record
+    drift: tuple[str, ...]
+    python: str
 
-        folder = overlay.folder_of(place.interpreter, difference, place.home)
-        overlay.make(place.interpreter, difference, folder, lambda: place.installer, wheels=place.wheels,
-                     index_options=wanted.index_options, environ=place.environ, say=place.say)  # fmt: skip
-        program = f"{folder}/bin/python"
-    record = Record(found, wanted.requirements, difference, _debian(wanted, old, place) if install else ())
-    return record, drift + (environment.drift(old, record) if old else ()), program
+
+def _make(wanted: Wanted, found: Found, place: _Place, recorded: bytes | None, *, install: bool) -> _Made:
+    """Install what is missing. A line whose package is here in another version gives way where it cannot be had."""
+    old, drift = _read_record(recorded)
+    added = _NOTHING
+    todo = environment.plan(wanted, found) if install else None
+    while todo is not None and todo.asks:
+        try:
+            added = _lay_over(wanted, found, todo, old, place)
+            break
+        except CannotInstallError as error:
+            given_up = _give_way(todo, error.reason)
+            if not given_up:
+                raise
+            for name in given_up:
+                todo = todo.without(name)
+            place.say(f"{', '.join(given_up)} cannot be had in the version asked for: {error.reason}")
+    record = Record(
+        found, wanted.texts, added.difference, _debian(wanted, old, place) if install else (), added.directs
+    )
+    return _Made(
+        record, drift + (environment.drift(old, record) if old else ()), added.python or place.interpreter.executable
+    )
+
+
+def _give_way(todo: Plan, reason: str) -> tuple[str, ...]:
+    """Return which of the packages that are here stay as they are: those that the reason names, else all of them."""
+    named = tuple(name for name in todo.replaced if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", reason.lower()))
+    return named or todo.replaced
+
+
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """What was laid over the interpreter; ``python`` is "" where nothing was."""
+
+    python: str = ""
+    difference: tuple[Locked, ...] = ()
+    directs: tuple[Located, ...] = ()
+
+
+_NOTHING = _Added()
+
+
+def _lay_over(wanted: Wanted, found: Found, todo: Plan, old: Record | None, place: _Place) -> _Added:
+    from supervisor.environments import overlay
+
+    expanded = replace(wanted, index_options=tuple(_expanded(each, place.environ) for each in wanted.index_options))
+    lines = tuple(_expanded(_at_commit(each, old), place.environ) for each in todo.directs)
+    difference = _difference(expanded, found, todo, old, place, lines=lines)
+    if not difference and not lines:
+        return _NOTHING
+    prints = [f"{line} {each.fingerprint}\n" for line, each in zip(lines, todo.directs, strict=True)]
+    folder = overlay.folder_of(place.interpreter, difference, place.home, prints)
+    overlay.make(place.interpreter, difference, folder, lambda: place.installer, wheels=place.wheels,
+                 index_options=expanded.index_options, environ=place.environ, say=place.say, directs=lines,
+                 source=wanted.source)  # fmt: skip
+    return _Added(f"{folder}/bin/python", difference, overlay.located(folder) if lines else ())
+
+
+def _at_commit(direct: Direct, old: Record | None) -> str:
+    """Return the line of a package, at the very commit that the run's earlier machines had."""
+    commit = next((one.commit for one in old.direct if one.name == direct.name), "") if old else ""
+    if not commit or not direct.repository:
+        return direct.line
+    address, _, fragment = direct.line.partition("#")
+    head, slash, last = address.rpartition("/")
+    return f"{head}{slash}{last.partition('@')[0]}@{commit}" + (f"#{fragment}" if fragment else "")
+
+
+def _expanded(text: str, environ: Mapping[str, str]) -> str:
+    """Return a line with ``${NAME}`` replaced as pip does it, so that tokens need not stand in files."""
+    return re.sub(r"\$\{([A-Z0-9_]+)\}", lambda found: environ.get(found[1], found[0]), text)
 
 
 def _read_record(recorded: bytes | None) -> tuple[Record | None, tuple[str, ...]]:
@@ -168,10 +251,11 @@ def _read_record(recorded: bytes | None) -> tuple[Record | None, tuple[str, ...]
         return None, (f"the recorded environment cannot be read ({error}): a new one was made from the script's wish",)
 
 
-def _difference(wanted: Wanted, found: Found, todo: Plan, old: Record | None, place: _Place) -> tuple[Locked, ...]:
-    if not todo.missing:
-        return ()
-    if old and old.difference and old.found.fits(found) and old.wanted == wanted.requirements:
+def _difference(
+    wanted: Wanted, found: Found, todo: Plan, old: Record | None, place: _Place, *, lines: Sequence[str]
+) -> tuple[Locked, ...]:
+    same = old is not None and old.wanted == wanted.texts
+    if old and same and (old.difference or old.direct) and old.found.fits(found):
         return old.difference
     from supervisor.environments import settings, solve
 
@@ -179,19 +263,13 @@ def _difference(wanted: Wanted, found: Found, todo: Plan, old: Record | None, pl
         place.say(
             f"the run was on Python {old.found.python}: its packages are chosen anew for {found.python}, same versions where they exist"
         )
-    place.say(f"{wanted.source} asks for {', '.join(todo.missing)}: finding what to add")
+    place.say(f"{wanted.source} asks for {todo.asked}: finding what to add")
     folders = (*settings.read(place.environ).wheel_folders, *([str(place.wheels)] if place.wheels else []))
     try:
         return solve.difference(place.installer, place.interpreter.executable, wanted, found, todo,
-                                recorded=old, wheel_folders=folders, say=place.say)  # fmt: skip
+                                recorded=old, wheel_folders=folders, say=place.say, lines=lines)  # fmt: skip
     except SetupError:
-        if (
-            old
-            and old.difference
-            and place.wheels
-            and _same_abi(old.found, found)
-            and old.wanted == wanted.requirements
-        ):
+        if old and old.difference and place.wheels and same and _same_abi(old.found, found):
             place.say("no new choice can be made here: putting the recorded packages back from the kept wheels")
             return old.difference
         raise
@@ -210,9 +288,9 @@ def _debian(wanted: Wanted, old: Record | None, place: _Place) -> tuple[DebianPa
     return debian.prepare(wanted.debian, kept, place.home, place.environ, place.say)
 
 
-def _situation(source: wish.Source, found: Found, chosen: Interpreter, *, install: bool) -> bytes:
+def _situation(wanted: Wanted, found: Found, chosen: Interpreter, *, install: bool) -> bytes:
     """All that an answer depends on, but for the record of the last machine."""
-    return json.dumps([source.kind, source.text, asdict(found), chosen.executable, chosen.folders, install]).encode()
+    return json.dumps([asdict(wanted), asdict(found), chosen.executable, chosen.folders, install]).encode()
 
 
 def _ready_file(home: Path, situation: bytes, recorded: bytes | None) -> Path:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.environment import normal_name
 from supervisor.core.errors import SetupError
-from supervisor.environments.port import InstallerFailed
+from supervisor.core.values import replace
+from supervisor.environments.port import CannotInstallError, InstallerFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from supervisor.core.environment import Found, Locked, Plan, Record, Wanted
     from supervisor.environments.port import Installer
-
-_CONNECT = "connect this machine, or point PIP_FIND_LINKS at a folder that holds the wheels; nothing was changed"
 
 
 def difference(
@@ -29,17 +28,23 @@ def difference(
     recorded: Record | None,
     wheel_folders: Sequence[str],
     say: Callable[[str], None],
+    lines: Sequence[str] = (),
 ) -> tuple[Locked, ...]:
-    """Pinned and hashed packages to lay over what `found` has. Raises SetupError with the installer's own reason."""
+    """Pinned and hashed packages to lay over what `found` has. Raises CannotInstallError with the installer's own reason.
+
+    ``lines``: the plan's directs as the installer takes them; only what they need is returned.
+    """
+    asked = (*todo.missing, *todo.kept_lines, *lines)
+    options = [*wanted.index_options, *(word for name in todo.binary_only for word in ("--only-binary", name))]
     first: InstallerFailed | None = None
     for constraints, words in _ways(
         todo, _recorded_pins(recorded, found), _pins_at_hand(todo.missing, wheel_folders, found)
     ):
         try:
-            locked = installer.solve(python, todo.missing, constraints, wanted.index_options)
+            locked = installer.solve(python, asked, [*constraints, *wanted.constraints], options)
         except InstallerFailed as failure:
             if failure.no_network:
-                raise _refusal(wanted, todo, "there is no connection to a package index", _CONNECT) from failure
+                raise _refusal(wanted, todo, failure) from failure
             first = first or failure
             continue
         added = tuple(one for one in locked if found.distributions.get(one.name) != one.version)
@@ -52,17 +57,30 @@ def difference(
             say(words)
         if shadowed:
             say(f"for this job alone, {', '.join(shadowed)}; the machine's own stay as they are")
-        return added
-    reason = first.reason if first else "the installer gave no reason"
-    raise _refusal(
-        wanted, todo, reason, f"change the wish in {wanted.source}, or start with another interpreter"
-    ) from first
+        return _with_stated_hashes(added, wanted)
+    raise _refusal(wanted, todo, first or InstallerFailed("the installer gave no reason")) from first
 
 
-def _refusal(wanted: Wanted, todo: Plan, reason: str, hint: str) -> SetupError:
-    return SetupError(
-        f"{wanted.source} asks for {', '.join(todo.missing)}, which cannot be installed here: {reason}", hint
+def _refusal(wanted: Wanted, todo: Plan, failure: InstallerFailed) -> CannotInstallError:
+    return CannotInstallError(
+        f"{wanted.source} asks for {todo.asked}, which cannot be installed here", failure, wanted.source
     )
+
+
+def _with_stated_hashes(added: Sequence[Locked], wanted: Wanted) -> tuple[Locked, ...]:
+    """Return the packages, each with those digests alone that the person allows. Raises SetupError where none is left."""
+    stated = dict(wanted.hashes)
+    checked: list[Locked] = []
+    for one in added:
+        allowed = stated.get(one.name, one.hashes)
+        both = tuple(digest for digest in one.hashes if digest in allowed)
+        if not both and one.hashes:
+            raise SetupError(
+                f"{wanted.source} allows no file of {one.pin} that is here: each has another hash",
+                f"correct the --hash of {one.name}, or remove it",
+            )
+        checked.append(replace(one, hashes=both))
+    return tuple(checked)
 
 
 def _ways(todo: Plan, recorded: list[str], at_hand: list[str]) -> Iterator[tuple[list[str], str]]:

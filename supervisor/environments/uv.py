@@ -59,6 +59,10 @@ class Uv:
         self._run("install", "--python", python, *where, *offline, *sources.options(), "-r", str(pinned),
                   keep_fd=sources.keep_fd)  # fmt: skip
 
+    def add(self, python: str, lines: Path, *, sources: Sources) -> None:
+        self._run("install", "--python", python, *sources.options(), "--no-deps", "-r", str(lines),
+                  keep_fd=sources.keep_fd)  # fmt: skip
+
     def _hashed_at_hand(self, locked: Locked) -> Locked:
         """`locked` with the digests of its wheels in the person's folders, which uv chooses from but does not hash."""
         files = [file for folder in self._wheel_folders for file in Path(folder).glob("*.whl") if names(file, locked)]

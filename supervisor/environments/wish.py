@@ -1,4 +1,4 @@
-"""What a script asks for: its PEP 723 block, else the requirements.txt or pyproject.toml beside it."""
+"""What a script asks for: its PEP 723 block, else the first file beside it that states packages."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.environment import Wanted
-from supervisor.core.errors import SetupError, UsageError
-from supervisor.core.values import dataclass
+from supervisor.core.environment import Problem, Wanted
+from supervisor.core.errors import SetupError
+from supervisor.core.values import dataclass, replace
+from supervisor.environments import project_files, requirement_file, texts
+from supervisor.environments.requirement_file import Collected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,22 +32,30 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The text in which the wish stands, its kind ("block", "requirements", "pyproject", ""), and where its line 1 is."""
+    """A block of TOML in the script `path`, and the number of its first line there."""
 
-    kind: str = ""
-    text: str = ""
-    path: Path | None = None
+    text: str
+    path: Path
     first_line: int = 1
 
 
-def read(script: Path) -> Wish:
-    """The wish of `script`; one that asks for nothing is empty. Raises UserError naming the line of a malformed one."""
-    return parse(find(script), script.name)
+def read(script: Path, *, install: bool = True) -> Wish:
+    """The wish of `script`; one that asks for nothing is empty. Raises UserError naming the line of a malformed one.
+
+    With ``install=False`` nothing of it may stop a start: what cannot be read becomes one of its problems.
+    """
+    try:
+        block = find_block(script)
+        return _in_block(block) if block else _beside(script)
+    except SetupError as error:
+        if install:
+            raise
+        return Wish(Wanted(source=script.name, problems=(Problem(error.what, error.hint),)))
 
 
-def find(script: Path) -> Source:
-    """The text of the wish, not yet parsed, so that an unchanged one costs no parsing."""
-    text = _text(script)
+def find_block(script: Path) -> Source | None:
+    """The script's block, not yet parsed; None where there is none."""
+    text = texts.read(script)
     blocks = [found for found in _BLOCK.finditer(text) if found["type"] == "script"]
     openings = _OPENING.findall(text)
     if len(openings) > 1:
@@ -54,30 +64,60 @@ def find(script: Path) -> Source:
         content = "".join(
             line[2:] if line.startswith("# ") else line[1:] for line in blocks[0]["content"].splitlines(keepends=True)
         )
-        return Source("block", content, script, text.count("\n", 0, blocks[0].start("content")) + 1)
+        return Source(content, script, text.count("\n", 0, blocks[0].start("content")) + 1)
     if openings:
         line = text.count("\n", 0, next(_OPENING.finditer(text)).start()) + 1
         raise SetupError(
             f"{script.name}, line {line}: the script block is not closed",
             "each of its lines starts with '#', and it ends with a line '# ///'",
         )
-    for kind, name in (("requirements", "requirements.txt"), ("pyproject", "pyproject.toml")):
-        beside = script.parent / name
-        if beside.is_file():
-            return Source(kind, _with_included(beside) if kind == "requirements" else _text(beside), beside)
-    return Source()
+    return None
 
 
-def parse(source: Source, script_name: str) -> Wish:
-    """The wish in `source`."""
-    if source.path is None:
-        return Wish()
-    if source.kind == "requirements":
-        requirements, options = _requirements(source.text)
-        return Wish(Wanted(requirements, index_options=options, source=f"requirements.txt beside {script_name}"))
-    table = _toml(source)
-    words = f"{script_name}'s script block" if source.kind == "block" else f"pyproject.toml beside {script_name}"
-    project = table if source.kind == "block" else _table(table, "project", words)
+def _in_block(block: Source) -> Wish:
+    return _of_project(_toml(block), Collected(f"{block.path.name}'s script block"), block.path.parent, in_block=True)
+
+
+def _beside(script: Path) -> Wish:
+    """The wish of the first file beside `script` that states packages; the options of a pyproject.toml count anyway."""
+    folder = script.parent
+    options: Mapping[str, Any] = {}
+    required = ""
+    debian: tuple[str, ...] = ()
+    if (folder / "requirements.txt").is_file():
+        collected = Collected(f"requirements.txt beside {script.name}")
+        requirement_file.read(folder / "requirements.txt", collected)
+        return Wish(collected.wanted())
+    if (project := folder / "pyproject.toml").is_file():
+        words = f"pyproject.toml beside {script.name}"
+        found = _of_project(_toml(Source(texts.read(project), project)), Collected(words), folder)
+        options, required, debian = found.options, found.wanted.requires_python, found.wanted.debian
+        if found.wanted.asks:
+            return found
+    return Wish(replace(_of_other_tools(script), requires_python=required, debian=debian), options)
+
+
+def _of_other_tools(script: Path) -> Wanted:
+    folder = script.parent
+    if (file := folder / "Pipfile").is_file():
+        collected = Collected(f"Pipfile beside {script.name}")
+        python = project_files.pipfile(_toml(Source(texts.read(file), file)), folder, collected)
+        return collected.wanted(python)
+    for name, reader in (("setup.cfg", project_files.setup_cfg), ("setup.py", project_files.setup_py)):
+        collected = Collected(f"{name} beside {script.name}")
+        if (folder / name).is_file() and reader(folder / name, collected):
+            return collected.wanted()
+    for name in project_files.CONDA_FILES:
+        if (folder / name).is_file():
+            collected = Collected(f"{name} beside {script.name}")
+            project_files.conda(folder / name, collected)
+            return collected.wanted()
+    return Wanted()
+
+
+def _of_project(table: Mapping[str, Any], collected: Collected, folder: Path, *, in_block: bool = False) -> Wish:
+    words = collected.source
+    project = table if in_block else _table(table, "project", words)
     own = dict(_table(_table(table, "tool", words), "supervisor", words))
     debian = _strings(own.pop("apt", []), f"{words}: apt")
     bad = next((name for name in debian if not _DEBIAN_NAME.fullmatch(name)), None)
@@ -86,23 +126,16 @@ def parse(source: Source, script_name: str) -> Wish:
     python = project.get("requires-python", "")
     if not isinstance(python, str):
         raise SetupError(f"{words}: requires-python is not a string", 'write requires-python = ">=3.11"')
-    wanted = _strings(project.get("dependencies", []), f"{words}: dependencies")
-    return Wish(Wanted(wanted, python, debian, source=words), own)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").replace("\r\n", "\n")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", "give the path of a training script") from error
-    except UnicodeDecodeError as error:
-        raise SetupError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
+    for text in _strings(project.get("dependencies", []), f"{words}: dependencies"):
+        collected.add(text, folder)
+    if not in_block and "dependencies" not in project and not project_files.dynamic(table, folder, collected):
+        python = project_files.poetry(table, folder, collected) or python
+    return Wish(collected.wanted(python, debian), own)
 
 
 def _toml(source: Source) -> dict[str, Any]:
     import tomllib
 
-    name = "" if source.path is None else source.path.name
     try:
         return tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
@@ -110,7 +143,8 @@ def _toml(source: Source) -> dict[str, Any]:
         line = source.first_line + (int(at[1]) if at else len(source.text.splitlines())) - 1
         reason = re.sub(r" \(at .*\)$", "", str(error))
         raise SetupError(
-            f"{name}, line {line}: {reason[:1].lower()}{reason[1:]}", "the block is TOML: see PEP 723 for an example"
+            f"{source.path.name}, line {line}: {reason[:1].lower()}{reason[1:]}",
+            "the block is TOML: see PEP 723 for an example",
         ) from error
 
 
@@ -125,25 +159,3 @@ def _strings(value: object, words: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise SetupError(f"{words} is not a list of strings", 'write it as ["first", "second"]')
     return tuple(value)
-
-
-def _requirements(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Requirements and index options of a requirements file's text; hashes in it are left to the lock."""
-    import shlex
-
-    requirements: list[str] = []
-    options: list[str] = []
-    for line in re.sub(r"\\\n", " ", text).splitlines():
-        words = re.sub(r"(^|\s)#.*$", "", line).strip()
-        if words.startswith("-"):
-            options += shlex.split(words.replace("=", " ", 1) if words.startswith("--") else words)
-        elif words:
-            requirements.append(re.sub(r"\s--hash=\S+", "", words).strip())
-    return tuple(requirements), tuple(options)
-
-
-def _with_included(path: Path) -> str:
-    """A requirements file's text with the files it includes in their places."""
-    return re.sub(
-        r"(?m)^(?:-r|--requirement)[ =]?[ ]*(\S+).*$", lambda found: _with_included(path.parent / found[1]), _text(path)
-    )

@@ -11,14 +11,18 @@ from hypothesis import strategies as st
 
 from supervisor.core.environment import (
     DebianPackage,
+    Direct,
     Found,
+    Located,
     Locked,
+    Problem,
     Record,
     Wanted,
     drift,
     normal_name,
     plan,
     read_locked,
+    unmet,
     write_locked,
 )
 from supervisor.core.errors import SetupError
@@ -76,10 +80,60 @@ def test_extras_are_left_to_the_installer():
     assert plan(wish("rich[jupyter]"), COLAB).missing == ("rich[jupyter]",)
 
 
-@pytest.mark.parametrize("requirement", ["numpy<2", "torch<2", "torch==2.13.0"])
-def test_a_framework_is_never_replaced(requirement: str):
-    with pytest.raises(SetupError, match="never replaced"):
-        plan(wish(requirement), COLAB)
+@pytest.mark.parametrize("requirement", ["torch<2", "torch==2.13.0"])
+def test_a_framework_beside_its_accelerator_is_never_replaced_and_that_is_said(requirement: str):
+    todo = plan(wish(requirement), COLAB)
+    assert not todo.asks
+    (said,) = unmet(wish(requirement), COLAB, COLAB.distributions)
+    assert requirement in said
+    assert "torch 2.11.0+cu128 is used" in said
+
+
+def test_a_pin_that_differs_is_asked_for_with_the_lines_that_must_fit_it():
+    todo = plan(wish("numpy==1.26.4", "requests"), COLAB)
+    assert (todo.missing, todo.replaced, todo.kept_lines) == (("numpy==1.26.4",), ("numpy",), ("requests",))
+    assert todo.binary_only == ("numpy",)
+    assert not todo.without("numpy").asks
+
+
+def test_a_framework_gives_way_to_a_pin_where_there_is_no_accelerator():
+    assert plan(wish("torch<2"), replace(COLAB, accelerators=())).replaced == ("torch",)
+
+
+def test_a_constraint_counts_for_what_is_there():
+    constrained = Wanted(("rich",), constraints=("rich<13",), source="requirements.txt")
+    assert plan(constrained, COLAB).replaced == ("rich",)
+    assert "requests==2.32.0" in plan(replace(constrained, constraints=("rich<14",)), COLAB).constraints
+
+
+def test_a_package_that_is_here_satisfies_its_address():
+    line = "torch @ git+https://host.invalid/x"
+    asked = Direct(line, "torch", line, repository=True)
+    assert plan(Wanted(directs=(asked,)), COLAB).directs == ()
+    assert unmet(Wanted(directs=(asked,)), COLAB, COLAB.distributions) == ()
+
+
+def test_an_address_whose_package_is_not_here_is_asked_for_unless_its_marker_is_for_another_machine():
+    asked = Direct("git+https://host.invalid/thing", "thing", "git+https://host.invalid/thing")
+    assert plan(Wanted(directs=(asked,)), COLAB).directs == (asked,)
+    assert plan(Wanted(directs=(replace(asked, marker='sys_platform == "win32"'),)), COLAB).directs == ()
+
+
+def test_a_problem_is_none_where_its_package_is_here():
+    problem = Problem("line 3 is a line of a conda export", "write it anew", here="torch")
+    assert plan(Wanted(problems=(problem,)), COLAB).missing == ()
+    with pytest.raises(SetupError, match="line 3"):
+        plan(Wanted(problems=(replace(problem, here="toolz"),)), COLAB)
+
+
+def test_what_is_not_met_is_said_without_raising_anything():
+    wanted = Wanted(
+        ("numpy<2", "part", "numpy >>= 2"), ">=3.99", source="requirements.txt", problems=(Problem("line 3", "hint"),)
+    )
+    said = unmet(wanted, COLAB, COLAB.distributions)
+    for word in ("line 3", "needs Python", "numpy 2.1.3", "part is not here", "is not a requirement"):
+        assert any(word in each for each in said), word
+    assert len(said) == 5
 
 
 def test_a_marker_for_another_machine_asks_for_nothing():
@@ -92,7 +146,10 @@ def test_a_marker_for_another_machine_asks_for_nothing():
         (wish(python=">=3.13"), "needs Python >=3.13, and this is Python 3.12.1"),
         (wish(python="three"), "not a version rule"),
         (wish("numpy >>= 2"), "is not a requirement"),
-        (wish("thing @ file:///tmp/thing.whl"), "asked for by address"),
+        (
+            Wanted(directs=(Direct("", "x", "./x", problem="./x is not here"),), source="job.py's script block"),
+            "asks for ./x, but ./x is not here",
+        ),
     ],
 )
 def test_an_impossible_wish_is_refused_in_words(wanted: Wanted, words: str):
@@ -119,6 +176,13 @@ def test_a_record_is_read_as_it_was_written(locked: tuple[Locked, ...], wanted: 
         replace(COLAB, cpu=cpu), tuple(wanted), locked, (DebianPackage("libgl1", "1.7", "libgl1_1.7.deb", "sha256:0"),)
     )
     assert Record.from_bytes(record.to_bytes()) == record
+
+
+def test_a_record_keeps_the_commit_of_what_has_one_and_one_without_is_written_as_before():
+    kept = Record(COLAB, ("mine @ git+https://host.invalid/x",), (), (), (Located("mine", "1.0", "ab" * 20),))
+    assert Record.from_bytes(kept.to_bytes()) == kept
+    assert kept.versions()["mine"] == "1.0"
+    assert b"direct" not in Record(COLAB).to_bytes()
 
 
 def test_a_record_is_named_by_its_content():

@@ -22,6 +22,8 @@ TABLE = {
     "doctor": ("supervisor.cli.doctor", "can a run live here? each finding with what to do"),
     "rehearse": ("supervisor.cli.rehearse", "kill and resume a script in a minute or two: is its resume bit-exact?"),
     "launch": ("supervisor.cli.launch", "bring up machines one after another until the run ends, with nobody there"),
+    "examples": ("supervisor.cli.examples", "copy the example trainers, the notebook and the documents into a folder"),
+    "pack": ("supervisor.cli.pack", "write the product into one zip, which the notebook finds in Google Drive"),
     "agent": ("supervisor.cli.agent", "what launch runs on each machine; not for people"),
 }
 

@@ -23,9 +23,11 @@ def note() -> None:
 
 
 def example_script() -> str:
-    """Return a script to try the program with: the toy where it is here, as it is named from the working folder."""
-    toy = os.path.join(_CHECKOUT, "trainers", "toy.py")  # noqa: PTH118
-    if not os.path.isfile(toy):  # noqa: PTH113
+    """Return a script to try the program with: the toy of the clone or of the wheel, as it is named from the working folder."""
+    homes = (_CHECKOUT, os.path.join(_CHECKOUT, PACKAGE, "examples"))  # noqa: PTH118
+    toys = [os.path.join(home, "trainers", "toy.py") for home in homes]  # noqa: PTH118
+    toy = next(filter(os.path.isfile, toys), "")
+    if not toy:
         return "SCRIPT"
     try:
         near = os.path.relpath(toy)

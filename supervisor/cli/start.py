@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import shlex
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.bootstrap import ensure
+from supervisor.cli import shipped
 from supervisor.cli.calling import example_script
 from supervisor.cli.options import Parser, count, duration, parser, save_every
 from supervisor.core import resume_arguments
@@ -45,6 +47,8 @@ def run(arguments: Sequence[str]) -> int:
     own, script_arguments = split(arguments)
     options = command_line().parse_args(own)
     script = script_path(options.script)
+    if not Path(options.script).is_file():
+        sys.stderr.write(f"{options.script} is not in this folder: the one that was installed runs, {script}\n")
     return serve(script, script_arguments, options)
 
 
@@ -116,8 +120,8 @@ def settings(options: Namespace, own: Mapping[str, Any], script_name: str) -> di
 
 
 def script_path(text: str) -> Path:
-    """Return the script's path if it is one that can be read, else raise UsageError."""
-    script = Path(text)
+    """Return the path of a script that can be read: where ``text`` says, else of the shipped one; or raise UsageError."""
+    script = Path(text) if Path(text).exists() else shipped.script(text) or Path(text)
     if not script.is_file():
         there = "is a folder" if script.is_dir() else "does not exist"
         known = example_script()

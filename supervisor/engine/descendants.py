@@ -57,7 +57,8 @@ def end(wanted: Callable[[Mark], bool], grace_s: float = GRACE_S) -> int:
         if not any(started(pid) == since for pid, since in asked):
             break
         pause.wait(POLL_S)
-    for pid, since in (*asked, *_marked(wanted)):  # and who was started meanwhile
+    meanwhile = _marked(wanted) if asked else ()  # what those that were asked have started
+    for pid, since in (*asked, *meanwhile):
         _signal(pid, since, wanted, signal.SIGKILL)
     return len(asked)
 
@@ -67,15 +68,18 @@ def _marked(wanted: Callable[[Mark], bool]) -> Iterator[tuple[int, str]]:
         spared, user, table = _ancestry(), os.geteuid(), _table(PROC / "self")
     except OSError:
         return  # a system without /proc: nothing can be told there
-    for process in PROC.glob("[0-9]*"):
-        pid = int(process.name)
+    for process in PROC.iterdir():
+        # the environment first: it tells nearly all processes apart, in one call each
+        mark = _mark_of(process) if process.name.isdecimal() else None
+        if mark is None or int(process.name) in spared or not wanted(mark):
+            continue
         try:
-            ours = pid not in spared and process.stat().st_uid == user and _table(process) == table
+            ours = process.stat().st_uid == user and _table(process) == table
         except OSError:
             continue  # it has just ended
-        since, mark = started(pid), _mark_of(process) if ours else None
-        if since is not None and mark is not None and wanted(mark):
-            yield pid, since
+        since = started(int(process.name))
+        if ours and since is not None:
+            yield int(process.name), since
 
 
 def _signal(pid: int, since: str, wanted: Callable[[Mark], bool], number: int) -> bool:
@@ -98,11 +102,13 @@ def _signal(pid: int, since: str, wanted: Callable[[Mark], bool], number: int) -
 
 def _mark_of(process: Path) -> Mark | None:
     try:
-        variables = (process / "environ").read_bytes().split(b"\0")
+        environ = (process / "environ").read_bytes()
     except OSError:
         return None  # gone, or not to be looked into
     prefix = f"{VARIABLE}=".encode()
-    told = next((each.removeprefix(prefix) for each in variables if each.startswith(prefix)), b"")
+    if prefix not in environ:
+        return None
+    told = next((each.removeprefix(prefix) for each in environ.split(b"\0") if each.startswith(prefix)), b"")
     parts = os.fsdecode(told).split(" ")
     rank = rank_of(parts[1]) if len(parts) == len(Mark.__slots__) else None
     if rank is None or not parts[2].isdecimal():

@@ -14,7 +14,7 @@ from supervisor import wiring
 from supervisor.core import fleet_words as fw
 from supervisor.core import program
 from supervisor.core.errors import UsageError, UserError
-from supervisor.core.fleet_state import Policy
+from supervisor.core.fleet_state import LEFT, Policy
 from supervisor.core.values import dataclass, replace
 from supervisor.engine import overview, project, runs
 from supervisor.engine.clock import BootClock
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STORE = "./runs"
 PREFIX_HEX = 6
+SETTLE_S = 5.0
 RELEASE_MARGIN_S = 1800.0  # after the time a person set, for what is not fetched yet
 
 
@@ -85,14 +86,27 @@ def serve(launch: Launch) -> int:
         controller = Controller(journal, hands, clock, show)
         _listen_to_signals(controller)
         show.begins(controller.fleet)
+        hands.withdraw_stop()  # of an earlier launch: who launches again wants the run to go on
         try:
             end = controller.run(policy, launch.on)
+            if end.state == LEFT:
+                end = _take_back(controller, hands, end)
         finally:
             show.close()
         view.say_goodbye(end, controller.fleet, launch.shipment.name, option, json_lines=launch.json_lines)
         return end.exit_code
     finally:
         journal.close()
+
+
+def _take_back(controller: Controller, hands: FleetHands, end: fw.End) -> fw.End:
+    """Withdraw the stop of a launch that leaves, and say where that comes too late."""
+    controller.settle(SETTLE_S)
+    delivered = hands.withdraw_stop()
+    if not (delivered and controller.fleet.stop):
+        return end
+    words = f"{end.words}; the stop had reached it before, so the run may save and end there"
+    return fw.End(end.exit_code, end.state, words, "the same command goes on with the run in any case")
 
 
 def _finished(store: Store, run: RunPlace, clock: BootClock) -> bool:
@@ -130,7 +144,8 @@ def state_root(environ: Mapping[str, str]) -> Path:
 def _policy(policy: Policy, provisioner: Provisioner) -> Policy:
     traits = provisioner.traits
     return replace(
-        policy, paid=traits.paid, poll_s=traits.poll_s, listings=traits.listings, listings_apart_s=traits.listings_apart_s
+        policy, paid=traits.paid, poll_s=traits.poll_s, listings=traits.listings, listings_apart_s=traits.listings_apart_s,
+        billed_s=traits.life_s or policy.billed_s,
     )  # fmt: skip
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.core import errors
+from supervisor.core import fleet_waiting as waiting
 from supervisor.core import fleet_words as fw
-from supervisor.core.fleet_state import GIVEN_BACK, LEFT, LOST, Fleet, Life, Phase
+from supervisor.core.fleet_ending import end, final, given_back, next_lost_look
+from supervisor.core.fleet_state import GIVEN_BACK, LOST, Fleet, Life, Phase
 from supervisor.core.spoken import duration
+from supervisor.core.values import replace
 
 if TYPE_CHECKING:
     from supervisor.core.instant import Instant
@@ -20,6 +23,8 @@ TROUBLES_BEFORE_RESTART = 6
 RESTARTS_MAX = 2
 DAY_S = 86400.0
 STOP_WITHIN_S = 1800.0
+BALANCE_SOON_S = 60.0  # after a bring-up: only then the rate is that of the new machine
+POLL_SOON_S, POLL_UNSAFE_S, SAVED_S = 5.0, 15.0, 3.0
 
 
 def about_ours(fleet: Fleet, found: Machine | None, now: Instant) -> Outcome:
@@ -59,7 +64,8 @@ def go_on(fleet: Fleet, now: Instant) -> Outcome:
     if fleet.phase is Phase.RELEASING:
         return fleet.calling("Release"), (fw.Release(machine),)
     if fleet.stop and fleet.phase is not Phase.SERVING:
-        return release(fleet, "end")
+        # what an earlier controller did with it may be unknown: the machine is asked
+        return release(fleet, "end") if fleet.fresh else (fleet.calling("Poll"), (fw.Poll(machine),))
     if fleet.phase in {Phase.BRINGING_UP, Phase.PREPARING}:
         return fleet.with_(phase=Phase.PREPARING).calling("Prepare"), (fw.Prepare(machine),)
     if fleet.phase is Phase.STARTING:
@@ -93,7 +99,7 @@ def next_machine(fleet: Fleet, now: Instant) -> Outcome:
         return fleet.with_(phase=Phase.WAITING, wake_s=now.mono_s + wait_s), (fw.Say("warning", words),)
     name = fleet.name or f"{fleet.prefix}-{fleet.number + 1}"
     number = int(name.rpartition("-")[2])
-    fleet = fleet.with_(phase=Phase.BRINGING_UP, name=name, number=number)
+    fleet = fleet.with_(phase=Phase.BRINGING_UP, name=name, number=number, asked_wall_s=now.wall_s)
     return fleet.calling("BringUp"), (fw.BringUp(name, policy.wanted),)
 
 
@@ -117,13 +123,23 @@ def against_more(fleet: Fleet, now: Instant) -> tuple[int, str, str, str] | None
 
 
 def brought_up(fleet: Fleet, event: fw.BroughtUp, now: Instant) -> Outcome:
-    """A machine is there: its life with us begins."""
+    """A machine was made: its life with us begins."""
+    return _begin(fleet.with_(fresh=True, stop_before=False), event.machine, now)
+
+
+def taken_up(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
+    """A machine of one of our names is listed, which an earlier call made; what it did since is not known."""
+    return _begin(fleet, machine, now)
+
+
+def _begin(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
+    life = Life(machine, now.wall_s, safe_from=fleet.safe, safe=fleet.safe, asked_wall_s=fleet.asked_wall_s)
     fleet = fleet.with_(
-        doing="", machine=event.machine, phase=Phase.PREPARING, refusals=0, troubles=0, absent=0, restarts=0,
-        life=Life(event.machine, now.wall_s, safe_from=fleet.safe, safe=fleet.safe), beat=-1,
+        doing="", machine=machine, phase=Phase.PREPARING, refusals=0, troubles=0, absent=0, restarts=0, life=life, beat=-1,
+        stop_epoch=None, empty=False, asked_wall_s=None, balance_s=now.mono_s + BALANCE_SOON_S, line="",
     )  # fmt: skip
     fleet, commands = go_on(fleet.trusted(now.mono_s), now)
-    return fleet, (fw.Say("info", f"{event.machine.endpoint} is there ({event.machine.name})"), *commands)
+    return fleet, (fw.Say("info", f"{machine.endpoint} is there ({machine.name})"), *commands)
 
 
 def adopted(fleet: Fleet, event: fw.Adopted, now: Instant) -> Outcome:
@@ -135,48 +151,116 @@ def prepared(fleet: Fleet, event: fw.Prepared, now: Instant) -> Outcome:
     """It has all that it needs."""
     where = "from the beginning" if event.step is None else f"from step {event.step:,}"
     sent = f"{event.sent_bytes / 1e6:,.1f} MB sent"
-    fleet, commands = go_on(fleet.with_(doing="", phase=Phase.STARTING, troubles=0), now)
+    life = fleet.life and replace(fleet.life, prepared_wall_s=now.wall_s)
+    fleet, commands = go_on(fleet.with_(doing="", phase=Phase.STARTING, troubles=0, life=life), now)
     return fleet, (fw.Say("info", f"it goes on {where}; {sent}"), *commands)
 
 
 def agent_started(fleet: Fleet, _event: fw.AgentStarted, now: Instant) -> Outcome:
     """Its agent runs."""
-    return go_on(fleet.with_(doing="", phase=Phase.SERVING, troubles=0, beat_s=now.mono_s), now)
+    life = fleet.life
+    if life is not None and life.agent_wall_s is None:
+        life = replace(life, agent_wall_s=now.wall_s)
+    serving = fleet.with_(doing="", phase=Phase.SERVING, fresh=False, troubles=0, beat_s=now.mono_s, life=life)
+    return go_on(serving, now)
 
 
 def polled(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
     """See how far it is; ask it to stop, or look after it, where that is due."""
     moved = event.beat != fleet.beat
-    life = fleet.life and fleet.life.reached(event.step, event.safe, now.wall_s)
-    fleet = fleet.with_(
+    life = fleet.life and replace(fleet.life.reached(event.step, event.safe, now.wall_s), heard_wall_s=now.wall_s)
+    said = _went_back(fleet, event)
+    fleet = waiting.calmed(fleet, now).with_(
         doing="", troubles=0, absent=0, deaf=0, stale=False, life=life, beat=event.beat, safe=event.safe if event.safe is not None else fleet.safe,
         beat_s=now.mono_s if moved else fleet.beat_s, restarts=0 if moved and event.step else fleet.restarts,
+        line=event.line, empty=event.phase != "" and event.epoch is None and not event.waiting,
     )  # fmt: skip
+    fleet, commands = _after_poll(_stop_heard(fleet, event, now), event, now)
+    return fleet, (*said, *commands)
+
+
+def _stop_heard(fleet: Fleet, event: fw.Polled, now: Instant) -> Fleet:
+    """Return the fleet with what the status means for a stop that was asked for: from now on it has so long."""
+    if not fleet.stop:
+        return fleet
+    passed_on = fleet.stop_passed_on and (event.epoch is None or event.epoch == fleet.stop_epoch)
+    stop_s = fleet.stop_s if fleet.stop_read else now.mono_s + STOP_WITHIN_S
+    return fleet.with_(stop_read=True, stop_s=stop_s, stop_passed_on=passed_on)
+
+
+def _after_poll(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
+    machine = fleet.machine
+    assert machine is not None
     if event.phase == fw.DONE and event.exit_code is not None and not event.more:
-        return over(fleet, event.exit_code)
+        return over(fleet.with_(phase=Phase.SERVING), event.exit_code, event)
+    if fleet.phase is not Phase.SERVING:
+        if event.phase == "":  # no agent was ever started there
+            return release(fleet, "end") if fleet.stop else go_on(fleet, now)
+        fleet = fleet.with_(phase=Phase.SERVING)
+    return _while_it_runs(fleet, machine, event, now)
+
+
+def _while_it_runs(fleet: Fleet, machine: Machine, event: fw.Polled, now: Instant) -> Outcome:
     if not fleet.stop and (limit := limit_reached(fleet, now)):
         return ask_to_stop(fleet, limit, now, code=errors.HANDED_OVER)
-    if fleet.stop and not fleet.stop_passed_on:
+    if fleet.stop and not fleet.stop_passed_on and event.phase:
         return fleet.calling("PassOnStop"), (fw.PassOnStop(),)
     if now.mono_s - fleet.beat_s > fleet.policy.silence_s:
         return look(fleet.with_(stale=True))
-    return fleet.with_(wake_s=now.mono_s + (0.0 if event.more else fleet.policy.poll_s)), ()
+    if event.watched is False:
+        said = fw.Say("info", f"the cell that waits on {machine.endpoint} is gone: starting it again")
+        return fleet.calling("StartAgent"), (said, fw.StartAgent(machine, again=True))
+    return fleet.with_(wake_s=now.mono_s + _pause_s(fleet, event)), ()
 
 
-def restarted(fleet: Fleet, _event: fw.Restarted, now: Instant) -> Outcome:
+def _pause_s(fleet: Fleet, event: fw.Polled) -> float:
+    """Return when to ask again: soon until the machine's first step, then soon after each save; loss is bounded by that."""
+    most_s = fleet.policy.poll_s
+    if event.more:
+        return 0.0
+    if fleet.life is None or fleet.life.step is None or fleet.stop:
+        return min(most_s, POLL_SOON_S)
+    if event.next_save_s is not None:
+        return min(most_s, max(POLL_SOON_S, event.next_save_s + SAVED_S))
+    return min(most_s, POLL_UNSAFE_S) if fleet.life.safe == fleet.life.safe_from else most_s
+
+
+def _went_back(fleet: Fleet, event: fw.Polled) -> tuple[fw.Command, ...]:
+    """Say that a machine's run began at an earlier step again, while nothing of it is safe."""
+    before = None if fleet.life is None else fleet.life.step
+    if event.step is None or before is None or event.step >= before or event.epoch is None:
+        return ()
+    held = "nothing is safe yet" if fleet.safe is None else f"step {fleet.safe:,} is safe"
+    if fleet.safe is not None and event.step >= fleet.safe:
+        return ()
+    words = f"the run went back from step {before:,} to step {event.step:,} on its machine; {held}"
+    return (fw.Say("warning", words, "see why: `logs`"),)
+
+
+def restarted(fleet: Fleet, event: fw.Restarted, now: Instant) -> Outcome:
     """What ran there has ended: its agent is started again."""
+    if event.words:
+        fleet, commands = go_on(fleet.with_(doing="", phase=Phase.STARTING, beat_s=now.mono_s), now)
+        return fleet, (fw.Say("warning", f"the agent's last line: {event.words}"), *commands)
     return go_on(fleet.with_(doing="", phase=Phase.STARTING, beat_s=now.mono_s), now)
 
 
-def stop_passed_on(fleet: Fleet, _event: fw.StopPassedOn, now: Instant) -> Outcome:
+def stop_passed_on(fleet: Fleet, event: fw.StopPassedOn, now: Instant) -> Outcome:
     """It will hear of the wish."""
-    return fleet.with_(doing="", stop_passed_on=True, wake_s=now.mono_s), ()
+    return fleet.with_(doing="", stop_passed_on=True, stop_epoch=event.epoch, wake_s=now.mono_s), ()
 
 
-def over(fleet: Fleet, code: int) -> Outcome:
+def over(fleet: Fleet, code: int, event: fw.Polled) -> Outcome:
     """The run's session on the machine ended with this exit code, and home holds all of it."""
     if code == errors.HANDED_OVER and not fleet.stop:
         return release(fleet.with_(exit_code=code), "next")
+    if code in {errors.INTERRUPTED, errors.TERMINATED} and fleet.stop_before and not (fleet.stop or event.asked):
+        fleet, commands = release(fleet, "next")
+        words = "the stop of an earlier launch had reached the machine, so the run saved and ended there; it goes on"
+        return fleet, (fw.Say("warning", words), *commands)
+    if event.output and code not in {0, errors.INTERRUPTED, errors.TERMINATED}:
+        fleet, commands = release(fleet.with_(exit_code=fleet.stop_code if fleet.stop else code), "end")
+        return fleet, (fw.Say("error", f"the last lines of its output:\n{event.output}"), *commands)
     return release(fleet.with_(exit_code=fleet.stop_code if fleet.stop and code != 0 else code), "end")
 
 
@@ -188,8 +272,23 @@ def release(fleet: Fleet, then: str) -> Outcome:
     return fleet.calling("Release"), (fw.Release(machine),)
 
 
+def give_up_stopping(fleet: Fleet) -> Outcome:
+    """The run was asked to stop and had its time for it: give the machine back, and say what is left there."""
+    assert fleet.machine is not None
+    here = "nothing" if fleet.safe is None else f"step {fleet.safe:,}"
+    words = f"the run has not ended {duration(STOP_WITHIN_S)} after the stop: giving {fleet.machine.endpoint} back"
+    fleet, commands = release(fleet, "end")
+    return fleet, (fw.Say("error", words, f"this computer holds {here}; what was not fetched is lost"), *commands)
+
+
 def released(fleet: Fleet, event: fw.Released, now: Instant) -> Outcome:
     """It is off the list."""
+    if fleet.stray is not None and fleet.stray.endpoint == event.endpoint:
+        fleet, told = given_back(fleet, event.endpoint)
+        if fleet.closing is not None:
+            fleet, commands = end(fleet, *fleet.closing)
+            return fleet, (told, *commands)
+        return fleet.with_(wake_s=now.mono_s), (told,)
     fleet = fleet.with_(doing="")
     if fleet.machine is None or fleet.machine.endpoint != event.endpoint:
         return look(fleet)
@@ -204,20 +303,6 @@ def released(fleet: Fleet, event: fw.Released, now: Instant) -> Outcome:
     return fleet, (said, *commands)
 
 
-def final(fleet: Fleet) -> Outcome:
-    """The last machine is given back: end as the run did."""
-    code = fleet.stop_code if fleet.exit_code is None else fleet.exit_code
-    cancelled = {errors.INTERRUPTED, errors.TERMINATED}
-    if code == 0:
-        return end(fleet, 0, "SUCCEEDED", "the run is finished, and this computer holds its results")
-    if code in cancelled or fleet.stop:
-        state = "CANCELLED" if code in cancelled else "PENDING"
-        return end(fleet, code, state, fleet.stop or "the run was stopped", "the same command goes on with it")
-    words = {errors.FENCED: "another machine has the run", errors.NO_PROGRESS: "the run makes no progress"}
-    hint = "its output says why: `logs`"
-    return end(fleet, code, "FAILED", words.get(code, f"the run ended with exit code {code}"), hint)
-
-
 def lost(fleet: Fleet, now: Instant) -> Outcome:
     """Enough listings in a row do not have it."""
     assert fleet.machine is not None
@@ -225,6 +310,7 @@ def lost(fleet: Fleet, now: Instant) -> Outcome:
     lived_s = now.wall_s - life.began_wall_s if life else 0.0
     safe = "nothing safe" if fleet.safe is None else f"step {fleet.safe:,} safe"
     words = f"{endpoint} is gone after {duration(lived_s)}: {safe} on this computer"
+    fleet = next_lost_look(fleet.with_(lost_looks=0), now)
     fleet, commands = pause_before_next(fleet.closed(LOST, now.wall_s), now)
     return fleet, (fw.Say("warning", words), *commands)
 
@@ -247,7 +333,7 @@ def ask_to_stop(fleet: Fleet, words: str, now: Instant, code: int = errors.INTER
     """Have the run save and end, then fetch and give back; without a machine end at once."""
     if fleet.stop:
         return fleet, ()
-    fleet = fleet.with_(stop=words, stop_code=code, stop_passed_on=False, stop_s=now.mono_s + STOP_WITHIN_S)
+    fleet = fleet.with_(stop=words, stop_code=code, stop_passed_on=False, stop_read=False, stop_s=None)
     if fleet.machine is None and not fleet.doing:
         return end(fleet, code, "CANCELLED" if code == errors.INTERRUPTED else "PENDING", words)
     said = fw.Say(
@@ -255,9 +341,7 @@ def ask_to_stop(fleet: Fleet, words: str, now: Instant, code: int = errors.INTER
     )
     if fleet.doing:
         return fleet, (said,)
-    fleet, commands = (
-        (fleet.calling("PassOnStop"), (fw.PassOnStop(),)) if fleet.phase is Phase.SERVING else go_on(fleet, now)
-    )
+    fleet, commands = go_on(fleet.with_(wake_s=None), now)
     return fleet, (said, *commands)
 
 
@@ -266,10 +350,9 @@ def limit_reached(fleet: Fleet, now: Instant) -> str:
     policy = fleet.policy
     if policy.until_wall_s is not None and now.wall_s >= policy.until_wall_s:
         return "the time set with --until is over"
-    if policy.units_max is not None and fleet.life is not None and fleet.units_per_hour:
-        used = fleet.units_used + (now.wall_s - fleet.life.began_wall_s) / 3600 * fleet.units_per_hour
-        if used >= policy.units_max:
-            return f"about {used:.2f} units are used: --max-units"
+    used = fleet.used(now.wall_s)
+    if policy.units_max is not None and fleet.life is not None and used >= policy.units_max:
+        return f"about {used:.2f} units are used: --max-units"
     return ""
 
 
@@ -279,9 +362,3 @@ def look(fleet: Fleet) -> Outcome:
     if fleet.policy.paid and fleet.machine is None:
         return fleet.calling("CheckBalance"), (fw.CheckBalance(),)
     return fleet.calling("ListMachines"), (fw.ListMachines(),)
-
-
-def end(fleet: Fleet, code: int, state: str, words: str, hint: str = "") -> Outcome:
-    """End the controller."""
-    fleet = fleet.with_(phase=Phase.ENDED if state != LEFT else fleet.phase, exit_code=code, doing="", wake_s=None)
-    return fleet, (fw.End(code, state, words, hint),)

@@ -34,7 +34,7 @@ class Policy:
     """What a person allows. ``until_wall_s``: by this computer's clock; ``a_day``: machines brought up within 24 hours.
 
     ``silence_s``: how long a machine's beat may stand still; ``fruitless_max``: machines in a row that bring nothing new
-    home.
+    home; ``billed_s``: how long a machine can cost units at most.
     """
 
     wanted: Wanted = Wanted()
@@ -49,13 +49,15 @@ class Policy:
     silence_s: float = 180.0
     fruitless_max: int = 3
     refusals_max: int = 40
+    billed_s: float = 43200.0
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
     """One machine's time with us, by this computer's clock. ``safe_from``, ``safe``: newest step at home at first and at last.
 
-    ``end``: "" while it serves, LOST or GIVEN_BACK.
+    ``end``: "" while it serves, LOST or GIVEN_BACK. ``asked_wall_s``: the bring-up was asked for; ``prepared_wall_s``: all
+    files are there; ``agent_wall_s``: the agent runs; ``heard_wall_s``: its newest status came.
     """
 
     machine: Machine
@@ -66,6 +68,10 @@ class Life:
     first_step_wall_s: float | None = None
     ended_wall_s: float | None = None
     end: str = ""
+    asked_wall_s: float | None = None
+    prepared_wall_s: float | None = None
+    agent_wall_s: float | None = None
+    heard_wall_s: float | None = None
 
     def reached(self, step: int | None, safe: int | None, wall_s: float) -> Life:
         """Return it with what was seen now."""
@@ -91,6 +97,13 @@ class Fleet:
     ``before``: what was listed before the machine in ``name`` was asked for; ``foreign``: what has been reported;
     ``stale``: a poll has shown a beat that stands still for too long; ``deaf``: polls that failed while listings came through;
     ``lives``: those that ended; ``lives_before``: how many of them before this launch.
+
+    ``fresh``: the machine was made just now, and nothing was started on it.
+    ``stop_read``: the status was read after the stop was asked for; ``stop_epoch``: the session that the stop names;
+    ``stop_before``: a stop of an earlier launch may have reached the machine; ``empty``: by its status nothing was
+    trained there. ``stray``: a machine of ours that is given back beside the one that serves; ``lost_looks``,
+    ``look_lost_s``: listings for lost machines, and when the next is due. ``closing``: the end (code, state, words, hint)
+    that waits for a last listing, in ``closing_tries``. ``told``: troubles that were shown, each with its time.
     """
 
     prefix: str
@@ -127,6 +140,25 @@ class Fleet:
     units: float | None = None
     units_first: float | None = None
     units_per_hour: float | None = None
+    units_wall_s: float = 0.0
+    balance_s: float | None = None
+    fresh: bool = False
+    stop_read: bool = False
+    stop_epoch: int | None = None
+    stop_before: bool = False
+    empty: bool = False
+    stray: Machine | None = None
+    lost_looks: int = 0
+    look_lost_s: float | None = None
+    closing: tuple[int, str, str, str] | None = None
+    closing_tries: int = 0
+    asked_wall_s: float | None = None
+    told: Sequence[tuple[str, float]] = ()
+    trouble_s: float = 0.0
+    news: Sequence[object] = ()
+    news_s: float = 0.0
+    quiet_s: float | None = None
+    line: str = ""
 
     def with_(self, **changes: Any) -> Fleet:
         """Return a copy with these fields changed."""
@@ -148,6 +180,16 @@ class Fleet:
     def lives_without(self, life: Life) -> tuple[Life, ...]:
         """Return the lives but for one."""
         return tuple(each for each in self.lives if each is not life)
+
+    def used(self, wall_s: float) -> float:
+        """Return the units used up by now: what was read last, and the rate since then."""
+        since_s = max(0.0, wall_s - self.units_wall_s) if self.life is not None else 0.0
+        return self.units_used + since_s / 3600 * (self.units_per_hour or 0.0)
+
+    @property
+    def lost_ones(self) -> tuple[Life, ...]:
+        """The machines of this launch that listings lacked, and that were never proved to be given back."""
+        return tuple(life for life in self.lives if life.end == LOST)
 
     @property
     def units_used(self) -> float:

@@ -29,6 +29,11 @@ class Woke:
 
 
 @dataclass(frozen=True, slots=True)
+class Waited:
+    """Nothing has changed for some minutes, so that it is time to say what is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """A person asks: "stop" (save, fetch, give the machine back), or "leave" (the machine goes on by itself)."""
 
@@ -86,6 +91,9 @@ class Polled:
     """The machine's status, after what it had ready was fetched. ``safe``: the newest step that home holds whole.
 
     ``phase`` is the agent's; ``more``: it has still something to be fetched; ``line``: its progress, for people.
+    ``epoch``: of the session there, None before the first; ``waiting``: files that home does not hold yet; ``asked``: a
+    person asked that session to stop by other means than this launch; ``output``: the end of its output, where it failed;
+    ``next_save_s``: until its next save; ``watched``: whether a cell waits with the agent, None where none has to.
     """
 
     beat: int
@@ -97,16 +105,26 @@ class Polled:
     fetched_bytes: int = 0
     line: str = ""
     trouble: str = ""
+    epoch: int | None = None
+    waiting: int = 0
+    asked: bool = False
+    output: str = ""
+    next_save_s: float | None = None
+    watched: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """What ran on the machine was ended; its files are there."""
+    """What ran on the machine was ended; its files are there. ``words``: the last line of its agent's log."""
+
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StopPassedOn:
-    """The wish to stop lies in the home store; the relay brings it to the machine."""
+    """The wish to stop lies in the home store; the relay brings it to the machine. ``epoch``: of the session it names."""
+
+    epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +188,10 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class StartAgent:
-    """Start the agent on the machine."""
+    """Start the agent on the machine; ``again``: it runs, and only the cell that waits with it is gone."""
 
     machine: Machine
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +231,7 @@ class End:
 
 
 Event = (
-    Began | Woke | Told | Balanced | Listed | BroughtUp | Adopted | Prepared | AgentStarted | Polled | Restarted | StopPassedOn
+    Began | Woke | Waited | Told | Balanced | Listed | BroughtUp | Adopted | Prepared | AgentStarted | Polled | Restarted | StopPassedOn
     | Released | Failed
 )  # fmt: skip
 Call = CheckBalance | ListMachines | BringUp | Adopt | Prepare | StartAgent | Poll | Restart | PassOnStop | Release

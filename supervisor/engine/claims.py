@@ -109,9 +109,33 @@ def asked_of(name: str) -> Rank | None:
     return rank_of(match[1]) if match else None
 
 
-def request_stop(store: Store, run: RunPlace, rank: Rank, how: str) -> None:
-    """Ask a session, through the store, to end. Requests name one session, so that the next one is not stopped too."""
-    store.create(run.stop_request(rank, how, os.urandom(4).hex()), b"{}")
+def request_stop(store: Store, run: RunPlace, rank: Rank, how: str, by: str = "") -> str:
+    """Ask a session, through the store, to end; return the request's path. ``by``: the program that asks.
+
+    Requests name one session, so that the next one is not stopped too.
+    """
+    path = run.stop_request(rank, how, os.urandom(4).hex())
+    store.create(path, json.dumps({"by": by} if by else {}).encode())
+    return path
+
+
+def stop_requests(store: Store, run: RunPlace) -> dict[str, tuple[Rank, str]]:
+    """Return the requests to stop: each path with the session that is asked, and the program that asked. Raises StoreError."""
+    found = {}
+    for entry in store.list(run.name):
+        match = STOP.fullmatch(entry.name)
+        rank = rank_of(match[1]) if match else None
+        if rank is None:
+            continue
+        path = f"{run.name}/{entry.name}"
+        try:
+            body = json.loads(store.read(path))
+        except Missing:
+            continue
+        except ValueError:
+            body = {}
+        found[path] = (rank, str(body.get("by", "")) if isinstance(body, dict) else "")
+    return found
 
 
 def write_end(store: Store, run: RunPlace, rank: Rank, reason: str, body: Mapping[str, Any]) -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core import fleet_words as fw
 from supervisor.core.codec import UnknownRecord, from_line, to_line
-from supervisor.core.errors import FENCED, UserError
+from supervisor.core.errors import FENCED, INTERRUPTED, UserError
 from supervisor.core.fleet import decide, next_wakeup
 from supervisor.core.fleet_state import Fleet, Policy
+from supervisor.core.fleet_waiting import due_s
 from supervisor.core.instant import Instant
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Clock
 
 WAIT_S_MAX = 3600.0
+JOURNAL_AGAIN_S, SAY_AGAIN_S = 5.0, 1800.0
 JOURNAL, LOCK = "journal.jsonl", "lock"
 
 
@@ -61,7 +63,7 @@ class Journal:
 
     def record(self, now: Instant, value: Any) -> None:
         """Keep it. Of polls only what changed; that a call is polled is no news at all."""
-        if isinstance(value, fw.Woke | fw.Poll | fw.Say):
+        if isinstance(value, fw.Woke | fw.Waited | fw.Poll | fw.Say):
             return
         if isinstance(value, fw.Polled):
             told = (value.phase, value.exit_code, value.safe, value.step is None)
@@ -129,7 +131,10 @@ class Controller:
         self._journal, self._hands, self._clock, self._show = journal, hands, clock, show
         self._inbox: queue.SimpleQueue[fw.Event | BaseException] = queue.SimpleQueue()
         self._calls: queue.SimpleQueue[fw.Call] = queue.SimpleQueue()
+        self._held: list[fw.Event] = []  # what came while the journal could not be written
         self._end: fw.End | None = None
+        self._idle = threading.Event()
+        self._idle.set()
 
     def tell(self, event: fw.Event) -> None:
         """Put an event into the inbox, from any thread or signal handler."""
@@ -138,30 +143,72 @@ class Controller:
     def run(self, policy: Policy, on: str = "") -> fw.End:
         """Serve the run until it ends, or until this controller is told to leave."""
         threading.Thread(target=self._work, name="fleet-calls", daemon=True).start()
-        self._take(fw.Began(policy, on))
+        began = fw.Began(policy, on)
+        self._journal.record(self._clock.now(), began)  # before anything is done: without a journal nothing begins
+        self._decide(began, self._clock.now())
         while self._end is None:
-            wait_s = min(next_wakeup(self.fleet, self._clock.now()) - self._clock.now().mono_s, WAIT_S_MAX)
-            try:
-                event = self._inbox.get(timeout=max(wait_s, 0.0))
-            except queue.Empty:
-                event = fw.Woke()
-            if isinstance(event, BaseException):
-                raise event
-            self._take(event)
+            event = self._next()
+            now = self._clock.now()
+            self._record(now, event)
+            self._decide(event, now)
         return self._end
 
-    def _take(self, event: fw.Event) -> None:
+    def settle(self, within_s: float) -> bool:
+        """Wait for the end of the call in flight; say whether it ended."""
+        return self._idle.wait(within_s)
+
+    def _next(self) -> fw.Event:
+        if self._held:
+            return self._held.pop(0)
         now = self._clock.now()
-        self._journal.record(now, event)
+        wake_s, word_s = next_wakeup(self.fleet, now), due_s(self.fleet)
+        try:
+            event = self._inbox.get(timeout=max(min(wake_s - now.mono_s, word_s - now.mono_s, WAIT_S_MAX), 0.0))
+        except queue.Empty:
+            return fw.Woke() if self._clock.now().mono_s >= wake_s else fw.Waited()
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+    def _record(self, now: Instant, value: Any) -> None:
+        """Keep it; while the journal cannot be written wait for that, because the machine goes on and may cost."""
+        said_s = None
+        while True:
+            try:
+                return self._journal.record(now, value)
+            except UserError as error:
+                at_s = self._clock.now().mono_s
+                if said_s is None or at_s - said_s >= SAY_AGAIN_S:
+                    self._show.said(fw.Say("error", error.what, f"make room on its disk; {self._costing()}"))
+                    said_s = at_s
+            try:
+                event = self._inbox.get(timeout=JOURNAL_AGAIN_S)
+            except queue.Empty:
+                continue
+            if isinstance(event, BaseException):
+                raise event
+            if isinstance(event, fw.Told) and event.wish == "leave":
+                raise UserError("left while the journal could not be written", self._costing(), INTERRUPTED)
+            self._held.append(event)
+
+    def _costing(self) -> str:
+        machine = self.fleet.machine
+        if machine is None:
+            return "nothing is begun before it can be written"
+        rate = f" at {self.fleet.units_per_hour:.2f} units/h" if self.fleet.units_per_hour else ""
+        return f"meanwhile {machine.endpoint} goes on{rate}; Ctrl-C twice leaves it, and the same command takes it up again"
+
+    def _decide(self, event: fw.Event, now: Instant) -> None:
         self.fleet, commands = decide(self.fleet, event, now)
         self._show.seen(self.fleet, event, now)
         for command in commands:
-            self._journal.record(now, command)
+            self._record(now, command)
             if isinstance(command, fw.Say):
                 self._show.said(command)
             elif isinstance(command, fw.End):
                 self._end = command
             else:
+                self._idle.clear()
                 self._calls.put(command)
 
     def _work(self) -> None:
@@ -172,3 +219,4 @@ class Controller:
                 self._inbox.put(self._hands.do(call))
             except BaseException as defect:  # noqa: BLE001  # a defect of ours ends the controller, which raises it
                 self._inbox.put(defect)
+            self._idle.set()

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from supervisor.fleet.relay import HomeRun
 
 PARCELS_A_POLL = 8  # between them people see how it goes
+LAUNCH = "launch"  # the name in the stop requests of a controller
+AGENT_LOG = "agent.log"
+LOG_BYTES, LINE_CHARS = 20_000, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,19 @@ class FleetHands:
         return fw.AgentStarted()
 
     def _restart(self, call: fw.Restart) -> fw.Event:
+        words = self._agents_last_line(call.machine) if self._epoch is None else ""
         self._provisioner.restart(call.machine)
-        return fw.Restarted()
+        return fw.Restarted(words)
+
+    def _agents_last_line(self, machine: Machine) -> str:
+        """Return the last line that the agent printed, where it says why it does not serve; "" if there is none."""
+        local = self._home.folder / AGENT_LOG
+        try:
+            self._provisioner.get(machine, AGENT_LOG, str(local))
+            lines = local.read_bytes()[-LOG_BYTES:].decode("utf-8", "replace").splitlines()
+        except (MachineError, OSError):
+            return ""  # the restart is what counts, and tells by itself where the machine does not answer
+        return next((line.strip()[:LINE_CHARS] for line in reversed(lines) if line.strip()), "")
 
     def _release(self, call: fw.Release) -> fw.Event:
         self._provisioner.release(call.machine)
@@ -121,15 +135,17 @@ class FleetHands:
             try:
                 size, words = self._fetch(machine, each)
             except NoSuchFile:
-                continue  # acknowledged meanwhile
+                continue  # acknowledged meanwhile, or replaced by what is newer
             fetched += size
             troubles += words
         for parcel in self._home.relay.mail():
             self._provisioner.put(machine, str(parcel.file), parcel.name)
             self._home.relay.delivered(parcel)
         plain = told.get("run") or {}
-        self._epoch = plain.get("epoch", self._epoch)
+        epoch = plain.get("epoch")
+        self._epoch = epoch if isinstance(epoch, int) else self._epoch
         code = told.get("exit_code")
+        next_save_s = plain.get("next_save_in_s")
         return fw.Polled(
             beat=int(told.get("beat", -1)),
             phase=phase,
@@ -140,7 +156,22 @@ class FleetHands:
             fetched_bytes=fetched,
             line=self._describe(plain) if plain else str(told.get("words") or ""),
             trouble="; ".join(filter(None, troubles)),
+            epoch=self._epoch,
+            waiting=int(told.get("waiting_files") or 0),
+            asked=done and self._asked_by_others(),
+            output=str(told.get("output") or "").strip() if done else "",
+            next_save_s=next_save_s if isinstance(next_save_s, int | float) else None,
+            watched=told.get("watched"),
         )
+
+    def _asked_by_others(self) -> bool:
+        """Say whether a person asked the session that serves to stop, by other means than this launch."""
+        asked = claims.stop_requests(self._home.store, self._home.run).values()
+        return any(rank.epoch == self._epoch and by != LAUNCH for rank, by in asked)
+
+    def withdraw_stop(self) -> bool:
+        """Take back the stops of launches at home and on the way; say whether one was delivered. Raises StoreError."""
+        return self._home.relay.withdraw_stops(LAUNCH)
 
     def _safe(self) -> int | None:
         """Return the step of the newest checkpoint that home holds whole."""
@@ -178,5 +209,5 @@ class FleetHands:
         rank = max(claims.ranks(self._home.store, self._home.run), default=None)
         if rank is None or rank.epoch < self._epoch:
             return fw.Failed("PassOnStop", "unreachable", "the session that serves is not known here yet")
-        claims.request_stop(self._home.store, self._home.run, rank, "save")
-        return fw.StopPassedOn()
+        claims.request_stop(self._home.store, self._home.run, rank, "save", LAUNCH)
+        return fw.StopPassedOn(rank.epoch)

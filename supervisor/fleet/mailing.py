@@ -66,6 +66,18 @@ class Mail:
         """Forget a parcel."""
         parcel.file.unlink(missing_ok=True)
 
+    def withdraw(self, paths: Collection[str]) -> set[str]:
+        """Take back what was not delivered yet; return those of the paths that a machine may have by now."""
+        withdrawn: set[str] = set()
+        for file in self._folder.glob(f"*{parcels.SUFFIX}"):
+            inside = {piece.path for piece in parcels.read(file).header.pieces}
+            if inside.isdisjoint(paths):
+                continue
+            file.unlink(missing_ok=True)
+            withdrawn |= inside & set(paths)
+            self._known -= inside  # what else lay in it is written once more
+        return {path for path in paths if path in self._known and path not in withdrawn}
+
     def forget(self) -> None:
         """Forget everything: another machine begins."""
         self._owed.clear()

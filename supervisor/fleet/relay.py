@@ -134,6 +134,16 @@ class HomeRun:
         """Know that a parcel was put into the inbox."""
         self._mail.delivered(parcel)
 
+    def withdraw_stops(self, by: str) -> bool:
+        """Remove the requests to stop that this program left at home and on the way; say whether one was delivered.
+
+        Raises StoreError.
+        """
+        paths = [path for path, (_, who) in claims.stop_requests(self._store, self._run).items() if who == by]
+        for path in paths:
+            self._store.delete(path)
+        return bool(self._mail.withdraw(paths))
+
     def newest(self) -> CheckpointId | None:
         """Return the newest checkpoint whose manifest is at home: all its files were whole when that came."""
         return max((found.id for found in checkpoints.find(self._store, self._run)), default=None)

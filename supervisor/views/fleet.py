@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from supervisor.core import fleet_words as fw
 from supervisor.core import program
 from supervisor.core.codec import to_plain
-from supervisor.core.fleet_state import LEFT, Phase
+from supervisor.core.fleet_state import LEFT
 from supervisor.core.spoken import duration
 from supervisor.views import table
 from supervisor.views.lines import Lines
@@ -139,9 +139,9 @@ def say_goodbye(end: fw.End, fleet: Fleet, name: str, store: str, *, json_lines:
     if end.state not in {"SUCCEEDED", "CANCELLED", "PENDING", LEFT}:
         sys.stderr.write(f"error: {end.words}\n  try: {program.expanded(end.hint) or 'launch again'}\n")
     lines = [] if not fleet.lives[fleet.lives_before :] else [*machines(fleet)]
-    if fleet.machine is not None and fleet.phase is not Phase.ENDED:
-        lines.append(f"{INDENT}{fleet.machine.endpoint} goes on by itself; the same command takes it up again")
     lines.append(f"{NAME}{end.state}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
+    if end.state == LEFT and end.hint:
+        lines.append(f"{INDENT}{program.expanded(end.hint)}")
     words = ("checkpoints", name, "export", "latest", "DIR") if end.state == "SUCCEEDED" else ("status", name)
     lines.append(f"{INDENT}{program.command_of_run(*words, option=store)}")
     print("\n".join(lines), flush=True)

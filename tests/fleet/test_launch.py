@@ -218,13 +218,20 @@ def test_a_second_wish_leaves_the_machine_and_the_same_command_takes_it_up_again
     assert launch.wait(WAIT_S) == 130, launch.text
     (machine,) = machines_of(place)
     assert "goes on by itself" in launch.text
+    changed = Turn(command, place, environ(place), place / "changed.txt")  # a stop, and the mind changed at once
+    changed.until("looking after it", WAIT_S)
+    changed.process.send_signal(signal.SIGINT)
+    changed.until("stopped by Ctrl-C", WAIT_S)
+    changed.process.send_signal(signal.SIGINT)
+    assert changed.wait(WAIT_S) == 130, changed.text
     again = Turn(command, place, environ(place), place / "again.txt")
     again.until("looking after it", WAIT_S)
     (place / "gate").touch()
     assert again.wait(WAIT_S) == 0, again.text
-    assert "looking after it" in again.text
     assert not machine.exists()
-    until(lambda: "1 machine," in again.text)
+    assert list((place / "runs/toy").glob("stop-*")) == []
+    delivered = "the stop had reached it before" in changed.text
+    until(lambda: ("2 machines," if delivered else "1 machine,") in again.text)
 
 
 def test_a_second_controller_of_the_same_run_is_sent_away(place):

@@ -48,10 +48,13 @@ class Notes:
 
     @property
     def record(self) -> str:
-        """The session's record as it was when the machine was made, "" if we made none of this name."""
+        """The session's record as it was when the machine was made, "" if we made none of this name.
+
+        A call whose caller was killed or has left notes it in the command line's own file only.
+        """
         with contextlib.suppress(FileNotFoundError):
             return (self.folder / "record.json").read_text()
-        return ""
+        return self._in(self.session)
 
     @property
     def endpoint(self) -> str:
@@ -61,7 +64,7 @@ class Notes:
 
     def made(self) -> str:
         """Note the record that `new` has left, and return it; "" if it has left none."""
-        record = self.record or self._in(self.session)
+        record = self.record
         if record:
             self.keep(record)
         return record

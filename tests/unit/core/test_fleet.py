@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import isinf
 from random import Random
 from typing import get_args
@@ -15,6 +16,7 @@ from supervisor.core import errors
 from supervisor.core import fleet_words as fw
 from supervisor.core.fleet import decide, next_wakeup
 from supervisor.core.fleet_state import Fleet, Phase, Policy
+from supervisor.core.fleet_waiting import due_s as next_word
 from supervisor.core.instant import Instant
 from supervisor.core.provisioning import KINDS, Machine
 
@@ -81,7 +83,8 @@ class Hour:
     def answer(self, call: fw.Call) -> fw.Event:
         name = type(call).__name__
         if self.chance.random() < self.trouble:
-            return fw.Failed(name, self.chance.choice(["unreachable", "failed", "home"] if name != "BringUp" else ["refused", "quota"]), "")  # fmt: skip
+            kinds = {"BringUp": ["refused", "quota"], "ListMachines": ["unreachable"], "CheckBalance": ["unreachable"]}
+            return fw.Failed(name, self.chance.choice(kinds.get(name, ["unreachable", "failed", "home"])), "")
         done = self.do(call)
         if self.chance.random() < self.trouble and not isinstance(done, fw.Listed):
             return fw.Failed(name, "unreachable", "the answer was lost")
@@ -315,6 +318,8 @@ def test_three_machines_in_a_row_that_bring_nothing_home_are_enough() -> None:
             fleet, _ = after(fleet, (fw.BroughtUp(machine), now_s), (fw.Prepared(), now_s), (fw.AgentStarted(), now_s))
         for _ in range(3):
             fleet, commands = after(fleet, (fw.Listed(), now_s))
+    assert calls(commands) == ["ListMachines"], "a machine that was lost may still cost"
+    fleet, commands = after(fleet, (fw.Listed(), now_s))
     (end,) = [each for each in commands if isinstance(each, fw.End)]
     assert (end.exit_code, fleet.phase) == (errors.NO_PROGRESS, Phase.ENDED)
 
@@ -371,7 +376,8 @@ def test_no_machine_is_brought_up_against_a_limit(policy: Policy, event: fw.Even
     [(replace(POLICY, until_wall_s=100.0), 101.0), (replace(POLICY, paid=True, units_max=2.0), 7300.0)],
 )
 def test_at_a_limit_the_run_saves_is_fetched_and_the_machine_given_back(policy: Policy, at_s: float) -> None:
-    fleet, commands = after(serving(policy), (fw.Woke(), at_s), (fw.Polled(3, "running", step=50, safe=9), at_s))
+    told = fw.Polled(3, "running", step=50, safe=9, epoch=1)
+    fleet, commands = after(serving(policy), (fw.Woke(), at_s), (told, at_s), (told, at_s))
     assert calls(commands) == ["PassOnStop"]
     fleet, commands = after(
         fleet, (fw.StopPassedOn(), at_s), (fw.Woke(), at_s), (fw.Polled(4, "done", 130, 51, 51), at_s)
@@ -435,6 +441,8 @@ def test_a_machine_of_ours_that_this_computer_forgot_is_adopted_by_its_record() 
 
 def test_the_first_wish_stops_and_the_second_leaves_the_machine_alone() -> None:
     fleet, commands = after(serving(), (fw.Told("stop", "stopped by you"), 1.0))
+    assert calls(commands) == ["Poll"], "the machine is asked before anything is concluded"
+    fleet, commands = after(fleet, (fw.Polled(2, "running", step=6, epoch=1), 1.5))
     assert calls(commands) == ["PassOnStop"]
     fleet, commands = after(fleet, (fw.Told("leave"), 2.0))
     assert [type(each) for each in commands] == [fw.End]
@@ -460,3 +468,314 @@ def test_what_the_last_machine_cost_is_counted_before_the_end(answer: fw.Event) 
     assert isinstance(commands[-1], fw.End)
     assert commands[-1].state == "SUCCEEDED"
     assert fleet.units_used == (2.5 if isinstance(answer, fw.Balanced) else 0.0)
+
+
+STOP = fw.Told("stop", "stopped by Ctrl-C")
+
+
+def begun_again(fleet: Fleet) -> Fleet:
+    """The same fleet after its controller died and another began: the machine is listed."""
+    return after(fleet, (fw.Began(POLICY), 100.0), (LISTED, 100.0))[0]
+
+
+def says(commands: tuple[fw.Command, ...]) -> str:
+    return "\n".join(f"{each.words} {each.hint}" for each in commands if isinstance(each, fw.Say | fw.End))
+
+
+@pytest.mark.parametrize("unheard", [UNREACHABLE, fw.Failed("Poll", "home", "disk full"), fw.Polled(-1, "")])
+def test_a_stop_before_the_first_status_asks_the_machine_and_gives_nothing_back(unheard: fw.Event) -> None:
+    """A computer that was off and is on again, without a network yet; one Ctrl-C."""
+    fleet, commands = after(begun_again(serving()), (unheard, 101.0), (STOP, 101.0))
+    seen, now_s = [*calls(commands)], 102.0
+    for _ in range(20):
+        fleet, commands = after(fleet, (unheard if calls(commands) == ["Poll"] else LISTED, now_s))
+        seen += calls(commands)
+        if not calls(commands):
+            now_s = next_wakeup(fleet, Instant(now_s, 0))
+            fleet, commands = after(fleet, (fw.Woke(), now_s))
+            seen += calls(commands)
+    assert "Poll" in seen
+    assert "Release" not in seen
+    fleet, commands = after(
+        fleet.with_(doing=""), (fw.Polled(900, "running", step=9326, safe=942, epoch=1, waiting=7), now_s)
+    )
+    assert calls(commands) == ["PassOnStop"]
+    fleet, commands = after(
+        fleet, (fw.StopPassedOn(1), now_s), (fw.Polled(901, "done", 130, 9400, 9400, epoch=1), now_s + 9)
+    )
+    assert commands[-1] == fw.Release(OURS)
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.PREPARING])
+def test_a_stop_asks_a_machine_on_which_an_earlier_controller_may_have_started_the_agent(phase: Phase) -> None:
+    fleet = serving().with_(phase=phase, life=serving().life)
+    fleet, commands = after(fleet.with_(doing="Prepare"), (fw.Began(POLICY), 50.0), (STOP, 50.5), (LISTED, 51.0))
+    assert calls(commands) == ["Poll"]
+    trained = after(fleet, (fw.Polled(9, "running", step=800, safe=5, epoch=1), 52.0))[1]
+    assert calls(trained) == ["PassOnStop"]
+    nothing = after(fleet, (fw.Polled(-1, ""), 52.0))[1]
+    assert calls(nothing) == ["Release"], "no agent was ever started there"
+
+
+@pytest.mark.parametrize(("told", "call"), [
+    (fw.Polled(2, "preparing"), "Release"),
+    (fw.Polled(2, "running", waiting=10), ""),
+    (fw.Polled(2, ""), ""),
+])  # fmt: skip
+def test_a_machine_without_a_session_is_given_back_only_if_its_status_shows_that_nothing_waits(
+    told: fw.Polled, call: str
+) -> None:
+    fleet, commands = after(serving(), (STOP, 1.0), (told, 2.0))
+    if calls(commands) == ["PassOnStop"]:
+        fleet, commands = after(fleet, (fw.Failed("PassOnStop", "nothing", "no session serves yet"), 3.0))
+    assert [each for each in calls(commands) if each == "Release"] == ([call] if call else [])
+
+
+def test_a_stop_that_named_a_session_which_died_is_passed_on_to_the_next_one() -> None:
+    first = fw.Polled(2, "running", step=6, epoch=1)
+    fleet, _ = after(serving(), (STOP, 1.0), (first, 2.0), (fw.StopPassedOn(1), 2.5))
+    assert calls(after(fleet, (replace(first, beat=3), 3.0))[1]) == []
+    assert calls(after(fleet, (replace(first, beat=3, epoch=2), 3.0))[1]) == ["PassOnStop"]
+
+
+def test_the_time_to_stop_counts_from_the_first_status_and_its_end_is_told() -> None:
+    fleet, now_s = after(serving(), (STOP, 1.0))[0], 2.0
+    fleet, _ = after(fleet, (UNREACHABLE, now_s))
+    assert fleet.stop_s is None
+    told = fw.Polled(5, "running", step=7, safe=5, epoch=1)
+    fleet, _ = after(
+        fleet, (LISTED, 3000.0), (told, 3001.0), (fw.StopPassedOn(1), 3002.0), (replace(told, beat=6), 3003.0)
+    )
+    fleet, commands = after(fleet, (fw.Woke(), 3001.0 + 1800.0))
+    assert calls(commands) == ["Release"]
+    assert "has not ended 30 min after the stop" in says(commands)
+    assert "this computer holds step 5; what was not fetched is lost" in says(commands)
+
+
+def test_a_leave_takes_the_stop_back_and_the_next_launch_goes_on_after_it() -> None:
+    told = fw.Polled(2, "running", step=6, epoch=1)
+    fleet, commands = after(serving(), (STOP, 1.0), (told, 2.0), (fw.StopPassedOn(1), 2.5), (fw.Told("leave"), 3.0))
+    assert "goes on by itself" in says(commands)
+    fleet = begun_again(fleet)
+    assert (fleet.stop, fleet.stop_passed_on) == ("", False)
+    done = fw.Polled(9, "done", 143, 50, 50, epoch=1)
+    next_, commands = after(fleet, (done, 101.0))
+    assert (next_.release_then, calls(commands)) == ("next", ["Release"])
+    assert "the stop of an earlier launch" in says(commands)
+    ended, _ = after(fleet, (replace(done, asked=True), 101.0))
+    assert ended.release_then == "end", "a person asked for it since"
+    stopped, _ = after(serving(), (done, 101.0))
+    assert stopped.release_then == "end", "this launch has asked for nothing"
+
+
+def test_a_leave_names_the_call_that_is_in_flight() -> None:
+    fleet, _ = after(Fleet("run"), (fw.Began(POLICY, "colab"), 0.0), (fw.Listed(), 0.0))
+    _, commands = after(fleet, (fw.Told("stop"), 1.0), (fw.Told("leave"), 1.6))
+    assert "a machine may still appear: run-1" in says(commands)
+    fleet, _ = after(serving(), (fw.Polled(2, "done", 0, 9, 9), 2.0))
+    _, commands = after(fleet, (fw.Told("leave"), 2.1))
+    assert "machine-1 is being given back" in says(commands)
+
+
+def gone(fleet: Fleet, at_s: float) -> Fleet:
+    for absent in range(3):
+        fleet, _ = after(fleet, (fw.Listed((THEIRS,)), at_s + absent))
+    assert fleet.machine is None
+    return fleet
+
+
+SECOND = Machine("run-2", "machine-2", record="r2")
+
+
+def second(at_s: float) -> Fleet:
+    """The first machine was lost, and the second serves."""
+    fleet = gone(serving().with_(doing="ListMachines"), at_s)
+    fleet, _ = after(
+        fleet, (fw.Woke(), at_s + 9), (fw.Listed(), at_s + 10), (fw.BroughtUp(SECOND), at_s + 11), (fw.Prepared(), at_s + 12),
+        (fw.AgentStarted(), at_s + 13), (fw.Polled(1, "running", step=9, safe=9), at_s + 14),
+    )  # fmt: skip
+    assert fleet.machine == SECOND
+    return fleet
+
+
+@pytest.mark.parametrize("listed", [OURS, Machine("", "machine-1"), Machine("run-7", "machine-7", record="r7")])
+def test_a_lost_machine_that_is_listed_again_beside_its_successor_is_given_back(listed: Machine) -> None:
+    fleet, commands = after(second(10.0), (fw.Woke(), 100.0))
+    assert calls(commands) == ["ListMachines"], "one more listing some time after a loss"
+    fleet, commands = after(fleet, (fw.Listed((SECOND, listed, THEIRS)), 101.0))
+    (release,) = [each for each in commands if isinstance(each, fw.Release)]
+    assert release.machine.endpoint == listed.endpoint
+    assert release.machine.record, "a machine is given back by its record"
+    fleet, commands = after(fleet, (fw.Failed("Release", "unreachable", "no answer"), 102.0))
+    assert "--on" in says(commands)
+    fleet, commands = after(fleet.with_(look_lost_s=103.0), (fw.Woke(), 103.0), (fw.Listed((SECOND, listed)), 104.0))
+    fleet, commands = after(fleet, (fw.Released(listed.endpoint), 105.0), (fw.Woke(), 105.0))
+    assert (fleet.machine, calls(commands)) == (SECOND, ["Poll"])
+    assert [life.end for life in fleet.lives] == (["given back"] if listed.endpoint == OURS.endpoint else ["lost"])
+
+
+def test_a_lost_machine_is_looked_for_as_long_as_it_could_cost_and_not_longer() -> None:
+    fleet, now_s, looks = second(10.0), 100.0, []
+    while now_s < 13.5 * 3600:
+        fleet, commands = after(fleet, (fw.Woke(), now_s))
+        if calls(commands) == ["ListMachines"]:
+            looks.append(now_s)
+            fleet, commands = after(fleet, (fw.Listed((SECOND,)), now_s))
+        fleet, _ = after(fleet, (fw.Polled(int(now_s), "running", step=9, safe=9), now_s))
+        now_s += 30
+    assert len(looks) >= 40
+    assert max(later - earlier for earlier, later in pairwise(looks)) <= 960
+    assert looks[-1] <= 12 * 3600 + 60
+
+
+def test_before_the_end_a_lost_machine_is_looked_for_and_named_where_nobody_knows() -> None:
+    fleet, _ = after(second(10.0), (fw.Polled(2, "done", 0, 9, 9), 30.0), (fw.Released("machine-2"), 31.0))
+    assert fleet.doing == "ListMachines"
+    found, commands = after(fleet, (fw.Listed((OURS, THEIRS)), 32.0))
+    assert calls(commands) == ["Release"]
+    found, commands = after(found, (fw.Released("machine-1"), 33.0))
+    assert (commands[-1].state, found.phase) == ("SUCCEEDED", Phase.ENDED)
+    none, commands = after(fleet, (fw.Listed((THEIRS,)), 32.0))
+    assert (commands[-1].state, none.phase) == ("SUCCEEDED", Phase.ENDED)
+    for at_s in (32.0, 40.0, 50.0):
+        fleet, commands = after(fleet, (fw.Failed("ListMachines", "unreachable", "no route"), at_s))
+        if at_s < 50:
+            fleet, _ = after(fleet, (fw.Woke(), at_s + 5))
+    assert "machine-1 was lost, and it is not known whether it is gone" in says(commands)
+    assert "launch --on" in says(commands)
+    assert commands[-1].state == "SUCCEEDED"
+
+
+def test_an_outage_of_the_listing_leaves_the_machine_itself_asked() -> None:
+    fleet, now_s, seen = serving(), 5.0, []
+    commands: tuple[fw.Command, ...] = ()
+    for _ in range(30):
+        made = calls(commands)
+        seen += made
+        answer = {
+            "ListMachines": fw.Failed("ListMachines", "unreachable", "503"),
+            "Poll": UNREACHABLE if len(seen) < 4 else fw.Polled(len(seen), "running", step=len(seen), safe=len(seen)),
+        }  # fmt: skip
+        fleet, commands = after(fleet, (answer[made[0]] if made else fw.Woke(), now_s))
+        now_s = now_s + 1 if calls(commands) else next_wakeup(fleet, Instant(now_s, 0))
+    assert seen.count("Poll") > 5
+    assert fleet.life.safe > 4
+
+
+@pytest.mark.parametrize("call", ["BringUp", "ListMachines"])
+def test_what_cannot_get_better_ends_where_no_machine_was_ever_there(call: str) -> None:
+    fleet, commands = after(Fleet("run"), (fw.Began(POLICY), 0.0))
+    at_s = 0.0
+    while not any(isinstance(each, fw.End) for each in commands):
+        at_s += 100
+        made = calls(commands)
+        failed = fw.Failed(call, "failed", "there is no python3 on host", "install it")
+        fleet, commands = after(fleet, (failed if made == [call] else fw.Listed() if made else fw.Woke(), at_s))
+        assert at_s < 1000
+    assert (commands[-1].exit_code, commands[-1].hint) == (errors.FAILED_PRECHECKS, "install it")
+
+
+def test_a_login_that_ends_at_night_is_waited_for_and_said_once_and_after_half_an_hour_again() -> None:
+    fleet, now_s, said = gone(serving().with_(doing="ListMachines"), 1.0), 10.0, []
+    while now_s < 3600:
+        fleet, commands = after(fleet, (fw.Woke(), now_s))
+        failed = fw.Failed("ListMachines", "login", "Colab does not know this login", "run `colab usage`")
+        fleet, commands = after(fleet, (failed, now_s + 1))
+        said += [each for each in commands if isinstance(each, fw.Say)]
+        now_s = next_wakeup(fleet, Instant(now_s + 1, 0))
+    assert [each.hint for each in said] == ["run `colab usage`"] * 2
+    assert "(for 30 min now)" in said[1].words
+    fleet, commands = after(fleet, (fw.Woke(), now_s), (fw.Listed((THEIRS,)), now_s))
+    assert calls(commands) == ["BringUp"]
+
+
+def test_each_kind_of_trouble_is_shown_the_first_time() -> None:
+    fleet, _ = after(serving(), (fw.Woke(), 1.0), (UNREACHABLE, 2.0), (LISTED, 3.0))
+    fleet, commands = after(fleet, (fw.Failed("Poll", "login", "a login is wanted", "log in"), 4.0))
+    assert "a login is wanted log in" in says(commands)
+    fleet, commands = after(fleet.with_(doing="Poll"), (fw.Failed("Poll", "home", "disk full", "make room"), 5.0))
+    assert "disk full make room" in says(commands)
+    fleet, commands = after(fleet.with_(doing="Poll"), (fw.Failed("Poll", "home", "disk full", "make room"), 6.0))
+    assert says(commands) == ""
+
+
+@pytest.mark.parametrize("state", ["serving", "bringing up", "waiting", "in a call"])
+def test_no_state_is_silent_for_longer_than_three_minutes(state: str) -> None:
+    policy = replace(POLICY, paid=True)
+    fleet = serving(policy).with_(units_per_hour=1.96)
+    if state == "in a call":
+        fleet, _ = after(fleet, (fw.Woke(), 1.0))
+    elif state != "serving":
+        fleet, _ = after(Fleet("run"), (fw.Began(policy), 0.0), (fw.Balanced(5.0, 0.0), 0.0), (fw.Listed(), 0.0))
+        if state == "waiting":
+            fleet, _ = after(fleet, (fw.Failed("BringUp", "refused", "no T4"), 1.0))
+    said, last_s = [], 0.0
+    for at_s in range(0, 7200, 5):
+        due = at_s >= next_word(fleet)
+        fleet, commands = after(fleet, (fw.Waited(), float(at_s)))
+        if commands:
+            assert due
+            said.append(at_s - last_s)
+            last_s = float(at_s)
+            assert "waiting for" in says(commands)
+            assert "since" in says(commands) or "nothing has changed for" in says(commands)
+            cost = "costs 1.96 units/h" if state in {"serving", "in a call"} else "cost"
+            assert cost in says(commands)
+            assert "Ctrl-C" in says(commands)
+    assert said[0] <= 180
+    assert max(said) <= 1800
+    if state == "serving":
+        assert "`logs`" in says(after(fleet, (fw.Waited(), 1e6))[1])
+        moved, _ = after(fleet, (fw.Polled(99, "running", step=500, safe=9), 1e6))
+        assert next_word(moved) > 1e6 + 100
+
+
+def test_a_run_that_begins_at_an_earlier_step_again_with_nothing_safe_is_said() -> None:
+    fleet, _ = after(serving(safe=None), (fw.Polled(2, "running", step=2711, epoch=1), 1.0))
+    _, commands = after(fleet, (fw.Polled(3, "running", step=583, epoch=2), 2.0))
+    assert "went back from step 2,711 to step 583 on its machine; nothing is safe yet" in says(commands)
+    fleet, _ = after(serving(safe=500), (fw.Polled(2, "running", step=2711, safe=500, epoch=1), 1.0))
+    _, commands = after(fleet, (fw.Polled(3, "running", step=500, safe=500, epoch=2), 2.0))
+    assert says(commands) == "", "it goes on from what is safe"
+
+
+def test_the_cell_that_waits_on_the_machine_is_started_again_where_it_is_gone() -> None:
+    fleet, commands = after(serving(), (fw.Polled(2, "running", step=6, watched=False), 1.0))
+    assert commands[-1] == fw.StartAgent(OURS, again=True)
+    assert calls(after(fleet, (fw.AgentStarted(), 2.0))[1]) == ["Poll"]
+    for watched in (True, None):
+        assert calls(after(serving(), (fw.Polled(2, "running", step=6, watched=watched), 1.0))[1]) == []
+
+
+def test_a_machine_is_asked_every_few_seconds_until_its_first_step_is_seen_and_then_after_each_save() -> None:
+    policy = replace(POLICY, poll_s=60.0)
+    fleet, _ = after(
+        Fleet("run"), (fw.Began(policy), 0.0), (fw.Listed(), 0.0), (fw.BroughtUp(OURS), 0.0), (fw.Prepared(), 0.0),
+        (fw.AgentStarted(), 0.0), (fw.Polled(1, "running", waiting=2), 10.0),
+    )  # fmt: skip
+    assert next_wakeup(fleet, Instant(10.0, 0)) == 15.0
+    fleet, _ = after(fleet, (fw.Polled(2, "running", step=3), 20.0))
+    assert next_wakeup(fleet, Instant(20.0, 0)) == 35.0, "nothing of it is safe yet"
+    for told, pause_s in (
+        (fw.Polled(2, "running", step=6, safe=6), 60.0),
+        (fw.Polled(2, "running", step=6, safe=6, next_save_s=20.0), 23.0),
+        (fw.Polled(2, "running", step=6, safe=6, next_save_s=900.0), 60.0),
+    ):
+        fleet, _ = after(serving(policy), (told, 10.0))
+        assert next_wakeup(fleet, Instant(10.0, 0)) == 10.0 + pause_s, told
+
+
+def test_units_are_read_while_a_machine_serves_and_count_on_between() -> None:
+    policy = replace(POLICY, paid=True)
+    fleet, commands = after(serving(policy), (fw.Woke(), 61.0))
+    assert calls(commands) == ["CheckBalance"]
+    fleet, commands = after(fleet, (fw.Balanced(9.9, 1.96), 62.0))
+    assert calls(commands) == ["ListMachines"]
+    assert fleet.used(62.0 + 3600) == pytest.approx(0.1 + 1.96)
+    fleet, commands = after(fleet, (LISTED, 63.0), (fw.Polled(9, "running", step=9, safe=9), 64.0), (fw.Woke(), 70.0))
+    assert calls(commands) == ["Poll"], "not at every poll"
+
+
+def test_the_last_lines_of_a_script_that_failed_are_shown() -> None:
+    _, commands = after(serving(), (fw.Polled(2, "done", 1, 9, 9, output="Traceback\nValueError: 7"), 1.0))
+    assert "ValueError: 7" in says(commands)

@@ -92,6 +92,77 @@ def test_a_second_controller_is_sent_away(tmp_path):
     Journal(tmp_path, "run").close()
 
 
+class Hands:
+    """Answers each call at once; ``done``: the names of the calls."""
+
+    def __init__(self, *answers):
+        self.answers, self.done = list(answers), []
+
+    def do(self, call):
+        self.done.append(type(call).__name__)
+        return self.answers.pop(0) if self.answers else fw.Failed(type(call).__name__, "unreachable", "no route")
+
+
+class Show:
+    def __init__(self):
+        self.words = []
+
+    def said(self, said):
+        self.words.append(f"{said.words} {said.hint}")
+
+    def seen(self, fleet, event, now): ...
+
+
+class Still:
+    def now(self):
+        return Instant(0, 0)
+
+
+def test_a_journal_on_a_full_disk_is_waited_for_and_what_costs_meanwhile_is_said(tmp_path, monkeypatch):
+    journal, show = Journal(tmp_path, "run"), Show()
+    hands = Hands(fw.Listed(), fw.BroughtUp(OURS), fw.Prepared(), fw.AgentStarted(), fw.Polled(1, "done", 0, safe=9), fw.Released("machine-1"))  # fmt: skip
+    monkeypatch.setattr("supervisor.fleet.controller.JOURNAL_AGAIN_S", 0.01)
+    append, failed = Journal._append, []
+
+    def full(self, line):
+        if '"AgentStarted"' in line and len(failed) < 3:
+            failed.append(line)
+            raise UserError("journal.jsonl cannot be written: No space left on device", "see to its disk")
+        append(self, line)
+
+    monkeypatch.setattr(Journal, "_append", full)
+    end = Controller(journal, hands, Still(), show).run(fw.Began().policy)
+    journal.close()
+    assert (end.state, len(failed)) == ("SUCCEEDED", 3)
+    (said,) = [each for each in show.words if "cannot be written" in each]
+    assert "make room on its disk; meanwhile machine-1 goes on" in said
+    assert folded_machine(tmp_path) is None
+
+
+def test_a_leave_while_the_journal_cannot_be_written_ends_the_controller(tmp_path, monkeypatch):
+    journal, show = Journal(tmp_path, "run"), Show()
+    hands = Hands(fw.Listed(), fw.BroughtUp(OURS))
+    monkeypatch.setattr("supervisor.fleet.controller.JOURNAL_AGAIN_S", 0.01)
+    controller, append = Controller(journal, hands, Still(), show), Journal._append
+
+    def full(self, line):
+        if '"BroughtUp"' in line:
+            controller.tell(fw.Told("leave"))
+            raise UserError("journal.jsonl cannot be written: No space left on device", "see to its disk")
+        append(self, line)
+
+    monkeypatch.setattr(Journal, "_append", full)
+    with pytest.raises(UserError, match="left while the journal could not be written"):
+        controller.run(fw.Began().policy)
+    journal.close()
+
+
+def folded_machine(folder):
+    journal = Journal(folder, "run")
+    journal.close()
+    return journal.first.machine
+
+
 def test_without_a_place_for_the_journal_nothing_is_done_and_two_lines_say_so(tmp_path):
     class Hands:
         def do(self, call):

@@ -1,0 +1,119 @@
+"""What the fleet's controller says while nothing changes, and which of its troubles are shown."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from supervisor.core import fleet_words as fw
+from supervisor.core.fleet_state import Fleet, Phase
+from supervisor.core.spoken import duration
+
+if TYPE_CHECKING:
+    from supervisor.core.instant import Instant
+
+QUIET_S = 170.0  # below three minutes, the longest time without a word
+QUIET_AGAIN_S_MAX = 1800.0
+TROUBLE_AGAIN_S = 1800.0
+TROUBLES_APART_S = 60.0
+TROUBLE_OVER_S = 300.0
+_CALLS = {
+    "CheckBalance": "the account's balance", "ListMachines": "the list of machines", "BringUp": "the new machine",
+    "Adopt": "the machine to be usable again", "Prepare": "code and checkpoint to reach the machine",
+    "StartAgent": "the agent to start", "Poll": "the machine's status", "Restart": "what runs on the machine to end",
+    "PassOnStop": "the stop to be passed on", "Release": "the machine to be given back",
+}  # fmt: skip
+_PHASES = {
+    Phase.LOOKING: "the list of machines", Phase.WAITING: "the next try to get a machine", Phase.BRINGING_UP: "the next try to get a machine",
+    Phase.PREPARING: "the machine to take code and checkpoint", Phase.STARTING: "the agent to start",
+    Phase.RELEASING: "the machine to be given back",
+}  # fmt: skip
+
+
+def with_news(before: Fleet, fleet: Fleet, now: Instant) -> Fleet:
+    """Return the fleet with the time of its newest change: another phase, machine or step, or something newly safe."""
+    life = fleet.life
+    news = (
+        fleet.phase,
+        fleet.machine and fleet.machine.endpoint,
+        life and life.step,
+        fleet.safe,
+        len(fleet.lives),
+        fleet.stop,
+    )
+    if news == before.news:
+        return fleet
+    return fleet.with_(news=news, news_s=now.mono_s, quiet_s=None)
+
+
+def due_s(fleet: Fleet) -> float:
+    """Return when the next word about waiting is due, in monotonic seconds; infinity after the end."""
+    if fleet.phase is Phase.ENDED or not fleet.news:
+        return inf
+    return fleet.news_s + QUIET_S if fleet.quiet_s is None else fleet.quiet_s
+
+
+def waited(fleet: Fleet, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
+    """Say what is waited for, since when, what it costs and what can be done."""
+    if now.mono_s < due_s(fleet):
+        return fleet, ()
+    since_s = now.mono_s - fleet.news_s
+    fleet = fleet.with_(quiet_s=now.mono_s + min(2 * since_s, QUIET_AGAIN_S_MAX))
+    words = f"nothing has changed for {duration(since_s)}: waiting for {awaited(fleet, now)}; {_cost(fleet)}"
+    return fleet, (fw.Say("warning", words, _what_to_do(fleet)),)
+
+
+def awaited(fleet: Fleet, now: Instant) -> str:
+    """Name what is waited for now."""
+    if fleet.phase is Phase.SERVING and fleet.machine is not None:
+        doing = _CALLS.get(fleet.doing, "a new step")
+        told = f" (it says: {fleet.line})" if fleet.line else ""
+        return f"{'a new step' if fleet.doing == 'Poll' else doing} of {fleet.machine.endpoint}{told}"
+    if fleet.doing:
+        return f"{_CALLS[fleet.doing]}{f' {fleet.name}' if fleet.doing == 'BringUp' else ''}"
+    again = "" if fleet.wake_s is None else f", in {duration(max(0.0, fleet.wake_s - now.mono_s))}"
+    return f"{_PHASES.get(fleet.phase, fleet.phase.value)}{again}"
+
+
+def trouble(fleet: Fleet, event: fw.Failed, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
+    """Show a trouble that was not shown yet, and each again after half an hour with its age.
+
+    One call that did not get through is an everyday event, so the first of those is not shown.
+    """
+    key, told = f"{event.kind}: {event.words}", dict(fleet.told)
+    if key in told:
+        worth = now.mono_s - told[key] >= TROUBLE_AGAIN_S
+    else:
+        new_kind = not any(each.startswith(f"{event.kind}: ") for each in told)
+        apart = new_kind or now.mono_s - max(told.values(), default=-inf) >= TROUBLES_APART_S
+        worth = apart and (event.kind != "unreachable" or fleet.troubles > 1)
+    if not worth:
+        return fleet, ()
+    since_s = now.mono_s - fleet.trouble_s
+    age = f" (for {duration(since_s)} now)" if since_s >= TROUBLES_APART_S else ""
+    kept = tuple((each, at_s) for each, at_s in fleet.told if each != key)[-20:]
+    return fleet.with_(told=(*kept, (key, now.mono_s))), (fw.Say("warning", f"{event.words}{age}", event.hint),)
+
+
+def calmed(fleet: Fleet, now: Instant) -> Fleet:
+    """Return the fleet after a call that went well: what was shown some minutes ago may be shown again."""
+    newest_s = max((at_s for _, at_s in fleet.told), default=now.mono_s)
+    return fleet.with_(told=()) if now.mono_s - newest_s > TROUBLE_OVER_S else fleet
+
+
+def _cost(fleet: Fleet) -> str:
+    if fleet.machine is None:
+        return (
+            "no machine of this run is up, so it costs nothing"
+            if fleet.doing != "BringUp"
+            else "a machine may begin to cost"
+        )
+    if not fleet.policy.paid:
+        return "the machine costs no units"
+    return f"it costs {fleet.units_per_hour:.2f} units/h" if fleet.units_per_hour else "it costs units"
+
+
+def _what_to_do(fleet: Fleet) -> str:
+    if fleet.machine is None:
+        return "it goes on by itself; Ctrl-C ends it, and the same command goes on later"
+    return "it goes on by itself; see its output: `logs`; Ctrl-C saves and gives the machine back"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FILES_FILE = "files.json"
 FORMAT = "training-supervisor-files"
 VERSION = 1
-MODE_BITS = 0o7777
+MODE_BITS = 0o777  # a checkpoint gives nothing the rights of its owner
 LINKS_MAX = 40
 FILE, LINK, FOLDER = "file", "link", "folder"
 
@@ -87,7 +87,7 @@ def body(carried: Carried) -> bytes:
 def parse(read: bytes) -> Carried:
     """Read ``files.json``, or raise ContentError: also for a path that would lead out of the root."""
     try:
-        told = fields.document(read)
+        told = fields.document(read, fields.LISTING_BYTES_MAX)
         if told["format"] != FORMAT:
             raise ContentError(f"{FILES_FILE} is not of this program")
         if told["version"] != VERSION:

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 SCHEMA = 2
 PACKED_SCHEMA = 2  # only a manifest that names a packed file bears it, so that versions before packing read all others
 PLANES_ZSTD = "planes-zstd"
-MANIFEST_NAME = re.compile(r"manifest-(\d{6})-([0-9a-f]{16})( \(\d+\))?\.json")
-STEP_FOLDER = re.compile(r"step-(\d{9,})( \(\d+\))?")
+MANIFEST_NAME = re.compile(rf"manifest-([0-9]{{6}})-([0-9a-f]{{16}}){fields.TWIN}\.json")
+STEP_FOLDER = re.compile(f"step-({fields.STEPS}){fields.TWIN}")
+LOG_NAME = re.compile(rf"log-([0-9]{{6}})-({fields.STEPS})-({fields.STEPS}){fields.TWIN}\.jsonl")
+CHECKPOINT = f"([0-9]{{1,12}})-([0-9]{{1,15}})-({fields.WRITER})-([0-9]{{1,6}})"  # in the name of a receipt or a pin
+_WRITER = re.compile(fields.WRITER)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -216,7 +219,7 @@ def parse_manifest(name: str, body: bytes) -> Manifest:
     if match is None or hashlib.sha256(body).hexdigest()[:16] != match[2]:
         raise ManifestError("its content is not what its name promises")
     try:
-        read = fields.document(body)
+        read = fields.document(body, fields.LISTING_BYTES_MAX)
         if read["format"] != "training-supervisor-manifest":
             raise ManifestError("it is not a manifest")
         if fields.whole(read["schema"], "its schema") > SCHEMA:
@@ -248,20 +251,41 @@ def _see_usable(manifest: Manifest) -> None:
         raise NewerFormat(f"it is packed as {packings}, which this program does not know")
     if len({entry.name for entry in entries}) < len(entries):
         raise ManifestError("it names one file twice")
+    session = str(manifest.id.rank)
+    for entry in entries:
+        if not _is_own(entry.path, session, manifest.id.step, is_log=entry is manifest.log):
+            raise ManifestError(f"{entry.path!r:.120} is no place of a file of {session}")
+
+
+def _is_own(path: str, session: str, newest: int, *, is_log: bool) -> bool:
+    """Say whether a session gives a file such a place: files lie in step folders of its own, up to this step.
+
+    Sessions share no files, and the pieces of the step log lie beside the step folders.
+    """
+    begin, _, inside = path.partition("/")
+    *folder, name = inside.split("/")
+    if begin != session or not fields.is_plain_name(name):
+        return False
+    if is_log:
+        return not folder and LOG_NAME.fullmatch(name) is not None
+    step = STEP_FOLDER.fullmatch(folder[0]) if len(folder) == 1 else None
+    return step is not None and int(step[1]) <= newest
 
 
 def _id(told: Any) -> CheckpointId:
     read = fields.mapping(told, "an id")
-    epoch, step, seq = (fields.whole(read[name], name) for name in ("epoch", "step", "seq"))
-    return CheckpointId(epoch, step, fields.plain_name(read["writer"], "writer"), seq)
+    most = {"epoch": fields.EPOCHS_MAX, "step": fields.STEPS_MAX, "seq": fields.SEQ_MAX}
+    epoch, step, seq = (fields.whole(read[name], name, most[name]) for name in ("epoch", "step", "seq"))
+    writer = fields.text(read["writer"], "writer")
+    if not _WRITER.fullmatch(writer):
+        raise ManifestError(f"its writer is {writer!r:.40}")
+    return CheckpointId(epoch, step, writer, seq)
 
 
 def _entry(told: Any) -> FileEntry:
     """Read a file's entry: its name is plain, and its path lies in a folder below the run's."""
     read = fields.mapping(told, "a file")
     path = fields.path_below(read["path"], "a path")
-    if "/" not in path:
-        raise ManifestError(f"{path!r} lies in no session's folder")
     packing = fields.text(read.get("packing", ""), "packing")
     return FileEntry(
         name=fields.plain_name(read["name"], "a file's name"),

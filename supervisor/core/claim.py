@@ -10,12 +10,14 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from supervisor.core import fields
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SESSION_FOLDER = re.compile(r"e(\d{8,})-([0-9a-z]+)( \(\d+\))?")
+SESSION = f"e({fields.EPOCH})-({fields.WRITER})"
+SESSION_FOLDER = re.compile(f"{SESSION}{fields.TWIN}")
 
 
 @dataclass(frozen=True, slots=True, order=True)

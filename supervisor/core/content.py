@@ -52,7 +52,7 @@ def sealed(fields: Mapping[str, Any]) -> bytes:
 def parse(body: bytes) -> Content:
     """Read ``checkpoint.json``, or raise ContentError."""
     try:
-        read = fields.document(body)
+        read = fields.document(body, fields.LISTING_BYTES_MAX)
         if read["format"] != FORMAT:
             raise ContentError("it is not a checkpoint of this program")
         above = body[: -len(_seal(b""))]
@@ -68,7 +68,7 @@ def parse(body: bytes) -> Content:
             raise NewerContent(f"its digests are {algorithm!r}, which this program does not know")
         data_epoch = read.get("epoch_of_data")
         return Content(
-            step=fields.whole(read["step"], "step"),
+            step=fields.whole(read["step"], "step", fields.STEPS_MAX),
             files=files,
             total_steps=fields.count(read.get("total_steps"), "total_steps"),
             epoch_of_data=None if data_epoch is None else fields.number(data_epoch, "epoch_of_data"),
@@ -84,7 +84,7 @@ def parse(body: bytes) -> Content:
 def _file(told: Any) -> tuple[str, tuple[int, str]]:
     read = fields.mapping(told, "a file")
     name = fields.plain_name(read["name"], "a file's name")
-    return name, (fields.whole(read["bytes"], "bytes"), fields.text(read["digest"], "digest"))
+    return name, (fields.whole(read["bytes"], "bytes"), fields.digest(read["digest"], "digest"))
 
 
 def _seal(above: bytes) -> bytes:

@@ -7,22 +7,59 @@ hash is right and whose content would lead out of the folder, or end in a traceb
 from __future__ import annotations
 
 import json
+import re
 from math import isfinite
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAME_BYTES_MAX = 255
+_Folder = TypeVar("_Folder", bound="Joins")
+RECORD_BYTES_MAX = 1 << 20  # of a record that says a few things; lists of files have their own bound
+LISTING_BYTES_MAX = 64 << 20
+STEPS_MAX, EPOCHS_MAX, SEQ_MAX = 10**15 - 1, 10**12 - 1, 10**6 - 1
+WHOLE_MAX = (1 << 63) - 1
+EPOCH = "(?:[0-9]{8}|[1-9][0-9]{8,11})"  # one number has one name: no zeros beyond the eighth digit, at most 12 digits
+STEPS = "(?:[0-9]{9}|[1-9][0-9]{9,14})"
+WRITER = "[0-9a-z]{1,64}"
+TWIN = r"(?: \([0-9]{1,9}\))?"  # what a drive adds to the second of two files of one name
+_DIGEST = re.compile(r"[a-z][0-9a-z-]{0,31}:[0-9a-f]{1,128}")
+# C0, DEL, C1, and what turns the direction of a line: none of them is in a name that this program gives
+CONTROLS = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_CONTROL = re.compile(f"[{CONTROLS}]")
 
 
-def document(body: bytes) -> Mapping[str, Any]:
-    """Return a JSON object. Raises ValueError, also for one that is nested too deep to be read."""
+class Joins(Protocol):
+    """A local folder, as ``pathlib`` has them."""
+
+    def __truediv__(self, name: str, /) -> Self: ...
+
+
+def document(body: bytes, most: int = RECORD_BYTES_MAX) -> Mapping[str, Any]:
+    """Return a JSON object of at most so many bytes, its numbers finite. Raises ValueError for anything else."""
+    return mapping(plain(body, most), "it")
+
+
+def plain(body: bytes | str, most: int = RECORD_BYTES_MAX) -> Any:
+    """Return a JSON value, read as ``document`` reads it."""
+    if len(body) > most:
+        raise ValueError(f"it is longer than {most:,} bytes")
     try:
-        read = json.loads(body)
+        return json.loads(body, parse_constant=_no_number, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
-    return mapping(read, "it")
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"it has {name} for a number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"it has {text[:20]} for a number")
+    return value
 
 
 def mapping(value: object, what: str) -> Mapping[str, Any]:
@@ -39,23 +76,25 @@ def sequence(value: object, what: str) -> list[Any]:
     return value
 
 
-def whole(value: object, what: str) -> int:
-    """Return a whole number that is not negative."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{what} is {value!r:.40}, not a whole number from 0 on")
+def whole(value: object, what: str, most: int = WHOLE_MAX) -> int:
+    """Return a whole number from 0 to ``most``."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ValueError(f"{what} is {value!r:.40}, not a whole number from 0 to {most:,}")
     return value
 
 
 def number(value: object, what: str) -> float:
     """Return a finite number."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
-        raise ValueError(f"{what} is {value!r:.40}, not a number")
-    return float(value)
+    if isinstance(value, float) and isfinite(value):
+        return value
+    if type(value) is int and abs(value) <= WHOLE_MAX:
+        return float(value)
+    raise ValueError(f"{what} is {value!r:.40}, not a number")
 
 
 def count(value: object, what: str) -> int | None:
     """Return how many there are to be, None if that is not known."""
-    return None if value is None else value if type(value) is int else int(number(value, what))
+    return None if value is None else whole(value if type(value) is int else int(number(value, what)), what)
 
 
 def nanoseconds(value: object, what: str) -> int:
@@ -78,11 +117,32 @@ def texts(value: object, what: str) -> dict[str, str]:
 
 
 def plain_name(value: object, what: str) -> str:
-    """Return a name of one file in a folder, which cannot lead anywhere else."""
+    """Return a name of one file of the store's layout, which cannot lead anywhere else, nor hide, nor change a screen."""
     name = text(value, what)
-    if name in {"", ".", ".."} or "/" in name or _bytes(name) > NAME_BYTES_MAX:
+    if not is_plain_name(name) or name.startswith("."):
         raise ValueError(f"{what} is {name!r:.40}, not the plain name of a file")
     return name
+
+
+def into(folder: _Folder, name: str) -> _Folder:
+    """Return where a name that a store tells lies in a local folder. Raises ValueError where it would lead elsewhere."""
+    return folder / plain_name(name, "a name")
+
+
+def is_plain_name(name: str) -> bool:
+    """Say whether a name is one part of a path: no separator, no control character, not dots alone, at most 255 bytes."""
+    try:
+        length = _bytes(name)
+    except UnicodeEncodeError:
+        return False
+    return (
+        0 < length <= NAME_BYTES_MAX and bool(name.strip(". ")) and not {"/", "\\"} & {*name} and not has_controls(name)
+    )
+
+
+def has_controls(words: str) -> bool:
+    """Say whether there is a character in it that a terminal acts on, or that turns the direction of a line."""
+    return _CONTROL.search(words) is not None
 
 
 def path_below(value: object, what: str) -> str:
@@ -95,9 +155,9 @@ def path_below(value: object, what: str) -> str:
 
 
 def digest(value: object, what: str) -> str:
-    """Return a digest, which names its algorithm."""
+    """Return a digest: its algorithm, which may be one of a later version, and hexadecimal digits."""
     found = text(value, what)
-    if not found.partition(":")[1]:
+    if not _DIGEST.fullmatch(found):
         raise ValueError(f"{what} is {found!r:.40}, not a digest")
     return found
 

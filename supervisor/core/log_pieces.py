@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from supervisor.core.checkpoint import LOG_NAME
 from supervisor.core.digest import SHA256, XXH3, algorithm_of
 from supervisor.core.values import dataclass
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
     from supervisor.core.checkpoint import FileEntry, Manifest
 
-NAME = re.compile(r"log-(\d{6})-(\d{9,})-(\d{9,})( \(\d+\))?\.jsonl")
+NAME = LOG_NAME
 HEX_DIGITS = 16
-_TEXT = re.compile(r"(\d{1,9})-(\d{1,18})-(\d{1,18})-([sx][0-9a-f]{16})")
+_TEXT = re.compile(r"([0-9]{1,9})-([0-9]{1,15})-([0-9]{1,15})-([sx][0-9a-f]{16})")
 _ALGORITHMS = {"s": SHA256, "x": XXH3}
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Literal
 
+from supervisor.core import fields
 from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.values import dataclass
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from supervisor.core.checkpoint import Manifest
     from supervisor.core.claim import Rank
 
-RECORD = re.compile(r"nan-(\d{9,})-(\d{9,})( \(\d+\))?\.json")
+RECORD = re.compile(rf"nan-({fields.STEPS})-({fields.STEPS}){fields.TWIN}\.json")
 WORDS = frozenset({"nan", "inf", "-inf", "infinity", "-infinity"})  # as both kinds of scripts write them into JSON
 
 Quality = Literal["good", "doubtful", "spoiled"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from supervisor.core import fields
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 ROLLED_BACK = "rolled-back"  # the reason of a session that ended to go on from before a trouble
 TROUBLE = "trouble"  # of one that a trouble stopped
 TRIES_MAX = 2
-RECORD = re.compile(r"rollback-(\d{9,})-(\d{9,})-(\d{9,})-(\d{9,})-(\d+)-(\d+(?:\.\d+)?(?:e-?\d+)?)( \(\d+\))?\.json")
-ANEW = re.compile(r"anew( \(\d+\))?\.json")
+_RATE = r"([0-9]{1,20}(?:\.[0-9]{1,20})?(?:e-?[0-9]{1,3})?)"
+RECORD = re.compile(rf"rollback-{'-'.join([f'({fields.STEPS})'] * 4)}-([0-9])-{_RATE}{fields.TWIN}\.json")
+ANEW = re.compile(rf"anew{fields.TWIN}\.json")
 ANEW_NAME = "anew.json"
 
 
@@ -51,12 +53,19 @@ class Rollback:
 
 
 def parse(rank: Rank, name: str) -> Rollback | None:
-    """Return the rollback whose record has this name in the folder of this session; None for any other name."""
+    """Return the rollback whose record has this name in the folder of this session; None for any other name.
+
+    So for one that no session can have left: it would pass over more than what led to its trouble, or stop the learning.
+    """
     match = RECORD.fullmatch(name)
     if match is None:
         return None
     limit, trouble, skip_from, skip_end, tries = (int(each) for each in match.groups()[:5])
-    return Rollback(rank, limit, trouble, skip_from, skip_end, tries, float(match[6]))
+    rate = float(match[6])
+    passes_over = 0 <= skip_from <= skip_end == trouble + 1 if tries else skip_from == skip_end == 0
+    if limit > trouble or tries > TRIES_MAX or not passes_over or not 0.0 < rate <= 1.0:
+        return None
+    return Rollback(rank, limit, trouble, skip_from, skip_end, tries, rate)
 
 
 def withdrawn(id_: CheckpointId, rollbacks: Iterable[Rollback]) -> bool:

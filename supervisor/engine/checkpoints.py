@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
-from supervisor.core import log_pieces, nonfinite, rollback
+from supervisor.core import fields, log_pieces, nonfinite, rollback
 from supervisor.core.carried import FILES_FILE
 from supervisor.core.carried import parse as parse_files
 from supervisor.core.claim import rank_of
@@ -235,7 +235,8 @@ def _manifests(store: Store, folder: str, rank: Rank, step: int) -> Iterator[cp.
 def _bring_file(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntry, into: Path, *, link: bool) -> str:
     """Copy one file in; return "" or what is wrong with it. A store that shows one name twice is asked for each."""
     why = f"{entry.name} is missing"
-    local_file = into / (f".{entry.name}{container.SUFFIX}" if entry.packing else entry.name)
+    target = fields.into(into, entry.name)
+    local_file = into / f".{entry.name}{container.SUFFIX}" if entry.packing else target
     for path in _places(store, run, found, entry):
         try:
             got = store.pull(path, str(local_file), algorithm_of(entry.stored[1]), link=link)
@@ -250,7 +251,7 @@ def _bring_file(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntr
 def _unpack(packed: Path, entry: cp.FileEntry, into: Path) -> str:
     """Make the file of its packed copy, which goes; return "" or what is wrong with it."""
     try:
-        got = container.unpack(packed, into / entry.name, algorithm_of(entry.digest))
+        got = container.unpack(packed, fields.into(into, entry.name), algorithm_of(entry.digest))
     except container.Damaged as error:
         return f"{entry.name} cannot be unpacked: {error}"
     except ImportError as error:

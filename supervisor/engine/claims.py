@@ -5,25 +5,33 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields
 from supervisor.core.claim import Rank, Sighting, highest, rank_of
 from supervisor.core.ports import Missing, Store
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
+    from types import UnionType
+
     from supervisor.engine.place import RunPlace
 
 CLAIM = "claim.json"
-END = re.compile(r"end-([a-z-]+)( \(\d+\))?\.json")
-KNOCK = re.compile(r"knock-(e\d{8,}-[0-9a-z]+)-[0-9a-f]+( \(\d+\))?\.json")
-STOP = re.compile(r"stop-(e\d{8,}-[0-9a-z]+)-(save|now)-[0-9a-f]+( \(\d+\))?\.json")
+RUN_ID = re.compile(r"[0-9a-f]{16}")
+_OF = f"(e{fields.EPOCH}-{fields.WRITER})"
+END = re.compile(rf"end-([a-z-]{{1,40}}){fields.TWIN}\.json")
+KNOCK = re.compile(rf"knock-{_OF}-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
+STOP = re.compile(rf"stop-{_OF}-(save|now)-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
 
 _TYPES: dict[str, type] = {
     "machine": dict, "platform": str, "arguments": list, "local": str, "options": dict, "script": str, "project": dict,
 }  # fmt: skip
+
+_END_TYPES: dict[str, type | UnionType] = {"reason": str, "words": str, "exit_code": int, "step": int | None}
 
 Alive = Callable[[Mapping[str, Any]], "bool | None"]
 
@@ -61,20 +69,33 @@ def read_claim(store: Store, run: RunPlace, rank: Rank) -> dict[str, Any]:
     Fields of a wrong type are left out.
     """
     try:
-        body = json.loads(store.read(f"{run.session(rank)}/{CLAIM}"))
-    except (Missing, ValueError, RecursionError):
-        return {}
-    if not isinstance(body, dict):
+        body = fields.document(store.read(f"{run.session(rank)}/{CLAIM}"))
+    except (Missing, ValueError):
         return {}
     return {name: value for name, value in body.items() if isinstance(value, _TYPES.get(name, object))}
 
 
+def local_path(claim: Mapping[str, Any]) -> Path | None:
+    """Return the path of a session's folder on the local disk of its machine, or None if its claim does not say.
+
+    Only a path that a session can have: absolute, and it ends in the run's id and the session's name.
+    """
+    path = Path(str(claim.get("local", "")))
+    fits = path.is_absolute() and ".." not in path.parts and rank_of(path.name) and RUN_ID.fullmatch(path.parent.name)
+    return path if fits and not fields.has_controls(str(path)) else None
+
+
 def local_folder(claim: Mapping[str, Any]) -> Path | None:
-    """Return a session's folder on the local disk of its machine, or None if its claim does not say.
+    """Return the same if this machine has that folder, of this user.
 
     The name is unique, so where there is a folder of this name, it is that one.
     """
-    return Path(str(claim["local"])) if claim.get("local") else None
+    path = local_path(claim)
+    try:
+        found = None if path is None else path.lstat()
+    except (OSError, ValueError):
+        return None
+    return path if found is not None and stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() else None
 
 
 def ranks(store: Store, run: RunPlace) -> list[Rank]:
@@ -148,8 +169,8 @@ def read_end(store: Store, run: RunPlace, rank: Rank) -> dict[str, Any]:
     for entry in store.list(run.session(rank)):
         if match := END.fullmatch(entry.name):
             try:
-                body = json.loads(store.read(f"{run.session(rank)}/{entry.name}"))
+                body = dict(fields.document(store.read(f"{run.session(rank)}/{entry.name}")))
             except (Missing, ValueError):
-                body = None
-            return body if isinstance(body, dict) else {"reason": match[1]}
+                return {"reason": match[1]}
+            return {name: value for name, value in body.items() if isinstance(value, _END_TYPES.get(name, object))}
     return {}

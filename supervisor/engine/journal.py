@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core import commands as do
 from supervisor.core import events as ev
-from supervisor.core import messages, status
+from supervisor.core import fields, messages, status
 from supervisor.core.codec import UnknownRecord, from_line, to_line, to_plain
 from supervisor.core.instant import Instant
 from supervisor.core.values import dataclass
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Store
     from supervisor.engine.place import RunPlace
 
-PIECE = re.compile(r"journal-(\d{6})( \(\d+\))?\.jsonl")
+PIECE = re.compile(rf"journal-([0-9]{{6}}){fields.TWIN}\.jsonl")
 _UNREADABLE = (UnknownRecord, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 ROUTINE = (ev.Woke, ev.FenceSeen, ev.JournalWritten, do.LookAtFence, do.WriteJournal)
 

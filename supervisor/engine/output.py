@@ -8,10 +8,13 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from supervisor.core import fields
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-PIECE = re.compile(r"output-(\d{4})-(\d{6})( \(\d+\))?\.log")
+PIECE = re.compile(rf"output-([0-9]{{4,9}})-([0-9]{{6,9}}){fields.TWIN}\.log")
+OUTPUT = re.compile(r"output-([0-9]{4,9})\.log")  # of one attempt, on its machine
 PIECE_BYTES_MAX = 4 * 1024 * 1024
 TAIL_LINES = 20
 LINE_BYTES_MAX = 64 * 1024

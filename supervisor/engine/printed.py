@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from supervisor.engine.claims import local_folder, ranks, read_claim
-from supervisor.engine.output import PIECE
+from supervisor.engine.output import OUTPUT, PIECE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +48,8 @@ class Printed:
     def new_here(self, rank: Rank) -> Iterator[tuple[Part, bytes]]:
         """Yield the same for one session from its local files alone, which costs no look at the store."""
         folder = self._folder(rank)
-        for file in sorted(folder.glob("output-*.log")) if folder else ():
-            part = Part(rank, int(file.stem[7:]))
+        for number, file in _outputs(folder):
+            part = Part(rank, number)
             text = _from(file, self._given.get(part, 0))
             if text:
                 self._given[part] = self._given.get(part, 0) + len(text)
@@ -62,8 +62,8 @@ class Printed:
         for match in sorted((each for each in matches if each), key=lambda each: int(each[2])):
             parts.setdefault(Part(rank, int(match[1])), []).append(match[0])
         folder = self._folder(rank)
-        for file in folder.glob("output-*.log") if folder else ():
-            parts.setdefault(Part(rank, int(file.stem[7:])), [])
+        for number, _ in _outputs(folder):
+            parts.setdefault(Part(rank, number), [])
         return dict(sorted(parts.items()))
 
     def _text(self, part: Part, names: list[str]) -> bytes:
@@ -91,12 +91,18 @@ class PrintedHere:
 
     def new(self, attempt: int | None = None) -> Iterator[tuple[Part, bytes]]:
         """Yield what was printed since the last call, oldest first."""
-        for file in sorted(self._folder.glob("output-*.log")):
-            part = Part(self._rank, int(file.stem[7:]))
+        for number, file in _outputs(self._folder):
+            part = Part(self._rank, number)
             text = _from(file, self._given.get(part, 0)) if attempt in {None, part.attempt} else None
             if text:
                 self._given[part] = self._given.get(part, 0) + len(text)
                 yield part, text
+
+
+def _outputs(folder: Path | None) -> list[tuple[int, Path]]:
+    """Return the number of each attempt that a session's local folder tells of, with its file, oldest first."""
+    found = ((OUTPUT.fullmatch(file.name), file) for file in folder.glob("output-*.log")) if folder else ()
+    return sorted((int(match[1]), file) for match, file in found if match and file.is_file())
 
 
 def _from(file: Path, begin: int) -> bytes | None:

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import fields
-from supervisor.core.checkpoint import CheckpointId
+from supervisor.core.checkpoint import CHECKPOINT, CheckpointId
 from supervisor.core.ports import Missing, StoreError, Unconfirmed
 from supervisor.core.values import dataclass
 from supervisor.engine import identity
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from supervisor.engine.place import RunPlace
 
 VERIFIED = "verified"
-NAME = re.compile(r"verified-(\d+)-(\d+)-([0-9a-z]+)-(\d+)-[0-9a-f]+( \(\d+\))?\.json")
+NAME = re.compile(rf"verified-{CHECKPOINT}-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
 
 
 SAME_MACHINE = "read on the machine that wrote it, so it proves nothing about the upload"

@@ -9,8 +9,8 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import nonfinite, retention, rollback, sharing
-from supervisor.core.checkpoint import MANIFEST_NAME, STEP_FOLDER, CheckpointId, Found, Manifest
+from supervisor.core import fields, nonfinite, retention, rollback, sharing
+from supervisor.core.checkpoint import CHECKPOINT, MANIFEST_NAME, STEP_FOLDER, CheckpointId, Found, Manifest
 from supervisor.core.claim import Rank, rank_of
 from supervisor.core.values import dataclass, replace
 from supervisor.engine.checkpoints import find, look_over, read_manifest
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from supervisor.engine.checkpoints import Listed
     from supervisor.engine.place import RunPlace
 
-PIN = re.compile(r"pin-(\d+)-(\d+)-([0-9a-z]+)-(\d+)( \(\d+\))?\.json")
+PIN = re.compile(rf"pin-{CHECKPOINT}{fields.TWIN}\.json")
 
 
 @dataclass

@@ -10,6 +10,7 @@ from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields
 from supervisor.core.claim import rank_of
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.ports import Missing, Store, StoreError, Taken
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from supervisor.core.status import RunStatus
 
 SCHEMA = 1
-RECORD = re.compile(r"run( \((\d+)\))?\.json")
-NAME = re.compile(r"[^\s/\\.][^/\\\x00-\x1f]{0,99}")
-ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+RECORD = re.compile(r"run( \(([0-9]{1,9})\))?\.json")
+NAME = re.compile(rf"[^\s/\\.{fields.CONTROLS}][^/\\{fields.CONTROLS}]{{0,99}}")
+ID = claims.RUN_ID
 SESSIONS_BACK = 3  # so many of the newest sessions tell what a lost record said
 
 
@@ -217,9 +218,9 @@ def _left_by_sessions(store: Store, run: RunPlace) -> Run | None:
     found = Run("", "")
     for claim in _last_claims(store, run):
         told, place = from_plain(claim.get("project")), str(claim.get("script", ""))
-        local = claims.local_folder(claim)
+        local = claims.local_path(claim)
         found = Run(
-            id=found.id or (local.parent.name if local is not None and ID.fullmatch(local.parent.name) else ""),
+            id=found.id or (local.parent.name if local is not None else ""),
             script=found.script or told.path or PurePosixPath(place).name,
             digest=found.digest or told.digest,
             arguments=found.arguments or tuple(claim.get("arguments", ())),
@@ -244,8 +245,8 @@ def _known(store: Store, run: RunPlace, made: Run) -> Run | None:
 
 def _parsed(body: bytes, run: RunPlace) -> Run:
     try:
-        told = json.loads(body)
-        if told["schema"] > SCHEMA:
+        told = fields.document(body)
+        if fields.whole(told["schema"], "its schema") > SCHEMA:
             raise UserError(
                 f"the run {run.name!r} was written by a newer version of training-supervisor",
                 "update training-supervisor on this machine and start again",

@@ -6,6 +6,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
+from supervisor.core import fields
 from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.claim import Rank, rank_of
 from supervisor.core.content import CONTENT_FILE, Content, ContentError, parse
@@ -15,7 +16,7 @@ from supervisor.core.values import dataclass
 if TYPE_CHECKING:
     from pathlib import Path
 
-FOLDER = re.compile(r"step-(\d{9,})-(\d+)")
+FOLDER = re.compile(f"step-({fields.STEPS})-([0-9]{{1,6}})")
 CHUNK_BYTES = 4 * 1024 * 1024
 
 
@@ -71,7 +72,7 @@ def prove(folder: Path, step: int) -> Content:
         raise ContentError(f"{CONTENT_FILE} is of step {said.step}, not {step}")
     for name, (length, promised) in said.files.items():
         try:
-            measured = measure(folder / name, algorithm_of(promised))
+            measured = measure(fields.into(folder, name), algorithm_of(promised))
         except FileNotFoundError as error:
             raise ContentError(f"{name} is missing") from error
         if measured != (length, promised):

@@ -8,6 +8,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields
 from supervisor.core.content import (
     CONTENT_FILE,
     FORMAT,
@@ -90,7 +91,7 @@ def open_folder(path: str | Path) -> Opened:
     """Return what a checkpoint's folder holds, its small files verified; DamagedError, or UserError for a newer format."""
     folder = Path(path)
     manifest = _manifest(folder)
-    files = [File(folder / name, size, digest) for name, (size, digest) in manifest.files.items()]
+    files = [File(fields.into(folder, name), size, digest) for name, (size, digest) in manifest.files.items()]
     with _damage_of(folder):
         small = {file.path.name: reading.content(file) for file in files if file.path.suffix in SMALL_SUFFIXES}
         state = _state_of(small.get(STATE_FILE, b""))

@@ -7,7 +7,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
-from supervisor.core import naming
+from supervisor.core import fields, naming
 from supervisor.core.carried import FILE, FILES_FILE, FOLDER, LINK, Carried, Entry, Piece, parse
 from supervisor.core.digest import Digest, algorithm_of
 from supervisor.core.values import dataclass
@@ -151,7 +151,7 @@ def _make(folder: Path, entry: Entry, path: Path) -> None:
 
 
 def _write(folder: Path, piece: Piece, to: Path) -> None:
-    source = os.open(folder / piece.name, os.O_RDONLY | os.O_CLOEXEC)
+    source = os.open(fields.into(folder, piece.name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     target = Target(to)
     try:
         digest = Digest(algorithm_of(piece.digest))

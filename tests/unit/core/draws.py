@@ -40,7 +40,18 @@ SAVES = st.builds(messages.Save, WORDS)
 TROUBLES = st.builds(
     messages.Trouble, STEPS, st.sampled_from(["loss", "val_loss"]), WORDS, st.sampled_from(["nan", "spike"]), MAYBE_STEP
 )
-ROLLBACKS = st.builds(Rollback, RANKS, STEPS, STEPS, STEPS, STEPS, st.integers(0, 2), st.sampled_from([1.0, 0.5]))
+
+
+@st.composite
+def _rollbacks(draw):
+    """Draw what a session can have left: it passes over nothing, or what led to the trouble and the trouble itself."""
+    trouble, tries = draw(STEPS), draw(st.integers(0, 2))
+    limit = draw(st.integers(0, trouble))
+    passed_over = (draw(st.integers(0, trouble)), trouble + 1) if tries else (0, 0)
+    return Rollback(draw(RANKS), limit, trouble, *passed_over, tries, draw(st.sampled_from([1.0, 0.5])))
+
+
+ROLLBACKS = _rollbacks()
 STOPS = st.builds(messages.Stop, WORDS, st.booleans(), SECONDS)
 MESSAGES = st.one_of(
     st.builds(messages.Hello, st.integers(1, 9), st.integers(1, 9), st.booleans(), WORDS, WORDS),

@@ -15,6 +15,7 @@ PIECE = Piece("bundle-000001", 3, 5, "sha256:00")
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=5).filter(
     lambda name: name not in {".", ".."}
 )
+PIECES = st.from_regex(r"(file|bundle)-[0-9]{6}", fullmatch=True)
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 SIZES = st.integers(0, 2**62)
 TIMES = st.integers(-(2**62), 2**62)
@@ -23,11 +24,11 @@ ENTRIES = st.one_of(
         Entry,
         PATHS,
         st.just(FILE),
-        st.integers(0, 0o7777),
+        st.integers(0, 0o777),
         TIMES,
-        st.builds(Piece, NAMES, SIZES, SIZES, st.just("sha256:00")),
+        st.builds(Piece, PIECES, SIZES, SIZES, st.just("sha256:00")),
     ),
-    st.builds(Entry, PATHS, st.just(FOLDER), st.integers(0, 0o7777)),
+    st.builds(Entry, PATHS, st.just(FOLDER), st.integers(0, 0o777)),
     st.builds(Entry, PATHS, st.just(LINK), target=st.text(st.characters(exclude_characters="\0"), max_size=8)),
 )
 TREES = st.recursive(

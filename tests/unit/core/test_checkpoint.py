@@ -38,10 +38,20 @@ ENTRIES = st.builds(
     st.just("sha256:00"), st.integers(0, 3), st.sampled_from(["", "host"]),
 )  # fmt: skip
 LOGS = ENTRIES.map(lambda entry: replace(entry, name="log-000001-000000000-000000001.jsonl"))
+
+
+def in_its_place(manifest):
+    """Return the manifest with its files where its session puts them."""
+    session = str(manifest.id.rank)
+    files = tuple(replace(each, path=f"{session}/step-{manifest.id.step:09d}/x") for each in manifest.files)
+    log = manifest.log and replace(manifest.log, path=f"{session}/{manifest.log.name}")
+    return replace(manifest, files=files, log=log)
+
+
 MANIFESTS = st.builds(
     Manifest, IDS, st.lists(ENTRIES, max_size=3, unique_by=lambda each: each.name).map(tuple), st.one_of(st.none(), st.integers(0, 9)), METRICS,
     st.one_of(st.none(), IDS), st.one_of(st.none(), LOGS), st.dictionaries(st.just("python"), st.just("3.13"), max_size=1),
-)  # fmt: skip
+).map(in_its_place)  # fmt: skip
 
 
 @given(MANY, st.randoms(use_true_random=False), st.booleans())

@@ -23,7 +23,9 @@ RUN = RunPlace("plates")
 def left(folder: Path, *ids: CheckpointId) -> str:
     """Leave a run with these checkpoints in a folder that cannot be written."""
     store = FolderStore(str(folder))
-    store.create("plates/run.json", b'{"schema": 1, "id": "abc", "script": "t.py", "arguments": [], "options": {}}')
+    store.create(
+        "plates/run.json", b'{"schema": 1, "id": "abc0abc0abc0abc0", "script": "t.py", "arguments": [], "options": {}}'
+    )
     for id_ in ids:
         rank = Rank(id_.epoch, id_.writer)
         store.create(f"{RUN.step(rank, id_.step)}/manifest-{id_.seq:06d}-{0:016x}.json", b"{}")
@@ -59,7 +61,9 @@ def test_the_one_that_has_come_farthest_is_copied_whole(tmp_path: Path, store: F
 
 
 def test_a_store_that_has_the_run_is_left_alone(tmp_path: Path, store: FolderStore):
-    store.create("plates/run.json", b'{"schema": 1, "id": "other", "script": "t.py", "arguments": [], "options": {}}')
+    store.create(
+        "plates/run.json", b'{"schema": 1, "id": "0123456789abcdef", "script": "t.py", "arguments": [], "options": {}}'
+    )
     assert bring(store, left(tmp_path / "first", CheckpointId(1, 900, "aa", 1))) == (False, [])
     assert len(files(tmp_path / "working")) == 1
 

@@ -220,7 +220,9 @@ def test_the_laws_hold_with_packed_files(world, turn):
 
 
 def test_a_packing_that_is_not_known_stops_and_asks():
-    entry = cp.FileEntry("a", "e1-a/step-1/a", 1, "sha256:0", packing="magic", packed_bytes=1, packed_digest="sha256:0")
+    entry = cp.FileEntry(
+        "a", "e00000001-a/step-000000001/a", 1, "sha256:0", packing="magic", packed_bytes=1, packed_digest="sha256:0"
+    )
     body = cp.manifest_body(cp.Manifest(cp.CheckpointId(1, 2, "a", 1), (entry,)))
     assert json.loads(body)["schema"] == cp.PACKED_SCHEMA
     with pytest.raises(cp.NewerFormat, match="magic"):
@@ -228,8 +230,14 @@ def test_a_packing_that_is_not_known_stops_and_asks():
 
 
 def test_a_manifest_without_packed_files_reads_as_before_there_was_packing():
-    entry = cp.FileEntry("a", "e1-a/step-1/a", 1, "sha256:0")
-    body = cp.manifest_body(cp.Manifest(cp.CheckpointId(1, 2, "a", 1), (entry,), log=replace(entry, name="l")))
+    entry = cp.FileEntry("a", "e00000001-a/step-000000001/a", 1, "sha256:0")
+    body = cp.manifest_body(
+        cp.Manifest(
+            cp.CheckpointId(1, 2, "a", 1),
+            (entry,),
+            log=replace(entry, name="l", path="e00000001-a/log-000001-000000000-000000001.jsonl"),
+        )
+    )
     assert json.loads(body)["schema"] == 1
     assert b"pack" not in body
     assert cp.parse_manifest(cp.manifest_name(1, body), body).files == (entry,)

@@ -53,7 +53,7 @@ def enter(store: FolderStore, of: Path, **more: bool) -> runs.Run:
 
 
 def claim(store: FolderStore, rank: Rank, of: Path, *, known: bool = True) -> None:
-    body = {"arguments": [], "script": str(of), "local": f"/cache/ab12/{rank}", "options": {"keep_last": 5}}
+    body = {"arguments": [], "script": str(of), "local": f"/cache/ab12cd34ab12cd34/{rank}", "options": {"keep_last": 5}}
     claims.write_claim(store, RUN, rank, body | ({"project": to_plain(project.of(of))} if known else {}))
 
 
@@ -142,7 +142,7 @@ def test_where_the_run_went_on_with_consent_it_goes_on_without(store, tmp_path):
 def older_record(store: FolderStore, of: Path) -> None:
     body = {
         "schema": 1,
-        "id": "ab12",
+        "id": "ab12cd34ab12cd34",
         "script": of.name,
         "digest": project.of(of).digest,
         "arguments": [],
@@ -155,14 +155,14 @@ def test_a_record_of_an_older_version_is_known_by_its_sessions(store, tmp_path):
     of = script(tmp_path / "alpha/train.py")
     older_record(store, of)
     claim(store, FIRST, of, known=False)
-    assert enter(store, script(of, OTHER)).id == "ab12"
-    assert enter(store, script(tmp_path / "else/alpha/train.py", OTHER)).id == "ab12"
+    assert enter(store, script(of, OTHER)).id == "ab12cd34ab12cd34"
+    assert enter(store, script(tmp_path / "else/alpha/train.py", OTHER)).id == "ab12cd34ab12cd34"
     refused(store, script(tmp_path / "beta/train.py", OTHER))
 
 
 def test_a_record_of_an_older_version_without_sessions_is_anybodys_of_that_name(store, tmp_path):
     older_record(store, script(tmp_path / "alpha/train.py"))
-    assert enter(store, script(tmp_path / "beta/train.py", OTHER)).id == "ab12"
+    assert enter(store, script(tmp_path / "beta/train.py", OTHER)).id == "ab12cd34ab12cd34"
     refused(store, script(tmp_path / "beta/main.py", OTHER))
 
 
@@ -172,9 +172,9 @@ def test_a_record_of_an_older_version_without_sessions_is_anybodys_of_that_name(
         None, b"", b'{"schema": 1, ', b"[]", b"null", b'{"schema": "1"}', b'{"schema": 1, "id": 1.5}',
         b'{"schema": 1, "id": 1.5, "script": "train.py", "arguments": [], "options": {}}',
         b'{"schema": 1, "id": "../x", "script": "train.py", "arguments": [], "options": {}}',
-        b'{"schema": 1, "id": "ab", "script": 7, "arguments": [], "options": {}}',
-        b'{"schema": 1, "id": "ab", "script": "train.py", "arguments": [1], "options": {}}',
-        b'{"schema": 1, "id": "ab", "script": "train.py", "arguments": [], "options": []}',
+        b'{"schema": 1, "id": "ab12cd34ab12cd34", "script": 7, "arguments": [], "options": {}}',
+        b'{"schema": 1, "id": "ab12cd34ab12cd34", "script": "train.py", "arguments": [1], "options": {}}',
+        b'{"schema": 1, "id": "ab12cd34ab12cd34", "script": "train.py", "arguments": [], "options": []}',
     ],
 )  # fmt: skip
 def test_a_lost_or_damaged_record_is_read_from_the_sessions_and_written_again(store, tmp_path, body):
@@ -184,9 +184,9 @@ def test_a_lost_or_damaged_record_is_read_from_the_sessions_and_written_again(st
         store.create(RUN.record, body)
     assert runs.names(store) == ["train"]
     known = runs.read(store, RUN)
-    assert (known.id, known.script, known.options) == ("ab12", "train.py", {"keep_last": 5})
+    assert (known.id, known.script, known.options) == ("ab12cd34ab12cd34", "train.py", {"keep_last": 5})
     assert ("missing" if body is None else "damaged") in known.damaged
-    assert enter(store, of).id == "ab12"
+    assert enter(store, of).id == "ab12cd34ab12cd34"
     assert runs.read(store, RUN).damaged == ""
     refused(store, script(tmp_path / "beta/train.py", OTHER))
 

@@ -43,6 +43,21 @@ def told(name):
     return json.loads((HERE / "told" / name).read_text())
 
 
+def without_new_fields(old, new):
+    """Return ``new`` without the fields that ``old`` lacks: a later version may add some, and changes none."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {name: without_new_fields(old[name], each) for name, each in new.items() if name in old}
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [without_new_fields(*pair) for pair in zip(old, new, strict=True)]
+    return new
+
+
+def again(line, *types):
+    """Return a line of a journal as it is written now, read from what was written then."""
+    new = json.loads(to_line(*from_line(line, *types)))
+    return json.dumps(without_new_fields(json.loads(line), new), ensure_ascii=False, separators=(",", ":"))
+
+
 def test_every_run_is_listed_and_told_of_as_it_was_then(store):
     assert runs.names(store) == list(RUNS)
     for name in RUNS:
@@ -124,21 +139,22 @@ def test_journals_are_read_in_full_and_written_again_byte_for_byte():
         head, *lines = path.read_text().splitlines()
         first, records = journal.parse_piece(path.read_bytes())
         assert len(records) == len(lines)
-        assert head == json.dumps({"is": "RunStatus", "status": journal.plain_status(first)}, ensure_ascii=False)
-        assert [to_line(*from_line(line)) for line in lines] == lines
+        status = without_new_fields(json.loads(head)["status"], journal.plain_status(first))
+        assert head == json.dumps({"is": "RunStatus", "status": status}, ensure_ascii=False)
+        assert [again(line) for line in lines] == lines
 
 
 def test_events_on_stdout_keep_their_names_and_fields():
     for path in sorted((HERE / "told").glob("start-*.jsonl")):
         lines = [line for line in path.read_text().splitlines() if json.loads(line)["is"] != "Output"]
         assert lines
-        assert [to_line(*from_line(line)) for line in lines] == lines
+        assert [again(line) for line in lines] == lines
 
 
 def test_a_journal_of_launch_is_folded_and_written_again_byte_for_byte():
     path = HERE / "told" / "fleet-journal.jsonl"
     _, *lines = path.read_text().splitlines()
-    assert [to_line(*from_line(line, fw.TYPES)) for line in lines] == lines
+    assert [again(line, fw.TYPES) for line in lines] == lines
     fleet = controller.folded(path)
     assert (fleet.machine, fleet.exit_code, fleet.safe) == (None, 0, 40)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from supervisor import namesake
+
 if TYPE_CHECKING:
     from supervisor.trainer.attach import Run, attach, resume_step
     from supervisor.trainer.folder import read as read_checkpoint
@@ -44,3 +46,6 @@ def load_ipython_extension(shell: Any) -> None:
     from supervisor.cli.magics import load
 
     load(shell)
+
+
+namesake.say_at_import()

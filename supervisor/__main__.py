@@ -13,9 +13,22 @@ def main() -> int:
         return 3
     if not __package__:
         _import_from_parent()
+    if not _is_whole() and sys.argv[1:2] != ["doctor"]:
+        return 3
     from supervisor.cli import main as command_line
 
     return command_line()
+
+
+def _is_whole() -> bool:
+    """Whether ``supervisor/__init__.py`` is ours; where another package replaced or removed it, two lines say so."""
+    import supervisor
+    from supervisor import namesake
+
+    told = namesake.broken(ours=hasattr(supervisor, "__version__"))
+    if told:
+        sys.stderr.write(f"error: {told[0]}\n  try: {told[1]}\n")
+    return told is None
 
 
 def _import_from_parent() -> None:

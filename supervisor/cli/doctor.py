@@ -9,6 +9,7 @@ from dataclasses import asdict
 from threading import Event
 from typing import TYPE_CHECKING
 
+from supervisor import namesake
 from supervisor.cli.calling import example_script
 from supervisor.cli.finding import option, where
 from supervisor.cli.options import Parser, parser
@@ -53,6 +54,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _findings(options: Namespace) -> Iterator[Finding]:
     yield _python()
+    yield from _namesake()
     own = _own_packages()
     yield own
     yield from _machine()
@@ -83,6 +85,16 @@ def _python() -> Finding:
     return Finding(
         "python", "warning", f"{version} is newer than those this was tried with", "use 3.11 to 3.13 if it fails"
     )
+
+
+def _namesake() -> Iterator[Finding]:
+    """Yield what supervisord, whose package has our name, does to this environment; nothing where it is not here."""
+    import supervisor
+
+    if broken := namesake.broken(ours=hasattr(supervisor, "__version__")):
+        yield Finding("supervisord", "problem", *broken)
+    elif shared := namesake.shared() or namesake.elsewhere(sys.path):
+        yield Finding("supervisord", "warning", *shared)
 
 
 def _own_packages() -> Finding:

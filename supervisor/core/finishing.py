@@ -2,7 +2,7 @@
 
 Exit code 0 alone is no success: a process that ends inside the script's loop has not come to its end. And a process
 that goes on after the script's end (threads that never return, an atexit handler that hangs) holds nothing up for long:
-all that the script trained is saved by then.
+an attached script has saved all by then.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def leave(session: Session, now: Instant) -> Outcome:
     if grace_s is None:
         said = do.Say("warning", words, "waiting for it as long as it takes (--hang-after none); `stop --now` ends it")
         return session.timed(leave=None), (said,)
-    hint = f"it is ended in {duration(grace_s - waited_s)}, unless it computes; all that it trained is kept"
+    kept = "all that it trained is kept" if trainer.attached else "what it has saved by then is kept"
+    hint = f"it is ended in {duration(grace_s - waited_s)}, unless it computes; {kept}"
     session = session.timed(leave=trainer.ended_at_s + grace_s)
     return session, (do.Say("info", words, hint), do.LookAtTrainer())
 

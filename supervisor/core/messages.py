@@ -105,11 +105,13 @@ class Saved:
 class ReadBack:
     """Whether the script opened one of the files that were put back before its first step: ``path``, "" for none.
 
-    ``late``: it opened the first of them only after that step.
+    ``late``: it opened the first of them only after that step. ``loaded``: which of network and optimizer had loaded a state
+    by then, as "network optimizer"; "nothing" for neither, "" where no hook can tell.
     """
 
     path: str = ""
     late: bool = False
+    loaded: str = ""
 
 
 @dataclass(frozen=True, slots=True)

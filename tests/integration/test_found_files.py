@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,9 @@ while step < 6:
         pathlib.Path("ck/new").write_bytes(body)
         os.link("ck/new", name)
         os.unlink("ck/new")
+    elif told.how == "replaced":
+        pathlib.Path("ck/new.tmp").write_bytes(body)
+        os.replace("ck/new.tmp", "ck/latest.bin")
     elif told.how == "unknown":
         pathlib.Path("ck/blob.xyz").write_bytes(body)
     if step == 3 and not told.resume and told.how != "unknown":
@@ -81,3 +85,20 @@ def test_what_is_not_kept_is_named_at_the_end_with_the_option_that_keeps_it(mach
     assert "nothing that the script wrote is kept" in turn.text
     assert "ck/blob.xyz" in turn.text
     assert "--watch ck keeps it" in turn.text
+
+
+def test_one_file_that_is_written_again_on_the_next_machine_is_kept_there_too(
+    fresh_machine: Callable[[], Machine], store: Path, script: Path, tmp_path: Path
+) -> None:
+    options = ("--resume-args", "--resume {checkpoint}", "--no-install")
+    turn = fresh_machine().start(script, *options, arguments=["--how", "replaced"])
+    turn.until(lambda: "waits" in turn.text)
+    turn.until(lambda: list(store.glob("train/e*/step-*/manifest-*.json")))
+    turn.kill("both")
+    machine = fresh_machine()
+    again = machine.start(script, *options, arguments=["--how", "replaced"])
+    assert again.wait() == 0, again.text
+    assert "begins at 3" in again.text
+    exported = machine.run("checkpoints", "train", "export", "latest", str(tmp_path / "last"))
+    assert exported.returncode == 0, exported.stderr
+    assert pickle.loads((tmp_path / "last" / "files" / "ck" / "latest.bin").read_bytes()) == {"step": 6}

@@ -43,6 +43,7 @@ BEGINS = {
     "reads": "if os.path.exists(path): first = load()",
     "never": "",
     "looks": "there = os.path.getsize(path) if os.path.exists(path) else 0; names = os.listdir('out')",
+    "peeks": "first = torch.load(path)['step'] if os.path.exists(path) else 0",
     "child": (
         "code = 'import sys, torch; print(torch.load(sys.argv[1])[\"step\"])'\n"
         "if os.path.exists(path): first = int(subprocess.run([sys.executable, '-c', code, path], capture_output=True).stdout)"
@@ -91,7 +92,9 @@ def test_what_a_script_reads_of_its_files_is_what_it_goes_on_from(
     else:
         assert "begins at 40" in again.text
         assert ANEW not in again.text
-        assert "the script goes on from its own files: it has opened" in again.text
+        assert "which was put back, before its first step: its steps are counted on from there" in again.text
+        unseen = "no load_state_dict() was seen before that step" in again.text
+        assert unseen == (how in {"child", "peeks"}), "what only looks into its file is not said to go on"
         assert seen["resumed"] is True
     assert seen["step"] == 60, "never more than it has done"
     assert "finished at step 60" in again.text

@@ -42,7 +42,10 @@ class Listener(Protocol):
         """Take a log that lies with what is saved."""
 
     def kept(self) -> Collection[str]:
-        """Return what is known to be saved already."""
+        """Return what is watched by now: a change of it needs no other look."""
+
+    def was_kept(self, path: str) -> bool:
+        """Say whether this file was kept before: it is state, whatever its name."""
 
     def stepping(self) -> bool:
         """Say whether the script trains by now."""
@@ -61,15 +64,19 @@ class Discovery:
         self._listener = listener
         self._passed_over = {os.path.abspath(path) for path in passed_over} | set(_mounts())  # noqa: PTH100  # asks no drive
         self._first: dict[str, Seen] | None = None
+        self._put_back: frozenset[str] = frozenset()
         self._before: dict[str, Seen] = {}
         self._early: dict[str, Seen] = {}
         self._shapes: dict[str, set[tuple[str, int, int]]] = {}
         self._told: dict[str, Seen] = {}
         self._lock, self._over = RLock(), Flag()
 
-    def begin(self, leader: int) -> None:
-        """Look from now on; what is there at the first time is nothing new. ``leader``: the trainer's process session."""
-        self.leader = leader
+    def begin(self, leader: int, put_back: Collection[str] = ()) -> None:
+        """Look from now on; what is there at the first time is nothing new, nor are files that were put back since.
+
+        ``leader``: the trainer's process session.
+        """
+        self.leader, self._put_back = leader, frozenset(put_back)
         self._over = over = Flag()
         Thread(target=self._run, args=(over,), name="discovery", daemon=True).start()
 
@@ -89,15 +96,18 @@ class Discovery:
         with self._lock:
             scan = self._scan()
             if self._first is None:
-                self._first = self._before = scan
+                self._first, self._before, self._put_back = scan, scan, frozenset()
                 return
+            if self._put_back:
+                self._first |= {path: seen for path, seen in scan.items() if naming.within(path, self._put_back)}
+                self._put_back = frozenset()
             new = {path: seen for path, seen in scan.items() if not same(self._first.get(path), seen)}
             kept = self._listener.kept()
             waiting = {path: seen for path, seen in new.items() if not naming.within(path, kept)}
             likely = {
                 path: seen
                 for path, seen in waiting.items()
-                if state_files.likely(path) or state_files.marked_folder(path)
+                if state_files.likely(path) or state_files.marked_folder(path) or self._listener.was_kept(path)
             }
             accepted = self._judged(likely, ended=ended) if likely else []
             for path, seen in new.items():
@@ -150,7 +160,8 @@ class Discovery:
         return [path for path in accepted if not naming.within(path.rpartition("/")[0], accepted)]
 
     def _counts(self, path: str, seen: Seen, *, stepping: bool) -> bool:
-        if state_files.likely(path) == state_files.YES or state_files.marked_folder(path):
+        known = state_files.likely(path) == state_files.YES or state_files.marked_folder(path)
+        if known or self._listener.was_kept(path):
             return True
         again = len(self._shapes[naming.shape_of(path)]) > 1
         return again or (stepping and not same(self._early.get(path), seen))

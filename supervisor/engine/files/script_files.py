@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import choosing, messages, naming, resume_arguments, resume_options
+from supervisor.core import choosing, messages, naming, resume_arguments, resume_options, state_files
 from supervisor.core import events as ev
 from supervisor.core.carried import FILE, Entry, Piece
 from supervisor.core.choosing import Found
@@ -42,6 +42,13 @@ if TYPE_CHECKING:
 ASIDE, AT_FIRST, WHOLE, PUT_BACK = "aside", "files-at-first.json", "files-whole.jsonl", "put-back.json"
 
 
+_NOT_LOADED = {
+    "nothing": "no load_state_dict() was seen before that step: `rehearse` tells whether the script really goes on",
+    "network": "a network has loaded its state, no optimizer has: moments begin fresh, if it has any",
+    "optimizer": "an optimizer has loaded its state, no network has: `rehearse` tells whether the script really goes on",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Resuming:
     """What the next attempt is started with: more arguments, more of its environment, the state it is to restore."""
@@ -62,6 +69,7 @@ class ScriptFiles:
         self._paths: set[str] | None = None if self.watch.called else set()
         self._series: Series | None = None
         self._watcher: Watcher | None = None
+        self._observed = False  # in this session something was seen being saved
         self._candidates = Candidates(self._say)
         self._failure = messages.ScriptFailed("script", "", "", "")
         self._stepped = False
@@ -176,7 +184,7 @@ class ScriptFiles:
         if watcher is not None:
             watcher.end(trusted=trusted)
         self._outside.ended()
-        if self._discovery is not None and not self._paths:
+        if self._discovery is not None and not self._observed:
             self._nothing_yet.ended(self._discovery.left())
         if code > 0 and not (self._stepped or self._stopping or self._attached):
             failure = self._failure
@@ -303,7 +311,8 @@ class ScriptFiles:
             words = f"the script opened {name}, which was put back, only after its first step"
             self._say("warning", words, "what it does with it cannot be seen from here; its steps are counted from 0")
         elif told.path:
-            self._say("info", f"the script goes on from its own files: it has opened {name}")
+            words = f"the script opened {name}, which was put back, before its first step: its steps are counted on from there"
+            self._say("info", words, _NOT_LOADED.get(told.loaded, ""))
         else:
             self._made().begins_again()
             words = "the script read nothing that was put back: it begins at its first step again"
@@ -322,7 +331,7 @@ class ScriptFiles:
             self._discovery = Discovery(self._working, self.job.clock, [traits.where, str(self.job.local_root)], self)
         if self._discovery is not None:
             self._nothing_yet.begins(self.job.clock.now().mono_s)
-            self._discovery.begin(self._pid)
+            self._discovery.begin(self._pid, self._paths or ())
 
     # --- what Discovery asks and tells, on a thread of its own --------------------------------------------------------
 
@@ -330,7 +339,7 @@ class ScriptFiles:
         """Keep what looks like state."""
         if not self._attached:
             shape = naming.shape_of(path)
-            if shape not in self._shapes:
+            if shape not in self._shapes and not self.was_kept(path):
                 self._shapes.add(shape)
                 self._say("info", f"{path} looks like state that the script saves: it is kept")
             self._saved(messages.Saved(str(self.root / path)))
@@ -342,8 +351,13 @@ class ScriptFiles:
                 self._paths = {*self._paths, path}
 
     def kept(self) -> Collection[str]:
-        """Return what is kept already."""
-        return self._paths or ()
+        """Return what is watched by now: files that were put back are not, before the script saves again."""
+        return (self._paths or ()) if self._watcher is not None else ()
+
+    def was_kept(self, path: str) -> bool:
+        """Say whether it is one of the script's saves that were put back, and no log beside them."""
+        logs = naming.is_stream(path) or state_files.has_lines_of_a_run(path)
+        return not logs and naming.within(path, self._paths or ())
 
     def stepping(self) -> bool:
         """Say whether the script trains by now."""
@@ -355,6 +369,7 @@ class ScriptFiles:
             self._nothing_yet.looked(self.job.clock.now().mono_s, self._discovery)
 
     def _observe(self) -> None:
+        self._observed = True
         listens = bool(self.watch.called)
         scene = Scene(self.root, self.watch.called, self._pid, self.watch.every_s, listens=listens)
         self._watcher = Watcher(scene, self._made(), self._wanted)

@@ -24,12 +24,13 @@ IDLE_STEPS = 100  # of another optimizer: then the one that was counted is not w
 
 
 def install(torch: ModuleType, script: Unattached) -> None:
-    """Follow optimizers, backward, ``Module.eval`` and ``torch.save``."""
+    """Follow optimizers, backward, ``Module.eval``, ``torch.save`` and what loads a state."""
     from torch.optim.optimizer import register_optimizer_step_post_hook  # a part of torch, which is there
 
     register_optimizer_step_post_hook(_counting(script))
     torch.autograd.backward = _keeping_loss(torch, script)
     _follow_eval(torch.nn.Module, script)
+    _follow_loading(torch, script)
     tell_after(script, torch, "save", by_argument("f"))
     torch.serialization.save = torch.save
 
@@ -115,3 +116,30 @@ def _follow_eval(module: Any, script: Unattached) -> None:
         return evaluate(self)
 
     module.eval = enters_eval
+
+
+def _follow_loading(torch: ModuleType, script: Unattached) -> None:
+    """Note whether a network or an optimizer loads a state before training begins: by its method, or unpickled whole."""
+    loads = script.loads = set[str]()
+    module = torch.nn.Module
+
+    def noting(owner: Any, name: str, what: Callable[[Any], str]) -> None:
+        function = getattr(owner, name)
+
+        @wraps(function)
+        def notes(*given: Any, **named: Any) -> Any:
+            result = function(*given, **named)
+            if not script.began:
+                loads.update(filter(None, [what(result)]))
+            return result
+
+        setattr(owner, name, notes)
+
+    def in_pickle(result: Any) -> str:
+        held = result.values() if type(result) is dict else [result]
+        return "network" if any(isinstance(each, module) for each in held) else ""
+
+    noting(module, "load_state_dict", lambda _: "network")
+    noting(torch.optim.Optimizer, "load_state_dict", lambda _: "optimizer")
+    noting(torch.jit, "load", lambda _: "network")
+    noting(torch, "load", in_pickle)

@@ -72,6 +72,7 @@ class Unattached:
         self._beat_seen: tuple[int, str] | None = None
         self._put_back = put_back.begin(life.settings.put_back)
         self.began = False
+        self.loads: set[str] | None = None  # what has loaded a state; None where no hook can tell
 
     @property
     def silent(self) -> bool:
@@ -110,10 +111,12 @@ class Unattached:
         if not path and not self._stepped:
             self.step = 0
             self._watch.begins(0)
-        self.say(ReadBack(path))
+        loaded = "" if self.loads is None or not path else " ".join(sorted(self.loads)) or "nothing"
+        self.say(ReadBack(path, loaded=loaded))
 
     def loop_began(self, driver: Driver, step: int, total_steps: int | None) -> None:
         """A framework's loop begins; it tells when it is in a step, so that how long one takes can be learned."""
+        self.loads = None  # it loads in its own ways
         self.begins()
         self.driver, self.total_steps, self._learns = driver, total_steps, True
         self.step, self._stepped = step, self._stepped or step > 0

@@ -222,3 +222,12 @@ def test_a_stop_while_the_process_goes_on_after_the_end_is_obeyed():
 def test_a_session_with_a_step_count_keeps_its_words():
     told = running()(ev.TrainerSaid(Finished(900)), ev.TrainerExited(0))
     assert told.session.ending.words == "the script finished"
+
+
+@pytest.mark.parametrize(
+    ("hello", "kept"), [((ATTACHED,), "all that it trained is kept"), ((), "what it has saved by then is kept")]
+)
+def test_of_a_script_that_saves_by_itself_only_what_it_has_saved_is_said_to_be_kept(hello, kept):
+    told = claimed()(ev.CheckpointReady("", None), ev.Launched(7), *hello, beat(40), ev.TrainerSaid(Finished(40)))
+    told.wake()
+    assert kept in words_of(told)

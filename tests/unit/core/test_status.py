@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.codec import from_line, to_line
@@ -96,6 +98,15 @@ def test_unknown_is_not_zero():
     )
     assert all(seen[key] is None for key in unknown)
     assert seen["checkpoints"] == {"staged": None, "submitted": None, "durable": None}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_no_interval_between_saves_is_promised_of_a_script_that_saves_by_itself_nor_after_its_end(asked):
+    announced = do.Announce("RUNNING", "RUNNING", save_every_s=36.0, expected_loss_s=18.0)
+    beat = ev.TrainerSaid(Beat(40, "step", None, None, 0.1, asked=asked))
+    status, now = folded([(0, beat), (1, ev.TrainerExited(0)), (1, announced)])
+    seen = to_json(status, now)
+    assert (seen["save_every_s"], seen["expected_loss_s"]) == ((36.0, 18.0) if asked else (None, None))
 
 
 def test_only_a_durable_checkpoint_is_shown_as_durable():

@@ -22,6 +22,7 @@ class Script:
         self.saves: list[str] = []
         self.logs: set[str] = set()
         self.trains = False
+        self.before: set[str] = set()  # saves of an earlier machine that were put back
         self.discovery = Discovery(root, self, [str(root / "runs")], self)
         self.discovery.leader = os.getsid(0)
         self.discovery.look()
@@ -47,6 +48,9 @@ class Script:
 
     def kept(self) -> set[str]:
         return {*self.saves, *self.logs}
+
+    def was_kept(self, path: str) -> bool:
+        return path in self.before
 
     def stepping(self) -> bool:
         return self.trains
@@ -201,6 +205,16 @@ def test_a_folder_that_is_one_checkpoint_is_kept_as_a_whole(script: Script, file
     for each in files:
         script.write(each)
     assert set(script.look()) == {folder}
+
+
+@pytest.mark.parametrize("path", ["save/latest.bin", "weights.npz", "anything_at_all"])
+def test_a_save_that_was_put_back_counts_when_it_is_written_again_whatever_its_name(script: Script, path: str) -> None:
+    script.before = {path}
+    script.write(path)
+    script.discovery._put_back = frozenset(script.before)
+    assert script.look() == [], "as it was put back it is nothing new"
+    script.write(path, b"of a later step")
+    assert script.look() == [path]
 
 
 def test_a_log_beside_the_saves_comes_along(script: Script) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import shutil
@@ -381,6 +382,7 @@ def torch(monkeypatch, script):
     for owner, name in (
         (torch.autograd, "backward"), (torch, "save"), (torch.serialization, "save"), (torch.nn.Module, "eval"),
         (torch.amp.GradScaler, "scale"), (optimizer, "_global_optimizer_post_hooks"),
+        (torch.nn.Module, "load_state_dict"), (torch.optim.Optimizer, "load_state_dict"), (torch, "load"), (torch.jit, "load"),
     ):  # fmt: skip
         monkeypatch.setattr(owner, name, getattr(owner, name))
     before = dict(optimizer._global_optimizer_post_hooks)
@@ -466,6 +468,49 @@ def test_what_torch_saves_is_told_and_loads_as_ever(torch, script, tmp_path):
     torch.save({"a": 1}, io.BytesIO())
     assert [each.path for each in saves(script)] == [str(tmp_path / "a.pt")]
     assert torch.load(tmp_path / "a.pt", weights_only=True)["a"].tolist() == [1.0, 1.0]
+
+
+def _network(torch, model, optimizer, path):
+    model.load_state_dict(model.state_dict())
+
+
+def _both(torch, model, optimizer, path):
+    model.load_state_dict(model.state_dict())
+    optimizer.load_state_dict(optimizer.state_dict())
+
+
+def _whole(torch, model, optimizer, path):
+    torch.save({"model": model, "epoch": 3}, path)
+    torch.load(path, weights_only=False)
+
+
+def _epoch_alone(torch, model, optimizer, path):
+    torch.save({"model": model.state_dict(), "epoch": 3}, path)
+    torch.load(path)
+
+
+def _copied(torch, model, optimizer, path):
+    copy.deepcopy(model)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("loads", "seen"),
+    [
+        (_network, {"network"}),
+        (_both, {"network", "optimizer"}),
+        (_whole, {"network"}),
+        (_epoch_alone, set()),
+        (_copied, set()),
+    ],
+)
+def test_what_has_loaded_a_state_before_training_is_noted(torch, script, tmp_path, loads, seen):
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loads(torch, model, optimizer, tmp_path / "kept.pt")
+    one_step(torch, model, optimizer)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert script.loads == seen, "what is loaded after the first step says nothing of a resume"
 
 
 @pytest.mark.torch

@@ -156,6 +156,17 @@ def test_a_script_that_read_its_file_goes_on_counting(script, files):
     assert script.step == 501
 
 
+@pytest.mark.parametrize(
+    ("loads", "told"),
+    [(None, ""), (set(), "nothing"), ({"network"}, "network"), ({"optimizer", "network"}, "network optimizer")],
+)
+def test_with_what_it_read_is_told_what_has_loaded_a_state(script, files, loads, told):
+    script.loads = loads
+    files[0].read_bytes()
+    script.stepped()
+    assert script.said == [ReadBack(str(files[0]), loaded=told)]
+
+
 def test_a_script_that_read_nothing_is_at_its_first_step(script):
     script.stepped()
     assert script.said == [ReadBack("")]

@@ -14,6 +14,7 @@ from supervisor import wiring
 from supervisor.core import fleet_words as fw
 from supervisor.core import program
 from supervisor.core.errors import UsageError, UserError
+from supervisor.core.fleet_serving import named
 from supervisor.core.fleet_state import LEFT, Policy
 from supervisor.core.values import dataclass, replace
 from supervisor.engine import overview, project, runs
@@ -27,7 +28,7 @@ from supervisor.views import fleet as view
 from supervisor.views.status import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from supervisor.core.fleet_state import Fleet
     from supervisor.core.ports import Store
@@ -87,6 +88,7 @@ def serve(launch: Launch) -> int:
         _listen_to_signals(controller)
         show.begins(controller.fleet)
         hands.withdraw_stop()  # of an earlier launch: who launches again wants the run to go on
+        _tell_of_edits(show, hands.pack(), controller.fleet)
         try:
             end = controller.run(policy, launch.on)
             if end.state == LEFT:
@@ -97,6 +99,17 @@ def serve(launch: Launch) -> int:
         return end.exit_code
     finally:
         journal.close()
+
+
+def _tell_of_edits(show: view.Screen, edited: Sequence[str], fleet: Fleet) -> None:
+    """Say which files are not what the machines before were sent: the next one gets them as they are now."""
+    if not (edited and (fleet.lives or fleet.machine)):
+        return
+    first = f"{fleet.machine.endpoint} goes on with the code that it has; " if fleet.machine is not None else ""
+    words = (
+        f"the project was edited since the last launch ({named(edited)}): {first}the next machine gets it as it is now"
+    )
+    show.said(fw.Say("warning", words, "put the files back before you launch, if that is not meant"))
 
 
 def _take_back(controller: Controller, hands: FleetHands, end: fw.End) -> fw.End:

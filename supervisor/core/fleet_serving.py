@@ -13,6 +13,8 @@ from supervisor.core.spoken import duration
 from supervisor.core.values import replace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from supervisor.core.instant import Instant
     from supervisor.core.provisioning import Machine
 
@@ -24,6 +26,7 @@ RESTARTS_MAX = 2
 DAY_S = 86400.0
 STOP_WITHIN_S = 1800.0
 BALANCE_SOON_S = 60.0  # after a bring-up: only then the rate is that of the new machine
+FILES_SHOWN_MAX = 3
 POLL_SOON_S, POLL_UNSAFE_S, SAVED_S = 5.0, 15.0, 3.0
 
 
@@ -142,6 +145,12 @@ def _begin(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
     return fleet, (fw.Say("info", f"{machine.endpoint} is there ({machine.name})"), *commands)
 
 
+def named(files: Sequence[str]) -> str:
+    """Return the first of some files' names."""
+    more = len(files) - FILES_SHOWN_MAX
+    return ", ".join([*files[:FILES_SHOWN_MAX], *([f"{more} more"] if more > 0 else [])])
+
+
 def adopted(fleet: Fleet, event: fw.Adopted, now: Instant) -> Outcome:
     """It can be used again."""
     return go_on(fleet.with_(doing="", machine=event.machine, troubles=0), now)
@@ -153,7 +162,11 @@ def prepared(fleet: Fleet, event: fw.Prepared, now: Instant) -> Outcome:
     sent = f"{event.sent_bytes / 1e6:,.1f} MB sent"
     life = fleet.life and replace(fleet.life, prepared_wall_s=now.wall_s)
     fleet, commands = go_on(fleet.with_(doing="", phase=Phase.STARTING, troubles=0, life=life), now)
-    return fleet, (fw.Say("info", f"it goes on {where}; {sent}"), *commands)
+    told: list[fw.Command] = [fw.Say("info", f"it goes on {where}; {sent}")]
+    if event.changed:
+        words = f"the project was edited since this launch began ({named(event.changed)}): the machine gets it as it was then"
+        told.append(fw.Say("warning", words, "to send it as it is now: Ctrl-C, then the same command again"))
+    return fleet, (*told, *commands)
 
 
 def agent_started(fleet: Fleet, _event: fw.AgentStarted, now: Instant) -> Outcome:
@@ -175,8 +188,9 @@ def polled(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
         beat_s=now.mono_s if moved else fleet.beat_s, restarts=0 if moved and event.step else fleet.restarts,
         line=event.line, empty=event.phase != "" and event.epoch is None and not event.waiting,
     )  # fmt: skip
+    fleet, warned = waiting.warnings(fleet, event, now)
     fleet, commands = _after_poll(_stop_heard(fleet, event, now), event, now)
-    return fleet, (*said, *commands)
+    return fleet, (*said, *warned, *commands)
 
 
 def _stop_heard(fleet: Fleet, event: fw.Polled, now: Instant) -> Fleet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ QUIET_AGAIN_S_MAX = 1800.0
 TROUBLE_AGAIN_S = 1800.0
 TROUBLES_APART_S = 60.0
 TROUBLE_OVER_S = 300.0
+_NUMBERS = re.compile(r"\d[\d,.]*")
 _CALLS = {
     "CheckBalance": "the account's balance", "ListMachines": "the list of machines", "BringUp": "the new machine",
     "Adopt": "the machine to be usable again", "Prepare": "code and checkpoint to reach the machine",
@@ -95,10 +97,30 @@ def trouble(fleet: Fleet, event: fw.Failed, now: Instant) -> tuple[Fleet, tuple[
     return fleet.with_(told=(*kept, (key, now.mono_s))), (fw.Say("warning", f"{event.words}{age}", event.hint),)
 
 
+def warnings(fleet: Fleet, event: fw.Polled, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
+    """Pass on what the supervisor on the machine warned of: each once, whatever its numbers, and after half an hour again."""
+    machine = fleet.machine
+    if machine is None:
+        return fleet, ()
+    said = []
+    for words in event.warnings:
+        key = f"warning: {_NUMBERS.sub('0', words)}"
+        told = dict(fleet.told)
+        if key in told and now.mono_s - told[key] < TROUBLE_AGAIN_S:
+            continue
+        said.append(fw.Say("warning", f"on {machine.name or machine.endpoint}: {words}", "see its output: `logs`"))
+        fleet = fleet.with_(told=(*((each, at_s) for each, at_s in fleet.told if each != key), (key, now.mono_s)))
+    return fleet, tuple(said)
+
+
 def calmed(fleet: Fleet, now: Instant) -> Fleet:
     """Return the fleet after a call that went well: what was shown some minutes ago may be shown again."""
-    newest_s = max((at_s for _, at_s in fleet.told), default=now.mono_s)
-    return fleet.with_(told=()) if now.mono_s - newest_s > TROUBLE_OVER_S else fleet
+    recent = tuple(
+        (key, at_s)
+        for key, at_s in fleet.told
+        if now.mono_s - at_s <= (TROUBLE_AGAIN_S if key.startswith("warning: ") else TROUBLE_OVER_S)
+    )
+    return fleet.with_(told=recent) if len(recent) < len(fleet.told) else fleet
 
 
 def _cost(fleet: Fleet) -> str:

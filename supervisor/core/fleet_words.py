@@ -72,10 +72,14 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Code, secrets and the newest checkpoint are on the machine. ``step``: of that checkpoint, None for a beginning."""
+    """Code, secrets and the newest checkpoint are on the machine. ``step``: of that checkpoint, None for a beginning.
+
+    ``changed``: files of the project that were edited since they were packed; the machine has them as they were packed.
+    """
 
     step: int | None = None
     sent_bytes: int = 0
+    changed: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,8 @@ class Polled:
     ``phase`` is the agent's; ``more``: it has still something to be fetched; ``line``: its progress, for people.
     ``epoch``: of the session there, None before the first; ``waiting``: files that home does not hold yet; ``asked``: a
     person asked that session to stop by other means than this launch; ``output``: the end of its output, where it failed;
-    ``next_save_s``: until its next save; ``watched``: whether a cell waits with the agent, None where none has to.
+    ``next_save_s``: until its next save; ``watched``: whether a cell waits with the agent, None where none has to;
+    ``warnings``: the newest that its supervisor printed.
     """
 
     beat: int
@@ -111,6 +116,7 @@ class Polled:
     output: str = ""
     next_save_s: float | None = None
     watched: bool | None = None
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

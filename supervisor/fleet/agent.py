@@ -58,7 +58,7 @@ class Agent:
     def __init__(self, machine: Machine, say: Callable[[str], None]) -> None:
         self.machine = machine
         self._say = say
-        self._outbox = Outbox(machine.folder / "outbox", machine.folder / "store")
+        self._outbox = Outbox(machine.folder / "outbox", machine.folder / "store", machine.clock)
         self._inbox = consignment.Inbox(machine.folder / "inbox", machine.store, self._outbox, machine.notes)
         self._report = Report(machine.folder, reporting.age(machine.notes, machine.clock))
         self._pause = Event()
@@ -203,6 +203,8 @@ class Agent:
             "waiting_bytes": waiting_bytes,
             "exit_code": exit_code,
             "error": "; ".join(troubles[-3:]),
+            "warnings": reporting.warnings(self.machine.folder),
+            "watched": reporting.watched(self.machine.folder),
             "words": words,
         }
         if self._over is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.project import to_plain
 from supervisor.core.values import dataclass
-from supervisor.engine import project
+from supervisor.engine import notes, project
 from supervisor.fleet.consignment import CODE, PROJECT, SCHEMA, SECRETS
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ LEFT_OUT = frozenset({
 })  # fmt: skip
 PROJECT_BYTES_MAX = 256 * 1024 * 1024
 SHOWN_MAX = 3
+SENT = "sent.json"  # the digest of each file of the project as it was packed
 LAUNCH = '''\
 """Started on a machine of the fleet: puts the supervisor in place and becomes its agent."""
 import os, shutil, sys, tarfile
@@ -56,23 +58,42 @@ class Shipment:
     options: Sequence[str] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
 
-    def pack(self, folder: Path, *, bytes_max: int) -> list[tuple[Path, str]]:
-        """Write the files to send into ``folder``; return each with its name on the machine. Raises UserError."""
+    def pack(self, folder: Path, *, bytes_max: int) -> list[str]:
+        """Write project and package into ``folder``, once a launch; return the files that changed since the last launch.
+
+        Raises UserError.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         root = project_of(self.script)
         code = folder / CODE
+        before = notes.read(folder / SENT) or {}
         _write_code(code, root)
         if code.stat().st_size > bytes_max:
             words = f"the project in {root} has {code.stat().st_size / 1e6:,.0f} MB packed; {bytes_max / 1e6:,.0f} MB can be sent"
             raise UserError(words, f"keep data elsewhere; the largest: {_largest(root)}", FAILED_PRECHECKS)
         (folder / LAUNCHER).write_text(LAUNCH)
-        files = [(folder / LAUNCHER, LAUNCHER), (code, CODE)]
+        packed = self._digests()
+        notes.write(folder / SENT, packed)
+        return _differing(before, packed) if before else []
+
+    def changed(self, folder: Path) -> list[str]:
+        """Return the project's files that are not any more what was packed into ``folder``."""
+        return _differing(notes.read(folder / SENT) or {}, self._digests())
+
+    def files(self, folder: Path) -> list[tuple[Path, str]]:
+        """Return each file to send, as it was packed, with its name on the machine; secrets are written now."""
+        files = [(folder / LAUNCHER, LAUNCHER), (folder / CODE, CODE)]
         if self.secrets:
             secrets = folder / SECRETS
             secrets.touch(mode=0o600)
             secrets.write_text("".join(f"{name}={value}\n" for name, value in self.secrets.items()))
             files.append((secrets, SECRETS))
         return files
+
+    def _digests(self) -> dict[str, str]:
+        root = project_of(self.script)
+        found = {path.relative_to(root).as_posix(): path for path in sorted(_files_of(root))}
+        return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
 
     def job(self, seed: Sequence[Mapping[str, object]], release_at_s: float | None) -> bytes:
         """Return ``job.json``: it goes last, because with it the machine begins."""
@@ -86,6 +107,10 @@ class Shipment:
         told["project"] = to_plain(project.of(self.script))
         told |= {"options": list(self.options), "seed": list(seed), "release_at_s": release_at_s}
         return json.dumps(told, indent=1).encode()
+
+
+def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 
 def project_of(script: Path) -> Path:

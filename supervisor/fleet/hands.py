@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PARCELS_A_POLL = 8  # between them people see how it goes
 LAUNCH = "launch"  # the name in the stop requests of a controller
 AGENT_LOG = "agent.log"
+SHIPMENT = "shipment"
 LOG_BYTES, LINE_CHARS = 20_000, 300
 
 
@@ -65,6 +66,10 @@ class FleetHands:
             fw.Release: self._release,
         }
 
+    def pack(self) -> list[str]:
+        """Pack the project for all machines of this launch; return what changed since the last one. Raises UserError."""
+        return self._shipment.pack(self._home.folder / SHIPMENT, bytes_max=self._provisioner.traits.file_bytes_max)
+
     def do(self, call: fw.Call) -> fw.Event:
         """Do a call; what goes wrong is an event too."""
         name = type(call).__name__
@@ -84,7 +89,10 @@ class FleetHands:
         return fw.Balanced(balance.units, balance.units_per_hour)
 
     def _start_agent(self, call: fw.StartAgent) -> fw.Event:
-        self._provisioner.start(call.machine)
+        if call.again:
+            self._provisioner.attend(call.machine)
+        else:
+            self._provisioner.start(call.machine)
         return fw.AgentStarted()
 
     def _restart(self, call: fw.Restart) -> fw.Event:
@@ -108,7 +116,8 @@ class FleetHands:
 
     def _prepare(self, machine: Machine) -> fw.Event:
         """Send what the job needs, and last the job itself. Done again, it begins again."""
-        files = self._shipment.pack(self._home.folder / "shipment", bytes_max=self._provisioner.traits.file_bytes_max)
+        packed = self._home.folder / SHIPMENT
+        files = self._shipment.files(packed)
         self._epoch = None
         self._home.relay.begin_machine()
         seed = self._home.relay.seed()
@@ -118,12 +127,13 @@ class FleetHands:
                 self._provisioner.put(machine, str(file), name)
                 sent += file.stat().st_size
         finally:  # what is secret does not stay on this disk
-            (self._home.folder / "shipment" / SECRETS).unlink(missing_ok=True)
+            (packed / SECRETS).unlink(missing_ok=True)
         job = self._home.folder / JOB
         job.write_bytes(self._shipment.job(seed.index(), self._release_at_s()))
         self._provisioner.put(machine, str(job), JOB)
         self._home.relay.forget_seed()
-        return fw.Prepared(None if seed.checkpoint is None else seed.checkpoint.step, sent)
+        step = None if seed.checkpoint is None else seed.checkpoint.step
+        return fw.Prepared(step, sent, tuple(self._shipment.changed(packed)))
 
     def _poll(self, machine: Machine) -> fw.Event:
         told = self._status(machine)
@@ -162,6 +172,7 @@ class FleetHands:
             output=str(told.get("output") or "").strip() if done else "",
             next_save_s=next_save_s if isinstance(next_save_s, int | float) else None,
             watched=told.get("watched"),
+            warnings=tuple(map(str, told.get("warnings") or ())),
         )
 
     def _asked_by_others(self) -> bool:

@@ -7,32 +7,39 @@ on their way lie in the outbox, and what the computer has said is in the acknowl
 from __future__ import annotations
 
 import os
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import relayed
 from supervisor.core.checkpoint import MANIFEST_NAME
 from supervisor.core.digest import digest_of, preferred
 from supervisor.core.values import dataclass
+from supervisor.engine.clock import BootClock
 from supervisor.fleet import parcels
-from supervisor.fleet.sending import File, found, named_by, order
+from supervisor.fleet.sending import File, found, is_of_checkpoint, named_by, newest_first, order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from supervisor.core.ports import Clock
 
 WINDOW_BYTES = 8 * parcels.BYTES_MAX
 ORIGIN = "origin"
 SMALL_BYTES = 1_000_000
 SMALL_AT_ONCE = 2  # parcels as small as that on their way, so that large ones have their place among the eight
 CHUNK_BYTES = 4 * 1024 * 1024
+GAP_S = 150.0  # without a word from the computer: more than two of its longest pauses
+REPLACED_AFTER_S = 15.0  # so long a parcel that was told of stays, because it may be fetched just now
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A parcel on its way and what is in it."""
+    """A parcel on its way and what is in it; ``cut_s``: since when, by the boot clock."""
 
     parcel: parcels.Parcel
     pieces: Sequence[parcels.Piece]
+    cut_s: float = -inf
 
     @property
     def small(self) -> bool:
@@ -42,8 +49,12 @@ class _Sent:
 class Outbox:
     """Parcels in ``folder`` for what lies in the store at ``root``."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
+    def __init__(self, folder: Path, root: Path, clock: Clock | None = None) -> None:
         self.acknowledged = relayed.Acknowledged()
+        self._clock = clock or BootClock()
+        self._heard_s = -inf
+        self._named: dict[str, set[str]] = {}
+        self._front: set[str] = set()
         self._folder, self._root = folder, root
         self._list = root.parent / relayed.NAME
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,8 +69,11 @@ class Outbox:
 
     @property
     def ready(self) -> list[tuple[int, parcels.Parcel]]:
-        """The parcels that wait to be fetched, with their numbers."""
-        return [(number, self._sent[number].parcel) for number in sorted(self._sent)]
+        """The parcels that wait to be fetched, with their numbers, in the order in which they are to be."""
+        return [(number, self._sent[number].parcel) for number in sorted(self._sent, key=self._place)]
+
+    def _place(self, number: int) -> tuple[tuple[int, int, int], int]:
+        return min(order(piece.path, self._front)[:3] for piece in self._sent[number].pieces), number
 
     def waiting(self) -> tuple[int, int]:
         """Return how many files, and how many bytes, the computer does not hold yet."""
@@ -75,13 +89,46 @@ class Outbox:
         self._files = found(self._root, lambda path: path in known.held or path in known.refused, self._files)
 
     def cut(self) -> None:
-        """Make parcels of what is new, as many as there is room for. Raises OSError."""
+        """Make parcels of what is new, as many as there is room for; those of older checkpoints give way. Raises OSError."""
+        first = self._front = self._first()
+        self._replace(first)
         while sum(sent.parcel.bytes for sent in self._sent.values()) + parcels.BYTES_MAX <= WINDOW_BYTES:
-            pieces = next(parcels.filled(self._pieces()), [])
-            small = sum(piece.bytes for piece in pieces) < SMALL_BYTES
+            filled = next(parcels.filled(self._pieces(first)), [])
+            pieces = [each for each in filled if each.path in first or not is_of_checkpoint(each.path)] or filled
+            small = sum(piece.bytes for piece in pieces) < SMALL_BYTES and first.isdisjoint(
+                each.path for each in pieces
+            )
             if not pieces or (small and sum(sent.small for sent in self._sent.values()) >= SMALL_AT_ONCE):
                 return
             self._write(pieces)
+
+    def _first(self) -> set[str]:
+        """Return the files to send before other checkpoints: of one that is under way, else of the newest.
+
+        After a gap, in which the computer has not been heard, the newest goes first in any case.
+        """
+        known = self.acknowledged
+        manifests = newest_first(self._files)
+        self._named = {path: self._named.get(path) or named_by(self._root, path) for path in manifests}
+        if self._clock.now().mono_s - self._heard_s < GAP_S:
+            for path in manifests:
+                folder = path.rpartition("/")[0]
+                own = [each for each in self._named[path] if each.startswith(f"{folder}/")]
+                if any(each in known.held or known.pieces.get(each) for each in own):
+                    return self._named[path] - known.held
+        return self._named[manifests[0]] - known.held if manifests else set()
+
+    def _replace(self, first: Collection[str]) -> None:
+        """Drop parcels of older checkpoints that nobody has fetched for a while, so that what goes first has their place."""
+        if not first:
+            return
+        now_s = self._clock.now().mono_s
+        for number, sent in list(self._sent.items()):
+            paths = {piece.path for piece in sent.pieces}
+            older = any(is_of_checkpoint(path) for path in paths) and paths.isdisjoint(first)
+            if older and now_s - sent.cut_s >= REPLACED_AFTER_S:
+                self._last = max((self._last, *self._sent))
+                self._sent.pop(number).parcel.file.unlink(missing_ok=True)
 
     def mend(self) -> bool:
         """Make the folder again where it was removed; what lay in it is cut once more. Say whether it was."""
@@ -97,6 +144,7 @@ class Outbox:
         """Take what the computer says; what is meant for another outbox is left alone."""
         if letter.to != self.origin:
             return
+        self._heard_s = self._clock.now().mono_s
         told = {"held": list(letter.held), "refused": dict(letter.refused), "wanted": list(letter.wanted)}
         arrived = sorted({number for number in letter.parcels if number in self._sent})
         for number in arrived:
@@ -137,9 +185,9 @@ class Outbox:
             parcel = parcels.Parcel(file, f"outbox/{file.name}", file.stat().st_size, opened.sha256)
             self._sent[number] = _Sent(parcel, opened.header.pieces)
 
-    def _pieces(self) -> Iterator[parcels.Piece]:
+    def _pieces(self, first: Collection[str]) -> Iterator[parcels.Piece]:
         """Yield the pieces that are neither there nor on their way, in the order in which they are to go."""
-        for file, offset in self._lacking():
+        for file, offset in self._lacking(first):
             try:
                 digest = self._digest(file)
             except FileNotFoundError:
@@ -150,10 +198,10 @@ class Outbox:
             length = min(parcels.CONTENT_BYTES_MAX, file.bytes - offset)
             yield parcels.Piece(file.path, offset, length, file.bytes, digest)
 
-    def _lacking(self) -> Iterator[tuple[File, int]]:
+    def _lacking(self, first: Collection[str]) -> Iterator[tuple[File, int]]:
         """Yield the offsets of pieces to send."""
         on_the_way = {(piece.path, piece.offset) for sent in self._sent.values() for piece in sent.pieces}
-        for path in sorted(self._files, key=order):
+        for path in sorted(self._files, key=lambda each: order(each, first)):
             file = self._files[path]
             if not self._may_go(file):
                 continue
@@ -186,7 +234,7 @@ class Outbox:
         except FileNotFoundError:
             self.scan()  # retention removed one of them in between
             return
-        self._sent[number] = _Sent(parcel, pieces)
+        self._sent[number] = _Sent(parcel, pieces, self._clock.now().mono_s)
 
     def _tell(self, told: Mapping[str, Any]) -> None:
         if any(each not in ([], {}) for each in told.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from enum import StrEnum
@@ -25,6 +26,9 @@ REPORT = "status.json"
 BEGAN = "began.json"
 OUTPUT_BYTES = 4000
 LOG = "supervisor.log"
+WATCH = ".watch.lock"  # held by the cells that wait with the agent
+WARNING = "[supervisor] warning: "
+WARNINGS_BYTES, WARNINGS_MAX, WARNING_CHARS = 16_000, 3, 300
 
 
 class Phase(StrEnum):
@@ -123,10 +127,35 @@ def _newest(local_root: Path) -> dict[str, Any] | None:
     return told and {key: told[key] for key in told if key != "store"}
 
 
-def _end_of(log: Path) -> str:
+def warnings(folder: Path) -> list[str]:
+    """Return the newest warnings that the supervisor here printed, such as that a save failed."""
+    lines = _end_of(folder / LOG, WARNINGS_BYTES).splitlines()
+    found = [line.removeprefix(WARNING)[:WARNING_CHARS] for line in lines if line.startswith(WARNING)]
+    return found[-WARNINGS_MAX:]
+
+
+def watched(folder: Path) -> bool | None:
+    """Say whether a cell waits with the agent, so that its kernel is busy; None where no cell ever did."""
+    try:
+        fd = os.open(folder / WATCH, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    else:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _end_of(log: Path, most_bytes: int = OUTPUT_BYTES) -> str:
     try:
         with log.open("rb") as opened:
-            opened.seek(max(0, opened.seek(0, os.SEEK_END) - OUTPUT_BYTES))
+            opened.seek(max(0, opened.seek(0, os.SEEK_END) - most_bytes))
             return opened.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""

@@ -11,7 +11,7 @@ from supervisor.core.checkpoint import MANIFEST_NAME, ManifestError, parse_manif
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
 KEPT_PACKAGES = "/environment"
@@ -40,16 +40,29 @@ def found(root: Path, settled: Callable[[str], bool], known: Mapping[str, File])
     return files
 
 
-def order(path: str) -> tuple[int, int, int, str]:
-    """Return a key: what tells of the run, then checkpoints from the oldest on.
+def order(path: str, first: Collection[str] = ()) -> tuple[int, int, int, str]:
+    """Return a key: small files about the run, then the files in ``first``, then checkpoints from the newest on.
 
-    What tells is small, and a manifest is; so neither waits long for a large file.
+    A manifest is small too; so neither waits long for a large file.
     """
-    name = path.rpartition("/")[2]
+    if is_of_checkpoint(path):
+        return 3 if path in first else 4, *_older_last(path), path
+    return {"run.json": 0, "claim.json": 1}.get(path.rpartition("/")[2], 2), 0, 0, path
+
+
+def is_of_checkpoint(path: str) -> bool:
+    """Say whether it is a file of a checkpoint, other than its manifest."""
+    return _STEP.search(path) is not None and not MANIFEST_NAME.fullmatch(path.rpartition("/")[2])
+
+
+def newest_first(manifests: Iterable[str]) -> list[str]:
+    """Return manifests of checkpoints, the newest first."""
+    return sorted((path for path in manifests if MANIFEST_NAME.fullmatch(path.rpartition("/")[2])), key=_older_last)
+
+
+def _older_last(path: str) -> tuple[int, int]:
     step = _STEP.search(path)
-    if step and not MANIFEST_NAME.fullmatch(name):
-        return 3, int(step[1]), int(step[2]), path
-    return {"run.json": 0, "claim.json": 1}.get(name, 2), 0, 0, path
+    return (-int(step[1]), -int(step[2])) if step else (0, 0)
 
 
 def named_by(root: Path, path: str) -> set[str]:

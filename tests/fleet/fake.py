@@ -109,6 +109,10 @@ class FakeProvisioner:
         with self._on(machine, "start", machine.name) as account:
             self.cloud.run(account, machine.endpoint)
 
+    def attend(self, machine: Machine) -> None:
+        with self._on(machine, "attend", machine.name):
+            pass
+
     def restart(self, machine: Machine) -> None:
         with self._on(machine, "restart", machine.name) as account:
             self.cloud.halt(account["machines"][machine.endpoint])

@@ -15,6 +15,7 @@ import pytest
 from benchmarks.machines import until
 from supervisor.core.provisioning import MachineError, NoSuchFile, Wanted
 from supervisor.fleet.provisioners import colab, colab_account, colab_cells
+from supervisor.fleet.reporting import watched
 from tests.fleet.plane.vm_box import missing
 from tests.fleet.plane.world import World, a_colab_world
 from tests.machines.machine import inhabitants, words_of
@@ -97,6 +98,26 @@ def test_an_agent_outlives_the_call_that_started_it_and_is_started_again_when_it
     until(notes.over, WAIT_S)
     here.start(vm)
     until(lambda: json.loads(status.read_text())["pid"] != first["pid"], WAIT_S)
+    here.restart(vm)
+
+
+def test_a_cell_waits_with_the_agent_again_after_its_kernel_died(
+    here: Colab, vm: Machine, world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "launch.py").write_text(BEATS)
+    here.put(vm, str(tmp_path / "launch.py"), "launch.py")
+    here.start(vm)
+    box = world.service.of(vm.endpoint).box
+    folder = box.content / "training-supervisor"
+    until(lambda: (folder / "status.json").is_file() and watched(folder), WAIT_S)
+    first = json.loads((folder / "status.json").read_text())
+    for pid in inhabitants(box.first):
+        if b"ipykernel" in words_of(pid):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: watched(folder) is False, WAIT_S)
+    here.attend(vm)
+    until(lambda: watched(folder), WAIT_S)
+    assert json.loads((folder / "status.json").read_text())["pid"] == first["pid"], "the agent trained on all the time"
     here.restart(vm)
 
 

@@ -180,6 +180,11 @@ class ColabProvisioner:
             notes.detach()
         raise MachineError(f"the agent's cell did not reach {machine.name}: {notes.last_words()}")
 
+    def attend(self, machine: Machine) -> None:
+        """Have a cell wait with the agent again, where its kernel died and took the last one with it."""
+        self._of(machine).detach()
+        self.start(machine)
+
     def restart(self, machine: Machine) -> None:
         """End all that the agent has started; the machine's files stay.
 

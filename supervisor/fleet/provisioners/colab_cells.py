@@ -67,8 +67,16 @@ _supervisor_sweep(*%s)
 
 LAUNCH = """
 def _supervisor_launch(mark, folder, variable):
-    import fcntl, json, os, subprocess, sys
+    import fcntl, os
     os.makedirs(folder, exist_ok=True)
+    watch = os.open(os.path.join(folder, ".watch.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(watch, fcntl.LOCK_SH)
+    try:
+        _supervisor_wait(mark, folder, variable)
+    finally:
+        os.close(watch)
+def _supervisor_wait(mark, folder, variable):
+    import fcntl, json, os, subprocess, sys
     lock = os.open(os.path.join(folder, ".agent.lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -116,6 +124,7 @@ def launch(mark: str) -> str:
     """Return the cell that starts the agent, says {"agent": pid} and stays as long as it runs.
 
     The kernel is busy as long as the machine works, because idle machines are taken away. The agent inherits a lock:
-    where it is held, the cell only waits for the one that has it.
+    where it is held, the cell only waits for the one that has it. While it waits, it holds another lock, by which the
+    agent sees whether a cell is there.
     """
     return LAUNCH % repr((mark, FOLDER, MARK_VARIABLE))

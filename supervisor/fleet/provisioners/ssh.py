@@ -104,6 +104,9 @@ class SshProvisioner:
         """Start the agent; nothing is done where it runs."""
         self._on(machine, "start")
 
+    def attend(self, machine: Machine) -> None:
+        """Nothing has to wait with the agent here."""
+
     def restart(self, machine: Machine) -> None:
         """End all that the agent has started; the machine's files stay."""
         self._on(machine, "restart")

@@ -779,3 +779,25 @@ def test_units_are_read_while_a_machine_serves_and_count_on_between() -> None:
 def test_the_last_lines_of_a_script_that_failed_are_shown() -> None:
     _, commands = after(serving(), (fw.Polled(2, "done", 1, 9, 9, output="Traceback\nValueError: 7"), 1.0))
     assert "ValueError: 7" in says(commands)
+
+
+def test_what_the_supervisor_there_warns_of_is_passed_on_once_whatever_its_numbers() -> None:
+    def told(beat: int, words: str) -> fw.Polled:
+        return fw.Polled(beat, "running", step=beat, safe=0, epoch=1, warnings=("the loss is not a number", words))
+
+    full = "the save at step {} failed: No space left on device"
+    fleet, commands = after(serving(), (told(2, full.format(985)), 10.0))
+    assert "run-1: the save at step 985 failed: No space left on device" in says(commands)
+    assert "the loss is not a number" in says(commands)
+    for at_s in range(20, 1800, 60):
+        fleet, commands = after(fleet, (told(at_s, full.format(f"{at_s},000")), float(at_s)))
+        assert says(commands) == ""
+    _, commands = after(fleet, (told(2000, full.format(9)), 2000.0))
+    assert "No space left on device" in says(commands)
+
+
+def test_a_machine_that_gets_older_code_than_the_disk_has_is_said() -> None:
+    fleet = serving().with_(phase=Phase.PREPARING)
+    _, commands = after(fleet, (fw.Prepared(5, 1, ("a.py", "b.py", "c.py", "d.py")), 2.0))
+    assert "the project was edited since this launch began (a.py, b.py, c.py, 1 more)" in says(commands)
+    assert "Ctrl-C, then the same command again" in says(commands)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core import liveness, program, recovery, retention, starting
 from supervisor.core.deadline import Lifetime
-from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UserError
+from supervisor.core.errors import FAILED, FAILED_PRECHECKS, FAILED_SETUP, UserError
 from supervisor.core.ports import StoreError
 from supervisor.core.session import FINAL, Config, Phase, SaveEvery, Session, unproved
 from supervisor.core.status import RunStatus, begun_anew
@@ -36,7 +36,7 @@ from supervisor.views.farewell import goodbye
 from supervisor.views.lines import teller
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from supervisor.core.instant import Instant
     from supervisor.core.ports import Platform, Store, Traits
@@ -95,7 +95,8 @@ def serve(choice: Choice) -> int:
     )
     screen = terminal.choose(json_lines=choice.json_lines)
     config = configure(choice, platform, store)
-    known = runs.last_status(store, run, ranks(store, run)) or RunStatus(run=run.name, id=record.id)
+    before = ranks(store, run)
+    known = runs.last_status(store, run, before) or RunStatus(run=run.name, id=record.id)
     known = replace(known, platform=platform.name, place=store.traits.place)
     if choice.settings["resume"] == "never":
         known = begun_anew(known)
@@ -115,13 +116,26 @@ def serve(choice: Choice) -> int:
     finally:
         over.set()
         screen.close()
-    option = program.store_option(choice.store)
-    goodbye(session, choice.name, known, clock.now(), option=option, json_lines=choice.json_lines)
     say = teller(json_lines=choice.json_lines)
+    there = bool(before) or not _removed(session, choice, store, run, say)
+    option = program.store_option(choice.store)
+    goodbye(session, choice.name if there else "", known, clock.now(), option=option, json_lines=choice.json_lines)
     leaving = Leaving(platform, store.traits, inbox=door.inbox, clock=clock, say=say)
     keep = choice.settings["keep_machine"] or kept(os.environ)
     leaving.leave(session, safe=not unproved(session), keep=keep)
     return session.ending.exit_code if session.ending else FAILED
+
+
+def _removed(session: Session, choice: Choice, store: Store, run: RunPlace, say: Callable[[str, str], None]) -> bool:
+    """Leave no run behind whose first start was refused before its script ever ran. A fleet's record is its home's."""
+    refused = session.ending is not None and session.ending.exit_code in {FAILED_SETUP, FAILED_PRECHECKS}
+    if not refused or session.trainer.attempt or session.rank is None or (choice.store or "").startswith(RELAY):
+        return False
+    try:
+        return runs.remove_unstarted(store, run, session.rank)
+    except StoreError as error:
+        say(f"the run {run.name} stays in the list, because its record cannot be removed: {error}", "")
+        return False
 
 
 def _session(

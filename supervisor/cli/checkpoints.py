@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
@@ -55,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
         from supervisor import wiring
         from supervisor.engine import claims, retaining
 
-        place, record = one_run(store, options, name)
+        place, record = one_run(store, options, name or options.named, "checkpoints")
         known = claims.ranks(store, place)
         chosen = (claims.read_claim(store, place, known[-1]) if known else {}).get("options") or record.options
         newest = max(2, retaining.keep_last(chosen, KEEP_DEFAULT))
@@ -250,6 +251,8 @@ def _line(about: About, words: str) -> str:
 def _understood(words: list[str]) -> tuple[str | None, str, list[str]]:
     """Read ``[RUN] [ACTION [ITS WORDS]]``; a run may also stand at the end."""
     at = next((index for index, word in enumerate(words) if word in WORDS), None)
+    if at == 0 and words[1:] and words[1] in WORDS and len(words) > WORDS[words[0]] + 1:
+        at = 1  # the run has the name of an action
     if at is None:
         names, action, own = words, "list", []
     else:
@@ -270,6 +273,7 @@ def _parser() -> Parser:
     made = parser("checkpoints", "Look after the checkpoints of a run; without an action they are listed.")
     made.usage = "%(prog)s [RUN] [list | verify | export STEP|latest DIR | pin STEP | prune]"
     made.add_argument("words", metavar="WORD", nargs="*", help="the run (with one in the store not needed), the action")
+    made.add_argument("--name", dest="named", help=argparse.SUPPRESS)
     made.add_argument("--json", action="store_true", help="list and verify: as a JSON array")
     made.add_argument("--yes", action="store_true", help="prune: do it, not only say it")
     return made

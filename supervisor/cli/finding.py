@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from supervisor.bootstrap import ensure
 from supervisor.cli.calling import example_script
+from supervisor.cli.which import AWAY, chosen
 from supervisor.core import program
 from supervisor.core.errors import UsageError, UserError
 from supervisor.core.ports import Store, StoreError
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from supervisor.engine.here import Here
     from supervisor.engine.place import RunPlace
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     ByMachine = Callable[[Namespace, "StoreAwayError | NoSuchRunError"], int]
 
 SHOWN_MAX = 8
-AWAY = frozenset({"gone", "hung"})
 
 
 class StoreAwayError(UserError):
@@ -92,8 +92,8 @@ def option(options: Namespace) -> str:
     return program.store_option(options.store)
 
 
-def one_run(store: Store, options: Namespace, name: str | None) -> tuple[RunPlace, Run]:
-    """Return the run that is named, or the only one there is; UsageError lists them otherwise."""
+def one_run(store: Store, options: Namespace, name: str | None, verb: str) -> tuple[RunPlace, Run]:
+    """Return the run that is named, or the only one there is, or the live or newest one; UsageError lists them otherwise."""
     from supervisor.engine import runs
     from supervisor.engine.place import RunPlace
 
@@ -105,19 +105,19 @@ def one_run(store: Store, options: Namespace, name: str | None) -> tuple[RunPlac
                 raise NoSuchRunError(*found)
             raise NoSuchRunError(f"there is no run {name!r} in {where(options)}", _instead(runs.names(store), options))
         tell_damage(record)
+        program.set_about(name, option(options))
         return place, record
     names = runs.names(store)
-    if len(names) != 1:
-        if not names:
-            raise NoSuchRunError(none_yet(options), how_to_start(options))
-        raise UsageError(
-            "there are several runs; say which", f"give its name behind the verb; {_instead(names, options)}"
-        )
-    record = runs.read(store, RunPlace(names[0]))
+    if not names:
+        raise NoSuchRunError(none_yet(options), how_to_start(options))
+    one = names[0] if len(names) == 1 else chosen(store, names, options, verb=verb)
+    record = runs.read(store, RunPlace(one))
     if record is None:
-        raise StoreError(f"the record of {names[0]} is gone")
-    tell_damage(record)
-    return RunPlace(names[0]), record
+        raise StoreError(f"the record of {one} is gone")
+    if len(names) == 1:
+        tell_damage(record)
+    program.set_about(one, option(options))
+    return RunPlace(one), record
 
 
 def tell_damage(record: Run) -> None:
@@ -145,7 +145,10 @@ def how_to_start(options: Namespace) -> str:
 
 
 def _instead(names: list[str], options: Namespace) -> str:
-    if not names:
-        return how_to_start(options)
+    return the_store_has(names) if names else how_to_start(options)
+
+
+def the_store_has(names: Sequence[str]) -> str:
+    """List the runs, not more than a person reads."""
     more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
     return f"the store has {', '.join(names[:SHOWN_MAX])}{more}"

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING
 
-from supervisor.cli.finding import AWAY, how_to_start, none_yet, opened, option, tell_damage
+from supervisor.cli.finding import how_to_start, none_yet, opened, option
 from supervisor.cli.options import Parser, parser
+from supervisor.cli.which import seen_of
 from supervisor.core import program
-from supervisor.core.errors import UserError
-from supervisor.core.ports import StoreError
 from supervisor.core.spoken import duration
 from supervisor.views.status import next_commands
 from supervisor.views.table import rows
+from supervisor.views.words import state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.core.instant import Instant
-    from supervisor.core.ports import Store
     from supervisor.engine.overview import Overview
 
 HEADS = ("run", "state", "step", "safe step", "sessions", "last sign")
@@ -33,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
         from supervisor.engine.clock import BootClock
 
         now = BootClock().now()
-        looked = [_looked(store, name, now) for name in runs.names(store)]
+        looked = [seen_of(store, name, now) for name in runs.names(store)]
     found = [each for each in looked if each is not None]
     if options.json:
         print(json.dumps([_plain(each) for each in found], ensure_ascii=False))
@@ -45,26 +42,6 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _looked(store: Store, name: str, now: Instant) -> Overview | None:
-    """Return what is seen of a run. One that cannot be read is said on stderr, and hides no other run."""
-    from supervisor.engine import overview, runs
-    from supervisor.engine.place import RunPlace
-
-    place = RunPlace(name)
-    try:
-        record = runs.read(store, place)
-        if record is not None:
-            tell_damage(record)
-            return overview.look(store, place, record, now)
-    except UserError as error:
-        sys.stderr.write(f"{name}: {error.what}; {error.hint}\n")
-    except StoreError as error:
-        if error.kind in AWAY:
-            raise
-        sys.stderr.write(f"{name}: cannot be read: {error}\n")
-    return None
-
-
 def _plain(seen: Overview) -> dict[str, object]:
     return {**seen.plain, "sessions": seen.sessions}
 
@@ -74,7 +51,7 @@ def _row(seen: Overview) -> tuple[str, ...]:
     kept = seen.plain["checkpoints"]["durable"]
     return (
         seen.run.name,
-        seen.state,
+        state(seen.plain),
         "" if step is None else f"{step:,}" + (f"/{total:,}" if total else ""),
         "" if kept is None else f"{kept:,}",
         str(seen.sessions),

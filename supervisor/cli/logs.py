@@ -9,7 +9,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told
-from supervisor.cli.options import Parser, count, parser
+from supervisor.cli.options import Parser, add_run, count, parser
 from supervisor.core import program
 from supervisor.core.ports import StoreError
 from supervisor.views.status import next_commands
@@ -41,7 +41,7 @@ def _from_store(options: Namespace) -> int:
         from supervisor.engine.clock import BootClock
         from supervisor.engine.printed import Printed
 
-        place, record = one_run(store, options, options.run)
+        place, record = one_run(store, options, options.run, "logs")
         if options.steps:
             over = partial(_is_over, store, place, record)
             log = catalogue.step_log(store, place)
@@ -168,7 +168,7 @@ def _nothing(name: str, chosen: dict[str, int | None]) -> str:
 
 def _parser() -> Parser:
     made = parser("logs", "What the trainer printed, over all machines.")
-    made.add_argument("run", metavar="RUN", nargs="?")
+    add_run(made)
     made.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
     made.add_argument("--attempt", type=count, metavar="N", help="only this life of the trainer (in each session)")
     made.add_argument("--session", type=count, metavar="N", help="only this session")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from supervisor.core import program
 from supervisor.core.errors import UsageError
 from supervisor.core.session import SaveEvery
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
@@ -16,6 +19,13 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
 
 class Parser(argparse.ArgumentParser):
     """argparse whose errors are two lines and exit code 2."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
+        """Parse; a run that was named by ``--name`` stands as if it had been named by its place."""
+        options = super().parse_args(args, namespace)
+        if getattr(options, "named", None) and options.run is None:
+            options.run = options.named
+        return options
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
@@ -28,6 +38,12 @@ def parser(verb: str, description: str) -> Parser:
     made.add_argument("--store", metavar="DIR", help="where runs are kept (default: the platform's)")
     made.add_argument("--debug", action="store_true", help="show tracebacks")
     return made
+
+
+def add_run(made: Parser, words: str = "the live run, else the newest") -> None:
+    """Add RUN, and ``--name=RUN`` for a name that begins with a dash."""
+    made.add_argument("run", metavar="RUN", nargs="?", help=f"name of the run (default: {words})")
+    made.add_argument("--name", dest="named", help=argparse.SUPPRESS)
 
 
 def duration(text: str) -> float:

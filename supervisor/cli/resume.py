@@ -25,7 +25,7 @@ def run(arguments: Sequence[str]) -> int:
     with opened(options) as store:
         from supervisor.engine import claims
 
-        place, record = one_run(store, options, options.run or options.name)
+        place, record = one_run(store, options, options.run or options.name, "resume")
         known = claims.ranks(store, place)
         claim = claims.read_claim(store, place, known[-1]) if known else {}
     script = find_script(record, str(claim.get("script", "")), place.name, options)
@@ -88,6 +88,6 @@ def command_line() -> Parser:
     """Return what reads the verb's own arguments."""
     made = parser("resume", "Resume a run that the store knows; with one run in the store no name is needed.")
     made.usage = "%(prog)s [RUN] [options] [-- OTHER ARGUMENTS OF THE SCRIPT]"
-    made.add_argument("run", metavar="RUN", nargs="?")
+    made.add_argument("run", metavar="RUN", nargs="?", help="name of the run (default: the live run, else the newest)")
     start.add_options(made)
     return made

@@ -8,7 +8,8 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told
-from supervisor.cli.options import Parser, parser
+from supervisor.cli.options import Parser, add_run, parser
+from supervisor.cli.which import SeveralLiveError
 from supervisor.core import program
 from supervisor.core.spoken import duration
 from supervisor.views import status as view
@@ -36,7 +37,13 @@ def _from_store(options: Namespace) -> int:
         from supervisor.engine import overview
         from supervisor.engine.clock import BootClock
 
-        place, record = one_run(store, options, options.run)
+        try:
+            place, record = one_run(store, options, options.run, "status")
+        except SeveralLiveError as several:
+            if options.json or options.watch:
+                raise
+            print("\n\n".join("\n".join(_lines(each, options, ())) for each in several.found))
+            return 0
 
         def seen() -> Overview:
             return overview.look(store, place, record, BootClock().now())
@@ -137,7 +144,7 @@ def _json(seen: Overview) -> str:
 
 def _parser() -> Parser:
     made = parser("status", "How a run is doing; with one run in the store no name is needed.")
-    made.add_argument("run", metavar="RUN", nargs="?")
+    add_run(made)
     made.add_argument("--json", action="store_true", help="as one JSON object (schema 1)")
     made.add_argument("--watch", action="store_true", help="again and again, until the run ends")
     return made

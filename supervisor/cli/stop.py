@@ -8,7 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told
-from supervisor.cli.options import Parser, parser
+from supervisor.cli.options import Parser, add_run, parser
 from supervisor.core import program
 from supervisor.core.errors import FAILED
 from supervisor.core.spoken import duration
@@ -39,7 +39,7 @@ def _through_store(options: Namespace) -> int:
         from supervisor.engine.clock import BootClock
 
         clock = BootClock()
-        place, record = one_run(store, options, options.run)
+        place, record = one_run(store, options, options.run, "stop")
 
         def seen() -> Overview:
             return overview.look(store, place, record, clock.now())
@@ -136,6 +136,6 @@ def _next(found: Overview, store: str) -> list[str]:
 
 def _parser() -> Parser:
     made = parser("stop", "Save, wait until it is safe, end; from any machine that sees the store.")
-    made.add_argument("run", metavar="RUN", nargs="?")
+    add_run(made, "the only live run")
     made.add_argument("--now", action="store_true", help="end at once and lose what is not saved")
     return made

@@ -149,6 +149,26 @@ def cannot_use(store: Store, error: StoreError) -> UserError:
     return UserError(f"the store {store.traits.where} cannot be used: {error}", hint, FAILED_PRECHECKS)
 
 
+def remove_unstarted(store: Store, run: RunPlace, rank: Rank) -> bool:
+    """Remove a run that its first session could not start; False where another machine is at it, or has been.
+
+    Raises StoreError. The session goes first and the record last, because what is left then still reads as a run.
+    """
+    inside = store.list(run.name)
+    if {found for entry in inside if (found := rank_of(entry.name))} - {rank}:
+        return False
+    for entry in sorted(inside, key=lambda entry: (not entry.folder, RECORD.fullmatch(entry.name) is not None)):
+        _remove(store, f"{run.name}/{entry.name}", folder=entry.folder)
+    store.delete(run.name)
+    return True
+
+
+def _remove(store: Store, path: str, *, folder: bool) -> None:
+    for entry in store.list(path) if folder else ():
+        _remove(store, f"{path}/{entry.name}", folder=entry.folder)
+    store.delete(path)
+
+
 def _is_sign(name: str) -> bool:
     return name == "run.json" or rank_of(name) is not None
 

@@ -44,7 +44,7 @@ def goodbye(session: Session, run: str, status: RunStatus, now: Instant, *, opti
 def farewell(session: Session, run: str, status: RunStatus, now: Instant, *, option: str = "") -> list[str]:
     """Return the lines. ``option`` is what the commands need to find the run's store, if that is not the default.
 
-    Of a failure the words are left out, because its two lines say them.
+    ``run`` is "" where none was left behind, because its first start was refused: no command is shown then. Of a failure the words are left out, because its two lines say them.
     """
     ending = session.ending
     if ending is None:
@@ -53,11 +53,15 @@ def farewell(session: Session, run: str, status: RunStatus, now: Instant, *, opt
     seen = safety.of_status(status, now)
     bad = nan_to_json(status)
     words += [nan_since(bad)] if bad else []
-    parts = [*words, safety.safe(seen), f"exit code {ending.exit_code}"]
+    parts = [
+        *words,
+        safety.safe(seen) if run else "it never began, and no run is kept of it",
+        f"exit code {ending.exit_code}",
+    ]
     lines = [f"[supervisor] {ending.phase}: {' · '.join(parts)}"]
     if ending.phase is not Phase.FENCED:  # then what is staged here is of no use to anybody
         lines += _unsafe(seen, run, option)
-    nexts = _next(ending.phase, status)
+    nexts = _next(ending.phase, status) if run else ()
     if nexts and nexts[0] == _RESUME:
         lines.append(f"{INDENT}the same start command goes on with it, or:")
     lines += [f"{INDENT}{program.command_of_run(verb, run, *words, option=option)}" for verb, *words in nexts]

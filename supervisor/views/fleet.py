@@ -24,6 +24,7 @@ PLAIN_EVERY_S = 30.0
 LIVE_EVERY_S = 1.0
 CLEAR = "\r\x1b[K"
 COLUMNS = 120
+_STATES = {"PENDING": "STOPPED", "FAILED_PRECHECKS": "COULD NOT START", "FAILED_CONTROLLER": "FAILED"}
 
 
 class Screen(Protocol):
@@ -139,7 +140,7 @@ def say_goodbye(end: fw.End, fleet: Fleet, name: str, store: str, *, json_lines:
     if end.state not in {"SUCCEEDED", "CANCELLED", "PENDING", LEFT}:
         sys.stderr.write(f"error: {end.words}\n  try: {program.expanded(end.hint) or 'launch again'}\n")
     lines = [] if not fleet.lives[fleet.lives_before :] else [*machines(fleet)]
-    lines.append(f"{NAME}{end.state}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
+    lines.append(f"{NAME}{_STATES.get(end.state, end.state)}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
     if end.state == LEFT and end.hint:
         lines.append(f"{INDENT}{program.expanded(end.hint)}")
     words = ("checkpoints", name, "export", "latest", "DIR") if end.state == "SUCCEEDED" else ("status", name)

@@ -11,6 +11,7 @@ from supervisor.views import safety
 from supervisor.views.farewell import INDENT
 from supervisor.views.status import Live, machine_words, progress, safe_lines
 from supervisor.views.terminal import NAME
+from supervisor.views.words import state as state_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -186,7 +187,7 @@ def _head(scene: Scene) -> tuple[str, str]:
         return f"{name}: finished; this machine is given back in a moment", "good"
     if scene.plain is None:
         return f"{name}: starting", "wait"
-    state = "stopping" if scene.stopping or scene.plain["state"] == "CANCELLING" else scene.plain["state"].lower()
+    state = "stopping" if scene.stopping or scene.plain["state"] == "CANCELLING" else state_word(scene.plain).lower()
     seen = safety.of_plain(scene.plain)
     quiet = f" · no sign for {duration(scene.silent_s)}" if scene.silent_s > STALE_S else ""
     colour = "good" if state == "running" and not quiet and not safety.waiting(seen) else "wait"

@@ -8,7 +8,7 @@ from supervisor.core import program
 from supervisor.core.spoken import duration
 from supervisor.core.values import dataclass
 from supervisor.views import safety
-from supervisor.views.words import last_good, nan_since, number, saves_by_itself
+from supervisor.views.words import last_good, nan_since, number, saves_by_itself, state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Live:
 
 def block(plain: Mapping[str, Any], headline: str, earlier: Sequence[str], live_at: Live) -> list[str]:
     """Return the lines: state, progress, what is safe, the machine, how earlier ones ended, what to do next."""
-    lines = [f"{plain['run']}: {plain['state']} · {headline}", *_indented(progress(plain))]
+    lines = [f"{plain['run']}: {state(plain)} · {headline}", *_indented(progress(plain))]
     lines += [*_indented(trouble(plain)), *nan_lines(plain, live_at.store), *safe_lines(plain, live_at)]
     lines += [*_indented(machine_words(plain)), *_indented(_shares(plain))]
     lines += [f"  {words}" for words in earlier]

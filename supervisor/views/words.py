@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import program
+from supervisor.core.errors import HANDED_OVER
 from supervisor.core.spoken import duration
 from supervisor.views import safety
 
@@ -22,6 +23,21 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def state(plain: Mapping[str, Any]) -> str:
+    """Return a run's state in plain words: those of programs (``status --json``) stay out of sight where they mislead."""
+    named = str(plain["state"])
+    if named == "PENDING" and not plain.get("epoch"):
+        return "NOT STARTED"
+    if named == "PENDING":
+        return "WAITING FOR A MACHINE" if plain.get("exit_code") == HANDED_OVER else "INTERRUPTED"
+    began = bool(plain.get("step")) or plain["checkpoints"]["durable"] is not None
+    return {
+        "FAILED_SETUP": "FAILED" if began else "COULD NOT START",
+        "FAILED_PRECHECKS": "FAILED" if began else "COULD NOT START",
+        "FAILED_CONTROLLER": "FAILED (the supervisor)",
+    }.get(named, named)
 
 
 def number(value: object) -> str:

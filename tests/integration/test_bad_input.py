@@ -226,6 +226,28 @@ def test_must_resume_refuses_to_begin(machine: Machine) -> None:
     refused(machine.run("start", str(TOY), "--resume", "must"), 4, "no checkpoint to resume from")
 
 
+@pytest.mark.parametrize(
+    "block", ['requires-python = ">=99"', 'dependencies = ["nowhere @ file:///nowhere/nowhere.whl"]']
+)
+def test_a_first_start_that_is_refused_leaves_no_run_behind(
+    machine: Machine, script: Callable[[str], str], block: str
+) -> None:
+    done = machine.run("start", script(f"# /// script\n# {block}\n# ///\nprint(1)\n"))
+    two_lines(done)
+    assert done.returncode == 3
+    assert "no run is kept of it" in done.stdout
+    assert json.loads(machine.run("list", "--json").stdout) == []
+    assert not list(machine.store.glob("*"))
+
+
+def test_a_later_start_that_is_refused_keeps_the_run(machine: Machine, script: Callable[[str], str]) -> None:
+    path = script("print(1)\n")
+    assert machine.run("start", path).returncode == 0
+    script('# /// script\n# requires-python = ">=99"\n# ///\nprint(1)\n')
+    assert machine.run("start", path, "--resume", "never").returncode == 3
+    assert [each["run"] for each in json.loads(machine.run("list", "--json").stdout)] == ["script"]
+
+
 def test_an_unknown_option_in_the_script_itself_is_named(machine: Machine, script: Callable[[str], str]) -> None:
     text = '# /// script\n# [tool.supervisor]\n# save-evry = "1m"\n# ///\nprint(1)\n'
     refused(machine.run("start", script(text)), 2, "save-evry")

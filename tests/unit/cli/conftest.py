@@ -126,5 +126,17 @@ def said(capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]):
+    """Run a command and return (exit code, its output, its errors)."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main(words)
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
 def mine() -> dict[str, Any]:
     return identity.mine()

@@ -95,7 +95,7 @@ def test_a_machine_known_to_be_dead_leaves_the_run_waiting_for_the_next(said, le
     left.trained(left.session(1, {**mine, "pid": 4_000_000}), 40)
     code, words = said("status")
     assert code == 0
-    assert words.startswith("plates: PENDING · session 1 died on this machine without a word")
+    assert words.startswith("plates: INTERRUPTED · session 1 died on this machine without a word")
     assert "next: python3 -m supervisor resume plates" in words
 
 
@@ -205,3 +205,28 @@ def test_a_finished_run_with_nothing_safe_has_nothing_to_export(said, left):
     assert code == 0
     assert "export" not in words
     assert "logs plates" in words
+
+
+@pytest.mark.parametrize(
+    ("end", "trained", "words"),
+    [
+        (("handed-over", 42), True, "WAITING FOR A MACHINE"),
+        (("failed", 4), False, "COULD NOT START"),
+        (("failed", 3), False, "COULD NOT START"),
+        (("failed", 4), True, "FAILED"),
+        (("controller-failed", 1), True, "FAILED (the supervisor)"),
+        (("succeeded", 0), True, "SUCCEEDED"),
+    ],
+)
+def test_a_run_that_is_over_is_called_by_plain_words(said, left, end, trained, words):
+    rank = left.session(1)
+    if trained:
+        left.trained(rank, 40)
+    left.end(rank, *end)
+    assert said("status")[1].startswith(f"plates: {words} · ")
+    assert f"plates  {words}  " in said("list")[1]
+    assert "PENDING" not in said("status")[1] + said("list")[1]
+
+
+def test_a_run_that_nobody_served_is_not_started(said, left):
+    assert said("status")[1].startswith("plates: NOT STARTED · no machine has served it yet")

@@ -1,8 +1,16 @@
 """Which store and which run a command is about, and the two lines where that is not clear."""
 
 import json
+import shlex
 
 import pytest
+
+from supervisor.cli import main, start
+from supervisor.core import commands as do
+from supervisor.core import events as ev
+from supervisor.core import program
+from supervisor.core.messages import Beat
+from supervisor.engine import identity
 
 VERBS = ("status", "logs", "stop", "resume", "checkpoints")
 
@@ -31,8 +39,8 @@ def test_a_listing_makes_no_folder(said, root):
     assert not (root / "runs").exists()
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_several_runs_are_named_where_none_was_chosen(said, make, verb):
+@pytest.mark.parametrize("verb", ["status", "logs", "resume", "checkpoints"])
+def test_several_runs_are_named_where_nothing_tells_which_is_the_newest(said, make, verb):
     make("one")
     make("two")
     code, words = said(verb)
@@ -41,6 +49,90 @@ def test_several_runs_are_named_where_none_was_chosen(said, make, verb):
         "error: there are several runs; say which",
         "  try: give its name behind the verb; the store has one, two",
     ]
+
+
+MINE = identity.mine()
+
+
+def served(left, epoch: int, step: int, *, ago_s: float, machine=None) -> None:
+    rank = left.session(epoch, machine)
+    left.journal(rank, do.Announce(phase="RUNNING", state="RUNNING"), ev.TrainerSaid(Beat(step, "step")), ago_s=ago_s)
+    if machine is None:
+        left.end(rank, "stopped", 130)
+
+
+@pytest.mark.parametrize("verb", ["status", "logs", "checkpoints"])
+def test_without_a_name_the_newest_run_is_taken_and_said(told, make, verb):
+    for name, ago_s in (("old", 500.0), ("new one", 50.0), ("older", 5000.0)):
+        served(make(name), 1, 10, ago_s=ago_s)
+    make("never served")
+    _, _, errors = told(verb)
+    assert errors.splitlines()[0] == "this is about new one, the newest run of 4; give another's name behind the verb"
+
+
+def test_resume_without_a_name_takes_the_newest_run(make, root, monkeypatch):
+    for name, ago_s in (("old", 500.0), ("new", 50.0)):
+        served(make(name), 1, 10, ago_s=ago_s)
+    started = []
+    monkeypatch.setattr(start, "serve", lambda script, arguments, options: started.append(options.name) or 0)
+    assert main(["resume"]) == 0
+    assert started == ["new"]
+
+
+@pytest.mark.parametrize("verb", ["status", "logs", "checkpoints"])
+def test_without_a_name_the_live_run_is_taken_before_a_newer_one(told, make, verb):
+    served(make("live"), 1, 10, ago_s=500.0, machine=MINE)
+    served(make("newer"), 1, 10, ago_s=5.0)
+    code, _, errors = told(verb)
+    assert (code, errors.splitlines()[0]) == (
+        0,
+        "this is about live, the live run of 2; give another's name behind the verb",
+    )
+
+
+@pytest.mark.parametrize("verb", ["logs", "checkpoints", "stop", "resume"])
+def test_several_live_runs_are_asked_about(said, make, verb):
+    for name in ("one", "two"):
+        served(make(name), 1, 10, ago_s=5.0, machine=MINE)
+    make("three")
+    code, words = said(verb)
+    assert (code, words) == (2, "error: 2 runs are live; say which\n  try: give its name behind the verb: one, two\n")
+
+
+def test_status_shows_all_live_runs(said, make):
+    for name in ("one", "two"):
+        served(make(name), 1, 10, ago_s=5.0, machine=MINE)
+    served(make("three"), 1, 10, ago_s=5.0)
+    code, words = said("status")
+    assert code == 0
+    assert [line.split(":")[0] for line in words.splitlines() if line and line[0] != " "] == ["one", "two"]
+    assert said("status", "--json")[0] == 2
+
+
+def test_a_run_that_is_silent_on_another_machine_is_not_taken_for_live(told, make):
+    served(make("gone"), 1, 10, ago_s=50_000.0, machine={"boot": "another", "pid": 1, "since": "1"})
+    served(make("new"), 1, 10, ago_s=50.0)
+    assert "about new, the newest run" in told("status")[2]
+
+
+def test_stop_without_a_name_needs_a_live_run(said, make):
+    for name in ("one", "two"):
+        served(make(name), 1, 10, ago_s=5.0)
+    code, words = said("stop")
+    assert code == 2
+    assert words.startswith("error: no run is live: there is nothing to stop\n  try: `python3 -m supervisor list`")
+
+
+@pytest.mark.parametrize("name", ["-dashes", "list", "--x", "a b", "训练"])
+@pytest.mark.parametrize("verb", ["status", "logs", "checkpoints"])
+def test_each_name_can_be_given(told, make, verb, name):
+    served(make(name), 1, 10, ago_s=5.0)
+    served(make("other"), 1, 10, ago_s=1.0)
+    words = shlex.split(program.of_run(verb, name, *(["list"] if verb == "checkpoints" else [])))
+    code, out, errors = told(*words)
+    assert code == 0, errors
+    assert "this is about" not in errors
+    assert name in out + errors
 
 
 @pytest.mark.parametrize("name", ["three", "../runs", "a/b", ""])
@@ -69,7 +161,7 @@ def test_the_list_shows_each_run_with_its_state(said, make):
     code, words = said("list")
     assert code == 0
     lines = words.splitlines()
-    assert lines[1].split()[:3] == ["one", "PENDING", "0"]
+    assert lines[1].split()[:4] == ["one", "NOT", "STARTED", "0"]
     assert lines[2].split()[:5] == ["two", "SUCCEEDED", "40/100", "40", "1"]
     code, words = said("list", "--json")
     assert [each["state"] for each in json.loads(words)] == ["PENDING", "SUCCEEDED"]

@@ -178,7 +178,12 @@ class Hands(Executor):
         self._lanes: dict[str, Any] = {name: Lane(supervisor) for name in self._lanes}
         self.launcher: Any = Launcher(supervisor)
         self._watch: Any = Unwatched()
-        self.files._proposed = True  # a thread would read the script's source in real time, which no history can hold
+        # these would look at source and files in real threads, which no history can hold
+        self.files.begin = self.files.heard = _nothing
+
+
+def _nothing(_: object) -> None:
+    """The virtual scripts keep their state by attach() and write no files of their own."""
 
 
 class Supervisor:

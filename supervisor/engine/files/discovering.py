@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 from threading import Event as Flag
-from threading import RLock, Thread
+from threading import RLock
 from typing import TYPE_CHECKING, Protocol
 
 from supervisor.core import naming, state_files
 from supervisor.core.carried import FILE
+from supervisor.engine import threads
 from supervisor.engine.files import scanning
 from supervisor.engine.files.open_files import opened_for_writing
 from supervisor.engine.files.snapshots import same
@@ -78,7 +80,7 @@ class Discovery:
         """
         self.leader, self._put_back = leader, frozenset(put_back)
         self._over = over = Flag()
-        Thread(target=self._run, args=(over,), name="discovery", daemon=True).start()
+        threads.start(partial(self._run, over), "discovery")
 
     def stop(self) -> None:
         """Look no more."""

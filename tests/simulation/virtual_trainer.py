@@ -154,7 +154,7 @@ class Trainer:
         self._say(
             messages.Beat(
                 self.step, "step", self.chain.total, None, self.step_s, {"step": self.step_s * self.step},
-                {"step": self.step_s}, {"loss": float("nan") if self.state[0] == "e" else 1.0},
+                {"step": self.step_s}, {"loss": "NaN" if self.state[0] == "e" else 1.0},
             )
         )  # fmt: skip
         burst = self.world.chance.choice([1, 2, 3])
@@ -225,7 +225,7 @@ class Trainer:
         files = [
             {"name": file, "bytes": len(body), "digest": digest_of((body,), XXH3)} for file, body in bodies.items()
         ]
-        metrics = {"loss": float("nan") if self.state[0] == "e" else self.step / 10}
+        metrics = {"loss": "NaN" if self.state[0] == "e" else self.step / 10}
         seal = {"format": FORMAT, "version": 1, "step": self.step, "metrics": metrics, "files": files}
         for file, body in {**bodies, "checkpoint.json": json.dumps(seal).encode()}.items():
             (temporary / file).write_bytes(body)

@@ -40,8 +40,10 @@ package = os.path.join(folder, "package")
 if not os.path.isdir(package):
     beside = os.path.join(folder, ".new-package")
     shutil.rmtree(beside, ignore_errors=True)
+    checked = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.11 has it from 3.11.4 on
     with tarfile.open(os.path.join(folder, "code.tar")) as code:
-        code.extractall(beside, [each for each in code.getmembers() if each.name.startswith("package/")], filter="data")
+        files = [each for each in code.getmembers() if each.isreg() and ".." not in each.name.split("/")]
+        code.extractall(beside, [each for each in files if each.name.startswith("package/")], **checked)
     os.rename(os.path.join(beside, "package"), package)
 environ = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")])))
 os.execve(sys.executable, [sys.executable, "-m", "supervisor", "agent", folder], environ)

@@ -6,7 +6,7 @@ import json
 import tarfile
 from contextlib import suppress
 from dataclasses import field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.project import Project, from_plain
@@ -76,13 +76,19 @@ def unpack(folder: Path) -> Path:
         _remove(beside)
     try:
         with tarfile.open(folder / CODE) as code:
-            wanted = [each for each in code.getmembers() if each.name.partition("/")[0] == PROJECT]
-            code.extractall(beside, wanted, filter="data")
+            wanted = [each for each in code.getmembers() if each.isreg() and each.name.partition("/")[0] == PROJECT]
+            kept = [each for each in wanted if ".." not in each.name.split("/")]
+            code.extractall(beside, kept, **_checked())  # noqa: S202  only plain files whose names lead nowhere else
         (beside / PROJECT).rename(project)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise UserError(f"{CODE} cannot be unpacked: {error}", "launch again", FAILED_PRECHECKS) from error
     _remove(beside)
     return project
+
+
+def _checked() -> Any:
+    """Return the option by which tarfile itself refuses names that lead out; Python 3.11 has it from 3.11.4 on."""
+    return {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 class Inbox:

@@ -179,13 +179,14 @@ class _Needs:
 
 def _empty(store: Store, folder: str, needs: _Needs) -> int:
     """Remove the files of a folder that nobody needs, and it when it is empty; nothing while it shows a manifest."""
-    lengths = {f"{folder}/{entry.name}": entry.bytes or 0 for entry in store.list(folder)}
+    entries = store.list(folder)
+    lengths = {f"{folder}/{entry.name}": entry.bytes or 0 for entry in entries if not entry.folder}
     if any(MANIFEST_NAME.fullmatch(path.rpartition("/")[2]) for path in lengths):
         return 0
     going = needs.unneeded(lengths) if lengths else []
     for path in going:
         store.delete(path)
-    if len(going) == len(lengths):
+    if len(going) == len(entries):  # a folder in it is of nobody's making, and stays
         store.delete(folder)
     return sum(lengths[path] for path in going)
 
@@ -207,12 +208,14 @@ class _Bounds:
 
 def _remove_leftovers(store: Store, run: RunPlace, bounds: _Bounds, needs: _Needs) -> int:
     """Remove what has no manifest, be it that one was removed or never written, and files that never got their name."""
-    freed = store.sweep("") + store.sweep(run.name) + store.sweep(run.environments)
-    for session in store.list(run.name):
+    entries = store.list(run.name)
+    folders = {f"{run.name}/{entry.name}" for entry in entries if entry.folder}
+    freed = sum(store.sweep(folder) for folder in ("", run.name, *folders.intersection({run.environments})))
+    for session in entries:
         asked = asked_of(session.name)
         if asked is not None and asked < bounds.mine:
             store.delete(f"{run.name}/{session.name}")
-        rank = rank_of(session.name)
+        rank = rank_of(session.name) if session.folder else None
         if rank is None or rank > bounds.mine:
             continue
         inside = f"{run.name}/{session.name}"

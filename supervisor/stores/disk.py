@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 CHUNK_BYTES = 4 * 1024 * 1024
+READ_BYTES_MAX = 64 << 20  # of a small file: what is longer is no record, and is read no farther
+PASSING = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
@@ -60,32 +62,72 @@ def measure(chunks: Iterable[bytes], algorithm: str) -> Measured:
     return Measured(length, str(digest))
 
 
-def chunks(fd: int) -> Iterator[bytes]:
-    """Read a file to its end."""
-    while chunk := os.read(fd, CHUNK_BYTES):
+def chunks(fd: int, most: int | None = None) -> Iterator[bytes]:
+    """Read a file to its end, or ``most`` bytes of it."""
+    left = most
+    while chunk := os.read(fd, CHUNK_BYTES if left is None else min(CHUNK_BYTES, left)):
         yield chunk
+        left = None if left is None else left - len(chunk)
 
 
 def entry(each: os.DirEntry[str]) -> Entry | None:
-    """Return what a name is; None if it went away while we looked, or is neither a file nor a folder."""
+    """Return what a name is; None if it went away while we looked, or is neither a file nor a folder.
+
+    A symbolic link is neither: it may lead anywhere, so it is never followed.
+    """
     try:
-        if each.is_dir():
+        if each.is_dir(follow_symlinks=False):
             return Entry(each.name, folder=True, bytes=None)
-        return Entry(each.name, folder=False, bytes=each.stat().st_size) if each.is_file() else None
+        if each.is_file(follow_symlinks=False):
+            return Entry(each.name, folder=False, bytes=each.stat(follow_symlinks=False).st_size)
     except FileNotFoundError:
-        return None
+        pass
+    return None
+
+
+def parts(path: str) -> list[str]:
+    """Return the names that a path of a store is made of."""
+    return [name for name in path.split("/") if name not in {"", "."}]
+
+
+@contextlib.contextmanager
+def below(top: int, names: Iterable[str]) -> Iterator[int]:
+    """Open a folder by its way from an open one. A link on it is not followed: OSError."""
+    with contextlib.ExitStack() as opened:
+        fd = top
+        for name in names:
+            try:
+                fd = os.open(name, PASSING | os.O_NOFOLLOW, dir_fd=fd)
+            except OSError as error:
+                raise linked(name) if is_link(name, fd) else error from None
+            opened.callback(os.close, fd)
+        yield fd
+
+
+def linked(name: str) -> OSError:
+    """Return the error for a folder that is a symbolic link."""
+    return OSError(errno.ELOOP, "it is a link, and none is followed in a store", name)
+
+
+def is_link(name: str, folder: int) -> bool:
+    """Say whether a name in an open folder is a symbolic link."""
+    try:
+        return stat.S_ISLNK(os.lstat(name, dir_fd=folder).st_mode)
+    except OSError:
+        return False
 
 
 def open_file(path: str, folder: int | None = None) -> int:
     """Open a regular file for reading, of the folder that is open if one is given; return its descriptor.
 
-    Whatever else has the name, like a pipe that nobody writes, would keep its reader for ever: it counts as absent.
+    Whatever else has the name counts as absent: a pipe that nobody writes would keep its reader for ever, and a link may lead
+    anywhere.
     """
-    absent = FileNotFoundError(errno.ENOENT, "it is no regular file", path)
+    absent = _absent(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     except OSError as error:
-        raise absent if error.errno == errno.ENXIO else error from None  # what a socket answers
+        raise absent if error.errno in {errno.ENXIO, errno.ELOOP} else error from None  # of a socket, of a link
     try:
         kind = os.fstat(fd).st_mode
     except OSError:
@@ -95,6 +137,10 @@ def open_file(path: str, folder: int | None = None) -> int:
         return fd
     os.close(fd)
     raise absent
+
+
+def _absent(path: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "it is no regular file or folder", path)
 
 
 def free_bytes(folder: str) -> int | None:

@@ -63,7 +63,8 @@ class DriveStore:
         with self._at(folder) as (top, way):
             self._records.see_once(folder)
             try:
-                fd = os.open(_below(way, folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
+                with self._inside(top, way, disk.parts(folder)) as at:
+                    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
             except FileNotFoundError:
                 self.held.proved()
                 return ()
@@ -114,11 +115,13 @@ class DriveStore:
         with self._at(path) as (top, way):
             self._records.see(path)
             try:
-                with self._folder(top, _below(way, path), path, make=False) as (folder, name):
+                with self._folder(top, way, path, make=False) as (folder, name):
                     if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                        self._unlink_links(folder, name)
                         os.rmdir(name, dir_fd=folder)
                     else:
-                        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_size >= EMPTIED_BYTES_MIN:
+                        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                        if stat.S_ISREG(found.st_mode) and found.st_size >= EMPTIED_BYTES_MIN:
                             self._empty(top, folder, name, path)
                         os.unlink(name, dir_fd=folder)
             except FileNotFoundError:
@@ -164,7 +167,7 @@ class DriveStore:
             self._see_cache(top, path, length)
             self._records.see(path)
             self.confirmed.discard(path)
-            with self._folder(top, _below(way, path), path, make=True) as (folder, name):
+            with self._folder(top, way, path, make=True) as (folder, name):
                 try:
                     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
                 except FileExistsError as error:
@@ -195,12 +198,14 @@ class DriveStore:
 
     def _read(self, top: int, way: str, path: str) -> bytes:
         with self._reading(top, way, path) as fd:
-            return b"".join(self._ticking(disk.chunks(fd)))
+            return b"".join(self._ticking(disk.chunks(fd, disk.READ_BYTES_MAX)))
 
     @contextlib.contextmanager
     def _reading(self, top: int, way: str, path: str) -> Iterator[int]:
         try:
-            fd = disk.open_file(_below(way, path), top)
+            *above, name = disk.parts(path)
+            with self._inside(top, way, above) as folder:
+                fd = disk.open_file(name, folder)
         except FileNotFoundError as error:
             self.held.proved()
             raise Missing(f"{path} is not there") from error
@@ -209,23 +214,43 @@ class DriveStore:
             yield fd
 
     @contextlib.contextmanager
-    def _folder(self, top: int, inside: str, path: str, *, make: bool) -> Iterator[tuple[int, str]]:
+    def _inside(self, top: int, way: str, names: Sequence[str]) -> Iterator[int]:
+        """Open a folder of the store. Its own place may lie behind a shortcut of the drive; below it no link is followed."""
+        root = os.open(way or ".", disk.PASSING, dir_fd=top)
+        with disk.closing(root), disk.below(root, names) as fd:
+            yield fd
+
+    @contextlib.contextmanager
+    def _folder(self, top: int, way: str, path: str, *, make: bool) -> Iterator[tuple[int, str]]:
         """Open the folder of a path, made where needed one level at a time below the mount; yield it and the name."""
-        above, name = os.path.split(inside)
-        look = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        try:
-            fd = os.open(above or ".", look, dir_fd=top)
-        except FileNotFoundError:
-            if not make:
-                raise
-            parts = above.split("/")
-            for depth in range(1, len(parts) + 1):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir("/".join(parts[:depth]), dir_fd=top)
-            fd = os.open(above, look, dir_fd=top)
-        with disk.closing(fd):
+        *above, name = disk.parts(path)
+        if make:
+            try:
+                with self._inside(top, way, above):
+                    pass
+            except FileNotFoundError:
+                self._make(top, way, above)
+        with self._inside(top, way, above) as fd:
             self._see_here(fd, path)
             yield fd, name
+
+    def _make(self, top: int, way: str, names: Sequence[str]) -> None:
+        for depth in range(1, len(disk.parts(way)) + 1):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir("/".join(disk.parts(way)[:depth]), dir_fd=top)
+        for depth, name in enumerate(names):
+            with self._inside(top, way, names[:depth]) as above, contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=above)
+
+    @staticmethod
+    def _unlink_links(above: int, name: str) -> None:
+        """Remove the links in a folder that is to go: nobody else does, because none is listed."""
+        with disk.below(above, (name,)) as fd:
+            inside = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+            with disk.closing(inside), os.scandir(inside) as found:
+                for each in found:
+                    if each.is_symlink():
+                        os.unlink(each.name, dir_fd=inside)
 
     def _see_here(self, fd: int, path: str) -> None:
         if not self.held.is_here(fd):
@@ -239,7 +264,7 @@ class DriveStore:
             self._wait_for_upload(path)
 
     def _truncate(self, top: int, folder: int, name: str) -> None:
-        fd = os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, dir_fd=folder)
+        fd = os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         with disk.closing(fd):
             os.write(fd, self._client(top).remains)
             os.fsync(fd)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Entry
 
 TEMPORARY = ".tmp-"
+LEFT_OUT_MAX = 100
 
 
 class FolderStore:
@@ -35,14 +36,17 @@ class FolderStore:
         self._root_seen: tuple[int, int] | None = None
         self._token, self._numbers = os.urandom(4).hex(), count()
         self._flushed: set[str] = set()
+        self.left_out: set[str] = set()
 
     def list(self, folder: str) -> Sequence[Entry]:
         """Return the names in a folder, temporary ones left out; an absent folder has none."""
         with translated(folder):
             self._see_root()
             try:
-                with os.scandir(self._path(folder)) as found:
-                    entries = [disk.entry(each) for each in found if not each.name.startswith(TEMPORARY)]
+                with self._inside(disk.parts(folder)) as fd, _scanned(fd) as found:
+                    names = [each for each in found if not each.name.startswith(TEMPORARY)]
+                    entries = [disk.entry(each) for each in names]
+                    self._leave_out(folder, names)
             except FileNotFoundError:
                 self._see_root()
                 return ()
@@ -51,7 +55,7 @@ class FolderStore:
     def read(self, path: str) -> bytes:
         """Return a small file's bytes."""
         with translated(path), self._reading(path) as fd:
-            return b"".join(disk.chunks(fd))
+            return b"".join(disk.chunks(fd, disk.READ_BYTES_MAX))
 
     def create(self, path: str, body: bytes) -> None:
         """Write a small file once, whole and flushed."""
@@ -88,24 +92,27 @@ class FolderStore:
         """Remove a file or an empty folder; absent is fine. After it returned, a power loss does not bring it back."""
         with translated(path):
             self._see_root()
-            full = self._path(path)
+            *above, name = disk.parts(path)
             try:
-                if stat.S_ISDIR(os.lstat(full).st_mode):
-                    self._sweep(full, spare="")
-                    os.rmdir(full)
-                else:
-                    os.unlink(full)
+                with self._inside(above) as folder:
+                    if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
+                        with disk.below(folder, (name,)) as fd:
+                            _sweep(fd, links=True)
+                        os.rmdir(name, dir_fd=folder)
+                    else:
+                        os.unlink(name, dir_fd=folder)
             except FileNotFoundError:
                 self._see_root()
             with contextlib.suppress(FileNotFoundError):
-                disk.flush_folder(os.path.dirname(full))
+                disk.flush_folder(os.path.dirname(self._path(path)))
 
     def sweep(self, folder: str) -> int:
         """Remove what writers that died left half-written in a folder; return how many bytes that frees."""
         with translated(folder):
             self._see_root()
             try:
-                return self._sweep(self._path(folder), spare=f"{TEMPORARY}{self._token}-")
+                with self._inside(disk.parts(folder)) as fd:
+                    return _sweep(fd, spare=f"{TEMPORARY}{self._token}-")
             except FileNotFoundError:
                 return 0
 
@@ -131,6 +138,28 @@ class FolderStore:
             raise StoreError(f"{path} leads out of the store")
         return os.path.join(self.root, *filter(None, path.split("/")))
 
+    @contextlib.contextmanager
+    def _inside(self, names: Sequence[str]) -> Iterator[int]:
+        """Open a folder of the store. The root's own path may have links, as the user typed it; below it none is followed."""
+        if ".." in names:
+            raise StoreError(f"{'/'.join(names)} leads out of the store")
+        root = os.open(self.root, disk.PASSING)
+        with disk.closing(root), disk.below(root, names) as fd:
+            yield fd
+
+    def _see_no_link(self, names: Sequence[str]) -> None:
+        """Raise unless a new file of this path comes to lie in the store itself."""
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as opened:
+            fd = opened.enter_context(self._inside(()))
+            for name in names[:-1]:
+                fd = opened.enter_context(disk.below(fd, (name,)))
+
+    def _leave_out(self, folder: str, names: Sequence[os.DirEntry[str]]) -> None:
+        """Remember what is not listed because it is a link, for people to be told once."""
+        for each in names:
+            if len(self.left_out) < LEFT_OUT_MAX and each.is_symlink():
+                self.left_out.add(f"{folder}/{each.name}".strip("/"))
+
     def _see_root(self) -> None:
         """Raise unless the root is the folder it was when first seen: a mount that vanished leaves another, or none."""
         try:
@@ -146,7 +175,9 @@ class FolderStore:
     @contextlib.contextmanager
     def _reading(self, path: str) -> Iterator[int]:
         try:
-            fd = disk.open_file(self._path(path))
+            *above, name = disk.parts(path)
+            with self._inside(above) as folder:
+                fd = disk.open_file(name, folder)
         except FileNotFoundError as error:
             self._see_root()
             raise Missing(f"{path} is not there") from error
@@ -158,6 +189,7 @@ class FolderStore:
         self._see_root()
         full = self._path(path)
         folder = os.path.dirname(full)
+        self._see_no_link(disk.parts(path))
         self._ensure(folder)
         self._see_root()
         temporary = os.path.join(folder, f"{TEMPORARY}{self._token}-{next(self._numbers)}")
@@ -194,15 +226,27 @@ class FolderStore:
                 raise  # above the root there may be folders that we may not open; those are not of our making
         self._flushed.add(folder)
 
-    def _sweep(self, full: str, *, spare: str) -> int:
-        freed = 0
-        with os.scandir(full) as found:
-            for each in found:
-                if each.name.startswith(TEMPORARY) and not (spare and each.name.startswith(spare)):
-                    seen = each.stat(follow_symlinks=False)
-                    os.unlink(each.path)
-                    freed += seen.st_size if seen.st_nlink == 1 else 0
-        return freed
+
+def _sweep(folder: int, *, spare: str = "", links: bool = False) -> int:
+    """Remove temporary files of an open folder, with ``links`` all that is neither a file nor a folder, too."""
+    freed = 0
+    with _scanned(folder) as found:
+        for each in found:
+            temporary = each.name.startswith(TEMPORARY) and not (spare and each.name.startswith(spare))
+            seen = os.lstat(each.name, dir_fd=folder)
+            if stat.S_ISDIR(seen.st_mode) or not (temporary or (links and not stat.S_ISREG(seen.st_mode))):
+                continue
+            os.unlink(each.name, dir_fd=folder)
+            freed += seen.st_size if seen.st_nlink == 1 and stat.S_ISREG(seen.st_mode) else 0
+    return freed
+
+
+@contextlib.contextmanager
+def _scanned(folder: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """List an open folder; what is listed is looked at below it and nowhere else."""
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    with disk.closing(fd), os.scandir(fd) as found:
+        yield found
 
 
 def _translated_chunks(fd: int, path: str) -> Iterator[bytes]:

@@ -36,6 +36,7 @@ def ensure(*, checkout: Path = CHECKOUT, environ: Mapping[str, str] = os.environ
     ready = private_folder(checkout=checkout, environ=environ)
     if ready is not None and str(ready) not in sys.path:
         sys.path.insert(0, str(ready))
+        _hold_in_use(ready)
     return ready
 
 
@@ -102,6 +103,16 @@ def _release(version: str) -> tuple[int, ...]:
             break
         numbers.append(int(part))
     return tuple(numbers)
+
+
+def _hold_in_use(folder: Path) -> None:
+    """Say to `clean`, by a lock that this process keeps to its end, that the folder is in use."""
+    import fcntl
+    from contextlib import suppress
+
+    with suppress(OSError):  # without locks in this file system, what is mapped tells it
+        descriptor = os.open(folder / STAMP, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _is_there(path: Path) -> bool:

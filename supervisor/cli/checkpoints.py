@@ -1,4 +1,4 @@
-"""checkpoints [RUN]: look after the checkpoints of a run: list, verify, export, pin, prune."""
+"""checkpoints [RUN]: look after the checkpoints of a run: list, verify, export, pin, unpin, prune."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from supervisor.engine.place import RunPlace
     from supervisor.engine.runs import Run
 
-WORDS = {"list": 0, "verify": 0, "export": 2, "pin": 1, "prune": 0}
+WORDS = {"list": 0, "verify": 0, "export": 2, "pin": 1, "unpin": 1, "prune": 0}
 KEEP_DEFAULT = 3
 
 
@@ -67,6 +67,7 @@ def run(arguments: Sequence[str]) -> int:
             "verify": _verify,
             "export": _export,
             "pin": _pin,
+            "unpin": _unpin,
             "prune": _prune,
         }
         return acts[action](about, *words)
@@ -164,12 +165,16 @@ def _candidates(about: About, which: str) -> list[Found]:
 def _one(about: About, step: str) -> Found:
     from supervisor.engine import catalogue
 
-    found = catalogue.newest_of_step(about.store, about.place, count(step.replace(",", "").removeprefix("step-")))
+    found = catalogue.newest_of_step(about.store, about.place, _number(step))
     if found is None:
         raise UsageError(
             f"{about.place.name} has no checkpoint of step {step}", _command(about, "checkpoints {run} list")
         )
     return found
+
+
+def _number(step: str) -> int:
+    return count(step.replace(",", "").removeprefix("step-"))
 
 
 def _pin(about: About, step: str) -> int:
@@ -183,6 +188,22 @@ def _pin(about: About, step: str) -> int:
     else:
         print(f"pinned {found.id}: it is kept for good")
     _say_next(about, "checkpoints {run} list")
+    return 0
+
+
+def _unpin(about: About, step: str) -> int:
+    from supervisor.engine import retaining
+
+    let_go = retaining.unpin(about.store, about.place, _number(step))
+    if not let_go:
+        pinned = sorted({each.step for each in retaining.pinned(about.store, about.place)})
+        known = f"pinned are {', '.join(f'step {each:,}' for each in pinned)}" if pinned else "none is pinned"
+        raise UsageError(
+            f"{about.place.name}: step {step} is not pinned; {known}", _command(about, "checkpoints {run}")
+        )
+    for each in let_go:
+        print(f"unpinned {each}: it goes when newer ones are proved")
+    _say_next(about, "checkpoints {run}")
     return 0
 
 
@@ -260,8 +281,11 @@ def _understood(words: list[str]) -> tuple[str | None, str, list[str]]:
         own = words[at + 1 : at + 1 + WORDS[action]]
         names = words[:at] + words[at + 1 + WORDS[action] :]
         if len(own) < WORDS[action]:
-            needs = {"export": "export STEP|latest DIR", "pin": "pin STEP"}[action]
+            needs = {"export": "export STEP|latest DIR", "pin": "pin STEP", "unpin": "unpin STEP"}[action]
             raise UsageError(f"`{action}` needs more words", f"{program.command('checkpoints')} [RUN] {needs}")
+        if own and "@" in own[0]:  # RUN@STEP
+            name, _, own[0] = own[0].rpartition("@")
+            names.append(name)
     if len(names) > 1:
         raise UsageError(
             f"{names[1]!r} is one word too many", f"{program.command('checkpoints', '--help')} shows the actions"
@@ -271,7 +295,7 @@ def _understood(words: list[str]) -> tuple[str | None, str, list[str]]:
 
 def _parser() -> Parser:
     made = parser("checkpoints", "Look after the checkpoints of a run; without an action they are listed.")
-    made.usage = "%(prog)s [RUN] [list | verify | export STEP|latest DIR | pin STEP | prune]"
+    made.usage = "%(prog)s [RUN] [list | verify | export STEP|latest DIR | pin STEP | unpin STEP | prune]"
     made.add_argument("words", metavar="WORD", nargs="*", help="the run (with one in the store not needed), the action")
     made.add_argument("--name", dest="named", help=argparse.SUPPRESS)
     made.add_argument("--json", action="store_true", help="list and verify: as a JSON array")

@@ -150,6 +150,17 @@ def pin(store: Store, run: RunPlace, id_: CheckpointId) -> None:
     store.create(f"{run.name}/pin-{id_.epoch}-{id_.step}-{id_.writer}-{id_.seq}.json", b"{}")
 
 
+def unpin(store: Store, run: RunPlace, step: int) -> list[CheckpointId]:
+    """Let go of what a person asked to keep at this step; return what was pinned. Twins that a drive made go too."""
+    found = []
+    for entry in store.list(run.name):
+        match = PIN.fullmatch(entry.name)
+        if match and int(match[2]) == step:
+            store.delete(f"{run.name}/{entry.name}")
+            found.append(CheckpointId(int(match[1]), int(match[2]), match[3], int(match[4])))
+    return sorted(set(found))
+
+
 class _Needs:
     """What the checkpoints that stay need. Their manifests are read when first asked, because often nobody asks."""
 

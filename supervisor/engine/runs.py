@@ -126,7 +126,7 @@ def read_whole(store: Store, run: RunPlace) -> Run | None:
 def names(store: Store) -> list[str]:
     """Return the names of all runs in a store: the folders with a record or with sessions."""
     folders = [entry.name for entry in store.list("") if entry.folder and NAME.fullmatch(entry.name)]
-    return [name for name in folders if any(_is_sign(inside.name) for inside in store.list(name))]
+    return [name for name in folders if any(is_sign(inside.name) for inside in store.list(name))]
 
 
 def last_status(store: Store, run: RunPlace, known: Sequence[Rank]) -> RunStatus | None:
@@ -157,7 +157,7 @@ def remove_unstarted(store: Store, run: RunPlace, rank: Rank) -> bool:
     inside = store.list(run.name)
     if {found for entry in inside if (found := rank_of(entry.name))} - {rank}:
         return False
-    for entry in sorted(inside, key=lambda entry: (not entry.folder, RECORD.fullmatch(entry.name) is not None)):
+    for entry in sorted(inside, key=lambda entry: (not entry.folder, is_record(entry.name))):
         _remove(store, f"{run.name}/{entry.name}", folder=entry.folder)
     store.delete(run.name)
     return True
@@ -169,8 +169,14 @@ def _remove(store: Store, path: str, *, folder: bool) -> None:
     store.delete(path)
 
 
-def _is_sign(name: str) -> bool:
+def is_sign(name: str) -> bool:
+    """Say whether a name in a folder shows that the folder is a run's."""
     return name == "run.json" or rank_of(name) is not None
+
+
+def is_record(name: str) -> bool:
+    """Say whether a name in a run's folder is that of its record, or of a twin of it."""
+    return RECORD.fullmatch(name) is not None
 
 
 def _require_same(store: Store, run: RunPlace, known: Run, mine: Project) -> None:

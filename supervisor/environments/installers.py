@@ -36,7 +36,7 @@ def choose(
 
     chosen = settings.read(environ)
     uv = find_uv(environ, home)
-    pip = Pip.find(environ, python)
+    pip = Pip.find(environ, python, home / "pip-cache")
     if uv is None and fetch and pip is not None:
         uv = _fetch_uv(pip, home, say)
     # uv does not see the system's packages inside an environment that shows them, and would install them all again.

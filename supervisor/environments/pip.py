@@ -27,9 +27,9 @@ class Pip:
         self._environ = environ
 
     @classmethod
-    def find(cls, environ: Mapping[str, str], python: str) -> Pip | None:
+    def find(cls, environ: Mapping[str, str], python: str, cache: Path | None = None) -> Pip | None:
         """The first pip that runs: of this Python, of the one below it, of the target, of PATH; None when there is none."""
-        child = settings.for_pip(environ)
+        child = settings.for_pip(environ, cache)
         on_path = shutil.which("python3", path=environ.get("PATH"))
         for candidate in dict.fromkeys(
             filter(None, (sys.executable, f"{sys.base_prefix}/bin/python3", python, on_path))

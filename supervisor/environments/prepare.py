@@ -16,7 +16,7 @@ from supervisor.core import environment
 from supervisor.core.environment import Record
 from supervisor.core.errors import SetupError
 from supervisor.core.values import dataclass, replace
-from supervisor.environments import capture, wish
+from supervisor.environments import capture, locks, wish
 from supervisor.environments.port import CannotInstallError
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from supervisor.core.environment import DebianPackage, Direct, Found, Located, Locked, Plan, Wanted
     from supervisor.environments.capture import Interpreter
     from supervisor.environments.port import Installer
+
+
+STAMP = "complete"  # the file that is written last into an environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ def prepare(
                   "unmet": environment.unmet(wanted, found, record.versions())}  # fmt: skip
         _save(_ready_file(home, situation, recorded), answer)
         _save(_ready_file(home, situation, record.to_bytes()), answer | {"drift": []})
+    if answer["installed"]:
+        locks.hold_in_use(Path(answer["python"]).parent.parent / STAMP)
     record = Record.from_bytes(answer["record"].encode())
     _say_unmet(wanted, answer["unmet"], record, say, install=install)
     return Prepared(

@@ -78,10 +78,15 @@ def for_uv(environ: Mapping[str, str], settings: Settings, cache: Path) -> dict[
     return child | {key: value for key, value in translated.items() if value}
 
 
-def for_pip(environ: Mapping[str, str]) -> dict[str, str]:
-    """An environment for pip: where packages come from is kept, where they would go is not."""
+def for_pip(environ: Mapping[str, str], cache: Path | None = None) -> dict[str, str]:
+    """An environment for pip: where packages come from is kept, where they would go is not.
+
+    ``cache``: a folder of ours for its downloads, where the person has chosen none, so that `clean` finds all of them.
+    """
     dropped = {f"PIP_{name}" for name in _NOT_OURS} | {"PYTHONDONTWRITEBYTECODE", *_COLOURS}
     child = {key: value for key, value in environ.items() if key not in dropped}
+    if cache is not None and "cache-dir" not in _from_files(environ):
+        child.setdefault("PIP_CACHE_DIR", str(cache))
     child.setdefault("PIP_RETRIES", "1")  # pip's own five cost half a minute before a missing connection is said
     return child | {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
                     "PIP_NO_INPUT": "1", "PIP_ROOT_USER_ACTION": "ignore"}  # fmt: skip

@@ -52,7 +52,7 @@ def wheels_to_keep(
     have = {package_of(file) for file in into.glob("*.whl")}
     lacking = [one for one in record.difference if (one.name, one.version) not in have]
     if lacking:
-        _download(lacking, prepared.python, into, environ, say)
+        _download(lacking, prepared, into, environ, say)
     named = {(one.name, one.version) for one in record.difference}
     wheels = {package_of(file): file for file in sorted(into.glob("*.whl")) if package_of(file) in named}
     if wheels.keys() < named or sum(file.stat().st_size for file in wheels.values()) > kept_bytes_max:
@@ -81,9 +81,9 @@ def _installed_bytes(overlay: Path) -> int:
 
 
 def _download(
-    lacking: list[Locked], python: str, into: Path, environ: Mapping[str, str], say: Callable[[str], None]
+    lacking: list[Locked], prepared: Prepared, into: Path, environ: Mapping[str, str], say: Callable[[str], None]
 ) -> None:
-    pip = Pip.find(environ, sys.executable)
+    pip = Pip.find(environ, sys.executable, prepared.home / "pip-cache")
     if pip is None:
         say("no wheels are kept for the next machine, because there is no pip here to fetch them with")
         return
@@ -91,7 +91,7 @@ def _download(
         pinned = Path(folder, "lock.txt")
         pinned.write_text(write_locked(lacking), encoding="utf-8")
         try:
-            pip.download(python, pinned, Path(folder))
+            pip.download(prepared.python, pinned, Path(folder))
         except InstallerFailed as failure:
             say(f"no wheels are kept for the next machine: {failure.reason}")
             return

@@ -16,6 +16,7 @@ from supervisor.core import program
 from supervisor.core.errors import UsageError, UserError
 from supervisor.core.fleet_serving import named
 from supervisor.core.fleet_state import LEFT, Policy
+from supervisor.core.spelling import meant
 from supervisor.core.values import dataclass, replace
 from supervisor.engine import overview, project, runs
 from supervisor.engine.clock import BootClock
@@ -139,7 +140,10 @@ def find_provisioner(on: str, folder: Path, environ: Mapping[str, str]) -> Provi
     name, _, where = on.partition(":")
     row = TABLE.get(name)
     if row is None or bool(where) != (name == "ssh"):
-        raise UsageError(f"--on {on}: there is no such place", f"one of {', '.join(TABLE).replace('ssh', 'ssh:HOST')}")
+        raise UsageError(
+            f"--on {on}: there is no such place",
+            f"{meant(name, TABLE)}one of {', '.join(TABLE).replace('ssh', 'ssh:HOST')}",
+        )
     module, _, kind = row.partition(":")
     made: Any = getattr(import_module(module), kind)
     named = {"where": where} if where else {}

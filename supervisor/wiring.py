@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN_S = 1.0
 SESSION_PATIENCE_S, VERB_PATIENCE_S, ANSWER_MARGIN_S = 60.0, 10.0, 30.0
-TRAINERS = ("on_nan", "on_spike", "nan_watch", "watch", "attach")  # options that the trainer is told
+TRAINERS = ("on_nan", "on_spike", "nan_watch", "watch", "attach", "module")  # options that the trainer is told
 UPLOAD_WAIT_S, SLOW_UPLOAD_WAIT_S = 600.0, 1800.0  # at the end, for the last checkpoint; where the proof comes later
 RELAY = "relay:"  # before a folder: what lies there is safe when the user's computer has fetched it
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -79,7 +79,7 @@ def _run(verb: str, arguments: list[str]) -> int:
 
     row = TABLE.get(verb)
     if row is None:
-        return _two_lines(f"there is no command {verb!r}", f"{program.command('--help')} lists them", USAGE)
+        return _two_lines(*_instead_of(verb, arguments), USAGE)
     try:
         from importlib import import_module
 
@@ -92,6 +92,24 @@ def _run(verb: str, arguments: list[str]) -> int:
         return 130
     except (StoreError, OSError, RuntimeError) as error:
         return _told_of(verb, error, debug="--debug" in arguments)
+
+
+def _instead_of(verb: str, arguments: list[str]) -> tuple[str, str]:
+    """Return the two lines for a word that is no command: the nearest may be meant, or `start` left out."""
+    from supervisor.core.spelling import nearest
+
+    what = f"there is no command {verb!r}"
+    if verb.endswith(".py"):
+        from supervisor.cli import start, suggesting
+
+        own, behind = start.split(arguments)
+        known, others = suggesting.sorted_out(start.command_line(), [verb, *own])
+        behind = [*others, *behind]
+        line = program.command("start", *known, *(["--", *behind] if behind else []))
+        return f"{what}: `start` runs a script", line
+    if near := nearest(verb, TABLE):
+        return f"{what}; did you mean {near}?", program.command(near, *arguments)
+    return what, f"{program.command('--help')} lists them"
 
 
 def _told_of(verb: str, error: Exception, *, debug: bool) -> int:

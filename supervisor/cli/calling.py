@@ -7,6 +7,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from supervisor.cli import shipped
 from supervisor.core import program
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 SCRIPT = "training-supervisor"  # the console script
 PACKAGE = "supervisor"
+TOY = "trainers/toy.py"
 _CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
 
 
@@ -23,17 +25,8 @@ def note() -> None:
 
 
 def example_script() -> str:
-    """Return a script to try the program with: the toy of the clone or of the wheel, as it is named from the working folder."""
-    homes = (_CHECKOUT, os.path.join(_CHECKOUT, PACKAGE, "examples"))  # noqa: PTH118
-    toys = [os.path.join(home, "trainers", "toy.py") for home in homes]  # noqa: PTH118
-    toy = next(filter(os.path.isfile, toys), "")
-    if not toy:
-        return "SCRIPT"
-    try:
-        near = os.path.relpath(toy)
-    except OSError:
-        return toy  # the working folder is gone
-    return toy if near.startswith(os.pardir) else near
+    """Return a script to try the program with: the shipped toy, which every verb finds from any folder."""
+    return TOY if shipped.script(TOY) else "SCRIPT"
 
 
 def read(original: Sequence[str], argv0: str, environ: Mapping[str, str], which: Callable[[str], str | None]) -> str:

@@ -17,6 +17,7 @@ from supervisor.core import program
 from supervisor.core.checkpoint import Verdict
 from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.ports import Taken
+from supervisor.core.spelling import nearest
 from supervisor.core.values import dataclass
 from supervisor.views import checkpoints as view
 from supervisor.views.status import next_commands
@@ -287,10 +288,19 @@ def _understood(words: list[str]) -> tuple[str | None, str, list[str]]:
             name, _, own[0] = own[0].rpartition("@")
             names.append(name)
     if len(names) > 1:
-        raise UsageError(
-            f"{names[1]!r} is one word too many", f"{program.command('checkpoints', '--help')} shows the actions"
-        )
+        raise _too_many(words, names)
     return (names[0] if names else None), action, own
+
+
+def _too_many(words: list[str], names: list[str]) -> UsageError:
+    """Return the error for words that are neither a run nor an action: the nearest action may have been meant."""
+    for word in names:
+        if near := nearest(word, WORDS):
+            line = program.command("checkpoints", *(near if each == word else each for each in words))
+            return UsageError(f"checkpoints has no action {word!r}; did you mean {near}?", line)
+    return UsageError(
+        f"{names[1]!r} is one word too many", f"{program.command('checkpoints', '--help')} shows the actions"
+    )
 
 
 def _parser() -> Parser:

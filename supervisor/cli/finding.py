@@ -13,6 +13,7 @@ from supervisor.cli.which import AWAY, chosen
 from supervisor.core import program
 from supervisor.core.errors import UsageError, UserError
 from supervisor.core.ports import Store, StoreError
+from supervisor.core.spelling import meant
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -103,7 +104,8 @@ def one_run(store: Store, options: Namespace, name: str | None, verb: str) -> tu
         if record is None:
             if found := _left_here(name, store):
                 raise NoSuchRunError(*found)
-            raise NoSuchRunError(f"there is no run {name!r} in {where(options)}", _instead(runs.names(store), options))
+            hint = _instead(runs.names(store), options, name, verb)
+            raise NoSuchRunError(f"there is no run {name!r} in {where(options)}", hint)
         tell_damage(record)
         program.set_about(name, option(options))
         return place, record
@@ -144,8 +146,11 @@ def how_to_start(options: Namespace) -> str:
     return f"start one: `{start}`; or name another --store DIR"
 
 
-def _instead(names: list[str], options: Namespace) -> str:
-    return the_store_has(names) if names else how_to_start(options)
+def _instead(names: list[str], options: Namespace, name: str, verb: str) -> str:
+    from supervisor.cli import checkpoints
+
+    actions = checkpoints.WORDS if verb == "checkpoints" else ()
+    return f"{meant(name, [*names, *actions])}{the_store_has(names)}" if names else how_to_start(options)
 
 
 def the_store_has(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from supervisor.bootstrap import ensure
-from supervisor.cli import start
+from supervisor.cli import start, targets
 from supervisor.cli.calling import example_script
 from supervisor.cli.options import Parser, count, duration, parser
 from supervisor.core import program
@@ -27,7 +27,12 @@ PASSED_ON = (
 def run(arguments: Sequence[str]) -> int:
     """Parse, and serve; or look after machines that are there."""
     own, script_arguments = start.split(arguments)
-    options = _parser().parse_args(own)
+    if "-m" in own:
+        hint = "give the path of its file, and have it import its package by name"
+        raise UsageError("launch sends a script to the machine, and runs no module by -m", hint)
+    line = _parser()
+    targets.refuse_launchers(line, own, script_arguments)
+    options = line.parse_args(own)
     ensure()
     from supervisor.core.provisioning import MachineError
 

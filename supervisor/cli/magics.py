@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from supervisor.cli import TABLE, attended, resume, start
+from supervisor.cli import TABLE, attended, resume, start, targets
 from supervisor.cli.attended import Attended, Target, environment
 from supervisor.cli.calling import example_script
 from supervisor.core import program
@@ -183,10 +183,12 @@ def target_of(verb: str, words: Sequence[str]) -> Target:
 
     if verb == "start" and (not words or words[0] == "--"):
         raise UsageError("no script is named", f"%supervise {example_script()}")
-    own, _ = start.split(words)
+    own, script_arguments = start.split(words)
     if verb == "start":
-        options = start.command_line().parse_args(own)
-        script = start.script_path(options.script)
+        line = start.command_line()
+        targets.refuse_launchers(line, own, script_arguments)
+        options = line.parse_args(own)
+        script = start.target(options)
         name, store = start.named(script, options, wish.read(script, install=not options.no_install).options)
     else:
         options = resume.command_line().parse_args(own)

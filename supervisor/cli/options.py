@@ -13,16 +13,26 @@ from supervisor.core.session import SaveEvery
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+OF_SCRIPT = frozenset({"start", "resume", "rehearse", "launch"})
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are two lines and exit code 2."""
+    """argparse whose errors are two lines and exit code 2. ``of_script``: what follows ``--`` is the script's."""
+
+    verb = ""
+    of_script = False
+    behind: Sequence[str] = ()  # what the person wrote after the --
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
-        """Parse; a run that was named by ``--name`` stands as if it had been named by its place."""
-        options = super().parse_args(args, namespace)
+        """Parse; a run that was named by ``--name`` stands as if it had been named by its place.
+
+        An option that is not known is answered with the line that was meant.
+        """
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self._refuse(list(args or ()), unknown)
         if getattr(options, "named", None) and options.run is None:
             options.run = options.named
         return options
@@ -31,10 +41,26 @@ class Parser(argparse.ArgumentParser):
         """Raise instead of printing the usage and leaving."""
         raise UsageError(message, f"{self.prog} --help lists the options")
 
+    def _refuse(self, words: list[str], unknown: list[str]) -> NoReturn:
+        from supervisor.cli import suggesting
+
+        what = (
+            f"{self.verb} has no option {unknown[0]}"
+            if unknown[0].startswith("-")
+            else f"{unknown[0]!r} is one word too many"
+        )
+        near, line = suggesting.corrected(self, words, unknown)
+        if near:
+            raise UsageError(f"{what}; did you mean {near}?", line)
+        if not self.of_script:
+            raise UsageError(what, f"{self.prog} --help lists the options")
+        raise UsageError(f"{what}: the script's own arguments go after --", line)
+
 
 def parser(verb: str, description: str) -> Parser:
     """Return a parser with what every verb takes."""
     made = Parser(prog=program.command(verb), description=description, allow_abbrev=False)
+    made.verb, made.of_script = verb, verb in OF_SCRIPT
     made.add_argument("--store", metavar="DIR", help="where runs are kept (default: the platform's)")
     made.add_argument("--debug", action="store_true", help="show tracebacks")
     return made
@@ -44,6 +70,15 @@ def add_run(made: Parser, words: str = "the live run, else the newest") -> None:
     """Add RUN, and ``--name=RUN`` for a name that begins with a dash."""
     made.add_argument("run", metavar="RUN", nargs="?", help=f"name of the run (default: {words})")
     made.add_argument("--name", dest="named", help=argparse.SUPPRESS)
+
+
+def one_of(text: str, known: Sequence[str]) -> str:
+    """Read one of a few words, or raise UsageError."""
+    if text not in known:
+        from supervisor.core.spelling import meant
+
+        raise UsageError(f"{text!r} is not known", f"{meant(text, known)}it is {', '.join(known[:-1])} or {known[-1]}")
+    return text
 
 
 def duration(text: str) -> float:

@@ -9,10 +9,11 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from supervisor.bootstrap import ensure
+from supervisor.cli import targets
 from supervisor.cli.options import Parser, count, duration, parser
 from supervisor.cli.start import script_path, split
 from supervisor.core import program, resume_arguments
-from supervisor.core.errors import FAILED, NOT_TESTED, TERMINATED, UserError
+from supervisor.core.errors import FAILED, NOT_TESTED, TERMINATED, UsageError, UserError
 from supervisor.views import rehearsal as view
 from supervisor.views.status import next_commands
 
@@ -27,7 +28,12 @@ PEACE_SHARE = 4
 def run(arguments: Sequence[str]) -> int:
     """Rehearse, and print the verdict: exit code 0 only for a bit-exact resume, NOT_TESTED where nothing was shown."""
     own, script_arguments = split(arguments)
-    options = _parser().parse_args(own)
+    if "-m" in own:
+        hint = "give the path of its file, and have it import its package by name"
+        raise UsageError("rehearse takes a script, and runs no module by -m", hint)
+    line = _parser()
+    targets.refuse_launchers(line, own, script_arguments)
+    options = line.parse_args(own)
     script = script_path(options.script)
     limit_s = duration(options.limit)
     ensure()

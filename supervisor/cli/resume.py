@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def run(arguments: Sequence[str]) -> int:
     """Find the run, complete the command line from its record, and serve it."""
     own, script_arguments = start.split(arguments)
-    options = command_line().parse_args(own)
+    line = command_line()
+    line.behind = script_arguments
+    options = line.parse_args(own)
     with opened(options) as store:
         from supervisor.engine import claims
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.bootstrap import ensure
-from supervisor.cli import shipped
+from supervisor.cli import shipped, targets
 from supervisor.cli.calling import example_script
-from supervisor.cli.options import Parser, count, duration, parser, save_every
-from supervisor.core import resume_arguments
+from supervisor.cli.options import Parser, count, duration, one_of, parser, save_every
+from supervisor.core import program, resume_arguments
 from supervisor.core.errors import SetupError, UsageError
+from supervisor.core.spelling import meant
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -39,15 +40,19 @@ DEFAULTS: dict[str, str] = {
     "watch": "",
     "attach": "no",
     "resume_args": "",
+    "module": "",
 }
+NOT_OF_A_SCRIPT = "module"  # the command line alone says it
 
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, merge with the script's own options, and serve the run."""
     own, script_arguments = split(arguments)
-    options = command_line().parse_args(own)
-    script = script_path(options.script)
-    if not Path(options.script).is_file():
+    line = command_line()
+    targets.refuse_launchers(line, own, script_arguments)
+    options = line.parse_args(own)
+    script = target(options)
+    if options.script and not Path(options.script).is_file():
         sys.stderr.write(f"{options.script} is not in this folder: the one that was installed runs, {script}\n")
     return serve(script, script_arguments, options)
 
@@ -97,15 +102,15 @@ def _check_watch(called: str, script: Path, store: str | None) -> None:
 
 def named(script: Path, options: Namespace, own: Mapping[str, Any]) -> tuple[str, str | None]:
     """Return the run's name and its store, None for the platform's; ``own``: what the script says in itself."""
-    return options.name or _text(own, "name") or script.stem, options.store or _text(own, "store")
+    return options.name or _text(own, "name") or options.module or script.stem, options.store or _text(own, "store")
 
 
 def settings(options: Namespace, own: Mapping[str, Any], script_name: str) -> dict[str, Any]:
     """Merge defaults, the script's ``[tool.supervisor]`` and the command line (which wins) into checked values."""
-    known = {key.replace("_", "-") for key in DEFAULTS} | {"store", "name"}
+    known = {key.replace("_", "-") for key in DEFAULTS if key != NOT_OF_A_SCRIPT} | {"store", "name"}
     unknown = sorted(set(own) - known)
     if unknown:
-        hint = f"known are {', '.join(sorted(known))}"
+        hint = f"{meant(unknown[0], known)}known are {', '.join(sorted(known))}"
         raise UsageError(f"{script_name}: [tool.supervisor] has an unknown option {unknown[0]!r}", hint)
     read: dict[str, Any] = {}
     for key, default in DEFAULTS.items():
@@ -131,6 +136,22 @@ def script_path(text: str) -> Path:
     return script.resolve()
 
 
+def target(options: Namespace) -> Path:
+    """Return the file that runs: the script's, or with ``-m`` the module's. Raises UsageError."""
+    if options.module and options.script:
+        line = program.command("start", "-m", options.module, "--", options.script)
+        raise UsageError(
+            f"{options.script} and -m {options.module}: one of them runs", f"arguments go after --: {line}"
+        )
+    if options.module:
+        found = targets.module_path(options.module)
+        _check_syntax(found)
+        return found
+    if not options.script:
+        raise UsageError("SCRIPT is missing", program.command("start", example_script()))
+    return script_path(options.script)
+
+
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return our own arguments and, from behind ``--``, the script's."""
     own = list(arguments)
@@ -143,15 +164,11 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _resume(text: str) -> str:
-    if text not in {"auto", "must", "never"}:
-        raise UsageError(f"{text!r} is not known", "it is auto, must or never")
-    return text
+    return one_of(text, ("auto", "must", "never"))
 
 
 def _what_follows(text: str) -> str:
-    if text not in {"ignore", "stop", "rollback"}:
-        raise UsageError(f"{text!r} is not known", "it is ignore, stop or rollback")
-    return text
+    return one_of(text, ("ignore", "stop", "rollback"))
 
 
 def _rate(text: str) -> str:
@@ -165,9 +182,7 @@ def _rate(text: str) -> str:
 
 
 def _attach(text: str) -> str:
-    if text not in {"auto", "no"}:
-        raise UsageError(f"{text!r} is not known", "it is auto or no")
-    return text
+    return one_of(text, ("auto", "no"))
 
 
 def _keep_last(text: str) -> int:
@@ -197,6 +212,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "nan_rate": _rate,
     "watch": str,
     "attach": _attach,
+    "module": str,
     "resume_args": resume_arguments.checked,
     "nan_watch": lambda text: ",".join(name.strip() for name in text.split(",") if name.strip()),
 }
@@ -229,13 +245,15 @@ def command_line() -> Parser:
     """Return what reads the verb's own arguments."""
     made = parser("start", "Start the run of SCRIPT, or resume it: the same command every time, on any machine.")
     made.usage = "%(prog)s SCRIPT [options] [-- ARGUMENTS OF THE SCRIPT]"
-    made.add_argument("script", metavar="SCRIPT")
+    made.add_argument("script", metavar="SCRIPT", nargs="?", help="the training script")
+    made.add_argument("-m", dest="module", metavar="MODULE", help="run a module instead, as python -m does")
     add_options(made)
     return made
 
 
 def add_options(made: Parser) -> None:
     """Add the options of a session; they stay None where not given, so that the script's own can stand."""
+    made.set_defaults(module=None)
     made.add_argument("--name", help="name of the run (default: the script's)")
     made.add_argument(
         "--save-every", metavar="WHEN", help="10m, 500steps, 1ep or auto (default: auto, from measured cost)"

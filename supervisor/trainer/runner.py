@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.abc import InspectLoader
 from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING
@@ -30,7 +32,7 @@ def main(arguments: list[str]) -> int:
         here.seed = seeding.begin(here.settings.checkpoint)
         _watch(here)
         here.connect()
-        _execute(arguments[0])
+        _execute(arguments[0], here.settings.module)
         if here.settings.attach and here.unattached is not None:
             from supervisor.trainer.hooks import attaching
 
@@ -65,9 +67,15 @@ def _watch(here: Life) -> None:
         hooks.install(script)
 
 
-def _execute(script: str) -> None:
-    """Do what ``python SCRIPT`` does; the module has no spec, so that multiprocessing finds the script by its file."""
+def _execute(script: str, named: str = "") -> None:
+    """Do what ``python SCRIPT`` does; the module has no spec, so that multiprocessing finds the script by its file.
+
+    ``named``: the module of this name is run instead, whose file the script is.
+    """
     path = Path(script)
+    if named:
+        _execute_module(named, path)
+        return
     try:
         source = path.read_bytes()
     except OSError as error:
@@ -80,6 +88,32 @@ def _execute(script: str) -> None:
     module.__dict__["__builtins__"] = __builtins__
     sys.modules["__main__"] = module
     exec(compile(source, script, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # the user's own script
+
+
+def _execute_module(name: str, file: Path) -> None:
+    """Do what ``python -m NAME`` does in the folder from which the module is found; ``file`` is the module's."""
+    parts = name.split(".")
+    up = len(parts) if file.name == "__main__.py" and parts[-1] != "__main__" else len(parts) - 1
+    if not sys.flags.safe_path:
+        sys.path[0] = str(file.resolve().parents[up])
+    try:
+        spec = find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = find_spec(f"{name}.__main__")
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the package's own __init__ lacks something
+        spec = None
+    code = spec.loader.get_code(spec.name) if spec is not None and isinstance(spec.loader, InspectLoader) else None
+    if spec is None or code is None:
+        raise SetupError(f"there is no module {name} to run", "start it in the folder in which python -m finds it")
+    module = ModuleType("__main__")
+    module.__file__, module.__loader__, module.__spec__ = spec.origin, spec.loader, spec
+    module.__package__ = spec.parent
+    module.__dict__.update(__cached__=spec.cached, __builtins__=__builtins__)
+    sys.modules["__main__"] = module
+    sys.argv[0] = spec.origin or sys.argv[0]
+    exec(code, module.__dict__)  # noqa: S102  # the user's own module
 
 
 def _finish(here: Life, ended: SystemExit | None = None) -> None:

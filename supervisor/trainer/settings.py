@@ -41,7 +41,7 @@ class Settings(NamedTuple):
     supervisor's own packages, "" where they are not known. ``base_step``: the step of the files that a script nobody attached
     goes on from, and ``put_back`` the list of them; ``hooks``: such a script's framework is watched; ``folder``: what it
     writes there is kept, "" for none; relative to ``working``, the folder it was started in.
-    ``attach``: our callback joins the framework's loop.
+    ``attach``: our callback joins the framework's loop. ``module``: what runs is the module of this name, "" for a script.
     """
 
     supervised: bool
@@ -62,6 +62,7 @@ class Settings(NamedTuple):
     working: Path = Path()
     attach: bool = False
     troubles: Troubles = Troubles()
+    module: str = ""
 
 
 def read_settings(environ: Mapping[str, str], script: str) -> Settings:
@@ -90,6 +91,7 @@ def read_settings(environ: Mapping[str, str], script: str) -> Settings:
         working=Path.cwd(),
         attach=environ.get("SUPERVISOR_RUN_ATTACH") == "auto",
         troubles=_troubles(environ) if channel else Troubles(),
+        module=environ.get("SUPERVISOR_RUN_MODULE", "") if channel else "",
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,7 +80,7 @@ def test_every_hint_of_real_commands_runs_when_it_is_pasted(
     assert len(shown) >= 12, [each.stdout + each.stderr for each in done]
     for hint in sorted(set(shown)):
         if " start " in hint:
-            assert Path(machine.work, shlex.split(hint)[len(prefix) + 1]).is_file(), hint
+            assert shlex.split(hint)[len(prefix) + 1] == "trainers/toy.py", hint  # it is found from any folder
             continue
         again = person.shell(hint)
         assert again.returncode != USAGE, f"{hint}\n{again.stdout}{again.stderr}"

@@ -1,8 +1,6 @@
 """Can a run live here: findings in words, and an exit code for programs."""
 
 import json
-import shlex
-from pathlib import Path
 
 import pytest
 
@@ -48,9 +46,7 @@ def test_a_local_disk_that_cannot_be_written_prevents_a_run(said, root, monkeypa
 def test_each_finding_is_a_line_and_the_last_says_what_comes_next(said, root):
     words = said("doctor")[1].splitlines()
     assert words[0].startswith("ok      python: Python 3.")
-    command = shlex.split(words[-1].removeprefix("  next: "))
-    assert command[:4] == ["python3", "-m", "supervisor", "start"]
-    assert Path(command[4]).is_file()
+    assert words[-1] == "  next: python3 -m supervisor start trainers/toy.py"  # which is found from any folder
 
 
 @pytest.fixture

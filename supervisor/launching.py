@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import os
 import signal
+from contextlib import contextmanager
 from dataclasses import field
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from supervisor import wiring
 from supervisor.core import fleet_words as fw
 from supervisor.core import program
-from supervisor.core.errors import UsageError, UserError
+from supervisor.core.errors import FENCED, UsageError, UserError
 from supervisor.core.fleet_serving import named
 from supervisor.core.fleet_state import LEFT, Policy
 from supervisor.core.spelling import meant
@@ -21,15 +21,18 @@ from supervisor.core.values import dataclass, replace
 from supervisor.engine import overview, project, runs
 from supervisor.engine.clock import BootClock
 from supervisor.engine.place import RunPlace
+from supervisor.fleet import lately
 from supervisor.fleet.controller import Controller, Journal
 from supervisor.fleet.hands import FleetHands, Home
+from supervisor.fleet.lately import digest, state_root
 from supervisor.fleet.provisioners import TABLE
 from supervisor.fleet.relay import HomeRun
 from supervisor.views import fleet as view
 from supervisor.views.status import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from supervisor.core.fleet_state import Fleet
     from supervisor.core.ports import Store
@@ -57,49 +60,81 @@ class Launch:
 
 def serve(launch: Launch) -> int:
     """Have the run served by one machine after another until it ends; return the exit code."""
-    clock = BootClock()
-    option = program.store_option(launch.store if launch.store != DEFAULT_STORE else None)
-    program.set_about(launch.shipment.name, option)
+    program.set_about(launch.shipment.name, _option(launch))
     folder = state_root(launch.environ)
     provisioner = find_provisioner(launch.on, folder, launch.environ)
     store = wiring.open_store(launch.store)
     run = RunPlace(launch.shipment.name)
-    mine = folder / "fleet" / f"{run.name}-{_digest(str(Path(launch.store).absolute()))}"
+    mine = lately.folder(launch.environ, run.name, launch.store)
     journal = Journal(mine, f"{run.name}-{os.urandom(PREFIX_HEX // 2).hex()}")
     try:
-        _require_same_place(journal.first, launch.on)
-        if not launch.same_run:
-            runs.require_same(store, run, project.of(launch.shipment.script))
-        if journal.first.machine is None and _finished(store, run, clock):
-            print(f"{run.name}: this run is finished already, and this computer holds its results", flush=True)
-            print("  to train from the start: add --name OTHER (a run of its own)", flush=True)
-            return 0
-        policy = _policy(launch.policy, provisioner)
-        home = HomeRun(store, run, mine / "relay", clock)
+        with _account(provisioner, folder, run.name):
+            return _serve(launch, provisioner, store, journal, mine)
+    finally:
+        journal.close()
 
-        def release_at_s() -> float | None:
-            until = policy.until_wall_s
-            left = None if until is None else max(0.0, until - clock.now().wall_s) + RELEASE_MARGIN_S
-            return min((each for each in (left, provisioner.traits.life_s) if each is not None), default=None)
 
-        here = Home(store, run, home, mine / "way")
-        hands = FleetHands(provisioner, here, launch.shipment, describe=progress, release_at_s=release_at_s)
-        show = view.choose(provisioner.traits.place, policy, json_lines=launch.json_lines)
-        controller = Controller(journal, hands, clock, show)
-        _listen_to_signals(controller)
+def _serve(launch: Launch, provisioner: Provisioner, store: Store, journal: Journal, mine: Path) -> int:
+    clock, run = BootClock(), RunPlace(launch.shipment.name)
+    _require_same_place(journal.first, launch.on)
+    if not launch.same_run:
+        runs.require_same(store, run, project.of(launch.shipment.script))
+    if journal.first.machine is None and _finished(store, run, clock):
+        print(f"{run.name}: this run is finished already, and this computer holds its results", flush=True)
+        print("  to train from the start: add --name OTHER (a run of its own)", flush=True)
+        return 0
+    policy = _policy(launch.policy, provisioner)
+    home = HomeRun(store, run, mine / "relay", clock)
+
+    def release_at_s() -> float | None:
+        until = policy.until_wall_s
+        left = None if until is None else max(0.0, until - clock.now().wall_s) + RELEASE_MARGIN_S
+        return min((each for each in (left, provisioner.traits.life_s) if each is not None), default=None)
+
+    here = Home(store, run, home, mine / "way")
+    hands = FleetHands(provisioner, here, launch.shipment, describe=progress, release_at_s=release_at_s)
+    show = view.choose(provisioner.traits.place, policy, json_lines=launch.json_lines)
+    controller = Controller(journal, hands, clock, show)
+    _listen_to_signals(controller)
+    try:
         show.begins(controller.fleet)
         hands.withdraw_stop()  # of an earlier launch: who launches again wants the run to go on
         _tell_of_edits(show, hands.pack(), controller.fleet)
-        try:
-            end = controller.run(policy, launch.on)
-            if end.state == LEFT:
-                end = _take_back(controller, hands, end)
-        finally:
-            show.close()
-        view.say_goodbye(end, controller.fleet, launch.shipment.name, option, json_lines=launch.json_lines)
-        return end.exit_code
+        end = controller.run(policy, launch.on)
+        if end.state == LEFT:
+            end = _take_back(controller, hands, end)
     finally:
-        journal.close()
+        show.close()
+    option, begun = _option(launch), runs.read(store, run) is not None
+    view.say_goodbye(end, controller.fleet, run.name, option, json_lines=launch.json_lines, begun=begun)
+    return end.exit_code
+
+
+def _option(launch: Launch) -> str:
+    return program.store_option(launch.store if launch.store != DEFAULT_STORE else None)
+
+
+@contextmanager
+def _account(provisioner: Provisioner, folder: Path, run: str) -> Iterator[None]:
+    """Hold the account for one launch, where its machines cost units: one machine at a time, whatever the run."""
+    if not provisioner.traits.paid:
+        yield
+        return
+    place = folder / provisioner.name
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (place / "account.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            words = f"another launch on this computer uses this {provisioner.traits.place} account: run {lock.read().strip()}"
+            raise UserError(
+                words, "one machine at a time for an account: wait for its end, or stop it there", FENCED
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{run}\n")
+        lock.flush()
+        yield
 
 
 def _tell_of_edits(show: view.Screen, edited: Sequence[str], fleet: Fleet) -> None:
@@ -147,15 +182,7 @@ def find_provisioner(on: str, folder: Path, environ: Mapping[str, str]) -> Provi
     module, _, kind = row.partition(":")
     made: Any = getattr(import_module(module), kind)
     named = {"where": where} if where else {}
-    return cast("Provisioner", made(folder / (f"{name}-{_digest(where)}" if where else name), environ, **named))
-
-
-def state_root(environ: Mapping[str, str]) -> Path:
-    """Return where controllers keep their journals and provisioners what they know: on this computer, kept."""
-    if environ.get("SUPERVISOR_RUN_LOCAL"):
-        return Path(environ["SUPERVISOR_RUN_LOCAL"]) / "training-supervisor" / "state"
-    state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".local/state")
-    return Path(state) / "training-supervisor"
+    return cast("Provisioner", made(folder / (f"{name}-{digest(where)}" if where else name), environ, **named))
 
 
 def _policy(policy: Policy, provisioner: Provisioner) -> Policy:
@@ -181,7 +208,3 @@ def _listen_to_signals(controller: Controller) -> None:
 
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the closed terminal"}
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]

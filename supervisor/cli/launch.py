@@ -95,12 +95,15 @@ def until(text: str, now_wall_s: float) -> float:
 def _look_after(options: Namespace) -> int:
     """List the account's machines, or give one back that is not known to be ours: a person says that it is."""
     from supervisor import launching
+    from supervisor.fleet import lately
 
-    found = launching.find_provisioner(options.on, launching.state_root(os.environ), dict(os.environ))
+    found = launching.find_provisioner(options.on, lately.state_root(os.environ), dict(os.environ))
     listed = found.machines()
     if options.list:
         for each in listed:
             print(f"{each.endpoint}  {each.hardware or '-'}  {each.name or 'not known to be ours'}")
+            if each.name:
+                print(f"  give it back: {program.command('launch', '--on', options.on, '--release', each.endpoint)}")
         if not listed:
             print(f"no machines on {found.traits.place}")
         return 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from threading import Event
 from typing import TYPE_CHECKING
 
-from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told
+from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told, where
 from supervisor.cli.options import Parser, add_run, parser
 from supervisor.cli.which import SeveralLiveError
 from supervisor.core import program
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Sequence
 
+    from supervisor.core.instant import Instant
     from supervisor.engine.overview import Overview
 
 EARLIER_SHOWN = 3
@@ -36,6 +38,7 @@ def _from_store(options: Namespace) -> int:
     with opened(options) as store:
         from supervisor.engine import overview
         from supervisor.engine.clock import BootClock
+        from supervisor.fleet import lately
 
         try:
             place, record = one_run(store, options, options.run, "status")
@@ -45,17 +48,38 @@ def _from_store(options: Namespace) -> int:
             print("\n\n".join("\n".join(_lines(each, options, ())) for each in several.found))
             return 0
 
+        clock = BootClock()
+
         def seen() -> Overview:
-            return overview.look(store, place, record, BootClock().now())
+            return _with_launch(overview.look(store, place, record, clock.now()), options, clock.now())
 
         def lines(of: Overview) -> list[str]:
-            return _lines(of, options, overview.earlier(store, place, of, EARLIER_SHOWN))
+            told = list(overview.earlier(store, place, of, EARLIER_SHOWN))
+            launch = lately.look(os.environ, place.name, where(options))
+            return _lines(of, options, [*([launch.line(clock.now())] if launch else []), *told])
 
         if options.watch:
             return _watch(seen, lines, as_json=options.json)
         found = seen()
         print(_json(found) if options.json else "\n".join(lines(found)))
     return 0
+
+
+def _with_launch(seen: Overview, options: Namespace, now: Instant) -> Overview:
+    """Return it with what the launch of the run on this computer knows; its end counts where the session left none."""
+    from dataclasses import replace
+
+    from supervisor.fleet import lately
+
+    launch = lately.look(os.environ, seen.run.name, where(options))
+    if launch is None:
+        return seen
+    plain = {**seen.plain, "launch": launch.plain(now)}
+    if launch.end is None or seen.end or seen.alive or seen.rank is None:
+        return replace(seen, plain=plain)
+    end = {"reason": "launch", "words": launch.end.words, "exit_code": launch.end.exit_code}
+    told = {"state": launch.end.state, "exit_code": launch.end.exit_code}
+    return replace(seen, plain={**plain, **told}, end=end)
 
 
 def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:

@@ -124,8 +124,11 @@ def _listed(fleet: Fleet, event: fw.Listed, now: Instant) -> Outcome:
         return fleet, (*said, *commands)
     # of any name that was ever asked for: one whose bring-up failed in an unknown way may come to light much later
     mine = next((each for each in event.machines if each.name.startswith(f"{fleet.prefix}-")), None)
+    others = [each for each in event.machines if each.name and fleet.policy.paid]
     if mine is not None:
         fleet, commands = serving.taken_up(fleet, mine, now)
+    elif others:
+        fleet, commands = ending.of_another_run(fleet, others[0])
     else:
         fleet, commands = serving.next_machine(fleet.with_(before=tuple(here)), now)
     return fleet, (*said, *commands)
@@ -198,7 +201,7 @@ def _hopeless(fleet: Fleet, event: fw.Failed) -> bool:
         return False
     if event.kind == "failed" and event.call != "BringUp" and fleet.troubles < FAILURES_MAX - 1:
         return False
-    return event.kind == "denied" or len(fleet.lives) == fleet.lives_before
+    return len(fleet.lives) == fleet.lives_before or (event.kind == "denied" and event.call == "BringUp")
 
 
 def _deaf(fleet: Fleet, event: fw.Failed) -> int:

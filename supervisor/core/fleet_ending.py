@@ -33,7 +33,8 @@ def final(fleet: Fleet) -> Outcome:
         return end(fleet, code, state, fleet.stop or "the run was stopped", "the same command goes on with it")
     words = {errors.FENCED: "another machine has the run", errors.NO_PROGRESS: "the run makes no progress"}
     hint = "read all of its output: `logs`"
-    return end(fleet, code, "FAILED", words.get(code, f"the run ended with exit code {code}"), hint)
+    told = words.get(code, f"the run ended with exit code {code}")
+    return end(fleet, code, "FAILED", f"{told}: {fleet.cause}" if fleet.cause else told, hint)
 
 
 def release_command(fleet: Fleet, endpoint: str) -> str:
@@ -64,6 +65,15 @@ def leave(fleet: Fleet) -> Outcome:
         words, hint = f"{about.endpoint} is being given back", "the same command sees to it that it is"
     fleet = fleet.with_(stop_before=fleet.stop_before or fleet.stop_passed_on or fleet.doing == "PassOnStop")
     return end(fleet, errors.INTERRUPTED, LEFT, words, hint)
+
+
+def of_another_run(fleet: Fleet, machine: Machine) -> Outcome:
+    """A machine of another run of this computer is up: one at a time for an account."""
+    words = f"{machine.endpoint} of another run ({machine.name}) is up; one machine at a time for an account"
+    hint = (
+        f"launch that run again to go on with it, or give the machine back: {release_command(fleet, machine.endpoint)}"
+    )
+    return end(fleet, errors.FENCED, "PENDING", words, hint)
 
 
 def close(fleet: Fleet) -> Outcome:

@@ -159,6 +159,7 @@ class Fleet:
     news_s: float = 0.0
     quiet_s: float | None = None
     line: str = ""
+    cause: str = ""
 
     def with_(self, **changes: Any) -> Fleet:
         """Return a copy with these fields changed."""
@@ -185,6 +186,10 @@ class Fleet:
         """Return the units used up by now: what was read last, and the rate since then."""
         since_s = max(0.0, wall_s - self.units_wall_s) if self.life is not None else 0.0
         return self.units_used + since_s / 3600 * (self.units_per_hour or 0.0)
+
+    def left(self, wall_s: float) -> float:
+        """Return the units that are left by now."""
+        return max(0.0, (self.units or 0.0) - (self.used(wall_s) - self.units_used))
 
     @property
     def lost_ones(self) -> tuple[Life, ...]:

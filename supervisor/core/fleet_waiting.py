@@ -139,3 +139,14 @@ def _what_to_do(fleet: Fleet) -> str:
     if fleet.machine is None:
         return "it goes on by itself; Ctrl-C ends it, and the same command goes on later"
     return "it goes on by itself; see its output: `logs`; Ctrl-C saves and gives the machine back"
+
+
+def spent(fleet: Fleet, now: Instant) -> str:
+    """Return units used, the rate and units left; "" where nobody counts units."""
+    if fleet.units is None:
+        return ""
+    rate, left = fleet.units_per_hour or 0.0, fleet.left(now.wall_s)
+    lasting = f" (for {duration(left / rate * 3600)})" if rate > 0 and fleet.machine is not None else ""
+    parts = [f"{fleet.used(now.wall_s):,.2f} units used"]
+    parts += [f"{rate:,.2f}/h"] if fleet.machine is not None and rate > 0 else []
+    return " · ".join([*parts, f"{left:,.2f} left{lasting}"])

@@ -98,7 +98,7 @@ class Polled:
     ``epoch``: of the session there, None before the first; ``waiting``: files that home does not hold yet; ``asked``: a
     person asked that session to stop by other means than this launch; ``output``: the end of its output, where it failed;
     ``next_save_s``: until its next save; ``watched``: whether a cell waits with the agent, None where none has to;
-    ``warnings``: the newest that its supervisor printed.
+    ``warnings``: the newest that its supervisor printed; ``cause``: why the session there ended, in its own words.
     """
 
     beat: int
@@ -117,6 +117,7 @@ class Polled:
     next_save_s: float | None = None
     watched: bool | None = None
     warnings: Sequence[str] = ()
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)

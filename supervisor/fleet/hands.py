@@ -30,6 +30,7 @@ LAUNCH = "launch"  # the name in the stop requests of a controller
 AGENT_LOG = "agent.log"
 SHIPMENT = "shipment"
 LOG_BYTES, LINE_CHARS = 20_000, 300
+OUTPUT_LINES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,8 @@ class FleetHands:
             epoch=self._epoch,
             waiting=int(told.get("waiting_files") or 0),
             asked=done and self._asked_by_others(),
-            output=str(told.get("output") or "").strip() if done else "",
+            output=_last_lines(str(told.get("output") or "")) if done else "",
+            cause=str(plain.get("cause") or "") if done and code else "",
             next_save_s=next_save_s if isinstance(next_save_s, int | float) else None,
             watched=told.get("watched"),
             warnings=tuple(map(str, told.get("warnings") or ())),
@@ -222,3 +224,8 @@ class FleetHands:
             return fw.Failed("PassOnStop", "unreachable", "the session that serves is not known here yet")
         claims.request_stop(self._home.store, self._home.run, rank, "save", LAUNCH)
         return fw.StopPassedOn(rank.epoch)
+
+
+def _last_lines(output: str) -> str:
+    """Return the last lines of an output, for people."""
+    return "\n".join([line.rstrip() for line in output.splitlines() if line.strip()][-OUTPUT_LINES:])

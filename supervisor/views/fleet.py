@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core import fleet_words as fw
 from supervisor.core import program
 from supervisor.core.codec import to_plain
 from supervisor.core.fleet_state import LEFT
+from supervisor.core.fleet_waiting import spent
 from supervisor.core.spoken import duration
 from supervisor.views import table
 from supervisor.views.lines import Lines
@@ -53,7 +55,8 @@ class WordScreen:
     def begins(self, fleet: Fleet) -> None:
         """Say what holds for the machines, and what earlier controllers left."""
         policy = self._policy
-        bounds = [f"one machine at a time, at most {policy.machines_max}, {policy.a_day} a day"]
+        whose = "one machine at a time for this account" if policy.paid else "one machine at a time for this run"
+        bounds = [f"{whose}, at most {policy.machines_max}, {policy.a_day} a day"]
         bounds += ["only with a positive balance of units"] if policy.paid else []
         bounds += [f"at most {policy.units_max:g} units"] if policy.units_max is not None else []
         self._write(f"{NAME}machines on {self._place}: {', '.join(bounds)}; no keep-alive")
@@ -122,8 +125,7 @@ def line(fleet: Fleet, event: fw.Polled, now: Instant) -> str:
     where = fleet.machine.name or fleet.machine.endpoint if fleet.machine else "no machine"
     number = len(fleet.lives) - fleet.lives_before + 1
     parts = [f"machine {number} ({where}{lived})", event.line or event.phase or "starting", safe(fleet)]
-    if fleet.units is not None:
-        parts.append(f"{fleet.units:,.2f} units left at its start")
+    parts += [words] if (words := spent(fleet, now)) else []
     return f"{NAME}{' · '.join(parts)}"
 
 
@@ -132,8 +134,13 @@ def safe(fleet: Fleet) -> str:
     return "nothing safe yet" if fleet.safe is None else f"safe on this computer: step {fleet.safe:,}"
 
 
-def say_goodbye(end: fw.End, fleet: Fleet, name: str, store: str, *, json_lines: bool) -> None:
-    """Print how it ended, what each machine brought and cost, and what comes next. ``store``: the option that names it."""
+def say_goodbye(
+    end: fw.End, fleet: Fleet, name: str, store: str, *, json_lines: bool, begun: bool = True
+) -> None:  # fmt: skip
+    """Print how it ended, what each machine brought and cost, and what comes next.
+
+    ``store``: the option that names it; ``begun``: the run is in it, so that other commands find it.
+    """
     if json_lines:
         print(json.dumps(to_plain(end), ensure_ascii=False), flush=True)
         return
@@ -141,10 +148,10 @@ def say_goodbye(end: fw.End, fleet: Fleet, name: str, store: str, *, json_lines:
         sys.stderr.write(f"error: {end.words}\n  try: {program.expanded(end.hint) or 'launch again'}\n")
     lines = [] if not fleet.lives[fleet.lives_before :] else [*machines(fleet)]
     lines.append(f"{NAME}{_STATES.get(end.state, end.state)}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
-    if end.state == LEFT and end.hint:
+    if end.state in {LEFT, "PENDING"} and end.hint:
         lines.append(f"{INDENT}{program.expanded(end.hint)}")
     words = ("checkpoints", name, "export", "latest", "DIR") if end.state == "SUCCEEDED" else ("status", name)
-    lines.append(f"{INDENT}{program.command_of_run(*words, option=store)}")
+    lines += [f"{INDENT}{program.command_of_run(*words, option=store)}"] if begun else []
     print("\n".join(lines), flush=True)
 
 
@@ -156,12 +163,31 @@ def machines(fleet: Fleet) -> list[str]:
         for life in lives
     ]
     total_s = sum((life.ended_wall_s or life.began_wall_s) - life.began_wall_s for life in lives)
-    units = f", {fleet.units_used:.2f} units" if fleet.units is not None else ""
+    units = f", {fleet.units_used:.2f} units used, {fleet.units:,.2f} left" if fleet.units is not None else ""
     head = ["machine", "was there", "first new step after", "safe here", "end"]
     return [
         *(f"{INDENT}{each}" for each in table.rows(head, rows)),
         f"{INDENT}{len(lives)} machine{'s' if len(lives) != 1 else ''}, {total_s:,.0f} machine seconds{units}",
+        *(f"{INDENT}{words}" for before, life in pairwise(lives) if (words := way(before, life))),
     ]
+
+
+def way(before: Life, life: Life) -> str:
+    """Return how long it took from the last word of one machine to the first new step of the next, part by part."""
+    first_s, heard_s = life.first_step_wall_s, before.heard_wall_s or before.ended_wall_s
+    if first_s is None or heard_s is None:
+        return ""
+    ends = {
+        "noticed": before.ended_wall_s, "pause and list": life.asked_wall_s, "brought up": life.began_wall_s,
+        "sent": life.prepared_wall_s, "agent": life.agent_wall_s, "first step": first_s,
+    }  # fmt: skip
+    parts, at_s = [], heard_s
+    for name, end_s in ends.items():
+        if end_s is not None:
+            parts.append(f"{name} {duration(max(0.0, end_s - at_s))}")
+            at_s = end_s
+    who = life.machine.name or life.machine.endpoint
+    return f"from the last word of the one before to the first step of {who}: {duration(first_s - heard_s)} ({', '.join(parts)})"
 
 
 def _lived(life: Life) -> str:

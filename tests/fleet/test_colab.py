@@ -172,11 +172,12 @@ def test_a_tunnel_that_says_not_found_and_tokens_that_end_soon_take_nothing_away
 
 
 def test_trouble_is_never_an_empty_listing(world: World, colab_here: Colab) -> None:
-    for status in (401, 500):
+    for status, kind in ((401, "login"), (403, "denied"), (500, "unreachable")):
         world.service.list_fails, world.service.list_status = 20, status
         with pytest.raises(MachineError) as told:
             colab_here.machines()
-        assert told.value.kind == "unreachable"
+        assert told.value.kind == kind
+        assert told.value.hint
         world.service.list_fails = 0
     world.gateway.server.down = True
     with pytest.raises(MachineError) as told:

@@ -50,6 +50,53 @@ def test_what_is_not_understood_is_no_listing(said: Said) -> None:
     assert told.value.kind == "unreachable"
 
 
+NO_NAME = (
+    "x\nrequests.exceptions.ConnectionError: HTTPSConnectionPool(host='h', port=443): Max retries exceeded with url: /t?k=abc "
+    "(Caused by NameResolutionError('Temporary failure in name resolution'))"
+)
+GET = (
+    "Traceback\ncolab_cli.client.ColabRequestError: Failed to issue request GET https://x/tun/m/assignments?token=abc: "
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words", "hint"),
+    [
+        (GET + "Unauthorized", "login", "Colab does not know this login", "colab usage"),
+        (GET + "Forbidden", "denied", "Colab forbids this account to list the machines", "open Colab"),
+        (GET + "Too Many Requests", "unreachable", "asked too often", "later"),
+        (GET + "Service Unavailable", "unreachable", "Colab did not list the machines: Service Unavailable", "tried again"),
+        (NO_NAME, "unreachable", "name resolution", "network"),
+        ("Traceback\nOSError: [Errno 28] No space left on device", "home", "full disk", "make room"),
+        ("Usage: colab\nError: No such option: --config", "failed", "does not know how to", "0.7.5"),
+        ("Traceback\nModuleNotFoundError: " + "x" * 500 + " the reason at the end", "unreachable", "the reason at the end", ""),
+    ],
+)  # fmt: skip
+def test_the_reason_is_told_whole_with_the_hint_that_fits(said: str, kind: str, words: str, hint: str) -> None:
+    told = trouble(Said(1, "", said), "list the machines")
+    assert told.kind == kind
+    assert words in str(told)
+    assert hint in told.hint
+    assert "abc" not in str(told)
+
+
+def test_units_that_are_not_told_are_a_sentence() -> None:
+    with pytest.raises(MachineError) as told:
+        balance(Said(1, "", "[colab] Warning: failed to fetch compute-unit info: 503"))
+    assert str(told.value) == "Colab did not tell the units: failed to fetch compute-unit info: 503"
+
+
+@pytest.mark.parametrize("more", [" | Zone: x", " | Status: IDLE | Zone: y | New: z", ""])
+def test_a_listing_of_a_newer_command_line_is_understood_and_a_banner_is_no_machine(more: str) -> None:
+    line = f"[toy-1] gpu-t4-s-1 | Hardware: T4 | Shape: Standard | Variant: GPU{more}\n"
+    assert listing(Said(0, f"A new version of colab is available: 0.8.0\n{line}", "")) == [
+        Machine("toy-1", "gpu-t4-s-1", "T4")
+    ]
+    with pytest.raises(MachineError, match="is not understood: m-s-2") as told:
+        listing(Said(0, f"{line}m-s-2 | T4\n", ""))
+    assert "another version of `colab`" in told.value.hint
+
+
 @pytest.mark.parametrize(
     ("said", "logged", "units", "kind"),
     [

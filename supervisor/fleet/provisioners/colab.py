@@ -17,14 +17,12 @@ from supervisor.fleet.provisioners.colab_account import ASK_S, Account, new_mark
 from supervisor.fleet.provisioners.colab_calls import ColabCalls, pause
 from supervisor.fleet.provisioners.colab_consent import Consent
 from supervisor.fleet.provisioners.colab_notes import Notes, all_notes, ours
-from supervisor.fleet.provisioners.colab_spoken import options_of, refusal, trouble
+from supervisor.fleet.provisioners.colab_spoken import Said, options_of, refusal, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from supervisor.core.provisioning import Wanted
-    from supervisor.fleet.provisioners.colab_spoken import Said
-
 TRAITS = FleetTraits("Colab", paid=True, life_s=12 * 3600.0, poll_s=60.0)
 FOLDER = PurePosixPath(colab_cells.FOLDER.lstrip("/"))
 NEW_S, START_S, RESTART_S = 420.0, 60.0, 60.0
@@ -178,7 +176,7 @@ class ColabProvisioner:
             if self._begun(notes, mark):
                 return
             notes.detach()
-        raise MachineError(f"the agent's cell did not reach {machine.name}: {notes.last_words()}")
+        raise trouble(Said(1, "\n".join(notes.attached_said()), ""), f"start the agent on {machine.name}")
 
     def attend(self, machine: Machine) -> None:
         """Have a cell wait with the agent again, where its kernel died and took the last one with it."""

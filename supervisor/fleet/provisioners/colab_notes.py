@@ -110,10 +110,6 @@ class Notes:
         """Say whether the cell of the call that stays has told its end."""
         return any(OVER.match(line) for line in self.attached_said())
 
-    def last_words(self) -> str:
-        """Return the last of them."""
-        return next((line.strip()[:300] for line in reversed(self.attached_said()) if line.strip()), "it said nothing")
-
     def attach(self, group: int) -> None:
         """Note the process group of the call that stays; it holds the lock "attached" as long as it lives."""
         write(self.folder / "attached.pid", str(group))

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 GPUS, TPUS = ("T4", "L4", "G4", "H100", "A100"), ("v5e1", "v6e1")
 EMPTY = "[colab] No active sessions found on server."
-LINE = re.compile(
-    r"\[(?P<name>[^]]*)\] (?P<endpoint>\S+) \| Hardware: (?P<hardware>\S+) \| Shape: \S+ \| Variant: \w+(?: \| Status: .*)?"
-)
+LINE = re.compile(r"\[(?P<name>[^]]*)\] (?P<endpoint>\S+) \| Hardware: (?P<hardware>\S+)(?: \| .*)?")
 CHATTER = re.compile(r"\[colab\] Pruned \d+ stale local session\(s\)\.")
 BALANCE = re.compile(r"^Current balance: (-?[\d.]+) compute units$", re.MULTILINE)
 RATE = re.compile(r"^Usage rate: (-?[\d.]+)/hr$", re.MULTILINE)
@@ -25,7 +23,21 @@ LOGIN = ("To authorize colab-cli", "RefreshError", "invalid_grant", "authorizati
 LOGIN_HINT = "run `colab usage` once in a terminal, open the address it prints, paste the code; then start this again"
 UNITS_HINT = "see `colab usage`; `colab pay` shows where units are bought"
 LATER_HINT = "other hardware may be free (--gpu); it is asked for again later"
-ADDRESS = re.compile(r",? (?:for|with) url:|https?://")
+ADDRESS = re.compile(r",? (?:for|with) url:? \S+|https?://\S+")
+BEFORE_REASON = re.compile(r"^(?:\[colab\] |Warning: |[\w.]*\.(?:\w+): )+")
+NETWORK = re.compile(
+    r"Max retries exceeded|ConnectionError|Connection (?:refused|reset)|resolve|unreachable|ProxyError|timed out",
+    re.IGNORECASE,
+)
+NETWORK_HINT = "is this computer on the network? it is tried again by itself"
+VERSION_HINT = (
+    "another version of `colab` may print other words; 0.7.5 is known to do: pip install google-colab-cli==0.7.5"
+)
+ANSWERED = {
+    "Unauthorized": ("Colab does not know this login", "login"),
+    "Forbidden": ("Colab forbids this account to {}", "denied"),
+    "Too Many Requests": ("Colab was asked too often to {}", "unreachable"),
+}
 REASON = re.compile(r"ColabRequestError: .*: ([\w ]+)$")
 ERRORS = {
     "denylisted": ("Colab denies this account its machines", "denied", "a person must ask Google why"),
@@ -41,6 +53,7 @@ ERRORS = {
     "Forbidden": ("Colab forbids this account its machines", "denied", "open Colab in a browser and see why"),
     "other": ("Colab has no machine now: {}", "refused", LATER_HINT),
 }
+WORDS_MAX, HEAD_CHARS = 300, 60
 DENIED_OUTCOMES = {"5", "DENYLISTED"}
 
 
@@ -54,9 +67,14 @@ class Said:
 
     @property
     def words(self) -> str:
-        """The last thing it said, for people; without addresses, because a machine's token stands in them."""
+        """The reason in the last line, for people; without addresses, because a machine's token stands in them."""
         lines = [line.strip() for line in f"{self.out}\n{self.err}".splitlines() if line.strip()]
-        return ADDRESS.split(lines[-1])[0][:300] if lines else "it said nothing"
+        if not lines:
+            return "it said nothing"
+        if (reason := REASON.search(lines[-1])) is not None:
+            return reason[1]
+        plain = BEFORE_REASON.sub("", ADDRESS.sub("", lines[-1])).strip()
+        return plain if len(plain) <= WORDS_MAX else f"{plain[:HEAD_CHARS]} … {plain[-(WORDS_MAX - HEAD_CHARS) :]}"
 
 
 def options_of(wanted: Wanted) -> list[str]:
@@ -78,8 +96,9 @@ def listing(said: Said) -> list[Machine]:
             found.append(
                 Machine(match["name"].replace("?", ""), match["endpoint"], "" if hardware == "CPU" else hardware)
             )
-        elif line != EMPTY and not CHATTER.fullmatch(line):
-            raise trouble(said, "list the machines")
+        elif line != EMPTY and not CHATTER.fullmatch(line) and ("|" in line or line.startswith("[")):
+            words = f"the list of Colab's machines has a line that is not understood: {Said(0, line, '').words}"
+            raise MachineError(words, "unreachable", VERSION_HINT)
     if said.code != 0 or bool(found) == (EMPTY in lines):
         raise trouble(said, "list the machines")
     return found
@@ -89,7 +108,7 @@ def balance(said: Said) -> Balance:
     """Return what `usage` said."""
     units, rate = BALANCE.search(said.out), RATE.search(said.out)
     if said.code != 0 or not units or not rate:
-        raise trouble(said, "ask for the units")
+        raise trouble(said, "tell the units")
     return Balance(float(units[1]), float(rate[1]))
 
 
@@ -101,10 +120,19 @@ def trouble(said: Said, doing: str) -> MachineError:
     if said.code is None:
         return MachineError(f"Colab did not answer in time to {doing}")
     if "Invalid value" in said.err or "No such option" in said.err:
+        return MachineError(f"this colab command does not know how to {doing}: {said.words}", "failed", VERSION_HINT)
+    reason = REASON.search(said.err.strip())
+    if reason is not None and reason[1] in ANSWERED:
+        words, kind = ANSWERED[reason[1]]
+        return MachineError(words.format(doing), kind, ERRORS[reason[1]][2] if reason[1] in ERRORS else LATER_HINT)
+    if "No space left on device" in text:
         return MachineError(
-            f"this colab command does not know how to {doing}: {said.words}", "failed", "0.7.5 is known to do"
+            f"a full disk kept Colab's command line from it: {said.words}", "home", "make room on this computer"
         )
-    return MachineError(f"Colab did not {doing}: {said.words}")
+    hint = (
+        NETWORK_HINT if NETWORK.search(text) else "it is Colab's answer; it is tried again by itself" if reason else ""
+    )
+    return MachineError(f"Colab did not {doing}: {said.words}", "unreachable", hint)
 
 
 def refusal(said: Said, logged: str, units: float | None) -> MachineError:

@@ -801,3 +801,23 @@ def test_a_machine_that_gets_older_code_than_the_disk_has_is_said() -> None:
     _, commands = after(fleet, (fw.Prepared(5, 1, ("a.py", "b.py", "c.py", "d.py")), 2.0))
     assert "the project was edited since this launch began (a.py, b.py, c.py, 1 more)" in says(commands)
     assert "Ctrl-C, then the same command again" in says(commands)
+
+
+def test_a_machine_of_another_run_keeps_this_one_from_a_second_machine_for_the_same_account() -> None:
+    other = Machine("night-3ab-1", "m-s-7", record="r")
+    policy = replace(POLICY, paid=True)
+    begun = ((fw.Began(policy, "colab"), 0.0), (fw.Balanced(9.0, 1.0), 0.0))
+    _, commands = after(Fleet("run"), *begun, (fw.Listed((other, THEIRS)), 1.0))
+    (end,) = commands
+    assert isinstance(end, fw.End)
+    assert end.exit_code == errors.FENCED
+    assert "`launch --on colab --release m-s-7`" in end.hint
+    assert calls(after(Fleet("run"), *begun, (fw.Listed((THEIRS,)), 1.0))[1]) == ["BringUp"]
+    free = ((fw.Began(POLICY, "local"), 0.0), (fw.Listed((other,)), 1.0))
+    assert calls(after(Fleet("run"), *free)[1]) == ["BringUp"]
+
+
+def test_the_end_says_why_in_the_sessions_own_words() -> None:
+    told = fw.Polled(2, "done", 1, 9, 9, cause="the script refused its arguments")
+    _, commands = after(serving(), (told, 1.0), (fw.Released("machine-1"), 2.0))
+    assert commands[-1].words == "the run ended with exit code 1: the script refused its arguments"

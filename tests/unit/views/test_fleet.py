@@ -1,0 +1,45 @@
+"""What `launch` shows: units in its line, and at the end each way from a death to the next first step."""
+
+from __future__ import annotations
+
+from supervisor.core import fleet_words as fw
+from supervisor.core.fleet_state import Fleet, Life, Policy
+from supervisor.core.instant import Instant
+from supervisor.core.provisioning import Machine
+from supervisor.views import fleet as view
+
+FIRST = Life(Machine("n-1", "a"), 0.0, safe=20, ended_wall_s=130.0, end="lost", heard_wall_s=100.0)
+SECOND = Life(
+    Machine("n-2", "b"), 150.0, safe_from=20, safe=90, first_step_wall_s=220.0, ended_wall_s=500.0, end="given back",
+    asked_wall_s=135.0, prepared_wall_s=180.0, agent_wall_s=190.0, heard_wall_s=490.0,
+)  # fmt: skip
+
+
+def test_the_report_tells_each_part_of_the_way_from_a_death_to_the_next_first_step():
+    table = view.machines(Fleet("n", lives=(FIRST, SECOND), units=80.0, units_first=82.5))
+    assert "2 machines, 480 machine seconds, 2.50 units used, 80.00 left" in table[-2]
+    assert table[-1].strip() == (
+        "from the last word of the one before to the first step of n-2: 2 min "
+        "(noticed 30 s, pause and list 5 s, brought up 15 s, sent 30 s, agent 10 s, first step 30 s)"
+    )
+
+
+def test_a_machine_without_a_step_has_no_way():
+    assert view.way(FIRST, Life(Machine("n-2", "b"), 150.0)) == ""
+
+
+def test_the_line_tells_units_used_the_rate_and_what_is_left():
+    fleet = Fleet(
+        "n", policy=Policy(paid=True), machine=SECOND.machine, life=Life(SECOND.machine, 0.0), units=88.0, units_first=90.0,
+        units_per_hour=2.0, units_wall_s=0.0,
+    )  # fmt: skip
+    told = view.line(fleet, fw.Polled(1, "running", line="step 7"), Instant(3600.0, 3600.0))
+    assert told.endswith("4.00 units used · 2.00/h · 86.00 left (for 43 h 0 min)")
+
+
+def test_the_goodbye_names_no_command_that_fails(capsys):
+    end = fw.End(4, "FAILED_PRECHECKS", "nobody has logged in", "log in")
+    view.say_goodbye(end, Fleet("n"), "toy", "", json_lines=False, begun=False)
+    assert "status toy" not in capsys.readouterr().out
+    view.say_goodbye(end, Fleet("n"), "toy", "", json_lines=False)
+    assert "status toy" in capsys.readouterr().out

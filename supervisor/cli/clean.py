@@ -51,9 +51,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def places_of(environ: Mapping[str, str]) -> Places:
     """Return all places of this machine into which the product, its example and its launches write beside the stores."""
-    from supervisor import launching, wiring
+    from supervisor import wiring
     from supervisor.bootstrap import CHECKOUT, private_homes
     from supervisor.engine.cleaning import Places
+    from supervisor.fleet.lately import state_root
 
     home = environ.get("HOME") or str(Path.home())
     cache = Path(environ.get("XDG_CACHE_HOME") or f"{home}/.cache")
@@ -68,7 +69,7 @@ def places_of(environ: Mapping[str, str]) -> Places:
             shared / f"hyperlpr_example-{os.getuid()}": "the example's plates and weights",
         },
         launches={
-            launching.state_root(environ): "what launch remembers of its machines",
+            state_root(environ): "what launch remembers of its machines",
             machines: "blank machines of launch --on local",
             shared / f"training-supervisor-{os.getuid()}": "connections of launch --on ssh",
         },

@@ -19,6 +19,7 @@ TROUBLE_AGAIN_S = 1800.0
 TROUBLES_APART_S = 60.0
 TROUBLE_OVER_S = 300.0
 _NUMBERS = re.compile(r"\d[\d,.]*")
+_STATES = {"PENDING": "STOPPED", "FAILED_PRECHECKS": "COULD NOT START", "FAILED_CONTROLLER": "FAILED"}
 _CALLS = {
     "CheckBalance": "the account's balance", "ListMachines": "the list of machines", "BringUp": "the new machine",
     "Adopt": "the machine to be usable again", "Prepare": "code and checkpoint to reach the machine",
@@ -139,6 +140,11 @@ def _what_to_do(fleet: Fleet) -> str:
     if fleet.machine is None:
         return "it goes on by itself; Ctrl-C ends it, and the same command goes on later"
     return "it goes on by itself; see its output: `logs`; Ctrl-C saves and gives the machine back"
+
+
+def spoken_state(state: str) -> str:
+    """Return the state in which a launch ended, for people."""
+    return _STATES.get(state, state)
 
 
 def spent(fleet: Fleet, now: Instant) -> str:

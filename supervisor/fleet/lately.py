@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.fleet_waiting import spent
+from supervisor.core.fleet_waiting import spent, spoken_state
 from supervisor.core.spoken import duration
 from supervisor.core.values import dataclass
 
@@ -31,9 +31,7 @@ class Lately:
     def line(self, now: Instant) -> str:
         """Return it as one line for people."""
         if self.end is not None:
-            return (
-                f"launch ended: {self.end.state}: {self.end.words} · exit code {self.end.exit_code}{self._units(now)}"
-            )
+            return f"launch ended: {spoken_state(self.end.state)}: {self.end.words} · exit code {self.end.exit_code}{self._units(now)}"
         machine = self.fleet.machine
         if machine is None:
             where = "is between two machines" if self.running else "does not run; no machine of it is known to be up"

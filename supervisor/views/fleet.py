@@ -11,7 +11,7 @@ from supervisor.core import fleet_words as fw
 from supervisor.core import program
 from supervisor.core.codec import to_plain
 from supervisor.core.fleet_state import LEFT
-from supervisor.core.fleet_waiting import spent
+from supervisor.core.fleet_waiting import spent, spoken_state
 from supervisor.core.spoken import duration
 from supervisor.views import table
 from supervisor.views.lines import Lines
@@ -26,7 +26,6 @@ PLAIN_EVERY_S = 30.0
 LIVE_EVERY_S = 1.0
 CLEAR = "\r\x1b[K"
 COLUMNS = 120
-_STATES = {"PENDING": "STOPPED", "FAILED_PRECHECKS": "COULD NOT START", "FAILED_CONTROLLER": "FAILED"}
 
 
 class Screen(Protocol):
@@ -147,7 +146,7 @@ def say_goodbye(
     if end.state not in {"SUCCEEDED", "CANCELLED", "PENDING", LEFT}:
         sys.stderr.write(f"error: {end.words}\n  try: {program.expanded(end.hint) or 'launch again'}\n")
     lines = [] if not fleet.lives[fleet.lives_before :] else [*machines(fleet)]
-    lines.append(f"{NAME}{_STATES.get(end.state, end.state)}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
+    lines.append(f"{NAME}{spoken_state(end.state)}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
     if end.state in {LEFT, "PENDING"} and end.hint:
         lines.append(f"{INDENT}{program.expanded(end.hint)}")
     words = ("checkpoints", name, "export", "latest", "DIR") if end.state == "SUCCEEDED" else ("status", name)

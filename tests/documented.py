@@ -60,6 +60,8 @@ def _block_lines(block: str) -> list[str]:
 
 def _is_command(words: str) -> bool:
     bare = _ASSIGNMENT.sub("", words)
+    if bare.startswith("… "):  # it goes on where the span before it ended
+        return bool(re.match(r"… (--\S+|\w+) \S", bare))
     program, _, rest = bare.partition(" ")
     return bool(rest) and (program in PROGRAMS or program.startswith("%"))
 

@@ -1,4 +1,4 @@
-"""A bare clone under a Python that has none of our packages: rehearse, the example and the benchmarks find xxhash too."""
+"""A bare clone without a network, under a Python that has none of our packages: the example and the benchmarks find xxhash too."""
 
 from __future__ import annotations
 
@@ -55,12 +55,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     made = Clone(tmp_path_factory.mktemp("bare"))
     assert made.run("-c", "import xxhash").returncode != 0
     return made
-
-
-def test_a_rehearsal_compares_two_checkpoints(clone: Clone) -> None:
-    told = clone.run("-m", "supervisor", "rehearse", "trainers/toy.py")
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert "resume is bit-exact" in told.stdout
 
 
 def test_the_example_verifies_an_exported_checkpoint(clone: Clone, tmp_path: Path) -> None:

@@ -176,6 +176,7 @@ def _restored(session: Session, _said: messages.Restored, now: Instant) -> Outco
 def _read_back(session: Session, said: messages.ReadBack, now: Instant) -> Outcome:
     """A script that read nothing of what was put back is at its first step: progress counts from there."""
     session = _moved(session, now)
+    session = session.with_(trainer=session.trainer.with_(anew=not said.path))
     if said.path or session.trainer.attempt > 1:
         return session, ()
     return session.with_(resumed_step=0, progress_step=0), ()
@@ -222,6 +223,8 @@ def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
     if event.other_file:
         death = replace(death, cause=recovery.Cause.SCRIPT, passing=True)
     reached = max(session.saves.newest_step or 0, session.resumed_step)
+    if trainer.anew:  # what it saves again is no progress; steps that no attempt had done are
+        reached = trainer.step or 0
     failures = 1 if reached > session.progress_step else session.failures + 1
     session = session.with_(failures=failures, progress_step=max(reached, session.progress_step), cause=death.cause)
     session = _marked(session, trainer.mark or ("after the end" if trainer.finished or trainer.hung else ""))
@@ -249,7 +252,7 @@ def _marked(session: Session, mark: str) -> Session:
 
     An end without a word (no ``mark``) is no place that could be known again.
     """
-    step = _farther(session).trainer.step or 0
+    step = (session if session.trainer.anew else _farther(session)).trainer.step or 0
     again = bool(mark) and mark == session.failed_at and step <= session.farthest
     same = session.failed_same + 1 if again else 1
     return session.with_(failed_at=mark, failed_same=same, farthest=max(step, session.farthest))

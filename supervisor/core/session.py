@@ -96,7 +96,7 @@ class Trainer(Value):
 
     ``said`` is (kind, words) of how it failed and ``mark`` tells that place again. ``finished``: its script came to the
     normal end; ``ended_at_s``: since when. ``attached``: the script counts its own steps, of ``total_steps``.
-    Not ``asked``: nobody can ask it for a save.
+    Not ``asked``: nobody can ask it for a save. ``anew``: its script read nothing of what was put back.
     """
 
     attempt: int = 0
@@ -113,6 +113,7 @@ class Trainer(Value):
     finished: Finished | None = None
     ended_at_s: float = 0.0
     asked: bool = True
+    anew: bool = False
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class Life:
         """Say how the run ends, after a beat with its newest numbers, and see it off."""
         speaker = self.run or self.unattached
         if self.unattached is not None and isinstance(message, Finished):
-            self.unattached.begins()  # it has not read anything until its very end
+            self.unattached.begins(trains=False)  # it has not read anything until its very end
         beat = speaker.beat() if speaker is not None else None
         if beat is not None:
             self.say(beat)

@@ -128,6 +128,36 @@ def test_what_is_read_only_after_the_first_step_is_no_resume(
     assert seen["resumed"] is None
 
 
+FAILS = """
+import time, torch
+torch.manual_seed(0)
+model = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+try:
+    for step in range(1, 60):
+        optimizer.zero_grad()
+        model(torch.ones(8, 4)).pow(2).mean().backward()
+        optimizer.step()
+        if step == 31:
+            raise ValueError("no batch 31")
+finally:
+    torch.save({"model": model.state_dict(), "step": step}, "last.pt")
+    time.sleep(1.5)
+"""
+
+
+def test_a_script_that_begins_again_and_fails_at_the_same_place_is_not_tried_for_ever(
+    machine: Machine, tmp_path: Path
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(FAILS)
+    done = machine.run("start", str(script), "--no-install")
+    assert done.returncode == 93, done.stdout
+    assert done.stdout.count("Traceback") == 2
+    assert "the same twice, without a new step in between" in done.stderr
+    assert status(machine)["checkpoints"]["durable"] == 31, "a save of the same steps is no new step"
+
+
 BY_HAND = """
 import os, time, torch
 torch.manual_seed(0)

@@ -43,9 +43,9 @@ ASIDE, AT_FIRST, WHOLE, PUT_BACK = "aside", "files-at-first.json", "files-whole.
 
 
 _NOT_LOADED = {
-    "nothing": "no load_state_dict() was seen before that step: `rehearse` tells whether the script really goes on",
+    "nothing": "no load_state_dict() was seen before that step: `rehearse {script}` tells whether the script really goes on",
     "network": "a network has loaded its state, no optimizer has: moments begin fresh, if it has any",
-    "optimizer": "an optimizer has loaded its state, no network has: `rehearse` tells whether the script really goes on",
+    "optimizer": "an optimizer has loaded its state, no network has: `rehearse {script}` tells whether the script really goes on",
 }
 
 
@@ -69,6 +69,7 @@ class ScriptFiles:
         self._paths: set[str] | None = None if self.watch.called else set()
         self._series: Series | None = None
         self._watcher: Watcher | None = None
+        self._counted = True  # the steps of what was put back
         self._observed = False  # in this session something was seen being saved
         self._candidates = Candidates(self._say)
         self._failure = messages.ScriptFailed("script", "", "", "")
@@ -100,7 +101,8 @@ class ScriptFiles:
             if found is not None and ready.id is not None:
                 self._put_back(ready, *found)
                 if not self._beside:
-                    ready = replace(ready, files=True, counted=found[0].counted)
+                    self._counted = found[0].counted
+                    ready = replace(ready, files=True, counted=self._counted)
             elif self.watch.called and not ready.folder:
                 self._begin_clean()
         except (OSError, ContentError) as error:
@@ -311,8 +313,10 @@ class ScriptFiles:
             words = f"the script opened {name}, which was put back, only after its first step"
             self._say("warning", words, "what it does with it cannot be seen from here; its steps are counted from 0")
         elif told.path:
-            words = f"the script opened {name}, which was put back, before its first step: its steps are counted on from there"
-            self._say("info", words, _NOT_LOADED.get(told.loaded, ""))
+            words = f"the script opened {name}, which was put back, before its first step"
+            words += ": its steps are counted on from there" if self._counted else ""
+            unseen = _NOT_LOADED.get(told.loaded, "").format(script=shlex.quote(self.job.script.name))
+            self._say("info", words, unseen)
         else:
             self._made().begins_again()
             words = "the script read nothing that was put back: it begins at its first step again"

@@ -51,6 +51,7 @@ class Series:
         self._saving_s = self._stalled_s = 0.0
         self._framework = ""
         self._counts = False
+        self._done_before = -1  # the step of a snapshot of this session whose steps are done again
         self._passed: deque[tuple[float, int]] = deque(maxlen=BEATS_KEPT)
 
     def goes_on(self, known: Known, step: int, checkpoint: str, *, ours: bool = False) -> None:
@@ -61,8 +62,11 @@ class Series:
             self.last_step = max(self.last_step, step)
 
     def begins_again(self) -> None:
-        """The script does not go on from that snapshot: its steps count from its first."""
-        self.base_step = 0
+        """The script does not go on from that snapshot: its steps count from its first.
+
+        Of a snapshot of this session it does all steps again: until it is beyond that one, nothing newer is there to take.
+        """
+        self.base_step, self._done_before = 0, self.last_step
 
     def attempt(self) -> None:
         """Another attempt begins: what the one before said does not hold for it."""
@@ -111,7 +115,7 @@ class Series:
     def stage(self, order: snapshots.Order, *, reason: str, growing: Collection[str] = ()) -> None:
         """Take the snapshot of ``order`` (its step, name and newest checkpoint are found here) and tell the session.
 
-        Raises ChangedMeanwhile and OSError: then nothing was staged.
+        Nothing is taken of steps that the script only does again. Raises ChangedMeanwhile and OSError: then nothing was staged.
         """
         began = self.clock.now()
         there = {part for path in order.scan for part in _and_above(path)}
@@ -121,7 +125,10 @@ class Series:
         new = _first(order.scan, fresh, written)
         checkpoint = self._newest(new, order.scan, fresh, written)
         times = [order.scan[path].mtime_ns for path in fresh if path in order.scan and order.scan[path].kind == FILE]
-        step, counted = self._label(new, told, max(times, default=None))
+        step, counted = self._label(new, told, max(times, default=None), ended=order.ended)
+        if counted and step <= self._done_before and not order.ended:
+            return
+        step = max(step, self.last_step + 1)
         name = f"step-{step:09d}-1"
         about = {**self._about(), **order.about}
         order = replace(order, step=step, name=name, checkpoint=checkpoint, about=about, counted=counted)
@@ -161,17 +168,20 @@ class Series:
         before = {path for path in scan if path.startswith(self.checkpoint)}
         return _first(scan, {*fresh, *before}, [self.checkpoint, *told] if told else []) if new else self.checkpoint
 
-    def _label(self, new: str, told: Mapping[str, int | None], newest_ns: int | None) -> tuple[int, bool]:
+    def _label(
+        self, new: str, told: Mapping[str, int | None], newest_ns: int | None, *, ended: bool
+    ) -> tuple[int, bool]:
         """Return the step of what is new, and whether anybody counted it; else it is a number in a name, or the next.
 
         What its hook says counts first, then the beats up to the time of the file. One scale holds for a run: names
-        say nothing where steps are counted.
+        say nothing where steps are counted. The last snapshot of a script that has ``ended`` is of its last save.
         """
-        said = [step for path, step in told.items() if step is not None and (not new or naming.within(path, {new}))]
+        whole = ended or not new
+        said = [step for path, step in told.items() if step is not None and (whole or naming.within(path, {new}))]
         if said:
-            return max(*said, self.last_step + 1), True
+            return max(said), True
         if self._counts:
-            return max(self._step_at(newest_ns), self.last_step + 1), True
+            return self._step_at(newest_ns), True
         return max(naming.step_of(new) or 0 if new else 0, self.last_step + 1, self.base_step + 1), False
 
     def _step_at(self, mtime_ns: int | None) -> int:

@@ -96,8 +96,11 @@ class Unattached:
 
     # --- what the hooks call, in the loop's thread ----------------------------------------------------------------
 
-    def begins(self) -> None:
-        """Training begins: what was opened until now of the files that were put back is what the script goes on from."""
+    def begins(self, *, trains: bool = True) -> None:
+        """Training begins: what was opened until now of the files that were put back is what the script goes on from.
+
+        Not ``trains``: the script ends without a step of this process, which then knows nothing of what was loaded.
+        """
         if self.began or self.silent:
             return
         self.began = True
@@ -111,7 +114,7 @@ class Unattached:
         if not path and not self._stepped:
             self.step = 0
             self._watch.begins(0)
-        loaded = "" if self.loads is None or not path else " ".join(sorted(self.loads)) or "nothing"
+        loaded = "" if self.loads is None or not (path and trains) else " ".join(sorted(self.loads)) or "nothing"
         self.say(ReadBack(path, loaded=loaded))
 
     def loop_began(self, driver: Driver, step: int, total_steps: int | None) -> None:

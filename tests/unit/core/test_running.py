@@ -8,7 +8,7 @@ from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core import liveness, recovery
 from supervisor.core.machine import run_state
-from supervisor.core.messages import Beat, Malformed, Note, SaveFailed, ScriptFailed, Staged
+from supervisor.core.messages import Beat, Malformed, Note, ReadBack, SaveFailed, ScriptFailed, Staged
 from supervisor.core.session import Config, Phase, SaveEvery
 from tests.unit.core.told import DONE, HERE, claimed, running
 
@@ -139,3 +139,28 @@ def test_words_of_the_trainer_change_nothing(said):
     before = running()
     after = running()(ev.TrainerSaid(said)).session
     assert after == before.session
+
+
+def _again(told, step, saved):
+    """An attempt that reads nothing of what was put back, does its steps again, saves again and fails at its line."""
+    failed = ev.TrainerSaid(ScriptFailed("script", "ValueError", "no batch", "train.py:6"))
+    staged = ev.TrainerSaid(Staged(saved, f"/s/{saved}", 1, "files", 0.1, 0.1))
+    beat = ev.TrainerSaid(Beat(step, "step", None, None, 0.1))
+    told(ev.TrainerSaid(ReadBack("")), beat, staged, failed, ev.TrainerExited(1))
+    if told.session.phase is Phase.BACKOFF:
+        told.until(do.Restore)(ev.CheckpointReady("/s/x", None, files=True), ev.Launched(7))
+        return True
+    return False
+
+
+@pytest.mark.parametrize("step", [31, 0], ids=["counted", "nobody counts"])
+def test_saves_of_steps_that_are_done_again_are_no_progress(step):
+    told = running(Config(save_every=NO_SAVES))
+    assert _again(told, step, 31)
+    assert not _again(told, step, 32)
+    assert told.session.ending.exit_code == 93
+
+
+def test_steps_beyond_those_of_all_attempts_are_progress_though_the_script_began_again():
+    told = running(Config(save_every=NO_SAVES))
+    assert all(_again(told, 31 + 10 * attempt, 31 + 10 * attempt) for attempt in range(8))

@@ -345,3 +345,37 @@ def test_a_file_that_is_replaced_and_then_written_on_is_not_taken(folder: Folder
         assert len(folder.staged) == 1
     folder.settle()
     assert len(folder.staged) == 2
+
+
+def test_steps_that_are_done_again_are_not_taken_as_newer_ones_until_they_are(folder: Folder) -> None:
+    folder.series.heard(Beat(31, "step"))
+    saved(folder, "last.pt", 31)
+    folder.settle()
+    folder.series.attempt()
+    folder.series.begins_again()
+    for step in (10, 20, 31):
+        folder.series.heard(Beat(step, "step"))
+        saved(folder, "last.pt", step)
+        folder.after(30.0)
+        folder.settle()
+    assert [each.step for each in folder.staged] == [31]
+    saved(folder, "last.pt", 40)
+    folder.after(30.0)
+    folder.settle()
+    assert [each.step for each in folder.staged] == [31, 40]
+
+
+def test_what_a_script_that_began_again_left_at_its_end_is_kept_also_where_it_did_less(folder: Folder) -> None:
+    saved(folder, "last.pt", 31)
+    folder.settle()
+    folder.series.begins_again()
+    saved(folder, "last.pt", 20)
+    folder.watcher.end(trusted=True)
+    assert len(folder.staged) == 2
+
+
+def test_the_last_snapshot_of_a_script_that_ended_is_of_its_last_save(folder: Folder) -> None:
+    saved(folder, "net_epoch11.pth", 77)
+    saved(folder, "net_final.pth", 84)
+    folder.watcher.end(trusted=True)
+    assert [each.step for each in folder.staged] == [84]

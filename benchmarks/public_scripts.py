@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 WITNESS = Path(__file__).resolve().parent / "public" / "witness"
 MANIFESTS = "*/*/step-*/manifest-*"
-LIFE_S_MAX, FIRST_SAVE_S, START_S = 240.0, 90.0, 20.0
+LIFE_S_MAX, FIRST_SAVE_S, START_S = 400.0, 90.0, 20.0
 NOT_STARTED = {2, 3, 4}
 QUIET = {
     "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1",
@@ -123,7 +123,7 @@ def blank(row: Row, checkouts: Path, folder: Path, store: Path, python: str) -> 
     skip = shutil.ignore_patterns(".git", "docs", "*.ipynb", "tests")
     shutil.copytree(checkouts / row.checkout / row.keep, work, symlinks=True, ignore=skip, dirs_exist_ok=True)
     for maker, place in row.data.items():
-        target = machine.folder / "home" if place == "~" else work / place
+        target = work / place
         target.mkdir(parents=True, exist_ok=True)
         MAKERS[maker](target)
     return machine, work, {str(path) for path in work.rglob("*")}

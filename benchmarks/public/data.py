@@ -33,22 +33,6 @@ def mnist(folder: Path) -> None:
         (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, count) + labels.tobytes())
 
 
-def keras_mnist(home: Path) -> None:
-    """Write the archive that ``keras.datasets.mnist`` keeps in the user's home."""
-    import numpy as np
-
-    chance = np.random.default_rng(0)
-    made = {
-        "x_train": chance.integers(0, 255, (TRAIN, 28, 28), dtype=np.uint8),
-        "y_train": chance.integers(0, 10, TRAIN, dtype=np.uint8),
-        "x_test": chance.integers(0, 255, (TEST, 28, 28), dtype=np.uint8),
-        "y_test": chance.integers(0, 10, TEST, dtype=np.uint8),
-    }
-    folder = home / ".keras" / "datasets"
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "mnist.npz", **made)
-
-
 def image_folder(folder: Path) -> None:
     """Write two classes of noise pictures for training and validation, as ImageFolder reads them."""
     _pictures(folder, ("train/a", "train/b", "val/a", "val/b"), 24, (224, 224))
@@ -132,6 +116,5 @@ def _text() -> str:
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {
-    made.__name__: made
-    for made in (mnist, keras_mnist, image_folder, unet, characters, input_text, words, sines, plates)
+    made.__name__: made for made in (mnist, image_folder, unet, characters, input_text, words, sines, plates)
 }

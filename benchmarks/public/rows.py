@@ -15,7 +15,7 @@ class Row:
 
     ``checkout``: folder ``owner+repository``. ``keep``: the part that is copied to each machine. ``script``: path within it.
     ``resume``: what its author documents for going on, "" where the script has no way to. ``data``: stand-ins for downloads,
-    each a maker's name and the folder it writes, from the copy or, with ``~``, from the home.
+    each a maker's name and the folder it writes in the copy.
     """
 
     name: str
@@ -50,8 +50,8 @@ def _tutorial(part: str, name: str) -> Row:
     return Row(f"tutorial-{name}", TUTORIAL, "tutorials", f"{part}/{name}/main.py", data={"mnist": "data"})
 
 
-def _keras(name: str, **data: str) -> Row:
-    return Row(f"keras-{name}", KERAS, "examples", f"{name}.py", data=data, needs="keras")
+def _keras(name: str) -> Row:
+    return Row(f"keras-{name}", KERAS, "examples", f"{name}.py", needs="keras")
 
 
 ROWS = (
@@ -103,6 +103,8 @@ ROWS = (
     _gan("lsgan"),
     _gan("wgan"),
     _gan("cgan"),
+    _gan("softmax_gan"),
+    _gan("wgan_gp"),
     _tutorial("01-basics", "feedforward_neural_network"),
     _tutorial("01-basics", "logistic_regression"),
     _tutorial("02-intermediate", "convolutional_neural_network"),
@@ -116,11 +118,11 @@ ROWS = (
     Row(
         "lightning-autoencoder", "Lightning-AI+pytorch-lightning", "examples/pytorch/basics", "autoencoder.py",
         "--trainer.max_epochs=6 --trainer.accelerator=cpu --trainer.enable_progress_bar=false --data.batch_size=4",
-        "--ckpt_path {checkpoint}", {"mnist": "Datasets"},
+        data={"mnist": "data"},
     ),
     Row(
         "timm", "huggingface+pytorch-image-models", "", "train.py",
-        "--data-dir pictures --model resnet10t --num-classes 2 -b 4 --epochs 4 --workers 0 --device cpu --img-size 64"
+        "--data-dir pictures --model resnet10t --num-classes 2 -b 4 --epochs 4 --workers 1 --device cpu --img-size 64"
         " --output out --no-prefetcher",
         "--resume {checkpoint}", {"image_folder": "pictures"},
     ),
@@ -148,5 +150,4 @@ ROWS = (
     _keras("demo_subclass"),
     _keras("demo_custom_layer_backend_agnostic"),
     _keras("demo_custom_tf_workflow"),
-    _keras("demo_mnist_convnet", keras_mnist="~"),
 )  # fmt: skip

@@ -38,7 +38,8 @@ A long training run outlives the machines it runs on. The same command starts a 
 verbs:
 {verbs}
 
-`VERB --help` shows a verb's options; every verb takes --store DIR and --debug.
+`VERB --help` shows a verb's options, with examples and exit codes; every verb takes --store DIR and --debug.
+-V or --version shows the version. The words are explained in docs/glossary.md.
 """
 
 
@@ -63,14 +64,20 @@ def _answer(arguments: list[str]) -> int:
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         verbs = "\n".join(f"  {verb:12} {words}" for verb, (_, words) in TABLE.items())
         start = program.command("start", calling.example_script())
-        sys.stdout.write(HELP.format(program=program.called_as(), start=start, verbs=verbs))
+        _show_help(HELP.format(program=program.called_as(), start=start, verbs=verbs))
         return 0
-    if arguments[0] == "--version":
+    if arguments[0] in {"-V", "--version"}:
         from supervisor import __version__
 
         sys.stdout.write(f"training-supervisor {__version__}\n")
         return 0
     return _run(arguments[0], arguments[1:])
+
+
+def _show_help(text: str) -> None:
+    from supervisor.views.wrapping import fitted
+
+    sys.stdout.write(fitted(text, sys.stdout))
 
 
 def _run(verb: str, arguments: list[str]) -> int:
@@ -128,9 +135,10 @@ def _told_of(verb: str, error: Exception, *, debug: bool) -> int:
 
 
 def _two_lines(what: str, hint: str, exit_code: int) -> int:
+    from supervisor.views import wrapping
+
     try:
-        sys.stderr.write(f"error: {what}\n  try: {program.expanded(hint)}\n")
-        sys.stderr.flush()
+        wrapping.show_error(what, hint)
     except OSError:
         return exit_code  # every output stream is closed: the exit code alone is left to tell it
     return exit_code

@@ -22,6 +22,7 @@ from supervisor.core.values import dataclass
 from supervisor.views import checkpoints as view
 from supervisor.views.status import next_commands
 from supervisor.views.words import size
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -34,6 +35,14 @@ if TYPE_CHECKING:
 
 WORDS = {"list": 0, "verify": 0, "export": 2, "pin": 1, "unpin": 1, "prune": 0}
 KEEP_DEFAULT = 3
+ACTIONS = {
+    "list": "each checkpoint: its size, what shows that it is safe, why it is kept",
+    "verify": "read every byte again and compare its hash",
+    "export STEP|latest DIR": "copy one into a new folder, as files that need no supervisor",
+    "pin STEP": "keep this one for good",
+    "unpin STEP": "let it go again as others do",
+    "prune": "say which old ones would go; with --yes remove them",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +91,10 @@ def _list(about: About) -> int:
     if about.options.json:
         print(json.dumps([view.plain(row) for row in found], ensure_ascii=False))
     elif not found:
-        print(f"{about.place.name}: no checkpoint yet")
+        show(f"{about.place.name}: no checkpoint yet")
         _say_next(about, "status {run}")
     else:
-        print("\n".join(view.table(found, BootClock().now().wall_s)))
+        show("\n".join(view.table(found, BootClock().now().wall_s)))
         _say_next(about, "checkpoints {run} verify", "checkpoints {run} export latest DIR")
     return 0
 
@@ -106,7 +115,7 @@ def _verify(about: About) -> int:
         seen.append(each)
         plain.append(view.plain_verdict(each, proved.evidence or None))
         if not about.options.json:
-            print(view.verdict(each, proved.evidence, proved.why), flush=True)
+            show(view.verdict(each, proved.evidence, proved.why))
     verdicts = {each.verdict for each in seen}
     gaps = catalogue.step_log(about.store, about.place).gaps
     for gap in gaps:
@@ -114,7 +123,7 @@ def _verify(about: About) -> int:
     if about.options.json:
         print(json.dumps(plain, ensure_ascii=False))
     else:
-        print(f"{about.place.name}: {view.summary(seen)}")
+        show(f"{about.place.name}: {view.summary(seen)}")
         _say_next(about, *_after_verify(verdicts))
     if gaps or Verdict.BROKEN in verdicts:
         return FAILED
@@ -141,10 +150,10 @@ def _export(about: About, which: str, folder: str) -> int:
             ) from error
         if found.verdict is Verdict.WHOLE:
             for words in skipped:
-                print(f"passed over: {words}")
-            print(f"exported {found.id} to {folder}, proved whole, with {catalogue.STEPS_FILE}")
+                show(f"passed over: {words}")
+            show(f"exported {found.id} to {folder}, proved whole, with {catalogue.STEPS_FILE}")
             for gap in gaps:
-                print(f"{catalogue.STEPS_FILE}: {gap}")
+                show(f"{catalogue.STEPS_FILE}: {gap}")
             return 0
         skipped.append(view.verdict(found))
         if found.verdict is not Verdict.BROKEN:
@@ -185,9 +194,9 @@ def _pin(about: About, step: str) -> int:
     try:
         retaining.pin(about.store, about.place, found.id)
     except Taken:
-        print(f"{found.id} was pinned already")
+        show(f"{found.id} was pinned already")
     else:
-        print(f"pinned {found.id}: it is kept for good")
+        show(f"pinned {found.id}: it is kept for good")
     _say_next(about, "checkpoints {run} list")
     return 0
 
@@ -203,7 +212,7 @@ def _unpin(about: About, step: str) -> int:
             f"{about.place.name}: step {step} is not pinned; {known}", _command(about, "checkpoints {run}")
         )
     for each in let_go:
-        print(f"unpinned {each}: it goes when newer ones are proved")
+        show(f"unpinned {each}: it goes when newer ones are proved")
     _say_next(about, "checkpoints {run}")
     return 0
 
@@ -214,7 +223,7 @@ def _prune(about: About) -> int:
 
     seen = overview.look(about.store, about.place, about.record, BootClock().now())
     if seen.rank is None:
-        print(f"{about.place.name}: no checkpoint yet")
+        show(f"{about.place.name}: no checkpoint yet")
         return 0
     if seen.served:
         raise UserError(
@@ -224,17 +233,17 @@ def _prune(about: About) -> int:
     known = list(catalogue.judged(about.store, about.place, about.local))
     going, freed = catalogue.would_go(about.store, about.place, known, about.newest, about.watched)
     if not about.options.yes:
-        named = "".join(f"  {each}\n" for each in sorted(going))
-        print(f"{about.place.name}: {len(going)} of {len(known)} would go, {size(freed)}\n{named}", end="")
+        named = "".join(f"\n  {each}" for each in sorted(going))
+        show(f"{about.place.name}: {len(going)} of {len(known)} would go, {size(freed)}{named}")
         unproved = len(known) - len(catalogue.proved(about.store, about.place, known))
         if unproved:
-            print(
+            show(
                 f"  {unproved} of them are not proved, and make none go: `{_command(about, 'checkpoints {run} verify')}`"
             )
         _say_next(about, "checkpoints {run} prune --yes")
         return 0
     removed, freed = catalogue.prune(about.store, about.place, known, about.newest, about.watched)
-    print(f"{about.place.name}: removed {removed} of {len(known)} and what uploads had left, {size(freed)} freed")
+    show(f"{about.place.name}: removed {removed} of {len(known)} and what uploads had left, {size(freed)} freed")
     _say_next(about, "checkpoints {run} list")
     return 0
 
@@ -262,7 +271,7 @@ def _command(about: About, words: str) -> str:
 
 
 def _say_next(about: About, *commands: str) -> None:
-    print("\n".join(next_commands([_line(about, each) for each in commands])))
+    show("\n".join(next_commands([_line(about, each) for each in commands])))
 
 
 def _line(about: About, words: str) -> str:
@@ -306,7 +315,10 @@ def _too_many(words: list[str], names: list[str]) -> UsageError:
 def _parser() -> Parser:
     made = parser("checkpoints", "Look after the checkpoints of a run; without an action they are listed.")
     made.usage = "%(prog)s [RUN] [list | verify | export STEP|latest DIR | pin STEP | unpin STEP | prune]"
-    made.add_argument("words", metavar="WORD", nargs="*", help="the run (with one in the store not needed), the action")
+    made.add_argument(
+        "words", metavar="RUN ACTION", nargs="*", help="the run (default: the live one, else the newest), and an action"
+    )
+    made.epilog = "\n".join(["actions:", *(f"  {action:26}{words}" for action, words in ACTIONS.items())])
     made.add_argument("--name", dest="named", help=argparse.SUPPRESS)
     made.add_argument("--json", action="store_true", help="list and verify: as a JSON array")
     made.add_argument("--yes", action="store_true", help="prune: do it, not only say it")

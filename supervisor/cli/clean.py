@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from supervisor.cli import asking
 from supervisor.cli.options import Parser, parser
-from supervisor.core import program
 from supervisor.core.errors import FAILED
 from supervisor.views.table import rows
 from supervisor.views.words import size
@@ -138,7 +137,6 @@ def _parser() -> Parser:
         "Remove the private environments, caches and leftovers of runs that are on this machine. What a run uses stays; "
         "so do runs in stores: `rm` removes one.",
     )
-    made.epilog = f"example: {program.command('clean', '--dry-run')}"
     made.add_argument("--yes", action="store_true", help="do not ask")
     made.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
     made.add_argument(

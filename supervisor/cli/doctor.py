@@ -19,6 +19,7 @@ from supervisor.core.finding import Finding
 from supervisor.core.spoken import duration
 from supervisor.engine import accelerators
 from supervisor.views.status import next_commands
+from supervisor.views.wrapping import GREEN, RED, YELLOW, painted, show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 TRIED = ((3, 11), (3, 13))
 DRIVER_WAIT_S = 15.0
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "numpy")
+COLOURS = {"ok": GREEN, "warning": YELLOW, "problem": RED}
 MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "problem "}
 
 
@@ -42,13 +44,13 @@ def run(arguments: Sequence[str]) -> int:
         print(json.dumps({"schema": 1, "ok": not problems, "findings": [asdict(each) for each in found]}))
     else:
         for each in found:
-            print(
-                f"{MARKS[each.level]}{each.about}: {each.words}"
+            show(
+                f"{painted(MARKS[each.level], COLOURS[each.level], sys.stdout)}{each.about}: {each.words}"
                 + (f"\n        -> {program.expanded(each.hint)}" if each.hint else "")
             )
         if problems:
-            print("when the problems are solved, look again:")
-        print("\n".join(next_commands([_again(options) if problems else _start(options)])))
+            show("when the problems are solved, look again:")
+        show("\n".join(next_commands([_again(options) if problems else _start(options)])))
     return FAILED_PRECHECKS if problems else 0
 
 

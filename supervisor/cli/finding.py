@@ -14,6 +14,7 @@ from supervisor.core import program
 from supervisor.core.errors import UsageError, UserError
 from supervisor.core.ports import Store, StoreError
 from supervisor.core.spelling import meant
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -125,7 +126,7 @@ def one_run(store: Store, options: Namespace, name: str | None, verb: str) -> tu
 def tell_damage(record: Run) -> None:
     """Say on stderr that a run's record is damaged or missing, in one line."""
     if record.damaged:
-        sys.stderr.write(f"{record.damaged}: what its sessions say is shown; the next start writes a new record\n")
+        show(f"{record.damaged}: what its sessions say is shown; the next start writes a new record", sys.stderr)
 
 
 def _left_here(name: str, store: Store) -> tuple[str, str] | None:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DAY_S = 86400.0
+MACHINES = (
+    "colab: Google's machines, through its own command line and your account. ssh:HOST: a folder in "
+    "~/.training-supervisor-machines on that host, or in the folder that is named. local: a blank folder on this computer, "
+    "in ~/.local/share/training-supervisor/machines. What they make is fetched into --store here."
+)
 CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 PASSED_ON = (
     "save_every", "keep_last", "max_restarts", "max_preemptions", "budget", "resume", "hang_after",
@@ -141,19 +146,22 @@ def _parser() -> Parser:
     )
     made.usage = "%(prog)s SCRIPT --on PLACE [options] [-- ARGUMENTS OF THE SCRIPT]"
     made.add_argument("script", metavar="SCRIPT", nargs="?")
-    made.add_argument("--on", metavar="PLACE", required=True, help="colab, ssh:HOST or local")
-    hardware = made.add_mutually_exclusive_group()
+    machines = made.add_argument_group("machines", MACHINES)
+    machines.add_argument("--on", metavar="PLACE", required=True, help="colab, ssh:HOST, ssh:HOST:/folder or local")
+    hardware = machines.add_mutually_exclusive_group()
     hardware.add_argument("--gpu", metavar="KIND", help="T4, L4, A100, H100 (Colab)")
     hardware.add_argument("--tpu", metavar="KIND", help="v5e1, v6e1 (Colab)")
-    made.add_argument("--high-mem", action="store_true", help="a machine with more memory (Colab)")
-    made.add_argument("--max-machines", metavar="N", default="24", help="machines of this launch (default: 24)")
-    made.add_argument("--max-machines-a-day", metavar="N", default="12", help="machines within 24 hours (default: 12)")
-    made.add_argument("--max-units", metavar="U", help="compute units of this launch")
-    made.add_argument("--until", metavar="WHEN", help="07:30, or 9h from now: then save, fetch, give the machine back")
-    made.add_argument(
+    machines.add_argument("--high-mem", action="store_true", help="a machine with more memory (Colab)")
+    machines.add_argument("--max-machines", metavar="N", default="24", help="machines of this launch (default: 24)")
+    machines.add_argument("--max-machines-a-day", metavar="N", default="12", help="within 24 hours (default: 12)")
+    machines.add_argument("--max-units", metavar="U", help="compute units of this launch")
+    machines.add_argument(
+        "--until", metavar="WHEN", help="07:30, or 9h from now: then save, fetch, give the machine back"
+    )
+    machines.add_argument(
         "--secret", metavar="NAME", action="append", default=[], help="send this variable to the script; repeatable"
     )
-    made.add_argument("--list", action="store_true", help="show the account's machines")
-    made.add_argument("--release", metavar="ENDPOINT", help="give one machine back")
+    machines.add_argument("--list", action="store_true", help="show the account's machines")
+    machines.add_argument("--release", metavar="ENDPOINT", help="give one machine back")
     start.add_options(made)
     return made

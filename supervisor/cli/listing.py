@@ -13,6 +13,7 @@ from supervisor.core.spoken import duration
 from supervisor.views.status import next_commands
 from supervisor.views.table import rows
 from supervisor.views.words import state
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,10 +36,10 @@ def run(arguments: Sequence[str]) -> int:
     if options.json:
         print(json.dumps([_plain(each) for each in found], ensure_ascii=False))
     elif not looked:
-        print(f"{none_yet(options)}\n  {how_to_start(options)}")
+        show(f"{none_yet(options)}\n  {how_to_start(options)}")
     elif found:
-        print("\n".join(rows(HEADS, map(_row, found))))
-        print("\n".join(next_commands([program.of_run("status", found[0].run.name, option=option(options))])))
+        show("\n".join(rows(HEADS, map(_row, found))))
+        show("\n".join(next_commands([program.of_run("status", found[0].run.name, option=option(options))])))
     return 0
 
 

@@ -12,6 +12,7 @@ from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, 
 from supervisor.cli.options import Parser, add_run, count, parser
 from supervisor.core import program
 from supervisor.core.ports import StoreError
+from supervisor.views import wrapping
 from supervisor.views.status import next_commands
 from supervisor.views.table import rows
 from supervisor.views.words import number
@@ -48,7 +49,7 @@ def _from_store(options: Namespace) -> int:
             _print_steps(log.rows, place.name, over, options)
             sys.stdout.flush()
             for gap in log.gaps:
-                sys.stderr.write(f"{place.name}: {gap}\n")
+                wrapping.show(f"{place.name}: {gap}", sys.stderr)
             return 0
         show = _Writer()
         printed = Printed(store, place)
@@ -77,7 +78,7 @@ def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> in
     here = living_here(options, options.run, error)
     if options.steps:
         raise error
-    sys.stderr.write(f"{error.what}; this is what its session on this machine printed\n")
+    wrapping.show(f"{error.what}; this is what its session on this machine printed", sys.stderr)
     show, printed, pause = _Writer(), PrintedHere(here.rank, here.folder), Event()
     while options.follow and here.lives:
         show(printed.new(options.attempt))

@@ -216,7 +216,7 @@ def mount_if_needed(store: str) -> bool:
 
 def pass_through(words: Sequence[str]) -> int:
     """Run a command of the command line and show what it prints, as it comes; an interrupt of the cell ends it."""
-    if words[0] not in {*TABLE, "-h", "--help", "--version"}:
+    if words[0] not in {*TABLE, "-h", "--help", "--version", "-V"}:
         hint = f"{program.command(MOUNT)}, or one of: {', '.join(TABLE)}"
         raise Failed(f"there is no command {words[0]!r}", hint, USAGE)
     command = [sys.executable, "-m", "supervisor", *words]

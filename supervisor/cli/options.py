@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from typing import TYPE_CHECKING, Literal, NoReturn
 
+from supervisor.cli import helping
 from supervisor.core import program
 from supervisor.core.errors import UsageError
 from supervisor.core.session import SaveEvery
@@ -13,6 +15,7 @@ from supervisor.core.session import SaveEvery
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+STORE = "where runs are kept (default: ./runs; on Colab the folder supervisor of the mounted Drive, on Kaggle its working folder)"
 OF_SCRIPT = frozenset({"start", "resume", "rehearse", "launch"})
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
@@ -37,6 +40,12 @@ class Parser(argparse.ArgumentParser):
             options.run = options.named
         return options
 
+    def format_help(self) -> str:
+        """Return the options, examples and exit codes, broken between words on a terminal."""
+        from supervisor.views.wrapping import fitted
+
+        return fitted(super().format_help() + helping.below(self.verb), sys.stdout)
+
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
         raise UsageError(message, f"{self.prog} --help lists the options")
@@ -59,9 +68,11 @@ class Parser(argparse.ArgumentParser):
 
 def parser(verb: str, description: str) -> Parser:
     """Return a parser with what every verb takes."""
-    made = Parser(prog=program.command(verb), description=description, allow_abbrev=False)
+    made = Parser(
+        prog=program.command(verb), description=description, allow_abbrev=False, formatter_class=helping.Format
+    )
     made.verb, made.of_script = verb, verb in OF_SCRIPT
-    made.add_argument("--store", metavar="DIR", help="where runs are kept (default: the platform's)")
+    made.add_argument("--store", metavar="DIR", help=STORE)
     made.add_argument("--debug", action="store_true", help="show tracebacks")
     return made
 

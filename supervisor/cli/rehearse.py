@@ -13,9 +13,10 @@ from supervisor.cli import targets
 from supervisor.cli.options import Parser, count, duration, parser
 from supervisor.cli.start import script_path, split
 from supervisor.core import program, resume_arguments
-from supervisor.core.errors import FAILED, NOT_TESTED, TERMINATED, UsageError, UserError
+from supervisor.core.errors import FAILED, TERMINATED, UsageError, UserError
 from supervisor.views import rehearsal as view
 from supervisor.views.status import next_commands
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -59,14 +60,14 @@ def run(arguments: Sequence[str]) -> int:
             watch=_fresh(options.watch),
             resume_arguments=resume_arguments.checked(options.resume_args or ""),
         )
-        acts = Rehearsal(plan, wiring.open_store, BootClock(), lambda words: print(words, flush=True))
+        acts = Rehearsal(plan, wiring.open_store, BootClock(), show)
         peaceful = acts.in_peace()
-        print(f"    {peaceful.step:,} steps in {peaceful.seconds:.1f} s", flush=True)
+        show(f"    {peaceful.step:,} steps in {peaceful.seconds:.1f} s")
         acts.with_kills(peaceful)
         found = acts.compared()
         outside = acts.outside()
-    print("\n".join([*view.lines(found), *view.unprotected(outside)]))
-    print("\n".join(next_commands([_next("start" if found.exact else "rehearse", options, script_arguments)])))
+    show("\n".join([*view.lines(found), *view.unprotected(outside)]))
+    show("\n".join(next_commands([_next("start" if found.exact else "rehearse", options, script_arguments)])))
     return 0 if found.exact else FAILED
 
 
@@ -103,10 +104,7 @@ def _room(folder: Path) -> Path:
 def _parser() -> Parser:
     made = parser("rehearse", "Kill and resume a script in a minute or two: is its resume bit-exact?")
     made.usage = "%(prog)s SCRIPT [options] [-- ARGUMENTS OF THE SCRIPT]"
-    made.epilog = (
-        "It runs in a copy of the working folder. Exit codes: 0 bit-exact, 1 it differs or does not resume, "
-        f"{NOT_TESTED} not tested (over too soon, no kill in the middle, or nothing to compare)."
-    )
+    made.epilog = "It runs in a copy of the working folder; the folder itself stays as it is."
     made.add_argument("script", metavar="SCRIPT")
     made.add_argument("--steps", type=count, metavar="N", help="only the first N steps (default: what fits)")
     made.add_argument("--save-every", metavar="TIME", default="1s", help="in the peaceful run (default: 1s)")

@@ -91,5 +91,5 @@ def command_line() -> Parser:
     made = parser("resume", "Resume a run that the store knows; with one run in the store no name is needed.")
     made.usage = "%(prog)s [RUN] [options] [-- OTHER ARGUMENTS OF THE SCRIPT]"
     made.add_argument("run", metavar="RUN", nargs="?", help="name of the run (default: the live run, else the newest)")
-    start.add_options(made)
+    start.add_options(made, named=False)
     return made

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import warnings
+from argparse import SUPPRESS
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from supervisor.core.spelling import meant
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from argparse import _ArgumentGroup as Group
     from collections.abc import Callable, Mapping, Sequence
 
 KEEP_MIN = 2
@@ -251,54 +253,72 @@ def command_line() -> Parser:
     return made
 
 
-def add_options(made: Parser) -> None:
-    """Add the options of a session; they stay None where not given, so that the script's own can stand."""
+def add_options(made: Parser, *, named: bool = True) -> None:
+    """Add the options of a session; they stay None where not given, so that the script's own can stand.
+
+    ``named``: the verb shows ``--name``; `resume` takes the run's name by its place.
+    """
     made.set_defaults(module=None)
-    made.add_argument("--name", help="name of the run (default: the script's)")
-    made.add_argument(
+    _add_options_of_the_run(made.add_argument_group("the run"), named=named)
+    _add_options_of_saving(made.add_argument_group("saving and this machine"))
+    _add_options_of_trouble(made.add_argument_group("failures, and losses that go wrong"))
+    unchanged = made.add_argument_group("scripts that nobody changed")
+    unchanged.add_argument("--watch", metavar="DIR", help="keep what the script, unchanged, writes into DIR")
+    unchanged.add_argument(
+        "--attach",
+        metavar="HOW",
+        help="auto: add our callback to the loop of Keras, transformers or Lightning (default: no)",
+    )
+    unchanged.add_argument(
+        "--resume-args",
+        metavar="ARGS",
+        help='added to the script\'s when it goes on, like "--resume {checkpoint}", or auto',
+    )
+
+
+def _add_options_of_the_run(group: Group, *, named: bool) -> None:
+    group.add_argument("--name", help="name of the run (default: the script's)" if named else SUPPRESS)
+    group.add_argument("--resume", metavar="HOW", help="auto, must (there is something) or never (begin at step 0)")
+    group.add_argument("--takeover", action="store_true", help="take the run from a machine that seems to live")
+    group.add_argument(
+        "--same-run", action="store_true", help="the script is this run's, though its folder and its bytes are others"
+    )
+    group.add_argument("--no-install", action="store_true", help="use the packages that are here")
+    group.add_argument("--json", action="store_true", help="events as JSON lines on stdout")
+
+
+def _add_options_of_saving(group: Group) -> None:
+    group.add_argument(
         "--save-every", metavar="WHEN", help="10m, 500steps, 1ep or auto (default: auto, from measured cost)"
     )
-    made.add_argument("--keep-last", metavar="N", help="how many proved checkpoints to keep (default: 3)")
-    made.add_argument("--budget", metavar="TIME", help="this machine's life, like 12h; none (default: the platform's)")
-    made.add_argument(
-        "--max-restarts", metavar="N", help="failures of the script in a row without progress (default: 3)"
-    )
-    made.add_argument("--max-preemptions", metavar="N", help="machines lost in a row without progress (default: none)")
-    made.add_argument("--resume", metavar="HOW", help="auto, must (there is something) or never (begin at step 0)")
-    made.add_argument(
-        "--hang-after", metavar="TIME", help="no sign of life for so long is a hang (default: auto, learned)"
-    )
-    made.add_argument(
+    group.add_argument("--keep-last", metavar="N", help="how many safe checkpoints to keep (default: 3)")
+    group.add_argument("--budget", metavar="TIME", help="this machine's life, like 12h; none (default: the platform's)")
+    group.add_argument(
         "--settle",
         metavar="TIME",
         help="how long others' names may take to show in the store (default: 60s on a drive)",
     )
-    made.add_argument(
+    group.add_argument(
         "--keep-machine",
         action="store_const",
         const="yes",
         help="do not give a Colab machine back when the run is finished",
     )
-    made.add_argument(
-        "--on-nan", metavar="WHAT", help="a loss that is no number: ignore (default: only say it), stop or rollback"
+
+
+def _add_options_of_trouble(group: Group) -> None:
+    group.add_argument(
+        "--max-restarts", metavar="N", help="failures of the script in a row without progress (default: 3)"
     )
-    made.add_argument("--on-spike", metavar="WHAT", help="the same for a loss over 20 times its running median")
-    made.add_argument("--nan-rate", metavar="R", help="multiply learning rates by it at each rollback (default: 1)")
-    made.add_argument("--nan-watch", metavar="NAMES", help="logged names to watch (default: all that contain loss)")
-    made.add_argument("--watch", metavar="DIR", help="keep what the script, unchanged, writes into DIR")
-    made.add_argument(
-        "--attach",
-        metavar="HOW",
-        help="auto: add our callback to the loop of Keras, transformers or Lightning (default: no)",
+    group.add_argument("--max-preemptions", metavar="N", help="machines lost in a row without progress (default: none)")
+    group.add_argument(
+        "--hang-after", metavar="TIME", help="no sign of life for so long is a hang (default: auto, learned)"
     )
-    made.add_argument(
-        "--resume-args",
-        metavar="ARGS",
-        help='added to the script\'s when it goes on, like "--resume {checkpoint}", or auto',
+    group.add_argument(
+        "--on-nan",
+        metavar="WHAT",
+        help="a loss that is NaN or infinite: ignore (default: only say it), stop or rollback",
     )
-    made.add_argument("--takeover", action="store_true", help="take the run from a machine that seems to live")
-    made.add_argument(
-        "--same-run", action="store_true", help="the script is this run's, though its folder and its bytes are others"
-    )
-    made.add_argument("--no-install", action="store_true", help="use the packages that are here")
-    made.add_argument("--json", action="store_true", help="events as JSON lines on stdout")
+    group.add_argument("--on-spike", metavar="WHAT", help="the same for a loss over 20 times its running median")
+    group.add_argument("--nan-rate", metavar="R", help="multiply learning rates by it at each rollback (default: 1)")
+    group.add_argument("--nan-watch", metavar="NAMES", help="logged names to watch (default: all that contain loss)")

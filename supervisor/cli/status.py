@@ -15,6 +15,7 @@ from supervisor.core import program
 from supervisor.core.spoken import duration
 from supervisor.views import status as view
 from supervisor.views import watching
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -45,7 +46,7 @@ def _from_store(options: Namespace) -> int:
         except SeveralLiveError as several:
             if options.json or options.watch:
                 raise
-            print("\n\n".join("\n".join(_lines(each, options, ())) for each in several.found))
+            show("\n\n".join("\n".join(_lines(each, options, ())) for each in several.found))
             return 0
 
         clock = BootClock()
@@ -61,7 +62,7 @@ def _from_store(options: Namespace) -> int:
         if options.watch:
             return _watch(seen, lines, as_json=options.json)
         found = seen()
-        print(_json(found) if options.json else "\n".join(lines(found)))
+        print(_json(found)) if options.json else show("\n".join(lines(found)))
     return 0
 
 
@@ -87,7 +88,7 @@ def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> in
     from supervisor.engine import overview
 
     here = living_here(options, options.run, error)
-    sys.stderr.write(f"{error.what}; this is what its session on this machine says\n")
+    show(f"{error.what}; this is what its session on this machine says", sys.stderr)
 
     def seen() -> Overview:
         if not here.lives:
@@ -99,7 +100,7 @@ def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> in
 
     if options.watch:
         return _watch(seen, lines, as_json=options.json)
-    print(_json(seen()) if options.json else "\n".join(lines(seen())))
+    print(_json(seen())) if options.json else show("\n".join(lines(seen())))
     return 0
 
 

@@ -13,6 +13,7 @@ from supervisor.core import program
 from supervisor.core.errors import FAILED
 from supervisor.core.spoken import duration
 from supervisor.views import status as view
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -46,10 +47,10 @@ def _through_store(options: Namespace) -> int:
 
         found = seen()
         if found.rank is None or not found.served:
-            print(f"{place.name}: nothing to stop: {_why_not(found)}")
+            show(f"{place.name}: nothing to stop: {_why_not(found)}")
         else:
             claims.request_stop(store, place, found.rank, "now" if options.now else "save")
-            print(f"{place.name}: asked session {found.rank.epoch} to {_how(options)}", flush=True)
+            show(f"{place.name}: asked session {found.rank.epoch} to {_how(options)}")
             found = _waited(seen, found, clock, patience_s=store.traits.silence_s)
     return _told(found, options)
 
@@ -60,11 +61,11 @@ def _directly(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int
     from supervisor.engine.clock import BootClock
 
     here = living_here(options, options.run, error)
-    sys.stderr.write(f"{error.what}; telling its session on this machine directly\n")
+    show(f"{error.what}; telling its session on this machine directly", sys.stderr)
     stopping = here.plain.get("state") == CANCELLING
     if not stopping or options.now:
         here.signal(signal.SIGTERM)
-        print(f"{here.run}: told session {here.rank.epoch} to {_how(options)}", flush=True)
+        show(f"{here.run}: told session {here.rank.epoch} to {_how(options)}")
     if options.now and not stopping:
         Event().wait(TWICE_AFTER_S)  # because two signals at once arrive as one
         here.signal(signal.SIGTERM)
@@ -81,7 +82,7 @@ def _told(found: Overview, options: Namespace) -> int:
     """Say what is safe now and what comes next; the exit code says whether it ended."""
     store = option(options)
     live_at = view.Live(found.served, _next(found, store), store)
-    print("\n".join([*view.safe_lines(found.plain, live_at), *view.next_commands(live_at.commands)]))
+    show("\n".join([*view.safe_lines(found.plain, live_at), *view.next_commands(live_at.commands)]))
     return 0 if not found.served else FAILED
 
 
@@ -98,16 +99,16 @@ def _waited(seen: Callable[[], Overview], first: Overview, clock: Clock, *, pati
         pause.wait(LOOK_EVERY_S)
         found, now_s = seen(), clock.now().mono_s
         if found.rank != first.rank or not found.served:
-            print(f"{found.run.name}: {_end_of(found)}", flush=True)
+            show(f"{found.run.name}: {_end_of(found)}")
             return found
         if found.plain["updated"] != sign:
             sign, sign_s = found.plain["updated"], now_s
         if now_s - sign_s > patience_s:
-            print(f"no answer for {duration(patience_s)}: the machine may be gone; if it lives, it will still stop")
+            show(f"no answer for {duration(patience_s)}: the machine may be gone; if it lives, it will still stop")
             return found
         if now_s - said_s >= SAY_EVERY_S:
             said_s = now_s
-            print(f"  waiting: {view.progress(found.plain)} · {view.safe(found.plain)}", flush=True)
+            show(f"  waiting: {view.progress(found.plain)} · {view.safe(found.plain)}")
 
 
 def _why_not(found: Overview) -> str:

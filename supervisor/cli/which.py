@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from supervisor.core import program
 from supervisor.core.errors import UsageError, UserError
 from supervisor.core.ports import StoreError
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -42,11 +43,11 @@ def seen_of(store: Store, name: str, now: Instant) -> Overview | None:
             tell_damage(record)
             return overview.look(store, place, record, now)
     except UserError as error:
-        sys.stderr.write(f"{name}: {error.what}; {error.hint}\n")
+        show(f"{name}: {error.what}; {error.hint}", sys.stderr)
     except StoreError as error:
         if error.kind in AWAY:
             raise
-        sys.stderr.write(f"{name}: cannot be read: {error}\n")
+        show(f"{name}: cannot be read: {error}", sys.stderr)
     return None
 
 
@@ -76,7 +77,7 @@ def chosen(store: Store, names: Sequence[str], options: Namespace, *, verb: str)
         raise UsageError("there are several runs; say which", f"give its name behind the verb; {_the_store_has(names)}")
     one = living[0] if living else min(signs, key=lambda each: each.silent_s or 0.0)
     why = "the live run" if living else "the newest run"
-    sys.stderr.write(f"this is about {one.run.name}, {why} of {len(names)}; give another's name behind the verb\n")
+    show(f"this is about {one.run.name}, {why} of {len(names)}; give another's name behind the verb", sys.stderr)
     return one.run.name
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from supervisor.core import program
 from supervisor.core.session import Phase, Session
 from supervisor.core.status import nan_to_json
-from supervisor.views import safety
+from supervisor.views import safety, wrapping
 from supervisor.views.lines import say_error
 from supervisor.views.words import last_good, nan_since
 
@@ -38,7 +38,7 @@ def goodbye(session: Session, run: str, status: RunStatus, now: Instant, *, opti
         say_error(ending.words, ending.hint)
     if not json_lines:
         with suppress(OSError):
-            print("\n".join(farewell(session, run, status, now, option=option)), flush=True)
+            wrapping.show("\n".join(farewell(session, run, status, now, option=option)))
 
 
 def farewell(session: Session, run: str, status: RunStatus, now: Instant, *, option: str = "") -> list[str]:

@@ -11,6 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from supervisor.core import program
+from supervisor.views import wrapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,7 @@ def teller(*, json_lines: bool) -> Callable[[str, str], None]:
     def say(words: str, hint: str) -> None:
         below = f"\n{' ' * len('[supervisor] ')}{program.expanded(hint)}" if hint else ""
         with suppress(OSError):
-            print(f"[supervisor] {words}{below}", file=sys.stderr if json_lines else sys.stdout, flush=True)
+            wrapping.show(f"[supervisor] {words}{below}", sys.stderr if json_lines else sys.stdout)
 
     return say
 
@@ -103,5 +104,4 @@ def teller(*, json_lines: bool) -> Callable[[str, str], None]:
 def say_error(what: str, hint: str) -> None:
     """Print the two lines that every error ends in: what happened, and what to do."""
     with suppress(OSError):
-        sys.stderr.write(f"error: {what}\n  try: {program.expanded(hint)}\n")
-        sys.stderr.flush()
+        wrapping.show_error(what, hint)

@@ -6,7 +6,6 @@ Errors are not shown here: the session ends by them, and their two lines come la
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +16,7 @@ from supervisor.core.codec import to_line
 from supervisor.views import safety
 from supervisor.views.lines import Lines
 from supervisor.views.words import line
+from supervisor.views.wrapping import CYAN, DIM, GREEN, PLAIN, YELLOW, columns_of, has_colours, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 PLAIN_EVERY_S = 10.0
 SAFE_EVERY_S = 2.0
 LIVE_EVERY_S = 1.0
-COLUMNS = 80
 CLEAR = "\r\x1b[K"
-GREEN, YELLOW, CYAN, DIM, PLAIN = "\x1b[32m", "\x1b[33m", "\x1b[36m", "\x1b[2m", "\x1b[0m"
 NAME = "[supervisor] "
 INDENT = " " * len(NAME)
 _MARKS = {"warning": "warning: "}
@@ -123,8 +121,8 @@ class LiveScreen:
     Drawn by hand, because a drawing library would cost more than all the rest of the supervisor.
     """
 
-    def __init__(self, out: Lines, columns: Callable[[], int]) -> None:
-        self._out, self._columns = out, columns
+    def __init__(self, out: Lines, columns: Callable[[], int], *, colours: bool = True) -> None:
+        self._out, self._columns, self._colours = out, columns, colours
         self._bottom = ""
         self._shown_s = 0.0
         self._progress = _Progress()
@@ -134,8 +132,9 @@ class LiveScreen:
         """Print the words above the line, and under them what to do."""
         if said.level != "error":
             colour = YELLOW if said.level == "warning" else CYAN
-            hint = f"\n{DIM}{INDENT}{program.expanded(said.hint)}{PLAIN}" if said.hint else ""
-            self._above(f"{colour}{NAME}{_MARKS.get(said.level, '')}{program.expanded(said.words)}{PLAIN}{hint}")
+            hint = f"\n{self._painted(INDENT + program.expanded(said.hint), DIM)}" if said.hint else ""
+            words = f"{NAME}{_MARKS.get(said.level, '')}{program.expanded(said.words)}"
+            self._above(f"{self._painted(words, colour)}{hint}")
 
     def printed(self, text: bytes) -> None:
         """Print a line of the trainer above the line."""
@@ -147,7 +146,8 @@ class LiveScreen:
         if ended or (self._progress.seen(value, status) and now.mono_s - self._shown_s >= LIVE_EVERY_S):
             self._shown_s = now.mono_s
             colour = YELLOW if safety.waiting(safety.of_status(status, now)) else GREEN
-            bottom = f"{colour}{line(status, now, self._columns() - 1)}{PLAIN}"
+            bottom = line(status, now, self._columns() - 1)
+            bottom = f"{colour}{bottom}{PLAIN}" if self._colours else bottom
             with self._lock:
                 self._bottom = "" if ended else bottom
                 self._out.write(f"{CLEAR}{bottom}" + ("\n" if ended else ""))
@@ -157,6 +157,10 @@ class LiveScreen:
         if self._bottom:
             self._out.write("\n")
         self._out.close()
+
+    def _painted(self, text: str, colour: str) -> str:
+        whole = wrapped(text, self._columns())
+        return f"{colour}{whole}{PLAIN}" if self._colours else whole
 
     def _above(self, text: str) -> None:
         with self._lock:
@@ -170,4 +174,4 @@ def choose(*, json_lines: bool, out: TextIO = sys.stdout) -> Screen:
         return JsonScreen(lines)
     if not out.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         return PlainScreen(lines)
-    return LiveScreen(lines, lambda: shutil.get_terminal_size((COLUMNS, 0)).columns)
+    return LiveScreen(lines, lambda: columns_of(out), colours=has_colours(out))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Self, TextIO
 
+from supervisor.views.wrapping import columns_of, wrapped
+
 
 class Printed:
     """Prints a text when it differs from the one before."""
@@ -32,6 +34,7 @@ class Redrawn:
         from rich.console import Console
         from rich.live import Live
 
+        self._out = out
         self._live: Any = Live(console=Console(file=out, highlight=False), auto_refresh=False)
 
     def __enter__(self) -> Self:
@@ -45,4 +48,4 @@ class Redrawn:
         """Put it in the place of the text before."""
         from rich.text import Text
 
-        self._live.update(Text(text, overflow="fold"), refresh=True)
+        self._live.update(Text(wrapped(text, columns_of(self._out)), overflow="fold"), refresh=True)

@@ -312,16 +312,16 @@ def _installer(choice: Choice, screen: terminal.Screen) -> Installer:
     def say(words: str) -> None:
         screen.say(Say("info", words))
 
-    def make(recorded: bytes | None, wheels: Path | None) -> environments.Prepared:
+    def make(recorded: bytes | None, wheels: Callable[[], Path | None]) -> environments.Prepared:
         return environments.prepare(
             choice.script, python=sys.executable, root=CHECKOUT, recorded=recorded, wheels=wheels, say=say,
             install=choice.install,
         )  # fmt: skip
 
-    def gather(made: Any, into: Path) -> list[Path]:
+    def gather(made: Any, into: Path, kept: Mapping[str, int | None]) -> list[Path]:
         from supervisor.environments.wheels import wheels_to_keep
 
-        return wheels_to_keep(made, into, say=say)
+        return wheels_to_keep(made, into, kept, say=say, kept_bytes_max=choice.settings["keep_packages"])
 
     return Installer(make, gather)
 

@@ -115,6 +115,16 @@ def save_every(text: str) -> SaveEvery:
         raise UsageError(f"{text!r} is no interval", "write it like 10m, 500steps, 1ep or auto") from None
 
 
+def byte_count(text: str) -> int:
+    """Read "100MB", "1.5GB", "0" or "none" as bytes, or raise UsageError."""
+    if text == "none":
+        return 0
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|kB|KB|MB|GB|)", text)
+    if found is None:
+        raise UsageError(f"{text!r} is not a size", "write it like 100MB or 1.5GB, or none")
+    return int(float(found[1]) * {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}[found[2].upper()])
+
+
 def count(text: str) -> int:
     """Read a whole number of at least 0."""
     if not text.isdecimal():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.bootstrap import ensure
 from supervisor.cli import shipped, targets
 from supervisor.cli.calling import example_script
-from supervisor.cli.options import Parser, count, duration, one_of, parser, save_every
+from supervisor.cli.options import Parser, byte_count, count, duration, one_of, parser, save_every
 from supervisor.core import program, resume_arguments
 from supervisor.core.errors import SetupError, UsageError
 from supervisor.core.spelling import meant
@@ -35,6 +35,7 @@ DEFAULTS: dict[str, str] = {
     "hang_after": "auto",
     "settle": "",
     "keep_machine": "no",
+    "keep_packages": "100MB",
     "on_nan": "ignore",
     "on_spike": "ignore",
     "nan_rate": "1",
@@ -209,6 +210,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "hang_after": lambda text: text if text in {"auto", "none"} else duration(text),
     "settle": lambda text: None if text == "" else 0.0 if text in {"0", "0s"} else duration(text),
     "keep_machine": _yes_or_no,
+    "keep_packages": byte_count,
     "on_nan": _what_follows,
     "on_spike": _what_follows,
     "nan_rate": _rate,
@@ -303,6 +305,11 @@ def _add_options_of_saving(group: Group) -> None:
         action="store_const",
         const="yes",
         help="do not give a Colab machine back when the run is finished",
+    )
+    group.add_argument(
+        "--keep-packages",
+        metavar="SIZE",
+        help="keep the script's packages in the store for the next machine up to this size; none (default: 100MB)",
     )
 
 

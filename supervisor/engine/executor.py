@@ -16,6 +16,7 @@ from supervisor.core import messages
 from supervisor.core.claim import Rank
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
+from supervisor.core.spoken import duration
 from supervisor.engine import claims, finished, runs, staged, threads
 from supervisor.engine.files.script_files import ScriptFiles
 from supervisor.engine.lane import Lane
@@ -23,6 +24,7 @@ from supervisor.engine.launcher import Launcher
 from supervisor.engine.orphans import forget_dead_sessions
 from supervisor.engine.output import Output
 from supervisor.engine.storing import Storing
+from supervisor.engine.ticking import told_every
 from supervisor.engine.watch import Watch
 
 if TYPE_CHECKING:
@@ -97,7 +99,18 @@ class Executor:
             self._say(do.Say("warning", words, hint))
 
     def _look(self, _command: do.Look) -> None:
-        self._on("store", self.storing.look, self._cannot_start)
+        self._on("store", self._ticking("looking at the run in the store", self.storing.look), self._cannot_start)
+
+    def _ticking(self, words: str, act: Callable[[], Any]) -> Callable[[], Any]:
+        """Return the act with a word every few seconds while it lasts, because on a drive it may take minutes."""
+
+        def told() -> Any:
+            with told_every(
+                lambda text: self._say(do.Say("info", text)), lambda seconds: f"{words}, {duration(seconds)} so far"
+            ):
+                return act()
+
+        return told
 
     def _knock(self, command: do.Knock) -> None:
         def act() -> ev.Event:
@@ -132,7 +145,8 @@ class Executor:
         self._on("setup", act, self._cannot_start)
 
     def _read_history(self, _command: do.ReadHistory) -> None:
-        self._on("store", self.storing.read_history, self._cannot_start)
+        act = self._ticking("reading what earlier machines left", self.storing.read_history)
+        self._on("store", act, self._cannot_start)
 
     def _restore(self, command: do.Restore) -> None:
         """Where only the trainer died the store is not needed, and may be busy or away: so another lane is asked first."""
@@ -143,9 +157,10 @@ class Executor:
                 self._on("store", there, self._cannot_start)
             return self.files.put_back(ready)
 
-        def there() -> ev.Event | None:
+        def bring() -> ev.Event | None:
             return self.files.put_back(self.storing.restore(afresh=command.afresh))
 
+        there = self._ticking("bringing the newest checkpoint and proving it whole", bring)
         self._on("restart", act, self._cannot_start)
 
     def _launch(self, command: do.Launch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Protocol
 
 from supervisor.core.digest import SHA256
@@ -13,7 +14,7 @@ from supervisor.engine.job import Prepared
 from supervisor.engine.publication import create_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from supervisor.core.claim import Rank
@@ -41,10 +42,13 @@ class Made(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Installer:
-    """``make(record of the last machine, folder with its wheels)``, and ``gather(made, into)`` of files worth keeping."""
+    """``make(record of the last machine, what fetches its wheels)``, and ``gather(made, into, kept)``.
 
-    make: Callable[[bytes | None, Path | None], Made]
-    gather: Callable[[Made, Path], list[Path]]
+    The second returns files worth keeping beside those in the store, whose names and lengths are ``kept``.
+    """
+
+    make: Callable[[bytes | None, Callable[[], Path | None]], Made]
+    gather: Callable[[Made, Path, Mapping[str, int | None]], list[Path]]
 
 
 class Packages:
@@ -53,12 +57,16 @@ class Packages:
     def __init__(self, store: Store, run: RunPlace, installer: Installer, local: Path) -> None:
         self._store, self._run, self._installer, self._local = store, run, installer, local
         self._made: Made | None = None
+        self._torn: set[str] = set()
 
     def prepare(self) -> Prepared:
         """Put back what the last session recorded, or make what the script asks for. Raises UserError, StoreError."""
         recorded = self._recorded()
-        wheels = self._wheels() if recorded is not None else None
-        made = self._made = self._installer.make(recorded, wheels)
+        fetch = self._wheels if recorded is not None else lambda: None
+        try:
+            made = self._made = self._installer.make(recorded, fetch)
+        finally:
+            self._forget_wheels()
         return Prepared(made.python, made.env, made.installed, made.drift, made.seconds)
 
     def record(self, rank: Rank) -> None:
@@ -77,13 +85,19 @@ class Packages:
             return
         folder = self._local / "wheels"
         there = {entry.name: entry.bytes for entry in self._store.list(self._run.environments)}
-        for file in self._installer.gather(self._made, folder):
+        kept = {name: length for name, length in there.items() if name not in self._torn}
+        for file in self._installer.gather(self._made, folder, kept):
             path = f"{self._run.environments}/{file.name}"
             if there.get(file.name) not in {None, file.stat().st_size}:
                 self._store.delete(path)  # a part, left by a machine that died in it
                 del there[file.name]
             if file.name not in there:
                 self._store.push(str(file), path, SHA256)
+        self._forget_wheels()
+
+    def _forget_wheels(self) -> None:
+        """Remove what was fetched or gathered here: it is installed, or in the store, and needed no second time."""
+        shutil.rmtree(self._local / "wheels", ignore_errors=True)
 
     def _recorded(self) -> bytes | None:
         """Return the newest record that is whole; one that its writer died in would put back a part of the packages."""
@@ -110,6 +124,7 @@ class Packages:
                 partly = target.with_name(f".{entry.name}.part")
                 self._store.pull(f"{self._run.environments}/{entry.name}", str(partly), SHA256)
                 if self._store.traits.evidence != "fsync" and _is_torn(partly, target.suffix):
+                    self._torn.add(entry.name)
                     partly.unlink()  # a machine died while it put it in: no installer could use it
                     continue
                 partly.replace(target)

@@ -16,13 +16,13 @@ EVERY_S = 4.0  # under the five seconds after which a person asks whether it han
 
 
 @contextmanager
-def told_every(say: Callable[[str], None], words: Callable[[float], str], every_s: float = EVERY_S) -> Iterator[None]:
-    """Say ``words(seconds so far)`` each ``every_s`` while the block runs; what ends sooner says nothing."""
+def told_every(say: Callable[[str], None], words: Callable[[float], str]) -> Iterator[None]:
+    """Say ``words(seconds so far)`` every few seconds while the block runs; what ends sooner says nothing."""
     over, clock = Event(), BootClock()
     began_s = clock.now().mono_s
 
     def tell() -> None:
-        while not over.wait(every_s):
+        while not over.wait(EVERY_S):
             say(words(clock.now().mono_s - began_s))
 
     threads.start(tell, "ticking")

@@ -29,8 +29,12 @@ def choose(
     *,
     python: str = sys.executable,
     fetch: bool = True,
+    cpu: bool = False,
 ) -> Installer:
-    """Choose uv from the machine, else from `home` (fetched there when `fetch`), else pip; SetupError when there is neither."""
+    """Choose uv from the machine, else from `home` (fetched there when `fetch`), else pip; SetupError when there is neither.
+
+    ``cpu``: there is no accelerator here.
+    """
     from supervisor.environments.pip import Pip
     from supervisor.environments.uv import Uv
 
@@ -41,7 +45,7 @@ def choose(
         uv = _fetch_uv(pip, home, say)
     # uv does not see the system's packages inside an environment that shows them, and would install them all again.
     if uv is not None and not (pip is not None and _shows_system(python)):
-        return Uv(str(uv), settings.for_uv(environ, chosen, home / "uv-cache"), chosen)
+        return Uv(str(uv), settings.for_uv(environ, chosen, home / "uv-cache"), chosen, cpu=cpu)
     if pip is not None:
         return pip
     raise SetupError(

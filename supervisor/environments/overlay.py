@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.environment import Located, normal_name, read_locked, write_locked
 from supervisor.core.errors import SetupError
+from supervisor.core.spoken import duration
+from supervisor.engine.ticking import told_every
 from supervisor.environments import commands, locks, port
 from supervisor.environments.files import package_of
 from supervisor.environments.port import CannotInstallError, InstallerFailed, Sources
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from supervisor.environments.port import Installer
 
 STAMP = "complete"
+SAID_BYTES_MIN = 200_000_000  # a download above this is said before it begins
 LOCK, DIRECTS = "lock.txt", "directs.txt"
 
 
@@ -63,15 +66,18 @@ def make(
         lock.write_text(write_locked(difference), encoding="utf-8")
         count = len(difference) + len(directs)
         named = _some([*(f"{one.name} {one.version}" for one in difference), *map(_last_part, directs)])
-        say(f"installing {count} package{'s' if count > 1 else ''}: {named}")
-        python = f"{folder}/bin/python"
+        python, way = f"{folder}/bin/python", Sources(hashed=False, index_options=index_options, keep_fd=held)
+        size = "" if _all_kept(wheels, difference) else _said_size(installer(), python, lock, way, say)
+        say(f"installing {count} package{'s' if count > 1 else ''}{size}: {named}")
+        free = _free_bytes(folder)
         try:
-            if difference:
-                _install(installer(), python, lock, _sources(wheels, difference, index_options, held), say)
-            if directs:
-                lines = folder / DIRECTS
-                lines.write_text("".join(f"{line}\n" for line in directs), encoding="utf-8")
-                installer().add(python, lines, sources=Sources(hashed=False, index_options=index_options, keep_fd=held))
+            with told_every(say, lambda seconds: _so_far(seconds, free - _free_bytes(folder))):
+                if difference:
+                    _install(installer(), python, lock, _sources(wheels, difference, index_options, held), say)
+                if directs:
+                    lines = folder / DIRECTS
+                    lines.write_text("".join(f"{line}\n" for line in directs), encoding="utf-8")
+                    installer().add(python, lines, sources=way)
         except InstallerFailed as failure:
             shutil.rmtree(folder, ignore_errors=True)
             raise CannotInstallError(f"the job's packages ({named}) cannot be installed", failure, source) from failure
@@ -87,6 +93,32 @@ def make_venv(python: str, folder: Path, environ: Mapping[str, str]) -> None:
             f"{python} cannot make a virtual environment: {port.shorten(ended.said)}",
             "install the venv module of this Python, or use another interpreter",
         )
+
+
+def _said_size(installer: Installer, python: str, lock: Path, way: Sources, say: Callable[[str], None]) -> str:
+    """Return the words for a large download, "" for a small one; for a build that is for another device what to do."""
+    told = installer.download_bytes(python, lock, sources=way)
+    if told is None or told < SAID_BYTES_MIN:
+        return ""
+    if installer.name == "pip" and "nvidia-" in lock.read_text(encoding="utf-8"):
+        say(
+            "pip finds only builds with CUDA; `pip install uv` first, and on a machine without an accelerator those are left out"
+        )
+    return f" (about {told / 1e9:.1f} GB to fetch)"
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder.parent).free
+
+
+def _so_far(seconds: float, written: int) -> str:
+    done = f", about {written / 1e9:.1f} GB written" if written > SAID_BYTES_MIN / 2 else ""
+    return f"installing, {duration(seconds)} so far{done}"
+
+
+def _all_kept(wheels: Path | None, difference: Sequence[Locked]) -> bool:
+    kept = set() if wheels is None else {package_of(file) for file in wheels.glob("*.whl")}
+    return kept >= {(one.name, one.version) for one in difference}
 
 
 def _sources(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core.environment import Locked, normal_name
-from supervisor.environments import commands, settings
+from supervisor.environments import commands, settings, sizes
 from supervisor.environments.port import InstallerFailed, Sources
 
 if TYPE_CHECKING:
@@ -62,6 +62,19 @@ class Pip:
     def add(self, python: str, lines: Path, *, sources: Sources) -> None:
         self._run("--python", python, "install", "--no-compile", "--quiet", *sources.options(), "--no-deps",
                   "-r", str(lines), keep_fd=sources.keep_fd)  # fmt: skip
+
+    def download_bytes(self, python: str, pinned: Path, *, sources: Sources) -> int | None:
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder, "report.json")
+            try:
+                self._run("--python", python, "install", "--dry-run", "--quiet", "--ignore-installed", "--no-deps",
+                          "--report", str(report), "-r", str(pinned), *sources.index_options)  # fmt: skip
+            except (
+                InstallerFailed
+            ):  # an older pip, or an index that does not answer: the installation itself will say it
+                return None
+            chosen = json.loads(report.read_text(encoding="utf-8"))["install"]
+        return sizes.total([str(item["download_info"]["url"]) for item in chosen], self._environ)
 
     def download(self, python: str, pinned: Path, into: Path) -> None:
         """Put the files that `pinned` names into `into`, hash-checked; raises InstallerFailed."""

@@ -81,6 +81,7 @@ class Installer(Protocol):
 
     install: put a list of pinned requirements into `python`'s own environment or into the folder `target`, with no
     dependencies but those named. add: the same for lines that name a path or an address. All raise InstallerFailed.
+    download_bytes: how much a list of pinned requirements is to fetch; None where the index does not tell.
     """
 
     name: str
@@ -92,6 +93,8 @@ class Installer(Protocol):
     def install(self, python: str, pinned: Path, *, sources: Sources, target: Path | None = None) -> None: ...
 
     def add(self, python: str, lines: Path, *, sources: Sources) -> None: ...
+
+    def download_bytes(self, python: str, pinned: Path, *, sources: Sources) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core import environment
 from supervisor.core.environment import Record
 from supervisor.core.errors import SetupError
+from supervisor.core.spoken import duration
 from supervisor.core.values import dataclass, replace
+from supervisor.engine.ticking import told_every
 from supervisor.environments import capture, locks, wish
 from supervisor.environments.port import CannotInstallError
 
@@ -57,14 +59,23 @@ class _Place:
     interpreter: Interpreter
     home: Path
     environ: Mapping[str, str]
-    wheels: Path | None
+    fetch_wheels: Callable[[], Path | None]
     say: Callable[[str], None]
+    cpu: bool
+
+    @cached_property
+    def wheels(self) -> Path | None:
+        """The folder of kept wheels, fetched when it is first asked for: most starts need none."""
+        with told_every(
+            self.say, lambda seconds: f"fetching the packages that the run keeps, {duration(seconds)} so far"
+        ):
+            return self.fetch_wheels()
 
     @cached_property
     def installer(self) -> Installer:
         from supervisor.environments import installers
 
-        return installers.choose(self.environ, self.home, self.say, python=self.interpreter.executable)
+        return installers.choose(self.environ, self.home, self.say, python=self.interpreter.executable, cpu=self.cpu)
 
 
 def prepare(
@@ -73,7 +84,7 @@ def prepare(
     python: str,
     root: Path,
     recorded: bytes | None,
-    wheels: Path | None,
+    wheels: Path | Callable[[], Path | None] | None,
     say: Callable[[str], None],
     install: bool = True,
     environ: Mapping[str, str] = os.environ,
@@ -82,7 +93,7 @@ def prepare(
     """Find what `script` wants, install only what `python` lacks into ``root/.supervisor``, and record it exactly.
 
     `recorded`: the record of the run's last machine, put back to the letter where it fits. `wheels`: a folder of kept
-    files. With ``install=False`` what is missing is only said. Raises UserError; what it began is never used half-made.
+    files, or what fetches one. With ``install=False`` what is missing is only said. Raises UserError; what it began is never used half-made.
     """
     began, home = clock(), _home(root, environ)
     wanted = wish.read(script, install=install).wanted
@@ -90,7 +101,8 @@ def prepare(
     found = capture.found(chosen, environ)
     situation = _situation(wanted, found, chosen, install=install)
     answer = _load(_ready_file(home, situation, recorded))
-    place = _Place(chosen, home, environ, wheels, say)
+    fetch = wheels if callable(wheels) else lambda: wheels
+    place = _Place(chosen, home, environ, fetch, say, cpu=not found.accelerators)
     if answer is None:
         made = _make(wanted, found, place, recorded, install=install)
         record = made.record
@@ -226,9 +238,10 @@ def _lay_over(wanted: Wanted, found: Found, todo: Plan, old: Record | None, plac
         return _NOTHING
     prints = [f"{line} {each.fingerprint}\n" for line, each in zip(lines, todo.directs, strict=True)]
     folder = overlay.folder_of(place.interpreter, difference, place.home, prints)
-    overlay.make(place.interpreter, difference, folder, lambda: place.installer, wheels=place.wheels,
-                 index_options=expanded.index_options, environ=place.environ, say=place.say, directs=lines,
-                 source=wanted.source)  # fmt: skip
+    if not overlay.is_whole(folder):
+        overlay.make(place.interpreter, difference, folder, lambda: place.installer, wheels=place.wheels,
+                     index_options=expanded.index_options, environ=place.environ, say=place.say, directs=lines,
+                     source=wanted.source)  # fmt: skip
     return _Added(f"{folder}/bin/python", difference, overlay.located(folder) if lines else ())
 
 

@@ -60,7 +60,8 @@ def for_uv(environ: Mapping[str, str], settings: Settings, cache: Path) -> dict[
     child = {
         key: value
         for key, value in environ.items()
-        if not key.startswith("UV_") and key not in {"VIRTUAL_ENV", *_COLOURS}
+        if (not key.startswith("UV_") or (key == "UV_TORCH_BACKEND" and value))
+        and key not in {"VIRTUAL_ENV", *_COLOURS}
     }
     child |= {"UV_PYTHON_DOWNLOADS": "never", "UV_CACHE_DIR": str(cache), "UV_NO_CONFIG": "1", "UV_NO_PROGRESS": "1"}
     child |= {"UV_LINK_MODE": "hardlink", "NO_COLOR": "1", "UV_HTTP_RETRIES": "1"}

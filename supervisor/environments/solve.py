@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.environment import normal_name
 from supervisor.core.errors import SetupError
+from supervisor.core.spoken import duration
 from supervisor.core.values import replace
+from supervisor.engine.ticking import told_every
 from supervisor.environments.port import CannotInstallError, InstallerFailed
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ def difference(
         todo, _recorded_pins(recorded, found), _pins_at_hand(todo.missing, wheel_folders, found)
     ):
         try:
-            locked = installer.solve(python, asked, [*constraints, *wanted.constraints], options)
+            with told_every(say, lambda seconds: f"choosing versions, {duration(seconds)} so far"):
+                locked = installer.solve(python, asked, [*constraints, *wanted.constraints], options)
         except InstallerFailed as failure:
             if failure.no_network:
                 raise _refusal(wanted, todo, failure) from failure
@@ -55,6 +58,8 @@ def difference(
         ]
         if words:
             say(words)
+        if not found.accelerators and any(one.name.startswith("nvidia-") for one in added):
+            say("no accelerator is here, and the builds for the processor cannot be reached: these come with CUDA")
         if shadowed:
             say(f"for this job alone, {', '.join(shadowed)}; the machine's own stay as they are")
         return _with_stated_hashes(added, wanted)
@@ -104,7 +109,9 @@ def _ways(todo: Plan, recorded: list[str], at_hand: list[str]) -> Iterator[tuple
 def _recorded_pins(recorded: Record | None, found: Found) -> list[str]:
     if recorded is None:
         return []
-    return [one.pin for one in recorded.difference if one.name not in found.distributions]
+    new = [one.pin for one in recorded.difference if one.name not in found.distributions]
+    # a build for the processor was chosen on a machine without an accelerator, and is none for one that has it
+    return [pin.removesuffix("+cpu") for pin in new] if found.accelerators else new
 
 
 def _pins_at_hand(missing: Sequence[str], folders: Sequence[str], found: Found) -> list[str]:

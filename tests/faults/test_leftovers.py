@@ -24,6 +24,7 @@ from tests.faults.stores import OnADrive
 from tests.faults.world import RUN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FIRST, SECOND = Rank(1, "aa"), Rank(2, "bb")
@@ -68,7 +69,7 @@ def test_a_lock_of_the_environment_that_was_cut_short_anywhere_is_never_put_back
         store.create(f"{RUN.session(FIRST)}/{RECORD}", older)
         store.create(f"{RUN.session(SECOND)}/{RECORD}", whole[:length])
 
-        def make(recorded: bytes | None, _wheels: Path | None, given: list[bytes | None] = given) -> Made:
+        def make(recorded: bytes | None, _fetch: Callable[[], Path | None], given: list[bytes | None] = given) -> Made:
             given.append(recorded)
             return Made(whole)
 
@@ -86,11 +87,15 @@ def test_a_wheel_that_was_cut_short_is_not_used_and_is_put_in_again(quick):
     store.create(f"{RUN.session(FIRST)}/{RECORD}", Record(FOUND, (), LOCKED).to_bytes())
     store.create(f"{RUN.environments}/one-1.0-py3-none-any.whl", body[: len(body) // 2])
 
-    def make(_recorded: bytes | None, wheels: Path | None) -> Made:
+    def make(_recorded: bytes | None, fetch: Callable[[], Path | None]) -> Made:
+        wheels = fetch()
         given.append([] if wheels is None else [each.read_bytes() for each in wheels.iterdir()])
         return Made(Record(FOUND, (), LOCKED).to_bytes())
 
-    def gather(_made: object, into: Path) -> list[Path]:
+    def gather(_made: object, into: Path, kept: object) -> list[Path]:
+        if kept:
+            return []
+        into.mkdir(parents=True, exist_ok=True)
         wheel = into / "one-1.0-py3-none-any.whl"
         wheel.write_bytes(body)
         return [wheel]

@@ -356,7 +356,7 @@ def test_packages_too_large_to_carry_are_not_kept(tmp_path: Path):
     machine = Machine.with_parts(tmp_path)
     prepared = machine.prepare(script(tmp_path, "part"))
     assert wheels_to_keep(prepared, tmp_path / "kept", say=machine.said.append, kept_bytes_max=100) == []
-    assert "not kept for the next machine" in machine.said[-1]
+    assert "the next machine downloads the job's packages again" in machine.said[-1]
 
 
 def test_without_the_index_no_wheels_are_kept_and_that_is_said(tmp_path: Path):

@@ -13,6 +13,7 @@ from supervisor.engine import claims
 from supervisor.engine.packages import RECORD, Installer, Packages
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 FIRST, SECOND = Rank(1, "aa"), Rank(2, "bb")
@@ -32,13 +33,16 @@ class Made:
 class Hands:
     made: Made = field(default_factory=Made)
     given: list[tuple[bytes | None, dict[str, bytes] | None]] = field(default_factory=list)
+    kept: list[dict[str, int | None]] = field(default_factory=list)
 
-    def make(self, recorded: bytes | None, wheels: Path | None) -> Made:
+    def make(self, recorded: bytes | None, fetch: Callable[[], Path | None]) -> Made:
+        wheels = fetch()
         there = None if wheels is None else {path.name: path.read_bytes() for path in wheels.iterdir()}
         self.given.append((recorded, there))
         return self.made
 
-    def gather(self, _made: Made, into: Path) -> list[Path]:
+    def gather(self, _made: Made, into: Path, kept: Mapping[str, int | None]) -> list[Path]:
+        self.kept.append(dict(kept))
         into.mkdir(parents=True, exist_ok=True)
         wheel = into / "numpy-2.whl"
         wheel.write_bytes(b"wheel")
@@ -66,6 +70,26 @@ def test_a_first_machine_makes_what_is_asked_for_and_leaves_it_for_the_next(stor
     assert hands.given == [(None, None), (b"numpy==2", {"numpy-2.whl": b"wheel"})]
     second.keep()
     assert [entry.name for entry in store.list(run.environments)] == ["numpy-2.whl"]
+    assert hands.kept == [{}, {"numpy-2.whl": 5}]
+
+
+def test_of_kept_files_no_copy_stays_on_this_machine(store, run, hands, tmp_path):
+    made = packages(store, run, hands, tmp_path / "one")
+    made.prepare()
+    claims.write_claim(store, run, FIRST, {})
+    made.record(FIRST)
+    made.keep()
+    assert not (tmp_path / "one" / "wheels").exists()
+    packages(store, run, hands, tmp_path / "two").prepare()
+    assert hands.given[-1] == (b"numpy==2", {"numpy-2.whl": b"wheel"})
+    assert not (tmp_path / "two" / "wheels").exists()
+
+
+def test_kept_files_are_fetched_only_where_they_are_asked_for(store, run, hands, tmp_path, monkeypatch):
+    store.create(f"{run.session(FIRST)}/{RECORD}", b"old")
+    store.create(f"{run.environments}/numpy-2.whl", b"wheel")
+    monkeypatch.setattr(store, "pull", lambda *_, **__: pytest.fail("a file was fetched"))
+    Packages(store, run, Installer(lambda *_: hands.made, hands.gather), tmp_path).prepare()
 
 
 def test_the_newest_record_counts_and_sessions_without_one_are_looked_behind(store, run, hands, tmp_path):

@@ -18,7 +18,7 @@ from supervisor.core.ports import StoreError
 from supervisor.core.session import FINAL, Config, Phase, SaveEvery, Session, unproved
 from supervisor.core.status import RunStatus, begun_anew
 from supervisor.core.values import dataclass
-from supervisor.engine import alerts, equipment, identity, left_here, project, retaining, runs
+from supervisor.engine import alerts, equipment, identity, left_here, own_commands, project, retaining, runs
 from supervisor.engine.claims import ranks
 from supervisor.engine.clock import BootClock
 from supervisor.engine.executor import Executor
@@ -63,6 +63,7 @@ class Choice:
     install: bool = True
     json_lines: bool = False
     same_run: bool = False
+    trust_store: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Base:
     record: runs.Run
     clock: BootClock
     project: Project
+    watched: str = ""
 
 
 def serve(choice: Choice) -> int:
@@ -93,6 +95,7 @@ def serve(choice: Choice) -> int:
     record = runs.enter(
         store, run, choice.script, choice.arguments, _remembered(choice), mine=mine, same_run=choice.same_run
     )
+    watched = _remember_here(choice, record, store)
     screen = terminal.choose(json_lines=choice.json_lines)
     config = configure(choice, platform, store)
     before = ranks(store, run)
@@ -100,7 +103,7 @@ def serve(choice: Choice) -> int:
     known = replace(known, platform=platform.name, place=store.traits.place)
     if choice.settings["resume"] == "never":
         known = begun_anew(known)
-    base, door, began_s = Base(store, record, clock, mine), Door(), clock.now().mono_s
+    base, door, began_s = Base(store, record, clock, mine, watched), Door(), clock.now().mono_s
     alerts.listen_to_signals(door, platform)
     alerts.report_defects(door)
     over = alerts.listen_to_notices(door, platform)
@@ -300,7 +303,9 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
         deadline_wall_s=deadline,
         flush=platform.flush or cannot_flush,
         watched={f"SUPERVISOR_RUN_{key.upper()}": choice.settings[key] for key in TRAINERS},
-        watch=watch(choice.settings, config.save_every),
+        watch=replace(
+            watch(choice.settings, config.save_every), named_before=base.watched, trusting=choice.trust_store
+        ),
         project=base.project,
     )
 
@@ -324,6 +329,18 @@ def _installer(choice: Choice, screen: terminal.Screen) -> Installer:
         return wheels_to_keep(made, into, kept, say=say, kept_bytes_max=choice.settings["keep_packages"])
 
     return Installer(make, gather)
+
+
+def _remember_here(choice: Choice, record: runs.Run, store: Store) -> str:
+    """Keep the command on this machine; return the folder that it or an earlier one here has named with ``--watch``."""
+    there, local = store.traits.where, local_root(os.environ) / record.id
+    before = own_commands.read(local, there, choice.name)
+    watched = choice.settings["watch"] or (before.watched if before else "")
+    own_commands.write(
+        local,
+        own_commands.OwnCommand(there, choice.name, str(choice.script), choice.arguments, _remembered(choice), watched),
+    )
+    return str(watched)
 
 
 def _remembered(choice: Choice) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""resume [RUN]: the same as `start`, for a run that the store knows: its script, arguments and options are recorded."""
+"""resume [RUN]: the same as `start`, by the command that this machine remembers, or that the store tells and a person confirms."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +12,19 @@ from supervisor.cli.finding import one_run, opened, option, where
 from supervisor.cli.options import Parser, parser
 from supervisor.core import program
 from supervisor.core.errors import UsageError
+from supervisor.core.shown import shown
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator, Mapping, Sequence
 
+    from supervisor.core.ports import Store
+    from supervisor.engine.own_commands import OwnCommand
     from supervisor.engine.runs import Run
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Find the run, complete the command line from its record, and serve it."""
+    """Find the run, complete the command line from this machine's own record or the confirmed one, and serve it."""
     own, script_arguments = start.split(arguments)
     line = command_line()
     line.behind = script_arguments
@@ -30,11 +35,79 @@ def run(arguments: Sequence[str]) -> int:
         place, record = one_run(store, options, options.run or options.name, "resume")
         known = claims.ranks(store, place)
         claim = claims.read_claim(store, place, known[-1]) if known else {}
-    script = find_script(record, str(claim.get("script", "")), place.name, options)
-    complete(options, claim.get("options") or record.options)
+        mine = _own(store, place.name, record.id)
+        there = Path(store.traits.where)
+    told = [str(each) for each in claim.get("arguments", record.arguments)]
+    if mine is not None and Path(mine.script).is_file():
+        script, recorded, behind = Path(mine.script).resolve(), mine.options, list(mine.arguments)
+        if not script_arguments and told != behind:
+            sys.stderr.write(
+                "the store tells other arguments of the script; those of this machine's last start are used\n"
+            )
+    else:
+        script = find_script(record, str(claim.get("script", "")), place.name, options)
+        recorded, behind = claim.get("options") or record.options, told
+    refuse_of_store(script, there)
+    if mine is None and not options.trust_store:
+        _confirm(script, place.name, script_arguments or behind, recorded, options)
+    complete(options, recorded)
     options.name, options.store = place.name, where(options)
-    recorded = claim.get("arguments", record.arguments)
-    return start.serve(script, script_arguments or [str(each) for each in recorded], options)
+    return start.serve(script, script_arguments or behind, options)
+
+
+def refuse_of_store(script: Path, store: Path) -> None:
+    """Raise UsageError for a script that lies in the store: who may write there would choose what runs here."""
+    if script.resolve().is_relative_to(Path(os.path.realpath(store))):
+        raise UsageError(
+            f"the script {script} lies in the store, and nothing that lies in a store is run",
+            "copy it out of the store, and start that",
+        )
+
+
+def _own(store: Store, run: str, run_id: str) -> OwnCommand | None:
+    from supervisor import wiring
+    from supervisor.engine import own_commands
+    from supervisor.engine.runs import ID
+
+    if not ID.fullmatch(run_id):
+        return None
+    return own_commands.read(wiring.local_root(os.environ) / run_id, store.traits.where, run)
+
+
+def _confirm(script: Path, name: str, behind: Sequence[str], recorded: Mapping[str, Any], options: Namespace) -> None:
+    """Show the command that only the store tells, and have a person say that it is the right one. Raises UsageError."""
+    words = ["start", str(script), "--name", name, *_as_words(recorded), *(["--", *behind] if behind else [])]
+    command = shown(program.command(*words, option=option(options)))
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        sys.stderr.write(
+            f"only the store tells how {shown(name)} was started, and who writes there can change it:\n  {command}\nrun it? [y/N] "
+        )
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() in {"y", "yes"}:
+            options.trust_store = True
+            return
+        raise UsageError(
+            "nothing was started",
+            f"start it by its script: {program.command('start', 'SCRIPT', option=option(options))}",
+        )
+    raise UsageError(
+        f"only the store tells how {name} was started, and who writes there can change it: {command}",
+        "if that is right, run this command, or resume with --trust-store",
+    )
+
+
+def _as_words(recorded: Mapping[str, Any]) -> list[str]:
+    """Return the options of a record that are not the defaults, as a person would type them."""
+    words: list[str] = []
+    for name, value in recorded.items():
+        typed = _as_typed(name, value)
+        if (
+            name not in {"resume", "install", "keep_machine"}
+            and name in start.DEFAULTS
+            and typed != start.DEFAULTS[name]
+        ):
+            words += program.option_words(f"--{name.replace('_', '-')}", typed)
+    return words + (["--no-install"] if recorded.get("install") is False else [])
 
 
 def complete(options: Namespace, recorded: Mapping[str, Any]) -> None:
@@ -43,7 +116,7 @@ def complete(options: Namespace, recorded: Mapping[str, Any]) -> None:
     How it began is not repeated: a run that was once started with ``--resume never`` is resumed, not begun again.
     """
     for name, value in recorded.items():
-        if name != "resume" and getattr(options, name, "") is None:
+        if name != "resume" and name in start.DEFAULTS and getattr(options, name, "") is None:
             setattr(options, name, _as_typed(name, value))
     if recorded.get("install") is False:
         options.no_install = True
@@ -77,7 +150,7 @@ def _places(recorded: str, absolute: str) -> Iterator[Path]:
 
 def _as_typed(name: str, value: Any) -> str:
     """Return an option as a person would have typed it."""
-    if name == "budget":
+    if name == "budget" and (value is None or isinstance(value, int | float)):
         return "" if value is None else f"{value:.3f}s" if value else "none"
     if name == "settle" and not value:
         return "" if value is None else "0s"

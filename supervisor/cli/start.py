@@ -81,6 +81,7 @@ def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> 
         install=not options.no_install,
         json_lines=options.json,
         same_run=options.same_run,
+        trust_store=options.trust_store,
     )
     return wiring.serve(chosen)
 
@@ -284,6 +285,11 @@ def _add_options_of_the_run(group: Group, *, named: bool) -> None:
     group.add_argument("--takeover", action="store_true", help="take the run from a machine that seems to live")
     group.add_argument(
         "--same-run", action="store_true", help="the script is this run's, though its folder and its bytes are others"
+    )
+    group.add_argument(
+        "--trust-store",
+        action="store_true",
+        help="believe what the store names: the watched folder, and for resume the script, its arguments and the options",
     )
     group.add_argument("--no-install", action="store_true", help="use the packages that are here")
     group.add_argument("--json", action="store_true", help="events as JSON lines on stdout")

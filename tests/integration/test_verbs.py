@@ -100,7 +100,7 @@ def test_a_killed_run_waits_for_its_next_machine_and_resumes_by_name_alone(
     turn.kill("both")
     assert live(second)["state"] == "PENDING"
     (tmp_path / "let-go").touch()
-    told = second.run("resume", **held)
+    told = second.run("resume", "--trust-store", **held)
     assert told.returncode == 0, told.stdout + told.stderr
     assert "going on from step" in told.stdout
     assert live(second)["state"] == "SUCCEEDED"

@@ -134,7 +134,7 @@ def test_who_is_stopped_in_its_turn_leaves_what_it_had_written(
     turn.signal(signal.SIGTERM)
     assert turn.wait() == 143, turn.text
     second = fresh_machine()
-    again = second.run("resume", "train", "--no-install")
+    again = second.run("resume", "train", "--no-install", "--trust-store")
     assert again.returncode == 0, again.stdout + again.stderr
     assert "begins at 40 with" in again.stdout + again.stderr, "the same options hold, without being given again"
     assert final(second)["hash"] == expected(120)

@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from supervisor.core import fields, naming
-from supervisor.core.carried import FILE, FILES_FILE, FOLDER, LINK, Carried, Entry, Piece, parse
+from supervisor.core.carried import FILE, FILES_FILE, FOLDER, LINK, MODE_BITS, Carried, Entry, Piece, parse
 from supervisor.core.digest import Digest, algorithm_of
 from supervisor.core.values import dataclass
 from supervisor.engine import staged
@@ -58,12 +58,21 @@ def put_back(folder: Path, carried: Carried, root: Path, aside: Path, newer: Col
     moved = tuple(_move_aside(root, path, aside) for path in sorted(_top_most(wrong)))
     root.mkdir(parents=True, exist_ok=True)
     missing = [entry for entry in carried.entries if entry.path not in right]
+    _see_no_link(root, [entry.path for entry in carried.entries])
     for entry in sorted(missing, key=lambda each: (each.kind != FOLDER, each.path)):
         _make(folder, entry, root / entry.path)
     for entry in carried.entries:
         if entry.path not in newer:
             _like(entry, root / entry.path)
     return PutBack(sum(entry.kind == FILE for entry in missing), moved)
+
+
+def _see_no_link(root: Path, paths: Iterable[str]) -> None:
+    """Raise OSError for a path that leads through a link on this disk. ``root`` itself may be one: a person named it."""
+    for folder in sorted({above for path in paths for above in _above(path)}):
+        if (root / folder).is_symlink():
+            words = f"{folder} is a link, and files are put back through one only where --watch names it"
+            raise OSError(errno.ELOOP, words, os.fspath(root / folder))
 
 
 def move_changed(root: Path, first: Mapping[str, Seen], aside: Path, same: Collection[str]) -> tuple[str, ...]:
@@ -167,6 +176,10 @@ def _like(entry: Entry, path: Path) -> None:
     """Give it the mode and the time that it had: scripts take the newest file by its time."""
     if entry.kind == LINK:
         return
-    path.chmod(entry.mode)
-    if entry.kind == FILE:
-        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(fd, entry.mode & MODE_BITS)
+        if entry.kind == FILE:
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+    finally:
+        os.close(fd)

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import choosing, messages, naming, resume_arguments, resume_options, state_files
+from supervisor.core import choosing, messages, naming, program, resume_arguments, resume_options, state_files
 from supervisor.core import events as ev
 from supervisor.core.carried import FILE, Entry, Piece
 from supervisor.core.choosing import Found
@@ -22,7 +22,15 @@ from supervisor.core.content import STATE_FILE, ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.values import dataclass
 from supervisor.engine import threads
-from supervisor.engine.files import discovering, putting_back, scanning, script_sources, snapshots
+from supervisor.engine.files import (
+    discovering,
+    protected,
+    putting_back,
+    scanning,
+    script_sources,
+    snapshots,
+    watched_folder,
+)
 from supervisor.engine.files.candidates import Candidates
 from supervisor.engine.files.discovering import Discovery
 from supervisor.engine.files.not_kept import NothingYet, Outside, named
@@ -220,9 +228,12 @@ class ScriptFiles:
     def _put_back(self, ready: ev.CheckpointReady, carried: Carried, records: Mapping[str, tuple[int, str]]) -> None:
         if carried.root and not self.watch.called:
             # the folder was named by an earlier command; what was in it is needed all the same
+            self._see_believed(carried.root)
             self.watch = replace(self.watch, called=carried.root, folder=Path(carried.root).absolute())
             self._paths = None
         root = self.root if carried.root else self._working
+        if not carried.root:
+            protected.refuse([each.path for each in carried.entries], root, self.job.script)
         assert ready.id is not None
         aside = self.storing.local.run / ASIDE / f"{self.storing.rank}-{ready.id.step}"
         attached = STATE_FILE in records  # then the files belong to the step of the state, however new others are
@@ -255,6 +266,23 @@ class ScriptFiles:
         if newer:
             paths = named([each.path for each in newer], ordered=True)
             self._say("info", f"{len(newer):,} newer files of the script on this disk are whole and are used: {paths}")
+
+    def _see_believed(self, root: str) -> None:
+        """Raise UserError where only the checkpoint names the folder: whoever writes into the store could name any."""
+        if not (self.watch.trusting or root == self.watch.named_before):
+            raise UserError(
+                f"the checkpoint holds the files of the folder {root!r}, which no command on this machine has named",
+                f"if they belong there, start again with {shlex.join(program.option_words('--watch', root))}",
+                FAILED_PRECHECKS,
+            )
+        others = {
+            watched_folder.STORE: Path(self.job.store.traits.where),
+            "the working folder": self._working,
+            "the script": self.job.script,
+            "the folder of its sessions": self.job.local_root,
+            "your home": Path.home(),
+        }
+        watched_folder.refuse(root, others)
 
     def _whole(self) -> WholeFiles:
         if self._notes is None:

@@ -19,12 +19,17 @@ HINT = "name the folder that the script writes its checkpoints into, like --watc
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """``called`` is the watched folder as it was typed, "" for none; ``every_s``: between snapshots, None: as fits."""
+    """``called`` is the watched folder as it was typed, "" for none; ``every_s``: between snapshots, None: as fits.
+
+    ``named_before``: what an earlier command on this machine named. ``trusting``: a person believes what the store names.
+    """
 
     called: str = ""
     folder: Path = Path()
     resume_args: str = ""
     every_s: float | None = None
+    named_before: str = ""
+    trusting: bool = False
 
 
 def watch(settings: Mapping[str, Any], every: SaveEvery) -> Watch:

@@ -119,7 +119,7 @@ def test_resuming_runs_the_recorded_script_with_the_recorded_arguments(said, lef
     served = []
     monkeypatch.setattr(start, "serve", lambda *given: served.append(given) or 0)
     left.session(1, arguments=["--steps", "200"], options={"keep_last": 4})
-    assert said("resume")[0] == 0
+    assert said("resume", "--trust-store")[0] == 0
     script, arguments, options = served[0]
     assert script == Path(left.root / "train.py")
     assert arguments == ["--steps", "200"]
@@ -129,5 +129,5 @@ def test_resuming_runs_the_recorded_script_with_the_recorded_arguments(said, lef
 def test_other_arguments_behind_two_dashes_replace_the_recorded_ones(said, left, monkeypatch):
     served = []
     monkeypatch.setattr(start, "serve", lambda *given: served.append(given) or 0)
-    said("resume", "plates", "--", "--steps", "7")
+    said("resume", "plates", "--trust-store", "--", "--steps", "7")
     assert served[0][1] == ["--steps", "7"]

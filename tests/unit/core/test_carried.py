@@ -52,7 +52,12 @@ def apart(entries):
     return not any(entry.path.startswith(tuple(links)) for entry in entries)
 
 
-@given(SIZES, PATHS | st.just(""), st.lists(ENTRIES, max_size=4).map(tuple).filter(apart), PATHS | st.just(""))
+@given(
+    SIZES,
+    PATHS | st.just(""),
+    st.lists(ENTRIES, max_size=4, unique_by=lambda entry: entry.path).map(tuple).filter(apart),
+    PATHS | st.just(""),
+)
 def test_what_was_written_is_read(step, root, entries, checkpoint):
     carried = Carried(step, root, entries, checkpoint)
     assert parse(body(carried)) == carried
@@ -90,8 +95,9 @@ def test_an_entry_that_cannot_be_is_refused(changes):
         ({"a": "../up"}, False),
         ({"a": "b", "b": "./x/../.."}, False),
         ({"a": "a"}, False),
-        ({"a": "b/../c"}, True),
-        ({"a": "run-1"}, True),
+        ({"a": "b/../c"}, False),
+        ({"a": "run-1"}, False),
+        ({"b": "run-1"}, True),
     ],
 )
 def test_a_file_below_a_link_may_not_lead_out_of_the_folder(links, allowed):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from supervisor.cli import calling
 from supervisor.core import program
+from supervisor.core.shown import ShownStream, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TextIO
 
 TABLE = {
     "start": ("supervisor.cli.start", "start or resume the run of a script; the same command every time"),
@@ -49,6 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     calling.note()
     if None in {sys.stdin, sys.stdout, sys.stderr}:
         _open_closed_streams()
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = cast("TextIO", ShownStream(sys.stdout)), cast("TextIO", ShownStream(sys.stderr))
+    try:
+        return _main(arguments)
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def _main(arguments: list[str]) -> int:
     try:
         code = _answer(arguments)
         sys.stdout.flush()
@@ -138,7 +149,7 @@ def _two_lines(what: str, hint: str, exit_code: int) -> int:
     from supervisor.views import wrapping
 
     try:
-        wrapping.show_error(what, hint)
+        wrapping.show_error(shown(what), shown(hint))
     except OSError:
         return exit_code  # every output stream is closed: the exit code alone is left to tell it
     return exit_code

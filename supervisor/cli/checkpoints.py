@@ -89,7 +89,7 @@ def _list(about: About) -> int:
 
     found = catalogue.rows(about.store, about.place, about.local, about.newest, about.watched)
     if about.options.json:
-        print(json.dumps([view.plain(row) for row in found], ensure_ascii=False))
+        print(json.dumps([view.plain(row) for row in found]))
     elif not found:
         show(f"{about.place.name}: no checkpoint yet")
         _say_next(about, "status {run}")
@@ -121,7 +121,7 @@ def _verify(about: About) -> int:
     for gap in gaps:
         print(f"step log: {gap}", file=sys.stderr if about.options.json else sys.stdout)
     if about.options.json:
-        print(json.dumps(plain, ensure_ascii=False))
+        print(json.dumps(plain))
     else:
         show(f"{about.place.name}: {view.summary(seen)}")
         _say_next(about, *_after_verify(verdicts))

@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
         looked = [seen_of(store, name, now) for name in runs.names(store)]
     found = [each for each in looked if each is not None]
     if options.json:
-        print(json.dumps([_plain(each) for each in found], ensure_ascii=False))
+        print(json.dumps([_plain(each) for each in found]))
     elif not looked:
         show(f"{none_yet(options)}\n  {how_to_start(options)}")
     elif found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from codecs import getincrementaldecoder
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, 
 from supervisor.cli.options import Parser, add_run, count, parser
 from supervisor.core import program
 from supervisor.core.ports import StoreError
+from supervisor.core.shown import shown_output
 from supervisor.views import wrapping
 from supervisor.views.status import next_commands
 from supervisor.views.table import rows
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from supervisor.engine.printed import Part, Printed
     from supervisor.engine.runs import Run
 
+_DECODER = getincrementaldecoder("utf-8")
 FILE_EVERY_S = 0.2
 STORE_EVERY_S = 5.0
 
@@ -51,7 +54,7 @@ def _from_store(options: Namespace) -> int:
             for gap in log.gaps:
                 wrapping.show(f"{place.name}: {gap}", sys.stderr)
             return 0
-        show = _Writer()
+        show = _Writer(raw=options.raw)
         printed = Printed(store, place)
         chosen = {"session": options.session, "attempt": options.attempt}
         if options.follow:
@@ -79,7 +82,7 @@ def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> in
     if options.steps:
         raise error
     wrapping.show(f"{error.what}; this is what its session on this machine printed", sys.stderr)
-    show, printed, pause = _Writer(), PrintedHere(here.rank, here.folder), Event()
+    show, printed, pause = _Writer(raw=options.raw), PrintedHere(here.rank, here.folder), Event()
     while options.follow and here.lives:
         show(printed.new(options.attempt))
         pause.wait(FILE_EVERY_S)
@@ -90,13 +93,17 @@ def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> in
 class _Writer:
     """Writes parts to stdout, with a line before the second and every later one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, raw: bool = False) -> None:
         self.anything = False
+        self._raw = raw and not sys.stdout.isatty()
+        self._decoder = _DECODER("replace")
         self._part: Part | None = None
         self._ended = True
 
     def __call__(self, texts: Iterable[tuple[Part, bytes]]) -> None:
         for part, text in texts:
+            if part != self._part:
+                self._decoder.reset()
             if part != self._part and self.anything:
                 head = f"--- session {part.rank.epoch}, attempt {part.attempt}\n"
                 self._write((b"" if self._ended else b"\n") + head.encode())
@@ -105,7 +112,7 @@ class _Writer:
         sys.stdout.buffer.flush()
 
     def _write(self, text: bytes) -> None:
-        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.write(text if self._raw else shown_output(self._decoder.decode(text)).encode())
         self._ended = text.endswith(b"\n")
 
 
@@ -150,7 +157,7 @@ def _is_over(store: Store, place: RunPlace, record: Run) -> bool:
 def _print_steps(known: Sequence[dict[str, Any]], name: str, over: Callable[[], bool], options: Namespace) -> None:
     if options.json:
         for row in known:
-            print(json.dumps(row, ensure_ascii=False))
+            print(json.dumps(row))
         return
     if not known and over():
         print(f"{name}: the script logged nothing: rows come from run.log(…) of an attached script")
@@ -174,5 +181,6 @@ def _parser() -> Parser:
     made.add_argument("--attempt", type=count, metavar="N", help="only this life of the trainer (in each session)")
     made.add_argument("--session", type=count, metavar="N", help="only this session")
     made.add_argument("--steps", action="store_true", help="the step log, joined over all machines")
+    made.add_argument("--raw", action="store_true", help="into a pipe or file: every byte as it was printed")
     made.add_argument("--json", action="store_true", help="with --steps: as JSON lines")
     return made

@@ -164,7 +164,7 @@ def _watch(seen: Callable[[], Overview], lines: Callable[[Overview], list[str]],
 
 
 def _json(seen: Overview) -> str:
-    return json.dumps(dict(seen.plain), ensure_ascii=False)
+    return json.dumps(dict(seen.plain))
 
 
 def _parser() -> Parser:

@@ -11,6 +11,7 @@ from supervisor.cli.finding import NoSuchRunError, StoreAwayError, living_here, 
 from supervisor.cli.options import Parser, add_run, parser
 from supervisor.core import program
 from supervisor.core.errors import FAILED
+from supervisor.core.shown import shown
 from supervisor.core.spoken import duration
 from supervisor.views import status as view
 from supervisor.views.wrapping import show
@@ -47,7 +48,7 @@ def _through_store(options: Namespace) -> int:
 
         found = seen()
         if found.rank is None or not found.served:
-            show(f"{place.name}: nothing to stop: {_why_not(found)}")
+            show(f"{place.name}: nothing to stop: {shown(_why_not(found))}")
         else:
             claims.request_stop(store, place, found.rank, "now" if options.now else "save")
             show(f"{place.name}: asked session {found.rank.epoch} to {_how(options)}")
@@ -99,7 +100,7 @@ def _waited(seen: Callable[[], Overview], first: Overview, clock: Clock, *, pati
         pause.wait(LOOK_EVERY_S)
         found, now_s = seen(), clock.now().mono_s
         if found.rank != first.rank or not found.served:
-            show(f"{found.run.name}: {_end_of(found)}")
+            show(f"{found.run.name}: {shown(_end_of(found))}")
             return found
         if found.plain["updated"] != sign:
             sign, sign_s = found.plain["updated"], now_s

@@ -48,6 +48,9 @@ def seen_of(store: Store, name: str, now: Instant) -> Overview | None:
         if error.kind in AWAY:
             raise
         show(f"{name}: cannot be read: {error}", sys.stderr)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError) as error:
+        # one run whose records nobody foresaw must not hide the others
+        show(f"{name}: cannot be read: its records are damaged ({type(error).__name__}: {error})", sys.stderr)
     return None
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -12,6 +16,21 @@ if TYPE_CHECKING:
     from supervisor.core.claim import Rank
 
 STATUS, SUPERVISOR = "status.json", "supervisor.json"
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that other users can neither read nor write. Raises UserError for one that is another user's."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.getuid():
+        raise UserError(
+            f"the local folder {folder} belongs to another user (uid {found.st_uid})",
+            "name one of your own: set SUPERVISOR_RUN_LOCAL to a folder that you alone can write",
+            FAILED_PRECHECKS,
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        with suppress(OSError):  # a disk without rights, as FAT: the folder above has to keep others out
+            folder.chmod(0o700)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +101,7 @@ class LocalPlace:
 
     def make(self) -> None:
         """Make the folders that a session and its trainer write into. Raises OSError."""
+        make_private(self.root)
         for folder in (self.staging, self.restored, self.scratch):
             folder.mkdir(parents=True, exist_ok=True)
 

@@ -126,7 +126,7 @@ def read_whole(store: Store, run: RunPlace) -> Run | None:
 def names(store: Store) -> list[str]:
     """Return the names of all runs in a store: the folders with a record or with sessions."""
     folders = [entry.name for entry in store.list("") if entry.folder and NAME.fullmatch(entry.name)]
-    return [name for name in folders if any(is_sign(inside.name) for inside in store.list(name))]
+    return [name for name in folders if _is_run(store, name)]
 
 
 def last_status(store: Store, run: RunPlace, known: Sequence[Rank]) -> RunStatus | None:
@@ -167,6 +167,15 @@ def _remove(store: Store, path: str, *, folder: bool) -> None:
     for entry in store.list(path) if folder else ():
         _remove(store, f"{path}/{entry.name}", folder=entry.folder)
     store.delete(path)
+
+
+def _is_run(store: Store, name: str) -> bool:
+    try:
+        return any(is_sign(inside.name) for inside in store.list(name))
+    except StoreError as error:
+        if error.kind != "unreadable":
+            raise
+        return True  # it may be one: who asks for it is told that it cannot be read
 
 
 def is_sign(name: str) -> bool:

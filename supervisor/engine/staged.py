@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import stat
 from typing import TYPE_CHECKING
 
 from supervisor.core import fields
@@ -31,7 +33,7 @@ class Staged:
 def staged_in(staging: Path, rank: Rank) -> list[Staged]:
     """Return the staged folders of a session, oldest first. A folder has its name only when it is whole."""
     try:
-        names = sorted(each.name for each in staging.iterdir())
+        names = sorted(each.name for each in staging.iterdir() if is_mine(each)) if is_mine(staging) else []
     except FileNotFoundError:
         return []
     found = [
@@ -45,10 +47,19 @@ def staged_in(staging: Path, rank: Rank) -> list[Staged]:
 def staged_on_this_machine(run_folder: Path) -> list[Staged]:
     """Return the staged folders of all sessions of a run that this machine still has."""
     try:
-        sessions = [(each, rank_of(each.name)) for each in run_folder.iterdir()]
+        sessions = [(each, rank_of(each.name)) for each in run_folder.iterdir() if is_mine(each)]
     except FileNotFoundError:
         return []
     return [staged for folder, rank in sessions if rank for staged in staged_in(folder / "staging", rank)]
+
+
+def is_mine(folder: Path) -> bool:
+    """Say whether a folder is this user's own, and no link: what another user has staged is not gone on from."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
 def content(folder: Path) -> Content:

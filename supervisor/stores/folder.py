@@ -92,15 +92,8 @@ class FolderStore:
         """Remove a file or an empty folder; absent is fine. After it returned, a power loss does not bring it back."""
         with translated(path):
             self._see_root()
-            *above, name = disk.parts(path)
             try:
-                with self._inside(above) as folder:
-                    if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
-                        with disk.below(folder, (name,)) as fd:
-                            _sweep(fd, links=True)
-                        os.rmdir(name, dir_fd=folder)
-                    else:
-                        os.unlink(name, dir_fd=folder)
+                self._remove(disk.parts(path))
             except FileNotFoundError:
                 self._see_root()
             with contextlib.suppress(FileNotFoundError):
@@ -137,6 +130,20 @@ class FolderStore:
         if ".." in path.split("/"):
             raise StoreError(f"{path} leads out of the store")
         return os.path.join(self.root, *filter(None, path.split("/")))
+
+    def _remove(self, names: Sequence[str]) -> None:
+        """Remove a file, or a folder with nothing in it but what no listing shows; without names the store's own folder."""
+        if not names:
+            os.rmdir(self.root)
+            return
+        *above, name = names
+        with self._inside(above) as folder:
+            if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
+                with disk.below(folder, (name,)) as fd:
+                    _sweep(fd, links=True)
+                os.rmdir(name, dir_fd=folder)
+            else:
+                os.unlink(name, dir_fd=folder)
 
     @contextlib.contextmanager
     def _inside(self, names: Sequence[str]) -> Iterator[int]:

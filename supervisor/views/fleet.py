@@ -12,6 +12,7 @@ from supervisor.core import program
 from supervisor.core.codec import to_plain
 from supervisor.core.fleet_state import LEFT
 from supervisor.core.fleet_waiting import spent, spoken_state
+from supervisor.core.shown import shown
 from supervisor.core.spoken import duration
 from supervisor.views import table
 from supervisor.views.lines import Lines
@@ -60,25 +61,28 @@ class WordScreen:
         bounds += [f"at most {policy.units_max:g} units"] if policy.units_max is not None else []
         self._write(f"{NAME}machines on {self._place}: {', '.join(bounds)}; no keep-alive")
         if fleet.machine is not None:
-            self._write(f"{NAME}an earlier launch left {fleet.machine.endpoint}: looking after it")
+            self._write(f"{NAME}an earlier launch left {shown(fleet.machine.endpoint)}: looking after it")
 
     def said(self, said: fw.Say) -> None:
         """Print the words, and under them what to do."""
         mark = "" if said.level == "info" else f"{said.level}: "
-        self._write(f"{NAME}{mark}{said.words}" + (f"\n{INDENT}{program.expanded(said.hint)}" if said.hint else ""))
+        self._write(
+            f"{NAME}{mark}{shown(said.words)}"
+            + (f"\n{INDENT}{shown(program.expanded(said.hint))}" if said.hint else "")
+        )
 
     def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None:
         """Print the line when it is time."""
         if not isinstance(event, fw.Polled):
             return
         if event.trouble and event.trouble != self._trouble:
-            self._write(f"{NAME}warning: {event.trouble}")
+            self._write(f"{NAME}warning: {shown(event.trouble)}")
         self._trouble = event.trouble
         every_s = LIVE_EVERY_S if self._live else PLAIN_EVERY_S
         if now.mono_s - self._shown_s < every_s:
             return
         self._shown_s = now.mono_s
-        self._line = line(fleet, event, now)
+        self._line = shown(line(fleet, event, now))
         self._out.write(f"{CLEAR}{self._line[:COLUMNS]}" if self._live else f"{self._line}\n")
 
     def close(self) -> None:
@@ -115,7 +119,7 @@ class JsonScreen:
         self._out.close()
 
     def _print(self, value: Any) -> None:
-        self._out.write(json.dumps(to_plain(value), ensure_ascii=False, default=str) + "\n")
+        self._out.write(json.dumps(to_plain(value), default=str) + "\n")
 
 
 def line(fleet: Fleet, event: fw.Polled, now: Instant) -> str:
@@ -141,7 +145,7 @@ def say_goodbye(
     ``store``: the option that names it; ``begun``: the run is in it, so that other commands find it.
     """
     if json_lines:
-        print(json.dumps(to_plain(end), ensure_ascii=False), flush=True)
+        print(json.dumps(to_plain(end)), flush=True)
         return
     if end.state not in {"SUCCEEDED", "CANCELLED", "PENDING", LEFT}:
         sys.stderr.write(f"error: {end.words}\n  try: {program.expanded(end.hint) or 'launch again'}\n")

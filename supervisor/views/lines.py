@@ -11,6 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from supervisor.core import program
+from supervisor.core.shown import drawn_on, shown, shown_lines
 from supervisor.views import wrapping
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Lines:
     """
 
     def __init__(self, out: TextIO) -> None:
+        out = drawn_on(out)
         if isinstance(out, TextIOWrapper):
             out.reconfigure(errors="replace")  # a terminal that knows no "·" is no reason to stop
         self._out = out
@@ -96,7 +98,7 @@ def teller(*, json_lines: bool) -> Callable[[str, str], None]:
     def say(words: str, hint: str) -> None:
         below = f"\n{' ' * len('[supervisor] ')}{program.expanded(hint)}" if hint else ""
         with suppress(OSError):
-            wrapping.show(f"[supervisor] {words}{below}", sys.stderr if json_lines else sys.stdout)
+            wrapping.show(shown_lines(f"[supervisor] {words}{below}"), sys.stderr if json_lines else sys.stdout)
 
     return say
 
@@ -104,4 +106,4 @@ def teller(*, json_lines: bool) -> Callable[[str, str], None]:
 def say_error(what: str, hint: str) -> None:
     """Print the two lines that every error ends in: what happened, and what to do."""
     with suppress(OSError):
-        wrapping.show_error(what, hint)
+        wrapping.show_error(shown(what), shown(hint))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import program
+from supervisor.core.shown import shown
 from supervisor.core.spoken import duration
 from supervisor.core.values import dataclass
 from supervisor.views import safety
@@ -31,7 +32,7 @@ def block(plain: Mapping[str, Any], headline: str, earlier: Sequence[str], live_
     lines += [*_indented(trouble(plain)), *nan_lines(plain, live_at.store), *safe_lines(plain, live_at)]
     lines += [*_indented(machine_words(plain)), *_indented(_shares(plain))]
     lines += [f"  {words}" for words in earlier]
-    return [*lines, *next_commands(live_at.commands)]
+    return [*map(shown, lines), *next_commands(live_at.commands)]
 
 
 def progress(plain: Mapping[str, Any]) -> str:

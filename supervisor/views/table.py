@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from supervisor.core.shown import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
 def rows(heads: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
     """Return the lines of a table."""
-    table = [tuple(heads), *(tuple(row) for row in body)]
+    table = [tuple(map(shown, row)) for row in (heads, *body)]
     widths = [max(len(row[column]) for row in table) for column in range(len(heads))]
     right = [all(_is_number(row[column]) for row in table[1:]) for column in range(len(heads))]
     return ["  ".join(_padded(*each) for each in zip(row, widths, right, strict=True)).rstrip() for row in table]

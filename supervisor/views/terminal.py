@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from supervisor.core import events as ev
 from supervisor.core import program
 from supervisor.core.codec import to_line
+from supervisor.core.shown import shown, shown_lines, shown_output
 from supervisor.views import safety
 from supervisor.views.lines import Lines
 from supervisor.views.words import line
@@ -69,11 +70,11 @@ class PlainScreen:
         """Print the words, and under them what to do."""
         if said.level != "error":
             hint = f"\n{INDENT}{program.expanded(said.hint)}" if said.hint else ""
-            self._out.write(f"{NAME}{_MARKS.get(said.level, '')}{program.expanded(said.words)}{hint}\n")
+            self._out.write(shown_lines(f"{NAME}{_MARKS.get(said.level, '')}{program.expanded(said.words)}{hint}\n"))
 
     def printed(self, text: bytes) -> None:
         """Pass on a line of the trainer."""
-        self._out.write(text.decode("utf-8", "replace") + "\n")
+        self._out.write(shown_output(text.decode("utf-8", "replace")) + "\n")
 
     def record(self, now: Instant, value: Any, status: RunStatus) -> None:
         """Print the progress line when it is time, and soon after a checkpoint became safe."""
@@ -82,7 +83,7 @@ class PlainScreen:
         silent_s = now.mono_s - self._shown_s
         if silent_s >= PLAIN_EVERY_S or (isinstance(value, ev.Durable) and silent_s >= SAFE_EVERY_S):
             self._shown_s = now.mono_s
-            self._out.write(f"{NAME}{line(status, now)}\n")
+            self._out.write(f"{NAME}{shown(line(status, now))}\n")
 
     def close(self) -> None:
         """Wait a moment until everything is shown."""
@@ -103,12 +104,12 @@ class JsonScreen:
         import json
 
         body = {"is": "Output", "text": text.decode("utf-8", "replace")}
-        self._out.write(json.dumps(body, ensure_ascii=False) + "\n")
+        self._out.write(json.dumps(body) + "\n")
 
     def record(self, now: Instant, value: Any, _status: RunStatus) -> None:
         """Print the record."""
         if not isinstance(value, ev.Woke):
-            self._out.write(to_line({"mono_s": now.mono_s, "wall_s": now.wall_s}, value) + "\n")
+            self._out.write(shown(to_line({"mono_s": now.mono_s, "wall_s": now.wall_s}, value)) + "\n")
 
     def close(self) -> None:
         """Wait a moment until everything is shown."""
@@ -132,13 +133,13 @@ class LiveScreen:
         """Print the words above the line, and under them what to do."""
         if said.level != "error":
             colour = YELLOW if said.level == "warning" else CYAN
-            hint = f"\n{self._painted(INDENT + program.expanded(said.hint), DIM)}" if said.hint else ""
-            words = f"{NAME}{_MARKS.get(said.level, '')}{program.expanded(said.words)}"
+            hint = f"\n{self._painted(INDENT + shown_lines(program.expanded(said.hint)), DIM)}" if said.hint else ""
+            words = f"{NAME}{_MARKS.get(said.level, '')}{shown_lines(program.expanded(said.words))}"
             self._above(f"{self._painted(words, colour)}{hint}")
 
     def printed(self, text: bytes) -> None:
         """Print a line of the trainer above the line."""
-        self._above(text.decode("utf-8", "replace"))
+        self._above(shown_output(text.decode("utf-8", "replace")))
 
     def record(self, now: Instant, value: Any, status: RunStatus) -> None:
         """Redraw at most once a second, while the trainer makes steps; leave the last state when it ends."""
@@ -146,7 +147,7 @@ class LiveScreen:
         if ended or (self._progress.seen(value, status) and now.mono_s - self._shown_s >= LIVE_EVERY_S):
             self._shown_s = now.mono_s
             colour = YELLOW if safety.waiting(safety.of_status(status, now)) else GREEN
-            bottom = line(status, now, self._columns() - 1)
+            bottom = shown(line(status, now, self._columns() - 1))
             bottom = f"{colour}{bottom}{PLAIN}" if self._colours else bottom
             with self._lock:
                 self._bottom = "" if ended else bottom
@@ -167,8 +168,9 @@ class LiveScreen:
             self._out.write(f"{CLEAR}{text}\n{self._bottom}")
 
 
-def choose(*, json_lines: bool, out: TextIO = sys.stdout) -> Screen:
+def choose(*, json_lines: bool, out: TextIO | None = None) -> Screen:
     """Return the screen that fits where stdout leads."""
+    out = out or sys.stdout
     lines = Lines(out)
     if json_lines:
         return JsonScreen(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self, TextIO
 
+from supervisor.core.shown import drawn_on, shown_lines
 from supervisor.views.wrapping import columns_of, wrapped
 
 
@@ -35,7 +36,7 @@ class Redrawn:
         from rich.live import Live
 
         self._out = out
-        self._live: Any = Live(console=Console(file=out, highlight=False), auto_refresh=False)
+        self._live: Any = Live(console=Console(file=drawn_on(out), highlight=False), auto_refresh=False)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -48,4 +49,4 @@ class Redrawn:
         """Put it in the place of the text before."""
         from rich.text import Text
 
-        self._live.update(Text(wrapped(text, columns_of(self._out)), overflow="fold"), refresh=True)
+        self._live.update(Text(wrapped(shown_lines(text), columns_of(self._out)), overflow="fold"), refresh=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 from pathlib import Path
 
@@ -189,4 +188,4 @@ def test_no_file_comes_back_with_rights_beyond_its_permission_bits(tmp_path, mod
     got = stat.S_IMODE((tmp_path / "work" / "model.pt").stat().st_mode)
     assert got == mode & 0o777
     assert Path(tmp_path / "work" / "model.pt").read_bytes() == b"evil"
-    assert os.stat(tmp_path / "work" / "model.pt").st_nlink == 1
+    assert (tmp_path / "work" / "model.pt").stat().st_nlink == 1

@@ -30,6 +30,8 @@ def test_one_session_or_one_attempt_can_be_chosen(said, left):
 
 
 def test_the_local_file_of_a_session_is_taken_instead_of_its_pieces(said, left, root):
+    root = root / "0123456789abcdef" / "e00000001-aa"
+    root.mkdir(parents=True)
     rank = left.session(1, local=str(root))
     put(left, rank, "output-0001-000001.log", "a\n")
     (root / "output-0001.log").write_text("a\nb\n")
@@ -37,6 +39,8 @@ def test_the_local_file_of_a_session_is_taken_instead_of_its_pieces(said, left, 
 
 
 def test_what_was_given_out_is_not_given_out_again_when_the_local_file_goes(left, root):
+    root = root / "0123456789abcdef" / "e00000001-aa"
+    root.mkdir(parents=True)
     rank = left.session(1, local=str(root))
     (root / "output-0001.log").write_text("a\nb")
     printed = Printed(left.store, left.run)

@@ -25,7 +25,7 @@ class Killed:
 
     def __init__(self, left, machine):
         self.left = left
-        self.folder = left.root / "local" / "session"
+        self.folder = left.root / "local" / "0123456789abcdef" / "e00000001-00000001"
         self.folder.mkdir(parents=True)
         here = self.folder if "pid" in machine and machine["pid"] == DEAD["pid"] else "/nowhere"
         self.rank = left.session(1, machine, local=str(here))

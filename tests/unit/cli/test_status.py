@@ -99,10 +99,17 @@ def test_a_machine_known_to_be_dead_leaves_the_run_waiting_for_the_next(said, le
     assert "next: python3 -m supervisor resume plates" in words
 
 
+def local_of(root):
+    """Return the session's folder on the local disk, made where it is not there."""
+    folder = root / "0123456789abcdef" / "e00000001-00000001"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def test_a_session_that_lives_here_is_shown_as_it_says_itself_right_now(said, left, mine, root):
     live = {"state": "RECOVERING", "step": 77, "updated": 1.0}
-    (root / "status.json").write_text(json.dumps(live))
-    left.trained(left.session(1, mine, local=str(root)), 40)
+    (local_of(root) / "status.json").write_text(json.dumps(live))
+    left.trained(left.session(1, mine, local=str(local_of(root))), 40)
     plain = seen(said)
     assert (plain["state"], plain["step"]) == ("RECOVERING", 77)
 
@@ -156,8 +163,8 @@ NOTES = {
 @pytest.mark.parametrize("body", NOTES.values(), ids=NOTES)
 def test_a_damaged_live_status_is_none_and_the_store_is_believed(said, left, mine, root, body):
     """It is never flushed: a power loss leaves it empty, half or all zeros until the next start."""
-    (root / "status.json").write_bytes(body)
-    left.trained(left.session(1, {**mine, "pid": 4_000_000}, local=str(root)), 40)
+    (local_of(root) / "status.json").write_bytes(body)
+    left.trained(left.session(1, {**mine, "pid": 4_000_000}, local=str(local_of(root))), 40)
     for verb in (["status"], ["status", "--json"], ["list"], ["stop"]):
         code, words = said(*verb)
         assert code == 0

@@ -75,7 +75,7 @@ def test_resume_without_a_name_takes_the_newest_run(make, root, monkeypatch):
         served(make(name), 1, 10, ago_s=ago_s)
     started = []
     monkeypatch.setattr(start, "serve", lambda script, arguments, options: started.append(options.name) or 0)
-    assert main(["resume"]) == 0
+    assert main(["resume", "--trust-store"]) == 0
     assert started == ["new"]
 
 

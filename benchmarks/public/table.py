@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from benchmarks.public.judging import Verdict
 
+_PLACE = re.compile(r"/[\w./+-]*/machine-\d/w[o]rk/")  # the private copy of a script's folder
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = """# Public training scripts, run unchanged
 
@@ -70,7 +71,7 @@ def _row(each: Verdict) -> str:
     add = f'`--resume-args "{each.proposed}"`' if each.proposed and each.form == "as it is" else ""
     end = re.sub(r", \d[^·]* ago", "", each.second or each.first)
     cells = (script, f"`{each.command}`", said, end, each.steps, true, add)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+    return "| " + " | ".join(_PLACE.sub("", cell).replace("|", "\\|") for cell in cells) + " |\n"
 
 
 def versions(python: str) -> str:

@@ -186,7 +186,11 @@ def _inherited(session: Session, event: ev.CheckpointReady, now: Instant) -> Out
 
 def _where(session: Session, event: ev.CheckpointReady, step: int) -> str:
     if event.id is None:
-        return "beginning at step 0" + ("" if session.config.resume == "never" else ": there is no earlier work")
+        if session.config.resume == "never":
+            return "beginning at step 0"
+        earlier = session.history.words or session.trainer.attempt
+        why = "no checkpoint of the earlier work is there" if earlier else "there is no earlier work"
+        return f"beginning at step 0: {why}"
     reached, step_s = session.history.last_step, session.history.step_s
     words = f"going on from step {step:,}, proved whole"
     if event.files:

@@ -32,6 +32,20 @@ def test_a_session_starts_in_order():
     assert run_state(told(ev.Launched(1)).session) == "RUNNING"
 
 
+def _begins(told):
+    return [said.words for said in told.asked(do.Say) if said.words.startswith("beginning")]
+
+
+def test_earlier_work_of_which_no_checkpoint_is_there_is_not_called_absent():
+    first = claimed()(ev.CheckpointReady("", None))
+    assert _begins(first) == ["beginning at step 0: there is no earlier work"]
+    again = running()(ev.TrainerExited(-9)).until(do.Restore)(ev.CheckpointReady("", None))
+    assert _begins(again) == ["beginning at step 0: no checkpoint of the earlier work is there"]
+    other = Told()(ev.Started(), ev.Looked(()), ev.ClaimWritten(MINE)).wake()
+    other(ev.Looked(HERE), ev.HistoryRead(words="The last machine was killed."))(ev.CheckpointReady("", None))
+    assert _begins(other) == ["beginning at step 0: no checkpoint of the earlier work is there"]
+
+
 def test_other_machines_have_time_to_show_before_the_second_look():
     told = Told(Config(settle_s=60.0))(ev.Started(), ev.Looked(()))(ev.ClaimWritten(MINE))
     claimed_s = told.now.mono_s

@@ -63,7 +63,7 @@ def _is_command(words: str) -> bool:
     if bare.startswith("… "):  # it goes on where the span before it ended
         return bool(re.match(r"… (--\S+|\w+) \S", bare))
     program, _, rest = bare.partition(" ")
-    return bool(rest) and (program in PROGRAMS or program.startswith("%"))
+    return rest not in {"", "-m", "clone", "install"} and (program in PROGRAMS or program.startswith("%"))
 
 
 def _is_verb(words: str) -> bool:

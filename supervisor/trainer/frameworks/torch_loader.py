@@ -454,7 +454,10 @@ def unattached(attached: Collection[Any]) -> str:
             )
             return f"{words}; attach the loader itself: supervisor.attach(data=loader)"
         if 0 < done < _length(loader) and not any(id(each) in known for each in parts):
-            words = "a DataLoader is in the middle of its epoch, and no data order is attached: after a resume it begins anew"
+            words = (
+                "a DataLoader is in the middle of its epoch, and no data order is attached: a resume begins its epoch again, "
+                "which repeats batches or skips some"
+            )
             return f"{words}; attach it: supervisor.attach(data=loader)"
     return ""
 

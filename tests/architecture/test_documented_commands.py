@@ -11,7 +11,7 @@ from tests.integration.test_documents import LEFT, RUN, words_of
 def test_every_documented_command_is_run_or_left_out_for_a_reason() -> None:
     known = RUN.keys() | LEFT.keys()
     new = {words: document for words, document in words_of().items() if words not in known}
-    assert not new, "put these into RUN, or into LEFT with a reason"
+    assert not new, "put these into RUN of tests/integration/test_documents.py, or into LEFT with a reason"
     assert not known - words_of().keys(), "no document names these any more"
     assert not RUN.keys() & LEFT.keys()
 

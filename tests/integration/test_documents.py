@@ -159,6 +159,7 @@ LEFT = {
     "pip install hyperlpr": ("it says what HyperLPR installs", ""),
     f"srun {SUPERVISOR} …": ("it needs Slurm", "tests/integration/test_platforms.py"),
     SUPERVISOR + " start": NAME,
+    "pip install uv": NAME,
     "python3 train.py": ("the recipes are run by a test of their own", "tests/integration/test_recipes.py"),
     "pip install /path/to/training-supervisor": ("it needs an environment with pip", "tests/notebook/test_wheel.py"),
     "training-supervisor start train.py": ("it needs an environment with pip", "tests/notebook/test_wheel.py"),

@@ -244,6 +244,7 @@ def configure(choice: Choice, platform: Platform, store: Store) -> Config:
         resume=settings["resume"],
         takeover=choice.takeover,
         settle_s=store.traits.settle_s,
+        safe_settle_s=store.traits.safe_settle_s,
         silence_s=store.traits.silence_s,
         answer_s=answer_within_s(store.traits),
         upload_wait_s=float(os.environ.get("SUPERVISOR_RUN_UPLOAD_WAIT_S") or _upload_wait_s(store.traits)),

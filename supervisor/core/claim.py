@@ -36,12 +36,15 @@ class Sighting:
     """What one listing shows of a session: how many names its folder has, its end if any, and whether it lives.
 
     ``alive`` is True or False where this machine can tell for certain (same boot, same process table), else None.
+    ``asked``: how many asked it for a sign of life. ``answered``: how many of them its newest answer says it has seen.
     """
 
     rank: Rank
     signs: int = 0
     end: str = ""
     alive: bool | None = None
+    asked: int = 0
+    answered: int = 0
 
 
 @lru_cache(maxsize=1024)

@@ -67,7 +67,8 @@ class Measured:
 class Traits:
     """How a store behaves.
 
-    ``settle_s``: how long others' names may take to show; ``silence_s``: how long without a sign until a session
+    ``settle_s``: how long others' names may take to show, and ``safe_settle_s`` what is known of this kind of place, where a
+    person has named another; ``silence_s``: how long without a sign until a session
     counts as gone; ``evidence``: what DURABLE rests on here ("fsync", "drivefs", "rclone"; "" nothing can be had);
     ``where``: the place, for people, and ``place`` what they call it ("Drive"; "" a folder). ``confirm_every_s``: the
     evidence comes later and is asked for this often; 0: it comes with the call. ``mounted``: only the store's own verbs
@@ -75,6 +76,7 @@ class Traits:
     """
 
     settle_s: float = 0.0
+    safe_settle_s: float = 0.0
     silence_s: float = 150.0
     evidence: str = "fsync"
     where: str = ""

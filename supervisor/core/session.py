@@ -63,6 +63,7 @@ class SaveEvery:
 class Config:
     """What the user and the platform fixed for this session. Times in seconds.
 
+    ``settle_s``: how long others' names may take to show; ``safe_settle_s``: what the store is known to need at least.
     ``silence_s``: how long without a sign until another session counts as gone; ``answer_s``: the same once it was asked
     for one, which it sees at its next look at the fence and answers at once. ``on_nan``, ``on_spike``: what follows a
     trouble that the trainer tells of; ``nan_rate``: what learning rates are multiplied by at each rollback.
@@ -76,6 +77,7 @@ class Config:
     resume: Literal["auto", "must", "never"] = "auto"
     takeover: bool = False
     settle_s: float = 0.0
+    safe_settle_s: float = 0.0
     silence_s: float = 150.0
     answer_s: float = 50.0
     fence_every_s: float = 10.0

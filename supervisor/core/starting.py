@@ -30,8 +30,18 @@ KNOCK_AFTER_S = 90.0  # of silence after a sign: who lives closes a piece of its
 
 
 def started(session: Session, _event: ev.Started, now: Instant) -> Outcome:
-    """Begin: look who has been here."""
-    return session.with_(started_s=now.mono_s, rival_since_s=now.mono_s), (do.Look(),)
+    """Begin: look who has been here. A settle time that is too short for the store is said first."""
+    session, config = session.with_(started_s=now.mono_s, rival_since_s=now.mono_s), session.config
+    if config.settle_s >= config.safe_settle_s:
+        return session, (do.Look(),)
+    words = (
+        f"--settle {duration(config.settle_s)} is less than the {duration(config.safe_settle_s)} by which {config.place or 'this drive'} may show"
+        " files late: this start may miss newer checkpoints and compute their steps again, or push out a machine that is training"
+    )
+    return session, (
+        do.Say("warning", words, f"safe is --settle {config.safe_settle_s:.0f}s, or no --settle"),
+        do.Look(),
+    )
 
 
 def looked(session: Session, event: ev.Looked, now: Instant) -> Outcome:
@@ -232,5 +242,19 @@ def _watch_rival(session: Session, last: claim.Sighting | None, now: Instant) ->
     if session.rival_signs == seen:
         return session, False
     first = session.rival_signs is None
+    if not first and _late(session, last, now):
+        return session.with_(rival_signs=seen), False
     session = session.with_(rival_signs=seen, rival_since_s=now.mono_s, knocking=False, knocked_s=None)
     return session, first
+
+
+def _late(session: Session, last: claim.Sighting, now: Instant) -> bool:
+    """Whether a new name says nothing of the rival's life: it may have been written before the rival was asked.
+
+    A store shows a name up to ``settle_s`` after it was written. Until then only an answer counts, because it says how
+    many questions its writer had seen.
+    """
+    if not session.knocking or (session.rival_signs or (None,))[0] != last.rank:
+        return False
+    asked_s = session.rival_since_s if session.knocked_s is None else session.knocked_s
+    return now.mono_s - asked_s < session.config.settle_s and last.answered < max(1, last.asked)

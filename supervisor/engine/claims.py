@@ -25,6 +25,7 @@ RUN_ID = re.compile(r"[0-9a-f]{16}")
 _OF = f"(e{fields.EPOCH}-{fields.WRITER})"
 END = re.compile(rf"end-([a-z-]{{1,40}}){fields.TWIN}\.json")
 KNOCK = re.compile(rf"knock-{_OF}-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
+HERE = re.compile(rf"here-([0-9]{{1,9}})-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
 STOP = re.compile(rf"stop-{_OF}-(save|now)-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
 
 _TYPES: dict[str, type] = {
@@ -54,7 +55,14 @@ def look(store: Store, run: RunPlace, alive: Alive) -> View:
     inside = [entry.name for entry in store.list(run.session(top))]
     claim = read_claim(store, run, top)
     end = next((match[1] for name in inside if (match := END.fullmatch(name))), "")
-    seen = Sighting(top, signs=len(inside), end=end, alive=alive(claim.get("machine", {})))
+    seen = Sighting(
+        top,
+        signs=len(inside),
+        end=end,
+        alive=alive(claim.get("machine", {})),
+        asked=knocks(names, top),
+        answered=max((int(match[1]) for name in inside if (match := HERE.fullmatch(name))), default=0),
+    )
     return View(names, seen, claim)
 
 
@@ -120,7 +128,7 @@ def knock(store: Store, run: RunPlace, rank: Rank) -> None:
 
 
 def answer(store: Store, run: RunPlace, mine: Rank, number: int) -> None:
-    """Give a sign of life: any new name in our folder is one."""
+    """Give a sign of life: an answer that names how many asked. Any new name in our folder is one, if it cannot be late."""
     store.create(f"{run.session(mine)}/here-{number}-{os.urandom(2).hex()}.json", b"{}")
 
 

@@ -45,6 +45,7 @@ class MountedStore:
         evidence, known_settle_s = _client(mount)
         self.traits = Traits(
             settle_s=known_settle_s if settle_s is None else settle_s,
+            safe_settle_s=known_settle_s,
             silence_s=SILENCE_S,
             evidence=evidence,
             where=root,

@@ -103,6 +103,55 @@ def test_a_name_that_comes_after_the_question_is_said_because_the_silence_counts
     assert not told(ev.Looked((str(RIVAL.rank),), late)).asked(do.Say)
 
 
+@pytest.mark.parametrize("settle_s", [0.0, 0.3, 59.0])
+def test_a_settle_time_under_what_the_drive_is_known_for_is_said_once_with_the_safe_one(settle_s):
+    told = Told(Config(settle_s=settle_s, safe_settle_s=60.0, place="Drive"))(ev.Started(), ev.Looked((), None))
+    said = [each for each in told.asked(do.Say) if each.level == "warning"]
+    assert len(said) == 1
+    assert "by which Drive may show files late: this start may miss newer checkpoints" in said[0].words
+    assert "--settle 60s" in said[0].hint
+
+
+@pytest.mark.parametrize(("settle_s", "safe_settle_s"), [(60.0, 60.0), (90.0, 60.0), (0.0, 0.0)])
+def test_a_settle_time_that_is_enough_is_not_warned_of(settle_s, safe_settle_s):
+    told = Told(Config(settle_s=settle_s, safe_settle_s=safe_settle_s))(ev.Started(), ev.Looked((), None))
+    assert not [each for each in told.asked(do.Say) if each.level == "warning"]
+
+
+@pytest.mark.parametrize("asked_and_answered", [(1, 0), (2, 1)], ids=["no answer", "the answer to an earlier start"])
+def test_late_names_of_a_dead_machine_do_not_begin_the_silence_again(asked_and_answered):
+    """A drive shows a name up to its settle time late: until then only an answer says that its writer was asked."""
+    asked, answered = asked_and_answered
+    told = Told(Config(answer_s=50.0, settle_s=20.0))(ev.Started(), ev.Looked((str(RIVAL.rank),), RIVAL))
+    asked_s = told(ev.Knocked()).now.mono_s
+    signs = RIVAL.signs
+    while not told.asked(do.WriteClaim):
+        told.wake()
+        signs += told.now.mono_s - asked_s < 20
+        late = Sighting(RIVAL.rank, signs, asked=asked, answered=answered)
+        told(ev.Looked((str(RIVAL.rank),), late))
+        assert not told.asked(do.Knock), "it is asked once"
+    assert signs > RIVAL.signs + 2
+    assert 50 <= told.now.mono_s - asked_s < 55
+
+
+def test_a_name_that_comes_later_than_any_name_can_be_is_a_sign_of_life():
+    told = Told(Config(answer_s=50.0, settle_s=20.0))(ev.Started(), ev.Looked((str(RIVAL.rank),), RIVAL), ev.Knocked())
+    asked_s = told.now.mono_s
+    while told.now.mono_s - asked_s <= 20:
+        told.wake()
+        told(ev.Looked((str(RIVAL.rank),), RIVAL))
+    [said] = told(ev.Looked((str(RIVAL.rank),), Sighting(RIVAL.rank, RIVAL.signs + 1))).asked(do.Say)
+    assert "has shown a new name" in said.words
+
+
+def test_an_answer_counts_at_once_also_where_names_may_be_late():
+    told = Told(Config(answer_s=50.0, settle_s=20.0))(ev.Started(), ev.Looked((str(RIVAL.rank),), RIVAL), ev.Knocked())
+    answered = Sighting(RIVAL.rank, RIVAL.signs + 1, asked=2, answered=2)
+    [said] = told(ev.Looked((str(RIVAL.rank),), answered)).asked(do.Say)
+    assert "has shown a new name" in said.words
+
+
 def test_a_question_that_cannot_be_put_leaves_the_long_silence():
     told = Told(Config(answer_s=20.0, silence_s=60.0))(ev.Started(), ev.Looked((str(RIVAL.rank),), RIVAL))
     asked_s = told(ev.Knocked("Input/output error")).now.mono_s

@@ -47,6 +47,17 @@ def test_twins_of_a_session_are_one_session(store, run):
     assert claims.ranks(store, run) == [FIRST]
 
 
+def test_a_look_counts_the_questions_and_the_answers(store, run):
+    claims.write_claim(store, run, FIRST, {})
+    claims.knock(store, run, FIRST)
+    claims.answer(store, run, FIRST, 1)
+    claims.knock(store, run, FIRST)
+    seen = claims.look(store, run, lambda _machine: None).last
+    assert (seen.asked, seen.answered) == (2, 1)
+    claims.answer(store, run, FIRST, 2)
+    assert claims.look(store, run, lambda _machine: None).last.answered == 2
+
+
 def test_a_damaged_claim_or_end_tells_what_its_name_tells(store, run):
     store.create(f"{run.session(FIRST)}/claim.json", b"\xff{")
     store.create(f"{run.session(FIRST)}/end-handed-over.json", b"")

@@ -76,7 +76,8 @@ def test_nothing_is_asked_of_the_drive_before_the_first_verb(tmp_path):
 
 def test_the_settle_time_can_be_chosen(tmp_path):
     mount = Mount(1, 0, "0:1", "/", str(tmp_path), "fuse.other", "x")
-    assert MountedStore(str(tmp_path), mount=mount, settle_s=3.0).traits.settle_s == 3.0
+    chosen = MountedStore(str(tmp_path), mount=mount, settle_s=3.0).traits
+    assert (chosen.settle_s, chosen.safe_settle_s) == (3.0, 60.0), "so that a start can warn of it"
     assert MountedStore(str(tmp_path), mount=mount).traits.place == "the mounted drive"
 
 

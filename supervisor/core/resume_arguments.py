@@ -27,6 +27,11 @@ def needs_checkpoint(template: str) -> bool:
     return any("checkpoint" in _fields(word) for word in _words(template))
 
 
+def needs_epoch(template: str) -> bool:
+    """Say whether the template speaks of an epoch."""
+    return any("epoch" in _fields(word) for word in _words(template))
+
+
 def patterns(template: str) -> tuple[str, ...]:
     """Return the pattern of each of its ``{checkpoint:PATTERN}``, "" for one without."""
     return tuple(pattern for word in _words(template) for _, name, pattern in _parts(word) if name == "checkpoint")

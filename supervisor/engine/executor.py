@@ -169,6 +169,9 @@ class Executor:
             resuming = self.files.resuming(command.checkpoint)
             self.launcher.added = (resuming.arguments, resuming.environ)
             pid = self.launcher.launch(command.attempt, resuming.checkpoint, command.rolled)
+        except UserError as error:
+            self.inbox(_setup_failed(error))
+            return
         except (OSError, RuntimeError) as error:
             if threads.exhausted(error):
                 self.inbox(_setup_failed(threads.no_more()))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from supervisor.core import choosing, naming, resume_arguments
 from supervisor.core.carried import FILE
 from supervisor.core.choosing import Found
+from supervisor.core.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,14 +40,18 @@ class Candidates:
             self._next = None
 
     def arguments(self, template: str, root: Path, step: int) -> tuple[str, ...]:
-        """Return what ``--resume-args`` adds, and say it; nothing where no file fits it."""
+        """Return what ``--resume-args`` adds, and say it; nothing where no file fits it.
+
+        Raises UserError where it asks for an epoch that the name of the chosen file does not tell.
+        """
         self._now, self._arguments = None, ()
         carried = self._carried
         if not template or carried is None:
             return ()
         patterns = resume_arguments.patterns(template)
         chosen = self._next or next(iter(self._choices(patterns)), None)
-        if chosen is None and resume_arguments.needs_checkpoint(template):
+        asks_for_epoch = resume_arguments.needs_epoch(template)
+        if chosen is None and (asks_for_epoch or resume_arguments.needs_checkpoint(template)):
             fits = (
                 f"no file fits {' and '.join(filter(None, patterns))}"
                 if any(patterns)
@@ -54,7 +60,9 @@ class Candidates:
             self._say("warning", f"{fits} is among its files: --resume-args is left out")
             return ()
         epoch = None if chosen is None else naming.epoch_of(next(iter(chosen.paths.values())))
-        values = {"step": str(step), "epoch": str(step if epoch is None else epoch), "watch": str(root)}
+        if asks_for_epoch and chosen is not None and epoch is None:
+            raise self._no_epoch(chosen, step)
+        values = {"step": str(step), "epoch": str(epoch), "watch": str(root)}
         found = resume_arguments.filled(
             template, lambda name, pattern: values.get(name) or str(root / (chosen.paths[pattern] if chosen else ""))
         )
@@ -85,6 +93,16 @@ class Candidates:
         else:
             self._say("warning", f"the script failed with {words}; no other checkpoint is left to try ({chosen})")
         return self._next is not None
+
+    def _no_epoch(self, chosen: Choice, step: int) -> UserError:
+        """Return the two lines for a file whose name has no number: a wrong epoch would train on at a wrong place."""
+        paths = [path for choice in self._choices(("",)) for path in choice.paths.values()]
+        numbered = next((path.rpartition("/")[2] for path in paths if naming.epoch_of(path) is not None), "")
+        instead = f"{{checkpoint:{re.sub(r'[0-9]+', '*', numbered)}}}, which has a number, " if numbered else ""
+        return UserError(
+            f"--resume-args asks for {{epoch}}, and the name of the chosen checkpoint, {chosen.named}, has no number",
+            f"write {instead}{{step}} for the step or snapshot, which is {step}, or the epoch itself in the place of {{epoch}}",
+        )
 
     def _choices(self, patterns: tuple[str, ...]) -> list[Choice]:
         carried = self._carried

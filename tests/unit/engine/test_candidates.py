@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.carried import Carried, Entry, Piece
+from supervisor.core.errors import UserError
 from supervisor.engine.files.candidates import Candidates
 
 ROOT = Path("/there")
@@ -35,7 +36,7 @@ def carried(*paths: str, checkpoint: str = "") -> Carried:
         (("LPRNet_epoch_5.pth", "LPRNet_epoch_6.pth"), "--w {checkpoint} --resume_epoch {epoch}",
          ("--w", "/there/LPRNet_epoch_6.pth", "--resume_epoch", "6")),
         (("epoch=3-step=500.ckpt",), "--e={epoch} --s={step}", ("--e=3", "--s=7")),
-        (("last.pt",), "--e={epoch}", ("--e=7",)),  # no number in its name: the script's count
+        (("last.pt",), "--e={step}", ("--e=7",)),  # no number in its name: the script's count
         (("netG_1.pt", "netD_1.pt", "netG_2.pt"), "--G={checkpoint:netG_*} --D={checkpoint:netD_*}",
          ("--G=/there/netG_1.pt", "--D=/there/netD_1.pt")),
         (("a.pt",), "--init_from=resume", ("--init_from=resume",)),
@@ -51,8 +52,28 @@ def test_the_template_is_filled(paths: tuple[str, ...], template: str, arguments
 
 
 @pytest.mark.parametrize(
+    ("paths", "template", "what", "hint"),
+    [
+        (("last.pt",), "--e={epoch}", "the chosen checkpoint, last.pt, has no number", "write {step} for the step or snapshot, which is 7"),
+        (("ck/model.pt",), "--w {checkpoint} --e {epoch}", "ck/model.pt, has no number", "or the epoch itself"),
+        (("epoch_2.pt", "epoch_3.pt", "last.pt"), "--w {checkpoint} --e {epoch}", "last.pt, has no number", "write {checkpoint:epoch_*.pt}, "),
+    ],
+)  # fmt: skip
+def test_an_epoch_that_no_name_tells_is_asked_for_in_two_lines(
+    paths: tuple[str, ...], template: str, what: str, hint: str
+) -> None:
+    candidates = Candidates(Said())
+    candidates.of("folder", carried(*paths))
+    with pytest.raises(UserError) as error:
+        candidates.arguments(template, ROOT, 7)
+    assert what in error.value.what
+    assert hint in error.value.hint
+
+
+@pytest.mark.parametrize(
     ("paths", "template", "words"),
     [
+        ((), "--e {epoch}", "no checkpoint of the script's own is among its files: --resume-args is left out"),
         (("log.txt.d/",), "--x {checkpoint:net*}", "no file fits net* is among its files: --resume-args is left out"),
         ((), "--x {checkpoint}", "no checkpoint of the script's own is among its files: --resume-args is left out"),
     ],

@@ -102,9 +102,9 @@ def finished_words(session: Session, code: int) -> tuple[str, str]:
 
 def reached(session: Session) -> int:
     """Return the step it came to: as it counts, or as the newest snapshot of its files says; 0 where nobody counts."""
-    if not session.saves.counted:
-        return 0
     told = session.trainer.step or 0
+    if not session.saves.counted:
+        return told if session.trainer.step_s else 0
     return told if session.trainer.step_s else max(told, session.saves.newest_step or 0)
 
 

@@ -93,7 +93,8 @@ def _step(status: RunStatus) -> str:
         return status.state.lower()
     total = "" if status.total_steps is None else f"/{status.total_steps:,}"
     share = f" {100 * status.step / status.total_steps:.0f} %" if status.total_steps else ""
-    return f"{status.unit} {status.step:,}{total}{share}"
+    unit = "step" if status.step_s else status.unit  # a loop may count while the snapshots beside it are numbered only
+    return f"{unit} {status.step:,}{total}{share}"
 
 
 def _rate(status: RunStatus) -> tuple[str, str]:

@@ -6,6 +6,8 @@ import pytest
 
 import supervisor
 from supervisor.core.errors import UserError
+from supervisor.core.messages import Finished
+from supervisor.trainer import ends, life
 from tests.frameworks.resuming import Attempts
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
@@ -93,3 +95,25 @@ def test_one_of_several_processes_is_refused(attempts, monkeypatch):
     monkeypatch.setattr(accelerate.Accelerator, "num_processes", 2)
     with pytest.raises(UserError, match="keeps one process, this is one of 2"):
         attempts.attempt(trained(), "run")
+
+
+@pytest.mark.parametrize("inner", [True, False], ids=["the batches' loop", "the epochs' loop"])
+def test_a_loop_that_is_left_by_hand_says_at_its_end_how_far_it_came(attempts, inner):
+    def train():
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+        accelerator = accelerate.Accelerator(cpu=True)
+        loader = accelerator.prepare(torch.utils.data.DataLoader(list(range(8)), 2))
+        run = supervisor.AccelerateRun(accelerator, loader)
+        for epoch, batches in run.epochs(3):
+            for number, _ in enumerate(batches):
+                if inner and number == 1:
+                    break
+            if not inner and epoch == 1:
+                break
+
+    attempts.attempt(train, "run")
+    told = ends.word(life.here(), None)
+    assert isinstance(told, Finished)
+    assert told.short_of == 12, "the supervisor's last line has it"
+    assert 0 < told.step < 12

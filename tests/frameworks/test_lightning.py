@@ -7,7 +7,8 @@ import pytest
 
 import supervisor
 from supervisor.core.errors import UserError
-from supervisor.trainer import life
+from supervisor.core.messages import Finished, ScriptFailed
+from supervisor.trainer import ends, life
 from tests.frameworks.lightning_fits import (
     Cycle,
     Gan,
@@ -231,3 +232,63 @@ def test_a_second_fit_is_refused_and_validation_is_not(process):
     trainer.validate(Net(), data.DataLoader(Rows(4), 2), verbose=False)
     with pytest.raises(UserError, match="its second"):
         trainer.fit(Net(), shuffled()()[1])
+
+
+class Leaves(Net):
+    """Leaves its epochs in the way that it is told to, from the fourth batch of all on."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.batches = how, 0
+
+    def on_train_batch_start(self, batch, index):
+        self.batches += 1
+        return -1 if self.how == "the hook returns -1" and self.batches > 3 else None
+
+    def training_step(self, batch, index):
+        if self.batches > 3 and self.how == "StopIteration":
+            raise StopIteration
+        if self.batches > 3 and self.how == "next() of an iterator that is over":
+            next(iter(()))
+        if self.batches > 3 and self.how == "should_stop":
+            self.trainer.should_stop = True
+        return super().training_step(batch, index)
+
+
+class Overstated(data.DataLoader):
+    def __len__(self):
+        return super().__len__() + 2
+
+
+def overstated():
+    rows = Rows(6)
+    return rows, Overstated(rows, 2)
+
+
+@pytest.mark.parametrize("how", ["StopIteration", "next() of an iterator that is over"])
+def test_a_fit_that_a_stop_iteration_cuts_short_is_no_success(process, capsys, how):
+    process("run", shuffled(), module=lambda: Leaves(how))
+    assert life.here().run.step == 3
+    told = ends.word(life.here(), None)
+    assert isinstance(told, ScriptFailed)
+    assert (told.kind, "at step 3 of 15" in told.message) == ("short", True)
+    assert "fit() ended at step 3 of 15, and nothing asked for that" in capsys.readouterr().err
+
+
+def test_a_fit_whose_data_run_out_before_their_length_is_no_success(process):
+    process("run", overstated)
+    assert ends.word(life.here(), None).kind == "short"
+
+
+@pytest.mark.parametrize("how", ["the hook returns -1", "should_stop"])
+def test_a_fit_that_lightning_is_told_to_stop_is_a_success(process, capsys, how):
+    process("run", shuffled(), module=lambda: Leaves(how))
+    told = ends.word(life.here(), None)
+    assert isinstance(told, Finished)
+    assert told.step < 15
+    assert "nothing asked for that" not in capsys.readouterr().err
+
+
+def test_a_fit_whose_time_is_over_is_a_success(process):
+    process("run", shuffled(count=400), max_time={"milliseconds": 1}, max_epochs=50)
+    assert isinstance(ends.word(life.here(), None), Finished)

@@ -6,6 +6,8 @@ import pytest
 
 import supervisor
 from supervisor.core.errors import UserError
+from supervisor.core.messages import Finished, ScriptFailed
+from supervisor.trainer import ends, life
 from tests.frameworks.resuming import Attempts
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
@@ -221,3 +223,30 @@ def test_other_data_in_the_middle_of_an_epoch_are_refused(attempts):
     attempts.attempt(trained(), "run", 3)
     with pytest.raises(UserError, match="in the middle of an epoch of 11 batches"):
         attempts.attempt(trained(train_dataset=lambda: script.Sentences(80, 1)), "run")
+
+
+class Ending(torch.utils.data.IterableDataset):
+    """A stream of so many sentences that it tells nobody; it can be read once."""
+
+    def __init__(self, count):
+        self.left = iter([script.Sentences(count, 1)[index] for index in range(count)])
+
+    def __iter__(self):
+        return self.left
+
+
+def test_a_training_whose_data_run_out_is_no_success(attempts):
+    """Trainer stops by itself then, as if a callback had asked for it."""
+    attempts.attempt(
+        trained(train_dataset=lambda: Ending(24), accelerator_config=lambda: {"dispatch_batches": False}), "run"
+    )
+    told = ends.word(life.here(), None)
+    assert isinstance(told, ScriptFailed)
+    assert told.kind == "short"
+
+
+def test_a_training_that_a_callback_stops_is_a_success(attempts):
+    attempts.attempt(trained("--patience", "1", learning_rate=lambda: 1.0, eval_steps=lambda: 2), "run")
+    told = ends.word(life.here(), None)
+    assert isinstance(told, Finished)
+    assert told.step < STEPS

@@ -29,7 +29,7 @@ BEATS_KEPT = 2000
 class Series:
     """``seen``: how the files looked when they were last safe here; ``base_step``: of the snapshot that was put back.
 
-    ``last_step``: of the last snapshot of this session, -1 for none: the next one is numbered higher.
+    ``last_step``: of the last snapshot of this session, -1 for none: no later one is numbered lower.
     Beats and reports come from the channel's thread, ``stage`` is called on one thread at a time.
     """
 
@@ -52,6 +52,7 @@ class Series:
         self._framework = ""
         self._counts = False
         self._done_before = -1  # the step of a snapshot of this session whose steps are done again
+        self._sequences: dict[int, int] = {}
         self._passed: deque[tuple[float, int]] = deque(maxlen=BEATS_KEPT)
 
     def goes_on(self, known: Known, step: int, checkpoint: str, *, ours: bool = False) -> None:
@@ -128,12 +129,15 @@ class Series:
         step, counted = self._label(new, told, max(times, default=None), ended=order.ended)
         if counted and step <= self._done_before and not order.ended:
             return
-        step = max(step, self.last_step + 1)
-        name = f"step-{step:09d}-1"
+        if step < self.last_step:  # it began again: the later one must be the newer one, and its number is no step
+            step, counted = self.last_step + 1, False
+        sequence = self._sequences.get(step, 0) + 1
+        name = f"step-{step:09d}-{sequence}"
         about = {**self._about(), **order.about}
         order = replace(order, step=step, name=name, checkpoint=checkpoint, about=about, counted=counted)
         taken = snapshots.take(order, self.known)
         self.known, self.last_step, self.checkpoint = taken.known, step, checkpoint
+        self._sequences[step] = sequence
         self.seen = {**taken.known.seen, **{p: self.seen[p] for p in order.left_out if p in self.seen}}
         for path, at_step in told.items():
             if self._told.get(path, -1) == at_step:

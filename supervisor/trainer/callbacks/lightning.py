@@ -16,6 +16,7 @@ from supervisor.trainer.callbacks import best_files, lightning_loops
 from supervisor.trainer.callbacks.lightning_data import Data
 from supervisor.trainer.callbacks.lightning_late import Gradients, Metrics
 from supervisor.trainer.callbacks.lightning_state import Dump
+from supervisor.trainer.hooks.lightning import cut_short
 
 if TYPE_CHECKING:
     from supervisor.trainer.callbacks.lightning_loops import Seams
@@ -92,10 +93,15 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
         self._run.log(**({} if loss is None else {"loss": loss}) | new)
         self._run.advance()
 
-    def end(self) -> None:
-        """No step is left."""
+    def end(self, trainer: Any) -> None:
+        """No step is left; or an epoch was cut short, and neither ``should_stop`` nor a hook of the script asked for it."""
         assert self._run is not None
-        self._run.end()
+        assert self._seams is not None
+        early = bool(trainer.should_stop or not self._seams.cut.is_silent)
+        total = self._run.short_of
+        if total is not None and not early:
+            life.here().say(Note("warning", cut_short(self._run.step, total)))
+        self._run.end(early=early)
 
     @property
     def resumed(self) -> bool:

@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core.errors import UsageError
+from supervisor.trainer.hooks.lightning import Cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ FIT_LOOP = (
     "_load_combined_loader_states", "_last_train_dl_reload_epoch", "is_resuming", "load_state_dict", "epoch_loop",
 )  # fmt: skip
 EPOCH_LOOP = (
-    "reset", "on_advance_end", "on_iteration_done", "_should_accumulate", "_results", "batch_progress", "done",
+    "reset", "advance", "on_advance_end", "on_iteration_done", "_should_accumulate", "_results", "batch_progress", "done",
     "val_loop", "automatic_optimization", "manual_optimization",
 )  # fmt: skip
 CONNECTOR = (
@@ -43,7 +44,7 @@ class Driven(Protocol):
     def advance(self, trainer: Any) -> None:
         """One step is done."""
 
-    def end(self) -> None:
+    def end(self, trainer: Any) -> None:
         """No step is left."""
 
 
@@ -54,6 +55,7 @@ class Seams:
         self.mid_epoch = False
         self._trainer, self._data, self._driven = trainer, data, driven
         self._fit, self._epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
+        self.cut = Cut()
         self._begun = False
         self._entering = False  # a resumed epoch, whose counts are all in place
         self._ended_epoch = False  # the last step of an epoch is done, the epoch's end is not
@@ -65,6 +67,7 @@ class Seams:
             (self._fit, "on_advance_end", self._epoch_ends),
             (self._fit, "on_run_end", self._fit_ends),
             (self._epoch, "reset", self._reset_epoch),
+            (self._epoch, "advance", self.cut.watch),
             (self._epoch, "on_advance_end", self._batch_ends),
         ):
             self._place(owner, name, around)
@@ -145,7 +148,7 @@ class Seams:
         self._driven.advance(self._trainer)
 
     def _fit_ends(self, usual: Callable[[], None]) -> None:
-        self._driven.end()  # before on_train_end, which is called again by a resume that has no step left
+        self._driven.end(self._trainer)  # before on_train_end, which is called again by a resume that has no step left
         usual()
 
     def _refuse_iterators(self) -> None:

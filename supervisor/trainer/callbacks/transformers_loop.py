@@ -46,6 +46,7 @@ class Loop:
         self._epochs = 0
         self._max_steps = 0
         self._steps_done = 0  # of the present epoch
+        self._ran_out = False  # an epoch had no batch, so that Trainer itself stops
         self._seen_step = 0
         self._begun = self._ended = self._in_epoch = False
         self._resumes_within = False
@@ -101,7 +102,7 @@ class Loop:
         """No further step will be done."""
         if not self._ended:
             self._ended = True
-            self.run.end(early=self._trainer.control.should_training_stop)
+            self.run.end(early=self._trainer.control.should_training_stop and not self._ran_out)
 
     # --- what is called instead of the Trainer's methods ----------------------------------------------------------
 
@@ -136,6 +137,7 @@ class Loop:
         inner(**named)
         self._in_epoch = False
         over = self._trainer.control.should_training_stop
+        self._ran_out = over and not self._steps_done
         data.ended(self._epochs if over else epoch + 1)
         self._advance()
         if over or epoch + 1 == self._epochs:

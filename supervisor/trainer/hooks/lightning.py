@@ -16,10 +16,12 @@ from supervisor.trainer.hooks.unattached import LOSS
 from supervisor.trainer.hooks.writers import by_argument
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from supervisor.trainer.hooks.unattached import Unattached
 
+EPOCH_LOOP_FILE = "training_epoch_loop.py"
 SHARE_OF_GRACE = 0.5  # of the time that is left, for the rest of an epoch and its save
 
 
@@ -41,6 +43,36 @@ def install(module: ModuleType, script: Unattached) -> None:
     tell_after(script, trainer, "save_checkpoint", by_argument("filepath"))
 
 
+class Cut:
+    """Whether an epoch was ended by a StopIteration that is none of Lightning's own."""
+
+    is_silent = False
+
+    def watch(self, advance: Callable[[], Any]) -> Any:
+        """Do one batch. Lightning takes a StopIteration for the end of the epoch, wherever it comes from.
+
+        Its own means that ``on_train_batch_start`` returned -1, which is how a script asks for that.
+        """
+        try:
+            return advance()
+        except StopIteration as error:
+            trace = error.__traceback__
+            while trace is not None and trace.tb_next is not None:
+                trace = trace.tb_next
+            code = None if trace is None else trace.tb_frame.f_code
+            asked = code is not None and code.co_name == "advance" and code.co_filename.endswith(EPOCH_LOOP_FILE)
+            self.is_silent = self.is_silent or not asked
+            raise
+
+
+def cut_short(step: int, total: int) -> str:
+    """Return the words for a fit that came to its end too early."""
+    return (
+        f"fit() ended at step {step:,} of {total:,}, and nothing asked for that (trainer.should_stop is not set): "
+        "the data ran out, or a StopIteration came out of the script's own code"
+    )
+
+
 class _Training:
     """A call of ``fit``; steps are the Trainer's own ``global_step``."""
 
@@ -50,6 +82,10 @@ class _Training:
         self._ends_with_epoch = False
         total = trainer.estimated_stepping_batches
         script.loop_began(self, trainer.global_step, total if isinstance(total, int) and total > 0 else None)
+        self._cut = Cut()
+        epoch_loop = trainer.fit_loop.epoch_loop
+        usual = epoch_loop.advance
+        epoch_loop.advance = lambda *given: self._cut.watch(lambda: usual(*given))
 
     def stepped(self, loss: Any, batch_index: int) -> None:
         """A batch is done, and with it a step, unless gradients are still gathered."""
@@ -62,6 +98,15 @@ class _Training:
             script.stepped(trainer.global_step)
         if (self._asked.save or self._asked.end) and not self._ends_with_epoch:
             self._save()
+
+    def ended(self) -> None:
+        """``fit`` is over; where an epoch was cut short without a word, and steps are left, this is said."""
+        vars(self._trainer.fit_loop.epoch_loop).pop("advance", None)
+        step, total = self._script.step, self._script.total_steps
+        asked = self._trainer.should_stop or not self._cut.is_silent
+        if total is not None and step < total and not asked and not self._script.silent:
+            self._script.say(Note("warning", cut_short(step, total)))
+        self._script.loop_ended()
 
     def epoch_began(self) -> None:
         """What saves at the end of an epoch has saved."""
@@ -142,6 +187,6 @@ def _callback(base: Any, script: Unattached) -> Any:
             script.enter("step" if script.driver is not None else "start")
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
-            script.loop_ended()
+            self.training.ended()
 
     return guard_methods(script, Watching)

@@ -6,6 +6,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core.messages import Note
 from supervisor.trainer.hooks import attaching
 from supervisor.trainer.hooks.asked import Asked
 from supervisor.trainer.hooks.guard import guard_methods
@@ -41,6 +42,19 @@ class _Training:
         self.script = script
         self.asked = Asked()
         self._requested = False
+        self._epoch_first = 0
+
+    def epoch_began(self, state: Any) -> None:
+        """Note where it begins: in an epoch without a batch Trainer itself stops."""
+        self._epoch_first = state.global_step
+
+    def ended(self, state: Any, control: Any) -> None:
+        """``train`` is over; where it ended before its last step, and no callback asked for that, this is said."""
+        step, total = state.global_step, state.max_steps
+        asked = control.should_training_stop and step > self._epoch_first
+        if step < total and not asked and not self.script.silent:
+            self.script.say(Note("warning", stopped_short(step, total)))
+        self.script.loop_ended()
 
     def began(self, state: Any) -> None:
         self.script.loop_began(self, state.global_step, state.max_steps if state.max_steps > 0 else None)
@@ -83,6 +97,9 @@ def _callback(base: Any, training: _Training) -> Any:
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
             training.began(state)
 
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            training.epoch_began(state)
+
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
             if not script.silent:
                 training.stepped(state, control)
@@ -95,9 +112,14 @@ def _callback(base: Any, training: _Training) -> Any:
                 training.saved(Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            script.loop_ended()
+            training.ended(state, control)
 
     return guard_methods(script, Watching)
+
+
+def stopped_short(step: int, total: int) -> str:
+    """Return the words for a training that came to its end too early."""
+    return f"train() ended at step {step:,} of {total:,}, and no callback stopped it: the data ran out"
 
 
 def _whole(save: Any, script: Unattached) -> Any:

@@ -371,7 +371,7 @@ def test_what_a_script_that_began_again_left_at_its_end_is_kept_also_where_it_di
     folder.series.begins_again()
     saved(folder, "last.pt", 20)
     folder.watcher.end(trusted=True)
-    assert len(folder.staged) == 2
+    assert labels(folder) == [("step-000000031-1", True), ("step-000000032-1", False)], "no step has that number"
 
 
 def test_the_last_snapshot_of_a_script_that_ended_is_of_its_last_save(folder: Folder) -> None:
@@ -379,3 +379,25 @@ def test_the_last_snapshot_of_a_script_that_ended_is_of_its_last_save(folder: Fo
     saved(folder, "net_final.pth", 84)
     folder.watcher.end(trusted=True)
     assert [each.step for each in folder.staged] == [84]
+
+
+def save_at(folder: Folder, name: str, step: int) -> None:
+    """The script's framework has written a file at a step, and reports it."""
+    folder.series.heard(Beat(step=step, section="step"))
+    (folder.root / name).write_bytes(f"{name} {step} {len(folder.staged)}".encode())
+    folder.series.told(name, step)
+    folder.settle()
+    folder.after(60.0)
+    folder.settle()
+
+
+def labels(folder: Folder) -> list[tuple[str, bool]]:
+    return [(each.folder.rpartition("/")[2], each.counted) for each in folder.staged]
+
+
+def test_a_second_snapshot_at_the_last_step_has_its_step_and_the_next_sequence_number(folder: Folder) -> None:
+    for name in ("last.pt", "best.pt", "final.pt"):
+        save_at(folder, name, 50)
+    save_at(folder, "last.pt", 60)
+    names = [f"step-{step:09d}-{sequence}" for step, sequence in ((50, 1), (50, 2), (50, 3), (60, 1))]
+    assert labels(folder) == [(name, True) for name in names]

@@ -208,6 +208,13 @@ def test_what_nobody_counts_is_a_snapshot_on_every_screen():
     assert to_json(of, NOW)["unit"] == "snapshot"
 
 
+def test_a_loop_that_counts_is_told_in_steps_also_where_its_snapshots_are_numbered_only():
+    of = replace(SAFE, counted=False, step=120, step_s=0.5)
+    text = words.line(of, NOW)
+    assert text.startswith("step 120")
+    assert "safe in Drive: snapshot 41,200" in text
+
+
 class Caught:
     """What a screen writes."""
 

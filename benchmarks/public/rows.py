@@ -118,7 +118,7 @@ ROWS = (
     Row(
         "lightning-autoencoder", "Lightning-AI+pytorch-lightning", "examples/pytorch/basics", "autoencoder.py",
         "--trainer.max_epochs=6 --trainer.accelerator=cpu --trainer.enable_progress_bar=false --data.batch_size=4",
-        data={"mnist": "data"},
+        data={"mnist": "../../Datasets"},
     ),
     Row(
         "timm", "huggingface+pytorch-image-models", "", "train.py",

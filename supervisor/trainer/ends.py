@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from supervisor.trainer.life import Life
 
-MESSAGE_CHARACTERS_MAX = 2000
+MESSAGE_CHARACTERS_MAX, LINE_CHARACTERS_MAX = 2000, 300
 THREADS_NAMED = 3
 FRAMES_MAX = 100
 CHAIN_MAX = 10
@@ -26,6 +27,7 @@ OURS = str(Path(__file__).resolve().parents[1]) + os.sep
 _GENERATORS = (
     0x20 | 0x80 | 0x200
 )  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR of inspect, which takes long to import
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ALWAYS_CODE = (NameError, SyntaxError, ImportError)
 _CODE_AT_FIRST = (TypeError, AttributeError)  # before the first step, at a line of the script's own
 _SAME_EACH_TIME = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -82,7 +84,15 @@ class Left:
 
 def failure(here: Life, error: BaseException) -> ScriptFailed:
     """Return what the supervisor is told of an exception that ended the script."""
-    return ScriptFailed(_kind(here, error), type(error).__name__, str(error)[:MESSAGE_CHARACTERS_MAX], where(error))
+    ours = isinstance(error, RefusedError | SetupError | UsageError)
+    message = str(error)[:MESSAGE_CHARACTERS_MAX] if ours else in_one_line(str(error))
+    return ScriptFailed(_kind(here, error), type(error).__name__, message, where(error))
+
+
+def in_one_line(message: str) -> str:
+    """Return a message as it fits into one line; the traceback above it has all of it, with its colours."""
+    words = " ".join(_COLOUR.sub("", message).split())
+    return words if len(words) <= LINE_CHARACTERS_MAX else f"{words[:LINE_CHARACTERS_MAX]} …"
 
 
 def chosen(here: Life, ended: SystemExit) -> ScriptFailed | None:

@@ -101,6 +101,27 @@ def test_a_script_that_is_not_attached_has_made_progress_only_after_a_step_was_s
     assert ends.chosen(here, raised(SystemExit(2))).kind == "exit"
 
 
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("no batch 31", "no batch 31"),
+        (
+            "Error downloading:\nTried a mirror, got:\n<urlopen error>\n",
+            "Error downloading: Tried a mirror, got: <urlopen error>",
+        ),
+        (
+            "Exception in call().\n\n\x1b[1mno attribute 'Variable'\x1b[0m",
+            "Exception in call(). no attribute 'Variable'",
+        ),
+        ("x" * 900, "x" * 300 + " …"),
+        ("", ""),
+    ],
+)
+def test_an_error_is_told_in_one_line_whatever_its_message(message, told):
+    failed = ends.failure(Here(), raised(ValueError(message)))
+    assert failed.message == told
+
+
 def test_the_line_is_the_scripts_own_also_where_a_library_fails():
     with pytest.raises(ValueError, match="Expecting") as caught:
         json.loads("{")

@@ -74,7 +74,7 @@ def judge(verdict: Verdict, words: Words, lives: list[Seen], *, had: bool, holds
     text, told, last = words.text, words.status, lives[-1]
     total = sum(life.steps for life in lives)
     claimed = told.get("step")
-    verdict.steps = f"{claimed} said, {'+'.join(str(life.steps) for life in lives)} made"
+    verdict.steps = f"{claimed} {told.get('unit', 'step')}s said, {'+'.join(str(life.steps) for life in lives)} made"
     says_begins = bool(BEGAN.search(text))
     says_resumes = bool(RESUMED.search(text)) and not says_begins
     if had and not ALREADY.search(text):
@@ -133,6 +133,8 @@ def resume_words(text: str) -> str:
     told = [
         line
         for line in lines
-        if RESUMED.search(line) or BEGAN.search(line) or re.search("beginning at|has opened", line)
+        if RESUMED.search(line)
+        or BEGAN.search(line)
+        or re.search("beginning at|script (?:has )?opened|finished already", line)
     ]
     return "; ".join(dict.fromkeys(line.split(": add --resume-args")[0] for line in told))[:260]

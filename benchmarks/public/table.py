@@ -23,12 +23,14 @@ HEAD = """# Public training scripts, run unchanged
 private copy of its folder, is killed (supervisor and trainer, `kill -9`), and is started by the same command on a blank
 machine. An independent witness in the trainer records what the script reads and how many optimizer steps it makes; the
 disks show what it saved. Everything that was said is compared with both: resumed or not, steps, safe, saved, finished,
-and the option to add. A script with a proposed option is run a second time with that option pasted as it was proposed.
+and the option to add. A script with a proposed option is run a second time with that option pasted as it was proposed;
+of the others it was said that they have no known option to resume.
 
 The command that wrote this page, with one checkout a repository in FOLDER, named `owner+repository`; it fetches nothing:
 
 ```
-python -m benchmarks.public_scripts --checkouts FOLDER --markdown docs/public_scripts.md
+python3 -m benchmarks.public_scripts --checkouts FOLDER --python VENV/bin/python --keras-python OTHER/bin/python \\
+    --patience 10 --markdown docs/public_scripts.md
 ```
 
 {date}, at {commit}, {machine}; {versions}. Stand-in data is drawn from a seed (`benchmarks/public/data.py`).
@@ -70,7 +72,9 @@ def _row(each: Verdict) -> str:
     true = "not run: " + each.error if each.error else "; ".join(each.untrue) or "true"
     add = f'`--resume-args "{each.proposed}"`' if each.proposed and each.form == "as it is" else ""
     end = re.sub(r", \d[^·]* ago", "", each.second or each.first)
-    cells = (script, f"`{each.command}`", said, end, each.steps, true, add)
+    started, dashes, arguments = each.command.partition(" -- ")
+    command = f"{started}{'' if each.form == 'as it is' else f' {each.form}'}{dashes}{arguments}"
+    cells = (script, f"`{command}`", said, end, each.steps, true, add)
     return "| " + " | ".join(_PLACE.sub("", cell).replace("|", "\\|") for cell in cells) + " |\n"
 
 

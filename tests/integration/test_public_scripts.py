@@ -63,8 +63,8 @@ def test_the_benchmark_runs_and_judges_scripts_that_save_and_that_do_not_and_wri
     plain, added, nothing = verdicts
     assert plain["proposed"] == "--resume {checkpoint}"
     assert "begins at its first step again" in plain["resumed"]
-    assert plain["steps"].startswith("40 said, ")
-    assert "has opened 'checkpoint.pth.tar'" in added["resumed"]
+    assert plain["steps"].startswith("40 steps said, ")
+    assert "opened 'checkpoint.pth.tar'" in added["resumed"]
     assert "nothing safe yet" in nothing["first"]
     assert "absent: no checkout someone+absent" in page.read_text()
     assert page.read_text().count("| true |") == len(verdicts) + 1  # with the head of the table

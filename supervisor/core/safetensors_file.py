@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ALIGN_BYTES = 4096
 LENGTH_BYTES = 8
-HEADER_BYTES_MAX = 100 * 1024 * 1024
+HEADER_BYTES_MAX = 32 * 1024 * 1024  # some hundred thousand tensors; read as JSON it takes many times that
 
 
 class Entry(NamedTuple):

@@ -251,7 +251,7 @@ def _bring_file(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntr
 def _unpack(packed: Path, entry: cp.FileEntry, into: Path) -> str:
     """Make the file of its packed copy, which goes; return "" or what is wrong with it."""
     try:
-        got = container.unpack(packed, fields.into(into, entry.name), algorithm_of(entry.digest))
+        got = container.unpack(packed, fields.into(into, entry.name), algorithm_of(entry.digest), entry.bytes)
     except container.Damaged as error:
         return f"{entry.name} cannot be unpacked: {error}"
     except ImportError as error:

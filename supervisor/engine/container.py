@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from supervisor.core import safetensors_file
@@ -65,11 +66,17 @@ def packed_bytes(source: Path, chosen: Iterable[Block]) -> int:
         return sum(map(len, _packed(file, chosen, lambda _: None)))
 
 
-def unpack(source: Path, target: Path, algorithm: str) -> Measured:
-    """Write the file that was packed; return its measure. Damaged if it cannot be read, ImportError where zstd is absent."""
-    written = _Measure(algorithm)
+def unpack(source: Path, target: Path, algorithm: str, most: int = sys.maxsize) -> Measured:
+    """Write the file that was packed; return its measure. Damaged if it cannot be read, ImportError where zstd is absent.
+
+    So is one that unpacks to more than ``most`` bytes: nothing beyond them is written.
+    """
+    written, length = _Measure(algorithm), 0
     with source.open("rb", buffering=0) as file, _made_anew(target) as out:
         for body in _unpacked(file):
+            length += len(body)
+            if length > most:
+                raise Damaged(f"it unpacks to more than {most:,} bytes")
             written.write(out, body)
     return written.measured()
 

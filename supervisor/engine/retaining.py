@@ -49,7 +49,13 @@ class Knowledge:
 
 
 def retain(
-    store: Store, run: RunPlace, policy: retention.Policy, knowledge: Knowledge, mine: Rank
+    store: Store,
+    run: RunPlace,
+    policy: retention.Policy,
+    knowledge: Knowledge,
+    mine: Rank,
+    *,
+    keep: Collection[CheckpointId] = (),
 ) -> tuple[tuple[CheckpointId, ...], int]:
     """Remove what the policy lets go and the leftovers of uploads that never finished; return (removed, freed bytes).
 
@@ -57,7 +63,7 @@ def retain(
     that they can be listed proves nothing.
     """
     listed = look_over(store, run)
-    found, pins = listed.found, pinned(store, run)
+    found, pins = listed.found, pinned(store, run) | {*keep}
     stored = [
         retention.Kept(
             each.id,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+from supervisor.core import fields
 from supervisor.core import fleet_words as fw
 from supervisor.core.errors import UserError
 from supervisor.core.ports import StoreError
@@ -31,6 +31,8 @@ AGENT_LOG = "agent.log"
 SHIPMENT = "shipment"
 LOG_BYTES, LINE_CHARS = 20_000, 300
 OUTPUT_LINES = 12
+REPORT_BYTES_MAX, WARNINGS_MAX = 4 << 20, 20
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,10 @@ class FleetHands:
             return fw.Failed(name, error.kind, str(error), error.hint, self._safe())
         except UserError as error:
             return fw.Failed(name, "hopeless", error.what, error.hint)
+        except _MALFORMED as error:
+            # what a machine or its host answered is anybody's word: no answer ends the controller
+            words = f"an answer cannot be understood ({type(error).__name__}: {error!s:.200})"
+            return fw.Failed(name, "unreachable", words, "", self._safe())
         except (StoreError, OSError) as error:
             return fw.Failed(
                 name, "home", f"this computer's disk: {error}", "see to its space; the machine goes on meanwhile"
@@ -140,7 +146,7 @@ class FleetHands:
         told = self._status(machine)
         phase = str(told.get("phase", ""))
         done = phase == Phase.DONE.value
-        listed = told.get("parcels") or []
+        listed = [fields.mapping(each, "a parcel") for each in fields.sequence(told.get("parcels") or [], "parcels")]
         fetched, troubles = 0, [str(told.get("error") or "")]
         for each in listed if done else listed[:PARCELS_A_POLL]:
             try:
@@ -152,29 +158,31 @@ class FleetHands:
         for parcel in self._home.relay.mail():
             self._provisioner.put(machine, str(parcel.file), parcel.name)
             self._home.relay.delivered(parcel)
-        plain = told.get("run") or {}
-        epoch = plain.get("epoch")
-        self._epoch = epoch if isinstance(epoch, int) else self._epoch
-        code = told.get("exit_code")
+        plain = fields.mapping(told.get("run") or {}, "run")
+        epoch = _whole(plain, "epoch")
+        self._epoch = self._epoch if epoch is None else epoch
+        code = _whole(told, "exit_code")
         next_save_s = plain.get("next_save_in_s")
         return fw.Polled(
-            beat=int(told.get("beat", -1)),
+            beat=_whole(told, "beat", -1),
             phase=phase,
-            exit_code=code if isinstance(code, int) else None,
-            step=plain.get("step"),
+            exit_code=code,
+            step=_whole(plain, "step"),
             safe=self._safe(),
             more=bool(listed) and not done,
             fetched_bytes=fetched,
             line=self._describe(plain) if plain else str(told.get("words") or ""),
             trouble="; ".join(filter(None, troubles)),
             epoch=self._epoch,
-            waiting=int(told.get("waiting_files") or 0),
+            waiting=_whole(told, "waiting_files") or 0,
             asked=done and self._asked_by_others(),
             output=_last_lines(str(told.get("output") or "")) if done else "",
             cause=str(plain.get("cause") or "") if done and code else "",
-            next_save_s=next_save_s if isinstance(next_save_s, int | float) else None,
-            watched=told.get("watched"),
-            warnings=tuple(map(str, told.get("warnings") or ())),
+            next_save_s=None if next_save_s is None else fields.number(next_save_s, "next_save_in_s"),
+            watched=watched if isinstance(watched := told.get("watched"), bool) else None,
+            warnings=tuple(
+                str(each) for each in fields.sequence(told.get("warnings") or [], "warnings")[:WARNINGS_MAX]
+            ),
         )
 
     def _asked_by_others(self) -> bool:
@@ -195,10 +203,11 @@ class FleetHands:
         local = self._home.folder / REPORT
         try:
             self._provisioner.get(machine, REPORT, str(local))
-            told = json.loads(local.read_bytes())
+            if local.stat().st_size > REPORT_BYTES_MAX:
+                raise MachineError(f"its status has {local.stat().st_size:,} bytes, which none has")
+            return dict(fields.document(local.read_bytes(), REPORT_BYTES_MAX))
         except (NoSuchFile, ValueError):
             return {}  # the agent has not told anything yet
-        return told if isinstance(told, dict) else {}
 
     def _fetch(self, machine: Machine, told: Mapping[str, Any]) -> tuple[int, list[str]]:
         local = self._home.folder / "parcel"
@@ -224,6 +233,20 @@ class FleetHands:
             return fw.Failed("PassOnStop", "unreachable", "the session that serves is not known here yet")
         claims.request_stop(self._home.store, self._home.run, rank, "save", LAUNCH)
         return fw.StopPassedOn(rank.epoch)
+
+
+@overload
+def _whole(told: Mapping[str, Any], name: str, absent: int) -> int: ...
+@overload
+def _whole(told: Mapping[str, Any], name: str) -> int | None: ...
+def _whole(told: Mapping[str, Any], name: str, absent: int | None = None) -> int | None:
+    """Return a whole number that a machine tells, which may be negative as an exit code is. Raises ValueError."""
+    value = told.get(name)
+    if value is None:
+        return absent
+    if type(value) is not int or abs(value) > fields.WHOLE_MAX:
+        raise ValueError(f"{name} is {value!r:.40}, not a whole number")
+    return value
 
 
 def _last_lines(output: str) -> str:

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING
 
 from supervisor.core import retention
 from supervisor.core.checkpoint import MANIFEST_NAME, STEP_FOLDER, CheckpointId, Manifest, ManifestError, parse_manifest
+from supervisor.core.claim import rank_of
 from supervisor.core.digest import algorithm_of
 from supervisor.core.ports import Measured, StoreError
 from supervisor.core.values import dataclass, replace
-from supervisor.engine import checkpoints, claims, receipts, retaining, runs
-from supervisor.fleet import next_machine, parcels
+from supervisor.engine import checkpoints, claims, notes, receipts, retaining, runs
+from supervisor.fleet import next_machine, parcels, takes
 from supervisor.fleet.gathering import Fate, Gathering
 from supervisor.fleet.mailing import Mail
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 EVIDENCE = "relay"
 KEEP_DEFAULT = 3
+BEFORE = "before-this-machine.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,9 @@ class HomeRun:
         """Forget what was meant for the last machine, and what came of it in part only."""
         self._mail.forget()
         self._gathering.drop(lambda _: True)
+        ranks, newest = claims.ranks(self._store, self._run), self.newest()
+        kept = [] if newest is None else [newest.epoch, newest.step, newest.writer, newest.seq]
+        notes.write(self._state / BEFORE, {"epoch": ranks[-1].epoch if ranks else 0, "newest": kept})
 
     def mail(self) -> Sequence[parcels.Parcel]:
         """Return what is to be put into the machine's inbox: what home holds, and what people ask of the session there."""
@@ -151,8 +156,8 @@ class HomeRun:
     def _judge(self, piece: parcels.Piece, body: memoryview) -> tuple[dict[str, str], set[str], Manifest | None]:
         """Say what speaks against a piece: (refused files and why, files that lack); and the manifest if it is one."""
         folder, _, name = piece.path.rpartition("/")
-        if not piece.path.startswith(f"{self._run.name}/"):
-            return {piece.path: f"it is not of the run {self._run.name}"}, set(), None
+        if why := self._refused(piece):
+            return {piece.path: why}, set(), None
         if not _is_manifest(piece.path):
             return {}, set(), None
         try:
@@ -172,6 +177,26 @@ class HomeRun:
                 refused |= {path: "it is not what its manifest names", piece.path: f"{entry.name} is not what it names"}
         return refused, lacking, manifest
 
+    def _refused(self, piece: parcels.Piece) -> str:
+        """Return why this machine may not send such a file; "" where it may."""
+        if not piece.path.startswith(f"{self._run.name}/"):
+            return f"it is not of the run {self._run.name}"
+        if self._is_of_before(piece.path):
+            return "it is of a session that another machine served"
+        return takes.refused(piece.path.removeprefix(f"{self._run.name}/"), piece.total)
+
+    def _is_of_before(self, path: str) -> bool:
+        """Say whether a file belongs to a session from before this machine began: those are whole here, or never will be."""
+        rank = rank_of(path.removeprefix(f"{self._run.name}/").partition("/")[0])
+        before = notes.read(self._state / BEFORE) or {}
+        top = before.get("epoch")
+        return rank is not None and type(top) is int and rank.epoch <= top
+
+    def _brought_before(self) -> set[CheckpointId]:
+        """Return the newest checkpoint that was here when this machine began: no machine has it removed."""
+        kept = (notes.read(self._state / BEFORE) or {}).get("newest")
+        return {CheckpointId(*kept)} if isinstance(kept, list) and len(kept) == len(CheckpointId.__slots__) else set()
+
     def _whole(self, manifest: Manifest) -> CheckpointId | None:
         """Leave a receipt of a checkpoint that is whole at home; None if there was one."""
         id_ = manifest.id
@@ -188,7 +213,8 @@ class HomeRun:
         try:
             self._knowledge.durable |= receipts.receipts(self._store, self._run)
             policy = self._policy(newest.rank)
-            removed, _ = retaining.retain(self._store, self._run, policy, self._knowledge, newest.rank)
+            kept = self._brought_before()
+            removed, _ = retaining.retain(self._store, self._run, policy, self._knowledge, newest.rank, keep=kept)
             receipts.forget(self._store, self._run, removed)
             self._knowledge.durable.difference_update(removed)
             if removed:

@@ -97,7 +97,7 @@ def open_folder(path: str | Path) -> Opened:
         state = _state_of(small.get(STATE_FILE, b""))
         pieces = tuple(filter(_is_piece, files))
         places = reading.located(pieces, state["split"])
-    kept = json.loads(small[RNG_FILE]) if RNG_FILE in small else rng.NOTHING
+        kept = json.loads(small[RNG_FILE]) if RNG_FILE in small else rng.NOTHING
     return Opened(folder, manifest, state, kept, pieces, places)
 
 
@@ -237,6 +237,8 @@ def _damage_of(folder: Path) -> Iterator[None]:
         yield
     except DamageError as error:
         raise _damaged(folder, str(error)) from error
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise _damaged(folder, f"what it says of its state cannot be ({type(error).__name__}: {error})") from error
 
 
 def _damaged(folder: Path, what: str) -> DamagedError:

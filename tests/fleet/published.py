@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from supervisor.fleet.parcels import Parcel
 
 RUN = RunPlace("plates")
-RECORD = {"schema": 1, "id": "abc", "script": "train.py", "arguments": [], "options": {"keep_last": 2}}
+RECORD = {"schema": 1, "id": "abc0abc0abc0abc0", "script": "train.py", "arguments": [], "options": {"keep_last": 2}}
 
 
 @dataclass

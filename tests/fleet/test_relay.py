@@ -409,7 +409,7 @@ def test_the_store_of_a_run_that_came_home_is_a_store_like_any_other(served: Ser
     served.carry()
     record = runs.read(served.home_store, RUN)
     assert record is not None
-    assert record.id == "abc"
+    assert record.id == "abc0abc0abc0abc0"
     with pytest.raises(Missing):
         served.home_store.read(f"{RUN.name}/nothing")
     assert gathering.Fate.ADDED == "added"

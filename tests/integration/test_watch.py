@@ -297,7 +297,7 @@ KEPT = ("--watch", "out", "--save-every", "4steps", "--no-install")
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("again", [KEPT, KEPT[2:]], ids=["the same command", "without --watch"])
+@pytest.mark.parametrize("again", [KEPT, (*KEPT[2:], "--trust-store")], ids=["the same command", "as the store says"])
 def test_the_files_of_a_script_that_attaches_come_along_at_the_step_of_its_state(
     machine: Machine, fresh_machine: Callable[[], Machine], store: Path, tmp_path: Path, again: tuple[str, ...]
 ) -> None:
@@ -316,6 +316,28 @@ def test_the_files_of_a_script_that_attaches_come_along_at_the_step_of_its_state
     alone = fresh_machine().start(script, "--name", "alone", *KEPT)
     assert alone.wait() == 0, alone.text
     assert _best(resumed) == _best(alone)
+
+
+@pytest.mark.torch
+def test_the_folder_that_only_a_checkpoint_names_is_not_put_back_on_another_machine(
+    machine: Machine, fresh_machine: Callable[[], Machine], store: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(BESIDE)
+    turn = machine.start(script, *KEPT, arguments=["--wait"])
+    turn.until(lambda: safe(store)() and "step 25" in turn.text)
+    turn.kill("both")
+    second = fresh_machine()
+    refused = second.start(script, *KEPT[2:], arguments=["--wait"])
+    assert refused.wait() == 4, refused.text
+    assert (
+        "the checkpoint holds the files of the folder 'out', which no command on this machine has named" in refused.text
+    )
+    assert "--watch out" in refused.text
+    assert not (second.work / "out").exists()
+    (machine.work / "go").touch()
+    resumed = machine.start(script, *KEPT[2:], arguments=["--wait"])
+    assert resumed.wait() == 0, "its first command named it: " + resumed.text
 
 
 @pytest.mark.torch

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import selectors
 import shlex
 import signal
 import subprocess
@@ -15,14 +16,17 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields
 from supervisor.core.provisioning import MachineError
 from supervisor.core.values import dataclass
+from supervisor.engine.clock import BootClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROGRAM = Path(__file__).with_name("ssh_far.py")
 OLDEST = (3, 11)
+ANSWER_BYTES_MAX, ERROR_BYTES_MAX, CHUNK_BYTES = 64 << 20, 64 << 10, 256 << 10
 SSH_FAILED, NO_SUCH_COMMAND = 255, 127
 TOO_OLD = "python-too-old"
 BEGIN = (
@@ -67,12 +71,14 @@ class SshHost:
         sent = b"%d\n%b%b\n%b" % (len(self._program), self._program, json.dumps(words).encode(), body)
         carried = max(len(body), expected_bytes)
         deadline_s = self.patience.file_s + carried / self.patience.bytes_s_least if carried else self.patience.ask_s
-        code, out, err = self._run([*self._command(), "--", self.host, self._far()], sent, deadline_s)
+        code, out, err = self._run(
+            [*self._command(), "--", self.host, self._far()], sent, deadline_s, most=expected_bytes + ANSWER_BYTES_MAX
+        )
         _, _, answered = out.partition(f"\n{mark}".encode())  # a shell's own start-up files may print before it
         line, ended, data = answered.partition(b"\n")
         if not ended:
             raise self._trouble(code, err, deadline_s)
-        answer = json.loads(line)
+        answer = _answer(line, self.host)
         if len(data) < answer["bytes"] or hashlib.sha256(data[: answer["bytes"]]).hexdigest() != answer["sha256"]:
             raise MachineError(f"the answer of {self.host} was cut off")
         return answer, data[: answer["bytes"]]
@@ -103,7 +109,7 @@ class SshHost:
         return f"{home}{shlex.quote(rest)} -SI -c '{BEGIN}'"
 
     def _run(
-        self, command: list[str], sent: bytes, deadline_s: float, *, forget: bool = True
+        self, command: list[str], sent: bytes, deadline_s: float, *, forget: bool = True, most: int = ANSWER_BYTES_MAX
     ) -> tuple[int | None, bytes, str]:
         """Run one child to its end or to its deadline; its whole process group is gone afterwards."""
         with tempfile.TemporaryFile() as errors:
@@ -117,7 +123,7 @@ class SshHost:
             code: int | None = None
             out = b""
             try:
-                out, _ = child.communicate(sent, timeout=deadline_s)
+                out = _exchange(child, sent, deadline_s, most)
                 code = child.returncode
             except subprocess.TimeoutExpired:
                 pass  # told by the code that is missing
@@ -125,7 +131,7 @@ class SshHost:
                 if child.returncode is None:
                     os.killpg(child.pid, signal.SIGKILL)
                 _leave(child)
-            errors.seek(0)
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - ERROR_BYTES_MAX))
             said = errors.read().decode("utf-8", "replace").strip()
         if code is None and forget:
             self.close()  # because a shared connection that hangs would hang every later call too
@@ -153,6 +159,52 @@ class SshHost:
             )  # fmt: skip
         hint = "is the name right? ssh asks ~/.ssh/config and the network for it" if "resolve" in err else ""
         return MachineError(f"{self.host} was not reached: {last or f'ssh ended with {code}'}", "unreachable", hint)
+
+
+def _answer(line: bytes, host: str) -> dict[str, Any]:
+    """Return what an answer says of itself. Raises MachineError for one that cannot be."""
+    try:
+        answer = dict(fields.document(line))
+        fields.whole(answer.get("bytes"), "bytes")
+        fields.text(answer.get("sha256"), "sha256")
+    except ValueError as error:
+        raise MachineError(f"the answer of {host} cannot be understood: {error}") from error
+    return answer
+
+
+def _exchange(child: subprocess.Popen[bytes], sent: bytes, deadline_s: float, most: int) -> bytes:
+    """Send what is to be sent and return the answer. Raises TimeoutExpired at the deadline, and MachineError beyond ``most`` bytes."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    clock = BootClock()
+    end_s, out, left = clock.now().mono_s + deadline_s, bytearray(), memoryview(sent)
+    with selectors.DefaultSelector() as ready:
+        os.set_blocking(child.stdin.fileno(), False)
+        ready.register(child.stdin, selectors.EVENT_WRITE)
+        ready.register(child.stdout, selectors.EVENT_READ)
+        while ready.get_map():
+            if (wait_s := end_s - clock.now().mono_s) <= 0:
+                raise subprocess.TimeoutExpired(child.args, deadline_s)
+            for key, _ in ready.select(wait_s):
+                if key.fileobj is child.stdout:
+                    chunk = os.read(key.fd, CHUNK_BYTES)
+                    out += chunk
+                    if len(out) > most:
+                        raise MachineError(f"its answer is longer than {most:,} bytes")
+                    if not chunk:
+                        ready.unregister(child.stdout)
+                    continue
+                with contextlib.suppress(BlockingIOError):
+                    try:
+                        left = left[os.write(key.fd, left[:CHUNK_BYTES]) :]
+                    except BrokenPipeError:
+                        left = memoryview(b"")
+                if not left:
+                    ready.unregister(child.stdin)
+                    with contextlib.suppress(BrokenPipeError):
+                        child.stdin.close()
+    child.wait(max(0.0, end_s - clock.now().mono_s))
+    return bytes(out)
 
 
 def _leave(child: subprocess.Popen[bytes]) -> None:

@@ -101,7 +101,7 @@ class Torch(Framework):
         if kind == "Size":
             return torch.Size(node["items"])
         if kind == "dtype":
-            return getattr(torch, node["name"])
+            return torch_memory.dtype_of(node["name"])
         return torch.device(node["name"])
 
     def access(self, value: Any) -> StateAccess | None:

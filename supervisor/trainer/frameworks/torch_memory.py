@@ -69,9 +69,17 @@ def is_lazy(value: torch.Tensor) -> bool:
     return value.is_conj() or value.is_neg()
 
 
+def dtype_of(name: object) -> torch.dtype:
+    """Return the dtype of this name. Raises ValueError for a name of anything else that the module has."""
+    found = getattr(torch, name, None) if isinstance(name, str) else None
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"{name!r:.40} is no dtype of torch")  # noqa: TRY004  # to the reader it is damage
+    return found
+
+
 def empty(node: dict[str, Any], device: torch.device) -> torch.Tensor:
     """Return a new tensor with the dtype, shape and strides that a node names, and any values."""
-    dtype, shape = getattr(torch, node["dtype"]), node["shape"]
+    dtype, shape = dtype_of(node["dtype"]), node["shape"]
     if "strides" not in node:
         return _of_large_pages(torch.empty(shape, dtype=dtype, device=device))
     strides = node["strides"]

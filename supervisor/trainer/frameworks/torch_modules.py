@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from supervisor.trainer import typed_json
+from supervisor.trainer.frameworks import torch_memory
 from supervisor.trainer.typed_json import TAG
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _register(module: torch.nn.Module, name: str, kept: dict[str, Any]) -> None:
         return
     reference = next(module.parameters(), None)
     device = reference.device if reference is not None and not reference.is_meta else "cpu"
-    module.register_buffer(name, torch.empty(kept["shape"], dtype=getattr(torch, kept["dtype"]), device=device))
+    module.register_buffer(name, torch.empty(kept["shape"], dtype=torch_memory.dtype_of(kept["dtype"]), device=device))
 
 
 def _restride(tensor: torch.Tensor, kept: dict[str, Any]) -> None:

@@ -138,6 +138,10 @@ def next_commands(seen: Overview, store: str) -> list[str]:
 
     if seen.state == "SUCCEEDED" and kept["durable"] is None and kept["submitted"] is None:
         return [of_run("logs")]
+    if seen.state == "SUCCEEDED" and (bad := seen.plain.get("nan")):
+        good = bad["last_good"]  # the newest holds the NaN, so that it is not the one to export
+        fine = of_run("checkpoints", "list") if good is None else of_run("checkpoints", "export", str(good), "DIR")
+        return [fine, of_run("logs", "--steps")]
     if seen.state == "SUCCEEDED":
         return [of_run("checkpoints", "export", "latest", "DIR"), of_run("logs", "--steps")]
     if seen.served:

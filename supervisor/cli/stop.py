@@ -131,6 +131,8 @@ def _end_of(found: Overview) -> str:
 
 def _next(found: Overview, store: str) -> list[str]:
     name = found.run.name
+    if found.state == "SUCCEEDED" and found.plain.get("nan"):
+        return [program.of_run("status", name, option=store)]  # it names the last checkpoint before the NaN
     if found.state == "SUCCEEDED":
         return [program.of_run("checkpoints", name, "export", "latest", "DIR", option=store)]
     return [program.of_run("status" if found.served else "resume", name, option=store)]

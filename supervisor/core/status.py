@@ -81,6 +81,9 @@ class RunStatus:
     durable_at: Instant | None = None
     evidence: str | None = None
     unproved_since: Instant | None = None
+    adopted: int | None = (
+        None  # the step that was gone on from, proved whole on this machine's disk and not yet in the store
+    )
     place: str = ""
     unconfirmed: str = ""
     provable: bool = True
@@ -178,6 +181,7 @@ def to_json(status: RunStatus, now: Instant | None) -> dict[str, Any]:
         "resumed": status.resumed,
         "unit": status.unit,
         "own_saves": _own_saves(status, here),
+        "adopted": status.adopted,
     }
 
 
@@ -267,6 +271,8 @@ def _restored(status: RunStatus, record: ev.CheckpointReady, now: Instant) -> Ru
         status = _known_good(status, step, restored=True)
     if step <= status.nan_fine:
         status = replace(status, nan_since=None, nan_names="")
+    if record.adopted and not record.durable:
+        status = replace(status, adopted=step, staged=step, unproved_since=status.unproved_since or now)
     known = step if record.durable and record.id else status.durable
     at = status.durable_at if known == status.durable else now
     first = step if status.session_from_step is None else status.session_from_step

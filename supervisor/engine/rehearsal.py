@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -212,6 +213,14 @@ class Rehearsal:
 
     def _failed(self, what: str, turn: _Turn) -> UserError:
         self._say(turn.last_words())
+        plan, beside = self._plan, working_copy.missed(turn.printed(), self._work, self._plan.working)
+        if beside is not None:
+            path, there = beside
+            words = f"the script reads {path}, which is beside the working folder: a rehearsal copies that folder only"
+            script = os.path.relpath(plan.script, plan.working.parent)
+            above = program.command("rehearse", script, *(["--", *plan.arguments] if plan.arguments else []))
+            hint = f"name it by its whole path, {there}; or where the script finds it by its own file's place: `cd {shlex.quote(str(plan.working.parent))} && {above}`"
+            return UserError(words, hint, FAILED)
         return UserError(f"{what} (exit code {turn.process.returncode})", "mend what its last words say, above", FAILED)
 
     def _turn(self, store: str, machine: str, save_every: str, stop_at: int | None) -> _Turn:
@@ -264,9 +273,13 @@ class _Turn:
                 return None  # it is being written
         return None
 
+    def printed(self) -> str:
+        """Return all that it printed."""
+        return self.output.read_text("utf-8", "replace")
+
     def last_words(self) -> str:
         """Return the end of what it printed."""
-        printed = self.output.read_text("utf-8", "replace").splitlines()
+        printed = self.printed().splitlines()
         lines = [line for line in printed if line.strip() and program.called_as() not in line]
         return "\n".join(f"  | {line}" for line in lines[-TAIL_LINES:])
 

@@ -7,6 +7,7 @@ left out and named. Beside them only what no script needs is left out: version c
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ LEFT_OUT = frozenset({
     ".pytest_cache", ".tox", ".nox",
 })  # fmt: skip
 ENVIRONMENTS = ("pyvenv.cfg", "conda-meta")  # a folder that holds one is an environment
+ABSOLUTE_UPS_MAX = 2  # a path that a script makes from where its own file lies
+_QUOTED_OR_BARE = re.compile(r"""'([^'\n]*/[^'\n]*)'|"([^"\n]*/[^"\n]*)"|(?<![\w./])((?:\.\./|/)[^\s'":;,()<>]+)""")
 HINT = "rehearse it from a folder that has only what it needs: cd THERE, then rehearse SCRIPT"
 
 
@@ -93,3 +96,20 @@ def _is_ours_or_an_environment(folder: Path) -> bool:
     if any((folder / name).exists() for name in ENVIRONMENTS):
         return True
     return (folder / "run.json").is_file() and any(folder.glob("e[0-9]*-*"))  # a run in a store
+
+
+def missed(printed: str, copied: Path, folder: Path) -> tuple[str, Path] | None:
+    """Return the first path in a failed script's output that lies beside the working folder, and is not beside its copy.
+
+    With it the path that it has: ``("../data/x.csv", /home/me/data/x.csv)``. None where no such path is named.
+    """
+    for found in _QUOTED_OR_BARE.finditer(printed):
+        text = next(filter(None, found.groups()))
+        inside = os.path.relpath(os.path.normpath(copied / text), copied)
+        ups = Path(inside).parts.count(os.pardir)
+        if not ups or (text.startswith(os.sep) and ups > ABSOLUTE_UPS_MAX):
+            continue
+        there = Path(os.path.normpath(folder / inside))
+        if os.path.lexists(there) and not os.path.lexists(copied / inside):
+            return inside, there
+    return None

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from supervisor.core.status import RunStatus
     from supervisor.views.safety import Safety
 
+ALL_LOST = (
+    "nothing of this run is safe: it ended, and no checkpoint was saved",
+    "have the script call supervisor.attach(), or start it with --watch DIR, the folder that it saves into",
+)
 INDENT = " " * len("[supervisor] ")
 _RESUME = ("resume",)
 _NEXT: dict[Phase, Sequence[tuple[str, ...]]] = {
@@ -36,9 +40,22 @@ def goodbye(session: Session, run: str, status: RunStatus, now: Instant, *, opti
     ending = session.ending
     if ending is not None and ending.phase is Phase.FAILED:
         say_error(ending.words, ending.hint)
+    elif ending is not None and (lost := all_lost(session, run, status)):
+        say_error(*lost)
     if not json_lines:
         with suppress(OSError):
             wrapping.show("\n".join(farewell(session, run, status, now, option=option)))
+
+
+def all_lost(session: Session, run: str, status: RunStatus) -> tuple[str, str] | None:
+    """Return the two lines for a run that was trained and ended with no checkpoint in the store; None for all others."""
+    trained = session.trainer.attempt > 0 and session.phase is not Phase.FENCED
+    if not run or not trained or status.durable is not None or status.submitted is not None:
+        return None
+    if status.staged is None:
+        return ALL_LOST
+    what = f"nothing of this run is safe: {status.unit} {status.staged:,} is only on the disk of this machine"
+    return what, "start it again on this machine, and that is sent to the store"
 
 
 def farewell(session: Session, run: str, status: RunStatus, now: Instant, *, option: str = "") -> list[str]:
@@ -72,6 +89,8 @@ def _next(phase: Phase, status: RunStatus) -> Sequence[tuple[str, ...]]:
     """Return the commands that are useful now: without a checkpoint there is nothing to list or export."""
     if phase is Phase.SUCCEEDED and status.durable is None and status.submitted is None:
         return (("logs",),)
+    if phase is Phase.SUCCEEDED and status.nan_since is not None:
+        return (("checkpoints", "list"),)  # the newest holds the NaN, so that it is not the one to export
     return _NEXT.get(phase, ())
 
 

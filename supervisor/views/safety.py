@@ -28,6 +28,7 @@ class Safety:
     ``newest`` the newest of which that disk has a checkpoint that is not proved.
     ``waits_s``: since when something is not proved. ``provable``: the store can give a proof; ``answers``: it does
     anything at all; ``why``: what it said last. ``live``: a session looks after it. ``unit``: what the numbers count.
+    ``adopted``: the step that a dead session left on this disk, that is proved whole there, and that this one went on from.
     """
 
     durable: int | None = None
@@ -44,6 +45,7 @@ class Safety:
     live: bool = True
     machine: str = "this machine"
     unit: str = "step"
+    adopted: int | None = None
 
 
 def of_status(status: RunStatus, now: Instant, *, live: bool = True) -> Safety:
@@ -63,6 +65,7 @@ def of_status(status: RunStatus, now: Instant, *, live: bool = True) -> Safety:
         why=status.unconfirmed,
         live=live,
         unit=status.unit,
+        adopted=status.adopted,
     )
 
 
@@ -85,11 +88,14 @@ def of_plain(plain: Mapping[str, Any], *, live: bool = True) -> Safety:
         live=live,
         machine="its machine",
         unit=plain.get("unit") or "step",
+        adopted=plain.get("adopted"),
     )
 
 
 def safe(seen: Safety) -> str:
     """Say what is safe. Only DURABLE is ever called so."""
+    if seen.durable is None and seen.adopted is not None:
+        return f"{seen.unit} {seen.adopted:,} is proved whole on the disk of {seen.machine}, and not yet in the store"
     if seen.durable is None:
         return "nothing safe yet"
     ago = "" if seen.durable_age_s is None else f", {duration(seen.durable_age_s)} ago"

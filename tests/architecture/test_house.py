@@ -59,6 +59,17 @@ def test_only_one_file_reads_a_clock_on_the_supervisors_side() -> None:
     assert found <= {"supervisor/engine/clock.py", "supervisor/trainer/clock.py"}
 
 
+def test_file_times_are_read_only_where_the_architecture_page_says_so() -> None:
+    """Of a script's own files; the others copy or compare them: which packages changed, what is sent, what is the same file."""
+    where = re.compile(r"mtime")
+    allowed = re.compile(
+        r"supervisor/(engine/files/.*|core/(choosing|carried)|trainer/companions|environments/capture|fleet/bundle)\.py"
+    )
+    found = [path.relative_to(ROOT).as_posix() for path in ROOMS if path.is_relative_to(ROOT / "supervisor")]
+    reading = [name for name in found if where.search((ROOT / name).read_text())]
+    assert [name for name in reading if not allowed.fullmatch(name)] == []
+
+
 def test_the_readme_names_every_verb() -> None:
     readme = (ROOT / "README.md").read_text()
     assert not [verb for verb in TABLE if f"`{verb}" not in readme]

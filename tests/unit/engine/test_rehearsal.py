@@ -109,3 +109,25 @@ def test_a_folder_with_far_too_many_files_is_refused(folder, tmp_path, monkeypat
     monkeypatch.setattr(working_copy, "FILES_MAX", 5)
     with pytest.raises(UserError, match="too many to copy"):
         working_copy.copy(folder, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("printed", "missed"),
+    [
+        ("FileNotFoundError: [Errno 2] No such file or directory: '../data/a b.csv'", "../data/a b.csv"),
+        ("OSError: ../data/x.npy not found.", "../data/x.npy"),
+        ("FileNotFoundError: {work}/../data/x.npy", "../data/x.npy"),
+        ("RuntimeError: no images in {above}/data", "../data"),
+        ("FileNotFoundError: '../elsewhere/x.npy'", None),
+        ("FileNotFoundError: 'data/x.npy'", None),
+        ("ValueError: /usr/lib and ../ are no numbers", None),
+    ],
+)
+def test_a_path_beside_the_working_folder_that_the_copy_has_not_is_found_in_the_output(tmp_path, printed, missed):
+    folder, work = tmp_path / "home" / "project", tmp_path / "rehearsal" / "work"
+    for made in (folder, work, tmp_path / "home" / "data"):
+        made.mkdir(parents=True)
+    for name in ("a b.csv", "x.npy"):
+        (tmp_path / "home" / "data" / name).touch()
+    found = working_copy.missed(printed.format(work=work, above=work.parent), work, folder)
+    assert found == (missed and (missed, tmp_path / "home" / missed.removeprefix("../")))

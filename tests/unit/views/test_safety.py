@@ -5,12 +5,14 @@ from io import StringIO
 
 import pytest
 
-from supervisor.core.events import Durable, FenceSeen
+from supervisor.core.checkpoint import CheckpointId
+from supervisor.core.events import CheckpointReady, Durable, FenceSeen
 from supervisor.core.instant import Instant
-from supervisor.core.session import Config, Ending, Phase, Session
-from supervisor.core.status import OwnSaves, RunStatus, to_json
+from supervisor.core.session import Config, Ending, Phase, Session, Trainer
+from supervisor.core.status import OwnSaves, RunStatus, fold, to_json
 from supervisor.views import safety, status, words
-from supervisor.views.farewell import farewell
+from supervisor.views.farewell import all_lost, farewell
+from supervisor.views.farewell import goodbye as print_goodbye
 from supervisor.views.lines import Lines
 from supervisor.views.terminal import GREEN, YELLOW, LiveScreen, PlainScreen
 
@@ -213,6 +215,49 @@ def test_a_loop_that_counts_is_told_in_steps_also_where_its_snapshots_are_number
     text = words.line(of, NOW)
     assert text.startswith("step 120")
     assert "safe in Drive: snapshot 41,200" in text
+
+
+NOTHING = replace(SAFE, durable=None, durable_at=None, submitted=None, staged=None)
+
+
+@pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.CANCELLED, Phase.HANDED_OVER])
+def test_a_run_that_ends_with_nothing_safe_says_so_at_the_level_of_errors(phase, capsys):
+    ending = Ending(phase, 0, "stopped", "the script finished")
+    session = Session(Config()).with_(phase=phase, ending=ending, trainer=Trainer(attempt=1))
+    for of, why in (
+        (NOTHING, "no checkpoint was saved"),
+        (replace(NOTHING, staged=41_200), "step 41,200 is only on"),
+    ):
+        print_goodbye(session, "plates", of, NOW, option="", json_lines=False)
+        errors = capsys.readouterr().err
+        assert "error: nothing of this run is safe" in " ".join(errors.split())
+        assert why in " ".join(errors.split())
+    print_goodbye(session, "plates", SAFE, NOW, option="", json_lines=False)
+    assert "error" not in capsys.readouterr().err
+
+
+def test_a_run_that_never_trained_is_not_said_to_have_lost_anything():
+    session = Session(Config()).with_(phase=Phase.CANCELLED)
+    assert all_lost(session, "plates", NOTHING) is None
+
+
+def test_what_is_gone_on_from_is_not_called_nothing_while_it_is_on_its_way():
+    """A dead session left it on this disk: it is proved whole here, and goes up."""
+    ready = CheckpointReady("folder", CheckpointId(1, 41_200, "a", 1), durable=False, adopted=True)
+    of = fold(NOTHING, ready, NOW)
+    for text in (words.line(of, NOW), block(of), goodbye(of)):
+        assert "step 41,200 is proved whole on the disk of" in text
+        assert "nothing safe" not in text
+    assert "safe in Drive: step 41,200" in words.line(replace(of, durable=41_200, durable_at=NOW), NOW)
+
+
+@pytest.mark.parametrize(("good", "export"), [("10 20", True), ("", False)])
+def test_after_a_run_that_ended_in_nan_the_newest_is_not_the_one_to_export(good, export):
+    of = replace(SAFE, nan_since=25, nan_fine=24, nan_names="loss", good=good)
+    text = goodbye(of, Phase.SUCCEEDED)
+    assert "export latest" not in text
+    assert ("checkpoints plates export 20 DIR" in text) == export
+    assert "checkpoints plates list" in text
 
 
 class Caught:

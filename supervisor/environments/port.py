@@ -27,6 +27,7 @@ _NO_GIT = re.compile(
     r"Git executable not found|Cannot find command 'git'|git.*: No such file or directory", re.IGNORECASE
 )
 _REASON_BYTES_MAX = 400
+_BUILD_ERROR_MAX = 160
 
 
 class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the installer failed
@@ -41,6 +42,7 @@ class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the instal
         self.no_git = bool(_NO_GIT.search(said))
         self.no_network = bool(_NO_NETWORK.search(said)) and "certificate" not in said and not self.unbuilt
         self.reason = shorten(said)
+        self.build_error = _last_error(said)[:_BUILD_ERROR_MAX]
         super().__init__(self.reason)
 
     @property
@@ -51,7 +53,7 @@ class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the instal
         if self.no_git:
             return "git is not on this machine"
         if self.unbuilt:
-            return f"{self.unbuilt} has to be built here, and its build fails ({self.reason})"
+            return f"{self.unbuilt} has to be built here, and its build fails ({self.build_error})"
         return self.reason
 
     def advice(self, source: str) -> str:
@@ -72,7 +74,7 @@ class CannotInstallError(SetupError):
     """The job's packages cannot be had; ``reason`` is why, without what was asked for."""
 
     def __init__(self, what: str, failure: InstallerFailed, source: str) -> None:
-        self.reason = failure.plain
+        self.reason, self.unbuilt = failure.plain, failure.unbuilt
         super().__init__(f"{what}: {self.reason}", failure.advice(source))
 
 
@@ -116,6 +118,14 @@ class Sources:
         chosen = [] if self.wheels is None else ["--find-links", str(self.wheels)]
         alone = ["--no-index"] if self.wheels_only else list(self.index_options)
         return [*chosen, *alone, *(["--require-hashes", "--no-deps"] if self.hashed else [])]
+
+
+def _last_error(said: str) -> str:
+    """Return the last line in which a build says what it lacks; what the installer says around it tells less."""
+    lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in said.splitlines()]
+    found = [line for line in lines if re.match(r"(fatal )?error: |.*: (fatal )?error: |\w*(Error|Exception): ", line)]
+    told = [line for line in found if not re.search(r"subprocess-exited|Failed to build|metadata-generation", line)]
+    return (told or found or [shorten(said)])[-1]
 
 
 def shorten(said: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import environment
-from supervisor.core.environment import Record
+from supervisor.core.environment import Record, normal_name
 from supervisor.core.errors import SetupError
 from supervisor.core.spoken import duration
 from supervisor.core.values import dataclass, replace
@@ -196,7 +196,7 @@ def _make(wanted: Wanted, found: Found, place: _Place, recorded: bytes | None, *
             added = _lay_over(wanted, found, todo, old, place)
             break
         except CannotInstallError as error:
-            given_up = _give_way(todo, error.reason)
+            given_up = _give_way(todo, error)
             if not given_up:
                 raise
             for name in given_up:
@@ -210,8 +210,14 @@ def _make(wanted: Wanted, found: Found, place: _Place, recorded: bytes | None, *
     )
 
 
-def _give_way(todo: Plan, reason: str) -> tuple[str, ...]:
-    """Return which of the packages that are here stay as they are: those that the reason names, else all of them."""
+def _give_way(todo: Plan, error: CannotInstallError) -> tuple[str, ...]:
+    """Return which of the packages that are here stay as they are: those that the reason names, else all of them.
+
+    None of them does where another package cannot be built: it would not be, either, without them.
+    """
+    reason, unbuilt = error.reason, normal_name(error.unbuilt)
+    if unbuilt and unbuilt not in todo.replaced and " " not in unbuilt:
+        return ()
     named = tuple(name for name in todo.replaced if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", reason.lower()))
     return named or todo.replaced
 

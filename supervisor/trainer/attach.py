@@ -13,7 +13,7 @@ from supervisor.core import hardware
 from supervisor.core.errors import UsageError, UserError
 from supervisor.core.hardware import DEVICE, FRAMEWORK, PYTHON
 from supervisor.core.messages import Hello, Note, Restored
-from supervisor.trainer import alone, clock, frameworks, life, rng, signals
+from supervisor.trainer import alone, clock, frameworks, life, rng, signals, versions
 from supervisor.trainer.folder import DamagedError, Opened, open_folder
 from supervisor.trainer.own_packages import make_xxhash_importable
 from supervisor.trainer.run import Run
@@ -44,6 +44,7 @@ def attach(**attached: Any) -> Run:
         raise UsageError("supervisor.attach() was called twice", "attach everything in one call")
     sections = Sections(clock.now_s)
     here.connect()
+    versions.check_loaded(here.warn)
     make_xxhash_importable(here.settings.packages)
     state = State(attached)
     made_by = here.made_by = {PYTHON: platform.python_version(), **frameworks.described(state.frameworks)}

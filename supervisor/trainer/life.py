@@ -90,7 +90,12 @@ class Life:
         if isinstance(message, SaveFailed):
             print(f"training-supervisor: step {message.step} could not be saved: {message.error}", file=sys.stderr)
         elif isinstance(message, Note) and self._client is None:
-            print(f"training-supervisor: {message.text}", file=sys.stderr)
+            hint = f"\n  {message.hint}" if message.hint else ""
+            print(f"training-supervisor: {message.text}{hint}", file=sys.stderr)
+
+    def warn(self, what: str, hint: str) -> None:
+        """Say in two lines what there is and what to do."""
+        self.say(Note("warning", what, hint))
 
     def notice(self, state: State) -> None:
         """Say what the state has noticed since this was asked."""

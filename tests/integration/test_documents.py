@@ -135,6 +135,8 @@ NAME = ("it is named, and not a command to type", "")
 LEFT = {
     "git clone <this repository> training-supervisor && cd training-supervisor": ("the fixture does it", ""),
     "make test": ("it is what runs this test", ""),
+    "python3 -m benchmarks.versions": (
+        "it makes an environment of its own for each version, of gigabytes together", "tests/unit/trainer/test_versions.py"),
     f"{SUPERVISOR} start train.py --store /content/drive/MyDrive/supervisor": (
         "it needs Colab's Drive", "tests/notebook/test_places.py"),
     "%load_ext supervisor": NOTEBOOK,

@@ -134,6 +134,15 @@ def test_a_package_that_does_not_build_gets_the_advice_for_a_build(machine: Mach
     assert "\n" not in refusal.value.what + refusal.value.hint
 
 
+def test_a_build_that_fails_is_not_laid_to_a_pin_that_differs(machine: Machine, tmp_path: Path):
+    write_wheel(machine.index, "frame", "2.0")
+    write_project(tmp_path / "code", backend="raise RuntimeError('swig is not here')\n")
+    with pytest.raises(SetupError, match="build") as refusal:
+        machine.prepare(script(tmp_path / "code", "frame==2.0\n./\n"))
+    assert "swig is not here" in refusal.value.what
+    assert not any("cannot be had" in words for words in machine.said)
+
+
 def test_a_file_with_a_hash_that_the_person_did_not_state_is_refused(machine: Machine, tmp_path: Path):
     with pytest.raises(SetupError, match="each has another hash"):
         machine.prepare(script(tmp_path / "code", f"part==1.0 --hash=sha256:{'0' * 64}\n"))

@@ -16,6 +16,20 @@ ROWS = {
 }
 
 
+_FRAMEWORKS = {
+    "KerasCallback": "keras",
+    "TransformersCallback": "transformers",
+    "AccelerateRun": "accelerate",
+    "LightningCallback": "lightning",
+}
+
+
 def named(name: str) -> Any:
-    """Return the class of that row; ImportError where its framework is absent, KeyError for no such row."""
+    """Return the class of that row; ImportError where its framework is absent, KeyError for no such row.
+
+    Raises SetupError for a version of the framework that is known not to work, before anything of it is touched.
+    """
+    from supervisor.trainer import life, versions
+
+    versions.check([_FRAMEWORKS[name]], life.here().warn)
     return getattr(import_module(ROWS[name]), name)

@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 import keras
 from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
+from keras.src.random.seed_generator import global_seed_generator
 
 from supervisor.trainer import frameworks
 from supervisor.trainer.frameworks import arrays, keras_state
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from supervisor.trainer.buffer import HostBuffer
     from supervisor.trainer.frameworks.framework import Scalar, Slot, StateAccess
     from supervisor.trainer.leaf import Leaf
+
+GLOBAL_SEED_GENERATOR = "global_seed_generator"  # Keras itself has a name for it only from 3.13 on
 
 
 class Keras(Framework):

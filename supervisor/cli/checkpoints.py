@@ -94,7 +94,7 @@ def _list(about: About) -> int:
         show(f"{about.place.name}: no checkpoint yet")
         _say_next(about, "status {run}")
     else:
-        show("\n".join(view.table(found, BootClock().now().wall_s)))
+        show("\n".join([*view.table(found, BootClock().now().wall_s), *view.legend(found)]))
         _say_next(about, "checkpoints {run} verify", "checkpoints {run} export latest DIR")
     return 0
 
@@ -151,7 +151,7 @@ def _export(about: About, which: str, folder: str) -> int:
         if found.verdict is Verdict.WHOLE:
             for words in skipped:
                 show(f"passed over: {words}")
-            show(f"exported {found.id} to {folder}, proved whole, with {catalogue.STEPS_FILE}")
+            show(f"exported {found.id} to {folder}, verified, with {catalogue.STEPS_FILE}")
             for gap in gaps:
                 show(f"{catalogue.STEPS_FILE}: {gap}")
             return 0
@@ -212,7 +212,7 @@ def _unpin(about: About, step: str) -> int:
             f"{about.place.name}: step {step} is not pinned; {known}", _command(about, "checkpoints {run}")
         )
     for each in let_go:
-        show(f"unpinned {each}: it goes when newer ones are proved")
+        show(f"unpinned {each}: it goes when newer ones are safe")
     _say_next(about, "checkpoints {run}")
     return 0
 
@@ -238,7 +238,7 @@ def _prune(about: About) -> int:
         unproved = len(known) - len(catalogue.proved(about.store, about.place, known))
         if unproved:
             show(
-                f"  {unproved} of them are not proved, and make none go: `{_command(about, 'checkpoints {run} verify')}`"
+                f"  {unproved} of them are not safe, and make none go: `{_command(about, 'checkpoints {run} verify')}`"
             )
         _say_next(about, "checkpoints {run} prune --yes")
         return 0

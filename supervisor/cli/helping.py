@@ -32,7 +32,7 @@ CODES: dict[str, dict[int, str]] = {
     "logs": _LOOK,
     "stop": {0: "the session has ended", 1: "no answer: it may be gone", **{code: _LOOK[code] for code in (2, 4)}},
     "checkpoints": {
-        0: "done; for verify: all are whole",
+        0: "done; for verify: all are verified",
         1: "damaged, or nothing was exported",
         2: "the command line is wrong, or there is no such run or step",
         4: "the store is not usable; for verify: some cannot be read",

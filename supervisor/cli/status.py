@@ -172,7 +172,11 @@ def _json(seen: Overview) -> str:
 
 
 def _parser() -> Parser:
-    made = parser("status", "How a run is doing; with one run in the store no name is needed.")
+    made = parser("status", "How a run is doing, from any machine that sees its store.")
+    made.epilog = (
+        "A session is one stay of the run on one machine, an attempt one process of the script in it. Safe is what the store "
+        "has confirmed. Goodput is the share of the time that became training that counts. More words: docs/glossary.md."
+    )
     add_run(made)
     made.add_argument("--json", action="store_true", help="as one JSON object (schema 1)")
     made.add_argument("--watch", action="store_true", help="again and again, until the run ends")

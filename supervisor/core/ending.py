@@ -145,7 +145,7 @@ def advance(session: Session, now: Instant) -> Outcome:
     if ending.wait_for_uploads and unproved and (until_s is None or now.mono_s < until_s):
         return _waiting(session, ending, now)
     if unproved and ending.phase is Phase.SUCCEEDED:
-        words = f"finished, but the last checkpoint could not be proved safe; it lies in {saves.newest}"
+        words = f"finished, but the last checkpoint is not known to be safe; it lies in {saves.newest}"
         hint = "start again on this machine when the store answers: it is put there then"
         if saves.submitted_at_s is not None:
             hint = "it is written: keep this machine until it is uploaded (`checkpoints`), or start again here"

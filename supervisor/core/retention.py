@@ -70,7 +70,7 @@ def plan(stored: Iterable[Kept], policy: Policy) -> Plan:
         if each.id in before:
             keep[each.id] = before[each.id]
         elif len(passed) - (each.id in passed) < needed:
-            keep[each.id] = f"among the newest {needed}" if each.durable else "not yet behind enough DURABLE ones"
+            keep[each.id] = f"among the newest {needed}" if each.durable else "not yet behind enough safe ones"
         elif each.id in policy.pins:
             keep[each.id] = "pinned"
         elif each.id == best:

@@ -145,7 +145,7 @@ def unconfirmed(session: Session, event: ev.Unconfirmed, now: Instant) -> Outcom
     if now.mono_s < saves.warn_at_s:
         return session, ()
     session = session.with_(saves=saves.with_(warn_at_s=now.mono_s + since_s))
-    words = f"written but not confirmed for {duration(since_s)}: {event.words}"
+    words = f"written but not safe for {duration(since_s)}: {event.words}"
     return session, (do.Say("warning", words, f"training goes on; {_safe(saves)}"),)
 
 

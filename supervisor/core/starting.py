@@ -55,7 +55,7 @@ def looked(session: Session, event: ev.Looked, now: Instant) -> Outcome:
     asked = session.knocked_s is not None
     session, first_seen = _watch_rival(session, last, now)
     if last is None or session.config.takeover or _silent(session, last, now):
-        said = do.Say("warning", f"this run had finished, but {event.lost}", "going on from the newest whole one")
+        said = do.Say("warning", f"this run had finished, but {event.lost}", "going on from the newest undamaged one")
         return session, (*((said,) if finished else ()), do.WriteClaim(claim.next_epoch(event.names)))
     session = session.timed(look=now.mono_s + LOOK_AGAIN_S)
     commands: tuple[do.Command, ...] = ()
@@ -202,9 +202,9 @@ def _where(session: Session, event: ev.CheckpointReady, step: int) -> str:
         why = "no checkpoint of the earlier work is there" if earlier else "there is no earlier work"
         return f"beginning at step 0: {why}"
     reached, step_s = session.history.last_step, session.history.step_s
-    words = f"going on from step {step:,}, proved whole"
+    words = f"going on from step {step:,}, verified"
     if event.files:
-        words = f"the script's files of {'step' if event.counted else 'snapshot'} {step:,} are here, proved whole"
+        words = f"the script's files of {'step' if event.counted else 'snapshot'} {step:,} are here, verified"
     if session.trainer.attempt == 0 and reached is not None and reached > step:
         seconds = f" (about {(reached - step) * step_s:.0f} s of work)" if step_s else ""
         words += f"; {reached - step:,} steps{seconds} are computed again"

@@ -93,7 +93,7 @@ def _staged_row(id_: cp.CheckpointId, told: Told) -> Row:
     """Return what no manifest in the store names: it is on its machine's disk, and its files may be in the store already."""
     if told.made_wall_s is None:
         return Row(id_, "STAGED", made_wall_s=told.staged_wall_s, kept="on this machine's disk only")
-    kept = "on its way; its manifest comes when its files are proved"
+    kept = "on its way; its manifest comes when its files are safe"
     return Row(id_, "SUBMITTED", made_wall_s=told.made_wall_s, kept=kept)
 
 

@@ -126,10 +126,12 @@ def _evidence(probed: Store, measured: Measurement) -> Finding:
         )
     if not last.possible:
         words = "nothing here can prove that a file has left this machine: no checkpoint is called safe, and none is removed"
-        hint = "`checkpoints verify` on another machine proves them; or mount it with rclone --vfs-cache-mode writes"
+        hint = (
+            "`checkpoints verify` on another machine makes them safe; or mount it with rclone --vfs-cache-mode writes"
+        )
         return Finding("evidence", "warning", f"{words} ({last.why})", hint)
-    words = f"{_size(last)} are written but not confirmed after {duration(PROOF_WAIT_S)}: {last.why}"
-    hint = f"is {traits.place or 'the store'} full? is the upload slow? runs go on here, and say what is not confirmed"
+    words = f"{_size(last)} are written but not safe after {duration(PROOF_WAIT_S)}: {last.why}"
+    hint = f"is {traits.place or 'the store'} full? is the upload slow? runs go on here, and say what is not safe yet"
     return Finding("evidence", "warning", words, hint)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from supervisor.engine.place import RunPlace
 
 SUCCEEDED = "succeeded"
-NEVER_PROVED = "its last checkpoint was never proved to be in the store"
+NEVER_PROVED = "its last checkpoint is not known to be safe in the store"
 
 
 def to_plain(id_: cp.CheckpointId | None) -> dict[str, Any] | None:

@@ -90,7 +90,7 @@ def prove(store: Store, run: RunPlace, manifest: Manifest, known: str, pace: Pac
     try:
         evidence = ask(store, run, manifest, pace.pause)
     except Unconfirmed as error:
-        return Proved(why=f"not confirmed: {error}" if error.possible else SAME_MACHINE)
+        return Proved(why=f"not safe: {error}" if error.possible else SAME_MACHINE)
     return _written(store, run, manifest, evidence, pace)
 
 

@@ -12,7 +12,13 @@ from supervisor.views.words import size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HEADS = ("step", "session", "size", "made", "state", "proof", "kept because")
+HEADS = ("step", "session", "size", "made", "state", "safe by", "kept because")
+_STATES = {"DURABLE": "safe", "SUBMITTED": "written", "STAGED": "on this disk"}
+_MEANINGS = {
+    "DURABLE": "the store has confirmed every byte of it",
+    "SUBMITTED": "in the store, and not safe yet",
+    "STAGED": "only this machine has it",
+}
 PROOFS = {
     "fsync": "flushed to disk",
     "drivefs": "Drive: uploaded",
@@ -54,6 +60,13 @@ def table(found: Sequence[Row], now_wall_s: float) -> list[str]:
     return rows(HEADS, [_cells(row, now_wall_s) for row in found])
 
 
+def legend(found: Sequence[Row]) -> list[str]:
+    """Return a line that explains the states that are shown."""
+    seen = {row.state for row in found}
+    words = [f"{_STATES[state]}: {means}" for state, means in _MEANINGS.items() if state in seen]
+    return [f"  {'; '.join(words)}"] if words else []
+
+
 def plain(row: Row) -> dict[str, Any]:
     """Return a row as JSON prints it; unknown is null."""
     return {
@@ -83,7 +96,7 @@ def verdict(found: Found, evidence: str = "", why: str = "") -> str:
         return f"{found.id}: {_word(found)}: {found.why}"
     means = [each for each in (proof(evidence) if evidence else "", why) if each]
     length = size(found.manifest.bytes) if found.manifest else "?"
-    return "; ".join((f"{found.id}: whole ({length})", *means))
+    return "; ".join((f"{found.id}: verified ({length})", *means))
 
 
 def plain_verdict(found: Found, evidence: str | None = None) -> dict[str, Any]:
@@ -100,10 +113,10 @@ def plain_verdict(found: Found, evidence: str | None = None) -> dict[str, Any]:
 
 
 def summary(found: Sequence[Found]) -> str:
-    """Return how many are whole and how many are not."""
+    """Return how many are as they were written and how many are not."""
     if not found:
         return "no checkpoint yet"
-    words = [_word(each) for each in found]
+    words = ["verified" if each.verdict is Verdict.WHOLE else _word(each) for each in found]
     return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
 
 
@@ -119,7 +132,7 @@ def _cells(row: Row, now_wall_s: float) -> tuple[str, ...]:
         str(row.id.epoch),
         "" if row.bytes is None else size(row.bytes),
         _ago(row.made_wall_s, now_wall_s),
-        row.state,
+        _STATES.get(row.state, row.state),
         _proved(row, now_wall_s),
         f"{pinned}{reason}",
     )
@@ -129,7 +142,7 @@ def _proved(row: Row, now_wall_s: float) -> str:
     if row.evidence:
         when = _ago(row.proved_wall_s, now_wall_s)
         return f"{proof(row.evidence)}{when and ', '}{when}"
-    return "not confirmed" if row.state == "SUBMITTED" else ""
+    return "not safe yet" if row.state == "SUBMITTED" else ""
 
 
 def _ago(wall_s: float | None, now_wall_s: float) -> str:

@@ -108,7 +108,7 @@ def waiting(seen: Safety) -> str:
         return lying(seen) or f"{_store(seen)} does not answer"
     if seen.pending is None or seen.waits_s is None or seen.waits_s <= QUIET_S:
         return ""
-    return f"not confirmed for {duration(seen.waits_s)}: {lying(seen)}"
+    return f"not safe for {duration(seen.waits_s)}: {lying(seen)}"
 
 
 def lying(seen: Safety) -> str:
@@ -136,10 +136,10 @@ def what_to_do(seen: Safety, run: str, store: str = "") -> str:
     if not seen.written:
         return lives if seen.live else f"start again on {seen.machine}, and it is sent: {_resume(run, store)}"
     if not seen.provable:
-        return f"{verify} from another machine proves it"
+        return f"{verify} from another machine makes it safe"
     if not seen.place:
         return lives if seen.live else f"{verify} reads it back and records that"
-    asks = "" if seen.live else f"; {verify} asks for the proof"
+    asks = "" if seen.live else f"; {verify} asks whether it is safe"
     return f"{_client_hint(seen)}{lives}{asks}"
 
 
@@ -164,20 +164,20 @@ def _unproved(seen: Safety) -> str:
     if not seen.written:
         return f"only on the disk of {seen.machine}"
     if not seen.provable:
-        return f"written to {seen.place or 'the mounted drive'}, which gives no proof"
+        return f"written to {seen.place or 'the mounted drive'}, which cannot tell whether it is safe"
     if not seen.live and not seen.place:
-        return "written, and no record says that it is whole on the disk"
+        return "written, and no record says that it is safe on the disk"
     if not seen.live:
-        return f"written, and nobody has confirmed since that {_store(seen)} {_took(seen)} it"
-    return f"written but {seen.place} has not {_took(seen)} it" if seen.place else "written but not proved yet"
+        return f"written, and it is not known whether {_store(seen)} {_took(seen)} it"
+    return f"written but {seen.place} has not {_took(seen)} it" if seen.place else "written but not safe yet"
 
 
 def _short(seen: Safety) -> str:
     if not seen.answers:
         return f"{_store(seen)} does not answer"
     if not seen.provable and seen.written:
-        return f"{seen.unit} {seen.pending:,} written, no proof"
-    return f"{seen.unit} {seen.pending:,} not confirmed for {duration(seen.waits_s or 0.0)}"
+        return f"{seen.unit} {seen.pending:,} written, not known to be safe"
+    return f"{seen.unit} {seen.pending:,} not safe for {duration(seen.waits_s or 0.0)}"
 
 
 def _without_age(seen: Safety) -> str:

@@ -84,7 +84,7 @@ def safe(plain: Mapping[str, Any], *, live: bool = True) -> str:
     seen = safety.of_plain(plain, live=live)
     if seen.pending is None or not live or safety.waiting(seen):
         return safety.safe(seen)
-    how = "written but not proved yet" if seen.written else "on that machine's disk"
+    how = "written but not safe yet" if seen.written else "on that machine's disk"
     return f"{safety.safe(seen)} ({seen.unit} {seen.pending:,} {how})"
 
 
@@ -112,7 +112,7 @@ def _shares(plain: Mapping[str, Any]) -> str:
         return ""
     lost = sorted(((seconds, name) for name, seconds in plain["badput"].items() if seconds >= 1), reverse=True)
     worst = f"; most of the rest: {lost[0][1]} ({duration(lost[0][0])})" if lost else ""
-    return f"goodput {100 * plain['goodput']:.0f} %{worst}"
+    return f"goodput {100 * plain['goodput']:.0f} % (of the time: training that counts){worst}"
 
 
 def _indented(line: str) -> list[str]:

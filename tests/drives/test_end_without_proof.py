@@ -58,7 +58,7 @@ def test_without_the_proof_it_is_no_success(cut) -> None:
     turn = goes_on(machine, HASTY_UPLOAD_WAIT_S="2")
     assert turn.wait() == 1, turn.text
     assert not list(drive.root.glob("supervisor/*/e*/end-succeeded*.json"))
-    assert "could not be proved safe" in turn.text
+    assert "is not known to be safe" in turn.text
     assert "keep this machine until it is uploaded" in turn.text
 
 

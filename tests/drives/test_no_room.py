@@ -30,7 +30,7 @@ def test_a_silent_quota_is_told_as_it_is(fake, new_machine) -> None:
     turn = _in_plain_words(machine, fake)
     assert turn.wait() == 1, turn.text
     what, hint = [line for line in turn.text.splitlines() if line.startswith(("error:", "  try:"))]
-    assert "could not be proved safe" in what
+    assert "is not known to be safe" in what
     assert "keep this machine until it is uploaded" in hint
     _nothing_else_is_called_safe(turn, fake)
     status = machine.run("status", "--json")

@@ -90,7 +90,7 @@ def test_three_machines_with_every_trouble_end_like_one_without_any(tmp_path: Pa
     assert len(claims.ranks(FolderStore(str(tmp_path / "home/runs")), RUN)) == 3
     verified = verb(tmp_path / "home", "checkpoints", "verify")
     assert verified.returncode == 0, verified.stdout
-    assert "3 whole" in verified.stdout
+    assert "3 verified" in verified.stdout
 
 
 def _serve(pump: Pump, watcher: Watcher, machine: Machine, *, to_the_end: bool) -> None:
@@ -145,7 +145,7 @@ def test_the_verbs_at_home_tell_the_truth_while_the_fleet_runs_and_stop_ends_it(
     assert "safe: step " in told
     listed = verb(tmp_path / "home", "checkpoints").stdout
     assert "relay" in listed
-    assert "DURABLE" in listed
+    assert " safe  " in listed
     assert verb(tmp_path / "home", "checkpoints", "verify").returncode == 0
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "SUPERVISOR_RUN_LOCAL": str(tmp_path / "home/local")}
     stopping = subprocess.Popen(

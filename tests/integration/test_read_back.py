@@ -188,7 +188,7 @@ def test_a_loop_without_an_optimizer_has_snapshots_and_no_steps(
     again = second.start(script, "--no-install")
     assert again.wait() == 0, again.text
     assert ANEW in again.text
-    assert "the script's files of snapshot 1 are here, proved whole" in again.text
+    assert "the script's files of snapshot 1 are here, verified" in again.text
     assert "The script finished · safe: snapshot" in again.text
     seen = status(second)
     assert seen["unit"] == "snapshot"

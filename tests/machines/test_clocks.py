@@ -48,7 +48,7 @@ def test_a_run_on_machines_with_wrong_clocks_is_as_any_other(
                 assert turn.wait() == 0, turn.text
                 machine.all_sent()
             if number:
-                assert f"going on from step {began[number - 1]:,}, proved whole" in turn.text
+                assert f"going on from step {began[number - 1]:,}, verified" in turn.text
     assert began == sorted(set(began))
     assert [epoch for epoch, _ in watched.choices] == sorted(epoch for epoch, _ in watched.choices)
     assert final_state(cloud.runs, "toy") == uninterrupted

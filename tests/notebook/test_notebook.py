@@ -88,7 +88,7 @@ def test_run_all_elsewhere_unpacks_the_supervisor_and_goes_on_bit_for_bit(new_ma
     seen = second.run_all().wait()
     assert f"the supervisor is in {second.work}" in seen["install"]
     assert "nothing to mount here" in seen["mount"]
-    assert re.search(r"going on from step ([\d,]+), proved whole", seen["start"]), seen["start"]
+    assert re.search(r"going on from step ([\d,]+), verified", seen["start"]), seen["start"]
     assert "toy: SUCCEEDED" in seen["watch"]
     got = final_state(store, "toy")
     assert told.same(got, wanted)

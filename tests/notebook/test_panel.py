@@ -20,7 +20,7 @@ STATUS = RunStatus(
     place="Drive", deadline_at_s=1000.0 + 3600, next_save_at_s=1090.0, updated=NOW, good_s=90.0, badput={"start-up": 10.0},
 )  # fmt: skip
 LINES = [
-    "[supervisor] going on from step 484, proved whole",
+    "[supervisor] going on from step 484, verified",
     "[supervisor] step 1,230/2,000 62 % · 50 steps/s",
     "epoch 1 <b>done</b>",
     "[supervisor] warning: this machine may end soon",
@@ -55,7 +55,7 @@ def test_both_forms_say_the_same_and_html_is_escaped() -> None:
 def test_what_is_said_is_told_from_what_is_printed_and_progress_lines_are_left_out() -> None:
     said, printed = notebook.sorted_lines([*LINES, "error: it failed", "  try: `%supervisor logs`"])
     assert said == [
-        "going on from step 484, proved whole", "warning: this machine may end soon", "    %supervisor doctor",
+        "going on from step 484, verified", "warning: this machine may end soon", "    %supervisor doctor",
         "error: it failed", "  try: `%supervisor logs`",
     ]  # fmt: skip
     assert printed == ["epoch 1 <b>done</b>"]

@@ -14,9 +14,7 @@ from benchmarks.public.judging import Seen, Verdict, Words, judge
 from benchmarks.public.rows import ROWS
 from benchmarks.public_scripts import WITNESS, seen
 
-RESUMED = (
-    "[supervisor] going on from step 400, proved whole\n[supervisor] SUCCEEDED: The script finished · safe: step 900"
-)
+RESUMED = "[supervisor] going on from step 400, verified\n[supervisor] SUCCEEDED: The script finished · safe: step 900"
 BEGAN = "[supervisor] the script read no restored file: add --resume-args\n[supervisor] SUCCEEDED: finished · safe: step 500"
 NOTHING = "[supervisor] SUCCEEDED: The script finished · nothing safe yet · exit code 0"
 

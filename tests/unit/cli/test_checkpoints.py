@@ -41,7 +41,7 @@ def test_the_list_tells_the_durable_from_the_submitted_and_why_each_stays(said, 
     ]  # fmt: skip
     assert rows[0]["kept"] is None
     assert rows[2]["kept"] == "among the newest 2"
-    assert rows[3]["kept"] == "not yet behind enough DURABLE ones"
+    assert rows[3]["kept"] == "not yet behind enough safe ones"
     assert rows[0]["evidence"] == "fsync"
     assert all(row["bytes"] == row["sent_bytes"] > 0 for row in rows)
 
@@ -63,7 +63,7 @@ def test_the_list_shows_what_lies_staged_on_this_machine_only(said, four, root):
 def test_verifying_whole_checkpoints_ends_0(said, four):
     code, words = said("checkpoints", "verify")
     assert code == 0
-    assert "plates: 4 whole" in words
+    assert "plates: 4 verified" in words
 
 
 def test_verifying_a_damaged_one_names_it_and_ends_1(said, four):
@@ -71,7 +71,7 @@ def test_verifying_a_damaged_one_names_it_and_ends_1(said, four):
     code, words = said("checkpoints", "plates", "verify")
     assert code == 1
     assert "step 40 of session 1: damaged: state.json is damaged" in words
-    assert "plates: 1 damaged, 3 whole" in words
+    assert "plates: 1 damaged, 3 verified" in words
 
 
 def test_verifying_leaves_nothing_on_the_local_disk(said, four, root):

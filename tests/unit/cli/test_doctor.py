@@ -84,7 +84,7 @@ def test_what_a_drive_does_not_confirm_in_time_is_a_warning_with_what_to_look_at
     code, found = findings(said)
     assert code == 0
     assert found["evidence"]["level"] == "warning"
-    assert "64 kB are written but not confirmed after 0 s: Drive has not uploaded it yet" in found["evidence"]["words"]
+    assert "64 kB are written but not safe after 0 s: Drive has not uploaded it yet" in found["evidence"]["words"]
     assert "is Drive full?" in found["evidence"]["hint"]
     assert "save interval" not in found
 

@@ -150,7 +150,7 @@ def test_every_verb_says_it_and_export_gives_the_state(said, left, root, harm, n
     code, told = said("checkpoints", "verify")
     assert code == 1
     assert words in told
-    assert ("3 whole, 1 damaged" if named else "2 whole") in told
+    assert ("3 verified, 1 damaged" if named else "2 verified") in told
 
 
 def several(left, *spans):

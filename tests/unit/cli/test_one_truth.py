@@ -102,7 +102,7 @@ def test_what_the_record_of_an_end_names_is_safe_on_every_screen(said, left, mom
     killed = Killed(left, ELSEWHERE).until(moment, piece_after="safe 10")
     killed.end("20")
     assert safe_by(said) == 20
-    assert "not confirmed" not in said("checkpoints")[1]
+    assert "not safe" not in said("checkpoints")[1]
 
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
@@ -112,11 +112,11 @@ def test_verify_proves_it_for_good_on_every_screen(said, left, mine, where):
     code, words = said("status")
     assert code == 0
     if where == "here":  # of a machine that may live on, it is only on its way
-        assert "step 20 is written, and no record says that it is whole on the disk" in words
+        assert "step 20 is written, and no record says that it is safe on the disk" in words
         assert "checkpoints plates verify` reads it back and records that" in words
     assert said("checkpoints", "verify")[0] == 0
     assert safe_by(said) == 20
-    assert "not confirmed" not in said("checkpoints")[1]
+    assert "not safe" not in said("checkpoints")[1]
     assert killed.ids["20"] in receipts.receipts(left.store, left.run)
     assert "no record" not in said("status")[1]
 

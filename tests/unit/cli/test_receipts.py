@@ -43,8 +43,8 @@ def test_the_list_says_what_proves_each_and_when(said, drive):
     assert (rows[20]["state"], rows[20]["evidence"], rows[20]["proved_at"]) == ("SUBMITTED", None, None)
     assert rows[10]["proved_at"] == pytest.approx(rows[10]["made"])
     words = said("checkpoints")[1]
-    assert "DURABLE    Drive: uploaded, 1 min ago" in words
-    assert "SUBMITTED  not confirmed" in words
+    assert "safe     Drive: uploaded, 1 min ago" in words
+    assert "written  not safe yet" in words
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_reading_it_whole_on_another_machine_proves_it_for_all_machines(said, dr
     (id_,) = written(drive, ELSEWHERE, 10)
     code, words = said("checkpoints", "verify")
     assert code == 0
-    assert "step 10 of session 1: whole" in words
+    assert "step 10 of session 1: verified" in words
     assert "verified on another machine" in words
     assert receipts.receipts(drive.store, drive.run) == {id_}
     row = listed(said)[10]
@@ -122,15 +122,15 @@ def test_what_the_client_has_not_uploaded_is_whole_and_not_confirmed(said, drive
     written(drive, mine, 10)
     drive.drive.refuses = None
     words = said("checkpoints", "verify")[1]
-    assert "whole" in words
-    assert "not confirmed: Drive has not uploaded it yet" in words
+    assert ": verified (" in words
+    assert "not safe: Drive has not uploaded it yet" in words
     assert listed(said)[10]["state"] == "SUBMITTED"
 
 
 def test_the_client_must_say_it_twice_in_a_row(said, drive, mine):
     written(drive, mine, 10)
     drive.drive.refuses = 2
-    assert "not confirmed" in said("checkpoints", "verify")[1]
+    assert "not safe" in said("checkpoints", "verify")[1]
     assert not receipts.receipts(drive.store, drive.run)
 
 
@@ -166,7 +166,7 @@ def test_on_a_drive_nothing_goes_behind_what_is_whole_and_not_proved(said, drive
     written(drive, mine, 10, 20, 30, 40, proved=(10,))
     words = said("checkpoints", "prune")[1]
     assert "0 of 4 would go" in words
-    assert "3 of them are not proved, and make none go" in words
+    assert "3 of them are not safe, and make none go" in words
     said("checkpoints", "prune", "--yes")
     assert set(listed(said)) == {10, 20, 30, 40}
 
@@ -187,7 +187,7 @@ def test_files_that_wait_for_their_proof_are_listed_before_there_is_a_manifest(s
     row = listed(said)[30]
     assert row["state"] == "SUBMITTED"
     assert row["made"] is not None
-    assert "its manifest comes when its files are proved" in row["kept"]
+    assert "its manifest comes when its files are safe" in row["kept"]
 
 
 def test_an_upload_that_failed_is_not_listed(said, drive):

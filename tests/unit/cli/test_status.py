@@ -128,7 +128,7 @@ def test_a_manifest_beyond_the_journal_is_submitted_and_not_called_safe(said, le
     left.trained(rank, 40)
     left.checkpoint(rank, 60)
     assert seen(said)["checkpoints"] == {"staged": None, "submitted": 60, "durable": 40}
-    assert "safe: step 40, 1 min ago (step 60 written but not proved yet)" in said("status")[1]
+    assert "safe: step 40, 1 min ago (step 60 written but not safe yet)" in said("status")[1]
 
 
 def test_earlier_machines_are_told_of_in_a_sentence_each(said, left):

@@ -86,7 +86,7 @@ def test_one_is_on_its_way_and_the_newest_waits():
 def test_a_long_wait_is_said_ever_more_rarely_and_proves_nothing():
     told = waiting()
     said = [each for each in pass_by(told, 3600, unconfirmed(10)) if isinstance(each, do.Say)]
-    times = [each.words.split(":")[0].removeprefix("written but not confirmed for ") for each in said]
+    times = [each.words.split(":")[0].removeprefix("written but not safe for ") for each in said]
     assert times == ["2 min", "4 min", "8 min", "16 min", "32 min"]
     assert all("nothing of this session is safe" in each.hint for each in said)
     assert told.session.saves.durable is None

@@ -57,7 +57,7 @@ def test_of_a_fleet_it_is_the_users_own_computer_that_fetches():
     home = replace(LATE, place="your computer", evidence="relay", unconfirmed="your computer has not fetched it yet")
     text = words.line(home, NOW)
     assert "safe on your computer: step 41,200, 3 min ago" in text
-    assert "not confirmed for 12 min: step 41,400 is written but your computer has not fetched it" in text
+    assert "not safe for 12 min: step 41,400 is written but your computer has not fetched it" in text
     assert safety.because(seen(home)) == ""
     assert "is your computer awake and online" in safety.what_to_do(seen(home), "plates")
 
@@ -65,7 +65,7 @@ def test_of_a_fleet_it_is_the_users_own_computer_that_fetches():
 def test_what_is_not_confirmed_for_long_is_said_with_what_is_safe():
     text = words.line(LATE, NOW)
     assert "safe in Drive: step 41,200, 3 min ago" in text
-    assert "not confirmed for 12 min: step 41,400 is written but Drive has not uploaded it" in text
+    assert "not safe for 12 min: step 41,400 is written but Drive has not uploaded it" in text
 
 
 def test_an_upload_that_takes_a_moment_is_no_news():
@@ -74,12 +74,12 @@ def test_an_upload_that_takes_a_moment_is_no_news():
 
 def test_nothing_is_called_safe_before_anything_is_proved():
     text = words.line(replace(LATE, durable=None, durable_at=None), NOW)
-    assert "nothing safe yet · not confirmed for 12 min: step 41,400" in text
+    assert "nothing safe yet · not safe for 12 min: step 41,400" in text
 
 
 def test_what_is_only_staged_is_said_to_lie_on_this_machine():
     text = words.line(replace(LATE, submitted=41_200), NOW)
-    assert "not confirmed for 12 min: step 41,600 is only on the disk of this machine" in text
+    assert "not safe for 12 min: step 41,600 is only on the disk of this machine" in text
 
 
 def test_a_drive_that_does_not_answer_is_said_at_once_with_what_is_kept():
@@ -88,7 +88,9 @@ def test_a_drive_that_does_not_answer_is_said_at_once_with_what_is_kept():
 
 def test_a_mount_without_proof_is_never_called_safe():
     text = words.line(UNPROVABLE, NOW)
-    assert "nothing safe yet · step 41,400 is written to the mounted drive, which gives no proof" in text
+    assert (
+        "nothing safe yet · step 41,400 is written to the mounted drive, which cannot tell whether it is safe" in text
+    )
 
 
 @pytest.mark.parametrize("width", range(40, 200, 13))
@@ -97,7 +99,9 @@ def test_a_narrow_terminal_still_shows_what_is_not_safe(of, width):
     text = words.line(of, NOW, width)
     assert len(text) <= width
     if of is not SAFE and width >= 79:
-        assert any(word in text for word in ("not confirmed", "does not answer", "no proof"))
+        assert any(
+            word in text for word in ("not safe for", "does not answer", "not known to be safe", "cannot tell whether")
+        )
     if of is not UNPROVABLE and width >= 110:
         assert "safe in Drive: step 41,200" in text
 
@@ -113,7 +117,7 @@ def test_a_narrow_terminal_still_shows_what_is_not_safe(of, width):
             replace(LATE, place="the rclone drive", evidence="rclone"),
             "see the log of rclone and `rclone about REMOTE:`",
         ),
-        (UNPROVABLE, "`python3 -m supervisor checkpoints plates verify --store x` from another machine proves it"),
+        (UNPROVABLE, "`python3 -m supervisor checkpoints plates verify --store x` from another machine makes it safe"),
         (
             DARK,
             "see that Drive is mounted; what is staged waits on the local disk, and it is sent when it answers again",
@@ -126,8 +130,8 @@ def test_what_to_do_fits_what_is_wrong(of, hint):
 
 
 def test_when_its_session_has_ended_the_proof_can_still_be_asked_for():
-    assert "checkpoints plates verify` asks for the proof" in safety.what_to_do(seen(LATE, live=False), "plates")
-    assert "nobody has confirmed since that Drive uploaded it" in safety.lying(seen(LATE, live=False))
+    assert "checkpoints plates verify` asks whether it is safe" in safety.what_to_do(seen(LATE, live=False), "plates")
+    assert "it is not known whether Drive uploaded it" in safety.lying(seen(LATE, live=False))
     assert "resume plates" in safety.what_to_do(seen(replace(LATE, submitted=41_200), live=False), "plates")
 
 
@@ -138,10 +142,7 @@ def block(of, *, live=True):
 def test_the_status_has_what_is_not_confirmed_why_and_what_to_do_on_lines_of_their_own():
     text = block(replace(LATE, unconfirmed="Drive has 3 MB free"))
     assert "  safe in Drive: step 41,200, 3 min ago\n" in text
-    assert (
-        "  not confirmed for 12 min: step 41,400 is written but Drive has not uploaded it (Drive has 3 MB free)\n"
-        in text
-    )
+    assert "  not safe for 12 min: step 41,400 is written but Drive has not uploaded it (Drive has 3 MB free)\n" in text
     assert "    -> is Drive full?" in text
 
 
@@ -151,8 +152,8 @@ def test_a_reason_that_says_nothing_new_is_left_out():
 
 def test_the_status_of_an_ended_run_does_not_say_that_anything_is_still_waited_for():
     text = block(LATE, live=False)
-    assert "not confirmed for" not in text
-    assert "step 41,400 is written, and nobody has confirmed since" in text
+    assert "not safe for" not in text
+    assert "step 41,400 is written, and it is not known whether Drive uploaded it" in text
 
 
 def test_the_status_of_a_run_that_is_all_safe_says_only_that():
@@ -171,7 +172,7 @@ def test_the_last_words_say_what_is_safe_and_what_is_not():
     text = goodbye(LATE)
     assert "CANCELLED: Stopped by Ctrl-C · safe in Drive: step 41,200, 3 min ago · exit code 130\n" in text
     assert "             step 41,400 is written but Drive has not uploaded it\n" in text
-    assert "keep it running; `python3 -m supervisor checkpoints plates verify` asks for the proof" in text
+    assert "keep it running; `python3 -m supervisor checkpoints plates verify` asks whether it is safe" in text
 
 
 def test_the_last_words_of_a_session_that_saved_all_have_no_hint():

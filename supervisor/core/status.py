@@ -82,7 +82,7 @@ class RunStatus:
     evidence: str | None = None
     unproved_since: Instant | None = None
     adopted: int | None = (
-        None  # the step that was gone on from, proved whole on this machine's disk and not yet in the store
+        None  # the step that was gone on from, verified on this machine's disk and not yet in the store
     )
     place: str = ""
     unconfirmed: str = ""

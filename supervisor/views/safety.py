@@ -95,7 +95,7 @@ def of_plain(plain: Mapping[str, Any], *, live: bool = True) -> Safety:
 def safe(seen: Safety) -> str:
     """Say what is safe. Only DURABLE is ever called so."""
     if seen.durable is None and seen.adopted is not None:
-        return f"{seen.unit} {seen.adopted:,} is proved whole on the disk of {seen.machine}, and not yet in the store"
+        return f"{seen.unit} {seen.adopted:,} is verified on the disk of {seen.machine}, and not yet in the store"
     if seen.durable is None:
         return "nothing safe yet"
     ago = "" if seen.durable_age_s is None else f", {duration(seen.durable_age_s)} ago"

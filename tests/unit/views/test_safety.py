@@ -243,11 +243,11 @@ def test_a_run_that_never_trained_is_not_said_to_have_lost_anything():
 
 
 def test_what_is_gone_on_from_is_not_called_nothing_while_it_is_on_its_way():
-    """A dead session left it on this disk: it is proved whole here, and goes up."""
+    """A dead session left it on this disk: it is verified here, and goes up."""
     ready = CheckpointReady("folder", CheckpointId(1, 41_200, "a", 1), durable=False, adopted=True)
     of = fold(NOTHING, ready, NOW)
     for text in (words.line(of, NOW), block(of), goodbye(of)):
-        assert "step 41,200 is proved whole on the disk of" in text
+        assert "step 41,200 is verified on the disk of" in text
         assert "nothing safe" not in text
     assert "safe in Drive: step 41,200" in words.line(replace(of, durable=41_200, durable_at=NOW), NOW)
 

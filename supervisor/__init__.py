@@ -14,9 +14,19 @@ if TYPE_CHECKING:
     from supervisor.trainer.attach import Run, attach, resume_step
     from supervisor.trainer.folder import read as read_checkpoint
     from supervisor.trainer.order import Order, ResumableShuffleSampler
+    from supervisor.trainer.trained import load_model_state
 
 __version__ = "0.1.0"
-__all__ = ["Order", "ResumableShuffleSampler", "Run", "__version__", "attach", "read_checkpoint", "resume_step"]
+__all__ = [
+    "Order",
+    "ResumableShuffleSampler",
+    "Run",
+    "__version__",
+    "attach",
+    "load_model_state",
+    "read_checkpoint",
+    "resume_step",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,6 +35,10 @@ def __getattr__(name: str) -> Any:
         from supervisor.trainer import attach as module
 
         return getattr(module, name)
+    if name == "load_model_state":
+        from supervisor.trainer.trained import load_model_state
+
+        return load_model_state
     if name == "read_checkpoint":
         from supervisor.trainer.folder import read
 

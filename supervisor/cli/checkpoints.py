@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from supervisor.cli import trained
 from supervisor.cli.finding import one_run, opened, option
 from supervisor.cli.options import Parser, count, parser
 from supervisor.core import program
@@ -137,6 +138,7 @@ def _after_verify(verdicts: set[Verdict | None]) -> list[str]:
 def _export(about: About, which: str, folder: str) -> int:
     from supervisor.engine import catalogue
 
+    trained.check(about.options.form)
     to = _new_folder(folder)
     wanted = _candidates(about, which)
     skipped: list[str] = []
@@ -154,6 +156,8 @@ def _export(about: About, which: str, folder: str) -> int:
             show(f"exported {found.id} to {folder}, verified, with {catalogue.STEPS_FILE}")
             for gap in gaps:
                 show(f"{catalogue.STEPS_FILE}: {gap}")
+            if about.options.form:
+                show(f"the model alone: {trained.write(about.options.form, to, Path(about.record.script))}")
             return 0
         skipped.append(view.verdict(found))
         if found.verdict is not Verdict.BROKEN:
@@ -321,5 +325,8 @@ def _parser() -> Parser:
     made.epilog = "\n".join(["actions:", *(f"  {action:26}{words}" for action, words in ACTIONS.items())])
     made.add_argument("--name", dest="named", help=argparse.SUPPRESS)
     made.add_argument("--json", action="store_true", help="list and verify: as a JSON array")
+    made.add_argument(
+        "--as", dest="form", choices=trained.FORMS, help="export: the trained model as a file of its own, too"
+    )
     made.add_argument("--yes", action="store_true", help="prune: do it, not only say it")
     return made

@@ -94,6 +94,13 @@ RUN = {
     f"{SUPERVISOR} doctor --store /mnt/gdrive/supervisor": Run({"/mnt/gdrive": "drive"}, says="ok      store"),
     README_TRAINS: Run(says="finished at step 630"),
     f"{SUPERVISOR} checkpoints train export latest DIR": Run({"DIR": "exported"}, after=README_TRAINS, says="exported"),
+    f"{SUPERVISOR} checkpoints train export latest DIR --as torch": Run(
+        {"DIR": "as-torch"}, after=README_TRAINS, says="model.pt"
+    ),
+    f"{SUPERVISOR} checkpoints train export latest DIR --as safetensors": Run(
+        {"DIR": "as-safetensors"}, after=README_TRAINS, says="model.safetensors"
+    ),
+    "python3 tools/api_page.py": Run(),
     f"{SUPERVISOR} checkpoints export latest DIR": Run(
         {"DIR": "of-hyperlpr", "checkpoints": "checkpoints hyperlpr"}, after=TRAINS, says="exported"
     ),
@@ -261,7 +268,7 @@ def readme_script() -> str:
 
 def _add_what_is_not_committed(checkout: Path) -> None:
     """What is being worked on is tested, too."""
-    listed = shell("git ls-files -z --modified --others --exclude-standard", ROOT).stdout
+    listed = shell("git diff -z --name-only HEAD; git ls-files -z --others --exclude-standard", ROOT).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)

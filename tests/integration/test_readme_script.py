@@ -79,9 +79,9 @@ def test_the_trained_model_is_loaded_as_the_readme_says(tmp_path: Path, readme: 
     import supervisor
 
     model = torch.nn.Linear(20, 1)
-    model.load_state_dict(supervisor.read_checkpoint(newest)["model"])
+    model.load_state_dict(supervisor.load_model_state(newest))
     inputs = torch.randn(100, 20)
     wanted = inputs.sum(1, keepdim=True)
     with torch.no_grad():
         assert (model(inputs) - wanted).square().mean().item() < wanted.square().mean().item()
-    assert "supervisor.read_checkpoint(" in (ROOT / "README.md").read_text()
+    assert "supervisor.load_model_state(" in (ROOT / "README.md").read_text()

@@ -169,7 +169,7 @@ def _failed(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
     if (at_its_end := _failed_at_the_end(fleet, event, now)) is not None:
         return at_its_end
     trouble_s = now.mono_s if fleet.troubles == 0 else fleet.trouble_s
-    fleet = fleet.with_(troubles=fleet.troubles + 1, deaf=_deaf(fleet, event), trouble_s=trouble_s)
+    fleet = fleet.with_(troubles=fleet.troubles + 1, deaf=_deaf(fleet, event), trouble_s=trouble_s, trouble=event.words)
     if fleet.machine is not None and (given_up := _given_up(fleet, fleet.machine, event, now)):
         return given_up
     if fleet.troubles == 1 and (event.kind == "gone" or (event.call == "Poll" and event.kind == "unreachable")):

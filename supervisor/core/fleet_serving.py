@@ -26,6 +26,7 @@ RESTARTS_MAX = 2
 DAY_S = 86400.0
 STOP_WITHIN_S = 1800.0
 BALANCE_SOON_S = 60.0  # after a bring-up: only then the rate is that of the new machine
+PREPARING_S_MAX = 600.0  # the agent's own packages may be installed meanwhile
 FILES_SHOWN_MAX = 3
 POLL_SOON_S, POLL_UNSAFE_S, SAVED_S = 5.0, 15.0, 3.0
 
@@ -84,8 +85,11 @@ def restart(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
         fleet, commands = release(fleet, "next")
         words = f"{machine.endpoint} does not go on after {RESTARTS_MAX} restarts: giving it back"
         return fleet, (fw.Say("warning", words), *commands)
-    words = f"{machine.endpoint} gives no sign of life for {duration(now.mono_s - fleet.beat_s)}: restarting what runs there"
-    fleet = fleet.with_(restarts=fleet.restarts + 1, troubles=0).trusted(now.mono_s)
+    words = f"gives no sign of life for {duration(now.mono_s - fleet.beat_s)}"
+    if fleet.preparing_s is not None:
+        words = f"has been preparing for {duration(now.mono_s - fleet.preparing_s)} ({fleet.line})"
+    words = f"{machine.endpoint} {words}: restarting what runs there"
+    fleet = fleet.with_(restarts=fleet.restarts + 1, troubles=0, preparing_s=None).trusted(now.mono_s)
     return fleet.calling("Restart"), (fw.Say("warning", words), fw.Restart(machine))
 
 
@@ -185,12 +189,21 @@ def polled(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
     said = _went_back(fleet, event)
     fleet = waiting.calmed(fleet, now).with_(
         doing="", troubles=0, absent=0, deaf=0, stale=False, life=life, beat=event.beat, safe=event.safe if event.safe is not None else fleet.safe,
-        beat_s=now.mono_s if moved else fleet.beat_s, restarts=0 if moved and event.step else fleet.restarts,
+        beat_s=now.mono_s if moved else fleet.beat_s, restarts=0 if moved and _further(fleet, event) else fleet.restarts,
+        preparing_s=None if event.phase != fw.PREPARING else now.mono_s if fleet.preparing_s is None else fleet.preparing_s,
         line=event.line, cause=event.cause, empty=event.phase != "" and event.epoch is None and not event.waiting,
     )  # fmt: skip
     fleet, warned = waiting.warnings(fleet, event, now)
     fleet, commands = _after_poll(_stop_heard(fleet, event, now), event, now)
     return fleet, (*said, *warned, *commands)
+
+
+def _further(fleet: Fleet, event: fw.Polled) -> bool:
+    """Say whether the run is further than it was: only then what was restarted goes on."""
+    known = fleet.life
+    if known is None or event.step is None:
+        return False
+    return known.step is None or event.step > known.step or (event.safe or 0) > (known.safe or 0)
 
 
 def _stop_heard(fleet: Fleet, event: fw.Polled, now: Instant) -> Fleet:
@@ -219,7 +232,8 @@ def _while_it_runs(fleet: Fleet, machine: Machine, event: fw.Polled, now: Instan
         return ask_to_stop(fleet, limit, now, code=errors.HANDED_OVER)
     if fleet.stop and not fleet.stop_passed_on and event.phase:
         return fleet.calling("PassOnStop"), (fw.PassOnStop(),)
-    if now.mono_s - fleet.beat_s > fleet.policy.silence_s:
+    endless = fleet.preparing_s is not None and now.mono_s - fleet.preparing_s > PREPARING_S_MAX
+    if endless or now.mono_s - fleet.beat_s > fleet.policy.silence_s:
         return look(fleet.with_(stale=True))
     if event.watched is False:
         said = fw.Say("info", f"the cell that waits on {machine.endpoint} is gone: starting it again")

@@ -104,6 +104,7 @@ class Fleet:
     trained there. ``stray``: a machine of ours that is given back beside the one that serves; ``lost_looks``,
     ``look_lost_s``: listings for lost machines, and when the next is due. ``closing``: the end (code, state, words, hint)
     that waits for a last listing, in ``closing_tries``. ``told``: troubles that were shown, each with its time.
+    ``preparing_s``: since when the agent only prepares.
     """
 
     prefix: str
@@ -160,6 +161,8 @@ class Fleet:
     quiet_s: float | None = None
     line: str = ""
     cause: str = ""
+    trouble: str = ""
+    preparing_s: float | None = None
 
     def with_(self, **changes: Any) -> Fleet:
         """Return a copy with these fields changed."""

@@ -63,6 +63,8 @@ def waited(fleet: Fleet, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
     since_s = now.mono_s - fleet.news_s
     fleet = fleet.with_(quiet_s=now.mono_s + min(2 * since_s, QUIET_AGAIN_S_MAX))
     words = f"nothing has changed for {duration(since_s)}: waiting for {awaited(fleet, now)}; {_cost(fleet)}"
+    if fleet.troubles and fleet.trouble:
+        words = f"{words}; the newest trouble: {fleet.trouble}"
     return fleet, (fw.Say("warning", words, _what_to_do(fleet)),)
 
 
@@ -70,7 +72,7 @@ def awaited(fleet: Fleet, now: Instant) -> str:
     """Name what is waited for now."""
     if fleet.phase is Phase.SERVING and fleet.machine is not None:
         doing = _CALLS.get(fleet.doing, "a new step")
-        told = f" (it says: {fleet.line})" if fleet.line else ""
+        told = f" (it said: {fleet.line})" if fleet.line else ""
         return f"{'a new step' if fleet.doing == 'Poll' else doing} of {fleet.machine.endpoint}{told}"
     if fleet.doing:
         return f"{_CALLS[fleet.doing]}{f' {fleet.name}' if fleet.doing == 'BringUp' else ''}"

@@ -87,7 +87,7 @@ class AgentStarted:
     """The agent runs on the machine."""
 
 
-DONE = "done"  # the agent's last phase
+PREPARING, DONE = "preparing", "done"  # the agent's first phase, and its last
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,14 @@ _NO_GIT = re.compile(
 )
 _REASON_BYTES_MAX = 400
 _BUILD_ERROR_MAX = 160
+_TRACEBACK, _RAISED = "Traceback (most recent call last)", re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception): ")
 
 
 class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the installer failed
     """An installer said no: `reason` is its own, in short; `no_network` tells a missing connection from a missing package.
 
-    ``unbuilt``: the package that had to be built here and could not, or "". ``no_git``: git itself is missing.
+    ``unbuilt``: the package that had to be built here and could not, or "". ``no_git``: git itself is missing; ``no_space``:
+    the disk is full.
     """
 
     def __init__(self, said: str) -> None:
@@ -41,6 +43,7 @@ class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the instal
         self.unbuilt = built[1] if built else "one of its packages" if _BUILD.search(said) else ""
         self.no_git = bool(_NO_GIT.search(said))
         self.no_network = bool(_NO_NETWORK.search(said)) and "certificate" not in said and not self.unbuilt
+        self.no_space = "No space left on device" in said or "Disk quota exceeded" in said
         self.reason = shorten(said)
         self.build_error = _last_error(said)[:_BUILD_ERROR_MAX]
         super().__init__(self.reason)
@@ -48,6 +51,8 @@ class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the instal
     @property
     def plain(self) -> str:
         """The reason in our own words where they are shorter, else the installer's."""
+        if self.no_space:
+            return "the disk of this machine is full"
         if self.no_network:
             return "there is no connection to a package index"
         if self.no_git:
@@ -58,6 +63,8 @@ class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the instal
 
     def advice(self, source: str) -> str:
         """What to do about it; ``source`` is where the person asked for the package."""
+        if self.no_space:
+            return "make room on its disk, or use a machine with a larger one"
         if self.no_network:
             return "connect this machine, or point PIP_FIND_LINKS at a folder that holds the wheels; or start with --no-install"
         if self.no_git:
@@ -130,6 +137,9 @@ def _last_error(said: str) -> str:
 
 def shorten(said: str) -> str:
     """An installer's own reason on one line: the error lines where there are any, no drawing characters, no addresses."""
+    traced = [line for line in said.partition(_TRACEBACK)[2].splitlines() if _RAISED.match(line)]
+    if traced:  # the installer itself failed: its last exception says why
+        return traced[-1].strip()[:_REASON_BYTES_MAX]
     lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in said.splitlines()]
     start = next((at for at, line in enumerate(lines) if re.match(r"(?i)error|no solution|because", line)), 0)
     said_again = ("ERROR:", "WARNING", "[notice]", "hint:")

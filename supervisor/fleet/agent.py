@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TICK_S = 0.5
 REPORT_EVERY_S = 2.0
-NOTES = "agent"
+NOTES, SEEDED = "agent", "seeded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ class Agent:
         while True:
             self._carry()
             job = consignment.job(self.machine.folder)
-            lacking = self._inbox.lacks(job.seed) if job else 0
+            seeded = (self.machine.folder / SEEDED).is_file()  # then only the notes of that may be gone
+            lacking = self._inbox.lacks(job.seed) if job and not seeded else 0
             if self._mended:
                 raise lost.Lost(self.machine.notes)  # of a file that came in part, only the rest would come
             if job is not None and not lacking:
@@ -111,6 +112,7 @@ class Agent:
             words = f"waiting for {lacking} parcels from your computer" if job else "waiting for its job"
             self._tell(Phase.PREPARING, words=words)
             self._pause.wait(TICK_S)
+        self._guarded("the note of its seed", (self.machine.folder / SEEDED).touch)
         self._tell(Phase.PREPARING, words="unpacking the code", now=True)
         consignment.unpack(self.machine.folder)
         return job

@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import threading
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core import fleet_words as fw
@@ -14,7 +15,8 @@ from supervisor.core.codec import UnknownRecord, from_line, to_line
 from supervisor.core.errors import FENCED, INTERRUPTED, UserError
 from supervisor.core.fleet import decide, next_wakeup
 from supervisor.core.fleet_state import Fleet, Policy
-from supervisor.core.fleet_waiting import due_s
+from supervisor.core.fleet_waiting import QUIET_AGAIN_S_MAX, QUIET_S
+from supervisor.core.fleet_waiting import due_s as word_due_s
 from supervisor.core.instant import Instant
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Clock
 
 WAIT_S_MAX = 3600.0
-JOURNAL_AGAIN_S, SAY_AGAIN_S = 5.0, 1800.0
+JOURNAL_AGAIN_S = 5.0
 JOURNAL, LOCK = "journal.jsonl", "lock"
 
 
@@ -161,7 +163,7 @@ class Controller:
         if self._held:
             return self._held.pop(0)
         now = self._clock.now()
-        wake_s, word_s = next_wakeup(self.fleet, now), due_s(self.fleet)
+        wake_s, word_s = next_wakeup(self.fleet, now), word_due_s(self.fleet)
         try:
             event = self._inbox.get(timeout=max(min(wake_s - now.mono_s, word_s - now.mono_s, WAIT_S_MAX), 0.0))
         except queue.Empty:
@@ -172,15 +174,15 @@ class Controller:
 
     def _record(self, now: Instant, value: Any) -> None:
         """Keep it; while the journal cannot be written wait for that, because the machine goes on and may cost."""
-        said_s = None
+        due_s, pause_s = -inf, QUIET_S
         while True:
             try:
                 return self._journal.record(now, value)
             except UserError as error:
                 at_s = self._clock.now().mono_s
-                if said_s is None or at_s - said_s >= SAY_AGAIN_S:
+                if at_s >= due_s:
                     self._show.said(fw.Say("error", error.what, f"make room on its disk; {self._costing()}"))
-                    said_s = at_s
+                    due_s, pause_s = at_s + pause_s, min(2 * pause_s, QUIET_AGAIN_S_MAX)
             try:
                 event = self._inbox.get(timeout=JOURNAL_AGAIN_S)
             except queue.Empty:

@@ -33,6 +33,12 @@ LOG_BYTES, LINE_CHARS = 20_000, 300
 OUTPUT_LINES = 12
 REPORT_BYTES_MAX, WARNINGS_MAX = 4 << 20, 20
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
+_OF_THE_SUPERVISOR = (
+    "[supervisor] ",
+    " " * len("[supervisor] "),
+    "error: ",
+    "  try: ",
+)  # told by home itself, in its own words
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,4 +257,5 @@ def _whole(told: Mapping[str, Any], name: str, absent: int | None = None) -> int
 
 def _last_lines(output: str) -> str:
     """Return the last lines of an output, for people."""
-    return "\n".join([line.rstrip() for line in output.splitlines() if line.strip()][-OUTPUT_LINES:])
+    own = [line.rstrip() for line in output.splitlines() if line.strip() and not line.startswith(_OF_THE_SUPERVISOR)]
+    return "\n".join(own[-OUTPUT_LINES:])

@@ -34,7 +34,7 @@ WARNINGS_BYTES, WARNINGS_MAX, WARNING_CHARS = 16_000, 3, 300
 class Phase(StrEnum):
     """How far a machine's job is."""
 
-    PREPARING = "preparing"
+    PREPARING = fw.PREPARING
     RUNNING = "running"
     HANDING_OVER = "handing over results"
     DONE = fw.DONE

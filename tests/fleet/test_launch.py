@@ -62,6 +62,12 @@ def paced(place):
     ]  # fmt: skip
 
 
+def paced_command(place):
+    return [
+        sys.executable, "-m", "supervisor", "launch", str(place / "project/toy.py"), "--on", "local", "--no-install", "--", "--steps", "5",
+    ]  # fmt: skip
+
+
 def machines_of(place):
     return [each for each in (place / "machines").glob("*") if each.is_dir() and not each.name.startswith(".")]
 
@@ -102,11 +108,14 @@ def test_three_machines_die_at_random_and_the_run_ends_like_an_uninterrupted_one
         safe += 5 + chance.randrange(10)
         launch.until(lambda safe=safe: newest(place / "runs") >= safe, WAIT_S)
         (machine,) = machines_of(place)
+        (place / "project/helper.py").write_text("raise SystemExit(3)  # half of an edit\n")
         reclaim(machine)
         safe = newest(place / "runs")
     (place / "gate").touch()
     assert launch.wait(WAIT_S) == 0, launch.text
     assert machines_of(place) == []
+    assert "the project was edited since this launch began (helper.py)" in launch.text
+    assert re.search(r"to the first step of toy-\w+-4: .*noticed .*sent .*first step", launch.text), launch.text
     assert final_state(place / "runs", "toy") == uninterrupted(place)
     again = Turn(command, place, environ(place), place / "again.txt")
     assert again.wait(WAIT_S) == 0, again.text
@@ -208,6 +217,63 @@ def test_ctrl_c_saves_fetches_and_gives_the_machine_back(place):
     assert "CANCELLED" in launch.text
     end = next((place / "runs").glob("toy/e*/end-*.json"))
     assert "stop" in end.name
+    told = status(place)
+    assert told["launch"]["state"] == "CANCELLED"
+    assert told["launch"]["running"] is False
+
+
+def status(place):
+    """What `status --json` says of the run."""
+    done = subprocess.run(
+        [sys.executable, "-m", "supervisor", "status", "toy", "--json"], cwd=place, env=environ(place), capture_output=True,
+        text=True, timeout=WAIT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.timeout(600)
+def test_a_stop_before_this_controllers_first_status_loses_nothing(place):
+    """A controller dies, the machine trains on; the same command is typed without a network, Ctrl-C; the network comes."""
+    cloud = FakeCloud(place / "cloud", agent=(sys.executable, "launch.py"))
+    (place / "controlled.py").write_text(CONTROLLED)
+    script = project(place / "project", place / "gate")
+    command = [sys.executable, "controlled.py", str(place / "cloud"), "0", str(script), "--", *JOB]
+    first = Turn(command, place, environ(place), place / "first.txt")
+    first.until(lambda: newest(place / "runs") >= 15, WAIT_S)
+    first.process.kill()
+    first.process.wait()
+    (machine,) = cloud.alive()
+    cloud.cut(machine)
+    before = newest(place / "runs")
+    told = cloud.disk(machine) / "status.json"
+    until(
+        lambda: json.loads(told.read_text())["run"]["step"] >= before + 15, WAIT_S
+    )  # it trains on, and nobody fetches
+    again = Turn(command, place, environ(place), place / "again.txt")
+    again.until("looking after it", WAIT_S)
+    again.process.send_signal(signal.SIGINT)
+    again.until("stopped by Ctrl-C", WAIT_S)
+    calls = len(cloud.calls())
+    until(lambda: len(cloud.calls()) > calls + 3, WAIT_S)  # it asks, and hears nothing
+    assert [each.endpoint for each in cloud.alive()] == [machine.endpoint], "it is not given back unheard"
+    cloud.mend(machine)
+    assert again.wait(WAIT_S) == 130, again.text
+    assert cloud.alive() == []
+    assert newest(place / "runs") >= before + 15
+    assert next((place / "runs").glob("toy/e*/end-*.json")).name.startswith("end-stop")
+
+
+def test_a_script_that_fails_is_told_by_its_last_lines_and_status_says_how_the_launch_ended(place):
+    (place / "project/toy.py").write_text("print('so far so good')\nraise ValueError('no such column: plate')\n")
+    launch = Turn(paced_command(place), place, environ(place), place / "told.txt")
+    assert launch.wait(WAIT_S) == 93, launch.text
+    assert "the run makes no progress: script failed" in launch.text
+    assert "the last lines of its output:" in launch.text
+    assert "ValueError: no such column: plate" in launch.text
+    assert "logs toy" in launch.text, "the hint names the run"
+    assert machines_of(place) == []
+    assert status(place)["launch"]["state"] == "FAILED"
 
 
 def test_a_second_wish_leaves_the_machine_and_the_same_command_takes_it_up_again(place):

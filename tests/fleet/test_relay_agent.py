@@ -218,6 +218,15 @@ def test_what_the_agent_keeps_for_itself_may_be_removed_and_the_run_goes_on(plac
     assert {each.name for each in (place.folder / "agent").iterdir()} >= {"began.json", "turn-000001.json"}
 
 
+def test_an_agent_whose_notes_were_removed_while_it_was_dead_waits_for_no_seed(place: Place):
+    """Its seed had come, and nobody would send it once more."""
+    place.consign()
+    told = json.loads((place.folder / "job.json").read_bytes()) | {"seed": [{"sha256": "0" * 64}]}
+    (place.folder / "job.json").write_text(json.dumps(told))
+    (place.folder / agent.SEEDED).touch()
+    assert place.agent()._prepared().seed == ("0" * 64,)
+
+
 def emptied(folder: Path, to: Path, *, kept: bool) -> None:
     """Take all away that lies in a machine's folder, as from a mount that is lost; ``kept``: the folder stays."""
     folder.rename(to)

@@ -821,3 +821,21 @@ def test_the_end_says_why_in_the_sessions_own_words() -> None:
     told = fw.Polled(2, "done", 1, 9, 9, cause="the script refused its arguments")
     _, commands = after(serving(), (told, 1.0), (fw.Released("machine-1"), 2.0))
     assert commands[-1].words == "the run ended with exit code 1: the script refused its arguments"
+
+
+def test_a_machine_that_only_prepares_for_ten_minutes_is_restarted_and_then_given_back() -> None:
+    """Also where it tells the last step of a session of before, and its beat goes on."""
+    fleet, now_s, seen, words = serving(), 1.0, [], ""
+    commands: tuple[fw.Command, ...] = ()
+    while "Release" not in seen:
+        made = calls(commands)
+        seen += made
+        told = fw.Polled(
+            int(now_s), fw.PREPARING, step=300, safe=100, line="waiting for 2 parcels from your computer", epoch=2
+        )
+        answers = {"Poll": told, "ListMachines": LISTED, "Restart": fw.Restarted(), "StartAgent": fw.AgentStarted()}
+        fleet, commands = after(fleet, (answers.get(made[0], fw.Woke()) if made else fw.Woke(), now_s))
+        words += says(commands)
+        now_s = now_s + 1 if calls(commands) else max(now_s + 1, next_wakeup(fleet, Instant(now_s, 0)))
+    assert seen.count("Restart") == 2
+    assert "has been preparing for 10 min (waiting for 2 parcels from your computer)" in words

@@ -140,3 +140,15 @@ def test_a_uv_that_does_not_run_is_not_chosen(tmp_path: Path, monkeypatch: pytes
         for name in ("broken", "old", "good")
     }
     assert found == {"broken": None, "old": None, "good": tmp_path / "good" / "uv"}
+
+
+def test_a_full_disk_is_named_and_an_installers_own_crash_is_told_by_its_last_line():
+    trace = (
+        "ERROR: Exception:\nTraceback (most recent call last):\n  File x, line 1\nOSError: [Errno 18] Invalid cross-device link\n"
+        "During handling of the above exception, another exception occurred:\nOSError: [Errno 28] No space left on device: '/x'\n"
+    )
+    failed = port.InstallerFailed(trace)
+    assert failed.reason == "OSError: [Errno 28] No space left on device: '/x'"
+    assert failed.plain == "the disk of this machine is full"
+    assert "make room" in failed.advice("train.py")
+    assert not port.InstallerFailed(trace.replace("No space left on device", "Too many links")).no_space

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RUN = RunPlace("toy")
-RECORD = {"schema": 1, "id": "abc", "script": "train.py", "arguments": [], "options": {}}
+RECORD = {"schema": 1, "id": "0123456789abcdef", "script": "train.py", "arguments": [], "options": {}}
 
 
 class Place:

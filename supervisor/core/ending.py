@@ -81,9 +81,9 @@ def signalled(session: Session, event: ev.Signalled, now: Instant) -> Outcome:
     rolls_back = session.ending is not None and session.ending.reason == ROLLED_BACK
     if under_way in {Phase.FAILED, Phase.FENCED} or (session.ending and session.ending.end_asked and not rolls_back):
         return session, ()
-    hint = "saving first; again to end at once and lose what is not saved"
+    heard = f"{words.removeprefix('stopped by ')}: saving first, then ending"
     session, commands = begin_stop(session, ending, now, save=True)
-    return session, (do.Say("info", words, hint), *commands)
+    return session, (do.Say("info", heard, "once more ends it at once, and loses what is not saved"), *commands)
 
 
 def stop_asked(session: Session, how: str, now: Instant) -> Outcome:

@@ -264,6 +264,10 @@ def _hint(death: recovery.Death) -> str:
             todo = "use a smaller batch or a machine with more memory"
         case recovery.Cause.SETUP:
             todo = "correct the script, its arguments or its packages and start again"
+            if "No module named" in death.words:
+                todo = (
+                    "name the package in a requirements.txt beside the script, or in its PEP 723 block, and start again"
+                )
         case recovery.Cause.CODE:
             todo = "correct that line and start again"
         case recovery.Cause.UNFINISHED:

@@ -140,7 +140,9 @@ def cannot_use(store: Store, error: StoreError) -> UserError:
     hints = {
         "full": "make room there or choose another --store; nothing was lost",
         "read-only": "make it writable for this user, or choose another --store; nothing was lost",
-        "gone": "mount it again, then start again; nothing was lost",
+        "gone": "mount it again, then start again; nothing was lost"
+        if store.traits.mounted
+        else "is it on a disk that is not mounted? Mount that, or name another --store DIR; nothing was lost",
         "hung": "see whether it still works; if not, `umount -l` it and mount it again; nothing was lost",
     }
     if error.kind == "local":

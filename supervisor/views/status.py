@@ -82,6 +82,8 @@ def safe_lines(plain: Mapping[str, Any], live_at: Live) -> list[str]:
 def safe(plain: Mapping[str, Any], *, live: bool = True) -> str:
     """Say in one line what is safe, and what is on its way."""
     seen = safety.of_plain(plain, live=live)
+    if not live and plain["epoch"] and seen.durable is None and seen.pending is None and plain["state"] != "SUCCEEDED":
+        return "nothing safe: the next start begins at step 0"
     if seen.pending is None or not live or safety.waiting(seen):
         return safety.safe(seen)
     how = "written but not safe yet" if seen.written else "on that machine's disk"

@@ -237,3 +237,9 @@ def test_a_run_that_is_over_is_called_by_plain_words(said, left, end, trained, w
 
 def test_a_run_that_nobody_served_is_not_started(said, left):
     assert said("status")[1].startswith("plates: NOT STARTED · no machine has served it yet")
+
+
+@pytest.mark.parametrize(("reason", "code"), [("stopped", 130), ("failed", 1), ("handed-over", 42)])
+def test_a_run_that_is_over_with_nothing_safe_says_where_the_next_start_begins(said, left, reason, code):
+    left.end(left.session(1), reason, code)
+    assert "\n  nothing safe: the next start begins at step 0\n" in said("status")[1]

@@ -94,9 +94,9 @@ def tried(row: Row, checkouts: Path, place: Path, python: str, *, resume: str, p
     if code is None:
         verdict.error = f"still running after {LIFE_S_MAX:.0f} s"
         return verdict
-    if code in NOT_STARTED:
-        told = next((line for line in turn.text.splitlines() if line.startswith("error: ")), verdict.first)
-        verdict.error = f"it cannot start here (exit code {code}): {told.removeprefix('error: ')}"
+    if code in NOT_STARTED or (code and not any(life.steps for life in lives) and row.needs == "torch"):
+        why = next((line for line in turn.text.splitlines() if line.startswith("error: ")), verdict.first)
+        verdict.error = f"it fails here before its first step (exit code {code}): {why.removeprefix('error: ')[:160]}"
         return verdict
     words = Words(turn.text, code, status(machine, environ, script))
     judge(verdict, words, lives, had=had, holds=any(store.glob(MANIFESTS)))
@@ -230,6 +230,9 @@ def main(words: Sequence[str] | None = None, rows: Sequence[Row] = ROWS) -> int:
             if not resume:
                 break
     order = [row.name for row in rows]
+    left_out |= {
+        name: "not run this time" for name in order if name not in {*left_out, *(each.name for each in verdicts)}
+    }
     verdicts.sort(key=lambda each: order.index(each.name))
     if options.markdown:
         pythons = [options.python, *([options.keras_python] if any(row.needs == "keras" for row in rows) else [])]

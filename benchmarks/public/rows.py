@@ -92,7 +92,7 @@ ROWS = (
     ),
     Row(
         "minGPT-chargpt", "karpathy+minGPT", "", "projects/chargpt/chargpt.py",
-        "--trainer.max_iters=120 --data.block_size=16 --model.model_type=gpt-nano", data={"input_text": "."},
+        "--trainer.max_iters=120 --data.block_size=16 --model.model_type=gpt-nano", data={"input_text": "projects/chargpt"},
         environ={"PYTHONPATH": "{work}"},
     ),
     Row(
@@ -133,7 +133,7 @@ ROWS = (
     Row(
         "lprnet", "sirius-ai+LPRNet_Pytorch", "", "train_LPRNet.py",
         "--train_img_dirs plates/train --test_img_dirs plates/test --max_epoch 10 --cuda= --num_workers 0"
-        " --save_interval 5 --test_interval 1000 --learning_rate 0.001",
+        " --save_interval 5 --test_interval 1000",
         "--pretrained_model {checkpoint}", {"plates": "plates"}, {"PUBLIC_OLD_NUMPY": "1"},
     ),
     Row(

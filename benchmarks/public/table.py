@@ -20,20 +20,21 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAD = """# Public training scripts, run unchanged
 
 {scripts} public training scripts, {runs} runs, {untrue} with something untrue said of them. Each script runs unchanged in a
-private copy of its folder, is killed (supervisor and trainer, `kill -9`), and is started by the same command on a blank
-machine. An independent witness in the trainer records what the script reads and how many optimizer steps it makes; the
-disks show what it saved. Everything that was said is compared with both: resumed or not, steps, safe, saved, finished,
-and the option to add. A script with a proposed option is run a second time with that option pasted as it was proposed;
-of the others it was said that they have no known option to resume.
+private copy of its folder. It is killed (supervisor and trainer, `kill -9`) unless it ended before, and started by the same
+command on a blank machine. An independent witness in the trainer records what the script reads and how many steps torch's
+optimizers make (of other frameworks it counts none); the disks show what it saved. Everything that was said is compared with
+both: resumed or not, steps, safe, saved, finished, and the option to add. A script with a proposed option is run a second
+time with that option pasted as it was proposed; of the others it was said that they have no known option to resume.
 
-The command that wrote this page, with one checkout a repository in FOLDER, named `owner+repository`; it fetches nothing:
+The command, with one checkout a repository in FOLDER, named `owner+repository`; it fetches nothing. `--python` and
+`--keras-python` name the interpreters that have the packages, `--patience 10` the seconds before the kill; with `--json REPORT` it
+goes on where an earlier pass ended:
 
 ```
-python3 -m benchmarks.public_scripts --checkouts FOLDER --python VENV/bin/python --keras-python OTHER/bin/python \\
-    --patience 10 --markdown docs/public_scripts.md
+python3 -m benchmarks.public_scripts --checkouts FOLDER --markdown FILE
 ```
 
-{date}, at {commit}, {machine}; {versions}. Stand-in data is drawn from a seed (`benchmarks/public/data.py`).
+{date}, at {commit} (each row shows the words of its version), {machine}; {versions}. Stand-in data is drawn from a seed (`benchmarks/public/data.py`).
 
 """
 
@@ -56,7 +57,11 @@ def page(verdicts: Sequence[Verdict], left_out: Mapping[str, str], pythons: Sequ
         machine=f"{os.cpu_count()} cores of {platform.machine()} without an accelerator",
         versions="; ".join(dict.fromkeys(filter(None, map(versions, pythons)))),
     )
-    lines = [head, "| script | command | killed, then | at its end | steps | true | to add |\n", "|" + "-|" * 7 + "\n"]
+    lines = [
+        head,
+        "| script | behind `start` | killed, then | at its end | steps | true | to add |\n",
+        "|" + "-|" * 7 + "\n",
+    ]
     lines += [_row(each) for each in verdicts]
     if left_out:
         lines.append("\nNot run, and not counted:\n\n")
@@ -72,7 +77,7 @@ def _row(each: Verdict) -> str:
     true = "not run: " + each.error if each.error else "; ".join(each.untrue) or "true"
     add = f'`--resume-args "{each.proposed}"`' if each.proposed and each.form == "as it is" else ""
     end = re.sub(r", \d[^·]* ago", "", each.second or each.first)
-    started, dashes, arguments = each.command.partition(" -- ")
+    started, dashes, arguments = each.command.removeprefix("start ").partition(" -- ")
     command = f"{started}{'' if each.form == 'as it is' else f' {each.form}'}{dashes}{arguments}"
     cells = (script, f"`{command}`", said, end, each.steps, true, add)
     return "| " + " | ".join(_PLACE.sub("", cell).replace("|", "\\|") for cell in cells) + " |\n"

@@ -37,6 +37,9 @@ HOW: dict[str, tuple[str, tuple[str, ...]]] = {
     "accelerate": ("accelerate_loop.py", (_TORCH, "numpy")),
     "lightning": ("lightning_fit.py", (_TORCH, "numpy")),
 }
+# Lightning's own checkpoint files hold the time at which they were written.
+MORE = {"lightning": ("--no-files",)}
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,34 @@ def main() -> int:
 
 
 def tested(case: Case) -> str:
-    """Return "exact", or what was found instead."""
+    """Return "exact", or what was found instead. A rehearsal that met no kill, as on a busy machine, is tried again."""
     try:
         python = interpreter(case)
     except (InstallerFailed, UserError) as error:
         return f"cannot be installed here: {error}"
+    found = ""
+    for _ in range(TRIES):
+        found = _rehearsed(case, python)
+        if "not tested" not in found and "saved no checkpoint" not in found:
+            break
+    return found
+
+
+def _rehearsed(case: Case, python: str) -> str:
     script = SCRIPTS / HOW[case.name][0]
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "KERAS_BACKEND": "jax"}
     with tempfile.TemporaryDirectory(prefix="versions-") as place:
-        words = [python, "-m", "supervisor", "rehearse", str(script), "--no-install", "--", *STEPS]
+        words = [
+            python,
+            "-m",
+            "supervisor",
+            "rehearse",
+            str(script),
+            "--no-install",
+            "--",
+            *STEPS,
+            *MORE.get(case.name, ()),
+        ]
         try:
             done = subprocess.run(
                 words, cwd=place, env=environ, capture_output=True, text=True, check=False, timeout=TIMEOUT_S

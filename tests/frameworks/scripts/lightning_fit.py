@@ -87,6 +87,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--step-ms", type=float, default=0)
+    parser.add_argument("--files", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
@@ -95,9 +96,10 @@ def main():
         supervisor.LightningCallback(),
         Ends(),
         EarlyStopping("val", patience=100),
-        ModelCheckpoint("kept", monitor="val", save_top_k=2),
+        *([ModelCheckpoint("kept", monitor="val", save_top_k=2)] if options.files else []),
     ]
     trainer = Trainer(
+        enable_checkpointing=options.files,
         accelerator="cpu", max_epochs=options.steps // BATCHES, callbacks=callbacks, logger=False,
         enable_progress_bar=False, enable_model_summary=False, val_check_interval=0.5,
     )  # fmt: skip

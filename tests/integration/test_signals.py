@@ -63,7 +63,7 @@ def test_a_second_ctrl_c_ends_at_once(machine: Machine, tmp_path: Path) -> None:
     turn = machine.start(script)
     turn.until("in step 0")
     turn.signal(signal.SIGINT)
-    turn.until("again to end at once")
+    turn.until("once more ends it at once")
     turn.signal(signal.SIGINT)
     assert turn.wait() == 130, turn.text
     assert turn.trainer() is None
@@ -76,7 +76,7 @@ def test_after_a_second_ctrl_c_every_screen_says_what_the_last_line_said(machine
     )
     turn.until(lambda: turn.text.count("safe: step") > turns)
     turn.signal(signal.SIGINT)
-    turn.until("again to end at once")
+    turn.until("once more ends it at once")
     turn.signal(signal.SIGINT)
     assert turn.wait() == 130, turn.text
     last = re.search(r"safe: step ([0-9,]+)", turn.text.rpartition("CANCELLED")[2])

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from supervisor.core import fields
+from supervisor.core.errors import UserError
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+JUMP_MAX = 1_000_000  # more than any run has sessions
 SESSION = f"e({fields.EPOCH})-({fields.WRITER})"
 SESSION_FOLDER = re.compile(f"{SESSION}{fields.TWIN}")
 
@@ -56,7 +59,20 @@ def rank_of(folder: str) -> Rank | None:
 
 def highest(names: Iterable[str]) -> Rank | None:
     """Return the highest rank in a listing of the run's folder."""
-    return max((rank for rank in map(rank_of, names) if rank), default=None)
+    return max(believed(names), default=None)
+
+
+def believed(names: Iterable[str]) -> set[Rank]:
+    """Return the sessions in a listing of the run's folder, but for those that no session can have come to.
+
+    Each session takes the number above the highest one, so that none is far above all others: such a folder, which anybody
+    who may write into the store can make, would end every session from then on.
+    """
+    ranks = sorted(rank for rank in map(rank_of, names) if rank)
+    for before, rank in pairwise(ranks):
+        if rank.epoch - before.epoch > JUMP_MAX:
+            return {each for each in ranks if each <= before}
+    return set(ranks)
 
 
 def judge(names: Iterable[str], mine: Rank) -> Rank | None:
@@ -68,6 +84,11 @@ def judge(names: Iterable[str], mine: Rank) -> Rank | None:
 def next_epoch(names: Iterable[str]) -> int:
     """Return the epoch to claim: one above every epoch in any name seen, so that none is ever used again."""
     top = highest(names)
+    if top is not None and top.epoch >= fields.EPOCHS_MAX:
+        raise UserError(
+            f"the run has a session folder {top}, whose number is the last that there is: no session can have made it",
+            "remove that folder from the store and start again; the sessions before it stay as they are",
+        )
     return 1 if top is None else top.epoch + 1
 
 

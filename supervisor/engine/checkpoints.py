@@ -13,7 +13,7 @@ from supervisor.core import checkpoint as cp
 from supervisor.core import fields, log_pieces, nonfinite, rollback
 from supervisor.core.carried import FILES_FILE
 from supervisor.core.carried import parse as parse_files
-from supervisor.core.claim import rank_of
+from supervisor.core.claim import believed, rank_of
 from supervisor.core.content import ContentError, NewerContent
 from supervisor.core.digest import algorithm_of
 from supervisor.core.errors import UserError
@@ -72,10 +72,11 @@ class Brought:
 
 def look_over(store: Store, run: RunPlace) -> Listed:
     """List all there is of a run."""
-    listed = Listed()
-    for session in store.list(run.name):
+    listed, sessions = Listed(), store.list(run.name)
+    known = believed(session.name for session in sessions)
+    for session in sessions:
         rank = rank_of(session.name)
-        if rank is None:
+        if rank not in known or rank is None:
             continue
         for entry in store.list(f"{run.name}/{session.name}"):
             step = cp.STEP_FOLDER.fullmatch(entry.name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import fields
-from supervisor.core.claim import Rank, Sighting, highest, rank_of
+from supervisor.core.claim import Rank, Sighting, believed, highest, rank_of
 from supervisor.core.ports import Missing, Store
 from supervisor.core.values import dataclass
 
@@ -108,7 +108,7 @@ def local_folder(claim: Mapping[str, Any]) -> Path | None:
 
 def ranks(store: Store, run: RunPlace) -> list[Rank]:
     """Return all sessions of a run, oldest first."""
-    return sorted({rank for entry in store.list(run.name) if (rank := rank_of(entry.name))})
+    return sorted(believed(entry.name for entry in store.list(run.name)))
 
 
 def stop_wanted(names: tuple[str, ...], mine: Rank) -> str:

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from supervisor.engine.place import RunPlace
 
 PIECE = re.compile(rf"journal-([0-9]{{6}}){fields.TWIN}\.jsonl")
-_UNREADABLE = (UnknownRecord, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_UNREADABLE = (
+    UnknownRecord,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    ArithmeticError,
+    RecursionError,
+)
 ROUTINE = (ev.Woke, ev.FenceSeen, ev.JournalWritten, do.LookAtFence, do.WriteJournal)
 
 
@@ -129,7 +138,7 @@ def _fits(name: str, value: Any) -> bool:
     if value is None:
         return "None" in wanted
     kinds = {"str": str, "bool": bool, "int": int, "float": int | float, "Instant": Instant, "Mapping": dict}
-    return isinstance(value, kinds[wanted.partition("[")[0].partition(" ")[0]])
+    return isinstance(value, kinds.get(wanted.partition("[")[0].partition(" ")[0], object))
 
 
 def parse_piece(body: bytes) -> tuple[status.RunStatus, list[Record]]:
@@ -164,10 +173,24 @@ def _is_head(line: str) -> bool:
 
 
 def replay(first: status.RunStatus, records: list[Record]) -> status.RunStatus:
-    """Fold records into the status they published."""
+    """Fold records into the status they published. What cannot be folded or told is left out, never raised."""
+    seen = _told(first) or status.RunStatus()
     for record in records:
-        first = status.fold(first, record.value, record.at)
-    return first
+        with suppress(*_UNREADABLE):
+            seen = status.fold(seen, record.value, record.at)
+    return _told(seen) or _told(first) or status.RunStatus()
+
+
+def _told(seen: status.RunStatus) -> status.RunStatus | None:
+    """Return a status with what its fields can have, None if it cannot be told all the same."""
+    fitting = {name: value for name in seen.__slots__ if _fits(name, value := getattr(seen, name))}
+    if len(fitting) < len(seen.__slots__):
+        seen = status.RunStatus(**fitting)
+    try:
+        json.dumps(status.to_json(seen, None), default=str)
+    except _UNREADABLE:
+        return None
+    return seen
 
 
 def piece_names(store: Store, run: RunPlace, rank: Rank) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from supervisor.engine.checkpoints import Listed
     from supervisor.engine.place import RunPlace
 
+_TWIN = re.compile(r" \([0-9]{1,9}\)")
 PIN = re.compile(rf"pin-{CHECKPOINT}{fields.TWIN}\.json")
 
 
@@ -31,7 +32,7 @@ class Knowledge:
     """What this session has proved about the store's checkpoints: the base on which anything may be removed.
 
     ``manifests``: by path, each read once, because nothing in the store is ever changed. ``on_its_way``: the manifest that
-    this session will write next, whose files may lie in older folders.
+    this session will write next, whose files may lie in older folders. ``there``: those whose files were seen.
     """
 
     durable: set[CheckpointId] = field(default_factory=set)
@@ -39,6 +40,7 @@ class Knowledge:
     scores: dict[CheckpointId, float] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
     on_its_way: Manifest | None = None
+    there: set[CheckpointId] = field(default_factory=set)
 
     def learn(self, path: str, manifest: Manifest) -> None:
         """Know a manifest of ours that lies under ``path``, and its score."""
@@ -60,20 +62,25 @@ def retain(
     """Remove what the policy lets go and the leftovers of uploads that never finished; return (removed, freed bytes).
 
     Manifests of earlier sessions count as DURABLE only if this session proved them (it resumed from one), because
-    that they can be listed proves nothing.
+    that they can be listed proves nothing. A receipt counts where its manifest could be read and the files are there:
+    anybody who may write into the store can make one of a checkpoint that there is not.
     """
     listed = look_over(store, run)
     found, pins = listed.found, pinned(store, run) | {*keep}
+    manifests = Manifests(store, knowledge, found)
     stored = [
         retention.Kept(
             each.id,
-            durable=each.id in knowledge.durable and not rollback.withdrawn(each.id, listed.rollbacks),
+            durable=each.id in knowledge.durable
+            and each.id.rank <= mine
+            and not rollback.withdrawn(each.id, listed.rollbacks)
+            and _is_there(store, run, each.id, manifests, knowledge),
             broken=each.id in knowledge.broken,
             score=knowledge.scores.get(each.id),
         )
         for each in found
     ]
-    stored = judged(stored, Manifests(store, knowledge, found), listed, policy.watched)
+    stored = judged(stored, manifests, listed, policy.watched)
     plan = retention.plan(stored, retention.Policy(policy.newest, pins, policy.best))
     gone = set(plan.remove)
     for each in found:
@@ -86,6 +93,28 @@ def retain(
     left = [each for each in found if each.id not in gone]
     bounds = _Bounds({each.path.rpartition("/")[0] for each in left}, mine, max(id_.step for id_ in proved))
     return plan.remove, _remove_leftovers(store, run, bounds, _Needs(store, run, knowledge, left))
+
+
+def _is_there(store: Store, run: RunPlace, id_: CheckpointId, manifests: Manifests, knowledge: Knowledge) -> bool:
+    """Say whether a checkpoint's manifest can be read and all its files are listed at their lengths; looked at once."""
+    if id_ in knowledge.there:
+        return True
+    manifest = manifests(id_)
+    if manifest is None or not manifest.files:
+        return False
+    folders: dict[str, set[tuple[str, int | None]]] = {}
+    for entry in manifest.all_files():
+        folder, _, name = f"{run.name}/{entry.path}".rpartition("/")
+        if folder not in folders:
+            folders[folder] = {(_untwinned(each.name), each.bytes) for each in store.list(folder)}
+        if (name, entry.stored[0]) not in folders[folder]:
+            return False
+    knowledge.there.add(id_)
+    return True
+
+
+def _untwinned(name: str) -> str:
+    return _TWIN.sub("", name)
 
 
 def keep_last(options: Mapping[str, Any], default: int) -> int:

@@ -226,7 +226,8 @@ class Storing:
         if names is not None:
             return ev.FenceSeen(names)
         proved = receipts.receipts(self.job.store, self.job.run)
-        self.knowledge.durable |= proved
+        # of this session's own only what it has published itself: somebody else's word for it is forged
+        self.knowledge.durable |= {id_ for id_ in proved if id_.rank < self.rank}
         self.note_nonfinite()
         try:
             removed, freed = retaining.retain(self._fenced, self.job.run, self._retention(), self.knowledge, self.rank)

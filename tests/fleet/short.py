@@ -32,7 +32,7 @@ def main() -> int:
     told = {name: value for name, value in sorted(os.environ.items()) if name.startswith("SUPERVISOR_RUN_")}
     number = len(list(store.iterdir())) + 1
     (store / ".tmp-half").write_text(f"{sys.argv[at + 1 :]}\n{told}\nnice {os.nice(0)}\n{Path.cwd()}")
-    (store / ".tmp-half").rename(store / f"turn-{number}.txt")
+    (store / ".tmp-half").rename(store / f"run ({number}).json")
     while options.wait and not Path(options.wait).exists():
         time.sleep(LOOK_EVERY_S)
     if options.kill:

@@ -97,8 +97,8 @@ def test_it_ends_as_the_supervisor_did_when_home_holds_everything(place: Place, 
     status = place.to_the_end()
     assert place.codes == [code]
     assert (status["phase"], status["exit_code"], status["waiting_files"]) == ("done", code, 0)
-    assert place.at_home() == ["turn-1.txt"]
-    told = place.store.read("toy/turn-1.txt").decode()
+    assert place.at_home() == ["run (1).json"]
+    told = place.store.read("toy/run (1).json").decode()
     assert "['--steps', '3']" in told
     assert "'SUPERVISOR_RUN_KEEP_MACHINE': '1'" in told
     assert f"'SUPERVISOR_RUN_LOCAL': '{place.folder}/local'" in told
@@ -134,7 +134,7 @@ def test_killed_without_a_word_the_supervisor_is_started_again_but_not_for_ever(
     place.consign("--kill")
     place.start()
     status = place.to_the_end()
-    assert place.at_home() == ["turn-1.txt", "turn-2.txt", "turn-3.txt", "turn-4.txt"]
+    assert place.at_home() == ["run (1).json", "run (2).json", "run (3).json", "run (4).json"]
     assert (place.codes, status["exit_code"]) == ([1], 1)
 
 
@@ -170,7 +170,7 @@ def test_it_starts_nothing_before_the_whole_seed_has_come(place: Place, tmp_path
     place.put(parcel)
     place.to_the_end()
     assert place.codes == [0]
-    assert place.at_home() == ["run.json", "turn-2.txt"]
+    assert place.at_home() == ["run (2).json", "run.json"]
 
 
 def _cut(file: Path) -> Path:
@@ -199,7 +199,7 @@ def waiting(place: Place, gate: Path) -> None:
     (place.folder / "store/toy/run.json").write_text(json.dumps(RECORD))
     place.consign("--wait", str(gate))
     place.start()
-    until(lambda: place.pump.once(place) and "turn-2.txt" in place.at_home())  # type: ignore[arg-type]
+    until(lambda: place.pump.once(place) and "run (2).json" in place.at_home())  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -209,12 +209,12 @@ def test_what_the_agent_keeps_for_itself_may_be_removed_and_the_run_goes_on(plac
     for name in removed:
         (place.folder / name).rename(tmp_path / f"removed-{name}")
     until(lambda: "they were made again, and the run goes on" in place.status["error"])
-    (place.folder / "store/toy/more.txt").write_text("made after that")
-    until(lambda: place.pump.once(place) and "more.txt" in place.at_home())  # type: ignore[arg-type]
+    (place.folder / "store/toy/run (100).json").write_text("made after that")
+    until(lambda: place.pump.once(place) and "run (100).json" in place.at_home())  # type: ignore[arg-type]
     (tmp_path / "gate").touch()
     place.to_the_end()
     assert place.codes == [0]
-    assert place.at_home() == ["more.txt", "run.json", "turn-2.txt"], "the supervisor was started once"
+    assert place.at_home() == ["run (100).json", "run (2).json", "run.json"], "the supervisor was started once"
     assert {each.name for each in (place.folder / "agent").iterdir()} >= {"began.json", "turn-000001.json"}
 
 
@@ -255,7 +255,7 @@ def test_a_machine_whose_files_are_removed_ends_its_supervisor_and_hands_the_run
 def test_results_that_are_removed_before_home_has_them_are_not_called_held(place: Place, tmp_path):
     waiting(place, tmp_path / "gate")
     (tmp_path / "gate").touch()
-    (place.folder / "store/toy/result.txt").write_text("the last")
+    (place.folder / "store/toy/run (101).json").write_text("the last")
     until(lambda: place.status.get("phase") == "handing over results")
     emptied(place.folder, tmp_path / "removed", kept=True)
     status = place.to_the_end()

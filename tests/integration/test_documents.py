@@ -255,7 +255,7 @@ class Clone:
 def shell(words: str, folder: Path, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", words], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, check=False, timeout=300, **options,
+        text=True, check=False, timeout=600, **options,
     )  # fmt: skip  # type: ignore[call-overload]
 
 

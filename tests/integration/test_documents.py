@@ -184,6 +184,7 @@ LEFT = {
     "python3 -m benchmarks.midway --epoch-steps 100 --script tests/frameworks/scripts/accelerate_loop.py -- --steps 300 --accumulate 1": (
         LONG, "tests/unit/test_benchmark_packages.py"),
     "python3 -m benchmarks.growth --only kept": (LONG, "tests/integration/test_bare_clone.py"),
+    "python3 -m benchmarks.nights --runs 40 --on local": (LONG, "tests/fleet/test_launch.py"),
     "python3 -m benchmarks.growth": (LONG, "tests/integration/test_bare_clone.py"),
     "python3 -m benchmarks.checkpoint --size medium --peers all": (LONG, "tests/unit/test_checkpoint_benchmark.py"),
     "python3 -m benchmarks.packing": (LONG, "tests/integration/test_bare_clone.py"),

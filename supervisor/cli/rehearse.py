@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from supervisor.bootstrap import ensure
@@ -20,10 +24,10 @@ from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
 PEACE_SHARE = 4
+REMOVALS_MAX, REMOVE_AGAIN_S = 20, 0.1
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -40,18 +44,16 @@ def run(arguments: Sequence[str]) -> int:
     ensure()
     # so that the runs are ended and their folder is removed
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    from pathlib import Path
-
     from supervisor import wiring
     from supervisor.engine.clock import BootClock
     from supervisor.engine.rehearsal import Plan, Rehearsal
 
-    with tempfile.TemporaryDirectory(dir=_room(wiring.local_root(os.environ)), prefix="rehearsal-") as folder:
+    with _made_for_it(wiring.local_root(os.environ)) as folder:
         plan = Plan(
             script=script,
             arguments=script_arguments,
             working=Path.cwd(),
-            folder=Path(folder),
+            folder=folder,
             steps=options.steps,
             save_every=options.save_every,
             install=not options.no_install,
@@ -73,8 +75,6 @@ def run(arguments: Sequence[str]) -> int:
 
 def _fresh(watch: str | None) -> str:
     """Return the folder to watch. One outside the working folder, which is not copied, must be empty: it is thrown away."""
-    from pathlib import Path
-
     if not watch:
         return ""
     inside, there = os.path.relpath(watch), Path(watch).absolute()
@@ -93,12 +93,21 @@ def _next(verb: str, options: Namespace, script_arguments: Sequence[str]) -> str
     return program.line(*words, *(["--", *script_arguments] if script_arguments else []))
 
 
-def _room(folder: Path) -> Path:
+@contextmanager
+def _made_for_it(above: Path) -> Iterator[Path]:
+    """Make a folder and remove it in the end, also where a process that was killed is still writing its last file there."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        above.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder} cannot be made: {error.strerror}", "name another in SUPERVISOR_RUN_LOCAL") from error
-    return folder
+        raise UserError(f"{above} cannot be made: {error.strerror}", "name another in SUPERVISOR_RUN_LOCAL") from error
+    with tempfile.TemporaryDirectory(dir=above, prefix="rehearsal-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+    pause = Event()
+    for _ in range(REMOVALS_MAX):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not Path(folder).exists():
+            return
+        pause.wait(REMOVE_AGAIN_S)
 
 
 def _parser() -> Parser:

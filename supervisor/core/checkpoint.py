@@ -188,7 +188,7 @@ def resume_point(found: Iterable[Found], *, signs_of_work: bool) -> Examine | Re
                 skipped.append(candidate)
     if skipped or signs_of_work:
         return AskUser(
-            "the store shows earlier work, but no checkpoint in it is undamaged",
+            "the store shows earlier work, but no usable checkpoint is in it",
             "look with `checkpoints verify`; to begin again at step 0 on purpose: start --resume never",
             tuple(skipped),
         )

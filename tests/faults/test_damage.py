@@ -86,7 +86,7 @@ def test_when_all_are_damaged_the_user_is_asked_and_nothing_is_deleted(ruin):
     with pytest.raises(UserError) as asked:
         begin(turn)
     assert asked.value.exit_code == FAILED_PRECHECKS
-    assert "no checkpoint in it is undamaged" in asked.value.what
+    assert "no usable checkpoint is in it" in asked.value.what
     assert "--resume never" in asked.value.hint
     assert all(path.exists() for files in ruin.files.values() for path in files)
 

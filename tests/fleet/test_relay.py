@@ -326,7 +326,7 @@ def test_with_nothing_whole_at_home_no_machine_begins_at_step_0(served: Served):
     manifest = served.publish(20)
     served.carry()
     (served.root / "home/runs" / RUN.name / manifest.files[0].path).unlink()
-    with pytest.raises(UserError, match="no checkpoint in it is undamaged"):
+    with pytest.raises(UserError, match="no usable checkpoint is in it"):
         served.home.seed()
 
 

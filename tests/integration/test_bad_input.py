@@ -176,7 +176,7 @@ def test_if_all_checkpoints_are_damaged_it_stops_and_deletes_nothing(machine: Ma
         damage(each)
     before = contents(store / "toy")
     done = machine.run("start", str(TOY), "--", "--steps", "60", "--step-ms", "1")
-    refused(done, 4, "no checkpoint in it is whole", "--resume never")
+    refused(done, 4, "no usable checkpoint is in it", "--resume never")
     assert {name: contents(store / "toy")[name] for name in before} == before
     again = machine.run("start", str(TOY), "--resume", "never", "--", "--steps", "60", "--step-ms", "1")
     assert again.returncode == 0, again.stderr

@@ -1,12 +1,14 @@
 """The verdict of a rehearsal: what differs, from which step on, and what that most likely means."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from supervisor.cli import rehearse
 from supervisor.engine.comparison import Comparison, first_row
 from supervisor.trainer import compare, typed_json
 from supervisor.trainer.folder import open_folder
@@ -170,3 +172,17 @@ def test_a_script_that_begins_again_fails_in_words_of_its_own():
 def test_what_was_saved_outside_the_copy_is_named():
     assert unprotected(()) == []
     assert unprotected(("/data/out/ckpt.pt",)) == ["  saved outside the copy, into your own folders: /data/out/ckpt.pt"]
+
+
+def test_the_folder_of_a_rehearsal_goes_although_a_dying_process_still_writes_there(tmp_path, monkeypatch):
+    remove, calls = shutil.rmtree, []
+
+    def rmtree(folder, **_):
+        calls.append(folder)
+        if len(calls) > 2:  # a last file comes while it is removed for the first and the second time
+            remove(folder)
+
+    with rehearse._made_for_it(tmp_path / "runs") as folder:
+        (folder / "late.jsonl").write_text("{}")
+        monkeypatch.setattr(shutil, "rmtree", rmtree)
+    assert not folder.exists()

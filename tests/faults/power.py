@@ -155,8 +155,6 @@ class Disk:
         folder.change({name: Folder()})
 
     def follow_unlink(self, call: syscalls.Call, _: None) -> None:
-        if "dir_fd" in call.kwargs:
-            raise NotImplementedError
         folder, name = self._node(call)
         folder.change({name: None})
 

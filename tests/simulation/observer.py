@@ -177,6 +177,7 @@ class Observer:
                 raise Violation(f"I15: {event.error}")
             case ev.Durable():
                 # another session may have proved it before, and it rotted since: that one stood still meanwhile
+                self._rot_together(event.id)
                 known = event.id in self.rotten | self._expired
                 self._hold("I4", known or self.loads(event.id), f"{event.id} is called DURABLE and does not load")
                 self.durable.setdefault(event.id, self.world.now)
@@ -297,7 +298,7 @@ class Observer:
             left = [id_ for id_ in self._known(by) if id_ not in self.rotten | self._expired]
             self._hold("R1", all(map(self.withdrawals.gone, left)), words)
             self._asked = self.chain.bad.mended = True
-        if "no checkpoint in it is whole" not in words:
+        if "no usable checkpoint is in it" not in words:
             return
         there = [id_ for id_ in self._known(by) if id_ not in self.rotten | self._expired]
         self._hold("I2", self.shelf.mounted and not there, words)
@@ -347,6 +348,13 @@ class Observer:
 
     def _files_of(self, id_: CheckpointId) -> set[str]:
         return {f"run/{entry.path}" for entry in self._manifests[id_][1].files}
+
+    def _rot_together(self, id_: CheckpointId) -> None:
+        """One whose small file was there already, as its mount still shows it, is lost with the one that file rotted under."""
+        mine = self._manifests[id_][1].files if id_ in self._manifests else ()
+        rotted = {path for each in self.rotten - {id_} for path in self._files_of(each)}
+        if any(f"run/{entry.path}" in rotted and not self._there(entry) for entry in mine):
+            self.rotten.add(id_)
 
     def _is_the_only_one(self, manifest: Manifest) -> None:
         """Two checkpoints never have one id; a second try of the same may put its files elsewhere."""

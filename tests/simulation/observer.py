@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core import commands as do
 from supervisor.core import events as ev
-from supervisor.core.checkpoint import MANIFEST_NAME, CheckpointId, FileEntry, Manifest, parse_manifest
+from supervisor.core.checkpoint import MANIFEST_NAME, CheckpointId, FileEntry, Manifest, ManifestError, parse_manifest
 from supervisor.core.claim import Rank, judge
 from supervisor.core.digest import algorithm_of, digest_of
 from supervisor.core.retention import NEWEST_MIN
@@ -112,7 +112,12 @@ class Observer:
         self.withdrawals.written(by, path)
         name = path.rpartition("/")[2]
         if MANIFEST_NAME.fullmatch(name):
-            manifest = parse_manifest(name, body)
+            try:
+                manifest = parse_manifest(name, body)
+            except ManifestError as error:
+                raise Violation(
+                    f"I8 at {self.world.now:.0f} s: {path} is written, and no reader takes it: {error}"
+                ) from error
             self._is_the_only_one(manifest)
             self._manifests[manifest.id] = (path, manifest)
             # what was there may be gone again: a successor removes what a zombie seems to have left unfinished

@@ -26,7 +26,7 @@ def at(seconds: float) -> Instant:
 
 
 def beat(step: int) -> ev.TrainerSaid:
-    return ev.TrainerSaid(messages.Beat(step, "step", {}, {"step": 1.0}))
+    return ev.TrainerSaid(messages.Beat(step, "step", seconds={}, longest_s={"step": 1.0}))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.ports import Store
 
-FAULT_STRIDE = 1 if ALL else 60
+FAULT_STRIDE = 1 if ALL else 130
 DRIVE_POINTS = 12  # of each kind of fault, once and lasting
 
 

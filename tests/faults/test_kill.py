@@ -13,8 +13,8 @@ from tests.faults.stores import WORLDS, OnADrive
 from tests.faults.sweep import ALL, calls_of, chain, kill_sweep
 from tests.faults.world import SIZES, World, before, story
 
-KILL_STRIDE = 1 if ALL else 12
-DRIVE_STRIDE = 1 if ALL else 26  # on a drive every write is many calls that only look
+KILL_STRIDE = 1 if ALL else 26
+DRIVE_STRIDE = 1 if ALL else 46  # on a drive every write is many calls that only look
 CHAINS = 1000 if ALL else 60
 
 

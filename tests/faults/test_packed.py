@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("zstandard")
 EAGER = Policy(bytes_min=1, upload_s_min=0.0, gain=-1e9, ratio_min=0.0)
-KILL_STRIDE, FAULT_STRIDE = (1, 5) if ALL else (25, 150)
+KILL_STRIDE, FAULT_STRIDE = (1, 5) if ALL else (50, 300)
 
 
 class PackingWorld(World):

@@ -13,16 +13,21 @@ from supervisor.trainer import life
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from supervisor.trainer.life import Life
+
 NOT_KEPT = (
     "is not kept, because supervisor.KerasCallback keeps one fit() of a script, and that one is over: after a death "
     "this part begins again; give it a script of its own"
 )
 _told: set[str] = set()
+_kept_in: list[Life] = []  # the life whose fit the callback kept
 
 
 def tell_of_more() -> None:
     """From now on, say so at the first call of each."""
-    if not _told:
+    first, _kept_in[:] = not _told, [life.here()]
+    _told.intersection_update({""})
+    if first:
         _told.add("")
         told = keras.callbacks.CallbackList
         told.on_train_begin = _said_before(told.on_train_begin, "this fit()", _is_kept)
@@ -33,7 +38,7 @@ def tell_of_more() -> None:
 def _said_before(method: Callable[..., Any], what: str, is_kept: Callable[[Any], bool]) -> Callable[..., Any]:
     @wraps(method)
     def says(self: Any, *given: Any, **named: Any) -> Any:
-        if what not in _told and not is_kept(self):
+        if what not in _told and life.here() in _kept_in and not is_kept(self):
             _told.add(what)
             life.here().say(Note("warning", f"{what} {NOT_KEPT}"))
         return method(self, *given, **named)

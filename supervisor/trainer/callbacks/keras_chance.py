@@ -52,9 +52,7 @@ class Seeded:
         before = [each.get() for each in generators]
         if self._draws is None:
             batch = self._inner[index]
-            drawn = [
-                pickle.dumps(each.get()) != pickle.dumps(state) for each, state in zip(generators, before, strict=True)
-            ]
+            drawn = [_bytes(each.get()) != _bytes(state) for each, state in zip(generators, before, strict=True)]
             self._draws = any(drawn) and not self._threads
             if any(drawn) and self._threads:
                 self._tell()
@@ -75,6 +73,11 @@ class Seeded:
             "run, and after a resume; use_multiprocessing=True or workers=1 makes it exact"
         )
         life.here().say(Note("warning", words))
+
+
+def _bytes(state: Any) -> bytes:
+    """Return a generator's state for a comparison: torch pickles equal tensors to different bytes."""
+    return bytes(state.numpy().tobytes()) if hasattr(state, "numpy") else pickle.dumps(state)
 
 
 def _generators(inner: Any) -> list[Generator]:

@@ -46,11 +46,11 @@ def end_orphans(run: Path, mine: Rank, say: Callable[[str], None] = lambda _: No
     for session, rank in _dead(run, mine):
         if _supervised(session):
             continue
-        if _held(session / LOCK):
+        if is_held(session / LOCK):
             _hear_out(session, rank, say)
             _kill_trainer(session)
         _end_descendants(run.name, rank, say)
-        if _held(session / LOCK):
+        if is_held(session / LOCK):
             say(
                 f"another process holds the local folder of session {rank.epoch}: waiting at most {WAIT_S:.0f} s for it"
             )
@@ -70,7 +70,7 @@ def _hear_out(session: Path, rank: Rank, say: Callable[[str], None]) -> None:
     )
     pause = Event()
     for _ in range(int(WAIT_S / POLL_S)):
-        if not _held(session / LOCK) or not _runs(trainer):
+        if not is_held(session / LOCK) or not _runs(trainer):
             return
         pause.wait(POLL_S)
 
@@ -85,7 +85,7 @@ def _end_descendants(run_id: str, rank: Rank, say: Callable[[str], None]) -> Non
 def forget_dead_sessions(run: Path, mine: Rank, *, keep: Path) -> None:
     """Remove the local folders of sessions that nobody serves any more, but for the one that holds ``keep``."""
     for session, _ in _dead(run, mine):
-        if not keep.is_relative_to(session) and not _held(session / LOCK):
+        if not keep.is_relative_to(session) and not is_held(session / LOCK):
             shutil.rmtree(session, ignore_errors=True)
 
 
@@ -97,7 +97,8 @@ def _dead(run: Path, mine: Rank) -> Iterator[tuple[Path, Rank]]:
                 yield folder, rank
 
 
-def _held(lock: Path) -> bool:
+def is_held(lock: Path) -> bool:
+    """Return whether a process has this lock; an absent file is held by none. Raises OSError."""
     try:
         fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -114,10 +115,10 @@ def _held(lock: Path) -> bool:
 def _freed_within(lock: Path, seconds: float) -> bool:
     pause = Event()
     for _ in range(int(seconds / POLL_S)):
-        if not _held(lock):
+        if not is_held(lock):
             return True
         pause.wait(POLL_S)
-    return not _held(lock)
+    return not is_held(lock)
 
 
 def _supervised(session: Path) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.fleet_waiting import spent, spoken_state
 from supervisor.core.spoken import duration
 from supervisor.core.values import dataclass
+from supervisor.engine.orphans import is_held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,20 +95,13 @@ def look(environ: Mapping[str, str], run: str, store: str) -> Lately | None:
         elif isinstance(value, fw.End):
             end = value if value.state != LEFT else None
     try:
-        return Lately(folded(place / JOURNAL), end, running=_held(place / LOCK))
+        return Lately(folded(place / JOURNAL), end, running=_is_held(place / LOCK))
     except (OSError, ValueError, KeyError):
         return None  # a journal that cannot be read is the next launch's affair
 
 
-def _held(lock: Path) -> bool:
+def _is_held(lock: Path) -> bool:
     try:
-        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        return is_held(lock)
     except OSError:
         return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False

@@ -52,7 +52,7 @@ def test_a_trainer_that_ends_by_itself_is_waited_for(dead, monkeypatch):
     trainer = orphan(dead, HOLD)
     monkeypatch.setattr(orphans, "POLL_S", 0.001)
     looks = []
-    held = orphans._held
+    held = orphans.is_held
 
     def look(lock: Path) -> bool:
         looks.append(lock)
@@ -61,7 +61,7 @@ def test_a_trainer_that_ends_by_itself_is_waited_for(dead, monkeypatch):
             trainer.stdin.close()
         return held(lock)
 
-    monkeypatch.setattr(orphans, "_held", look)
+    monkeypatch.setattr(orphans, "is_held", look)
     orphans.end_orphans(dead.parent, MINE)
     assert len(looks) >= 3
     assert finish(trainer) == 0
@@ -72,7 +72,7 @@ def test_a_trainer_that_does_not_end_is_killed(dead, monkeypatch):
     trainer = orphan(dead, IGNORE)
     orphans.end_orphans(dead.parent, MINE)
     assert finish(trainer) == -signal.SIGKILL
-    assert not orphans._held(dead / orphans.LOCK)
+    assert not orphans.is_held(dead / orphans.LOCK)
 
 
 def test_workers_that_outlived_their_trainer_are_killed_too(dead, monkeypatch):
@@ -81,9 +81,9 @@ def test_workers_that_outlived_their_trainer_are_killed_too(dead, monkeypatch):
     assert trainer.stdout is not None
     trainer.stdout.readline()
     trainer.wait()
-    assert orphans._held(dead / orphans.LOCK)
+    assert orphans.is_held(dead / orphans.LOCK)
     orphans.end_orphans(dead.parent, MINE)
-    assert not orphans._held(dead / orphans.LOCK)
+    assert not orphans.is_held(dead / orphans.LOCK)
     finish(trainer)
 
 

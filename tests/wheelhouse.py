@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from supervisor import bootstrap
+
+OWN = ("tenacity", "watchdog", "rich", "packaging", "xxhash", "zstandard")
 
 
 def write_wheel(folder: Path, name: str, version: str, *, requires: tuple[str, ...] = (), body: str = "") -> Path:
@@ -53,6 +56,16 @@ def offline_environ(home: Path, *wheel_folders: Path) -> dict[str, str]:
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": " ".join(map(str, wheel_folders)),
     }
+
+
+def fill_private(folder: Path) -> None:
+    """Put the supervisor's own packages into its private folder, as its installer would from an index."""
+    for name in OWN:
+        found = importlib.util.find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        shutil.copytree(Path(found.origin).parent, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / bootstrap.STAMP).touch()
 
 
 def _digest(text: str) -> str:

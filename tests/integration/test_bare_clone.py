@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from supervisor import bootstrap
-from tests.wheelhouse import offline_environ, write_interpreter
+from tests.wheelhouse import fill_private, offline_environ, write_interpreter
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
-OWN = ("tenacity", "watchdog", "rich", "packaging", "xxhash", "zstandard")
 FOLDERS = ("supervisor", "trainers", "benchmarks", "hyperlpr_example")
 COMPARES = """
 from pathlib import Path
@@ -36,12 +34,7 @@ class Clone:
         self.environ = offline_environ(folder)
         requirements = self.folder / "supervisor" / "requirements.txt"
         private = self.folder / ".supervisor" / bootstrap.folder_name(requirements.read_bytes())
-        for name in OWN:
-            found = importlib.util.find_spec(name)
-            assert found is not None
-            assert found.origin is not None
-            shutil.copytree(Path(found.origin).parent, private / name, ignore=shutil.ignore_patterns("__pycache__"))
-        (private / bootstrap.STAMP).touch()
+        fill_private(private)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import email
-import importlib.util
 import json
 import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,13 +15,13 @@ import pytest
 from supervisor import bootstrap
 from supervisor.cli import shipped
 from tests.notebook.machine import ROOT, NotebookMachine
-from tests.wheelhouse import offline_environ, write_interpreter
+from tests.wheelhouse import fill_private, offline_environ, write_interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
-OWN = ("tenacity", "watchdog", "rich", "packaging", "xxhash", "zstandard")
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +56,7 @@ class Installed:
         self.program = python.parent / "training-supervisor"
         requirements = (ROOT / "supervisor" / "requirements.txt").read_bytes()
         private = folder / ".cache" / "training-supervisor" / bootstrap.folder_name(requirements)
-        for name in OWN:
-            found = importlib.util.find_spec(name)
-            assert found is not None
-            assert found.origin is not None
-            shutil.copytree(Path(found.origin).parent, private / name, ignore=shutil.ignore_patterns("__pycache__"))
-        (private / bootstrap.STAMP).touch()
+        fill_private(private)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

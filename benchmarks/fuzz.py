@@ -58,6 +58,11 @@ class OneRecord:
         raise Missing(path)
 
 
+def one_record(name: str, body: bytes) -> Any:
+    """Return such a store; readers call nothing else of a store."""
+    return OneRecord(name, body)
+
+
 def readers() -> dict[str, tuple[list[bytes], Callable[[bytes], Any]]]:
     """Return golden bodies for each reader, and the reader."""
 
@@ -77,14 +82,14 @@ def readers() -> dict[str, tuple[list[bytes], Callable[[bytes], Any]]]:
         return core_status.to_json(seen, None)
 
     def record(body: bytes) -> Any:
-        return runs.read_whole(OneRecord("run.json", body), RunPlace("run"))  # type: ignore[arg-type]
+        return runs.read_whole(one_record("run.json", body), RunPlace("run"))
 
     def claim(body: bytes) -> Any:
-        read = claims.read_claim(OneRecord("claim.json", body), RUN, RANK)  # type: ignore[arg-type]
-        return claims.local_folder(read), runs._left_by_sessions(OneRecord("claim.json", body), RUN)  # type: ignore[arg-type]  # noqa: SLF001
+        read = claims.read_claim(one_record("claim.json", body), RUN, RANK)
+        return claims.local_folder(read), runs._left_by_sessions(one_record("claim.json", body), RUN)  # noqa: SLF001
 
     def carried_on(body: bytes) -> Any:
-        return history._carried(OneRecord("history.json", body), RUN, RANK)  # type: ignore[arg-type]  # noqa: SLF001
+        return history._carried(one_record("history.json", body), RUN, RANK)  # noqa: SLF001
 
     def names(body: bytes) -> Any:
         name = body.decode("utf-8", "surrogateescape")
@@ -104,7 +109,7 @@ def readers() -> dict[str, tuple[list[bytes], Callable[[bytes], Any]]]:
         "journal": (golden("journal-*.jsonl"), pieces),
         "run.json": (golden("run.json"), record),
         "claim.json": (golden("claim.json"), claim),
-        "end": (golden("end-*.json"), lambda body: claims.read_end(OneRecord("end-failed.json", body), RUN, RANK)),  # type: ignore[arg-type]
+        "end": (golden("end-*.json"), lambda body: claims.read_end(one_record("end-failed.json", body), RUN, RANK)),
         "history.json": (golden("history.json"), carried_on),
         "names": (every_name, names),
     }

@@ -195,7 +195,7 @@ class Night:
         if event == "controller":
             launch.kill()
             launch.wait()
-            time.sleep(self.chance.uniform(0.0, 5.0))  # because nobody starts it again at once
+            time.sleep(self.chance.uniform(0.0, 5.0))  # a person starts the controller again some seconds later
             return self._begin(command, environ)
         if event == "machine":
             self.world.reclaim()
@@ -217,7 +217,7 @@ class Night:
         """Wait so long; say whether the launch still runs."""
         end_s = time.perf_counter() + seconds
         while launch.poll() is None and time.perf_counter() < end_s:
-            time.sleep(LOOK_S)  # because other processes do what is waited for
+            time.sleep(LOOK_S)  # the processes of the night run meanwhile
         return launch.poll() is None
 
     def _begin(self, command: list[str], environ: dict[str, str]) -> subprocess.Popen[str]:

@@ -27,7 +27,7 @@ SCRIPTS = ROOT / "tests" / "frameworks" / "scripts"
 TIMEOUT_S = 900.0
 STEPS = ("--steps", "120", "--step-ms", "200")
 _TORCH = f"torch=={supported.ROWS['torch'].newest}"
-# What each row is tested with, and what a version needs beside itself.
+# For each framework: the script of the rehearsal, and the packages that its environment also needs.
 HOW: dict[str, tuple[str, tuple[str, ...]]] = {
     "torch": ("torch_loop.py", ("numpy",)),
     "tensorflow": ("tensorflow_loop.py", ()),

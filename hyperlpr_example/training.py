@@ -1,4 +1,4 @@
-"""What all trainers of the recogniser do alike, whatever their framework: the plates, the learning rate, the words."""
+"""The parts that the torch trainer and the Keras trainer share: data, learning rate and printed lines."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def main() -> int:
 
 
 def _is_whole() -> bool:
-    """Whether ``supervisor/__init__.py`` is ours; where another package replaced or removed it, two lines say so."""
+    """Return True if ``supervisor/__init__.py`` is this product's. Otherwise print two lines with the repair."""
     import supervisor
     from supervisor import namesake
 

@@ -8,9 +8,18 @@ from supervisor.core.errors import UsageError
 
 
 def agreed(question: str, *, yes: bool, what: str) -> bool:
-    """Return whether to go on. Raises UsageError, so that nothing is removed, where nobody can be asked.
+    """Ask a yes-or-no question on the terminal; no is the default.
 
-    ``what``: what stays as it is, for the message. The default answer is no.
+    Args:
+        question: the text before ``[y/N]``.
+        yes: the answer is given already (``--yes``).
+        what: the object of the removal, for the error message.
+
+    Returns:
+        True for yes.
+
+    Raises:
+        UsageError: stdin is no terminal. The caller removes nothing.
     """
     if yes:
         return True

@@ -63,7 +63,7 @@ def _module_at(original: Sequence[str]) -> int | None:
 
 
 def _is_our_folder(argv0: str) -> bool:
-    """Whether the folder itself, or its ``__main__.py``, was given to the interpreter."""
+    """Return True where the interpreter was given the package's folder or its ``__main__.py``."""
     here = os.path.join(_CHECKOUT, PACKAGE)  # noqa: PTH118
     return os.path.abspath(argv0) in {here, os.path.join(here, "__main__.py")}  # noqa: PTH100, PTH118
 

@@ -1,4 +1,4 @@
-"""What `VERB --help` shows besides the options: examples to paste, and what the exit codes mean."""
+"""The examples and the exit codes that `VERB --help` prints below the options."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _found(store: Store, options: Namespace, now: Instant) -> tuple[RunPlace, Ov
     try:
         place, record = one_run(store, options, options.run, "rm")
     except DamagedRecord as damaged:
-        sys.stderr.write(f"{damaged.what}: what lies there can be removed all the same\n")
+        sys.stderr.write(f"{damaged.what}; its files can still be removed\n")
         return RunPlace(options.run), None
     return place, overview.look(store, place, record, now)
 

@@ -1,4 +1,4 @@
-"""What comes with the product besides its packages: trainers, documents and the notebook, in a clone and in a wheel."""
+"""Finds the trainers, the documents and the notebook that are distributed with the packages, in a clone and in a wheel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BESIDE = ("*.md", "LICENSE", "pyproject.toml", "Makefile")
 
 
 def is_clone(package: Path = PACKAGE) -> bool:
-    """Whether this code runs from a clone or its copy, where trainers and documents lie beside the package."""
+    """Return True in a clone or a copy of one. Trainers and documents lie beside the package there."""
     return not (package / "examples").is_dir()
 
 

@@ -100,14 +100,15 @@ def _made_for_it(above: Path) -> Iterator[Path]:
         above.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{above} cannot be made: {error.strerror}", "name another in SUPERVISOR_RUN_LOCAL") from error
-    with tempfile.TemporaryDirectory(dir=above, prefix="rehearsal-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-    pause = Event()
-    for _ in range(REMOVALS_MAX):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not Path(folder).exists():
-            return
-        pause.wait(REMOVE_AGAIN_S)
+    folder, pause = Path(tempfile.mkdtemp(dir=above, prefix="rehearsal-")), Event()
+    try:
+        yield folder
+    finally:
+        for _ in range(REMOVALS_MAX):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            pause.wait(REMOVE_AGAIN_S)
 
 
 def _parser() -> Parser:

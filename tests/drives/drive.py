@@ -124,7 +124,8 @@ class Guard:
         self._tell(f"{pid} {mountpoint}")
 
     def end(self) -> None:
-        """Clean up now."""
+        """Clean up now, although forked processes of this one may have the pipe open still."""
+        self._tell("")
         self.process.stdin.close()
         self.process.wait(WAIT_S_MAX)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import until
-from tests.drives.drive import ROOT, WAIT_S_MAX, Drive, mount_type
+from tests.drives.drive import ROOT, WAIT_S_MAX, Drive, Guard, mount_type
 from tests.drives.fake_drive import FakeDrive
 from tests.drives.rclone_drive import RcloneDrive
 
@@ -321,6 +321,23 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert len(drives) == 2
     until(lambda: not any(alive(pid) for pid in drives))
     until(lambda: not any(mount_type(tmp_path / name / "mount") for name in ("FakeDrive", "RcloneDrive")))
+
+
+def test_a_guard_ends_although_a_forked_process_keeps_its_pipe_open() -> None:
+    guard = Guard()
+    ends, end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(end)
+        os.read(ends, 1)
+        os._exit(0)
+    try:
+        guard.end()
+        assert guard.process.returncode == 0
+    finally:
+        os.close(end)
+        os.waitpid(child, 0)
+        os.close(ends)
 
 
 def has(path: Path, body: bytes) -> bool:

@@ -191,7 +191,7 @@ def polled(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
         doing="", troubles=0, absent=0, deaf=0, stale=False, life=life, beat=event.beat, safe=event.safe if event.safe is not None else fleet.safe,
         beat_s=now.mono_s if moved else fleet.beat_s, restarts=0 if moved and _further(fleet, event) else fleet.restarts,
         preparing_s=None if event.phase != fw.PREPARING else now.mono_s if fleet.preparing_s is None else fleet.preparing_s,
-        line=event.line, cause=event.cause, empty=event.phase != "" and event.epoch is None and not event.waiting,
+        line=event.line, cause=event.cause, heard_s=now.mono_s, empty=event.phase != "" and event.epoch is None and not event.waiting,
     )  # fmt: skip
     fleet, warned = waiting.warnings(fleet, event, now)
     fleet, commands = _after_poll(_stop_heard(fleet, event, now), event, now)

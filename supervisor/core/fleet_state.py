@@ -104,7 +104,7 @@ class Fleet:
     trained there. ``stray``: a machine of ours that is given back beside the one that serves; ``lost_looks``,
     ``look_lost_s``: listings for lost machines, and when the next is due. ``closing``: the end (code, state, words, hint)
     that waits for a last listing, in ``closing_tries``. ``told``: troubles that were shown, each with its time.
-    ``preparing_s``: since when the agent only prepares.
+    ``preparing_s``: since when the agent only prepares. ``word_s``: the last words about waiting; ``heard_s``: the last status.
     """
 
     prefix: str
@@ -159,6 +159,8 @@ class Fleet:
     news: Sequence[object] = ()
     news_s: float = 0.0
     quiet_s: float | None = None
+    word_s: float = 0.0
+    heard_s: float = 0.0
     line: str = ""
     cause: str = ""
     trouble: str = ""

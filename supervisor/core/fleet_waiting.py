@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from supervisor.core.instant import Instant
 
 QUIET_S = 170.0  # below three minutes, the longest time without a word
+QUIET_AGAIN_S = 150.0  # while no status comes, so that no progress is shown either
 QUIET_AGAIN_S_MAX = 1800.0
 TROUBLE_AGAIN_S = 1800.0
 TROUBLES_APART_S = 60.0
@@ -53,15 +54,21 @@ def due_s(fleet: Fleet) -> float:
     """Return when the next word about waiting is due, in monotonic seconds; infinity after the end."""
     if fleet.phase is Phase.ENDED or not fleet.news:
         return inf
-    return fleet.news_s + QUIET_S if fleet.quiet_s is None else fleet.quiet_s
+    if fleet.quiet_s is None:
+        return fleet.news_s + QUIET_S
+    return min(fleet.quiet_s, max(fleet.word_s, fleet.heard_s) + QUIET_AGAIN_S)
 
 
 def waited(fleet: Fleet, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
-    """Say what is waited for, since when, what it costs and what can be done."""
+    """Say what is waited for, since when, what it costs and what can be done.
+
+    While statuses come, each shows the progress, and the words come at twice the age of the last news. Else they come again
+    after ``QUIET_AGAIN_S``.
+    """
     if now.mono_s < due_s(fleet):
         return fleet, ()
     since_s = now.mono_s - fleet.news_s
-    fleet = fleet.with_(quiet_s=now.mono_s + min(2 * since_s, QUIET_AGAIN_S_MAX))
+    fleet = fleet.with_(word_s=now.mono_s, quiet_s=now.mono_s + min(2 * since_s, QUIET_AGAIN_S_MAX))
     words = f"nothing has changed for {duration(since_s)}: waiting for {awaited(fleet, now)}; {_cost(fleet)}"
     if fleet.troubles and fleet.trouble:
         words = f"{words}; the newest trouble: {fleet.trouble}"

@@ -15,7 +15,7 @@ from supervisor.core.codec import UnknownRecord, from_line, to_line
 from supervisor.core.errors import FENCED, INTERRUPTED, UserError
 from supervisor.core.fleet import decide, next_wakeup
 from supervisor.core.fleet_state import Fleet, Policy
-from supervisor.core.fleet_waiting import QUIET_AGAIN_S_MAX, QUIET_S
+from supervisor.core.fleet_waiting import QUIET_AGAIN_S
 from supervisor.core.fleet_waiting import due_s as word_due_s
 from supervisor.core.instant import Instant
 
@@ -174,7 +174,7 @@ class Controller:
 
     def _record(self, now: Instant, value: Any) -> None:
         """Keep it; while the journal cannot be written wait for that, because the machine goes on and may cost."""
-        due_s, pause_s = -inf, QUIET_S
+        due_s = -inf
         while True:
             try:
                 return self._journal.record(now, value)
@@ -182,7 +182,7 @@ class Controller:
                 at_s = self._clock.now().mono_s
                 if at_s >= due_s:
                     self._show.said(fw.Say("error", error.what, f"make room on its disk; {self._costing()}"))
-                    due_s, pause_s = at_s + pause_s, min(2 * pause_s, QUIET_AGAIN_S_MAX)
+                    due_s = at_s + QUIET_AGAIN_S
             try:
                 event = self._inbox.get(timeout=JOURNAL_AGAIN_S)
             except queue.Empty:

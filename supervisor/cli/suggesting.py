@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core import program
-from supervisor.core.spelling import nearest
+from supervisor.core.errors import UsageError
+from supervisor.core.spelling import nearest_option
 
 if TYPE_CHECKING:
     import argparse
@@ -45,14 +48,64 @@ def sorted_out(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[l
 
 
 def corrected(parser: Parser, words: Sequence[str], unknown: Sequence[str]) -> tuple[str, str]:
-    """Return the nearest option that is known ("" for none) and the line to paste: corrected, or with the ``--``."""
-    options = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]  # noqa: SLF001
-    first = next((word for word in unknown if word.startswith("-")), "")
-    wrong = first.partition("=")[0]
-    near = nearest(wrong, options) if wrong.startswith("--") else ""
-    own = [near + word[len(wrong) :] if near and word == first else word for word in words]
+    """Return the option that the first unknown one was meant to be ("" for none known), and the whole line to paste.
+
+    An option of ours is put right where it stands. One that the script declares, or that is nearer to one that it
+    declares, goes with its value behind the ``--``.
+    """
+    names = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]  # noqa: SLF001
+    of_script = _options_of_script(parser, words)
+    first = ""
+    put_right: list[str] = []
+    for word in words:
+        wrong = word.partition("=")[0]
+        if word not in unknown or not wrong.startswith("--"):
+            put_right.append(word)
+            continue
+        near, whose = _nearest(wrong, names, of_script)
+        first = first or (f"{whose}{near}" if word == unknown[0] and near and near != wrong else "")
+        put_right.append((near or wrong) + word[len(wrong) :])
     others = list(parser.behind)
-    if not near:
-        own, found = sorted_out(parser, words)
+    if parser.of_script:
+        put_right, found = sorted_out(parser, put_right)
         others = [*found, *others]
-    return near, program.command(parser.verb, *own, *(["--", *others] if others else []))
+    return first, program.command(parser.verb, *put_right, *(["--", *others] if others else []))
+
+
+def _nearest(wrong: str, ours: Sequence[str], of_script: Sequence[str]) -> tuple[str, str]:
+    """Return the option that was meant, and "the script's " where it is one of those."""
+    if wrong in of_script:
+        return wrong, "the script's "
+    (our, our_ratio), (their, their_ratio) = nearest_option(wrong, ours), nearest_option(wrong, of_script)
+    return (our, "") if our_ratio >= their_ratio else (their, "the script's ")
+
+
+def _options_of_script(parser: Parser, words: Sequence[str]) -> list[str]:
+    """Return the long options that the named script declares, read from its source; none where it cannot be found."""
+    if not parser.of_script:
+        return []
+    script = _script(sorted_out(parser, words)[0])
+    if script is None:
+        return []
+    from supervisor.core import script_options
+    from supervisor.engine.files import script_sources
+
+    declared = script_options.read(script_sources.read(script)).options
+    return [name for option in declared for name in option.names if name.startswith("--")]
+
+
+def _script(own: Sequence[str]) -> Path | None:
+    """Return the file of the script or module that the words name."""
+    from supervisor.cli import shipped, targets
+
+    for before, word in pairwise(["", *own]):
+        try:
+            if before == "-m":
+                return targets.module_path(word)
+        except UsageError:
+            return None
+        if word.endswith(".py"):
+            found = Path(word) if Path(word).is_file() else shipped.script(word)
+            if found is not None:
+                return found
+    return None

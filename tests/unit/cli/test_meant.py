@@ -63,6 +63,55 @@ def test_the_scripts_own_arguments_go_after_the_dashes(said, left, script, line,
     assert hint == HERE + meant
 
 
+SCRIPT_WITH_OPTIONS = """
+import argparse
+import shared_options
+parser = argparse.ArgumentParser()
+parser.add_argument("--steps", type=int)
+parser.add_argument("--batch-size", type=int)
+parser.add_argument("--flag", action="store_true")
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "meant", "words"),
+    [
+        ("start own.py --stpes 5", "start own.py -- --steps 5", "did you mean the script's --steps?"),
+        ("start own.py --steps 5", "start own.py -- --steps 5", "has no option --steps: the script's own arguments"),
+        ("start own.py --steps=5", "start own.py -- --steps=5", "the script's own arguments go after --"),
+        ("start own.py --step 5", "start own.py -- --steps 5", "did you mean the script's --steps?"),
+        ("start own.py --epcohs 2", "start own.py -- --epochs 2", "did you mean the script's --epochs?"),
+        ("start own.py --batch_size=8", "start own.py -- --batch-size=8", "did you mean the script's --batch-size?"),
+        ("start own.py --falg --name x", "start own.py --name x -- --flag", "did you mean the script's --flag?"),
+        (
+            "start own.py --save-evry 10m --stpes 5 -- --lr 1",
+            "start own.py --save-every 10m -- --steps 5 --lr 1",
+            "did you mean --save-every?",
+        ),
+        ("start own.py --sotre runs", "start own.py --store runs", "did you mean --store?"),
+        ("start -m pkg.own --stpes 5", "start -m pkg.own -- --steps 5", "did you mean the script's --steps?"),
+        ("start trainers/toy.py --stpes 5", "start trainers/toy.py -- --steps 5", "did you mean the script's --steps?"),
+        (
+            "launch own.py --on local --stpes 5",
+            "launch own.py --on local -- --steps 5",
+            "did you mean the script's --steps?",
+        ),
+        # none of the script's: nothing of ours is put in its place
+        ("start 'my train.py' --stpes 5", "start 'my train.py' -- --stpes 5", "the script's own arguments go after --"),
+        ("start 'my train.py' --steps 5", "start 'my train.py' -- --steps 5", "the script's own arguments go after --"),
+        ("start 'my train.py' --batch 5", "start 'my train.py' -- --batch 5", "the script's own arguments go after --"),
+    ],
+)
+@pytest.mark.usefixtures("left", "script")
+def test_an_option_that_the_script_declares_is_preferred_to_ours(said, root, line, meant, words):
+    (root / "own.py").write_text(SCRIPT_WITH_OPTIONS)
+    (root / "pkg/own.py").write_text(SCRIPT_WITH_OPTIONS)
+    (root / "shared_options.py").write_text('def add(parser):\n    parser.add_argument("--epochs", type=int)\n')
+    what, hint = two_lines(said, line)
+    assert words in what
+    assert hint == HERE + meant
+
+
 @pytest.mark.parametrize(
     ("line", "meant"),
     [

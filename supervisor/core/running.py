@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import claim, errors, finishing, liveness, messages, recovery, saving, troubled
+from supervisor.core import claim, errors, finishing, liveness, messages, missing_packages, recovery, saving, troubled
 from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core.ending import KILL_AFTER_TERM_S, KILL_S_MIN, begin, begin_fenced, stop_asked
@@ -263,13 +263,12 @@ def _hint(death: recovery.Death) -> str:
         case recovery.Cause.OUT_OF_MEMORY | recovery.Cause.DEVICE_OUT_OF_MEMORY:
             todo = "use a smaller batch or a machine with more memory"
         case recovery.Cause.SETUP:
-            todo = "correct the script, its arguments or its packages and start again"
-            if "No module named" in death.words:
-                todo = (
-                    "name the package in a requirements.txt beside the script, or in its PEP 723 block, and start again"
-                )
+            todo = (
+                missing_packages.todo(death.words)
+                or "correct the script, its arguments or its packages and start again"
+            )
         case recovery.Cause.CODE:
-            todo = "correct that line and start again"
+            todo = missing_packages.todo(death.words) or "correct that line and start again"
         case recovery.Cause.UNFINISHED:
             todo = "start again to go on; a script whose training is done early leaves its loop with `break`"
         case _:

@@ -105,8 +105,17 @@ def _serve(launch: Launch, provisioner: Provisioner, store: Store, journal: Jour
             end = _take_back(controller, hands, end)
     finally:
         show.close()
-    option, begun = _option(launch), runs.read(store, run) is not None
-    view.say_goodbye(end, controller.fleet, run.name, option, json_lines=launch.json_lines, begun=begun)
+    record = runs.read(store, run)
+    nan = None if record is None else overview.look(store, run, record, clock.now()).plain.get("nan")
+    view.say_goodbye(
+        end,
+        controller.fleet,
+        run.name,
+        _option(launch),
+        json_lines=launch.json_lines,
+        begun=record is not None,
+        nan=nan,
+    )
     return end.exit_code
 
 

@@ -56,7 +56,7 @@ def _began(fleet: Fleet, event: fw.Began, now: Instant) -> Outcome:
     may_stop = fleet.stop_before or fleet.stop_passed_on or fleet.doing == "PassOnStop"
     fleet = fleet.with_(
         policy=event.policy, on=event.on or fleet.on, stop_passed_on=False, stop_before=may_stop,
-        look=False, fresh=False, closing=None, stray=None, told=(), news=(), quiet_s=None, balance_s=None,
+        look=False, fresh=False, closing=None, stray=None, unsaved=None, told=(), news=(), quiet_s=None, balance_s=None,
         look_lost_s=now.mono_s if fleet.lost_ones else None, lost_looks=0,
     )  # fmt: skip
     fleet = fleet.with_(doing="", wake_s=None, absent=0, troubles=0, stop="", stop_s=None).trusted(now.mono_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import errors
+from supervisor.core import fleet_unsaved as unsaved
 from supervisor.core import fleet_words as fw
 from supervisor.core.fleet_state import GIVEN_BACK, LEFT, LOST, Fleet, Life, Phase
 from supervisor.core.values import replace
@@ -28,6 +29,8 @@ def final(fleet: Fleet) -> Outcome:
     cancelled = {errors.INTERRUPTED, errors.TERMINATED}
     if code == 0:
         return end(fleet, 0, "SUCCEEDED", "the run is finished, and this computer holds its results")
+    if fleet.stop and fleet.stop_code == errors.NO_PROGRESS:
+        return end(fleet, fleet.stop_code, "FAILED", fleet.stop, unsaved.HINT)
     if code in cancelled or fleet.stop:
         state = "CANCELLED" if code in cancelled else "PENDING"
         return end(fleet, code, state, fleet.stop or "the run was stopped", "the same command goes on with it")

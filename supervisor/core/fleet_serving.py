@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.core import errors
+from supervisor.core import fleet_unsaved as unsaved
 from supervisor.core import fleet_waiting as waiting
 from supervisor.core import fleet_words as fw
 from supervisor.core.fleet_ending import end, final, given_back, next_lost_look
@@ -115,7 +116,9 @@ def against_more(fleet: Fleet, now: Instant) -> tuple[int, str, str, str] | None
     policy, again = fleet.policy, "launch again to go on"
     words = ""
     if fleet.stop:
-        return fleet.stop_code, "CANCELLED" if fleet.stop_code == errors.INTERRUPTED else "PENDING", fleet.stop, again
+        states = {errors.INTERRUPTED: "CANCELLED", errors.NO_PROGRESS: "FAILED"}
+        hint = unsaved.HINT if fleet.stop_code == errors.NO_PROGRESS else again
+        return fleet.stop_code, states.get(fleet.stop_code, "PENDING"), fleet.stop, hint
     if policy.until_wall_s is not None and now.wall_s >= policy.until_wall_s:
         words = "the time set with --until is over"
     elif len(fleet.lives) - fleet.lives_before >= policy.machines_max:
@@ -143,7 +146,7 @@ def _begin(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
     life = Life(machine, now.wall_s, safe_from=fleet.safe, safe=fleet.safe, asked_wall_s=fleet.asked_wall_s)
     fleet = fleet.with_(
         doing="", machine=machine, phase=Phase.PREPARING, refusals=0, troubles=0, absent=0, restarts=0, life=life, beat=-1,
-        stop_epoch=None, empty=False, asked_wall_s=None, balance_s=now.mono_s + BALANCE_SOON_S, line="",
+        stop_epoch=None, empty=False, asked_wall_s=None, unsaved=None, balance_s=now.mono_s + BALANCE_SOON_S, line="",
     )  # fmt: skip
     fleet, commands = go_on(fleet.trusted(now.mono_s), now)
     return fleet, (fw.Say("info", f"{machine.endpoint} is there ({machine.name})"), *commands)
@@ -194,8 +197,9 @@ def polled(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
         line=event.line, cause=event.cause, heard_s=now.mono_s, empty=event.phase != "" and event.epoch is None and not event.waiting,
     )  # fmt: skip
     fleet, warned = waiting.warnings(fleet, event, now)
+    fleet, lacking = unsaved.seen(fleet, event, now)
     fleet, commands = _after_poll(_stop_heard(fleet, event, now), event, now)
-    return fleet, (*said, *warned, *commands)
+    return fleet, (*said, *warned, *lacking, *commands)
 
 
 def _further(fleet: Fleet, event: fw.Polled) -> bool:
@@ -230,6 +234,8 @@ def _after_poll(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
 def _while_it_runs(fleet: Fleet, machine: Machine, event: fw.Polled, now: Instant) -> Outcome:
     if not fleet.stop and (limit := limit_reached(fleet, now)):
         return ask_to_stop(fleet, limit, now, code=errors.HANDED_OVER)
+    if not fleet.stop and (words := unsaved.given_up(fleet, now)):
+        return ask_to_stop(fleet, words, now, code=errors.NO_PROGRESS)
     if fleet.stop and not fleet.stop_passed_on and event.phase:
         return fleet.calling("PassOnStop"), (fw.PassOnStop(),)
     endless = fleet.preparing_s is not None and now.mono_s - fleet.preparing_s > PREPARING_S_MAX

@@ -91,6 +91,19 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsaved:
+    """A machine that trains without a new checkpoint. ``due_s``: when one was due (monotonic), ``end_s``: when it is given up.
+
+    ``saved``: the newest step that it had saved; ``told``: people know.
+    """
+
+    saved: int | None
+    due_s: float
+    end_s: float
+    told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """``doing``: the call in flight; ``wake_s``: when to go on (monotonic); ``machine``, ``life``: who serves now.
 
@@ -105,6 +118,7 @@ class Fleet:
     ``look_lost_s``: listings for lost machines, and when the next is due. ``closing``: the end (code, state, words, hint)
     that waits for a last listing, in ``closing_tries``. ``told``: troubles that were shown, each with its time.
     ``preparing_s``: since when the agent only prepares. ``word_s``: the last words about waiting; ``heard_s``: the last status.
+    ``unsaved``: since when nothing new was saved on the machine although it trains, None while it does not.
     """
 
     prefix: str
@@ -161,6 +175,7 @@ class Fleet:
     quiet_s: float | None = None
     word_s: float = 0.0
     heard_s: float = 0.0
+    unsaved: Unsaved | None = None
     line: str = ""
     cause: str = ""
     trouble: str = ""

@@ -87,7 +87,7 @@ class AgentStarted:
     """The agent runs on the machine."""
 
 
-PREPARING, DONE = "preparing", "done"  # the agent's first phase, and its last
+PREPARING, RUNNING, DONE = "preparing", "running", "done"  # phases of the agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,8 @@ class Polled:
     ``epoch``: of the session there, None before the first; ``waiting``: files that home does not hold yet; ``asked``: a
     person asked that session to stop by other means than this launch; ``output``: the end of its output, where it failed;
     ``next_save_s``: until its next save; ``watched``: whether a cell waits with the agent, None where none has to;
-    ``warnings``: the newest that its supervisor printed; ``cause``: why the session there ended, in its own words.
+    ``warnings``: the newest that its supervisor printed; ``cause``: why the session there ended, in its own words;
+    ``saved``: the newest step that is saved on the machine, wherever it is on its way.
     """
 
     beat: int
@@ -118,6 +119,7 @@ class Polled:
     watched: bool | None = None
     warnings: Sequence[str] = ()
     cause: str = ""
+    saved: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

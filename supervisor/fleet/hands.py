@@ -184,6 +184,7 @@ class FleetHands:
             asked=done and self._asked_by_others(),
             output=_last_lines(str(told.get("output") or "")) if done else "",
             cause=str(plain.get("cause") or "") if done and code else "",
+            saved=_saved(plain),
             next_save_s=None if next_save_s is None else fields.number(next_save_s, "next_save_in_s"),
             watched=watched if isinstance(watched := told.get("watched"), bool) else None,
             warnings=tuple(
@@ -239,6 +240,13 @@ class FleetHands:
             return fw.Failed("PassOnStop", "unreachable", "the session that serves is not known here yet")
         claims.request_stop(self._home.store, self._home.run, rank, "save", LAUNCH)
         return fw.StopPassedOn(rank.epoch)
+
+
+def _saved(plain: Mapping[str, Any]) -> int | None:
+    """Return the newest step that a machine's status shows as saved, wherever it lies. Raises ValueError."""
+    kept = fields.mapping(plain.get("checkpoints") or {}, "checkpoints")
+    steps = (_whole(kept, name) for name in ("staged", "submitted", "durable"))
+    return max((step for step in steps if step is not None), default=None)
 
 
 @overload

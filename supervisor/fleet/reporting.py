@@ -35,7 +35,7 @@ class Phase(StrEnum):
     """How far a machine's job is."""
 
     PREPARING = fw.PREPARING
-    RUNNING = "running"
+    RUNNING = fw.RUNNING
     HANDING_OVER = "handing over results"
     DONE = fw.DONE
 

@@ -16,8 +16,11 @@ from supervisor.core.shown import shown
 from supervisor.core.spoken import duration
 from supervisor.views import table
 from supervisor.views.lines import Lines
+from supervisor.views.words import last_good, nan_since
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from supervisor.core.fleet_state import Fleet, Life, Policy
     from supervisor.core.instant import Instant
 
@@ -138,11 +141,13 @@ def safe(fleet: Fleet) -> str:
 
 
 def say_goodbye(
-    end: fw.End, fleet: Fleet, name: str, store: str, *, json_lines: bool, begun: bool = True
+    end: fw.End, fleet: Fleet, name: str, store: str, *, json_lines: bool, begun: bool = True,
+    nan: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Print how it ended, what each machine brought and cost, and what comes next.
 
-    ``store``: the option that names it; ``begun``: the run is in it, so that other commands find it.
+    ``store``: the option that names it; ``begun``: the run is in it, so that other commands find it; ``nan``: since when its
+    loss is no number, as ``status --json`` prints it.
     """
     if json_lines:
         print(json.dumps(to_plain(end)), flush=True)
@@ -153,9 +158,19 @@ def say_goodbye(
     lines.append(f"{NAME}{spoken_state(end.state)}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
     if end.state in {LEFT, "PENDING"} and end.hint:
         lines.append(f"{INDENT}{program.expanded(end.hint)}")
-    words = ("checkpoints", name, "export", "latest", "DIR") if end.state == "SUCCEEDED" else ("status", name)
-    lines += [f"{INDENT}{program.command_of_run(*words, option=store)}"] if begun else []
+    lines += _next(end, name, store, nan) if begun else []
     print("\n".join(lines), flush=True)
+
+
+def _next(end: fw.End, name: str, store: str, nan: Mapping[str, Any] | None) -> list[str]:
+    """Return what comes next. A run whose loss is no number is not exported from its newest checkpoint, which holds that."""
+    finished = end.state == "SUCCEEDED"
+    words = ("checkpoints", name, "export", "latest", "DIR") if finished else ("status", name)
+    lines = [] if finished and nan is not None else [f"{INDENT}{program.command_of_run(*words, option=store)}"]
+    return [
+        *lines,
+        *([] if nan is None else [f"{INDENT}{nan_since(nan)}", f"{INDENT}-> {last_good(nan, name, store)}"]),
+    ]
 
 
 def machines(fleet: Fleet) -> list[str]:

@@ -621,7 +621,7 @@ def test_a_lost_machine_is_looked_for_as_long_as_it_could_cost_and_not_longer() 
         if calls(commands) == ["ListMachines"]:
             looks.append(now_s)
             fleet, commands = after(fleet, (fw.Listed((SECOND,)), now_s))
-        fleet, _ = after(fleet, (fw.Polled(int(now_s), "running", step=9, safe=9), now_s))
+        fleet, _ = after(fleet, (fw.Polled(int(now_s), "running", step=9, safe=9, saved=int(now_s)), now_s))
         now_s += 30
     assert len(looks) >= 40
     assert max(later - earlier for earlier, later in pairwise(looks)) <= 960

@@ -43,3 +43,21 @@ def test_the_goodbye_names_no_command_that_fails(capsys):
     assert "status toy" not in capsys.readouterr().out
     view.say_goodbye(end, Fleet("n"), "toy", "", json_lines=False)
     assert "status toy" in capsys.readouterr().out
+
+
+def test_the_goodbye_of_a_run_whose_loss_is_no_number_proposes_the_last_checkpoint_before(capsys):
+    end, nan = (
+        fw.End(0, "SUCCEEDED", "the run is finished"),
+        {"since": 41, "fine": 40, "names": ["loss"], "last_good": 40},
+    )
+    view.say_goodbye(end, Fleet("n"), "toy", "", json_lines=False, nan=nan)
+    told = capsys.readouterr().out
+    assert "export latest" not in told
+    assert "loss is no number since step 41" in told
+    assert "checkpoints toy export 40 DIR" in told
+    view.say_goodbye(
+        fw.End(130, "CANCELLED", "stopped"), Fleet("n"), "toy", "", json_lines=False, nan=nan | {"last_good": None}
+    )
+    told = capsys.readouterr().out
+    assert "status toy" in told
+    assert "no checkpoint from before that is known" in told

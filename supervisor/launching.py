@@ -29,6 +29,7 @@ from supervisor.fleet.provisioners import TABLE
 from supervisor.fleet.relay import HomeRun
 from supervisor.views import fleet as view
 from supervisor.views.status import progress
+from supervisor.views.wrapping import show as show_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -80,8 +81,8 @@ def _serve(launch: Launch, provisioner: Provisioner, store: Store, journal: Jour
     if not launch.same_run:
         runs.require_same(store, run, project.of(launch.shipment.script))
     if journal.first.machine is None and _finished(store, run, clock):
-        print(f"{run.name}: this run is finished already, and this computer holds its results", flush=True)
-        print("  to train from the start: add --name OTHER (a run of its own)", flush=True)
+        show_lines(f"{run.name}: this run is finished already, and this computer holds its results")
+        show_lines("  to train from the start: add --name OTHER (a run of its own)")
         return 0
     policy = _policy(launch.policy, provisioner)
     home = HomeRun(store, run, mine / "relay", clock)

@@ -101,23 +101,24 @@ def _look_after(options: Namespace) -> int:
     """List the account's machines, or give one back that is not known to be ours: a person says that it is."""
     from supervisor import launching
     from supervisor.fleet import lately
+    from supervisor.views.wrapping import show
 
     found = launching.find_provisioner(options.on, lately.state_root(os.environ), dict(os.environ))
     listed = found.machines()
     if options.list:
         for each in listed:
-            print(f"{each.endpoint}  {each.hardware or '-'}  {each.name or 'not known to be ours'}")
+            show(f"{each.endpoint}  {each.hardware or '-'}  {each.name or 'not known to be ours'}")
             if each.name:
-                print(f"  give it back: {program.command('launch', '--on', options.on, '--release', each.endpoint)}")
+                show(f"  give it back: {program.command('launch', '--on', options.on, '--release', each.endpoint)}")
         if not listed:
-            print(f"no machines on {found.traits.place}")
+            show(f"no machines on {found.traits.place}")
         return 0
     machine = next((each for each in listed if each.endpoint == options.release), None)
     if machine is None:
-        print(f"{options.release} is not listed: there is nothing to give back")
+        show(f"{options.release} is not listed: there is nothing to give back")
         return 0
     found.release(machine)
-    print(f"{options.release} is given back")
+    show(f"{options.release} is given back")
     return 0
 
 

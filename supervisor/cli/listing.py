@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 from supervisor.cli.finding import how_to_start, none_yet, opened, option
@@ -13,7 +14,7 @@ from supervisor.core.spoken import duration
 from supervisor.views.status import next_commands
 from supervisor.views.table import rows
 from supervisor.views.words import state
-from supervisor.views.wrapping import show
+from supervisor.views.wrapping import painted_state, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from supervisor.engine.overview import Overview
 
 HEADS = ("run", "state", "step", "safe step", "sessions", "last sign")
+STATE = HEADS.index("state")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -38,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     elif not looked:
         show(f"{none_yet(options)}\n  {how_to_start(options)}")
     elif found:
-        show("\n".join(rows(HEADS, map(_row, found))))
+        show("\n".join(rows(HEADS, map(_row, found), {STATE: lambda words: painted_state(words, sys.stdout)})))
         show("\n".join(next_commands([program.of_run("status", found[0].run.name, option=option(options))])))
     return 0
 

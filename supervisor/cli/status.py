@@ -15,7 +15,7 @@ from supervisor.core import program
 from supervisor.core.spoken import duration
 from supervisor.views import status as view
 from supervisor.views import watching
-from supervisor.views.wrapping import show
+from supervisor.views.wrapping import painted_state, show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -106,7 +106,8 @@ def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> in
 
 def _lines(of: Overview, options: Namespace, told: Sequence[str]) -> list[str]:
     store = option(options)
-    return view.block(of.plain, headline(of), told, view.Live(of.served, next_commands(of, store), store))
+    live = view.Live(of.served, next_commands(of, store), store, lambda words: painted_state(words, sys.stdout))
+    return view.block(of.plain, headline(of), told, live)
 
 
 def headline(seen: Overview) -> str:

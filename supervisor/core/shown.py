@@ -28,10 +28,11 @@ def shown_lines(text: str) -> str:
 
 def shown_output(text: str) -> str:
     """Return what a script printed: colours stay too, and a carriage return begins the line again, as progress bars need."""
-    return "\r".join(map(_shown_with_colours, text.split("\r")))
+    return "\r".join(map(shown_with_colours, text.split("\r")))
 
 
-def _shown_with_colours(text: str) -> str:
+def shown_with_colours(text: str) -> str:
+    """Return several lines as they may be shown; their colours stay."""
     parts = map(shown_lines, _COLOUR.split(text))
     colours = [*_COLOUR.findall(text), ""]
     return "".join(part + colour for part, colour in zip(parts, colours, strict=True))
@@ -50,7 +51,7 @@ class ShownStream:
 
     def write(self, text: str) -> int:
         """Write a text, its control characters escaped but line ends, tabs and colours."""
-        self.unshown.write(_shown_with_colours(text))
+        self.unshown.write(shown_with_colours(text))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from supervisor.views.lines import say_error
 from supervisor.views.words import last_good, nan_since
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from supervisor.core.instant import Instant
     from supervisor.core.status import RunStatus
@@ -44,7 +45,12 @@ def goodbye(session: Session, run: str, status: RunStatus, now: Instant, *, opti
         say_error(*lost)
     if not json_lines:
         with suppress(OSError):
-            wrapping.show("\n".join(farewell(session, run, status, now, option=option)))
+            lines = farewell(session, run, status, now, option=option, paint=_painted)
+            wrapping.show("\n".join(lines))
+
+
+def _painted(state: str) -> str:
+    return wrapping.painted_state(state, sys.stdout)
 
 
 def all_lost(session: Session, run: str, status: RunStatus) -> tuple[str, str] | None:
@@ -58,7 +64,9 @@ def all_lost(session: Session, run: str, status: RunStatus) -> tuple[str, str] |
     return what, "start it again on this machine, and that is sent to the store"
 
 
-def farewell(session: Session, run: str, status: RunStatus, now: Instant, *, option: str = "") -> list[str]:
+def farewell(
+    session: Session, run: str, status: RunStatus, now: Instant, *, option: str = "", paint: Callable[[str], str] = str
+) -> list[str]:
     """Return the lines. ``option`` is what the commands need to find the run's store, if that is not the default.
 
     ``run`` is "" where none was left behind, because its first start was refused: no command is shown then. Of a failure the words are left out, because its two lines say them.
@@ -75,7 +83,7 @@ def farewell(session: Session, run: str, status: RunStatus, now: Instant, *, opt
         safety.safe(seen) if run else "it never began, and no run is kept of it",
         f"exit code {ending.exit_code}",
     ]
-    lines = [f"[supervisor] {ending.phase}: {' · '.join(parts)}"]
+    lines = [f"[supervisor] {paint(ending.phase)}: {' · '.join(parts)}"]
     if ending.phase is not Phase.FENCED:  # then what is staged here is of no use to anybody
         lines += _unsafe(seen, run, option)
     nexts = _next(ending.phase, status) if run else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,11 +16,25 @@ from supervisor.core.fleet_waiting import spent, spoken_state
 from supervisor.core.shown import shown
 from supervisor.core.spoken import duration
 from supervisor.views import table
+from supervisor.views.bottom import Bottom
 from supervisor.views.lines import Lines
-from supervisor.views.words import last_good, nan_since
+from supervisor.views.words import fitted, last_good, nan_since
+from supervisor.views.wrapping import (
+    CYAN,
+    DIM,
+    GREEN,
+    RED,
+    YELLOW,
+    columns_of,
+    has_colours,
+    painted_state,
+    show,
+    show_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TextIO
 
     from supervisor.core.fleet_state import Fleet, Life, Policy
     from supervisor.core.instant import Instant
@@ -28,8 +43,6 @@ NAME = "[fleet] "
 INDENT = " " * len(NAME)
 PLAIN_EVERY_S = 30.0
 LIVE_EVERY_S = 1.0
-CLEAR = "\r\x1b[K"
-COLUMNS = 120
 
 
 class Screen(Protocol):
@@ -41,19 +54,24 @@ class Screen(Protocol):
     def close(self) -> None: ...
 
 
-def choose(place: str, policy: Policy, *, json_lines: bool) -> Screen:
+def choose(place: str, policy: Policy, *, json_lines: bool, out: TextIO | None = None) -> Screen:
     """Return JSON lines where asked for, else words: one line that is rewritten on a terminal, plain lines elsewhere."""
-    out = Lines(sys.stdout)
-    return JsonScreen(out) if json_lines else WordScreen(out, place, policy, live=sys.stdout.isatty())
+    out = out or sys.stdout
+    lines = Lines(out)
+    if json_lines:
+        return JsonScreen(lines)
+    if not out.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return WordScreen(lines, place, policy)
+    return WordScreen(lines, place, policy, Bottom(lines, lambda: columns_of(out), colours=has_colours(out)))
 
 
 class WordScreen:
-    """Words; progress every second on a terminal (``live``), else every half minute."""
+    """Words; progress every second on a terminal (``bottom``), else every half minute."""
 
-    def __init__(self, out: Lines, place: str, policy: Policy, *, live: bool) -> None:
-        self._out, self._place, self._policy, self._live = out, place, policy, live
+    def __init__(self, out: Lines, place: str, policy: Policy, bottom: Bottom | None = None) -> None:
+        self._out, self._place, self._policy, self._bottom = out, place, policy, bottom
         self._shown_s = 0.0
-        self._line, self._trouble = "", ""
+        self._trouble = ""
 
     def begins(self, fleet: Fleet) -> None:
         """Say what holds for the machines, and what earlier controllers left."""
@@ -62,41 +80,45 @@ class WordScreen:
         bounds = [f"{whose}, at most {policy.machines_max}, {policy.a_day} a day"]
         bounds += ["only with a positive balance of units"] if policy.paid else []
         bounds += [f"at most {policy.units_max:g} units"] if policy.units_max is not None else []
-        self._write(f"{NAME}machines on {self._place}: {', '.join(bounds)}; no keep-alive")
+        self._write(f"machines on {self._place}: {', '.join(bounds)}; no keep-alive")
         if fleet.machine is not None:
-            self._write(f"{NAME}an earlier launch left {shown(fleet.machine.endpoint)}: looking after it")
+            self._write(f"an earlier launch left {shown(fleet.machine.endpoint)}: looking after it")
 
     def said(self, said: fw.Say) -> None:
         """Print the words, and under them what to do."""
         mark = "" if said.level == "info" else f"{said.level}: "
-        self._write(
-            f"{NAME}{mark}{shown(said.words)}"
-            + (f"\n{INDENT}{shown(program.expanded(said.hint))}" if said.hint else "")
-        )
+        self._write(f"{mark}{shown(said.words)}", shown(program.expanded(said.hint)), said.level)
 
     def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None:
         """Print the line when it is time."""
         if not isinstance(event, fw.Polled):
             return
         if event.trouble and event.trouble != self._trouble:
-            self._write(f"{NAME}warning: {shown(event.trouble)}")
+            self._write(f"warning: {shown(event.trouble)}", level="warning")
         self._trouble = event.trouble
-        every_s = LIVE_EVERY_S if self._live else PLAIN_EVERY_S
+        every_s = LIVE_EVERY_S if self._bottom else PLAIN_EVERY_S
         if now.mono_s - self._shown_s < every_s:
             return
         self._shown_s = now.mono_s
-        self._line = shown(line(fleet, event, now))
-        self._out.write(f"{CLEAR}{self._line[:COLUMNS]}" if self._live else f"{self._line}\n")
+        if self._bottom is None:
+            self._out.write(f"{shown(line(fleet, event, now))}\n")
+        else:
+            self._bottom.draw(shown(line(fleet, event, now, self._bottom.room())), YELLOW if event.trouble else GREEN)
 
     def close(self) -> None:
-        """Wait a moment until everything is shown."""
-        if self._live and self._line:
-            self._out.write("\n")
-        self._out.close()
+        """Leave the last state of the line on the screen, and wait a moment until everything is shown."""
+        if self._bottom is not None:
+            self._bottom.close()
+        else:
+            self._out.close()
 
-    def _write(self, text: str) -> None:
-        again = f"{self._line[:COLUMNS]}" if self._live and self._line else ""
-        self._out.write(f"{CLEAR if self._live else ''}{text}\n{again}")
+    def _write(self, words: str, hint: str = "", level: str = "info") -> None:
+        if self._bottom is None:
+            self._out.write(f"{NAME}{words}\n" + (f"{INDENT}{hint}\n" if hint else ""))
+            return
+        below = f"\n{self._bottom.painted(INDENT + hint, DIM)}" if hint else ""
+        colour = {"info": CYAN, "warning": YELLOW}.get(level, RED)
+        self._bottom.above(f"{self._bottom.painted(NAME + words, colour)}{below}")
 
 
 class JsonScreen:
@@ -125,14 +147,21 @@ class JsonScreen:
         self._out.write(json.dumps(to_plain(value), default=str) + "\n")
 
 
-def line(fleet: Fleet, event: fw.Polled, now: Instant) -> str:
-    """Return how it goes: machine, its progress, what is safe here."""
+def line(fleet: Fleet, event: fw.Polled, now: Instant, width: int | None = None) -> str:
+    """Return how it goes: machine, its progress, what is safe here.
+
+    Where ``width`` columns do not hold all of it, what matters least is left out; step and what is safe stay.
+    """
     lived = "" if fleet.life is None else f", {duration(now.wall_s - fleet.life.began_wall_s)}"
     where = fleet.machine.name or fleet.machine.endpoint if fleet.machine else "no machine"
     number = len(fleet.lives) - fleet.lives_before + 1
-    parts = [f"machine {number} ({where}{lived})", event.line or event.phase or "starting", safe(fleet)]
-    parts += [words] if (words := spent(fleet, now)) else []
-    return f"{NAME}{' · '.join(parts)}"
+    machine = f"machine {number} ({where}{lived})"
+    if width is not None and len(machine) > width // 3:
+        machine = f"machine {number}"
+    step, *others = (event.line or event.phase or "starting").split(" · ")
+    parts = [(2, machine), (0, step), *((4 + place, words) for place, words in enumerate(others)), (1, safe(fleet))]
+    parts += [(3, words)] if (words := spent(fleet, now)) else []
+    return f"{NAME}{fitted(parts, None if width is None else width - len(NAME))}"
 
 
 def safe(fleet: Fleet) -> str:
@@ -153,13 +182,14 @@ def say_goodbye(
         print(json.dumps(to_plain(end)), flush=True)
         return
     if end.state not in {"SUCCEEDED", "CANCELLED", "PENDING", LEFT}:
-        sys.stderr.write(f"error: {end.words}\n  try: {program.expanded(end.hint) or 'launch again'}\n")
+        show_error(shown(end.words), shown(end.hint) or "launch again")
     lines = [] if not fleet.lives[fleet.lives_before :] else [*machines(fleet)]
-    lines.append(f"{NAME}{spoken_state(end.state)}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
+    state = painted_state(spoken_state(end.state), sys.stdout)
+    lines.append(f"{NAME}{state}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
     if end.state in {LEFT, "PENDING"} and end.hint:
         lines.append(f"{INDENT}{program.expanded(end.hint)}")
     lines += _next(end, name, store, nan) if begun else []
-    print("\n".join(lines), flush=True)
+    show("\n".join(lines))
 
 
 def _next(end: fw.End, name: str, store: str, nan: Mapping[str, Any] | None) -> list[str]:

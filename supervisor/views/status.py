@@ -12,27 +12,32 @@ from supervisor.views import safety
 from supervisor.views.words import last_good, nan_since, number, saves_by_itself, state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 METRICS_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What the status alone does not tell: whether a session is at it, and the next ``commands`` with their ``store``."""
+    """What the status alone does not tell: whether a session is at it, and the next ``commands`` with their ``store``.
+
+    ``paint``: how the words for the state get their colour.
+    """
 
     live: bool = True
     commands: Sequence[str] = ()
     store: str = ""
+    paint: Callable[[str], str] = str
 
 
 def block(plain: Mapping[str, Any], headline: str, earlier: Sequence[str], live_at: Live) -> list[str]:
     """Return the lines: state, progress, what is safe, the machine, how earlier ones ended, what to do next."""
-    lines = [f"{plain['run']}: {state(plain)} · {headline}", *_indented(progress(plain))]
+    first = f"{shown(plain['run'])}: {live_at.paint(shown(state(plain)))} · {shown(headline)}"
+    lines = _indented(progress(plain))
     lines += [*_indented(trouble(plain)), *nan_lines(plain, live_at.store), *safe_lines(plain, live_at)]
     lines += [*_indented(machine_words(plain)), *_indented(_shares(plain))]
     lines += [f"  {words}" for words in earlier]
-    return [*map(shown, lines), *next_commands(live_at.commands)]
+    return [first, *map(shown, lines), *next_commands(live_at.commands)]
 
 
 def progress(plain: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core import events as ev
@@ -15,9 +14,10 @@ from supervisor.core import program
 from supervisor.core.codec import to_line
 from supervisor.core.shown import shown, shown_lines, shown_output
 from supervisor.views import safety
+from supervisor.views.bottom import Bottom
 from supervisor.views.lines import Lines
 from supervisor.views.words import line
-from supervisor.views.wrapping import CYAN, DIM, GREEN, PLAIN, YELLOW, columns_of, has_colours, wrapped
+from supervisor.views.wrapping import CYAN, DIM, GREEN, YELLOW, columns_of, has_colours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 PLAIN_EVERY_S = 10.0
 SAFE_EVERY_S = 2.0
 LIVE_EVERY_S = 1.0
-CLEAR = "\r\x1b[K"
 NAME = "[supervisor] "
 INDENT = " " * len(NAME)
 _MARKS = {"warning": "warning: "}
@@ -117,55 +116,37 @@ class JsonScreen:
 
 
 class LiveScreen:
-    """One line at the bottom that keeps itself up to date; everything else scrolls above it.
-
-    Drawn by hand, because a drawing library would cost more than all the rest of the supervisor.
-    """
+    """One line at the bottom that keeps itself up to date; everything else scrolls above it."""
 
     def __init__(self, out: Lines, columns: Callable[[], int], *, colours: bool = True) -> None:
-        self._out, self._columns, self._colours = out, columns, colours
-        self._bottom = ""
+        self._bottom = Bottom(out, columns, colours=colours)
         self._shown_s = 0.0
         self._progress = _Progress()
-        self._lock = Lock()
 
     def say(self, said: do.Say) -> None:
         """Print the words above the line, and under them what to do."""
         if said.level != "error":
+            painted = self._bottom.painted
             colour = YELLOW if said.level == "warning" else CYAN
-            hint = f"\n{self._painted(INDENT + shown_lines(program.expanded(said.hint)), DIM)}" if said.hint else ""
+            hint = f"\n{painted(INDENT + shown_lines(program.expanded(said.hint)), DIM)}" if said.hint else ""
             words = f"{NAME}{_MARKS.get(said.level, '')}{shown_lines(program.expanded(said.words))}"
-            self._above(f"{self._painted(words, colour)}{hint}")
+            self._bottom.above(f"{painted(words, colour)}{hint}")
 
     def printed(self, text: bytes) -> None:
         """Print a line of the trainer above the line."""
-        self._above(shown_output(text.decode("utf-8", "replace")))
+        self._bottom.above(shown_output(text.decode("utf-8", "replace")))
 
     def record(self, now: Instant, value: Any, status: RunStatus) -> None:
         """Redraw at most once a second, while the trainer makes steps; leave the last state when it ends."""
-        ended = isinstance(value, ev.TrainerExited) and self._bottom
+        ended = isinstance(value, ev.TrainerExited) and self._bottom.shows
         if ended or (self._progress.seen(value, status) and now.mono_s - self._shown_s >= LIVE_EVERY_S):
             self._shown_s = now.mono_s
             colour = YELLOW if safety.waiting(safety.of_status(status, now)) else GREEN
-            bottom = shown(line(status, now, self._columns() - 1))
-            bottom = f"{colour}{bottom}{PLAIN}" if self._colours else bottom
-            with self._lock:
-                self._bottom = "" if ended else bottom
-                self._out.write(f"{CLEAR}{bottom}" + ("\n" if ended else ""))
+            self._bottom.draw(shown(line(status, now, self._bottom.room())), colour, last=ended)
 
     def close(self) -> None:
         """Leave the last state of the line on the screen, and wait a moment until everything is shown."""
-        if self._bottom:
-            self._out.write("\n")
-        self._out.close()
-
-    def _painted(self, text: str, colour: str) -> str:
-        whole = wrapped(text, self._columns())
-        return f"{colour}{whole}{PLAIN}" if self._colours else whole
-
-    def _above(self, text: str) -> None:
-        with self._lock:
-            self._out.write(f"{CLEAR}{text}\n{self._bottom}")
+        self._bottom.close()
 
 
 def choose(*, json_lines: bool, out: TextIO | None = None) -> Screen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self, TextIO
 
-from supervisor.core.shown import drawn_on, shown_lines
+from supervisor.core.shown import drawn_on, shown_with_colours
 from supervisor.views.wrapping import columns_of, wrapped
 
 
@@ -49,4 +49,6 @@ class Redrawn:
         """Put it in the place of the text before."""
         from rich.text import Text
 
-        self._live.update(Text(wrapped(shown_lines(text), columns_of(self._out)), overflow="fold"), refresh=True)
+        self._live.update(
+            Text.from_ansi(wrapped(shown_with_colours(text), columns_of(self._out)), overflow="fold"), refresh=True
+        )

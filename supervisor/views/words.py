@@ -10,7 +10,7 @@ from supervisor.core.spoken import duration
 from supervisor.views import safety
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from supervisor.core.instant import Instant
     from supervisor.core.status import RunStatus
@@ -79,7 +79,7 @@ def line(status: RunStatus, now: Instant, width: int | None = None) -> str:
         parts.append((5, saves_by_itself(max(0.0, now.since(own.last)), own.every_s)))
     if status.deadline_at_s is not None:
         parts.append((1, f"machine ends in {duration(max(0.0, status.deadline_at_s - now.mono_s))}"))
-    return _fitted([part for part in parts if part[1]], width)
+    return fitted([part for part in parts if part[1]], width)
 
 
 def saves_by_itself(age_s: float | None, every_s: float | None) -> str:
@@ -111,7 +111,8 @@ def _metrics(status: RunStatus) -> Iterable[tuple[int, tuple[str, object]]]:
     return enumerate(list(status.metrics.items())[:3])
 
 
-def _fitted(parts: list[tuple[int, str]], width: int | None) -> str:
+def fitted(parts: Sequence[tuple[int, str]], width: int | None) -> str:
+    """Join the parts that ``width`` columns hold; each stands with its place in the order of what matters, 0 first."""
     if width is None:
         return " · ".join(words for _, words in parts)
     kept: list[int] = []

@@ -20,6 +20,10 @@ COLUMNS = 80
 COLUMNS_MIN = 20
 CONTINUED = " \\"  # a shell reads the next line as the rest of this one
 RED, GREEN, YELLOW, CYAN, DIM, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m", "\x1b[2m", "\x1b[0m"
+STATE_COLOURS = {  # how the words for a run's state begin
+    "FAILED": RED, "COULD NOT START": RED, "RUNNING": GREEN, "SUCCEEDED": GREEN, "INTERRUPTED": YELLOW, "WAITING": YELLOW,
+    "HANDED_OVER": YELLOW, "FENCED": YELLOW, "CANCELLED": YELLOW, "BACKOFF": YELLOW, "DRAINING": YELLOW,
+}  # fmt: skip
 _HANGS = re.compile(r"\[\w+\] (?:warning: )?|error: |  try: |  next: | +-> |(?:ok|warning|problem) +|\s*")
 _WORD = re.compile(r"\s*\S+")
 _SHELL_WORD = re.compile(r"""\s*(?:'[^']*'|"[^"]*"|[^\s'"])+""")  # as shlex.quote writes them
@@ -65,6 +69,13 @@ def has_colours(out: TextIO) -> bool:
 def painted(text: str, colour: str, out: TextIO) -> str:
     """Return the text in a colour, where the stream has colours."""
     return f"{colour}{text}{PLAIN}" if has_colours(out) else text
+
+
+def painted_state(state: str, out: TextIO) -> str:
+    """Return the words for a run's state in the colour of how well it is, where the stream has colours."""
+    words = state.strip()
+    colour = next((each for begins, each in STATE_COLOURS.items() if words.startswith(begins)), CYAN)
+    return state.replace(words, painted(words, colour, out), 1) if words else state
 
 
 def wrapped(text: str, columns: int) -> str:

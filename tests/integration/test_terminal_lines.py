@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import TOY
-from supervisor.views.wrapping import RED, width
+from supervisor.views.wrapping import GREEN, RED, width
 
 if TYPE_CHECKING:
     from benchmarks.machines import Machine
@@ -58,4 +58,5 @@ def test_no_permanent_line_is_broken_inside_a_word(machine: Machine, columns: in
         for line in REDRAWN.sub("", text).splitlines():
             assert width(line) <= columns or len(line.strip().removesuffix(" \\").split()) == 1, line
     assert RED in shown[-1]
-    assert "SUCCEEDED" in shown[0]
+    assert all(f"{GREEN}SUCCEEDED" in text for text in shown[:3]), shown[:3]
+    assert all("\x1b" not in machine.run(verb).stdout for verb in ("status", "list"))

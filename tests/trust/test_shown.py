@@ -16,7 +16,7 @@ from supervisor.core.errors import UserError
 from supervisor.core.shown import shown, shown_lines, shown_output
 from supervisor.engine import staged
 from supervisor.engine.place import LocalPlace
-from supervisor.views import terminal
+from supervisor.views import bottom, terminal, wrapping
 from supervisor.views.lines import Lines
 from supervisor.views.table import rows
 from tests.trust.forged import RUN, Forged
@@ -74,8 +74,8 @@ def test_the_lines_of_a_start_are_shown_too():
         screen.say(do.Say("info", HOSTILE, HOSTILE))
         screen.printed(HOSTILE.encode())
     lines.close()
-    without_ours = out.getvalue().replace(terminal.CLEAR, "")
-    for ours in (terminal.CYAN, terminal.DIM, terminal.PLAIN):
+    without_ours = out.getvalue().replace(bottom.CLEAR, "")
+    for ours in (wrapping.CYAN, wrapping.DIM, wrapping.PLAIN):
         without_ours = without_ours.replace(ours, "")
     assert not [each for each in ACTS if each in without_ours]
 

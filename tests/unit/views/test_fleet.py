@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import re
+
+import pytest
+
 from supervisor.core import fleet_words as fw
 from supervisor.core.fleet_state import Fleet, Life, Policy
 from supervisor.core.instant import Instant
 from supervisor.core.provisioning import Machine
 from supervisor.views import fleet as view
+from supervisor.views.bottom import CLEAR
+from supervisor.views.wrapping import GREEN, RED, YELLOW, width
+from tests.unit.views.shown import Terminal
 
 FIRST = Life(Machine("n-1", "a"), 0.0, safe=20, ended_wall_s=130.0, end="lost", heard_wall_s=100.0)
 SECOND = Life(
@@ -61,3 +69,57 @@ def test_the_goodbye_of_a_run_whose_loss_is_no_number_proposes_the_last_checkpoi
     told = capsys.readouterr().out
     assert "status toy" in told
     assert "no checkpoint from before that is known" in told
+
+
+LONG = (
+    "the machine did not answer for a while, and what it was asked is asked again: see whether the network is there",
+    "see whether `ssh HOST` still works, and start the same command again when it does: nothing of the run is lost by that",
+)
+PROGRESS = "step 484/3,000 (16 %) · 97 steps/s · 26 s left · loss 0.8899 · accuracy 0.71 · learning_rate 0.0003"
+
+
+def shown_by_launch(out: io.StringIO) -> str:
+    """Return what a launch writes there: its bounds, a warning, an error, a trouble and the progress."""
+    fleet = Fleet("n", machine=SECOND.machine, life=Life(SECOND.machine, 0.0), safe=480)
+    screen = view.choose("this computer", Policy(), json_lines=False, out=out)
+    screen.begins(fleet)
+    screen.said(fw.Say("warning", *LONG))
+    screen.said(fw.Say("error", *LONG))
+    screen.seen(fleet, fw.Polled(1, "running", line=PROGRESS), Instant(3600.0, 3600.0))
+    screen.seen(fleet, fw.Polled(1, "running", line=PROGRESS, trouble="it is slow"), Instant(3700.0, 3700.0))
+    screen.close()
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_no_line_of_a_launch_is_broken_inside_a_word_or_cut(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    text = shown_by_launch(Terminal())
+    drawn = [line for line in re.split(rf"\n|{re.escape(CLEAR)}", text) if line]
+    assert all(width(line) <= columns for line in drawn), drawn
+    assert " ".join(LONG[0].split()) in " ".join(re.sub(r"\x1b\[\w*", "", text).split())
+    live = [line for line in drawn if "484" in line]
+    assert live
+    assert all("step 484/3,000" in line for line in live)
+
+
+def test_the_lines_of_a_launch_are_coloured_on_a_terminal_alone(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    text = shown_by_launch(Terminal())
+    assert all(colour in text for colour in (RED, YELLOW, GREEN))
+    assert "\x1b" not in shown_by_launch(io.StringIO())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in shown_by_launch(Terminal())
+
+
+def test_an_ended_launch_says_its_state_in_its_colour(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    out, err = Terminal(), Terminal()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    view.say_goodbye(fw.End(1, "FAILED", *LONG), Fleet("n"), "toy", "", json_lines=False)
+    assert f"{RED}FAILED" in out.getvalue()
+    assert f"{RED}error:" in err.getvalue()

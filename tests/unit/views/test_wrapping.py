@@ -11,14 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core import program
-from supervisor.views import wrapping
+from supervisor.views import table, wrapping
+from tests.unit.views.shown import Terminal
 
 WORDS = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters="`"), min_size=1, max_size=12)
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @given(st.lists(WORDS, min_size=1, max_size=40), st.sampled_from([40, 60, 80]))
@@ -83,3 +79,37 @@ def test_errors_are_red_where_the_terminal_has_colours(monkeypatch, environ: dic
     wrapping.show_error("it failed", "mend it")
     assert (wrapping.RED in terminal.getvalue()) is coloured
     assert "it failed" in terminal.getvalue()
+
+
+STATES = [
+    ("FAILED", wrapping.RED),
+    ("FAILED (the supervisor)", wrapping.RED),
+    ("COULD NOT START", wrapping.RED),
+    ("RUNNING", wrapping.GREEN),
+    ("SUCCEEDED", wrapping.GREEN),
+    ("INTERRUPTED", wrapping.YELLOW),
+    ("WAITING FOR A MACHINE", wrapping.YELLOW),
+    ("HANDED_OVER", wrapping.YELLOW),
+    ("RESTORING", wrapping.CYAN),
+]
+
+
+@pytest.mark.parametrize(("state", "colour"), STATES)
+def test_a_state_has_the_colour_of_how_well_it_is_on_a_terminal_alone(monkeypatch, state: str, colour: str) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert wrapping.painted_state(f"{state}   ", Terminal()) == f"{colour}{state}{wrapping.PLAIN}   "
+    assert wrapping.painted_state(state, io.StringIO()) == state
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert wrapping.painted_state(state, Terminal()) == state
+
+
+def test_colours_in_a_table_move_no_column() -> None:
+    plain = table.rows(("run", "state", "step"), [("a", "FAILED", "1"), ("bb", "RUNNING", "20")])
+    painted = table.rows(
+        ("run", "state", "step"),
+        [("a", "FAILED", "1"), ("bb", "RUNNING", "20")],
+        {1: lambda cell: f"{wrapping.RED}{cell}{wrapping.PLAIN}"},
+    )
+    assert [re.sub(r"\x1b\[\d*m", "", line) for line in painted] == plain
+    assert wrapping.RED in painted[1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from itertools import pairwise
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from supervisor.core import fields
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 JUMP_MAX = 1_000_000  # more than any run has sessions
 SESSION = f"e({fields.EPOCH})-({fields.WRITER})"
 SESSION_FOLDER = re.compile(f"{SESSION}{fields.TWIN}")
+_order = attrgetter("epoch", "writer")  # the order of Rank, compared in C: a run may have many thousand sessions
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -50,7 +52,7 @@ class Sighting:
     answered: int = 0
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1 << 16)
 def rank_of(folder: str) -> Rank | None:
     """Return the rank that a session folder's name bears, or None for another name. Twins (``x (1)``) are accepted."""
     match = SESSION_FOLDER.fullmatch(folder)
@@ -59,7 +61,7 @@ def rank_of(folder: str) -> Rank | None:
 
 def highest(names: Iterable[str]) -> Rank | None:
     """Return the highest rank in a listing of the run's folder."""
-    return max(believed(names), default=None)
+    return max(believed(names), key=_order, default=None)
 
 
 def believed(names: Iterable[str]) -> set[Rank]:
@@ -68,11 +70,16 @@ def believed(names: Iterable[str]) -> set[Rank]:
     Each session takes the number above the highest one, so that none is far above all others: such a folder, which anybody
     who may write into the store can make, would end every session from then on.
     """
-    ranks = sorted(rank for rank in map(rank_of, names) if rank)
+    ranks = sorted(filter(None, map(rank_of, names)), key=_order)
     for before, rank in pairwise(ranks):
         if rank.epoch - before.epoch > JUMP_MAX:
-            return {each for each in ranks if each <= before}
+            return {each for each in ranks if each.epoch <= before.epoch}
     return set(ranks)
+
+
+def in_order(ranks: Iterable[Rank]) -> list[Rank]:
+    """Return sessions, oldest first."""
+    return sorted(ranks, key=_order)
 
 
 def judge(names: Iterable[str], mine: Rank) -> Rank | None:

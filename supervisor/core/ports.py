@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from supervisor.core.values import dataclass
 
@@ -46,8 +46,7 @@ class Taken(StoreError):  # noqa: N818, because it is an answer, not a failure
     """Something lies under this name already; the store is write-once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One name in a folder. ``bytes`` is None for folders."""
 
     name: str

@@ -13,19 +13,17 @@ from supervisor.core import checkpoint as cp
 from supervisor.core import fields, log_pieces, nonfinite, rollback
 from supervisor.core.carried import FILES_FILE
 from supervisor.core.carried import parse as parse_files
-from supervisor.core.claim import believed, rank_of
+from supervisor.core.claim import believed, in_order, rank_of
 from supervisor.core.content import ContentError, NewerContent
 from supervisor.core.digest import algorithm_of
 from supervisor.core.errors import UserError
 from supervisor.core.ports import Measured, Missing, Store, StoreError
 from supervisor.core.values import dataclass
-from supervisor.engine import container
+from supervisor.engine import container, journal
 from supervisor.engine import staged as local
-from supervisor.engine.claims import ranks
-from supervisor.engine.journal import newest_status
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from supervisor.core.claim import Rank
     from supervisor.engine.place import RunPlace
@@ -39,12 +37,17 @@ ALL_WITHDRAWN_HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What the listings of a run show, by names alone: manifests, records, sessions that began at step 0 on purpose."""
+    """What the listings of a run show, by names alone: manifests, records, sessions that began at step 0 on purpose.
+
+    ``telling``: the sessions with a journal, oldest first; ``bare``: folders of sessions that hold nothing of all this but that.
+    """
 
     found: list[cp.Found] = field(default_factory=list)
     rollbacks: list[rollback.Rollback] = field(default_factory=list)
     nonfinite: list[nonfinite.Nonfinite] = field(default_factory=list)
     anew: set[int] = field(default_factory=set)
+    telling: list[Rank] = field(default_factory=list)
+    bare: set[str] = field(default_factory=set)
 
     @property
     def began(self) -> int:
@@ -70,26 +73,39 @@ class Brought:
     listed: Listed = field(default_factory=Listed)
 
 
-def look_over(store: Store, run: RunPlace) -> Listed:
-    """List all there is of a run."""
-    listed, sessions = Listed(), store.list(run.name)
+def look_over(store: Store, run: RunPlace, bare: Collection[str] = ()) -> Listed:
+    """List all there is of a run, but for the folders that are known to be ``bare``."""
+    listed, sessions = Listed(bare={*bare}), store.list(run.name)
     known = believed(session.name for session in sessions)
     for session in sessions:
         rank = rank_of(session.name)
-        if rank not in known or rank is None:
+        if rank not in known or rank is None or session.name in listed.bare:
             continue
-        for entry in store.list(f"{run.name}/{session.name}"):
-            step = cp.STEP_FOLDER.fullmatch(entry.name)
-            if entry.folder and step:
-                folder = f"{run.name}/{session.name}/{entry.name}"
-                listed.found.extend(_manifests(store, folder, rank, int(step[1])))
-            elif went_back := rollback.parse(rank, entry.name):
-                listed.rollbacks.append(went_back)
-            elif went_bad := nonfinite.parse(rank, entry.name):
-                listed.nonfinite.append(went_bad)
-            elif rollback.ANEW.fullmatch(entry.name):
-                listed.anew.add(rank.epoch)
+        if not _look_into(store, f"{run.name}/{session.name}", rank, listed):
+            listed.bare.add(session.name)
+    listed.telling[:] = in_order(set(listed.telling))
     return listed
+
+
+def _look_into(store: Store, session: str, rank: Rank, listed: Listed) -> bool:
+    """Add what one session's folder shows; say whether anything more than a journal is in it."""
+    shows = False
+    for entry in store.list(session):
+        name, step = entry.name, cp.STEP_FOLDER.fullmatch(entry.name)
+        if entry.folder and step:
+            listed.found.extend(_manifests(store, f"{session}/{name}", rank, int(step[1])))
+        elif went_back := rollback.parse(rank, name):
+            listed.rollbacks.append(went_back)
+        elif went_bad := nonfinite.parse(rank, name):
+            listed.nonfinite.append(went_bad)
+        elif rollback.ANEW.fullmatch(name):
+            listed.anew.add(rank.epoch)
+        else:
+            if journal.PIECE.fullmatch(name):
+                listed.telling.append(rank)
+            continue
+        shows = True
+    return shows
 
 
 def find(store: Store, run: RunPlace) -> list[cp.Found]:
@@ -193,7 +209,8 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
     # of one checkpoint the store's copy is asked first, because what is there need not be uploaded again
     only_here = [here.pop(id_) for id_ in here.keys() - {each.id for each in published}]
     everything = {(each.id, each.path): each for each in (*published, *only_here) if each.id not in gone}
-    signs = bool(published) or (not afresh and _work_is_told_of(store, run, epoch))
+    telling = [] if afresh else [rank for rank in listed.telling if rank.epoch >= epoch]
+    signs = bool(published) or _work_is_told_of(store, run, telling)
     passed_over: list[cp.Found] = []
     while True:
         answer = cp.resume_point(everything.values(), signs_of_work=signs)
@@ -202,7 +219,7 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
             if (
                 isinstance(answer, cp.AskUser)
                 and _all_cut_short(store, answer, everything.values())
-                and not (not afresh and _work_is_told_of(store, run, epoch))
+                and not _work_is_told_of(store, run, telling)
             ):
                 return Brought(cp.StartAfresh(), into, (*passed_over, *answer.skipped), listed.holding(None))
             if isinstance(answer, cp.ResumeFrom) and answer.found.path.startswith(LOCAL):
@@ -325,9 +342,9 @@ def _cut_short(body: bytes) -> bool:
     return False
 
 
-def _work_is_told_of(store: Store, run: RunPlace, epoch: int) -> bool:
-    """Say whether a journal of a session from ``epoch`` on names a checkpoint that was safe once."""
-    told = (newest_status(store, run, rank) for rank in reversed(ranks(store, run)) if rank.epoch >= epoch)
+def _work_is_told_of(store: Store, run: RunPlace, telling: Sequence[Rank]) -> bool:
+    """Say whether a journal of these sessions names a checkpoint that was safe once."""
+    told = (journal.newest_status(store, run, rank) for rank in reversed(telling))
     return any(status is not None and status.durable is not None for status in told)
 
 

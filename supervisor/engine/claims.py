@@ -6,12 +6,12 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import fields
-from supervisor.core.claim import Rank, Sighting, believed, highest, rank_of
+from supervisor.core.claim import Rank, Sighting, believed, highest, in_order, rank_of
 from supervisor.core.ports import Missing, Store
 from supervisor.core.values import dataclass
 
@@ -35,6 +35,9 @@ _TYPES: dict[str, type] = {
 _END_TYPES: dict[str, type | UnionType] = {"reason": str, "words": str, "exit_code": int, "step": int | None}
 
 Alive = Callable[[Mapping[str, Any]], "bool | None"]
+SESSIONS_READ_MAX = (
+    64  # so many of the newest sessions are asked in turn for what only the last one to tell of it needs to
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,15 @@ def local_folder(claim: Mapping[str, Any]) -> Path | None:
 
 def ranks(store: Store, run: RunPlace) -> list[Rank]:
     """Return all sessions of a run, oldest first."""
-    return sorted(believed(entry.name for entry in store.list(run.name)))
+    return in_order(believed(entry.name for entry in store.list(run.name)))
+
+
+def newest_first(known: Sequence[Rank]) -> Sequence[Rank]:
+    """Return the sessions, of all that are ``known`` oldest first, that are asked in turn: the newest, and not without end.
+
+    A run's folder may hold many thousand that never came to leave anything.
+    """
+    return known[: -SESSIONS_READ_MAX - 1 : -1]
 
 
 def stop_wanted(names: tuple[str, ...], mine: Rank) -> str:

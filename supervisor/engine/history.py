@@ -10,7 +10,7 @@ from supervisor.core import fields, history, messages
 from supervisor.core.events import HistoryRead, TrainerSaid
 from supervisor.core.ports import Missing, Store
 from supervisor.core.status import RunStatus
-from supervisor.engine.claims import Alive, ranks, read_claim, read_end
+from supervisor.engine.claims import Alive, newest_first, ranks, read_claim, read_end
 from supervisor.engine.journal import newest_status, parse_piece, piece_names
 from supervisor.engine.place import RunPlace
 
@@ -27,7 +27,7 @@ def read(store: Store, run: RunPlace, mine: Rank, alive: Alive, platform: str = 
     """Return the history up to us. Of the machines that were reclaimed, those of our ``platform`` tell how long ours may live."""
     stories: list[history.Story] = []
     carried = HistoryRead()
-    for rank in reversed([rank for rank in ranks(store, run) if rank < mine]):
+    for rank in newest_first([rank for rank in ranks(store, run) if rank < mine]):
         status = newest_status(store, run, rank)
         stories.append(_story(store, run, rank, status, alive))
         known = _carried(store, run, rank)

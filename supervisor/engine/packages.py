@@ -9,7 +9,7 @@ from supervisor.core.digest import SHA256
 from supervisor.core.environment import is_whole
 from supervisor.core.ports import Missing, Store, Taken
 from supervisor.core.values import dataclass
-from supervisor.engine.claims import ranks
+from supervisor.engine.claims import newest_first, ranks
 from supervisor.engine.job import Prepared
 from supervisor.engine.publication import create_once
 
@@ -102,7 +102,7 @@ class Packages:
     def _recorded(self) -> bytes | None:
         """Return the newest record that is whole; one that its writer died in would put back a part of the packages."""
         torn = None
-        for rank in reversed(ranks(self._store, self._run)):
+        for rank in newest_first(ranks(self._store, self._run)):
             try:
                 body = self._store.read(f"{self._run.session(rank)}/{RECORD}")
             except Missing:

@@ -33,6 +33,8 @@ class Knowledge:
 
     ``manifests``: by path, each read once, because nothing in the store is ever changed. ``on_its_way``: the manifest that
     this session will write next, whose files may lie in older folders. ``there``: those whose files were seen.
+    ``bare``: folders of older sessions without any checkpoint or record, which nobody writes into any more and which are not
+    listed again; ``swept``: those without leftovers.
     """
 
     durable: set[CheckpointId] = field(default_factory=set)
@@ -41,6 +43,12 @@ class Knowledge:
     manifests: dict[str, Manifest] = field(default_factory=dict)
     on_its_way: Manifest | None = None
     there: set[CheckpointId] = field(default_factory=set)
+    bare: set[str] = field(default_factory=set)
+    swept: set[str] = field(default_factory=set)
+
+    def learn_bare(self, listed: Listed, mine: Rank) -> None:
+        """Know which folders of sessions before ``mine`` need no second look."""
+        self.bare.update(name for name in listed.bare if (rank := rank_of(name)) is not None and rank < mine)
 
     def learn(self, path: str, manifest: Manifest) -> None:
         """Know a manifest of ours that lies under ``path``, and its score."""
@@ -65,7 +73,8 @@ def retain(
     that they can be listed proves nothing. A receipt counts where its manifest could be read and the files are there:
     anybody who may write into the store can make one of a checkpoint that there is not.
     """
-    listed = look_over(store, run)
+    listed = look_over(store, run, knowledge.bare)
+    knowledge.learn_bare(listed, mine)
     found, pins = listed.found, pinned(store, run) | {*keep}
     manifests = Manifests(store, knowledge, found)
     stored = [
@@ -92,7 +101,7 @@ def retain(
         return plan.remove, 0
     left = [each for each in found if each.id not in gone]
     bounds = _Bounds({each.path.rpartition("/")[0] for each in left}, mine, max(id_.step for id_ in proved))
-    return plan.remove, _remove_leftovers(store, run, bounds, _Needs(store, run, knowledge, left))
+    return plan.remove, _remove_leftovers(store, run, bounds, _Needs(store, run, knowledge, left), knowledge)
 
 
 def _is_there(store: Store, run: RunPlace, id_: CheckpointId, manifests: Manifests, knowledge: Knowledge) -> bool:
@@ -252,7 +261,7 @@ class _Bounds:
         return rank < self.mine or (rank == self.mine and int(step[1]) < self.step)
 
 
-def _remove_leftovers(store: Store, run: RunPlace, bounds: _Bounds, needs: _Needs) -> int:
+def _remove_leftovers(store: Store, run: RunPlace, bounds: _Bounds, needs: _Needs, knowledge: Knowledge) -> int:
     """Remove what has no manifest, be it that one was removed or never written, and files that never got their name."""
     entries = store.list(run.name)
     folders = {f"{run.name}/{entry.name}" for entry in entries if entry.folder}
@@ -265,7 +274,12 @@ def _remove_leftovers(store: Store, run: RunPlace, bounds: _Bounds, needs: _Need
         if rank is None or rank > bounds.mine:
             continue
         inside = f"{run.name}/{session.name}"
+        if session.name in knowledge.swept:
+            continue
         freed += store.sweep(inside)
+        if session.name in knowledge.bare:
+            knowledge.swept.add(session.name)
+            continue
         for entry in store.list(inside):
             folder = f"{inside}/{entry.name}"
             if not entry.folder or not STEP_FOLDER.fullmatch(entry.name):

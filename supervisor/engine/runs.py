@@ -130,8 +130,8 @@ def names(store: Store) -> list[str]:
 
 
 def last_status(store: Store, run: RunPlace, known: Sequence[Rank]) -> RunStatus | None:
-    """Return the last status that one of the ``known`` sessions, oldest first, published; None if none ever did."""
-    told = (newest_status(store, run, rank) for rank in reversed(known))
+    """Return the last status that one of the newest ``known`` sessions, oldest first, published; None if none did."""
+    told = (newest_status(store, run, rank) for rank in claims.newest_first(known))
     return next((status for status in told if status is not None), None)
 
 

@@ -299,12 +299,14 @@ class Storing:
         epoch = self.rank.epoch if self._afresh else 0
         into = self.local.restored / "checkpoint"
         try:
-            return checkpoints.newest_whole(self.job.store, self.job.run, left, into, epoch=epoch)
+            brought = checkpoints.newest_whole(self.job.store, self.job.run, left, into, epoch=epoch)
         except (OSError, StoreError) as error:
             if isinstance(error, StoreError) and error.kind != "local":
                 raise
             words = f"the checkpoint cannot be brought to the local disk: {error}"
             raise UserError(words, f"make room in {self.local.root} and start again; nothing was lost") from error
+        self.knowledge.learn_bare(brought.listed, self.rank)
+        return brought
 
     def _has_rows(self, each: staged.Staged) -> bool:
         of = each.id.rank

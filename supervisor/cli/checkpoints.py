@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.cli import trained
 from supervisor.cli.finding import one_run, opened, option
-from supervisor.cli.options import Parser, count, parser
+from supervisor.cli.options import Parser, count, one_of, parser
 from supervisor.core import program
 from supervisor.core.checkpoint import Verdict
 from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UsageError, UserError
@@ -61,8 +61,10 @@ class About:
 
 def run(arguments: Sequence[str]) -> int:
     """Do one action; without a word for it, list."""
-    options = _parser().parse_intermixed_args(arguments)
+    options = _options(arguments)
     name, action, words = _understood(options.words)
+    if options.form is not None:
+        _check_form(options.form, name or options.named or "", action)
     with opened(options) as store:
         from supervisor import wiring
         from supervisor.engine import claims, retaining
@@ -138,7 +140,6 @@ def _after_verify(verdicts: set[Verdict | None]) -> list[str]:
 def _export(about: About, which: str, folder: str) -> int:
     from supervisor.engine import catalogue
 
-    trained.check(about.options.form)
     to = _new_folder(folder)
     wanted = _candidates(about, which)
     skipped: list[str] = []
@@ -316,6 +317,28 @@ def _too_many(words: list[str], names: list[str]) -> UsageError:
     )
 
 
+def _options(arguments: Sequence[str]) -> Namespace:
+    """Read the verb's own arguments; the name of a run that begins with a dash stands behind ``--`` or in ``--name=``."""
+    line = _parser()
+    words = line.with_name(list(arguments))
+    options, unknown = line.parse_known_intermixed_args(words)
+    if unknown:
+        line.refuse(words, unknown)
+    return options
+
+
+def _check_form(form: str, run: str, action: str) -> None:
+    """Raise UsageError for a form of the trained model that does not exist, and where nothing is exported."""
+    try:
+        one_of(form, trained.FORMS)
+    except UsageError as error:
+        raise UsageError(f"--as: {error.what}", error.hint) from None
+    if action != "export":
+        line = program.command_of_run("checkpoints", run, "export", "latest", "DIR", "--as", form)
+        raise UsageError(f"--as {form} goes with export, and {action} writes no file", line)
+    trained.check(form)
+
+
 def _parser() -> Parser:
     made = parser("checkpoints", "Look after the checkpoints of a run; without an action they are listed.")
     made.usage = "%(prog)s [RUN] [list | verify | export STEP|latest DIR | pin STEP | unpin STEP | prune]"
@@ -325,8 +348,12 @@ def _parser() -> Parser:
     made.epilog = "\n".join(["actions:", *(f"  {action:26}{words}" for action, words in ACTIONS.items())])
     made.add_argument("--name", dest="named", help=argparse.SUPPRESS)
     made.add_argument("--json", action="store_true", help="list and verify: as a JSON array")
+    made.of_run = True
     made.add_argument(
-        "--as", dest="form", choices=trained.FORMS, help="export: the trained model as a file of its own, too"
+        "--as",
+        dest="form",
+        metavar="FORM",
+        help="export: the trained model as a file of its own, too: torch or safetensors",
     )
     made.add_argument("--yes", action="store_true", help="prune: do it, not only say it")
     return made

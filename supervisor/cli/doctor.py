@@ -19,6 +19,7 @@ from supervisor.core.finding import Finding
 from supervisor.core.spoken import duration
 from supervisor.engine import accelerators
 from supervisor.views.status import next_commands
+from supervisor.views.words import size
 from supervisor.views.wrapping import GREEN, RED, YELLOW, painted, show
 
 if TYPE_CHECKING:
@@ -77,7 +78,24 @@ def _findings(options: Namespace) -> Iterator[Finding]:
         yield from checkup.store(store, clock, platform.prior_life_s, Event().wait)
     yield checkup.packing()
     yield from checkup.local(wiring.local_root(os.environ))
+    yield from _leftovers()
     yield checkup.time(clock.now())
+
+
+def _leftovers() -> Iterator[Finding]:
+    """Yield what `clean` would free; nothing where there is nothing to free."""
+    from supervisor.cli.clean import places_of
+    from supervisor.engine import cleaning
+    from supervisor.engine.ticking import told_every
+
+    def say(words: str) -> None:
+        show(words, sys.stderr)
+
+    with told_every(say, lambda seconds: f"looking at what could be removed, {seconds:.0f} s so far"):
+        going = [each for each in cleaning.found(places_of(os.environ), everything=False) if not each.keeps]
+    if going:
+        words = f"{size(sum(each.bytes for each in going))} could be freed: environments of jobs, downloads, what runs left here"
+        yield Finding("leftovers", "ok", words, "`clean` lists them and removes them after asking; runs in stores stay")
 
 
 def _python() -> Finding:

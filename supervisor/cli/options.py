@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from supervisor.cli import helping
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
 STORE = "where runs are kept (default: ./runs; on Colab the folder supervisor of the mounted Drive, on Kaggle its working folder)"
 OF_SCRIPT = frozenset({"start", "resume", "rehearse", "launch"})
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_NO_VALUE = re.compile(r"argument (?:[^:]*/)?(-[^:/]+): expected one argument")
+_ARGPARSE = (  # argparse's words, and ours
+    (_NO_VALUE, r"\1 needs a value"),
+    (re.compile(r"the following arguments are required: (.*)"), r"\1 is missing"),
+    (re.compile(r"argument (-[^:]+): ignored explicit argument '(.*)'"), r"\1 takes no value, and was given \2"),
+    (re.compile(r"argument (-[^:]+): not allowed with argument (.*)"), r"\1 and \2: only one of them can be given"),
+)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
 
 
@@ -26,19 +35,36 @@ class Parser(argparse.ArgumentParser):
 
     verb = ""
     of_script = False
+    of_run = False  # it takes the name of a run, which may begin with a dash
     behind: Sequence[str] = ()  # what the person wrote after the --
+    _words: Sequence[str] = ()
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
         """Parse; a run that was named by ``--name`` stands as if it had been named by its place.
 
         An option that is not known is answered with the line that was meant.
         """
-        options, unknown = self.parse_known_args(args, namespace)
+        self._words = words = self.with_name(list(args or ()))
+        options, unknown = self.parse_known_args(words, namespace)
         if unknown:
-            self._refuse(list(args or ()), unknown)
+            self.refuse(words, unknown)
         if getattr(options, "named", None) and options.run is None:
             options.run = options.named
         return options
+
+    def with_name(self, words: list[str]) -> list[str]:
+        """Return the words with the run that stands behind ``--`` named by ``--name``: ``rm -- -odd``. Raises UsageError."""
+        if not self.of_run or self.of_script or "--" not in words:
+            return words
+        at = words.index("--")
+        if not words[at + 1 :] or not words[at + 1].startswith("-"):
+            return words
+        name, *others = words[at + 1 :]
+        dashed = [word for word in others if word.startswith("-")]
+        if dashed:
+            line = program.command(self.verb, *words[:at], *others, "--", name)
+            raise UsageError(f"{dashed[0]} stands behind --, where no option is read", line)
+        return [*words[:at], f"--name={name}", *others]
 
     def format_help(self) -> str:
         """Return the options, examples and exit codes, broken between words on a terminal."""
@@ -48,9 +74,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
-        raise UsageError(message, f"{self.prog} --help lists the options")
+        hint = f"{self.prog} --help lists the options"
+        if (found := _NO_VALUE.fullmatch(message)) and (value := self._dashed_value(found[1])):
+            hint = f"a value that begins with a dash is written in one word: {shlex.quote(f'{found[1]}={value}')}"
+        for theirs, ours in _ARGPARSE:
+            message = theirs.sub(ours, message)
+        raise UsageError(message, hint)
 
-    def _refuse(self, words: list[str], unknown: list[str]) -> NoReturn:
+    def _dashed_value(self, option: str) -> str:
+        """Return the word that follows an option and begins with a dash, "" where it is an option of ours or none."""
+        known = {name for action in self._actions for name in action.option_strings}
+        after = next((word for before, word in pairwise(self._words) if before == option), "")
+        return after if after.startswith("-") and after.partition("=")[0] not in known else ""
+
+    def refuse(self, words: list[str], unknown: list[str]) -> NoReturn:
+        """Raise UsageError for options that the verb does not know, with the line that was meant."""
         from supervisor.cli import suggesting
 
         what = (
@@ -61,6 +99,10 @@ class Parser(argparse.ArgumentParser):
         near, line = suggesting.corrected(self, words, unknown)
         if near:
             raise UsageError(f"{what}; did you mean {near}?", line)
+        if self.of_run and unknown[0][:1] == "-" != unknown[0][1:2]:
+            others = [word for word in words if word != unknown[0]]
+            line = program.command(self.verb, f"--name={unknown[0]}", *others)
+            raise UsageError(f"{what}; a run of this name is given by --name", line)
         if not self.of_script:
             raise UsageError(what, f"{self.prog} --help lists the options")
         raise UsageError(f"{what}: the script's own arguments go after --", line)
@@ -79,6 +121,7 @@ def parser(verb: str, description: str) -> Parser:
 
 def add_run(made: Parser, words: str = "the live run, else the newest") -> None:
     """Add RUN, and ``--name=RUN`` for a name that begins with a dash."""
+    made.of_run = True
     made.add_argument("run", metavar="RUN", nargs="?", help=f"name of the run (default: {words})")
     made.add_argument("--name", dest="named", help=argparse.SUPPRESS)
 

@@ -32,6 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     with opened(options) as store:
         from supervisor.engine import claims
 
+        _refuse_a_name_behind(store, script_arguments, options)
         place, record = one_run(store, options, options.run or options.name, "resume")
         known = claims.ranks(store, place)
         claim = claims.read_claim(store, place, known[-1]) if known else {}
@@ -53,6 +54,16 @@ def run(arguments: Sequence[str]) -> int:
     complete(options, recorded)
     options.name, options.store = place.name, where(options)
     return start.serve(script, script_arguments or behind, options)
+
+
+def _refuse_a_name_behind(store: Store, behind: Sequence[str], options: Namespace) -> None:
+    """Raise UsageError where the only word behind ``--`` is the name of a run: what stands there is the script's."""
+    from supervisor.engine import runs
+
+    dashed = len(behind) == 1 and behind[0].startswith("-") and not (options.run or options.name)
+    if dashed and behind[0] in runs.names(store):
+        line = program.command_of_run("resume", behind[0], option=option(options))
+        raise UsageError(f"{behind[0]} is a run here, and what stands behind -- goes to the script", line)
 
 
 def refuse_of_store(script: Path, store: Path) -> None:

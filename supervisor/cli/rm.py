@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
@@ -12,9 +13,9 @@ from supervisor.cli import asking
 from supervisor.cli.finding import one_run, opened, option
 from supervisor.cli.options import Parser, parser
 from supervisor.core import program
-from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UserError
+from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.spoken import duration
-from supervisor.views.words import size
+from supervisor.views.words import size, state
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -33,6 +34,10 @@ LOOK_EVERY_S, SAY_EVERY_S = 0.5, 4.0
 def run(arguments: Sequence[str]) -> int:
     """Say what would go, ask, and remove it."""
     options = _parser().parse_args(arguments)
+    if options.run is None:
+        raise UsageError(
+            "RUN is missing: rm removes the run that is named", f"{program.command('list')} shows the names"
+        )
     with opened(options) as store:
         from supervisor.engine import removal
         from supervisor.engine.clock import BootClock
@@ -148,7 +153,7 @@ def _lines(store: Store, place: RunPlace, seen: Overview | None, local: Item | N
     if seen is not None:
         kept = seen.plain["checkpoints"]["durable"]
         safe = "no safe step" if kept is None else f"newest safe step {kept:,}"
-        shown[0] += f" · {seen.state} · {safe} · {seen.sessions} session{'' if seen.sessions == 1 else 's'}"
+        shown[0] += f" · {state(seen.plain)} · {safe} · {seen.sessions} session{'' if seen.sessions == 1 else 's'}"
     if local is not None:
         shown.append(f"on this machine: {size(local.bytes)} in {local.path}")
         if local.keeps:
@@ -180,7 +185,9 @@ def _parser() -> Parser:
     made = parser(
         "rm", "Remove a run: its checkpoints, logs and records in the store, and its folders on this machine."
     )
-    made.add_argument("run", metavar="RUN")
+    made.of_run = True
+    made.add_argument("run", metavar="RUN", nargs="?")
+    made.add_argument("--name", dest="named", help=argparse.SUPPRESS)
     made.add_argument("--yes", action="store_true", help="do not ask")
     made.add_argument("--dry-run", action="store_true", help="say what would go, and remove nothing")
     made.add_argument(

@@ -20,7 +20,7 @@ ENVIRONMENT = "SUPERVISOR_RUN_CALLED_AS"  # how the process that started this on
 MAGIC = "%supervisor"
 OF_A_RUN = frozenset({"status", "logs", "stop", "resume", "checkpoints"})
 OF_A_STORE = OF_A_RUN | {"list", "doctor"}
-_SHORT = re.compile(r"`(status|logs|stop|resume|checkpoints|list|doctor|launch|rehearse)((?: [^`]*)?)`")
+_SHORT = re.compile(r"`(status|logs|stop|resume|checkpoints|list|doctor|launch|rehearse|clean)((?: [^`]*)?)`")
 
 
 @dataclass(frozen=True, slots=True)

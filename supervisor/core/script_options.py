@@ -21,11 +21,13 @@ _FLAGS = frozenset({"store_true", "BooleanOptionalAction", "argparse.BooleanOpti
 _NUMBERS = frozenset({"int", "float", "click.INT", "click.FLOAT", "INT", "FLOAT"})
 _TRUTHS = re.compile(r"(?i)bool|.*str(ing)?_?(2|to)_?bool.*|.*boolean.*|.*eval")
 _RUNNERS = {  # function that makes a command line of a function or class: how its options are written
-    "fire.Fire": "_=", "Fire": "_=", "typer.run": "- ", "tyro.cli": "- ", "jsonargparse.CLI": "_ ", "CLI": "_ ",
+    "typer.run": "- ", "tyro.cli": "- ", "jsonargparse.CLI": "_ ", "CLI": "_ ",
     "jsonargparse.auto_cli": "_ ", "auto_cli": "_ ", "defopt.run": "- ", "HfArgumentParser": "_ ", "TrlParser": "_ ",
     "transformers.HfArgumentParser": "_ ", "simple_parsing.parse": "_ ", "pyrallis.parse": "_=", "draccus.parse": "_=",
     "add_arguments": "_ ", "H4ArgumentParser": "_ ", "pyrallis.wrap": "_=", "draccus.wrap": "_=",
 }  # fmt: skip
+_FIRES = frozenset({"fire.Fire", "Fire"})
+COMPONENT_DEPTH_MAX = 3
 _TRAINER_ARGUMENTS = re.compile(r"\w*TrainingArguments|(SFT|DPO|PPO|GRPO|KTO|ORPO|Reward|RLOO|CPO)Config")
 
 
@@ -218,6 +220,9 @@ def _of_runners(nodes: Sequence[ast.AST], known: _Known, text: str) -> Iterator[
         if isinstance(node, ast.Call):
             called = dotted(node.func)
             how = _RUNNERS.get(called) or _RUNNERS.get(called.rpartition(".")[2])
+            if called in _FIRES:
+                yield from _of_fire(node, nodes, known, text)
+                continue
             for given in [*node.args, *(word.value for word in node.keywords)] if how else ():
                 for each in given.elts if isinstance(given, ast.Tuple | ast.List) else [given]:
                     yield from _of_object(dotted(each), known, how or "", text)
@@ -232,6 +237,55 @@ def _of_runners(nodes: Sequence[ast.AST], known: _Known, text: str) -> Iterator[
                     yield from _of_object(dotted(config.annotation), known, "_=", text)
         elif isinstance(node, ast.ClassDef) and any(dotted(base).endswith("Tap") for base in node.bases):
             yield from _fields(node, known, "_ ")
+
+
+def _of_fire(call: ast.Call, nodes: Sequence[ast.AST], known: _Known, text: str) -> Iterator[Option]:
+    """Yield the options of ``fire.Fire(component)``: a function, a class, an object, a dict or list of these.
+
+    Fire takes the options of a constructor before or behind the name of the method. Without a component the commands
+    are all that the module defines.
+    """
+    given = [*call.args[:1], *(word.value for word in call.keywords if word.arg == "component")]
+    if not given:
+        for name in (*known.functions, *known.classes):
+            yield from _component(ast.Name(name), nodes, known, text)
+    for each in given:
+        yield from _component(each, nodes, known, text)
+
+
+def _component(
+    given: ast.expr | None, nodes: Sequence[ast.AST], known: _Known, text: str, depth: int = 0
+) -> Iterator[Option]:
+    if given is None or depth > COMPONENT_DEPTH_MAX:
+        return
+    if isinstance(given, ast.Dict | ast.List | ast.Tuple):
+        for each in given.values if isinstance(given, ast.Dict) else given.elts:
+            yield from _component(each, nodes, known, text, depth + 1)
+        return
+    name = dotted(given.func if isinstance(given, ast.Call) else given).rpartition(".")[2]
+    if name in known.classes:
+        yield from _of_class(known.classes[name], known, text, made=isinstance(given, ast.Call))
+    elif name in known.functions:
+        yield from _parameters(known.functions[name], "_=")
+    elif isinstance(given, ast.Name):
+        for node in nodes:
+            if isinstance(node, ast.Assign) and any(dotted(target) == name for target in node.targets):
+                yield from _component(node.value, nodes, known, text, depth + 1)
+
+
+def _of_class(given: ast.ClassDef, known: _Known, text: str, *, made: bool) -> Iterator[Option]:
+    """Yield the options of a class's public methods, and of its constructor unless the script has ``made`` the object."""
+    for base in given.bases:
+        name = dotted(base).rpartition(".")[2]
+        if name != given.name and name in known.classes:
+            yield from _of_class(known.classes[name], known, text, made=made)
+    if not made and given.decorator_list:  # a dataclass
+        yield from _fields(given, known, "_=", text)
+    for node in given.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (
+            not node.name.startswith("_") or node.name == "__call__" or (node.name == "__init__" and not made)
+        ):
+            yield from _parameters(node, "_=")
 
 
 def _function(node: ast.expr) -> ast.expr:
@@ -263,6 +317,8 @@ def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef, how: str) -> I
         *zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True),
     ]
     for argument, default in pairs:
+        if argument.arg in {"self", "cls"}:
+            continue
         if default is None and not function.args.kwonlyargs and how == "- ":
             continue  # typer takes it by its place
         if isinstance(default, ast.Call) and any(str(_constant(each)).startswith("--") for each in default.args):

@@ -66,6 +66,12 @@ def argparse(*declared: str) -> str:
         ("from absl import flags\nflags.DEFINE_boolean('restore', False, 'restore the latest')\n", "--restore"),
         ("import fire\ndef train(lr=0.1, resume_from=None): ...\nfire.Fire(train)\n", "--resume_from={checkpoint}"),
         ("import fire\ndef train(lr=0.1, resume=False): ...\nif __name__ == '__main__':\n    fire.Fire(train)\n", "--resume=True"),
+        ("import fire\nclass Trainer:\n    def __init__(self, lr=0.1, resume_from=''): ...\n    def train(self): ...\nfire.Fire(Trainer)\n", "--resume_from={checkpoint}"),
+        ("import fire\nclass Trainer:\n    def train(self, epochs=3, *, resume=None): ...\n    def _own(self, restore=1): ...\nfire.Fire(Trainer())\n", "--resume={checkpoint}"),
+        ("from fire import Fire\nclass Base:\n    def __init__(self, ckpt_path=None): ...\nclass Trainer(Base):\n    def fit(self): ...\nFire({'fit': Trainer, 'test': len})\n", "--ckpt_path={checkpoint}"),
+        ("import fire\nclass Trainer:\n    def fit(self, resume=False): ...\nmade = Trainer()\nfire.Fire(made.fit)\n", "--resume=True"),
+        ("import fire\nclass Trainer:\n    def fit(self, load_checkpoint=''): ...\nmade = Trainer()\nfire.Fire(component=made, name='x')\n", "--load_checkpoint={checkpoint}"),
+        ("import fire\ndef train(resume_from_checkpoint: str | None = None): ...\ndef test(): ...\nfire.Fire()\n", "--resume_from_checkpoint={checkpoint}"),
         (("from dataclasses import dataclass\nimport tyro\n@dataclass\nclass Args:\n    resume: bool = False\n    lr: float = 0.1\n"
          "args = tyro.cli(Args)\n"), "--resume"),
         (("from transformers import HfArgumentParser, TrainingArguments\nparser = HfArgumentParser((Model, TrainingArguments))\n"

@@ -218,14 +218,9 @@ def _choices(node: ast.AST | None) -> tuple[str, ...]:
 def _of_runners(nodes: Sequence[ast.AST], known: _Known, text: str) -> Iterator[Option]:
     for node in nodes:
         if isinstance(node, ast.Call):
-            called = dotted(node.func)
-            how = _RUNNERS.get(called) or _RUNNERS.get(called.rpartition(".")[2])
-            if called in _FIRES:
-                yield from _of_fire(node, nodes, known, text)
-                continue
-            for given in [*node.args, *(word.value for word in node.keywords)] if how else ():
-                for each in given.elts if isinstance(given, ast.Tuple | ast.List) else [given]:
-                    yield from _of_object(dotted(each), known, how or "", text)
+            yield from (
+                _of_fire(node, nodes, known, text) if dotted(node.func) in _FIRES else _of_call(node, known, text)
+            )
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             if any(_is_typer(each) for each in node.decorator_list):
                 yield from _parameters(node, "- ")
@@ -237,6 +232,14 @@ def _of_runners(nodes: Sequence[ast.AST], known: _Known, text: str) -> Iterator[
                     yield from _of_object(dotted(config.annotation), known, "_=", text)
         elif isinstance(node, ast.ClassDef) and any(dotted(base).endswith("Tap") for base in node.bases):
             yield from _fields(node, known, "_ ")
+
+
+def _of_call(call: ast.Call, known: _Known, text: str) -> Iterator[Option]:
+    called = dotted(call.func)
+    how = _RUNNERS.get(called) or _RUNNERS.get(called.rpartition(".")[2])
+    for given in [*call.args, *(word.value for word in call.keywords)] if how else ():
+        for each in given.elts if isinstance(given, ast.Tuple | ast.List) else [given]:
+            yield from _of_object(dotted(each), known, how or "", text)
 
 
 def _of_fire(call: ast.Call, nodes: Sequence[ast.AST], known: _Known, text: str) -> Iterator[Option]:

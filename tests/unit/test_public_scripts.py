@@ -15,6 +15,10 @@ from benchmarks.public.rows import ROWS
 from benchmarks.public_scripts import WITNESS, seen
 
 RESUMED = "[supervisor] going on from step 400, verified\n[supervisor] SUCCEEDED: The script finished · safe: step 900"
+OPENED = (
+    "[supervisor] the script opened 'ckpt.pt', which was put back, before its first step: its steps are counted on from "
+    "there\n[supervisor] SUCCEEDED: The script finished at step 900 · safe: step 900"
+)
 BEGAN = "[supervisor] the script read no restored file: add --resume-args\n[supervisor] SUCCEEDED: finished · safe: step 500"
 NOTHING = "[supervisor] SUCCEEDED: The script finished · nothing safe yet · exit code 0"
 
@@ -27,6 +31,7 @@ def judged(text, lives, *, step=500, state="SUCCEEDED", code=0, had=True, holds=
 
 def test_true_words_are_not_complained_of():
     assert judged(RESUMED, [Seen((), 400), Seen(("ckpt.pt",), 500)], step=900) == []
+    assert judged(OPENED, [Seen((), 400), Seen(("ckpt.pt",), 500)], step=900) == []
     assert judged(BEGAN, [Seen((), 400), Seen((), 500)]) == []
     assert judged(NOTHING, [Seen((), 400), Seen((), 500)], had=False, holds=False) == []
 
@@ -35,6 +40,7 @@ def test_true_words_are_not_complained_of():
     ("found", "text", "lives", "more"),
     [
         ("resumed", RESUMED, [Seen((), 400), Seen((), 500)], {}),
+        ("resumed", OPENED, [Seen((), 400), Seen((), 500)], {"step": 900}),
         ("resumed", BEGAN, [Seen((), 400), Seen(("ckpt.pt",), 500)], {}),
         ("hint", "[supervisor] SUCCEEDED: finished · safe: step 5", [Seen((), 400), Seen((), 500)], {}),
         ("steps", RESUMED, [Seen((), 400), Seen(("ckpt.pt",), 500)], {"step": 901}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from supervisor.core import fleet_words as fw
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from supervisor.core.instant import Instant
 
 OVERDUE_S_MAX = 3600.0  # after a save was due
-UNKNOWN_S_MAX = 6 * 3600.0  # where the script alone knows when it saves
+UNKNOWN_S_MAX = 6 * 3600.0  # where nobody can foretell the next save
+SAVE_FAILED = re.compile(r"\bsaves? (at step [\d,]+ )?failed\b")  # in the words of the supervisor there
 HINT = "see why: `logs`; then make room on the machine, or save less (a smaller state, fewer checkpoints), and launch again"
 
 
@@ -25,6 +27,9 @@ def seen(fleet: Fleet, event: fw.Polled, now: Instant) -> tuple[Fleet, tuple[fw.
         return fleet.with_(unsaved=None), ()
     if known is None or event.saved != known.saved:
         return fleet.with_(unsaved=_from_now(event, now)), ()
+    if known.end_s > known.due_s + OVERDUE_S_MAX and any(map(SAVE_FAILED.search, event.warnings)):
+        known = Unsaved(known.saved, now.mono_s, now.mono_s + OVERDUE_S_MAX)
+        return fleet.with_(unsaved=known), ()
     since_s, left_s = now.mono_s - known.due_s, known.end_s - now.mono_s
     if known.told or left_s > since_s or fleet.machine is None:
         return fleet, ()

@@ -16,7 +16,7 @@ class MachineError(Exception):
     """A provisioner did not do what was asked.
 
     ``kind``: "refused" (this hardware is not to be had now: try later), "quota" (no units or no machines left to this
-    account: try much later), "denied" (this account may not: stop for good), "login" (a person must log in first),
+    account: try much later), "denied" (this account or this host cannot: stop for good), "login" (a person must log in first),
     "unreachable" (nobody knows whether it was done: never taken for gone), "gone" (there certainly is no such machine
     any more), "failed" (the machine did it and it failed). ``hint``: what a person can do.
     """

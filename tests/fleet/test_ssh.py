@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.machines import until
+from benchmarks.machines import ROOT, until
 from supervisor.core.errors import UserError
 from supervisor.core.provisioning import MachineError, Wanted
 from supervisor.fleet.provisioners.ssh import BASE, SshProvisioner
@@ -100,7 +100,7 @@ def test_a_python_that_is_too_old_or_absent_is_told_in_two_lines(sshd: RealSshd,
     for python, words in (("~/old python", "3.8.2"), ("/none/python3", "no python3")):
         environ = sshd.environ | {"SUPERVISOR_SSH_PYTHON": python}
         told = trouble(SshProvisioner(tmp_path / "computer", environ, where=HOST))
-        assert (told.kind, words in str(told)) == ("failed", True), told
+        assert (told.kind, words in str(told)) == ("denied", True), told
         assert "SUPERVISOR_SSH_PYTHON" in told.hint
 
 
@@ -159,3 +159,29 @@ def test_what_names_no_host_is_refused_in_two_lines(tmp_path: Path, where: str) 
     with pytest.raises(UserError) as told:
         SshProvisioner(tmp_path / "computer", {}, where=where)
     assert (told.value.exit_code, bool(told.value.hint)) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("python", "folder", "why"),
+    [
+        ("/nowhere/python3", "", "there is no python3 on"),
+        ("too old", "", "3.11 or later is needed"),
+        ("", ":/proc/nobody-makes-folders-here", "error: "),
+    ],
+)
+def test_a_launch_on_a_host_that_cannot_serve_ends_at_once(
+    sshd: RealSshd, tmp_path: Path, python: str, folder: str, why: str
+) -> None:
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\necho "python-too-old 3.9.2" >&2\nexit 1\n')  # as the check says it under an old one
+    old.chmod(0o755)
+    named = {"": sys.executable, "too old": str(old)}.get(python, python)
+    (tmp_path / "train.py").write_text("print('trained')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "supervisor", "launch", "train.py", "--on", f"ssh:{HOST}{folder}", "--no-install"], cwd=tmp_path,
+        env={**sshd.environ, "SUPERVISOR_SSH_PYTHON": named, "SUPERVISOR_RUN_LOCAL": str(tmp_path / "local"), "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=WAIT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert why in done.stderr
+    assert "\n  try: " in done.stderr

@@ -235,7 +235,7 @@ def _binary(environ: Mapping[str, str]) -> str:
     named = next(filter(None, (shutil.which(each, path=environ.get("PATH")) for each in wanted)), None)
     if not named:
         raise MachineError(
-            "there is no colab command here", "failed",
+            "there is no colab command here", "denied",
             f"pip install google-colab-cli==0.7.5 (Python 3.12 or later), or name it in {BINARY_VARIABLE}",
         )  # fmt: skip
     return named

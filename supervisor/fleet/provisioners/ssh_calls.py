@@ -149,12 +149,12 @@ class SshHost:
             )  # fmt: skip
         if TOO_OLD in err:
             return MachineError(
-                f"the python3 of {self.host} is {err.partition(TOO_OLD)[2].strip()}; 3.11 or later is needed", "failed",
+                f"the python3 of {self.host} is {err.partition(TOO_OLD)[2].strip()}; 3.11 or later is needed", "denied",
                 f"install one there, or name it: {PYTHON_VARIABLE}=/path/on/the/host/python3",
             )  # fmt: skip
         if code == NO_SUCH_COMMAND:
             return MachineError(
-                f"there is no python3 on {self.host}: {last}", "failed",
+                f"there is no python3 on {self.host}: {last}", "denied",
                 f"install Python 3.11 or later there, or name it: {PYTHON_VARIABLE}=/path/on/the/host/python3",
             )  # fmt: skip
         hint = "is the name right? ssh asks ~/.ssh/config and the network for it" if "resolve" in err else ""

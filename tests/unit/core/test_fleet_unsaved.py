@@ -78,6 +78,12 @@ def test_a_machine_that_saves_or_has_no_save_due_is_not_given_up(told: Callable[
     assert not any("saved nothing" in each for each in said)
 
 
+def test_saves_that_nobody_foretells_and_that_fail_are_waited_for_an_hour_only() -> None:
+    words = ("the save at step 1,000 failed: OSError: [Errno 28] No space left on device",)
+    _, fleet = watched(lambda at: replace(EVENT, warnings=words if at > HOUR else ()), 3)
+    assert fleet.stop_code == errors.NO_PROGRESS
+
+
 def test_a_run_whose_saves_nobody_foretells_is_given_up_after_six_hours() -> None:
     said, fleet = watched(lambda _: EVENT, 12)
     assert fleet.stop_code == errors.NO_PROGRESS

@@ -95,10 +95,11 @@ class GiveUp:
     words: str
 
 
-def next_move(death: Death, failures: int, policy: Policy, *, same: int = 1) -> Retry | GiveUp:
+def next_move(death: Death, failures: int, policy: Policy, *, same: int = 1, repeats: bool = False) -> Retry | GiveUp:
     """Decide what follows the ``failures``-th death of the script in a row without a new checkpoint in between.
 
     ``same``: how many ends in a row, this one among them, were in one place without a new step in between.
+    ``repeats``: this attempt made as many steps as the one before, and ended in the same way.
     """
     if death.cause in _AT_ONCE:
         return GiveUp(_AT_ONCE[death.cause], f"{death.words}; a restart would not help")
@@ -110,9 +111,8 @@ def next_move(death: Death, failures: int, policy: Policy, *, same: int = 1) -> 
         return Retry(policy.wait(failures))
     if policy.max_restarts == 0:
         return GiveUp(errors.FAILED, f"{death.words}; restarts are switched off (--max-restarts 0)")
-    return GiveUp(
-        errors.NO_PROGRESS, f"{death.words}; {failures} attempts in a row ended without a new checkpoint: giving up"
-    )
+    how = "made as many steps and ended like that" if repeats else "ended without a new checkpoint"
+    return GiveUp(errors.NO_PROGRESS, f"{death.words}; {failures} attempts in a row {how}: giving up")
 
 
 def lost_machines_exceeded(lost_in_a_row: int, policy: Policy) -> bool:

@@ -11,9 +11,11 @@ from supervisor.core.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIELDS = ("checkpoint", "epoch", "step", "watch")
+FIELDS = ("checkpoint", "folder", "epoch", "step", "watch")
 AUTO = "auto"  # as the script's source says by the field's conventions
-EXAMPLE = 'write it like --resume-args "--resume {checkpoint}"; known are {checkpoint}, {epoch}, {step} and {watch}'
+EXAMPLE = (
+    'write it like --resume-args "--resume {checkpoint}"; known are {checkpoint}, {folder}, {epoch}, {step}, {watch}'
+)
 
 
 def checked(template: str) -> str:
@@ -24,7 +26,7 @@ def checked(template: str) -> str:
 
 def needs_checkpoint(template: str) -> bool:
     """Say whether the template speaks of a checkpoint."""
-    return any("checkpoint" in _fields(word) for word in _words(template))
+    return any({"checkpoint", "folder"} & set(_fields(word)) for word in _words(template))
 
 
 def needs_epoch(template: str) -> bool:

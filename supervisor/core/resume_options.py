@@ -22,6 +22,8 @@ _FULL = (
     r"resume_from_(checkpoint|ckpt)|resume_(checkpoint|ckpt)(_path|_file)?|resume_from(_path|_file)?",
     r"resume_(path|file|model|snapshot|state|training_from)|(path|file|checkpoint|ckpt|model)_(to_)?resume(_from)?",
     r"resume",
+    r"(resume|restore|reload|load|continue)_(from_)?((checkpoint|ckpt|model|run|state|snapshot|latest|last)s?_)?(dir|directory|folder)",
+    r"(dir|directory|folder)_(to_)?(resume|restore|load)(_from)?",
     r"init_from",
     r"(do_|auto_?|try_|should_)resume|resume_(training|train|run|latest|last)|autoresume|resume_auto",
     r"continue(_from(_checkpoint|_ckpt)?|_train(ing)?|_checkpoint|_path)?|recover|auto_?restart",
@@ -39,6 +41,7 @@ _WEIGHTS = (
 _PLACE = re.compile(
     r"(resume|start|initial|init|begin|last|from)_(epoch|iter|iteration|step|global_step|it)s?|epoch_(count|start|from)"
 )
+_FOLDER = re.compile(r"(?:.*_)?(?:dir|directory|folder|dirname|dirpath)(?:_.*)?")
 _ROLES = re.compile(
     r"(?:(?:load|resume|pretrained|init|saved|restore)_)?"
     r"(net_?[a-z]|[gd](?=_|$)|generator|discriminator|gen|disc|actor|critic|encoder|decoder|optimizer|optim)"
@@ -87,7 +90,7 @@ def convention(sources: Sequence[str]) -> Convention:
                 return Convention(by_itself=f"{option.name} (default: {option.default})")
             if arguments := _arguments(option, source):
                 return Convention(option.name, arguments, weights_only=option.key == "init_from" and "{" in arguments)
-    return _nets(options.values()) or _weights(options) or _without_option(source, options)
+    return _nets(options.values()) or _weights(options, source) or _without_option(source, options)
 
 
 def proposal(found: Convention, arguments: Sequence[str] = (), *, auto: bool = False) -> str:
@@ -152,7 +155,13 @@ def _arguments(option: Option, source: Source) -> str:
         return option.given("True")
     if option.takes == NUMBER:
         return option.given("{step}" if re.search("iter|step", option.key + option.help.lower()) else "{epoch}")
-    return option.given("{checkpoint}")
+    return option.given(_place_of(option, source))
+
+
+def _place_of(option: Option, source: Source) -> str:
+    """Return the field for the checkpoint itself, or for its folder where the option takes one."""
+    is_folder = _FOLDER.fullmatch(option.key) or option.key in source.folders
+    return "{folder}" if is_folder else "{checkpoint}"
 
 
 def _nets(options: Iterable[Option]) -> Convention | None:
@@ -168,20 +177,20 @@ def _nets(options: Iterable[Option]) -> Convention | None:
     return Convention(", ".join(option.name for option, _ in parts), " ".join(words), weights_only=True)
 
 
-def _weights(options: dict[str, Option]) -> Convention | None:
+def _weights(options: dict[str, Option], source: Source) -> Convention | None:
     place = next((each for key, each in options.items() if each.takes == NUMBER and _PLACE.fullmatch(key)), None)
     count = "" if place is None else place.given("{step}" if re.search("iter|step|it$", place.key) else "{epoch}")
     for pattern in _WEIGHTS:
         for option in _matching(options.values(), pattern):
             if option.takes == TEXT and option.default is not True and "name_or_path" not in option.key:
-                arguments = f"{option.given('{checkpoint}')} {count}".strip()
+                arguments = f"{option.given(_place_of(option, source))} {count}".strip()
                 return Convention(option.name, arguments, weights_only=True)
     helped = (
         each for each in options.values() if each.takes == TEXT and re.search(r"(?i)resum|continue train", each.help)
     )
     for option in helped:
         if not re.search(r"wandb|run_?id|^id$|name", option.key):
-            return Convention(option.name, option.given("{checkpoint}"))
+            return Convention(option.name, option.given(_place_of(option, source)))
     if place is not None and place.key.startswith("resume"):
         return Convention(place.name, count)
     return None

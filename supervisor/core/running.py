@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 
 WORKING_CPU_S = 5.0  # in the time that "start" may be silent: half an hour of waiting for nothing costs less
+ALIKE = 0.9  # of the steps of the attempt before
+REPEATS = "it made as many steps as the attempt before and ended in the same way: this counts as no progress"
 _AWAY = frozenset({"gone", "hung"})
 
 
@@ -225,10 +227,13 @@ def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
     reached = max(session.saves.newest_step or 0, session.resumed_step)
     if trainer.anew:  # what it saves again is no progress; steps that no attempt had done are
         reached = trainer.step or 0
-    failures = 1 if reached > session.progress_step else session.failures + 1
+    mark = trainer.mark or ("after the end" if trainer.finished or trainer.hung else "")
+    steps = _own_steps(session)
+    repeats = _repeats(session, death, mark, steps)
+    failures = 1 if reached > session.progress_step and not repeats else session.failures + 1
     session = session.with_(failures=failures, progress_step=max(reached, session.progress_step), cause=death.cause)
-    session = _marked(session, trainer.mark or ("after the end" if trainer.finished or trainer.hung else ""))
-    move = recovery.next_move(death, failures, session.config.restarts, same=session.failed_same)
+    session = _marked(session, mark).with_(failed_steps=steps)
+    move = recovery.next_move(death, failures, session.config.restarts, same=session.failed_same, repeats=repeats)
     if isinstance(move, recovery.GiveUp):
         hint = _hint(death)
         said = do.Say("error", move.words, hint)
@@ -237,8 +242,28 @@ def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
         session = session.timed(give_up_waiting=now.mono_s + session.config.upload_wait_s)
         return session, (said, *commands)
     session = session.with_(phase=Phase.BACKOFF, recoveries=session.recoveries + 1)
-    said = do.Say("warning", death.words, f"restarting it in {move.wait_s:.1f} s (attempt {trainer.attempt + 1})")
+    hint = f"restarting it in {move.wait_s:.1f} s (attempt {trainer.attempt + 1})"
+    said = do.Say("warning", death.words, f"{hint}; {REPEATS}" if repeats else hint)
     return session.timed(retry=now.mono_s + move.wait_s), (said,)
+
+
+def _own_steps(session: Session) -> int:
+    """Return how many steps this attempt has made itself, or snapshots where nobody counts steps."""
+    step = _farther(session).trainer.step or 0
+    return (session.trainer.step or 0) if session.trainer.anew else max(0, step - (session.base_step or 0))
+
+
+def _repeats(session: Session, death: recovery.Death, mark: str, steps: int) -> bool:
+    """Say whether this attempt was like the one before: as many steps, and the same end.
+
+    Steps of an unmodified script are counted on from the file that it opened. A script that trains everything again
+    seems to get farther each time. An end that comes from outside has to come after exactly as many steps.
+    """
+    if session.base_step is None or session.trainer.anew or not steps:
+        return False
+    if (death.cause, mark) != (session.cause, session.failed_at):
+        return False
+    return steps == session.failed_steps or (not death.passing and steps >= ALIKE * session.failed_steps > 0)
 
 
 def _farther(session: Session) -> Session:

@@ -69,6 +69,7 @@ class Source:
     names: frozenset[str] = field(default_factory=frozenset)  # all that is called or passed by keyword, dotted
     strings: frozenset[str] = field(default_factory=frozenset)
     imports: frozenset[str] = field(default_factory=frozenset)
+    folders: frozenset[str] = field(default_factory=frozenset)  # names, as keys, to which a file name is joined
 
 
 class _Known(NamedTuple):
@@ -94,7 +95,14 @@ def read(sources: Sequence[str]) -> Source:
     if trees:
         found += [*_configured(trees[0], text), *_of_argv(nodes), *_of_docopt(trees[0], text)]
     strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return Source(tuple(found), text, frozenset(_called(nodes)), frozenset(strings), frozenset(_imported(nodes)))
+    return Source(
+        tuple(found),
+        text,
+        frozenset(_called(nodes)),
+        frozenset(strings),
+        frozenset(_imported(nodes)),
+        frozenset(_joined(nodes)),
+    )
 
 
 def _parsed(source: str) -> ast.Module | None:
@@ -130,6 +138,46 @@ def _imported(nodes: Sequence[ast.AST]) -> Iterator[str]:
             yield from (each.name.partition(".")[0] for each in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.partition(".")[0]
+
+
+def _joined(nodes: Sequence[ast.AST]) -> Iterator[str]:
+    """Yield the names to which a file name is joined: ``join(a.x, "f")``, ``Path(x) / "f"``, ``f"{x}/f"``, ``x + "/f"``."""
+    for node in nodes:
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] in {"join", "joinpath"}:
+            above = [node.func.value] if isinstance(node.func, ast.Attribute) and node.func.attr == "joinpath" else []
+            parts = [*above, *node.args]
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            parts = [node.left, node.right]
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            parts = [node.left, node.right] if _begins_with_slash(node.right) else []
+        elif (
+            isinstance(node, ast.JoinedStr) and len(node.values) > 1 and isinstance(node.values[0], ast.FormattedValue)
+        ):
+            parts = [node.values[0].value, node.values[1]] if _begins_with_slash(node.values[1]) else []
+        if len(parts) > 1 and _is_text(parts[1]):
+            yield key_of(_name_of(parts[0]))
+
+
+def _begins_with_slash(node: ast.expr) -> bool:
+    first = node.values[0] if isinstance(node, ast.JoinedStr) and node.values else node
+    return str(_constant(first) or "").startswith("/")
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or isinstance(_constant(node), str)
+
+
+def _name_of(node: ast.expr) -> str:
+    """Return ``x`` of ``x``, ``args.x``, ``args["x"]``, ``Path(args.x)`` and ``x.rstrip("/")``."""
+    if isinstance(node, ast.Call):
+        called = node.func
+        return _name_of(node.args[0]) if dotted(called).endswith("Path") and node.args else _name_of(called)
+    if isinstance(node, ast.Subscript):
+        return str(_constant(node.slice) or "")
+    if isinstance(node, ast.Attribute) and node.attr in {"rstrip", "strip", "expanduser", "resolve", "absolute"}:
+        return _name_of(node.value)
+    return dotted(node).rpartition(".")[2]
 
 
 # --- options that are declared one by one ---------------------------------------------------------------------------

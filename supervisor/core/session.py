@@ -194,7 +194,8 @@ class Session(Value):
     ``frozen_at_s``: since when; what was seen sooner than the store's settle time after it may be stale. ``dark`` is the
     kind of the error with which the store does not answer ("" it does), ``dark_since_s`` since when.
     ``failed_at`` tells where the last attempt failed, ``failed_same`` how often in a row that was there without a new step,
-    ``farthest`` the step that any attempt has come to.
+    ``farthest`` the step that any attempt has come to. ``base_step`` is the step of the script's own files that the attempt was
+    given, None for none; ``failed_steps`` how many steps the last failed attempt had made itself.
     ``rolled``: the rollbacks that hold for this session; ``passed``: its first DURABLE step beyond the last of them;
     ``rollback``: its own, and ``recorded`` whether the store has that.
     """
@@ -220,6 +221,8 @@ class Session(Value):
     failed_at: str = ""
     failed_same: int = 0
     farthest: int = 0
+    base_step: int | None = None
+    failed_steps: int = 0
     cause: str = ""
     drained: bool = False
     frozen: bool = False

@@ -143,7 +143,7 @@ def restored(session: Session, event: ev.CheckpointReady, now: Instant) -> Outco
     saves = session.saves
     if event.id is not None and event.durable and saves.durable is None:
         saves = saves.with_(durable=event.id)
-    session = session.with_(checkpoint=event.folder, saves=saves)
+    session = session.with_(checkpoint=event.folder, saves=saves, base_step=step if event.files else None)
     if session.trainer.attempt == 0:
         session = session.with_(resumed_step=step, progress_step=step, rolled=event.rolled)
     said: list[do.Command] = [do.Say("warning", words) for words in event.skipped]

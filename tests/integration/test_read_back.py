@@ -158,6 +158,19 @@ def test_a_script_that_begins_again_and_fails_at_the_same_place_is_not_tried_for
     assert status(machine)["checkpoints"]["durable"] == 31, "a save of the same steps is no new step"
 
 
+def test_a_script_that_opens_its_file_and_trains_everything_again_is_not_tried_for_ever(
+    machine: Machine, tmp_path: Path
+) -> None:
+    script = tmp_path / "train.py"
+    peeks = "import os, torch\nif os.path.exists('last.pt'): print('before:', torch.load('last.pt')['step'])\n"
+    script.write_text(peeks + FAILS.replace("raise", "time.sleep(0.5); raise"))
+    done = machine.run("start", str(script), "--no-install", "--max-restarts", "1")
+    assert done.returncode == 93, done.stdout
+    assert "before: 31" in done.stdout, done.stderr
+    assert done.stdout.count("Traceback") == 2
+    assert "2 attempts in a row made as many steps and ended like that" in done.stderr
+
+
 BY_HAND = """
 import os, time, torch
 torch.manual_seed(0)

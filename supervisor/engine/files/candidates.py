@@ -62,7 +62,8 @@ class Candidates:
         epoch = None if chosen is None else naming.epoch_of(next(iter(chosen.paths.values())))
         if asks_for_epoch and chosen is not None and epoch is None:
             raise self._no_epoch(chosen, step)
-        values = {"step": str(step), "epoch": str(epoch), "watch": str(root)}
+        folder = "" if chosen is None else str(root / _folder_of(next(iter(chosen.paths.values())), carried))
+        values = {"step": str(step), "epoch": str(epoch), "watch": str(root), "folder": folder}
         found = resume_arguments.filled(
             template, lambda name, pattern: values.get(name) or str(root / (chosen.paths[pattern] if chosen else ""))
         )
@@ -114,3 +115,9 @@ class Candidates:
             if entry.kind == FILE and entry.piece is not None
         }
         return choosing.choices(files, patterns, carried.checkpoint)
+
+
+def _folder_of(path: str, carried: Carried) -> str:
+    """Return the checkpoint itself where it is a folder, else the folder that it lies in."""
+    is_folder = any(entry.path.startswith(f"{path}/") for entry in carried.entries)
+    return path if is_folder else path.rpartition("/")[0]

@@ -96,6 +96,30 @@ def test_a_convention_is_found_and_can_be_pasted(source: str, arguments: str) ->
 
 
 @pytest.mark.parametrize(
+    ("declared", "uses", "arguments"),
+    [
+        ("'--resume_dir', default=None", "", "--resume_dir {folder}"),
+        ("'--resume-from-dir', type=str", "", "--resume-from-dir {folder}"),
+        ("'--load_checkpoint_folder', default=''", "", "--load_checkpoint_folder {folder}"),
+        ("'--resume', default=''", "torch.load(os.path.join(args.resume, 'model.pt'))", "--resume {folder}"),
+        ("'--resume_from', type=Path", "load(Path(args.resume_from) / 'last.ckpt')", "--resume_from {folder}"),
+        ("'--resume', default=''", "load(f'{args.resume}/model_{epoch}.pt')", "--resume {folder}"),
+        ("'--ckpt_path', default=''", "load(args.ckpt_path.rstrip('/') + '/state.pt')", "--ckpt_path {folder}"),
+        ("'--restore', default=''", "load(os.path.join('checkpoints', args.restore))", "--restore {checkpoint}"),
+        (
+            "'--resume', default=''",
+            "load(args.resume); save(os.path.join(args.out, 'model.pt'))",
+            "--resume {checkpoint}",
+        ),
+        ("'--out_dir', default='out'", "save(os.path.join(args.out_dir, 'model.pt'))", ""),
+    ],
+)
+def test_an_option_that_takes_a_folder_is_proposed_with_the_folder(declared: str, uses: str, arguments: str) -> None:
+    found = convention([argparse(declared) + f"args = parser.parse_args()\n{uses}\n"])
+    assert found.arguments == arguments
+
+
+@pytest.mark.parametrize(
     ("source", "arguments"),
     [
         (argparse("'--load', '-f', default=False, help='Load model from a .pth file'"), "--load {checkpoint}"),

@@ -7,6 +7,7 @@ import pytest
 from supervisor.core import commands as do
 from supervisor.core import events as ev
 from supervisor.core import liveness, recovery
+from supervisor.core.checkpoint import CheckpointId
 from supervisor.core.machine import run_state
 from supervisor.core.messages import Beat, Malformed, Note, ReadBack, SaveFailed, ScriptFailed, Staged
 from supervisor.core.session import Config, Phase, SaveEvery
@@ -164,3 +165,61 @@ def test_saves_of_steps_that_are_done_again_are_no_progress(step):
 def test_steps_beyond_those_of_all_attempts_are_progress_though_the_script_began_again():
     told = running(Config(save_every=NO_SAVES))
     assert all(_again(told, 31 + 10 * attempt, 31 + 10 * attempt) for attempt in range(8))
+
+
+def _over_again(told, steps, *, exited, base=0, failed=True):
+    """An attempt that opens what was put back, makes ``steps`` counted on from there, saves at the end and ends."""
+    reached = base + steps
+    beat = ev.TrainerSaid(Beat(reached, "step", None, None, 0.1))
+    staged = ev.TrainerSaid(Staged(reached, f"/s/{reached}", 1, "files", 0.1, 0.1))
+    said = [ev.TrainerSaid(ScriptFailed("script", "ValueError", "no such layer", "train.py:9"))] if failed else []
+    told(*([ev.TrainerSaid(ReadBack("model.pt"))] if base else []), beat, staged, *said, exited)
+    if told.session.phase is Phase.BACKOFF:
+        ready = ev.CheckpointReady("/s/x", CheckpointId(3, reached, "mine", 1), files=True)
+        told.until(do.Restore)(ready, ev.Launched(7))
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("steps", "exited", "failed"),
+    [
+        ((40, 40, 40, 40), ev.TrainerExited(1), True),
+        ((40, 41, 39, 40), ev.TrainerExited(1), True),
+        ((40, 40, 40, 40), ev.TrainerExited(-9, oom=True), False),
+    ],
+    ids=["an error", "about as many steps", "out of memory at its end"],
+)
+def test_a_script_that_opens_its_file_and_trains_everything_again_is_not_tried_without_bound(steps, exited, failed):
+    told, base = running(Config(save_every=NO_SAVES)), 0
+    for number, each in enumerate(steps, 1):
+        assert _over_again(told, each, exited=exited, base=base, failed=failed) == (number < len(steps))
+        base += each
+        if 1 < number < len(steps):
+            assert told.session.failures == number
+    assert told.session.ending.exit_code == 93
+    assert "4 attempts in a row made as many steps and ended like that" in told.session.ending.words
+
+
+def test_the_second_such_attempt_says_that_it_is_no_progress():
+    told = running(Config(save_every=NO_SAVES))
+    _over_again(told, 40, exited=ev.TrainerExited(1))
+    told(ev.TrainerSaid(ReadBack("model.pt")), ev.TrainerSaid(Beat(80, "step", None, None, 0.1)))
+    told(ev.TrainerSaid(ScriptFailed("script", "ValueError", "no such layer", "train.py:9")), ev.TrainerExited(1))
+    [said] = told.asked(do.Say)
+    assert "as many steps as the attempt before and ended in the same way: this counts as no progress" in said.hint
+
+
+@pytest.mark.parametrize(
+    ("steps", "exited", "failed"),
+    [
+        ((40, 30, 20, 15, 10, 5), ev.TrainerExited(1), True),
+        ((40, 42, 41, 40, 43, 42), ev.TrainerExited(-9, oom=True), False),
+    ],
+    ids=["fewer steps each time", "memory that runs out"],
+)
+def test_a_script_that_goes_on_from_its_file_and_gets_farther_is_tried_again(steps, exited, failed):
+    told, base = running(Config(save_every=NO_SAVES)), 0
+    for each in steps:
+        assert _over_again(told, each, exited=exited, base=base, failed=failed)
+        base += each

@@ -39,6 +39,11 @@ def carried(*paths: str, checkpoint: str = "") -> Carried:
         (("last.pt",), "--e={step}", ("--e=7",)),  # no number in its name: the script's count
         (("netG_1.pt", "netD_1.pt", "netG_2.pt"), "--G={checkpoint:netG_*} --D={checkpoint:netD_*}",
          ("--G=/there/netG_1.pt", "--D=/there/netD_1.pt")),
+        (("ck/last.pt", "ck/best.pt"), "--resume_dir {folder}", ("--resume_dir", "/there/ck")),
+        (("last.pt",), "--resume_dir={folder}", ("--resume_dir=/there",)),
+        (("out/checkpoint-5/config.json", "out/checkpoint-5/model.safetensors"), "--from {folder}",
+         ("--from", "/there/out/checkpoint-5")),
+        (("a/netG_1.pt",), "--dir {folder} --G {checkpoint:netG_*}", ("--dir", "/there/a", "--G", "/there/a/netG_1.pt")),
         (("a.pt",), "--init_from=resume", ("--init_from=resume",)),
         (("a.pt",), "", ()),
     ],

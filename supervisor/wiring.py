@@ -18,7 +18,7 @@ from supervisor.core.ports import StoreError
 from supervisor.core.session import FINAL, Config, Phase, SaveEvery, Session, unproved
 from supervisor.core.status import RunStatus, begun_anew
 from supervisor.core.values import dataclass
-from supervisor.engine import alerts, equipment, identity, left_here, own_commands, project, retaining, runs
+from supervisor.engine import alerts, equipment, identity, left_here, own_commands, project, retaining, runs, user_key
 from supervisor.engine.claims import ranks
 from supervisor.engine.clock import BootClock
 from supervisor.engine.executor import Executor
@@ -27,7 +27,7 @@ from supervisor.engine.job import Job, cannot_flush
 from supervisor.engine.journal import Journal
 from supervisor.engine.leaving import Leaving, kept
 from supervisor.engine.loop import Loop
-from supervisor.engine.packages import Installer, Packages
+from supervisor.engine.packages import Installer, Packages, Recorded
 from supervisor.engine.place import RunPlace
 from supervisor.engine.publishing import LiveStatus
 from supervisor.engine.succession import Door, following, follows
@@ -64,6 +64,7 @@ class Choice:
     json_lines: bool = False
     same_run: bool = False
     trust_store: bool = False
+    trust_packages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,13 @@ class Base:
     clock: BootClock
     project: Project
     watched: str = ""
+    key: str = ""
 
 
 def serve(choice: Choice) -> int:
     """Serve the run on this machine until its turn ends; return the exit code."""
     program.set_about(choice.name, program.store_option(choice.store))
-    clock = BootClock()
+    clock, key = BootClock(), user_key.read_or_make(os.environ)
     platform = find_platform(os.environ, clock.now())
     if platform.asked is not None:
         platform = replace(platform, lifetime=platform.asked())
@@ -103,7 +105,7 @@ def serve(choice: Choice) -> int:
     known = replace(known, platform=platform.name, place=store.traits.place)
     if choice.settings["resume"] == "never":
         known = begun_anew(known)
-    base, door, began_s = Base(store, record, clock, mine, watched), Door(), clock.now().mono_s
+    base, door, began_s = Base(store, record, clock, mine, watched, key), Door(), clock.now().mono_s
     alerts.listen_to_signals(door, platform)
     alerts.report_defects(door)
     over = alerts.listen_to_notices(door, platform)
@@ -291,7 +293,7 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
         store=base.store,
         local_root=root,
         clock=base.clock,
-        environments=Packages(base.store, run, installer, root / base.record.id),
+        environments=Packages(base.store, run, installer, root / base.record.id, base.key),
         alive=identity.alive,
         identity=identity.mine(),
         platform=platform.name,
@@ -318,10 +320,13 @@ def _installer(choice: Choice, screen: terminal.Screen) -> Installer:
     def say(words: str) -> None:
         screen.say(Say("info", words))
 
-    def make(recorded: bytes | None, wheels: Callable[[], Path | None]) -> environments.Prepared:
+    def make(
+        recorded: Recorded | None, wheels: Callable[[Callable[[str], bool]], Path | None]
+    ) -> environments.Prepared:
         return environments.prepare(
-            choice.script, python=sys.executable, root=CHECKOUT, recorded=recorded, wheels=wheels, say=say,
-            install=choice.install,
+            choice.script, python=sys.executable, root=CHECKOUT, recorded=recorded.record if recorded else None,
+            wheels=wheels, say=say, install=choice.install,
+            trusted=choice.trust_packages or (recorded is not None and recorded.signed),
         )  # fmt: skip
 
     def gather(made: Any, into: Path, kept: Mapping[str, int | None]) -> list[Path]:

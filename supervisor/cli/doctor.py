@@ -39,6 +39,8 @@ def run(arguments: Sequence[str]) -> int:
     """Check everything and print the findings."""
     options = _parser().parse_args(arguments)
     program.set_about(option=option(options))
+    if options.key:
+        return _print_key()
     found = list(_findings(options))
     problems = [each for each in found if each.level == "problem"]
     if options.json:
@@ -53,6 +55,19 @@ def run(arguments: Sequence[str]) -> int:
             show("when the problems are solved, look again:")
         show("\n".join(next_commands([_again(options) if problems else _start(options)])))
     return FAILED_PRECHECKS if problems else 0
+
+
+def _print_key() -> int:
+    """Print the user's key as the one line that another machine or notebook needs. Raises UserError where there is none."""
+    from supervisor.engine import user_key
+
+    key = user_key.read_or_make(os.environ)
+    if not key:
+        words = f"this machine has no key: {user_key.place(os.environ)} is not this user's, or cannot be written"
+        raise UserError(words, "make its folder writable, or set XDG_STATE_HOME to one that is", FAILED_PRECHECKS)
+    in_notebook = "JPY_PARENT_PID" in os.environ or "COLAB_RELEASE_TAG" in os.environ
+    print(f"{'%env' if in_notebook else 'export'} {user_key.VARIABLE}={key}")
+    return 0
 
 
 def _findings(options: Namespace) -> Iterator[Finding]:
@@ -184,4 +199,9 @@ def _start(options: Namespace) -> str:
 def _parser() -> Parser:
     made = parser("doctor", "Can a run live here? Each finding with what to do; exit code 4 if a run could not.")
     made.add_argument("--json", action="store_true", help="as one JSON object")
+    made.add_argument(
+        "--key",
+        action="store_true",
+        help="print the secret line that lets another machine believe the packages this one keeps in a store",
+    )
     return made

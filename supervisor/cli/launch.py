@@ -56,6 +56,8 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
     from supervisor import launching
     from supervisor.core.fleet_state import Policy
     from supervisor.core.provisioning import Wanted
+    from supervisor.core.signing import key_of_run
+    from supervisor.engine import user_key
     from supervisor.engine.clock import BootClock
     from supervisor.environments import wish
     from supervisor.fleet import bundle
@@ -70,8 +72,14 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
         units_max=None if options.max_units is None else _units(options.max_units),
         until_wall_s=None if options.until is None else until(options.until, BootClock().now().wall_s),
     )
+    key = user_key.read_or_make(os.environ)
     shipment = bundle.Shipment(
-        name, script, tuple(script_arguments), tuple(_passed_on(options)), bundle.secrets(options.secret, os.environ)
+        name,
+        script,
+        tuple(script_arguments),
+        tuple(_passed_on(options)),
+        bundle.secrets(options.secret, os.environ),
+        key_of_run(key, name) if key else "",
     )
     environ = dict(os.environ)
     launch = launching.Launch(

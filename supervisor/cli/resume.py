@@ -95,7 +95,7 @@ def _confirm(script: Path, name: str, behind: Sequence[str], recorded: Mapping[s
         )
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() in {"y", "yes"}:
-            options.trust_store = True
+            options.confirmed = True
             return
         raise UsageError(
             "nothing was started",

@@ -81,7 +81,8 @@ def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> 
         install=not options.no_install,
         json_lines=options.json,
         same_run=options.same_run,
-        trust_store=options.trust_store,
+        trust_store=options.trust_store or options.confirmed,
+        trust_packages=options.trust_store,
     )
     return wiring.serve(chosen)
 
@@ -261,7 +262,7 @@ def add_options(made: Parser, *, named: bool = True) -> None:
 
     ``named``: the verb shows ``--name``; `resume` takes the run's name by its place.
     """
-    made.set_defaults(module=None)
+    made.set_defaults(module=None, confirmed=False)
     _add_options_of_the_run(made.add_argument_group("the run"), named=named)
     _add_options_of_saving(made.add_argument_group("saving and this machine"))
     _add_options_of_trouble(made.add_argument_group("failures, and losses that go wrong"))
@@ -289,7 +290,7 @@ def _add_options_of_the_run(group: Group, *, named: bool) -> None:
     group.add_argument(
         "--trust-store",
         action="store_true",
-        help="believe what the store names: the watched folder, and for resume the script, its arguments and the options",
+        help="believe the store: its packages, the watched folder, and for resume the script, its arguments and the options",
     )
     group.add_argument("--no-install", action="store_true", help="use the packages that are here")
     group.add_argument("--json", action="store_true", help="events as JSON lines on stdout")

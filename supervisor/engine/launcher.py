@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core import program, rollback
-from supervisor.engine import descendants, notes, orphans
+from supervisor.engine import descendants, notes, orphans, user_key
 from supervisor.engine.channel import Channel
 from supervisor.engine.identity import cpu_s, started
 from supervisor.engine.job import Job, Prepared
@@ -135,7 +135,7 @@ class Launcher:
 
     def _environ(self, local: LocalPlace, attempt: int, checkpoint: str, prepared: Prepared) -> Mapping[str, str]:
         assert self._channel is not None
-        inherited = prepared.environ or self.job.environ
+        inherited = user_key.without(prepared.environ or self.job.environ)
         deadline = self.job.deadline_wall_s
         return {
             **inherited,

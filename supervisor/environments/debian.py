@@ -1,4 +1,7 @@
-"""Debian packages a script asks for: looked up first, installed when root may, from kept files where they are."""
+"""Debian packages a script asks for: looked up first, and installed from the system's own sources when root may.
+
+None ever comes from a store: it would run as root, and nothing but the store itself would vouch for it.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,9 @@ from typing import TYPE_CHECKING
 from supervisor.core.environment import DebianPackage
 from supervisor.core.errors import SetupError
 from supervisor.environments import commands, port
-from supervisor.environments.files import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 # The machine dies in hours, so waiting for its disk buys nothing (halves the time); man-db's index is nobody's need here.
 _QUICK = ("-o", "Dpkg::Options::=--force-unsafe-io", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends", "-y", "-q")
@@ -21,14 +22,12 @@ _QUICK = ("-o", "Dpkg::Options::=--force-unsafe-io", "-o", "Dpkg::Use-Pty=0", "-
 
 def prepare(
     names: Sequence[str],
-    kept: Sequence[Path],
-    home: Path,
     environ: Mapping[str, str],
     say: Callable[[str], None],
 ) -> tuple[DebianPackage, ...]:
     """Make `names` present and return what is there now. Not root, or no apt: said in words, because the script may do without.
 
-    `kept`: .deb files already checked against the record. Raises SetupError when apt refuses.
+    Raises SetupError when apt refuses.
     """
     missing = [name for name in names if name not in installed(names, environ)]
     if missing and shutil.which("apt-get", path=environ.get("PATH")) is None:
@@ -39,16 +38,8 @@ def prepare(
         )
     elif missing:
         say(f"installing {', '.join(missing)} with apt")
-        _install(missing, kept, home / "debs", environ)
-    files = {
-        name: file
-        for file in sorted((home / "debs").glob("*.deb"))
-        for name in names
-        if file.name.startswith(f"{name}_")
-    }
-    return tuple(
-        _described(name, version, files.get(name)) for name, version in sorted(installed(names, environ).items())
-    )
+        _install(missing, environ)
+    return tuple(DebianPackage(name, version) for name, version in sorted(installed(names, environ).items()))
 
 
 def installed(names: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -60,25 +51,9 @@ def installed(names: Sequence[str], environ: Mapping[str, str]) -> dict[str, str
     return {row[0]: row[1] for row in rows if row[2:] == ["installed"]}
 
 
-def files_of(recorded: Sequence[DebianPackage], folder: Path | None) -> list[Path]:
-    """The kept .deb files of a record, each with its recorded digest; empty when any is missing or differs."""
-    if folder is None:
-        return []
-    files = [folder / one.file for one in recorded if one.file]
-    whole = all(
-        file.is_file() and digest(file) == one.digest
-        for one, file in zip((r for r in recorded if r.file), files, strict=True)
-    )
-    return files if whole else []
-
-
-def _install(missing: Sequence[str], kept: Sequence[Path], debs: Path, environ: Mapping[str, str]) -> None:
+def _install(missing: Sequence[str], environ: Mapping[str, str]) -> None:
     child = dict(environ) | {"DEBIAN_FRONTEND": "noninteractive"}
-    if kept and commands.run(["apt-get", "install", *_QUICK, *(str(file.resolve()) for file in kept)], child).code == 0:
-        return
-    (debs / "partial").mkdir(parents=True, exist_ok=True)
-    ask = ["apt-get", "install", *_QUICK, "-o", f"Dir::Cache::archives={debs.resolve()}",
-           "-o", "APT::Keep-Downloaded-Packages=true", *missing]  # fmt: skip
+    ask = ["apt-get", "install", *_QUICK, *missing]
     ended = commands.run(ask, child)
     if ended.code != 0:  # the lists of a fresh image are old or empty
         commands.run(["apt-get", "update", "-q"], child)
@@ -90,7 +65,3 @@ def _install(missing: Sequence[str], kept: Sequence[Path], debs: Path, environ: 
         raise SetupError(
             f"apt cannot install {', '.join(missing)}: {reason}", "check the names under apt = [...] and the network"
         )
-
-
-def _described(name: str, version: str, file: Path | None) -> DebianPackage:
-    return DebianPackage(name, version) if file is None else DebianPackage(name, version, file.name, digest(file))

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 def names(wheel: Path, locked: Locked) -> bool:
     """Whether `wheel` is a file of `locked`, told from its name (PEP 427)."""
-    return package_of(wheel) == (locked.name, locked.version)
+    return package_of(wheel.name) == (locked.name, locked.version)
 
 
-def package_of(wheel: Path) -> tuple[str, str]:
-    """Normal name and version that a wheel's name says; empty strings for another kind of name."""
-    name, _, rest = wheel.name.partition("-")
+def package_of(wheel: str) -> tuple[str, str]:
+    """Normal name and version that the name of a wheel's file says; empty strings for another kind of name."""
+    name, _, rest = wheel.partition("-")
     version = rest.partition("-")[0]
     return (normal_name(name), version) if version else ("", "")
 

@@ -38,14 +38,14 @@ def choose(
     from supervisor.environments.pip import Pip
     from supervisor.environments.uv import Uv
 
-    chosen = settings.read(environ)
     uv = find_uv(environ, home)
     pip = Pip.find(environ, python, home / "pip-cache")
     if uv is None and fetch and pip is not None:
         uv = _fetch_uv(pip, home, say)
     # uv does not see the system's packages inside an environment that shows them, and would install them all again.
     if uv is not None and not (pip is not None and _shows_system(python)):
-        return Uv(str(uv), settings.for_uv(environ, chosen, home / "uv-cache"), chosen, cpu=cpu)
+        chosen = settings.read_for_uv(environ)
+        return Uv(str(uv), settings.for_uv(environ, home / "uv-cache"), chosen, cpu=cpu)
     if pip is not None:
         return pip
     raise SetupError(

@@ -117,7 +117,7 @@ def _so_far(seconds: float, written: int) -> str:
 
 
 def _all_kept(wheels: Path | None, difference: Sequence[Locked]) -> bool:
-    kept = set() if wheels is None else {package_of(file) for file in wheels.glob("*.whl")}
+    kept = set() if wheels is None else {package_of(file.name) for file in wheels.glob("*.whl")}
     return kept >= {(one.name, one.version) for one in difference}
 
 
@@ -129,7 +129,7 @@ def _sources(
     The index alone comes last because a kept wheel may be damaged.
     """
     if wheels is not None:
-        kept = {package_of(file) for file in wheels.glob("*.whl")}
+        kept = {package_of(file.name) for file in wheels.glob("*.whl")}
         if kept >= {(one.name, one.version) for one in difference}:
             yield Sources(wheels, wheels_only=True, keep_fd=held)
         if kept:

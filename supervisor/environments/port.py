@@ -84,6 +84,15 @@ class CannotInstallError(SetupError):
         self.reason, self.unbuilt = failure.plain, failure.unbuilt
         super().__init__(f"{what}: {self.reason}", failure.advice(source))
 
+    def unbelieved(self) -> None:
+        """Add that the store keeps the packages, and why they are not used."""
+        self.what += "; the packages that the store keeps are not signed by this user's key"
+        self.args = (self.what,)
+        self.hint = (
+            "connect this machine; or set SUPERVISOR_KEY as `doctor --key` prints it on the machine that "
+            "kept them; or add --trust-store"
+        )
+
 
 class Installer(Protocol):
     """solve: what `requirements` would add to `python`, never touching it, hashed and in order of name.

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core import environment
 from supervisor.core.environment import Record, normal_name
-from supervisor.core.errors import SetupError
 from supervisor.core.spoken import duration
 from supervisor.core.values import dataclass, replace
 from supervisor.engine.ticking import told_every
 from supervisor.environments import capture, locks, wish
+from supervisor.environments.files import package_of
 from supervisor.environments.port import CannotInstallError
 
 if TYPE_CHECKING:
@@ -59,17 +59,18 @@ class _Place:
     interpreter: Interpreter
     home: Path
     environ: Mapping[str, str]
-    fetch_wheels: Callable[[], Path | None]
+    fetch_wheels: Callable[[Callable[[str], bool]], Path | None]
     say: Callable[[str], None]
     cpu: bool
+    trusted: bool
 
-    @cached_property
-    def wheels(self) -> Path | None:
-        """The folder of kept wheels, fetched when it is first asked for: most starts need none."""
+    def wheels(self, locked: Sequence[Locked]) -> Path | None:
+        """Fetch those wheels that the run keeps of these packages; an installer compares their hashes with the lock's."""
+        names = {(one.name, one.version) for one in locked}
         with told_every(
             self.say, lambda seconds: f"fetching the packages that the run keeps, {duration(seconds)} so far"
         ):
-            return self.fetch_wheels()
+            return self.fetch_wheels(lambda name: package_of(name) in names)
 
     @cached_property
     def installer(self) -> Installer:
@@ -84,16 +85,18 @@ def prepare(
     python: str,
     root: Path,
     recorded: bytes | None,
-    wheels: Path | Callable[[], Path | None] | None,
+    wheels: Path | Callable[[Callable[[str], bool]], Path | None] | None,
     say: Callable[[str], None],
     install: bool = True,
+    trusted: bool = False,
     environ: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Prepared:
     """Find what `script` wants, install only what `python` lacks into ``root/.supervisor``, and record it exactly.
 
-    `recorded`: the record of the run's last machine, put back to the letter where it fits. `wheels`: a folder of kept
-    files, or what fetches one. With ``install=False`` what is missing is only said. Raises UserError; what it began is never used half-made.
+    `recorded`: the record of the run's last machine. It is put back to the letter where it fits and is ``trusted``; else it
+    proposes versions of what the script asks for, and nothing more. `wheels`: a folder of kept files, or what fetches one.
+    With ``install=False`` what is missing is only said. Raises UserError; what it began is never used half-made.
     """
     began, home = clock(), _home(root, environ)
     wanted = wish.read(script, install=install).wanted
@@ -101,8 +104,8 @@ def prepare(
     found = capture.found(chosen, environ)
     situation = _situation(wanted, found, chosen, install=install)
     answer = _load(_ready_file(home, situation, recorded))
-    fetch = wheels if callable(wheels) else lambda: wheels
-    place = _Place(chosen, home, environ, fetch, say, cpu=not found.accelerators)
+    fetch = wheels if callable(wheels) else lambda _: wheels
+    place = _Place(chosen, home, environ, fetch, say, cpu=not found.accelerators, trusted=trusted)
     if answer is None:
         made = _make(wanted, found, place, recorded, install=install)
         record = made.record
@@ -202,9 +205,7 @@ def _make(wanted: Wanted, found: Found, place: _Place, recorded: bytes | None, *
             for name in given_up:
                 todo = todo.without(name)
             place.say(f"{', '.join(given_up)} cannot be had in the version asked for: {error.reason}")
-    record = Record(
-        found, wanted.texts, added.difference, _debian(wanted, old, place) if install else (), added.directs
-    )
+    record = Record(found, wanted.texts, added.difference, _debian(wanted, place) if install else (), added.directs)
     return _Made(
         record, drift + (environment.drift(old, record) if old else ()), added.python or place.interpreter.executable
     )
@@ -238,15 +239,16 @@ def _lay_over(wanted: Wanted, found: Found, todo: Plan, old: Record | None, plac
     from supervisor.environments import overlay
 
     expanded = replace(wanted, index_options=tuple(_expanded(each, place.environ) for each in wanted.index_options))
-    lines = tuple(_expanded(_at_commit(each, old), place.environ) for each in todo.directs)
+    believed = old if place.trusted else None  # any commit of any fork can be had from a repository's own address
+    lines = tuple(_expanded(_at_commit(each, believed), place.environ) for each in todo.directs)
     difference = _difference(expanded, found, todo, old, place, lines=lines)
     if not difference and not lines:
         return _NOTHING
     prints = [f"{line} {each.fingerprint}\n" for line, each in zip(lines, todo.directs, strict=True)]
     folder = overlay.folder_of(place.interpreter, difference, place.home, prints)
     if not overlay.is_whole(folder):
-        overlay.make(place.interpreter, difference, folder, lambda: place.installer, wheels=place.wheels,
-                     index_options=expanded.index_options, environ=place.environ, say=place.say, directs=lines,
+        overlay.make(place.interpreter, difference, folder, lambda: place.installer,
+                     wheels=place.wheels(difference), index_options=expanded.index_options, environ=place.environ, say=place.say, directs=lines,
                      source=wanted.source)  # fmt: skip
     return _Added(f"{folder}/bin/python", difference, overlay.located(folder) if lines else ())
 
@@ -278,8 +280,12 @@ def _read_record(recorded: bytes | None) -> tuple[Record | None, tuple[str, ...]
 def _difference(
     wanted: Wanted, found: Found, todo: Plan, old: Record | None, place: _Place, *, lines: Sequence[str]
 ) -> tuple[Locked, ...]:
+    """Return what is to be laid over the interpreter: what a trusted record says, else what the installer chooses.
+
+    A record that nothing vouches for could name any package and any hash: the installer's own choice replaces it.
+    """
     same = old is not None and old.wanted == wanted.texts
-    if old and same and (old.difference or old.direct) and old.found.fits(found):
+    if place.trusted and old and same and (old.difference or old.direct) and old.found.fits(found):
         return old.difference
     from supervisor.environments import settings, solve
 
@@ -288,28 +294,53 @@ def _difference(
             f"the run was on Python {old.found.python}: its packages are chosen anew for {found.python}, same versions where they exist"
         )
     place.say(f"{wanted.source} asks for {todo.asked}: finding what to add")
-    folders = (*settings.read(place.environ).wheel_folders, *([str(place.wheels)] if place.wheels else []))
+    folders = settings.read(place.environ).wheel_folders
+    fits = old is not None and same and _same_abi(old.found, found) and bool(old.difference)
     try:
-        return solve.difference(place.installer, place.interpreter.executable, wanted, found, todo,
-                                recorded=old, wheel_folders=folders, say=place.say, lines=lines)  # fmt: skip
-    except SetupError:
-        if old and old.difference and place.wheels and same and _same_abi(old.found, found):
+        chosen = solve.difference(place.installer, place.interpreter.executable, wanted, found, todo,
+                                  recorded=old, wheel_folders=folders, say=place.say, lines=lines)  # fmt: skip
+    except CannotInstallError as error:
+        if not fits or old is None or place.wheels(old.difference) is None:
+            raise
+        if place.trusted:
             place.say("no new choice can be made here: putting the recorded packages back from the kept wheels")
             return old.difference
+        error.unbelieved()
         raise
+    if old is not None and same and not place.trusted:
+        _say_unsigned(old, chosen, place.say)
+    return chosen
+
+
+def _say_unsigned(old: Record, chosen: Sequence[Locked], say: Callable[[str], None]) -> None:
+    """Say once what became of a record that this user's key has not signed."""
+    found = {one.name: one for one in chosen}
+    other = [
+        one.name
+        for one in old.difference
+        if one.name not in found
+        or one.version != found[one.name].version
+        or not {*one.hashes} & {*found[one.name].hashes}
+    ]
+    if not old.difference:
+        return
+    differing = f"; {', '.join(other)} differ{'s' if len(other) == 1 else ''} from it" if other else ""
+    say(
+        "this user's key has not signed the store's record of packages: versions and hashes are those that the "
+        f"package index has{differing} (SUPERVISOR_KEY carries the key)"
+    )
 
 
 def _same_abi(one: Found, other: Found) -> bool:
     return (one.python_tag, one.system) == (other.python_tag, other.system)
 
 
-def _debian(wanted: Wanted, old: Record | None, place: _Place) -> tuple[DebianPackage, ...]:
+def _debian(wanted: Wanted, place: _Place) -> tuple[DebianPackage, ...]:
     if not wanted.debian:
         return ()
     from supervisor.environments import debian
 
-    kept = debian.files_of(old.debian if old else (), place.wheels)
-    return debian.prepare(wanted.debian, kept, place.home, place.environ, place.say)
+    return debian.prepare(wanted.debian, place.environ, place.say)
 
 
 def _situation(wanted: Wanted, found: Found, chosen: Interpreter, *, install: bool) -> bytes:

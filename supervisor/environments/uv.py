@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from supervisor.core.environment import Locked
     from supervisor.environments.settings import Settings
 
+FURTHER_INDEXES = ("--index-strategy", "unsafe-first-match")  # uv's name for: the next index, if no version fits here
 CPU_BUILDS = ("--torch-backend", "cpu")
 _FOR_CUDA = re.compile(r"(torch==[^+]+$|nvidia-|triton==)")
 _ADDED = re.compile(r"^ \+ (\S+==\S+)$", re.MULTILINE)
@@ -39,6 +40,9 @@ class Uv:
         self._wheel_folders = chosen.wheel_folders
         self._no_index = ["--no-index"] if chosen.no_index else []  # uv has no variable for this one
         self._cpu = cpu and not chosen.no_index and "UV_TORCH_BACKEND" not in environ
+        self._strict = "UV_INDEX_STRATEGY" in environ  # the person's own word about it
+        self._several = bool(chosen.extra_indexes)
+        self._beyond: Sequence[str] = ()
 
     def solve(
         self, python: str, requirements: Sequence[str], constraints: Sequence[str], index_options: Sequence[str]
@@ -110,7 +114,23 @@ class Uv:
         return replace(locked, hashes=tuple(sorted(map(digest, files))))
 
     def _run(self, *arguments: str, keep_fd: int | None = None) -> commands.Ended:
-        ended = commands.run([self._program, "pip", *arguments, *self._no_index], self._environ, keep_fd=keep_fd)
+        """Run uv. A name comes from the first index that has it; where the versions there do not do, from the next ones.
+
+        The order stays the person's: never the best version of all indexes, which a stranger could publish at a public one.
+        """
+        ended = self._ran(arguments, keep_fd)
+        several = self._several or any(word.startswith("--extra-index-url") for word in arguments)
+        may_go_on = several and not self._strict and not self._beyond
+        if ended.code != 0 and may_go_on and not InstallerFailed(ended.said).no_network:
+            self._beyond = FURTHER_INDEXES
+            again = self._ran(arguments, keep_fd)
+            if again.code == 0:
+                return again
+            self._beyond = ()
         if ended.code != 0:
             raise InstallerFailed(ended.said)
         return ended
+
+    def _ran(self, arguments: Sequence[str], keep_fd: int | None) -> commands.Ended:
+        words = [self._program, "pip", *arguments, *self._no_index, *self._beyond]
+        return commands.run(words, self._environ, keep_fd=keep_fd)

@@ -45,7 +45,6 @@ def wheels_to_keep(
     into.mkdir(parents=True, exist_ok=True)
     for half_done in into.glob(".tmp-*"):
         shutil.rmtree(half_done, ignore_errors=True)
-    debs = _debian_files(record, prepared.home / "debs", into)
     if not kept_bytes_max:
         return []
     if _installed_bytes(Path(prepared.python).parent.parent) > _INSTALLED_PER_WHEEL * kept_bytes_max:
@@ -53,29 +52,19 @@ def wheels_to_keep(
             f"the next machine downloads the job's packages again: over {kept_bytes_max // 1_000_000} MB they are not "
             "copied into the store (--keep-packages)"
         )
-        return debs
-    in_store = {package_of(Path(name)): length or 0 for name, length in kept.items()}
-    have = {package_of(file) for file in into.glob("*.whl")} | in_store.keys()
+        return []
+    in_store = {package_of(name): length or 0 for name, length in kept.items()}
+    have = {package_of(file.name) for file in into.glob("*.whl")} | in_store.keys()
     lacking = [one for one in record.difference if (one.name, one.version) not in have]
     if lacking:
         _download(lacking, prepared, into, environ, say)
     named = {(one.name, one.version) for one in record.difference}
-    wheels = {package_of(file): file for file in sorted(into.glob("*.whl")) if package_of(file) in named}
+    wheels = {package_of(file.name): file for file in sorted(into.glob("*.whl")) if package_of(file.name) in named}
     total = sum(length for one, length in in_store.items() if one in named - wheels.keys())
     total += sum(file.stat().st_size for file in wheels.values())
     if not named <= wheels.keys() | in_store.keys() or total > kept_bytes_max:
-        return debs
-    return [*wheels.values(), *debs]
-
-
-def _debian_files(record: Record, debs: Path, into: Path) -> list[Path]:
-    """The .deb files that this machine installed for the job, copied; they are few and small beside the wheels."""
-    kept = []
-    for package in record.debian:
-        if package.file and (debs / package.file).is_file():
-            shutil.copyfile(debs / package.file, into / package.file)
-            kept.append(into / package.file)
-    return kept
+        return []
+    return list(wheels.values())
 
 
 def _installed_bytes(overlay: Path) -> int:

@@ -17,7 +17,7 @@ from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.project import to_plain
 from supervisor.core.values import dataclass
 from supervisor.engine import notes, project
-from supervisor.fleet.consignment import CODE, PROJECT, SCHEMA, SECRETS
+from supervisor.fleet.consignment import CODE, KEY, PROJECT, SCHEMA, SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -52,13 +52,17 @@ os.execve(sys.executable, [sys.executable, "-m", "supervisor", "agent", folder],
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """What every machine of a run is sent. ``options``: of `start`, as they are typed; ``secrets`` go to the trainer alone."""
+    """What every machine of a run is sent. ``options``: of `start`, as they are typed; ``secrets`` go to the trainer alone.
+
+    ``key``: of this run's records of packages; the trainer does not get it.
+    """
 
     name: str
     script: Path
     arguments: Sequence[str] = ()
     options: Sequence[str] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
 
     def pack(self, folder: Path, *, bytes_max: int) -> list[str]:
         """Write project and package into ``folder``, once a launch; return the files that changed since the last launch.
@@ -85,11 +89,13 @@ class Shipment:
     def files(self, folder: Path) -> list[tuple[Path, str]]:
         """Return each file to send, as it was packed, with its name on the machine; secrets are written now."""
         files = [(folder / LAUNCHER, LAUNCHER), (folder / CODE, CODE)]
-        if self.secrets:
-            secrets = folder / SECRETS
-            secrets.touch(mode=0o600)
-            secrets.write_text("".join(f"{name}={value}\n" for name, value in self.secrets.items()))
-            files.append((secrets, SECRETS))
+        told = "".join(f"{name}={value}\n" for name, value in self.secrets.items())
+        for name, text in ((SECRETS, told), (KEY, f"{self.key}\n" if self.key else "")):
+            if text:
+                private = folder / name
+                private.touch(mode=0o600)
+                private.write_text(text)
+                files.append((private, name))
         return files
 
     def _digests(self) -> dict[str, str]:

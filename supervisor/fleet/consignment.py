@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from supervisor.fleet.outbox import Outbox
 
 JOB, CODE, SECRETS, PROJECT = "job.json", "code.tar", "secrets.env", "project"  # in the machine's folder
+KEY = "run.key"  # beside them: signs this run's records of packages, and no other run's
 SCHEMA = 1
 
 

@@ -11,7 +11,7 @@ from supervisor.core.ports import StoreError
 from supervisor.core.provisioning import MachineError, NoSuchFile
 from supervisor.core.values import dataclass
 from supervisor.engine import claims
-from supervisor.fleet.consignment import JOB, SECRETS
+from supervisor.fleet.consignment import JOB, KEY, SECRETS
 from supervisor.fleet.parcels import ParcelError
 from supervisor.fleet.reporting import REPORT, Phase
 
@@ -140,7 +140,8 @@ class FleetHands:
                 self._provisioner.put(machine, str(file), name)
                 sent += file.stat().st_size
         finally:  # what is secret does not stay on this disk
-            (packed / SECRETS).unlink(missing_ok=True)
+            for name in (SECRETS, KEY):
+                (packed / name).unlink(missing_ok=True)
         job = self._home.folder / JOB
         job.write_bytes(self._shipment.job(seed.index(), self._release_at_s()))
         self._provisioner.put(machine, str(job), JOB)

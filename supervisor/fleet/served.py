@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint import MANIFEST_NAME
 from supervisor.core.errors import FAILED, INTERRUPTED, TERMINATED
-from supervisor.engine import claims, project
+from supervisor.engine import claims, project, user_key
 from supervisor.engine.identity import MACHINE
 from supervisor.engine.place import RunPlace
-from supervisor.fleet.consignment import PROJECT, SECRETS
+from supervisor.fleet.consignment import KEY, PROJECT, SECRETS
 from supervisor.fleet.reporting import LOG
 from supervisor.fleet.turn import Turn
 
@@ -83,9 +83,10 @@ class Served:
     def _environ(self) -> Mapping[str, str]:
         environ = self._machine.environ
         release_s = self._job.release_at_s
-        secrets = self._machine.folder / SECRETS
-        if secrets.exists():
-            secrets.chmod(0o600)  # because not every way to a machine keeps the mode of a file
+        secrets, key = self._machine.folder / SECRETS, self._machine.folder / KEY
+        there = [each for each in (secrets, key) if each.exists()]
+        for private in there:
+            private.chmod(0o600)  # because not every way to a machine keeps the mode of a file
         return {
             **environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), environ.get("PYTHONPATH", "")])),
@@ -93,7 +94,8 @@ class Served:
             "SUPERVISOR_RUN_KEEP_MACHINE": "1",
             MACHINE: self._origin,
             project.ENVIRONMENT: project.passed_on(self._job.project) if self._job.project.known else "",
-            "SUPERVISOR_RUN_SECRETS": str(secrets) if secrets.exists() else "",
+            "SUPERVISOR_RUN_SECRETS": str(secrets) if secrets in there else "",
+            user_key.VARIABLE: key.read_text().strip() if key in there else "",
             "SUPERVISOR_RUN_UPLOAD_WAIT_S": f"{max(LAST_S, (release_s or ENDLESS_S) - LAST_S):.0f}",
         }
 

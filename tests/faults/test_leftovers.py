@@ -16,7 +16,7 @@ import pytest
 from supervisor.core.claim import Rank
 from supervisor.core.environment import Found, Locked, Record
 from supervisor.engine import claims
-from supervisor.engine.packages import RECORD, Installer, Packages
+from supervisor.engine.packages import RECORD, Installer, Packages, Recorded
 from supervisor.stores.folder import FolderStore
 from tests.faults.checks import check_mount, check_torn_writes, check_trash
 from tests.faults.leftovers import parts_left_behind
@@ -69,8 +69,8 @@ def test_a_lock_of_the_environment_that_was_cut_short_anywhere_is_never_put_back
         store.create(f"{RUN.session(FIRST)}/{RECORD}", older)
         store.create(f"{RUN.session(SECOND)}/{RECORD}", whole[:length])
 
-        def make(recorded: bytes | None, _fetch: Callable[[], Path | None], given: list[bytes | None] = given) -> Made:
-            given.append(recorded)
+        def make(recorded: Recorded | None, _fetch: object, given: list[bytes | None] = given) -> Made:
+            given.append(recorded.record if recorded else None)
             return Made(whole)
 
         packages = Packages(store, RUN, Installer(make, lambda *_: []), quick / "local")
@@ -87,8 +87,8 @@ def test_a_wheel_that_was_cut_short_is_not_used_and_is_put_in_again(quick):
     store.create(f"{RUN.session(FIRST)}/{RECORD}", Record(FOUND, (), LOCKED).to_bytes())
     store.create(f"{RUN.environments}/one-1.0-py3-none-any.whl", body[: len(body) // 2])
 
-    def make(_recorded: bytes | None, fetch: Callable[[], Path | None]) -> Made:
-        wheels = fetch()
+    def make(_recorded: Recorded | None, fetch: Callable[[Callable[[str], bool]], Path | None]) -> Made:
+        wheels = fetch(lambda _: True)
         given.append([] if wheels is None else [each.read_bytes() for each in wheels.iterdir()])
         return Made(Record(FOUND, (), LOCKED).to_bytes())
 

@@ -145,13 +145,18 @@ def test_secrets_are_named_to_the_trainer_and_told_to_nobody(place: Place, tmp_p
     secrets = place.folder / "secrets.env"
     secrets.write_text("# mine\nTOKEN=a=b c\n\nEMPTY=\n")
     secrets.chmod(0o644)
+    key = place.folder / "run.key"
+    key.write_text("run-" + "0" * 64)
+    key.chmod(0o644)
     place.consign()
     place.start()
     place.to_the_end()
-    assert secrets.stat().st_mode & 0o777 == 0o600
+    assert {each.stat().st_mode & 0o777 for each in (secrets, key)} == {0o600}
     assert _secrets(str(secrets)) == {"TOKEN": "a=b c", "EMPTY": ""}
     told = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != secrets]
     assert not [body for body in told if b"a=b c" in body]
+    told = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != key]
+    assert not [body for body in told if b"0" * 64 in body]
 
 
 @pytest.mark.slow

@@ -146,6 +146,7 @@ LEFT = {
         "it makes an environment of its own for each version, of gigabytes together", "tests/unit/trainer/test_versions.py"),
     f"{SUPERVISOR} start train.py --store /content/drive/MyDrive/supervisor": (
         "it needs Colab's Drive", "tests/notebook/test_places.py"),
+    "%env SUPERVISOR_KEY=…": ("the key is another one everywhere", "tests/unit/cli/test_doctor.py"),
     "%load_ext supervisor": NOTEBOOK,
     "%supervisor mount": NOTEBOOK,
     "%supervise train.py --save-every 10m": NOTEBOOK,

@@ -100,16 +100,20 @@ def test_the_second_start_asks_no_installer(machine: Machine, tmp_path: Path, mo
         assert (again.python, again.record_name, again.drift) == (first.python, first.record_name, ())
 
 
-def test_a_blank_machine_of_the_same_kind_gets_exactly_the_recorded_packages(machine: Machine, tmp_path: Path):
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_blank_machine_of_the_same_kind_gets_exactly_the_recorded_packages(
+    machine: Machine, tmp_path: Path, *, trusted: bool
+):
     job = script(tmp_path, "part")
     first = machine.prepare(job)
     write_wheel(machine.index, "part", "2.0")
     second = Machine(tmp_path / "second", frame="1.0", tool="1.0")
     second.environ = offline_environ(second.folder, machine.index)
-    resumed = second.prepare(job, first.record)
+    resumed = second.prepare(job, first.record, trusted=trusted)
     assert resumed.installed == first.installed
     assert resumed.drift == ()
     assert second.output(resumed, versions_seen("part")) == "1.0"
+    assert any("has not signed" in words for words in second.said) is not trusted
 
 
 def test_kept_wheels_do_without_any_index(machine: Machine, tmp_path: Path):
@@ -118,7 +122,7 @@ def test_kept_wheels_do_without_any_index(machine: Machine, tmp_path: Path):
     kept = wheels_to_keep(first, tmp_path / "kept", say=machine.said.append, environ=machine.environ)
     assert sorted(file.name for file in kept) == ["part-1.0-py3-none-any.whl", "piece-1.1-py3-none-any.whl"]
     second = Machine(tmp_path / "second", frame="1.0", tool="1.0")
-    resumed = second.prepare(job, first.record, tmp_path / "kept")
+    resumed = second.prepare(job, first.record, tmp_path / "kept", trusted=True)
     assert second.output(resumed, versions_seen("part", "piece")) == "1.0 1.1"
 
 
@@ -127,7 +131,7 @@ def test_kept_wheels_serve_another_image_too_and_the_drift_is_said(machine: Mach
     first = machine.prepare(job)
     wheels_to_keep(first, tmp_path / "kept", say=machine.said.append, environ=machine.environ)
     second = Machine(tmp_path / "second", frame="1.5")
-    resumed = second.prepare(job, first.record, tmp_path / "kept")
+    resumed = second.prepare(job, first.record, tmp_path / "kept", trusted=True)
     assert resumed.installed == first.installed
     assert resumed.drift == ("2 other packages changed version",)
     assert resumed.record_name != first.record_name
@@ -140,7 +144,7 @@ def test_a_file_with_another_hash_is_refused(machine: Machine, tmp_path: Path):
     write_wheel(second.index, "part", "1.0", body="stolen = True\n")
     write_wheel(second.index, "piece", "1.1", requires=("frame",))
     with pytest.raises(SetupError, match="part 1"):
-        second.prepare(job, first.record)
+        second.prepare(job, first.record, trusted=True)
     assert not list((second.folder / "root" / ".supervisor").glob("envs/*/complete"))
 
 

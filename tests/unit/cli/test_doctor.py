@@ -1,6 +1,7 @@
 """Can a run live here: findings in words, and an exit code for programs."""
 
 import json
+import re
 
 import pytest
 
@@ -20,6 +21,21 @@ def test_a_healthy_machine_has_no_problem_and_is_left_as_it_was(said, root):
     assert {"python", "machine", "platform", "store", "evidence", "staging", "clock"} <= about.keys()
     assert about["store"] == "ok"
     assert not (root / "runs").exists()
+
+
+def test_the_key_is_one_line_to_paste_and_stays_the_same(said, root, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(root / "state"))
+    code, words = said("doctor", "--key")
+    assert code == 0
+    assert re.fullmatch(r"export SUPERVISOR_KEY=[0-9a-f]{64}\n", words)
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-1")
+    assert said("doctor", "--key")[1] == words.replace("export", "%env")
+    (root / "state" / "training-supervisor" / "key").unlink()
+    (root / "state" / "training-supervisor").rmdir()
+    (root / "state" / "training-supervisor").touch()
+    code, words = said("doctor", "--key")
+    assert code == 4
+    assert "this machine has no key" in words
 
 
 def test_a_store_with_runs_in_it_keeps_them(said, left, root):

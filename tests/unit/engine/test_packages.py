@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from supervisor.core.claim import Rank
 from supervisor.core.ports import StoreError
 from supervisor.engine import claims
-from supervisor.engine.packages import RECORD, Installer, Packages
+from supervisor.engine.packages import RECORD, Installer, Packages, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,12 +34,14 @@ class Made:
 class Hands:
     made: Made = field(default_factory=Made)
     given: list[tuple[bytes | None, dict[str, bytes] | None]] = field(default_factory=list)
+    signed: list[bool] = field(default_factory=list)
     kept: list[dict[str, int | None]] = field(default_factory=list)
 
-    def make(self, recorded: bytes | None, fetch: Callable[[], Path | None]) -> Made:
-        wheels = fetch()
+    def make(self, recorded: Recorded | None, fetch: Callable[[Callable[[str], bool]], Path | None]) -> Made:
+        wheels = fetch(lambda name: name.startswith("numpy"))
         there = None if wheels is None else {path.name: path.read_bytes() for path in wheels.iterdir()}
-        self.given.append((recorded, there))
+        self.given.append((recorded.record if recorded else None, there))
+        self.signed.append(recorded is not None and recorded.signed)
         return self.made
 
     def gather(self, _made: Made, into: Path, kept: Mapping[str, int | None]) -> list[Path]:
@@ -54,8 +57,8 @@ def hands() -> Hands:
     return Hands()
 
 
-def packages(store, run, hands, local) -> Packages:
-    return Packages(store, run, Installer(hands.make, hands.gather), local)
+def packages(store, run, hands, local, key: str = "") -> Packages:
+    return Packages(store, run, Installer(hands.make, hands.gather), local, key)
 
 
 def test_a_first_machine_makes_what_is_asked_for_and_leaves_it_for_the_next(store, run, hands, tmp_path):
@@ -83,6 +86,33 @@ def test_of_kept_files_no_copy_stays_on_this_machine(store, run, hands, tmp_path
     packages(store, run, hands, tmp_path / "two").prepare()
     assert hands.given[-1] == (b"numpy==2", {"numpy-2.whl": b"wheel"})
     assert not (tmp_path / "two" / "wheels").exists()
+
+
+def test_a_record_is_signed_where_the_next_machine_has_the_same_key(store, run, hands, tmp_path):
+    for key, next_key in (("a" * 64, "a" * 64), ("a" * 64, "b" * 64), ("a" * 64, ""), ("", "a" * 64)):
+        rank = Rank(len(hands.given) + 1, "aa")
+        claims.write_claim(store, run, rank, {})
+        made = packages(store, run, hands, tmp_path, key)
+        made.prepare()
+        made.record(rank)
+        packages(store, run, hands, tmp_path, next_key).prepare()
+        assert (hands.given[-1][0], hands.signed[-1]) == (b"numpy==2", bool(key) and key == next_key)
+
+
+def test_only_the_wheels_that_are_asked_for_are_fetched_and_nothing_else_of_the_store(store, run, hands, tmp_path):
+    store.create(f"{run.session(FIRST)}/{RECORD}", b"old")
+    for name in ("numpy-2.whl", "numpy-2.tar.gz", "numpy_2.deb", "evil-1.whl"):
+        store.create(f"{run.environments}/{name}", b"file")
+    packages(store, run, hands, tmp_path).prepare()
+    assert hands.given == [(b"old", {"numpy-2.whl": b"file"})]
+
+
+def test_wheels_that_would_fill_the_disk_are_left(store, run, hands, tmp_path, monkeypatch):
+    store.create(f"{run.session(FIRST)}/{RECORD}", b"old")
+    store.create(f"{run.environments}/numpy-2.whl", b"wheel")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=9))
+    packages(store, run, hands, tmp_path).prepare()
+    assert hands.given == [(b"old", None)]
 
 
 def test_kept_files_are_fetched_only_where_they_are_asked_for(store, run, hands, tmp_path, monkeypatch):

@@ -1,8 +1,7 @@
-"""Debian packages: looked up first, installed only by root, from kept files when they are whole."""
+"""Debian packages: looked up first, installed only by root, from the system's own sources alone."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,21 +34,21 @@ def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_there_is_not_touched(tmp_path: Path):
     environ = machine(tmp_path, has=("libgl1", "git"))
-    assert debian.prepare(["git"], [], tmp_path, environ, print)[0].name == "git"
+    assert debian.prepare(["git"], environ, print)[0].name == "git"
     assert not (tmp_path / "apt-calls").exists()
 
 
 def test_without_root_it_is_said_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(debian.os, "geteuid", lambda: 1000)
     said: list[str] = []
-    assert debian.prepare(["libgl1"], [], tmp_path, machine(tmp_path), said.append) == ()
+    assert debian.prepare(["libgl1"], machine(tmp_path), said.append) == ()
     assert "libgl1" in said[0]
     assert "not root" in said[0]
 
 
 def test_without_apt_it_is_said_and_the_run_goes_on(tmp_path: Path):
     said: list[str] = []
-    assert debian.prepare(["libgl1"], [], tmp_path, {"PATH": str(tmp_path)}, said.append) == ()
+    assert debian.prepare(["libgl1"], {"PATH": str(tmp_path)}, said.append) == ()
     assert "no apt" in said[0]
 
 
@@ -57,31 +56,11 @@ def test_without_apt_it_is_said_and_the_run_goes_on(tmp_path: Path):
 def test_old_package_lists_are_renewed_once(tmp_path: Path):
     apt = f'case "$*" in update*) touch {tmp_path}/fresh;; *) test -e {tmp_path}/fresh && printf "libgl1\\t1.7\\tinstalled\\n" >> $state;; esac'
     environ = machine(tmp_path, apt=apt)
-    assert debian.prepare(["libgl1"], [], tmp_path, environ, print) == (DebianPackage("libgl1", "1.7"),)
-
-
-@pytest.mark.usefixtures("as_root")
-def test_kept_files_are_installed_without_the_network(tmp_path: Path):
-    kept = tmp_path / "libgl1_1.7_amd64.deb"
-    kept.write_bytes(b"package")
-    environ = machine(
-        tmp_path, apt='case "$*" in *.deb*) printf "libgl1\\t1.7\\tinstalled\\n" >> $state;; *) exit 1;; esac'
-    )
-    assert debian.prepare(["libgl1"], [kept], tmp_path, environ, print)[0].version == "1.7"
-    assert str(kept) in (tmp_path / "apt-calls").read_text()
+    assert debian.prepare(["libgl1"], environ, print) == (DebianPackage("libgl1", "1.7"),)
 
 
 @pytest.mark.usefixtures("as_root")
 def test_a_name_apt_does_not_know_ends_in_its_own_words(tmp_path: Path):
     environ = machine(tmp_path, apt="echo 'E: Unable to locate package nonsense' >&2; exit 100")
     with pytest.raises(SetupError, match="Unable to locate package nonsense"):
-        debian.prepare(["nonsense"], [], tmp_path, environ, print)
-
-
-def test_kept_files_count_only_when_all_are_whole(tmp_path: Path):
-    (tmp_path / "a_1.deb").write_bytes(b"a")
-    good = DebianPackage("a", "1", "a_1.deb", f"sha256:{hashlib.sha256(b'a').hexdigest()}")
-    assert debian.files_of([good, DebianPackage("b", "1")], tmp_path) == [tmp_path / "a_1.deb"]
-    assert debian.files_of([good, DebianPackage("c", "1", "c_1.deb", "sha256:0")], tmp_path) == []
-    (tmp_path / "a_1.deb").write_bytes(b"damaged")
-    assert debian.files_of([good], tmp_path) == []
+        debian.prepare(["nonsense"], environ, print)

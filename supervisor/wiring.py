@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core import liveness, program, recovery, retention, starting
 from supervisor.core.deadline import Lifetime
 from supervisor.core.errors import FAILED, FAILED_PRECHECKS, FAILED_SETUP, UserError
+from supervisor.core.masking import masked_text
 from supervisor.core.ports import StoreError
 from supervisor.core.session import FINAL, Config, Phase, SaveEvery, Session, unproved
 from supervisor.core.status import RunStatus, begun_anew
@@ -94,9 +95,7 @@ def serve(choice: Choice) -> int:
     if choice.settings["resume"] == "must":
         require_run(store, run, clock)
     mine = _project(choice)
-    record = runs.enter(
-        store, run, choice.script, choice.arguments, _remembered(choice), mine=mine, same_run=choice.same_run
-    )
+    record = runs.enter(store, run, choice.script, choice.arguments, _told(choice), mine=mine, same_run=choice.same_run)
     watched = _remember_here(choice, record, store)
     screen = terminal.choose(json_lines=choice.json_lines)
     config = configure(choice, platform, store)
@@ -301,7 +300,7 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
         environ=dict(os.environ),
         save_every=_for_trainer(config.save_every),
         retention=retention.Policy(choice.settings["keep_last"], watched=retaining.watched(choice.settings)),
-        claim_extra={"options": _remembered(choice), "script": str(choice.script), "age_s": round(config.age_s, 1)},
+        claim_extra={"options": _told(choice), "script": str(choice.script), "age_s": round(config.age_s, 1)},
         show=screen.printed,
         deadline_wall_s=deadline,
         flush=platform.flush or cannot_flush,
@@ -354,6 +353,13 @@ def _remembered(choice: Choice) -> dict[str, Any]:
     every: SaveEvery = settings.pop("save_every")
     settings["save_every"] = every.unit if every.unit == "auto" else f"{every.value:g}{every.unit}"
     return {**settings, "install": choice.install}
+
+
+def _told(choice: Choice) -> dict[str, Any]:
+    """Return the options as a store is told them: without what is secret in them."""
+    return {
+        name: masked_text(value) if isinstance(value, str) else value for name, value in _remembered(choice).items()
+    }
 
 
 def _for_trainer(every: SaveEvery) -> str:

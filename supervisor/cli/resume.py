@@ -12,6 +12,7 @@ from supervisor.cli.finding import one_run, opened, option, where
 from supervisor.cli.options import Parser, parser
 from supervisor.core import program
 from supervisor.core.errors import UsageError
+from supervisor.core.masking import MASK, holes, masked
 from supervisor.core.shown import shown
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     told = [str(each) for each in claim.get("arguments", record.arguments)]
     if mine is not None and Path(mine.script).is_file():
         script, recorded, behind = Path(mine.script).resolve(), mine.options, list(mine.arguments)
-        if not script_arguments and told != behind:
+        if not script_arguments and masked(told) != masked(behind):
             sys.stderr.write(
                 "the store tells other arguments of the script; those of this machine's last start are used\n"
             )
@@ -49,6 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         script = find_script(record, str(claim.get("script", "")), place.name, options)
         recorded, behind = claim.get("options") or record.options, told
     refuse_of_store(script, there)
+    _require_secrets(script_arguments or behind, place.name, recorded, options)
     if mine is None and not options.trust_store:
         _confirm(script, place.name, script_arguments or behind, recorded, options)
     complete(options, recorded)
@@ -64,6 +66,22 @@ def _refuse_a_name_behind(store: Store, behind: Sequence[str], options: Namespac
     if dashed and behind[0] in runs.names(store):
         line = program.command_of_run("resume", behind[0], option=option(options))
         raise UsageError(f"{behind[0]} is a run here, and what stands behind -- goes to the script", line)
+
+
+def _require_secrets(behind: Sequence[str], name: str, recorded: Mapping[str, Any], options: Namespace) -> None:
+    """Raise UsageError where the store holds the arguments without their secrets: the script cannot run with the masks."""
+    if not holes(behind):
+        template = options.resume_args or str(recorded.get("resume_args") or "")
+        if not holes([template]):
+            return
+        again = [f"--resume-args={template}", *(["--", *behind] if behind else [])]
+    else:
+        again = ["--", *behind]
+    hidden = shown(" ".join(again).removeprefix("-- "))
+    raise UsageError(
+        f"the store keeps no secrets, and the command of {shown(name)} has some: {hidden}",
+        f"write each {MASK} out: {shown(program.command('resume', name, *again, option=option(options)))}",
+    )
 
 
 def refuse_of_store(script: Path, store: Path) -> None:
@@ -87,7 +105,8 @@ def _own(store: Store, run: str, run_id: str) -> OwnCommand | None:
 
 def _confirm(script: Path, name: str, behind: Sequence[str], recorded: Mapping[str, Any], options: Namespace) -> None:
     """Show the command that only the store tells, and have a person say that it is the right one. Raises UsageError."""
-    words = ["start", str(script), "--name", name, *_as_words(recorded), *(["--", *behind] if behind else [])]
+    hidden = masked(behind)
+    words = ["start", str(script), "--name", name, *_as_words(recorded), *(["--", *hidden] if hidden else [])]
     command = shown(program.command(*words, option=option(options)))
     if sys.stdin.isatty() and sys.stderr.isatty():
         sys.stderr.write(

@@ -15,7 +15,7 @@ from supervisor.bootstrap import ensure
 from supervisor.cli import shipped, targets
 from supervisor.cli.calling import example_script
 from supervisor.cli.options import Parser, byte_count, count, duration, one_of, parser, save_every
-from supervisor.core import program, resume_arguments
+from supervisor.core import masking, program, resume_arguments
 from supervisor.core.errors import SetupError, UsageError
 from supervisor.core.spelling import meant
 
@@ -64,6 +64,9 @@ def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> 
     """Run one session of this job to its end."""
     gc.disable()  # because all that is made until the loop runs also stays: looking it through delays the trainer
     ensure()
+    if gaps := masking.holes([*script_arguments, options.resume_args or ""]):
+        words = f"{' '.join(gaps)}: {masking.MASK} stands where a secret was, and the script would get it as it is"
+        raise UsageError(words, f"put the value itself in the place of {masking.MASK}")
     from supervisor import wiring
     from supervisor.environments import wish
 

@@ -12,6 +12,7 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core.masking import masked
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -136,8 +137,9 @@ def changes(known: Project, mine: Project) -> list[str]:
 
 
 def arguments_changed(known: Sequence[str], mine: Sequence[str]) -> str:
-    """Return in words how the script's arguments differ; "" where they are the same."""
-    if list(known) == list(mine):
+    """Return in words how the script's arguments differ; "" where they are the same. Secrets are in no record, and not told."""
+    known, mine = masked(known), masked(mine)
+    if known == mine:
         return ""
     return f"its arguments changed from {_shown(known)} to {_shown(mine)}"
 

@@ -15,6 +15,7 @@ from supervisor.core import events as ev
 from supervisor.core import messages
 from supervisor.core.claim import Rank
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
+from supervisor.core.masking import masked_text
 from supervisor.core.ports import StoreError
 from supervisor.core.spoken import duration
 from supervisor.engine import claims, finished, runs, staged, threads
@@ -273,7 +274,7 @@ class Executor:
             self.storing.take_log(left.folder)
             said = messages.Staged(left.id.step, str(left.folder), 0, "found", 0.0, 0.0)
             self.inbox(ev.TrainerSaid(said))
-        self.inbox(ev.TrainerExited(code, oom, tuple(self.output.tail), other_file))
+        self.inbox(ev.TrainerExited(code, oom, tuple(map(masked_text, self.output.tail)), other_file))
 
     def _on(self, lane: str, act: Callable[[], ev.Event | None], failed: Failed) -> None:
         self._lanes[lane].submit(partial(self._attempt, act, failed))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core import fields
 from supervisor.core.claim import rank_of
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
+from supervisor.core.masking import masked
 from supervisor.core.ports import Missing, Store, StoreError, Taken
 from supervisor.core.project import Project, free_name, from_plain, same, to_plain
 from supervisor.core.values import dataclass
@@ -324,7 +325,7 @@ def _create(store: Store, run: RunPlace, made: Run, path: str) -> Run:
         "id": made.id,
         "script": made.script,
         "digest": made.digest,
-        "arguments": list(made.arguments),
+        "arguments": masked(made.arguments),
         "options": dict(made.options),
         "project": to_plain(made.project),
     }

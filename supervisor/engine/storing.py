@@ -13,6 +13,7 @@ from supervisor.core import log_pieces, nonfinite, project, retention
 from supervisor.core.claim import Rank
 from supervisor.core.content import ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
+from supervisor.core.masking import masked
 from supervisor.core.ports import StoreError
 from supervisor.engine import (
     checkpoints,
@@ -63,7 +64,10 @@ class Storing:
     def look(self) -> ev.Event:
         """List the run before and after the claim."""
         view = claims.look(self.job.store, self.job.run, self.job.alive)
-        same = view.claim.get("arguments") == list(self.job.arguments)  # a lost claim tells nothing of its job
+        told = view.claim.get("arguments")
+        same = told is not None and masked([str(each) for each in told]) == masked(
+            self.job.arguments
+        )  # a lost claim tells nothing of its job
         edited = project.changes(project.from_plain(view.claim.get("project")), self.job.project)
         lost = finished.missing(self.job.store, self.job.run, view.last) if same else ""
         return ev.Looked(view.names, view.last, same, " and ".join(edited), lost)
@@ -79,7 +83,7 @@ class Storing:
         body = {
             "machine": dict(self.job.identity),
             "platform": self.job.platform,
-            "arguments": list(self.job.arguments),
+            "arguments": masked(self.job.arguments),
             "project": project.to_plain(self.job.project),
             "local": str(self.local.session),
             **self.job.claim_extra,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from supervisor.core.environment import Direct, normal_name
+from supervisor.core.masking import masked_text
 from supervisor.environments import texts
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def is_direct(text: str) -> bool:
 
 def parse(text: str, folder: Path, *, editable: bool = False) -> Direct:
     """Return what ``text``, a line of a file in ``folder``, asks for. ``problem`` says why it cannot be had here."""
-    shown = ("-e " if editable else "") + _CREDENTIALS.sub(r"\1", text)
+    shown = ("-e " if editable else "") + masked_text(_CREDENTIALS.sub(r"\1", text))
     bare, marker = _split_marker(text)
     named = _NAMED.match(bare)
     name, extras, where = (named[1], named[2] or "", named[3]) if named else ("", "", bare)

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from supervisor.core.errors import SetupError
+from supervisor.core.masking import masked_text
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the instal
         self.no_network = bool(_NO_NETWORK.search(said)) and "certificate" not in said and not self.unbuilt
         self.no_space = "No space left on device" in said or "Disk quota exceeded" in said
         self.reason = shorten(said)
-        self.build_error = _last_error(said)[:_BUILD_ERROR_MAX]
+        self.build_error = masked_text(_last_error(said))[:_BUILD_ERROR_MAX]
         super().__init__(self.reason)
 
     @property
@@ -148,12 +149,12 @@ def shorten(said: str) -> str:
     """An installer's own reason on one line: the error lines where there are any, no drawing characters, no addresses."""
     traced = [line for line in said.partition(_TRACEBACK)[2].splitlines() if _RAISED.match(line)]
     if traced:  # the installer itself failed: its last exception says why
-        return traced[-1].strip()[:_REASON_BYTES_MAX]
+        return masked_text(traced[-1].strip())[:_REASON_BYTES_MAX]
     lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in said.splitlines()]
     start = next((at for at, line in enumerate(lines) if re.match(r"(?i)error|no solution|because", line)), 0)
     said_again = ("ERROR:", "WARNING", "[notice]", "hint:")
     kept = [line for line in lines[start + 1 :] if line and not line.startswith(said_again)]
     text = " ".join([*lines[start : start + 1], *kept])
     text = re.sub(r"(?i)^(error: ?)+|no solution found when resolving dependencies:? ?(cause: )?", "", text)
-    text = re.sub(r"\b(https?|file)://\S+", "the index", text)
+    text = masked_text(re.sub(r"\b(https?|file)://\S+", "the index", text))
     return text if len(text) <= _REASON_BYTES_MAX else text[:_REASON_BYTES_MAX] + "…"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core.errors import INTERRUPTED, TERMINATED, USAGE, SetupError, UsageError
+from supervisor.core.masking import masked_text
 from supervisor.core.messages import Finished, ScriptFailed
 from supervisor.trainer.refused import RefusedError
 
@@ -90,8 +91,8 @@ def failure(here: Life, error: BaseException) -> ScriptFailed:
 
 
 def in_one_line(message: str) -> str:
-    """Return a message as it fits into one line; the traceback above it has all of it, with its colours."""
-    words = " ".join(_COLOUR.sub("", message).split())
+    """Return a message as it fits into one line, without secrets; the traceback above it has all of it, with its colours."""
+    words = masked_text(" ".join(_COLOUR.sub("", message).split()))
     return words if len(words) <= LINE_CHARACTERS_MAX else f"{words[:LINE_CHARACTERS_MAX]} …"
 
 
@@ -102,7 +103,8 @@ def chosen(here: Life, ended: SystemExit) -> ScriptFailed | None:
     if ended.code == USAGE and not _made_progress(here):
         return ScriptFailed("setup", "the script refused its arguments (exit code 2)", "", where(ended))
     words = f"exit code {ended.code}" if isinstance(ended.code, int) else f"exit code 1: {str(ended.code).strip()}"
-    return ScriptFailed("exit", "", f"the script ended with {words[:MESSAGE_CHARACTERS_MAX]}", where(ended))
+    words = masked_text(words)[:MESSAGE_CHARACTERS_MAX]
+    return ScriptFailed("exit", "", f"the script ended with {words}", where(ended))
 
 
 def word(here: Life, ended: SystemExit | None) -> Finished | ScriptFailed:

@@ -20,6 +20,7 @@ from supervisor.core.carried import FILE, Entry, Piece
 from supervisor.core.choosing import Found
 from supervisor.core.content import STATE_FILE, ContentError
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
+from supervisor.core.masking import masked_text
 from supervisor.core.values import dataclass
 from supervisor.engine import threads
 from supervisor.engine.files import (
@@ -417,7 +418,7 @@ class ScriptFiles:
         return self._series
 
     def _say(self, level: str, words: str, hint: str = "") -> None:
-        self._inbox(ev.TrainerSaid(messages.Note(level, words, hint)))
+        self._inbox(ev.TrainerSaid(messages.Note(level, masked_text(words), masked_text(hint))))
 
 
 def _with_newer(carried: Carried, newer: Sequence[Newer]) -> Carried:

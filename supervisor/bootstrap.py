@@ -20,7 +20,6 @@ MINIMUMS = {
     "rich": (13,),
     "packaging": (23,),
     "xxhash": (3,),
-    "zstandard": (0, 22),
 }
 STAMP = "complete"
 CHECKOUT = Path(__file__).absolute().parent.parent

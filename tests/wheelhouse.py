@@ -14,7 +14,7 @@ from pathlib import Path
 
 from supervisor import bootstrap
 
-OWN = ("tenacity", "watchdog", "rich", "packaging", "xxhash", "zstandard")
+OWN = ("tenacity", "watchdog", "rich", "packaging", "xxhash")
 
 
 def write_wheel(folder: Path, name: str, version: str, *, requires: tuple[str, ...] = (), body: str = "") -> Path:

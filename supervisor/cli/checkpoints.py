@@ -103,7 +103,7 @@ def _list(about: About) -> int:
 
 
 def _verify(about: About) -> int:
-    from supervisor.engine import catalogue, receipts, telling
+    from supervisor.engine import catalogue, packed, receipts, telling
     from supervisor.engine.clock import BootClock
 
     seen: list[Found] = []
@@ -127,6 +127,8 @@ def _verify(about: About) -> int:
         print(json.dumps(plain))
     else:
         show(f"{about.place.name}: {view.summary(seen)}")
+        if newest := packed.among(seen):
+            show(f"  {packed.way_out(about.store, about.place, newest)}")
         _say_next(about, *_after_verify(verdicts))
     if gaps or Verdict.BROKEN in verdicts:
         return FAILED
@@ -138,11 +140,11 @@ def _after_verify(verdicts: set[Verdict | None]) -> list[str]:
 
 
 def _export(about: About, which: str, folder: str) -> int:
-    from supervisor.engine import catalogue
+    from supervisor.engine import catalogue, packed
 
     to = _new_folder(folder)
     wanted = _candidates(about, which)
-    skipped: list[str] = []
+    skipped: list[Found] = []
     for each in wanted:
         gaps: list[object] = []
         try:
@@ -152,18 +154,22 @@ def _export(about: About, which: str, folder: str) -> int:
                 f"{folder} cannot be written: {error.strerror}", "name another folder, or make room"
             ) from error
         if found.verdict is Verdict.WHOLE:
-            for words in skipped:
-                show(f"passed over: {words}")
+            for passed in skipped:
+                show(f"passed over: {view.verdict(passed)}")
+            if newest := packed.among(skipped):
+                show(packed.way_out(about.store, about.place, newest))
             show(f"exported {found.id} to {folder}, verified, with {catalogue.STEPS_FILE}")
             for gap in gaps:
                 show(f"{catalogue.STEPS_FILE}: {gap}")
             if about.options.form:
                 show(f"the model alone: {trained.write(about.options.form, to, Path(about.record.script))}")
             return 0
-        skipped.append(view.verdict(found))
-        if found.verdict is not Verdict.BROKEN:
+        skipped.append(found)
+        if found.verdict not in {Verdict.BROKEN, Verdict.PACKED}:
             break  # an unreadable one may be whole: nothing older is taken for the latest
-    raise UserError(f"nothing was exported: {'; '.join(skipped)}", _other(about, which), FAILED)
+    newest = packed.among(skipped)
+    hint = _other(about, which) if newest is None else packed.way_out(about.store, about.place, newest)
+    raise UserError(f"nothing was exported: {'; '.join(map(view.verdict, skipped))}", hint, FAILED)
 
 
 def _candidates(about: About, which: str) -> list[Found]:

@@ -91,7 +91,6 @@ def _findings(options: Namespace) -> Iterator[Finding]:
         yield Finding("store", "problem", error.what, error.hint)
     else:
         yield from checkup.store(store, clock, platform.prior_life_s, Event().wait)
-    yield checkup.packing()
     yield from checkup.local(wiring.local_root(os.environ))
     yield from _leftovers()
     yield checkup.time(clock.now())

@@ -18,9 +18,9 @@ from supervisor.core.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-SCHEMA = 2
-PACKED_SCHEMA = 2  # only a manifest that names a packed file bears it, so that versions before packing read all others
-PLANES_ZSTD = "planes-zstd"
+SCHEMA = 1
+PACKED_SCHEMA = 2  # early builds of version 0.1 wrote it where they had packed a file; the next schema is 3
+PACKED = "early builds of version 0.1 packed its files, and this version reads plain files alone"
 MANIFEST_NAME = re.compile(rf"manifest-([0-9]{{6}})-([0-9a-f]{{16}}){fields.TWIN}\.json")
 STEP_FOLDER = re.compile(f"step-({fields.STEPS}){fields.TWIN}")
 LOG_NAME = re.compile(rf"log-([0-9]{{6}})-({fields.STEPS})-({fields.STEPS}){fields.TWIN}\.jsonl")
@@ -52,8 +52,6 @@ class FileEntry:
 
     ``name`` is what the script calls it; ``path`` is where it lies, relative to the run's folder: in the checkpoint's
     own folder, or in an older one of the same session; ``rank`` and ``host`` say which writer it comes from (one for now).
-    ``bytes`` and ``digest`` are the file's own. If ``packing`` says how it was packed, what lies at the path has
-    ``packed_bytes`` and ``packed_digest``.
     """
 
     name: str
@@ -62,14 +60,6 @@ class FileEntry:
     digest: str
     rank: int = 0
     host: str = ""
-    packing: str = ""
-    packed_bytes: int = 0
-    packed_digest: str = ""
-
-    @property
-    def stored(self) -> tuple[int, str]:
-        """Length and digest of what lies at the path."""
-        return (self.packed_bytes, self.packed_digest) if self.packing else (self.bytes, self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +85,9 @@ class Manifest:
 
     @property
     def sent_bytes(self) -> int:
-        """What this checkpoint added to the store: packed files as they lie there, without those in older ones' folders."""
+        """Bytes that this checkpoint added to the store: its files without those in older ones' folders."""
         mine = f"/step-{self.id.step:09d}/"
-        return sum(entry.stored[0] for entry in self.all_files() if entry is self.log or mine in entry.path)
+        return sum(entry.bytes for entry in self.all_files() if entry is self.log or mine in entry.path)
 
     def all_files(self) -> tuple[FileEntry, ...]:
         """Return the state's files and the piece of the step log that belongs to it."""
@@ -111,14 +101,25 @@ class Verdict(StrEnum):
     BROKEN = "broken"
     UNREADABLE = "unreadable"
     NEWER = "newer"
+    PACKED = "packed"
 
 
 class ManifestError(ValueError):
     """The bytes are not the manifest their name promises."""
 
+    verdict = Verdict.BROKEN
+
 
 class NewerFormat(ManifestError):  # noqa: N818, because it is no defect: another version may read it
     """Written by a later version of this program."""
+
+    verdict = Verdict.NEWER
+
+
+class PackedFormat(ManifestError):  # noqa: N818, because it is no defect: an earlier version reads it
+    """An early build of version 0.1 wrote it, and packed its files."""
+
+    verdict = Verdict.PACKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ def resume_point(found: Iterable[Found], *, signs_of_work: bool) -> Examine | Re
                     f"the checkpoint of {candidate.id} was written by a newer version of training-supervisor",
                     "update training-supervisor on this machine and start again",
                 )
-            case Verdict.BROKEN:
+            case Verdict.BROKEN | Verdict.PACKED:
                 skipped.append(candidate)
     if skipped or signs_of_work:
         return AskUser(
@@ -197,11 +198,9 @@ def resume_point(found: Iterable[Found], *, signs_of_work: bool) -> Examine | Re
 
 def manifest_body(manifest: Manifest) -> bytes:
     """Return the canonical bytes of a manifest: the same manifest always gives the same bytes."""
-    packed = any(entry.packing for entry in manifest.files)
-    schema = PACKED_SCHEMA if packed else 1
-    body = {"format": "training-supervisor-manifest", "schema": schema, **_fields(manifest)}
+    body = {"format": "training-supervisor-manifest", "schema": SCHEMA, **_fields(manifest)}
     body["id"], body["parent"] = _fields(manifest.id), None if manifest.parent is None else _fields(manifest.parent)
-    body["files"], body["log"] = [_told(each) for each in manifest.files], manifest.log and _told(manifest.log)
+    body["files"], body["log"] = [_fields(each) for each in manifest.files], manifest.log and _fields(manifest.log)
     if not manifest.pieces:
         del body["pieces"]  # so that an older manifest keeps its bytes
     body["metrics"] = {key: _plain(value) for key, value in manifest.metrics.items()}
@@ -222,8 +221,11 @@ def parse_manifest(name: str, body: bytes) -> Manifest:
         read = fields.document(body, fields.LISTING_BYTES_MAX)
         if read["format"] != "training-supervisor-manifest":
             raise ManifestError("it is not a manifest")
-        if fields.whole(read["schema"], "its schema") > SCHEMA:
-            raise NewerFormat(f"schema {read['schema']}, this program knows {SCHEMA}")
+        schema = fields.whole(read["schema"], "its schema")
+        if schema == PACKED_SCHEMA:
+            raise PackedFormat(PACKED)
+        if schema > SCHEMA:
+            raise NewerFormat(f"schema {schema}, this program knows {SCHEMA}")
         manifest = Manifest(
             id=_id(read["id"]),
             files=tuple(map(_entry, fields.sequence(read["files"], "files"))),
@@ -245,10 +247,8 @@ def parse_manifest(name: str, body: bytes) -> Manifest:
 def _see_usable(manifest: Manifest) -> None:
     """Raise ManifestError where two files would get one name, or only a newer version can read them."""
     entries = manifest.all_files()
-    if algorithm := not_known(digest for entry in entries for digest in (entry.digest, entry.stored[1])):
+    if algorithm := not_known(entry.digest for entry in entries):
         raise NewerFormat(f"its digests are {algorithm!r}, which this program does not know")
-    if packings := {entry.packing for entry in entries} - {"", PLANES_ZSTD}:
-        raise NewerFormat(f"it is packed as {packings}, which this program does not know")
     if len({entry.name for entry in entries}) < len(entries):
         raise ManifestError("it names one file twice")
     session = str(manifest.id.rank)
@@ -286,7 +286,6 @@ def _entry(told: Any) -> FileEntry:
     """Read a file's entry: its name is plain, and its path lies in a folder below the run's."""
     read = fields.mapping(told, "a file")
     path = fields.path_below(read["path"], "a path")
-    packing = fields.text(read.get("packing", ""), "packing")
     return FileEntry(
         name=fields.plain_name(read["name"], "a file's name"),
         path=path,
@@ -294,17 +293,7 @@ def _entry(told: Any) -> FileEntry:
         digest=fields.digest(read["digest"], "digest"),
         rank=fields.whole(read.get("rank", 0), "rank"),
         host=fields.text(read.get("host", ""), "host"),
-        packing=packing,
-        packed_bytes=fields.whole(read.get("packed_bytes", 0), "packed_bytes"),
-        packed_digest=fields.digest(read["packed_digest"], "packed_digest") if packing else "",
     )
-
-
-def _told(entry: FileEntry) -> dict[str, Any]:
-    told = _fields(entry)
-    if not entry.packing:
-        del told["packing"], told["packed_bytes"], told["packed_digest"]
-    return told
 
 
 def _fields(value: Any) -> dict[str, Any]:

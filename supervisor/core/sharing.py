@@ -68,7 +68,7 @@ def unneeded(paths: Iterable[str], remaining: Iterable[Remaining]) -> list[str]:
 def only_theirs(going: Iterable[Manifest], staying: Iterable[Manifest]) -> int:
     """Return how many bytes of files are named by those that go and by none that stays."""
     kept = {_untwinned(entry.path) for manifest in staying for entry in manifest.all_files()}
-    files = {_untwinned(entry.path): entry.stored[0] for manifest in going for entry in manifest.files}
+    files = {_untwinned(entry.path): entry.bytes for manifest in going for entry in manifest.files}
     return sum(length for path, length in files.items() if path not in kept)
 
 

@@ -16,10 +16,9 @@ from supervisor.core.carried import parse as parse_files
 from supervisor.core.claim import believed, in_order, rank_of
 from supervisor.core.content import ContentError, NewerContent
 from supervisor.core.digest import algorithm_of
-from supervisor.core.errors import UserError
 from supervisor.core.ports import Measured, Missing, Store, StoreError
 from supervisor.core.values import dataclass
-from supervisor.engine import container, journal
+from supervisor.engine import journal
 from supervisor.engine import staged as local
 
 if TYPE_CHECKING:
@@ -157,10 +156,9 @@ def read_manifest(store: Store, found: cp.Found) -> cp.Found:
         return replace(found, verdict=cp.Verdict.BROKEN, why="its manifest is gone")
     except StoreError as error:
         return replace(found, verdict=cp.Verdict.UNREADABLE, why=str(error))
-    except cp.NewerFormat as error:
-        return replace(found, verdict=cp.Verdict.NEWER, why=str(error))
     except cp.ManifestError as error:
-        return replace(found, verdict=cp.Verdict.BROKEN, why=f"its manifest is damaged: {error}")
+        damaged = error.verdict is cp.Verdict.BROKEN
+        return replace(found, verdict=error.verdict, why=f"its manifest is damaged: {error}" if damaged else str(error))
     if manifest.id != found.id:
         return replace(found, verdict=cp.Verdict.BROKEN, why="its manifest is of another checkpoint")
     return replace(found, manifest=manifest)
@@ -234,7 +232,7 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
             del everything[judged.id, judged.path]  # never published, so no promise is broken by passing it over
             continue
         everything[judged.id, judged.path] = judged
-        if judged.verdict is cp.Verdict.BROKEN and judged.id in here:
+        if judged.verdict in {cp.Verdict.BROKEN, cp.Verdict.PACKED} and judged.id in here:
             second = here.pop(judged.id)
             everything[second.id, second.path] = second
 
@@ -254,31 +252,15 @@ def _bring_file(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntr
     """Copy one file in; return "" or what is wrong with it. A store that shows one name twice is asked for each."""
     why = f"{entry.name} is missing"
     target = fields.into(into, entry.name)
-    local_file = into / f".{entry.name}{container.SUFFIX}" if entry.packing else target
     for path in _places(store, run, found, entry):
         try:
-            got = store.pull(path, str(local_file), algorithm_of(entry.stored[1]), link=link)
+            got = store.pull(path, str(target), algorithm_of(entry.digest), link=link)
         except Missing:
             continue
-        if got == Measured(*entry.stored):
-            return _unpack(local_file, entry, into) if entry.packing else ""
+        if got == Measured(entry.bytes, entry.digest):
+            return ""
         why = f"{entry.name} is damaged"
     return why
-
-
-def _unpack(packed: Path, entry: cp.FileEntry, into: Path) -> str:
-    """Make the file of its packed copy, which goes; return "" or what is wrong with it."""
-    try:
-        got = container.unpack(packed, fields.into(into, entry.name), algorithm_of(entry.digest), entry.bytes)
-    except container.Damaged as error:
-        return f"{entry.name} cannot be unpacked: {error}"
-    except ImportError as error:
-        words = f"{entry.name} of the checkpoint is packed with zstd, and this machine cannot unpack it: {error}"
-        raise UserError(words, "pip install zstandard, and try again") from error
-    except OSError as error:
-        raise StoreError(f"{error.strerror or error} ({into / entry.name})", "local") from error
-    packed.unlink(missing_ok=True)
-    return "" if got == Measured(entry.bytes, entry.digest) else f"{entry.name} is damaged"
 
 
 def _places(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntry) -> Iterator[str]:

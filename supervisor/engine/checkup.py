@@ -14,7 +14,6 @@ from supervisor.core import interval
 from supervisor.core.finding import Finding
 from supervisor.core.ports import Store, StoreError
 from supervisor.core.spoken import duration
-from supervisor.engine.packing import available
 from supervisor.engine.probing import Measurement, Probe, measure
 from supervisor.engine.runs import cannot_use
 
@@ -82,15 +81,6 @@ def time(now: Instant) -> Finding:
         return Finding("clock", "ok", "the clock shows a possible time")
     return Finding(
         "clock", "warning", "the clock shows a time that cannot be", "set it; runs go on without, logs mislead"
-    )
-
-
-def packing() -> Finding:
-    """Say whether files could be packed where the upload is slow."""
-    if available():
-        return Finding("packing", "ok", "files are packed with zstd where the upload is measured to be slow")
-    return Finding(
-        "packing", "ok", "files are sent as they are; with the package zstandard, packed where uploads are slow"
     )
 
 

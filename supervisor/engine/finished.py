@@ -70,13 +70,13 @@ def _missing_of(store: Store, run: RunPlace, found: cp.Found) -> str:
     """Return what a checkpoint lacks, by its manifest and the listings of its folders."""
     found = checkpoints.read_manifest(store, found)
     if found.manifest is None:
-        return "" if found.verdict is cp.Verdict.NEWER else found.why
+        return "" if found.verdict in {cp.Verdict.NEWER, cp.Verdict.PACKED} else found.why
     listed: dict[str, list[Entry]] = {}
     for entry in found.manifest.all_files():
         folder, _, name = f"{run.name}/{entry.path}".rpartition("/")
         if folder not in listed:
             listed[folder] = list(store.list(folder))
-        if not _lies_there(listed[folder], name, entry.stored[0]):
+        if not _lies_there(listed[folder], name, entry.bytes):
             return f"{entry.name} is missing or cut short"
     return ""
 

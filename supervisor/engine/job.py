@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.core import packing
 from supervisor.core.errors import UserError
 from supervisor.core.project import Project
 from supervisor.core.sharing import SHARED_BYTES_MIN
@@ -77,7 +76,6 @@ class Job:
     show: Callable[[bytes], None]
     deadline_wall_s: float | None = None
     shared_bytes_min: int = SHARED_BYTES_MIN
-    packing: packing.Policy = packing.Policy()
     flush: Callable[[float], None] = cannot_flush
     watched: Mapping[str, str] = field(default_factory=dict)
     watch: Watch = Watch()

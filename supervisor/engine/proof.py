@@ -35,7 +35,7 @@ class Proof:
     ) -> None:
         self.manifest, self.sealed = manifest, False
         self._run, self._times, self._apart_s, self._clock = run, times, apart_s, clock
-        self._files = {f"{run.name}/{entry.path}": entry.stored[0] for entry in manifest.all_files()}
+        self._files = {f"{run.name}/{entry.path}": entry.bytes for entry in manifest.all_files()}
         self._given: dict[str, int] = {}
         self._given_s: dict[str, float] = {}
         self._kinds: set[str] = set()

@@ -7,7 +7,7 @@ before it; what has no manifest was never published.
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from supervisor.core import checkpoint as cp
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.claim import Rank
-    from supervisor.engine.packing import Packer
     from supervisor.engine.place import RunPlace
 
 
@@ -41,7 +40,7 @@ class Order:
     """What to publish: a staged folder as checkpoint ``id``; ``log`` is (from step, rows) of its piece of the step log.
 
     ``newest`` is the newest checkpoint that this session has proved DURABLE: a file of at least ``shared_bytes_min`` that
-    it has too is not sent again. ``packer`` packs what is worth it. ``pieces``: what is told of the step log before it.
+    it has too is not sent again. ``pieces``: what is told of the step log before it.
     """
 
     folder: Path
@@ -50,7 +49,6 @@ class Order:
     log: tuple[int, bytes] | None
     newest: cp.Manifest | None = None
     shared_bytes_min: int = sharing.SHARED_BYTES_MIN
-    packer: Packer | None = None
     pieces: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -74,11 +72,8 @@ def submit(
     shared = _shared(store, run, order, promised)
     sent_bytes = sum(promised[name][0] for name in promised if name not in shared)
     _see_room(store, sent_bytes)
-    if order.packer is not None:
-        order.packer.begin(sent_bytes)
     files = tuple(
-        shared.get(name) or _send(store, run, folder, order.folder / name, promised[name], packer=order.packer)
-        for name in promised
+        shared.get(name) or _push(store, run, folder, order.folder / name, promised[name]) for name in promised
     )
     log = None
     if order.log is not None:
@@ -139,26 +134,9 @@ def _shared(
         folder, _, file = f"{run.name}/{entry.path}".rpartition("/")
         if folder not in listed:
             listed[folder] = {(each.name, each.bytes) for each in store.list(folder)}
-        if (file, entry.stored[0]) in listed[folder]:
+        if (file, entry.bytes) in listed[folder]:
             shared[name] = entry
     return shared
-
-
-def _send(
-    store: Store, run: RunPlace, folder: str, source: Path, promised: tuple[int, str], *, packer: Packer | None
-) -> cp.FileEntry:
-    """Put a staged file in, packed if that pays."""
-    packed = None if packer is None else packer.pack(source, promised)
-    if packed is None:
-        return _push(store, run, folder, source, promised)
-    try:
-        if packed.original != Measured(*promised):
-            raise Hopeless(f"{source.name} changed on the local disk after it was staged")
-        there = _push(store, run, folder, packed.file, (packed.packed.bytes, packed.packed.digest))
-    finally:
-        packed.file.unlink(missing_ok=True)
-    entry = cp.FileEntry(source.name, there.path, *promised)
-    return replace(entry, packing=cp.PLANES_ZSTD, packed_bytes=there.bytes, packed_digest=there.digest)
 
 
 def _push(store: Store, run: RunPlace, folder: str, source: Path, promised: tuple[int, str]) -> cp.FileEntry:

@@ -116,7 +116,7 @@ def _is_there(store: Store, run: RunPlace, id_: CheckpointId, manifests: Manifes
         folder, _, name = f"{run.name}/{entry.path}".rpartition("/")
         if folder not in folders:
             folders[folder] = {(_untwinned(each.name), each.bytes) for each in store.list(folder)}
-        if (name, entry.stored[0]) not in folders[folder]:
+        if (name, entry.bytes) not in folders[folder]:
             return False
     knowledge.there.add(id_)
     return True

@@ -12,7 +12,7 @@ from supervisor.core import events as ev
 from supervisor.core import log_pieces, nonfinite, project, retention
 from supervisor.core.claim import Rank
 from supervisor.core.content import ContentError
-from supervisor.core.errors import FAILED_PRECHECKS, UserError
+from supervisor.core.errors import UserError
 from supervisor.core.masking import masked
 from supervisor.core.ports import StoreError
 from supervisor.engine import (
@@ -21,6 +21,7 @@ from supervisor.engine import (
     finished,
     history,
     identity,
+    packed,
     publication,
     receipts,
     retaining,
@@ -150,15 +151,16 @@ class Storing:
         answer = brought.answer
         skipped = tuple(map(checkpoints.skipped, brought.passed_over))
         if not isinstance(answer, cp.StartAfresh):
-            skipped += tuple(map(checkpoints.skipped, answer.skipped))
-            self.knowledge.broken.update(each.id for each in answer.skipped)
+            self.knowledge.broken.update(each.id for each in answer.skipped if each.verdict is cp.Verdict.BROKEN)
         if isinstance(answer, cp.AskUser):
             if outranked := self._outranked():
                 return ev.FenceSeen(outranked)  # a successor has published and removed while we looked
-            raise UserError("; ".join([answer.why, *skipped]), answer.hint, FAILED_PRECHECKS)
+            raise packed.refusal(self.job.store, self.job.run, answer, *skipped)
         if isinstance(answer, cp.StartAfresh):
             self._log = steplog.StepLog(self.local.step_log, 0)
             return ev.CheckpointReady("", None, skipped=skipped, rolled=brought.rolled)
+        skipped += packed.warnings(self.job.store, self.job.run, answer.skipped)
+        packed.keep(self.job.store, self.job.run, answer.skipped)
         here = answer.found.path.startswith(checkpoints.LOCAL)
         if not here:
             self._go_on_from(answer.found, brought.folder)

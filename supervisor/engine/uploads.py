@@ -12,7 +12,6 @@ from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
 from supervisor.core.values import dataclass
 from supervisor.engine import publication, retaining, staged
 from supervisor.engine.fenced import Outranked
-from supervisor.engine.packing import Packer
 from supervisor.engine.proof import Proof, times_needed
 
 if TYPE_CHECKING:
@@ -25,10 +24,6 @@ if TYPE_CHECKING:
     from supervisor.engine.job import Job
     from supervisor.engine.retaining import Knowledge
     from supervisor.engine.steplog import StepLog
-
-QUESTIONS = (
-    4  # two for the files, two for the manifest: the time between them says nothing about the rate of the upload
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +47,6 @@ class Uploads:
         self.parent: cp.CheckpointId | None = None
         self.newest: cp.Manifest | None = None
         self.pieces: Mapping[str, str] = {}
-        self._packer = Packer(job.clock, job.packing)
         self._on_its_way: OnItsWay | None = None
         self._failed_step: int | None = None
         self._store: FencedStore | None = None
@@ -70,7 +64,7 @@ class Uploads:
         newest = None if self.newest is None or self.newest.id in self.knowledge.broken else self.newest
         piece = piece if piece and piece[1] else None
         least = self.job.shared_bytes_min
-        order = publication.Order(folder, id_, self.parent, piece, newest, least, self._packer, self.pieces)
+        order = publication.Order(folder, id_, self.parent, piece, newest, least, self.pieces)
         self._on_its_way = self.knowledge.on_its_way = None
         try:
             manifest = self._submit(order)
@@ -122,8 +116,6 @@ class Uploads:
         if log is not None:
             log.published(manifest.id.step)
         upload_s = self.job.clock.now().since(sent.began)
-        asking_s = QUESTIONS * self.job.store.traits.confirm_every_s
-        self._packer.proved(manifest.sent_bytes, max(0.0, upload_s - asking_s))
         return ev.Durable(str(folder), manifest.id, manifest.bytes, upload_s, kinds)
 
     def _proved_for_another(self, sent: OnItsWay, kinds: str) -> ev.Event:

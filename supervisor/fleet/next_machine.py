@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from supervisor.core import checkpoint as cp
 from supervisor.core.claim import rank_of
 from supervisor.core.digest import algorithm_of, preferred
-from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
 from supervisor.core.values import dataclass
-from supervisor.engine import checkpoints, journal, receipts, steplog
+from supervisor.engine import checkpoints, journal, packed, receipts, steplog
 from supervisor.engine.claims import asked_of
 from supervisor.fleet import parcels
 
@@ -64,10 +63,10 @@ def choose(store: Store, run: RunPlace, into: Path) -> Chosen:
     answer = brought.answer
     if isinstance(answer, cp.StartAfresh):
         return Chosen(None, "", ())
-    skipped = tuple(f"the checkpoint of {each.id} was passed over: {each.why}" for each in answer.skipped)
     if isinstance(answer, cp.AskUser):
-        raise UserError("; ".join([answer.why, *skipped]), answer.hint, FAILED_PRECHECKS)
-    return Chosen(answer.found.manifest, answer.found.path, skipped)
+        raise packed.refusal(store, run, answer)
+    packed.keep(store, run, answer.skipped)
+    return Chosen(answer.found.manifest, answer.found.path, packed.warnings(store, run, answer.skipped))
 
 
 def paths(store: Store, run: RunPlace, chosen: Chosen) -> Iterator[tuple[str, int, str]]:
@@ -84,7 +83,7 @@ def paths(store: Store, run: RunPlace, chosen: Chosen) -> Iterator[tuple[str, in
                 yield inside, entry.bytes or 0, ""
     if chosen.manifest is not None:
         for file in chosen.manifest.all_files():
-            yield f"{run.name}/{file.path}", *file.stored
+            yield f"{run.name}/{file.path}", file.bytes, file.digest
         yield chosen.path, len(cp.manifest_body(chosen.manifest)), ""
 
 

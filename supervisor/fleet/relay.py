@@ -170,10 +170,10 @@ class HomeRun:
         lacking: set[str] = set()
         for entry in manifest.all_files():
             path = f"{self._run.name}/{entry.path}"
-            there = self._gathering.measured(path, algorithm_of(entry.stored[1]))
+            there = self._gathering.measured(path, algorithm_of(entry.digest))
             if there is None:
                 lacking.add(path)
-            elif there != Measured(*entry.stored):
+            elif there != Measured(entry.bytes, entry.digest):
                 refused |= {path: "it is not what its manifest names", piece.path: f"{entry.name} is not what it names"}
         return refused, lacking, manifest
 

@@ -133,7 +133,7 @@ def _unreadable(path: str, code: int) -> syscalls.Act:
 def test_a_manifest_of_a_newer_version_stops_and_asks(ruin):
     newest = ruin.files[max(ruin.files)][0]
     body = json.loads(newest.read_bytes())
-    newer = json.dumps({**body, "schema": cp.SCHEMA + 1, "files": "in another form"}).encode()
+    newer = json.dumps({**body, "schema": cp.PACKED_SCHEMA + 1, "files": "in another form"}).encode()
     newest.unlink()
     (newest.parent / cp.manifest_name(1002, newer)).write_bytes(newer)
     with pytest.raises(UserError, match="newer version"):

@@ -82,7 +82,7 @@ def test_a_trainer_without_its_framework_ends_in_two_lines(clone: Clone, trainer
     assert f"-m supervisor start trainers/{trainer}" in hint
 
 
-@pytest.mark.parametrize("benchmark", ["checkpoint", "growth", "goodput", "hooks", "packing"])
+@pytest.mark.parametrize("benchmark", ["checkpoint", "growth", "goodput", "hooks"])
 def test_a_benchmark_that_needs_torch_shows_its_options_without(clone: Clone, benchmark: str) -> None:
     told = clone.run("-m", f"benchmarks.{benchmark}", "--help")
     assert told.returncode == 0, told.stderr

@@ -17,7 +17,7 @@ from tests.wheelhouse import offline_environ, write_interpreter, write_wheel
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 OWN = {
-    "tenacity": "9.2.1", "watchdog": "7.1.0", "rich": "15.0.0", "packaging": "26.3", "xxhash": "4.1.0", "zstandard": "0.25.0",
+    "tenacity": "9.2.1", "watchdog": "7.1.0", "rich": "15.0.0", "packaging": "26.3", "xxhash": "4.1.0",
 }  # fmt: skip
 ENSURE = "import supervisor.bootstrap as b, sys; print(b.ensure()); import rich; print(rich.version, rich.__file__)"
 
@@ -211,6 +211,6 @@ def test_the_true_packages_come_from_the_index(tmp_path: Path):
     shutil.copy(CHECKOUT / "supervisor" / "requirements.txt", clone.checkout / "supervisor" / "requirements.txt")
     clone.environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     ended = clone.run(
-        "import supervisor.bootstrap as b; b.ensure(); import rich.progress, tenacity, watchdog.observers, packaging.version, xxhash, zstandard"
+        "import supervisor.bootstrap as b; b.ensure(); import rich.progress, tenacity, watchdog.observers, packaging.version, xxhash"
     )
     assert ended.returncode == 0, ended.stderr

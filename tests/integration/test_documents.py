@@ -140,6 +140,8 @@ FRAMEWORK = ("it needs a framework of its own", "tests/frameworks/test_unmodifie
 LONG = "it measures for minutes"
 NAME = ("it is named, and not a command to type", "")
 LEFT = {
+    f"git worktree add ../early-supervisor 8184219 && cd ../early-supervisor && {SUPERVISOR} checkpoints RUN export STEP DIR --store STORE": (
+        "the bare clone has no history", "tests/golden/test_packed.py"),
     "git clone <this repository> training-supervisor && cd training-supervisor": ("the fixture does it", ""),
     "make test": ("it is what runs this test", ""),
     "python3 -m benchmarks.versions": (
@@ -188,7 +190,6 @@ LEFT = {
     "python3 -m benchmarks.nights --runs 40 --on local": (LONG, "tests/fleet/test_launch.py"),
     "python3 -m benchmarks.growth": (LONG, "tests/integration/test_bare_clone.py"),
     "python3 -m benchmarks.checkpoint --size medium --peers all": (LONG, "tests/unit/test_checkpoint_benchmark.py"),
-    "python3 -m benchmarks.packing": (LONG, "tests/integration/test_bare_clone.py"),
     "python3 -m benchmarks.digests": ("it takes 10 s", "tests/integration/test_bare_clone.py"),
     "python3 -m benchmarks.goodput --together 2": ("it needs root and FUSE", "tests/unit/test_goodput.py"),
     "python3 -m benchmarks.fleet --on local --deaths 3": (LONG, "tests/fleet/test_launch.py"),

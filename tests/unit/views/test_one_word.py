@@ -10,6 +10,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 OTHERS = re.compile(r"\b(not confirmed|unconfirmed|proved whole|not proved|proved safe|gives no proof)\b")
+OF_CHECKPOINTS = re.compile(
+    r"\bproved (newer|older|checkpoint|step|DURABLE)|\*(saved|confirmed|durable)\* is said|not proved by"
+)
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "hyperlpr_example" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SCREENS = [
     path for room in ("cli", "views", "core", "engine") for path in sorted((ROOT / "supervisor" / room).rglob("*.py"))
 ]
@@ -33,6 +42,13 @@ def test_no_message_has_another_word_for_safe(path: Path) -> None:
             and " " in node.value
         ):
             assert not OTHERS.search(node.value), f"line {node.lineno}: {node.value!r}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_document_has_another_word_for_safe(path: Path) -> None:
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        assert not OTHERS.search(line), f"line {number}: {line}"
+        assert not OF_CHECKPOINTS.search(line), f"line {number}: {line}"
 
 
 @pytest.mark.parametrize(

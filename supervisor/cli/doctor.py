@@ -109,7 +109,12 @@ def _leftovers() -> Iterator[Finding]:
         going = [each for each in cleaning.found(places_of(os.environ), everything=False) if not each.keeps]
     if going:
         words = f"{size(sum(each.bytes for each in going))} could be freed: environments of jobs, downloads, what runs left here"
-        yield Finding("leftovers", "ok", words, "`clean` lists them and removes them after asking; runs in stores stay")
+        yield Finding(
+            "leftovers",
+            "ok",
+            words,
+            "`clean --dry-run` lists them, and `clean` removes them after asking; runs in stores stay",
+        )
 
 
 def _python() -> Finding:

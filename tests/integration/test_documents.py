@@ -190,6 +190,8 @@ LEFT = {
     "python3 -m benchmarks.nights --runs 40 --on local": (LONG, "tests/fleet/test_launch.py"),
     "python3 -m benchmarks.growth": (LONG, "tests/integration/test_bare_clone.py"),
     "python3 -m benchmarks.checkpoint --size medium --peers all": (LONG, "tests/unit/test_checkpoint_benchmark.py"),
+    "python3 -m benchmarks.first_hour": (
+        "it installs torch and trains for minutes", "tests/integration/test_first_hour.py"),
     "python3 -m benchmarks.digests": ("it takes 10 s", "tests/integration/test_bare_clone.py"),
     "python3 -m benchmarks.goodput --together 2": ("it needs root and FUSE", "tests/unit/test_goodput.py"),
     "python3 -m benchmarks.fleet --on local --deaths 3": (LONG, "tests/fleet/test_launch.py"),

@@ -96,5 +96,5 @@ def test_doctor_names_clean_with_what_it_would_free(said, root, monkeypatch):
     (root / "plates" / "weights").write_bytes(b"0" * 3_000_000)
     found = {each["about"]: each for each in json.loads(said("doctor", "--json")[1])["findings"]}
     assert "could be freed" in found["leftovers"]["words"]
-    assert "`clean`" in found["leftovers"]["hint"]
-    assert f"{HERE}clean` lists them" in said("doctor")[1]
+    assert "`clean --dry-run`" in found["leftovers"]["hint"]
+    assert f"`{HERE}clean --dry-run` lists them, and `{HERE}clean` removes them" in said("doctor")[1]

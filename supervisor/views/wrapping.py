@@ -22,7 +22,7 @@ CONTINUED = " \\"  # a shell reads the next line as the rest of this one
 RED, GREEN, YELLOW, CYAN, DIM, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m", "\x1b[2m", "\x1b[0m"
 STATE_COLOURS = {  # how the words for a run's state begin
     "FAILED": RED, "COULD NOT START": RED, "RUNNING": GREEN, "SUCCEEDED": GREEN, "INTERRUPTED": YELLOW, "WAITING": YELLOW,
-    "HANDED_OVER": YELLOW, "FENCED": YELLOW, "CANCELLED": YELLOW, "BACKOFF": YELLOW, "DRAINING": YELLOW,
+    "HANDED_OVER": YELLOW, "FENCED": YELLOW, "CANCEL": YELLOW, "RECOVERING": YELLOW, "BACKOFF": YELLOW, "DRAINING": YELLOW,
 }  # fmt: skip
 _HANGS = re.compile(r"\[\w+\] (?:warning: )?|error: |  try: |  next: | +-> |(?:ok|warning|problem) +|\s*")
 _WORD = re.compile(r"\s*\S+")

@@ -90,7 +90,10 @@ STATES = [
     ("INTERRUPTED", wrapping.YELLOW),
     ("WAITING FOR A MACHINE", wrapping.YELLOW),
     ("HANDED_OVER", wrapping.YELLOW),
-    ("RESTORING", wrapping.CYAN),
+    ("RECOVERING", wrapping.YELLOW),
+    ("CANCELLING", wrapping.YELLOW),
+    ("CANCELLED", wrapping.YELLOW),
+    ("NOT STARTED", wrapping.CYAN),
 ]
 
 

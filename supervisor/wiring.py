@@ -65,7 +65,7 @@ class Choice:
     json_lines: bool = False
     same_run: bool = False
     trust_store: bool = False
-    trust_packages: bool = False
+    trust_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +304,10 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
         show=screen.printed,
         deadline_wall_s=deadline,
         flush=platform.flush or cannot_flush,
-        watched={f"SUPERVISOR_RUN_{key.upper()}": choice.settings[key] for key in TRAINERS},
+        watched={
+            **{f"SUPERVISOR_RUN_{key.upper()}": choice.settings[key] for key in TRAINERS},
+            "SUPERVISOR_RUN_LEAVE_OUT_MOST": "1" if choice.trust_all else "",
+        },
         watch=replace(
             watch(choice.settings, config.save_every), named_before=base.watched, trusting=choice.trust_store
         ),
@@ -325,7 +328,7 @@ def _installer(choice: Choice, screen: terminal.Screen) -> Installer:
         return environments.prepare(
             choice.script, python=sys.executable, root=CHECKOUT, recorded=recorded.record if recorded else None,
             wheels=wheels, say=say, install=choice.install,
-            trusted=choice.trust_packages or (recorded is not None and recorded.signed),
+            trusted=choice.trust_all or (recorded is not None and recorded.signed),
         )  # fmt: skip
 
     def gather(made: Any, into: Path, kept: Mapping[str, int | None]) -> list[Path]:

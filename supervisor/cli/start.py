@@ -85,7 +85,7 @@ def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> 
         json_lines=options.json,
         same_run=options.same_run,
         trust_store=options.trust_store or options.confirmed,
-        trust_packages=options.trust_store,
+        trust_all=options.trust_store,
     )
     return wiring.serve(chosen)
 
@@ -293,7 +293,7 @@ def _add_options_of_the_run(group: Group, *, named: bool) -> None:
     group.add_argument(
         "--trust-store",
         action="store_true",
-        help="believe the store: its packages, the watched folder, and for resume the script, its arguments and the options",
+        help="believe the store: its packages, rollbacks, the watched folder, and for resume the script, its arguments and options",
     )
     group.add_argument("--no-install", action="store_true", help="use the packages that are here")
     group.add_argument("--json", action="store_true", help="events as JSON lines on stdout")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from supervisor.fleet.parcels import Piece
 
 CHUNK_BYTES = 4 * 1024 * 1024
+BLOCK_BYTES = 512  # of st_blocks, on every system
 
 
 class Fate(StrEnum):
@@ -86,6 +87,14 @@ class Gathering:
         folders = {path.rpartition("/")[0] for path in self._known}
         there = {f"{folder}/{each.name}" for folder in folders for each in self._store.list(folder)}
         self._known = {path: known for path, known in self._known.items() if path in there}
+
+    def arriving(self, below: str) -> dict[str, int]:
+        """Return the files under the path ``below`` that are here in part, relative to it, with their bytes on the disk."""
+        return {
+            path.removeprefix(below): part.stat().st_blocks * BLOCK_BYTES
+            for part, path in self._parts()
+            if path.startswith(below)
+        }
 
     def drop(self, unwanted: Callable[[str], bool]) -> None:
         """Remove the pieces of files that will not come to their end."""

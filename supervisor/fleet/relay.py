@@ -28,7 +28,7 @@ from supervisor.core.digest import algorithm_of
 from supervisor.core.ports import Measured, StoreError
 from supervisor.core.values import dataclass, replace
 from supervisor.engine import checkpoints, claims, notes, receipts, retaining, runs
-from supervisor.fleet import next_machine, parcels, takes
+from supervisor.fleet import budget, next_machine, parcels, takes
 from supervisor.fleet.gathering import Fate, Gathering
 from supervisor.fleet.mailing import Mail
 
@@ -73,6 +73,7 @@ class HomeRun:
         self._gathering = Gathering(store, state / "gathering")
         self._mail = Mail(store, run, state / "mail")
         self._knowledge = retaining.Knowledge()
+        self._budget: budget.Budget | None = None
 
     def merge(self, file: Path, sha256: str = "") -> Merged:
         """Take a parcel in. Raises ParcelError (nothing was changed), StoreError and OSError (call again)."""
@@ -129,7 +130,10 @@ class HomeRun:
         self._gathering.drop(lambda _: True)
         ranks, newest = claims.ranks(self._store, self._run), self.newest()
         kept = [] if newest is None else [newest.epoch, newest.step, newest.writer, newest.seq]
-        notes.write(self._state / BEFORE, {"epoch": ranks[-1].epoch if ranks else 0, "newest": kept})
+        spare = budget.spare_bytes(self._store)
+        told = {"epoch": ranks[-1].epoch if ranks else 0, "newest": kept, "bytes_max": spare}
+        notes.write(self._state / BEFORE, told)
+        self._budget = None
 
     def mail(self) -> Sequence[parcels.Parcel]:
         """Return what is to be put into the machine's inbox: what home holds, and what people ask of the session there."""
@@ -183,7 +187,16 @@ class HomeRun:
             return f"it is not of the run {self._run.name}"
         if self._is_of_before(piece.path):
             return "it is of a session that another machine served"
-        return takes.refused(piece.path.removeprefix(f"{self._run.name}/"), piece.total)
+        inside = piece.path.removeprefix(f"{self._run.name}/")
+        return takes.refused(inside, piece.total) or self._over_budget(inside, piece.total)
+
+    def _over_budget(self, path: str, total: int) -> str:
+        if self._budget is None:
+            before = notes.read(self._state / BEFORE) or {}
+            epoch, spare = before.get("epoch"), before.get("bytes_max")
+            bounds = (epoch if type(epoch) is int else 0, spare if type(spare) is int else None)
+            self._budget = budget.Budget(self._store, self._run, *bounds)
+        return self._budget.refused(path, total, lambda: self._gathering.arriving(f"{self._run.name}/"))
 
     def _is_of_before(self, path: str) -> bool:
         """Say whether a file belongs to a session from before this machine began: those are whole here, or never will be."""
@@ -219,6 +232,7 @@ class HomeRun:
             self._knowledge.durable.difference_update(removed)
             if removed:
                 self._gathering.look_again()
+                self._budget = None
         except StoreError as error:
             return replace(merged, trouble=f"old checkpoints could not be removed at home: {error}")
         return replace(merged, removed=removed)

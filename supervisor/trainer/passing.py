@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core.errors import SetupError
 from supervisor.core.messages import Note
 from supervisor.trainer.order import Order
 
@@ -17,11 +19,20 @@ _RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 
 
 class Passing:
-    """``rolled``: of each rollback that holds, the name of its session, the indices to pass over, the rate."""
+    """``rolled``: of each rollback that holds, the name of its session, the indices to pass over, the rate.
+
+    ``most``: a person says that most of the run may be passed over.
+    """
 
     def __init__(
-        self, rolled: Iterable[tuple[str, range, float]], attached: Mapping[str, Any], say: Callable[[Message], None]
+        self,
+        rolled: Iterable[tuple[str, range, float]],
+        attached: Mapping[str, Any],
+        say: Callable[[Message], None],
+        *,
+        most: bool = False,
     ) -> None:
+        self._most = most
         self._rolled, self._attached, self._say = tuple(rolled), dict(attached), say
         self._done_again = False
         self._stuck: set[str] = set()
@@ -35,18 +46,31 @@ class Passing:
         """Say whether the step with this index is passed over."""
         return any(index in indices for _, indices, _ in self._rolled)
 
-    def begins(self, step: int) -> None:
-        """The loop begins at ``step``: say what it will pass over, and what of the data can be."""
-        ahead = _united(range(max(step, indices.start), indices.stop) for _, indices, _ in self._rolled)
+    def begins(self, step: int, total: int | None = None) -> None:
+        """The loop begins at ``step``: say what it will pass over, and what of the data can be.
+
+        Raises SetupError where most of the ``total`` steps would be left out: that is no training, and a record of a
+        rollback is a name in a folder, which anybody who writes into the store can make.
+        """
+        stop = math.inf if total is None else total
+        ahead = _united(range(max(step, each.start), int(min(each.stop, stop))) for _, each, _ in self._rolled)
         if not ahead:
             return
         words = " and ".join(f"steps {each.start:,} to {each.stop - 1:,}" for each in ahead)
+        count = sum(each.stop - each.start for each in ahead)
+        if total is not None and 2 * count > total and not self._most:
+            sessions = " and ".join(dict.fromkeys(name for name, indices, _ in self._rolled if indices.stop > step))
+            raise SetupError(
+                f"{count:,} of {total:,} steps would be left out ({words}), as rollback records of {sessions} say",
+                "if that is right, start with --trust-store; if not, remove these rollback-… files from the store and start again",
+            )
         named = [name for name, value in self._attached.items() if _follows(value)]
         data = f"{', '.join(named)} will be told" if named else (
             "what is drawn by the index of the step goes on behind them; no attached object can be told "
             "(skip_steps(count), or supervisor's Order), so data drawn one after the other would come again"
         )  # fmt: skip
-        self._say(Note("info" if named else "warning", f"leaving out {words}: {data}"))
+        of = "" if total is None else f" ({count:,} of {total:,})"
+        self._say(Note("info" if named else "warning", f"leaving out {words}{of}: {data}"))
 
     def tell(self, step: int) -> None:
         """The step with the index ``step`` is passed over: have the data go on behind it."""

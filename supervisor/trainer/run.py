@@ -52,7 +52,8 @@ class Run:
         self._watch = Watch(life.settings.troubles.names, self._on_trouble)
         flush_rows = WATCHED_ROWS if awaited else FLUSH_ROWS
         self._rows = Rows(self._on_nonfinite, self._watch.see, flush_rows=flush_rows, on_text=self._on_text)
-        self._passing = Passing(life.settings.troubles.rolled, state.attached, life.say)
+        troubles = life.settings.troubles
+        self._passing = Passing(troubles.rolled, state.attached, life.say, most=troubles.most)
         settings = life.settings
         # Without a supervisor nobody puts files back, and they stay where they are.
         self.companions = CompanionFiles(
@@ -159,7 +160,7 @@ class Run:
         self._total, self._epoch_steps = total, epoch_steps
         self._left, self._early = None, True
         self._boundary.begin(self._position())
-        self._passing.begins(self.step)
+        self._passing.begins(self.step, total)
         for place in self._state.places:
             place.loop_begins()
         self._sections.enter("step")

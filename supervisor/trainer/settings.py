@@ -26,12 +26,14 @@ class SaveEvery(NamedTuple):
 class Troubles(NamedTuple):
     """What to watch for. ``awaited``: the kinds of trouble on which the supervisor acts; ``names``: of values, () for losses.
 
-    ``rolled``: of each rollback that holds the session's name, the indices to pass over, the rate.
+    ``rolled``: of each rollback that holds the session's name, the indices to pass over, the rate. ``most``: a person says
+    that most of the run may be passed over.
     """
 
     awaited: frozenset[str] = frozenset()
     names: tuple[str, ...] = ()
     rolled: tuple[tuple[str, range, float], ...] = ()
+    most: bool = False
 
 
 class Settings(NamedTuple):
@@ -101,6 +103,7 @@ def _troubles(environ: Mapping[str, str]) -> Troubles:
         awaited=frozenset(kind for kind, how in acts.items() if how in {"stop", "rollback"}),
         names=tuple(filter(None, environ.get("SUPERVISOR_RUN_NAN_WATCH", "").split(","))),
         rolled=tuple(of_words(environ.get("SUPERVISOR_RUN_ROLLBACKS", ""))),
+        most=bool(environ.get("SUPERVISOR_RUN_LEAVE_OUT_MOST")),
     )
 
 

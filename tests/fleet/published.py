@@ -52,6 +52,10 @@ class Served:
     def enter(self) -> None:
         """Begin a session."""
         self.machine.create(RUN.record, json.dumps(RECORD).encode())
+        self.enter_session()
+
+    def enter_session(self) -> None:
+        """Claim the run once more, under the rank of now."""
         self.machine.create(f"{RUN.session(self.rank)}/claim.json", json.dumps({"machine": {}}).encode())
 
     def publish(self, step: int, body: bytes = b"weights", shared: cp.Manifest | None = None) -> cp.Manifest:

@@ -124,7 +124,7 @@ def test_a_run_goes_back_and_ends_as_one_in_which_these_batches_were_left_out_by
     code, text = served(machine, script, BACK, "--bad", "25")
     assert code == 0, text
     assert "loss is nan at step 25" in text
-    assert "leaving out steps 24 to 25: data will be told" in text
+    assert "leaving out steps 24 to 25 (2 of 60): data will be told" in text
     ended = final_state(store, "toy")
     assert ended["state"] == by_hand(fresh_machine, script, "--by-hand", "24", "25")["state"]
     assert [row["step"] for row in ended["log"]] == list(range(60))

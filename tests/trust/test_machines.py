@@ -10,13 +10,16 @@ import pytest
 
 from supervisor.core import fields
 from supervisor.core import fleet_words as fw
+from supervisor.core.claim import Rank
 from supervisor.core.provisioning import Machine, MachineError, NoSuchFile
+from supervisor.engine import checkpoints
 from supervisor.engine.place import RunPlace
-from supervisor.fleet import takes
+from supervisor.fleet import budget, takes
 from supervisor.fleet.hands import FleetHands, Home
 from supervisor.fleet.provisioners import ssh_calls
 from supervisor.fleet.provisioners.ssh_calls import Patience, SshHost
 from supervisor.fleet.reporting import REPORT
+from tests.fleet.published import RUN, Served
 
 SESSION = "e00000003-b4dc8281"
 
@@ -51,6 +54,84 @@ def test_what_no_session_writes_is_not_taken(path):
 @pytest.mark.parametrize("path", ["run.json", f"{SESSION}/claim.json", f"{SESSION}/journal-000001.jsonl"])
 def test_a_record_that_is_too_long_is_not_taken(path):
     assert takes.refused(path, fields.LISTING_BYTES_MAX + 1)
+
+
+@pytest.fixture
+def served(tmp_path):
+    made = Served(tmp_path)
+    made.enter()
+    return made
+
+
+def test_what_a_machine_sends_over_its_budget_is_not_taken_and_that_is_said(served, monkeypatch):
+    monkeypatch.setattr(budget, "spare_bytes", lambda _: 5_000)
+    served.home.begin_machine()
+    first = served.publish(20, b"w" * 3_000)
+    served.carry()
+    assert served.home.newest() == first.id
+    second = served.publish(30, b"v" * 3_000)
+    served.carry()
+    words = served.outbox.refused()[f"{RUN.name}/{second.files[0].path}"]
+    assert "GB are what this disk can spare" in words
+    assert served.home.newest() == first.id
+    served.home.begin_machine()  # the next machine has a budget of its own
+    assert budget.Budget(served.home_store, RUN, 1, 5_000).refused("e00000002-bb/claim.json", 100, dict) == ""
+
+
+def test_the_budget_counts_what_lies_here_also_after_the_controllers_death(served):
+    served.home.begin_machine()
+    served.publish(20, b"w" * 3_000)
+    served.carry()
+    path = f"{SESSION}/step-000000036/state.json"
+    assert budget.Budget(served.home_store, RUN, 0, 10_000).refused(path, 3_000, dict) == ""
+    assert budget.Budget(served.home_store, RUN, 0, 4_000).refused(path, 3_000, dict)
+    assert budget.Budget(served.home_store, RUN, 0, None).refused(path, 1 << 62, dict) == ""
+    arriving = {f"{SESSION}/step-000000036/other": 9_000}
+    assert budget.Budget(served.home_store, RUN, 0, 10_000).refused(path, 3_000, lambda: arriving)
+
+
+def test_the_number_of_files_and_of_sessions_of_a_machine_is_bounded(served, monkeypatch):
+    monkeypatch.setattr(budget, "FILES_MAX", 3)
+    bound = budget.Budget(served.home_store, RUN, 2, None)
+    path = f"{SESSION}/step-000000036/{{}}"
+    assert [bool(bound.refused(path.format(each), 0, dict)) for each in ("a", "b", "b", "c", "d", "a")] == [
+        False, False, False, False, True, False,
+    ]  # fmt: skip
+    assert "sessions" in bound.refused("e00009999-b4dc8281/claim.json", 10, dict)
+
+
+def test_a_machine_may_not_write_into_the_sessions_of_those_before(served):
+    served.home.begin_machine()
+    manifest = served.publish(20)
+    served.carry()
+    served.home.begin_machine()
+    served.machine.create(f"{RUN.session(served.rank)}/anew.json", b"{}")
+    served.carry()
+    assert "another machine served" in served.outbox.refused()[f"{RUN.session(served.rank)}/anew.json"]
+    assert served.home.newest() == manifest.id
+
+
+def test_the_newest_checkpoint_of_the_machine_before_outlives_what_another_sends(served):
+    """Three forged checkpoints of a later session had all of the user's own removed at once."""
+    for step in (10, 20, 30):
+        kept = served.publish(step)
+        served.carry()
+    served.home.begin_machine()
+    served.rank = Rank(9, "evil")
+    served.enter_session()
+    for step in (1, 2, 3, 4, 5):
+        served.publish(step)
+        served.carry()
+    left = {found.id for found in checkpoints.find(served.home_store, RUN)}
+    assert kept.id in left
+    assert max(left).epoch == 9
+
+
+def test_the_free_space_of_a_disk_is_not_all_given(served, monkeypatch):
+    for free, spare in ((100 * 10**9, 98 * 10**9), (3 * 10**9, 15 * 10**8), (0, 0)):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        assert budget.spare_bytes(served.home_store) == spare
+    assert budget.spare_bytes(SimpleNamespace(traits=SimpleNamespace(mounted=True))) is None
 
 
 @dataclass

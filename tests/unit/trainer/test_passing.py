@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from supervisor.core.errors import SetupError
 from supervisor.trainer.order import Order
 from supervisor.trainer.passing import MADE_BY, Passing, multiply
 
@@ -70,6 +71,33 @@ def test_what_will_be_left_out_is_said_when_the_loop_begins():
     assert "would come again" in said[0].text
     found.begins(26)
     assert len(said) == 1, "what is behind needs no word"
+
+
+def test_the_number_of_steps_that_are_left_out_is_said_and_ends_at_the_total():
+    found, said = passing(ONE, TWO, data=Stream())
+    found.begins(10, 100)
+    assert said[0].text == "leaving out steps 10 to 27 (18 of 100): data will be told"
+    found, said = passing(("e00000004-bb", range(55, 10**21), 1.0), data=Stream())
+    found.begins(10, 100)
+    assert said[0].text == "leaving out steps 55 to 99 (45 of 100): data will be told"
+
+
+@pytest.mark.parametrize(
+    "rolled", [(range(10**21),), (range(10, 61),), (range(40), range(50, 90)), (range(5, 70), range(60, 80))]
+)
+def test_a_run_of_which_most_would_be_left_out_is_stopped_in_two_lines(rolled):
+    """A forged record in the store had all 100,000 steps of a run passed over, and the run ended as finished."""
+    sessions = [(f"e0000000{number}-aa", indices, 1.0) for number, indices in enumerate(rolled)]
+    said = []
+    found = Passing(sessions, {}, said.append)
+    with pytest.raises(SetupError, match="of 100 steps would be left out") as refused:
+        found.begins(0, 100)
+    assert "e00000000-aa" in refused.value.what
+    assert "--trust-store" in refused.value.hint
+    Passing(sessions, {}, said.append, most=True).begins(0, 100)
+    assert len(said) == 1
+    Passing(sessions, {}, said.append).begins(90, 100)  # behind them, or at the last few: nothing is most of the run
+    Passing(sessions, {}, said.append).begins(0)  # a loop without a known end
 
 
 def test_a_rate_is_applied_once_and_the_checkpoints_say_so():

@@ -7,14 +7,14 @@ not ten thousand files to send.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from supervisor.core import fields
+from supervisor.core import fields, shapes
 from supervisor.core.content import ContentError, NewerContent
-from supervisor.core.values import dataclass
+from supervisor.core.values import dataclass, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 FILES_FILE = "files.json"
 FORMAT = "training-supervisor-files"
@@ -27,10 +27,14 @@ FILE, LINK, FOLDER = "file", "link", "folder"
 class Piece:
     """Where the bytes of a file lie: in the file ``name`` of the checkpoint's folder, from ``offset`` on."""
 
-    name: str
-    offset: int
-    bytes: int
-    digest: str
+    name: shapes.Name
+    offset: shapes.Whole
+    bytes: shapes.Whole
+    digest: shapes.Digest
+
+
+def _mode(value: object, at: str) -> int:
+    return fields.whole(value, at) & MODE_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,12 @@ class Entry:
     A path may hold anything that a name may hold but NUL; bytes that are no UTF-8 are in it as Python's surrogates.
     """
 
-    path: str
+    path: shapes.Below
     kind: str
-    mode: int = 0
-    mtime_ns: int = 0
+    mode: Annotated[int, _mode] = 0
+    mtime_ns: shapes.Nanoseconds = 0
     piece: Piece | None = None
-    target: str = ""
+    target: shapes.Text = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,10 @@ class Carried:
     ``counted`` is False where no hook counts the steps: ``step`` is then the number of the snapshot.
     """
 
-    step: int
-    root: str
+    step: shapes.Whole
+    root: shapes.Text
     entries: tuple[Entry, ...]
-    checkpoint: str = ""
+    checkpoint: shapes.Text = ""
     counted: bool = True
 
     @property
@@ -91,13 +95,12 @@ def parse(read: bytes) -> Carried:
             raise ContentError(f"{FILES_FILE} is not of this program")
         if told["version"] != VERSION:
             raise NewerContent(f"files of version {told['version']}, this program knows {VERSION}")
-        return Carried(
-            step=fields.whole(told["step"], "step"),
-            root=fields.text(told["root"], "root"),
-            entries=_inside(map(_entry, fields.sequence(told["entries"], "entries"))),
-            checkpoint=_below(told["checkpoint"]) if told["checkpoint"] else "",
-            counted=told.get("counted") is not False,
-        )
+        carried = shapes.of(Carried, told)
+        if carried.checkpoint:
+            fields.path_below(carried.checkpoint, "checkpoint")
+        for entry, plain in zip(carried.entries, told["entries"], strict=True):
+            _see_usable(entry, plain)
+        return replace(carried, entries=_inside(carried.entries))
     except KeyError as error:
         raise ContentError(f"{FILES_FILE} lacks {error}") from error
     except ValueError as error:
@@ -118,38 +121,12 @@ def _told(entry: Entry) -> dict[str, Any]:
     return {**told, "mtime_ns": entry.mtime_ns, "piece": where}
 
 
-def _entry(told: object) -> Entry:
-    read = fields.mapping(told, "an entry")
-    piece, kind = read.get("piece"), read["kind"]
-    if kind not in (FILE, LINK, FOLDER) or (kind == FILE) != (piece is not None):
-        raise ContentError(f"{FILES_FILE} names a {kind!r} that cannot be")
-    if more := read.keys() - Entry.__slots__:
-        raise ContentError(f"{FILES_FILE} says {min(more)!r} of a file, which this program does not know")
-    return Entry(
-        path=_below(read["path"]),
-        kind=kind,
-        mode=fields.whole(read.get("mode", 0), "mode") & MODE_BITS,
-        mtime_ns=fields.nanoseconds(read.get("mtime_ns", 0), "mtime_ns"),
-        piece=_piece(piece) if piece is not None else None,
-        target=fields.text(read.get("target", ""), "target"),
-    )
-
-
-def _piece(told: object) -> Piece:
-    read = fields.mapping(told, "a piece")
-    try:
-        name = fields.plain_name(read["name"], "a piece's name")
-    except ValueError as error:
-        raise ContentError(f"{FILES_FILE} names a file outside the checkpoint: {read['name']!r}") from error
-    offset, length = fields.whole(read["offset"], "offset"), fields.whole(read["bytes"], "bytes")
-    return Piece(name, offset, length, fields.digest(read["digest"], "digest"))
-
-
-def _below(path: object) -> str:
-    try:
-        return fields.path_below(path, "a path")
-    except ValueError as error:
-        raise ContentError(f"{FILES_FILE} names a path outside its folder: {path!r:.60}") from error
+def _see_usable(entry: Entry, told: Mapping[str, Any]) -> None:
+    """Raise ContentError for an entry that cannot be, or that says more than this program knows."""
+    if entry.kind not in {FILE, LINK, FOLDER} or (entry.kind == FILE) != (entry.piece is not None):
+        raise ContentError(f"{FILES_FILE} names a {entry.kind!r:.40} that cannot be")
+    if more := told.keys() - Entry.__slots__:
+        raise ContentError(f"{FILES_FILE} says {min(more)!r:.40} of a file, which this program does not know")
 
 
 def _inside(told: Iterable[Entry]) -> tuple[Entry, ...]:

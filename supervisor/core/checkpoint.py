@@ -10,7 +10,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import fields
+from supervisor.core import fields, shapes
 from supervisor.core.claim import Rank
 from supervisor.core.digest import not_known
 from supervisor.core.values import dataclass
@@ -25,17 +25,16 @@ MANIFEST_NAME = re.compile(rf"manifest-([0-9]{{6}})-([0-9a-f]{{16}}){fields.TWIN
 STEP_FOLDER = re.compile(f"step-({fields.STEPS}){fields.TWIN}")
 LOG_NAME = re.compile(rf"log-([0-9]{{6}})-({fields.STEPS})-({fields.STEPS}){fields.TWIN}\.jsonl")
 CHECKPOINT = f"([0-9]{{1,12}})-([0-9]{{1,15}})-({fields.WRITER})-([0-9]{{1,6}})"  # in the name of a receipt or a pin
-_WRITER = re.compile(fields.WRITER)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class CheckpointId:
     """Total order of all checkpoints of a run: a later session outranks, then the later step."""
 
-    epoch: int
-    step: int
-    writer: str
-    seq: int
+    epoch: shapes.Epoch
+    step: shapes.Step
+    writer: shapes.Writer
+    seq: shapes.Seq
 
     def __str__(self) -> str:
         return f"step {self.step:,} of session {self.epoch}"
@@ -54,12 +53,12 @@ class FileEntry:
     own folder, or in an older one of the same session; ``rank`` and ``host`` say which writer it comes from (one for now).
     """
 
-    name: str
-    path: str
-    bytes: int
-    digest: str
-    rank: int = 0
-    host: str = ""
+    name: shapes.Name
+    path: shapes.Below
+    bytes: shapes.Whole
+    digest: shapes.Digest
+    rank: shapes.Whole = 0
+    host: shapes.Text = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +70,12 @@ class Manifest:
 
     id: CheckpointId
     files: tuple[FileEntry, ...]
-    total_steps: int | None = None
+    total_steps: shapes.Count = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     parent: CheckpointId | None = None
     log: FileEntry | None = None
-    made_by: Mapping[str, str] = field(default_factory=dict)
-    pieces: Mapping[str, str] = field(default_factory=dict)
+    made_by: Mapping[str, shapes.Text] = field(default_factory=dict)
+    pieces: Mapping[str, shapes.Text] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -92,6 +91,9 @@ class Manifest:
     def all_files(self) -> tuple[FileEntry, ...]:
         """Return the state's files and the piece of the step log that belongs to it."""
         return self.files if self.log is None else (*self.files, self.log)
+
+
+_WRITTEN = ("id", "files", "total_steps", "metrics", "parent", "log", "made_by")  # in every version's manifests
 
 
 class Verdict(StrEnum):
@@ -226,16 +228,7 @@ def parse_manifest(name: str, body: bytes) -> Manifest:
             raise PackedFormat(PACKED)
         if schema > SCHEMA:
             raise NewerFormat(f"schema {schema}, this program knows {SCHEMA}")
-        manifest = Manifest(
-            id=_id(read["id"]),
-            files=tuple(map(_entry, fields.sequence(read["files"], "files"))),
-            total_steps=fields.count(read["total_steps"], "total_steps"),
-            metrics=fields.mapping(read["metrics"], "metrics"),
-            parent=_id(read["parent"]) if read["parent"] else None,
-            log=_entry(read["log"]) if read["log"] else None,
-            made_by=fields.texts(read["made_by"], "made_by"),
-            pieces=fields.texts(read.get("pieces", {}), "pieces"),
-        )
+        manifest = shapes.of(Manifest, {name: read[name] for name in _WRITTEN} | {"pieces": read.get("pieces", {})})
     except KeyError as error:
         raise ManifestError(f"it lacks {error}") from error
     except ValueError as error:
@@ -270,30 +263,6 @@ def _is_own(path: str, session: str, newest: int, *, is_log: bool) -> bool:
         return not folder and LOG_NAME.fullmatch(name) is not None
     step = STEP_FOLDER.fullmatch(folder[0]) if len(folder) == 1 else None
     return step is not None and int(step[1]) <= newest
-
-
-def _id(told: Any) -> CheckpointId:
-    read = fields.mapping(told, "an id")
-    most = {"epoch": fields.EPOCHS_MAX, "step": fields.STEPS_MAX, "seq": fields.SEQ_MAX}
-    epoch, step, seq = (fields.whole(read[name], name, most[name]) for name in ("epoch", "step", "seq"))
-    writer = fields.text(read["writer"], "writer")
-    if not _WRITER.fullmatch(writer):
-        raise ManifestError(f"its writer is {writer!r:.40}")
-    return CheckpointId(epoch, step, writer, seq)
-
-
-def _entry(told: Any) -> FileEntry:
-    """Read a file's entry: its name is plain, and its path lies in a folder below the run's."""
-    read = fields.mapping(told, "a file")
-    path = fields.path_below(read["path"], "a path")
-    return FileEntry(
-        name=fields.plain_name(read["name"], "a file's name"),
-        path=path,
-        bytes=fields.whole(read["bytes"], "bytes"),
-        digest=fields.digest(read["digest"], "digest"),
-        rank=fields.whole(read.get("rank", 0), "rank"),
-        host=fields.text(read.get("host", ""), "host"),
-    )
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, get_args
 
-from supervisor.core import claim, commands, events, messages, rollback
+from supervisor.core import claim, commands, events, messages, rollback, shapes
 from supervisor.core.checkpoint import CheckpointId
+from supervisor.core.instant import Instant
 
 
 def _members(union: Any) -> tuple[type[Any], ...]:
@@ -31,6 +32,7 @@ _TYPES: dict[str, type[Any]] = {
         rollback.Rollback,
     )
 }
+shapes.know({**_TYPES, "Message": messages.Message, "Instant": Instant})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -48,9 +50,9 @@ def from_line(line: str, types: Mapping[str, type[Any]] = _TYPES) -> tuple[dict[
     """Read one journal line back, or raise UnknownRecord. ``types``: what it may hold, by name."""
     try:
         body = json.loads(line)
-        at = {"mono_s": float(body.pop("mono_s")), "wall_s": float(body.pop("wall_s"))}
-        return at, from_plain(body, types)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        at = shapes.of(Instant, body)
+        return {"mono_s": at.mono_s, "wall_s": at.wall_s}, from_plain(body, types)
+    except (ValueError, RecursionError) as error:
         raise UnknownRecord(f"not a record: {line[:80]!r} ({error})") from error
 
 
@@ -71,18 +73,12 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(plain: Any, types: Mapping[str, type[Any]] = _TYPES) -> Any:
-    """Return the value that ``to_plain`` made this of; lists become tuples; unknown fields are left out."""
-    if isinstance(plain, list):
-        return tuple(from_plain(each, types) for each in plain)
-    if not isinstance(plain, dict):
-        return plain
-    if "is" not in plain:
-        return {key: from_plain(each, types) for key, each in plain.items()}
-    kind = types.get(plain["is"])
+    """Return the value that ``to_plain`` made this of. ValueError says what of it does not fit its kind."""
+    name = plain.get("is")
+    kind = types.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise UnknownRecord(f"a record of kind {plain['is']!r}")
-    known: Any = kind
-    return known(**{name: from_plain(plain[name], types) for name in _fields(known) if name in plain})
+        raise UnknownRecord(f"a record of kind {name!r:.40}")
+    return shapes.of(kind, plain, kind.__name__)
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,7 @@ import json
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import fields
+from supervisor.core import fields, shapes
 from supervisor.core.digest import not_known
 from supervisor.core.values import dataclass
 
@@ -42,6 +42,25 @@ class Content:
     made_by: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    name: shapes.Name
+    bytes: shapes.Whole
+    digest: shapes.Digest
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """``checkpoint.json`` as it is written; versions before the seal left out what they did not know."""
+
+    step: shapes.Step
+    files: tuple[_File, ...]
+    total_steps: shapes.Count | None = None
+    epoch_of_data: shapes.Finite | None = None
+    metrics: Mapping[str, Any] | None = None
+    made_by: Mapping[str, shapes.Text] | None = None
+
+
 def sealed(fields: Mapping[str, Any]) -> bytes:
     """Return ``checkpoint.json`` with these fields; its last one is the digest of all bytes before it."""
     body = json.dumps({"format": FORMAT, "version": VERSION, **fields}, indent=1, ensure_ascii=False, allow_nan=False)
@@ -63,28 +82,15 @@ def parse(body: bytes) -> Content:
             raise NewerContent(f"format version {read['version']}, this program knows {VERSION}")
         if read["version"] not in range(1, VERSION + 1):
             raise ContentError(f"there never was a format version {read['version']}")
-        files = dict(map(_file, fields.sequence(read["files"], "files")))
+        told = shapes.of(_Told, read)
+        files = {each.name: (each.bytes, each.digest) for each in told.files}
         if algorithm := not_known(digest for _, digest in files.values()):
             raise NewerContent(f"its digests are {algorithm!r}, which this program does not know")
-        data_epoch = read.get("epoch_of_data")
-        return Content(
-            step=fields.whole(read["step"], "step", fields.STEPS_MAX),
-            files=files,
-            total_steps=fields.count(read.get("total_steps"), "total_steps"),
-            epoch_of_data=None if data_epoch is None else fields.number(data_epoch, "epoch_of_data"),
-            metrics=fields.mapping(read.get("metrics") or {}, "metrics"),
-            made_by=fields.texts(read.get("made_by") or {}, "made_by"),
-        )
+        return Content(told.step, files, told.total_steps, told.epoch_of_data, told.metrics or {}, told.made_by or {})
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, ContentError):
             raise
         raise ContentError(f"{CONTENT_FILE} is damaged ({error})") from error
-
-
-def _file(told: Any) -> tuple[str, tuple[int, str]]:
-    read = fields.mapping(told, "a file")
-    name = fields.plain_name(read["name"], "a file's name")
-    return name, (fields.whole(read["bytes"], "bytes"), fields.digest(read["digest"], "digest"))
 
 
 def _seal(above: bytes) -> bytes:

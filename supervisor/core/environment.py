@@ -8,6 +8,7 @@ import re
 from dataclasses import asdict, field
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields, shapes
 from supervisor.core.errors import SetupError
 from supervisor.core.values import dataclass, replace
 
@@ -98,8 +99,8 @@ class Found:
     kernel: str = ""
     image: str = ""
     cpu: str = ""
-    cores: int = 0
-    ram_bytes: int = 0
+    cores: shapes.Whole = 0
+    ram_bytes: shapes.Whole = 0
     accelerators: tuple[str, ...] = ()
     driver: str = ""
     cuda: str = ""
@@ -211,26 +212,34 @@ class Record:
     @staticmethod
     def from_bytes(content: bytes) -> Record:
         """The record that `to_bytes` wrote; ValueError for anything else."""
-        try:
-            text = content.decode()
-            if not text.startswith(HEADER):
-                raise ValueError("not an environment record of this version")
-            notes = {key: json.loads(value) for key, value in re.findall(r"^# (\w+): (.+)$", text, re.MULTILINE)}
-            found = dict(notes["found"])
-            found["accelerators"] = tuple(found["accelerators"])
-            debian = tuple(DebianPackage(**one) for one in notes["debian"])
-            locked = read_locked(text)
-            if notes.get("packages", len(locked)) != len(locked) or not text.endswith("\n") or text.endswith("\\\n"):
-                raise ValueError("it ends too early")
-            direct = tuple(Located(**one) for one in notes.get("direct", ()))
-            return Record(Found(**found), tuple(notes["wanted"]), locked, debian, direct)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"an environment record without {error}") from error
+        if len(content) > fields.RECORD_BYTES_MAX:
+            raise ValueError(f"it is longer than {fields.RECORD_BYTES_MAX:,} bytes")
+        text = content.decode()
+        if not text.startswith(HEADER):
+            raise ValueError("not an environment record of this version")
+        plain = {name: fields.plain(value) for name, value in re.findall(r"^# (\w+): (.+)$", text, re.MULTILINE)}
+        notes = shapes.of(_Notes, plain)
+        locked = read_locked(text)
+        whole = notes.packages is None or notes.packages == len(locked)
+        if not whole or not text.endswith("\n") or text.endswith("\\\n"):
+            raise ValueError("it ends too early")
+        return Record(notes.found, notes.wanted, locked, notes.debian, notes.direct)
 
     def versions(self) -> dict[str, str]:
         """Every package the job sees, with the version it sees."""
         added = {one.name: one.version for one in self.difference}
         return dict(self.found.distributions) | added | {one.name: one.version for one in self.direct}
+
+
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    """What the comments of a record say."""
+
+    found: Found
+    wanted: tuple[str, ...]
+    debian: tuple[DebianPackage, ...]
+    packages: shapes.Whole | None = None
+    direct: tuple[Located, ...] = ()
 
 
 def is_whole(content: bytes) -> bool:

@@ -23,6 +23,7 @@ WHOLE_MAX = (1 << 63) - 1
 EPOCH = "(?:[0-9]{8}|[1-9][0-9]{8,11})"  # one number has one name: no zeros beyond the eighth digit, at most 12 digits
 STEPS = "(?:[0-9]{9}|[1-9][0-9]{9,14})"
 WRITER = "[0-9a-z]{1,64}"
+_WRITER = re.compile(WRITER)
 TWIN = r"(?: \([0-9]{1,9}\))?"  # what a drive adds to the second of two files of one name
 _DIGEST = re.compile(r"[a-z][0-9a-z-]{0,31}:[0-9a-f]{1,128}")
 # C0, DEL, C1, and what turns the direction of a line: none of them is in a name that this program gives
@@ -92,6 +93,13 @@ def number(value: object, what: str) -> float:
     raise ValueError(f"{what} is {value!r:.40}, not a number")
 
 
+def scalar(value: object, what: str) -> float | str | bool | None:
+    """Return a value that a script logged: it alone may be a float that is no number, because that is what it shows."""
+    if value is not None and not isinstance(value, int | float | str | bool):
+        raise ValueError(f"{what} is {value!r:.40}, not a single value")
+    return value
+
+
 def count(value: object, what: str) -> int | None:
     """Return how many there are to be, None if that is not known."""
     return None if value is None else whole(value if type(value) is int else int(number(value, what)), what)
@@ -152,6 +160,14 @@ def path_below(value: object, what: str) -> str:
         if part in {"", ".", ".."} or _bytes(part) > NAME_BYTES_MAX:
             raise ValueError(f"{what} is {path!r:.60}, which does not lie below its folder")
     return path
+
+
+def writer(value: object, what: str) -> str:
+    """Return the random name of a session's writer."""
+    name = text(value, what)
+    if not _WRITER.fullmatch(name):
+        raise ValueError(f"{what} is {name!r:.40}, not the name of a writer")
+    return name
 
 
 def digest(value: object, what: str) -> str:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import MISSING, asdict, field, fields
+from dataclasses import asdict, field
 from typing import Any
 
+from supervisor.core import shapes
 from supervisor.core.values import dataclass
 
 VERSION = 1
 LINE_BYTES_MAX = 64 * 1024
 SHORT_CHARACTERS = 1000
 
-Scalar = int | float | str | bool | None
+Scalar = shapes.Scalar
 
 
 # --- from the trainer ---------------------------------------------------------------------------------------------
@@ -222,11 +223,6 @@ KINDS: dict[str, type[Any]] = {
     "stop": Stop,
 }
 _NAMES = {kind: name for name, kind in KINDS.items()}
-_REQUIRED = {
-    kind: frozenset(f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING)
-    for kind in KINDS.values()
-}
-_KNOWN = {kind: frozenset(f.name for f in fields(kind)) for kind in KINDS.values()}
 
 
 def encode(message: Message) -> bytes:
@@ -275,35 +271,8 @@ def _decode(line: bytes) -> Message | Malformed:
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None or body is None:
         return Malformed("no message of a known kind, or too long for one", shown)
-    known = {key: value for key, value in body.items() if key in _KNOWN[kind]}
-    if not _REQUIRED[kind] <= known.keys() or not all(_fits(kind, key, value) for key, value in known.items()):
-        return Malformed("a field is missing or of the wrong type", shown)
-    message: Message = kind(**known)
+    try:
+        message: Message = shapes.of(kind, body)
+    except ValueError as error:
+        return Malformed(f"a field is missing or of the wrong type: {error}", shown)
     return message
-
-
-_ACCEPTED: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "int | None": (int, type(None)),
-    "float": (int, float),
-    "float | None": (int, float, type(None)),
-    "str": (str,),
-    "bool": (bool,),
-    "dict[str, float]": (dict,),
-    "dict[str, Scalar]": (dict,),
-}
-_TYPES = {kind: {f.name: str(f.type) for f in fields(kind)} for kind in KINDS.values()}
-
-
-def _fits(kind: type[Any], key: str, value: object) -> bool:
-    declared = _TYPES[kind][key]
-    if isinstance(value, bool) and declared != "bool":
-        return False
-    if not isinstance(value, _ACCEPTED[declared]):
-        return False
-    if isinstance(value, str):
-        return not any("\ud800" <= each <= "\udfff" for each in value)  # half a character cannot be written anywhere
-    if isinstance(value, dict):
-        inner = (int, float) if declared == "dict[str, float]" else (int, float, str, bool, type(None))
-        return all(isinstance(item, inner) for item in value.values())
-    return True

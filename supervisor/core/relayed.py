@@ -7,12 +7,30 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from supervisor.core import fields, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 NAME = "acknowledged.jsonl"  # beside the store's folder
+
+
+def _piece(value: object, at: str) -> tuple[str, int]:
+    path, offset = fields.sequence(value, at) if isinstance(value, list) and len(value) == 2 else (None, None)  # noqa: PLR2004  # a pair
+    return fields.text(path, at), fields.whole(offset, at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line of the list."""
+
+    held: tuple[shapes.Text, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    wanted: tuple[shapes.Text, ...] = ()
+    parcel: shapes.Whole | None = None
+    pieces: tuple[Annotated[tuple[str, int], _piece], ...] = ()
 
 
 @dataclass
@@ -33,28 +51,29 @@ class Acknowledged:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             try:
-                told = json.loads(line)
+                self._take(shapes.read(_Line, line))
             except ValueError:
                 continue  # its writer was killed in it: what it told is asked for again
-            if isinstance(told, dict):
-                self.take(told)
 
     def take(self, told: Mapping[str, Any]) -> None:
         """Fold one line in."""
-        for path in told.get("held", ()):
+        self._take(shapes.of(_Line, json.loads(line(told))))
+
+    def _take(self, told: _Line) -> None:
+        for path in told.held:
             self.held.add(path)
             self.refused.pop(path, None)
             self.pieces.pop(path, None)
-        for path, why in told.get("refused", {}).items():
+        for path, why in told.refused.items():
             self.refused[path] = why
             self.held.discard(path)
-        for path in told.get("wanted", ()):
+        for path in told.wanted:
             self.held.discard(path)
             self.refused.pop(path, None)
             self.pieces.pop(path, None)
-        if "parcel" in told:
-            self.parcels.add(told["parcel"])
-            for path, offset in told.get("pieces", ()):
+        if told.parcel is not None:
+            self.parcels.add(told.parcel)
+            for path, offset in told.pieces:
                 if path not in self.held:
                     self.pieces.setdefault(path, set()).add(offset)
 

@@ -7,17 +7,17 @@ import os
 import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import fields
+from supervisor.core import fields, shapes
+from supervisor.core.checkpoint import CheckpointId  # noqa: TC001  # the reader of records evaluates the types
 from supervisor.core.claim import Rank, Sighting, believed, highest, in_order, rank_of
 from supervisor.core.ports import Missing, Store
 from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
-    from types import UnionType
-
     from supervisor.engine.place import RunPlace
 
 CLAIM = "claim.json"
@@ -28,16 +28,56 @@ KNOCK = re.compile(rf"knock-{_OF}-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
 HERE = re.compile(rf"here-([0-9]{{1,9}})-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
 STOP = re.compile(rf"stop-{_OF}-(save|now)-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
 
-_TYPES: dict[str, type] = {
-    "machine": dict, "platform": str, "arguments": list, "local": str, "options": dict, "script": str, "project": dict,
-}  # fmt: skip
 
-_END_TYPES: dict[str, type | UnionType] = {"reason": str, "words": str, "exit_code": int, "step": int | None}
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """The process that wrote a claim, as ``identity.mine`` tells of it."""
+
+    boot: str | None = None
+    processes: str | None = None
+    pid: int | None = None
+    since: str | None = None
+    host: str | None = None
+    machine: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim may say of its session; all of it may be absent."""
+
+    machine: Claimant = Claimant()
+    platform: str = ""
+    arguments: tuple[shapes.Text, ...] = ()
+    local: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    script: shapes.Text = ""
+    project: Mapping[str, Any] = field(default_factory=dict)
+    age_s: shapes.Finite = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What the record of a session's end may say."""
+
+    reason: str = ""
+    words: str = ""
+    exit_code: int = 0
+    step: int | None = None
+    checkpoint: CheckpointId | None = None
+    at: shapes.Finite | None = None
+
 
 Alive = Callable[[Mapping[str, Any]], "bool | None"]
 SESSIONS_READ_MAX = (
     64  # so many of the newest sessions are asked in turn for what only the last one to tell of it needs to
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a request to stop says besides its name: which program asks."""
+
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +123,7 @@ def read_claim(store: Store, run: RunPlace, rank: Rank) -> dict[str, Any]:
         body = fields.document(store.read(f"{run.session(rank)}/{CLAIM}"))
     except (Missing, ValueError):
         return {}
-    return {name: value for name, value in body.items() if isinstance(value, _TYPES.get(name, object))}
+    return shapes.kept(Claim, body)
 
 
 def local_path(claim: Mapping[str, Any]) -> Path | None:
@@ -169,12 +209,11 @@ def stop_requests(store: Store, run: RunPlace) -> dict[str, tuple[Rank, str]]:
             continue
         path = f"{run.name}/{entry.name}"
         try:
-            body = json.loads(store.read(path))
+            found[path] = (rank, shapes.read(_Request, store.read(path)).by)
         except Missing:
             continue
         except ValueError:
-            body = {}
-        found[path] = (rank, str(body.get("by", "")) if isinstance(body, dict) else "")
+            found[path] = (rank, "")  # its name asks for it all the same
     return found
 
 
@@ -191,5 +230,5 @@ def read_end(store: Store, run: RunPlace, rank: Rank) -> dict[str, Any]:
                 body = dict(fields.document(store.read(f"{run.session(rank)}/{entry.name}")))
             except (Missing, ValueError):
                 return {"reason": match[1]}
-            return {name: value for name, value in body.items() if isinstance(value, _END_TYPES.get(name, object))}
+            return shapes.kept(End, body)
     return {}

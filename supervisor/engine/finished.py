@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import checkpoint as cp
+from supervisor.core import shapes
 from supervisor.engine import checkpoints, claims
 from supervisor.engine.journal import newest_status
 
@@ -27,11 +28,9 @@ def to_plain(id_: cp.CheckpointId | None) -> dict[str, Any] | None:
 
 def named(end: Mapping[str, Any]) -> cp.CheckpointId | None:
     """Return the checkpoint that the record of an end names as safe; None for none, or one that cannot be read."""
-    plain = end.get("checkpoint")
     try:
-        assert isinstance(plain, dict)
-        return cp.CheckpointId(int(plain["epoch"]), int(plain["step"]), str(plain["writer"]), int(plain["seq"]))
-    except (AssertionError, KeyError, TypeError, ValueError):
+        return shapes.of(cp.CheckpointId, end.get("checkpoint"))
+    except ValueError:
         return None
 
 

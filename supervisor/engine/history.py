@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import fields, history, messages
+from supervisor.core import history, messages, shapes
 from supervisor.core.events import HistoryRead, TrainerSaid
 from supervisor.core.ports import Missing, Store
 from supervisor.core.status import RunStatus
+from supervisor.core.values import dataclass
 from supervisor.engine.claims import Alive, newest_first, ranks, read_claim, read_end
 from supervisor.engine.journal import newest_status, parse_piece, piece_names
 from supervisor.engine.place import RunPlace
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
 
 CARRIED = "history.json"
 OTHER_RUNS_MAX, SESSIONS_BACK = 8, 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """What a session leaves of the history for its successor, by the names of ``HistoryRead``."""
+
+    lives_s: tuple[float, ...]
+    reclaimed_s: tuple[float, ...]
+    lost: shapes.Whole
+    lost_in_a_row: shapes.Whole
+    longest_s: Mapping[str, float]
+    reclaimed_on: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def read(store: Store, run: RunPlace, mine: Rank, alive: Alive, platform: str = "") -> HistoryRead:
@@ -75,23 +88,10 @@ def carry(store: Store, run: RunPlace, mine: Rank, told: HistoryRead) -> None:
 
 def _carried(store: Store, run: RunPlace, rank: Rank) -> HistoryRead | None:
     try:
-        body = fields.document(store.read(f"{run.session(rank)}/{CARRIED}"))
-        on = fields.mapping(body.get("reclaimed_on", {}), "reclaimed_on")
-        longest = fields.mapping(body["longest_s"], "longest_s")
-        return HistoryRead(
-            lives_s=_lives(body["lives_s"]),
-            reclaimed_s=_lives(body["reclaimed_s"]),
-            lost=fields.whole(body["lost"], "lost"),
-            lost_in_a_row=fields.whole(body["lost_in_a_row"], "lost_in_a_row"),
-            longest_s={name: fields.number(each, name) for name, each in longest.items()},
-            reclaimed_on={name: _lives(each) for name, each in on.items()},
-        )
-    except (Missing, ValueError, KeyError):
+        known = shapes.read(_Carried, store.read(f"{run.session(rank)}/{CARRIED}"))
+        return HistoryRead(**{name: getattr(known, name) for name in _Carried.__slots__})
+    except (Missing, ValueError):
         return None  # it died before writing it, or it is damaged: the sessions before it are read instead
-
-
-def _lives(told: object) -> tuple[float, ...]:
-    return tuple(fields.number(each, "a life") for each in fields.sequence(told, "lives"))
 
 
 def _story(store: Store, run: RunPlace, rank: Rank, status: RunStatus | None, alive: Alive) -> history.Story:

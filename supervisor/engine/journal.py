@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core import commands as do
 from supervisor.core import events as ev
-from supervisor.core import fields, messages, status
+from supervisor.core import fields, messages, shapes, status
 from supervisor.core.codec import UnknownRecord, from_line, to_line, to_plain
 from supervisor.core.instant import Instant
 from supervisor.core.values import dataclass
@@ -118,27 +118,9 @@ def plain_status(seen: status.RunStatus) -> dict[str, Any]:
     return {name: _plain(getattr(seen, name)) for name in seen.__slots__}
 
 
-def status_from_plain(plain: dict[str, Any]) -> status.RunStatus:
-    """Read a status back; what this version does not know is left out."""
-    known = {name: plain[name] for name in status.RunStatus.__slots__ if name in plain}
-    for name, value in known.items():
-        if isinstance(value, dict) and set(value) == {"mono_s", "wall_s"}:
-            known[name] = _instant(value)
-    return status.RunStatus(**{name: value for name, value in known.items() if _fits(name, value)})
-
-
-def _instant(told: Any) -> Instant:
-    """Read a time; ValueError, TypeError or KeyError for anything else."""
-    return Instant(float(told["mono_s"]), float(told["wall_s"]))
-
-
-def _fits(name: str, value: Any) -> bool:
-    """Say whether a field of the status can have this value: another one is left out, like one of a newer version."""
-    wanted = str(status.RunStatus.__annotations__[name])
-    if value is None:
-        return "None" in wanted
-    kinds = {"str": str, "bool": bool, "int": int, "float": int | float, "Instant": Instant, "Mapping": dict}
-    return isinstance(value, kinds.get(wanted.partition("[")[0].partition(" ")[0], object))
+def status_from_plain(plain: Any) -> status.RunStatus:
+    """Read a status back; what this version does not know, or what does not fit, is left out."""
+    return shapes.fitting(status.RunStatus, plain)
 
 
 def parse_piece(body: bytes) -> tuple[status.RunStatus, list[Record]]:
@@ -147,7 +129,7 @@ def parse_piece(body: bytes) -> tuple[status.RunStatus, list[Record]]:
     first = status.RunStatus()
     if lines and _is_head(lines[0]):
         with suppress(*_UNREADABLE):
-            first = status_from_plain(json.loads(lines[0])["status"])
+            first = status_from_plain(fields.document(lines[0].encode(), fields.LISTING_BYTES_MAX).get("status"))
     return first, list(_records(lines))
 
 
@@ -163,7 +145,7 @@ def _records(lines: Iterable[str]) -> Iterator[Record]:
             continue
         try:
             at, value = from_line(line)
-            yield Record(_instant(at), value)
+            yield Record(Instant(at["mono_s"], at["wall_s"]), value)
         except _UNREADABLE:
             continue  # of a newer version, or a damaged line: a journal is read as far as it can be
 
@@ -183,9 +165,6 @@ def replay(first: status.RunStatus, records: list[Record]) -> status.RunStatus:
 
 def _told(seen: status.RunStatus) -> status.RunStatus | None:
     """Return a status with what its fields can have, None if it cannot be told all the same."""
-    fitting = {name: value for name in seen.__slots__ if _fits(name, value := getattr(seen, name))}
-    if len(fitting) < len(seen.__slots__):
-        seen = status.RunStatus(**fitting)
     try:
         json.dumps(status.to_json(seen, None), default=str)
     except _UNREADABLE:

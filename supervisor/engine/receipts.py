@@ -11,7 +11,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import fields
+from supervisor.core import fields, shapes
 from supervisor.core.checkpoint import CHECKPOINT, CheckpointId
 from supervisor.core.ports import Missing, StoreError, Unconfirmed
 from supervisor.core.values import dataclass
@@ -59,6 +59,14 @@ class Receipt:
     at_wall_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A receipt as it lies in the store."""
+
+    evidence: shapes.Text = VERIFIED
+    at: shapes.Finite | None = None
+
+
 def receipts(store: Store, run: RunPlace) -> set[CheckpointId]:
     """Return the checkpoints that have one: all of them are DURABLE. The names say it, so a listing is enough."""
     return {id_ for id_, _ in _paths(store, run)}
@@ -69,10 +77,8 @@ def read(store: Store, run: RunPlace) -> dict[CheckpointId, Receipt]:
     found = {}
     for id_, path in _paths(store, run):
         try:
-            body = fields.document(store.read(path))
-            at_s = body.get("at")
-            evidence = fields.text(body.get("evidence", VERIFIED), "evidence")
-            found[id_] = Receipt(evidence, None if at_s is None else fields.number(at_s, "at"))
+            told = shapes.read(_Written, store.read(path))
+            found[id_] = Receipt(told.evidence, told.at)
         except (Missing, ValueError):
             found[id_] = Receipt()
     return found

@@ -8,9 +8,9 @@ import re
 from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from supervisor.core import fields
+from supervisor.core import fields, shapes
 from supervisor.core.claim import rank_of
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.masking import masked
@@ -48,6 +48,31 @@ class Run:
     options: Mapping[str, Any] = field(default_factory=dict)
     project: Project = Project()
     damaged: str = ""
+
+
+def _run_id(value: object, at: str) -> str:
+    if not (isinstance(value, str) and ID.fullmatch(value)):
+        raise ValueError(f"{at} is {value!r:.40}, not 16 hexadecimal digits")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What any version of the record says first."""
+
+    schema: shapes.Whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """The record as it lies in the store."""
+
+    id: Annotated[str, _run_id]
+    script: shapes.Text
+    arguments: tuple[shapes.Text, ...]
+    options: Mapping[str, Any]
+    digest: shapes.Text = ""
+    project: Mapping[str, Any] | None = None
 
 
 class DamagedRecord(UserError):  # noqa: N818, because it is what is found
@@ -283,34 +308,19 @@ def _known(store: Store, run: RunPlace, made: Run) -> Run | None:
 
 def _parsed(body: bytes, run: RunPlace) -> Run:
     try:
-        told = fields.document(body)
-        if fields.whole(told["schema"], "its schema") > SCHEMA:
+        if shapes.read(_Version, body).schema > SCHEMA:
             raise UserError(
                 f"the run {run.name!r} was written by a newer version of training-supervisor",
                 "update training-supervisor on this machine and start again",
                 FAILED_PRECHECKS,
             )
-        return _checked(told)
-    except (ValueError, KeyError, TypeError) as error:
+        told = shapes.read(_Record, body)
+        return Run(told.id, told.script, told.digest, list(told.arguments), told.options, from_plain(told.project))
+    except ValueError as error:
         raise DamagedRecord(
             f"{run.record} is damaged ({error})",
             "start it again, which writes a new record beside it; or put it back from a copy",
         ) from error
-
-
-def _checked(told: Mapping[str, Any]) -> Run:
-    """Return the record. Raises TypeError, KeyError where a field is absent or of another type."""
-    id_, script, digest = told["id"], told["script"], told.get("digest", "")
-    arguments, options = told["arguments"], told["options"]
-    if not (isinstance(id_, str) and ID.fullmatch(id_)):
-        raise TypeError(f"its id is {id_!r}")
-    if not (isinstance(script, str) and isinstance(digest, str)):
-        raise TypeError("its script is not text")
-    if not (isinstance(arguments, list) and all(isinstance(each, str) for each in arguments)):
-        raise TypeError("its arguments are not a list of texts")
-    if not isinstance(options, dict):
-        raise TypeError("its options are not an object")
-    return Run(id_, script, digest, arguments, options, from_plain(told.get("project")))
 
 
 def _twins(store: Store, run: RunPlace) -> list[str]:

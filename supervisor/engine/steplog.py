@@ -17,7 +17,7 @@ from dataclasses import field, replace
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import log_pieces
+from supervisor.core import fields, log_pieces
 from supervisor.core.claim import Rank, rank_of
 from supervisor.core.content import LOG_FILE
 from supervisor.core.digest import digest_of
@@ -77,7 +77,7 @@ class StepLog:
         """Return the rows up to ``to_step`` as a piece: (from, body)."""
         with self._lock:
             rows = self._rows()
-            rows += [json.loads(line) for lines in self._unwritten for line in lines.splitlines()]
+            rows += [fields.plain(line) for lines in self._unwritten for line in lines.splitlines()]
         chosen = {row["step"]: row for row in rows if self.from_step <= row["step"] < to_step}
         return self.from_step, b"".join(_line(chosen[step]) for step in sorted(chosen))
 
@@ -220,7 +220,7 @@ def _whole_lines(body: bytes) -> list[dict[str, Any]]:
     found = []
     for line in body.split(b"\n"):
         try:
-            row = json.loads(line)
+            row = fields.plain(line)
         except ValueError:
             continue  # the torn last line of a process that was killed while it wrote
         if isinstance(row, dict):
@@ -330,9 +330,9 @@ def _of_session(store: Store, session: _Session) -> Joined:
         try:
             mine = _rows_of(store, piece)
         except ValueError as error:
-            torn = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
-            name = log_name(piece)
-            found.gaps.append(Gap(piece.from_step, to_step, f"{name} {_words(error)}", torn))
+            torn = not isinstance(error, _Lacking)
+            words = f"is damaged: {error}" if torn else str(error)
+            found.gaps.append(Gap(piece.from_step, to_step, f"{log_name(piece)} {words}", torn))
             found.spans.append(Span(piece.from_step, to_step, sure=True))
             continue
         mine = [row for row in mine if row["step"] < session.below]
@@ -351,33 +351,33 @@ def _unexplained(spans: Iterable[Span]) -> Iterator[Gap]:
         ended, sure = span.to_step, span.sure
 
 
+class _Lacking(ValueError):  # noqa: N818, because it is what is found
+    """A piece that can be read is not the one that is looked for."""
+
+
 def _rows_of(store: Store, piece: _Piece) -> list[dict[str, Any]]:
     """Return the rows of a piece in order. ValueError says what is wrong with it.
 
     Of several copies the one that is told of counts; where none is, the longest, because a torn one is a short one.
     """
     if not piece.paths:
-        raise ValueError("is not there")
+        raise _Lacking("is not there")
     bodies = [store.read(path) for path in piece.paths]
     right = [body for body in bodies if piece.digest and _is(body, piece.digest)]
     body = right[0] if right else max(bodies, key=len)
     if not body.strip():
-        raise ValueError("is empty")
+        raise _Lacking("is empty")
     rows = sorted(_rows(body), key=_step)
     if piece.digest and not right:
-        raise ValueError("is not what was written")
+        raise _Lacking("is not what was written")
     if not all(piece.from_step <= row["step"] < piece.to_step for row in rows):
-        raise ValueError("has rows of other steps")
+        raise _Lacking("has rows of other steps")
     return rows
 
 
 def log_name(piece: _Piece) -> str:
     """Return where a piece lies, for words."""
     return piece.paths[0] if piece.paths else piece_name(piece.number, piece.from_step, piece.to_step)
-
-
-def _words(error: ValueError) -> str:
-    return f"is damaged: {error}" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
 
 
 def _is(body: bytes, told: str) -> bool:
@@ -415,8 +415,8 @@ def _pieces(store: Store, folder: str) -> list[tuple[int, int, str]]:
 def _rows(body: bytes) -> Iterator[dict[str, Any]]:
     for line in body.splitlines():
         if line.strip():
-            row = json.loads(line)
-            if isinstance(row, dict) and isinstance(row.get("step"), int):
+            row = fields.plain(line)
+            if isinstance(row, dict) and type(row.get("step")) is int:
                 yield row
 
 

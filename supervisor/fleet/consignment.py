@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from contextlib import suppress
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields, shapes
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.project import Project, from_plain
 from supervisor.core.values import dataclass
@@ -15,7 +15,7 @@ from supervisor.fleet import parcels
 from supervisor.fleet.gathering import Fate, Gathering
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from supervisor.core.ports import Store
@@ -43,6 +43,24 @@ class Job:
     project: Project = Project()
 
 
+@dataclass(frozen=True, slots=True)
+class _Seed:
+    sha256: shapes.Text
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The job as it is written."""
+
+    name: shapes.Name
+    script: shapes.Text
+    arguments: tuple[shapes.Text, ...] = ()
+    options: tuple[shapes.Text, ...] = ()
+    seed: tuple[_Seed, ...] = ()
+    release_at_s: shapes.Finite | None = None
+    project: Mapping[str, Any] | None = None
+
+
 def job(folder: Path) -> Job | None:
     """Return the job, None while it has not come. Raises UserError where it is damaged or a newer version's."""
     try:
@@ -50,21 +68,21 @@ def job(folder: Path) -> Job | None:
     except FileNotFoundError:
         return None
     try:
-        told = json.loads(body)
-        if told["schema"] > SCHEMA:
+        told = fields.document(body)
+        if fields.whole(told.get("schema"), "schema") > SCHEMA:
             raise UserError(f"{JOB} is of a newer version of training-supervisor", "send this version's code with it")
-        limit = told.get("release_at_s")
+        read = shapes.of(_Told, told)
         return Job(
-            name=str(told["name"]),
-            script=parcels.checked_path(told["script"]),
-            arguments=tuple(map(str, told.get("arguments", ()))),
-            options=tuple(map(str, told.get("options", ()))),
-            seed=tuple(str(each["sha256"]) for each in told.get("seed", ())),
-            release_at_s=None if limit is None else float(limit),
-            project=from_plain(told.get("project")),
+            name=read.name,
+            script=parcels.checked_path(read.script),
+            arguments=read.arguments,
+            options=read.options,
+            seed=tuple(each.sha256 for each in read.seed),
+            release_at_s=read.release_at_s,
+            project=from_plain(read.project),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{JOB} is damaged: {error!r}", "launch again", FAILED_PRECHECKS) from error
+    except ValueError as error:
+        raise UserError(f"{JOB} is damaged: {error}", "launch again", FAILED_PRECHECKS) from error
 
 
 def unpack(folder: Path) -> Path:

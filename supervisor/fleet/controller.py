@@ -10,6 +10,7 @@ import threading
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
+from supervisor.core import fields, shapes
 from supervisor.core import fleet_words as fw
 from supervisor.core.codec import UnknownRecord, from_line, to_line
 from supervisor.core.errors import FENCED, INTERRUPTED, UserError
@@ -18,6 +19,7 @@ from supervisor.core.fleet_state import Fleet, Policy
 from supervisor.core.fleet_waiting import QUIET_AGAIN_S
 from supervisor.core.fleet_waiting import due_s as word_due_s
 from supervisor.core.instant import Instant
+from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +62,14 @@ class Journal:
             beside = folder / f".new-{JOURNAL}"
             beside.write_text(json.dumps({"prefix": prefix}) + "\n", encoding="utf-8")
             beside.replace(self._file)  # whole or not there, because nothing can be folded without it
-        self.first = folded(self._file)
+        try:
+            self.first = folded(self._file)
+        except ValueError as error:
+            os.close(self._lock)
+            raise UserError(
+                f"the launch's journal {self._file} is damaged: {error}",
+                "see at the provider whether a machine of it is left; then remove that file and launch again",
+            ) from error
         self._told: Any = None
 
     def record(self, now: Instant, value: Any) -> None:
@@ -114,11 +123,20 @@ def records(file: Path) -> Iterator[tuple[Instant, Any]]:
         yield Instant(at["mono_s"], at["wall_s"]), value
 
 
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The first line of a journal: how the machines of this launch are called."""
+
+    prefix: shapes.Name
+
+
 def folded(file: Path) -> Fleet:
-    """Return the fleet as a journal tells it: what was decided is decided again, and nothing is done."""
+    """Return the fleet as a journal tells it: what was decided is decided again, and nothing is done.
+
+    Raises ValueError where its first line is damaged: nothing can be folded without it.
+    """
     with file.open(encoding="utf-8", errors="replace") as opened:
-        prefix = str(json.loads(opened.readline())["prefix"])
-    fleet = Fleet(prefix)
+        fleet = Fleet(shapes.read(_Head, opened.readline(fields.RECORD_BYTES_MAX)).prefix)
     for at, value in records(file):
         if isinstance(value, fw.Event):
             fleet, _ = decide(fleet, value, at)

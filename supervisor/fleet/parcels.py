@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from supervisor.core import fields, shapes
 from supervisor.core.digest import KNOWN, algorithm_of
 from supervisor.core.values import dataclass
 
@@ -25,6 +26,7 @@ VERSION = 1
 BYTES_MAX = 32 * 1024 * 1024
 CONTENT_BYTES_MAX = 30 * 1024 * 1024
 HEADER_BYTES_MAX = 1_000_000
+HEADER_READ_MAX = 4 * HEADER_BYTES_MAX  # a letter comes on top of the pieces
 ENTRIES_MAX = 2000
 PATH_MAX = 1000
 _LENGTH, _SUM = 8, 32
@@ -35,15 +37,19 @@ class ParcelError(ValueError):
     """This is not a whole parcel: garbage, cut short, or changed on its way. Nothing of it was used."""
 
 
+def _checked(path: object, _at: str) -> str:
+    return checked_path(path)
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """``bytes`` of a file from ``offset`` on; ``total`` and ``digest`` are the whole file's."""
 
-    path: str
-    offset: int
-    bytes: int
-    total: int
-    digest: str
+    path: Annotated[str, _checked]
+    offset: shapes.Whole
+    bytes: shapes.Whole
+    total: shapes.Whole
+    digest: shapes.Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +59,11 @@ class Letter:
     ``refused``: files it does not take, and why; ``wanted``: files it lacks and wants to be sent again.
     """
 
-    to: str
-    parcels: Sequence[int] = ()
-    held: Sequence[str] = ()
+    to: shapes.Text
+    parcels: Sequence[shapes.Whole] = ()
+    held: Sequence[Annotated[str, _checked]] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
-    wanted: Sequence[str] = ()
+    wanted: Sequence[Annotated[str, _checked]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,17 @@ class Header:
     number: int
     origin: str
     pieces: Sequence[Piece] = ()
+    letter: Letter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """A header as it is written."""
+
+    version: shapes.Whole
+    n: shapes.Whole
+    origin: shapes.Text
+    entries: tuple[Piece, ...]
     letter: Letter | None = None
 
 
@@ -178,36 +195,29 @@ def checked_path(path: object) -> str:
 
 def _header(name: str, body: bytes) -> Header:
     try:
-        told = json.loads(body)
-        if told["version"] > VERSION:
+        told = fields.document(body, HEADER_READ_MAX)
+        if fields.whole(told.get("version"), "version") > VERSION:
             raise ParcelError(f"{name} was packed by a newer version of training-supervisor: update this one")
-        pieces = tuple(_piece(each) for each in told["entries"])
-        letter = told.get("letter")
-        return Header(int(told["n"]), str(told["origin"]), pieces, letter and _letter(letter))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        read = shapes.of(_Header, told)
+        if len(read.entries) > ENTRIES_MAX:
+            raise ParcelError(f"it names {len(read.entries):,} pieces, and no parcel has more than {ENTRIES_MAX:,}")
+        for piece in read.entries:
+            _see_possible(piece)
+        for path in read.letter.refused if read.letter else ():
+            checked_path(path)
+        return Header(read.n, read.origin, read.entries, read.letter)
+    except ValueError as error:
         if isinstance(error, ParcelError):
             raise
-        raise ParcelError(f"{name} has a damaged header: {error!r}") from error
+        raise ParcelError(f"{name} has a damaged header: {error}") from error
 
 
-def _piece(told: Mapping[str, Any]) -> Piece:
-    offset, length, total = (told[key] for key in ("offset", "bytes", "total"))
-    if not all(type(each) is int and each >= 0 for each in (offset, length, total)) or offset + length > total:
-        raise ParcelError(f"no file has such a piece: {offset}, {length} of {total}")
-    digest = str(told["digest"])
-    if algorithm_of(digest) not in KNOWN:
-        raise ParcelError(f"a digest that this version does not know: {digest!r}")
-    return Piece(checked_path(told["path"]), offset, length, total, digest)
-
-
-def _letter(told: Mapping[str, Any]) -> Letter:
-    return Letter(
-        to=str(told["to"]),
-        parcels=tuple(int(each) for each in told["parcels"]),
-        held=tuple(map(checked_path, told["held"])),
-        refused={checked_path(path): str(why) for path, why in told["refused"].items()},
-        wanted=tuple(map(checked_path, told["wanted"])),
-    )
+def _see_possible(piece: Piece) -> None:
+    """Raise ParcelError for a piece that no file has, or whose digest this version cannot make."""
+    if piece.offset + piece.bytes > piece.total:
+        raise ParcelError(f"no file has such a piece: {piece.offset}, {piece.bytes} of {piece.total}")
+    if algorithm_of(piece.digest) not in KNOWN:
+        raise ParcelError(f"a digest that this version does not know: {piece.digest!r}")
 
 
 def _plain(header: Header) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import fields
+from supervisor.core import fields, shapes
 from supervisor.core.content import (
     CONTENT_FILE,
     FORMAT,
@@ -60,6 +60,15 @@ class Draft:
     companions: Companions | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What ``state.json`` says: nodes by attached name, and which names in the files make up a leaf."""
+
+    objects: Mapping[str, Any]
+    split: Mapping[str, tuple[str, ...]]
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+
 class DamagedError(UserError):
     """A file of a checkpoint is missing, or is not what was written."""
 
@@ -97,7 +106,7 @@ def open_folder(path: str | Path) -> Opened:
         state = _state_of(small.get(STATE_FILE, b""))
         pieces = tuple(filter(_is_piece, files))
         places = reading.located(pieces, state["split"])
-        kept = json.loads(small[RNG_FILE]) if RNG_FILE in small else rng.NOTHING
+        kept = rng.parsed(small[RNG_FILE]) if RNG_FILE in small else rng.NOTHING
     return Opened(folder, manifest, state, kept, pieces, places)
 
 
@@ -136,12 +145,12 @@ class Opened:
                         into += [(extent, target) for extent in self.places[node["leaf"]]]
                     targets[id(node)] = target
             reading.fill(self.pieces, into)
-        values = {target: target.value() for target in targets.values()}
-        return {
-            name: tree.rebuild(want.node, lambda node: values[targets[id(node)]], want.kinds)
-            for name, want in wanted.items()
-            if want.rebuilt
-        }
+            values = {target: target.value() for target in targets.values()}
+            return {
+                name: tree.rebuild(want.node, lambda node: values[targets[id(node)]], want.kinds)
+                for name, want in wanted.items()
+                if want.rebuilt
+            }
 
     def leaves(self) -> dict[str, bytes]:
         """Return the bytes of every leaf, verified."""
@@ -219,12 +228,11 @@ def _manifest(folder: Path) -> Content:
 
 def _state_of(text: bytes) -> dict[str, Any]:
     try:
-        state = json.loads(text)
-        if isinstance(state["objects"], dict) and isinstance(state["split"], dict):
-            return dict(state)
-    except (ValueError, KeyError, TypeError) as error:
+        state = dict(fields.document(text, len(text)))  # as long as its state is: its length is told beside its digest
+        told = shapes.of(_State, state)
+    except ValueError as error:
         raise DamageError(f"{STATE_FILE} cannot be read: {error}") from error
-    raise DamageError(f"{STATE_FILE} does not hold states by name")
+    return {**state, "beside": told.beside}
 
 
 def _is_piece(file: File) -> bool:
@@ -237,7 +245,7 @@ def _damage_of(folder: Path) -> Iterator[None]:
         yield
     except DamageError as error:
         raise _damaged(folder, str(error)) from error
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+    except (*rng.IMPOSSIBLE, RecursionError) as error:
         raise _damaged(folder, f"what it says of its state cannot be ({type(error).__name__}: {error})") from error
 
 

@@ -9,19 +9,35 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import fields, shapes
+from supervisor.core.errors import UserError
 from supervisor.core.values import dataclass
 from supervisor.trainer import frameworks
 from supervisor.trainer.tree import Capture, rebuild, value_of_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from supervisor.trainer.frameworks.framework import Framework
 
 Kept = dict[str, Any]
 NOTHING: Kept = {"generators": {}, "bytes": {}, "undrawn": []}
+
+
+# what a state that no program wrote makes the code raise that reads it
+IMPOSSIBLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What ``rng.json`` says: nodes by framework, the bytes of their leaves, and which nobody has drawn from."""
+
+    generators: Mapping[str, Any]
+    bytes: Mapping[str, str]
+    undrawn: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +87,39 @@ def of(name: str, kept: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
     return kept["generators"].get(name), contents
 
 
+def parsed(body: bytes) -> Kept:
+    """Return what is kept in ``rng.json``. Raises ValueError."""
+    told = dict(fields.document(body, fields.LISTING_BYTES_MAX))
+    shapes.of(_Kept, told)
+    return told
+
+
 def states(kept: Mapping[str, Any]) -> dict[str, Any]:
     """Return the states by framework, as ``put_back`` takes them."""
 
     def value_of(node: dict[str, Any]) -> Any:
         return value_of_bytes(node, binascii.a2b_base64(kept["bytes"][node["leaf"]]))
 
-    return {name: rebuild(node, value_of) for name, node in kept["generators"].items()}
+    with _damage():
+        return {name: rebuild(node, value_of) for name, node in kept["generators"].items()}
 
 
 def put_back(found: Mapping[str, Any]) -> list[str]:
     """Set the generators; return words about those that have no place on this machine."""
-    words = [frameworks.named(name).set_rng_state(state) for name, state in found.items() if state is not None]
+    with _damage():
+        words = [frameworks.named(name).set_rng_state(state) for name, state in found.items() if state is not None]
     return [word for word in words if word]
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    try:
+        yield
+    except IMPOSSIBLE as error:
+        raise UserError(
+            f"the states of random generators in the checkpoint cannot be ({type(error).__name__}: {error!s:.200})",
+            "use an older checkpoint; this one is left as it is",
+        ) from error
 
 
 def digests(loaded: Iterable[Framework]) -> dict[str, str]:

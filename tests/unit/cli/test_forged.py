@@ -102,7 +102,7 @@ def test_a_checkpoint_whose_carried_files_lead_out_is_damage_and_the_one_before_
     _replace(two, "state.json", "files.json", json.dumps(told).encode())
     code, words = said("checkpoints", "verify")
     assert code == 1
-    assert "names a path outside its folder" in words
+    assert "entries[0].path is '../up', which does not lie below its folder" in words
     code, words = said("checkpoints", "export", "latest", "out")
     assert (code, (root / "out/state.json").read_bytes()) == (0, b"weights 10")
     assert not (root / "up").is_symlink()

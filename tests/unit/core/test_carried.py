@@ -70,13 +70,13 @@ def test_a_name_that_is_no_utf8_comes_back_byte_for_byte():
 
 @pytest.mark.parametrize("path", ["../a.pt", "a/../../b.pt", "/etc/passwd", "a//b.pt", "a/", "", ".", "a\0b"])
 def test_a_path_outside_the_folder_is_refused(path):
-    with pytest.raises(ContentError, match="outside its folder"):
+    with pytest.raises(ContentError, match=r"entries\[0\]\.path"):
         parse(told(path=path))
 
 
 @pytest.mark.parametrize("name", ["../state.json", "a/b", "", ".", ".."])
 def test_content_outside_the_checkpoint_is_refused(name):
-    with pytest.raises(ContentError, match="outside the checkpoint"):
+    with pytest.raises(ContentError, match=r"piece\.name is"):
         parse(told(piece=piece(name=name)))
 
 

@@ -183,3 +183,20 @@ def test_without_a_place_for_the_journal_nothing_is_done_and_two_lines_say_so(tm
         Controller(journal, Hands(), Clock(), Show()).run(NIGHT[0].policy)
     assert "takes it up again" in refused.value.hint
     journal.close()
+
+
+@pytest.mark.parametrize("head", [b"\0\0\n", b"[" * 100_000 + b"\n", b'{"prefix": 5}\n', b'{"prefix": "../x"}\n'])
+def test_a_journal_whose_first_line_is_damaged_is_named_in_two_lines(tmp_path, head):
+    (tmp_path / "journal.jsonl").write_bytes(head)
+    with pytest.raises(UserError, match=r"journal\.jsonl is damaged") as error:
+        Journal(tmp_path, "night")
+    assert "launch again" in error.value.hint
+
+
+def test_an_event_of_other_types_is_passed_over(tmp_path):
+    Journal(tmp_path, "night").close()
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write(
+            '{"mono_s": 1.0, "wall_s": "x", "is": "Woke"}\n{"mono_s": 1.0, "wall_s": 1.0, "is": "Balanced", "units": []}\n'
+        )
+    assert Journal(tmp_path, "night").first.prefix == "night"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("SUPERVISOR_RUN_FIRMWARE", "")  # so that no test asks a metadata server
@@ -21,3 +24,19 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_is_left():
+    """A forked worker holds what its parent had open, so one that outlives its test may keep a later test waiting."""
+    yield
+    forked = sys.modules.get("multiprocessing")
+    left = forked.active_children() if forked else []
+    if not left:
+        return
+    gc.collect()  # a loader that nothing names any more ends its workers
+    left = forked.active_children()
+    for each in left:
+        each.kill()
+        each.join()
+    assert not left, f"workers outlive the test: {left}"

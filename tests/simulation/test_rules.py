@@ -41,6 +41,7 @@ from tests.simulation.world import CALM, Hostility, World
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # because it only reckons, which a busy machine does slowly
 STORM = Hostility(error_at_op=0.1, lost_answer=0.05)
 NEVER_S = 1e9
+LIVES = 800  # of each seed
 MACHINES = st.integers(0, 2)
 
 
@@ -320,4 +321,4 @@ def follow_the_rules(seed: int, examples: int, phases: list[Phase]) -> None:
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(each, marks=pytest.mark.more) for each in (2, 3))])
 def test_no_order_of_what_a_drive_may_do_breaks_a_law(seed):
-    follow_the_rules(seed, 2000, [Phase.generate, Phase.shrink])
+    follow_the_rules(seed, LIVES, [Phase.generate, Phase.shrink])

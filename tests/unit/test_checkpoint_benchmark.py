@@ -33,7 +33,7 @@ MEASURED |= {
 @pytest.mark.timeout(1800)
 def test_a_small_run_without_peers_measures_every_row_and_the_limits(tmp_path):
     pytest.importorskip("torch")
-    words = ["--size", "small", "--peers", "none", "--repeat", "2", "--folder", str(tmp_path)]
+    words = ["--size", "small", "--peers", "none", "--repeat", "1", "--folder", str(tmp_path)]
     assert main([*words, "--json", str(tmp_path / "run.json")]) == 0
     run = json.loads((tmp_path / "run.json").read_text())
     assert {row["engine"] for row in run["rows"]} == {row.name for row in TABLE if row.group in {"ours", "limit"}}

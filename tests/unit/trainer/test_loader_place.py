@@ -151,6 +151,8 @@ def live(tmp_path, monkeypatch):
             seen.append((epoch, batch.tolist(), float(torch.rand(()))))
             run.flush()
         run.flush()
+        if loader._iterator is not None:  # its workers live as long as it, and hold what the process had open
+            loader._iterator._shutdown_workers()
         return seen, dataset.read, [said.text for said in heard if hasattr(said, "text")]
 
     return lived

@@ -73,7 +73,7 @@ def _woke(fleet: Fleet, _event: fw.Woke, now: Instant) -> Outcome:
     if fleet.closing is not None:
         return ending.close(fleet)
     if fleet.machine is None or fleet.absent or fleet.look:
-        return serving.look(fleet)
+        return serving.look(fleet, now)
     return _woke_with_a_machine(fleet, now)
 
 

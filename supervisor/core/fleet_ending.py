@@ -56,7 +56,7 @@ def end(fleet: Fleet, code: int, state: str, words: str, hint: str = "") -> Outc
 
 def leave(fleet: Fleet) -> Outcome:
     """End this controller at once; the machine, or the call in flight, goes on by itself."""
-    words, hint = "left", "the same command goes on with the run"
+    words, hint = "no machine of this run is up", "the same command goes on with the run"
     if fleet.machine is not None:
         words, hint = f"{fleet.machine.endpoint} goes on by itself", "the same command takes it up again"
     if fleet.doing == "BringUp":

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 Outcome = tuple[Fleet, tuple[fw.Command, ...]]
 
-AGAIN_S, AGAIN_S_MAX = 2.0, 300.0  # after a machine was lost, doubled for each that brought nothing
+AGAIN_S, AGAIN_S_MAX = 2.0, 300.0  # after a machine that brought nothing, four times as long for each more
 TROUBLES_BEFORE_RESTART = 6
 RESTARTS_MAX = 2
 DAY_S = 86400.0
 STOP_WITHIN_S = 1800.0
 BALANCE_SOON_S = 60.0  # after a bring-up: only then the rate is that of the new machine
+UNITS_KNOWN_S, UNITS_ENOUGH = 1200.0, 1.0
 PREPARING_S_MAX = 600.0  # the agent's own packages may be installed meanwhile
 FILES_SHOWN_MAX = 3
 POLL_SOON_S, POLL_UNSAFE_S, SAVED_S = 5.0, 15.0, 3.0
@@ -146,10 +147,10 @@ def _begin(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
     life = Life(machine, now.wall_s, safe_from=fleet.safe, safe=fleet.safe, asked_wall_s=fleet.asked_wall_s)
     fleet = fleet.with_(
         doing="", machine=machine, phase=Phase.PREPARING, refusals=0, troubles=0, absent=0, restarts=0, life=life, beat=-1,
-        stop_epoch=None, empty=False, asked_wall_s=None, unsaved=None, balance_s=now.mono_s + BALANCE_SOON_S, line="",
+        stop_epoch=None, empty=False, asked_wall_s=None, unsaved=None, balance_s=now.mono_s + BALANCE_SOON_S, line="", told_phase="",
     )  # fmt: skip
     fleet, commands = go_on(fleet.trusted(now.mono_s), now)
-    return fleet, (fw.Say("info", f"{machine.endpoint} is there ({machine.name})"), *commands)
+    return fleet, (fw.Say("info", f"{machine.name} is up: {machine.endpoint}"), *commands)
 
 
 def named(files: Sequence[str]) -> str:
@@ -165,11 +166,12 @@ def adopted(fleet: Fleet, event: fw.Adopted, now: Instant) -> Outcome:
 
 def prepared(fleet: Fleet, event: fw.Prepared, now: Instant) -> Outcome:
     """It has all that it needs."""
-    where = "from the beginning" if event.step is None else f"from step {event.step:,}"
-    sent = f"{event.sent_bytes / 1e6:,.1f} MB sent"
+    what = "code" if event.step is None else "code and checkpoint"
+    begin = "begins at its first step" if event.step is None else f"goes on from step {event.step:,}"
+    words = f"{what} sent ({event.sent_bytes / 1e6:,.1f} MB): the run {begin}"
     life = fleet.life and replace(fleet.life, prepared_wall_s=now.wall_s)
     fleet, commands = go_on(fleet.with_(doing="", phase=Phase.STARTING, troubles=0, life=life), now)
-    told: list[fw.Command] = [fw.Say("info", f"it goes on {where}; {sent}")]
+    told: list[fw.Command] = [fw.Say("info", words)]
     if event.changed:
         words = f"the project was edited since this launch began ({named(event.changed)}): the machine gets it as it was then"
         told.append(fw.Say("warning", words, "to send it as it is now: Ctrl-C, then the same command again"))
@@ -194,7 +196,7 @@ def polled(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
         doing="", troubles=0, absent=0, deaf=0, stale=False, life=life, beat=event.beat, safe=event.safe if event.safe is not None else fleet.safe,
         beat_s=now.mono_s if moved else fleet.beat_s, restarts=0 if moved and _further(fleet, event) else fleet.restarts,
         preparing_s=None if event.phase != fw.PREPARING else now.mono_s if fleet.preparing_s is None else fleet.preparing_s,
-        line=event.line, cause=event.cause, heard_s=now.mono_s, empty=event.phase != "" and event.epoch is None and not event.waiting,
+        line=event.line, told_phase=event.phase, cause=event.cause, heard_s=now.mono_s, empty=event.phase != "" and event.epoch is None and not event.waiting,
     )  # fmt: skip
     fleet, warned = waiting.warnings(fleet, event, now)
     fleet, lacking = unsaved.seen(fleet, event, now)
@@ -242,7 +244,10 @@ def _while_it_runs(fleet: Fleet, machine: Machine, event: fw.Polled, now: Instan
     if endless or now.mono_s - fleet.beat_s > fleet.policy.silence_s:
         return look(fleet.with_(stale=True))
     if event.watched is False:
-        said = fw.Say("info", f"the cell that waits on {machine.endpoint} is gone: starting it again")
+        said = fw.Say(
+            "info",
+            f"the notebook cell that kept {machine.endpoint} busy has ended: starting another, as idle machines are taken away",
+        )
         return fleet.calling("StartAgent"), (said, fw.StartAgent(machine, again=True))
     return fleet.with_(wake_s=now.mono_s + _pause_s(fleet, event)), ()
 
@@ -360,7 +365,8 @@ def pause_before_next(fleet: Fleet, now: Instant) -> Outcome:
         return end(fleet, errors.NO_PROGRESS, "FAILED", words, hint)
     if fleet.stop:
         return final(fleet)
-    return fleet.with_(wake_s=now.mono_s + min(AGAIN_S * 4**fruitless, AGAIN_S_MAX)), ()
+    pause_s = min(AGAIN_S * 4**fruitless, AGAIN_S_MAX) if fruitless else 0.0
+    return fleet.with_(wake_s=now.mono_s + pause_s), ()
 
 
 def ask_to_stop(fleet: Fleet, words: str, now: Instant, code: int = errors.INTERRUPTED) -> Outcome:
@@ -371,7 +377,9 @@ def ask_to_stop(fleet: Fleet, words: str, now: Instant, code: int = errors.INTER
     if fleet.machine is None and not fleet.doing:
         return end(fleet, code, "CANCELLED" if code == errors.INTERRUPTED else "PENDING", words)
     said = fw.Say(
-        "warning", words, "the run saves, its results are fetched, the machine is given back; again to leave it running"
+        "warning",
+        words,
+        "the run saves, its results are fetched, the machine is given back; Ctrl-C from now on leaves it running instead",
     )
     if fleet.doing:
         return fleet, (said,)
@@ -390,9 +398,17 @@ def limit_reached(fleet: Fleet, now: Instant) -> str:
     return ""
 
 
-def look(fleet: Fleet) -> Outcome:
-    """See what is there; before a machine is brought up also what the account has."""
+def look(fleet: Fleet, now: Instant | None = None) -> Outcome:
+    """See what is there; before a machine is brought up also what the account has, where that was not read lately."""
     fleet = fleet.with_(wake_s=None, look=False)
-    if fleet.policy.paid and fleet.machine is None:
+    if fleet.policy.paid and fleet.machine is None and not (now is not None and _has_units(fleet, now)):
         return fleet.calling("CheckBalance"), (fw.CheckBalance(),)
     return fleet.calling("ListMachines"), (fw.ListMachines(),)
+
+
+def _has_units(fleet: Fleet, now: Instant) -> bool:
+    """Say whether the units that were read lately leave no doubt, so that the next machine need not wait for them."""
+    since_s = now.wall_s - fleet.units_wall_s
+    if fleet.units is None or fleet.policy.units_max is not None or not 0 <= since_s < UNITS_KNOWN_S:
+        return False
+    return fleet.units - (fleet.units_per_hour or 0.0) * since_s / 3600 > UNITS_ENOUGH

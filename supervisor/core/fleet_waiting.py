@@ -22,15 +22,15 @@ TROUBLE_OVER_S = 300.0
 _NUMBERS = re.compile(r"\d[\d,.]*")
 _STATES = {"PENDING": "STOPPED", "FAILED_PRECHECKS": "COULD NOT START", "FAILED_CONTROLLER": "FAILED"}
 _CALLS = {
-    "CheckBalance": "the account's balance", "ListMachines": "the list of machines", "BringUp": "the new machine",
-    "Adopt": "the machine to be usable again", "Prepare": "code and checkpoint to reach the machine",
-    "StartAgent": "the agent to start", "Poll": "the machine's status", "Restart": "what runs on the machine to end",
-    "PassOnStop": "the stop to be passed on", "Release": "the machine to be given back",
+    "CheckBalance": "the account's balance", "ListMachines": "the list of machines", "BringUp": "the new machine {}",
+    "Adopt": "{} to be usable again", "Prepare": "code and checkpoint to reach {}",
+    "StartAgent": "our agent to start on {}", "Poll": "a new step of {}", "Restart": "what runs on {} to end",
+    "PassOnStop": "the stop to be written down for {}", "Release": "{} to be given back",
 }  # fmt: skip
 _PHASES = {
     Phase.LOOKING: "the list of machines", Phase.WAITING: "the next try to get a machine", Phase.BRINGING_UP: "the next try to get a machine",
-    Phase.PREPARING: "the machine to take code and checkpoint", Phase.STARTING: "the agent to start",
-    Phase.RELEASING: "the machine to be given back",
+    Phase.PREPARING: "the next try to send code and checkpoint to {}", Phase.STARTING: "the next try to start our agent on {}",
+    Phase.SERVING: "a new step of {}", Phase.RELEASING: "the next try to give {} back",
 }  # fmt: skip
 
 
@@ -77,14 +77,15 @@ def waited(fleet: Fleet, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
 
 def awaited(fleet: Fleet, now: Instant) -> str:
     """Name what is waited for now."""
-    if fleet.phase is Phase.SERVING and fleet.machine is not None:
-        doing = _CALLS.get(fleet.doing, "a new step")
-        told = f" (it said: {fleet.line})" if fleet.line else ""
-        return f"{'a new step' if fleet.doing == 'Poll' else doing} of {fleet.machine.endpoint}{told}"
+    about = (fleet.doing == "Release" and fleet.stray) or fleet.machine
+    who = fleet.name if about is None or fleet.doing == "BringUp" else about.endpoint
+    if fleet.phase is Phase.SERVING and fleet.doing in {"", "Poll"}:
+        what = "the results of {}" if fleet.told_phase == fw.HANDING_OVER else _PHASES[fleet.phase]
+        return f"{what.format(who)}{f' (its last status: {fleet.line})' if fleet.line else ''}"
     if fleet.doing:
-        return f"{_CALLS[fleet.doing]}{f' {fleet.name}' if fleet.doing == 'BringUp' else ''}"
+        return _CALLS[fleet.doing].format(who)
     again = "" if fleet.wake_s is None else f", in {duration(max(0.0, fleet.wake_s - now.mono_s))}"
-    return f"{_PHASES.get(fleet.phase, fleet.phase.value)}{again}"
+    return f"{_PHASES.get(fleet.phase, fleet.phase.value).format(who)}{again}"
 
 
 def trouble(fleet: Fleet, event: fw.Failed, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:

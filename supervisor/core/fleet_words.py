@@ -87,7 +87,7 @@ class AgentStarted:
     """The agent runs on the machine."""
 
 
-PREPARING, RUNNING, DONE = "preparing", "running", "done"  # phases of the agent
+PREPARING, RUNNING, HANDING_OVER, DONE = "preparing", "running", "handing over results", "done"  # phases of the agent
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ class Agent:
         made = [self._inbox.mend(), self._outbox.mend()]
         self._report.mend(self.machine.notes)
         if any(made):
-            self._mended = "the agent's own files were removed while it ran: they were made again, and the run goes on"
+            self._mended = "our agent's files were removed from the machine: they were made again, and the run goes on"
             self._say(self._mended)
 
     def _guarded(self, what: str, act: Callable[[], T]) -> T | None:

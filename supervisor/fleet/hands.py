@@ -93,9 +93,13 @@ class FleetHands:
             words = f"an answer cannot be understood ({type(error).__name__}: {error!s:.200})"
             return fw.Failed(name, "unreachable", words, "", self._safe())
         except (StoreError, OSError) as error:
-            return fw.Failed(
-                name, "home", f"this computer's disk: {error}", "see to its space; the machine goes on meanwhile"
+            why = (
+                f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+                if isinstance(error, OSError)
+                else ""
             )
+            words = f"this computer's disk does not take what comes: {why or error}"
+            return fw.Failed(name, "home", words, "make room there; the machine goes on meanwhile")
 
     def _check_balance(self, _call: fw.CheckBalance) -> fw.Event:
         balance = self._provisioner.balance()
@@ -134,17 +138,15 @@ class FleetHands:
         self._epoch = None
         self._home.relay.begin_machine()
         seed = self._home.relay.seed()
-        sent = 0
         try:
-            for file, name in [*files, *((parcel.file, parcel.name) for parcel in seed.parcels)]:
-                self._provisioner.put(machine, str(file), name)
-                sent += file.stat().st_size
+            job = self._home.folder / JOB
+            job.write_bytes(self._shipment.job(seed.index(), self._release_at_s()))
+            sending = [*files, *((parcel.file, parcel.name) for parcel in seed.parcels), (job, JOB)]
+            self._provisioner.put_all(machine, [(str(file), name) for file, name in sending])
+            sent = sum(file.stat().st_size for file, _ in sending)
         finally:  # what is secret does not stay on this disk
             for name in (SECRETS, KEY):
                 (packed / name).unlink(missing_ok=True)
-        job = self._home.folder / JOB
-        job.write_bytes(self._shipment.job(seed.index(), self._release_at_s()))
-        self._provisioner.put(machine, str(job), JOB)
         self._home.relay.forget_seed()
         step = None if seed.checkpoint is None else seed.checkpoint.step
         return fw.Prepared(step, sent, tuple(self._shipment.changed(packed)))

@@ -36,7 +36,7 @@ class Phase(StrEnum):
 
     PREPARING = fw.PREPARING
     RUNNING = fw.RUNNING
-    HANDING_OVER = "handing over results"
+    HANDING_OVER = fw.HANDING_OVER
     DONE = fw.DONE
 
 

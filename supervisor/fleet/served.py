@@ -43,7 +43,7 @@ class Served:
     def advance(self) -> int | None:
         """Start what is to be started; return the exit code when it has ended for good. Raises OSError, StoreError."""
         if self._turn.lives:
-            self.words = "the supervisor runs"
+            self.words = "preparing the script"  # shown until the supervisor there tells more
             return None
         begun = self._turn.begun
         if begun:

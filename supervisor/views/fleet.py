@@ -77,7 +77,7 @@ class WordScreen:
         """Say what holds for the machines, and what earlier controllers left."""
         policy = self._policy
         whose = "one machine at a time for this account" if policy.paid else "one machine at a time for this run"
-        bounds = [f"{whose}, at most {policy.machines_max}, {policy.a_day} a day"]
+        bounds = [f"{whose}, at most {policy.machines_max} in this launch, {policy.a_day} a day"]
         bounds += ["only with a positive balance of units"] if policy.paid else []
         bounds += [f"at most {policy.units_max:g} units"] if policy.units_max is not None else []
         self._write(f"machines on {self._place}: {', '.join(bounds)}; no keep-alive")
@@ -152,13 +152,15 @@ def line(fleet: Fleet, event: fw.Polled, now: Instant, width: int | None = None)
 
     Where ``width`` columns do not hold all of it, what matters least is left out; step and what is safe stay.
     """
-    lived = "" if fleet.life is None else f", {duration(now.wall_s - fleet.life.began_wall_s)}"
+    lived = "" if fleet.life is None else f", up {duration(now.wall_s - fleet.life.began_wall_s)}"
     where = fleet.machine.name or fleet.machine.endpoint if fleet.machine else "no machine"
     number = len(fleet.lives) - fleet.lives_before + 1
     machine = f"machine {number} ({where}{lived})"
     if width is not None and len(machine) > width // 3:
         machine = f"machine {number}"
     step, *others = (event.line or event.phase or "starting").split(" · ")
+    if event.phase == fw.HANDING_OVER:
+        others = [f"its results are being fetched ({event.waiting} files to go)"]  # nothing trains any more
     parts = [(2, machine), (0, step), *((4 + place, words) for place, words in enumerate(others)), (1, safe(fleet))]
     parts += [(3, words)] if (words := spent(fleet, now)) else []
     return f"{NAME}{fitted(parts, None if width is None else width - len(NAME))}"
@@ -221,13 +223,13 @@ def machines(fleet: Fleet) -> list[str]:
 
 
 def way(before: Life, life: Life) -> str:
-    """Return how long it took from the last word of one machine to the first new step of the next, part by part."""
+    """Return how long it took from the last status of one machine to the first new step of the next, part by part."""
     first_s, heard_s = life.first_step_wall_s, before.heard_wall_s or before.ended_wall_s
     if first_s is None or heard_s is None:
         return ""
     ends = {
-        "noticed": before.ended_wall_s, "pause and list": life.asked_wall_s, "brought up": life.began_wall_s,
-        "sent": life.prepared_wall_s, "agent": life.agent_wall_s, "first step": first_s,
+        "loss noticed": before.ended_wall_s, "next machine asked for": life.asked_wall_s, "machine up": life.began_wall_s,
+        "code and checkpoint sent": life.prepared_wall_s, "agent started": life.agent_wall_s, "first step": first_s,
     }  # fmt: skip
     parts, at_s = [], heard_s
     for name, end_s in ends.items():
@@ -235,7 +237,8 @@ def way(before: Life, life: Life) -> str:
             parts.append(f"{name} {duration(max(0.0, end_s - at_s))}")
             at_s = end_s
     who = life.machine.name or life.machine.endpoint
-    return f"from the last word of the one before to the first step of {who}: {duration(first_s - heard_s)} ({', '.join(parts)})"
+    whole = duration(first_s - heard_s)
+    return f"from the last status of the machine before to the first step of {who}: {whole} ({', '.join(parts)})"
 
 
 def _lived(life: Life) -> str:

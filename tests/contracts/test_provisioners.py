@@ -122,6 +122,19 @@ def test_files_come_back_as_they_were(here: Provisioner, machine: Machine, tmp_p
     assert not (tmp_path / "none").exists()
 
 
+def test_several_files_come_in_one_go_whatever_they_hold(here: Provisioner, machine: Machine, tmp_path: Path) -> None:
+    bodies = {"all/empty": b"", "all/deep/.env": b"KEY=value\n", "all/large": os.urandom(200_000)}
+    for number, body in enumerate(bodies.values()):
+        (tmp_path / f"{number}").write_bytes(body)
+    for _ in range(2):  # done again, it is the same
+        here.put_all(machine, [(str(tmp_path / f"{number}"), path) for number, path in enumerate(bodies)])
+    for path, body in bodies.items():
+        here.get(machine, path, str(tmp_path / "got"))
+        assert (tmp_path / "got").read_bytes() == body
+    with pytest.raises(MachineError, match="inside"):
+        here.put_all(machine, [(str(tmp_path / "0"), "all/empty"), (str(tmp_path / "1"), "../outside")])
+
+
 def test_nobody_sees_half_a_file(here: Provisioner, machine: Machine, tmp_path: Path) -> None:
     bodies = [bytes([number]) * 3_000_000 for number in (1, 2)]
     files = [tmp_path / "one", tmp_path / "two"]

@@ -90,6 +90,10 @@ class FakeProvisioner:
             self._remember(machine.endpoint)
             return machine_of(entry)
 
+    def put_all(self, machine: Machine, files: Sequence[tuple[str, str]]) -> None:
+        for local, path in files:
+            self.put(machine, local, path)
+
     def put(self, machine: Machine, local: str, path: str) -> None:
         with self._on(machine, "put", path):
             place = self.cloud.disk(machine) / _inside(path)

@@ -77,6 +77,12 @@ def test_an_upload_that_was_cut_is_sent_again(here: Colab, vm: Machine, world: W
     here.put(vm, str(tmp_path / "sent"), "inbox/parcel")
     content = world.service.of(vm.endpoint).box.content
     assert (content / "training-supervisor/inbox/parcel").read_bytes() == (tmp_path / "sent").read_bytes()
+    world.service.of(vm.endpoint).tunnel.cut_uploads = 1
+    (tmp_path / "large").write_bytes(os.urandom(300_000))
+    names = ("sent", "large", "sent")
+    here.put_all(vm, [(str(tmp_path / name), f"inbox/{number}") for number, name in enumerate(names)])
+    for number, name in enumerate(names):
+        assert (content / f"training-supervisor/inbox/{number}").read_bytes() == (tmp_path / name).read_bytes()
     assert {path.name for path in content.iterdir()} == {"training-supervisor"}
 
 

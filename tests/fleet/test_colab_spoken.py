@@ -146,3 +146,23 @@ def test_no_token_is_told() -> None:
     ):
         assert "abc" not in str(trouble(Said(1, words, ""), "do it"))
         assert "Download failed: " in str(trouble(Said(1, words, ""), "do it"))
+
+
+@pytest.mark.parametrize(
+    ("chain", "reason"),
+    [
+        (
+            "NewConnectionError(\"HTTPConnection(host='h', port=1): Failed to establish it: [Errno 111] Connection refused\")",
+            "Connection refused",
+        ),
+        ("ProxyError('Unable to connect to proxy', OSError('Tunnel connection failed: 502 Bad Gateway'))",
+         "Tunnel connection failed: 502 Bad Gateway"),
+        ("NameResolutionError('Temporary failure in name resolution')", "Temporary failure in name resolution"),
+        ("ConnectTimeoutError('timed out for url: https://h/x?token=abc')", "timed out"),
+    ],
+)  # fmt: skip
+def test_of_a_chain_of_errors_the_innermost_is_told(chain: str, reason: str) -> None:
+    err = f"x.ConnectionError: HTTPSConnectionPool(host='h', port=443): Max retries exceeded with url: /t?k=abc (Caused by {chain})"
+    told = trouble(Said(1, "", err), "list the machines")
+    assert str(told) == f"Colab did not list the machines: {reason}"
+    assert "network" in told.hint

@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 import zlib
+from math import inf
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 TRAITS = FleetTraits("Colab", paid=True, life_s=12 * 3600.0, poll_s=60.0)
 FOLDER = PurePosixPath(colab_cells.FOLDER.lstrip("/"))
 NEW_S, START_S, RESTART_S = 420.0, 60.0, 60.0
+LATELY_S = 15.0
 SMALL_S, CARRY_S = 60.0, 60.0
 BYTES_S_LEAST = 50_000
 INLINE_BYTES = 32_000
 UPLOADED_ONLY = ".env"  # the command line keeps a history of cells, and of uploads only the names
 CONSENT_S, MOUNT_S = 100.0, 300.0
 ATTACHED_S = 26 * 3600.0
+PACKED = "supervisor-upload-packed"
 ABSENT = re.compile(r"^\[colab\] Download failed: File or directory not found", re.MULTILINE)
 FAILED_THERE = re.compile(r"^\[colab\] Download failed: 500 Server Error", re.MULTILINE)
 UNASSIGN = """
@@ -64,6 +67,7 @@ class ColabProvisioner:
         self._clock = clock or BootClock()
         self._machines = folder / "machines"
         self._absences: dict[str, int] = {}
+        self._seen: tuple[set[str], float] = set(), -inf
         self._calls = ColabCalls(folder, os.environ if environ is None else environ)
         self._account = Account(self._calls, self.traits)
 
@@ -77,12 +81,13 @@ class ColabProvisioner:
         The call that stays with a machine ends here when enough listings lack the machine: by itself it would not notice.
         """
         known = {notes.endpoint: notes for notes in all_notes(self._machines)}
-        found = []
+        found, at_s = [], self._clock.now().mono_s
         for each in self._account.listed():
             notes = known.get(each.endpoint)
             found.append(
                 Machine(notes.name if notes else "", each.endpoint, each.hardware, notes.record if notes else "")
             )
+        self._seen = {each.endpoint for each in found}, at_s
         gone = known.keys() - {each.endpoint for each in found}
         self._absences = {each: self._absences.get(each, 0) + 1 for each in gone}
         for endpoint in gone:
@@ -138,6 +143,44 @@ class ColabProvisioner:
             if answer.get("placed"):
                 return
         raise trouble(sent, f"take {path}")
+
+    def put_all(self, machine: Machine, files: Sequence[tuple[str, str]]) -> None:
+        """Bring files to the machine in their order: as many as one upload carries are unpacked there by one cell."""
+        batch: list[tuple[str, str]] = []
+        size = 0
+        for each in files:
+            length = Path(each[0]).stat().st_size
+            if batch and size + length > self.traits.file_bytes_max:
+                self._put_batch(machine, batch)
+                batch, size = [], 0
+            batch.append(each)
+            size += length
+        if batch:
+            self._put_batch(machine, batch)
+
+    def _put_batch(self, machine: Machine, batch: Sequence[tuple[str, str]]) -> None:
+        if len(batch) == 1:
+            self.put(machine, *batch[0])
+            return
+        notes = self._of(machine)
+        bodies = [Path(local).read_bytes() for local, _ in batch]
+        inside = [
+            (f"/{_inside(path)}", len(body), hashlib.sha256(body).hexdigest())
+            for (_, path), body in zip(batch, bodies, strict=True)
+        ]
+        with tempfile.NamedTemporaryFile(dir=self._calls.folder, prefix="packed-") as packed:  # for its owner alone
+            packed.write(b"".join(bodies))
+            packed.flush()
+            seconds = CARRY_S + packed.tell() / BYTES_S_LEAST
+            digest = hashlib.sha256(b"".join(bodies)).hexdigest()
+            for _ in range(2):  # as for one file
+                sent = self._account.on(notes, ["upload", packed.name, f"content/{PACKED}"], seconds)
+                if sent.code != 0:
+                    continue
+                sent, answer = self._account.cell(notes, colab_cells.unpack, f"/content/{PACKED}", digest, inside)
+                if answer.get("placed"):
+                    return
+        raise trouble(sent, f"take {batch[-1][1]}")
 
     def get(self, machine: Machine, path: str, local: str) -> None:
         """Fetch a file; it gets its name here when all of it is there."""
@@ -229,7 +272,7 @@ class ColabProvisioner:
         return False
 
     def _new(self, notes: Notes, options: Sequence[str], hardware: str, handle: int) -> Machine:
-        before = {each.endpoint for each in self._account.listed()}
+        before = self._endpoints_lately()
         mark = self._calls.log_mark()
         words = ["new", "-s", notes.name, *options]
         said = self._calls.call(words, NEW_S, config=notes.session, keep_open=(handle,))
@@ -247,6 +290,13 @@ class ColabProvisioner:
                 "if you have not opened it yourself, end it in Colab (Runtime, Manage sessions): it costs units",
             )  # fmt: skip
         raise error
+
+    def _endpoints_lately(self) -> set[str]:
+        """Return the account's machines as of some seconds ago at most."""
+        endpoints, at_s = self._seen
+        if self._clock.now().mono_s - at_s < LATELY_S:
+            return endpoints
+        return {each.endpoint for each in self._account.listed()}
 
     def _appeared(self, before: set[str], listings: int) -> list[str]:
         for turn in range(listings):

@@ -33,6 +33,30 @@ def _supervisor_place(mark, temporary, path, digest, body):
 _supervisor_place(*%s)
 """
 
+UNPACK = """
+def _supervisor_unpack(mark, temporary, digest, files):
+    import hashlib, json, os
+    def digest_of(name):
+        try:
+            with open(name, "rb") as file:
+                return hashlib.sha256(file.read()).hexdigest()
+        except FileNotFoundError:
+            return ""
+    if digest_of(temporary) == digest:
+        with open(temporary, "rb") as packed:
+            for path, length, _ in files:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path + ".new", "wb") as file:
+                    file.write(packed.read(length))
+                os.chmod(path + ".new", 0o600)
+                os.replace(path + ".new", path)
+    if os.access(temporary, os.F_OK):
+        os.remove(temporary)
+    placed = all(digest_of(path) == each for path, _, each in files)
+    print(mark + json.dumps({"placed": placed}), flush=True)
+_supervisor_unpack(*%s)
+"""
+
 LOOK = """
 def _supervisor_look(mark, path):
     import json, os
@@ -104,6 +128,14 @@ def place(mark: str, temporary: str, path: str, digest: str, body: bytes | None 
     ``body``: the file itself, where it was not uploaded. Run twice, it says the same.
     """
     return PLACE % repr((mark, temporary, path, digest, None if body is None else base64.b64encode(body).decode()))
+
+
+def unpack(mark: str, temporary: str, digest: str, files: Sequence[tuple[str, int, str]]) -> str:
+    """Return the cell that makes files out of one that was uploaded, in their order; it says {"placed": true|false}.
+
+    ``files``: path, length and digest of each; they lie in the uploaded file one after the other. Run twice, it says the same.
+    """
+    return UNPACK % repr((mark, temporary, digest, list(files)))
 
 
 def look(mark: str, path: str) -> str:

@@ -24,6 +24,7 @@ LOGIN_HINT = "run `colab usage` once in a terminal, open the address it prints, 
 UNITS_HINT = "see `colab usage`; `colab pay` shows where units are bought"
 LATER_HINT = "other hardware may be free (--gpu); it is asked for again later"
 ADDRESS = re.compile(r",? (?:for|with) url:? \S+|https?://\S+")
+CAUSE = re.compile(r"(?:\[Errno -?\d+\] |\w*(?:Error|Timeout)\(['\"])([^'\"()]+)")  # innermost, of a whole chain
 BEFORE_REASON = re.compile(r"^(?:\[colab\] |Warning: |[\w.]*\.(?:\w+): )+")
 NETWORK = re.compile(
     r"Max retries exceeded|ConnectionError|Connection (?:refused|reset)|resolve|unreachable|ProxyError|timed out",
@@ -73,6 +74,8 @@ class Said:
             return "it said nothing"
         if (reason := REASON.search(lines[-1])) is not None:
             return reason[1]
+        if "Caused by" in lines[-1] and (causes := CAUSE.findall(lines[-1])):
+            return ADDRESS.sub("", causes[-1]).strip()
         plain = BEFORE_REASON.sub("", ADDRESS.sub("", lines[-1])).strip()
         return plain if len(plain) <= WORDS_MAX else f"{plain[:HEAD_CHARS]} … {plain[-(WORDS_MAX - HEAD_CHARS) :]}"
 

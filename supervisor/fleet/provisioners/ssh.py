@@ -92,6 +92,11 @@ class SshProvisioner:
         digest = hashlib.sha256(data).hexdigest()
         self._on(machine, "put", data, path=_inside(path), bytes=len(data), sha256=digest)
 
+    def put_all(self, machine: Machine, files: Sequence[tuple[str, str]]) -> None:
+        """Bring files to the machine, in their order; a call over the shared connection takes next to nothing."""
+        for local, path in files:
+            self.put(machine, local, path)
+
     def get(self, machine: Machine, path: str, local: str) -> None:
         """Fetch a file; it gets its name here when all of it is there."""
         most = 0 if path.endswith(".json") else self.traits.file_bytes_max

@@ -699,6 +699,29 @@ def test_each_kind_of_trouble_is_shown_the_first_time() -> None:
     assert says(commands) == ""
 
 
+@pytest.mark.parametrize(
+    ("units", "policy", "at_s", "first"),
+    [
+        (10.0, POLICY, 60.0, "ListMachines"),
+        (1.01, POLICY, 60.0, "CheckBalance"),  # the machine that died may have used the rest up
+        (10.0, POLICY, 7200.0, "CheckBalance"),
+        (10.0, replace(POLICY, units_max=5.0), 60.0, "CheckBalance"),
+    ],
+)
+def test_after_a_machine_that_brought_something_the_next_one_waits_for_nothing_that_is_known(
+    units: float, policy: Policy, at_s: float, first: str
+) -> None:
+    fleet = serving(replace(policy, paid=True)).with_(units=units, units_per_hour=2.0)
+    fleet, _ = after(fleet, (fw.Polled(2, "running", step=9, safe=9), 1.0))
+    fleet = gone(fleet.with_(doing="ListMachines"), at_s)
+    now_s = next_wakeup(fleet, Instant(at_s + 2, 0))  # the last listing was then
+    assert now_s <= at_s + 2.01
+    fleet, commands = after(fleet, (fw.Woke(), now_s))
+    assert calls(commands) == [first]
+    if first == "ListMachines":
+        assert calls(after(fleet, (fw.Listed(), now_s + 1))[1]) == ["BringUp"]
+
+
 @pytest.mark.parametrize("state", ["serving", "bringing up", "waiting", "in a call"])
 def test_no_state_is_silent_for_longer_than_three_minutes(state: str) -> None:
     policy = replace(POLICY, paid=True)
@@ -853,3 +876,22 @@ def test_a_machine_that_only_prepares_for_ten_minutes_is_restarted_and_then_give
         now_s = now_s + 1 if calls(commands) else max(now_s + 1, next_wakeup(fleet, Instant(now_s, 0)))
     assert seen.count("Restart") == 2
     assert "has been preparing for 10 min (waiting for 2 parcels from your computer)" in words
+
+
+def test_what_is_waited_for_is_named_with_the_machine_that_it_is_about() -> None:
+    fleet = serving()
+    stray = fleet.with_(doing="Release", stray=replace(OURS, endpoint="stray-1"))
+    for waiting, words in (
+        (fleet.with_(doing="Poll", line="step 5"), "a new step of machine-1 (its last status: step 5)"),
+        (fleet.with_(told_phase=fw.HANDING_OVER), "the results of machine-1"),
+        (fleet.with_(doing="ListMachines"), "the list of machines"),
+        (fleet.with_(phase=Phase.PREPARING, doing="Prepare"), "code and checkpoint to reach machine-1"),
+        (fleet.with_(phase=Phase.RELEASING, doing="Release"), "machine-1 to be given back"),
+        (stray, "stray-1 to be given back"),
+        (
+            fleet.with_(machine=None, life=None, name="run-2", phase=Phase.BRINGING_UP, doing="BringUp"),
+            "the new machine run-2",
+        ),
+    ):
+        _, commands = after(waiting, (fw.Waited(), 1e6))
+        assert f"waiting for {words}; " in says(commands)

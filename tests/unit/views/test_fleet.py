@@ -27,8 +27,8 @@ def test_the_report_tells_each_part_of_the_way_from_a_death_to_the_next_first_st
     table = view.machines(Fleet("n", lives=(FIRST, SECOND), units=80.0, units_first=82.5))
     assert "2 machines, 480 machine seconds, 2.50 units used, 80.00 left" in table[-2]
     assert table[-1].strip() == (
-        "from the last word of the one before to the first step of n-2: 2 min "
-        "(noticed 30 s, pause and list 5 s, brought up 15 s, sent 30 s, agent 10 s, first step 30 s)"
+        "from the last status of the machine before to the first step of n-2: 2 min (loss noticed 30 s, next machine asked for 5 s, "
+        "machine up 15 s, code and checkpoint sent 30 s, agent started 10 s, first step 30 s)"
     )
 
 

@@ -174,8 +174,9 @@ def parts(night: Night, number: int, died_s: float) -> dict[str, float]:
 
     first = night.rows(number + 1)[0]
     gone = [each["wall_s"] for each in after if each["is"] == "Listed" and each["wall_s"] <= when("BringUp")]
+    unheard = (each["wall_s"] for each in after if (each["is"], each.get("call")) == ("Failed", "Poll"))
     ends = [
-        when("Failed", "Poll"), max(each for each in gone if each < when("BringUp")), when("BringUp"), when("BroughtUp"),
+        min(next(unheard, gone[0]), gone[0]), max(each for each in gone if each < when("BringUp")), when("BringUp"), when("BroughtUp"),
         when("Prepared"), when("AgentStarted"), first["began"], first["restored"], first["at"],
     ]  # fmt: skip
     begins = [died_s, *ends]

@@ -43,6 +43,9 @@ def about_ours(fleet: Fleet, found: Machine | None, now: Instant) -> Outcome:
             return fleet.with_(absent=absent, wake_s=now.mono_s + fleet.policy.listings_apart_s), ()
         if fleet.phase is Phase.RELEASING:
             return released(fleet, fw.Released(machine.endpoint), now)
+        if fleet.deaf == 0 and (fleet.phase is Phase.SERVING or fleet.troubles == 0):
+            # it answered last, or was not asked: the machine is asked before the listings are believed
+            return fleet.with_(absent=absent).calling("Poll"), (fw.Poll(machine),)
         return lost(fleet, now)
     fleet = fleet.with_(absent=0)
     if not found.name:

@@ -216,7 +216,7 @@ class FleetHands:
             if local.stat().st_size > REPORT_BYTES_MAX:
                 raise MachineError(f"its status has {local.stat().st_size:,} bytes, which none has")
             return dict(fields.document(local.read_bytes(), REPORT_BYTES_MAX))
-        except (NoSuchFile, ValueError):
+        except NoSuchFile:
             return {}  # the agent has not told anything yet
 
     def _fetch(self, machine: Machine, told: Mapping[str, Any]) -> tuple[int, list[str]]:

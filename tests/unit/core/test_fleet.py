@@ -316,6 +316,7 @@ def test_three_machines_in_a_row_that_bring_nothing_home_are_enough() -> None:
             fleet, commands = after(fleet, (fw.Woke(), now_s), (fw.Listed(), now_s))
             assert calls(commands) == ["BringUp"]
             fleet, _ = after(fleet, (fw.BroughtUp(machine), now_s), (fw.Prepared(), now_s), (fw.AgentStarted(), now_s))
+        fleet, commands = after(fleet.with_(doing="Poll"), (UNREACHABLE, now_s))
         for _ in range(3):
             fleet, commands = after(fleet, (fw.Listed(), now_s))
     assert calls(commands) == ["ListMachines"], "a machine that was lost may still cost"
@@ -578,6 +579,7 @@ def test_a_leave_names_the_call_that_is_in_flight() -> None:
 
 
 def gone(fleet: Fleet, at_s: float) -> Fleet:
+    fleet, _ = after(fleet.with_(doing="Poll"), (UNREACHABLE, at_s))
     for absent in range(3):
         fleet, _ = after(fleet, (fw.Listed((THEIRS,)), at_s + absent))
     assert fleet.machine is None
@@ -895,3 +897,48 @@ def test_what_is_waited_for_is_named_with_the_machine_that_it_is_about() -> None
     ):
         _, commands = after(waiting, (fw.Waited(), 1e6))
         assert f"waiting for {words}; " in says(commands)
+
+
+@given(
+    st.lists(st.sampled_from(["none", "theirs", "ours", "no answer", "no word"]), min_size=40, max_size=80),
+    st.booleans(),
+)
+@settings(max_examples=60)
+def test_a_machine_that_answers_is_never_replaced_nor_given_back_whatever_the_listings_lack(
+    answers: list[str], begun_anew: bool
+) -> None:
+    """The listings are one word, the machine's own answer is another: only without both it is lost."""
+    fleet, now_s, beat = serving(replace(POLICY, paid=True)), 1.0, 1
+    commands: tuple[fw.Command, ...] = ()
+    if begun_anew:
+        fleet, commands = after(fleet, (fw.Began(replace(POLICY, paid=True)), now_s))
+    for listing in answers:
+        if not calls(commands):
+            now_s = next_wakeup(fleet, Instant(now_s, now_s))
+            fleet, commands = after(fleet, (fw.Woke(), now_s))
+            continue
+        (call,) = calls(commands)
+        assert call in {"Poll", "ListMachines", "CheckBalance", "Adopt"}
+        beat += 1
+        listed = {"none": (), "theirs": (THEIRS,), "ours": (OURS,), "no word": (replace(OURS, name=""),)}
+        heard: dict[str, fw.Event] = {
+            "Poll": fw.Polled(beat, "running", step=beat, safe=beat),
+            "ListMachines": fw.Listed(listed[listing]) if listing in listed else fw.Failed(call, "unreachable", "503"),
+            "CheckBalance": fw.Balanced(9.0, 1.0), "Adopt": fw.Adopted(OURS),
+        }  # fmt: skip
+        now_s += 1
+        fleet, commands = after(fleet, (heard[call], now_s))
+        assert fleet.machine == OURS
+
+
+def test_listings_that_lack_a_machine_and_its_own_silence_together_are_enough() -> None:
+    fleet, commands = after(serving(), (fw.Began(POLICY), 1.0))
+    for at_s in range(2, 5):
+        assert calls(commands) in (["ListMachines"], [])
+        fleet, commands = after(fleet, (fw.Listed((THEIRS,)), float(at_s)))
+    assert calls(commands) == ["Poll"]
+    for failed in (fw.Failed("Poll", "home", "disk full"), UNREACHABLE):
+        fleet, commands = after(fleet.with_(doing="Poll"), (failed, 6.0))
+        fleet = fleet.with_(doing="ListMachines")
+        fleet, commands = after(fleet, (fw.Listed((THEIRS,)), 7.0))
+    assert fleet.machine is None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from supervisor.core.provisioning import Wanted
-TRAITS = FleetTraits("Colab", paid=True, life_s=12 * 3600.0, poll_s=60.0)
+TRAITS = FleetTraits("Colab", paid=True, life_s=12 * 3600.0, poll_s=60.0, listings_apart_s=3.0)
 FOLDER = PurePosixPath(colab_cells.FOLDER.lstrip("/"))
 NEW_S, START_S, RESTART_S = 420.0, 60.0, 60.0
 LATELY_S = 15.0

@@ -211,9 +211,17 @@ def _deaf(fleet: Fleet, event: fw.Failed) -> int:
     return fleet.deaf + (event.call == "Poll" and event.kind != "home")
 
 
+def _is_lost(fleet: Fleet, event: fw.Failed) -> bool:
+    """Say whether a failure proves that the machine is gone: it said so itself, or is silent and the listings lack it."""
+    if event.call == "Poll":
+        listed_no_more = fleet.absent >= fleet.policy.listings and fleet.phase is not Phase.RELEASING
+        return listed_no_more and event.kind in {"gone", "unreachable"}
+    return event.call == "Adopt" and event.kind == "gone"
+
+
 def _given_up(fleet: Fleet, machine: Machine, event: fw.Failed, now: Instant) -> Outcome | None:
     """Return what follows where trying again on this machine is no use."""
-    if event.call == "Adopt" and event.kind == "gone":
+    if _is_lost(fleet, event):
         return serving.lost(fleet, now)
     if event.call == "PassOnStop" and event.kind == "nothing" and fleet.empty:
         return serving.release(fleet, "end")  # its status was read since, and nothing was trained there

@@ -931,14 +931,18 @@ def test_a_machine_that_answers_is_never_replaced_nor_given_back_whatever_the_li
         assert fleet.machine == OURS
 
 
-def test_listings_that_lack_a_machine_and_its_own_silence_together_are_enough() -> None:
+@pytest.mark.parametrize("kind", ["gone", "unreachable"])
+def test_listings_that_lack_a_machine_and_its_own_silence_together_are_enough_after_an_outage_too(kind: str) -> None:
     fleet, commands = after(serving(), (fw.Began(POLICY), 1.0))
-    for at_s in range(2, 5):
-        assert calls(commands) in (["ListMachines"], [])
+    for _ in range(4):  # nothing gets through: the pauses have grown
+        fleet, commands = after(
+            fleet.with_(doing="ListMachines"), (fw.Failed("ListMachines", "unreachable", "no route"), 2.0)
+        )
+    for at_s in range(100, 103):
         fleet, commands = after(fleet, (fw.Listed((THEIRS,)), float(at_s)))
     assert calls(commands) == ["Poll"]
-    for failed in (fw.Failed("Poll", "home", "disk full"), UNREACHABLE):
-        fleet, commands = after(fleet.with_(doing="Poll"), (failed, 6.0))
-        fleet = fleet.with_(doing="ListMachines")
-        fleet, commands = after(fleet, (fw.Listed((THEIRS,)), 7.0))
+    unwritten, _ = after(fleet, (fw.Failed("Poll", "home", "disk full"), 103.0))
+    assert unwritten.machine == OURS, "this computer's trouble is no answer of the machine"
+    fleet, _ = after(fleet, (fw.Failed("Poll", kind, "no machine"), 103.0))
     assert fleet.machine is None
+    assert next_wakeup(fleet, Instant(103.0, 103.0)) < 111

@@ -52,6 +52,7 @@ class Series:
         self._framework = ""
         self._counts = False
         self._done_before = -1  # the step of a snapshot of this session whose steps are done again
+        self._numbered = ""  # what the last snapshot was labelled by, where that was a number in a name
         self._sequences: dict[int, int] = {}
         self._passed: deque[tuple[float, int]] = deque(maxlen=BEATS_KEPT)
 
@@ -77,6 +78,7 @@ class Series:
         self._passed.clear()
         self._beat, self.section, self._framework = None, "", ""
         self._saving_s = self._stalled_s = 0.0
+        self._numbered = ""
 
     def heard(self, message: messages.Beat | messages.Hello) -> None:
         """Learn the step and the section."""
@@ -129,7 +131,9 @@ class Series:
         step, counted = self._label(new, told, max(times, default=None), ended=order.ended)
         if counted and step <= self._done_before and not order.ended:
             return
-        if step < self.last_step:  # it began again: the later one must be the newer one, and its number is no step
+        if step < self.last_step and self._is_at(self.last_step):  # the beats are behind a save that told its step
+            step = self.last_step
+        elif step < self.last_step:  # it began again: the later one must be the newer one, and its number is no step
             step, counted = self.last_step + 1, False
         sequence = self._sequences.get(step, 0) + 1
         name = f"step-{step:09d}-{sequence}"
@@ -137,6 +141,7 @@ class Series:
         order = replace(order, step=step, name=name, checkpoint=checkpoint, about=about, counted=counted)
         taken = snapshots.take(order, self.known)
         self.known, self.last_step, self.checkpoint = taken.known, step, checkpoint
+        self._numbered = new if new and not counted and naming.step_of(new) == step else ""
         self._sequences[step] = sequence
         self.seen = {**taken.known.seen, **{p: self.seen[p] for p in order.left_out if p in self.seen}}
         for path, at_step in told.items():
@@ -186,7 +191,15 @@ class Series:
             return max(said), True
         if self._counts:
             return self._step_at(newest_ns), True
-        return max(naming.step_of(new) or 0 if new else 0, self.last_step + 1, self.base_step + 1), False
+        number = naming.step_of(new) or 0 if new else 0
+        if number == self.last_step and self._numbered not in {"", new}:
+            return number, False  # another file with the number that the last one had
+        return max(number, self.last_step + 1, self.base_step + 1), False
+
+    def _is_at(self, step: int) -> bool:
+        """Say whether the attempt has come to this step by what it has told last."""
+        told = self._told_at[-1][1] if self._told_at else None
+        return max(told or 0, self._beat.step if self._beat else 0) >= step and self._counts
 
     def _step_at(self, mtime_ns: int | None) -> int:
         """Return the step that was done when the newest file was written, at least: as the last beat before it says."""

@@ -401,3 +401,38 @@ def test_a_second_snapshot_at_the_last_step_has_its_step_and_the_next_sequence_n
     save_at(folder, "last.pt", 60)
     names = [f"step-{step:09d}-{sequence}" for step, sequence in ((50, 1), (50, 2), (50, 3), (60, 1))]
     assert labels(folder) == [(name, True) for name in names]
+
+
+def test_a_save_that_nothing_tells_of_has_the_step_of_the_save_that_was_told_right_before_it(folder: Folder) -> None:
+    """A pickle after torch.save(): the beats are some steps behind the script when it is written."""
+    folder.series.heard(Beat(47, "step"))
+    saved(folder, "last.pt", 50)
+    folder.settle()
+    (folder.root / "replay.pkl").write_bytes(b"replay")
+    os.utime(folder.root / "replay.pkl", (folder.clock.now_s, folder.clock.now_s))
+    folder.after(30.0)
+    folder.series.heard(Beat(50, "step"))
+    folder.settle()
+    assert labels(folder) == [("step-000000050-1", True), ("step-000000050-2", True)]
+
+
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (("model_100.pkl", "ema_100.pkl"), [100, 100]),
+        (("ckpt/iter_5.pkl", "ckpt/optimizer_5.pkl", "ckpt/iter_6.pkl"), [5, 5, 6]),
+        (("model_18.pkl", "model_18.pkl", "model_18.pkl"), [18, 19, 20]),  # its number is none of a step
+        (("last.pkl", "best.pkl"), [1, 2]),
+    ],
+)
+def test_two_files_of_one_number_are_snapshots_of_one_number(
+    folder: Folder, names: tuple[str, ...], steps: list[int]
+) -> None:
+    for name in names:
+        (folder.root / name).parent.mkdir(exist_ok=True)
+        (folder.root / name).write_bytes(f"{name} {len(folder.staged)}".encode())
+        folder.settle()
+        folder.after(60.0)
+        folder.settle()
+    assert [each.step for each in folder.staged] == steps
+    assert not any(each.counted for each in folder.staged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,17 @@ _BARE = re.compile(r"(?:^|[-_.=])(\d+)(?=$|[-_.])")
 _NO_STEP = re.compile(
     r"(?i)(?:^|[-_.])(?:v|version|run|exp|experiment|seed|fold|trial|rank|gpu|node|part|shard)[-_=]?\d+"
 )
+_DATE = re.compile(  # a day, or a time of day behind one: 2026-12-01_00-29-12, 20261201-002912, Dec01_00-29-12
+    r"""(?ix)
+    (?<!\d)(?:
+        (?:19|20)\d\d[-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12]\d|3[01])
+      | (?:0[1-9]|[12]\d|3[01])[-_.](?:0[1-9]|1[0-2])[-_.](?:19|20)\d\d
+      | (?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[-_.]?\d{1,2}(?:[-_.](?:19|20)\d\d)?
+    )(?!\d)
+    (?:[-_T. ]+\d{2}[-_.:h]?\d{2}(?:[-_.:m]?\d{2})?(?:[-_.]\d{3,6})?)?(?!\d)
+    """
+)
+_TIME = re.compile(r"(?<!\d)(?:\d{2}[-:.]\d{2}[-:.]\d{2}|1\d{9}(?:\d{3})?)(?!\d)")  # 00-29-12, or seconds since 1970
 _SHARDS = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")  # TensorFlow is given the name without these
 
 NUMBERED = 2  # a name that says what its number counts
@@ -46,10 +58,12 @@ def has_lines(path: str) -> bool:
     return _LINES.fullmatch(path.rpartition("/")[2]) is not None
 
 
+@lru_cache(maxsize=32_768)  # the names of one folder are asked for again and again
 def step_in(name: str) -> tuple[int, int] | None:
     """Return how plainly a name says a step (2: its words do, 1: it holds a number) and that number; None: it does not."""
+    told = _TIME.sub("", _DATE.sub("", _NO_STEP.sub("", name)))
     for pattern, plain in ((_STEP, NUMBERED), (_EPOCH, NUMBERED), (_BARE, 1)):
-        if found := pattern.search(_NO_STEP.sub("", name)):
+        if found := pattern.search(told):
             return plain, int(found[1])
     return None
 

@@ -2,12 +2,14 @@
 
 The working folder is looked at every few seconds, within bounds: folders of data, of caches and of trackers are passed over,
 and so are mounts, because a drive may hang. A file counts when it is closed and still, and its name promises state. One that
-another file has replaced under its name, as careful writers do, is whole and need not be still. A name that promises less counts when it is written again, when another one like it comes, or when the script has ended by itself.
+another file has replaced under its name, as careful writers do, is whole and need not be still. One that is written more
+often than it is looked at counts between two writes. A name that promises less counts when it is written again, when another one like it comes, or when the script has ended by itself.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from functools import partial
 from threading import Event as Flag
@@ -29,9 +31,13 @@ if TYPE_CHECKING:
     from supervisor.engine.files.scanning import Seen
 
 LOOK_S, SHARE = 2.0, 20.0  # between looks; a look may take one part in so many of the time
+STATES_MIN, STILL_S = 3, 0.3  # of a file that is different at each look: between two writes it stays as it is so long
 ENTRIES_MAX, FOLDER_MAX, DEPTH_MAX = 20_000, 4_000, 8
 LOG_BYTES_MAX = 64 * 1024 * 1024
 MOUNTS = "/proc/self/mountinfo"
+
+
+_OF_A_RUN = re.compile(r"run\.json|e\d{8}-[0-9a-z]+")
 
 
 class Listener(Protocol):
@@ -57,14 +63,18 @@ class Listener(Protocol):
 
 
 class Discovery:
-    """Looks until it is stopped. ``passed_over``: absolute paths of folders that are not the script's."""
+    """Looks until it is stopped. ``passed_over``: absolute paths of folders that are not the script's.
+
+    ``stores``: folders that may be the script's own too, beside the runs that lie in them: the default store is ``./runs``.
+    """
 
     def __init__(
-        self, root: Path, clock: Clock, passed_over: Collection[str], listener: Listener,
+        self, root: Path, clock: Clock, passed_over: Collection[str], listener: Listener, stores: Collection[str] = (),
     ) -> None:  # fmt: skip
         self.root, self.clock, self.leader = root, clock, 0
         self._listener = listener
         self._passed_over = {os.path.abspath(path) for path in passed_over} | set(_mounts())  # noqa: PTH100  # asks no drive
+        self._stores = {os.path.abspath(path) for path in stores}  # noqa: PTH100  # asks no drive
         self._first: dict[str, Seen] | None = None
         self._put_back: frozenset[str] = frozenset()
         self._before: dict[str, Seen] = {}
@@ -154,12 +164,28 @@ class Discovery:
         for path, seen in sorted(likely.items()):
             before = self._before.get(path)
             settled = ended or same(before, seen) or (before is not None and before.inode != seen.inode)
-            if path in opened or not settled or self._told.get(path) == seen:
+            if path in opened or self._told.get(path) == seen or not (settled or self._is_between_writes(path)):
                 continue
             if ended or self._counts(path, seen, stepping=stepping):
                 self._told[path] = seen
                 accepted[state_files.marked_folder(path) or path] = None
         return [path for path in accepted if not naming.within(path.rpartition("/")[0], accepted)]
+
+    def _is_between_writes(self, path: str) -> bool:
+        """Say whether a file that was different at each look is closed and still for a moment."""
+        states = [each for each in self._shapes[naming.shape_of(path)] if each[0] == path]
+        if len(states) < STATES_MIN:
+            return False
+        whole, root = f"{self.root}/{path}", os.path.realpath(self.root)
+        try:
+            before = os.stat(whole)  # noqa: PTH116  # as scanning does
+            self._over.wait(STILL_S)
+            after = os.stat(whole)  # noqa: PTH116
+        except OSError:
+            return False
+        kinds = opened_for_writing(self.root, self.leader)
+        opened = {os.path.relpath(each, root) for each in kinds.written | kinds.appended}
+        return (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size) and path not in opened
 
     def _counts(self, path: str, seen: Seen, *, stepping: bool) -> bool:
         known = state_files.likely(path) == state_files.YES or state_files.marked_folder(path)
@@ -170,7 +196,7 @@ class Discovery:
 
     def _scan(self) -> dict[str, Seen]:
         found: dict[str, Seen] = {}
-        for path, entry in _walk(os.fspath(self.root), self._passed_over):
+        for path, entry in _walk(os.fspath(self.root), self._passed_over, self._stores):
             if len(found) >= ENTRIES_MAX:
                 break
             with suppress(OSError):
@@ -200,7 +226,7 @@ def _lies_beside(path: str, kept: Collection[str]) -> bool:
     return any(folder in _folders_of(each) for each in kept)
 
 
-def _walk(root: str, passed_over: Collection[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(root: str, passed_over: Collection[str], stores: Collection[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield the files under ``root``, those of the upper folders first; at most so many entries in all."""
     waiting, seen = [(root, "")], 0
     while waiting:
@@ -209,6 +235,8 @@ def _walk(root: str, passed_over: Collection[str]) -> Iterator[tuple[str, os.Dir
             with os.scandir(folder) as listed:
                 entries = sorted(listed, key=lambda entry: entry.name)
         except OSError:
+            continue
+        if os.path.dirname(folder) in stores and any(_OF_A_RUN.fullmatch(entry.name) for entry in entries):  # noqa: PTH120
             continue
         seen += len(entries)
         if seen > ENTRIES_MAX or (len(entries) > FOLDER_MAX and above):

@@ -361,7 +361,7 @@ class ScriptFiles:
         """Look in the working folder for what the script saves by means that no hook knows."""
         if self._discovery is None and not discovering.on_a_drive(self._working):
             traits = self.job.store.traits
-            self._discovery = Discovery(self._working, self.job.clock, [traits.where, str(self.job.local_root)], self)
+            self._discovery = Discovery(self._working, self.job.clock, [str(self.job.local_root)], self, [traits.where])
         if self._discovery is not None:
             self._nothing_yet.begins(self.job.clock.now().mono_s)
             self._discovery.begin(self._pid, self._paths or ())

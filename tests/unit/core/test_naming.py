@@ -80,3 +80,26 @@ def test_any_name_comes_back_as_it_was() -> None:
 def test_a_path_that_leads_out_is_refused(path: str) -> None:
     with pytest.raises(ContentError):
         parse(body(Carried(1, "out", (Entry(path, "folder", 0o755),))))
+
+
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [
+        ("runs/2026-12-01_00-29-12/model.pkl", None),
+        ("outputs/2026-12-01/00-29-12/model.pt", None),
+        ("runs/Dec01_00-29-12_host/model.pt", None),
+        ("20261201-002912/best.pt", None),
+        ("model_20261201.pt", None),
+        ("01.12.2026/last.pt", None),
+        ("model_1733012345.pkl", None),
+        ("logs/run_2026-12-01T00:29:12/epoch_5.pt", 5),
+        ("2026-12-01/ckpt_2026.pt", 2026),
+        ("model-20261201-step500.pt", 500),
+        ("2026-12-01_00-29-12/17.pkl", 17),
+        ("step_20261201.pt", None),
+        ("iter_100000.pt", 100000),
+        ("model_2026.pt", 2026),
+    ],
+)
+def test_a_date_or_a_time_in_a_name_is_no_step(path: str, step: int | None) -> None:
+    assert naming.step_of(path) == step

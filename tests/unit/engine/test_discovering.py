@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.instant import Instant
-from supervisor.engine.files.discovering import FOLDER_MAX, Discovery
+from supervisor.engine.files.discovering import FOLDER_MAX, STATES_MIN, Discovery
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,6 +176,24 @@ def test_a_file_that_is_replaced_more_often_than_it_is_looked_at_is_whole_each_t
     assert script.saves == ["model_latest.pkl"]
 
 
+def test_a_file_that_is_written_in_place_more_often_than_it_is_looked_at_counts_between_two_writes(
+    script: Script,
+) -> None:
+    for number in range(STATES_MIN):
+        script.write("model_latest.pkl", b"state" * (number + 1))
+        script.discovery.look()
+        assert script.saves == ([] if number + 1 < STATES_MIN else ["model_latest.pkl"])
+
+
+def test_a_file_that_is_always_open_for_writing_does_not_count(script: Script) -> None:
+    with (script.root / "model_latest.pkl").open("wb") as file:
+        for _ in range(2 * STATES_MIN):
+            file.write(b"more")
+            file.flush()
+            script.discovery.look()
+    assert script.saves == []
+
+
 def test_a_file_that_is_replaced_and_open_for_writing_waits(script: Script) -> None:
     script.write("model_latest.pkl")
     script.discovery.look()
@@ -235,6 +253,18 @@ def test_what_is_new_and_not_kept_is_named_the_most_likely_first(script: Script)
     script.write("model.pkl")
     script.look()
     assert script.discovery.left() == ["model.pkl", "big.xyz", "plot.png"]
+
+
+def test_what_a_script_writes_beside_the_runs_of_a_store_in_the_working_folder_is_found(tmp_path: Path) -> None:
+    """TensorBoard, YOLO and others write into ./runs, which is the default store too."""
+    script = Script(tmp_path)
+    script.discovery = Discovery(tmp_path, script, [], script, [str(tmp_path / "runs")])
+    script.discovery.look()
+    script.write("runs/train/run.json")
+    script.write("runs/train/e00000001-200a36a5/model_1.pkl")
+    script.write("runs/lost/e00000002-200a36a5/model_1.pkl")
+    script.write("runs/2026-12-01_00-29-12/model_1.pkl")
+    assert script.look() == ["runs/2026-12-01_00-29-12/model_1.pkl"]
 
 
 def test_folders_with_thousands_of_files_links_and_mounts_are_passed_over(script: Script, tmp_path: Path) -> None:

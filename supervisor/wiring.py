@@ -100,6 +100,8 @@ def serve(choice: Choice) -> int:
     screen = terminal.choose(json_lines=choice.json_lines)
     config = configure(choice, platform, store)
     before = ranks(store, run)
+    if words := runs.left_out(store):
+        teller(json_lines=choice.json_lines)(words, "")
     known = runs.last_status(store, run, before) or RunStatus(run=run.name, id=record.id)
     known = replace(known, platform=platform.name, place=store.traits.place)
     if choice.settings["resume"] == "never":

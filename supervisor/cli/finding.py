@@ -43,7 +43,7 @@ def opened(options: Namespace) -> Iterator[Store]:
     ensure()
     program.set_about(option=option(options))
     from supervisor import wiring
-    from supervisor.engine.runs import cannot_use
+    from supervisor.engine.runs import cannot_use, left_out
 
     try:
         store = wiring.open_store(where(options))
@@ -51,6 +51,8 @@ def opened(options: Namespace) -> Iterator[Store]:
         raise StoreAwayError(error.what, error.hint, error.exit_code) from error
     try:
         yield store
+        if words := left_out(store):
+            show(words, sys.stderr)
     except StoreError as error:
         two = cannot_use(store, error)
         if error.kind in AWAY:

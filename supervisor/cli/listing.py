@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from supervisor.cli.finding import how_to_start, none_yet, opened, option
 from supervisor.cli.options import Parser, parser
-from supervisor.cli.which import seen_of
+from supervisor.cli.which import seen_or_why
 from supervisor.core import program
 from supervisor.core.spoken import duration
+from supervisor.core.status import RunStatus, to_json
 from supervisor.views.status import next_commands
 from supervisor.views.table import rows
 from supervisor.views.words import state
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 HEADS = ("run", "state", "step", "safe step", "sessions", "last sign")
 STATE = HEADS.index("state")
+UNREADABLE = "UNREADABLE"  # the state, as JSON has it
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -33,23 +35,30 @@ def run(arguments: Sequence[str]) -> int:
         from supervisor.engine.clock import BootClock
 
         now = BootClock().now()
-        looked = [seen_of(store, name, now) for name in runs.names(store)]
-    found = [each for each in looked if each is not None]
+        looked = {name: seen_or_why(store, name, now) for name in runs.names(store)}
+    found = [each for each in looked.values() if each is not None and not isinstance(each, str)]
+    listed = {name: each for name, each in looked.items() if each is not None}
     if options.json:
-        print(json.dumps([_plain(each) for each in found]))
-    elif not looked:
+        print(json.dumps([_plain(name, each) for name, each in listed.items()]))
+    elif not listed:
         show(f"{none_yet(options)}\n  {how_to_start(options)}")
-    elif found:
-        show("\n".join(rows(HEADS, map(_row, found), {STATE: lambda words: painted_state(words, sys.stdout)})))
+    else:
+        cells = (_row(name, each) for name, each in listed.items())
+        show("\n".join(rows(HEADS, cells, {STATE: lambda words: painted_state(words, sys.stdout)})))
+    if found and not options.json:
         show("\n".join(next_commands([program.of_run("status", found[0].run.name, option=option(options))])))
     return 0
 
 
-def _plain(seen: Overview) -> dict[str, object]:
+def _plain(name: str, seen: Overview | str) -> dict[str, object]:
+    if isinstance(seen, str):
+        return {**to_json(RunStatus(run=name), None), "state": UNREADABLE, "sessions": 0, "error": seen}
     return {**seen.plain, "sessions": seen.sessions}
 
 
-def _row(seen: Overview) -> tuple[str, ...]:
+def _row(name: str, seen: Overview | str) -> tuple[str, ...]:
+    if isinstance(seen, str):
+        return (name, "CANNOT BE READ", "", "", "", "")
     step, total = seen.plain["step"], seen.plain["total_steps"]
     kept = seen.plain["checkpoints"]["durable"]
     return (

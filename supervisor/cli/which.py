@@ -32,6 +32,12 @@ class SeveralLiveError(UsageError):
 
 def seen_of(store: Store, name: str, now: Instant) -> Overview | None:
     """Return what is seen of a run. One that cannot be read is said on stderr, and hides no other run."""
+    seen = seen_or_why(store, name, now)
+    return None if isinstance(seen, str) else seen
+
+
+def seen_or_why(store: Store, name: str, now: Instant) -> Overview | str | None:
+    """Return what is seen of a run, or why it cannot be read, which is said on stderr; None for one that went away."""
     from supervisor.cli.finding import tell_damage
     from supervisor.engine import overview, runs
     from supervisor.engine.place import RunPlace
@@ -43,15 +49,20 @@ def seen_of(store: Store, name: str, now: Instant) -> Overview | None:
             tell_damage(record)
             return overview.look(store, place, record, now)
     except UserError as error:
-        show(f"{name}: {error.what}; {error.hint}", sys.stderr)
+        why = f"{error.what}; {error.hint}"
+        show(f"{name}: {why}", sys.stderr)
     except StoreError as error:
         if error.kind in AWAY:
             raise
-        show(f"{name}: cannot be read: {error}", sys.stderr)
+        why = f"cannot be read: {error}"
+        show(f"{name}: {why}", sys.stderr)
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError) as error:
         # one run whose records nobody foresaw must not hide the others
-        show(f"{name}: cannot be read: its records are damaged ({type(error).__name__}: {error})", sys.stderr)
-    return None
+        why = f"cannot be read: its records are damaged ({type(error).__name__}: {error})"
+        show(f"{name}: {why}", sys.stderr)
+    else:
+        return None
+    return why
 
 
 def live(found: Sequence[Overview]) -> list[Overview]:

@@ -16,6 +16,7 @@ from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.masking import masked
 from supervisor.core.ports import Missing, Store, StoreError, Taken
 from supervisor.core.project import Project, free_name, from_plain, same, to_plain
+from supervisor.core.shown import shown
 from supervisor.core.values import dataclass
 from supervisor.engine import claims, project
 from supervisor.engine.journal import newest_status
@@ -31,6 +32,7 @@ SCHEMA = 1
 RECORD = re.compile(r"run( \(([0-9]{1,9})\))?\.json")
 NAME = re.compile(rf"[^\s/\\.{fields.CONTROLS}][^/\\{fields.CONTROLS}]{{0,99}}")
 ID = claims.RUN_ID
+LEFT_OUT_NAMED = 3
 SESSIONS_BACK = 3  # so many of the newest sessions tell what a lost record said
 
 
@@ -204,6 +206,16 @@ def _is_run(store: Store, name: str) -> bool:
         if error.kind != "unreadable":
             raise
         return True  # it may be one: who asks for it is told that it cannot be read
+
+
+def left_out(store: Store) -> str:
+    """Say in one line what in a store is neither a file nor a folder and was passed over; "" where nothing was seen."""
+    found = sorted(getattr(store, "left_out", ()))
+    if not found:
+        return ""
+    named = ", ".join(map(shown, found[:LEFT_OUT_NAMED])) + (", …" if len(found) > LEFT_OUT_NAMED else "")
+    count = f"{len(found)} link or other odd file" if len(found) == 1 else f"{len(found)} links or other odd files"
+    return f"{count} in the store {'is' if len(found) == 1 else 'are'} not gone through: {named}"
 
 
 def is_sign(name: str) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 4 * 1024 * 1024
 READ_BYTES_MAX = 64 << 20  # of a small file: what is longer is no record, and is read no farther
 PASSING = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+NOTED_MAX = 100
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
@@ -83,6 +84,22 @@ def entry(each: os.DirEntry[str]) -> Entry | None:
     except FileNotFoundError:
         pass
     return None
+
+
+def is_odd(each: os.DirEntry[str]) -> bool:
+    """Say whether a name is neither a file nor a folder: a link, a pipe, a socket, a device. One that went away is not."""
+    try:
+        mode = each.stat(follow_symlinks=False).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def note_odd(noted: set[str], folder: str, names: Iterable[os.DirEntry[str]]) -> None:
+    """Note which names of a folder no listing has, for people to be told once."""
+    for each in names:
+        if len(noted) < NOTED_MAX and is_odd(each):
+            noted.add(f"{folder}/{each.name}".strip("/"))
 
 
 def parts(path: str) -> list[str]:

@@ -47,6 +47,7 @@ class DriveStore:
     ) -> None:
         self.held, self.tick, self._choose = held, tick, choose
         self.confirmed: set[str] = set()
+        self.left_out: set[str] = set()
         self._records = Records(held, lambda path: self._read(*held.proved(), path))
         self.marks = self._records.marks
         self._uploads: tuple[int, uploads.Uploads] | None = None
@@ -71,7 +72,10 @@ class DriveStore:
             with disk.closing(fd):
                 self._see_here(fd, folder)
                 with os.scandir(fd) as found:
-                    entries = [disk.entry(each) for each in self._ticking(found)]
+                    names = list(self._ticking(found))
+                    entries = [disk.entry(each) for each in names]
+                    missing = [each for each, entry in zip(names, entries, strict=True) if entry is None]
+                    disk.note_odd(self.left_out, folder, missing)
         return tuple(sorted(filter(None, entries), key=lambda each: each.name))
 
     def read(self, path: str) -> bytes:

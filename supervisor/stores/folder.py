@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Entry
 
 TEMPORARY = ".tmp-"
-LEFT_OUT_MAX = 100
 
 
 class FolderStore:
@@ -47,7 +46,9 @@ class FolderStore:
                 with self._inside(disk.parts(folder)) as fd, _scanned(fd) as found:
                     names = [each for each in found if not each.name.startswith(TEMPORARY)]
                     entries = [disk.entry(each) for each in names]
-                    self._leave_out(folder, names)
+                    if None in entries:
+                        missing = [each for each, entry in zip(names, entries, strict=True) if entry is None]
+                        disk.note_odd(self.left_out, folder, missing)
             except FileNotFoundError:
                 self._see_root()
                 return ()
@@ -163,12 +164,6 @@ class FolderStore:
             fd = opened.enter_context(self._inside(()))
             for name in names[:-1]:
                 fd = opened.enter_context(disk.below(fd, (name,)))
-
-    def _leave_out(self, folder: str, names: Sequence[os.DirEntry[str]]) -> None:
-        """Remember what is not listed because it is a link, for people to be told once."""
-        for each in names:
-            if len(self.left_out) < LEFT_OUT_MAX and each.is_symlink():
-                self.left_out.add(f"{folder}/{each.name}".strip("/"))
 
     def _see_root(self) -> None:
         """Raise unless the root is the folder it was when first seen: a mount that vanished leaves another, or none."""

@@ -57,6 +57,7 @@ class MountedStore:
         begin = {"root": root, "mount": fields, "table": TABLE_PATH}
         self._workers = Workers(begin, patience_s, self.traits.place)
         self._marks: dict[str, str] = {}
+        self.left_out: set[str] = set()
         self._confirmed: set[str] = set()
 
     def list(self, folder: str) -> Sequence[Entry]:
@@ -108,6 +109,7 @@ class MountedStore:
         header = {"verb": verb, "arguments": arguments, "confirmed": confirmed, "marks": dict(self._marks)}
         answer, answered = self._workers.ask(header, body)
         self._marks.update(answer["marks"])
+        self.left_out.update(answer.get("left_out", ()))
         if "error" in answer:
             raise unpacked(answer["error"])
         return answer["value"], answered

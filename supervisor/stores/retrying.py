@@ -27,6 +27,11 @@ class RetryingStore:
         self.inner, self.patience_s = inner, patience_s
         self.traits: Traits = inner.traits
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """What listings so far left out, because it is neither a file nor a folder."""
+        return frozenset(getattr(self.inner, "left_out", ()))
+
     def list(self, folder: str) -> Sequence[Entry]:
         """List, trying again."""
         return self._again(lambda: self.inner.list(folder))

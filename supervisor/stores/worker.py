@@ -49,7 +49,9 @@ def _answer(store: DriveStore, header: Header, body: bytes) -> tuple[Header, byt
         value, answer = b"", {"error": wire.packed(error)}
     except Exception:  # noqa: BLE001, because the one who asked raises it again
         value, answer = b"", {"error": {"name": "defect", "words": traceback.format_exc()}}
-    return {**answer, "marks": store.marks}, value if isinstance(value, bytes) else b""
+    return {**answer, "marks": store.marks, "left_out": sorted(store.left_out)}, value if isinstance(
+        value, bytes
+    ) else b""
 
 
 def _do(store: DriveStore, verb: str, arguments: list[Any], body: bytes) -> Any:

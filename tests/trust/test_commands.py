@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import stat
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -166,6 +169,67 @@ def test_nothing_is_put_back_through_a_link_on_this_disk(tmp_path):
     carried = snapshot(tmp_path / "checkpoint", a_file("out/authorized_keys"))
     with pytest.raises(OSError, match="is a link"):
         putting_back.put_back(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
+    assert list(victim.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "look", [(putting_back, "_see_no_link"), (putting_back.scanning, "scan")], ids=["checked", "scanned"]
+)
+@pytest.mark.parametrize("path", ["out/authorized_keys", "out/deep/authorized_keys"])
+def test_a_folder_that_becomes_a_link_after_the_look_leads_nowhere(tmp_path, monkeypatch, look, path):
+    """Between a look and a write somebody else may swap a folder for a link: the write then fails."""
+    victim, work = tmp_path / ".ssh", tmp_path / "work"
+    (victim / "deep").mkdir(parents=True)
+    (victim / "stale").write_text("mine")
+    (work / "out" / "deep").mkdir(parents=True)
+    (work / "out" / "stale").write_text("old")
+    owner, name = look
+    whole = getattr(owner, name)
+
+    def swap(*given, **more):
+        found = whole(*given, **more)
+        (work / "out").rename(tmp_path / "gone")
+        (work / "out").symlink_to(victim)
+        return found
+
+    monkeypatch.setattr(owner, name, swap)
+    folders = [Entry(each, FOLDER, 0o755) for each in ("out", "out/deep")]
+    carried = replace(snapshot(tmp_path / "checkpoint", *folders, a_file(path)), root="work")
+    with pytest.raises(OSError, match="is a link"):
+        putting_back.put_back(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
+    assert sorted(each.name for each in victim.rglob("*")) == ["deep", "stale"]
+    assert (victim / "stale").read_text() == "mine"
+
+
+def test_whoever_swaps_a_folder_for_a_link_all_the_time_gains_nothing(tmp_path):
+    victim, work = tmp_path / ".ssh", tmp_path / "work"
+    for each in (victim, work / "out"):
+        each.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(victim)
+    over = Event()
+
+    def swap():
+        while not over.is_set():
+            for one, other in (
+                ("work/out", "aside-out"),
+                ("link", "work/out"),
+                ("work/out", "link"),
+                ("aside-out", "work/out"),
+            ):
+                with suppress(OSError):
+                    (tmp_path / one).rename(tmp_path / other)
+
+    files = (Entry("out", FOLDER, 0o755), a_file("out/authorized_keys"))
+    carried = replace(snapshot(tmp_path / "checkpoint", *files), root="work")
+    swapping = Thread(target=swap)
+    swapping.start()
+    try:
+        for number in range(300):
+            with suppress(OSError):
+                putting_back.put_back(tmp_path / "checkpoint", carried, work, tmp_path / f"aside-{number}")
+    finally:
+        over.set()
+        swapping.join()
     assert list(victim.iterdir()) == []
 
 

@@ -35,9 +35,10 @@ class Copied:
 class Target:
     """A new file that is being written: chunk after chunk, then flushed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, folder: int | None = None) -> None:
+        """Begin it. ``folder``: the open folder that a relative ``path`` is in."""
         self.path = path
-        self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
         self.bytes = 0
 
     def write(self, chunk: bytes | memoryview) -> None:
@@ -135,7 +136,6 @@ def _measure_clone(target: Target, length: int, digest: Digest) -> None:
     if os.fstat(target.descriptor).st_size < length:
         raise ChangedMeanwhile(str(target.path))
     os.ftruncate(target.descriptor, length)
-    with target.path.open("rb", buffering=0) as clone:
-        while chunk := clone.read(CHUNK_BYTES):
-            digest.update(chunk)
-            target.bytes += len(chunk)
+    for chunk in _chunks(target.descriptor, length, 0):
+        digest.update(chunk)
+        target.bytes += len(chunk)

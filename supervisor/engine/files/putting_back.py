@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core import fields, naming
@@ -13,11 +14,11 @@ from supervisor.core.digest import Digest, algorithm_of
 from supervisor.core.values import dataclass
 from supervisor.engine import staged
 from supervisor.engine.files import copying, scanning
+from supervisor.engine.files.below import Below, through_link
 from supervisor.engine.files.copying import Target
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
-    from pathlib import Path
 
     from supervisor.engine.files.scanning import Seen
 
@@ -51,35 +52,41 @@ def put_back(folder: Path, carried: Carried, root: Path, aside: Path, newer: Col
     """
     only = None if carried.root else _told_of(carried, root)
     wanted = {entry.path: entry for entry in carried.entries}
-    there = scanning.scan(root, only, temporary=True)
-    stays = {*newer, *(above for path in newer for above in _above(path))}
-    right = {path for path, seen in there.items() if path in stays or _is_right(root, path, seen, wanted.get(path))}
-    wrong = [path for path in there if path not in right]
-    moved = tuple(_move_aside(root, path, aside) for path in sorted(_top_most(wrong)))
     root.mkdir(parents=True, exist_ok=True)
-    missing = [entry for entry in carried.entries if entry.path not in right]
-    _see_no_link(root, [entry.path for entry in carried.entries])
-    for entry in sorted(missing, key=lambda each: (each.kind != FOLDER, each.path)):
-        _make(folder, entry, root / entry.path)
-    for entry in carried.entries:
-        if entry.path not in newer:
-            _like(entry, root / entry.path)
+    with closing(Below(root)) as below:
+        there = scanning.scan(root, only, temporary=True)
+        stays = {*newer, *(above for path in newer for above in _above(path))}
+        right = {p for p, seen in there.items() if p in stays or _is_right(below, p, seen, wanted.get(p))}
+        wrong = [path for path in there if path not in right]
+        moved = tuple(_move_aside(below, path, aside) for path in sorted(_top_most(wrong)))
+        missing = [entry for entry in carried.entries if entry.path not in right]
+        _see_no_link(root, [entry.path for entry in carried.entries])
+        for entry in sorted(missing, key=lambda each: (each.kind != FOLDER, each.path)):
+            _make(folder, entry, below)
+        for entry in carried.entries:
+            if entry.path not in newer:
+                _like(entry, below)
     return PutBack(sum(entry.kind == FILE for entry in missing), moved)
 
 
 def _see_no_link(root: Path, paths: Iterable[str]) -> None:
-    """Raise OSError for a path that leads through a link on this disk. ``root`` itself may be one: a person named it."""
+    """Raise OSError for a path that leads through a link on this disk, before anything is written.
+
+    ``root`` itself may be one: a person named it. A link that comes later is not gone through either: see `Below`.
+    """
     for folder in sorted({above for path in paths for above in _above(path)}):
         if (root / folder).is_symlink():
-            words = f"{folder} is a link, and files are put back through one only where --watch names it"
-            raise OSError(errno.ELOOP, words, os.fspath(root / folder))
+            raise through_link(root, folder)
 
 
 def move_changed(root: Path, first: Mapping[str, Seen], aside: Path, same: Collection[str]) -> tuple[str, ...]:
     """Move aside what has come since ``first`` or is not one of the ``same``: what a dead script left half-done."""
     there = scanning.scan(root, temporary=True)
     wrong = [path for path, seen in there.items() if path not in same and not (seen.kind == FOLDER and path in first)]
-    return tuple(_move_aside(root, path, aside) for path in sorted(_top_most(wrong)))
+    if not wrong:
+        return ()
+    with closing(Below(root)) as below:
+        return tuple(_move_aside(below, path, aside) for path in sorted(_top_most(wrong)))
 
 
 def _told_of(carried: Carried, root: Path) -> set[str]:
@@ -113,70 +120,72 @@ def _top_most(paths: Iterable[str]) -> set[str]:
     return {path for path in wrong if not _parents(path, wrong)}
 
 
-def _is_right(root: Path, path: str, seen: Seen, entry: Entry | None) -> bool:
+def _is_right(below: Below, path: str, seen: Seen, entry: Entry | None) -> bool:
     if entry is None or entry.kind != seen.kind:
         return False
     if entry.kind == LINK:
         return entry.target == seen.target
     if entry.piece is None:
         return True
-    return seen.size == entry.piece.bytes and _digest(root / path, entry.piece) == entry.piece.digest
+    return seen.size == entry.piece.bytes and _digest(below, path, entry.piece) == entry.piece.digest
 
 
-def _digest(path: Path, piece: Piece) -> str:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+def _digest(below: Below, path: str, piece: Piece) -> str:
+    descriptor = below.open(path)
     try:
         return copying.prefix_digest(descriptor, piece.bytes, algorithm_of(piece.digest))
     finally:
         os.close(descriptor)
 
 
-def _move_aside(root: Path, path: str, aside: Path) -> str:
+def _move_aside(below: Below, path: str, aside: Path) -> str:
     target = aside / path
     number = 0
     while os.path.lexists(target):
         number += 1
         target = aside / f"{path}~{number}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(os.fspath(root / path), os.fspath(target))
+    below.move(path, target)
     return path
 
 
-def _make(folder: Path, entry: Entry, path: Path) -> None:
+def _make(folder: Path, entry: Entry, below: Below) -> None:
     """Make one of the snapshot's entries; a file is whole under its name or not there."""
     if entry.kind == FOLDER:
-        path.mkdir(parents=True, exist_ok=True)
+        below.make_folder(entry.path)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.parent / BESIDE.format(os.urandom(4).hex())
-    try:
-        if entry.piece is None:
-            beside.symlink_to(entry.target)
-        else:
-            _write(folder, entry.piece, beside)
-        beside.rename(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with below.folder_of(entry.path, make=True) as (inside, name):
+        beside = BESIDE.format(os.urandom(4).hex())
+        try:
+            if entry.piece is None:
+                os.symlink(entry.target, beside, dir_fd=inside)
+            else:
+                _write(folder, entry.piece, Target(Path(beside), inside))
+            os.rename(beside, name, src_dir_fd=inside, dst_dir_fd=inside)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(beside, dir_fd=inside)
 
 
-def _write(folder: Path, piece: Piece, to: Path) -> None:
-    source = os.open(fields.into(folder, piece.name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    target = Target(to)
+def _write(folder: Path, piece: Piece, target: Target) -> None:
     try:
-        digest = Digest(algorithm_of(piece.digest))
-        copied = copying.copy(source, target, piece.bytes, at=piece.offset, digest=digest)
+        source = os.open(fields.into(folder, piece.name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            digest = Digest(algorithm_of(piece.digest))
+            copied = copying.copy(source, target, piece.bytes, at=piece.offset, digest=digest)
+        finally:
+            os.close(source)
     finally:
         target.close(flush=False)  # what is lost here is put back again
-        os.close(source)
     if copied.digest != piece.digest:
         raise OSError(errno.EIO, "it is not what was written", os.fspath(folder / piece.name))
 
 
-def _like(entry: Entry, path: Path) -> None:
+def _like(entry: Entry, below: Below) -> None:
     """Give it the mode and the time that it had: scripts take the newest file by its time."""
     if entry.kind == LINK:
         return
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = below.open(entry.path)
     try:
         os.fchmod(fd, entry.mode & MODE_BITS)
         if entry.kind == FILE:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.environment import Locked, normal_name
 from supervisor.environments import commands, settings, sizes
+from supervisor.environments.hiding import PIP, hidden
 from supervisor.environments.port import InstallerFailed, Sources
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class Pip:
         )
 
     def _run(self, *arguments: str, keep_fd: int | None = None) -> commands.Ended:
-        ended = commands.run([*self._argv, *arguments], self._environ, keep_fd=keep_fd)
+        words, environ = hidden(arguments, self._environ, PIP)
+        ended = commands.run([*self._argv, *words], environ, keep_fd=keep_fd)
         if ended.code != 0:
             raise InstallerFailed(ended.said)
         return ended

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.environment import read_locked
 from supervisor.environments import commands
 from supervisor.environments.files import digest, names
+from supervisor.environments.hiding import UV, hidden
 from supervisor.environments.port import InstallerFailed, Sources
 
 if TYPE_CHECKING:
@@ -132,5 +133,5 @@ class Uv:
         return ended
 
     def _ran(self, arguments: Sequence[str], keep_fd: int | None) -> commands.Ended:
-        words = [self._program, "pip", *arguments, *self._no_index, *self._beyond]
-        return commands.run(words, self._environ, keep_fd=keep_fd)
+        words, environ = hidden([*arguments, *self._no_index, *self._beyond], self._environ, UV)
+        return commands.run([self._program, "pip", *words], environ, keep_fd=keep_fd)

@@ -9,6 +9,8 @@ import pytest
 
 from supervisor.cli import main
 from supervisor.core import safetensors_file
+from supervisor.core.carried import Carried, body, parse
+from supervisor.core.content import ContentError
 from supervisor.engine import runs
 from tests.trust.forged import RUN, Forged
 
@@ -29,6 +31,12 @@ def test_the_name_of_a_dtype_is_one_of_a_dtype(name):
     with pytest.raises((ValueError, TypeError)):
         torch_memory.dtype_of(name)
     assert torch_memory.dtype_of("float32") is torch.float32
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "a\0b"])
+def test_the_checkpoint_for_resume_args_lies_in_the_scripts_folder(path):
+    with pytest.raises(ContentError):
+        parse(body(Carried(7, "out", (), path)))
 
 
 def test_links_and_odd_files_of_a_store_are_said_once_in_one_line(tmp_path, capsys, monkeypatch):

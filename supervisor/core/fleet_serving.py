@@ -150,7 +150,7 @@ def _begin(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
     life = Life(machine, now.wall_s, safe_from=fleet.safe, safe=fleet.safe, asked_wall_s=fleet.asked_wall_s)
     fleet = fleet.with_(
         doing="", machine=machine, phase=Phase.PREPARING, refusals=0, troubles=0, absent=0, restarts=0, life=life, beat=-1,
-        stop_epoch=None, empty=False, asked_wall_s=None, unsaved=None, balance_s=now.mono_s + BALANCE_SOON_S, line="", told_phase="",
+        stop_epoch=None, empty=False, asked_wall_s=None, unsaved=None, balance_s=now.mono_s + BALANCE_SOON_S, line="", fetching=False,
     )  # fmt: skip
     fleet, commands = go_on(fleet.trusted(now.mono_s), now)
     return fleet, (fw.Say("info", f"{machine.name} is up: {machine.endpoint}"), *commands)
@@ -199,7 +199,7 @@ def polled(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
         doing="", troubles=0, absent=0, deaf=0, stale=False, life=life, beat=event.beat, safe=event.safe if event.safe is not None else fleet.safe,
         beat_s=now.mono_s if moved else fleet.beat_s, restarts=0 if moved and _further(fleet, event) else fleet.restarts,
         preparing_s=None if event.phase != fw.PREPARING else now.mono_s if fleet.preparing_s is None else fleet.preparing_s,
-        line=event.line, told_phase=event.phase, cause=event.cause, heard_s=now.mono_s, empty=event.phase != "" and event.epoch is None and not event.waiting,
+        line=event.line, fetching=event.trained or event.phase == fw.HANDING_OVER, cause=event.cause, heard_s=now.mono_s, empty=event.phase != "" and event.epoch is None and not event.waiting,
     )  # fmt: skip
     fleet, warned = waiting.warnings(fleet, event, now)
     fleet, lacking = unsaved.seen(fleet, event, now)

@@ -118,7 +118,7 @@ class Fleet:
     ``look_lost_s``: listings for lost machines, and when the next is due. ``closing``: the end (code, state, words, hint)
     that waits for a last listing, in ``closing_tries``. ``told``: troubles that were shown, each with its time.
     ``preparing_s``: since when the agent only prepares. ``word_s``: the last words about waiting; ``heard_s``: the last status.
-    ``told_phase``: the agent's phase by its last status. ``unsaved``: since when nothing new was saved on the machine although it trains, None while it does not.
+    ``fetching``: nothing trains any more there, and results are fetched. ``unsaved``: since when nothing new was saved on the machine although it trains, None while it does not.
     """
 
     prefix: str
@@ -177,7 +177,7 @@ class Fleet:
     heard_s: float = 0.0
     unsaved: Unsaved | None = None
     line: str = ""
-    told_phase: str = ""
+    fetching: bool = False
     cause: str = ""
     trouble: str = ""
     preparing_s: float | None = None

@@ -80,7 +80,7 @@ def awaited(fleet: Fleet, now: Instant) -> str:
     about = (fleet.doing == "Release" and fleet.stray) or fleet.machine
     who = fleet.name if about is None or fleet.doing == "BringUp" else about.endpoint
     if fleet.phase is Phase.SERVING and fleet.doing in {"", "Poll"}:
-        what = "the results of {}" if fleet.told_phase == fw.HANDING_OVER else _PHASES[fleet.phase]
+        what = "the results of {}" if fleet.fetching else _PHASES[fleet.phase]
         return f"{what.format(who)}{f' (its last status: {fleet.line})' if fleet.line else ''}"
     if fleet.doing:
         return _CALLS[fleet.doing].format(who)

@@ -99,7 +99,7 @@ class Polled:
     person asked that session to stop by other means than this launch; ``output``: the end of its output, where it failed;
     ``next_save_s``: until its next save; ``watched``: whether a cell waits with the agent, None where none has to;
     ``warnings``: the newest that its supervisor printed; ``cause``: why the session there ended, in its own words;
-    ``saved``: the newest step that is saved on the machine, wherever it is on its way.
+    ``saved``: the newest step that is saved on the machine, wherever it is on its way; ``trained``: all steps are done.
     """
 
     beat: int
@@ -120,6 +120,7 @@ class Polled:
     warnings: Sequence[str] = ()
     cause: str = ""
     saved: int | None = None
+    trained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,7 @@ class FleetHands:
             output=_last_lines(str(told.get("output") or "")) if done else "",
             cause=str(plain.get("cause") or "") if done and code else "",
             saved=_saved(plain),
+            trained=(total := _whole(plain, "total_steps")) is not None and _whole(plain, "step", -1) >= total,
             next_save_s=None if next_save_s is None else fields.number(next_save_s, "next_save_in_s"),
             watched=watched if isinstance(watched := told.get("watched"), bool) else None,
             warnings=tuple(

@@ -159,8 +159,9 @@ def line(fleet: Fleet, event: fw.Polled, now: Instant, width: int | None = None)
     if width is not None and len(machine) > width // 3:
         machine = f"machine {number}"
     step, *others = (event.line or event.phase or "starting").split(" · ")
-    if event.phase == fw.HANDING_OVER:
-        others = [f"its results are being fetched ({event.waiting} files to go)"]  # nothing trains any more
+    if event.trained or event.phase == fw.HANDING_OVER:
+        done = "all steps are done" if event.trained else "the run has ended there"
+        others = [f"{done}, {event.waiting} files to fetch"]
     parts = [(2, machine), (0, step), *((4 + place, words) for place, words in enumerate(others)), (1, safe(fleet))]
     parts += [(3, words)] if (words := spent(fleet, now)) else []
     return f"{NAME}{fitted(parts, None if width is None else width - len(NAME))}"

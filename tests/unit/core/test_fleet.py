@@ -885,7 +885,8 @@ def test_what_is_waited_for_is_named_with_the_machine_that_it_is_about() -> None
     stray = fleet.with_(doing="Release", stray=replace(OURS, endpoint="stray-1"))
     for waiting, words in (
         (fleet.with_(doing="Poll", line="step 5"), "a new step of machine-1 (its last status: step 5)"),
-        (fleet.with_(told_phase=fw.HANDING_OVER), "the results of machine-1"),
+        (after(fleet, (fw.Polled(2, "running", step=9, trained=True), 1.0))[0], "the results of machine-1"),
+        (after(fleet, (fw.Polled(2, fw.HANDING_OVER, step=9), 1.0))[0], "the results of machine-1"),
         (fleet.with_(doing="ListMachines"), "the list of machines"),
         (fleet.with_(phase=Phase.PREPARING, doing="Prepare"), "code and checkpoint to reach machine-1"),
         (fleet.with_(phase=Phase.RELEASING, doing="Release"), "machine-1 to be given back"),

@@ -45,6 +45,20 @@ def test_the_line_tells_units_used_the_rate_and_what_is_left():
     assert told.endswith("4.00 units used · 2.00/h · 86.00 left (for 43 h 0 min)")
 
 
+def test_the_line_of_a_run_that_has_done_all_steps_tells_what_is_still_to_be_fetched():
+    fleet, told = (
+        Fleet("n", machine=SECOND.machine, life=Life(SECOND.machine, 0.0)),
+        "step 300/300 (100 %) · 24 steps/s · loss 0.86",
+    )
+    for event, words in (
+        (fw.Polled(1, "running", line=told, waiting=14, trained=True), "all steps are done, 14 files to fetch"),
+        (fw.Polled(1, fw.HANDING_OVER, line=told, waiting=14), "the run has ended there, 14 files to fetch"),
+    ):
+        shown = view.line(fleet, event, Instant(60.0, 60.0))
+        assert f"step 300/300 (100 %) · {words} · nothing safe yet" in shown
+        assert "steps/s" not in shown
+
+
 def test_the_goodbye_names_no_command_that_fails(capsys):
     end = fw.End(4, "FAILED_PRECHECKS", "nobody has logged in", "log in")
     view.say_goodbye(end, Fleet("n"), "toy", "", json_lines=False, begun=False)

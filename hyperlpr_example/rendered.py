@@ -85,12 +85,21 @@ def _in_two_processes(faces: Faces, seed: int, count: int) -> LabelledPlates:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as other:
         mine = draw_plates(faces, seed, range(half), _progress(half, count))
-        content = other.communicate()[0]
+        content = _content_of(other, count)
     if other.returncode != 0:
         raise RuntimeError(f"the second drawing process ended with {other.returncode}")
     with np.load(io.BytesIO(content), allow_pickle=False) as theirs:
         pictures = np.concatenate([mine.pictures, theirs["pictures"]])
         return LabelledPlates(pictures, mine.texts + theirs["texts"].tolist())
+
+
+def _content_of(other: subprocess.Popen[bytes], count: int) -> bytes:
+    """Return what the other process has drawn; a line now and then says that it is waited for."""
+    while True:
+        try:
+            return other.communicate(timeout=_SAY_EVERY_S)[0]
+        except subprocess.TimeoutExpired:
+            print(f"plates: half of {count:,} drawn; waiting for the other half", flush=True)
 
 
 def _read(path: Path, count: int) -> LabelledPlates | None:

@@ -161,7 +161,7 @@ class Executor:
         def bring() -> ev.Event | None:
             return self.files.put_back(self.storing.restore(afresh=command.afresh))
 
-        there = self._ticking("bringing the newest checkpoint and proving it whole", bring)
+        there = self._ticking("fetching the newest checkpoint and verifying it", bring)
         self._on("restart", act, self._cannot_start)
 
     def _launch(self, command: do.Launch) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import collections
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -121,3 +124,32 @@ def test_a_second_process_draws_the_same_plates(cache, monkeypatch):
     shared, alone = rendered_plates(20), draw_plates(faces, 0, range(20))
     assert shared.texts == alone.texts
     assert (shared.pictures == alone.pictures).all()
+
+
+def test_it_is_said_how_many_plates_are_drawn(faces, capsys, monkeypatch):
+    monkeypatch.setattr(rendered, "_SAY_EVERY_S", 0.0)
+    draw_plates(faces, 0, range(5), rendered._progress(5, 10))
+    assert capsys.readouterr().out.splitlines() == [f"plates: about {done} of 10 drawn" for done in (2, 4, 6, 8, 10)]
+
+
+def test_silence_while_plates_are_drawn_is_never_above_five_seconds():
+    assert rendered._SAY_EVERY_S < 5
+
+
+def test_waiting_for_the_other_half_is_said(monkeypatch):
+    monkeypatch.setattr(rendered, "_SAY_EVERY_S", 0.05)
+    reads, writes = os.pipe()
+    said = []
+
+    def printed(words, **_):
+        said.append(words)
+        if len(said) == 2:
+            os.write(writes, b"\n")  # lets the other process go on
+
+    monkeypatch.setattr("builtins.print", printed)
+    words = [sys.executable, "-c", "import sys; sys.stdin.readline(); sys.stdout.write('half')"]
+    with subprocess.Popen(words, stdin=reads, stdout=subprocess.PIPE) as other:
+        assert rendered._content_of(other, 3000) == b"half"
+    os.close(reads)
+    os.close(writes)
+    assert said[:2] == ["plates: half of 3,000 drawn; waiting for the other half"] * 2

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hyperlpr_example.checkpoints import PUBLISHED, is_keras, newest_in
 from supervisor.core.errors import FAILED_SETUP, UserError
+from supervisor.views.wrapping import show, show_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _again_where_it_is(error, options.checkpoint, sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
-        print(f"{error.what}\n{error.hint}", file=sys.stderr)
+        show_error(error.what, error.hint)
         return error.exit_code
 
 
@@ -50,7 +51,7 @@ def make_digests_known() -> None:
 def _again_where_it_is(error: ModuleNotFoundError, checkpoint: str, arguments: Sequence[str]) -> int:
     """Run the command in the environment that the checkpoint's trainer has, making that if need be."""
     if os.environ.get(SECOND_TRY):
-        print(f"this needs {error.name}, which {sys.executable} does not have\n{INSTALL}", file=sys.stderr)
+        show_error(f"this needs {error.name}, which {sys.executable} does not have", INSTALL)
         return FAILED_SETUP
     try:
         from supervisor.bootstrap import ensure
@@ -61,7 +62,7 @@ def _again_where_it_is(error: ModuleNotFoundError, checkpoint: str, arguments: S
         trainer = TRAINERS / ("hyperlpr_keras.py" if in_keras else "hyperlpr.py")
         made = prepare(trainer, python=sys.executable, root=ROOT, recorded=None, wheels=None, say=_say)
     except UserError as refused:
-        print(f"{refused.what}\n{refused.hint}", file=sys.stderr)
+        show_error(refused.what, refused.hint)
         return refused.exit_code
     environ = {**made.env, "PYTHONPATH": str(ROOT), SECOND_TRY: "1"}
     again = [made.python, "-m", "hyperlpr_example", *arguments]
@@ -69,7 +70,7 @@ def _again_where_it_is(error: ModuleNotFoundError, checkpoint: str, arguments: S
 
 
 def _say(words: str) -> None:
-    print(words, file=sys.stderr)
+    show(words, sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ import sys
 from importlib.util import find_spec
 
 from supervisor.core.errors import FAILED_SETUP
+from supervisor.views.wrapping import show_error
 
 
 def before_imports(*modules: str) -> None:
@@ -19,10 +20,9 @@ def before_imports(*modules: str) -> None:
         read_options()
     lacking = [name for name in modules if find_spec(name) is None]
     if lacking and "SUPERVISOR_RUN_ID" not in os.environ:
-        print(
-            f"error: this Python has no {' and no '.join(lacking)}\n"
-            f"  try: {sys.executable} -m supervisor start {sys.argv[0]}, which installs what the script needs",
-            file=sys.stderr,
+        show_error(
+            f"this Python has no {' and no '.join(lacking)}",
+            f"{sys.executable} -m supervisor start {sys.argv[0]}, which installs what the script needs",
         )
         sys.exit(FAILED_SETUP)
 

@@ -14,6 +14,7 @@ from hyperlpr_example.reading import judge
 from hyperlpr_example.real import read_folder
 from hyperlpr_example.rendered import rendered_plates
 from supervisor.core.errors import UserError
+from supervisor.views.wrapping import show_error
 
 if TYPE_CHECKING:
     import argparse
@@ -113,7 +114,7 @@ def as_script(main: Callable[[], None]) -> None:
     except UserError as error:
         if "SUPERVISOR_RUN_ID" in os.environ:
             raise  # because the supervisor shows it, and learns from its kind whether a restart could help
-        print(f"{error.what}\n{error.hint}", file=sys.stderr)
+        show_error(error.what, error.hint)
         sys.exit(error.exit_code)
 
 

@@ -51,8 +51,9 @@ def private_folder(*, checkout: Path = CHECKOUT, environ: Mapping[str, str] = os
         if importable(sys.path):
             return None
         from supervisor.environments.private import install_packages
+        from supervisor.views import wrapping
 
-        ready = install_packages(REQUIREMENTS, name, homes, environ)
+        ready = install_packages(REQUIREMENTS, name, homes, environ, lambda words: wrapping.show(words, sys.stderr))
     return ready
 
 

@@ -122,7 +122,7 @@ def _verify(about: About) -> int:
     verdicts = {each.verdict for each in seen}
     gaps = catalogue.step_log(about.store, about.place).gaps
     for gap in gaps:
-        print(f"step log: {gap}", file=sys.stderr if about.options.json else sys.stdout)
+        show(f"step log: {gap}", sys.stderr if about.options.json else sys.stdout)
     if about.options.json:
         print(json.dumps(plain))
     else:

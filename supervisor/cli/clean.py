@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from supervisor.cli.options import Parser, parser
 from supervisor.core.errors import FAILED
 from supervisor.views.table import rows
 from supervisor.views.words import size
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,17 +35,17 @@ def run(arguments: Sequence[str]) -> int:
         found = cleaning.found(places, everything=options.all)
     going, staying = [each for each in found if not each.keeps], [each for each in found if each.keeps]
     if found:
-        print("\n".join(_listed(going, staying)), flush=True)
+        show("\n".join(_listed(going, staying)))
     if not going:
-        print("nothing to remove")
+        show("nothing to remove")
         _remove_empty(places, everything=options.all)
         return 0
     total = sum(each.bytes for each in going)
-    print(f"{size(total)} in all; runs and checkpoints in stores stay")
+    show(f"{size(total)} in all; runs and checkpoints in stores stay")
     if options.dry_run:
         return 0
     if not asking.agreed(f"Remove these {len(going)}?", yes=options.yes, what="what is listed"):
-        print("nothing was removed")
+        show("nothing was removed")
         return FAILED
     return _removed(going, places, everything=options.all)
 
@@ -104,9 +106,9 @@ def _removed(going: Sequence[Item], places: Places, *, everything: bool) -> int:
             else:
                 left.append(item)
     _remove_empty(places, everything=everything)
-    print(f"removed {len(going) - len(left)} of {len(going)}, {size(freed)} freed")
+    show(f"removed {len(going) - len(left)} of {len(going)}, {size(freed)} freed")
     for item in left:
-        print(f"  stays, because something began to use it or it cannot be written: {item.path}")
+        show(f"  stays, because something began to use it or it cannot be written: {item.path}")
     return FAILED if left else 0
 
 
@@ -119,6 +121,11 @@ def _remove_empty(places: Places, *, everything: bool) -> None:
     cleaning.remove_empty(
         folder for folder in folders if "supervisor" in folder.name or folder.name in {"envs", "runs"}
     )
+    home = Path(os.environ.get("HOME") or Path.home())
+    for folder in places.launches if everything else ():
+        for above in (each for each in folder.parents if home in each.parents):
+            with suppress(OSError):  # it is not empty: others use it
+                above.rmdir()
 
 
 def _listed(going: Sequence[Item], staying: Sequence[Item]) -> list[str]:
@@ -127,8 +134,7 @@ def _listed(going: Sequence[Item], staying: Sequence[Item]) -> list[str]:
 
 
 def _say(words: str) -> None:
-    sys.stderr.write(f"{words}\n")
-    sys.stderr.flush()
+    show(words, sys.stderr)
 
 
 def _parser() -> Parser:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from supervisor.cli import shipped
 from supervisor.cli.options import Parser, parser
 from supervisor.core.errors import UsageError
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +35,8 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError(
             f"{error.filename or target} cannot be written: {error.strerror}", "name another folder: examples DIR"
         ) from error
-    print(f"copied {len(files)} files into {target}")
-    print("\n".join(f"  {target / name}" for name in files if name.startswith("trainers/") or name == shipped.NOTEBOOK))
+    show(f"copied {len(files)} files into {target}")
+    show("\n".join(f"  {target / name}" for name in files if name.startswith("trainers/") or name == shipped.NOTEBOOK))
     return 0
 
 

@@ -62,15 +62,8 @@ def _from_store(options: Namespace) -> int:
         else:
             show(printed.new(**chosen))
     if not show.anything:
-        sys.stderr.write(
-            "\n".join(
-                [
-                    _nothing(place.name, chosen),
-                    *next_commands([program.of_run("status", place.name, option=option(options))]),
-                ]
-            )
-            + "\n"
-        )
+        nexts = next_commands([program.of_run("status", place.name, option=option(options))])
+        wrapping.show("\n".join([_nothing(place.name, chosen), *nexts]), sys.stderr)
     return 0
 
 
@@ -160,10 +153,10 @@ def _print_steps(known: Sequence[dict[str, Any]], name: str, over: Callable[[], 
             print(json.dumps(row))
         return
     if not known and over():
-        print(f"{name}: the script logged nothing: rows come from run.log(…) of an attached script")
+        wrapping.show(f"{name}: the script logged nothing: rows come from run.log(…) of an attached script")
         return
     if not known:
-        print(f"{name}: no step is logged in the store yet; rows come with each checkpoint")
+        wrapping.show(f"{name}: no step is logged in the store yet; rows come with each checkpoint")
         return
     heads = ("step", *dict.fromkeys(key for row in known for key in row if key != "step"))
     print("\n".join(rows(heads, ([number(row.get(head, "")) for head in heads] for row in known))))

@@ -12,6 +12,7 @@ from supervisor.cli import shipped
 from supervisor.cli.options import Parser, parser
 from supervisor.core.errors import UsageError
 from supervisor.views.words import size
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,11 +31,11 @@ def run(arguments: Sequence[str]) -> int:
         target /= f"{name}.zip"
     files = shipped.product()
     _write(target, name, files)
-    print(
+    show(
         f"packed {len(files)} files of training-supervisor {__version__} into {target} ({size(target.stat().st_size)})"
     )
-    print(f"  next: put it into the folder {DRIVE_FOLDER} of Google Drive")
-    print(f"  then: open {_near(shipped.root() / shipped.NOTEBOOK)} on Colab (File, Upload notebook), and Run all")
+    show(f"  next: put it into the folder {DRIVE_FOLDER} of Google Drive")
+    show(f"  then: open {_near(shipped.root() / shipped.NOTEBOOK)} on Colab (File, Upload notebook), and Run all")
     return 0
 
 

@@ -14,6 +14,7 @@ from supervisor.core import program
 from supervisor.core.errors import UsageError
 from supervisor.core.masking import MASK, holes, masked
 from supervisor.core.shown import shown
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -43,8 +44,8 @@ def run(arguments: Sequence[str]) -> int:
     if mine is not None and Path(mine.script).is_file():
         script, recorded, behind = Path(mine.script).resolve(), mine.options, list(mine.arguments)
         if not script_arguments and masked(told) != masked(behind):
-            sys.stderr.write(
-                "the store tells other arguments of the script; those of this machine's last start are used\n"
+            show(
+                "the store tells other arguments of the script; those of this machine's last start are used", sys.stderr
             )
     else:
         script = find_script(record, str(claim.get("script", "")), place.name, options)

@@ -16,6 +16,7 @@ from supervisor.core import program
 from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.spoken import duration
 from supervisor.views.words import size, state
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -53,17 +54,17 @@ def run(arguments: Sequence[str]) -> int:
                 f"wait for its end, or `{_stop(options)}`",
                 FAILED_PRECHECKS,
             )
-        print("\n".join(_lines(store, place, seen, local)), flush=True)
+        show("\n".join(_lines(store, place, seen, local)))
         if options.dry_run:
             return 0
         if not asking.agreed(f"Remove the run {place.name} for good?", yes=options.yes, what=f"the run {place.name}"):
-            print("nothing was removed")
+            show("nothing was removed")
             return FAILED
         removal.remove(store, place, _Progress(clock.now().mono_s))
         if local is not None:
             shutil.rmtree(local.path, ignore_errors=True)
-    print(f"{place.name}: removed")
-    print(f"  next: {program.command('list', option=option(options))}")
+    show(f"{place.name}: removed")
+    show(f"  next: {program.command('list', option=option(options))}")
     return 0
 
 
@@ -76,7 +77,7 @@ def _found(store: Store, options: Namespace, now: Instant) -> tuple[RunPlace, Ov
     try:
         place, record = one_run(store, options, options.run, "rm")
     except DamagedRecord as damaged:
-        sys.stderr.write(f"{damaged.what}; its files can still be removed\n")
+        show(f"{damaged.what}; its files can still be removed", sys.stderr)
         return RunPlace(options.run), None
     return place, overview.look(store, place, record, now)
 
@@ -91,7 +92,7 @@ def _require_nobody(store: Store, place: RunPlace, seen: Overview, options: Name
     number, within_s = seen.rank.epoch, wiring.answer_within_s(store.traits)
     if options.takeover:
         claims.request_stop(store, place, seen.rank, "now")
-        print(f"{place.name}: asked session {number} to end at once; waiting at most {duration(within_s)}", flush=True)
+        show(f"{place.name}: asked session {number} to end at once; waiting at most {duration(within_s)}")
         _ended_within(store, place, within_s)
         return
     where = "on this machine" if seen.alive else "on another machine"
@@ -103,7 +104,7 @@ def _require_nobody(store: Store, place: RunPlace, seen: Overview, options: Name
     if seen.alive or (seen.silent_s is not None and seen.silent_s <= seen.quiet_s):
         raise refused
     claims.knock(store, place, seen.rank)
-    print(f"{place.name}: session {number} left no end: asking it for a sign, at most {duration(within_s)}", flush=True)
+    show(f"{place.name}: session {number} left no end: asking it for a sign, at most {duration(within_s)}")
     if _sign_within(store, place, within_s):
         raise refused
 
@@ -131,7 +132,7 @@ def _waited(store: Store, place: RunPlace, within_s: float, done: Callable[[View
             return True
         if now_s - said_s >= SAY_EVERY_S:
             said_s = now_s
-            print(f"  waiting: {duration(within_s - (now_s - began_s))} left", flush=True)
+            show(f"  waiting: {duration(within_s - (now_s - began_s))} left")
         pause.wait(LOOK_EVERY_S)
     return False
 
@@ -178,7 +179,7 @@ class _Progress:
         now_s = BootClock().now().mono_s
         if now_s - self._said_s >= SAY_EVERY_S:
             self._said_s = now_s
-            print(f"  removed {self._count:,} so far; now {path}", flush=True)
+            show(f"  removed {self._count:,} so far; now {path}")
 
 
 def _parser() -> Parser:

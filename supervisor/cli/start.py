@@ -18,6 +18,7 @@ from supervisor.cli.options import Parser, byte_count, count, duration, one_of, 
 from supervisor.core import masking, program, resume_arguments
 from supervisor.core.errors import SetupError, UsageError
 from supervisor.core.spelling import meant
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -56,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     options = line.parse_args(own)
     script = target(options)
     if options.script and not Path(options.script).is_file():
-        sys.stderr.write(f"{options.script} is not in this folder: the one that was installed runs, {script}\n")
+        show(f"{options.script} is not in this folder: the one that was installed runs, {script}", sys.stderr)
     return serve(script, script_arguments, options)
 
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from supervisor.core.errors import FAILED_SETUP, UsageError, UserError
+from supervisor.views.wrapping import show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,4 +62,4 @@ def _python(form: str, script: Path) -> tuple[str, Mapping[str, str]]:
 
 
 def _say(words: str) -> None:
-    print(words, file=sys.stderr)
+    show(words, sys.stderr)

@@ -13,7 +13,7 @@ from supervisor.environments import installers, locks, overlay
 from supervisor.environments.port import InstallerFailed, Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 STAMP = "complete"
@@ -27,7 +27,9 @@ CORE_TESTS = ("tests/unit/core", "tests/unit/environments", "tests/simulation")
 _CONNECT = "connect this machine to the network, or point PIP_FIND_LINKS at a folder that holds the wheels"
 
 
-def install_packages(requirements: Path, name: str, homes: Sequence[Path], environ: Mapping[str, str]) -> Path:
+def install_packages(
+    requirements: Path, name: str, homes: Sequence[Path], environ: Mapping[str, str], say: Callable[[str], None]
+) -> Path:
     """Install `requirements` into the folder `name` of the first home that can be written, and return that folder.
 
     It is built under another name and renamed when whole, so what bears the name is always complete.

@@ -123,7 +123,7 @@ def _words(line: str) -> Iterator[tuple[str, bool]]:
     gap = " " * (start - len(line[:start].rstrip()))
     for at, word in enumerate(_SHELL_WORD.finditer(line[start:stop])):
         yield (word[0], True) if at else (gap + word[0], False)
-    yield from ((word[0], False) for word in _WORD.finditer(line[stop:]))
+    yield from _words(line[stop:])
 
 
 def _is_terminal(out: TextIO) -> bool:

@@ -53,7 +53,7 @@ class Clone:
     def _pinned(wheel: Path) -> str:
         from supervisor.environments.files import digest, package_of
 
-        name, version = package_of(wheel)
+        name, version = package_of(wheel.name)
         return f"{name}=={version} --hash={digest(wheel)}\n"
 
 

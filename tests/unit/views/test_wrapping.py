@@ -36,6 +36,17 @@ def test_a_wrapped_command_line_is_read_by_a_shell_as_it_was(words: list[str], s
         assert shlex.split(text.replace("\\\n", "")) == shlex.split(whole)
 
 
+def test_each_of_two_commands_in_a_line_can_be_pasted() -> None:
+    whole = program.expanded(
+        "-> `clean --dry-run` lists them, and `clean` removes them after asking; runs in stores stay"
+    )
+    for columns in range(40, 100):
+        commands = wrapping.wrapped(f"        {whole}", columns).split("`")[1::2]
+        assert [shlex.split(each.replace("\\\n", "")) for each in commands] == [
+            shlex.split(program.command("clean", "--dry-run")), shlex.split(program.command("clean")),
+        ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("line", "hang"),
     [

@@ -22,7 +22,7 @@ from tests.simulation.test_rules import follow_the_rules
 from tests.simulation.world import HOSTILE, Hostility
 from tests.unit.core import test_checkpoint, test_machine, test_retention, test_running, test_saving
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.more]
 PATIENCE_H = 240.0
 ROTTEN = replace(HOSTILE, damage_every_s=600.0)
 ZOMBIES = replace(HOSTILE, pause_at_op=0.01, pause_s=1500.0, meddling_every_s=900.0, machine_life_s=None)

@@ -74,6 +74,7 @@ def it_goes_on_without_a_record(plant):
     plant(storing, "record", unwritten)
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(
     "bug", [what_is_withdrawn_is_taken, every_try_is_the_first, nothing_is_left_out, it_goes_on_without_a_record]
 )

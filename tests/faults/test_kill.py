@@ -13,9 +13,9 @@ from tests.faults.stores import WORLDS, OnADrive
 from tests.faults.sweep import ALL, calls_of, chain, kill_sweep
 from tests.faults.world import SIZES, World, before, story
 
-KILL_STRIDE = 1 if ALL else 26
-DRIVE_STRIDE = 1 if ALL else 46  # on a drive every write is many calls that only look
-CHAINS = 1000 if ALL else 60
+KILL_STRIDE = 1 if ALL else 38
+DRIVE_STRIDE = 1 if ALL else 68  # on a drive every write is many calls that only look
+CHAINS = 1000 if ALL else 40
 
 
 @pytest.mark.slow

@@ -20,7 +20,9 @@ def test_work_that_waits_for_a_store_that_is_gone_is_neither_forgotten_nor_begun
     turn.until("safe: step")
     shutil.move(store, tmp_path / "away")
     turn.until("does not answer")
-    turn.signal(signal.SIGTERM)
+    turn.signal(signal.SIGINT)
+    turn.until("once more ends it at once")
+    turn.signal(signal.SIGINT)
     turn.wait()
     assert "-m supervisor resume toy" in turn.text
     refused = machine.start(TOY, "--save-every", "1s", arguments=LONG)

@@ -90,7 +90,7 @@ def body(carried: Carried) -> bytes:
 def parse(read: bytes) -> Carried:
     """Read ``files.json``, or raise ContentError: also for a path that would lead out of the root."""
     try:
-        told = fields.document(read, fields.LISTING_BYTES_MAX)
+        told = fields.document(read, fields.LISTING_BYTES_MAX, fields.LISTED_VALUES_MAX)
         if told["format"] != FORMAT:
             raise ContentError(f"{FILES_FILE} is not of this program")
         if told["version"] != VERSION:

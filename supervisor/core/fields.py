@@ -18,6 +18,10 @@ NAME_BYTES_MAX = 255
 _Folder = TypeVar("_Folder", bound="Joins")
 RECORD_BYTES_MAX = 1 << 20  # of a record that says a few things; lists of files have their own bound
 LISTING_BYTES_MAX = 64 << 20
+VALUES_MAX = (
+    1_000_000  # of one document: a hundred thousand files in a manifest; what is made of them stays below 100 MB
+)
+LISTED_VALUES_MAX = 3_000_000  # of a list of a script's own files, or of tensors: two hundred thousand of them
 STEPS_MAX, EPOCHS_MAX, SEQ_MAX = 10**15 - 1, 10**12 - 1, 10**6 - 1
 WHOLE_MAX = (1 << 63) - 1
 EPOCH = "(?:[0-9]{8}|[1-9][0-9]{8,11})"  # one number has one name: no zeros beyond the eighth digit, at most 12 digits
@@ -37,19 +41,31 @@ class Joins(Protocol):
     def __truediv__(self, name: str, /) -> Self: ...
 
 
-def document(body: bytes, most: int = RECORD_BYTES_MAX) -> Mapping[str, Any]:
+def document(body: bytes, most: int = RECORD_BYTES_MAX, values: int | None = VALUES_MAX) -> Mapping[str, Any]:
     """Return a JSON object of at most so many bytes, its numbers finite. Raises ValueError for anything else."""
-    return mapping(plain(body, most), "it")
+    return mapping(plain(body, most, values), "it")
 
 
-def plain(body: bytes | str, most: int = RECORD_BYTES_MAX) -> Any:
-    """Return a JSON value, read as ``document`` reads it."""
+def plain(body: bytes | str, most: int = RECORD_BYTES_MAX, values: int | None = VALUES_MAX) -> Any:
+    """Return a JSON value, read as ``document`` reads it.
+
+    Memory is bounded by the number of ``values``, not by the bytes alone: three bytes make an empty list, of sixty bytes.
+    """
     if len(body) > most:
         raise ValueError(f"it is longer than {most:,} bytes")
+    if values is not None and len(body) > values and _values(body) > values:
+        raise ValueError(f"it holds more than {values:,} values")
     try:
         return json.loads(body, parse_constant=_no_number, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+
+
+def _values(body: bytes | str) -> int:
+    """Return how many values a document has at most; an object counts twice, as it takes more room."""
+    if isinstance(body, str):
+        return body.count(",") + body.count("[") + 2 * body.count("{")
+    return body.count(b",") + body.count(b"[") + 2 * body.count(b"{")
 
 
 def _no_number(name: str) -> NoReturn:

@@ -12,12 +12,14 @@ import operator
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core import fields
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ALIGN_BYTES = 4096
 LENGTH_BYTES = 8
-HEADER_BYTES_MAX = 32 * 1024 * 1024  # some hundred thousand tensors; read as JSON it takes many times that
+HEADER_BYTES_MAX = 32 * 1024 * 1024  # some hundred thousand tensors
 
 
 class Entry(NamedTuple):
@@ -57,7 +59,8 @@ def header_bytes(length_field: bytes, file_bytes: int) -> int:
 def entries(whole_header: bytes, file_bytes: int) -> list[Entry]:
     """Return the tensors of a file in the order of their bytes; ValueError (or KeyError, TypeError) if it is no such file."""
     found = []
-    for name, entry in json.loads(whole_header[LENGTH_BYTES:]).items():
+    told = fields.document(whole_header[LENGTH_BYTES:], HEADER_BYTES_MAX, fields.LISTED_VALUES_MAX)
+    for name, entry in told.items():
         if name == "__metadata__":
             continue
         begin, end = map(operator.index, entry["data_offsets"])

@@ -228,7 +228,9 @@ def _manifest(folder: Path) -> Content:
 
 def _state_of(text: bytes) -> dict[str, Any]:
     try:
-        state = dict(fields.document(text, len(text)))  # as long as its state is: its length is told beside its digest
+        state = dict(
+            fields.document(text, len(text), None)
+        )  # as long as its state is: its length is told beside its digest
         told = shapes.of(_State, state)
     except ValueError as error:
         raise DamageError(f"{STATE_FILE} cannot be read: {error}") from error

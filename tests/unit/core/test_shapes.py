@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Mapping  # noqa: TC003  # evaluated when the shape is read
 from dataclasses import field
 from typing import Any
 
 import pytest
 
-from supervisor.core import shapes
+from supervisor.core import carried, content, environment, safetensors_file, shapes
+from supervisor.core import checkpoint as cp
 from supervisor.core.values import dataclass
 
 
@@ -100,3 +102,24 @@ def test_a_document_beyond_its_bound_is_not_read():
 def test_of_a_record_that_nothing_rests_on_the_fields_that_fit_are_kept():
     told = {**GOOD, "rate": "x", "label": 4, "flag": True, "other": [1]}
     assert shapes.kept(Thing, told) == {**GOOD, "flag": True, "other": [1]}
+
+
+@pytest.mark.parametrize("filled", [b"[],", b'{"a":0},', b"[[],[]],"], ids=["lists", "objects", "nested"])
+@pytest.mark.parametrize("reader", ["manifest", "checkpoint.json", "files.json", "tensors", "environment"])
+def test_a_document_of_very_many_values_takes_no_memory_beyond_its_bytes(reader, filled):
+    bomb = b'{"a":[' + filled * (12_000_000 // len(filled)) + b"0]}"
+    environment_of = f"{environment.HEADER}\n# found: ".encode() + bomb + b"\n"
+    readers = {
+        "manifest": lambda: cp.parse_manifest(cp.manifest_name(1, bomb), bomb),
+        "checkpoint.json": lambda: content.parse(bomb),
+        "files.json": lambda: carried.parse(bomb),
+        "tensors": lambda: safetensors_file.entries(len(bomb).to_bytes(8, "little") + bomb, 1 << 30),
+        "environment": lambda: environment.Record.from_bytes(environment_of),
+    }
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"more than|longer than"):
+            readers[reader]()
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()

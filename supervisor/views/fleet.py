@@ -161,7 +161,7 @@ def line(fleet: Fleet, event: fw.Polled, now: Instant, width: int | None = None)
     step, *others = (event.line or event.phase or "starting").split(" · ")
     if event.trained or event.phase == fw.HANDING_OVER:
         done = "all steps are done" if event.trained else "the run has ended there"
-        others = [f"{done}, {event.waiting} files to fetch"]
+        others = [f"{done}, {event.waiting} file{'s' if event.waiting != 1 else ''} to fetch"]
     parts = [(2, machine), (0, step), *((4 + place, words) for place, words in enumerate(others)), (1, safe(fleet))]
     parts += [(3, words)] if (words := spent(fleet, now)) else []
     return f"{NAME}{fitted(parts, None if width is None else width - len(NAME))}"

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 WITNESS = Path(__file__).resolve().parent / "public" / "witness"
 MANIFESTS = "*/*/step-*/manifest-*"
-LIFE_S_MAX, FIRST_SAVE_S, START_S = 400.0, 90.0, 20.0
+LIFE_S_MAX, COMMAND_S_MAX, FIRST_SAVE_S, START_S = 900.0, 300.0, 90.0, 20.0
 NOT_STARTED = {2, 3, 4}
 QUIET = {
     "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1",
@@ -111,7 +111,7 @@ def exported(machine: Machine, environ: dict[str, str], script: Path) -> Path:
     folder = machine.folder / "exported"
     command = machine.command("checkpoints", script.stem, "export", "latest", str(folder))
     subprocess.run(
-        command, cwd=machine.work, env=machine.environ(**environ), capture_output=True, timeout=60, check=False
+        command, cwd=machine.work, env=machine.environ(**environ), capture_output=True, timeout=COMMAND_S_MAX, check=False
     )
     return folder / "files"
 
@@ -191,7 +191,7 @@ def status(machine: Machine, environ: dict[str, str], script: Path) -> dict[str,
         env=machine.environ(**environ),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=COMMAND_S_MAX,
         check=False,
     )
     try:

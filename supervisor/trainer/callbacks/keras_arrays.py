@@ -60,13 +60,17 @@ def batches(adapter: Any, order: Order, first: int, backend: str) -> Iterator[An
 
 
 def dataset(adapter: Any, order: Order, first: int) -> Any:
-    """Return the tf.data.Dataset of the batches from ``first`` on, made as Keras makes its own."""
+    """Return the tf.data.Dataset of the batches from ``first`` on, made as Keras makes its own.
+
+    Where all batches are full, their size is part of the shape, as with Keras. The shape decides how TensorFlow optimizes
+    the step: with an unknown size it may drop the order between the read of a weight and its update.
+    """
     import tensorflow as tf
 
     inputs = tree.lists_to_tuples(array_slicing.convert_to_sliceable(adapter._inputs, target_backend="tensorflow"))
-    rows = (
-        tf.data.Dataset.from_tensors(order.rows()[first * adapter._batch_size :]).unbatch().batch(adapter._batch_size)
-    )
+    size = adapter._batch_size
+    rows = tf.data.Dataset.from_tensors(order.rows()[first * size :]).unbatch()
+    rows = rows.batch(size, drop_remainder=adapter._num_samples % size == 0)
 
     def taken(indices: Any, data: Any) -> Any:
         def one(each: Any) -> Any:

@@ -111,7 +111,12 @@ def exported(machine: Machine, environ: dict[str, str], script: Path) -> Path:
     folder = machine.folder / "exported"
     command = machine.command("checkpoints", script.stem, "export", "latest", str(folder))
     subprocess.run(
-        command, cwd=machine.work, env=machine.environ(**environ), capture_output=True, timeout=COMMAND_S_MAX, check=False
+        command,
+        cwd=machine.work,
+        env=machine.environ(**environ),
+        capture_output=True,
+        timeout=COMMAND_S_MAX,
+        check=False,
     )
     return folder / "files"
 

@@ -34,7 +34,7 @@ goes on where an earlier pass ended:
 python3 -m benchmarks.public_scripts --checkouts FOLDER --markdown FILE
 ```
 
-{date}, at {commit} (each row shows the words of its version), {machine}; {versions}. Stand-in data is drawn from a seed (`benchmarks/public/data.py`).
+{date}, at {commit}, {machine}; {versions}. Stand-in data is drawn from a seed (`benchmarks/public/data.py`).
 
 """
 
@@ -53,7 +53,7 @@ def page(verdicts: Sequence[Verdict], left_out: Mapping[str, str], pythons: Sequ
         runs=len(good),
         untrue=sum(bool(each.untrue) for each in good),
         date=time.strftime("%Y-%m-%d", time.gmtime()),
-        commit=" and ".join(dict.fromkeys(each.at for each in good)) or "no commit",
+        commit=_commits(verdicts),
         machine=f"{os.cpu_count()} cores of {platform.machine()} without an accelerator",
         versions="; ".join(dict.fromkeys(filter(None, map(versions, pythons)))),
     )
@@ -67,6 +67,16 @@ def page(verdicts: Sequence[Verdict], left_out: Mapping[str, str], pythons: Sequ
         lines.append("\nNot run, and not counted:\n\n")
         lines += [f"- {name}: {why}\n" for name, why in left_out.items()]
     return "".join(lines)
+
+
+def _commits(verdicts: Sequence[Verdict]) -> str:
+    """Return the supervisor's commit; where several passes make the page, the rows of each but the largest are named."""
+    rows: dict[str, list[str]] = {}
+    for each in verdicts:
+        rows.setdefault(each.at or "no commit", []).append(each.name)
+    first, *others = sorted(rows, key=lambda commit: -len(rows[commit])) or ["no commit"]
+    named = [f"{', '.join(dict.fromkeys(rows[commit]))} at {commit}" for commit in others]
+    return "; ".join([first, *named])
 
 
 def _row(each: Verdict) -> str:

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.public.data import MAKERS
 from benchmarks.public.judging import Seen, Verdict, Words, judge
 from benchmarks.public.rows import ROWS
+from benchmarks.public.table import page
 from benchmarks.public_scripts import WITNESS, seen
 
 RESUMED = "[supervisor] going on from step 400, verified\n[supervisor] SUCCEEDED: The script finished · safe: step 900"
@@ -80,3 +81,9 @@ def test_there_are_rows_enough_and_each_has_its_data():
     assert len({row.name for row in ROWS}) == len(ROWS) >= 25
     assert {maker for row in ROWS for maker in row.data} <= set(MAKERS)
     assert not [row.name for row in ROWS if Path(row.script).suffix != ".py"]
+
+
+def test_the_page_names_the_rows_of_another_commit() -> None:
+    rows = [Verdict(name, "as it is", at="b" if name == "vae" else "a") for name in ("mnist", "vae", "dcgan")]
+    assert ", at a; vae at b, " in page(rows, {}, [])
+    assert ", at a, " in page(rows[:1], {}, [])

@@ -19,6 +19,7 @@ from supervisor.core.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+FOLDER_CHARACTERS_MAX = 100  # of a session's name, and of what a drive adds to it
 JUMP_MAX = 1_000_000  # more than any run has sessions
 SESSION = f"e({fields.EPOCH})-({fields.WRITER})"
 SESSION_FOLDER = re.compile(f"{SESSION}{fields.TWIN}")
@@ -52,9 +53,13 @@ class Sighting:
     answered: int = 0
 
 
-@lru_cache(maxsize=1 << 16)
 def rank_of(folder: str) -> Rank | None:
     """Return the rank that a session folder's name bears, or None for another name. Twins (``x (1)``) are accepted."""
+    return _rank_of(folder) if len(folder) <= FOLDER_CHARACTERS_MAX else None  # a long name is remembered by nobody
+
+
+@lru_cache(maxsize=1 << 16)
+def _rank_of(folder: str) -> Rank | None:
     match = SESSION_FOLDER.fullmatch(folder)
     return Rank(int(match[1]), match[2]) if match else None
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor.core import retention
-from supervisor.core.claim import Rank
+from supervisor.core import claim, retention
+from supervisor.core.claim import Rank, rank_of
 from supervisor.engine import checkpoints, claims, history, packages, retaining, runs
 from tests.faults.world import KEEP, RUN
 
@@ -105,3 +105,11 @@ def test_a_session_that_may_still_write_is_listed_at_each_retention(world):
     for _ in range(3):
         retaining.retain(store, RUN, retention.Policy(KEEP), knowledge, Rank(7, f"{7:08x}"))
     assert store.listed[f"{RUN.name}/{mine}"] >= 3
+
+
+def test_names_that_no_session_has_are_not_remembered():
+    rank_of(str(Rank(1, "x" * 64)))
+    before = claim._rank_of.cache_info().currsize
+    for number in range(100):
+        assert rank_of(f"e00000001-{number}{'a' * 1000}") is None
+    assert claim._rank_of.cache_info().currsize == before

@@ -37,5 +37,5 @@ def test_zombies_that_write_last_are_met_and_do_no_harm():
     zombies = replace(
         HOSTILE, pause_at_op=0.01, die_at_op=0.0, machine_life_s=None, pause_s=1500.0, meddling_every_s=900.0
     )
-    *_, report = live_through(12.0, 50, zombies, drive=False)
+    *_, report = live_through(24.0, 50, zombies, drive=False)
     assert report.counts["FENCED"] >= 5

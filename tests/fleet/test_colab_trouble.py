@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.machines import ROOT, Turn, until
 from benchmarks.night_launch import FOLDER
+from supervisor.fleet.provisioners.colab_notes import all_notes
 from tests.fleet.paced import project
 from tests.fleet.plane.vm_box import missing
 from tests.fleet.plane.world import World, a_colab_world
@@ -30,6 +31,8 @@ WAIT_S = 400
 def world(tmp_path: Path) -> Iterator[World]:
     with a_colab_world(tmp_path / "world") as made:
         yield made
+        for notes in all_notes(next(made.folder.glob("local/**/state/colab/machines"))):
+            notes.detach()  # the call that stays with a machine outlives a launch that was killed
 
 
 def environ(world: World, place: Path) -> dict[str, str]:

@@ -347,7 +347,7 @@ def shared_before_it_is_durable(plant):
 
 IN_A_FOLDER = [
     (manifest_first, "I1", HOSTILE),
-    (trusting_reader, "I1", ROTTEN),
+    (trusting_reader, "I1|I16|I18", ROTTEN),  # a trainer that is given garbage again and again never ends
     (eager_deletion, "I2", HOSTILE),
     (skip_what_cannot_be_read, "I3|I2", replace(HOSTILE, error_at_op=0.04)),
     (an_unreadable_store_is_an_empty_one, "I7", HOSTILE),

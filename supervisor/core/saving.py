@@ -95,7 +95,9 @@ def publish_next(session: Session) -> Outcome:
     if saves.publishing or not saves.waiting or session.frozen or session.timers.publish is not None:
         return session, ()
     command = do.Publish(saves.waiting, saves.waiting_step)
-    return session.with_(saves=saves.with_(publishing=saves.waiting, waiting="")), (command,)
+    # one that was inherited and is sent by this session now gives way to no other: at most one upload is in flight (I17)
+    inherited = "" if saves.waiting == saves.inherited else saves.inherited
+    return session.with_(saves=saves.with_(publishing=saves.waiting, waiting="", inherited=inherited)), (command,)
 
 
 def submitted(session: Session, event: ev.Submitted, now: Instant) -> Outcome:

@@ -269,6 +269,9 @@ def test_what_a_dead_session_wrote_gives_way_to_our_own():
 def test_what_is_gone_from_the_store_is_sent_from_here():
     told = inherited()(ev.PublishFailed("/r", "it is not in the store as it was written"))
     assert told.until(do.Publish).asked(do.Publish) == [do.Publish("/r", 40)]
+    # from then on it is an upload like any other: one is in flight, and a newer one waits (I17)
+    assert not told(ev.Submitted("/r", DEAD, 10), staged(50)).asked(do.Publish)
+    assert told(ev.Durable("/r", DEAD, 10, 0.0, "client")).asked(do.Publish) == [do.Publish("/s/step-50", 50)]
 
 
 def test_on_a_folder_it_is_asked_for_at_once_and_own_checkpoints_are_no_dead_ones():

@@ -352,7 +352,7 @@ IN_A_FOLDER = [
     (skip_what_cannot_be_read, "I3|I2", replace(HOSTILE, error_at_op=0.04)),
     (an_unreadable_store_is_an_empty_one, "I7", HOSTILE),
     (fence_removed, "I10|I11|I18|I3", ZOMBIES),
-    (a_stale_listing_gives_the_fence_back, "I10", ZOMBIES),
+    (a_stale_listing_gives_the_fence_back, "I10", replace(ZOMBIES, meddling_every_s=450.0, error_at_op=0.03)),
     (age_as_evidence, "I4", HOSTILE),
     (epoch_reused, "I11", HOSTILE),
     (step_0_on_failure, "I7", HOSTILE),

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from supervisor.environments.settings import Settings
 
 FURTHER_INDEXES = ("--index-strategy", "unsafe-first-match")  # uv's name for: the next index, if no version fits here
+ALL_INDEXES = (
+    "--index-strategy",
+    "unsafe-best-match",
+)  # only with hashes: they say which files may be taken, whoever has them
 CPU_BUILDS = ("--torch-backend", "cpu")
 _FOR_CUDA = re.compile(r"(torch==[^+]+$|nvidia-|triton==)")
 _ADDED = re.compile(r"^ \+ (\S+==\S+)$", re.MULTILINE)
@@ -118,16 +122,24 @@ class Uv:
         """Run uv. A name comes from the first index that has it; where the versions there do not do, from the next ones.
 
         The order stays the person's: never the best version of all indexes, which a stranger could publish at a public one.
+        Where hashes are required, a stranger's file is none of those that may be taken: then every index is asked.
         """
         ended = self._ran(arguments, keep_fd)
         several = self._several or any(word.startswith("--extra-index-url") for word in arguments)
-        may_go_on = several and not self._strict and not self._beyond
-        if ended.code != 0 and may_go_on and not InstallerFailed(ended.said).no_network:
-            self._beyond = FURTHER_INDEXES
+        if ended.code == 0 or not several or self._strict or InstallerFailed(ended.said).no_network:
+            further = []
+        else:
+            further = [FURTHER_INDEXES, *([ALL_INDEXES] if "--require-hashes" in arguments else [])]
+        before = self._beyond
+        for strategy in further:
+            if strategy == before:
+                continue
+            self._beyond = strategy
             again = self._ran(arguments, keep_fd)
+            if again.code != 0 or strategy is ALL_INDEXES:
+                self._beyond = before
             if again.code == 0:
                 return again
-            self._beyond = ()
         if ended.code != 0:
             raise InstallerFailed(ended.said)
         return ended

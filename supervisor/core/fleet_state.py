@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core import shapes  # noqa: TC001  # the reader of records evaluates the types
 from supervisor.core.errors import INTERRUPTED
 from supervisor.core.provisioning import Machine, Wanted
 from supervisor.core.values import dataclass, replace
@@ -38,17 +39,17 @@ class Policy:
     """
 
     wanted: Wanted = Wanted()
-    machines_max: int = 24
-    a_day: int = 12
+    machines_max: shapes.Whole = 24
+    a_day: shapes.Whole = 12
     units_max: float | None = None
     until_wall_s: float | None = None
     paid: bool = False
     poll_s: float = 5.0
-    listings: int = 3
+    listings: shapes.Whole = 3
     listings_apart_s: float = 5.0
     silence_s: float = 180.0
-    fruitless_max: int = 3
-    refusals_max: int = 40
+    fruitless_max: shapes.Whole = 3
+    refusals_max: shapes.Whole = 40
     billed_s: float = 43200.0
 
 

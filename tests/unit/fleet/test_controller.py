@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.core import codec
 from supervisor.core import fleet_words as fw
 from supervisor.core.errors import FENCED, UserError
-from supervisor.core.fleet_state import Phase
+from supervisor.core.fleet_state import Phase, Policy
 from supervisor.core.instant import Instant
 from supervisor.core.provisioning import Machine
 from supervisor.fleet.controller import JOURNAL, Controller, Journal
@@ -200,3 +202,14 @@ def test_an_event_of_other_types_is_passed_over(tmp_path):
             '{"mono_s": 1.0, "wall_s": "x", "is": "Woke"}\n{"mono_s": 1.0, "wall_s": 1.0, "is": "Balanced", "units": []}\n'
         )
     assert Journal(tmp_path, "night").first.prefix == "night"
+
+
+def test_limits_that_no_person_can_set_are_no_record(tmp_path):
+    Journal(tmp_path, "night").close()
+    policy = codec.to_plain(Policy()) | {"a_day": -1}
+    line = {"mono_s": 1.0, "wall_s": 1.0, "is": "Began", "policy": policy, "on": "local"}
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write(
+            json.dumps(line) + "\n" + json.dumps({"mono_s": 2.0, "wall_s": 2.0, "is": "Listed", "machines": []}) + "\n"
+        )
+    assert Journal(tmp_path, "night").first.policy == Policy()

@@ -320,13 +320,14 @@ def _known(store: Store, run: RunPlace, made: Run) -> Run | None:
 
 def _parsed(body: bytes, run: RunPlace) -> Run:
     try:
-        if shapes.read(_Version, body).schema > SCHEMA:
+        plain = fields.plain(body)
+        if shapes.of(_Version, plain).schema > SCHEMA:
             raise UserError(
                 f"the run {run.name!r} was written by a newer version of training-supervisor",
                 "update training-supervisor on this machine and start again",
                 FAILED_PRECHECKS,
             )
-        told = shapes.read(_Record, body)
+        told = shapes.of(_Record, plain)
         return Run(told.id, told.script, told.digest, list(told.arguments), told.options, from_plain(told.project))
     except ValueError as error:
         raise DamagedRecord(

@@ -11,16 +11,22 @@ if TYPE_CHECKING:
 FOLDER = "/content/training-supervisor"
 MARK_VARIABLE = "SUPERVISOR_FLEET_AGENT"
 
-PLACE = """
-def _supervisor_place(mark, temporary, path, digest, body):
-    import base64, hashlib, json, os
+_DIGEST_OF = """\
     def digest_of(name):
         try:
             with open(name, "rb") as file:
                 return hashlib.sha256(file.read()).hexdigest()
         except FileNotFoundError:
             return ""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+"""
+
+PLACE = (
+    """
+def _supervisor_place(mark, temporary, path, digest, body):
+    import base64, hashlib, json, os
+"""
+    + _DIGEST_OF
+    + """    os.makedirs(os.path.dirname(path), exist_ok=True)
     if body is not None:
         with open(temporary, "wb") as file:
             file.write(base64.b64decode(body))
@@ -32,17 +38,15 @@ def _supervisor_place(mark, temporary, path, digest, body):
     print(mark + json.dumps({"placed": digest_of(path) == digest}), flush=True)
 _supervisor_place(*%s)
 """
+)
 
-UNPACK = """
+UNPACK = (
+    """
 def _supervisor_unpack(mark, temporary, digest, files):
     import hashlib, json, os
-    def digest_of(name):
-        try:
-            with open(name, "rb") as file:
-                return hashlib.sha256(file.read()).hexdigest()
-        except FileNotFoundError:
-            return ""
-    if digest_of(temporary) == digest:
+"""
+    + _DIGEST_OF
+    + """    if digest_of(temporary) == digest:
         with open(temporary, "rb") as packed:
             for path, length, _ in files:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -56,6 +60,7 @@ def _supervisor_unpack(mark, temporary, digest, files):
     print(mark + json.dumps({"placed": placed}), flush=True)
 _supervisor_unpack(*%s)
 """
+)
 
 LOOK = """
 def _supervisor_look(mark, path):

@@ -18,15 +18,7 @@ from supervisor.core.digest import SHA256, digest_of
 from supervisor.core.errors import UsageError, UserError
 from supervisor.engine import own_commands
 from supervisor.engine.files import protected, putting_back
-from tests.trust.forged import RUN, Forged
-
-
-@pytest.fixture
-def forged(tmp_path, monkeypatch):
-    monkeypatch.setenv("SUPERVISOR_RUN_LOCAL", str(tmp_path / "local"))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return Forged(tmp_path)
+from tests.trust.forged import RUN
 
 
 @pytest.fixture

@@ -11,15 +11,10 @@ from supervisor.core.checkpoint import CheckpointId, manifest_name
 from supervisor.core.claim import Rank, rank_of
 from supervisor.core.errors import UserError
 from supervisor.engine import receipts, retaining
-from tests.trust.forged import RUN, Forged
+from tests.trust.forged import RUN
 
 MINE = Rank(3, "b4dc8281")
 REAL = {36, 40}
-
-
-@pytest.fixture
-def forged(tmp_path):
-    return Forged(tmp_path)
 
 
 def plant(forged, rank, step, *, body=None, files=True):

@@ -13,14 +13,9 @@ from supervisor.core.ports import Missing, StoreError
 from supervisor.engine import catalogue, claims, retaining, runs
 from supervisor.engine.checkpoints import look_over
 from supervisor.stores.folder import FolderStore
-from tests.trust.forged import RUN, Forged
+from tests.trust.forged import RUN
 
 WAIT_S = 20.0
-
-
-@pytest.fixture
-def forged(tmp_path):
-    return Forged(tmp_path)
 
 
 @pytest.fixture

@@ -14,17 +14,12 @@ from supervisor.core.claim import Rank, rank_of
 from supervisor.engine import catalogue, claims, orphans, receipts, retaining, runs, staged
 from supervisor.engine.place import LocalPlace, RunPlace
 from supervisor.stores.folder import FolderStore
-from tests.trust.forged import RUN, Forged
+from tests.trust.forged import RUN
 
 OUTWARD = [
     "../victim", "../../victim", "/etc/passwd", "a/b", "", ".", "..", "...", ". .", ".hidden", "a\0b", "a\nb", "\x1b[2J", "a\x9bb",
     "a\u202eb", "a\\b", "x" * 300, "\ud800", 5, None, ["x"],
 ]  # fmt: skip
-
-
-@pytest.fixture
-def forged(tmp_path):
-    return Forged(tmp_path)
 
 
 @pytest.fixture

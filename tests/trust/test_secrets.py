@@ -11,7 +11,7 @@ from supervisor.cli import resume, start
 from supervisor.core.errors import UsageError
 from supervisor.core.messages import ScriptFailed
 from supervisor.environments import direct, port
-from tests.trust.forged import RUN, Forged
+from tests.trust.forged import RUN
 from tests.trust.test_commands import claimed
 
 SCRIPT = """
@@ -20,14 +20,6 @@ pathlib.Path("seen").write_text(" ".join(sys.argv[1:]))
 raise SystemExit("refused by https://me:S3CRET@127.0.0.1/x?token=S3CRET")
 """
 GIVEN = ["--token", "S3CRET", "--url=ftp://u:S3CRET@127.0.0.1", "WANDB_API_KEY=S3CRET", "--lr", "0.1"]
-
-
-@pytest.fixture
-def forged(tmp_path, monkeypatch):
-    monkeypatch.setenv("SUPERVISOR_RUN_LOCAL", str(tmp_path / "local"))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    return Forged(tmp_path)
 
 
 @pytest.mark.slow

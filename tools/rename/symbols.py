@@ -9,26 +9,19 @@ from pathlib import Path
 
 import libcst as cst
 from libcst.metadata import (
-    ClassScope,
     GlobalScope,
     ImportAssignment,
     MetadataWrapper,
     ParentNodeProvider,
     ScopeProvider,
 )
+from moves import HERE, ROOT, dotted_of, sources
 
-ROOT = Path.cwd()
-HERE = Path(__file__).parent
-SOURCES = ("supervisor", "tests", "benchmarks", "trainers", "hyperlpr_example", "tools")
 RENAMES: dict[str, dict[str, str]] = defaultdict(dict)
 for line in (HERE / "classes.tsv").read_text().splitlines():
     if line and not line.startswith("#"):
         module, old, new = line.split("\t")
         RENAMES[f"supervisor.{module}"][old] = new
-
-
-def dotted(node: cst.BaseExpression | None) -> str:
-    return cst.Module([]).code_for_node(node).replace(" ", "") if node is not None else ""
 
 
 class Renamer(cst.CSTTransformer):
@@ -90,7 +83,7 @@ def rewrite(path: Path) -> list[str]:
                 statement = assignment.node
                 if not isinstance(statement, cst.ImportFrom) or isinstance(statement.names, cst.ImportStar):
                     continue
-                package = dotted(statement.module)
+                package = dotted_of(statement.module)
                 for alias in statement.names:
                     name = alias.name.value
                     bound = alias.asname.name.value if alias.asname else name
@@ -143,12 +136,7 @@ class Names(cst.CSTVisitor):
 
 
 def main() -> None:
-    files = [
-        path
-        for source in SOURCES
-        for path in (ROOT / source).rglob("*.py")
-        if not {"rename", "golden"} & set(path.parts) or path.parent.name == "golden"
-    ]
+    files = sources()
     with ProcessPoolExecutor() as pool:
         for lines in pool.map(rewrite, files, chunksize=8):
             for line in lines:

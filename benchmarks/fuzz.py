@@ -32,7 +32,7 @@ LINES_CHANGED_AT = (
 
 @dataclass
 class Came:
-    """What came of the mutations of one reader; ``bad``: the first inputs that ended in anything that is not named."""
+    """Result of one reader's mutations. ``bad`` holds the first inputs that raised an error without a name."""
 
     ends: Counter[str] = field(default_factory=Counter)
     longest_s: float = 0.0
@@ -41,7 +41,7 @@ class Came:
 
     @property
     def holds(self) -> bool:
-        """Whether the law holds."""
+        """True if no error was uncaught and every input stayed within the bounds of time and memory."""
         return not self.bad and self.longest_s <= HANG_S and self.most_bytes <= ALLOCATION_BYTES_MAX
 
 

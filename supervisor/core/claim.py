@@ -55,7 +55,7 @@ class Sighting:
 
 def rank_of(folder: str) -> Rank | None:
     """Return the rank that a session folder's name bears, or None for another name. Twins (``x (1)``) are accepted."""
-    return _rank_of(folder) if len(folder) <= FOLDER_CHARACTERS_MAX else None  # a long name is remembered by nobody
+    return _rank_of(folder) if len(folder) <= FOLDER_CHARACTERS_MAX else None  # a long name does not enter the cache
 
 
 @lru_cache(maxsize=1 << 16)

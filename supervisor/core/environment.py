@@ -233,7 +233,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class _Notes:
-    """What the comments of a record say."""
+    """The JSON note in the comments of a record."""
 
     found: Found
     wanted: tuple[str, ...]

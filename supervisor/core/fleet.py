@@ -212,7 +212,10 @@ def _deaf(fleet: Fleet, event: fw.Failed) -> int:
 
 
 def _is_lost(fleet: Fleet, event: fw.Failed) -> bool:
-    """Say whether a failure proves that the machine is gone: it said so itself, or is silent and the listings lack it."""
+    """Return True if a failed call proves that the machine is gone.
+
+    Either the provider said so, or the machine does not answer and the last listings lack it.
+    """
     if event.call == "Poll":
         listed_no_more = fleet.absent >= fleet.policy.listings and fleet.phase is not Phase.RELEASING
         return listed_no_more and event.kind in {"gone", "unreachable"}

@@ -410,7 +410,7 @@ def look(fleet: Fleet, now: Instant | None = None) -> Outcome:
 
 
 def _has_units(fleet: Fleet, now: Instant) -> bool:
-    """Say whether the units that were read lately leave no doubt, so that the next machine need not wait for them."""
+    """Return True if the last balance is recent and large enough. The next machine then starts without reading it again."""
     since_s = now.wall_s - fleet.units_wall_s
     if fleet.units is None or fleet.policy.units_max is not None or not 0 <= since_s < UNITS_KNOWN_S:
         return False

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from supervisor.core.instant import Instant
 
 OVERDUE_S_MAX = 3600.0  # after a save was due
-UNKNOWN_S_MAX = 6 * 3600.0  # where nobody can foretell the next save
+UNKNOWN_S_MAX = 6 * 3600.0  # where the time of the next save is not known
 SAVE_FAILED = re.compile(r"\bsaves? (at step [\d,]+ )?failed\b")  # in the words of the supervisor there
 HINT = "see why: `logs`; then make room on the machine, or save less (a smaller state, fewer checkpoints), and launch again"
 

@@ -104,7 +104,7 @@ def _without_value(found: re.Match[str]) -> str:
 
 
 def _is_secret(name: str, value: str = "") -> bool:
-    """Say whether an option, variable or field of this name holds a secret."""
+    """Return True if the name of an option, variable or field is that of a secret."""
     words = [each for each in re.split(r"[-_.\s]+", _CAMEL.sub("-", name).lower()) if each]
     if not words:
         return False

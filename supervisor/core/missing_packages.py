@@ -1,4 +1,4 @@
-"""What to do about a module that a script imports and that is not here: the distribution that has it, by name."""
+"""Hints for a module that a script cannot import: they name the distribution to install."""
 
 from __future__ import annotations
 

@@ -248,7 +248,7 @@ def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
 
 
 def _own_steps(session: Session) -> int:
-    """Return how many steps this attempt has made itself, or snapshots where nobody counts steps."""
+    """Return the number of steps that this attempt has made itself. Snapshots count where no steps are reported."""
     step = _farther(session).trainer.step or 0
     return (session.trainer.step or 0) if session.trainer.anew else max(0, step - (session.base_step or 0))
 

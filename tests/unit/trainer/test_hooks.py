@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import os
 import shutil
 import subprocess
 import sys
+import time
+import weakref
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -400,6 +403,16 @@ def one_step(torch, model, *optimizers, scale=lambda loss: loss):
     return loss.item()
 
 
+def wait_until_gone(reference, *, rounds=300):
+    """Return when the object is deleted: another thread's frame may hold it for a moment longer."""
+    for _ in range(rounds):
+        gc.collect()
+        if reference() is None:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"still held by {[type(holder) for holder in gc.get_referrers(reference())]}")
+
+
 @pytest.mark.torch
 def test_steps_are_counted_by_the_first_of_several_optimizers(torch, script):
     model = torch.nn.Linear(3, 1)
@@ -408,7 +421,9 @@ def test_steps_are_counted_by_the_first_of_several_optimizers(torch, script):
         loss = one_step(torch, model, first, second)
     assert script.step == 3
     assert script.beat().metrics == {"loss": pytest.approx(loss)}
+    gone = weakref.ref(first)
     del first
+    wait_until_gone(gone)
     one_step(torch, model, second)
     assert script.step == 4
 

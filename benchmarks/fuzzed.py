@@ -12,21 +12,29 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from supervisor.core import carried, content, environment, fields, messages, relayed, rollback
-from supervisor.core import checkpoint as cp
-from supervisor.core import fleet_words as fw
-from supervisor.core import status as core_status
-from supervisor.core.claim import Rank, rank_of
-from supervisor.core.content import CONTENT_FILE, ContentError
+from supervisor.core import environment
+from supervisor.core.checkpoint import checkpoint_json, file_manifest
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, ContentError
+from supervisor.core.checkpoint.session_id import Rank, rank_of
 from supervisor.core.digest import SHA256, digest_of
 from supervisor.core.errors import UserError
+from supervisor.core.fleet import messages as fw
+from supervisor.core.fleet.provisioning import Machine
+from supervisor.core.policy import rollback
 from supervisor.core.ports import Entry, Missing, StoreError
-from supervisor.core.provisioning import Machine
-from supervisor.engine import claims, history, journal, notes, receipts, runs, steplog
-from supervisor.engine.place import RunPlace
-from supervisor.fleet import consignment, controller, hands, parcels
-from supervisor.stores.folder import FolderStore
-from supervisor.trainer import folder, rng
+from supervisor.core.session import status as core_status
+from supervisor.core.wire import acks, fields, messages
+from supervisor.engine import journal, json_file
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.runs import claims, history, runs, verification_records
+from supervisor.engine.upload import step_log as step_log_store
+from supervisor.fleet import controller, executor
+from supervisor.fleet.transfer import inbox as agent_inbox
+from supervisor.fleet.transfer import part as transfer_part
+from supervisor.stores.local.folder import FolderStore
+from supervisor.trainer.save import checkpoint_folder
+from supervisor.trainer.state import rng
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +52,13 @@ class Reader(NamedTuple):
 
     bodies: list[bytes]
     read: Callable[[bytes], Any]
-    named: tuple[type[Exception], ...] = (StoreError, ContentError, cp.ManifestError, UserError, parcels.ParcelError)
+    named: tuple[type[Exception], ...] = (
+        StoreError,
+        ContentError,
+        cp.ManifestError,
+        UserError,
+        transfer_part.ParcelError,
+    )
 
 
 class OneRecord:
@@ -91,7 +105,7 @@ def sealed(body: bytes) -> Any:
     """Read a checkpoint.json whose seal is right."""
     above = body.rpartition(b',\n "digest"')[0]
     seal = f',\n "digest": "sha256:{hashlib.sha256(above).hexdigest()}"\n}}'.encode()
-    return content.parse(above + seal)
+    return checkpoint_json.parse(above + seal)
 
 
 def pieces(body: bytes) -> Any:
@@ -122,7 +136,7 @@ def carried_on(body: bytes) -> Any:
 
 def receipt(body: bytes) -> Any:
     """Read a receipt."""
-    return receipts.read(one_record(RECEIPT, body), RUN)
+    return verification_records.read(one_record(RECEIPT, body), RUN)
 
 
 def request(body: bytes) -> Any:
@@ -136,7 +150,7 @@ def names(body: bytes) -> Any:
     return (
         rank_of(name),
         rollback.parse(RANK, name),
-        receipts.NAME.fullmatch(name),
+        verification_records.NAME.fullmatch(name),
         fields.is_plain_name(name),
         runs.NAME.fullmatch(name),
     )
@@ -151,8 +165,8 @@ def kept_environment(body: bytes) -> Any:
 
 def rows(body: bytes) -> Any:
     """Read a piece of the step log."""
-    found = steplog.read(one_record(PIECE, body), RUN)
-    return list(found.rows), [str(gap) for gap in found.gaps], steplog._whole_lines(body)  # noqa: SLF001
+    found = step_log_store.read(one_record(PIECE, body), RUN)
+    return list(found.rows), [str(gap) for gap in found.gaps], step_log_store._whole_lines(body)  # noqa: SLF001
 
 
 def channel(body: bytes) -> Any:
@@ -198,10 +212,10 @@ def in_folder(name: str) -> Callable[[bytes], Any]:
             if each["name"] == name:
                 each |= {"bytes": len(body), "digest": digest_of((body,), SHA256)}
         named = {key: value for key, value in told.items() if key not in {"format", "version", "digest"}}
-        (at / CONTENT_FILE).write_bytes(content.sealed(named))
-        opened = folder.open_folder(at)
-        opened.load({each: folder.Wanted(node, {}) for each, node in opened.state["objects"].items()})
-        return rng.states(opened.rng) if name == folder.RNG_FILE else None
+        (at / CONTENT_FILE).write_bytes(checkpoint_json.sealed(named))
+        opened = checkpoint_folder.open_folder(at)
+        opened.load({each: checkpoint_folder.Wanted(node, {}) for each, node in opened.state["objects"].items()})
+        return rng.states(opened.rng) if name == checkpoint_folder.RNG_FILE else None
 
     return read
 
@@ -230,17 +244,17 @@ def parcel(body: bytes) -> Any:
         room = b"\0" * length if 0 <= length <= 1 << 20 else b""
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         room = b""
-    inside = parcels.MAGIC + len(body).to_bytes(8, "big") + body + room
+    inside = transfer_part.MAGIC + len(body).to_bytes(8, "big") + body + room
     file = scratch() / "some.parcel"
     file.write_bytes(inside + hashlib.sha256(inside).digest())
-    return [home()._refused(piece) for piece, _ in parcels.read(file)]  # noqa: SLF001
+    return [home()._refused(piece) for piece, _ in transfer_part.read(file)]  # noqa: SLF001
 
 
 @cache
 def home() -> Any:
     """Return the end of the relay on the user's computer, over an empty store."""
     from supervisor.engine.clock import BootClock
-    from supervisor.fleet.relay import HomeRun
+    from supervisor.fleet.home_replica import HomeRun
 
     return HomeRun(FolderStore(str(scratch() / "home")), RunPlace("golden"), scratch() / "state", BootClock())
 
@@ -252,9 +266,11 @@ def report(body: bytes) -> Any:
         Path(local).write_bytes(body)
 
     provisioner = cast("Any", SimpleNamespace(get=get, put=lambda *_: None, machines=list, traits=None))
-    here = hands.Home(cast("Any", FolderStore(str(scratch() / "home"))), RunPlace("golden"), home(), scratch() / "poll")
+    here = executor.Home(
+        cast("Any", FolderStore(str(scratch() / "home"))), RunPlace("golden"), home(), scratch() / "poll"
+    )
     shipment = cast("Any", None)
-    polled = hands.FleetHands(
+    polled = executor.FleetHands(
         provisioner, here, shipment, describe=lambda plain: str(plain.get("step")), release_at_s=lambda: None
     )
     return polled.do(fw.Poll(Machine("machine-1", "endpoint")))
@@ -273,15 +289,15 @@ def reports() -> list[bytes]:
 
 def acknowledged(body: bytes) -> Any:
     """Read the list of what home holds."""
-    known = relayed.Acknowledged()
+    known = acks.Acknowledged()
     known.read(body)
     return sorted(known.held), sorted(known.parcels)
 
 
 def acknowledgements() -> list[bytes]:
     """Return lists of what home holds."""
-    told = [{"held": ["a/b"]}, relayed.arrived(3, [("a/c", 0)]), {"refused": {"a/d": "why"}}, {"wanted": ["a/b"]}]
-    return [b"".join(map(relayed.line, told))]
+    told = [{"held": ["a/b"]}, acks.arrived(3, [("a/c", 0)]), {"refused": {"a/d": "why"}}, {"wanted": ["a/b"]}]
+    return [b"".join(map(acks.line, told))]
 
 
 def in_scratch(name: str, read: Callable[[Path], Any]) -> Callable[[bytes], Any]:
@@ -306,11 +322,11 @@ def jobs() -> list[bytes]:
 @cache
 def readers() -> dict[str, Reader]:
     """Return every reader by the name of its record."""
-    written = receipts.Receipt().evidence
+    written = verification_records.Receipt().evidence
     return {
         "manifest": Reader(golden("manifest-*.json"), manifest),
         "checkpoint.json": Reader(golden("checkpoint.json"), sealed),
-        "files.json": Reader(golden("files.json"), carried.parse),
+        "files.json": Reader(golden("files.json"), file_manifest.parse),
         "state.json": Reader(golden("state.json"), in_folder("state.json")),
         "rng.json": Reader(golden("rng.json"), in_folder("rng.json")),
         "safetensors": Reader(golden("state-00000.safetensors"), in_folder("state-00000.safetensors")),
@@ -328,9 +344,9 @@ def readers() -> dict[str, Reader]:
         "parcel": Reader(headers(), parcel),
         "machine's status": Reader(reports(), report),
         "acknowledged": Reader(acknowledgements(), acknowledged),
-        "job.json": Reader(jobs(), in_scratch("job.json", lambda file: consignment.job(file.parent))),
+        "job.json": Reader(jobs(), in_scratch("job.json", lambda file: agent_inbox.job(file.parent))),
         "fleet journal": Reader(
             [(TOLD / "fleet-journal.jsonl").read_bytes()], in_scratch("fleet", controller.folded), NAMED
         ),
-        "live status": Reader(golden("status-*.json", TOLD), in_scratch("status.json", notes.live_status)),
+        "live status": Reader(golden("status-*.json", TOLD), in_scratch("status.json", json_file.live_status)),
     }

@@ -21,12 +21,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.messages import encode
+from supervisor.core.wire.messages import encode
 from supervisor.trainer.client import BEAT_EVERY_S
+from supervisor.trainer.context import Life
 from supervisor.trainer.hooks import keras as keras_hook
 from supervisor.trainer.hooks import torch as torch_hook
-from supervisor.trainer.hooks.unattached import Unattached
-from supervisor.trainer.life import Life
+from supervisor.trainer.hooks.unmodified_script import Unattached
 from supervisor.trainer.settings import read_settings
 
 if TYPE_CHECKING:

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.bootstrap import private_folder
-from supervisor.core.checkpoint import Verdict
-from supervisor.core.content import CONTENT_FILE, STATE_FILE
-from supervisor.engine import checkpoints, steplog
-from supervisor.engine.identity import started
-from supervisor.engine.place import RunPlace
-from supervisor.stores.folder import FolderStore
-from supervisor.trainer import compare, rng
-from supervisor.trainer.folder import Opened, open_folder
-from supervisor.trainer.own_packages import make_xxhash_importable
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, STATE_FILE
+from supervisor.core.checkpoint.manifest import Verdict
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.engine.trainer_process.process_identity import started
+from supervisor.engine.upload import step_log as step_log_store
+from supervisor.stores.local.folder import FolderStore
+from supervisor.trainer import compare
+from supervisor.trainer.process.own_packages import make_xxhash_importable
+from supervisor.trainer.save.checkpoint_folder import Opened, open_folder
+from supervisor.trainer.state import rng
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -150,9 +152,9 @@ def final_state(store: Path, run: str) -> dict[str, Any]:
     """Return what makes up a run's newest checkpoint and its whole step log: equal for equal runs, bit for bit."""
     make_xxhash_importable(str(private_folder() or ""))
     folder, place = FolderStore(str(store)), RunPlace(run)
-    newest = max(checkpoints.find(folder, place), key=lambda found: found.id)
+    newest = max(checkpoint_fetch.find(folder, place), key=lambda found: found.id)
     with tempfile.TemporaryDirectory() as room:
-        found, into = checkpoints.bring(folder, place, newest, Path(room) / "final")
+        found, into = checkpoint_fetch.bring(folder, place, newest, Path(room) / "final")
         assert found.verdict is Verdict.WHOLE, found.why
         assert found.manifest is not None
         files = {entry.name: entry.digest for entry in found.manifest.files if entry.name != CONTENT_FILE}
@@ -160,13 +162,13 @@ def final_state(store: Path, run: str) -> dict[str, Any]:
             "step": found.manifest.id.step,
             "state": _attached(open_folder(into)) if STATE_FILE in files else files,
             "metrics": dict(found.manifest.metrics),
-            "log": list(steplog.joined(folder, place)),
+            "log": list(step_log_store.joined(folder, place)),
         }
 
 
 def last_step(store: Path, run: str) -> int:
     """Return the step of a run's newest checkpoint; for a run that goes on meanwhile."""
-    return max(found.id for found in checkpoints.find(FolderStore(str(store)), RunPlace(run))).step
+    return max(found.id for found in checkpoint_fetch.find(FolderStore(str(store)), RunPlace(run))).step
 
 
 def _attached(opened: Opened) -> dict[str, Any]:

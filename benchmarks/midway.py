@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.machines import ROOT, Machine
-from supervisor.core import events as ev
+from supervisor.core.session import events as ev
 from supervisor.engine import journal
-from supervisor.engine.claims import ranks
-from supervisor.engine.place import RunPlace
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.runs.claims import ranks
+from supervisor.stores.local.folder import FolderStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

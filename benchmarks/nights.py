@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmarks.machines import ROOT, TOY, Machine, final_state
 from benchmarks.night_launch import DISK_FULL, FOLDER, NO_NETWORK, SCALE
-from supervisor.core import fleet_words as fw
+from supervisor.core.fleet import messages as fw
 from supervisor.fleet.controller import JOURNAL, records
 from tests.fleet.paced import project
 

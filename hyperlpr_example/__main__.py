@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_digests_known() -> None:
     """Make xxhash, by which checkpoints are verified, importable as in the trainer: the supervisor brings it along."""
     from supervisor.bootstrap import private_folder
-    from supervisor.trainer.own_packages import make_xxhash_importable
+    from supervisor.trainer.process.own_packages import make_xxhash_importable
 
     make_xxhash_importable(str(private_folder() or ""))
 

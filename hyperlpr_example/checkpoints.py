@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.core import program
+from supervisor.core import shell_commands
 from supervisor.core.errors import UserError
-from supervisor.trainer.folder import open_folder
+from supervisor.trainer.save.checkpoint_folder import open_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ def newest_in(path: Path) -> Path:
     if not found:
         raise UserError(
             f"there is no checkpoint in {path}",
-            hint=f"name a checkpoint's folder ({program.command('checkpoints', 'export', 'latest', 'DIR')} makes one), or: {PUBLISHED}",
+            hint=f"name a checkpoint's folder ({shell_commands.command('checkpoints', 'export', 'latest', 'DIR')} makes one), or: {PUBLISHED}",
         )
     return found[-1].parent
 

@@ -50,7 +50,7 @@ def private_folder(*, checkout: Path = CHECKOUT, environ: Mapping[str, str] = os
     if ready is None:
         if importable(sys.path):
             return None
-        from supervisor.environments.private import install_packages
+        from supervisor.environments.tool_env import install_packages
         from supervisor.views import wrapping
 
         ready = install_packages(REQUIREMENTS, name, homes, environ, lambda words: wrapping.show(words, sys.stderr))
@@ -87,7 +87,7 @@ def importable(path: Sequence[str]) -> bool:
 def main(arguments: Sequence[str]) -> int:
     """``test|frameworks|core [pytest args]``, ``exec ENVIRONMENT COMMAND…``: run inside a private environment."""
     from supervisor.core.errors import UserError
-    from supervisor.environments.private import run_in_test_environment
+    from supervisor.environments.tool_env import run_in_test_environment
 
     try:
         return run_in_test_environment(arguments, CHECKOUT, private_homes(CHECKOUT, os.environ), os.environ)

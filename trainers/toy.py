@@ -14,7 +14,7 @@ sys.path.insert(
 )  # because this file also runs from a checkout in which nothing was installed
 
 import supervisor
-from supervisor.trainer.order import Order
+from supervisor.trainer.steps.sampler import Order
 
 SLICE = 64
 

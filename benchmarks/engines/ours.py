@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.engines.engine import TorchEngine
-from supervisor.trainer import attach, life
+from supervisor.trainer import attach
+from supervisor.trainer import context as trainer_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,7 @@ class Ours(TorchEngine):
 
     def _attached(self, staging: Path, checkpoint: str = "") -> Any:
         os.environ |= {"SUPERVISOR_RUN_STAGING": str(staging), "SUPERVISOR_RUN_CHECKPOINT": checkpoint}
-        life._here.clear()  # noqa: SLF001  # because a process may attach only once, and each restore here is a life
+        trainer_context._here.clear()  # noqa: SLF001  # because a process may attach only once, and each restore here is a life
         return attach.attach(model=self.state.model, optimizer=self.state.optimizer)
 
 

@@ -10,7 +10,7 @@ from hyperlpr_example.in_torch.devices import device_named
 from hyperlpr_example.in_torch.network import SegmentationFree, state_of, width_of
 from hyperlpr_example.in_torch.reading import reader_of
 from hyperlpr_example.published import published_layers
-from supervisor.trainer import folder
+from supervisor.trainer.save import checkpoint_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ def published(device: str, threads: int) -> BestClasses:
 
 def reader_from(checkpoint: Path, device: str, threads: int) -> BestClasses:
     """What the network of a checkpoint reads; KeyError, AttributeError or RuntimeError if it holds another."""
-    return _reader(folder.read(checkpoint)["model"], device, threads)
+    return _reader(checkpoint_folder.read(checkpoint)["model"], device, threads)
 
 
 def _reader(weights: dict[str, torch.Tensor], device: str, threads: int) -> BestClasses:

@@ -1,34 +1,58 @@
-"""The command line: finds the verb, loads only its module, and turns a person's errors into two lines."""
+"""The command line.
+
+- ``confirm``: asks before deleting
+- ``default_run``: the run of a verb without a name
+- ``export_model``: checkpoints export --as
+- ``help_text``: examples and exit codes of --help
+- ``invocation``: how the program was called
+- ``kept``: old import path of ``notebook.detached``
+- ``notebook``: notebook commands
+- ``options``: shared options
+- ``package_data``: trainers and documents in clone and wheel
+- ``run_lookup``: store and run of a command
+- ``script_target``: script, module or launcher
+- ``suggestions``: nearest option or line
+- ``verbs``: one file a verb
+"""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, cast
 
-from supervisor.cli import calling
-from supervisor.core import program
-from supervisor.core.shown import ShownStream, shown
+from supervisor.cli import invocation
+from supervisor.core import shell_commands
+from supervisor.core.escape import ShownStream, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
 TABLE = {
-    "start": ("supervisor.cli.start", "start or resume the run of a script; the same command every time"),
-    "resume": ("supervisor.cli.resume", "the same for a run that the store knows"),
-    "status": ("supervisor.cli.status", "how a run is doing, from any machine that sees the store"),
-    "list": ("supervisor.cli.listing", "all runs in the store"),
-    "logs": ("supervisor.cli.logs", "what the trainer printed, over all machines; or its step log"),
-    "stop": ("supervisor.cli.stop", "save, wait until it is safe, end; from any machine"),
-    "checkpoints": ("supervisor.cli.checkpoints", "list, verify, export, pin, unpin, prune"),
-    "rm": ("supervisor.cli.rm", "remove a run, after asking; never one that a machine is at"),
-    "clean": ("supervisor.cli.clean", "remove environments, caches and leftovers of this machine, after asking"),
-    "doctor": ("supervisor.cli.doctor", "can a run live here? each finding with what to do"),
-    "rehearse": ("supervisor.cli.rehearse", "kill and resume a script in a minute or two: is its resume bit-exact?"),
-    "launch": ("supervisor.cli.launch", "bring up machines one after another until the run ends, with nobody there"),
-    "examples": ("supervisor.cli.examples", "copy the example trainers, the notebook and the documents into a folder"),
-    "pack": ("supervisor.cli.pack", "write the product into one zip, which the notebook finds in Google Drive"),
-    "agent": ("supervisor.cli.agent", "what launch runs on each machine; not for people"),
+    "start": ("supervisor.cli.verbs.start", "start or resume the run of a script; the same command every time"),
+    "resume": ("supervisor.cli.verbs.resume", "the same for a run that the store knows"),
+    "status": ("supervisor.cli.verbs.status", "how a run is doing, from any machine that sees the store"),
+    "list": ("supervisor.cli.verbs.list_runs", "all runs in the store"),
+    "logs": ("supervisor.cli.verbs.logs", "what the trainer printed, over all machines; or its step log"),
+    "stop": ("supervisor.cli.verbs.stop", "save, wait until it is safe, end; from any machine"),
+    "checkpoints": ("supervisor.cli.verbs.checkpoints", "list, verify, export, pin, unpin, prune"),
+    "rm": ("supervisor.cli.verbs.rm", "remove a run, after asking; never one that a machine is at"),
+    "clean": ("supervisor.cli.verbs.clean", "remove environments, caches and leftovers of this machine, after asking"),
+    "doctor": ("supervisor.cli.verbs.doctor", "can a run live here? each finding with what to do"),
+    "rehearse": (
+        "supervisor.cli.verbs.rehearse",
+        "kill and resume a script in a minute or two: is its resume bit-exact?",
+    ),
+    "launch": (
+        "supervisor.cli.verbs.launch",
+        "bring up machines one after another until the run ends, with nobody there",
+    ),
+    "examples": (
+        "supervisor.cli.verbs.examples",
+        "copy the example trainers, the notebook and the documents into a folder",
+    ),
+    "pack": ("supervisor.cli.verbs.pack", "write the product into one zip, which the notebook finds in Google Drive"),
+    "agent": ("supervisor.cli.verbs.agent", "what launch runs on each machine; not for people"),
 }
 
 HELP = """usage: {program} VERB [options]
@@ -48,7 +72,7 @@ verbs:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. No state of stdin, stdout and stderr ends it in a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    calling.note()
+    invocation.note()
     if None in {sys.stdin, sys.stdout, sys.stderr}:
         _open_closed_streams()
     streams = sys.stdout, sys.stderr
@@ -74,8 +98,8 @@ def _main(arguments: list[str]) -> int:
 def _answer(arguments: list[str]) -> int:
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         verbs = "\n".join(f"  {verb:12} {words}" for verb, (_, words) in TABLE.items())
-        start = program.command("start", calling.example_script())
-        _show_help(HELP.format(program=program.called_as(), start=start, verbs=verbs))
+        start = shell_commands.command("start", invocation.example_script())
+        _show_help(HELP.format(program=shell_commands.called_as(), start=start, verbs=verbs))
         return 0
     if arguments[0] in {"-V", "--version"}:
         from supervisor import __version__
@@ -114,20 +138,21 @@ def _run(verb: str, arguments: list[str]) -> int:
 
 def _instead_of(verb: str, arguments: list[str]) -> tuple[str, str]:
     """Return the two lines for a word that is no command: the nearest may be meant, or `start` left out."""
-    from supervisor.core.spelling import nearest
+    from supervisor.core.suggestion import nearest
 
     what = f"there is no command {verb!r}"
     if verb.endswith(".py"):
-        from supervisor.cli import start, suggesting
+        from supervisor.cli import suggestions
+        from supervisor.cli.verbs import start
 
         own, behind = start.split(arguments)
-        known, others = suggesting.sorted_out(start.command_line(), [verb, *own])
+        known, others = suggestions.sorted_out(start.command_line(), [verb, *own])
         behind = [*others, *behind]
-        line = program.command("start", *known, *(["--", *behind] if behind else []))
+        line = shell_commands.command("start", *known, *(["--", *behind] if behind else []))
         return f"{what}: `start` runs a script", line
     if near := nearest(verb, TABLE):
-        return f"{what}; did you mean {near}?", program.command(near, *arguments)
-    return what, f"{program.command('--help')} lists them"
+        return f"{what}; did you mean {near}?", shell_commands.command(near, *arguments)
+    return what, f"{shell_commands.command('--help')} lists them"
 
 
 def _told_of(verb: str, error: Exception, *, debug: bool) -> int:
@@ -181,6 +206,6 @@ def _let_go_of_output() -> None:
         try:
             stream.flush()
         except (OSError, ValueError):
-            from supervisor.views.lines import lead_nowhere
+            from supervisor.views.async_stream import lead_nowhere
 
             lead_nowhere(stream)

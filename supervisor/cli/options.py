@@ -9,10 +9,10 @@ import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from supervisor.cli import helping
-from supervisor.core import program
+from supervisor.cli import help_text
+from supervisor.core import shell_commands
 from supervisor.core.errors import UsageError
-from supervisor.core.session import SaveEvery
+from supervisor.core.session.state import SaveEvery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
         name, *others = words[at + 1 :]
         dashed = [word for word in others if word.startswith("-")]
         if dashed:
-            line = program.command(self.verb, *words[:at], *others, "--", name)
+            line = shell_commands.command(self.verb, *words[:at], *others, "--", name)
             raise UsageError(f"{dashed[0]} stands behind --, where no option is read", line)
         return [*words[:at], f"--name={name}", *others]
 
@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
         """Return the options, examples and exit codes, broken between words on a terminal."""
         from supervisor.views.wrapping import fitted
 
-        return fitted(super().format_help() + helping.below(self.verb), sys.stdout)
+        return fitted(super().format_help() + help_text.below(self.verb), sys.stdout)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
@@ -89,19 +89,19 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, words: list[str], unknown: list[str]) -> NoReturn:
         """Raise UsageError for options that the verb does not know, with the line that was meant."""
-        from supervisor.cli import suggesting
+        from supervisor.cli import suggestions
 
         what = (
             f"{self.verb} has no option {unknown[0]}"
             if unknown[0].startswith("-")
             else f"{unknown[0]!r} is one word too many"
         )
-        near, line = suggesting.corrected(self, words, unknown)
+        near, line = suggestions.corrected(self, words, unknown)
         if near:
             raise UsageError(f"{what}; did you mean {near}?", line)
         if self.of_run and unknown[0][:1] == "-" != unknown[0][1:2]:
             others = [word for word in words if word != unknown[0]]
-            line = program.command(self.verb, f"--name={unknown[0]}", *others)
+            line = shell_commands.command(self.verb, f"--name={unknown[0]}", *others)
             raise UsageError(f"{what}; a run of this name is given by --name", line)
         if not self.of_script:
             raise UsageError(what, f"{self.prog} --help lists the options")
@@ -111,7 +111,7 @@ class Parser(argparse.ArgumentParser):
 def parser(verb: str, description: str) -> Parser:
     """Return a parser with what every verb takes."""
     made = Parser(
-        prog=program.command(verb), description=description, allow_abbrev=False, formatter_class=helping.Format
+        prog=shell_commands.command(verb), description=description, allow_abbrev=False, formatter_class=help_text.Format
     )
     made.verb, made.of_script = verb, verb in OF_SCRIPT
     made.add_argument("--store", metavar="DIR", help=STORE)
@@ -129,7 +129,7 @@ def add_run(made: Parser, words: str = "the live run, else the newest") -> None:
 def one_of(text: str, known: Sequence[str]) -> str:
     """Read one of a few words, or raise UsageError."""
     if text not in known:
-        from supervisor.core.spelling import meant
+        from supervisor.core.suggestion import meant
 
         raise UsageError(f"{text!r} is not known", f"{meant(text, known)}it is {', '.join(known[:-1])} or {known[-1]}")
     return text

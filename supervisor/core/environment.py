@@ -8,9 +8,9 @@ import re
 from dataclasses import asdict, field
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import fields, shapes
 from supervisor.core.errors import SetupError
-from supervisor.core.values import dataclass, replace
+from supervisor.core.frozen import dataclass, replace
+from supervisor.core.wire import fields, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

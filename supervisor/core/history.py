@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from supervisor.core.rollback import ROLLED_BACK, TROUBLE
-from supervisor.core.values import dataclass
+from supervisor.core.frozen import dataclass
+from supervisor.core.policy.rollback import ROLLED_BACK, TROUBLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from supervisor.core.events import HistoryRead
-from supervisor.core.spoken import duration
+    from supervisor.core.session.events import HistoryRead
+from supervisor.core.humanize import duration
 
 LIVES_KEPT = 50
 NEAR_LIMIT = 0.9

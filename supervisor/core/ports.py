@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from supervisor.core.values import dataclass
+from supervisor.core.frozen import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from supervisor.core.deadline import Lifetime
-    from supervisor.core.events import Notice
-    from supervisor.core.instant import Instant
+    from supervisor.core.clock import Instant
+    from supervisor.core.policy.deadline import Lifetime
+    from supervisor.core.session.events import Notice
 
 
 class StoreError(Exception):

@@ -10,26 +10,28 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core import messages
-from supervisor.core.claim import Rank
+from supervisor.core.checkpoint.session_id import Rank
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
+from supervisor.core.humanize import duration
 from supervisor.core.masking import masked_text
 from supervisor.core.ports import StoreError
-from supervisor.core.spoken import duration
-from supervisor.engine import claims, finished, runs, staged, threads
-from supervisor.engine.files.script_files import ScriptFiles
-from supervisor.engine.lane import Lane
-from supervisor.engine.launcher import Launcher
-from supervisor.engine.orphans import forget_dead_sessions
-from supervisor.engine.output import Output
-from supervisor.engine.storing import Storing
-from supervisor.engine.ticking import told_every
-from supervisor.engine.watch import Watch
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.wire import messages
+from supervisor.engine import threads
+from supervisor.engine.host.fence_watch import Watch
+from supervisor.engine.progress import told_every
+from supervisor.engine.resume import staging as staged_checkpoints
+from supervisor.engine.runs import claims, finished_run, runs
+from supervisor.engine.task_queue import Lane
+from supervisor.engine.trainer_process.launcher import Launcher
+from supervisor.engine.trainer_process.log_capture import Output
+from supervisor.engine.trainer_process.orphans import forget_dead_sessions
+from supervisor.engine.unmodified.session import ScriptFiles
+from supervisor.engine.upload.session_store import Storing
 
 if TYPE_CHECKING:
-    from supervisor.engine.job import Job
+    from supervisor.engine.context import Job
     from supervisor.engine.journal import Journal
 
 Inbox = Callable[[ev.Event], None]
@@ -62,7 +64,7 @@ class Executor:
             do.LookAtTrainer: lambda _: self.inbox(ev.TrainerSeen(self.launcher.cpu_s())),
             do.Publish: self._publish,
             do.Confirm: self._confirm,
-            do.Discard: lambda command: self._later("setup", partial(staged.discard, Path(command.folder))),
+            do.Discard: lambda command: self._later("setup", partial(staged_checkpoints.discard, Path(command.folder))),
             do.Retain: self._retain,
             do.LookAtFence: self._look_at_fence,
             do.WriteJournal: self._write_journal,
@@ -249,7 +251,7 @@ class Executor:
             self.storing.write_pieces([*pieces, *output])
             proved = self.storing.newest_proved()  # asked after what was on its way: this may be the only record of it
             body["step"] = command.step if proved is None else proved.step
-            body.update(checkpoint=finished.to_plain(proved), at=round(self.job.clock.now().wall_s, 3))
+            body.update(checkpoint=finished_run.to_plain(proved), at=round(self.job.clock.now().wall_s, 3))
             claims.write_end(self.job.store, self.job.run, self.storing.rank, command.reason, body)
             return ev.EndWritten()
 

@@ -12,20 +12,21 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core import fields, messages, shapes, status
-from supervisor.core.codec import UnknownRecord, from_line, to_line, to_plain
-from supervisor.core.instant import Instant
-from supervisor.core.values import dataclass
+from supervisor.core.clock import Instant
+from supervisor.core.frozen import dataclass
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session import status
+from supervisor.core.wire import fields, messages, shapes
+from supervisor.core.wire.journal_codec import UnknownRecord, from_line, to_line, to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
-    from supervisor.core.claim import Rank
+    from supervisor.core.checkpoint.session_id import Rank
     from supervisor.core.ports import Store
-    from supervisor.engine.place import RunPlace
+    from supervisor.engine.paths import RunPlace
 
 PIECE = re.compile(rf"journal-([0-9]{{6}}){fields.TWIN}\.jsonl")
 _UNREADABLE = (

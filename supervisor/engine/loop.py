@@ -5,17 +5,17 @@ from __future__ import annotations
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import commands as do
 from supervisor.core import errors
-from supervisor.core import events as ev
-from supervisor.core.machine import decide, next_wakeup
-from supervisor.core.session import FINAL, Session
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import FINAL, Session
+from supervisor.core.session.state_machine import decide, next_wakeup
 from supervisor.engine.threads import defect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.core.instant import Instant
+    from supervisor.core.clock import Instant
     from supervisor.core.ports import Clock
     from supervisor.engine.journal import Journal
 

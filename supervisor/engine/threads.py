@@ -7,8 +7,8 @@ import traceback
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from supervisor.core import events as ev
 from supervisor.core.errors import FAILED_PRECHECKS, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT, UserError
+from supervisor.core.session import events as ev
 
 if TYPE_CHECKING:
     from collections.abc import Callable

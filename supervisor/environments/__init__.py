@@ -1,1 +1,13 @@
-"""The job's environment: what a script wants, what a machine has, and the difference put in place."""
+"""The script's packages: what it asks for, what is installed, the difference.
+
+- ``file_lock``: file locks
+- ``installed``: packages of an interpreter
+- ``installers``: uv, pip and apt
+- ``overlay``: a virtual environment over another interpreter
+- ``prepare``: prepares the environment of a script
+- ``requirements``: how scripts state their packages
+- ``resolve``: resolves the difference
+- ``tool_env``: the supervisor's own environments
+- ``wheel_files``: wheels in a folder
+- ``wheels``: wheels kept in the store
+"""

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.environment import Located, normal_name, read_locked, write_locked
 from supervisor.core.errors import SetupError
-from supervisor.core.spoken import duration
-from supervisor.engine.ticking import told_every
-from supervisor.environments import commands, locks, port
-from supervisor.environments.files import package_of
-from supervisor.environments.port import CannotInstallError, InstallerFailed, Sources
+from supervisor.core.humanize import duration
+from supervisor.engine.progress import told_every
+from supervisor.environments import file_lock
+from supervisor.environments.installers import port as installer_port
+from supervisor.environments.installers import run_command
+from supervisor.environments.installers.port import CannotInstallError, InstallerFailed, Sources
+from supervisor.environments.wheel_files import package_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from supervisor.core.environment import Locked
-    from supervisor.environments.capture import Interpreter
-    from supervisor.environments.port import Installer
+    from supervisor.environments.installed import Interpreter
+    from supervisor.environments.installers.port import Installer
 
 STAMP = "complete"
 SAID_BYTES_MIN = 200_000_000  # a download above this is said before it begins
@@ -57,7 +59,7 @@ def make(
     It is built in its final place, because a virtual environment cannot be moved. ``directs``: lines of packages that are
     named by a path or an address; they come last. ``source``: where all was asked for. Raises SetupError.
     """
-    with locks.held(folder.with_suffix(".lock"), say) as held:
+    with file_lock.held(folder.with_suffix(".lock"), say) as held:
         if is_whole(folder):
             return
         shutil.rmtree(folder, ignore_errors=True)
@@ -87,10 +89,10 @@ def make(
 
 def make_venv(python: str, folder: Path, environ: Mapping[str, str]) -> None:
     """A bare virtual environment of `python` at `folder`, without pip because ensurepip is missing on Colab and Debian."""
-    ended = commands.run([python, "-m", "venv", "--without-pip", str(folder)], environ)
+    ended = run_command.run([python, "-m", "venv", "--without-pip", str(folder)], environ)
     if ended.code != 0:
         raise SetupError(
-            f"{python} cannot make a virtual environment: {port.shorten(ended.said)}",
+            f"{python} cannot make a virtual environment: {installer_port.shorten(ended.said)}",
             "install the venv module of this Python, or use another interpreter",
         )
 

@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core import environment
 from supervisor.core.environment import Record, normal_name
-from supervisor.core.spoken import duration
-from supervisor.core.values import dataclass, replace
-from supervisor.engine.ticking import told_every
-from supervisor.environments import capture, locks, wish
-from supervisor.environments.files import package_of
-from supervisor.environments.port import CannotInstallError
+from supervisor.core.frozen import dataclass, replace
+from supervisor.core.humanize import duration
+from supervisor.engine.progress import told_every
+from supervisor.environments import file_lock
+from supervisor.environments import installed as installed_packages
+from supervisor.environments.installers.port import CannotInstallError
+from supervisor.environments.requirements import script_requirements
+from supervisor.environments.wheel_files import package_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from supervisor.core.environment import DebianPackage, Direct, Found, Located, Locked, Plan, Wanted
-    from supervisor.environments.capture import Interpreter
-    from supervisor.environments.port import Installer
+    from supervisor.environments.installed import Interpreter
+    from supervisor.environments.installers.port import Installer
 
 
 STAMP = "complete"  # the file that is written last into an environment
@@ -74,9 +76,11 @@ class _Place:
 
     @cached_property
     def installer(self) -> Installer:
-        from supervisor.environments import installers
+        from supervisor.environments.installers import choice as installer_choice
 
-        return installers.choose(self.environ, self.home, self.say, python=self.interpreter.executable, cpu=self.cpu)
+        return installer_choice.choose(
+            self.environ, self.home, self.say, python=self.interpreter.executable, cpu=self.cpu
+        )
 
 
 def prepare(
@@ -99,9 +103,9 @@ def prepare(
     With ``install=False`` what is missing is only said. Raises UserError; what it began is never used half-made.
     """
     began, home = clock(), _home(root, environ)
-    wanted = wish.read(script, install=install).wanted
-    chosen = capture.interpreter(python, home, environ)
-    found = capture.found(chosen, environ)
+    wanted = script_requirements.read(script, install=install).wanted
+    chosen = installed_packages.interpreter(python, home, environ)
+    found = installed_packages.found(chosen, environ)
     situation = _situation(wanted, found, chosen, install=install)
     answer = _load(_ready_file(home, situation, recorded))
     fetch = wheels if callable(wheels) else lambda _: wheels
@@ -116,7 +120,7 @@ def prepare(
         _save(_ready_file(home, situation, recorded), answer)
         _save(_ready_file(home, situation, record.to_bytes()), answer | {"drift": []})
     if answer["installed"]:
-        locks.hold_in_use(Path(answer["python"]).parent.parent / STAMP)
+        file_lock.hold_in_use(Path(answer["python"]).parent.parent / STAMP)
     record = Record.from_bytes(answer["record"].encode())
     _say_unmet(wanted, answer["unmet"], record, say, install=install)
     return Prepared(
@@ -287,17 +291,18 @@ def _difference(
     same = old is not None and old.wanted == wanted.texts
     if place.trusted and old and same and (old.difference or old.direct) and old.found.fits(found):
         return old.difference
-    from supervisor.environments import settings, solve
+    from supervisor.environments import resolve
+    from supervisor.environments.installers import pip_config
 
     if old and old.found.python_tag != found.python_tag:
         place.say(
             f"the run was on Python {old.found.python}: its packages are chosen anew for {found.python}, same versions where they exist"
         )
     place.say(f"{wanted.source} asks for {todo.asked}: finding what to add")
-    folders = settings.read(place.environ).wheel_folders
+    folders = pip_config.read(place.environ).wheel_folders
     fits = old is not None and same and _same_abi(old.found, found) and bool(old.difference)
     try:
-        chosen = solve.difference(place.installer, place.interpreter.executable, wanted, found, todo,
+        chosen = resolve.difference(place.installer, place.interpreter.executable, wanted, found, todo,
                                   recorded=old, wheel_folders=folders, say=place.say, lines=lines)  # fmt: skip
     except CannotInstallError as error:
         if not fits or old is None or place.wheels(old.difference) is None:
@@ -338,9 +343,9 @@ def _same_abi(one: Found, other: Found) -> bool:
 def _debian(wanted: Wanted, place: _Place) -> tuple[DebianPackage, ...]:
     if not wanted.debian:
         return ()
-    from supervisor.environments import debian
+    from supervisor.environments.installers import apt as apt_packages
 
-    return debian.prepare(wanted.debian, place.environ, place.say)
+    return apt_packages.prepare(wanted.debian, place.environ, place.say)
 
 
 def _situation(wanted: Wanted, found: Found, chosen: Interpreter, *, install: bool) -> bytes:

@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from supervisor.core.environment import Record, write_locked
-from supervisor.environments.files import package_of
-from supervisor.environments.pip import Pip
-from supervisor.environments.port import InstallerFailed
+from supervisor.environments.installers.pip import Pip
+from supervisor.environments.installers.port import InstallerFailed
+from supervisor.environments.wheel_files import package_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

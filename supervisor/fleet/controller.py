@@ -10,16 +10,16 @@ import threading
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.core import fields, shapes
-from supervisor.core import fleet_words as fw
-from supervisor.core.codec import UnknownRecord, from_line, to_line
+from supervisor.core.clock import Instant
 from supervisor.core.errors import FENCED, INTERRUPTED, UserError
-from supervisor.core.fleet import decide, next_wakeup
-from supervisor.core.fleet_state import Fleet, Policy
-from supervisor.core.fleet_waiting import QUIET_AGAIN_S
-from supervisor.core.fleet_waiting import due_s as word_due_s
-from supervisor.core.instant import Instant
-from supervisor.core.values import dataclass
+from supervisor.core.fleet import messages as fw
+from supervisor.core.fleet.decide import decide, next_wakeup
+from supervisor.core.fleet.state import Fleet, Policy
+from supervisor.core.fleet.waiting import QUIET_AGAIN_S
+from supervisor.core.fleet.waiting import due_s as word_due_s
+from supervisor.core.frozen import dataclass
+from supervisor.core.wire import fields, shapes
+from supervisor.core.wire.journal_codec import UnknownRecord, from_line, to_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core.deadline import Lifetime
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
+from supervisor.core.policy.deadline import Lifetime
 from supervisor.core.ports import Platform
-from supervisor.engine import identity
+from supervisor.engine.trainer_process import process_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from supervisor.core.instant import Instant
+    from supervisor.core.clock import Instant
 
 MOUNT = "/content/drive"
 DRIVE = f"{MOUNT}/MyDrive"
@@ -59,7 +59,7 @@ def describe(
         store=f"{DRIVE}/supervisor",
         prior_life_s=PRIOR_LIFE_S,
         lifetime=Lifetime(LIFE_S, hard=False),
-        age_s=_age_s(now, stamp or STAMP, {"boot": identity.mine()["boot"], "hostname": name}),
+        age_s=_age_s(now, stamp or STAMP, {"boot": process_identity.mine()["boot"], "hostname": name}),
         flush=flush,
         title=f"Colab machine {name}" if name else "a Colab machine",
         notice=NO_NOTICE,

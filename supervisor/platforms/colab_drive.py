@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import UserError
-from supervisor.core.values import dataclass
+from supervisor.core.frozen import dataclass
 from supervisor.platforms import colab
 
 if TYPE_CHECKING:

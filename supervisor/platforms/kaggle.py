@@ -8,14 +8,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core.deadline import Lifetime
+from supervisor.core.policy.deadline import Lifetime
 from supervisor.core.ports import Platform
-from supervisor.engine import identity
+from supervisor.engine.trainer_process import process_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from supervisor.core.instant import Instant
+    from supervisor.core.clock import Instant
 
 STORE = "/kaggle/working/supervisor"
 INPUT = Path("/kaggle/input")
@@ -81,6 +81,6 @@ def _age_s(now: Instant, life_s: float) -> float:
 
     0 where it does not tell, or tells more than a session can live: a run must not hand over at once for that.
     """
-    ticks = identity.started(1)
+    ticks = process_identity.started(1)
     age_s = 0.0 if ticks is None else now.mono_s - int(ticks) / os.sysconf("SC_CLK_TCK")
     return age_s if 0.0 < age_s < life_s else 0.0

@@ -10,7 +10,7 @@ from supervisor.core.ports import Platform
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from supervisor.core.instant import Instant
+    from supervisor.core.clock import Instant
 
 
 def is_here(_environ: Mapping[str, str]) -> bool:

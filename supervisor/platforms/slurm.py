@@ -7,14 +7,14 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from supervisor.core.deadline import Lifetime
 from supervisor.core.errors import UserError
+from supervisor.core.policy.deadline import Lifetime
 from supervisor.core.ports import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from supervisor.core.instant import Instant
+    from supervisor.core.clock import Instant
 
 ANSWER_S = 20.0
 # Slurm's own defaults: what `--signal=B:USR1@300` leaves, and KillWait, which follows SIGTERM.

@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supervisor.core.frozen import dataclass
 from supervisor.core.ports import Platform
-from supervisor.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from supervisor.core.events import Notice
-    from supervisor.core.instant import Instant
+    from supervisor.core.clock import Instant
+    from supervisor.core.session.events import Notice
 
 FIRMWARE = "/sys/class/dmi/id"
 PRIOR_LIFE_S = 24 * 3600.0
@@ -66,9 +66,9 @@ def listen(
     name: str, environ: Mapping[str, str], hear: Callable[[Notice], None], pause: Callable[[float], bool]
 ) -> None:
     """Pass on the cloud's notices until ``pause`` says that it is over."""
-    from supervisor.platforms import clouds  # speaks HTTP, which no other command has to load
+    from supervisor.platforms import cloud_metadata  # speaks HTTP, which no other command has to load
 
-    clouds.listen(clouds.READERS[name](environ), hear, pause)
+    cloud_metadata.listen(cloud_metadata.READERS[name](environ), hear, pause)
 
 
 def _cloud(environ: Mapping[str, str]) -> str | None:

@@ -10,10 +10,10 @@ import os
 from dataclasses import replace
 
 from supervisor.core.ports import StoreError, Unconfirmed
-from supervisor.core.relayed import NAME, Acknowledged
-from supervisor.stores import disk
-from supervisor.stores.failures import translated
-from supervisor.stores.folder import FolderStore
+from supervisor.core.wire.acks import NAME, Acknowledged
+from supervisor.stores.local import files as local_files
+from supervisor.stores.local.folder import FolderStore
+from supervisor.stores.os_errors import translated
 
 EVIDENCE = "relay"
 PLACE = "your computer"
@@ -49,10 +49,10 @@ class RelayStore(FolderStore):
             fd = os.open(self._list, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return
-        with disk.closing(fd):
+        with local_files.closing(fd):
             if os.fstat(fd).st_size < self._heard_bytes:
                 self._acknowledged, self._heard_bytes = Acknowledged(), 0
             os.lseek(fd, self._heard_bytes, os.SEEK_SET)
-            for chunk in disk.chunks(fd):
+            for chunk in local_files.chunks(fd):
                 self._acknowledged.read(chunk)
                 self._heard_bytes += len(chunk)

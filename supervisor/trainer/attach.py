@@ -9,24 +9,27 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import hardware
+from supervisor.core import device_changes
+from supervisor.core.device_changes import DEVICE, FRAMEWORK, PYTHON
 from supervisor.core.errors import UsageError, UserError
-from supervisor.core.hardware import DEVICE, FRAMEWORK, PYTHON
-from supervisor.core.messages import Hello, Note, Restored
-from supervisor.trainer import alone, clock, frameworks, life, rng, signals, versions
-from supervisor.trainer.folder import DamagedError, Opened, open_folder
-from supervisor.trainer.own_packages import make_xxhash_importable
+from supervisor.core.wire.messages import Hello, Note, Restored
+from supervisor.trainer import adapters, clock, standalone
+from supervisor.trainer import context as trainer_context
+from supervisor.trainer.process import signals, version_check
+from supervisor.trainer.process.own_packages import make_xxhash_importable
+from supervisor.trainer.process.seeding import SEED
 from supervisor.trainer.run import Run
-from supervisor.trainer.saver import Saver
-from supervisor.trainer.sections import Sections
-from supervisor.trainer.seeding import SEED
-from supervisor.trainer.state import State
+from supervisor.trainer.save.checkpoint_folder import DamagedError, Opened, open_folder
+from supervisor.trainer.save.saver import Saver
+from supervisor.trainer.state import rng
+from supervisor.trainer.state.capture import State
+from supervisor.trainer.steps.section_timer import Sections
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from supervisor.trainer.life import Life
+    from supervisor.trainer.context import Life
 
 __all__ = ["Run", "attach", "resume_step"]
 
@@ -39,15 +42,15 @@ def attach(**attached: Any) -> Run:
     Anything with ``state_dict()`` and ``load_state_dict()`` may be attached; random generators are kept without asking.
     RefusedError names what cannot be kept exactly.
     """
-    here = life.here()
+    here = trainer_context.here()
     if here.run is not None:
         raise UsageError("supervisor.attach() was called twice", "attach everything in one call")
     sections = Sections(clock.now_s)
     here.connect()
-    versions.check_loaded(here.warn)
+    version_check.check_loaded(here.warn)
     make_xxhash_importable(here.settings.packages)
     state = State(attached)
-    made_by = here.made_by = {PYTHON: platform.python_version(), **frameworks.described(state.frameworks)}
+    made_by = here.made_by = {PYTHON: platform.python_version(), **adapters.described(state.frameworks)}
     made_by |= _beginning(here, state)
     saver = Saver(
         here.settings.staging, here.settings.attempt, clock.now_s, here.say, lambda: (sections.laps, sections.lapped_s)
@@ -57,7 +60,7 @@ def attach(**attached: Any) -> Run:
     here.attach(run, hello)
     _restore(here, run, state, sections)
     if not here.settings.supervised:
-        saver.after_staged = alone.keep_newest
+        saver.after_staged = standalone.keep_newest
     told = (signal.SIGTERM,) if here.settings.supervised else (signal.SIGTERM, signal.SIGINT)
     signals.listen(run.told_by_signal, told)
     atexit.register(_at_exit, here, run, os.getpid())
@@ -69,10 +72,10 @@ def resume_step() -> int:
 
     So a layer that is unfrozen at step 1,000, or a parameter group that is added there, is built before attach().
     """
-    here = life.here()
+    here = trainer_context.here()
     if here.run is not None:
         return here.run.first_step
-    folders = [here.settings.checkpoint] if here.settings.supervised else alone.newest_first(here.settings.staging)
+    folders = [here.settings.checkpoint] if here.settings.supervised else standalone.newest_first(here.settings.staging)
     for folder in filter(None, folders):
         try:
             return open_folder(folder).step
@@ -93,7 +96,7 @@ def _restore(here: Life, run: Run, state: State, sections: Sections) -> None:
         return
     run.resume_at(opened.step)
     _compare_with_beginning(here, state, opened.manifest.made_by)
-    for words in hardware.changes(opened.manifest.made_by, here.made_by):
+    for words in device_changes.changes(opened.manifest.made_by, here.made_by):
         here.say(Note("warning", words))
     if here.settings.supervised:
         here.say(Restored(opened.step, clock.now_s() - began_s))
@@ -127,14 +130,14 @@ def _restored(here: Life, state: State) -> Opened | None:
     if here.settings.checkpoint is not None:
         return _put_back(here, state, here.settings.checkpoint)
     damaged: DamagedError | None = None
-    for folder in () if here.settings.supervised else alone.newest_first(here.settings.staging):
+    for folder in () if here.settings.supervised else standalone.newest_first(here.settings.staging):
         try:
             return _put_back(here, state, folder)
         except DamagedError as error:
             damaged = error
             here.say(Note("warning", f"{error.what}; set aside, trying the one before"))
-            alone.set_aside(folder)
-    if damaged is not None or (not here.settings.supervised and alone.has_only_damaged(here.settings.staging)):
+            standalone.set_aside(folder)
+    if damaged is not None or (not here.settings.supervised and standalone.has_only_damaged(here.settings.staging)):
         raise UserError(
             f"no checkpoint in {here.settings.staging} is whole",
             "look at the damaged- folders there; remove them to begin again at step 0",

@@ -12,8 +12,8 @@ import threading
 from collections import deque
 from typing import Protocol
 
-from supervisor.core import messages
-from supervisor.core.messages import Beat, Malformed, Message, Save, Stop
+from supervisor.core.wire import messages
+from supervisor.core.wire.messages import Beat, Malformed, Message, Save, Stop
 from supervisor.trainer.clock import now_s, sleep
 
 BEAT_EVERY_S = 0.5

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import UserError
-from supervisor.trainer import rng, typed_json
-from supervisor.trainer.folder import Opened, open_folder
-from supervisor.trainer.frameworks.plain import READ_AHEAD
-from supervisor.trainer.own_packages import make_xxhash_importable
-from supervisor.trainer.typed_json import TAG, Node
+from supervisor.trainer.adapters.plain import READ_AHEAD
+from supervisor.trainer.process.own_packages import make_xxhash_importable
+from supervisor.trainer.save.checkpoint_folder import Opened, open_folder
+from supervisor.trainer.state import rng, typed_json
+from supervisor.trainer.state.typed_json import TAG, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,25 +8,25 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED, UsageError
-from supervisor.core.liveness import AFTER
-from supervisor.core.messages import Beat, Note, Save, Stop, Trouble
-from supervisor.trainer.boundary import Boundary, Position
-from supervisor.trainer.companions import CompanionFiles
-from supervisor.trainer.ends import Left
-from supervisor.trainer.life import silence_pipes
-from supervisor.trainer.passing import Passing
-from supervisor.trainer.rows import FLUSH_ROWS, WATCHED_ROWS, Rows
-from supervisor.trainer.watched import Watch
+from supervisor.core.policy.liveness import AFTER
+from supervisor.core.wire.messages import Beat, Note, Save, Stop, Trouble
+from supervisor.trainer.context import silence_pipes
+from supervisor.trainer.process.script_end import Left
+from supervisor.trainer.save.companion_files import CompanionFiles
+from supervisor.trainer.steps.loss_monitor import Watch
+from supervisor.trainer.steps.step_boundary import Boundary, Position
+from supervisor.trainer.steps.step_log import FLUSH_ROWS, WATCHED_ROWS, Rows
+from supervisor.trainer.steps.step_skipping import Passing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from supervisor.trainer.clock import Clock
-    from supervisor.trainer.life import Life
-    from supervisor.trainer.saver import Saver
-    from supervisor.trainer.sections import Sections
-    from supervisor.trainer.state import State
+    from supervisor.trainer.context import Life
+    from supervisor.trainer.save.saver import Saver
+    from supervisor.trainer.state.capture import State
+    from supervisor.trainer.steps.section_timer import Sections
 
 WAKE_EVERY_S = 0.05
 

@@ -12,10 +12,11 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
 from supervisor.core.errors import FAILED, INTERRUPTED, SUCCEEDED, USAGE, SetupError, UserError
-from supervisor.trainer import ends, life, seeding
+from supervisor.trainer import context as trainer_context
+from supervisor.trainer.process import script_end, seeding
 
 if TYPE_CHECKING:
-    from supervisor.trainer.life import Life
+    from supervisor.trainer.context import Life
 
 
 def main(arguments: list[str]) -> int:
@@ -27,23 +28,23 @@ def main(arguments: list[str]) -> int:
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         # because Slurm sends its notice to every process of a job step, and it is the supervisor's to act on it
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    here = life.here()
+    here = trainer_context.here()
     try:
         here.seed = seeding.begin(here.settings.checkpoint)
         _watch(here)
         here.connect()
         _execute(arguments[0], here.settings.module)
         if here.settings.attach and here.unattached is not None:
-            from supervisor.trainer.hooks import attaching
+            from supervisor.trainer.hooks import auto_attach
 
-            attaching.unused(here.unattached)
+            auto_attach.unused(here.unattached)
     except SystemExit as ended:
         if here.forked:
             raise
         here.failed = ended.code not in {None, SUCCEEDED}
         if not here.failed:
             _finish(here, ended)
-        elif chosen := ends.chosen(here, ended):
+        elif chosen := script_end.chosen(here, ended):
             here.say_last(chosen)
         here.flush()
         raise
@@ -60,7 +61,7 @@ def main(arguments: list[str]) -> int:
 def _watch(here: Life) -> None:
     if here.settings.supervised and here.settings.hooks:
         from supervisor.trainer import hooks
-        from supervisor.trainer.hooks.unattached import Unattached
+        from supervisor.trainer.hooks.unmodified_script import Unattached
 
         script = Unattached(here)
         here.watch(script)
@@ -121,7 +122,7 @@ def _finish(here: Life, ended: SystemExit | None = None) -> None:
         return
     if here.run is not None:
         here.run.close()
-    here.say_last(ends.word(here, ended))
+    here.say_last(script_end.word(here, ended))
 
 
 def _report(here: Life, error: BaseException) -> int:
@@ -134,7 +135,7 @@ def _report(here: Life, error: BaseException) -> int:
         return FAILED
     if here.run is not None:
         here.run.look_back(error)
-    here.say_last(ends.failure(here, error))
+    here.say_last(script_end.failure(here, error))
     return error.exit_code if isinstance(error, UserError) else FAILED
 
 

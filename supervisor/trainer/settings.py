@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.errors import UsageError
-from supervisor.core.rollback import of_words
+from supervisor.core.policy.rollback import of_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from supervisor.views.wrapping import PLAIN, wrapped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.views.lines import Lines
+    from supervisor.views.async_stream import Lines
 
 CLEAR = "\r\x1b[K"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.core.checkpoint import CheckpointId, Found, Verdict
-from supervisor.core.spoken import duration
+from supervisor.core.checkpoint.manifest import CheckpointId, Found, Verdict
+from supervisor.core.humanize import duration
+from supervisor.views.formatting import size
 from supervisor.views.table import rows
-from supervisor.views.words import size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,17 +8,17 @@ import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.core import fleet_words as fw
-from supervisor.core import program
-from supervisor.core.codec import to_plain
-from supervisor.core.fleet_state import LEFT
-from supervisor.core.fleet_waiting import spent, spoken_state
-from supervisor.core.shown import shown
-from supervisor.core.spoken import duration
+from supervisor.core import shell_commands
+from supervisor.core.escape import shown
+from supervisor.core.fleet import messages as fw
+from supervisor.core.fleet.state import LEFT
+from supervisor.core.fleet.waiting import spent, spoken_state
+from supervisor.core.humanize import duration
+from supervisor.core.wire.journal_codec import to_plain
 from supervisor.views import table
+from supervisor.views.async_stream import Lines
 from supervisor.views.bottom import Bottom
-from supervisor.views.lines import Lines
-from supervisor.views.words import fitted, last_good, nan_since
+from supervisor.views.formatting import fitted, last_good, nan_since
 from supervisor.views.wrapping import (
     CYAN,
     DIM,
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
-    from supervisor.core.fleet_state import Fleet, Life, Policy
-    from supervisor.core.instant import Instant
+    from supervisor.core.clock import Instant
+    from supervisor.core.fleet.state import Fleet, Life, Policy
 
 NAME = "[fleet] "
 INDENT = " " * len(NAME)
@@ -87,7 +87,7 @@ class WordScreen:
     def said(self, said: fw.Say) -> None:
         """Print the words, and under them what to do."""
         mark = "" if said.level == "info" else f"{said.level}: "
-        self._write(f"{mark}{shown(said.words)}", shown(program.expanded(said.hint)), said.level)
+        self._write(f"{mark}{shown(said.words)}", shown(shell_commands.expanded(said.hint)), said.level)
 
     def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None:
         """Print the line when it is time."""
@@ -190,7 +190,7 @@ def say_goodbye(
     state = painted_state(spoken_state(end.state), sys.stdout)
     lines.append(f"{NAME}{state}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
     if end.state in {LEFT, "PENDING"} and end.hint:
-        lines.append(f"{INDENT}{program.expanded(end.hint)}")
+        lines.append(f"{INDENT}{shell_commands.expanded(end.hint)}")
     lines += _next(end, name, store, nan) if begun else []
     show("\n".join(lines))
 
@@ -199,7 +199,7 @@ def _next(end: fw.End, name: str, store: str, nan: Mapping[str, Any] | None) -> 
     """Return what comes next. A run whose loss is no number is not exported from its newest checkpoint, which holds that."""
     finished = end.state == "SUCCEEDED"
     words = ("checkpoints", name, "export", "latest", "DIR") if finished else ("status", name)
-    lines = [] if finished and nan is not None else [f"{INDENT}{program.command_of_run(*words, option=store)}"]
+    lines = [] if finished and nan is not None else [f"{INDENT}{shell_commands.command_of_run(*words, option=store)}"]
     return [
         *lines,
         *([] if nan is None else [f"{INDENT}{nan_since(nan)}", f"{INDENT}-> {last_good(nan, name, store)}"]),

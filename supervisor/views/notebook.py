@@ -5,13 +5,13 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.spoken import duration
-from supervisor.core.values import dataclass
-from supervisor.views import safety
-from supervisor.views.farewell import INDENT
+from supervisor.core.frozen import dataclass
+from supervisor.core.humanize import duration
+from supervisor.views import durability_text
+from supervisor.views.exit_summary import INDENT
+from supervisor.views.formatting import state as state_word
 from supervisor.views.status import Live, machine_words, progress, safe_lines
 from supervisor.views.terminal import NAME
-from supervisor.views.words import state as state_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -188,9 +188,9 @@ def _head(scene: Scene) -> tuple[str, str]:
     if scene.plain is None:
         return f"{name}: starting", "wait"
     state = "stopping" if scene.stopping or scene.plain["state"] == "CANCELLING" else state_word(scene.plain).lower()
-    seen = safety.of_plain(scene.plain)
+    seen = durability_text.of_plain(scene.plain)
     quiet = f" · no sign for {duration(scene.silent_s)}" if scene.silent_s > STALE_S else ""
-    colour = "good" if state == "running" and not quiet and not safety.waiting(seen) else "wait"
+    colour = "good" if state == "running" and not quiet and not durability_text.waiting(seen) else "wait"
     return f"{name}: {state}{quiet}", colour
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import program
-from supervisor.core.shown import shown
-from supervisor.core.spoken import duration
-from supervisor.core.values import dataclass
-from supervisor.views import safety
-from supervisor.views.words import last_good, nan_since, number, saves_by_itself, state
+from supervisor.core import shell_commands
+from supervisor.core.escape import shown
+from supervisor.core.frozen import dataclass
+from supervisor.core.humanize import duration
+from supervisor.views import durability_text
+from supervisor.views.formatting import last_good, nan_since, number, saves_by_itself, state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,31 +73,31 @@ def nan_lines(plain: Mapping[str, Any], store: str = "") -> list[str]:
 
 def safe_lines(plain: Mapping[str, Any], live_at: Live) -> list[str]:
     """Return what is safe, what is not, why, and what to do about it."""
-    seen = safety.of_plain(plain, live=live_at.live)
+    seen = durability_text.of_plain(plain, live=live_at.live)
     lines = [f"  {safe(plain, live=live_at.live)}"]
-    waiting = safety.waiting(seen) if seen.live else safety.lying(seen)
+    waiting = durability_text.waiting(seen) if seen.live else durability_text.lying(seen)
     if waiting:
         lines += [
-            f"  {waiting}{safety.because(seen)}",
-            f"    -> {safety.what_to_do(seen, plain['run'], live_at.store)}",
+            f"  {waiting}{durability_text.because(seen)}",
+            f"    -> {durability_text.what_to_do(seen, plain['run'], live_at.store)}",
         ]
     return lines
 
 
 def safe(plain: Mapping[str, Any], *, live: bool = True) -> str:
     """Say in one line what is safe, and what is on its way."""
-    seen = safety.of_plain(plain, live=live)
+    seen = durability_text.of_plain(plain, live=live)
     if not live and plain["epoch"] and seen.durable is None and seen.pending is None and plain["state"] != "SUCCEEDED":
         return "nothing safe: the next start begins at step 0"
-    if seen.pending is None or not live or safety.waiting(seen):
-        return safety.safe(seen)
+    if seen.pending is None or not live or durability_text.waiting(seen):
+        return durability_text.safe(seen)
     how = "written but not safe yet" if seen.written else "on that machine's disk"
-    return f"{safety.safe(seen)} ({seen.unit} {seen.pending:,} {how})"
+    return f"{durability_text.safe(seen)} ({seen.unit} {seen.pending:,} {how})"
 
 
 def next_commands(commands: Sequence[str]) -> list[str]:
     """Return the lines that every verb ends with."""
-    return [f"  next: {program.called_as()} {command}" for command in commands]
+    return [f"  next: {shell_commands.called_as()} {command}" for command in commands]
 
 
 def machine_words(plain: Mapping[str, Any]) -> str:

@@ -9,23 +9,23 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.core import events as ev
-from supervisor.core import program
-from supervisor.core.codec import to_line
-from supervisor.core.shown import shown, shown_lines, shown_output
-from supervisor.views import safety
+from supervisor.core import shell_commands
+from supervisor.core.escape import shown, shown_lines, shown_output
+from supervisor.core.session import events as ev
+from supervisor.core.wire.journal_codec import to_line
+from supervisor.views import durability_text
+from supervisor.views.async_stream import Lines
 from supervisor.views.bottom import Bottom
-from supervisor.views.lines import Lines
-from supervisor.views.words import line
+from supervisor.views.formatting import line
 from supervisor.views.wrapping import CYAN, DIM, GREEN, YELLOW, columns_of, has_colours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO
 
-    from supervisor.core import commands as do
-    from supervisor.core.instant import Instant
-    from supervisor.core.status import RunStatus
+    from supervisor.core.clock import Instant
+    from supervisor.core.session import commands as do
+    from supervisor.core.session.status import RunStatus
 
 PLAIN_EVERY_S = 10.0
 SAFE_EVERY_S = 2.0
@@ -68,8 +68,10 @@ class PlainScreen:
     def say(self, said: do.Say) -> None:
         """Print the words, and under them what to do."""
         if said.level != "error":
-            hint = f"\n{INDENT}{program.expanded(said.hint)}" if said.hint else ""
-            self._out.write(shown_lines(f"{NAME}{_MARKS.get(said.level, '')}{program.expanded(said.words)}{hint}\n"))
+            hint = f"\n{INDENT}{shell_commands.expanded(said.hint)}" if said.hint else ""
+            self._out.write(
+                shown_lines(f"{NAME}{_MARKS.get(said.level, '')}{shell_commands.expanded(said.words)}{hint}\n")
+            )
 
     def printed(self, text: bytes) -> None:
         """Pass on a line of the trainer."""
@@ -128,8 +130,8 @@ class LiveScreen:
         if said.level != "error":
             painted = self._bottom.painted
             colour = YELLOW if said.level == "warning" else CYAN
-            hint = f"\n{painted(INDENT + shown_lines(program.expanded(said.hint)), DIM)}" if said.hint else ""
-            words = f"{NAME}{_MARKS.get(said.level, '')}{shown_lines(program.expanded(said.words))}"
+            hint = f"\n{painted(INDENT + shown_lines(shell_commands.expanded(said.hint)), DIM)}" if said.hint else ""
+            words = f"{NAME}{_MARKS.get(said.level, '')}{shown_lines(shell_commands.expanded(said.words))}"
             self._bottom.above(f"{painted(words, colour)}{hint}")
 
     def printed(self, text: bytes) -> None:
@@ -141,7 +143,7 @@ class LiveScreen:
         ended = isinstance(value, ev.TrainerExited) and self._bottom.shows
         if ended or (self._progress.seen(value, status) and now.mono_s - self._shown_s >= LIVE_EVERY_S):
             self._shown_s = now.mono_s
-            colour = YELLOW if safety.waiting(safety.of_status(status, now)) else GREEN
+            colour = YELLOW if durability_text.waiting(durability_text.of_status(status, now)) else GREEN
             self._bottom.draw(shown(line(status, now, self._bottom.room())), colour, last=ended)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from supervisor.core import program
+from supervisor.core import shell_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,9 +38,7 @@ def show(text: str, out: TextIO | None = None) -> None:
 
 def show_error(what: str, hint: str) -> None:
     """Print the two lines that every error ends in: what happened, and what to do."""
-    two = (
-        f"{painted('error:', RED, sys.stderr)} {what}\n  {painted('try:', CYAN, sys.stderr)} {program.expanded(hint)}\n"
-    )
+    two = f"{painted('error:', RED, sys.stderr)} {what}\n  {painted('try:', CYAN, sys.stderr)} {shell_commands.expanded(hint)}\n"
     sys.stderr.write(fitted(two, sys.stderr))
     sys.stderr.flush()
 
@@ -110,8 +108,8 @@ def _broken(line: str, columns: int) -> str:
 
 def _words(line: str) -> Iterator[tuple[str, bool]]:
     """Yield the words with the space before them, and whether what comes before one is the same command line."""
-    start = line.find(f"{program.called_as()} ")
-    if start < 0 or program.called_as() == program.MAGIC:
+    start = line.find(f"{shell_commands.called_as()} ")
+    if start < 0 or shell_commands.called_as() == shell_commands.MAGIC:
         yield from ((word[0], False) for word in _WORD.finditer(line))
         return
     quoted = line[start - 1 : start] == "`"

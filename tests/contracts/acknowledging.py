@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.core.relayed import line
+from supervisor.core.wire.acks import line
 from supervisor.stores.relay import RelayStore
 
 if TYPE_CHECKING:

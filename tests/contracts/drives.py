@@ -10,10 +10,10 @@ import signal
 from typing import TYPE_CHECKING
 
 from benchmarks.machines import until
-from supervisor.stores.drive import DriveStore
-from supervisor.stores.held import HeldMount
-from supervisor.stores.mounted import MountedStore
-from supervisor.stores.mounts import mount_of, mounts
+from supervisor.stores.mounted.backend import DriveStore
+from supervisor.stores.mounted.guard import HeldMount
+from supervisor.stores.mounted.mounts import mount_of, mounts
+from supervisor.stores.mounted.store import MountedStore
 from tests.drives.drive import Guard
 from tests.drives.rclone_drive import RcloneDrive
 from tests.faults import syscalls
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.ports import Store
-    from supervisor.stores.uploads import Uploads, Written
+    from supervisor.stores.upload_status.status import Uploads, Written
 
 
 class Obliging:

@@ -1,4 +1,4 @@
-"""The laws of ``supervisor.trainer.frameworks.framework.Framework``, for one row in a process of its own.
+"""The laws of ``supervisor.trainer.adapters.port.Framework``, for one row in a process of its own.
 
 ``python -m tests.contracts.framework_laws ROW FOLDER``: keeps a checkpoint in the folder and what shall come of it, or, where
 there is one already, puts it back. Prints one JSON object: what was wrong, by law; nothing where nothing was.
@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.trainer import folder, frameworks, rng
-from supervisor.trainer.folder import Draft
-from supervisor.trainer.layout import plan
-from supervisor.trainer.refused import RefusedError
-from supervisor.trainer.snapshot import Snapshot
-from supervisor.trainer.state import State
-from supervisor.trainer.tree import Capture, framework_of, rebuild, value_of_bytes
-from supervisor.trainer.writer import NewFile
+from supervisor.trainer import adapters
+from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.save import checkpoint_folder
+from supervisor.trainer.save.checkpoint_folder import Draft
+from supervisor.trainer.save.layout import plan
+from supervisor.trainer.save.snapshot import Snapshot
+from supervisor.trainer.save.writer import NewFile
+from supervisor.trainer.state import rng
+from supervisor.trainer.state.capture import State
+from supervisor.trainer.state.tree import Capture, framework_of, rebuild, value_of_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +54,7 @@ class Kept:
     def __init__(self, row: Row, where: Path) -> None:
         self.row, self.where = row, where
         self.there = imported()
-        self.framework = frameworks.named(row.row)
+        self.framework = adapters.named(row.row)
 
     def values_come_back_bit_for_bit(self) -> None:
         for name, value in self.row.values().items():
@@ -84,7 +86,7 @@ class Kept:
     def one_value_held_twice_is_kept_once_and_two_equal_ones_twice(self) -> None:
         ours, theirs = self.row.values(), self.row.values()
         name = next(each for each in ours if each.endswith(("-big", "-cube", "bytearray")))
-        capture = Capture(frameworks.loaded())
+        capture = Capture(adapters.loaded())
         capture.node([ours[name], {"again": ours[name]}, theirs[name]], "it")
         assert list(capture.leaves) == ["it.0", "it.2"]
         back = in_memory([ours[name], ours[name], theirs[name]])
@@ -94,7 +96,7 @@ class Kept:
     def what_has_no_exact_form_is_refused_by_name(self) -> None:
         for name, value in self.row.refused().items():
             with pytest.raises(RefusedError) as refused:
-                Capture(frameworks.loaded()).node({"deep": [value]}, "thing")
+                Capture(adapters.loaded()).node({"deep": [value]}, "thing")
             assert refused.value.path == "thing.deep.0", name
             assert refused.value.hint, name
 
@@ -148,7 +150,7 @@ class Kept:
     def draws_go_on_where_they_were(self) -> None:
         self.row.objects(3)
         self.row.draw()
-        kept = rng.Taken(rng.taken(frameworks.loaded()), rng.NOTHING).as_kept()
+        kept = rng.Taken(rng.taken(adapters.loaded()), rng.NOTHING).as_kept()
         wanted = self.row.draw()
         self.row.objects(4)
         rng.put_back(rng.states(json.loads(json.dumps(kept))))
@@ -169,7 +171,7 @@ class Kept:
         }
         draft = Draft(5, 9, None, captured.text, captured.generators, [], {}, {}, layout.split)
         files = [NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes) for each in layout.pieces]
-        folder.write(self.where, STEP, draft, files)
+        checkpoint_folder.write(self.where, STEP, draft, files)
         wanted["drawn"] = self.row.draw()
         wanted["used"] = self.row.use(objects)
         (self.where / "wanted.json").write_text(json.dumps(wanted))
@@ -187,7 +189,7 @@ class Back(Kept):
         self.wanted = json.loads((where / "wanted.json").read_text())
 
     def a_new_process_gets_the_same_values(self) -> None:
-        found = folder.read(self.where / STEP)["values"]
+        found = checkpoint_folder.read(self.where / STEP)["values"]
         assert {name: self.seen(value) for name, value in found.items()} == self.wanted["values"]
 
     def live_objects_go_on_in_a_new_process(self) -> None:
@@ -195,7 +197,7 @@ class Back(Kept):
         values.load_state_dict = lambda state: setattr(values, "got", state)  # a variable's value is no variable
         state = State(objects | {"values": values})
         state.materialise()
-        words = state.restore(folder.open_folder(self.where / STEP))
+        words = state.restore(checkpoint_folder.open_folder(self.where / STEP))
         assert words == [], words
         words = state.put_back_rng()
         assert words == [], words
@@ -210,12 +212,12 @@ def laws(kind: type[Kept]) -> list[str]:
 
 
 def imported() -> set[str]:
-    return {name for name in frameworks.ROWS if name in sys.modules}
+    return {name for name in adapters.ROWS if name in sys.modules}
 
 
 def in_memory(value: Any) -> Any:
     """Through nodes and leaves, without files."""
-    capture = Capture(frameworks.loaded())
+    capture = Capture(adapters.loaded())
     node = json.loads(json.dumps(capture.node(value, "it")))
     kept = {}
     for name, leaf in capture.leaves.items():

@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from supervisor.core.provisioning import Machine, Wanted
+from supervisor.core.fleet.provisioning import Machine, Wanted
 from tests.fleet.fake import FakeCloud, FakeProvisioner
 from tests.fleet.fake_cloud import kill_marked
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from supervisor.core.provisioning import Provisioner
-    from supervisor.fleet.provisioners.ssh import SshProvisioner
+    from supervisor.core.fleet.provisioning import Provisioner
+    from supervisor.fleet.provisioners.ssh.provisioner import SshProvisioner
 
 
 class World(Protocol):
@@ -101,7 +101,7 @@ class Ssh(Folders):
         self._others = self.computer(folder / "another computer")
 
     def computer(self, folder: Path) -> Provisioner:
-        from supervisor.fleet.provisioners.ssh import SshProvisioner
+        from supervisor.fleet.provisioners.ssh.provisioner import SshProvisioner
 
         made = SshProvisioner(folder, self._sshd.environ, where=self._where)
         made.traits = replace(made.traits, listings_apart_s=0.0)
@@ -110,7 +110,7 @@ class Ssh(Folders):
 
     @contextlib.contextmanager
     def silent(self, machine: Machine) -> Iterator[None]:
-        from supervisor.fleet.provisioners.ssh_calls import Patience
+        from supervisor.fleet.provisioners.ssh.client import Patience
 
         del machine
         for each in self._computers:
@@ -163,7 +163,7 @@ class Colab:
         self.environ = self._world.environ
 
     def computer(self, folder: Path) -> Provisioner:
-        from supervisor.fleet.provisioners.colab import TRAITS, ColabProvisioner
+        from supervisor.fleet.provisioners.colab.provisioner import TRAITS, ColabProvisioner
 
         return ColabProvisioner(folder, self._world.environ, traits=replace(TRAITS, listings_apart_s=0.1))
 
@@ -178,12 +178,12 @@ class Colab:
 
     @contextlib.contextmanager
     def silent(self, machine: Machine) -> Iterator[None]:
-        from supervisor.fleet.provisioners import colab
+        from supervisor.fleet.provisioners.colab import provisioner as colab_provisioner
 
-        tunnel, patience_s = self._world.service.of(machine.endpoint).tunnel, colab.SMALL_S
-        tunnel.mute, colab.SMALL_S = True, 3.0
+        tunnel, patience_s = self._world.service.of(machine.endpoint).tunnel, colab_provisioner.SMALL_S
+        tunnel.mute, colab_provisioner.SMALL_S = True, 3.0
         yield
-        tunnel.mute, colab.SMALL_S = False, patience_s
+        tunnel.mute, colab_provisioner.SMALL_S = False, patience_s
 
     def end(self) -> None:
         self._world.end()

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.claim import Rank
+from supervisor.core.checkpoint.session_id import Rank
 from supervisor.core.digest import SHA256, XXH3, digest_of
 from supervisor.core.errors import UserError
 from supervisor.core.ports import Entry, Measured, Missing, Store, StoreError, Taken, Traits, Unconfirmed
-from supervisor.engine.fenced import FencedStore
-from supervisor.engine.place import RunPlace
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.upload.fenced_store import FencedStore
 from supervisor.stores import TABLE, retrying
 from supervisor.stores.retrying import RetryingStore
 from tests.contracts import drives

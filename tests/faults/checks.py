@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from supervisor.core import claim
-from supervisor.core import events as ev
+from supervisor.core.checkpoint import session_id
+from supervisor.core.policy.rollback import ANEW_NAME
 from supervisor.core.ports import Unconfirmed
-from supervisor.core.rollback import ANEW_NAME
-from supervisor.stores import drive
+from supervisor.core.session import events as ev
+from supervisor.stores.mounted import backend as mount_backend
 from tests.faults import syscalls
 from tests.faults.laws import every_file_is_its_sessions_own, it_resumes_from, laws_hold, nothing_safe_is_lost
 from tests.faults.leftovers import no_manifest_yet, parts_left_behind
@@ -100,7 +100,7 @@ def check_unreadable(root: Path, made: Made) -> None:
     turn = world.turn("second")
     turn.claim()
     newest = max(world.safe)
-    step = world.root / "store" / RUN.step(claim.Rank(newest.epoch, newest.writer), newest.step)
+    step = world.root / "store" / RUN.step(session_id.Rank(newest.epoch, newest.writer), newest.step)
     with syscalls.bent(_dead(f"{step}/state")):
         outcome = named(turn.restore)
     demand(isinstance(outcome, Exception), f"unreadable was taken for absent: {outcome!r}")
@@ -203,7 +203,7 @@ def check_trash(root: Path, made: Made) -> None:
 
     for _ in range(KEEP + 1):
         turn.publish(turn.stage())
-        with syscalls.bent(act), mock.patch.object(drive, "EMPTIED_BYTES_MIN", 0):
+        with syscalls.bent(act), mock.patch.object(mount_backend, "EMPTIED_BYTES_MIN", 0):
             turn.storing.retain()
 
 

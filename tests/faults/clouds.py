@@ -18,7 +18,7 @@ from supervisor.core.ports import Unconfirmed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from supervisor.stores.uploads import Written
+    from supervisor.stores.upload_status.status import Written
     from tests.faults import syscalls
 
 CHANGING = frozenset({"write", "unlink", "rmdir", "mkdir", "open"})

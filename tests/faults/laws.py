@@ -6,11 +6,13 @@ import os
 import shutil
 from pathlib import Path
 
-from supervisor.core import checkpoint as cp
-from supervisor.core import claim
-from supervisor.core import events as ev
-from supervisor.engine import checkpoints, staged, steplog
-from supervisor.stores.folder import TEMPORARY
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.checkpoint import session_id
+from supervisor.core.session import events as ev
+from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.engine.resume import staging as staged_checkpoints
+from supervisor.engine.upload import step_log as step_log_store
+from supervisor.stores.local.folder import TEMPORARY
 from tests.faults.world import KEEP, RUN, Turn, World, demand, row
 
 TORN = "its manifest is damaged"
@@ -57,10 +59,10 @@ def every_manifest_is_whole(world: World) -> None:
 
 def every_file_is_its_sessions_own(world: World) -> None:
     """No checkpoint rests on a file that another session wrote and could remove, or on one that was never DURABLE."""
-    safe = {f"{claim.Rank(id_.epoch, id_.writer)}/step-{id_.step:09d}" for id_ in world.safe}
-    for found in checkpoints.find(world.store(), RUN):
-        manifest = checkpoints.read_manifest(world.store(), found).manifest
-        own = RUN.step(claim.Rank(found.id.epoch, found.id.writer), found.id.step).removeprefix(f"{RUN.name}/")
+    safe = {f"{session_id.Rank(id_.epoch, id_.writer)}/step-{id_.step:09d}" for id_ in world.safe}
+    for found in checkpoint_fetch.find(world.store(), RUN):
+        manifest = checkpoint_fetch.read_manifest(world.store(), found).manifest
+        own = RUN.step(session_id.Rank(found.id.epoch, found.id.writer), found.id.step).removeprefix(f"{RUN.name}/")
         for entry in manifest.files if manifest else ():
             folder = entry.path.rpartition("/")[0]
             demand(folder.split("/")[0] == own.split("/")[0], f"{found.id} rests on {entry.path} of another session")
@@ -78,14 +80,14 @@ def it_resumes_from(world: World, turn: Turn, ready: ev.CheckpointReady, least: 
     folder = Path(ready.folder)
     for name, body in world.content(ready.id.step).items():
         demand((folder / name).read_bytes() == body, f"{name} of {ready.id} is not what was saved")
-    staged.prove(folder, ready.id.step)
-    demand(turn.storing.rank > claim.Rank(ready.id.epoch, ready.id.writer), "it outranks what it resumes from")
+    staged_checkpoints.prove(folder, ready.id.step)
+    demand(turn.storing.rank > session_id.Rank(ready.id.epoch, ready.id.writer), "it outranks what it resumes from")
 
 
 def nothing_is_left_over(world: World) -> None:
     """I16: the space of whatever was cut short, and of whatever nothing names any more, is reclaimed."""
     run = world.root / "store" / RUN.name
-    found = [checkpoints.read_manifest(world.store(), each) for each in checkpoints.find(world.store(), RUN)]
+    found = [checkpoint_fetch.read_manifest(world.store(), each) for each in checkpoint_fetch.find(world.store(), RUN)]
     published = {str(world.root / "store" / each.path.rpartition("/")[0]) for each in found}
     needed = {str(run / entry.path) for each in found if each.manifest for entry in each.manifest.files}
     for folder, _, names in os.walk(run):
@@ -98,7 +100,7 @@ def nothing_is_left_over(world: World) -> None:
 
 def the_log_is_whole(world: World, steps: int) -> None:
     """I18: no row of the step log is missing, none is there twice."""
-    rows = list(steplog.joined(world.store(), RUN))
+    rows = list(step_log_store.joined(world.store(), RUN))
     there = [each["step"] for each in rows]
     demand(there == list(range(steps)), f"the step log has {there}, wanted 0 to {steps}")
     demand(rows == [row(step) for step in range(steps)], "the step log has other values")
@@ -106,6 +108,9 @@ def the_log_is_whole(world: World, steps: int) -> None:
 
 def examined(world: World) -> list[cp.Found]:
     beside = world.root / "examined"
-    found = [checkpoints.bring(world.store(), RUN, each, beside)[0] for each in checkpoints.find(world.store(), RUN)]
+    found = [
+        checkpoint_fetch.bring(world.store(), RUN, each, beside)[0]
+        for each in checkpoint_fetch.find(world.store(), RUN)
+    ]
     shutil.rmtree(beside, ignore_errors=True)
     return found

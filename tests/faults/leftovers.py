@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core.ports import Unconfirmed
-from supervisor.engine import claims
-from supervisor.engine.packages import RECORD
+from supervisor.engine.host.environment_store import RECORD
+from supervisor.engine.runs import claims
 from tests.faults.laws import laws_hold
 from tests.faults.world import RUN, Turn, Violation, World, before
 

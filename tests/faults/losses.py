@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import checkpoint as cp
+from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.digest import XXH3
-from supervisor.stores.folder import TEMPORARY
+from supervisor.stores.local.folder import TEMPORARY
 from tests.faults import syscalls
 from tests.faults.clouds import CHANGING as ARRIVING
 from tests.faults.clouds import Cloud

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core import events as ev
 from supervisor.core.ports import StoreError
-from supervisor.stores.drive import DriveStore
-from supervisor.stores.held import HeldMount
-from supervisor.stores.mounts import TABLE_PATH, mount_of, mounts
+from supervisor.core.session import events as ev
+from supervisor.stores.mounted.backend import DriveStore
+from supervisor.stores.mounted.guard import HeldMount
+from supervisor.stores.mounted.mounts import TABLE_PATH, mount_of, mounts
 from tests.faults.stores import Client, OnADrive
 from tests.faults.world import World, before, demand, named
 

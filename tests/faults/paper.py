@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from supervisor.core import checkpoint as cp
+from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.digest import digest_of
 from supervisor.core.ports import Entry, Measured, Missing, Traits
-from supervisor.engine import checkpoints
+from supervisor.engine.resume import fetch as checkpoint_fetch
 from tests.faults.world import RUN, World, demand
 
 if TYPE_CHECKING:
@@ -69,15 +69,15 @@ class Judge:
             path.relative_to(top).as_posix(): path.read_bytes() for path in sorted(top.rglob("*")) if path.is_file()
         }
         self.files: dict[cp.CheckpointId, list[str]] = {}
-        for found in checkpoints.find(world.store(), RUN):
-            manifest = checkpoints.read_manifest(world.store(), found).manifest
+        for found in checkpoint_fetch.find(world.store(), RUN):
+            manifest = checkpoint_fetch.read_manifest(world.store(), found).manifest
             assert manifest is not None
             self.files[found.id] = [found.path, *(f"{RUN.name}/{entry.path}" for entry in manifest.all_files())]
 
     def judge(self, files: Mapping[str, bytes]) -> None:
         """Begin with these files and compare the choice with what it must be."""
         store: Store = Paper(files, self.traits)  # type: ignore[assignment]
-        brought = checkpoints.newest_whole(store, RUN, (), self.into)
+        brought = checkpoint_fetch.newest_whole(store, RUN, (), self.into)
         answer, passed_over = brought.answer, brought.passed_over
         expected = max((id_ for id_, paths in self.files.items() if self._same(paths, files)), default=None)
         seen = [id_ for id_, paths in self.files.items() if paths[0] in files and (expected is None or id_ > expected)]

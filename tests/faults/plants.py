@@ -8,13 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import checkpoint as cp
-from supervisor.core import claim, retention, sharing
-from supervisor.core.content import CONTENT_FILE
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.checkpoint import session_id
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE
 from supervisor.core.digest import algorithm_of
+from supervisor.core.policy import dedup, retention
 from supervisor.core.ports import Measured, StoreError
-from supervisor.engine import checkpoints, fenced, proof, publication, runs, staged, storing
-from supervisor.stores import disk, drive, folder, held
+from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.engine.resume import staging as staged_checkpoints
+from supervisor.engine.runs import runs
+from supervisor.engine.upload import durability, fenced_store, session_store
+from supervisor.engine.upload import upload as uploading
+from supervisor.stores.local import files as local_files
+from supervisor.stores.local import folder as local_folder
+from supervisor.stores.mounted import backend as mount_backend
+from supervisor.stores.mounted import guard as mount_guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +39,7 @@ def no_flush_of_folders(patch: pytest.MonkeyPatch) -> None:
 
 
 def _without_flushes(patch: pytest.MonkeyPatch, flushes: Callable[[int], bool]) -> None:
-    for module in (disk, folder):
+    for module in (local_files, local_folder):
         patch.setattr(module, "os", _Os(flushes))
 
 
@@ -43,52 +51,54 @@ def linked_before_flushed(patch: pytest.MonkeyPatch) -> None:
         try:
             if os.fstat(fd).st_nlink == 1:
                 os.fsync(fd)
-            return disk.measure(disk.chunks(fd), algorithm)
+            return local_files.measure(local_files.chunks(fd), algorithm)
         finally:
             os.close(fd)
 
-    patch.setattr(disk, "proved", proved)
+    patch.setattr(local_files, "proved", proved)
 
 
 def links_trusted(patch: pytest.MonkeyPatch) -> None:
     """A linked file is believed to be what its maker said it is."""
-    real = folder.FolderStore.push
+    real = local_folder.FolderStore.push
 
-    def push(store: folder.FolderStore, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
+    def push(store: local_folder.FolderStore, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
         there = real(store, local, path, algorithm, link=link)
-        length, promised = staged.content(Path(local).parent).files.get(Path(local).name, (there.bytes, there.digest))
+        length, promised = staged_checkpoints.content(Path(local).parent).files.get(
+            Path(local).name, (there.bytes, there.digest)
+        )
         return Measured(length, promised)
 
-    patch.setattr(folder.FolderStore, "push", push)
+    patch.setattr(local_folder.FolderStore, "push", push)
 
 
 def manifest_first(patch: pytest.MonkeyPatch) -> None:
     def submit(store: Any, run: Any, rank: Any, order: Any, fence: Any) -> cp.Manifest:
-        content, sealed = staged.sealed(order.folder)
+        content, sealed = staged_checkpoints.sealed(order.folder)
         at, files = run.step(rank, order.id.step), {**content.files, CONTENT_FILE: sealed}
         entries = tuple(cp.FileEntry(name, f"{at}/{name}".removeprefix(f"{run.name}/"), *files[name]) for name in files)
-        log = publication._create_log(store, run, rank, order)
+        log = uploading._create_log(store, run, rank, order)
         manifest = cp.Manifest(order.id, entries, log=log)
-        publication.seal(store, run, manifest, fence)
+        uploading.seal(store, run, manifest, fence)
         for name in files:
             store.push(str(order.folder / name), f"{at}/{name}", algorithm_of(files[name][1]), link=True)
         return manifest
 
-    patch.setattr(publication, "submit", submit)
+    patch.setattr(uploading, "submit", submit)
 
 
 def manifest_before_the_evidence(patch: pytest.MonkeyPatch) -> None:
-    real = proof.Proof.ask
+    real = durability.Proof.ask
 
-    def ask(self: proof.Proof, store: Any, seal_it: Any) -> str:
+    def ask(self: durability.Proof, store: Any, seal_it: Any) -> str:
         self.seal(seal_it)
         return real(self, store, seal_it)
 
-    patch.setattr(proof.Proof, "ask", ask)
+    patch.setattr(durability.Proof, "ask", ask)
 
 
 def once_is_enough(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(proof, "TIMES_LATER", 1)
+    patch.setattr(durability, "TIMES_LATER", 1)
 
 
 def trusting_reader(patch: pytest.MonkeyPatch) -> None:
@@ -96,7 +106,7 @@ def trusting_reader(patch: pytest.MonkeyPatch) -> None:
         store.pull(f"{run.name}/{entry.path}", str(into / entry.name), algorithm_of(entry.digest), link=link)
         return ""
 
-    patch.setattr(checkpoints, "_bring_file", bring_file)
+    patch.setattr(checkpoint_fetch, "_bring_file", bring_file)
 
 
 def eager_deletion(patch: pytest.MonkeyPatch) -> None:
@@ -113,15 +123,15 @@ def order_by_step(patch: pytest.MonkeyPatch) -> None:
 
 
 def order_by_mtime(patch: pytest.MonkeyPatch) -> None:
-    real = checkpoints.look_over
+    real = checkpoint_fetch.look_over
     times: dict[str, float] = {}
 
-    def look_over(store: Any, run: Any) -> checkpoints.Listed:
+    def look_over(store: Any, run: Any) -> checkpoint_fetch.Listed:
         listed = real(store, run)
         times.update({each.path: Path(store.traits.where, each.path).stat().st_mtime for each in listed.found})
         return listed
 
-    patch.setattr(checkpoints, "look_over", look_over)
+    patch.setattr(checkpoint_fetch, "look_over", look_over)
     _ordered(patch, lambda each: times.get(each.path, 0.0))
 
 
@@ -136,18 +146,18 @@ def _ordered(patch: pytest.MonkeyPatch, key: Callable[[cp.Found], float]) -> Non
 
 
 def skip_on_eio(patch: pytest.MonkeyPatch) -> None:
-    real = checkpoints.bring
+    real = checkpoint_fetch.bring
 
     def bring(*args: Any, **options: Any) -> Any:
         found, where = real(*args, **options)
         broken = found.verdict is cp.Verdict.UNREADABLE
         return (replace(found, verdict=cp.Verdict.BROKEN) if broken else found), where
 
-    patch.setattr(checkpoints, "bring", bring)
+    patch.setattr(checkpoint_fetch, "bring", bring)
 
 
 def exists_on_a_dead_mount(patch: pytest.MonkeyPatch) -> None:
-    for kind in (folder.FolderStore, drive.DriveStore):
+    for kind in (local_folder.FolderStore, mount_backend.DriveStore):
         patch.setattr(kind, "list", _listing_if_there(kind.list))
 
 
@@ -162,93 +172,93 @@ def _listing_if_there(real: Any) -> Any:
 
 
 def no_fence(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(fenced, "judge", lambda _names, _mine: None)
+    patch.setattr(fenced_store, "judge", lambda _names, _mine: None)
 
 
 def short_writes_ignored(patch: pytest.MonkeyPatch) -> None:
     def write_once(fd: int, view: memoryview) -> None:
         os.write(fd, view)
 
-    patch.setattr(disk, "_write_all", write_once)
+    patch.setattr(local_files, "_write_all", write_once)
 
 
 def no_reading_back(patch: pytest.MonkeyPatch) -> None:
-    real = disk.write
+    real = local_files.write
     said: list[Measured] = []
 
     def write(target: str, chunks: Any, algorithm: str) -> Measured:
         said[:] = [real(target, chunks, algorithm)]
         return said[0]
 
-    patch.setattr(disk, "write", write)
-    patch.setattr(disk, "proved", lambda *_: said[0])
+    patch.setattr(local_files, "write", write)
+    patch.setattr(local_files, "proved", lambda *_: said[0])
 
 
 def no_reading_back_from_the_drive(patch: pytest.MonkeyPatch) -> None:
-    real = disk.measure
+    real = local_files.measure
     said: list[Measured] = []
 
     def measure(chunks: Any, algorithm: str) -> Measured:
         said[:] = [real(chunks, algorithm)]
         return said[0]
 
-    patch.setattr(disk, "measure", measure)
-    patch.setattr(drive.DriveStore, "_read_back", lambda *_: said[0])
+    patch.setattr(local_files, "measure", measure)
+    patch.setattr(mount_backend.DriveStore, "_read_back", lambda *_: said[0])
 
 
 def age_as_evidence(patch: pytest.MonkeyPatch) -> None:
-    def ask(self: proof.Proof, store: Any, seal_it: Any) -> str:
+    def ask(self: durability.Proof, store: Any, seal_it: Any) -> str:
         try:
             return real(self, store, seal_it)
         except StoreError:
             self.seal(seal_it)
             return "it was written a while ago"
 
-    real = proof.Proof.ask
-    patch.setattr(proof.Proof, "ask", ask)
+    real = durability.Proof.ask
+    patch.setattr(durability.Proof, "ask", ask)
 
 
 def epoch_reused(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(claim, "next_epoch", lambda names: getattr(claim.highest(names), "epoch", 1))
+    patch.setattr(session_id, "next_epoch", lambda names: getattr(session_id.highest(names), "epoch", 1))
 
 
 def shared_files_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Retention removes a checkpoint with all its files, as if no other could name one of them."""
-    patch.setattr(sharing, "unneeded", lambda paths, _remaining: list(paths))
+    patch.setattr(dedup, "unneeded", lambda paths, _remaining: list(paths))
 
 
 def shared_with_another_session(patch: pytest.MonkeyPatch) -> None:
-    real = storing.Storing._prove
+    real = session_store.Storing._prove
 
-    def prove(self: storing.Storing, found: cp.Found) -> None:
+    def prove(self: session_store.Storing, found: cp.Found) -> None:
         real(self, found)
         self.uploads.newest = found.manifest
 
-    patch.setattr(storing.Storing, "_prove", prove)
+    patch.setattr(session_store.Storing, "_prove", prove)
 
 
 def shared_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
-    real = publication.submit
+    real = uploading.submit
     last: dict[Any, cp.Manifest] = {}
 
     def submit(store: Any, run: Any, rank: Any, order: Any, fence: Any) -> cp.Manifest:
         last[rank] = real(store, run, rank, replace(order, newest=last.get(rank, order.newest)), fence)
         return last[rank]
 
-    patch.setattr(publication, "submit", submit)
+    patch.setattr(uploading, "submit", submit)
 
 
 def removed_without_being_emptied(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(drive.DriveStore, "_empty", lambda *_: None)
+    patch.setattr(mount_backend.DriveStore, "_empty", lambda *_: None)
 
 
 def mount_not_proved(patch: pytest.MonkeyPatch) -> None:
-    def proved(self: held.HeldMount) -> tuple[int, str]:
+    def proved(self: mount_guard.HeldMount) -> tuple[int, str]:
         if self._fd is None:
             self._fd = os.open(self.mount.point, os.O_RDONLY | os.O_DIRECTORY)
         return self._fd, os.path.relpath(self.root, self.mount.point)
 
-    patch.setattr(held.HeldMount, "proved", proved)
+    patch.setattr(mount_guard.HeldMount, "proved", proved)
 
 
 def part_of_a_record_stops_the_start(patch: pytest.MonkeyPatch) -> None:
@@ -256,11 +266,11 @@ def part_of_a_record_stops_the_start(patch: pytest.MonkeyPatch) -> None:
 
 
 def part_of_a_manifest_stops_the_start(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(checkpoints, "_all_cut_short", lambda *_: False)
+    patch.setattr(checkpoint_fetch, "_all_cut_short", lambda *_: False)
 
 
 def part_of_a_journal_piece_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(publication, "create_once", lambda store, path, body: store.create(path, body))
+    patch.setattr(uploading, "create_once", lambda store, path, body: store.create(path, body))
 
 
 class _Os:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core.ports import Measured, Traits, Unconfirmed
-from supervisor.stores.drive import DriveStore
-from supervisor.stores.folder import FolderStore
-from supervisor.stores.held import HeldMount
-from supervisor.stores.mounts import Mount
-from supervisor.stores.uploads import NoWord
+from supervisor.stores.local.folder import FolderStore
+from supervisor.stores.mounted.backend import DriveStore
+from supervisor.stores.mounted.guard import HeldMount
+from supervisor.stores.mounted.mounts import Mount
+from supervisor.stores.upload_status.status import NoWord
 from tests.faults.world import SHARING, SIZES
 
 if TYPE_CHECKING:
-    from supervisor.stores.uploads import Uploads, Written
+    from supervisor.stores.upload_status.status import Uploads, Written
 
 
 class OnAnotherDisk(FolderStore):

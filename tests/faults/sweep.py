@@ -17,8 +17,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from supervisor.core import checkpoint as cp
-from supervisor.core import events as ev
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.session import events as ev
 from tests.faults import syscalls
 from tests.faults.laws import laws_hold
 from tests.faults.stores import WORLDS

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core import events as ev
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
-from supervisor.stores.folder import FolderStore
+from supervisor.core.session import events as ev
+from supervisor.stores.local.folder import FolderStore
 from tests.faults import syscalls
 from tests.faults.laws import laws_hold
 from tests.faults.stores import WORLDS, OnADrive

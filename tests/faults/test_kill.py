@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from supervisor.core import events as ev
-from supervisor.stores.folder import FolderStore
+from supervisor.core.session import events as ev
+from supervisor.stores.local.folder import FolderStore
 from tests.faults.laws import it_resumes_from, laws_hold, the_log_is_whole
 from tests.faults.stores import WORLDS, OnADrive
 from tests.faults.sweep import ALL, calls_of, chain, kill_sweep

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.claim import Rank
+from supervisor.core.checkpoint.session_id import Rank
 from supervisor.core.environment import Found, Locked, Record
-from supervisor.engine import claims
-from supervisor.engine.packages import RECORD, Installer, Packages, Recorded
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.host.environment_store import RECORD, Installer, Packages, Recorded
+from supervisor.engine.runs import claims
+from supervisor.stores.local.folder import FolderStore
 from tests.faults.checks import check_mount, check_torn_writes, check_trash
 from tests.faults.leftovers import parts_left_behind
 from tests.faults.stores import OnADrive

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.ports import Traits
-from supervisor.engine import checkpoints
+from supervisor.engine.resume import fetch as checkpoint_fetch
 from tests.faults.paper import Judge, harm
 from tests.faults.stores import OnADrive, silent
 from tests.faults.sweep import ALL
@@ -54,7 +54,9 @@ def unproved(world: World) -> World:
 
 def new_files(judge: Judge) -> list[str]:
     """The files that the second machine made, of checkpoints and of records."""
-    session = str(checkpoints.rank_of(max(judge.files) and next(iter(judge.files[max(judge.files)])).split("/")[1]))
+    session = str(
+        checkpoint_fetch.rank_of(max(judge.files) and next(iter(judge.files[max(judge.files)])).split("/")[1])
+    )
     return [path for path in judge.whole if path.split("/")[1] == session]
 
 

@@ -11,21 +11,25 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import checkpoint as cp
-from supervisor.core import claim, retention, status
-from supervisor.core import events as ev
-from supervisor.core.content import CONTENT_FILE, LOG_FILE, sealed
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.checkpoint import session_id
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, LOG_FILE, sealed
+from supervisor.core.clock import Instant
 from supervisor.core.digest import digest_of, preferred
 from supervisor.core.errors import UserError
-from supervisor.core.instant import Instant
+from supervisor.core.policy import retention
 from supervisor.core.ports import Store, StoreError
-from supervisor.engine import journal, runs, staged
-from supervisor.engine.job import Job
-from supervisor.engine.place import RunPlace
-from supervisor.engine.storing import Storing
-from supervisor.stores.folder import TEMPORARY, FolderStore
-from supervisor.trainer import writer
-from supervisor.trainer.buffer import PAGE_BYTES
+from supervisor.core.session import events as ev
+from supervisor.core.session import status
+from supervisor.engine import journal
+from supervisor.engine.context import Job
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.resume import staging as staged_checkpoints
+from supervisor.engine.runs import runs
+from supervisor.engine.upload.session_store import Storing
+from supervisor.stores.local.folder import TEMPORARY, FolderStore
+from supervisor.trainer.save import writer
+from supervisor.trainer.save.buffer import PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -66,7 +70,7 @@ class NoEnvironment:
     def prepare(self) -> Any:
         raise NotImplementedError
 
-    def record(self, rank: claim.Rank) -> None:
+    def record(self, rank: session_id.Rank) -> None:
         raise NotImplementedError
 
     def keep(self) -> None:
@@ -134,11 +138,11 @@ class Turn:
     def enter(self) -> None:
         runs.enter(self.store, RUN, self.world.root / "script.py", [], {})
 
-    def claim(self) -> claim.Rank:
+    def claim(self) -> session_id.Rank:
         looked = self.storing.look()
         assert isinstance(looked, ev.Looked)
-        before = claim.highest(looked.names)
-        rank = self.storing.claim(claim.next_epoch(looked.names))
+        before = session_id.highest(looked.names)
+        rank = self.storing.claim(session_id.next_epoch(looked.names))
         demand(before is None or rank.epoch > before.epoch, f"epoch {rank.epoch} is used again")
         self.storing.read_history()
         return rank
@@ -161,7 +165,7 @@ class Turn:
         return folder
 
     def publish(self, folder: Path) -> ev.Event:
-        outcome = self.storing.publish(folder, staged.content(folder).step, lambda _: None)
+        outcome = self.storing.publish(folder, staged_checkpoints.content(folder).step, lambda _: None)
         for _ in range(ASKED_MAX):
             if isinstance(outcome, ev.Submitted | ev.Unconfirmed):
                 outcome = self.storing.confirm(folder)
@@ -251,7 +255,7 @@ def restless(turn: Turn, tell: Callable[[cp.CheckpointId], None], unpublished: i
         folder = turn.stage()
         for _ in range(unpublished):
             superseded, folder = folder, turn.stage(1)
-            staged.discard(superseded)
+            staged_checkpoints.discard(superseded)
         again = turn.restore()
         demand(again.folder == str(folder), f"after the trainer's death it goes on from {again}")
         publish(folder)

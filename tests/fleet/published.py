@@ -6,22 +6,22 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from supervisor.core import checkpoint as cp
-from supervisor.core.claim import Rank
-from supervisor.core.content import CONTENT_FILE
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE
+from supervisor.core.checkpoint.session_id import Rank
 from supervisor.core.digest import digest_of, preferred
 from supervisor.engine.clock import BootClock
-from supervisor.engine.place import RunPlace
-from supervisor.fleet import parcels
-from supervisor.fleet.outbox import Outbox
-from supervisor.fleet.relay import HomeRun
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.paths import RunPlace
+from supervisor.fleet.home_replica import HomeRun
+from supervisor.fleet.transfer import part as transfer_part
+from supervisor.fleet.transfer.outbox import Outbox
+from supervisor.stores.local.folder import FolderStore
 from supervisor.stores.relay import RelayStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.fleet.parcels import Parcel
+    from supervisor.fleet.transfer.part import Parcel
 
 RUN = RunPlace("plates")
 RECORD = {"schema": 1, "id": "abc0abc0abc0abc0", "script": "train.py", "arguments": [], "options": {"keep_last": 2}}
@@ -96,7 +96,7 @@ class Served:
     def mail(self) -> None:
         """Carry home's mail to the machine."""
         for parcel in self.home.mail():
-            opened = parcels.read(parcel.file)
+            opened = transfer_part.read(parcel.file)
             if opened.header.letter is not None:
                 self.outbox.hear(opened.header.letter)
             self.home.delivered(parcel)

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.engine.clock import BootClock
-from supervisor.engine.place import RunPlace
-from supervisor.fleet.parcels import ParcelError
-from supervisor.fleet.relay import HomeRun
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.paths import RunPlace
+from supervisor.fleet.home_replica import HomeRun
+from supervisor.fleet.transfer.part import ParcelError
+from supervisor.stores.local.folder import FolderStore
 
 if TYPE_CHECKING:
     from random import Random
 
-    from supervisor.core.checkpoint import CheckpointId
-    from supervisor.fleet.parcels import Parcel
+    from supervisor.core.checkpoint.manifest import CheckpointId
+    from supervisor.fleet.transfer.part import Parcel
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = RunPlace("toy")

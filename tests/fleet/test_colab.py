@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import until
-from supervisor.core.provisioning import MachineError, NoSuchFile, Wanted
-from supervisor.fleet.provisioners import colab, colab_account, colab_cells
-from supervisor.fleet.reporting import watched
+from supervisor.core.fleet.provisioning import MachineError, NoSuchFile, Wanted
+from supervisor.fleet.agent.agent_status import watched
+from supervisor.fleet.provisioners.colab import account as colab_account
+from supervisor.fleet.provisioners.colab import cells as colab_cells
+from supervisor.fleet.provisioners.colab import provisioner as colab_provisioner
 from tests.fleet.plane.vm_box import missing
 from tests.fleet.plane.world import World, a_colab_world
 from tests.machines.machine import inhabitants, words_of
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from supervisor.core.provisioning import Machine
-    from supervisor.fleet.provisioners.colab import ColabProvisioner as Colab
+    from supervisor.core.fleet.provisioning import Machine
+    from supervisor.fleet.provisioners.colab.provisioner import ColabProvisioner as Colab
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing() or "machines can be made")]
 WAIT_S = 400
@@ -228,8 +230,8 @@ def test_who_kills_the_computer_in_the_middle_makes_no_second_machine(
     before = len(world.service.vms)
     world.service.assign_answers = [3.0]
     program = (
-        "import pathlib, sys; from supervisor.core.provisioning import Wanted; "
-        "from supervisor.fleet.provisioners.colab import ColabProvisioner; "
+        "import pathlib, sys; from supervisor.core.fleet.provisioning import Wanted; "
+        "from supervisor.fleet.provisioners.colab.provisioner import ColabProvisioner; "
         "ColabProvisioner(pathlib.Path(sys.argv[1])).bring_up('seven', Wanted('T4'))"
     )
     first = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "computer")], env=world.environ)
@@ -276,7 +278,7 @@ def test_nobody_has_logged_in(world: World, colab_here: Colab) -> None:
 def test_a_call_that_never_returns_is_ended(
     here: Colab, vm: Machine, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(colab, "SMALL_S", 3.0)
+    monkeypatch.setattr(colab_provisioner, "SMALL_S", 3.0)
     world.service.of(vm.endpoint).tunnel.mute = True
     with pytest.raises(MachineError, match="did not answer in time"):
         here.get(vm, "status.json", str(tmp_path / "status"))

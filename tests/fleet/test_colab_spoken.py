@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from supervisor.core.provisioning import Machine, MachineError
-from supervisor.fleet.provisioners.colab_spoken import (
+from supervisor.core.fleet.provisioning import Machine, MachineError
+from supervisor.fleet.provisioners.colab.output import (
     Said,
     balance,
     listing,

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.machines import ROOT, Turn, until
 from benchmarks.night_launch import FOLDER
-from supervisor.fleet.provisioners.colab_notes import all_notes
+from supervisor.fleet.provisioners.colab.records import all_notes
 from tests.fleet.paced import project
 from tests.fleet.plane.vm_box import missing
 from tests.fleet.plane.world import World, a_colab_world

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.machines import ROOT, TOY, Turn, final_state, until
 from benchmarks.machines import Machine as OneMachine
-from supervisor.fleet.provisioners.ssh_far import MARKER
+from supervisor.fleet.provisioners.ssh.remote import MARKER
 from tests.fleet.fake import FakeCloud
 from tests.fleet.paced import project
 

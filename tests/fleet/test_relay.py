@@ -11,14 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core.claim import Rank
+from supervisor.core.checkpoint.session_id import Rank
 from supervisor.core.errors import UserError
 from supervisor.core.ports import Missing, StoreError, Unconfirmed
-from supervisor.engine import checkpoints, claims, receipts, retaining, runs
-from supervisor.engine.checkpoints import find
-from supervisor.fleet import gathering, parcels
-from supervisor.fleet.outbox import SMALL_AT_ONCE, WINDOW_BYTES
-from supervisor.fleet.parcels import ParcelError
+from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.engine.resume.fetch import find
+from supervisor.engine.runs import claims, runs, verification_records
+from supervisor.engine.upload import prune as pruning
+from supervisor.fleet.transfer import part as transfer_part
+from supervisor.fleet.transfer import reassembly
+from supervisor.fleet.transfer.outbox import SMALL_AT_ONCE, WINDOW_BYTES
+from supervisor.fleet.transfer.part import ParcelError
 from tests.fleet.published import RUN, Served, contents
 
 if TYPE_CHECKING:
@@ -37,9 +40,9 @@ def served(tmp_path: Path) -> Served:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parcels of a kilobyte, so that a few of them make a checkpoint."""
-    monkeypatch.setattr(parcels, "CONTENT_BYTES_MAX", SIZE)
-    monkeypatch.setattr(parcels, "BYTES_MAX", 4 * SIZE)
-    monkeypatch.setattr("supervisor.fleet.outbox.SMALL_BYTES", 0)
+    monkeypatch.setattr(transfer_part, "CONTENT_BYTES_MAX", SIZE)
+    monkeypatch.setattr(transfer_part, "BYTES_MAX", 4 * SIZE)
+    monkeypatch.setattr("supervisor.fleet.transfer.outbox.SMALL_BYTES", 0)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # because no power fails here
 
 
@@ -51,7 +54,7 @@ def test_everything_comes_home_the_same_and_is_proved_on_the_machine(served: Ser
     assert served.at_home() == served.on_the_machine()
     assert {served.machine.evidence(path) for path in served.on_the_machine()} == {"relay"}
     assert served.outbox.waiting() == (0, 0)
-    assert list(receipts.receipts(served.home_store, RUN)) == [manifest.id]
+    assert list(verification_records.receipts(served.home_store, RUN)) == [manifest.id]
     assert served.home.newest() == manifest.id
 
 
@@ -70,7 +73,7 @@ def test_the_machine_sees_that_something_moves(served: Served, small):
 def test_a_manifest_waits_on_the_machine_until_home_holds_all_that_it_names(served: Served):
     manifest = served.publish(20)
     first = served.cut()
-    named = [piece.path for parcel in first for piece, _ in parcels.read(parcel.file)]
+    named = [piece.path for parcel in first for piece, _ in transfer_part.read(parcel.file)]
     assert served.path(manifest) not in named
     served.carry()
     assert served.path(manifest) in served.at_home()
@@ -82,9 +85,9 @@ def test_a_manifest_that_came_first_is_not_taken_before_its_files(served: Served
     body = served.machine.read(path)
     from supervisor.core.digest import digest_of, preferred
 
-    piece = parcels.Piece(path, 0, len(body), len(body), digest_of((body,), preferred()))
-    header = parcels.Header(1, served.outbox.origin, [piece])
-    early = parcels.write(tmp_path / "early.parcel", "outbox/early.parcel", header, [body])
+    piece = transfer_part.Piece(path, 0, len(body), len(body), digest_of((body,), preferred()))
+    header = transfer_part.Header(1, served.outbox.origin, [piece])
+    early = transfer_part.write(tmp_path / "early.parcel", "outbox/early.parcel", header, [body])
     merged = served.home.merge(early.file)
     assert not merged.acknowledged
     assert not merged.checkpoints
@@ -134,7 +137,7 @@ def test_what_was_removed_on_the_machine_before_it_was_fetched_is_not_waited_for
 
 @pytest.mark.usefixtures("small")
 def test_the_outbox_takes_no_more_than_its_window_of_the_disk(served: Served, monkeypatch):
-    monkeypatch.setattr("supervisor.fleet.outbox.WINDOW_BYTES", 8 * 4 * SIZE)
+    monkeypatch.setattr("supervisor.fleet.transfer.outbox.WINDOW_BYTES", 8 * 4 * SIZE)
     served.publish(20, os.urandom(60 * SIZE))
     most = 0
     while ready := served.cut():
@@ -151,7 +154,7 @@ def test_small_news_of_a_long_absence_leave_the_room_to_the_next_checkpoint(serv
         served.cut()
     assert len(served.cut()) == SMALL_AT_ONCE
     served.publish(20, bytes(3_000_000))
-    large = parcels.read(served.cut()[-1].file)
+    large = transfer_part.read(served.cut()[-1].file)
     assert len([piece for piece, _ in large if "journal" in piece.path]) > 10
     assert sum(parcel.bytes for parcel in served.cut()) < WINDOW_BYTES
     served.carry()
@@ -165,7 +168,7 @@ def test_any_order_any_doubling_any_loss_and_any_death_give_the_same_home(tmp_pa
     chance, served = Random(seed), Served(tmp_path_factory.mktemp("served"))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("CONTENT_BYTES_MAX", SIZE), ("BYTES_MAX", 4 * SIZE)):
-            patch.setattr(parcels, name, value)
+            patch.setattr(transfer_part, name, value)
         patch.setattr(os, "fsync", lambda _: None)  # because no power fails here, and this is what takes the time
         served.enter()
         kept: list[Path] = []
@@ -233,9 +236,9 @@ def test_a_file_of_which_home_has_lost_a_part_is_sent_again(served: Served, smal
 
 def test_a_piece_that_came_damaged_into_the_parcel_is_asked_for_again(served: Served, monkeypatch):
     manifest = served.publish(20)
-    body = parcels.body
+    body = transfer_part.body
     monkeypatch.setattr(
-        parcels, "body", lambda file, piece: body(file, piece)[::-1]
+        transfer_part, "body", lambda file, piece: body(file, piece)[::-1]
     )  # the machine reads it wrongly once
     served.home.merge(served.cut()[0].file)
     monkeypatch.undo()
@@ -256,18 +259,18 @@ def test_home_keeps_as_many_checkpoints_as_the_run_says(served: Served):
     assert [id_.step for id_ in removed] == [20, 40]
     assert [each.id.step for each in find(served.home_store, RUN)] == [60, 80]
     assert not [path for path in served.at_home() if "step-000000020" in path]
-    assert len(receipts.receipts(served.home_store, RUN)) == 2
+    assert len(verification_records.receipts(served.home_store, RUN)) == 2
 
 
 def test_a_pinned_checkpoint_and_a_shared_file_stay_at_home(served: Served):
     first = served.publish(20, b"shared" * 10)
     served.carry()
-    retaining.pin(served.home_store, RUN, first.id)
+    pruning.pin(served.home_store, RUN, first.id)
     for step in (40, 60, 80):
         served.publish(step, shared=first)
         served.carry()
     assert [each.id.step for each in find(served.home_store, RUN)] == [20, 60, 80]
-    found, _ = checkpoints.bring(served.home_store, RUN, find(served.home_store, RUN)[-1], served.root / "brought")
+    found, _ = checkpoint_fetch.bring(served.home_store, RUN, find(served.home_store, RUN)[-1], served.root / "brought")
     assert found.verdict == "whole"
 
 
@@ -275,7 +278,7 @@ def seeded(served: Served) -> dict[str, bytes]:
     """Return what a seed holds, by path."""
     held: dict[str, bytes] = {}
     for parcel in served.home.seed().parcels:
-        for piece, body in parcels.read(parcel.file, parcel.sha256):
+        for piece, body in transfer_part.read(parcel.file, parcel.sha256):
             held[piece.path] = held.get(piece.path, b"") + bytes(body)
     return held
 
@@ -297,7 +300,7 @@ def test_the_seed_is_what_the_next_session_reads_and_the_newest_whole_checkpoint
         served.machine.create(f"{RUN.session(served.rank)}/{name}", name.encode())
     served.machine.create(f"{RUN.session(served.rank)}/output-0001-000001.log", b"x" * 100_000)
     served.carry()
-    retaining.pin(served.home_store, RUN, find(served.home_store, RUN)[0].id)
+    pruning.pin(served.home_store, RUN, find(served.home_store, RUN)[0].id)
     claims.request_stop(served.home_store, RUN, served.rank, "save")
     held = seeded(served)
     home = {path: (served.root / "home/runs" / path).read_bytes() for path in held}
@@ -337,7 +340,7 @@ def test_a_stop_a_knock_and_a_higher_claim_go_to_the_machine_once(served: Served
     claims.knock(served.home_store, RUN, served.rank)
     claims.write_claim(served.home_store, RUN, Rank(2, "bb"), {"machine": {}})
     mail = served.home.mail()
-    told = [piece.path for parcel in mail for piece, _ in parcels.read(parcel.file)]
+    told = [piece.path for parcel in mail for piece, _ in transfer_part.read(parcel.file)]
     assert sorted(path.split("/")[1][:5] for path in told) == ["e0000", "knock", "stop-"]
     assert [parcel.name for parcel in served.home.mail()] == [parcel.name for parcel in mail]  # until it is delivered
     for parcel in mail:
@@ -352,14 +355,14 @@ def test_what_was_for_one_machine_is_not_told_to_the_next(served: Served):
     assert served.home.mail()
     served.home.begin_machine()
     assert list(served.home.mail()) == [] or all(
-        parcels.read(parcel.file).header.letter is None for parcel in served.home.mail()
+        transfer_part.read(parcel.file).header.letter is None for parcel in served.home.mail()
     )
 
 
 def test_mail_for_another_outbox_changes_nothing(served: Served):
     served.publish(20)
     served.cut()
-    served.outbox.hear(parcels.Letter("another", (1,), tuple(served.on_the_machine())))
+    served.outbox.hear(transfer_part.Letter("another", (1,), tuple(served.on_the_machine())))
     assert served.outbox.acknowledged.held == set()
     assert served.outbox.ready
 
@@ -412,4 +415,4 @@ def test_the_store_of_a_run_that_came_home_is_a_store_like_any_other(served: Ser
     assert record.id == "abc0abc0abc0abc0"
     with pytest.raises(Missing):
         served.home_store.read(f"{RUN.name}/nothing")
-    assert gathering.Fate.ADDED == "added"
+    assert reassembly.Fate.ADDED == "added"

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.machines import until
-from supervisor import wiring
+from supervisor import composition
 from supervisor.core.errors import UserError
 from supervisor.engine.clock import BootClock
-from supervisor.engine.place import RunPlace
-from supervisor.fleet import agent, consignment, parcels, served
-from supervisor.fleet.relay import HomeRun
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.paths import RunPlace
+from supervisor.fleet.agent import agent
+from supervisor.fleet.agent import job as agent_job
+from supervisor.fleet.home_replica import HomeRun
+from supervisor.fleet.transfer import inbox as agent_inbox
+from supervisor.fleet.transfer import part as transfer_part
+from supervisor.stores.local.folder import FolderStore
 from tests.fleet.relays import ROOT, Pump
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class Place:
 
     def agent(self) -> agent.Agent:
         environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-        store = wiring.open_store(f"relay:{self.folder / 'store'}")
+        store = composition.open_store(f"relay:{self.folder / 'store'}")
         machine = agent.Machine(self.folder, store, self.folder / "local/training-supervisor", BootClock(), environ)
         return agent.Agent(machine, self.said.append)
 
@@ -63,7 +66,7 @@ class Place:
         path = self.folder / "status.json"
         return json.loads(path.read_bytes()) if path.exists() else {}
 
-    def put(self, parcel: parcels.Parcel) -> None:
+    def put(self, parcel: transfer_part.Parcel) -> None:
         to = self.folder / parcel.name
         to.parent.mkdir(parents=True, exist_ok=True)
         to.with_suffix(".part").write_bytes(parcel.file.read_bytes())
@@ -81,7 +84,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr(served, "PROGRAM", "tests.fleet.short")
+    monkeypatch.setattr(agent_job, "PROGRAM", "tests.fleet.short")
     monkeypatch.setattr(agent, "TICK_S", 0.02)
     made = Place(tmp_path)
     yield made
@@ -140,7 +143,7 @@ def test_killed_without_a_word_the_supervisor_is_started_again_but_not_for_ever(
 
 @pytest.mark.slow
 def test_secrets_are_named_to_the_trainer_and_told_to_nobody(place: Place, tmp_path):
-    from supervisor.engine.launcher import _secrets
+    from supervisor.engine.trainer_process.launcher import _secrets
 
     secrets = place.folder / "secrets.env"
     secrets.write_text("# mine\nTOKEN=a=b c\n\nEMPTY=\n")
@@ -169,7 +172,7 @@ def test_it_starts_nothing_before_the_whole_seed_has_come(place: Place, tmp_path
     place.start()
     status = until(lambda: place.status.get("phase") == "preparing" and place.status)
     assert status["words"] == "waiting for 1 parcels from your computer"
-    place.put(parcels.Parcel(_cut(parcel.file), parcel.name, 0, ""))
+    place.put(transfer_part.Parcel(_cut(parcel.file), parcel.name, 0, ""))
     until(lambda: "not whole" in place.status["error"])
     assert not (place.folder / "store/toy").exists()
     place.put(parcel)
@@ -312,8 +315,8 @@ def test_a_job_that_cannot_be_read_ends_it_in_two_lines(place: Place, body):
 
 
 def test_where_the_agents_own_packages_cannot_be_had_it_says_so_and_may_be_started_again(tmp_path, monkeypatch, capsys):
-    from supervisor.cli import agent as verb
     from supervisor.cli import main
+    from supervisor.cli.verbs import agent as verb
     from supervisor.core.errors import SetupError
 
     def missing() -> None:
@@ -338,9 +341,9 @@ def test_the_code_is_unpacked_once_and_only_the_users(tmp_path):
     tarred(
         tmp_path, ("project/trainers/toy.py", b"print(1)"), ("project/.tmp-mine", b""), ("package/supervisor/x.py", b"")
     )
-    assert (consignment.unpack(tmp_path) / "trainers/toy.py").read_bytes() == b"print(1)"
+    assert (agent_inbox.unpack(tmp_path) / "trainers/toy.py").read_bytes() == b"print(1)"
     (tmp_path / "code.tar").unlink()
-    assert consignment.unpack(tmp_path) == tmp_path / "project"
+    assert agent_inbox.unpack(tmp_path) == tmp_path / "project"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["project"]
 
 
@@ -349,13 +352,13 @@ def test_no_member_of_the_code_leads_out_of_the_machines_folder(tmp_path, name):
     (tmp_path / "machine").mkdir()
     tarred(tmp_path / "machine", (name, b"evil"))
     with pytest.raises(UserError, match="cannot be unpacked"):
-        consignment.unpack(tmp_path / "machine")
+        agent_inbox.unpack(tmp_path / "machine")
     assert not list(tmp_path.rglob("evil.py"))
 
 
 def test_code_that_is_no_archive_or_did_not_come_is_said(tmp_path):
     with pytest.raises(UserError, match="cannot be unpacked"):
-        consignment.unpack(tmp_path)
+        agent_inbox.unpack(tmp_path)
     (tmp_path / "code.tar").write_bytes(b"garbage" * 100)
     with pytest.raises(UserError, match="cannot be unpacked"):
-        consignment.unpack(tmp_path)
+        agent_inbox.unpack(tmp_path)

@@ -19,7 +19,7 @@ WAIT_S = 400
 SMALL_DISK = 'mount -t tmpfs -o size=16m tmpfs "$1" && shift && exec "$@"'
 SOON = """
 import sys
-from supervisor.core import fleet_unsaved
+from supervisor.core.fleet import unsaved as fleet_unsaved
 from supervisor.cli import main
 fleet_unsaved.OVERDUE_S_MAX = 6.0
 sys.exit(main(sys.argv[1:]))

@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks.machines import ROOT, until
 from supervisor.core.errors import UserError
-from supervisor.core.provisioning import MachineError, Wanted
-from supervisor.fleet.provisioners.ssh import BASE, SshProvisioner
+from supervisor.core.fleet.provisioning import MachineError, Wanted
+from supervisor.fleet.provisioners.ssh.provisioner import BASE, SshProvisioner
 from tests.fleet.fake_cloud import kill_marked
 from tests.fleet.sshd import HOST, RealSshd, missing
 from tests.machines.machine import children
@@ -132,8 +132,8 @@ def test_who_is_killed_in_the_middle_of_making_a_machine_finds_it_again(
     sshd: RealSshd, here: SshProvisioner, tmp_path: Path
 ) -> None:
     program = (
-        "import pathlib, sys; from supervisor.core.provisioning import Wanted; "
-        "from supervisor.fleet.provisioners.ssh import SshProvisioner; "
+        "import pathlib, sys; from supervisor.core.fleet.provisioning import Wanted; "
+        "from supervisor.fleet.provisioners.ssh.provisioner import SshProvisioner; "
         f"SshProvisioner(pathlib.Path(sys.argv[1]), where={HOST!r}).bring_up('once', Wanted())"
     )
     with sshd.silent():

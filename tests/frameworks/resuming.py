@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.messages import Note
-from supervisor.trainer import attach, compare, life
-from supervisor.trainer.folder import open_folder
-from supervisor.trainer.life import Life
+from supervisor.core.wire.messages import Note
+from supervisor.trainer import attach, compare
+from supervisor.trainer import context as trainer_context
+from supervisor.trainer.context import Life
+from supervisor.trainer.save.checkpoint_folder import open_folder
 from supervisor.trainer.settings import read_settings
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Attempts:
         here.say = lambda message: (  # type: ignore[method-assign]
             self.said.append(message.text) if isinstance(message, Note) else say(message)
         )
-        self._patch.setattr(life, "_here", [here])
+        self._patch.setattr(trainer_context, "_here", [here])
         try:
             return script()
         except SystemExit as end:

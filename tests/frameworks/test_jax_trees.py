@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import supervisor
-from supervisor.trainer.refused import RefusedError
+from supervisor.trainer.errors import RefusedError
 from tests.frameworks.resuming import Attempts
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

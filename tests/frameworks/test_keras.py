@@ -8,14 +8,14 @@ import pytest
 
 from benchmarks.machines import ROOT
 from supervisor.core.errors import UsageError
-from supervisor.trainer import life
-from supervisor.trainer.refused import RefusedError
+from supervisor.trainer import context as trainer_context
+from supervisor.trainer.errors import RefusedError
 from tests.frameworks.resuming import Attempts
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 keras = pytest.importorskip("keras", reason="needs Keras 3: pip install keras, and a backend")
 BACKEND = keras.backend.backend()
-callback = pytest.importorskip("supervisor.trainer.callbacks.keras", reason="needs Keras 3: pip install keras")
+callback = pytest.importorskip("supervisor.trainer.loops.keras.callback", reason="needs Keras 3: pip install keras")
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.filterwarnings("ignore")]
 
@@ -230,7 +230,7 @@ def test_left_within_a_step_nothing_of_it_is_kept(attempts):
                 raise SystemExit(0)
 
     attempts.attempt(lambda: fit(more=[Leaving()]), "run")
-    life.here().run.close()
+    trainer_context.here().run.close()
     with pytest.raises(ValueError, match="empty"):
         attempts.step("run")
 

@@ -7,15 +7,17 @@ from collections import Counter, defaultdict, deque
 import numpy as np
 import pytest
 
-from supervisor.trainer.refused import RefusedError
+from supervisor.trainer.errors import RefusedError
 from tests.frameworks.resuming import Attempts
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 keras = pytest.importorskip("keras", reason="needs Keras 3: pip install keras, and a backend")
-callback = pytest.importorskip("supervisor.trainer.callbacks.keras", reason="needs Keras 3: pip install keras")
-keras_arrays = pytest.importorskip("supervisor.trainer.callbacks.keras_arrays", reason="needs Keras 3")
+callback = pytest.importorskip("supervisor.trainer.loops.keras.callback", reason="needs Keras 3: pip install keras")
+keras_arrays = pytest.importorskip("supervisor.trainer.loops.keras.arrays", reason="needs Keras 3")
 array_data_adapter = pytest.importorskip("keras.src.trainers.data_adapters.array_data_adapter", reason="needs Keras 3")
-keras_after = pytest.importorskip("supervisor.trainer.callbacks.keras_after", reason="needs Keras 3: pip install keras")
+keras_after = pytest.importorskip(
+    "supervisor.trainer.loops.keras.second_fit", reason="needs Keras 3: pip install keras"
+)
 tf = pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install tensorflow")
 
 pytestmark = [

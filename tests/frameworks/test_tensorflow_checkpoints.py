@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import supervisor
-from supervisor.trainer.refused import RefusedError
+from supervisor.trainer.errors import RefusedError
 from tests.frameworks.resuming import Attempts
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import pytest
 
 from benchmarks.machines import Machine
-from supervisor.core.events import TrainerSaid
-from supervisor.core.messages import Beat, Note, Saved, Stopped
+from supervisor.core.session.events import TrainerSaid
+from supervisor.core.wire.messages import Beat, Note, Saved, Stopped
 from supervisor.engine import journal
-from supervisor.engine.claims import ranks
-from supervisor.engine.place import RunPlace
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.runs.claims import ranks
+from supervisor.stores.local.folder import FolderStore
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 
 from benchmarks.machines import Machine, final_state
-from supervisor.core import carried, content, rollback
-from supervisor.core import checkpoint as cp
-from supervisor.core import fleet_words as fw
-from supervisor.core.claim import rank_of
-from supervisor.core.codec import from_line, to_line
-from supervisor.core.instant import Instant
-from supervisor.engine import catalogue, claims, history, journal, overview, runs
-from supervisor.engine.place import RunPlace
+from supervisor.core.checkpoint import checkpoint_json, file_manifest
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.clock import Instant
+from supervisor.core.fleet import messages as fw
+from supervisor.core.policy import rollback
+from supervisor.core.wire.journal_codec import from_line, to_line
+from supervisor.engine import journal
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.runs import checkpoint_admin, claims, history, run_status, runs
 from supervisor.fleet import controller
-from supervisor.stores.folder import FolderStore
+from supervisor.stores.local.folder import FolderStore
 
 HERE = Path(__file__).parent
 NOW = Instant(0.0, 1_796_080_000.0)
@@ -64,7 +66,7 @@ def test_every_run_is_listed_and_told_of_as_it_was_then(store):
         record = runs.read(store, RunPlace(name))
         assert record is not None
         assert not record.damaged
-        was, now = told(f"status-{name}.json"), dict(overview.look(store, RunPlace(name), record, NOW).plain)
+        was, now = told(f"status-{name}.json"), dict(run_status.look(store, RunPlace(name), record, NOW).plain)
         changing = {"durable_age_s", "updated", "eta_s", "deadline_in_s", "next_save_in_s"}
         assert was.keys() <= now.keys()
         assert {key: now[key] for key in was.keys() - changing} == {key: was[key] for key in was.keys() - changing}
@@ -72,12 +74,12 @@ def test_every_run_is_listed_and_told_of_as_it_was_then(store):
 
 def test_every_checkpoint_is_listed_as_it_was_then_and_proved_whole(store, tmp_path):
     for name in RUNS:
-        rows = catalogue.rows(store, RunPlace(name), tmp_path / "local", 2)
+        rows = checkpoint_admin.rows(store, RunPlace(name), tmp_path / "local", 2)
         was = told(f"checkpoints-{name}.json")
         assert [(row.id.epoch, row.id.step, row.state) for row in rows] == [
             (each["session"], each["step"], each["state"]) for each in was
         ]
-        judged = list(catalogue.judged(store, RunPlace(name), tmp_path / "into"))
+        judged = list(checkpoint_admin.judged(store, RunPlace(name), tmp_path / "into"))
         assert [(each.verdict, each.why) for each in judged] == [(cp.Verdict.WHOLE, "")] * len(was)
 
 
@@ -99,12 +101,12 @@ def test_records_are_written_again_byte_for_byte(store):
         assert cp.manifest_body(manifest) == body
         assert cp.manifest_name(manifest.id.seq, body) == path.name
     for path in found("files.json"):
-        assert carried.body(carried.parse(path.read_bytes())) == path.read_bytes()
+        assert file_manifest.body(file_manifest.parse(path.read_bytes())) == path.read_bytes()
     for path in found("checkpoint.json"):
-        assert content.parse(path.read_bytes()).files
+        assert checkpoint_json.parse(path.read_bytes()).files
         plain = json.loads(path.read_bytes())
         fields = {name: value for name, value in plain.items() if name not in {"format", "version", "digest"}}
-        assert content.sealed(fields) == path.read_bytes()
+        assert checkpoint_json.sealed(fields) == path.read_bytes()
     for path in found("history.json"):
         place, rank = RunPlace(path.parts[-3]), rank_of(path.parent.name)
         carried_on = history._carried(store, place, rank)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core import messages
-from supervisor.core.messages import (
+from supervisor.core.wire import messages
+from supervisor.core.wire.messages import (
     Beat,
     Finished,
     Hello,
@@ -27,7 +27,7 @@ from supervisor.core.messages import (
     Stop,
     Stopped,
 )
-from supervisor.trainer.folder import open_folder, read
+from supervisor.trainer.save.checkpoint_folder import open_folder, read
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "trainers" / "toy.py"
@@ -266,7 +266,7 @@ def test_a_script_that_never_attaches_ends_when_its_supervisor_is_gone(tmp_path)
 def test_a_script_stuck_in_a_step_is_ended_after_the_grace_when_its_supervisor_is_gone(tmp_path):
     path = script(
         tmp_path,
-        "import time, signal, supervisor\nfrom supervisor.trainer.order import Order\n"
+        "import time, signal, supervisor\nfrom supervisor.trainer.steps.sampler import Order\n"
         "run = supervisor.attach(data=Order(9))\nfor step in run.steps(9):\n    time.sleep(100)\n",
     )
     played = Played(tmp_path, path, SUPERVISOR_RUN_GRACE_S="0.2")
@@ -281,7 +281,7 @@ def test_a_script_stuck_in_a_step_is_ended_after_the_grace_when_its_supervisor_i
 def test_an_early_break_is_saved_at_the_end(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor\nfrom supervisor.trainer.order import Order\norder = Order(9)\n"
+        "import supervisor\nfrom supervisor.trainer.steps.sampler import Order\norder = Order(9)\n"
         "run = supervisor.attach(data=order)\n"
         "for step in run.steps(9):\n    run.log(sample=next(order))\n    if step == 4:\n        break\n",
     )
@@ -296,7 +296,7 @@ def test_an_early_break_is_saved_at_the_end(tmp_path):
 def test_an_exception_saves_nothing(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(9):\n    if step == 4:\n        raise RuntimeError('bad luck')\n",
     )
     played = Played(tmp_path, path)
@@ -308,7 +308,7 @@ def test_an_exception_saves_nothing(tmp_path):
 def test_a_save_that_fails_is_told_and_training_goes_on(tmp_path):
     path = script(
         tmp_path,
-        "import os, errno, supervisor\nfrom supervisor.trainer.order import Order\nreal, calls = os.fsync, []\n"
+        "import os, errno, supervisor\nfrom supervisor.trainer.steps.sampler import Order\nreal, calls = os.fsync, []\n"
         "def full(fd):\n    calls.append(fd)\n    if len(calls) == 1:\n        raise OSError(errno.ENOSPC, 'No space left')\n    real(fd)\n"
         "os.fsync = full\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(9):\n    run.log(loss=1.5)\n    if step == 2:\n        run.save()\n",
@@ -326,7 +326,7 @@ def test_a_save_that_fails_is_told_and_training_goes_on(tmp_path):
 def test_a_number_that_is_not_finite_is_told_once(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(9):\n    run.log(loss=float('nan') if step > 2 else 1.0)\n",
     )
     played = Played(tmp_path, path)
@@ -339,7 +339,7 @@ def test_a_number_that_is_not_finite_is_told_once(tmp_path):
 def test_a_worker_forked_by_the_script_ends_at_sigterm_and_does_not_hold_the_channel(tmp_path):
     path = script(
         tmp_path,
-        "import os, signal, time, supervisor\nfrom supervisor.trainer.order import Order\n"
+        "import os, signal, time, supervisor\nfrom supervisor.trainer.steps.sampler import Order\n"
         "run = supervisor.attach(data=Order(9))\nready, says = os.pipe()\nchild = os.fork()\n"
         "if child == 0:\n    os.write(says, b'x')\n    time.sleep(100)\n    os._exit(1)\n"
         "os.read(ready, 1)\nos.kill(child, signal.SIGTERM)\n"
@@ -353,7 +353,7 @@ def test_a_worker_forked_by_the_script_ends_at_sigterm_and_does_not_hold_the_cha
 def test_without_a_supervisor_ctrl_c_saves_and_the_next_start_goes_on(tmp_path):
     path = script(
         tmp_path,
-        "import sys, time, supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import sys, time, supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(400):\n    print('step', step, flush=True)\n    time.sleep(float(sys.argv[1]))\n"
         "print(run.step, 'steps done')\n",
     )
@@ -384,7 +384,7 @@ def test_without_a_supervisor_ctrl_c_saves_and_the_next_start_goes_on(tmp_path):
 def test_a_last_save_that_keeps_failing_does_not_keep_the_script_from_ending(tmp_path):
     path = script(
         tmp_path,
-        "import os, errno, supervisor\nfrom supervisor.trainer.order import Order\n"
+        "import os, errno, supervisor\nfrom supervisor.trainer.steps.sampler import Order\n"
         "def full(fd):\n    raise OSError(errno.ENOSPC, 'No space left')\nos.fsync = full\n"
         "run = supervisor.attach(data=Order(9))\nfor step in run.steps(9):\n    pass\nprint('the end')\n",
     )
@@ -400,7 +400,7 @@ def test_a_last_save_that_keeps_failing_does_not_keep_the_script_from_ending(tmp
 def test_without_room_for_a_copy_it_saves_while_training_waits_and_says_so(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor, supervisor.trainer.buffer as buffer\nfrom array import array\n"
+        "import supervisor, supervisor.trainer.save.buffer as buffer\nfrom array import array\n"
         "buffer.has_room_for = lambda size: False\n"
         "class Model:\n    def state_dict(self):\n        return {'a': array('d', [1.5])}\n"
         "    def load_state_dict(self, state):\n        pass\n"
@@ -424,7 +424,7 @@ def prints_to_nowhere(pid: int) -> bool:
 def test_a_script_that_prints_still_saves_once_more_when_its_supervisor_was_killed(tmp_path):
     path = script(
         tmp_path,
-        "import time, supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import time, supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(10**6):\n    time.sleep(0.1)\n    print(step, flush=True)\n",
     )
     played = Played(tmp_path, path)
@@ -441,7 +441,7 @@ def test_a_script_that_prints_still_saves_once_more_when_its_supervisor_was_kill
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
     path = script(
         tmp_path,
-        "import time, supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import time, supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(9):\n    print('up', flush=True)\n    time.sleep(100)\n",
     )
     process = subprocess.Popen(
@@ -463,7 +463,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
 def test_many_short_sections_do_not_flood_the_channel(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(3000):\n    with run.section('eval'):\n        run.log(loss=1.0)\n",
     )
     played = Played(tmp_path, path)
@@ -480,7 +480,7 @@ def test_a_torch_run_killed_and_resumed_ends_like_an_uninterrupted_one(tmp_path)
     pytest.importorskip("torch")
     path = script(
         tmp_path,
-        "import time, torch, supervisor\nfrom supervisor.trainer.order import Order\ntorch.set_num_threads(1)\n"
+        "import time, torch, supervisor\nfrom supervisor.trainer.steps.sampler import Order\ntorch.set_num_threads(1)\n"
         "import random, numpy\nrandom.seed(0)\nnumpy.random.seed(0)\ntorch.manual_seed(0)\nmodel = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Dropout(), torch.nn.Linear(8, 1))\n"
         "optimizer = torch.optim.AdamW(model.parameters())\n"
         "scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 40)\norder = Order(9)\n"
@@ -507,7 +507,7 @@ def test_a_torch_run_killed_and_resumed_ends_like_an_uninterrupted_one(tmp_path)
 def test_values_logged_after_the_loop_are_told(tmp_path):
     path = script(
         tmp_path,
-        "import supervisor\nfrom supervisor.trainer.order import Order\nrun = supervisor.attach(data=Order(9))\n"
+        "import supervisor\nfrom supervisor.trainer.steps.sampler import Order\nrun = supervisor.attach(data=Order(9))\n"
         "for step in run.steps(3):\n    run.log(loss=1.0)\nrun.log(accuracy=0.75)\n",
     )
     played = Played(tmp_path, path)
@@ -529,7 +529,7 @@ def test_the_toy_runs_and_resumes_from_a_checkout_that_nobody_installed(tmp_path
 def test_who_resumes_on_another_device_is_told_what_that_means(tmp_path):
     path = script(
         tmp_path,
-        "import os, supervisor\nfrom supervisor.trainer import frameworks\nfrom supervisor.trainer.order import Order\n"
+        "import os, supervisor\nfrom supervisor.trainer import adapters as frameworks\nfrom supervisor.trainer.steps.sampler import Order\n"
         "frameworks.described = lambda _: {'framework': 'torch 2', 'device': os.environ['DEVICE']}\n"
         "run = supervisor.attach(data=Order(9))\nfor step in run.steps(3):\n    run.log(loss=1.0)\n",
     )

@@ -189,7 +189,7 @@ def test_what_a_newer_version_wrote_is_not_touched(machine: Machine, store: Path
         record = store / "toy" / "run.json"
         record.write_text(json.dumps({**json.loads(record.read_text()), "schema": 99}))
     else:
-        from supervisor.core.checkpoint import manifest_name
+        from supervisor.core.checkpoint.manifest import manifest_name
 
         newest = max((store / "toy").glob("e*/step-*/manifest-*.json"), key=lambda path: path.parent.name)
         body = newest.read_bytes().replace(b'"schema":1', b'"schema":99')

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from supervisor.core.messages import Finished, Note, Staged
-from supervisor.engine.launcher import hash_seed
+from supervisor.core.wire.messages import Finished, Note, Staged
+from supervisor.engine.trainer_process.launcher import hash_seed
 from tests.integration.test_attach import Played, script
 
 pytestmark = pytest.mark.slow
 
-HEAD = "import random, sys, supervisor\nfrom supervisor.trainer.order import Order\n"
+HEAD = "import random, sys, supervisor\nfrom supervisor.trainer.steps.sampler import Order\n"
 TAIL = (
     "run = supervisor.attach(data=Order(9))\n"
     "for step in run.steps(int(sys.argv[1])):\n    run.log(drawn=random.random())\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.messages import Finished, SaveFailed, ScriptFailed, Staged
+from supervisor.core.wire.messages import Finished, SaveFailed, ScriptFailed, Staged
 from tests.integration.test_attach import Played, rows, script
 
 pytestmark = pytest.mark.slow
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 LOOP = """\
 import multiprocessing, os, sys
 import supervisor
-from supervisor.trainer.order import Order
+from supervisor.trainer.steps.sampler import Order
 
 run = supervisor.attach(data=Order(9))
 for step in run.steps(6):

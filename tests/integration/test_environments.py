@@ -14,7 +14,7 @@ import pytest
 
 from supervisor.core.environment import Record
 from supervisor.core.errors import SetupError
-from supervisor.environments import installers
+from supervisor.environments.installers import choice as installer_choice
 from supervisor.environments.prepare import Prepared, prepare
 from supervisor.environments.wheels import wheels_to_keep
 from tests.wheelhouse import offline_environ, write_interpreter, write_wheel
@@ -57,10 +57,10 @@ class Machine:
 @pytest.fixture(params=["uv", "pip"])
 def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine on which one installer is the one that is used, with "frame" 1.0 in its Python."""
-    if request.param == "uv" and installers.find_uv(os.environ, CHECKOUT / ".supervisor") is None:
+    if request.param == "uv" and installer_choice.find_uv(os.environ, CHECKOUT / ".supervisor") is None:
         pytest.skip("no uv on this machine")
     if request.param == "pip":
-        monkeypatch.setattr(installers, "find_uv", lambda environ, home: None)
+        monkeypatch.setattr(installer_choice, "find_uv", lambda environ, home: None)
     return Machine.with_parts(tmp_path)
 
 
@@ -94,7 +94,7 @@ def test_only_the_difference_is_laid_over_the_machines_own(machine: Machine, tmp
 def test_the_second_start_asks_no_installer(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     job = script(tmp_path, "part")
     first = machine.prepare(job)
-    monkeypatch.setattr(installers, "choose", lambda *_, **__: pytest.fail("an installer was asked"))
+    monkeypatch.setattr(installer_choice, "choose", lambda *_, **__: pytest.fail("an installer was asked"))
     for recorded in (None, first.record):
         again = machine.prepare(job, recorded)
         assert (again.python, again.record_name, again.drift) == (first.python, first.record_name, ())

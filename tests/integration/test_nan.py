@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.machines import WAIT_S_MAX, Machine, final_state
-from supervisor.engine import checkpoints
-from supervisor.engine.place import RunPlace
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.stores.local.folder import FolderStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 SCRIPT = """
 import argparse, math, random, supervisor
-from supervisor.trainer.order import Order
+from supervisor.trainer.steps.sampler import Order
 
 class Model:
     def __init__(self):
@@ -109,7 +109,7 @@ def by_hand(fresh_machine: Callable[[], Machine], script: Path, *arguments: str)
 
 
 def withdrawn(store: Path) -> list[str]:
-    listed = checkpoints.look_over(FolderStore(str(store)), RunPlace("toy"))
+    listed = checkpoint_fetch.look_over(FolderStore(str(store)), RunPlace("toy"))
     return [each.name for each in sorted(listed.rollbacks, key=lambda each: each.rank)]
 
 
@@ -203,13 +203,13 @@ def test_by_default_a_trouble_is_only_said(machine: Machine, script: Path) -> No
     assert status(machine)["trouble"] == "loss is nan at step 25"
 
 
-@pytest.mark.parametrize("before", ["supervisor.engine.claims.write_end", "supervisor.wiring.following"])
+@pytest.mark.parametrize("before", ["supervisor.engine.runs.claims.write_end", "supervisor.composition.following"])
 def test_killed_on_the_way_back_any_machine_knows_what_is_withdrawn_and_left_out(
     machine: Machine, fresh_machine: Callable[[], Machine], script: Path, store: Path, before: str
 ) -> None:
     """Right after the record of what is withdrawn, and right after the end of the session."""
     module, name = before.rsplit(".", 1)
-    killed = f"import importlib, os, runpy, sys; from supervisor import wiring; there = importlib.import_module({module!r}); "
+    killed = f"import importlib, os, runpy, sys; from supervisor import composition as wiring; there = importlib.import_module({module!r}); "
     killed += f"there.{name} = lambda *_: os.kill(os.getpid(), 9); runpy.run_module('supervisor', run_name='__main__')"
     words = ("start", str(script), "--store", str(store), *BACK, "--", "--bad", "20")
     command = [sys.executable, "-c", killed, *words]

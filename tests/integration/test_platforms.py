@@ -26,14 +26,14 @@ COMMAND = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from supervisor.engine import leaving
+from supervisor.engine.host import machine_release as leaving
 from supervisor.platforms import colab, kaggle
 folder = Path(sys.argv[1])
 leaving.PAUSE_S = 0.1
 colab.STAMP, colab.HOSTNAME = folder / "first-seen.json", folder / "hostname"
 kaggle.STORE, kaggle.INPUT = str(folder / "working/supervisor"), folder / "input"
 if (folder / "drive").exists():  # the store proves as one on Drive does, so that it outlives the machine
-    from supervisor.stores.folder import FolderStore
+    from supervisor.stores.local.folder import FolderStore
     proves = FolderStore.__init__
     def on_drive(self, *words, **more):
         proves(self, *words, **more)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.messages import Staged
+from supervisor.core.wire.messages import Staged
 from supervisor.trainer.compare import differing, differing_generators
-from supervisor.trainer.folder import open_folder
+from supervisor.trainer.save.checkpoint_folder import open_folder
 from tests.integration.test_attach import ROOT, Played
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import TOY, WAIT_S_MAX, Machine, Turn, final_state
-from supervisor.engine.claims import END
-from supervisor.engine.identity import started
+from supervisor.engine.runs.claims import END
+from supervisor.engine.trainer_process.process_identity import started
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,7 +25,7 @@ import sys, time
 sys.path.insert(0, {folder!r})
 from toy import Model
 import random, supervisor
-from supervisor.trainer.order import Order
+from supervisor.trainer.steps.sampler import Order
 
 random.seed(0)
 model, order = Model(640), Order(length=1000, seed=0)

@@ -9,11 +9,11 @@ import threading
 from pathlib import Path
 from typing import Self
 
-from supervisor.core import checkpoint as cp
+from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.ports import StoreError
-from supervisor.engine import checkpoints
-from supervisor.engine.place import RunPlace
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.stores.local.folder import FolderStore
 
 LOOK_EVERY_S = 0.25
 PARTS = re.compile(r"step-\d{9}( \(\d+\))?")
@@ -30,7 +30,7 @@ class Cloud:
         """Return where a fresh machine that sees ``runs`` goes on; None: it begins. Raises LookupError where it asks."""
         with tempfile.TemporaryDirectory() as into:
             store = FolderStore(str(runs or self.runs))
-            answer = checkpoints.newest_whole(store, RunPlace(self.run), (), Path(into)).answer
+            answer = checkpoint_fetch.newest_whole(store, RunPlace(self.run), (), Path(into)).answer
         match answer:
             case cp.ResumeFrom():
                 return answer.found.id

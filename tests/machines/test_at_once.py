@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import TOY, final_state, until
-from supervisor.core.claim import rank_of
+from supervisor.core.checkpoint.session_id import rank_of
 from tests.machines.cloud import Cloud, Watched
 from tests.machines.hasty import GATES
 from tests.machines.jobs import JOB, LONG, OFTEN

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core import messages
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.instant import Instant
-from supervisor.core.status import RunStatus, to_json
-from supervisor.engine import kept
-from supervisor.engine.arrival import Arrival
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.clock import Instant
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.status import RunStatus, to_json
+from supervisor.core.wire import messages
+from supervisor.engine.runs import detached
+from supervisor.engine.startup_timing import Arrival
 from supervisor.views import notebook
 from supervisor.views.notebook import Scene
 
@@ -119,29 +119,29 @@ def test_before_the_first_new_step_nothing_is_told() -> None:
 def test_what_a_notebook_started_is_found_again(tmp_path) -> None:
     import os
 
-    folder = kept.new(tmp_path)
-    mine = kept.note(folder, os.getpid(), "plates", "/runs")
-    (folder / kept.OUTPUT).write_bytes(b"one\ntwo\nhal")
+    folder = detached.new(tmp_path)
+    mine = detached.note(folder, os.getpid(), "plates", "/runs")
+    (folder / detached.OUTPUT).write_bytes(b"one\ntwo\nhal")
     assert mine.lives
     assert mine.code is None
     assert mine.printed(0) == ("one\ntwo\n", 8)
     assert mine.printed(8) == ("", 8)
     mine.saw({"step": 3})
-    kept.ended(folder, 42)
-    found = list(kept.known(tmp_path, "/runs"))
+    detached.ended(folder, 42)
+    found = list(detached.known(tmp_path, "/runs"))
     assert found == [mine]
     assert (found[0].seen["step"], found[0].code) == (3, 42)
-    assert not list(kept.known(tmp_path, "/other"))
+    assert not list(detached.known(tmp_path, "/other"))
 
 
 def test_old_ones_are_forgotten_and_living_ones_are_not(tmp_path) -> None:
     import os
 
-    alive = kept.note(kept.new(tmp_path), os.getpid(), "plates", "/runs")
-    for _ in range(2 * kept.OLD_KEPT):
-        kept.note(kept.new(tmp_path), 2**22 + 1, "plates", "/runs")
-    found = list(kept.known(tmp_path, "/runs"))
-    assert len(found) <= kept.OLD_KEPT + 2
+    alive = detached.note(detached.new(tmp_path), os.getpid(), "plates", "/runs")
+    for _ in range(2 * detached.OLD_KEPT):
+        detached.note(detached.new(tmp_path), 2**22 + 1, "plates", "/runs")
+    found = list(detached.known(tmp_path, "/runs"))
+    assert len(found) <= detached.OLD_KEPT + 2
     assert alive in found
 
 

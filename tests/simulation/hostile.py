@@ -9,11 +9,11 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core import events as ev
-from supervisor.core.deadline import Lifetime
+from supervisor.core.policy.deadline import Lifetime
 from supervisor.core.ports import StoreError
-from supervisor.core.session import Config, SaveEvery
-from supervisor.engine import steplog
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import Config, SaveEvery
+from supervisor.engine.upload import step_log as step_log_store
 from tests.simulation.drive_view import DriveView
 from tests.simulation.observer import Observer, Violation
 from tests.simulation.troubles import Bad, final_state
@@ -112,7 +112,7 @@ class History:
         view = self._view()
         view.process = Reader(self.world.machine())  # type: ignore[assignment]
         try:
-            rows = list(steplog.joined(view, RUN))
+            rows = list(step_log_store.joined(view, RUN))
         except StoreError as error:
             raise Violation(f"I18: {error}") from error
         if self.chain.bad.batches:

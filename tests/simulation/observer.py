@@ -7,16 +7,23 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core.checkpoint import MANIFEST_NAME, CheckpointId, FileEntry, Manifest, ManifestError, parse_manifest
-from supervisor.core.claim import Rank, judge
+from supervisor.core.checkpoint.manifest import (
+    MANIFEST_NAME,
+    CheckpointId,
+    FileEntry,
+    Manifest,
+    ManifestError,
+    parse_manifest,
+)
+from supervisor.core.checkpoint.session_id import Rank, judge
 from supervisor.core.digest import algorithm_of, digest_of
-from supervisor.core.retention import NEWEST_MIN
-from supervisor.core.rollback import TROUBLE
-from supervisor.core.session import FINAL, Phase
-from supervisor.core.sharing import SHARED_SUFFIX
-from supervisor.engine.checkpoints import ALL_WITHDRAWN
+from supervisor.core.policy.dedup import SHARED_SUFFIX
+from supervisor.core.policy.retention import NEWEST_MIN
+from supervisor.core.policy.rollback import TROUBLE
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import FINAL, Phase
+from supervisor.engine.resume.fetch import ALL_WITHDRAWN
 from tests.simulation.troubles import Withdrawals
 from tests.simulation.virtual_trainer import slow_part
 

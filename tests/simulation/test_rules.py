@@ -22,15 +22,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from supervisor.core import claim, retention
-from supervisor.core import commands as do
-from supervisor.core import events as ev
+from supervisor.core.checkpoint import session_id
 from supervisor.core.errors import UserError
+from supervisor.core.policy import retention
 from supervisor.core.ports import StoreError
-from supervisor.core.session import Config, Session
-from supervisor.engine.fenced import Outranked
-from supervisor.engine.job import Job
-from supervisor.engine.storing import Storing
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import Config, Session
+from supervisor.engine.context import Job
+from supervisor.engine.upload.fenced_store import Outranked
+from supervisor.engine.upload.session_store import Storing
 from tests.simulation.drive_view import DriveView
 from tests.simulation.observer import Observer, Violation
 from tests.simulation.virtual_drive import CONFIRM_EVERY_S, SETTLE_S, Drive, Habits
@@ -270,10 +271,13 @@ class DriveRules(RuleBasedStateMachine):
     def _started(self, which: int) -> Hand | None:
         hand = Hand(self.drive, self.observer, self.chain, self.machines[which])
         looked = hand.does(hand.storing.look)
-        if looked is not None and hand.does(lambda: hand.storing.claim(claim.next_epoch(looked.names))) is not None:
+        if (
+            looked is not None
+            and hand.does(lambda: hand.storing.claim(session_id.next_epoch(looked.names))) is not None
+        ):
             self.world.now += SETTLE_S
             looked = hand.does(hand.storing.look)
-            if looked is not None and not claim.judge(looked.names, hand.storing.rank) and hand.goes_on():
+            if looked is not None and not session_id.judge(looked.names, hand.storing.rank) and hand.goes_on():
                 return hand
         hand.gone = True
         return None
@@ -299,7 +303,7 @@ class DriveRules(RuleBasedStateMachine):
         if hand.gone:
             return
         match event := hand.does(act):
-            case ev.FenceSeen() if claim.judge(event.names, hand.storing.rank):
+            case ev.FenceSeen() if session_id.judge(event.names, hand.storing.rank):
                 hand.gone = True
                 self.hands[self.hands.index(hand)] = None
             case ev.Submitted() | ev.Unconfirmed():

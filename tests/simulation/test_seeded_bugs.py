@@ -9,14 +9,21 @@ from dataclasses import replace
 import pytest
 from hypothesis import Phase
 
-from supervisor.core import checkpoint as cp
-from supervisor.core import claim, machine, retention, saving, sharing
-from supervisor.core import commands as do
-from supervisor.core import events as ev
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.checkpoint import session_id
 from supervisor.core.digest import algorithm_of
+from supervisor.core.policy import dedup, retention
 from supervisor.core.ports import StoreError
-from supervisor.engine import checkpoints, claims, fenced, proof, publication, runs, staged, steplog, storing, uploads
-from supervisor.engine.place import RunPlace
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session import saving, state_machine
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.engine.resume import staging as staged_checkpoints
+from supervisor.engine.runs import claims, runs
+from supervisor.engine.upload import durability, fenced_store, session_store, uploader
+from supervisor.engine.upload import step_log as step_log_store
+from supervisor.engine.upload import upload as uploading
 from tests.simulation.hostile import live_through
 from tests.simulation.test_rules import follow_the_rules
 from tests.simulation.world import HOSTILE, Hostility
@@ -30,8 +37,8 @@ ON_ONE_MACHINE = replace(HOSTILE, machine_dies_with_it=0.0, machine_life_s=None,
 
 
 def manifest_first(plant):
-    create = publication.local.sealed
-    right = publication.submit
+    create = uploading.local.sealed
+    right = uploading.submit
 
     def submit(store, run, rank, order, fence):
         content, sealed = create(order.folder)
@@ -44,14 +51,14 @@ def manifest_first(plant):
         store.create(f"{folder}/{cp.manifest_name(order.id.seq, body)}", body)
         return right(store, run, rank, order, fence)
 
-    plant(publication, "submit", submit)
+    plant(uploading, "submit", submit)
 
 
 def trusting_reader(plant):
-    right = checkpoints.bring
+    right = checkpoint_fetch.bring
 
     def bring(store, run, found, into, *, link=False):
-        found = checkpoints.read_manifest(store, found)
+        found = checkpoint_fetch.read_manifest(store, found)
         if found.manifest is None:
             return right(store, run, found, into, link=link)
         shutil.rmtree(into, ignore_errors=True)
@@ -60,7 +67,7 @@ def trusting_reader(plant):
             store.pull(f"{run.name}/{entry.path}", str(into / entry.name), algorithm_of(entry.digest))
         return replace(found, verdict=cp.Verdict.WHOLE), into
 
-    plant(checkpoints, "bring", bring)
+    plant(checkpoint_fetch, "bring", bring)
 
 
 def eager_deletion(plant):
@@ -79,79 +86,79 @@ def order_by_step(plant):
 
 
 def skip_what_cannot_be_read(plant):
-    right = checkpoints.bring
+    right = checkpoint_fetch.bring
 
     def bring(*arguments, **options):
         found, folder = right(*arguments, **options)
         return (replace(found, verdict=cp.Verdict.BROKEN) if found.verdict is cp.Verdict.UNREADABLE else found), folder
 
-    plant(checkpoints, "bring", bring)
+    plant(checkpoint_fetch, "bring", bring)
 
 
 def an_unreadable_store_is_an_empty_one(plant):
-    right = checkpoints.look_over
+    right = checkpoint_fetch.look_over
 
     def look_over(store, run):
         try:
             return right(store, run)
         except StoreError:
-            return checkpoints.Listed()
+            return checkpoint_fetch.Listed()
 
-    plant(checkpoints, "look_over", look_over)
-    plant(checkpoints, "_work_is_told_of", lambda *_: False)
+    plant(checkpoint_fetch, "look_over", look_over)
+    plant(checkpoint_fetch, "_work_is_told_of", lambda *_: False)
 
 
 def fence_removed(plant):
-    plant(fenced, "judge", lambda _names, _mine: None)
-    plant(claim, "judge", lambda _names, _mine: None)
+    plant(fenced_store, "judge", lambda _names, _mine: None)
+    plant(session_id, "judge", lambda _names, _mine: None)
 
 
 def a_stale_listing_gives_the_fence_back(plant):
-    right = fenced.FencedStore._stand
+    right = fenced_store.FencedStore._stand
 
     def stand(self):
         self.fallen = None
         right(self)
 
-    plant(fenced.FencedStore, "_stand", stand)
+    plant(fenced_store.FencedStore, "_stand", stand)
 
 
 def age_as_evidence(plant):
-    right = storing.Storing.publish
+    right = session_store.Storing.publish
 
     def publish(self, folder, step, tell):
         try:
             return right(self, folder, step, tell)
         except StoreError:
-            id_ = uploads.checkpoint_id(folder, step, self.rank)
+            id_ = uploader.checkpoint_id(folder, step, self.rank)
             return ev.Durable(str(folder), id_, 1, 1.0, "it is surely there by now")
 
-    plant(storing.Storing, "publish", publish)
+    plant(session_store.Storing, "publish", publish)
 
 
 def saved_is_said_of_what_is_submitted(plant):
     def submitted(session, event, _now):
         return session.with_(saves=replace(session.saves, durable=event.id)), ()
 
-    row = machine.TABLE[ev.Submitted]
-    plant(machine.TABLE, ev.Submitted, (row[0], submitted))
+    row = state_machine.TABLE[ev.Submitted]
+    plant(state_machine.TABLE, ev.Submitted, (row[0], submitted))
 
 
 def epoch_reused(plant):
-    plant(claim, "next_epoch", lambda names: max(1, getattr(claim.highest(names), "epoch", 1)))
+    plant(session_id, "next_epoch", lambda names: max(1, getattr(session_id.highest(names), "epoch", 1)))
 
 
 def step_0_on_failure(plant):
-    right = checkpoints.newest_whole
+    right = checkpoint_fetch.newest_whole
 
     def newest_whole(*arguments, **options):
         try:
             brought = right(*arguments, **options)
         except StoreError:
-            return checkpoints.Brought(cp.StartAfresh(), arguments[-1])
+            return checkpoint_fetch.Brought(cp.StartAfresh(), arguments[-1])
         return replace(brought, answer=cp.StartAfresh()) if isinstance(brought.answer, cp.AskUser) else brought
 
-    plant(checkpoints, "newest_whole", newest_whole)
+    plant(checkpoint_fetch, "newest_whole", newest_whole)
 
 
 def a_folder_shared_by_sessions(plant):
@@ -159,8 +166,8 @@ def a_folder_shared_by_sessions(plant):
 
 
 def local_work_taken_without_proof(plant):
-    plant(staged, "prove", lambda folder, _step: staged.content(folder))
-    right = steplog.StepLog.take
+    plant(staged_checkpoints, "prove", lambda folder, _step: staged_checkpoints.content(folder))
+    right = step_log_store.StepLog.take
 
     def take(self, folder):
         right(self, folder)
@@ -169,11 +176,11 @@ def local_work_taken_without_proof(plant):
             body[-3] ^= 1
             (folder / "state.json").write_bytes(body)
 
-    plant(steplog.StepLog, "take", take)
+    plant(step_log_store.StepLog, "take", take)
 
 
 def rows_of_an_adopted_checkpoint_forgotten(plant):
-    plant(steplog.StepLog, "adopt", lambda *_: None)
+    plant(step_log_store.StepLog, "adopt", lambda *_: None)
 
 
 def rows_kept_beyond_where_a_session_began(plant):
@@ -181,11 +188,11 @@ def rows_kept_beyond_where_a_session_began(plant):
         return iter([
             row
             for rank in claims.ranks(store, run)
-            for _, _, name in steplog._pieces(store, run.session(rank))
-            for row in steplog._rows(store.read(f"{run.session(rank)}/{name}"))
+            for _, _, name in step_log_store._pieces(store, run.session(rank))
+            for row in step_log_store._rows(store.read(f"{run.session(rank)}/{name}"))
         ])  # fmt: skip
 
-    plant(steplog, "joined", joined)
+    plant(step_log_store, "joined", joined)
 
 
 def two_uploads_at_once(plant):
@@ -200,33 +207,33 @@ def two_uploads_at_once(plant):
 
 
 def a_zombie_does_not_freeze(plant):
-    plant(machine, "GAP_S", math.inf)
+    plant(state_machine, "GAP_S", math.inf)
 
 
 def a_timer_that_is_not_cleared(plant):
-    plant(machine._DUE, "journal", lambda session, _now: (session, (do.WriteJournal(),)))
+    plant(state_machine._DUE, "journal", lambda session, _now: (session, (do.WriteJournal(),)))
 
 
 def manifest_before_the_files_are_proved(plant):
-    right = proof.Proof.ask
+    right = durability.Proof.ask
 
     def ask(self, store, seal_it):
         self.seal(seal_it)
         return right(self, store, seal_it)
 
-    plant(proof.Proof, "ask", ask)
+    plant(durability.Proof, "ask", ask)
 
 
 def durable_on_one_evidence(plant):
-    plant(proof, "TIMES_LATER", 1)
+    plant(durability, "TIMES_LATER", 1)
 
 
 def durable_on_no_evidence(plant):
-    plant(proof.Proof, "_ask", lambda self, store, paths: self._kinds.add("it was written"))
+    plant(durability.Proof, "_ask", lambda self, store, paths: self._kinds.add("it was written"))
 
 
 def durable_with_age(plant):
-    right = uploads.Uploads.confirm
+    right = uploader.Uploads.confirm
 
     def confirm(self, folder, log):
         sent, answer = self._on_its_way, right(self, folder, log)
@@ -234,27 +241,27 @@ def durable_with_age(plant):
             return ev.Durable(answer.folder, sent.proof.manifest.id, 1, 1.0, "it is surely there by now")
         return answer
 
-    plant(uploads.Uploads, "confirm", confirm)
+    plant(uploader.Uploads, "confirm", confirm)
 
 
 def manifest_without_a_look_at_the_fence(plant):
-    right = publication.seal
-    plant(publication, "seal", lambda store, run, manifest, _fence: right(store, run, manifest, lambda: None))
+    right = uploading.seal
+    plant(uploading, "seal", lambda store, run, manifest, _fence: right(store, run, manifest, lambda: None))
 
 
 def submitted_counts_as_durable(plant):
-    right = uploads.Uploads._submit
+    right = uploader.Uploads._submit
 
     def submit(self, order):
         manifest = right(self, order)
         self.knowledge.durable.add(manifest.id)
         return manifest
 
-    plant(uploads.Uploads, "_submit", submit)
+    plant(uploader.Uploads, "_submit", submit)
 
 
 def files_go_before_their_manifest(plant):
-    right = fenced.FencedStore.delete
+    right = fenced_store.FencedStore.delete
 
     def delete(self, path):
         folder, _, name = path.rpartition("/")
@@ -264,7 +271,7 @@ def files_go_before_their_manifest(plant):
                     right(self, f"{folder}/{entry.name}")
         right(self, path)
 
-    plant(fenced.FencedStore, "delete", delete)
+    plant(fenced_store.FencedStore, "delete", delete)
 
 
 def order_by_step_alone(plant):
@@ -278,22 +285,22 @@ def order_by_step_alone(plant):
 
 
 def thawed_by_any_listing(plant):
-    phases, right = machine.TABLE[ev.FenceSeen]
+    phases, right = state_machine.TABLE[ev.FenceSeen]
 
     def fence_seen(session, event, now):
         return right(session.with_(frozen=False), event, now)
 
-    plant(machine.TABLE, ev.FenceSeen, (phases, fence_seen))
+    plant(state_machine.TABLE, ev.FenceSeen, (phases, fence_seen))
 
 
 def a_torn_manifest_stops_the_start(plant):
-    right = checkpoints.read_manifest
+    right = checkpoint_fetch.read_manifest
 
     def read_manifest(store, found):
         found = right(store, found)
         return replace(found, verdict=cp.Verdict.UNREADABLE) if found.verdict is cp.Verdict.BROKEN else found
 
-    plant(checkpoints, "read_manifest", read_manifest)
+    plant(checkpoint_fetch, "read_manifest", read_manifest)
 
 
 def a_torn_record_stops_the_start(plant):
@@ -301,16 +308,16 @@ def a_torn_record_stops_the_start(plant):
 
 
 def what_lies_in_the_own_cache_counts_as_proved(plant):
-    plant(storing.Storing, "_prove", lambda self, found: self.knowledge.durable.add(found.id))
+    plant(session_store.Storing, "_prove", lambda self, found: self.knowledge.durable.add(found.id))
 
 
 def a_torn_twin_of_the_log_is_read(plant):
-    right = steplog._copies
+    right = step_log_store._copies
 
     def copies(store, folders):
         return [replace(piece, paths=[path]) for piece in right(store, folders) for path in piece.paths]
 
-    plant(steplog, "_copies", copies)
+    plant(step_log_store, "_copies", copies)
 
 
 def removing_without_looking_at_what_is_durable(plant):
@@ -322,27 +329,27 @@ def removing_without_looking_at_what_is_durable(plant):
 
 
 def shared_files_forgotten(plant):
-    plant(sharing, "unneeded", lambda paths, _remaining: list(paths))
+    plant(dedup, "unneeded", lambda paths, _remaining: list(paths))
 
 
 def shared_with_another_session(plant):
-    right = storing.Storing._prove
+    right = session_store.Storing._prove
 
     def prove(self, found):
         right(self, found)
         self.uploads.newest = found.manifest
 
-    plant(storing.Storing, "_prove", prove)
+    plant(session_store.Storing, "_prove", prove)
 
 
 def shared_before_it_is_durable(plant):
-    right, last = publication.submit, {}
+    right, last = uploading.submit, {}
 
     def submit(store, run, rank, order, fence):
         last[rank] = right(store, run, rank, replace(order, newest=last.get(rank, order.newest)), fence)
         return last[rank]
 
-    plant(publication, "submit", submit)
+    plant(uploading, "submit", submit)
 
 
 IN_A_FOLDER = [

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core import events as ev
-from supervisor.core import rollback
-from supervisor.engine import checkpoints, storing
+from supervisor.core.policy import rollback
+from supervisor.core.session import events as ev
+from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.engine.upload import session_store
 from tests.simulation import troubles
 from tests.simulation.drive_view import DriveView
 from tests.simulation.hostile import live_through
@@ -55,7 +56,7 @@ def test_a_record_that_a_death_broke_off_is_heeded_by_its_name(monkeypatch):
 
 
 def what_is_withdrawn_is_taken(plant):
-    plant(checkpoints.rollback, "withdrawn", lambda _id, _rollbacks: False)
+    plant(checkpoint_fetch.rollback, "withdrawn", lambda _id, _rollbacks: False)
 
 
 def every_try_is_the_first(plant):
@@ -71,7 +72,7 @@ def it_goes_on_without_a_record(plant):
     def unwritten(_job, _order, _words, _fence):
         return ev.RollbackWritten()
 
-    plant(storing, "record", unwritten)
+    plant(session_store, "record", unwritten)
 
 
 @pytest.mark.more

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from supervisor.core import commands as do
-from supervisor.core.session import Phase
+from supervisor.core.session import commands as do
+from supervisor.core.session.state import Phase
 from tests.simulation.twelve_hours import TWELVE_H_S, Day
 
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import rollback
-from supervisor.core.claim import rank_of
-from supervisor.core.messages import Trouble
+from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.policy import rollback
+from supervisor.core.wire.messages import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.core import events as ev
-    from supervisor.core.checkpoint import CheckpointId
-    from supervisor.core.rollback import Rollback
+    from supervisor.core.checkpoint.manifest import CheckpointId
+    from supervisor.core.policy.rollback import Rollback
+    from supervisor.core.session import events as ev
     from tests.simulation.observer import Observer
     from tests.simulation.virtual_supervisor import Supervisor
     from tests.simulation.virtual_trainer import Trainer

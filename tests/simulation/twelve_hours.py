@@ -10,15 +10,15 @@ import math
 from dataclasses import dataclass, field
 from itertools import count
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core import messages
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.claim import Rank
-from supervisor.core.deadline import Lifetime
-from supervisor.core.instant import Instant
-from supervisor.core.machine import decide, next_wakeup
-from supervisor.core.session import FINAL, Config, Session
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.clock import Instant
+from supervisor.core.policy.deadline import Lifetime
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import FINAL, Config, Session
+from supervisor.core.session.state_machine import decide, next_wakeup
+from supervisor.core.wire import messages
 
 TWELVE_H_S = 43200.0
 BEAT_S = 45.0

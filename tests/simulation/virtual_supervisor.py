@@ -9,26 +9,28 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core import messages, retention, status
 from supervisor.core.errors import FAILED, UserError
-from supervisor.core.machine import decide, next_wakeup
-from supervisor.core.session import FINAL, Config, Phase, Session
-from supervisor.engine import runs
+from supervisor.core.policy import retention
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session import status
+from supervisor.core.session.state import FINAL, Config, Phase, Session
+from supervisor.core.session.state_machine import decide, next_wakeup
+from supervisor.engine.context import Job, Prepared
 from supervisor.engine.executor import Executor
-from supervisor.engine.identity import started
-from supervisor.engine.job import Job, Prepared
 from supervisor.engine.journal import ROUTINE, Journal
-from supervisor.engine.place import LocalPlace, RunPlace
-from supervisor.engine.succession import following, follows
+from supervisor.engine.paths import LocalPlace, RunPlace
+from supervisor.engine.runs import runs
+from supervisor.engine.session_chain import following, follows
+from supervisor.engine.trainer_process.process_identity import started
 from tests.simulation.virtual_trainer import Chain, Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from supervisor.core.claim import Rank
-    from supervisor.core.rollback import Rollback
+    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.policy.rollback import Rollback
+    from supervisor.core.wire import messages
     from tests.simulation.observer import Observer
     from tests.simulation.virtual_store import View
     from tests.simulation.world import Machine

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import messages
-from supervisor.core.content import FORMAT
+from supervisor.core.checkpoint.checkpoint_json import FORMAT
 from supervisor.core.digest import XXH3, digest_of
+from supervisor.core.wire import messages
 from tests.simulation.troubles import Bad, Noticing, base, shows, sick_since
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.core.rollback import Rollback
+    from supervisor.core.policy.rollback import Rollback
     from tests.simulation.virtual_supervisor import Supervisor
     from tests.simulation.world import Machine, World
 

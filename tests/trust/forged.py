@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint import manifest_name
-from supervisor.core.content import CONTENT_FILE, sealed
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, sealed
+from supervisor.core.checkpoint.manifest import manifest_name
 from supervisor.core.digest import SHA256, digest_of
-from supervisor.engine.place import RunPlace
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.paths import RunPlace
+from supervisor.stores.local.folder import FolderStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

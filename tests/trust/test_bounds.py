@@ -8,10 +8,10 @@ import os
 import pytest
 
 from supervisor.cli import main
-from supervisor.core import safetensors_file
-from supervisor.core.carried import Carried, body, parse
-from supervisor.core.content import ContentError
-from supervisor.engine import runs
+from supervisor.core.checkpoint import safetensors_file
+from supervisor.core.checkpoint.checkpoint_json import ContentError
+from supervisor.core.checkpoint.file_manifest import Carried, body, parse
+from supervisor.engine.runs import runs
 from tests.trust.forged import RUN, Forged
 
 
@@ -26,7 +26,7 @@ def test_a_header_that_no_file_has_is_not_read(length):
 @pytest.mark.parametrize("name", ["load", "hub", "nn", "Tensor", "__doc__", "os", "", 5, None, "float32.x"])
 def test_the_name_of_a_dtype_is_one_of_a_dtype(name):
     torch = pytest.importorskip("torch", reason="the names are torch's")
-    from supervisor.trainer.frameworks import torch_memory
+    from supervisor.trainer.adapters.torch import memory as torch_memory
 
     with pytest.raises((ValueError, TypeError)):
         torch_memory.dtype_of(name)

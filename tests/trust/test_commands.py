@@ -11,13 +11,14 @@ from threading import Event, Thread
 
 import pytest
 
-from supervisor.cli import resume, start
-from supervisor.core.carried import FILE, FOLDER, LINK, Carried, Entry, Piece, body, parse
-from supervisor.core.content import ContentError
+from supervisor.cli.verbs import resume, start
+from supervisor.core.checkpoint.checkpoint_json import ContentError
+from supervisor.core.checkpoint.file_manifest import FILE, FOLDER, LINK, Carried, Entry, Piece, body, parse
 from supervisor.core.digest import SHA256, digest_of
 from supervisor.core.errors import UsageError, UserError
-from supervisor.engine import own_commands
-from supervisor.engine.files import protected, putting_back
+from supervisor.engine.host import command_records
+from supervisor.engine.unmodified import protected_files
+from supervisor.engine.unmodified import restore as file_restore
 from tests.trust.forged import RUN
 
 
@@ -49,7 +50,7 @@ def of_this_machine(forged, tmp_path, **changes):
         "arguments": ("--mine",),
         "options": {"keep_last": 5},
     }
-    own_commands.write(local_run(forged, tmp_path), own_commands.OwnCommand(**{**told, **changes}))
+    command_records.write(local_run(forged, tmp_path), command_records.OwnCommand(**{**told, **changes}))
     return script
 
 
@@ -101,7 +102,7 @@ def test_resume_runs_what_this_machine_remembers_whatever_the_store_says(forged,
 @pytest.mark.parametrize("changes", [{"store": "/elsewhere"}, {"run": "other"}, {"arguments": 5}, {"script": None}])
 def test_a_record_of_another_store_or_run_is_not_this_run_s(forged, tmp_path, changes):
     of_this_machine(forged, tmp_path, **changes)
-    assert own_commands.read(local_run(forged, tmp_path), str(forged.root), RUN.name) is None
+    assert command_records.read(local_run(forged, tmp_path), str(forged.root), RUN.name) is None
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_code_and_hidden_files_of_the_working_folder_are_never_replaced(tmp_path
     script.write_text("print('mine')")
     (tmp_path / "link.py").symlink_to(script)
     with pytest.raises(UserError, match="the checkpoint would replace") as refused:
-        protected.refuse(["out/model.pt", path], tmp_path, script)
+        protected_files.refuse(["out/model.pt", path], tmp_path, script)
     assert "--watch" in refused.value.hint
 
 
@@ -146,8 +147,8 @@ def test_a_file_under_version_control_is_never_replaced(tmp_path):
     (tmp_path / "data.bin").write_bytes(b"mine")
     subprocess.run(["git", "-C", str(tmp_path), "add", "data.bin"], check=True)
     with pytest.raises(UserError, match="under version control"):
-        protected.refuse(["data.bin"], tmp_path, tmp_path / "train.py")
-    protected.refuse(
+        protected_files.refuse(["data.bin"], tmp_path, tmp_path / "train.py")
+    protected_files.refuse(
         ["out/model.pt", "model.zip", "lightning_logs/version_0/hparams.yaml"], tmp_path, tmp_path / "train.py"
     )
 
@@ -160,12 +161,12 @@ def test_nothing_is_put_back_through_a_link_on_this_disk(tmp_path):
     (work / "out").symlink_to(victim)
     carried = snapshot(tmp_path / "checkpoint", a_file("out/authorized_keys"))
     with pytest.raises(OSError, match="is a link"):
-        putting_back.put_back(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
+        file_restore.put_back(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
     assert list(victim.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "look", [(putting_back, "_see_no_link"), (putting_back.scanning, "scan")], ids=["checked", "scanned"]
+    "look", [(file_restore, "_see_no_link"), (file_restore.folder_scan, "scan")], ids=["checked", "scanned"]
 )
 @pytest.mark.parametrize("path", ["out/authorized_keys", "out/deep/authorized_keys"])
 def test_a_folder_that_becomes_a_link_after_the_look_leads_nowhere(tmp_path, monkeypatch, look, path):
@@ -188,7 +189,7 @@ def test_a_folder_that_becomes_a_link_after_the_look_leads_nowhere(tmp_path, mon
     folders = [Entry(each, FOLDER, 0o755) for each in ("out", "out/deep")]
     carried = replace(snapshot(tmp_path / "checkpoint", *folders, a_file(path)), root="work")
     with pytest.raises(OSError, match="is a link"):
-        putting_back.put_back(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
+        file_restore.put_back(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
     assert sorted(each.name for each in victim.rglob("*")) == ["deep", "stale"]
     assert (victim / "stale").read_text() == "mine"
 
@@ -218,7 +219,7 @@ def test_whoever_swaps_a_folder_for_a_link_all_the_time_gains_nothing(tmp_path):
     try:
         for number in range(300):
             with suppress(OSError):
-                putting_back.put_back(tmp_path / "checkpoint", carried, work, tmp_path / f"aside-{number}")
+                file_restore.put_back(tmp_path / "checkpoint", carried, work, tmp_path / f"aside-{number}")
     finally:
         over.set()
         swapping.join()
@@ -240,7 +241,7 @@ def test_a_path_that_is_named_twice_is_damage():
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1777, 0o6777])
 def test_no_file_comes_back_with_rights_beyond_its_permission_bits(tmp_path, mode):
     carried = parse(body(snapshot(tmp_path / "checkpoint", a_file("model.pt", mode))))
-    putting_back.put_back(tmp_path / "checkpoint", carried, tmp_path / "work", tmp_path / "aside")
+    file_restore.put_back(tmp_path / "checkpoint", carried, tmp_path / "work", tmp_path / "aside")
     got = stat.S_IMODE((tmp_path / "work" / "model.pt").stat().st_mode)
     assert got == mode & 0o777
     assert Path(tmp_path / "work" / "model.pt").read_bytes() == b"evil"

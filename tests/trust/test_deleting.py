@@ -6,11 +6,13 @@ import json
 
 import pytest
 
-from supervisor.core import claim, retention, rollback
-from supervisor.core.checkpoint import CheckpointId, manifest_name
-from supervisor.core.claim import Rank, rank_of
+from supervisor.core.checkpoint import session_id
+from supervisor.core.checkpoint.manifest import CheckpointId, manifest_name
+from supervisor.core.checkpoint.session_id import Rank, rank_of
 from supervisor.core.errors import UserError
-from supervisor.engine import receipts, retaining
+from supervisor.core.policy import retention, rollback
+from supervisor.engine.runs import verification_records
+from supervisor.engine.upload import prune as pruning
 from tests.trust.forged import RUN
 
 MINE = Rank(3, "b4dc8281")
@@ -38,8 +40,10 @@ def real_left(forged):
 
 def retained(forged, own):
     store = forged.store
-    knowledge = retaining.Knowledge(durable={*own, *(id_ for id_ in receipts.receipts(store, RUN) if id_.rank < MINE)})
-    removed, _ = retaining.retain(store, RUN, retention.Policy(2), knowledge, MINE)
+    knowledge = pruning.Knowledge(
+        durable={*own, *(id_ for id_ in verification_records.receipts(store, RUN) if id_.rank < MINE)}
+    )
+    removed, _ = pruning.retain(store, RUN, retention.Policy(2), knowledge, MINE)
     return {id_.step for id_ in removed}
 
 
@@ -66,21 +70,21 @@ def test_with_enough_real_ones_an_old_real_one_still_goes(forged):
 
 def test_the_highest_number_that_a_session_can_have_is_no_dead_end():
     with pytest.raises(UserError, match="e999999999999-zz") as told:
-        claim.next_epoch(["e999999999999-zz"])
+        session_id.next_epoch(["e999999999999-zz"])
     assert "remove" in told.value.hint
 
 
 @pytest.mark.parametrize("jump", ["e99999999-zz", "e500000000000-zz", "e10000000-zz"])
 def test_a_session_far_beyond_all_others_is_believed_by_nobody(jump):
     names = ["e00000001-aa", "e00000003-b4dc8281", jump]
-    assert claim.highest(names) == MINE
-    assert claim.judge(names, MINE) is None
-    assert claim.next_epoch(names) == 4
-    assert claim.believed(names) == {Rank(1, "aa"), MINE}
+    assert session_id.highest(names) == MINE
+    assert session_id.judge(names, MINE) is None
+    assert session_id.next_epoch(names) == 4
+    assert session_id.believed(names) == {Rank(1, "aa"), MINE}
 
 
 def test_a_store_whose_first_sessions_were_removed_by_hand_is_believed():
-    assert claim.believed(["e00700000-aa", "e00700001-bb"]) == {Rank(700_000, "aa"), Rank(700_001, "bb")}
+    assert session_id.believed(["e00700000-aa", "e00700001-bb"]) == {Rank(700_000, "aa"), Rank(700_001, "bb")}
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ import threading
 
 import pytest
 
-from supervisor.core import retention
-from supervisor.core.claim import Rank
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.policy import retention
 from supervisor.core.ports import Missing, StoreError
-from supervisor.engine import catalogue, claims, retaining, runs
-from supervisor.engine.checkpoints import look_over
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.resume.fetch import look_over
+from supervisor.engine.runs import checkpoint_admin, claims, runs
+from supervisor.engine.upload import prune as pruning
+from supervisor.stores.local.folder import FolderStore
 from tests.trust.forged import RUN
 
 WAIT_S = 20.0
@@ -33,8 +34,8 @@ def untouched(victim):
 
 
 def prune(forged, tmp_path):
-    known = list(catalogue.judged(forged.store, RUN, tmp_path / "into"))
-    catalogue.prune(forged.store, RUN, known, 2)
+    known = list(checkpoint_admin.judged(forged.store, RUN, tmp_path / "into"))
+    checkpoint_admin.prune(forged.store, RUN, known, 2)
 
 
 def within_a_moment(call):
@@ -60,7 +61,7 @@ def within_a_moment(call):
 def test_prune_and_retention_remove_nothing_behind_a_link(forged, victim, tmp_path, place):
     (forged.root / RUN.name / place).symlink_to(victim)
     prune(forged, tmp_path)
-    retaining.retain(forged.store, RUN, retention.Policy(2), retaining.Knowledge(), Rank(9, "zz"))
+    pruning.retain(forged.store, RUN, retention.Policy(2), pruning.Knowledge(), Rank(9, "zz"))
     assert untouched(victim)
 
 
@@ -89,7 +90,7 @@ def test_a_link_is_in_no_listing_and_is_named(forged, victim):
     (forged.root / RUN.name / "pin-3-40-b4dc8281-1005.json").symlink_to(victim / "photo.jpg")
     store = forged.store
     assert max(claims.ranks(store, RUN)).epoch == 3
-    assert retaining.pinned(store, RUN) == set()
+    assert pruning.pinned(store, RUN) == set()
     assert store.left_out == {"golden/e00000009-zz", "golden/pin-3-40-b4dc8281-1005.json"}
 
 

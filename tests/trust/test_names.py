@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core import checkpoint as cp
-from supervisor.core import claim, fields, log_pieces, nonfinite, rollback
-from supervisor.core.claim import Rank, rank_of
-from supervisor.engine import catalogue, claims, orphans, receipts, retaining, runs, staged
-from supervisor.engine.place import LocalPlace, RunPlace
-from supervisor.stores.folder import FolderStore
+from supervisor.core.checkpoint import log_pieces, session_id
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.checkpoint.session_id import Rank, rank_of
+from supervisor.core.policy import nonfinite, rollback
+from supervisor.core.wire import fields
+from supervisor.engine.paths import LocalPlace, RunPlace
+from supervisor.engine.resume import staging as staged_checkpoints
+from supervisor.engine.runs import checkpoint_admin, claims, runs, verification_records
+from supervisor.engine.trainer_process import orphans
+from supervisor.engine.upload import prune as pruning
+from supervisor.stores.local.folder import FolderStore
 from tests.trust.forged import RUN
 
 OUTWARD = [
@@ -30,7 +35,7 @@ def victim(tmp_path):
 
 
 def verdicts(forged, tmp_path):
-    return [each.verdict for each in catalogue.judged(forged.store, RUN, tmp_path / "into")]
+    return [each.verdict for each in checkpoint_admin.judged(forged.store, RUN, tmp_path / "into")]
 
 
 def test_a_file_whose_name_leads_out_is_never_written_by_verify(forged, victim, tmp_path):
@@ -157,7 +162,7 @@ def test_a_session_of_another_run_is_not_forgotten_by_a_forged_id(tmp_path, forg
 )  # fmt: skip
 def test_a_folder_that_no_session_can_have_made_is_no_session(name):
     assert rank_of(name) is None
-    assert claim.next_epoch([name, "e00000007-b"]) == 8
+    assert session_id.next_epoch([name, "e00000007-b"]) == 8
 
 
 def test_the_name_of_a_session_is_the_one_that_its_number_gives():
@@ -175,10 +180,10 @@ def test_the_name_of_a_session_is_the_one_that_its_number_gives():
         (log_pieces.NAME.fullmatch, f"log-000001-{'0' * 9}-{'9' * 30}.jsonl"),
         (cp.STEP_FOLDER.fullmatch, f"step-{'9' * 16}"),
         (cp.MANIFEST_NAME.fullmatch, f"manifest-000001-{'a' * 16} ({'9' * 400}).json"),
-        (receipts.NAME.fullmatch, f"verified-{'9' * 13}-1-a-1-ab.json"),
-        (receipts.NAME.fullmatch, f"verified-1-{'9' * 5000}-a-1-ab.json"),
-        (retaining.PIN.fullmatch, f"pin-1-{'9' * 5000}-a-1.json"),
-        (staged.FOLDER.fullmatch, f"step-{'9' * 30}-1"),
+        (verification_records.NAME.fullmatch, f"verified-{'9' * 13}-1-a-1-ab.json"),
+        (verification_records.NAME.fullmatch, f"verified-1-{'9' * 5000}-a-1-ab.json"),
+        (pruning.PIN.fullmatch, f"pin-1-{'9' * 5000}-a-1.json"),
+        (staged_checkpoints.FOLDER.fullmatch, f"step-{'9' * 30}-1"),
         (claims.STOP.fullmatch, f"stop-e{'9' * 20}-a-save-ab.json"),
         (claims.KNOCK.fullmatch, f"knock-e{'9' * 20}-a-ab.json"),
         (runs.RECORD.fullmatch, f"run ({'9' * 5000}).json"),

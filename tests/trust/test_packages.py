@@ -10,8 +10,9 @@ import pytest
 
 from supervisor.core.environment import Located, Locked, Record
 from supervisor.core.errors import SetupError
-from supervisor.environments import installers, prepare, solve
-from supervisor.environments.files import digest
+from supervisor.environments import prepare, resolve
+from supervisor.environments.installers import choice as installer_choice
+from supervisor.environments.wheel_files import digest
 from tests.wheelhouse import offline_environ, write_interpreter, write_wheel
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Victim:
     """A fresh machine: an index, a store's folder of wheels, and a script that asks for "tinydep"."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(installers, "find_uv", lambda *_: None)
+        monkeypatch.setattr(installer_choice, "find_uv", lambda *_: None)
         self.index, self.kept = folder / "index", folder / "kept"
         write_wheel(self.index, "tinydep", "1.0")
         self.kept.mkdir()
@@ -117,7 +118,7 @@ def test_a_commit_of_a_repository_is_not_the_stores_to_choose(monkeypatch: pytes
         into.extend(lines)
         raise SetupError("enough", "")
 
-    monkeypatch.setattr(solve, "difference", asked)
+    monkeypatch.setattr(resolve, "difference", asked)
     with pytest.raises(SetupError, match="enough"):
         victim.prepare("fresh", record)
     assert lines == ["tinydep @ git+https://127.0.0.1:9/tinydep.git"]

@@ -10,14 +10,14 @@ import stat
 import pytest
 
 from supervisor import cli
-from supervisor.core import commands as do
-from supervisor.core.claim import Rank
+from supervisor.core.checkpoint.session_id import Rank
 from supervisor.core.errors import UserError
-from supervisor.core.shown import shown, shown_lines, shown_output
-from supervisor.engine import staged
-from supervisor.engine.place import LocalPlace
+from supervisor.core.escape import shown, shown_lines, shown_output
+from supervisor.core.session import commands as do
+from supervisor.engine.paths import LocalPlace
+from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.views import bottom, terminal, wrapping
-from supervisor.views.lines import Lines
+from supervisor.views.async_stream import Lines
 from supervisor.views.table import rows
 from tests.trust.forged import RUN, Forged
 
@@ -129,9 +129,9 @@ def test_what_another_user_has_staged_is_not_gone_on_from(tmp_path):
     for folder in (mine, theirs):
         folder.mkdir(parents=True)
     os.chown(theirs.parent.parent, 65534, 65534)
-    assert [each.id.step for each in staged.staged_on_this_machine(run)] == [10]
+    assert [each.id.step for each in staged_checkpoints.staged_on_this_machine(run)] == [10]
     (run / "e00000003-cc").symlink_to(theirs.parent.parent)
-    assert [each.id.step for each in staged.staged_on_this_machine(run)] == [10]
+    assert [each.id.step for each in staged_checkpoints.staged_on_this_machine(run)] == [10]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")

@@ -1,9 +1,14 @@
-"""Provisioners: who brings machines up. One file and one row here makes a new one; loaded when asked for."""
+"""Who creates machines.
+
+- ``colab``: Colab by its command line
+- ``local``: folders on this computer
+- ``ssh``: any host by ssh
+"""
 
 from __future__ import annotations
 
 TABLE = {
-    "colab": "supervisor.fleet.provisioners.colab:ColabProvisioner",
-    "ssh": "supervisor.fleet.provisioners.ssh:SshProvisioner",
+    "colab": "supervisor.fleet.provisioners.colab.provisioner:ColabProvisioner",
+    "ssh": "supervisor.fleet.provisioners.ssh.provisioner:SshProvisioner",
     "local": "supervisor.fleet.provisioners.local:LocalProvisioner",
 }

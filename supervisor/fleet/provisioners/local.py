@@ -16,10 +16,10 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.provisioning import FleetTraits, MachineError
-from supervisor.fleet.provisioners import ssh_far as far
-from supervisor.fleet.provisioners.ssh import SshProvisioner
-from supervisor.fleet.provisioners.ssh_calls import PROGRAM, Patience, SshHost
+from supervisor.core.fleet.provisioning import FleetTraits, MachineError
+from supervisor.fleet.provisioners.ssh import remote as far
+from supervisor.fleet.provisioners.ssh.client import PROGRAM, Patience, SshHost
+from supervisor.fleet.provisioners.ssh.provisioner import SshProvisioner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,7 +1,21 @@
-"""What a script is watched through that nobody changed: one hook for each framework, put in when the script imports it.
+"""Hooks for scripts that do not call attach(), installed when a framework is imported.
 
 Nothing is imported that the script does not import, and no file is edited: a hook puts its own function around the
 framework's. A hook that fails is told once, and training goes on without it.
+
+- ``auto_attach``: --attach auto
+- ``error_guard``: an error in a hook never reaches the script
+- ``import_hook``: calls after a module is imported
+- ``keras``: Keras
+- ``lightning``: Lightning
+- ``on_demand_save``: saves that the supervisor asks for
+- ``restored_files``: which restored files the script opens
+- ``save_tracker``: files that the script's saves write
+- ``tensorflow``: TensorFlow
+- ``torch``: PyTorch
+- ``transformers``: transformers
+- ``unmodified_script``: counts steps, reports, answers requests
+- ``writer_functions``: library functions that write files
 """
 
 from __future__ import annotations
@@ -9,13 +23,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from supervisor.core.messages import Note
-from supervisor.trainer.hooks.importing import call_after_import
+from supervisor.core.wire.messages import Note
+from supervisor.trainer.hooks.import_hook import call_after_import
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unattached import Unattached
+    from supervisor.trainer.hooks.unmodified_script import Unattached
 
 # The module that the script imports, and the hook that is put in right after it was loaded.
 ROWS = {
@@ -23,20 +37,20 @@ ROWS = {
     "tensorflow": "tensorflow",
     "keras": "keras",
     "transformers.trainer": "transformers",
-    "transformers.modeling_utils": "writers",
-    "transformers.tokenization_utils_base": "writers",
-    "accelerate.accelerator": "writers",
+    "transformers.modeling_utils": "writer_functions",
+    "transformers.tokenization_utils_base": "writer_functions",
+    "accelerate.accelerator": "writer_functions",
     "lightning.pytorch.trainer.trainer": "lightning",
     "pytorch_lightning.trainer.trainer": "lightning",
-    "lightning.fabric.fabric": "writers",
-    "safetensors.torch": "writers",
-    "joblib": "writers",
-    "stable_baselines3.common.base_class": "writers",
-    "xgboost.core": "writers",
-    "lightgbm.basic": "writers",
-    "catboost.core": "writers",
-    "torch.jit._serialization": "writers",
-    "torch.distributed.checkpoint.state_dict_saver": "writers",
+    "lightning.fabric.fabric": "writer_functions",
+    "safetensors.torch": "writer_functions",
+    "joblib": "writer_functions",
+    "stable_baselines3.common.base_class": "writer_functions",
+    "xgboost.core": "writer_functions",
+    "lightgbm.basic": "writer_functions",
+    "catboost.core": "writer_functions",
+    "torch.jit._serialization": "writer_functions",
+    "torch.distributed.checkpoint.state_dict_saver": "writer_functions",
 }
 
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.messages import Note
-from supervisor.trainer.hooks import attaching
-from supervisor.trainer.hooks.guard import guarded
-from supervisor.trainer.hooks.saves import count_before, tell_after
-from supervisor.trainer.hooks.writers import by_argument
+from supervisor.core.wire.messages import Note
+from supervisor.trainer.hooks import auto_attach
+from supervisor.trainer.hooks.error_guard import guarded
+from supervisor.trainer.hooks.save_tracker import count_before, tell_after
+from supervisor.trainer.hooks.writer_functions import by_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unattached import Unattached
+    from supervisor.trainer.hooks.unmodified_script import Unattached
 
 SHARE_OF_GRACE = 0.5  # of the time that is left, for the rest of an epoch and its save
 
@@ -39,7 +39,7 @@ def install(keras: ModuleType, script: Unattached) -> None:
         safely = guarded(script, f"Keras's {name}", heard)
         setattr(told, name, _heard_after(getattr(told, name), safely, script, saves))
     if hasattr(keras.Model, "fit"):
-        attaching.into_keras(keras, script)
+        auto_attach.into_keras(keras, script)
     for name in ("save", "save_weights", "export"):
         if hasattr(keras.Model, name):
             tell_after(script, keras.Model, name, by_argument("filepath"))

@@ -7,19 +7,19 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.messages import Note
-from supervisor.trainer.hooks import attaching
-from supervisor.trainer.hooks.asked import Asked
-from supervisor.trainer.hooks.guard import guard_methods
-from supervisor.trainer.hooks.saves import tell_after
-from supervisor.trainer.hooks.unattached import LOSS
-from supervisor.trainer.hooks.writers import by_argument
+from supervisor.core.wire.messages import Note
+from supervisor.trainer.hooks import auto_attach
+from supervisor.trainer.hooks.error_guard import guard_methods
+from supervisor.trainer.hooks.on_demand_save import Asked
+from supervisor.trainer.hooks.save_tracker import tell_after
+from supervisor.trainer.hooks.unmodified_script import LOSS
+from supervisor.trainer.hooks.writer_functions import by_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unattached import Unattached
+    from supervisor.trainer.hooks.unmodified_script import Unattached
 
 EPOCH_LOOP_FILE = "training_epoch_loop.py"
 SHARE_OF_GRACE = 0.5  # of the time that is left, for the rest of an epoch and its save
@@ -39,7 +39,7 @@ def install(module: ModuleType, script: Unattached) -> None:
         return fit(self, *given, **named)
 
     trainer.fit = watched
-    attaching.into_lightning(module, script)
+    auto_attach.into_lightning(module, script)
     tell_after(script, trainer, "save_checkpoint", by_argument("filepath"))
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.trainer.hooks.keras import number_of
-from supervisor.trainer.hooks.saves import count_before, tell_after
+from supervisor.trainer.hooks.save_tracker import count_before, tell_after
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unattached import Unattached
+    from supervisor.trainer.hooks.unmodified_script import Unattached
 
 
 def install(tensorflow: ModuleType, script: Unattached) -> None:

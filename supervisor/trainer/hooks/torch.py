@@ -9,16 +9,16 @@ import weakref
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from supervisor.trainer.hooks.guard import guarded
-from supervisor.trainer.hooks.saves import tell_after
-from supervisor.trainer.hooks.unattached import LOSS
-from supervisor.trainer.hooks.writers import by_argument
+from supervisor.trainer.hooks.error_guard import guarded
+from supervisor.trainer.hooks.save_tracker import tell_after
+from supervisor.trainer.hooks.unmodified_script import LOSS
+from supervisor.trainer.hooks.writer_functions import by_argument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unattached import Unattached
+    from supervisor.trainer.hooks.unmodified_script import Unattached
 
 IDLE_STEPS = 100  # of another optimizer: then the one that was counted is not what trains any more
 

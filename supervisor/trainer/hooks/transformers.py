@@ -6,17 +6,17 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.messages import Note
-from supervisor.trainer.hooks import attaching
-from supervisor.trainer.hooks.asked import Asked
-from supervisor.trainer.hooks.guard import guard_methods
-from supervisor.trainer.hooks.saves import tell_after
-from supervisor.trainer.hooks.writers import by_argument
+from supervisor.core.wire.messages import Note
+from supervisor.trainer.hooks import auto_attach
+from supervisor.trainer.hooks.error_guard import guard_methods
+from supervisor.trainer.hooks.on_demand_save import Asked
+from supervisor.trainer.hooks.save_tracker import tell_after
+from supervisor.trainer.hooks.writer_functions import by_argument
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unattached import Unattached
+    from supervisor.trainer.hooks.unmodified_script import Unattached
 
 SAVE = "_save_checkpoint"  # followed so that the folder is told as a whole, by on_save, and none of the files in it
 
@@ -28,7 +28,7 @@ def install(trainer: ModuleType, script: Unattached) -> None:
     if (save := getattr(trainer.Trainer, SAVE, None)) is not None:
         setattr(trainer.Trainer, SAVE, _whole(save, script))
     tell_after(script, trainer.Trainer, "save_model", by_argument("output_dir"))
-    attaching.into_transformers(trainer, script)
+    auto_attach.into_transformers(trainer, script)
     for name in ("evaluate", "predict"):
         setattr(trainer.Trainer, name, _in_eval(getattr(trainer.Trainer, name), script))
 

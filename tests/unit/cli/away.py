@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from supervisor.core.ports import StoreError, Traits, Unconfirmed
-from supervisor.stores.folder import FolderStore
+from supervisor.stores.local.folder import FolderStore
 
 
 class Drive(FolderStore):

@@ -11,18 +11,20 @@ from typing import Any
 import pytest
 
 from supervisor.cli import main
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.claim import Rank
-from supervisor.core.instant import Instant
-from supervisor.core.messages import Beat
-from supervisor.core.status import RunStatus
-from supervisor.engine import claims, identity, publication, runs
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.clock import Instant
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.status import RunStatus
+from supervisor.core.wire.messages import Beat
 from supervisor.engine.clock import BootClock
 from supervisor.engine.journal import Journal
-from supervisor.engine.place import RunPlace
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.runs import claims, runs
+from supervisor.engine.trainer_process import process_identity
+from supervisor.engine.upload import upload as uploading
+from supervisor.stores.local.folder import FolderStore
 
 DEAD = {"pid": 4_000_000, "since": "1"}
 
@@ -75,9 +77,9 @@ class Left:
         (folder / "checkpoint.json").write_text(json.dumps(said))
         id_ = CheckpointId(rank.epoch, step, rank.writer, 1)
         log = (step - 10, rows)
-        order = publication.Order(folder, id_, None, log)
-        manifest = publication.submit(self.store, self.run, rank, order, lambda: None)
-        publication.seal(self.store, self.run, manifest, lambda: None)
+        order = uploading.Order(folder, id_, None, log)
+        manifest = uploading.submit(self.store, self.run, rank, order, lambda: None)
+        uploading.seal(self.store, self.run, manifest, lambda: None)
         return id_
 
     def file(self, id_: CheckpointId, name: str) -> Path:
@@ -139,4 +141,4 @@ def told(capsys: pytest.CaptureFixture[str]):
 
 @pytest.fixture
 def mine() -> dict[str, Any]:
-    return identity.mine()
+    return process_identity.mine()

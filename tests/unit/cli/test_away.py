@@ -10,12 +10,13 @@ import threading
 import pytest
 
 from benchmarks.machines import until
-from supervisor import wiring
-from supervisor.core.claim import Rank
-from supervisor.core.instant import Instant
-from supervisor.core.status import RunStatus, to_json
-from supervisor.engine import here, identity
-from supervisor.engine.place import LocalPlace
+from supervisor import composition
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.clock import Instant
+from supervisor.core.session.status import RunStatus, to_json
+from supervisor.engine.paths import LocalPlace
+from supervisor.engine.runs import local_sessions
+from supervisor.engine.trainer_process import process_identity
 from tests.unit.cli.away import Drive
 
 HEARD = object()  # as long as it takes until the first signal was heard
@@ -39,7 +40,7 @@ time.sleep(600)
 def away(left, monkeypatch):
     """The run's store hangs."""
     made = Drive(left.store.root, fails="hung")
-    monkeypatch.setattr(wiring, "open_store", lambda *_, **__: made)
+    monkeypatch.setattr(composition, "open_store", lambda *_, **__: made)
     left.away = made
     return left
 
@@ -57,7 +58,7 @@ def living(away, root):
         )
         started.append(process)
         assert process.stdout.readline() == "ready\n"
-        noted = {"pid": process.pid, "since": identity.started(process.pid)}
+        noted = {"pid": process.pid, "since": process_identity.started(process.pid)}
         (local.session / "supervisor.json").write_text(json.dumps(noted))
         now = Instant(100.0, 1_795_000_000.0)
         status = RunStatus(
@@ -160,7 +161,7 @@ def test_stop_tells_the_session_here_directly(said, living, root):
 
 
 def test_stop_now_says_it_twice(said, living, root, monkeypatch):
-    from supervisor.cli import stop
+    from supervisor.cli.verbs import stop
 
     monkeypatch.setattr(stop, "TWICE_AFTER_S", HEARD)
     monkeypatch.setattr(stop, "Event", lambda: Pause(lambda seconds: seconds is HEARD and until(lambda: signals(root))))
@@ -170,7 +171,7 @@ def test_stop_now_says_it_twice(said, living, root, monkeypatch):
 
 
 def test_a_session_that_is_stopping_already_is_not_hurried(said, living, root, monkeypatch):
-    from supervisor.cli import stop
+    from supervisor.cli.verbs import stop
 
     monkeypatch.setattr(stop, "PATIENCE_S", 0.0)
     living(state="CANCELLING")
@@ -191,7 +192,7 @@ def test_logs_print_what_the_session_here_has_on_its_disk(said, living):
 
 
 def test_following_goes_on_until_the_session_here_ends(said, living, monkeypatch):
-    from supervisor.cli import logs
+    from supervisor.cli.verbs import logs
 
     local = living()
     (local.session / "output-0001.log").write_bytes(b"first\n")
@@ -222,7 +223,7 @@ def test_a_place_that_the_platform_refuses_is_away_too(said, living, monkeypatch
     def refuse(*_, **__):
         raise UserError("it is on Google Drive, and Drive is not mounted here", "run this cell")
 
-    monkeypatch.setattr(wiring, "open_store", refuse)
+    monkeypatch.setattr(composition, "open_store", refuse)
     assert said("status", "plates")[0] == 4
     living()
     code, words = said("status", "plates")
@@ -231,4 +232,4 @@ def test_a_place_that_the_platform_refuses_is_away_too(said, living, monkeypatch
 
 
 def test_a_machine_on_which_nothing_ever_ran_has_no_session(root):
-    assert not list(here.living(root / "nowhere"))
+    assert not list(local_sessions.living(root / "nowhere"))

@@ -6,9 +6,9 @@ from functools import partialmethod
 
 import pytest
 
-from supervisor.core import events as ev
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.stores.folder import FolderStore
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.session import events as ev
+from supervisor.stores.local.folder import FolderStore
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from supervisor import wiring
+from supervisor import composition
 from supervisor.core.errors import UserError
-from supervisor.engine import accelerators, checkup, probing
 from supervisor.engine.clock import BootClock
+from supervisor.engine.host import accelerators, checkup, store_latency
 from tests.unit.cli.away import Drive
 
 
@@ -68,9 +68,9 @@ def test_each_finding_is_a_line_and_the_last_says_what_comes_next(said, root):
 @pytest.fixture
 def drive(root, monkeypatch):
     made = Drive(str(root / "runs"))
-    monkeypatch.setattr(wiring, "open_store", lambda *_, **__: made)
+    monkeypatch.setattr(composition, "open_store", lambda *_, **__: made)
     monkeypatch.setattr(checkup, "PROOF_WAIT_S", 0.05)
-    monkeypatch.setattr(probing, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(store_latency, "LOOK_EVERY_S", 0.01)
     return made
 
 
@@ -142,7 +142,7 @@ def test_a_place_that_the_platform_refuses_is_a_finding_among_the_others(said, r
     def refuse(*_, **__):
         raise UserError("it is on Google Drive, and Drive is not mounted here", "run this cell")
 
-    monkeypatch.setattr(wiring, "open_store", refuse)
+    monkeypatch.setattr(composition, "open_store", refuse)
     code, found = findings(said)
     assert code == 4
     assert found["store"]["hint"] == "run this cell"
@@ -150,10 +150,10 @@ def test_a_place_that_the_platform_refuses_is_a_finding_among_the_others(said, r
 
 
 def test_how_long_a_checkpoint_takes_is_what_each_file_takes_and_what_its_bytes_add():
-    small, large = probing.Probe(0, 0.0, 2.0, "drivefs"), probing.Probe(8_000_000, 0.5, 4.0, "drivefs")
-    assert probing.Measurement(small, large, 0.0).upload_s(80e6) == 20.0 + 2 * 2.0
-    assert probing.Measurement(small, large, 5.0).upload_s(80e6) == 20.0 + 2 * (2.0 + 2 * 5.0)
-    assert probing.Measurement(small).upload_s(80e6) is None
+    small, large = store_latency.Probe(0, 0.0, 2.0, "drivefs"), store_latency.Probe(8_000_000, 0.5, 4.0, "drivefs")
+    assert store_latency.Measurement(small, large, 0.0).upload_s(80e6) == 20.0 + 2 * 2.0
+    assert store_latency.Measurement(small, large, 5.0).upload_s(80e6) == 20.0 + 2 * (2.0 + 2 * 5.0)
+    assert store_latency.Measurement(small).upload_s(80e6) is None
 
 
 def test_the_platform_its_life_and_its_notice_are_told(said, root, monkeypatch):

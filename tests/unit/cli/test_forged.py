@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from supervisor.core import checkpoint as cp
-from supervisor.core import events as ev
-from supervisor.engine import checkpoints
-from supervisor.engine.place import RunPlace
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.session import events as ev
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.resume import fetch as checkpoint_fetch
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_name_of_another_type_is_damage_for_every_verb_and_a_start_walks_back(
         assert code == (1 if verb == "verify" else 0)
     code, words = said("checkpoints", "export", "latest", "out")
     assert (code, (root / "out/state.json").read_bytes()) == (0, b"weights 10")
-    brought = checkpoints.newest_whole(two.store, RunPlace("plates"), [], root / "brought")
+    brought = checkpoint_fetch.newest_whole(two.store, RunPlace("plates"), [], root / "brought")
     assert isinstance(brought.answer, cp.ResumeFrom)
     assert (brought.answer.found.id, [each.id for each in brought.answer.skipped]) == (two.ids[0], [two.ids[1]])
 
@@ -145,8 +145,8 @@ def test_a_receipt_of_anything_else_still_proves_what_its_name_says(said, two, b
     ids=str,
 )
 def test_a_carried_history_of_other_types_is_read_past(two, changes):
-    from supervisor.core.claim import Rank
-    from supervisor.engine import history
+    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.engine.runs import history
 
     good = {"lives_s": [1.0], "reclaimed_s": [], "lost": 1, "lost_in_a_row": 0, "longest_s": {}, "reclaimed_on": {}}
     two.store.create(f"plates/{two.ids[0].rank}/history.json", json.dumps({**good, **changes}).encode())

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli import TABLE, checkpoints, helping, main
+from supervisor.cli import TABLE, help_text, main
+from supervisor.cli.verbs import checkpoints
 from supervisor.views import wrapping
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -90,4 +91,4 @@ def test_every_code_that_is_listed_is_in_the_table_of_the_readme() -> None:
     known = {
         int(code) for row in table.splitlines() for code in re.findall(r"\d+", row.split("|")[1] if "|" in row else "")
     }
-    assert {code for codes in helping.CODES.values() for code in codes} <= known
+    assert {code for codes in help_text.CODES.values() for code in codes} <= known

@@ -2,7 +2,7 @@
 
 import json
 
-from supervisor.engine.printed import Printed
+from supervisor.engine.runs.log_reader import Printed
 
 
 def put(left, rank, name, text):

@@ -7,13 +7,14 @@ import re
 
 import pytest
 
-from supervisor.core import events as ev
-from supervisor.core.instant import Instant
-from supervisor.core.messages import Staged
-from supervisor.core.status import RunStatus, to_json
-from supervisor.engine import checkpoints, claims, receipts
+from supervisor.core.clock import Instant
+from supervisor.core.session import events as ev
+from supervisor.core.session.status import RunStatus, to_json
+from supervisor.core.wire.messages import Staged
 from supervisor.engine.clock import BootClock
 from supervisor.engine.journal import Journal
+from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.engine.runs import claims, verification_records
 from tests.unit.cli.conftest import DEAD
 
 ELSEWHERE = {"boot": "another", "processes": "pid:[1]", "pid": 7, "since": "7", "host": "another"}
@@ -117,7 +118,7 @@ def test_verify_proves_it_for_good_on_every_screen(said, left, mine, where):
     assert said("checkpoints", "verify")[0] == 0
     assert safe_by(said) == 20
     assert "not safe" not in said("checkpoints")[1]
-    assert killed.ids["20"] in receipts.receipts(left.store, left.run)
+    assert killed.ids["20"] in verification_records.receipts(left.store, left.run)
     assert "no record" not in said("status")[1]
 
 
@@ -126,4 +127,4 @@ def test_a_damaged_one_is_not_proved_by_verify(said, left):
     killed.left.file(killed.ids["20"], "state.json").write_bytes(b"changed")
     said("checkpoints", "verify")
     assert safe_by(said) == 10
-    assert len(checkpoints.find(left.store, left.run)) == 2
+    assert len(checkpoint_fetch.find(left.store, left.run)) == 2

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from supervisor.cli import rehearse
-from supervisor.engine.comparison import Comparison, first_row
-from supervisor.trainer import compare, typed_json
-from supervisor.trainer.folder import open_folder
-from supervisor.trainer.frameworks.plain import READ_AHEAD
+from supervisor.cli.verbs import rehearse
+from supervisor.engine.resume_test.comparison import Comparison, first_row
+from supervisor.trainer import compare
+from supervisor.trainer.adapters.plain import READ_AHEAD
+from supervisor.trainer.save.checkpoint_folder import open_folder
+from supervisor.trainer.state import typed_json
 from supervisor.views.rehearsal import lines, unprotected
 
 SAME = {"steps": (90, 90), "attached": ("model", "sampler"), "generators": ("python",), "differ": (), "row": None, "columns": (),

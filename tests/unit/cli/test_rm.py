@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from supervisor import wiring
-from supervisor.core import events as ev
-from supervisor.engine import claims, identity
+from supervisor import composition
+from supervisor.core.session import events as ev
+from supervisor.engine.runs import claims
+from supervisor.engine.trainer_process import process_identity
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_work_that_lies_on_this_machine_alone_is_named(said, ended, root):
 
 @pytest.mark.parametrize("options", [(), ("--yes",)])
 def test_a_run_that_lives_on_this_machine_is_refused(said, left, root, options):
-    left.session(1, machine=identity.mine())
+    left.session(1, machine=process_identity.mine())
     code, words = said("rm", "plates", *options)
     assert code == 4
     assert "session 1 is at plates on this machine" in words
@@ -86,7 +87,7 @@ def test_a_fresh_sign_of_another_machine_is_enough_to_refuse(said, left, root):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(wiring, "answer_within_s", lambda traits: 2.0)
+    monkeypatch.setattr(composition, "answer_within_s", lambda traits: 2.0)
 
 
 def test_a_silent_machine_is_asked_for_a_sign_and_the_run_goes_without_one(said, left, root, impatient):

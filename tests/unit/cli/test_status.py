@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from supervisor import wiring
-from supervisor.engine import here, identity, overview
+from supervisor import composition
+from supervisor.engine.runs import local_sessions, run_status
+from supervisor.engine.trainer_process import process_identity
 from tests.unit.cli.away import Drive
 
 KEYS = {
@@ -84,7 +85,7 @@ def test_a_silent_machine_may_be_gone(said, left):
 
 
 def test_on_a_drive_whose_names_show_late_silence_is_longer(said, left, monkeypatch):
-    monkeypatch.setattr(wiring, "open_store", lambda *_, **__: Drive(left.store.root))
+    monkeypatch.setattr(composition, "open_store", lambda *_, **__: Drive(left.store.root))
     left.journal(left.session(1), ago_s=150.0)
     words = said("status")[1]
     assert "last sign 2 min 30 s ago" in words
@@ -179,15 +180,15 @@ def test_a_damaged_note_of_one_session_hides_no_other(root, body):
         folder.mkdir(parents=True)
         (folder / "status.json").write_bytes(status)
         (folder / "supervisor.json").write_text(
-            json.dumps({"pid": os.getpid(), "since": identity.started(os.getpid())})
+            json.dumps({"pid": os.getpid(), "since": process_identity.started(os.getpid())})
         )
     third = run / "0123" / "e00000003-a"
     third.mkdir()
     (third / "status.json").write_bytes(b'{"run": "plates"}')
     (third / "supervisor.json").write_bytes(body)
-    found = list(here.living(run))
+    found = list(local_sessions.living(run))
     assert [each.rank.epoch for each in found] == [2]
-    assert overview.of_here(found[0], "the store is away").state == "RUNNING"
+    assert run_status.of_here(found[0], "the store is away").state == "RUNNING"
 
 
 def test_a_journal_whose_fields_are_of_other_types_is_read_as_far_as_it_can_be(said, left):

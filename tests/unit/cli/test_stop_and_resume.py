@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli import resume, start
+from supervisor.cli.verbs import resume, start
 from supervisor.core.errors import UsageError
 
 
@@ -83,7 +83,7 @@ def test_a_recorded_budget_is_none_given_none_at_all_or_seconds(value, typed):
 
 def find(left, absolute=""):
     record = json.loads((left.root / "runs/plates/run.json").read_text())
-    from supervisor.engine.runs import Run
+    from supervisor.engine.runs.runs import Run
 
     return resume.find_script(
         Run(record["id"], record["script"], record["digest"]), absolute, "plates", Namespace(store=None)

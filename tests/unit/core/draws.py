@@ -6,14 +6,15 @@ from dataclasses import fields
 
 from hypothesis import strategies as st
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core import liveness, messages, recovery
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.claim import Rank, Sighting
-from supervisor.core.deadline import Lifetime
-from supervisor.core.rollback import Rollback
-from supervisor.core.session import Config, Ending, Phase, SaveEvery, Saves, Session, Timers, Trainer
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.checkpoint.session_id import Rank, Sighting
+from supervisor.core.policy import liveness, recovery
+from supervisor.core.policy.deadline import Lifetime
+from supervisor.core.policy.rollback import Rollback
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import Config, Ending, Phase, SaveEvery, Saves, Session, Timers, Trainer
+from supervisor.core.wire import messages
 
 WRITERS = st.sampled_from(["aaaa", "bbbb", "cccc"])
 RANKS = st.builds(Rank, st.integers(1, 5), WRITERS)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.carried import FILE, FOLDER, LINK, VERSION, Carried, Entry, Piece, body, parse
-from supervisor.core.content import ContentError, NewerContent
+from supervisor.core.checkpoint.checkpoint_json import ContentError, NewerContent
+from supervisor.core.checkpoint.file_manifest import FILE, FOLDER, LINK, VERSION, Carried, Entry, Piece, body, parse
 
 PIECE = Piece("bundle-000001", 3, 5, "sha256:00")
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=5).filter(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.checkpoint import (
+from supervisor.core.checkpoint.manifest import (
     AskUser,
     CheckpointId,
     Examine,

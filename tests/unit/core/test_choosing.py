@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core import choosing
-from supervisor.core.choosing import Found
+from supervisor.core.unmodified import resume_file
+from supervisor.core.unmodified.resume_file import Found
 
 S = 1_000_000_000
 
@@ -20,7 +20,7 @@ def files(*saves: tuple[str, ...], bytes_of: dict[str, int] | None = None) -> di
 
 
 def first(found: dict[str, Found], told: tuple[str, ...] = ()) -> str:
-    best = choosing.ranked(found, told)
+    best = resume_file.ranked(found, told)
     return best[0].paths[""] if best else ""
 
 
@@ -76,7 +76,7 @@ def test_what_the_framework_told_counts_more_than_what_lies_beside(
 
 def test_after_the_first_choice_come_other_kinds_then_older_ones() -> None:
     found = files(("ckpt_1.pt", "best.pt"), ("ckpt_2.pt",), ("ckpt_3.pt", "optim_3.pt"))
-    order = [each.paths[""] for each in choosing.ranked(found)]
+    order = [each.paths[""] for each in resume_file.ranked(found)]
     assert order[0] == "ckpt_3.pt"
     assert set(order[1:3]) == {"best.pt", "optim_3.pt"}
     assert order[3:] == ["ckpt_2.pt", "ckpt_1.pt"]
@@ -84,14 +84,14 @@ def test_after_the_first_choice_come_other_kinds_then_older_ones() -> None:
 
 def test_what_was_recorded_stands_unless_it_is_a_part_only() -> None:
     found = files(("last.pt", "best.pt", "other.pt"))
-    assert choosing.choices(found, [""], "best.pt")[0].paths == {"": "last.pt"}
-    assert choosing.choices(found, [""], "other.pt")[0].paths == {"": "other.pt"}
-    assert choosing.choices(found, [""])[0].rule == "its name says 'last'"
+    assert resume_file.choices(found, [""], "best.pt")[0].paths == {"": "last.pt"}
+    assert resume_file.choices(found, [""], "other.pt")[0].paths == {"": "other.pt"}
+    assert resume_file.choices(found, [""])[0].rule == "its name says 'last'"
 
 
 def test_patterns_are_filled_from_one_save() -> None:
     found = files(("netG_8.pth", "netD_8.pth"), ("netG_9.pth", "netD_9.pth"), ("netG_10.pth",))
-    best = choosing.choices(found, ["netG_*", "netD_*"])
+    best = resume_file.choices(found, ["netG_*", "netD_*"])
     assert [each.paths for each in best] == [
         {"netG_*": "netG_9.pth", "netD_*": "netD_9.pth"},
         {"netG_*": "netG_8.pth", "netD_*": "netD_8.pth"},
@@ -101,11 +101,11 @@ def test_patterns_are_filled_from_one_save() -> None:
 
 def test_patterns_without_numbers_are_filled_with_the_newest_of_each() -> None:
     found = files(("out/actor.pt", "out/critic.pt"), ("out/actor_best.pt",))
-    assert choosing.choices(found, ["*Actor*", "*critic*"])[0].paths == {
+    assert resume_file.choices(found, ["*Actor*", "*critic*"])[0].paths == {
         "*Actor*": "out/actor.pt",
         "*critic*": "out/critic.pt",
     }
-    assert choosing.choices(found, ["policy*"]) == []
+    assert resume_file.choices(found, ["policy*"]) == []
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_patterns_without_numbers_are_filled_with_the_newest_of_each() -> None:
     ],
 )
 def test_patterns_are_those_of_a_shell(path: str, pattern: str, *, fits: bool) -> None:
-    assert choosing.matches(path, pattern) is fits
+    assert resume_file.matches(path, pattern) is fits

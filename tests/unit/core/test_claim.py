@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.claim import Rank, Sighting, highest, judge, may_succeed, next_epoch, rank_of
+from supervisor.core.checkpoint.session_id import Rank, Sighting, highest, judge, may_succeed, next_epoch, rank_of
 from tests.unit.core.draws import NAMES, RANKS
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core.codec import UnknownRecord, from_line, to_line
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.wire.journal_codec import UnknownRecord, from_line, to_line
 from tests.unit.core.draws import COMMANDS, EVENTS
 
 AT = {"mono_s": 1.5, "wall_s": 7.25}

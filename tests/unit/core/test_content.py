@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.content import FORMAT, VERSION, Content, ContentError, NewerContent, parse, sealed
+from supervisor.core.checkpoint.checkpoint_json import (
+    FORMAT,
+    VERSION,
+    Content,
+    ContentError,
+    NewerContent,
+    parse,
+    sealed,
+)
 
 GOOD = {
     "format": FORMAT,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.deadline import MARGIN_S_MAX, Lifetime, drain_at, expected
+from supervisor.core.policy.deadline import MARGIN_S_MAX, Lifetime, drain_at, expected
 
 TWELVE_H = Lifetime(43200.0, hard=False)
 SECONDS = st.floats(0, 2000)

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core import liveness
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.messages import Beat, Finished, Staged
-from supervisor.core.session import Config, Phase, SaveEvery
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.policy import liveness
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import Config, Phase, SaveEvery
+from supervisor.core.wire.messages import Beat, Finished, Staged
 from tests.unit.core.driven import MINE
 from tests.unit.core.told import DONE, HERE, Told, claimed, running
 
@@ -209,7 +209,7 @@ def test_a_store_that_is_away_at_the_end_is_waited_for_a_minute_only():
 
 
 def test_the_time_of_waiting_for_a_silent_rival_is_used_to_install():
-    from supervisor.core.claim import Rank, Sighting
+    from supervisor.core.checkpoint.session_id import Rank, Sighting
 
     told = Told(DRIVE)(ev.Started(), ev.Looked(("e00000001-aaaa",), Sighting(Rank(1, "aaaa"), 3)))
     assert told.asked(do.PrepareEnvironment)

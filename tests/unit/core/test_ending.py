@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.deadline import Lifetime
-from supervisor.core.liveness import Policy
-from supervisor.core.machine import run_state
-from supervisor.core.messages import Save, Staged, Stop
-from supervisor.core.session import FINAL, Config, Phase, SaveEvery
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.policy.deadline import Lifetime
+from supervisor.core.policy.liveness import Policy
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import FINAL, Config, Phase, SaveEvery
+from supervisor.core.session.state_machine import run_state
+from supervisor.core.wire.messages import Save, Staged, Stop
 from tests.unit.core.driven import MINE
 from tests.unit.core.told import DONE, HERE, Told, running
 

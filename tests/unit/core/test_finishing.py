@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core import liveness
-from supervisor.core.messages import Beat, Finished, Hello, ScriptFailed, Staged
-from supervisor.core.session import Config, Phase
+from supervisor.core.policy import liveness
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import Config, Phase
+from supervisor.core.wire.messages import Beat, Finished, Hello, ScriptFailed, Staged
 from tests.unit.core.told import claimed, running
 
 ATTACHED = ev.TrainerSaid(Hello(7, 1, attached=True))

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.core import errors
-from supervisor.core import fleet_words as fw
-from supervisor.core.fleet import decide, next_wakeup
-from supervisor.core.fleet_state import Fleet, Phase, Policy
-from supervisor.core.fleet_waiting import due_s as next_word
-from supervisor.core.instant import Instant
-from supervisor.core.provisioning import KINDS, Machine
+from supervisor.core.clock import Instant
+from supervisor.core.fleet import messages as fw
+from supervisor.core.fleet.decide import decide, next_wakeup
+from supervisor.core.fleet.provisioning import KINDS, Machine
+from supervisor.core.fleet.state import Fleet, Phase, Policy
+from supervisor.core.fleet.waiting import due_s as next_word
 
 CALLS = get_args(fw.Call)
 POLICY = Policy(listings=3)

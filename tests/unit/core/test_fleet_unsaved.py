@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core import errors
-from supervisor.core import fleet_words as fw
-from supervisor.core.fleet import decide
-from supervisor.core.fleet_state import Fleet, Phase, Policy
-from supervisor.core.instant import Instant
-from supervisor.core.provisioning import Machine
+from supervisor.core.clock import Instant
+from supervisor.core.fleet import messages as fw
+from supervisor.core.fleet.decide import decide
+from supervisor.core.fleet.provisioning import Machine
+from supervisor.core.fleet.state import Fleet, Phase, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.events import HistoryRead
 from supervisor.core.history import LIVES_KEPT, Story, tell, words
+from supervisor.core.session.events import HistoryRead
 
 HOUR = 3600.0
 STORIES = st.builds(

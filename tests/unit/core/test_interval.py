@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core import interval
-from supervisor.core.interval import LIFE_S_PRIOR, SAVE_S_MAX, SAVE_S_MIN, best, mean_life
+from supervisor.core.policy import save_interval as interval_policy
+from supervisor.core.policy.save_interval import LIFE_S_PRIOR, SAVE_S_MAX, SAVE_S_MIN, best, mean_life
 
 COSTS = st.floats(0, 1000)
 LIVES = st.floats(1, 1e7)
@@ -63,8 +63,8 @@ def test_the_mean_life_is_learned_from_losses():
 
 
 def test_the_words_say_what_a_death_and_a_save_cost() -> None:
-    said = interval.words(interval.Interval(every_s=39.4, loss_s=20.0, cost=0.0201))
+    said = interval_policy.words(interval_policy.Interval(every_s=39.4, loss_s=20.0, cost=0.0201))
     assert "every 39 s" in said
     assert "about 20 s of work" in said
     assert "2.0 % of the time" in said
-    assert "under 0.1 %" in interval.words(interval.Interval(60.0, 30.0, 0.0001))
+    assert "under 0.1 %" in interval_policy.words(interval_policy.Interval(60.0, 30.0, 0.0001))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.liveness import (
+from supervisor.core.policy.liveness import (
     AFTER,
     FACTOR,
     LEARNED_FLOOR_S,

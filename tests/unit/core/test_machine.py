@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core.deadline import Lifetime
-from supervisor.core.instant import Instant
-from supervisor.core.machine import SOONEST_S, TABLE, TICK_S, TRANSITIONS, decide, next_wakeup, run_state
-from supervisor.core.session import FINAL, Config, Phase, Session
+from supervisor.core.clock import Instant
+from supervisor.core.policy.deadline import Lifetime
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import FINAL, Config, Phase, Session
+from supervisor.core.session.state_machine import SOONEST_S, TABLE, TICK_S, TRANSITIONS, decide, next_wakeup, run_state
 from tests.unit.core.draws import CONFIGS, EVENTS, SESSIONS
 from tests.unit.core.driven import life
 from tests.unit.core.told import running

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core.messages import LINE_BYTES_MAX, Beat, Finished, Malformed, Note, encode, feed
+from supervisor.core.wire.messages import LINE_BYTES_MAX, Beat, Finished, Malformed, Note, encode, feed
 from tests.unit.core.draws import MESSAGES
 
 LINES = st.one_of(MESSAGES.map(encode), st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"") + b"\n"))

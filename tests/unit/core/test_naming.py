@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core import naming, resume_arguments
-from supervisor.core.carried import Carried, Entry, Piece, body, parse
-from supervisor.core.content import ContentError
+from supervisor.core.checkpoint.checkpoint_json import ContentError
+from supervisor.core.checkpoint.file_manifest import Carried, Entry, Piece, body, parse
 from supervisor.core.errors import UsageError
+from supervisor.core.unmodified import file_patterns, resume_arguments
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,14 @@ from supervisor.core.errors import UsageError
     ],
 )
 def test_names_that_are_about_to_be_renamed(name: str) -> None:
-    assert naming.is_temporary(name)
+    assert file_patterns.is_temporary(name)
 
 
 @pytest.mark.parametrize(
     "name", ["model.pt", "template.json", "tmp", "temperature.csv", "parts.bin", "attempt.pkl", "checkpoint-500"]
 )
 def test_names_that_are_here_to_stay(name: str) -> None:
-    assert not naming.is_temporary(name)
+    assert not file_patterns.is_temporary(name)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_names_that_are_here_to_stay(name: str) -> None:
     ],
 )
 def test_the_step_that_a_path_tells(path: str, step: int | None) -> None:
-    assert naming.step_of(path) == step
+    assert file_patterns.step_of(path) == step
 
 
 def test_resume_arguments_are_cut_before_they_are_filled() -> None:
@@ -102,4 +102,4 @@ def test_a_path_that_leads_out_is_refused(path: str) -> None:
     ],
 )
 def test_a_date_or_a_time_in_a_name_is_no_step(path: str, step: int | None) -> None:
-    assert naming.step_of(path) == step
+    assert file_patterns.step_of(path) == step

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from supervisor.core.checkpoint import CheckpointId, Manifest
-from supervisor.core.claim import Rank
-from supervisor.core.nonfinite import Nonfinite, is_nonfinite, parse, quality
+from supervisor.core.checkpoint.manifest import CheckpointId, Manifest
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.policy.nonfinite import Nonfinite, is_nonfinite, parse, quality
 
 FIRST, SECOND = Rank(1, "aa"), Rank(2, "bb")
 SEEN = Nonfinite(FIRST, 499, 510)

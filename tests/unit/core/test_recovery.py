@@ -7,7 +7,7 @@ import tenacity
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.recovery import (
+from supervisor.core.policy.recovery import (
     Cause,
     Death,
     GiveUp,

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.relayed import Acknowledged, arrived, line
+from supervisor.core.wire.acks import Acknowledged, arrived, line
 
 LINES = [
     arrived(1, [("a", 0), ("b", 0)]),

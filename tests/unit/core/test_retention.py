@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.retention import BEFORE_NAN, Kept, Policy, plan
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.policy.retention import BEFORE_NAN, Kept, Policy, plan
 from tests.unit.core.draws import IDS
 
 KEPT = st.builds(

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core import rollback
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.claim import Rank
-from supervisor.core.machine import run_state
-from supervisor.core.messages import Staged, Trouble
-from supervisor.core.rollback import TRIES_MAX, Rollback
-from supervisor.core.session import FINAL, Config, Phase
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.policy import rollback
+from supervisor.core.policy.rollback import TRIES_MAX, Rollback
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import FINAL, Config, Phase
+from supervisor.core.session.state_machine import run_state
+from supervisor.core.wire.messages import Staged, Trouble
 from tests.unit.core.draws import CONFIGS, IDS, RANKS, ROLLBACKS
 from tests.unit.core.driven import MINE, life
 from tests.unit.core.told import HERE, claimed, running

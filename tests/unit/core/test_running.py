@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core import liveness, recovery
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.machine import run_state
-from supervisor.core.messages import Beat, Malformed, Note, ReadBack, SaveFailed, ScriptFailed, Staged
-from supervisor.core.session import Config, Phase, SaveEvery
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.policy import liveness, recovery
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import Config, Phase, SaveEvery
+from supervisor.core.session.state_machine import run_state
+from supervisor.core.wire.messages import Beat, Malformed, Note, ReadBack, SaveFailed, ScriptFailed, Staged
 from tests.unit.core.told import DONE, HERE, claimed, running
 
 NO_SAVES = SaveEvery("steps", 5)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.messages import Beat, Save, SaveFailed, Staged
-from supervisor.core.session import Config, SaveEvery
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import Config, SaveEvery
+from supervisor.core.wire.messages import Beat, Save, SaveFailed, Staged
 from tests.unit.core.told import HERE, Told, running
 
 

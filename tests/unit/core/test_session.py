@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core.deadline import Lifetime
-from supervisor.core.events import HistoryRead
-from supervisor.core.session import Config, SaveEvery, Session, Timers, lifetime_end, save_interval
+from supervisor.core.policy.deadline import Lifetime
+from supervisor.core.session.events import HistoryRead
+from supervisor.core.session.state import Config, SaveEvery, Session, Timers, lifetime_end, save_interval
 from tests.unit.core.draws import SESSIONS
 
 

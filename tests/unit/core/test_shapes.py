@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from supervisor.core import carried, content, environment, safetensors_file, shapes
-from supervisor.core import checkpoint as cp
-from supervisor.core.values import dataclass
+from supervisor.core import environment
+from supervisor.core.checkpoint import checkpoint_json, file_manifest, safetensors_file
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.frozen import dataclass
+from supervisor.core.wire import shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,8 @@ def test_a_document_of_very_many_values_takes_no_memory_beyond_its_bytes(reader,
     environment_of = f"{environment.HEADER}\n# found: ".encode() + bomb + b"\n"
     readers = {
         "manifest": lambda: cp.parse_manifest(cp.manifest_name(1, bomb), bomb),
-        "checkpoint.json": lambda: content.parse(bomb),
-        "files.json": lambda: carried.parse(bomb),
+        "checkpoint.json": lambda: checkpoint_json.parse(bomb),
+        "files.json": lambda: file_manifest.parse(bomb),
         "tensors": lambda: safetensors_file.entries(len(bomb).to_bytes(8, "little") + bomb, 1 << 30),
         "environment": lambda: environment.Record.from_bytes(environment_of),
     }

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.checkpoint import CheckpointId, FileEntry, Manifest
-from supervisor.core.sharing import SHARED_BYTES_MIN, Remaining, already_there, only_theirs, unneeded
+from supervisor.core.checkpoint.manifest import CheckpointId, FileEntry, Manifest
+from supervisor.core.policy.dedup import SHARED_BYTES_MIN, Remaining, already_there, only_theirs, unneeded
 
 PIECES = 3
 BIG = SHARED_BYTES_MIN

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.claim import Rank, Sighting
-from supervisor.core.machine import run_state
-from supervisor.core.recovery import Policy
-from supervisor.core.session import Config, Phase
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.checkpoint.session_id import Rank, Sighting
+from supervisor.core.policy.recovery import Policy
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import Config, Phase
+from supervisor.core.session.state_machine import run_state
 from tests.unit.core.driven import MINE
 from tests.unit.core.told import HERE, Told, claimed, running
 

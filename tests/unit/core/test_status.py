@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.codec import from_line, to_line
-from supervisor.core.instant import Instant
-from supervisor.core.messages import Beat, Hello, Staged, Trouble
-from supervisor.core.status import BADPUT, RunStatus, fold, goodput, to_json
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.clock import Instant
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.status import BADPUT, RunStatus, fold, goodput, to_json
+from supervisor.core.wire.journal_codec import from_line, to_line
+from supervisor.core.wire.messages import Beat, Hello, Staged, Trouble
 from supervisor.engine.journal import Journal, parse_piece, replay
 from tests.unit.core.draws import COMMANDS, CONFIGS, EVENTS
 from tests.unit.core.driven import life

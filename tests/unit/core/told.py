@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core.instant import Instant
-from supervisor.core.machine import decide, next_wakeup
-from supervisor.core.messages import Beat, Finished
-from supervisor.core.session import Config, Session
+from supervisor.core.clock import Instant
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.state import Config, Session
+from supervisor.core.session.state_machine import decide, next_wakeup
+from supervisor.core.wire.messages import Beat, Finished
 from tests.unit.core.driven import MINE
 
 HERE = (str(MINE),)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.engine.place import RunPlace
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.paths import RunPlace
+from supervisor.stores.local.folder import FolderStore
 from tests.faults.world import World, before
 
 if TYPE_CHECKING:

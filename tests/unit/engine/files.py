@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from supervisor.core import events as ev
-from supervisor.core import messages
-from supervisor.core.instant import Instant
-from supervisor.engine.files import putting_back
-from supervisor.engine.files.series import Series
-from supervisor.engine.files.watcher import Scene, Watcher
+from supervisor.core.clock import Instant
+from supervisor.core.session import events as ev
+from supervisor.core.wire import messages
+from supervisor.engine.file_watch.watcher import Scene, Watcher
+from supervisor.engine.unmodified import restore as file_restore
+from supervisor.engine.unmodified.snapshot_series import Series
 
 
 class Clock:
@@ -57,10 +57,10 @@ class Folder:
     def newest(self) -> Path:
         return self.staging / self.staged[-1].folder
 
-    def put_back(self, into: Path) -> putting_back.PutBack:
-        found = putting_back.carried_in(self.newest())
+    def put_back(self, into: Path) -> file_restore.PutBack:
+        found = file_restore.carried_in(self.newest())
         assert found is not None
-        return putting_back.put_back(self.newest(), found[0], into, self.aside)
+        return file_restore.put_back(self.newest(), found[0], into, self.aside)
 
     def _hear(self, event: ev.Event) -> None:
         assert isinstance(event, ev.TrainerSaid), event

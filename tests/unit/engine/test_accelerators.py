@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.engine import accelerators
-from supervisor.engine.accelerators import GIB, Card, Seen
+from supervisor.engine.host import accelerators
+from supervisor.engine.host.accelerators import GIB, Card, Seen
 
 if TYPE_CHECKING:
     from pathlib import Path

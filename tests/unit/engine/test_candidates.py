@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.carried import Carried, Entry, Piece
+from supervisor.core.checkpoint.file_manifest import Carried, Entry, Piece
 from supervisor.core.errors import UserError
-from supervisor.engine.files.candidates import Candidates
+from supervisor.engine.unmodified.resume_candidates import Candidates
 
 ROOT = Path("/there")
 

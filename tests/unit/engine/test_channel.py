@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.messages import Beat, Malformed, Message, Save, ScriptFailed, Stop
-from supervisor.engine.channel import Channel
+from supervisor.core.wire.messages import Beat, Malformed, Message, Save, ScriptFailed, Stop
+from supervisor.engine.trainer_process.channel import Channel
 from supervisor.trainer import client
 
 if TYPE_CHECKING:

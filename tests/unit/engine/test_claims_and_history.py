@@ -7,12 +7,13 @@ import os
 
 import pytest
 
-from supervisor.core.claim import Rank
+from supervisor.core.checkpoint.session_id import Rank
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
-from supervisor.core.events import HistoryRead
 from supervisor.core.ports import StoreError, Taken
-from supervisor.engine import claims, history, identity, runs
-from supervisor.engine.place import RunPlace
+from supervisor.core.session.events import HistoryRead
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.runs import claims, history, runs
+from supervisor.engine.trainer_process import process_identity
 
 FIRST, SECOND = Rank(1, "aa"), Rank(2, "bb")
 
@@ -102,15 +103,15 @@ def test_nothing_before_is_an_empty_history(store, run):
 
 
 def test_a_process_knows_itself_alive_and_a_dead_one_dead():
-    here = identity.mine()
-    assert identity.alive(here) is True
+    here = process_identity.mine()
+    assert process_identity.alive(here) is True
     child = os.fork()
     if child == 0:
         os._exit(0)
-    since = identity.started(child)
+    since = process_identity.started(child)
     os.waitpid(child, 0)
-    assert identity.alive({**here, "pid": child, "since": since or "1"}) is False
-    assert identity.started(child) is None
+    assert process_identity.alive({**here, "pid": child, "since": since or "1"}) is False
+    assert process_identity.started(child) is None
 
 
 @pytest.mark.parametrize(
@@ -118,11 +119,11 @@ def test_a_process_knows_itself_alive_and_a_dead_one_dead():
                 {"machine": "another of the fleet"}]
 )  # fmt: skip
 def test_of_another_boot_or_process_table_nothing_is_known(changed):
-    assert identity.alive({**identity.mine(), **changed}) is None
+    assert process_identity.alive({**process_identity.mine(), **changed}) is None
 
 
 def test_a_pid_that_was_given_to_another_process_is_not_the_one_that_claimed():
-    assert identity.alive({**identity.mine(), "since": "12345"}) is False
+    assert process_identity.alive({**process_identity.mine(), "since": "12345"}) is False
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_a_pid_that_was_given_to_another_process_is_not_the_one_that_claimed():
 )
 def test_only_another_boot_of_another_name_is_certainly_another_machine(there, may):
     """After a restart, or from a container beside, one reads what the drive has only in its cache."""
-    assert identity.maybe_here(there, {"boot": "a", "host": "one"}) is may
+    assert process_identity.maybe_here(there, {"boot": "a", "host": "one"}) is may
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.claim import Rank
-from supervisor.engine import descendants, identity, orphans
-from supervisor.engine.descendants import VARIABLE, Mark
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.engine.trainer_process import descendants, orphans, process_identity
+from supervisor.engine.trainer_process.descendants import VARIABLE, Mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,9 @@ OTHERS = {
     "of nobody": None,
     "of another run": replace(DEAD, run_id="fedcba9876543210"),
     "of a later session": replace(DEAD, rank=Rank(3, "cc")),
-    "of a session whose supervisor lives": replace(DEAD, pid=os.getpid(), since=identity.started(os.getpid()) or ""),
+    "of a session whose supervisor lives": replace(
+        DEAD, pid=os.getpid(), since=process_identity.started(os.getpid()) or ""
+    ),
     "with half a mark": f"{DEAD.run_id} e00000001-aa",
     "with a mark of other words": f"{DEAD.run_id} e00000001-aa x y",
     "with an empty mark": "",
@@ -113,7 +115,7 @@ def test_a_process_of_another_user_is_left_alone_even_with_our_mark(start, tmp_p
 def test_this_process_and_those_above_it_are_left_alone():
     """A trainer may start another supervisor: what that ends must not be itself."""
     run_id = os.urandom(8).hex()  # of this test alone, because other trainers may live on this machine
-    inner = f"from supervisor.engine import descendants as d; print(d.end(lambda mark: mark.run_id == {run_id!r}))"
+    inner = f"from supervisor.engine.trainer_process import descendants as d; print(d.end(lambda mark: mark.run_id == {run_id!r}))"
     program = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {inner!r}], check=True)"
     told = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, VARIABLE: str(replace(DEAD, run_id=run_id))},

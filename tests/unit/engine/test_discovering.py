@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.instant import Instant
-from supervisor.engine.files.discovering import FOLDER_MAX, STATES_MIN, Discovery
+from supervisor.core.clock import Instant
+from supervisor.engine.file_watch.discovery import FOLDER_MAX, STATES_MIN, Discovery
 
 if TYPE_CHECKING:
     from pathlib import Path

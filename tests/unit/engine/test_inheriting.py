@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.claim import Rank
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.checkpoint.session_id import Rank
 from supervisor.core.errors import UserError
-from supervisor.engine import inheriting
-from supervisor.engine.place import RunPlace
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.resume import import_run
+from supervisor.stores.local.folder import FolderStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> FolderStore:
 
 def bring(store: FolderStore, *folders: str) -> tuple[bool, list[str]]:
     said: list[str] = []
-    return inheriting.bring(store, RUN, folders, FolderStore, lambda words, _hint: said.append(words)), said
+    return import_run.bring(store, RUN, folders, FolderStore, lambda words, _hint: said.append(words)), said
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -7,15 +7,16 @@ import json
 
 import pytest
 
-from supervisor.core import commands as do
-from supervisor.core import events as ev
-from supervisor.core import messages
-from supervisor.core.claim import Rank
-from supervisor.core.instant import Instant
-from supervisor.core.status import RunStatus
-from supervisor.engine import journal, output
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.clock import Instant
+from supervisor.core.session import commands as do
+from supervisor.core.session import events as ev
+from supervisor.core.session.status import RunStatus
+from supervisor.core.wire import messages
+from supervisor.engine import journal
 from supervisor.engine.journal import Journal
-from supervisor.engine.output import Output
+from supervisor.engine.trainer_process import log_capture
+from supervisor.engine.trainer_process.log_capture import Output
 from tests.faults import syscalls
 
 RANK = Rank(1, "aa")
@@ -131,7 +132,7 @@ def test_a_full_local_disk_does_not_stop_the_reader_of_the_trainer_s_output(tmp_
 
 
 def test_while_the_store_is_away_the_memory_for_output_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(output, "PIECE_BYTES_MAX", 100)
+    monkeypatch.setattr(log_capture, "PIECE_BYTES_MAX", 100)
     printed = Output()
     printed.begin(1, tmp_path / "output.log")
     for number in range(50):

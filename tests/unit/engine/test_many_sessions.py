@@ -7,9 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor.core import claim, retention
-from supervisor.core.claim import Rank, rank_of
-from supervisor.engine import checkpoints, claims, history, packages, retaining, runs
+from supervisor.core.checkpoint import session_id
+from supervisor.core.checkpoint.session_id import Rank, rank_of
+from supervisor.core.policy import retention
+from supervisor.engine.host import environment_store
+from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.engine.runs import claims, history, runs
+from supervisor.engine.upload import prune as pruning
 from tests.faults.world import KEEP, RUN
 
 SESSIONS = 400
@@ -52,7 +56,7 @@ def counted(store):
 
 def test_one_look_over_a_run_lists_each_folder_once(counted, run, tmp_path):
     names = empty_sessions(tmp_path / "store", run, 1, SESSIONS)
-    listed = checkpoints.look_over(counted, run)
+    listed = checkpoint_fetch.look_over(counted, run)
     assert counted.listed == Counter([run.name, *(f"{run.name}/{name}" for name in names)])
     assert listed.bare == set(names)
     assert not listed.found
@@ -61,15 +65,15 @@ def test_one_look_over_a_run_lists_each_folder_once(counted, run, tmp_path):
 
 def test_where_a_run_goes_on_is_found_by_one_look(counted, run, tmp_path):
     empty_sessions(tmp_path / "store", run, 1, SESSIONS)
-    checkpoints.newest_whole(counted, run, (), tmp_path / "into")
+    checkpoint_fetch.newest_whole(counted, run, (), tmp_path / "into")
     assert counted.listed.total() == SESSIONS + 1
     assert not counted.read_
 
 
 def environment(store, run, local):
     made = SimpleNamespace(python="python", env={}, installed=(), drift=(), seconds=0.0)
-    installer = packages.Installer(lambda _recorded, _fetch: made, lambda *_: [])
-    return packages.Packages(store, run, installer, local).prepare()
+    installer = environment_store.Installer(lambda _recorded, _fetch: made, lambda *_: [])
+    return environment_store.Packages(store, run, installer, local).prepare()
 
 
 @pytest.mark.parametrize(
@@ -92,24 +96,24 @@ def test_what_the_newest_tell_is_asked_of_the_newest_alone(counted, run, tmp_pat
 
 def test_retention_lists_and_sweeps_a_folder_that_holds_nothing_once(world):
     bare = {f"{RUN.name}/{name}" for name in empty_sessions(world.root / "store", RUN, 2, SESSIONS)}
-    store, knowledge = Counting(world.store()), retaining.Knowledge(durable=set(world.safe))
+    store, knowledge = Counting(world.store()), pruning.Knowledge(durable=set(world.safe))
     for _ in range(3):
-        retaining.retain(store, RUN, retention.Policy(KEEP), knowledge, Rank(SESSIONS + 2, "mine"))
+        pruning.retain(store, RUN, retention.Policy(KEEP), knowledge, Rank(SESSIONS + 2, "mine"))
     assert {store.listed[folder] for folder in bare} == {1}
     assert {store.swept[folder] for folder in bare} == {1}
 
 
 def test_a_session_that_may_still_write_is_listed_at_each_retention(world):
     (mine,) = empty_sessions(world.root / "store", RUN, 7, 1)
-    store, knowledge = Counting(world.store()), retaining.Knowledge(durable=set(world.safe))
+    store, knowledge = Counting(world.store()), pruning.Knowledge(durable=set(world.safe))
     for _ in range(3):
-        retaining.retain(store, RUN, retention.Policy(KEEP), knowledge, Rank(7, f"{7:08x}"))
+        pruning.retain(store, RUN, retention.Policy(KEEP), knowledge, Rank(7, f"{7:08x}"))
     assert store.listed[f"{RUN.name}/{mine}"] >= 3
 
 
 def test_names_that_no_session_has_are_not_remembered():
     rank_of(str(Rank(1, "x" * 64)))
-    before = claim._rank_of.cache_info().currsize
+    before = session_id._rank_of.cache_info().currsize
     for number in range(100):
         assert rank_of(f"e00000001-{number}{'a' * 1000}") is None
-    assert claim._rank_of.cache_info().currsize == before
+    assert session_id._rank_of.cache_info().currsize == before

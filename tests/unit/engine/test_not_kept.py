@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine.files.not_kept import NOTHING_SAVED_S, NothingYet, Outside
+from supervisor.engine.unmodified.unsaved_files import NOTHING_SAVED_S, NothingYet, Outside
 
 
 class Said(list[str]):

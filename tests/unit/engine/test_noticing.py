@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from watchdog.observers.inotify import InotifyObserver
 
-from supervisor.engine.files import noticing
-from supervisor.engine.files.watcher import Scene, Watcher
+from supervisor.engine.file_watch import fs_events
+from supervisor.engine.file_watch.watcher import Scene, Watcher
 from tests.unit.engine.files import Folder
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Told:
 
 def test_a_file_that_is_closed_in_a_new_folder_is_told_of(tmp_path: Path) -> None:
     told = Told()
-    listening = noticing.begin(tmp_path, told, pytest.fail)
+    listening = fs_events.begin(tmp_path, told, pytest.fail)
     assert listening.listening
     (tmp_path / "model.pt").write_bytes(b"x")
     assert told.heard.wait(400)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.claim import Rank
-from supervisor.engine import identity, orphans
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.engine.trainer_process import orphans, process_identity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +99,7 @@ def test_a_process_that_only_looks_at_the_lock_is_left_alone(dead, monkeypatch):
 def test_a_session_whose_supervisor_lives_is_left_to_it(dead, monkeypatch):
     monkeypatch.setattr(orphans, "WAIT_S", 0.05)
     trainer = orphan(dead, HOLD)
-    note = {"pid": os.getpid(), "since": identity.started(os.getpid())}
+    note = {"pid": os.getpid(), "since": process_identity.started(os.getpid())}
     (dead / "supervisor.json").write_text(json.dumps(note))
     orphans.end_orphans(dead.parent, MINE)
     assert trainer.poll() is None

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.claim import Rank
+from supervisor.core.checkpoint.session_id import Rank
 from supervisor.core.ports import StoreError
-from supervisor.engine import claims
-from supervisor.engine.packages import RECORD, Installer, Packages, Recorded
+from supervisor.engine.host.environment_store import RECORD, Installer, Packages, Recorded
+from supervisor.engine.runs import claims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.claim import Rank
+from supervisor.core.checkpoint.session_id import Rank
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.project import Project, to_plain
-from supervisor.engine import claims, project, retaining, runs
-from supervisor.engine.place import RunPlace
-from supervisor.stores.folder import FolderStore
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.runs import claims, project, runs
+from supervisor.engine.upload import prune as pruning
+from supervisor.stores.local.folder import FolderStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,6 +229,6 @@ def test_the_modules_beside_a_script_are_known_and_those_of_others_are_not(tmp_p
     ("told", "kept"), [({"keep_last": 5}, 5), ({"keep_last": None}, 3), ({"keep_last": "x"}, 3), ({}, 3)]
 )
 def test_recorded_options_of_another_type_count_as_absent(told, kept):
-    assert retaining.keep_last(told, 3) == kept
-    assert retaining.watched({"nan_watch": "a,b"}) == ("a", "b")
-    assert retaining.watched({"nan_watch": None}) == ()
+    assert pruning.keep_last(told, 3) == kept
+    assert pruning.watched({"nan_watch": "a,b"}) == ("a", "b")
+    assert pruning.watched({"nan_watch": None}) == ()

@@ -7,14 +7,16 @@ import shutil
 
 import pytest
 
-from supervisor.core import checkpoint as cp
-from supervisor.core import events as ev
-from supervisor.core import retention
-from supervisor.core.claim import Rank
-from supervisor.core.content import CONTENT_FILE, ContentError
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, ContentError
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.policy import retention
 from supervisor.core.ports import StoreError
-from supervisor.engine import checkpoints, retaining, staged
-from supervisor.engine.proof import evidence
+from supervisor.core.session import events as ev
+from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.engine.resume import staging as staged_checkpoints
+from supervisor.engine.upload import prune as pruning
+from supervisor.engine.upload.durability import evidence
 from tests.faults import syscalls
 from tests.faults.laws import laws_hold, the_log_is_whole
 from tests.faults.world import KEEP, RUN, named
@@ -96,7 +98,7 @@ def test_a_folder_of_another_step_than_its_name_says_is_refused(turn):
     assert isinstance(outcome, ev.PublishFailed)
     assert outcome.hopeless
     with pytest.raises(ContentError, match="of step"):
-        staged.prove(folder, turn.step + 1)
+        staged_checkpoints.prove(folder, turn.step + 1)
 
 
 @pytest.mark.parametrize("harm", ["gone", "changed", "no content file"])
@@ -144,10 +146,10 @@ def test_what_only_a_listing_shows_counts_for_nothing_when_old_ones_are_removed(
     """Manifests of earlier sessions that this one did not prove are neither DURABLE nor in the way for ever."""
     turn = world.turn("second")
     turn.begin()
-    found = checkpoints.find(world.store(), RUN)
-    unproved = retaining.Knowledge()
-    assert retaining.retain(world.store(), RUN, retention.Policy(KEEP), unproved, turn.storing.rank) == ((), 0)
-    assert checkpoints.find(world.store(), RUN) == found
+    found = checkpoint_fetch.find(world.store(), RUN)
+    unproved = pruning.Knowledge()
+    assert pruning.retain(world.store(), RUN, retention.Policy(KEEP), unproved, turn.storing.rank) == ((), 0)
+    assert checkpoint_fetch.find(world.store(), RUN) == found
 
 
 def test_a_broken_checkpoint_is_not_counted_and_goes_once_enough_newer_ones_are_durable(world):
@@ -166,11 +168,11 @@ def test_a_broken_checkpoint_is_not_counted_and_goes_once_enough_newer_ones_are_
 
 def test_a_pinned_checkpoint_stays(world, turn):
     pinned = min(world.safe)
-    retaining.pin(world.store(), RUN, pinned)
+    pruning.pin(world.store(), RUN, pinned)
     for _ in range(KEEP + 1):
         turn.publish(turn.stage())
         turn.storing.retain()
-    assert pinned in {found.id for found in checkpoints.find(world.store(), RUN)}
+    assert pinned in {found.id for found in checkpoint_fetch.find(world.store(), RUN)}
 
 
 def test_leftovers_wait_until_enough_is_durable(world, turn):
@@ -239,8 +241,8 @@ def test_the_manifest_names_what_it_was_made_from(world, turn):
     parent = max(world.safe)
     outcome = turn.publish(turn.stage())
     assert isinstance(outcome, ev.Durable)
-    found = max(checkpoints.find(world.store(), RUN), key=lambda each: each.id)
-    manifest = checkpoints.read_manifest(world.store(), found).manifest
+    found = max(checkpoint_fetch.find(world.store(), RUN), key=lambda each: each.id)
+    manifest = checkpoint_fetch.read_manifest(world.store(), found).manifest
     assert manifest is not None
     assert manifest.parent == parent
     assert outcome.bytes == manifest.bytes
@@ -248,10 +250,10 @@ def test_the_manifest_names_what_it_was_made_from(world, turn):
 
 
 def test_the_manifest_of_one_checkpoint_under_the_name_of_another_is_no_manifest(world):
-    first, second = sorted(checkpoints.find(world.store(), RUN), key=lambda each: each.id)
+    first, second = sorted(checkpoint_fetch.find(world.store(), RUN), key=lambda each: each.id)
     other = f"{second.path.rpartition('/')[0]}/{first.path.rpartition('/')[2]}"
     shutil.copy(world.root / "store" / first.path, world.root / "store" / other)
-    judged = [checkpoints.read_manifest(world.store(), each) for each in checkpoints.find(world.store(), RUN)]
+    judged = [checkpoint_fetch.read_manifest(world.store(), each) for each in checkpoint_fetch.find(world.store(), RUN)]
     wrong = next(each for each in judged if each.path == other)
     assert wrong.verdict is cp.Verdict.BROKEN
     assert "of another checkpoint" in wrong.why

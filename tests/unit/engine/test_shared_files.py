@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core import checkpoint as cp
-from supervisor.core import events as ev
-from supervisor.core import retention
-from supervisor.core.claim import Rank
+from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.policy import retention
 from supervisor.core.ports import StoreError
-from supervisor.engine import catalogue, checkpoints, retaining
+from supervisor.core.session import events as ev
+from supervisor.engine.resume import fetch as checkpoint_fetch
+from supervisor.engine.runs import checkpoint_admin
+from supervisor.engine.upload import prune as pruning
 from tests.faults import syscalls
 from tests.faults.laws import every_file_is_its_sessions_own, laws_hold, the_log_is_whole
 from tests.faults.world import KEEP, RUN, SHARED_BYTES_MIN, Turn, World, before, named
@@ -44,8 +46,8 @@ def published(turn: Turn, checkpoints_made: int = 1) -> list[cp.Manifest]:
 
 
 def manifests(world: World) -> list[cp.Manifest]:
-    found = sorted(checkpoints.find(world.store(), RUN), key=lambda each: each.id)
-    read = [checkpoints.read_manifest(world.store(), each).manifest for each in found]
+    found = sorted(checkpoint_fetch.find(world.store(), RUN), key=lambda each: each.id)
+    read = [checkpoint_fetch.read_manifest(world.store(), each).manifest for each in found]
     return [each for each in read if each is not None]
 
 
@@ -104,10 +106,10 @@ def test_a_file_that_only_the_one_on_its_way_names_stays(world, turn):
     for manifest in (world.root / "store" / RUN.name / folder(newest)).glob("manifest-*"):
         manifest.unlink()
     turn.storing.knowledge.on_its_way = alone
-    retaining.remove_unfinished(turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(older[0])}")
+    pruning.remove_unfinished(turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(older[0])}")
     assert frozen(newest).path in there(world)
     turn.storing.knowledge.on_its_way = None
-    retaining.remove_unfinished(turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(older[0])}")
+    pruning.remove_unfinished(turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(older[0])}")
     assert frozen(newest).path not in there(world)
 
 
@@ -120,7 +122,7 @@ def test_a_file_that_is_not_there_any_more_is_sent_again(world, turn, harm):
         path.write_bytes(b"cut")
     (second,) = published(turn)
     assert frozen(second).path == f"{folder(second)}/{FROZEN}"
-    judged = {each.id: each.verdict for each in catalogue.judged(world.store(), RUN, world.root / "machine")}
+    judged = {each.id: each.verdict for each in checkpoint_admin.judged(world.store(), RUN, world.root / "machine")}
     assert judged[second.id] is cp.Verdict.WHOLE
 
 
@@ -150,13 +152,13 @@ def test_a_file_below_the_least_size_is_sent_each_time(tmp_path):
 def test_a_checkpoint_in_two_folders_resumes_verifies_exports_and_lists(world, turn):
     published(turn, 2)
     newest = manifests(world)[-1]
-    judged = list(catalogue.judged(world.store(), RUN, world.root / "machine"))
+    judged = list(checkpoint_admin.judged(world.store(), RUN, world.root / "machine"))
     assert {each.verdict for each in judged} == {cp.Verdict.WHOLE}
-    wanted = max(checkpoints.find(world.store(), RUN), key=lambda each: each.id)
-    exported = catalogue.export(world.store(), RUN, wanted, world.root / "out")
+    wanted = max(checkpoint_fetch.find(world.store(), RUN), key=lambda each: each.id)
+    exported = checkpoint_admin.export(world.store(), RUN, wanted, world.root / "out")
     assert exported.verdict is cp.Verdict.WHOLE
     assert (world.root / "out" / FROZEN).read_bytes() == world.content(turn.step)[FROZEN]
-    row = catalogue.rows(world.store(), RUN, world.root / "machine", KEEP)[-1]
+    row = checkpoint_admin.rows(world.store(), RUN, world.root / "machine", KEEP)[-1]
     assert (row.bytes, row.sent_bytes) == (newest.bytes, newest.bytes - 50)
     ready = world.turn("fresh").begin()
     assert (Path(ready.folder) / FROZEN).read_bytes() == world.content(turn.step)[FROZEN]
@@ -168,7 +170,7 @@ def test_a_shared_file_is_found_under_the_names_that_a_drive_gives_to_twins(worl
     path = world.root / "store" / RUN.name / frozen(first).path
     renamed = {"file": path, "folder": path.parent, "session": path.parent.parent}[twin]
     renamed.rename(renamed.with_name(f"{renamed.stem} (1){renamed.suffix}"))
-    judged = {each.id: each.verdict for each in catalogue.judged(world.store(), RUN, world.root / "machine")}
+    judged = {each.id: each.verdict for each in checkpoint_admin.judged(world.store(), RUN, world.root / "machine")}
     assert judged[newest.id] is cp.Verdict.WHOLE
 
 
@@ -208,26 +210,26 @@ def test_freed_is_what_the_disk_got_back(world, turn):
 
 def test_a_pinned_checkpoint_keeps_the_files_it_shares(world, turn):
     first, second = published(turn, 2)
-    retaining.pin(world.store(), RUN, second.id)
+    pruning.pin(world.store(), RUN, second.id)
     turn.world.size = (2, 50)
     for _ in range(KEEP + 1):
         published(turn)
         turn.storing.retain()
     assert first.id not in {each.id for each in manifests(world)}
-    judged = {each.id: each.verdict for each in catalogue.judged(world.store(), RUN, world.root / "machine")}
+    judged = {each.id: each.verdict for each in checkpoint_admin.judged(world.store(), RUN, world.root / "machine")}
     assert judged[second.id] is cp.Verdict.WHOLE
 
 
 def test_while_a_manifest_cannot_be_read_nothing_it_could_name_goes(world, turn):
     first, *_, last = published(turn, KEEP + 1)
-    fresh = retaining.Knowledge(durable=set(turn.storing.knowledge.durable))
+    fresh = pruning.Knowledge(durable=set(turn.storing.knowledge.durable))
     unread = _unreadable(f"{folder(last)}/manifest-")
     files = {path for path in there(world) if path.startswith(folder(first)) and "manifest" not in path}
     with syscalls.bent(unread):
-        removed, _ = retaining.retain(world.store(), RUN, retention.Policy(KEEP), fresh, turn.storing.rank)
+        removed, _ = pruning.retain(world.store(), RUN, retention.Policy(KEEP), fresh, turn.storing.rank)
     assert last.id not in removed
     assert files <= there(world)
-    retaining.retain(world.store(), RUN, retention.Policy(KEEP), fresh, turn.storing.rank)
+    pruning.retain(world.store(), RUN, retention.Policy(KEEP), fresh, turn.storing.rank)
     assert files & there(world) == {frozen(first).path}
 
 
@@ -237,7 +239,7 @@ def test_what_a_failed_upload_left_goes_but_not_what_others_share_in_that_folder
     turn.storing.retain()
     unfinished = world.root / "store" / RUN.name / folder(first)
     (unfinished / "state-00000~1.safetensors").write_bytes(b"of a failed try")
-    freed = retaining.remove_unfinished(
+    freed = pruning.remove_unfinished(
         turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(first)}"
     )  # fmt: skip
     assert freed == len(b"of a failed try")
@@ -270,10 +272,10 @@ def test_all_manifests_go_before_the_first_file_goes(world, turn):
 
 def test_what_pruning_says_it_frees_is_what_it_frees(world, turn):
     published(turn, KEEP + 2)
-    known = list(catalogue.judged(world.store(), RUN, world.root / "machine"))
-    going, would_free = catalogue.would_go(world.store(), RUN, known, KEEP)
+    known = list(checkpoint_admin.judged(world.store(), RUN, world.root / "machine"))
+    going, would_free = checkpoint_admin.would_go(world.store(), RUN, known, KEEP)
     shutil.rmtree(next((world.root / "store" / RUN.name).rglob("e00000001-*/step-000000020")))  # an upload cut short
-    removed, freed = catalogue.prune(world.store(), RUN, known, KEEP)
+    removed, freed = checkpoint_admin.prune(world.store(), RUN, known, KEEP)
     assert (removed, freed) == (len(going), would_free)
 
 

@@ -8,11 +8,11 @@ import shutil
 
 import pytest
 
-from supervisor.core.claim import Rank
-from supervisor.core.content import LOG_FILE
+from supervisor.core.checkpoint.checkpoint_json import LOG_FILE
+from supervisor.core.checkpoint.session_id import Rank
 from supervisor.core.ports import StoreError
-from supervisor.engine import steplog
-from supervisor.engine.steplog import StepLog, joined, next_number, piece_name
+from supervisor.engine.upload import step_log as step_log_store
+from supervisor.engine.upload.step_log import StepLog, joined, next_number, piece_name
 from tests.faults import syscalls
 
 
@@ -62,7 +62,7 @@ def test_rows_taken_while_the_disk_is_full_are_not_lost_and_leave_no_half_line(l
         assert steps_of(log.piece(9)[1]) == [0, 1]
     log.take(staged(tmp_path / "b", 2))
     assert steps_of(StepLog.piece(log, 9)[1]) == [0, 1, 2]
-    assert [row["step"] for row in steplog.read_lines(log.path)[1:]] == [0, 1, 2]
+    assert [row["step"] for row in step_log_store.read_lines(log.path)[1:]] == [0, 1, 2]
 
 
 def test_an_error_on_closing_the_file_before_loses_no_row(tmp_path):
@@ -82,7 +82,7 @@ def test_an_error_on_closing_the_file_before_loses_no_row(tmp_path):
         log.take(staged(tmp_path / "b", 2))
         assert [log.piece(9)[0], steps_of(log.piece(9)[1])] == [1, [1, 2]]
     assert failed
-    assert [row["step"] for row in steplog.read_lines(log.path)[1:]] == [1, 2]
+    assert [row["step"] for row in step_log_store.read_lines(log.path)[1:]] == [1, 2]
 
 
 def test_a_torn_last_line_of_a_dead_session_is_left_out_and_its_folder_gives_the_row_again(log, tmp_path):
@@ -104,8 +104,8 @@ def test_adopting_goes_back_to_what_the_dead_session_had_not_published(tmp_path)
 def test_a_dead_session_s_file_without_its_first_line_covers_nothing(tmp_path, body):
     path = tmp_path / "steps.jsonl"
     path.write_bytes(body)
-    assert not steplog.covers(path)
-    assert not steplog.covers(tmp_path / "absent")
+    assert not step_log_store.covers(path)
+    assert not step_log_store.covers(tmp_path / "absent")
 
 
 def test_a_row_with_a_value_called_from_is_a_row(log, tmp_path):
@@ -179,8 +179,8 @@ def test_numbers_go_on_after_the_pieces_that_are_there(store, run):
     assert next_number(store, session) == 1
     put(store, run, Rank(1, "aa"), 7, (0, 5))
     assert next_number(store, session) == 8
-    assert steplog.names(store, session, 0, 5) == [piece_name(7, 0, 5)]
-    assert steplog.names(store, session, 0, 6) == []
+    assert step_log_store.names(store, session, 0, 5) == [piece_name(7, 0, 5)]
+    assert step_log_store.names(store, session, 0, 6) == []
 
 
 def test_joining_reads_each_piece_once(store, run, monkeypatch):
@@ -200,7 +200,7 @@ def test_rows_outlive_a_local_folder_that_somebody_empties(tmp_path):
     assert steps_of(log.piece(9)[1]) == [0, 1]
     log.take(staged(tmp_path / "b", 2))
     assert steps_of(log.piece(9)[1]) == [0, 1, 2]
-    assert steplog.covers(tmp_path / "session" / "steps.jsonl")  # a successor can go on from it again
+    assert step_log_store.covers(tmp_path / "session" / "steps.jsonl")  # a successor can go on from it again
     shutil.rmtree(tmp_path / "session")
     log.published(2)
     assert steps_of(log.piece(9)[1]) == [2]

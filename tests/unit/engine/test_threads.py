@@ -11,17 +11,17 @@ import threading
 import pytest
 
 from supervisor.cli import main
-from supervisor.core.ending import controller_failed
+from supervisor.core.clock import Instant
 from supervisor.core.errors import FAILED_PRECHECKS, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT
-from supervisor.core.instant import Instant
-from supervisor.core.session import Config, Session
+from supervisor.core.session.shutdown import controller_failed
+from supervisor.core.session.state import Config, Session
 from supervisor.engine import threads
-from supervisor.engine.identity import started
-from supervisor.engine.lane import Lane
-from supervisor.engine.process import Listeners, TrainerProcess
-from supervisor.trainer import writer
-from supervisor.trainer.writer import NewFile
-from supervisor.views.lines import Lines
+from supervisor.engine.task_queue import Lane
+from supervisor.engine.trainer_process.process import Listeners, TrainerProcess
+from supervisor.engine.trainer_process.process_identity import started
+from supervisor.trainer.save import writer
+from supervisor.trainer.save.writer import NewFile
+from supervisor.views.async_stream import Lines
 
 
 @pytest.fixture
@@ -103,11 +103,11 @@ def test_a_refused_thread_or_process_is_no_defect_and_says_what_to_do(error, ref
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), BlockingIOError(errno.EAGAIN, "again")])
 def test_any_verb_says_it_in_two_lines(monkeypatch, capsys, error):
-    from supervisor.cli import listing
+    from supervisor.cli.verbs import list_runs
 
     def run(_arguments):
         raise error
 
-    monkeypatch.setattr(listing, "run", run)
+    monkeypatch.setattr(list_runs, "run", run)
     assert main(["list"]) == FAILED_PRECHECKS
     assert capsys.readouterr().err == f"error: {NO_MORE_PROCESSES}\n  try: {NO_MORE_PROCESSES_HINT}\n"

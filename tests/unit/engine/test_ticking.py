@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.core import commands as do
-from supervisor.engine import ticking
+from supervisor.core.session import commands as do
+from supervisor.engine import progress
 from supervisor.engine.executor import Executor
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Slow:
     ids=["look", "history", "restore"],
 )
 def test_what_takes_long_on_the_store_has_a_line_every_few_seconds(monkeypatch, begin, words: str) -> None:
-    monkeypatch.setattr(ticking, "EVERY_S", 0.01)
+    monkeypatch.setattr(progress, "EVERY_S", 0.01)
     slow = Slow()
     begin(slow)
     assert len(slow.said) >= ENOUGH
@@ -69,11 +69,11 @@ def test_what_takes_long_on_the_store_has_a_line_every_few_seconds(monkeypatch, 
 
 
 def test_silence_is_never_above_five_seconds() -> None:
-    assert ticking.EVERY_S < 5
+    assert progress.EVERY_S < 5
 
 
 def test_what_is_quick_says_nothing() -> None:
     said: list[str] = []
-    with ticking.told_every(said.append, str):
+    with progress.told_every(said.append, str):
         pass
     assert said == []

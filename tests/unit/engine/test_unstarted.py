@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.claim import Rank
-from supervisor.engine import claims, runs
-from supervisor.engine.place import RunPlace
-from supervisor.stores.folder import FolderStore
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.runs import claims, runs
+from supervisor.stores.local.folder import FolderStore
 
 RUN, MINE = RunPlace("my run"), Rank(1, "00000001")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.errors import UsageError
-from supervisor.engine import user_key
+from supervisor.engine.host import user_key
 
 if TYPE_CHECKING:
     from pathlib import Path

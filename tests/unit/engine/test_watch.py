@@ -4,9 +4,9 @@ from queue import Empty, Queue
 
 import pytest
 
-from supervisor.core import events as ev
 from supervisor.core.ports import StoreError
-from supervisor.engine.watch import Watch
+from supervisor.core.session import events as ev
+from supervisor.engine.host.fence_watch import Watch
 
 SOON_S = 60.0
 

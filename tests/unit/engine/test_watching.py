@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.messages import Beat, SaveFailed
-from supervisor.engine import staged
-from supervisor.engine.files import snapshots
-from supervisor.engine.files.copying import ChangedMeanwhile
-from supervisor.engine.files.drafting import ALONE_BYTES_MIN
+from supervisor.core.wire.messages import Beat, SaveFailed
+from supervisor.engine.file_watch.stable_copy import ChangedMeanwhile
+from supervisor.engine.resume import staging as staged_checkpoints
+from supervisor.engine.unmodified import snapshot as file_snapshot
+from supervisor.engine.unmodified.bundle import ALONE_BYTES_MIN
 from tests.unit.engine.files import Folder, tree
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def test_a_file_is_taken_once_it_is_quiet(folder: Folder) -> None:
     assert not folder.staged
     folder.after(1.0)
     assert [each.step for each in folder.staged] == [1]
-    assert staged.prove(folder.newest(), 1).files.keys() == {"bundle-000001", "files.json"}
+    assert staged_checkpoints.prove(folder.newest(), 1).files.keys() == {"bundle-000001", "files.json"}
     folder.after(60.0)
     assert len(folder.staged) == 1, "nothing has changed since"
 
@@ -207,21 +207,21 @@ def test_a_copy_of_a_file_that_changes_meanwhile_is_thrown_away(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder.root / "large.bin").write_bytes(bytes(ALONE_BYTES_MIN))
-    real = snapshots.Draft._copied
+    real = file_snapshot.Draft._copied
 
-    def meddled(self: snapshots.Draft, source: int, length: int) -> object:
+    def meddled(self: file_snapshot.Draft, source: int, length: int) -> object:
         piece = real(self, source, length)
         with (folder.root / "large.bin").open("r+b") as file:
             file.write(b"x")
         return piece
 
-    monkeypatch.setattr(snapshots.Draft, "_copied", meddled)
+    monkeypatch.setattr(file_snapshot.Draft, "_copied", meddled)
     folder.settle()
     assert not folder.staged
     assert not list(folder.staging.iterdir())
-    order = snapshots.Order(folder.root, "out", folder.watcher._scan(), folder.staging, 1, "step-000000001-1")
+    order = file_snapshot.Order(folder.root, "out", folder.watcher._scan(), folder.staging, 1, "step-000000001-1")
     with pytest.raises(ChangedMeanwhile):
-        snapshots.take(order, folder.series.known)
+        file_snapshot.take(order, folder.series.known)
 
 
 def test_a_full_disk_is_said_and_tried_again(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ def test_a_full_disk_is_said_and_tried_again(folder: Folder, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("supervisor.engine.files.copying.flush_folder", full)
+        broken.setattr("supervisor.engine.file_watch.stable_copy.flush_folder", full)
         folder.settle()
     assert any(isinstance(each, SaveFailed) for each in folder.said)
     folder.after(40.0)

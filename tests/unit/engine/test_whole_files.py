@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.carried import Entry, Piece
-from supervisor.core.claim import Rank
-from supervisor.core.moments import Save, companions, grouped, is_complete
-from supervisor.engine.files import structure, whole_files
-from supervisor.engine.files.whole_files import WholeFiles
+from supervisor.core.checkpoint.file_manifest import Entry, Piece
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.unmodified.save_groups import Save, companions, grouped, is_complete
+from supervisor.engine.file_watch import complete_files, file_formats
+from supervisor.engine.file_watch.complete_files import WholeFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,8 +116,8 @@ def test_a_torn_line_a_missing_note_and_a_full_disk_are_borne(disk: Disk, monkey
 
 
 def test_the_note_is_cut_when_it_is_long(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_files, "LINES_MAX", 20)
-    monkeypatch.setattr(whole_files, "LINES_KEPT", 5)
+    monkeypatch.setattr(complete_files, "LINES_MAX", 20)
+    monkeypatch.setattr(complete_files, "LINES_KEPT", 5)
     for number in range(30):
         disk.save(f"epoch{number:03d}.pt")
     assert len(disk.note.read_text().splitlines()) <= 21
@@ -157,12 +157,12 @@ def hdf5(body: bytes) -> bytes:
 def test_a_format_that_accounts_for_itself_is_whole_or_not(tmp_path: Path, whole: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(whole)
-    assert structure.is_whole(path)
+    assert file_formats.is_whole(path)
     for length in (0, 7, 20, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        assert not structure.is_whole(path), length
+        assert not file_formats.is_whole(path), length
     path.write_bytes(b"of no such format, but long enough to have a header of its own" * 3)
-    assert not structure.is_whole(path)
+    assert not file_formats.is_whole(path)
 
 
 def test_a_save_of_which_nobody_was_told_any_more_is_used_if_its_structure_is_whole(disk: Disk) -> None:

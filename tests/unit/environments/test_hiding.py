@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.environments import commands
-from supervisor.environments.hiding import PIP, UV, hidden
-from supervisor.environments.pip import Pip
-from supervisor.environments.port import Sources
-from supervisor.environments.settings import Settings
-from supervisor.environments.uv import Uv
+from supervisor.environments.installers import run_command
+from supervisor.environments.installers.hidden_credentials import PIP, UV, hidden
+from supervisor.environments.installers.pip import Pip
+from supervisor.environments.installers.pip_config import Settings
+from supervisor.environments.installers.port import Sources
+from supervisor.environments.installers.uv import Uv
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,9 +39,9 @@ def test_neither_installer_is_called_with_them(monkeypatch: pytest.MonkeyPatch, 
 
     def run(argv, environ, **_):
         called.append((list(argv), dict(environ)))
-        return commands.Ended(0, "", "")
+        return run_command.Ended(0, "", "")
 
-    monkeypatch.setattr(commands, "run", run)
+    monkeypatch.setattr(run_command, "run", run)
     sources = Sources(index_options=("--extra-index-url", SECRET))
     lock = tmp_path / "lock.txt"
     lock.write_text("")

@@ -9,8 +9,10 @@ import pytest
 
 from supervisor.core.environment import Found, Locked, Plan, Record, Wanted
 from supervisor.core.errors import SetupError
-from supervisor.environments import installers, port, solve
-from supervisor.environments.port import InstallerFailed
+from supervisor.environments import resolve
+from supervisor.environments.installers import choice as installer_choice
+from supervisor.environments.installers import port as installer_port
+from supervisor.environments.installers.port import InstallerFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +46,7 @@ class Scripted:
 def ask(
     installer: Scripted, recorded: Record | None = None, said: list[str] | None = None, folders: tuple[str, ...] = ()
 ):
-    return solve.difference(
+    return resolve.difference(
         installer,
         "python",
         WANTED,
@@ -125,18 +127,18 @@ def test_what_is_there_already_is_not_installed_again():
     ],
 )
 def test_an_installers_reason_fits_on_one_line(said: str, short: str):
-    assert port.shorten(said) == short
+    assert installer_port.shorten(said) == short
 
 
 def test_a_uv_that_does_not_run_is_not_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(installers.sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(installer_choice.sys, "prefix", str(tmp_path))
     for name, answer in (("broken", "exit 1"), ("old", "echo uv 0.1.5"), ("good", "echo uv 0.9.1")):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "uv").write_text(f"#!/bin/sh\n{answer}\n")
         (folder / "uv").chmod(0o755)
     found = {
-        name: installers.find_uv({"PATH": f"{tmp_path / name}{os.pathsep}/bin"}, tmp_path)
+        name: installer_choice.find_uv({"PATH": f"{tmp_path / name}{os.pathsep}/bin"}, tmp_path)
         for name in ("broken", "old", "good")
     }
     assert found == {"broken": None, "old": None, "good": tmp_path / "good" / "uv"}
@@ -147,8 +149,8 @@ def test_a_full_disk_is_named_and_an_installers_own_crash_is_told_by_its_last_li
         "ERROR: Exception:\nTraceback (most recent call last):\n  File x, line 1\nOSError: [Errno 18] Invalid cross-device link\n"
         "During handling of the above exception, another exception occurred:\nOSError: [Errno 28] No space left on device: '/x'\n"
     )
-    failed = port.InstallerFailed(trace)
+    failed = installer_port.InstallerFailed(trace)
     assert failed.reason == "OSError: [Errno 28] No space left on device: '/x'"
     assert failed.plain == "the disk of this machine is full"
     assert "make room" in failed.advice("train.py")
-    assert not port.InstallerFailed(trace.replace("No space left on device", "Too many links")).no_space
+    assert not installer_port.InstallerFailed(trace.replace("No space left on device", "Too many links")).no_space

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.environment import Found, Locked, Record
-from supervisor.engine import ticking
-from supervisor.environments import capture, commands, overlay, settings, sizes, solve
-from supervisor.environments.commands import Ended
-from supervisor.environments.port import InstallerFailed, Sources
-from supervisor.environments.uv import CPU_BUILDS, Uv
+from supervisor.engine import progress
+from supervisor.environments import installed as installed_packages
+from supervisor.environments import overlay, resolve
+from supervisor.environments.installers import download_sizes, pip_config, run_command
+from supervisor.environments.installers.port import InstallerFailed, Sources
+from supervisor.environments.installers.run_command import Ended
+from supervisor.environments.installers.uv import CPU_BUILDS, Uv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,8 +55,8 @@ class Program:
 
 
 def uv(monkeypatch: pytest.MonkeyPatch, program: Program, *, cpu: bool = True, **environ: str) -> Uv:
-    monkeypatch.setattr(commands, "run", program)
-    return Uv("uv", environ, settings.Settings(), cpu=cpu)
+    monkeypatch.setattr(run_command, "run", program)
+    return Uv("uv", environ, pip_config.Settings(), cpu=cpu)
 
 
 def test_without_an_accelerator_the_build_for_the_processor_is_chosen(monkeypatch: pytest.MonkeyPatch):
@@ -79,7 +81,7 @@ def test_beside_an_accelerator_and_where_the_person_chose_nothing_is_chosen(
 ):
     program = Program()
     assert uv(monkeypatch, program, cpu=cpu, **environ).solve("python", ["torch"], [], [])[0].version == "2.13.0"
-    assert settings.for_uv(environ, Path("x")).get("UV_TORCH_BACKEND") == environ.get("UV_TORCH_BACKEND")
+    assert pip_config.for_uv(environ, Path("x")).get("UV_TORCH_BACKEND") == environ.get("UV_TORCH_BACKEND")
 
 
 def test_a_recorded_build_for_the_processor_is_installed_from_where_uv_knows_it(
@@ -97,7 +99,7 @@ def test_a_recorded_build_for_the_processor_is_installed_from_where_uv_knows_it(
 def test_a_build_for_the_processor_is_no_preference_beside_an_accelerator():
     here = Found("3.11.7", "cp311", "linux-x86_64", accelerators=("T4",))
     old = Record(here, ("torch",), (Locked("torch", "2.13.0+cpu", (HASH,)),))
-    assert solve._recorded_pins(old, here) == ["torch==2.13.0"]
+    assert resolve._recorded_pins(old, here) == ["torch==2.13.0"]
 
 
 def test_uv_tells_how_much_is_to_be_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -108,8 +110,8 @@ def test_uv_tells_how_much_is_to_be_fetched(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_files_at_hand_are_measured_and_what_is_not_told_is_unknown(tmp_path: Path):
     (tmp_path / "a b.whl").write_bytes(b"x" * 10)
-    assert sizes.total([(tmp_path / "a b.whl").as_uri()] * 2, {}) == 20
-    assert sizes.total([(tmp_path / "absent.whl").as_uri()], {}) is None
+    assert download_sizes.total([(tmp_path / "a b.whl").as_uri()] * 2, {}) == 20
+    assert download_sizes.total([(tmp_path / "absent.whl").as_uri()], {}) is None
 
 
 class Slow:
@@ -130,7 +132,7 @@ class Slow:
 def test_a_large_download_is_said_with_its_size_and_goes_on_with_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(ticking, "EVERY_S", 0.01)
+    monkeypatch.setattr(progress, "EVERY_S", 0.01)
     said: list[str] = []
     told = Event()
 
@@ -139,7 +141,7 @@ def test_a_large_download_is_said_with_its_size_and_goes_on_with_a_word(
         if words.startswith("installing, "):
             told.set()
 
-    chosen = capture.Interpreter("python3", "3.11.7", "cp311", "linux-x86_64", "", (), ())
+    chosen = installed_packages.Interpreter("python3", "3.11.7", "cp311", "linux-x86_64", "", (), ())
     locked = [Locked("torch", "2.13.0", (HASH,)), Locked("nvidia-cublas", "13.1", (HASH,))]
     monkeypatch.setattr(
         overlay, "make_venv", lambda _python, folder, _environ: (folder / "lib/x/site-packages").mkdir(parents=True)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.environments import commands
-from supervisor.environments.port import InstallerFailed, Sources
-from supervisor.environments.settings import Settings
-from supervisor.environments.uv import Uv
+from supervisor.environments.installers import run_command
+from supervisor.environments.installers.pip_config import Settings
+from supervisor.environments.installers.port import InstallerFailed, Sources
+from supervisor.environments.installers.uv import Uv
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,12 +23,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The strategies that uv is run with; only the one in ``WORKS`` succeeds."""
     strategies: list[str] = []
 
-    def run(argv: list[str], *_: Any, **__: Any) -> commands.Ended:
+    def run(argv: list[str], *_: Any, **__: Any) -> run_command.Ended:
         strategies.append(argv[argv.index("--index-strategy") + 1] if "--index-strategy" in argv else "")
         works = strategies[-1] == WORKS[0]
-        return commands.Ended(0 if works else 1, "", " + it==1" if works else UNKNOWN)
+        return run_command.Ended(0 if works else 1, "", " + it==1" if works else UNKNOWN)
 
-    monkeypatch.setattr(commands, "run", run)
+    monkeypatch.setattr(run_command, "run", run)
     return strategies
 
 

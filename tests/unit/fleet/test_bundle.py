@@ -6,8 +6,8 @@ import tarfile
 
 import pytest
 
-from supervisor.fleet.bundle import Shipment
-from supervisor.fleet.consignment import CODE, KEY, SECRETS
+from supervisor.fleet.job_bundle import Shipment
+from supervisor.fleet.transfer.inbox import CODE, KEY, SECRETS
 
 MAX = 32 * 1024 * 1024
 

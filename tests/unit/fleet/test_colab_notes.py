@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from supervisor.core.provisioning import Machine
-from supervisor.fleet.provisioners.colab_notes import Notes, all_notes, ours
+from supervisor.core.fleet.provisioning import Machine
+from supervisor.fleet.provisioners.colab.records import Notes, all_notes, ours
 
 RECORD = {"name": "toy-1", "token": "t", "url": "http://u", "endpoint": "gpu-t4-s-1"}
 

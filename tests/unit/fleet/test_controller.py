@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core import codec
-from supervisor.core import fleet_words as fw
+from supervisor.core.clock import Instant
 from supervisor.core.errors import FENCED, UserError
-from supervisor.core.fleet_state import Phase, Policy
-from supervisor.core.instant import Instant
-from supervisor.core.provisioning import Machine
+from supervisor.core.fleet import messages as fw
+from supervisor.core.fleet.provisioning import Machine
+from supervisor.core.fleet.state import Phase, Policy
+from supervisor.core.wire import journal_codec
 from supervisor.fleet.controller import JOURNAL, Controller, Journal
-from supervisor.launching import _require_same_place
+from supervisor.fleet_composition import _require_same_place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -206,7 +206,7 @@ def test_an_event_of_other_types_is_passed_over(tmp_path):
 
 def test_limits_that_no_person_can_set_are_no_record(tmp_path):
     Journal(tmp_path, "night").close()
-    policy = codec.to_plain(Policy()) | {"a_day": -1}
+    policy = journal_codec.to_plain(Policy()) | {"a_day": -1}
     line = {"mono_s": 1.0, "wall_s": 1.0, "is": "Began", "policy": policy, "on": "local"}
     with (tmp_path / "journal.jsonl").open("a") as file:
         file.write(

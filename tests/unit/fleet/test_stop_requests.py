@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor.core.claim import Rank
-from supervisor.core.instant import Instant
-from supervisor.engine import claims
-from supervisor.engine.place import RunPlace
-from supervisor.fleet.relay import HomeRun
-from supervisor.stores.folder import FolderStore
+from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.clock import Instant
+from supervisor.engine.paths import RunPlace
+from supervisor.engine.runs import claims
+from supervisor.fleet.home_replica import HomeRun
+from supervisor.stores.local.folder import FolderStore
 
 RUN, RANK = RunPlace("toy"), Rank(3, "abc")
 CLOCK = SimpleNamespace(now=lambda: Instant(0, 0))
@@ -53,6 +53,6 @@ def test_a_stop_that_was_delivered_is_told_as_delivered(home):
 
 
 def opened(parcel):
-    from supervisor.fleet import parcels
+    from supervisor.fleet.transfer import part as transfer_part
 
-    return parcels.read(parcel.file).header.pieces
+    return transfer_part.read(parcel.file).header.pieces

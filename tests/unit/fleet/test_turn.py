@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.engine.clock import BootClock
-from supervisor.fleet.turn import Turn
+from supervisor.fleet.agent.supervisor_process import Turn
 
 if TYPE_CHECKING:
     from pathlib import Path

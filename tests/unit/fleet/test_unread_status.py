@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from supervisor.core import fleet_words as fw
-from supervisor.core.provisioning import Machine, NoSuchFile
-from supervisor.engine.place import RunPlace
-from supervisor.fleet.hands import FleetHands, Home
+from supervisor.core.fleet import messages as fw
+from supervisor.core.fleet.provisioning import Machine, NoSuchFile
+from supervisor.engine.paths import RunPlace
+from supervisor.fleet.executor import FleetHands, Home
 
 MACHINE = Machine("m", "here")
 

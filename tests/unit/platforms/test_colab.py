@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.core.clock import Instant
 from supervisor.core.errors import UserError
-from supervisor.core.instant import Instant
 from supervisor.platforms import colab
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.deadline import Lifetime
+from supervisor.core.clock import Instant
 from supervisor.core.errors import UserError
-from supervisor.core.instant import Instant
+from supervisor.core.policy.deadline import Lifetime
 from supervisor.platforms import slurm
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.events import Notice
-from supervisor.core.instant import Instant
-from supervisor.platforms import clouds, spot
+from supervisor.core.clock import Instant
+from supervisor.core.session.events import Notice
+from supervisor.platforms import cloud_metadata, spot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,17 +33,17 @@ def firmware(folder: Path, **texts: str) -> dict[str, str]:
     return {"SUPERVISOR_RUN_FIRMWARE": str(folder)}
 
 
-def reader(name: str, server: Loopback) -> clouds.Cloud:
+def reader(name: str, server: Loopback) -> cloud_metadata.Cloud:
     environ = {
         "GCE_METADATA_HOST": server.address,
         "AWS_EC2_METADATA_SERVICE_ENDPOINT": f"http://{server.address}/",
         "SUPERVISOR_RUN_AZURE_METADATA": f"http://{server.address}",
     }
-    return clouds.READERS[name](environ)
+    return cloud_metadata.READERS[name](environ)
 
 
 def test_every_cloud_has_who_asks_it():
-    assert clouds.READERS.keys() == spot.CLOUDS.keys()
+    assert cloud_metadata.READERS.keys() == spot.CLOUDS.keys()
 
 
 @pytest.mark.parametrize("name", FIRMWARE)
@@ -61,7 +61,7 @@ def test_other_machines_are_not_taken_for_one(tmp_path: Path, texts: dict[str, s
 def test_what_speaks_http_is_loaded_only_to_listen(tmp_path: Path):
     environ = firmware(tmp_path, **FIRMWARE["aws"])
     said = (
-        "import sys; from supervisor.platforms import spot; from supervisor.core.instant import Instant\n"
+        "import sys; from supervisor.platforms import spot; from supervisor.core.clock import Instant\n"
         f"spot.describe({environ!r}, Instant(1.0, 1.0)); print([m for m in ('urllib.request', 'http.client') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
@@ -114,7 +114,7 @@ def test_awss_recommendation_saves_and_goes_on(server: Loopback):
 def test_a_token_that_is_too_old_is_replaced(server: Loopback):
     server.answers = {**TOKEN, f"GET {AWS}/spot/instance-action": 401}
     cloud = reader("aws", server)
-    with pytest.raises(clouds.Refused, match="401"):
+    with pytest.raises(cloud_metadata.Refused, match="401"):
         cloud.notices()
     del server.answers[f"GET {AWS}/spot/instance-action"]
     assert cloud.notices() == []
@@ -149,7 +149,7 @@ def test_azures_events_for_others_of_the_scale_set_are_not_ours(server: Loopback
     assert reader("azure", server).notices() == []
 
 
-@pytest.mark.parametrize("name", clouds.READERS)
+@pytest.mark.parametrize("name", cloud_metadata.READERS)
 @pytest.mark.parametrize("nonsense", ["", "[]", "null", '{"Events": [3]}', "<html>", 500, 403, 404])
 def test_nonsense_is_no_notice_and_ends_nothing(server: Loopback, name: str, nonsense: str | int):
     for question in ("PUT /latest/api/token", f"GET {GCE}/preempted", f"GET {GCE}/maintenance-event",
@@ -157,7 +157,7 @@ def test_nonsense_is_no_notice_and_ends_nothing(server: Loopback, name: str, non
         server.on(question, nonsense)
     server.on(f"GET {AWS}/spot/instance-action", nonsense if isinstance(nonsense, int) else "[]")
     heard, waits = [], iter([False, False, True])
-    clouds.listen(reader(name, server), heard.append, lambda _seconds: next(waits))
+    cloud_metadata.listen(reader(name, server), heard.append, lambda _seconds: next(waits))
     assert heard == []
 
 
@@ -169,7 +169,7 @@ def test_a_notice_is_heard_once_and_the_next_one_too():
         def notices(self) -> list[Notice]:
             return next(told)
 
-    clouds.listen(Fake(), heard.append, lambda _seconds: next(waits))
+    cloud_metadata.listen(Fake(), heard.append, lambda _seconds: next(waits))
     assert [notice.words for notice in heard] == ["likely", "now"]
 
 
@@ -180,5 +180,5 @@ def test_a_server_that_is_not_there_is_asked_ever_less_often():
         waited.append(seconds)
         return len(waited) == 8
 
-    clouds.listen(clouds.GoogleCloud({"GCE_METADATA_HOST": "127.0.0.1:1"}), pytest.fail, pause)
+    cloud_metadata.listen(cloud_metadata.GoogleCloud({"GCE_METADATA_HOST": "127.0.0.1:1"}), pytest.fail, pause)
     assert waited == [0.0, 5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0]

@@ -11,17 +11,17 @@ import pytest
 
 from supervisor.core.digest import XXH3
 from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
-from supervisor.stores import drive
-from supervisor.stores.drive import DriveStore
-from supervisor.stores.held import HeldMount
-from supervisor.stores.mounts import mount_of, mounts
+from supervisor.stores.mounted import backend as mount_backend
+from supervisor.stores.mounted.backend import DriveStore
+from supervisor.stores.mounted.guard import HeldMount
+from supervisor.stores.mounted.mounts import mount_of, mounts
 from tests.contracts.drives import Obliging
 from tests.faults import syscalls
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.stores.mounts import Mount
+    from supervisor.stores.mounted.mounts import Mount
 
 
 class Place:
@@ -48,7 +48,7 @@ class Place:
         return sorted(path.name for path in self.root.rglob("*") if path.is_file())
 
 
-LARGE = bytes(drive.EMPTIED_BYTES_MIN)
+LARGE = bytes(mount_backend.EMPTIED_BYTES_MIN)
 
 
 @pytest.fixture
@@ -268,14 +268,14 @@ def test_what_does_not_fit_is_not_begun(place, store, tmp_path, monkeypatch):
 
 
 def test_the_room_is_that_of_the_client_s_cache_if_that_is_less(place, store, monkeypatch):
-    monkeypatch.setattr(drive.disk, "free_bytes", lambda _folder: 7)
+    monkeypatch.setattr(mount_backend.local_files, "free_bytes", lambda _folder: 7)
     assert store.free_bytes() > 7
     monkeypatch.setattr(place.client, "cache", lambda: "/cache")
     assert store.free_bytes() == 7
 
 
 def test_not_even_a_small_file_fills_up_the_client_s_cache(place, store, monkeypatch):
-    monkeypatch.setattr(drive.disk, "free_bytes", lambda _folder: 1_000_000)
+    monkeypatch.setattr(mount_backend.local_files, "free_bytes", lambda _folder: 1_000_000)
     monkeypatch.setattr(place.client, "cache", lambda: "/cache")
     with pytest.raises(StoreError) as failed:
         store.create("run/file", b"x")
@@ -301,7 +301,7 @@ def test_a_file_is_emptied_and_that_uploaded_before_it_is_removed(place, store, 
         return "obliging"
 
     monkeypatch.setattr(place.client, "see", see)
-    monkeypatch.setattr(drive, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(mount_backend, "LOOK_EVERY_S", 0.0)
     store.create("run/file", LARGE)
     store.delete("run/file")
     assert seen == [0, 0, 0]
@@ -324,10 +324,10 @@ def test_an_upload_that_does_not_come_is_not_waited_for_for_ever(place, store, m
         raise Unconfirmed("no", possible=possible)
 
     monkeypatch.setattr(place.client, "see", see)
-    monkeypatch.setattr(drive, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(mount_backend, "LOOK_EVERY_S", 0.0)
     store.create("run/file", LARGE)
     store.delete("run/file")
-    assert len(asked) == (drive.LOOKS_MAX if possible else 1)
+    assert len(asked) == (mount_backend.LOOKS_MAX if possible else 1)
     assert place.written() == []
 
 

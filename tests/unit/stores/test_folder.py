@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.core.digest import XXH3, digest_of
 from supervisor.core.ports import Missing, StoreError, Taken
-from supervisor.stores.folder import FolderStore
+from supervisor.stores.local.folder import FolderStore
 from tests.faults import syscalls
 
 if TYPE_CHECKING:

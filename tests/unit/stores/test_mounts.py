@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.stores.mounts import drive_of, is_drive, is_mount_point, located, mount_of, mounts
+from supervisor.stores.mounted.mounts import drive_of, is_drive, is_mount_point, located, mount_of, mounts
 from tests.faults import syscalls
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pytest
 from benchmarks.machines import until
 from supervisor.core.digest import XXH3
 from supervisor.core.ports import Missing, StoreError, Unconfirmed
-from supervisor.stores.drive import EMPTIED_BYTES_MIN
-from supervisor.stores.mounted import MountedStore
-from supervisor.stores.mounts import drive_of, mounts
+from supervisor.stores.mounted.backend import EMPTIED_BYTES_MIN
+from supervisor.stores.mounted.mounts import drive_of, mounts
+from supervisor.stores.mounted.store import MountedStore
 from tests.contracts.drives import missing_tools
 from tests.drives.drive import Guard
 from tests.drives.rclone_drive import RcloneDrive

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.ports import StoreError, Unconfirmed
-from supervisor.stores import rclone, uploads
-from supervisor.stores.mounts import Mount
-from supervisor.stores.rclone import Rclone, seconds, server_of
-from supervisor.stores.uploads import DriveFS, NoWord, Written, choose
+from supervisor.stores.mounted.mounts import Mount
+from supervisor.stores.upload_status import rclone
+from supervisor.stores.upload_status import status as upload_status
+from supervisor.stores.upload_status.rclone import Rclone, seconds, server_of
+from supervisor.stores.upload_status.status import DriveFS, NoWord, Written, choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,7 +114,7 @@ def test_a_drive_that_cannot_be_asked_has_not_answered(file, root, monkeypatch):
     def dead(*_: object) -> bytes:
         raise OSError(errno.ENOTCONN, "not connected")
 
-    monkeypatch.setattr(uploads.os, "getxattr", dead)
+    monkeypatch.setattr(upload_status.os, "getxattr", dead)
     with pytest.raises(OSError, match="not connected"):
         DriveFS(root).see(file)
 

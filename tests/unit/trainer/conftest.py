@@ -2,12 +2,12 @@
 
 import pytest
 
-from supervisor.trainer import folder
-from supervisor.trainer.folder import Draft
-from supervisor.trainer.layout import plan
-from supervisor.trainer.snapshot import Snapshot
-from supervisor.trainer.state import State
-from supervisor.trainer.writer import NewFile
+from supervisor.trainer.save import checkpoint_folder
+from supervisor.trainer.save.checkpoint_folder import Draft
+from supervisor.trainer.save.layout import plan
+from supervisor.trainer.save.snapshot import Snapshot
+from supervisor.trainer.save.writer import NewFile
+from supervisor.trainer.state.capture import State
 
 
 class Holder:
@@ -43,7 +43,7 @@ def stage(tmp_path):
             5, 9, None, captured.text, captured.generators, rows, {"loss": 0.5}, {}, layout.split, captured.beside
         )
         files = [NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes) for each in layout.pieces]
-        folder.write(tmp_path, name, draft, files)
+        checkpoint_folder.write(tmp_path, name, draft, files)
         return tmp_path / name
 
     return staged
@@ -57,7 +57,7 @@ def round_trip(stage, holder):
         path = stage(thing=holder(state), **options)
         fresh = holder()
         fresh.state_dict = lambda: fresh.state
-        State({"thing": fresh}).restore(folder.open_folder(path))
+        State({"thing": fresh}).restore(checkpoint_folder.open_folder(path))
         return fresh.state
 
     return back

@@ -6,14 +6,14 @@ torch = pytest.importorskip("torch")
 
 from supervisor.trainer import clock  # noqa: E402
 from supervisor.trainer.compare import differing  # noqa: E402
-from supervisor.trainer.folder import open_folder  # noqa: E402
-from supervisor.trainer.life import Life  # noqa: E402
-from supervisor.trainer.refused import RefusedError  # noqa: E402
+from supervisor.trainer.context import Life  # noqa: E402
+from supervisor.trainer.errors import RefusedError  # noqa: E402
 from supervisor.trainer.run import Run  # noqa: E402
-from supervisor.trainer.saver import Saver  # noqa: E402
-from supervisor.trainer.sections import Sections  # noqa: E402
+from supervisor.trainer.save.checkpoint_folder import open_folder  # noqa: E402
+from supervisor.trainer.save.saver import Saver  # noqa: E402
 from supervisor.trainer.settings import read_settings  # noqa: E402
-from supervisor.trainer.state import State  # noqa: E402
+from supervisor.trainer.state.capture import State  # noqa: E402
+from supervisor.trainer.steps.section_timer import Sections  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]  # the first optimizer of a process takes seconds to make
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.carried import FILES_FILE, parse
-from supervisor.engine.files import putting_back
-from supervisor.trainer import writer
-from supervisor.trainer.companions import SMALL_BYTES_MAX, CompanionFiles
+from supervisor.core.checkpoint.file_manifest import FILES_FILE, parse
+from supervisor.engine.unmodified import restore as file_restore
+from supervisor.trainer.save import writer
+from supervisor.trainer.save.companion_files import SMALL_BYTES_MAX, CompanionFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ class Place:
 
     def restored(self, folder: Path, into: Path) -> dict[str, bytes]:
         carried = parse((folder / FILES_FILE).read_bytes())
-        putting_back.put_back(folder, carried, into, into.parent / "aside")
+        file_restore.put_back(folder, carried, into, into.parent / "aside")
         return {path.relative_to(into).as_posix(): path.read_bytes() for path in into.rglob("*") if path.is_file()}
 
 

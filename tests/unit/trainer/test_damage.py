@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core import safetensors_file
-from supervisor.core.safetensors_file import Entry
-from supervisor.trainer import folder, frameworks, reading
-from supervisor.trainer.folder import DamagedError, open_folder, read
-from supervisor.trainer.reading import DamageError, File
-from supervisor.trainer.state import State
+from supervisor.core.checkpoint import safetensors_file
+from supervisor.core.checkpoint.safetensors_file import Entry
+from supervisor.trainer import adapters
+from supervisor.trainer.save import checkpoint_folder, reader
+from supervisor.trainer.save.checkpoint_folder import DamagedError, open_folder, read
+from supervisor.trainer.save.reader import DamageError, File
+from supervisor.trainer.state.capture import State
 
 PADDING = ord(" ")
 
@@ -21,7 +22,7 @@ PADDING = ord(" ")
 @pytest.fixture
 def small(stage, holder, monkeypatch):
     """A checkpoint of a few kilobytes with every file that there is, and more than one piece."""
-    monkeypatch.setattr(frameworks, "loaded", lambda: [frameworks.named("plain")])
+    monkeypatch.setattr(adapters, "loaded", lambda: [adapters.named("plain")])
     state = {"numbers": array("d", [1.5, -2.5]), "none": bytearray(), "words": {"epoch": 3}, "tail": bytearray(b"abc")}
     return stage(piece_bytes_max=16, model=holder(state), data=holder([1, 2.5, None]))
 
@@ -134,16 +135,16 @@ def test_leaves_of_any_sizes_also_of_none_are_read_where_they_belong(tmp_path_fa
     from supervisor.core.digest import digest_of, preferred
 
     file = File(path, len(body), digest_of([body], preferred()))
-    places = reading.located([file], {})
+    places = reader.located([file], {})
     chosen = [number for number in range(len(sizes)) if wanted.random() < 0.7]
     wanted.shuffle(chosen)
     outs = {number: bytearray(sizes[number]) for number in chosen}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "SLICE_BYTES", limit)
-        reading.fill(
+        patch.setattr(reader, "SLICE_BYTES", limit)
+        reader.fill(
             [file],
             [
-                (extent, reading.HostTarget(memoryview(outs[number]), lambda: None))
+                (extent, reader.HostTarget(memoryview(outs[number]), lambda: None))
                 for number in chosen
                 for extent in places[f"t{number}"]
             ],
@@ -161,7 +162,7 @@ def test_of_several_readers_the_first_error_is_raised_and_all_threads_end(tmp_pa
         files.append(File(path, 1000 + number, "sha256:not-this"))
     before = threading.active_count()
     with pytest.raises(DamageError, match="its digest differs"):
-        reading.fill(files, [])
+        reader.fill(files, [])
     assert threading.active_count() == before
 
 
@@ -195,7 +196,7 @@ def test_names_that_look_like_parts_of_another_tensor_do_not_collide(round_trip)
 def test_content_without_any_tensor_is_a_checkpoint_too(stage, holder):
     path = stage(thing=holder({"count": 3}))
     assert not list(path.glob("*.safetensors"))
-    assert folder.read(path)["thing"] == {"count": 3}
+    assert checkpoint_folder.read(path)["thing"] == {"count": 3}
 
 
 def test_a_file_that_is_not_in_memory_is_read_by_one_reader_alone(stage, holder, monkeypatch):

@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from supervisor.core.liveness import AFTER
+from supervisor.core.policy.liveness import AFTER
 from supervisor.trainer import clock
-from supervisor.trainer.folder import open_folder
-from supervisor.trainer.life import Life
+from supervisor.trainer.context import Life
 from supervisor.trainer.run import Run
-from supervisor.trainer.saver import Saver
-from supervisor.trainer.sections import Sections
+from supervisor.trainer.save.checkpoint_folder import open_folder
+from supervisor.trainer.save.saver import Saver
 from supervisor.trainer.settings import read_settings
-from supervisor.trainer.state import State
+from supervisor.trainer.state.capture import State
+from supervisor.trainer.steps.section_timer import Sections
 
 
 @pytest.fixture

@@ -18,17 +18,17 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from supervisor.core.liveness import AFTER
-from supervisor.core.messages import Note, Save, Saved, Stop, Trouble
+from supervisor.core.policy.liveness import AFTER
+from supervisor.core.wire.messages import Note, Save, Saved, Stop, Trouble
 from supervisor.trainer import hooks
-from supervisor.trainer.hooks import importing
+from supervisor.trainer.context import Life
+from supervisor.trainer.hooks import import_hook
 from supervisor.trainer.hooks import keras as keras_hook
-from supervisor.trainer.hooks.asked import Asked
-from supervisor.trainer.hooks.guard import guard_methods, guarded
-from supervisor.trainer.hooks.saves import MOVES, count_before, tell_after
-from supervisor.trainer.hooks.unattached import LOSS, Unattached
-from supervisor.trainer.hooks.writers import by_argument
-from supervisor.trainer.life import Life
+from supervisor.trainer.hooks.error_guard import guard_methods, guarded
+from supervisor.trainer.hooks.on_demand_save import Asked
+from supervisor.trainer.hooks.save_tracker import MOVES, count_before, tell_after
+from supervisor.trainer.hooks.unmodified_script import LOSS, Unattached
+from supervisor.trainer.hooks.writer_functions import by_argument
 from supervisor.trainer.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,7 +76,7 @@ def package(tmp_path, monkeypatch):
 def test_a_module_is_told_when_all_of_it_was_loaded(package):
     package("framework_a", "value = 1\nlater = value + 1\n")
     told = []
-    importing.call_after_import(["framework_a"], lambda module: told.append((module.__name__, module.later)))
+    import_hook.call_after_import(["framework_a"], lambda module: told.append((module.__name__, module.later)))
     assert told == []
     import framework_a
 
@@ -89,14 +89,14 @@ def test_a_module_that_is_there_already_is_told_at_once(package):
     import framework_b
 
     told = []
-    importing.call_after_import(["framework_b"], told.append)
+    import_hook.call_after_import(["framework_b"], told.append)
     assert told == [framework_b]
 
 
 def test_a_module_that_fails_to_load_is_told_when_it_loads_at_last(package, tmp_path):
     package("framework_c", "raise OSError('not now')")
     told = []
-    importing.call_after_import(["framework_c", "framework_d"], told.append)
+    import_hook.call_after_import(["framework_c", "framework_d"], told.append)
     with pytest.raises(OSError, match="not now"):
         import framework_c
     with pytest.raises(ImportError):

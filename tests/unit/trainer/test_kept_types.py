@@ -13,12 +13,12 @@ from decimal import Decimal
 import pytest
 
 from supervisor.core.errors import UserError
-from supervisor.trainer import tree
+from supervisor.trainer.adapters.plain import Plain
 from supervisor.trainer.compare import differing
-from supervisor.trainer.folder import open_folder, read
-from supervisor.trainer.frameworks.plain import Plain
-from supervisor.trainer.state import State
-from supervisor.trainer.tree import Capture, differences
+from supervisor.trainer.save.checkpoint_folder import open_folder, read
+from supervisor.trainer.state import tree
+from supervisor.trainer.state.capture import State
+from supervisor.trainer.state.tree import Capture, differences
 
 
 class Transition(typing.NamedTuple):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from supervisor.trainer.compare import differing, differing_generators
-from supervisor.trainer.folder import open_folder, read
-from supervisor.trainer.refused import RefusedError
-from supervisor.trainer.state import State
+from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.save.checkpoint_folder import open_folder, read
+from supervisor.trainer.state.capture import State
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 pytestmark = [
@@ -88,8 +88,8 @@ def test_a_loop_with_tf_function_dropout_and_loss_scale_goes_on_bit_for_bit(tmp_
 OTHER_BACKEND = """
 import json, sys
 import keras
-from supervisor.trainer.folder import open_folder
-from supervisor.trainer.state import State
+from supervisor.trainer.save.checkpoint_folder import open_folder
+from supervisor.trainer.state.capture import State
 model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="one"), keras.layers.Dropout(0.5)], name="net")
 optimizer = keras.optimizers.Adam()
 state = State({"model": model, "optimizer": optimizer})

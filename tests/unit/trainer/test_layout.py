@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from supervisor.core import safetensors_file
-from supervisor.trainer.buffer import PAGE_BYTES
-from supervisor.trainer.frameworks.plain import Plain
-from supervisor.trainer.layout import PIECE_BYTES_MAX, TWO_PIECES_FROM_BYTES, plan
-from supervisor.trainer.leaf import Leaf
-from supervisor.trainer.snapshot import Snapshot, direct_chunks
+from supervisor.core.checkpoint import safetensors_file
+from supervisor.trainer.adapters.leaf import Leaf
+from supervisor.trainer.adapters.plain import Plain
+from supervisor.trainer.save.buffer import PAGE_BYTES
+from supervisor.trainer.save.layout import PIECE_BYTES_MAX, TWO_PIECES_FROM_BYTES, plan
+from supervisor.trainer.save.snapshot import Snapshot, direct_chunks
 
 CODES = {1: "U8", 2: "I16", 4: "F32", 8: "F64"}
 

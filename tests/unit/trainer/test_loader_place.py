@@ -10,15 +10,16 @@ from torch.utils import data  # noqa: E402
 
 from supervisor import ResumableShuffleSampler  # noqa: E402
 from supervisor.core.errors import UsageError  # noqa: E402
-from supervisor.trainer import clock, life  # noqa: E402
-from supervisor.trainer.folder import open_folder  # noqa: E402
-from supervisor.trainer.life import Life  # noqa: E402
-from supervisor.trainer.refused import RefusedError  # noqa: E402
+from supervisor.trainer import clock  # noqa: E402
+from supervisor.trainer import context as trainer_context  # noqa: E402
+from supervisor.trainer.context import Life  # noqa: E402
+from supervisor.trainer.errors import RefusedError  # noqa: E402
 from supervisor.trainer.run import Run  # noqa: E402
-from supervisor.trainer.saver import Saver  # noqa: E402
-from supervisor.trainer.sections import Sections  # noqa: E402
+from supervisor.trainer.save.checkpoint_folder import open_folder  # noqa: E402
+from supervisor.trainer.save.saver import Saver  # noqa: E402
 from supervisor.trainer.settings import read_settings  # noqa: E402
-from supervisor.trainer.state import State  # noqa: E402
+from supervisor.trainer.state.capture import State  # noqa: E402
+from supervisor.trainer.steps.section_timer import Sections  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -136,7 +137,7 @@ def live(tmp_path, monkeypatch):
         here = Life(read_settings(environ, "train.py"))
         heard = []
         here.say = heard.append
-        monkeypatch.setattr(life, "_here", [here])
+        monkeypatch.setattr(trainer_context, "_here", [here])
         dataset = Numbers()
         loader = make(dataset)
         state = State({"data": loader})

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from supervisor.core.messages import Saved
-from supervisor.trainer.hooks import writers
-from supervisor.trainer.hooks.saves import MOVES
-from supervisor.trainer.hooks.unattached import Unattached
-from supervisor.trainer.life import Life
+from supervisor.core.wire.messages import Saved
+from supervisor.trainer.context import Life
+from supervisor.trainer.hooks import writer_functions
+from supervisor.trainer.hooks.save_tracker import MOVES
+from supervisor.trainer.hooks.unmodified_script import Unattached
 from supervisor.trainer.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -158,7 +158,7 @@ def test_writers_of_other_libraries_are_told_with_the_suffix_that_they_add(  # n
         written,
     )
     setattr(module, owner, written[owner])
-    writers.install(module, script)
+    writer_functions.install(module, script)
     getattr(written[owner](), method)(str(tmp_path / given))
     assert [each for each, _ in script.told] == [given + told]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from supervisor.core.errors import SetupError
-from supervisor.trainer.order import Order
-from supervisor.trainer.passing import MADE_BY, Passing, multiply
+from supervisor.trainer.steps.sampler import Order
+from supervisor.trainer.steps.step_skipping import MADE_BY, Passing, multiply
 
 ONE = ("e00000003-aa", range(24, 26), 0.5)
 TWO = ("e00000004-bb", range(28), 0.5)

@@ -12,10 +12,10 @@ import sys
 
 import pytest
 
-from supervisor.core.messages import ReadBack, Saved
-from supervisor.trainer.hooks import put_back
-from supervisor.trainer.hooks.unattached import Unattached
-from supervisor.trainer.life import Life
+from supervisor.core.wire.messages import ReadBack, Saved
+from supervisor.trainer.context import Life
+from supervisor.trainer.hooks import restored_files
+from supervisor.trainer.hooks.unmodified_script import Unattached
 from supervisor.trainer.settings import read_settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who opens a file (inotify)")
@@ -72,7 +72,7 @@ READERS = {
 
 @pytest.mark.parametrize("reader", list(READERS))
 def test_each_way_to_read_is_seen(files, listing, reader):
-    watched = put_back.begin(str(listing))
+    watched = restored_files.begin(str(listing))
     assert watched.look() == ""
     held = READERS[reader](files[1])
     assert watched.look() == str(files[1])
@@ -86,7 +86,7 @@ def test_a_database_is_read(tmp_path):
         made.execute("create table trials (n)")
     made.close()
     listing.write_text(json.dumps([str(path)]))
-    watched = put_back.begin(str(listing))
+    watched = restored_files.begin(str(listing))
     opened = sqlite3.connect(path)
     opened.execute("select * from trials").fetchall()
     opened.close()
@@ -110,7 +110,7 @@ NOT_READ = {
 
 @pytest.mark.parametrize("what", list(NOT_READ))
 def test_what_reads_nothing_that_was_put_back_is_not_taken_for_reading(files, listing, what):
-    watched = put_back.begin(str(listing))
+    watched = restored_files.begin(str(listing))
     held = NOT_READ[what](files[1])
     assert watched.look() == ""
     assert watched.known
@@ -121,16 +121,16 @@ def test_what_reads_nothing_that_was_put_back_is_not_taken_for_reading(files, li
 @pytest.mark.parametrize("text", ["", "[]", "no JSON"])
 def test_without_files_that_were_put_back_there_is_nothing_to_watch(tmp_path, text):
     (tmp_path / "listing").write_text(text)
-    assert put_back.begin(str(tmp_path / "listing")) is None
-    assert put_back.begin("") is None
+    assert restored_files.begin(str(tmp_path / "listing")) is None
+    assert restored_files.begin("") is None
 
 
 def test_where_the_system_does_not_tell_nothing_is_known(files, listing, monkeypatch):
     def unable(*_):
         raise OSError(28, "no room for more watches")
 
-    monkeypatch.setattr(put_back.PutBack, "_watch", unable)
-    watched = put_back.begin(str(listing))
+    monkeypatch.setattr(restored_files.PutBack, "_watch", unable)
+    watched = restored_files.begin(str(listing))
     files[0].read_bytes()
     assert watched.look() == ""
     assert not watched.known
@@ -209,7 +209,7 @@ def test_a_script_that_ends_without_a_step_is_judged_at_its_end(listing):
     said = []
     life.say = said.append
     life.watch(Unattached(life))
-    from supervisor.core.messages import Finished
+    from supervisor.core.wire.messages import Finished
 
     life.say_last(Finished(0))
     assert ReadBack("") in said

@@ -6,9 +6,10 @@ import random
 import numpy as np
 import pytest
 
-from supervisor.trainer import frameworks, rng
+from supervisor.trainer import adapters
 from supervisor.trainer.compare import differing_generators
-from supervisor.trainer.state import State
+from supervisor.trainer.state import rng
+from supervisor.trainer.state.capture import State
 
 
 def draw_numpy():
@@ -80,7 +81,7 @@ def test_of_a_checkpoint_that_does_not_say_all_were_drawn_from(begun, resumed):
 
 def test_one_that_was_not_put_back_is_not_called_untouched(begun, resumed, monkeypatch):
     first = kept(begun)
-    plain = next(each for each in frameworks.loaded() if each.name == "plain")
+    plain = next(each for each in adapters.loaded() if each.name == "plain")
     monkeypatch.setattr(type(plain), "set_rng_state", lambda *_: None)
     random.seed()
     assert "plain" not in rng.undrawn(kept(resumed(first)))

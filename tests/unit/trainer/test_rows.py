@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.trainer.rows import Rows
+from supervisor.trainer.steps.step_log import Rows
 
 
 def test_a_value_that_is_logged_at_few_steps_stays_among_the_newest() -> None:

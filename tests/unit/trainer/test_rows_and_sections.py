@@ -7,10 +7,10 @@ import math
 import pytest
 
 from supervisor.core.errors import UsageError
-from supervisor.trainer.due import Due
-from supervisor.trainer.rows import FLUSH_ROWS, Rows, exact_row
-from supervisor.trainer.sections import Sections
 from supervisor.trainer.settings import SaveEvery, read_settings
+from supervisor.trainer.steps.save_schedule import Due
+from supervisor.trainer.steps.section_timer import Sections
+from supervisor.trainer.steps.step_log import FLUSH_ROWS, Rows, exact_row
 
 
 @pytest.fixture

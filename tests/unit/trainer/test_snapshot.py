@@ -8,13 +8,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from supervisor.trainer import snapshot as module  # noqa: E402
-from supervisor.trainer.folder import Draft, read  # noqa: E402
-from supervisor.trainer.frameworks import torch_copies, torch_memory  # noqa: E402
-from supervisor.trainer.layout import plan  # noqa: E402
-from supervisor.trainer.saver import Saver  # noqa: E402
-from supervisor.trainer.snapshot import Copying, Snapshot  # noqa: E402
-from supervisor.trainer.state import State  # noqa: E402
+from supervisor.trainer.adapters.torch import copies as torch_copies  # noqa: E402
+from supervisor.trainer.adapters.torch import memory as torch_memory  # noqa: E402
+from supervisor.trainer.save import snapshot as module  # noqa: E402
+from supervisor.trainer.save.checkpoint_folder import Draft, read  # noqa: E402
+from supervisor.trainer.save.layout import plan  # noqa: E402
+from supervisor.trainer.save.saver import Saver  # noqa: E402
+from supervisor.trainer.save.snapshot import Copying, Snapshot  # noqa: E402
+from supervisor.trainer.state.capture import State  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -105,7 +106,7 @@ def assert_all_are(states, number):
 @pytest.mark.parametrize("limit", [None, 3_000_001], ids=["as it is", "in small pieces"])
 def test_each_save_of_many_holds_the_moment_at_which_it_was_asked_for(tmp_path, monkeypatch, width, limit):
     if limit is not None:
-        monkeypatch.setattr("supervisor.trainer.layout.plan.__kwdefaults__", {"piece_bytes_max": limit})
+        monkeypatch.setattr("supervisor.trainer.save.layout.plan.__kwdefaults__", {"piece_bytes_max": limit})
     said = []
     saver = Saver(tmp_path / "staging", 1, lambda: 0.0, said.append)
     job = Job(width)

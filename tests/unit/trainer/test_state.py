@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from supervisor.trainer.folder import open_folder
-from supervisor.trainer.order import Order
-from supervisor.trainer.refused import RefusedError
-from supervisor.trainer.state import State
+from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.save.checkpoint_folder import open_folder
+from supervisor.trainer.state.capture import State
+from supervisor.trainer.steps.sampler import Order
 
 
 def test_an_object_without_state_is_refused_by_name():

@@ -6,10 +6,10 @@ from array import array
 import pytest
 
 pytest.importorskip("xxhash")
-from supervisor.trainer import stillness as module
-from supervisor.trainer.folder import Draft, read
-from supervisor.trainer.saver import Saver
-from supervisor.trainer.state import State
+from supervisor.trainer.save import frozen_tensors as module
+from supervisor.trainer.save.checkpoint_folder import Draft, read
+from supervisor.trainer.save.saver import Saver
+from supervisor.trainer.state.capture import State
 
 LEAF = module.LEAF_BYTES_MIN
 BACKBONE = ("a", "b", "c")
@@ -146,7 +146,7 @@ def test_a_small_share_of_the_state_gets_no_file_of_its_own(saving):
 
 
 def test_a_large_still_tensor_with_a_small_last_part_is_found_too(saving, monkeypatch):
-    monkeypatch.setattr("supervisor.trainer.layout.plan.__kwdefaults__", {"piece_bytes_max": 2 * LEAF})
+    monkeypatch.setattr("supervisor.trainer.save.layout.plan.__kwdefaults__", {"piece_bytes_max": 2 * LEAF})
     run = saving(a=4 * LEAF + 100, x=LEAF)
     for _ in range(4):
         run.train("x")
@@ -176,7 +176,7 @@ def test_without_the_fast_digest_nothing_is_watched(saving, monkeypatch):
 @pytest.mark.parametrize("seed", range(6))
 def test_any_schedule_of_freezing_growing_and_failing_saves_the_exact_bytes(saving, monkeypatch, seed):
     monkeypatch.setattr(module, "WATCH_AGAIN_SAVES", 7)
-    monkeypatch.setattr("supervisor.trainer.layout.plan.__kwdefaults__", {"piece_bytes_max": 3 * LEAF // 2})
+    monkeypatch.setattr("supervisor.trainer.save.layout.plan.__kwdefaults__", {"piece_bytes_max": 3 * LEAF // 2})
     chance = random.Random(seed)
     run = saving(**{name: chance.randrange(1, 3 * LEAF) for name in "abcdefxyz"})
     linked, pieces = 0, {}

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from supervisor.trainer.folder import open_folder, read
-from supervisor.trainer.refused import RefusedError
-from supervisor.trainer.state import State
+from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.save.checkpoint_folder import open_folder, read
+from supervisor.trainer.state.capture import State
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 pytestmark = [

@@ -9,9 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from supervisor.trainer.folder import open_folder  # noqa: E402
-from supervisor.trainer.refused import RefusedError  # noqa: E402
-from supervisor.trainer.state import State  # noqa: E402
+from supervisor.trainer.errors import RefusedError  # noqa: E402
+from supervisor.trainer.save.checkpoint_folder import open_folder  # noqa: E402
+from supervisor.trainer.state.capture import State  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[3]
@@ -326,9 +326,9 @@ MEASURED = """
 import resource, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
-import supervisor.trainer.frameworks.torch
-from supervisor.trainer.folder import open_folder
-from supervisor.trainer.state import State
+import supervisor.trainer.adapters.torch.adapter
+from supervisor.trainer.save.checkpoint_folder import open_folder
+from supervisor.trainer.state.capture import State
 from torch import nn
 kind = sys.argv[2]
 torch.manual_seed(0)

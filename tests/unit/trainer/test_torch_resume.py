@@ -8,9 +8,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch.optim import lr_scheduler  # noqa: E402
 
-from supervisor.trainer.folder import open_folder  # noqa: E402
-from supervisor.trainer.refused import RefusedError  # noqa: E402
-from supervisor.trainer.state import State  # noqa: E402
+from supervisor.trainer.errors import RefusedError  # noqa: E402
+from supervisor.trainer.save.checkpoint_folder import open_folder  # noqa: E402
+from supervisor.trainer.state.capture import State  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]  # the first optimizer of a process takes seconds to make
 

@@ -7,13 +7,13 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-from supervisor.trainer.folder import DamagedError, read  # noqa: E402
-from supervisor.trainer.frameworks.torch import Torch  # noqa: E402
-from supervisor.trainer.layout import plan  # noqa: E402
-from supervisor.trainer.refused import RefusedError  # noqa: E402
-from supervisor.trainer.snapshot import Snapshot, direct_chunks  # noqa: E402
-from supervisor.trainer.state import State  # noqa: E402
-from supervisor.trainer.tree import Capture, value_of_bytes  # noqa: E402
+from supervisor.trainer.adapters.torch.adapter import Torch  # noqa: E402
+from supervisor.trainer.errors import RefusedError  # noqa: E402
+from supervisor.trainer.save.checkpoint_folder import DamagedError, read  # noqa: E402
+from supervisor.trainer.save.layout import plan  # noqa: E402
+from supervisor.trainer.save.snapshot import Snapshot, direct_chunks  # noqa: E402
+from supervisor.trainer.state.capture import State  # noqa: E402
+from supervisor.trainer.state.tree import Capture, value_of_bytes  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -142,7 +142,7 @@ def test_a_hint_names_to_local_only_where_there_is_one(holder):
 
 
 def test_a_framework_that_cannot_read_a_value_refuses_it_by_name(holder, monkeypatch):
-    from supervisor.trainer.frameworks.torch import Torch
+    from supervisor.trainer.adapters.torch.adapter import Torch
 
     def fails(*_given):
         raise RuntimeError("no storage\nand more")

@@ -13,11 +13,11 @@ torch = pytest.importorskip("torch")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from supervisor.trainer import frameworks  # noqa: E402
-from supervisor.trainer.layout import plan  # noqa: E402
-from supervisor.trainer.refused import RefusedError  # noqa: E402
-from supervisor.trainer.snapshot import Snapshot  # noqa: E402
-from supervisor.trainer.state import State  # noqa: E402
+from supervisor.trainer import adapters  # noqa: E402
+from supervisor.trainer.errors import RefusedError  # noqa: E402
+from supervisor.trainer.save.layout import plan  # noqa: E402
+from supervisor.trainer.save.snapshot import Snapshot  # noqa: E402
+from supervisor.trainer.state.capture import State  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -306,12 +306,12 @@ def test_a_number_that_changed_before_a_refusal_is_not_forgotten_after_it():
 
 
 def test_a_framework_that_the_script_imports_later_is_known_from_then_on(monkeypatch):
-    all_of_them = frameworks.loaded()
-    monkeypatch.setattr(frameworks, "loaded", lambda: all_of_them[-1:])
+    all_of_them = adapters.loaded()
+    monkeypatch.setattr(adapters, "loaded", lambda: all_of_them[-1:])
     thing = Attached({"best": None, "count": 1})
     followed, kept = State({"thing": thing}), Kept()
     assert_as_if_new(followed, {"thing": thing}, kept, look_at_text=True)
-    monkeypatch.setattr(frameworks, "loaded", lambda: all_of_them)
+    monkeypatch.setattr(adapters, "loaded", lambda: all_of_them)
     thing.state = {"best": torch.ones(3), "count": np.int64(2)}
     assert_as_if_new(followed, {"thing": thing}, kept, look_at_text=True)
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.trainer import typed_json
-from supervisor.trainer.frameworks.plain import Plain
-from supervisor.trainer.refused import RefusedError
-from supervisor.trainer.tree import Capture, differences
+from supervisor.trainer.adapters.plain import Plain
+from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.state import typed_json
+from supervisor.trainer.state.tree import Capture, differences
 
 scalars = (
     st.none()

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from supervisor.core.messages import Trouble
-from supervisor.trainer.rows import Rows
-from supervisor.trainer.watched import SPIKE_FACTOR, SPIKE_SEEN_MIN, SPIKE_WINDOW, TOLD_MAX, Watch
+from supervisor.core.wire.messages import Trouble
+from supervisor.trainer.steps.loss_monitor import SPIKE_FACTOR, SPIKE_SEEN_MIN, SPIKE_WINDOW, TOLD_MAX, Watch
+from supervisor.trainer.steps.step_log import Rows
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.trainer import folder, writer
-from supervisor.trainer.buffer import HostBuffer
-from supervisor.trainer.folder import Draft, read
-from supervisor.trainer.layout import plan
-from supervisor.trainer.snapshot import Snapshot, direct_chunks
-from supervisor.trainer.state import State
-from supervisor.trainer.writer import NewFile
+from supervisor.trainer.save import checkpoint_folder, writer
+from supervisor.trainer.save.buffer import HostBuffer
+from supervisor.trainer.save.checkpoint_folder import Draft, read
+from supervisor.trainer.save.layout import plan
+from supervisor.trainer.save.snapshot import Snapshot, direct_chunks
+from supervisor.trainer.save.writer import NewFile
+from supervisor.trainer.state.capture import State
 
 CALLS = ("open", "pwrite", "ftruncate", "fsync", "close", "mkdir", "rename", "link")
 NAME = "step-000000005-1"
@@ -37,7 +37,7 @@ def save(tmp_path, holder):
             for each in layout.pieces
         ]
         draft = Draft(5, 9, None, captured.text, captured.generators, [], {}, {}, layout.split)
-        return folder.write(staging, NAME, draft, files)
+        return checkpoint_folder.write(staging, NAME, draft, files)
 
     records = written()
     (staging / NAME).rename(tmp_path / "before")

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from supervisor.core import fleet_words as fw
-from supervisor.core.fleet_state import Fleet, Life, Policy
-from supervisor.core.instant import Instant
-from supervisor.core.provisioning import Machine
+from supervisor.core.clock import Instant
+from supervisor.core.fleet import messages as fw
+from supervisor.core.fleet.provisioning import Machine
+from supervisor.core.fleet.state import Fleet, Life, Policy
 from supervisor.views import fleet as view
 from supervisor.views.bottom import CLEAR
 from supervisor.views.wrapping import GREEN, RED, YELLOW, width

@@ -5,15 +5,15 @@ from io import StringIO
 
 import pytest
 
-from supervisor.core.checkpoint import CheckpointId
-from supervisor.core.events import CheckpointReady, Durable, FenceSeen
-from supervisor.core.instant import Instant
-from supervisor.core.session import Config, Ending, Phase, Session, Trainer
-from supervisor.core.status import OwnSaves, RunStatus, fold, to_json
-from supervisor.views import safety, status, words
-from supervisor.views.farewell import all_lost, farewell
-from supervisor.views.farewell import goodbye as print_goodbye
-from supervisor.views.lines import Lines
+from supervisor.core.checkpoint.manifest import CheckpointId
+from supervisor.core.clock import Instant
+from supervisor.core.session.events import CheckpointReady, Durable, FenceSeen
+from supervisor.core.session.state import Config, Ending, Phase, Session, Trainer
+from supervisor.core.session.status import OwnSaves, RunStatus, fold, to_json
+from supervisor.views import durability_text, formatting, status
+from supervisor.views.async_stream import Lines
+from supervisor.views.exit_summary import all_lost, farewell
+from supervisor.views.exit_summary import goodbye as print_goodbye
 from supervisor.views.terminal import GREEN, YELLOW, LiveScreen, PlainScreen
 
 NOW = Instant(10_000.0, 1_795_000_000.0)
@@ -35,12 +35,12 @@ UNPROVABLE = replace(LATE, durable=None, durable_at=None, evidence=None, provabl
 
 
 def seen(of, **changed):
-    return replace(safety.of_status(of, NOW), **changed)
+    return replace(durability_text.of_status(of, NOW), **changed)
 
 
 def test_what_is_safe_is_said_with_the_place_and_its_age():
-    assert words.line(SAFE, NOW).endswith("safe in Drive: step 41,200, 3 min ago")
-    assert words.line(replace(SAFE, place=""), NOW).endswith("safe: step 41,200, 3 min ago")
+    assert formatting.line(SAFE, NOW).endswith("safe in Drive: step 41,200, 3 min ago")
+    assert formatting.line(replace(SAFE, place=""), NOW).endswith("safe: step 41,200, 3 min ago")
 
 
 def test_of_a_script_whose_steps_nobody_tells_it_is_said_too_as_soon_as_anything_is_safe():
@@ -55,39 +55,39 @@ def test_of_a_script_whose_steps_nobody_tells_it_is_said_too_as_soon_as_anything
 
 def test_of_a_fleet_it_is_the_users_own_computer_that_fetches():
     home = replace(LATE, place="your computer", evidence="relay", unconfirmed="your computer has not fetched it yet")
-    text = words.line(home, NOW)
+    text = formatting.line(home, NOW)
     assert "safe on your computer: step 41,200, 3 min ago" in text
     assert "not safe for 12 min: step 41,400 is written but your computer has not fetched it" in text
-    assert safety.because(seen(home)) == ""
-    assert "is your computer awake and online" in safety.what_to_do(seen(home), "plates")
+    assert durability_text.because(seen(home)) == ""
+    assert "is your computer awake and online" in durability_text.what_to_do(seen(home), "plates")
 
 
 def test_what_is_not_confirmed_for_long_is_said_with_what_is_safe():
-    text = words.line(LATE, NOW)
+    text = formatting.line(LATE, NOW)
     assert "safe in Drive: step 41,200, 3 min ago" in text
     assert "not safe for 12 min: step 41,400 is written but Drive has not uploaded it" in text
 
 
 def test_an_upload_that_takes_a_moment_is_no_news():
-    assert "confirmed" not in words.line(replace(LATE, unproved_since=ago(30)), NOW)
+    assert "confirmed" not in formatting.line(replace(LATE, unproved_since=ago(30)), NOW)
 
 
 def test_nothing_is_called_safe_before_anything_is_proved():
-    text = words.line(replace(LATE, durable=None, durable_at=None), NOW)
+    text = formatting.line(replace(LATE, durable=None, durable_at=None), NOW)
     assert "nothing safe yet · not safe for 12 min: step 41,400" in text
 
 
 def test_what_is_only_staged_is_said_to_lie_on_this_machine():
-    text = words.line(replace(LATE, submitted=41_200), NOW)
+    text = formatting.line(replace(LATE, submitted=41_200), NOW)
     assert "not safe for 12 min: step 41,600 is only on the disk of this machine" in text
 
 
 def test_a_drive_that_does_not_answer_is_said_at_once_with_what_is_kept():
-    assert "Drive does not answer; step 41,600 is kept on the disk of this machine" in words.line(DARK, NOW)
+    assert "Drive does not answer; step 41,600 is kept on the disk of this machine" in formatting.line(DARK, NOW)
 
 
 def test_a_mount_without_proof_is_never_called_safe():
-    text = words.line(UNPROVABLE, NOW)
+    text = formatting.line(UNPROVABLE, NOW)
     assert (
         "nothing safe yet · step 41,400 is written to the mounted drive, which cannot tell whether it is safe" in text
     )
@@ -96,7 +96,7 @@ def test_a_mount_without_proof_is_never_called_safe():
 @pytest.mark.parametrize("width", range(40, 200, 13))
 @pytest.mark.parametrize("of", [SAFE, LATE, DARK, UNPROVABLE])
 def test_a_narrow_terminal_still_shows_what_is_not_safe(of, width):
-    text = words.line(of, NOW, width)
+    text = formatting.line(of, NOW, width)
     assert len(text) <= width
     if of is not SAFE and width >= 79:
         assert any(
@@ -126,13 +126,15 @@ def test_a_narrow_terminal_still_shows_what_is_not_safe(of, width):
     ],
 )
 def test_what_to_do_fits_what_is_wrong(of, hint):
-    assert hint in safety.what_to_do(seen(of), "plates", " --store x")
+    assert hint in durability_text.what_to_do(seen(of), "plates", " --store x")
 
 
 def test_when_its_session_has_ended_the_proof_can_still_be_asked_for():
-    assert "checkpoints plates verify` asks whether it is safe" in safety.what_to_do(seen(LATE, live=False), "plates")
-    assert "it is not known whether Drive uploaded it" in safety.lying(seen(LATE, live=False))
-    assert "resume plates" in safety.what_to_do(seen(replace(LATE, submitted=41_200), live=False), "plates")
+    assert "checkpoints plates verify` asks whether it is safe" in durability_text.what_to_do(
+        seen(LATE, live=False), "plates"
+    )
+    assert "it is not known whether Drive uploaded it" in durability_text.lying(seen(LATE, live=False))
+    assert "resume plates" in durability_text.what_to_do(seen(replace(LATE, submitted=41_200), live=False), "plates")
 
 
 def block(of, *, live=True):
@@ -196,16 +198,16 @@ OWN = OwnSaves(3, Instant(NOW.mono_s - 45, NOW.wall_s - 45), Instant(NOW.mono_s 
 def test_of_a_script_that_cannot_be_asked_no_next_save_is_promised():
     of = replace(SAFE, asked=False, own_saves=OWN, next_save_at_s=None, save_every_s=None, expected_loss_s=None)
     told = "the script saves by itself: last 5 s ago, about every 20 s"
-    assert told in words.line(of, NOW)
+    assert told in formatting.line(of, NOW)
     assert told in block(of)
-    assert "next save" not in words.line(of, NOW) + block(of)
+    assert "next save" not in formatting.line(of, NOW) + block(of)
     assert to_json(of, NOW)["own_saves"] == {"count": 3, "last_age_s": 5.0, "every_s": 20.0}
     assert to_json(replace(of, asked=True), NOW)["own_saves"] is None
 
 
 def test_what_nobody_counts_is_a_snapshot_on_every_screen():
     of = replace(SAFE, counted=False)
-    for text in (words.line(of, NOW), block(of), goodbye(of)):
+    for text in (formatting.line(of, NOW), block(of), goodbye(of)):
         assert "safe in Drive: snapshot 41,200" in text
         assert " step " not in text
     assert to_json(of, NOW)["unit"] == "snapshot"
@@ -213,7 +215,7 @@ def test_what_nobody_counts_is_a_snapshot_on_every_screen():
 
 def test_a_loop_that_counts_is_told_in_steps_also_where_its_snapshots_are_numbered_only():
     of = replace(SAFE, counted=False, step=120, step_s=0.5)
-    text = words.line(of, NOW)
+    text = formatting.line(of, NOW)
     assert text.startswith("step 120")
     assert "safe in Drive: snapshot 41,200" in text
 
@@ -246,10 +248,10 @@ def test_what_is_gone_on_from_is_not_called_nothing_while_it_is_on_its_way():
     """A dead session left it on this disk: it is verified here, and goes up."""
     ready = CheckpointReady("folder", CheckpointId(1, 41_200, "a", 1), durable=False, adopted=True)
     of = fold(NOTHING, ready, NOW)
-    for text in (words.line(of, NOW), block(of), goodbye(of)):
+    for text in (formatting.line(of, NOW), block(of), goodbye(of)):
         assert "step 41,200 is verified on the disk of" in text
         assert "nothing safe" not in text
-    assert "safe in Drive: step 41,200" in words.line(replace(of, durable=41_200, durable_at=NOW), NOW)
+    assert "safe in Drive: step 41,200" in formatting.line(replace(of, durable=41_200, durable_at=NOW), NOW)
 
 
 @pytest.mark.parametrize(("good", "export"), [("10 20", True), ("", False)])

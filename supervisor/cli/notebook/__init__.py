@@ -1,0 +1,6 @@
+"""Notebook commands.
+
+- ``detached``: a session that survives the kernel
+- ``magics``: %supervise and %supervisor
+- ``session``: a session attended by a cell
+"""

@@ -1,0 +1,5 @@
+"""A folder on a local disk.
+
+- ``files``: file operations with fsync
+- ``folder``: the store
+"""

@@ -1,0 +1,78 @@
+"""A process that does what a supervisor asks on a drive, so that a drive that hangs holds up a process that can be killed.
+
+``python -m supervisor.stores.mounted.worker``: requests on standard input, answers on standard output; it ends when its input does.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from supervisor.core.errors import UserError
+from supervisor.core.ports import StoreError
+from supervisor.stores.mounted import ipc
+from supervisor.stores.mounted.backend import DriveStore
+from supervisor.stores.mounted.guard import HeldMount
+from supervisor.stores.mounted.mounts import Mount
+
+if TYPE_CHECKING:
+    from supervisor.stores.mounted.ipc import Header
+
+VERBS = frozenset({"list", "read", "create", "push", "pull", "delete", "sweep", "evidence", "free_bytes"})
+
+
+def serve(requests: int, answers: int) -> None:
+    """Answer requests until there are no more."""
+    try:
+        begin, _ = ipc.receive(requests)
+        held = HeldMount(begin["root"], Mount(*begin["mount"]), begin["table"])
+        store = DriveStore(held, lambda: ipc.send(answers, {"tick": True}))
+        while True:
+            header, body = ipc.receive(requests)
+            ipc.send(answers, *_answer(store, header, body))
+    except ipc.Ended:
+        return  # who asked is gone, and nobody wants to know
+
+
+def _answer(store: DriveStore, header: Header, body: bytes) -> tuple[Header, bytes]:
+    """Do one request. What it learned about runs goes back with the answer, for the worker after this one."""
+    store.marks.update(header["marks"])
+    if header["confirmed"]:
+        store.confirmed.add(header["arguments"][0])
+    try:
+        value = _do(store, header["verb"], header["arguments"], body)
+        answer: Header = {"value": None if isinstance(value, bytes) else value}
+    except ipc.Ended:
+        raise
+    except (StoreError, UserError) as error:
+        value, answer = b"", {"error": ipc.packed(error)}
+    except Exception:  # noqa: BLE001, because the one who asked raises it again
+        value, answer = b"", {"error": {"name": "defect", "words": traceback.format_exc()}}
+    return {**answer, "marks": store.marks, "left_out": sorted(store.left_out)}, value if isinstance(
+        value, bytes
+    ) else b""
+
+
+def _do(store: DriveStore, verb: str, arguments: list[Any], body: bytes) -> Any:
+    assert verb in VERBS
+    given = [*arguments, body] if verb == "create" else arguments
+    result = getattr(store, verb)(*given)
+    if verb == "list":
+        return [[each.name, each.folder, each.bytes] for each in result]
+    if verb in {"push", "pull"}:
+        return [result.bytes, result.digest]
+    return result
+
+
+def main() -> None:
+    """Keep the two pipes away from anything that prints, hold no folder of the user's, and serve."""
+    requests, answers, nothing = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    os.chdir("/")
+    serve(requests, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""JAX.
+
+- ``adapter``: arrays and keys
+- ``trees``: pytrees of flax, optax, equinox
+"""

@@ -1,0 +1,6 @@
+"""TensorFlow.
+
+- ``adapter``: variables and tensors
+- ``graph``: object graphs
+- ``objects``: single objects with state
+"""

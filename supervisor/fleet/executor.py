@@ -9,7 +9,7 @@ from supervisor.core.fleet import messages as fw
 from supervisor.core.fleet.provisioning import MachineError, NoSuchFile
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import StoreError
-from supervisor.core.wire import fields
+from supervisor.core.wire import fields, names
 from supervisor.engine.runs import claims
 from supervisor.fleet.agent.agent_status import REPORT, Phase
 from supervisor.fleet.transfer.inbox import JOB, KEY, SECRETS
@@ -81,7 +81,7 @@ class FleetHands:
 
     def do(self, call: fw.Call) -> fw.Event:
         """Do a call; what goes wrong is an event too."""
-        name = type(call).__name__
+        name = names.of(type(call))
         try:
             return self._doers[type(call)](call)
         except MachineError as error:
@@ -238,10 +238,10 @@ class FleetHands:
     def _pass_on_stop(self) -> fw.Event:
         """Leave the wish in the home store for the session that serves; the relay brings it there."""
         if self._epoch is None:
-            return fw.Failed("PassOnStop", "nothing", "no session serves yet")
+            return fw.Failed(fw.CallName.FORWARD_STOP, "nothing", "no session serves yet")
         rank = max(claims.ranks(self._home.store, self._home.run), default=None)
         if rank is None or rank.epoch < self._epoch:
-            return fw.Failed("PassOnStop", "unreachable", "the session that serves is not known here yet")
+            return fw.Failed(fw.CallName.FORWARD_STOP, "unreachable", "the session that serves is not known here yet")
         claims.request_stop(self._home.store, self._home.run, rank, "save", LAUNCH)
         return fw.StopPassedOn(rank.epoch)
 

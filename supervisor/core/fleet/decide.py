@@ -52,7 +52,7 @@ def next_wakeup(fleet: Fleet, now: Instant) -> float:
 
 
 def _began(fleet: Fleet, event: fw.Began, now: Instant) -> Outcome:
-    may_stop = fleet.stop_before or fleet.stop_passed_on or fleet.doing == "PassOnStop"
+    may_stop = fleet.stop_before or fleet.stop_passed_on or fleet.doing == fw.CallName.FORWARD_STOP
     fleet = fleet.with_(
         policy=event.policy, on=event.on or fleet.on, stop_passed_on=False, stop_before=may_stop,
         look=False, fresh=False, closing=None, stray=None, unsaved=None, told=(), news=(), quiet_s=None, balance_s=None,
@@ -80,7 +80,7 @@ def _woke_with_a_machine(fleet: Fleet, now: Instant) -> Outcome:
     if fleet.stop and fleet.stop_s is not None and now.mono_s >= fleet.stop_s:
         return serving.give_up_stopping(fleet)
     if fleet.policy.paid and fleet.phase is Phase.SERVING and now.mono_s >= (fleet.balance_s or 0.0):
-        return fleet.with_(balance_s=now.mono_s + BALANCE_S).calling("CheckBalance"), (fw.CheckBalance(),)
+        return fleet.with_(balance_s=now.mono_s + BALANCE_S).calling(fw.CallName.CHECK_BALANCE), (fw.CheckBalance(),)
     if ending.lost_look_due(fleet, now):
         return serving.look(fleet)
     return serving.go_on(fleet, now)
@@ -99,7 +99,7 @@ def _balanced(fleet: Fleet, event: fw.Balanced, now: Instant) -> Outcome:
     )
     if _only_counts(fleet):
         return ending.final(fleet)
-    return fleet.calling("ListMachines"), (fw.ListMachines(),)
+    return fleet.calling(fw.CallName.LIST_MACHINES), (fw.ListMachines(),)
 
 
 def _only_counts(fleet: Fleet) -> bool:
@@ -163,7 +163,7 @@ def _report(fleet: Fleet, machines: Any) -> tuple[Fleet, tuple[fw.Command, ...]]
 def _failed(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
     life = fleet.life and fleet.life.reached(None, event.safe, now.wall_s)
     fleet = fleet.with_(doing="", life=life, safe=fleet.safe if event.safe is None else event.safe)
-    if event.call == "BringUp":
+    if event.call == fw.CallName.CREATE_MACHINE:
         return _not_brought_up(fleet, event, now)
     if (at_its_end := _failed_at_the_end(fleet, event, now)) is not None:
         return at_its_end
@@ -171,11 +171,13 @@ def _failed(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
     fleet = fleet.with_(troubles=fleet.troubles + 1, deaf=_deaf(fleet, event), trouble_s=trouble_s, trouble=event.words)
     if fleet.machine is not None and (given_up := _given_up(fleet, fleet.machine, event, now)):
         return given_up
-    if fleet.troubles == 1 and (event.kind == "gone" or (event.call == "Poll" and event.kind == "unreachable")):
+    if fleet.troubles == 1 and (
+        event.kind == "gone" or (event.call == fw.CallName.POLL_MACHINE and event.kind == "unreachable")
+    ):
         return serving.look(fleet)  # at once, because it may be dead, and every minute of that is lost
     fleet, said = waiting.trouble(fleet, event, now)
     # a listing that fails is no answer: the machine itself is asked in turn
-    unlisted = event.call in {"ListMachines", "CheckBalance"}
+    unlisted = event.call in {fw.CallName.LIST_MACHINES, fw.CallName.CHECK_BALANCE}
     look = fleet.machine is None or (fleet.troubles >= TROUBLES_BEFORE_LISTING and not unlisted)
     pause_s = min(fleet.policy.poll_s * 2**fleet.troubles, PAUSE_S_MAX)
     return fleet.with_(wake_s=now.mono_s + pause_s, look=look, absent=0 if unlisted else fleet.absent), said
@@ -187,7 +189,7 @@ def _failed_at_the_end(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome 
         return ending.closing_failed(fleet, event, now)
     if _only_counts(fleet):
         return ending.final(fleet)
-    if event.call == "Release" and fleet.stray is not None:
+    if event.call == fw.CallName.RELEASE_MACHINE and fleet.stray is not None:
         return ending.not_given_back(fleet, event, now)
     if _hopeless(fleet, event):
         return ending.end(fleet, errors.FAILED_PRECHECKS, "FAILED_PRECHECKS", event.words, event.hint)
@@ -198,16 +200,18 @@ def _hopeless(fleet: Fleet, event: fw.Failed) -> bool:
     """Say whether only a person can mend it, at the start of a launch; later it is waited for, and said."""
     if fleet.machine is not None or event.kind not in {"login", "denied", "failed"}:
         return False
-    if event.kind == "failed" and event.call != "BringUp" and fleet.troubles < FAILURES_MAX - 1:
+    if event.kind == "failed" and event.call != fw.CallName.CREATE_MACHINE and fleet.troubles < FAILURES_MAX - 1:
         return False
-    return len(fleet.lives) == fleet.lives_before or (event.kind == "denied" and event.call == "BringUp")
+    return len(fleet.lives) == fleet.lives_before or (
+        event.kind == "denied" and event.call == fw.CallName.CREATE_MACHINE
+    )
 
 
 def _deaf(fleet: Fleet, event: fw.Failed) -> int:
     """Count polls that failed while listings came through: without a network here, nothing speaks against the machine."""
-    if event.call in {"ListMachines", "CheckBalance"}:
+    if event.call in {fw.CallName.LIST_MACHINES, fw.CallName.CHECK_BALANCE}:
         return 0
-    return fleet.deaf + (event.call == "Poll" and event.kind != "home")
+    return fleet.deaf + (event.call == fw.CallName.POLL_MACHINE and event.kind != "home")
 
 
 def _is_lost(fleet: Fleet, event: fw.Failed) -> bool:
@@ -215,27 +219,33 @@ def _is_lost(fleet: Fleet, event: fw.Failed) -> bool:
 
     Either the provider said so, or the machine does not answer and the last listings lack it.
     """
-    if event.call == "Poll":
+    if event.call == fw.CallName.POLL_MACHINE:
         listed_no_more = fleet.absent >= fleet.policy.listings and fleet.phase is not Phase.RELEASING
         return listed_no_more and event.kind in {"gone", "unreachable"}
-    return event.call == "Adopt" and event.kind == "gone"
+    return event.call == fw.CallName.ADOPT_MACHINE and event.kind == "gone"
 
 
 def _given_up(fleet: Fleet, machine: Machine, event: fw.Failed, now: Instant) -> Outcome | None:
     """Return what follows where trying again on this machine is no use."""
     if _is_lost(fleet, event):
         return serving.lost(fleet, now)
-    if event.call == "PassOnStop" and event.kind == "nothing" and fleet.empty:
+    if event.call == fw.CallName.FORWARD_STOP and event.kind == "nothing" and fleet.empty:
         return serving.release(fleet, "end")  # its status was read since, and nothing was trained there
-    if event.call == "Release" and fleet.troubles >= RELEASES_MAX:
+    if event.call == fw.CallName.RELEASE_MACHINE and fleet.troubles >= RELEASES_MAX:
         words = f"{machine.endpoint} could not be given back, and may go on using units: {event.words}"
         hint = ending.release_command(fleet, machine.endpoint)
         return ending.end(fleet, fleet.exit_code or errors.FAILED, "FAILED_CONTROLLER", words, hint)
     said = fw.Say("error", event.words, event.hint)
-    if event.call == "Prepare" and event.kind == "hopeless":  # it is this computer's: no other machine can help
+    if (
+        event.call == fw.CallName.PREPARE_MACHINE and event.kind == "hopeless"
+    ):  # it is this computer's: no other machine can help
         fleet, commands = serving.release(fleet.with_(exit_code=errors.FAILED_PRECHECKS), "end")
         return fleet, (said, *commands)
-    if event.call in {"Prepare", "StartAgent"} and event.kind == "failed" and fleet.troubles >= FAILURES_MAX:
+    if (
+        event.call in {fw.CallName.PREPARE_MACHINE, fw.CallName.START_AGENT}
+        and event.kind == "failed"
+        and fleet.troubles >= FAILURES_MAX
+    ):
         fleet, commands = serving.release(fleet, "next")
         return fleet, (said, *commands)
     return None

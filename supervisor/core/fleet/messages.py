@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, get_args
 
 from supervisor.core.fleet.provisioning import Machine, Wanted
 from supervisor.core.fleet.state import Policy
 from supervisor.core.frozen import dataclass
+from supervisor.core.wire import names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class CallName(StrEnum):
+    """The calls by the names that journals hold: ``Failed.call``, and ``Fleet.doing`` while one is in flight."""
+
+    CHECK_BALANCE = "CheckBalance"
+    LIST_MACHINES = "ListMachines"
+    CREATE_MACHINE = "BringUp"
+    ADOPT_MACHINE = "Adopt"
+    PREPARE_MACHINE = "Prepare"
+    START_AGENT = "StartAgent"
+    POLL_MACHINE = "Poll"
+    RESTART_AGENT = "Restart"
+    FORWARD_STOP = "PassOnStop"
+    RELEASE_MACHINE = "Release"
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,4 +264,4 @@ Event = (
 Call = CheckBalance | ListMachines | BringUp | Adopt | Prepare | StartAgent | Poll | Restart | PassOnStop | Release
 Command = Call | Say | End
 
-TYPES = {kind.__name__: kind for kind in (*get_args(Event), *get_args(Command), Machine, Wanted, Policy)}
+TYPES = {names.of(kind): kind for kind in (*get_args(Event), *get_args(Command), Machine, Wanted, Policy)}

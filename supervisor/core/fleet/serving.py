@@ -44,11 +44,11 @@ def about_ours(fleet: Fleet, found: Machine | None, now: Instant) -> Outcome:
             return released(fleet, fw.Released(machine.endpoint), now)
         if fleet.deaf == 0 and (fleet.phase is Phase.SERVING or fleet.troubles == 0):
             # it answered last, or was not asked: the machine is asked before the listings are believed
-            return fleet.with_(absent=absent).calling("Poll"), (fw.Poll(machine),)
+            return fleet.with_(absent=absent).calling(fw.CallName.POLL_MACHINE), (fw.Poll(machine),)
         return lost(fleet, now)
     fleet = fleet.with_(absent=0)
     if not found.name:
-        return fleet.calling("Adopt"), (fw.Adopt(machine),)
+        return fleet.calling(fw.CallName.ADOPT_MACHINE), (fw.Adopt(machine),)
     return go_on(fleet, now)
 
 
@@ -70,17 +70,17 @@ def go_on(fleet: Fleet, now: Instant) -> Outcome:
     machine = fleet.machine
     assert machine is not None
     if fleet.phase is Phase.RELEASING:
-        return fleet.calling("Release"), (fw.Release(machine),)
+        return fleet.calling(fw.CallName.RELEASE_MACHINE), (fw.Release(machine),)
     if fleet.stop and fleet.phase is not Phase.SERVING:
         # what an earlier controller did with it may be unknown: the machine is asked
-        return release(fleet, "end") if fleet.fresh else (fleet.calling("Poll"), (fw.Poll(machine),))
+        return release(fleet, "end") if fleet.fresh else (fleet.calling(fw.CallName.POLL_MACHINE), (fw.Poll(machine),))
     if fleet.phase in {Phase.BRINGING_UP, Phase.PREPARING}:
-        return fleet.with_(phase=Phase.PREPARING).calling("Prepare"), (fw.Prepare(machine),)
+        return fleet.with_(phase=Phase.PREPARING).calling(fw.CallName.PREPARE_MACHINE), (fw.Prepare(machine),)
     if fleet.phase is Phase.STARTING:
-        return fleet.calling("StartAgent"), (fw.StartAgent(machine),)
+        return fleet.calling(fw.CallName.START_AGENT), (fw.StartAgent(machine),)
     if fleet.deaf >= TROUBLES_BEFORE_RESTART or fleet.stale:
         return restart(fleet, machine, now)
-    return fleet.calling("Poll"), (fw.Poll(machine),)
+    return fleet.calling(fw.CallName.POLL_MACHINE), (fw.Poll(machine),)
 
 
 def restart(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
@@ -94,7 +94,7 @@ def restart(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
         words = f"has been preparing for {duration(now.mono_s - fleet.preparing_s)} ({fleet.line})"
     words = f"{machine.endpoint} {words}: restarting what runs there"
     fleet = fleet.with_(restarts=fleet.restarts + 1, troubles=0, preparing_s=None).trusted(now.mono_s)
-    return fleet.calling("Restart"), (fw.Say("warning", words), fw.Restart(machine))
+    return fleet.calling(fw.CallName.RESTART_AGENT), (fw.Say("warning", words), fw.Restart(machine))
 
 
 def next_machine(fleet: Fleet, now: Instant) -> Outcome:
@@ -111,7 +111,7 @@ def next_machine(fleet: Fleet, now: Instant) -> Outcome:
     name = fleet.name or f"{fleet.prefix}-{fleet.number + 1}"
     number = int(name.rpartition("-")[2])
     fleet = fleet.with_(phase=Phase.BRINGING_UP, name=name, number=number, asked_wall_s=now.wall_s)
-    return fleet.calling("BringUp"), (fw.BringUp(name, policy.wanted),)
+    return fleet.calling(fw.CallName.CREATE_MACHINE), (fw.BringUp(name, policy.wanted),)
 
 
 def against_more(fleet: Fleet, now: Instant) -> tuple[int, str, str, str] | None:
@@ -241,7 +241,7 @@ def _while_it_runs(fleet: Fleet, machine: Machine, event: fw.Polled, now: Instan
     if not fleet.stop and (words := unsaved.given_up(fleet, now)):
         return ask_to_stop(fleet, words, now, code=errors.NO_PROGRESS)
     if fleet.stop and not fleet.stop_passed_on and event.phase:
-        return fleet.calling("PassOnStop"), (fw.PassOnStop(),)
+        return fleet.calling(fw.CallName.FORWARD_STOP), (fw.PassOnStop(),)
     endless = fleet.preparing_s is not None and now.mono_s - fleet.preparing_s > PREPARING_S_MAX
     if endless or now.mono_s - fleet.beat_s > fleet.policy.silence_s:
         return look(fleet.with_(stale=True))
@@ -250,7 +250,7 @@ def _while_it_runs(fleet: Fleet, machine: Machine, event: fw.Polled, now: Instan
             "info",
             f"the notebook cell that kept {machine.endpoint} busy has ended: starting another, as idle machines are taken away",
         )
-        return fleet.calling("StartAgent"), (said, fw.StartAgent(machine, again=True))
+        return fleet.calling(fw.CallName.START_AGENT), (said, fw.StartAgent(machine, again=True))
     return fleet.with_(wake_s=now.mono_s + _pause_s(fleet, event)), ()
 
 
@@ -310,7 +310,7 @@ def release(fleet: Fleet, then: str) -> Outcome:
     machine = fleet.machine
     assert machine is not None
     fleet = fleet.with_(phase=Phase.RELEASING, release_then=then, troubles=0, wake_s=None)
-    return fleet.calling("Release"), (fw.Release(machine),)
+    return fleet.calling(fw.CallName.RELEASE_MACHINE), (fw.Release(machine),)
 
 
 def give_up_stopping(fleet: Fleet) -> Outcome:
@@ -339,7 +339,7 @@ def released(fleet: Fleet, event: fw.Released, now: Instant) -> Outcome:
         fleet, commands = pause_before_next(fleet, now)
         return fleet, (said, *commands)
     if fleet.policy.paid:  # what the last machine cost is seen only now
-        return fleet.calling("CheckBalance"), (said, fw.CheckBalance())
+        return fleet.calling(fw.CallName.CHECK_BALANCE), (said, fw.CheckBalance())
     fleet, commands = final(fleet)
     return fleet, (said, *commands)
 
@@ -404,8 +404,8 @@ def look(fleet: Fleet, now: Instant | None = None) -> Outcome:
     """See what is there; before a machine is brought up also what the account has, where that was not read lately."""
     fleet = fleet.with_(wake_s=None, look=False)
     if fleet.policy.paid and fleet.machine is None and not (now is not None and _has_units(fleet, now)):
-        return fleet.calling("CheckBalance"), (fw.CheckBalance(),)
-    return fleet.calling("ListMachines"), (fw.ListMachines(),)
+        return fleet.calling(fw.CallName.CHECK_BALANCE), (fw.CheckBalance(),)
+    return fleet.calling(fw.CallName.LIST_MACHINES), (fw.ListMachines(),)
 
 
 def _has_units(fleet: Fleet, now: Instant) -> bool:

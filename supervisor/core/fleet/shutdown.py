@@ -49,7 +49,7 @@ def end(fleet: Fleet, code: int, state: str, words: str, hint: str = "") -> Outc
     """End the controller; where a lost machine may still cost, after a last listing."""
     if fleet.closing is None and fleet.machine is None and fleet.lost_ones and state != LEFT:
         fleet = fleet.with_(closing=(code, state, words, hint), closing_tries=0, phase=Phase.RELEASING, exit_code=code)
-        return fleet.calling("ListMachines"), (fw.ListMachines(),)
+        return fleet.calling(fw.CallName.LIST_MACHINES), (fw.ListMachines(),)
     fleet = fleet.with_(phase=Phase.ENDED if state != LEFT else fleet.phase, exit_code=code, doing="", wake_s=None)
     return fleet.with_(closing=None), (fw.End(code, state, words, hint),)
 
@@ -59,14 +59,16 @@ def leave(fleet: Fleet) -> Outcome:
     words, hint = "no machine of this run is up", "the same command goes on with the run"
     if fleet.machine is not None:
         words, hint = f"{fleet.machine.endpoint} goes on by itself", "the same command takes it up again"
-    if fleet.doing == "BringUp":
+    if fleet.doing == fw.CallName.CREATE_MACHINE:
         words = f"a machine may still appear: {fleet.name}"
         hint = (
             f"the same command takes it up; or `launch --on {fleet.on or 'PLACE'} --list`, and --release gives it back"
         )
-    elif fleet.doing == "Release" and (about := fleet.stray or fleet.machine) is not None:
+    elif fleet.doing == fw.CallName.RELEASE_MACHINE and (about := fleet.stray or fleet.machine) is not None:
         words, hint = f"{about.endpoint} is being given back", "the same command sees to it that it is"
-    fleet = fleet.with_(stop_before=fleet.stop_before or fleet.stop_passed_on or fleet.doing == "PassOnStop")
+    fleet = fleet.with_(
+        stop_before=fleet.stop_before or fleet.stop_passed_on or fleet.doing == fw.CallName.FORWARD_STOP
+    )
     return end(fleet, errors.INTERRUPTED, LEFT, words, hint)
 
 
@@ -81,7 +83,7 @@ def of_another_run(fleet: Fleet, machine: Machine) -> Outcome:
 
 def close(fleet: Fleet) -> Outcome:
     """Look once more before the end."""
-    return fleet.with_(wake_s=None).calling("ListMachines"), (fw.ListMachines(),)
+    return fleet.with_(wake_s=None).calling(fw.CallName.LIST_MACHINES), (fw.ListMachines(),)
 
 
 def closing_listed(fleet: Fleet, machines: Iterable[Machine]) -> Outcome:
@@ -130,7 +132,7 @@ def give_back(fleet: Fleet, stray: Machine) -> Outcome:
         "warning", f"{stray.endpoint} was taken for lost and is listed again: giving it back, because it costs units"
     )
     told: tuple[fw.Command, ...] = () if stray == fleet.stray else (said,)
-    return fleet.with_(stray=stray).calling("Release"), (*told, fw.Release(stray))
+    return fleet.with_(stray=stray).calling(fw.CallName.RELEASE_MACHINE), (*told, fw.Release(stray))
 
 
 def given_back(fleet: Fleet, endpoint: str) -> tuple[Fleet, fw.Say]:

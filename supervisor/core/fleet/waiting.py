@@ -21,11 +21,11 @@ TROUBLES_APART_S = 60.0
 TROUBLE_OVER_S = 300.0
 _NUMBERS = re.compile(r"\d[\d,.]*")
 _STATES = {"PENDING": "STOPPED", "FAILED_PRECHECKS": "COULD NOT START", "FAILED_CONTROLLER": "FAILED"}
-_CALLS = {
-    "CheckBalance": "the account's balance", "ListMachines": "the list of machines", "BringUp": "the new machine {}",
-    "Adopt": "{} to be usable again", "Prepare": "code and checkpoint to reach {}",
-    "StartAgent": "our agent to start on {}", "Poll": "a new step of {}", "Restart": "what runs on {} to end",
-    "PassOnStop": "the stop to be written down for {}", "Release": "{} to be given back",
+_CALLS: dict[str, str] = {
+    fw.CallName.CHECK_BALANCE: "the account's balance", fw.CallName.LIST_MACHINES: "the list of machines", fw.CallName.CREATE_MACHINE: "the new machine {}",
+    fw.CallName.ADOPT_MACHINE: "{} to be usable again", fw.CallName.PREPARE_MACHINE: "code and checkpoint to reach {}",
+    fw.CallName.START_AGENT: "our agent to start on {}", fw.CallName.POLL_MACHINE: "a new step of {}", fw.CallName.RESTART_AGENT: "what runs on {} to end",
+    fw.CallName.FORWARD_STOP: "the stop to be written down for {}", fw.CallName.RELEASE_MACHINE: "{} to be given back",
 }  # fmt: skip
 _PHASES = {
     Phase.LOOKING: "the list of machines", Phase.WAITING: "the next try to get a machine", Phase.BRINGING_UP: "the next try to get a machine",
@@ -77,9 +77,9 @@ def waited(fleet: Fleet, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
 
 def awaited(fleet: Fleet, now: Instant) -> str:
     """Name what is waited for now."""
-    about = (fleet.doing == "Release" and fleet.stray) or fleet.machine
-    who = fleet.name if about is None or fleet.doing == "BringUp" else about.endpoint
-    if fleet.phase is Phase.SERVING and fleet.doing in {"", "Poll"}:
+    about = (fleet.doing == fw.CallName.RELEASE_MACHINE and fleet.stray) or fleet.machine
+    who = fleet.name if about is None or fleet.doing == fw.CallName.CREATE_MACHINE else about.endpoint
+    if fleet.phase is Phase.SERVING and fleet.doing in {"", fw.CallName.POLL_MACHINE}:
         what = "the results of {}" if fleet.fetching else _PHASES[fleet.phase]
         return f"{what.format(who)}{f' (its last status: {fleet.line})' if fleet.line else ''}"
     if fleet.doing:
@@ -138,7 +138,7 @@ def _cost(fleet: Fleet) -> str:
     if fleet.machine is None:
         return (
             "no machine of this run is up, so it costs nothing"
-            if fleet.doing != "BringUp"
+            if fleet.doing != fw.CallName.CREATE_MACHINE
             else "a machine may begin to cost"
         )
     if not fleet.policy.paid:

@@ -4,5 +4,6 @@
 - ``fields``: checked fields of untrusted JSON
 - ``journal_codec``: events and commands as JSON lines
 - ``messages``: messages between trainer and supervisor
+- ``names``: names of records, apart from class names
 - ``shapes``: the one reader of records: JSON to dataclasses
 """

@@ -15,7 +15,7 @@ from supervisor.core.checkpoint.manifest import CheckpointId
 from supervisor.core.clock import Instant
 from supervisor.core.policy import rollback
 from supervisor.core.session import commands, events
-from supervisor.core.wire import messages, shapes
+from supervisor.core.wire import messages, names, shapes
 
 
 def _members(union: Any) -> tuple[type[Any], ...]:
@@ -23,7 +23,7 @@ def _members(union: Any) -> tuple[type[Any], ...]:
 
 
 _TYPES: dict[str, type[Any]] = {
-    kind.__name__: kind
+    names.of(kind): kind
     for kind in (
         *_members(events.Event),
         *_members(commands.Command),
@@ -35,7 +35,7 @@ _TYPES: dict[str, type[Any]] = {
         rollback.Rollback,
     )
 }
-shapes.know({**_TYPES, "Message": messages.Message, "Instant": Instant})
+shapes.know({**{kind.__name__: kind for kind in _TYPES.values()}, "Message": messages.Message, "Instant": Instant})
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -65,7 +65,7 @@ def to_plain(value: Any) -> Any:
         return value
     if is_dataclass(value) and not isinstance(value, type):
         kind: Any = type(value)
-        return {"is": kind.__name__, **{name: to_plain(getattr(value, name)) for name in _fields(kind)}}
+        return {"is": names.of(kind), **{name: to_plain(getattr(value, name)) for name in _fields(kind)}}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, list | tuple):
@@ -81,7 +81,7 @@ def from_plain(plain: Any, types: Mapping[str, type[Any]] = _TYPES) -> Any:
     kind = types.get(name) if isinstance(name, str) else None
     if kind is None:
         raise UnknownRecord(f"a record of kind {name!r:.40}")
-    return shapes.of(kind, plain, kind.__name__)
+    return shapes.of(kind, plain, str(name))
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,7 @@ from dataclasses import fields as fields_of
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from supervisor.core.wire import fields
+from supervisor.core.wire import fields, names
 
 T = TypeVar("T")
 Read = Callable[[Any, str], Any]  # a value and the path to it; returns the value to use, or raises ValueError
@@ -122,7 +122,7 @@ def _either(wanted: Any, inner: tuple[Any, ...]) -> Read:
         return None if value is None else one(value, at)
 
     by_name = {
-        each.__name__: reader
+        names.of(each): reader
         for each, reader in zip(rest, readers, strict=True)
         if isinstance(each, type) and is_dataclass(each)
     }

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
+from supervisor.core.wire import names
 from supervisor.core.wire.journal_codec import UnknownRecord, from_line, to_line
 from tests.unit.core.draws import COMMANDS, EVENTS
 
@@ -29,7 +30,7 @@ def test_a_record_reads_back_as_it_was(record):
 def test_every_kind_of_event_and_command_is_known():
     for kind in (*ev.Event.__args__, *do.Command.__args__):
         try:
-            assert from_line(json.dumps({**AT, "is": kind.__name__}))[1] == kind()
+            assert from_line(json.dumps({**AT, "is": names.of(kind)}))[1] == kind()
         except UnknownRecord as error:
             assert "lacks" in str(error), "known, only its fields are not there"  # noqa: PT017, because either is right
 

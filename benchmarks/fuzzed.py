@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from supervisor.core import environment
 from supervisor.core.checkpoint import checkpoint_json, file_manifest
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, ContentError
-from supervisor.core.checkpoint.session_id import Rank, rank_of
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, CheckpointInfoError
+from supervisor.core.checkpoint.session_id import SessionId, rank_of
 from supervisor.core.digest import SHA256, digest_of
 from supervisor.core.errors import UserError
 from supervisor.core.fleet import messages as fw
 from supervisor.core.fleet.provisioning import Machine
 from supervisor.core.policy import rollback
-from supervisor.core.ports import Entry, Missing, StoreError
+from supervisor.core.ports import FolderEntry, NotFound, StoreError
 from supervisor.core.session import status as core_status
 from supervisor.core.wire import acks, fields, messages
 from supervisor.engine import journal, json_file
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.runs import claims, history, runs, verification_records
 from supervisor.engine.upload import step_log as step_log_store
 from supervisor.fleet import controller, executor
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "golden"
 GOLDEN, TOLD = TESTS / "store", TESTS / "told"
-RUN, RANK = RunPlace("run"), Rank(3, "b4dc8281")
+RUN, RANK = RunPaths("run"), SessionId(3, "b4dc8281")
 RECEIPT = "verified-3-40-b4dc8281-1005-0123abcd.json"
 PIECE = "log-000001-000000000-000001000.jsonl"
-NAMED = (StoreError, ContentError, cp.ManifestError, UserError, ValueError)
+NAMED = (StoreError, CheckpointInfoError, cp.ManifestError, UserError, ValueError)
 
 
 class Reader(NamedTuple):
@@ -54,10 +54,10 @@ class Reader(NamedTuple):
     read: Callable[[bytes], Any]
     named: tuple[type[Exception], ...] = (
         StoreError,
-        ContentError,
+        CheckpointInfoError,
         cp.ManifestError,
         UserError,
-        transfer_part.ParcelError,
+        transfer_part.TransferPartError,
     )
 
 
@@ -67,15 +67,15 @@ class OneRecord:
     def __init__(self, name: str, body: bytes) -> None:
         self.name, self.body = name, body
 
-    def list(self, folder: str) -> list[Entry]:
+    def list(self, folder: str) -> list[FolderEntry]:
         if folder == RUN.name:
-            return [Entry(self.name, folder=False, bytes=len(self.body)), Entry(str(RANK), folder=True)]
-        return [Entry(self.name, folder=False, bytes=len(self.body))] if folder == f"{RUN.name}/{RANK}" else []
+            return [FolderEntry(self.name, folder=False, bytes=len(self.body)), FolderEntry(str(RANK), folder=True)]
+        return [FolderEntry(self.name, folder=False, bytes=len(self.body))] if folder == f"{RUN.name}/{RANK}" else []
 
     def read(self, path: str) -> bytes:
         if path.endswith(f"/{self.name}"):
             return self.body
-        raise Missing(path)
+        raise NotFound(path)
 
 
 def one_record(name: str, body: bytes) -> Any:
@@ -158,9 +158,9 @@ def names(body: bytes) -> Any:
 
 def kept_environment(body: bytes) -> Any:
     """Read a record of an environment, and say how it differs from another one."""
-    read = environment.Record.from_bytes(body)
+    read = environment.EnvironmentRecord.from_bytes(body)
     (first,) = golden("e00000001-e07acb97/environment.txt")
-    return read.name, read.versions(), environment.drift(environment.Record.from_bytes(first), read)
+    return read.name, read.versions(), environment.drift(environment.EnvironmentRecord.from_bytes(first), read)
 
 
 def rows(body: bytes) -> Any:
@@ -179,19 +179,21 @@ def spoken() -> list[bytes]:
     """Return one line of each message that there is."""
     said: list[messages.Message] = [
         messages.Hello(7, 1, attached=True, framework="torch", device="cpu"),
-        messages.Beat(5, "step", 10, 0.5, 0.1, {"step": 1.0}, {"step": 0.2}, {"loss": 0.5, "name": "x", "none": None}),
+        messages.Heartbeat(
+            5, "step", 10, 0.5, 0.1, {"step": 1.0}, {"step": 0.2}, {"loss": 0.5, "name": "x", "none": None}
+        ),
         messages.Restored(5, 0.5),
-        messages.Staged(5, "step-000000005-0001", 100, "interval", 0.1, 0.2),
+        messages.CheckpointStaged(5, "step-000000005-0001", 100, "interval", 0.1, 0.2),
         messages.SaveFailed(5, "full"),
-        messages.Saved("/a/b.pt", 5),
+        messages.ScriptSavedFile("/a/b.pt", 5),
         messages.ReadBack("a", late=True, loaded="network"),
-        messages.Note("warning", "words", "hint"),
-        messages.Trouble(5, "loss", "nan", "nan", 4),
+        messages.TrainerNote("warning", "words", "hint"),
+        messages.Anomaly(5, "loss", "nan", "nan", 4),
         messages.ScriptFailed("code", "ValueError", "words", "train.py:3"),
         messages.Stopped(5),
         messages.Finished(5, 10, "thread"),
-        messages.Save("asked"),
-        messages.Stop("asked", save=True, grace_s=30.0),
+        messages.SaveRequest("asked"),
+        messages.StopRequest("asked", save=True, grace_s=30.0),
     ]
     return [messages.encode(each) for each in said]
 
@@ -214,7 +216,7 @@ def in_folder(name: str) -> Callable[[bytes], Any]:
         named = {key: value for key, value in told.items() if key not in {"format", "version", "digest"}}
         (at / CONTENT_FILE).write_bytes(checkpoint_json.sealed(named))
         opened = checkpoint_folder.open_folder(at)
-        opened.load({each: checkpoint_folder.Wanted(node, {}) for each, node in opened.state["objects"].items()})
+        opened.load({each: checkpoint_folder.LoadRequest(node, {}) for each, node in opened.state["objects"].items()})
         return rng.states(opened.rng) if name == checkpoint_folder.RNG_FILE else None
 
     return read
@@ -254,9 +256,9 @@ def parcel(body: bytes) -> Any:
 def home() -> Any:
     """Return the end of the relay on the user's computer, over an empty store."""
     from supervisor.engine.clock import BootClock
-    from supervisor.fleet.home_replica import HomeRun
+    from supervisor.fleet.home_replica import HomeReplica
 
-    return HomeRun(FolderStore(str(scratch() / "home")), RunPlace("golden"), scratch() / "state", BootClock())
+    return HomeReplica(FolderStore(str(scratch() / "home")), RunPaths("golden"), scratch() / "state", BootClock())
 
 
 def report(body: bytes) -> Any:
@@ -267,13 +269,13 @@ def report(body: bytes) -> Any:
 
     provisioner = cast("Any", SimpleNamespace(get=get, put=lambda *_: None, machines=list, traits=None))
     here = executor.Home(
-        cast("Any", FolderStore(str(scratch() / "home"))), RunPlace("golden"), home(), scratch() / "poll"
+        cast("Any", FolderStore(str(scratch() / "home"))), RunPaths("golden"), home(), scratch() / "poll"
     )
     shipment = cast("Any", None)
-    polled = executor.FleetHands(
+    polled = executor.FleetExecutor(
         provisioner, here, shipment, describe=lambda plain: str(plain.get("step")), release_at_s=lambda: None
     )
-    return polled.do(fw.Poll(Machine("machine-1", "endpoint")))
+    return polled.do(fw.PollMachine(Machine("machine-1", "endpoint")))
 
 
 def reports() -> list[bytes]:
@@ -289,7 +291,7 @@ def reports() -> list[bytes]:
 
 def acknowledged(body: bytes) -> Any:
     """Read the list of what home holds."""
-    known = acks.Acknowledged()
+    known = acks.AckLog()
     known.read(body)
     return sorted(known.held), sorted(known.parcels)
 
@@ -322,7 +324,7 @@ def jobs() -> list[bytes]:
 @cache
 def readers() -> dict[str, Reader]:
     """Return every reader by the name of its record."""
-    written = verification_records.Receipt().evidence
+    written = verification_records.VerificationRecord().evidence
     return {
         "manifest": Reader(golden("manifest-*.json"), manifest),
         "checkpoint.json": Reader(golden("checkpoint.json"), sealed),

@@ -35,9 +35,9 @@ from benchmarks.measuring.ratios import OURS
 from benchmarks.measuring.running import ROOT, Setting, row_measured
 from benchmarks.measuring.table import ms, table
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.policy import retention
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.upload import step_log as step_log_store
 from supervisor.stores.local.folder import FolderStore
@@ -58,7 +58,7 @@ LINEAR = 1.2  # power of growth that still counts as linear: caches make the sma
 ITEM_BYTES = 4
 ROW_S_MAX = 1500.0
 FIND_S_MAX = 0.1
-RUN = RunPlace("plates")
+RUN = RunPaths("plates")
 FILES = ("state-00000.safetensors", "state.json", "rng.json", "log.jsonl", "checkpoint.json")
 SESSIONS = 10
 STEPS_PER_CHECKPOINT = 100
@@ -109,12 +109,12 @@ def by_kept(place: Path, _options: argparse.Namespace) -> list[dict[str, Any]]:
         steps = _read_log(store)
         if (len(found), steps) != (number, number * STEPS_PER_CHECKPOINT):
             raise SystemExit(f"found {len(found)} of {number} checkpoints and {steps} steps")
-        stored = [retention.Kept(each.id, durable=True) for each in found]
+        stored = [retention.RetentionItem(each.id, durable=True) for each in found]
         rows.append(
             {
                 "kept": number,
                 "find_s": _best(partial(checkpoint_fetch.find, store, RUN)),
-                "plan_s": _best(partial(retention.plan, stored, retention.Policy(newest=number))),
+                "plan_s": _best(partial(retention.plan, stored, retention.RetentionPolicy(newest=number))),
                 "join_s": _best(partial(_read_log, store)),
             }
         )
@@ -137,7 +137,7 @@ def _measured(size: int, tensors: int, place: Path, options: argparse.Namespace)
 def _build(root: Path, number: int) -> None:
     """Write checkpoints as a run leaves them; their content does not matter to a listing."""
     for index in range(number):
-        rank = Rank(1 + index * SESSIONS // number, "00c0ffee")
+        rank = SessionId(1 + index * SESSIONS // number, "00c0ffee")
         step = (index + 1) * STEPS_PER_CHECKPOINT
         folder = root / RUN.step(rank, step)
         folder.mkdir(parents=True)

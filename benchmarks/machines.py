@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.bootstrap import private_folder
 from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, STATE_FILE
-from supervisor.core.checkpoint.manifest import Verdict
-from supervisor.engine.paths import RunPlace
+from supervisor.core.checkpoint.manifest import Validity
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.trainer_process.process_identity import started
 from supervisor.engine.upload import step_log as step_log_store
 from supervisor.stores.local.folder import FolderStore
 from supervisor.trainer import compare
 from supervisor.trainer.process.own_packages import make_xxhash_importable
-from supervisor.trainer.save.checkpoint_folder import Opened, open_folder
+from supervisor.trainer.save.checkpoint_folder import OpenCheckpoint, open_folder
 from supervisor.trainer.state import rng
 
 if TYPE_CHECKING:
@@ -151,11 +151,11 @@ class Turn:
 def final_state(store: Path, run: str) -> dict[str, Any]:
     """Return what makes up a run's newest checkpoint and its whole step log: equal for equal runs, bit for bit."""
     make_xxhash_importable(str(private_folder() or ""))
-    folder, place = FolderStore(str(store)), RunPlace(run)
+    folder, place = FolderStore(str(store)), RunPaths(run)
     newest = max(checkpoint_fetch.find(folder, place), key=lambda found: found.id)
     with tempfile.TemporaryDirectory() as room:
         found, into = checkpoint_fetch.bring(folder, place, newest, Path(room) / "final")
-        assert found.verdict is Verdict.WHOLE, found.why
+        assert found.verdict is Validity.WHOLE, found.why
         assert found.manifest is not None
         files = {entry.name: entry.digest for entry in found.manifest.files if entry.name != CONTENT_FILE}
         return {
@@ -168,10 +168,10 @@ def final_state(store: Path, run: str) -> dict[str, Any]:
 
 def last_step(store: Path, run: str) -> int:
     """Return the step of a run's newest checkpoint; for a run that goes on meanwhile."""
-    return max(found.id for found in checkpoint_fetch.find(FolderStore(str(store)), RunPlace(run))).step
+    return max(found.id for found in checkpoint_fetch.find(FolderStore(str(store)), RunPaths(run))).step
 
 
-def _attached(opened: Opened) -> dict[str, Any]:
+def _attached(opened: OpenCheckpoint) -> dict[str, Any]:
     """Return what is attached, by path, and the generators; without those from which nobody drew: not seeded, they are always others."""
     digests = {path: (told, hashlib.sha256(body).hexdigest()) for path, (told, body) in compare.values(opened).items()}
     kept = opened.rng

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from benchmarks.machines import ROOT, Machine
 from supervisor.core.session import events as ev
 from supervisor.engine import journal
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.runs.claims import ranks
 from supervisor.stores.local.folder import FolderStore
 
@@ -43,10 +43,10 @@ def resumed_s(store: Path, folder: Path, step: int, options: argparse.Namespace,
     machine = Machine(folder / "machine", folder / "store", python=options.python)
     shutil.copytree(store, machine.store)
     _until(machine, step + 1, options, arguments)
-    run, found = RunPlace(options.script.stem), FolderStore(str(machine.store))
+    run, found = RunPaths(options.script.stem), FolderStore(str(machine.store))
     last = max(ranks(found, run))
     at = {type(record.value): record.at for record in journal.records(found, run, last)}
-    return at[ev.TrainerExited].since(at[ev.Launched])
+    return at[ev.TrainerExited].since(at[ev.TrainerStarted])
 
 
 def _until(machine: Machine, step: int, options: argparse.Namespace, arguments: Sequence[str]) -> None:

@@ -20,15 +20,15 @@ from supervisor.core.fleet import shutdown as fleet_shutdown
 from supervisor.core.fleet import waiting as fleet_waiting
 from supervisor.core.fleet.provisioning import MachineError
 from supervisor.fleet import controller
-from supervisor.fleet.home_replica import HomeRun
+from supervisor.fleet.home_replica import HomeReplica
 from supervisor.fleet.provisioners.colab import provisioner as colab_provisioner
-from supervisor.fleet.provisioners.local import Here
+from supervisor.fleet.provisioners.local import LocalMachine
 from supervisor.views import fleet as view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.core.fleet.state import Policy
+    from supervisor.core.fleet.state import FleetPolicy
 
 SCALE = 10.0  # a night's minute takes six seconds
 FOLDER = "SUPERVISOR_NIGHT"
@@ -67,8 +67,8 @@ def _store_error() -> Exception:
     return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _hasty(policy: Callable[..., Policy]) -> Callable[..., Policy]:
-    def made(*arguments: Any) -> Policy:
+def _hasty(policy: Callable[..., FleetPolicy]) -> Callable[..., FleetPolicy]:
+    def made(*arguments: Any) -> FleetPolicy:
         return replace(policy(*arguments), poll_s=1.0, silence_s=40.0, listings_apart_s=0.3, fruitless_max=8)
 
     return made
@@ -84,8 +84,11 @@ def patched() -> None:
     ):  # fmt: skip
         setattr(module, name, getattr(module, name) / SCALE)
     fleet_composition.__dict__["_policy"] = _hasty(fleet_composition.__dict__["_policy"])
-    Here.ask = _cut(Here.ask)  # type: ignore[method-assign]
-    for kind, name, error in ((controller.Journal, "_append", _journal_error), (HomeRun, "merge", _store_error)):
+    LocalMachine.ask = _cut(LocalMachine.ask)  # type: ignore[method-assign]
+    for kind, name, error in (
+        (controller.FleetJournal, "_append", _journal_error),
+        (HomeReplica, "merge", _store_error),
+    ):
         setattr(kind, name, _filled(getattr(kind, name), error))
 
 

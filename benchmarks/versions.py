@@ -21,7 +21,7 @@ from supervisor.core import supported_versions
 from supervisor.core.errors import UserError
 from supervisor.environments import overlay
 from supervisor.environments.installers import choice as installer_choice
-from supervisor.environments.installers.port import InstallerFailed, Sources
+from supervisor.environments.installers.port import IndexSources, InstallerFailed
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "tests" / "frameworks" / "scripts"
@@ -135,7 +135,7 @@ def interpreter(case: Case) -> str:
     if any(one.name.startswith("nvidia-") for one in chosen):
         raise InstallerFailed("error: only its build with CUDA can be reached, which takes gigabytes")
     locked.write_text("".join(f"{one.pin}\n" for one in chosen), encoding="utf-8")
-    installer.install(python, locked, sources=Sources(hashed=False))
+    installer.install(python, locked, sources=IndexSources(hashed=False))
     ready.touch()
     return python
 

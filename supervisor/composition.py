@@ -16,26 +16,26 @@ from supervisor.core.errors import FAILED, FAILED_PRECHECKS, FAILED_SETUP, UserE
 from supervisor.core.frozen import dataclass
 from supervisor.core.masking import masked_text
 from supervisor.core.policy import liveness, recovery, retention
-from supervisor.core.policy.deadline import Lifetime
+from supervisor.core.policy.deadline import TimeLimit
 from supervisor.core.ports import StoreError
 from supervisor.core.session import startup
-from supervisor.core.session.state import FINAL, Config, Phase, SaveEvery, Session, unproved
+from supervisor.core.session.state import FINAL, Config, Phase, SaveSchedule, Session, unproved
 from supervisor.core.session.status import RunStatus, begun_anew
 from supervisor.engine import signals
 from supervisor.engine.clock import BootClock
-from supervisor.engine.context import Job, cannot_flush
+from supervisor.engine.context import SessionContext, cannot_flush
 from supervisor.engine.executor import Executor
 from supervisor.engine.file_watch.watch_options import watch
 from supervisor.engine.host import command_records, equipment, user_key
-from supervisor.engine.host.environment_store import Installer, Packages, Recorded
-from supervisor.engine.host.machine_release import Leaving, kept
+from supervisor.engine.host.environment_store import EnvironmentInstaller, EnvironmentStore, Recorded
+from supervisor.engine.host.machine_release import MachineRelease, kept
 from supervisor.engine.journal import Journal
 from supervisor.engine.live_status import LiveStatus
 from supervisor.engine.loop import Loop
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.runs import local_leftovers, project, runs
 from supervisor.engine.runs.claims import ranks
-from supervisor.engine.session_chain import Door, following, follows
+from supervisor.engine.session_chain import EventRouter, following, follows
 from supervisor.engine.trainer_process import process_identity
 from supervisor.engine.upload import prune as pruning
 from supervisor.views import terminal
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from supervisor.core.clock import Instant
-    from supervisor.core.ports import Platform, Store, Traits
+    from supervisor.core.ports import Platform, Store, StoreTraits
     from supervisor.core.project import Project
 
 LOOK_AGAIN_S = 1.0
@@ -58,7 +58,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class StoreChoice:
     """What the command line chose."""
 
     script: Path
@@ -79,14 +79,14 @@ class Base:
     """What every part of a session stands on."""
 
     store: Store
-    record: runs.Run
+    record: runs.RunRecord
     clock: BootClock
     project: Project
     watched: str = ""
     key: str = ""
 
 
-def serve(choice: Choice) -> int:
+def serve(choice: StoreChoice) -> int:
     """Serve the run on this machine until its turn ends; return the exit code."""
     shell_commands.set_about(choice.name, shell_commands.store_option(choice.store))
     clock, key = BootClock(), user_key.read_or_make(os.environ)
@@ -94,7 +94,7 @@ def serve(choice: Choice) -> int:
     if platform.asked is not None:
         platform = replace(platform, lifetime=platform.asked())
     store = open_store(choice.store or platform.store, SESSION_PATIENCE_S, choice.settings["settle"])
-    run = RunPlace(choice.name)
+    run = RunPaths(choice.name)
     choice = _inherited(choice, platform, store, run)
     if choice.settings["resume"] != "never":
         local_leftovers.require_none(store, run, local_root(os.environ))
@@ -112,7 +112,7 @@ def serve(choice: Choice) -> int:
     known = replace(known, platform=platform.name, place=store.traits.place)
     if choice.settings["resume"] == "never":
         known = begun_anew(known)
-    base, door, began_s = Base(store, record, clock, mine, watched, key), Door(), clock.now().mono_s
+    base, door, began_s = Base(store, record, clock, mine, watched, key), EventRouter(), clock.now().mono_s
     signals.listen_to_signals(door, platform)
     signals.report_defects(door)
     over = signals.listen_to_notices(door, platform)
@@ -132,13 +132,15 @@ def serve(choice: Choice) -> int:
     there = bool(before) or not _removed(session, choice, store, run, say)
     option = shell_commands.store_option(choice.store)
     goodbye(session, choice.name if there else "", known, clock.now(), option=option, json_lines=choice.json_lines)
-    leaving = Leaving(platform, store.traits, inbox=door.inbox, clock=clock, say=say)
+    leaving = MachineRelease(platform, store.traits, inbox=door.inbox, clock=clock, say=say)
     keep = choice.settings["keep_machine"] or kept(os.environ)
     leaving.leave(session, safe=not unproved(session), keep=keep)
     return session.ending.exit_code if session.ending else FAILED
 
 
-def _removed(session: Session, choice: Choice, store: Store, run: RunPlace, say: Callable[[str, str], None]) -> bool:
+def _removed(
+    session: Session, choice: StoreChoice, store: Store, run: RunPaths, say: Callable[[str, str], None]
+) -> bool:
     """Leave no run behind whose first start was refused before its script ever ran. A fleet's record is its home's."""
     refused = session.ending is not None and session.ending.exit_code in {FAILED_SETUP, FAILED_PRECHECKS}
     if not refused or session.trainer.attempt or session.rank is None or (choice.store or "").startswith(RELAY):
@@ -151,7 +153,7 @@ def _removed(session: Session, choice: Choice, store: Store, run: RunPlace, say:
 
 
 def _session(
-    job: Job, config: Config, screen: terminal.Screen, door: Door, known: RunStatus
+    job: SessionContext, config: Config, screen: terminal.Screen, door: EventRouter, known: RunStatus
 ) -> tuple[Session, RunStatus]:
     """Serve one session to its end; return it with the status that it leaves."""
     journal, inbox = Journal(None, known), door.next()
@@ -171,13 +173,13 @@ def _session(
     return loop.session, journal.status
 
 
-def _project(choice: Choice) -> Project:
+def _project(choice: StoreChoice) -> Project:
     """Return the script's project. A machine of a fleet has a copy of it only, so there it is as home told."""
     told = project.told_by(os.environ.get(project.ENVIRONMENT, "")) if (choice.store or "").startswith(RELAY) else None
     return told or project.of(choice.script)
 
 
-def require_run(store: Store, run: RunPlace, clock: BootClock) -> None:
+def require_run(store: Store, run: RunPaths, clock: BootClock) -> None:
     """Raise UserError where there is no such run, after the time that names of other machines may take to show."""
     until_s, pause = clock.now().mono_s + store.traits.settle_s, Event()
     try:
@@ -235,18 +237,22 @@ def local_root(environ: Mapping[str, str]) -> Path:
     return Path(cache) / "training-supervisor" / "runs"
 
 
-def configure(choice: Choice, platform: Platform, store: Store) -> Config:
+def configure(choice: StoreChoice, platform: Platform, store: Store) -> Config:
     """Return the session's configuration from the command line, the platform and the store's traits."""
     settings = choice.settings
     hang = settings["hang_after"]
-    watch = liveness.Policy(fixed_s=hang) if isinstance(hang, float) else liveness.Policy(enabled=hang != "none")
+    watch = (
+        liveness.LivenessPolicy(fixed_s=hang)
+        if isinstance(hang, float)
+        else liveness.LivenessPolicy(enabled=hang != "none")
+    )
     lifetime, age_s = platform.lifetime, platform.age_s
     if settings["budget"] is not None:
-        lifetime = Lifetime(settings["budget"], hard=True) if settings["budget"] else None
+        lifetime = TimeLimit(settings["budget"], hard=True) if settings["budget"] else None
         age_s = 0.0 if platform.lifetime is None else platform.age_s
     return Config(
         save_every=settings["save_every"],
-        restarts=recovery.Policy(settings["max_restarts"], settings["max_preemptions"]),
+        restarts=recovery.RetryPolicy(settings["max_restarts"], settings["max_preemptions"]),
         liveness=watch,
         lifetime=lifetime,
         age_s=age_s,
@@ -267,11 +273,11 @@ def configure(choice: Choice, platform: Platform, store: Store) -> Config:
     )
 
 
-def _upload_wait_s(traits: Traits) -> float:
+def _upload_wait_s(traits: StoreTraits) -> float:
     return SLOW_UPLOAD_WAIT_S if traits.confirm_every_s else UPLOAD_WAIT_S
 
 
-def answer_within_s(traits: Traits) -> float:
+def answer_within_s(traits: StoreTraits) -> float:
     """Return how long a session that lives may take to answer a knock, in seconds.
 
     The knock takes the settle time to show there, the answer as long to show here; the session looks at its fence every
@@ -287,12 +293,14 @@ def _platform_module(environ: Mapping[str, str]) -> Any:
     return next(module for module in modules if module.is_here(environ))
 
 
-def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen, config: Config) -> Job:
-    run = RunPlace(choice.name)
+def _job(
+    choice: StoreChoice, platform: Platform, base: Base, screen: terminal.Screen, config: Config
+) -> SessionContext:
+    run = RunPaths(choice.name)
     root = local_root(os.environ)
     deadline = None if config.lifetime is None else base.clock.now().wall_s + config.lifetime.seconds - config.age_s
     installer = _installer(choice, screen)
-    return Job(
+    return SessionContext(
         script=choice.script,
         arguments=choice.arguments,
         run=run,
@@ -300,14 +308,14 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
         store=base.store,
         local_root=root,
         clock=base.clock,
-        environments=Packages(base.store, run, installer, root / base.record.id, base.key),
+        environments=EnvironmentStore(base.store, run, installer, root / base.record.id, base.key),
         alive=process_identity.alive,
         identity=process_identity.mine(),
         platform=platform.name,
         writer=process_identity.new_writer(),
         environ=dict(os.environ),
         save_every=_for_trainer(config.save_every),
-        retention=retention.Policy(choice.settings["keep_last"], watched=pruning.watched(choice.settings)),
+        retention=retention.RetentionPolicy(choice.settings["keep_last"], watched=pruning.watched(choice.settings)),
         claim_extra={"options": _told(choice), "script": str(choice.script), "age_s": round(config.age_s, 1)},
         show=screen.printed,
         deadline_wall_s=deadline,
@@ -323,16 +331,16 @@ def _job(choice: Choice, platform: Platform, base: Base, screen: terminal.Screen
     )
 
 
-def _installer(choice: Choice, screen: terminal.Screen) -> Installer:
-    from supervisor.core.session.commands import Say
+def _installer(choice: StoreChoice, screen: terminal.Screen) -> EnvironmentInstaller:
+    from supervisor.core.session.commands import Notify
     from supervisor.environments import prepare as environments
 
     def say(words: str) -> None:
-        screen.say(Say("info", words))
+        screen.say(Notify("info", words))
 
     def make(
         recorded: Recorded | None, wheels: Callable[[Callable[[str], bool]], Path | None]
-    ) -> environments.Prepared:
+    ) -> environments.PreparedInterpreter:
         return environments.prepare(
             choice.script, python=sys.executable, root=CHECKOUT, recorded=recorded.record if recorded else None,
             wheels=wheels, say=say, install=choice.install,
@@ -344,10 +352,10 @@ def _installer(choice: Choice, screen: terminal.Screen) -> Installer:
 
         return wheels_to_keep(made, into, kept, say=say, kept_bytes_max=choice.settings["keep_packages"])
 
-    return Installer(make, gather)
+    return EnvironmentInstaller(make, gather)
 
 
-def _remember_here(choice: Choice, record: runs.Run, store: Store) -> str:
+def _remember_here(choice: StoreChoice, record: runs.RunRecord, store: Store) -> str:
     """Keep the command on this machine; return the folder that it or an earlier one here has named with ``--watch``."""
     there, local = store.traits.where, local_root(os.environ) / record.id
     before = command_records.read(local, there, choice.name)
@@ -361,25 +369,25 @@ def _remember_here(choice: Choice, record: runs.Run, store: Store) -> str:
     return str(watched)
 
 
-def _remembered(choice: Choice) -> dict[str, Any]:
+def _remembered(choice: StoreChoice) -> dict[str, Any]:
     settings = {**choice.settings}
-    every: SaveEvery = settings.pop("save_every")
+    every: SaveSchedule = settings.pop("save_every")
     settings["save_every"] = every.unit if every.unit == "auto" else f"{every.value:g}{every.unit}"
     return {**settings, "install": choice.install}
 
 
-def _told(choice: Choice) -> dict[str, Any]:
+def _told(choice: StoreChoice) -> dict[str, Any]:
     """Return the options as a store is told them: without what is secret in them."""
     return {
         name: masked_text(value) if isinstance(value, str) else value for name, value in _remembered(choice).items()
     }
 
 
-def _for_trainer(every: SaveEvery) -> str:
+def _for_trainer(every: SaveSchedule) -> str:
     return f"{every.value:g}{every.unit}" if every.unit in {"steps", "ep"} else "asked"
 
 
-def _inherited(choice: Choice, platform: Platform, store: Store, run: RunPlace) -> Choice:
+def _inherited(choice: StoreChoice, platform: Platform, store: Store, run: RunPaths) -> StoreChoice:
     """Bring what an earlier session of this platform kept. Who wrote it can write no more, so it is not waited for."""
     if platform.earlier is None or choice.store is not None:
         return choice

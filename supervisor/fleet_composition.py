@@ -15,16 +15,16 @@ from supervisor.core import shell_commands
 from supervisor.core.errors import FENCED, UsageError, UserError
 from supervisor.core.fleet import messages as fw
 from supervisor.core.fleet.serving import named
-from supervisor.core.fleet.state import LEFT, Policy
+from supervisor.core.fleet.state import LEFT, FleetPolicy
 from supervisor.core.frozen import dataclass, replace
 from supervisor.core.suggestion import meant
 from supervisor.engine.clock import BootClock
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.runs import project, run_status, runs
 from supervisor.fleet import last_launch
-from supervisor.fleet.controller import Controller, Journal
-from supervisor.fleet.executor import FleetHands, Home
-from supervisor.fleet.home_replica import HomeRun
+from supervisor.fleet.controller import Controller, FleetJournal
+from supervisor.fleet.executor import FleetExecutor, Home
+from supervisor.fleet.home_replica import HomeReplica
 from supervisor.fleet.last_launch import digest, state_root
 from supervisor.fleet.provisioners import TABLE
 from supervisor.views import fleet as view
@@ -47,27 +47,27 @@ RELEASE_MARGIN_S = 1800.0  # after the time a person set, for what is not fetche
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class FleetLaunch:
     """What the command line chose. ``on``: a provisioner, with its place behind a colon where it has one."""
 
     on: str
     store: str
-    shipment: job_bundle.Shipment
-    policy: Policy = Policy()
+    shipment: job_bundle.JobBundle
+    policy: FleetPolicy = FleetPolicy()
     json_lines: bool = False
     environ: Mapping[str, str] = field(default_factory=dict)
     same_run: bool = False
 
 
-def serve(launch: Launch) -> int:
+def serve(launch: FleetLaunch) -> int:
     """Have the run served by one machine after another until it ends; return the exit code."""
     shell_commands.set_about(launch.shipment.name, _option(launch))
     folder = state_root(launch.environ)
     provisioner = find_provisioner(launch.on, folder, launch.environ)
     store = wiring.open_store(launch.store)
-    run = RunPlace(launch.shipment.name)
+    run = RunPaths(launch.shipment.name)
     mine = last_launch.folder(launch.environ, run.name, launch.store)
-    journal = Journal(mine, f"{run.name}-{os.urandom(PREFIX_HEX // 2).hex()}")
+    journal = FleetJournal(mine, f"{run.name}-{os.urandom(PREFIX_HEX // 2).hex()}")
     try:
         with _account(provisioner, folder, run.name):
             return _serve(launch, provisioner, store, journal, mine)
@@ -75,8 +75,8 @@ def serve(launch: Launch) -> int:
         journal.close()
 
 
-def _serve(launch: Launch, provisioner: Provisioner, store: Store, journal: Journal, mine: Path) -> int:
-    clock, run = BootClock(), RunPlace(launch.shipment.name)
+def _serve(launch: FleetLaunch, provisioner: Provisioner, store: Store, journal: FleetJournal, mine: Path) -> int:
+    clock, run = BootClock(), RunPaths(launch.shipment.name)
     _require_same_place(journal.first, launch.on)
     if not launch.same_run:
         runs.require_same(store, run, project.of(launch.shipment.script))
@@ -85,7 +85,7 @@ def _serve(launch: Launch, provisioner: Provisioner, store: Store, journal: Jour
         show_lines("  to train from the start: add --name OTHER (a run of its own)")
         return 0
     policy = _policy(launch.policy, provisioner)
-    home = HomeRun(store, run, mine / "relay", clock)
+    home = HomeReplica(store, run, mine / "relay", clock)
 
     def release_at_s() -> float | None:
         until = policy.until_wall_s
@@ -93,7 +93,7 @@ def _serve(launch: Launch, provisioner: Provisioner, store: Store, journal: Jour
         return min((each for each in (left, provisioner.traits.life_s) if each is not None), default=None)
 
     here = Home(store, run, home, mine / "way")
-    hands = FleetHands(provisioner, here, launch.shipment, describe=progress, release_at_s=release_at_s)
+    hands = FleetExecutor(provisioner, here, launch.shipment, describe=progress, release_at_s=release_at_s)
     show = view.choose(provisioner.traits.place, policy, json_lines=launch.json_lines)
     controller = Controller(journal, hands, clock, show)
     _listen_to_signals(controller)
@@ -120,7 +120,7 @@ def _serve(launch: Launch, provisioner: Provisioner, store: Store, journal: Jour
     return end.exit_code
 
 
-def _option(launch: Launch) -> str:
+def _option(launch: FleetLaunch) -> str:
     return shell_commands.store_option(launch.store if launch.store != DEFAULT_STORE else None)
 
 
@@ -147,7 +147,7 @@ def _account(provisioner: Provisioner, folder: Path, run: str) -> Iterator[None]
         yield
 
 
-def _tell_of_edits(show: view.Screen, edited: Sequence[str], fleet: Fleet) -> None:
+def _tell_of_edits(show: view.FleetScreen, edited: Sequence[str], fleet: Fleet) -> None:
     """Say which files are not what the machines before were sent: the next one gets them as they are now."""
     if not (edited and (fleet.lives or fleet.machine)):
         return
@@ -155,20 +155,20 @@ def _tell_of_edits(show: view.Screen, edited: Sequence[str], fleet: Fleet) -> No
     words = (
         f"the project was edited since the last launch ({named(edited)}): {first}the next machine gets it as it is now"
     )
-    show.said(fw.Say("warning", words, "put the files back before you launch, if that is not meant"))
+    show.said(fw.Report("warning", words, "put the files back before you launch, if that is not meant"))
 
 
-def _take_back(controller: Controller, hands: FleetHands, end: fw.End) -> fw.End:
+def _take_back(controller: Controller, hands: FleetExecutor, end: fw.EndController) -> fw.EndController:
     """Withdraw the stop of a launch that leaves, and say where that comes too late."""
     controller.settle(SETTLE_S)
     delivered = hands.withdraw_stop()
     if not (delivered and controller.fleet.stop):
         return end
     words = f"{end.words}; the stop had reached it before, so the run may save and end there"
-    return fw.End(end.exit_code, end.state, words, "the same command goes on with the run in any case")
+    return fw.EndController(end.exit_code, end.state, words, "the same command goes on with the run in any case")
 
 
-def _finished(store: Store, run: RunPlace, clock: BootClock) -> bool:
+def _finished(store: Store, run: RunPaths, clock: BootClock) -> bool:
     record = runs.read(store, run)
     return record is not None and run_status.look(store, run, record, clock.now()).state == "SUCCEEDED"
 
@@ -195,7 +195,7 @@ def find_provisioner(on: str, folder: Path, environ: Mapping[str, str]) -> Provi
     return cast("Provisioner", made(folder / (f"{name}-{digest(where)}" if where else name), environ, **named))
 
 
-def _policy(policy: Policy, provisioner: Provisioner) -> Policy:
+def _policy(policy: FleetPolicy, provisioner: Provisioner) -> FleetPolicy:
     traits = provisioner.traits
     return replace(
         policy, paid=traits.paid, poll_s=traits.poll_s, listings=traits.listings, listings_apart_s=traits.listings_apart_s,
@@ -210,7 +210,7 @@ def _listen_to_signals(controller: Controller) -> None:
     def hear(number: int, _frame: object) -> None:
         heard.append(number)
         leave = number == signal.SIGHUP or len(heard) > 1
-        controller.tell(fw.Told("leave" if leave else "stop", f"stopped by {_NAMES[signal.Signals(number)]}"))
+        controller.tell(fw.UserRequest("leave" if leave else "stop", f"stopped by {_NAMES[signal.Signals(number)]}"))
 
     for number in _NAMES:
         if signal.getsignal(number) is not signal.SIG_IGN:

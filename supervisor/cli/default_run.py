@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.clock import Instant
     from supervisor.core.ports import Store
-    from supervisor.engine.runs.run_status import Overview
+    from supervisor.engine.runs.run_status import RunOverview
 
 AWAY = frozenset({"gone", "hung"})
 
@@ -24,25 +24,25 @@ AWAY = frozenset({"gone", "hung"})
 class SeveralLiveError(UsageError):
     """More than one run is live: ``found`` has what is seen of each."""
 
-    def __init__(self, found: Sequence[Overview]) -> None:
+    def __init__(self, found: Sequence[RunOverview]) -> None:
         names = ", ".join(each.run.name for each in found)
         super().__init__(f"{len(found)} runs are live; say which", f"give its name behind the verb: {names}")
         self.found = found
 
 
-def seen_of(store: Store, name: str, now: Instant) -> Overview | None:
+def seen_of(store: Store, name: str, now: Instant) -> RunOverview | None:
     """Return what is seen of a run. One that cannot be read is said on stderr, and hides no other run."""
     seen = seen_or_why(store, name, now)
     return None if isinstance(seen, str) else seen
 
 
-def seen_or_why(store: Store, name: str, now: Instant) -> Overview | str | None:
+def seen_or_why(store: Store, name: str, now: Instant) -> RunOverview | str | None:
     """Return what is seen of a run, or why it cannot be read, which is said on stderr; None for one that went away."""
     from supervisor.cli.run_lookup import tell_damage
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
     from supervisor.engine.runs import run_status, runs
 
-    place = RunPlace(name)
+    place = RunPaths(name)
     try:
         record = runs.read(store, place)
         if record is not None:
@@ -65,7 +65,7 @@ def seen_or_why(store: Store, name: str, now: Instant) -> Overview | str | None:
     return why
 
 
-def live(found: Sequence[Overview]) -> list[Overview]:
+def live(found: Sequence[RunOverview]) -> list[RunOverview]:
     """Return the runs that a session serves now, as far as can be told: a silent one on another machine may be gone."""
     return [
         each

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from supervisor.cli import help_text
 from supervisor.core import shell_commands
 from supervisor.core.errors import UsageError
-from supervisor.core.session.state import SaveEvery
+from supervisor.core.session.state import SaveSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,17 +143,17 @@ def duration(text: str) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in pieces)
 
 
-def save_every(text: str) -> SaveEvery:
+def save_every(text: str) -> SaveSchedule:
     """Read "auto", "10m", "500steps" or "1ep"."""
     if text == "auto":
-        return SaveEvery()
+        return SaveSchedule()
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)(steps|step|ep|epochs|epoch)", text):
         unit: Literal["steps", "ep"] = "steps" if match[2].startswith("step") else "ep"
         if float(match[1]) <= 0:
             raise UsageError(f"{text!r} is not more than 0", "write it like 10m, 500steps, 1ep or auto")
-        return SaveEvery(unit, float(match[1]))
+        return SaveSchedule(unit, float(match[1]))
     try:
-        return SaveEvery("s", duration(text))
+        return SaveSchedule("s", duration(text))
     except UsageError:
         raise UsageError(f"{text!r} is no interval", "write it like 10m, 500steps, 1ep or auto") from None
 

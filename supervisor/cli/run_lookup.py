@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterator, Sequence
 
-    from supervisor.engine.paths import RunPlace
-    from supervisor.engine.runs.local_sessions import Here
-    from supervisor.engine.runs.runs import Run
+    from supervisor.engine.paths import RunPaths
+    from supervisor.engine.runs.local_sessions import LocalSession
+    from supervisor.engine.runs.runs import RunRecord
 
     ByMachine = Callable[[Namespace, "StoreAwayError | NoSuchRunError"], int]
 
@@ -68,7 +68,7 @@ def told(options: Namespace, by_store: Callable[[Namespace], int], by_machine: B
         return by_machine(options, error)
 
 
-def living_here(options: Namespace, name: str | None, error: StoreAwayError | NoSuchRunError) -> Here:
+def living_here(options: Namespace, name: str | None, error: StoreAwayError | NoSuchRunError) -> LocalSession:
     """Return the session of the run, or of the store's only one, that lives on this machine; none: raise the ``error``.
 
     Only one of this very store will do, because another store may have a run of the same name.
@@ -96,13 +96,13 @@ def option(options: Namespace) -> str:
     return shell_commands.store_option(options.store)
 
 
-def one_run(store: Store, options: Namespace, name: str | None, verb: str) -> tuple[RunPlace, Run]:
+def one_run(store: Store, options: Namespace, name: str | None, verb: str) -> tuple[RunPaths, RunRecord]:
     """Return the run that is named, or the only one there is, or the live or newest one; UsageError lists them otherwise."""
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
     from supervisor.engine.runs import runs
 
     if name is not None:
-        place = RunPlace(name)
+        place = RunPaths(name)
         record = runs.read(store, place) if runs.NAME.fullmatch(name) else None
         if record is None:
             if found := _left_here(name, store):
@@ -116,16 +116,16 @@ def one_run(store: Store, options: Namespace, name: str | None, verb: str) -> tu
     if not names:
         raise NoSuchRunError(none_yet(options), how_to_start(options))
     one = names[0] if len(names) == 1 else chosen(store, names, options, verb=verb)
-    record = runs.read(store, RunPlace(one))
+    record = runs.read(store, RunPaths(one))
     if record is None:
         raise StoreError(f"the record of {one} is gone")
     if len(names) == 1:
         tell_damage(record)
     shell_commands.set_about(one, option(options))
-    return RunPlace(one), record
+    return RunPaths(one), record
 
 
-def tell_damage(record: Run) -> None:
+def tell_damage(record: RunRecord) -> None:
     """Say on stderr that a run's record is damaged or missing, in one line."""
     if record.damaged:
         show(f"{record.damaged}: what its sessions say is shown; the next start writes a new record", sys.stderr)

@@ -8,7 +8,7 @@ from supervisor.core.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """``level`` "problem" means that no run can live here until something is done."""
 
     about: str

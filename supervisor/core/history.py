@@ -21,7 +21,7 @@ HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class SessionSummary:
     """What one session left. ``end`` is "" where it left no word; ``here`` is True if it ran on this very machine.
 
     ``age_s``: how old its machine was when it began.
@@ -44,7 +44,7 @@ class Story:
     age_s: float = 0.0
 
 
-def tell(carried: HistoryRead, stories: Sequence[Story]) -> HistoryRead:
+def tell(carried: HistoryRead, stories: Sequence[SessionSummary]) -> HistoryRead:
     """Add the stories (oldest first) to the history that was carried along; ``words`` are about the last of them."""
     for story in stories:
         carried = _add(carried, story)
@@ -54,12 +54,12 @@ def tell(carried: HistoryRead, stories: Sequence[Story]) -> HistoryRead:
     return replace(carried, words=words(last), last_step=last.last_step, step_s=last.step_s)
 
 
-def words(story: Story) -> str:
+def words(story: SessionSummary) -> str:
     """Return one paragraph: how this machine ended and how far it had come."""
     return f"The last machine (session {story.epoch}) {sentence(story)}"
 
 
-def sentence(story: Story) -> str:
+def sentence(story: SessionSummary) -> str:
     """Return the same without its subject."""
     lived = f" after {duration(story.lived_s)}" if story.lived_s is not None else ""
     unit = "step" if story.counted else "snapshot"
@@ -75,7 +75,7 @@ def sentence(story: Story) -> str:
     return f"{_ending(story)}{lived}.{tail}"
 
 
-def _ending(story: Story) -> str:
+def _ending(story: SessionSummary) -> str:
     planned = {
         "handed-over": "ended as planned",
         "stopped": f"was {story.end_words or 'stopped by the user'}",
@@ -97,7 +97,7 @@ def _ending(story: Story) -> str:
     return "was lost early, without a word"
 
 
-def _add(carried: HistoryRead, story: Story) -> HistoryRead:
+def _add(carried: HistoryRead, story: SessionSummary) -> HistoryRead:
     lost = not story.end
     progressed = (story.durable_step or 0) > (story.first_step or 0)
     lives = carried.lives_s if story.lived_s is None else (*carried.lives_s, story.lived_s)[-LIVES_KEPT:]

@@ -9,21 +9,21 @@ from supervisor.core.errors import UserError
 from supervisor.core.frozen import dataclass
 from supervisor.core.policy.dedup import SHARED_BYTES_MIN
 from supervisor.core.project import Project
-from supervisor.engine.file_watch.watch_options import Watch
+from supervisor.engine.file_watch.watch_options import WatchedFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.policy import retention
     from supervisor.core.ports import Clock, Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
     from supervisor.engine.runs.claims import Alive
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedEnvironment:
     """The job's environment: the interpreter to start the trainer with and all its variables."""
 
     python: str
@@ -40,8 +40,8 @@ class Environments(Protocol):
     while the trainer runs.
     """
 
-    def prepare(self) -> Prepared: ...
-    def record(self, rank: Rank) -> None: ...
+    def prepare(self) -> PreparedEnvironment: ...
+    def record(self, rank: SessionId) -> None: ...
     def keep(self) -> None: ...
 
 
@@ -51,7 +51,7 @@ def cannot_flush(_within_s: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SessionContext:
     """Everything that does not change in a session. ``flush`` sends what a mounted drive holds and unmounts it.
 
     ``watched``: what the trainer finds in its environment on what it is to watch for.
@@ -59,7 +59,7 @@ class Job:
 
     script: Path
     arguments: Sequence[str]
-    run: RunPlace
+    run: RunPaths
     run_id: str
     store: Store
     local_root: Path
@@ -71,12 +71,12 @@ class Job:
     writer: str
     environ: Mapping[str, str]
     save_every: str
-    retention: retention.Policy
+    retention: retention.RetentionPolicy
     claim_extra: Mapping[str, Any]
     show: Callable[[bytes], None]
     deadline_wall_s: float | None = None
     shared_bytes_min: int = SHARED_BYTES_MIN
     flush: Callable[[float], None] = cannot_flush
     watched: Mapping[str, str] = field(default_factory=dict)
-    watch: Watch = Watch()
+    watch: WatchedFolder = WatchedFolder()
     project: Project = Project()

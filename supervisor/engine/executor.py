@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.humanize import duration
 from supervisor.core.masking import masked_text
@@ -19,19 +19,19 @@ from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
 from supervisor.core.wire import messages
 from supervisor.engine import threads
-from supervisor.engine.host.fence_watch import Watch
+from supervisor.engine.host.fence_watch import FenceWatch
 from supervisor.engine.progress import told_every
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.runs import claims, finished_run, runs
-from supervisor.engine.task_queue import Lane
+from supervisor.engine.task_queue import SerialExecutor
 from supervisor.engine.trainer_process.launcher import Launcher
-from supervisor.engine.trainer_process.log_capture import Output
+from supervisor.engine.trainer_process.log_capture import LogCapture
 from supervisor.engine.trainer_process.orphans import forget_dead_sessions
-from supervisor.engine.unmodified.session import ScriptFiles
-from supervisor.engine.upload.session_store import Storing
+from supervisor.engine.unmodified.session import UnmodifiedScriptSession
+from supervisor.engine.upload.session_store import SessionStore
 
 if TYPE_CHECKING:
-    from supervisor.engine.context import Job
+    from supervisor.engine.context import SessionContext
     from supervisor.engine.journal import Journal
 
 Inbox = Callable[[ev.Event], None]
@@ -41,39 +41,43 @@ Failed = Callable[[StoreError], ev.Event]
 class Executor:
     """The hands of one session. All methods are called on the loop's thread; lanes report through ``inbox``."""
 
-    def __init__(self, job: Job, inbox: Inbox, journal: Journal, say: Callable[[do.Say], None]) -> None:
+    def __init__(self, job: SessionContext, inbox: Inbox, journal: Journal, say: Callable[[do.Notify], None]) -> None:
         self.job, self.inbox, self.journal = job, inbox, journal
-        self.output = Output()
-        self.storing = Storing(job, lambda words: say(do.Say("info", words)))
-        self.files = ScriptFiles(job, self.storing, inbox)
+        self.output = LogCapture()
+        self.storing = SessionStore(job, lambda words: say(do.Notify("info", words)))
+        self.files = UnmodifiedScriptSession(job, self.storing, inbox)
         self.launcher = Launcher(job, self._trainer_said, self._trainer_exited, self.output)
         self._say = say
-        self._watch: Watch | None = None
-        self._lanes = {name: Lane(name) for name in ("store", "fence", "setup", "restart")}
+        self._watch: FenceWatch | None = None
+        self._lanes = {name: SerialExecutor(name) for name in ("store", "fence", "setup", "restart")}
         self._handlers: dict[type, Callable[[Any], None]] = {
-            do.Look: self._look,
-            do.Knock: self._knock,
-            do.Answer: self._answer,
+            do.InspectRun: self._look,
+            do.ProbeOwner: self._knock,
+            do.AnswerProbe: self._answer,
             do.WriteClaim: self._write_claim,
             do.PrepareEnvironment: self._prepare,
             do.ReadHistory: self._read_history,
-            do.Restore: self._restore,
-            do.Launch: self._launch,
-            do.Tell: lambda command: self.files.asked(command.message, partial(self.launcher.tell, command.message)),
-            do.EndTrainer: lambda command: self.launcher.end(command.how),
-            do.LookAtTrainer: lambda _: self.inbox(ev.TrainerSeen(self.launcher.cpu_s())),
-            do.Publish: self._publish,
-            do.Confirm: self._confirm,
-            do.Discard: lambda command: self._later("setup", partial(staged_checkpoints.discard, Path(command.folder))),
-            do.Retain: self._retain,
-            do.LookAtFence: self._look_at_fence,
+            do.FetchCheckpoint: self._restore,
+            do.StartTrainer: self._launch,
+            do.SendToTrainer: lambda command: self.files.asked(
+                command.message, partial(self.launcher.tell, command.message)
+            ),
+            do.SignalTrainer: lambda command: self.launcher.end(command.how),
+            do.SampleTrainerCpu: lambda _: self.inbox(ev.TrainerCpuSampled(self.launcher.cpu_s())),
+            do.UploadCheckpoint: self._publish,
+            do.ConfirmDurability: self._confirm,
+            do.DeleteStaged: lambda command: self._later(
+                "setup", partial(staged_checkpoints.discard, Path(command.folder))
+            ),
+            do.Prune: self._retain,
+            do.CheckFence: self._look_at_fence,
             do.WriteJournal: self._write_journal,
             do.WriteRollback: self._write_rollback,
-            do.NoteNonfinite: self._note_nonfinite,
-            do.WriteEnd: self._write_end,
-            do.Flush: self._flush,
-            do.Say: say,
-            do.Announce: lambda _: None,
+            do.RecordNonfinite: self._note_nonfinite,
+            do.RecordSessionEnd: self._write_end,
+            do.FlushDrive: self._flush,
+            do.Notify: say,
+            do.PublishState: lambda _: None,
         }
 
     def execute(self, command: do.Command) -> None:
@@ -99,9 +103,9 @@ class Executor:
         if self.launcher.mend():
             words = f"the local folder of this session was emptied and is made again: {self.storing.local.session}"
             hint = "what was staged there and not uploaded is lost; name another folder in SUPERVISOR_RUN_LOCAL"
-            self._say(do.Say("warning", words, hint))
+            self._say(do.Notify("warning", words, hint))
 
-    def _look(self, _command: do.Look) -> None:
+    def _look(self, _command: do.InspectRun) -> None:
         self._on("store", self._ticking("looking at the run in the store", self.storing.look), self._cannot_start)
 
     def _ticking(self, words: str, act: Callable[[], Any]) -> Callable[[], Any]:
@@ -109,20 +113,20 @@ class Executor:
 
         def told() -> Any:
             with told_every(
-                lambda text: self._say(do.Say("info", text)), lambda seconds: f"{words}, {duration(seconds)} so far"
+                lambda text: self._say(do.Notify("info", text)), lambda seconds: f"{words}, {duration(seconds)} so far"
             ):
                 return act()
 
         return told
 
-    def _knock(self, command: do.Knock) -> None:
+    def _knock(self, command: do.ProbeOwner) -> None:
         def act() -> ev.Event:
-            claims.knock(self.job.store, self.job.run, Rank(command.epoch, command.writer))
-            return ev.Knocked()
+            claims.knock(self.job.store, self.job.run, SessionId(command.epoch, command.writer))
+            return ev.OwnerProbed()
 
-        self._on("store", act, lambda error: ev.Knocked(str(error)))
+        self._on("store", act, lambda error: ev.OwnerProbed(str(error)))
 
-    def _answer(self, command: do.Answer) -> None:
+    def _answer(self, command: do.AnswerProbe) -> None:
         """On the lane of the fence, because the store's may be busy with a large file for minutes."""
         answer = partial(claims.answer, self.job.store, self.job.run, self.storing.rank, command.knock)
         self._later("fence", answer)
@@ -151,7 +155,7 @@ class Executor:
         act = self._ticking("reading what earlier machines left", self.storing.read_history)
         self._on("store", act, self._cannot_start)
 
-    def _restore(self, command: do.Restore) -> None:
+    def _restore(self, command: do.FetchCheckpoint) -> None:
         """Where only the trainer died the store is not needed, and may be busy or away: so another lane is asked first."""
 
         def act() -> ev.Event | None:
@@ -166,7 +170,7 @@ class Executor:
         there = self._ticking("fetching the newest checkpoint and verifying it", bring)
         self._on("restart", act, self._cannot_start)
 
-    def _launch(self, command: do.Launch) -> None:
+    def _launch(self, command: do.StartTrainer) -> None:
         try:
             self.mend()
             resuming = self.files.resuming(command.checkpoint)
@@ -184,38 +188,40 @@ class Executor:
             hint = "the job's environment may be damaged: remove .supervisor/envs and start again"
             self.inbox(ev.SetupFailed(f"the trainer cannot be started: {error}", hint, FAILED_PRECHECKS))
             return
-        self.inbox(ev.Launched(pid))
+        self.inbox(ev.TrainerStarted(pid))
         self.files.begin(pid)
         traits = self.job.store.traits
         if self._watch is None and not traits.mounted:
-            self._watch = Watch(Path(traits.where) / self.job.run.name, self.storing.look_at_fence, self.inbox)
+            self._watch = FenceWatch(Path(traits.where) / self.job.run.name, self.storing.look_at_fence, self.inbox)
         if command.attempt == 1:
             self._later("setup", self._keep_environment)
             if self.job.deadline_wall_s is not None:  # else there is nothing to plan, and one can do without
-                self._on("setup", self.storing.read_lives, lambda _: ev.LivesRead(()))
+                self._on("setup", self.storing.read_lives, lambda _: ev.PeerLifetimesRead(()))
 
     def _keep_environment(self) -> None:
         self.job.environments.record(self.storing.rank)
         self.job.environments.keep()
 
-    def _publish(self, command: do.Publish) -> None:
+    def _publish(self, command: do.UploadCheckpoint) -> None:
         def act() -> ev.Event:
             return self.storing.publish(Path(command.folder), command.step, self.inbox)
 
-        self._on("store", act, lambda error: ev.PublishFailed(command.folder, str(error)))
+        self._on("store", act, lambda error: ev.UploadFailed(command.folder, str(error)))
 
-    def _confirm(self, command: do.Confirm) -> None:
+    def _confirm(self, command: do.ConfirmDurability) -> None:
         act = partial(self.storing.confirm, Path(command.folder))
-        self._on("store", act, lambda error: ev.PublishFailed(command.folder, str(error)))
+        self._on("store", act, lambda error: ev.UploadFailed(command.folder, str(error)))
 
-    def _flush(self, command: do.Flush) -> None:
-        self._on("store", partial(self.storing.flush, command.within_s), lambda error: ev.Flushed(None, str(error)))
+    def _flush(self, command: do.FlushDrive) -> None:
+        self._on(
+            "store", partial(self.storing.flush, command.within_s), lambda error: ev.DriveFlushed(None, str(error))
+        )
 
-    def _retain(self, _command: do.Retain) -> None:
-        self._on("store", self.storing.retain, lambda error: ev.RetainFailed(str(error)))
+    def _retain(self, _command: do.Prune) -> None:
+        self._on("store", self.storing.retain, lambda error: ev.PruneFailed(str(error)))
 
-    def _look_at_fence(self, _command: do.LookAtFence) -> None:
-        self._on("fence", self.storing.look_at_fence, lambda error: ev.FenceUnreadable(str(error), error.kind))
+    def _look_at_fence(self, _command: do.CheckFence) -> None:
+        self._on("fence", self.storing.look_at_fence, lambda error: ev.StoreUnreachable(str(error), error.kind))
 
     def _write_journal(self, _command: do.WriteJournal) -> None:
         self.inbox(memory_seen())
@@ -237,12 +243,12 @@ class Executor:
         act = partial(self.storing.roll_back, command.rollback, command.words)
         self._on("fence", act, lambda error: ev.RollbackWritten(str(error)))
 
-    def _note_nonfinite(self, command: do.NoteNonfinite) -> None:
+    def _note_nonfinite(self, command: do.RecordNonfinite) -> None:
         """On the lane of the fence, because the store's may be busy. What fails here is written before anything is removed."""
         self.storing.nonfinite.saw(command.fine, command.step, command.words)
         self._later("fence", self.storing.note_nonfinite)
 
-    def _write_end(self, command: do.WriteEnd) -> None:
+    def _write_end(self, command: do.RecordSessionEnd) -> None:
         pieces, output = self.journal.take(), self.output.take()
         body = {"reason": command.reason, "exit_code": command.exit_code, "words": command.words, "step": command.step}
 
@@ -253,17 +259,17 @@ class Executor:
             body["step"] = command.step if proved is None else proved.step
             body.update(checkpoint=finished_run.to_plain(proved), at=round(self.job.clock.now().wall_s, 3))
             claims.write_end(self.job.store, self.job.run, self.storing.rank, command.reason, body)
-            return ev.EndWritten()
+            return ev.SessionEndRecorded()
 
-        self._on("store", act, lambda error: ev.EndWritten(str(error)))
+        self._on("store", act, lambda error: ev.SessionEndRecorded(str(error)))
 
     def _trainer_said(self, message: messages.Message | messages.Malformed) -> None:
-        if isinstance(message, messages.Staged):
+        if isinstance(message, messages.CheckpointStaged):
             folder = self.storing.local.staging / message.folder
             self.storing.take_log(folder)
             message = replace(message, folder=str(folder))
         self.files.heard(message)
-        self.inbox(ev.TrainerSaid(message))
+        self.inbox(ev.TrainerMessage(message))
 
     def _trainer_exited(self, code: int, *, oom: bool) -> None:
         self.launcher.hear_out()
@@ -271,11 +277,11 @@ class Executor:
         try:
             other_file = self.files.ended(code)
         except Exception:  # noqa: BLE001, because the end must be heard of, whatever goes wrong here
-            self.inbox(ev.ControllerFailed(traceback.format_exc()))
+            self.inbox(ev.InternalError(traceback.format_exc()))
         for left in self.storing.unreported():
             self.storing.take_log(left.folder)
-            said = messages.Staged(left.id.step, str(left.folder), 0, "found", 0.0, 0.0)
-            self.inbox(ev.TrainerSaid(said))
+            said = messages.CheckpointStaged(left.id.step, str(left.folder), 0, "found", 0.0, 0.0)
+            self.inbox(ev.TrainerMessage(said))
         self.inbox(ev.TrainerExited(code, oom, tuple(map(masked_text, self.output.tail)), other_file))
 
     def _on(self, lane: str, act: Callable[[], ev.Event | None], failed: Failed) -> None:
@@ -289,7 +295,9 @@ class Executor:
             try:
                 act()
             except (OSError, StoreError, UserError) as error:
-                self._say(do.Say("warning", f"tidying up failed: {error}", "nothing that is needed is touched by it"))
+                self._say(
+                    do.Notify("warning", f"tidying up failed: {error}", "nothing that is needed is touched by it")
+                )
 
         self._lanes[lane].submit(quietly)
 
@@ -315,9 +323,9 @@ def memory_seen(proc: Path = Path("/proc/meminfo")) -> ev.Event:
     """Return what /proc/meminfo says, in bytes; zeros where there is none."""
     try:
         lines = dict(line.split(":", 1) for line in proc.read_text().splitlines())
-        return ev.MemorySeen(_kib(lines["MemAvailable"]), _kib(lines["MemTotal"]))
+        return ev.MemorySampled(_kib(lines["MemAvailable"]), _kib(lines["MemTotal"]))
     except (OSError, KeyError, ValueError):
-        return ev.MemorySeen(0, 0)
+        return ev.MemorySampled(0, 0)
 
 
 def _kib(text: str) -> int:

@@ -9,7 +9,7 @@ from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
 from supervisor.core.session.status import to_json
 from supervisor.engine import json_file
-from supervisor.engine.startup_timing import Arrival
+from supervisor.engine.startup_timing import StartupTiming
 
 if TYPE_CHECKING:
     from supervisor.core.clock import Instant
@@ -30,7 +30,7 @@ class LiveStatus:
         self._executor, self._journal = executor, journal
         self._written_s = 0.0
         self._opened = False
-        self._arrival = Arrival()
+        self._arrival = StartupTiming()
 
     def record(self, now: Instant, value: Any) -> None:
         """See a record; open the local journal once the session has its folder."""
@@ -41,7 +41,7 @@ class LiveStatus:
             self._journal.open_spool(local.journal)
         if not self._opened:
             return
-        urgent = arrived or isinstance(value, ev.Durable | do.WriteEnd | ev.Launched)
+        urgent = arrived or isinstance(value, ev.CheckpointDurable | do.RecordSessionEnd | ev.TrainerStarted)
         if urgent or now.mono_s - self._written_s >= EVERY_S:
             self._written_s = now.mono_s
             with suppress(OSError):  # a full local disk makes `status` here old; it must not end the session

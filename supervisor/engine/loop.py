@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WAIT_S_MAX = 3600.0
 
 
-class Inbox:
+class EventQueue:
     """Where every thread and signal handler puts what happened (SimpleQueue.put is safe inside a signal handler)."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Inbox:
         try:
             return self._queue.get(timeout=min(max(0.0, seconds), WAIT_S_MAX))
         except Empty:
-            return ev.Woke()
+            return ev.TimerFired()
 
     def left(self) -> list[ev.Event]:
         """Return what nobody will hear here any more."""
@@ -52,13 +52,13 @@ class Inbox:
 class Loop:
     """Runs one session to its end. ``watch`` sees every record (events and commands) with the journal's status."""
 
-    def __init__(self, session: Session, clock: Clock, inbox: Inbox, journal: Journal) -> None:
+    def __init__(self, session: Session, clock: Clock, inbox: EventQueue, journal: Journal) -> None:
         self.session, self.clock, self.inbox, self.journal = session, clock, inbox, journal
         self._failed = False
 
     def run(self, execute: Callable[[do.Command], None], watch: Callable[[Instant, Any], None]) -> int:
         """Go until a final phase; return the exit code."""
-        event: ev.Event = ev.Started()
+        event: ev.Event = ev.SessionStarted()
         while True:
             now = self.clock.now()
             self.journal.record(now, event)

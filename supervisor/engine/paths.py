@@ -13,7 +13,7 @@ from supervisor.core.frozen import dataclass
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
 
 STATUS, SUPERVISOR = "status.json", "supervisor.json"
 
@@ -34,7 +34,7 @@ def make_private(folder: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class RunPlace:
+class RunPaths:
     """Paths of one run in the store, relative to the store's root."""
 
     name: str
@@ -49,30 +49,30 @@ class RunPlace:
         """Locks of the job's environment, and the wheels beside them."""
         return f"{self.name}/environment"
 
-    def session(self, rank: Rank) -> str:
+    def session(self, rank: SessionId) -> str:
         """Return a session's folder."""
         return f"{self.name}/{rank}"
 
-    def step(self, rank: Rank, step: int) -> str:
+    def step(self, rank: SessionId, step: int) -> str:
         """Return the folder of a checkpoint."""
         return f"{self.session(rank)}/step-{step:09d}"
 
-    def stop_request(self, rank: Rank, how: str, nonce: str) -> str:
+    def stop_request(self, rank: SessionId, how: str, nonce: str) -> str:
         """Return the name of a request that this session end ("save" or "now")."""
         return f"{self.name}/stop-{rank}-{how}-{nonce}.json"
 
-    def knock(self, rank: Rank, nonce: str) -> str:
+    def knock(self, rank: SessionId, nonce: str) -> str:
         """Return the name of a question for a sign of life from this session."""
         return f"{self.name}/knock-{rank}-{nonce}.json"
 
 
 @dataclass(frozen=True, slots=True)
-class LocalPlace:
+class SessionPaths:
     """Folders of one session on the local disk; all of it may vanish at any instruction."""
 
     root: Path
     run_id: str
-    rank: Rank
+    rank: SessionId
 
     @property
     def run(self) -> Path:

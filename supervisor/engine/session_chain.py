@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 from supervisor.core.policy.rollback import ROLLED_BACK
 from supervisor.core.session import events as ev
 from supervisor.core.session.state import Config, Phase, Session
-from supervisor.engine.loop import Inbox
+from supervisor.engine.loop import EventQueue
 
 if TYPE_CHECKING:
     from supervisor.core.ports import Clock
 
-_OF_THE_WORLD = (ev.Signalled, ev.Notice, ev.MachineSeen)
+_OF_THE_WORLD = (ev.SignalReceived, ev.PreemptionNotice, ev.MachineDetected)
 
 
-class Door:
+class EventRouter:
     """What reaches this process from outside goes in here, and into the inbox of the session that is served now."""
 
     def __init__(self) -> None:
-        self.inbox = Inbox()
+        self.inbox = EventQueue()
         self._passing = RLock()  # which a signal's handler may take that interrupts its holder
 
     def __call__(self, event: ev.Event) -> None:
@@ -29,10 +29,10 @@ class Door:
         with self._passing:
             self.inbox(event)
 
-    def next(self) -> Inbox:
+    def next(self) -> EventQueue:
         """Return the inbox of a new session. What its predecessor has not heard of the world it hears first."""
         with self._passing:
-            before, self.inbox = self.inbox, Inbox()
+            before, self.inbox = self.inbox, EventQueue()
             for event in before.left():
                 if isinstance(event, _OF_THE_WORLD):
                     self.inbox(event)

@@ -25,7 +25,11 @@ def listen_to_signals(inbox: Inbox, platform: Platform) -> None:
     def heard(number: int, _frame: Any) -> None:
         name = signal.Signals(number).name
         within_s = platform.signals.get(name)
-        told = ev.Signalled(name) if within_s is None else ev.Notice(within_s, f"{name} from {platform.title}")
+        told = (
+            ev.SignalReceived(name)
+            if within_s is None
+            else ev.PreemptionNotice(within_s, f"{name} from {platform.title}")
+        )
         inbox(told)
 
     announced = [signal.Signals[name] for name in platform.signals]

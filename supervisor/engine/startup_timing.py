@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from supervisor.core.session.status import RunStatus
 
 _MARKS: dict[type, str] = {
-    ev.Started: "began",
+    ev.SessionStarted: "began",
     ev.ClaimWritten: "claimed",
     do.ReadHistory: "settled",
     ev.CheckpointReady: "restored",
-    ev.Launched: "launched",
+    ev.TrainerStarted: "launched",
 }
 PARTS = (
     ("claim_s", "began", "claimed"),
@@ -28,7 +28,7 @@ PARTS = (
 )
 
 
-class Arrival:
+class StartupTiming:
     """Follows the records of a session until its first new step; later attempts change nothing.
 
     ``told`` is made of JSON's types. ``began_at_s`` and ``stepped_at_s`` are times of the boot clock; the parts follow
@@ -64,7 +64,7 @@ class Arrival:
 
 
 def _is_new_step(value: Any, status: RunStatus) -> bool:
-    if not isinstance(value, ev.TrainerSaid) or not isinstance(value.message, messages.Beat):
+    if not isinstance(value, ev.TrainerMessage) or not isinstance(value.message, messages.Heartbeat):
         return False
     first = status.session_from_step
     return first is not None and status.step is not None and status.step > first

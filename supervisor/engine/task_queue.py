@@ -13,7 +13,7 @@ Work = Callable[[], None]
 NICE = 10  # what is read, hashed and sent here has time; the training process beside it has not
 
 
-class Lane:
+class SerialExecutor:
     """Runs what it is given, one after the other, on a daemon thread: a hung store cannot keep the process alive."""
 
     def __init__(self, name: str) -> None:

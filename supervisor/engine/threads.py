@@ -40,9 +40,9 @@ def no_more() -> UserError:
     return UserError(NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT, FAILED_PRECHECKS)
 
 
-def defect(error: BaseException) -> ev.ControllerFailed:
+def defect(error: BaseException) -> ev.InternalError:
     """Return the event that ends the session by an error that nobody caught; for a refused thread with its own words."""
     told = "".join(traceback.format_exception(error))
     if exhausted(error):
-        return ev.ControllerFailed(told, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT, FAILED_PRECHECKS)
-    return ev.ControllerFailed(told)
+        return ev.InternalError(told, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT, FAILED_PRECHECKS)
+    return ev.InternalError(told)

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.environment import Found, normal_name
+from supervisor.core.environment import Installed, normal_name
 from supervisor.core.errors import SetupError
 from supervisor.core.frozen import dataclass
 from supervisor.engine.host import accelerators
@@ -77,11 +77,11 @@ def interpreter(python: str, home: Path, environ: Mapping[str, str]) -> Interpre
     return Interpreter(**told)
 
 
-def found(chosen: Interpreter, environ: Mapping[str, str]) -> Found:
+def found(chosen: Interpreter, environ: Mapping[str, str]) -> Installed:
     """What `chosen` and the machine have now."""
     devices, driver = _accelerators(environ)
     system = os.uname()
-    return Found(
+    return Installed(
         python=chosen.python,
         python_tag=chosen.tag,
         system=chosen.system,

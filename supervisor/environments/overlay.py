@@ -7,21 +7,21 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
-from supervisor.core.environment import Located, normal_name, read_locked, write_locked
+from supervisor.core.environment import LocatedRequirement, normal_name, read_locked, write_locked
 from supervisor.core.errors import SetupError
 from supervisor.core.humanize import duration
 from supervisor.engine.progress import told_every
 from supervisor.environments import file_lock
 from supervisor.environments.installers import port as installer_port
 from supervisor.environments.installers import run_command
-from supervisor.environments.installers.port import CannotInstallError, InstallerFailed, Sources
+from supervisor.environments.installers.port import CannotInstallError, IndexSources, InstallerFailed
 from supervisor.environments.wheel_files import package_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from supervisor.core.environment import Locked
+    from supervisor.core.environment import LockedPackage
     from supervisor.environments.installed import Interpreter
     from supervisor.environments.installers.port import Installer
 
@@ -30,7 +30,9 @@ SAID_BYTES_MIN = 200_000_000  # a download above this is said before it begins
 LOCK, DIRECTS = "lock.txt", "directs.txt"
 
 
-def folder_of(chosen: Interpreter, difference: Sequence[Locked], home: Path, directs: Sequence[str] = ()) -> Path:
+def folder_of(
+    chosen: Interpreter, difference: Sequence[LockedPackage], home: Path, directs: Sequence[str] = ()
+) -> Path:
     """Where the overlay lies: another lock, or the same over another interpreter, is another folder."""
     identity = f"{write_locked(difference)}{chosen.executable}{chosen.folders}{''.join(directs)}"
     return home / "envs" / f"{chosen.tag}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
@@ -43,7 +45,7 @@ def is_whole(folder: Path) -> bool:
 
 def make(
     chosen: Interpreter,
-    difference: Sequence[Locked],
+    difference: Sequence[LockedPackage],
     folder: Path,
     installer: Callable[[], Installer],
     *,
@@ -68,7 +70,7 @@ def make(
         lock.write_text(write_locked(difference), encoding="utf-8")
         count = len(difference) + len(directs)
         named = _some([*(f"{one.name} {one.version}" for one in difference), *map(_last_part, directs)])
-        python, way = f"{folder}/bin/python", Sources(hashed=False, index_options=index_options, keep_fd=held)
+        python, way = f"{folder}/bin/python", IndexSources(hashed=False, index_options=index_options, keep_fd=held)
         size = "" if _all_kept(wheels, difference) else _said_size(installer(), python, lock, way, say)
         say(f"installing {count} package{'s' if count > 1 else ''}{size}: {named}")
         free = _free_bytes(folder)
@@ -97,7 +99,7 @@ def make_venv(python: str, folder: Path, environ: Mapping[str, str]) -> None:
         )
 
 
-def _said_size(installer: Installer, python: str, lock: Path, way: Sources, say: Callable[[str], None]) -> str:
+def _said_size(installer: Installer, python: str, lock: Path, way: IndexSources, say: Callable[[str], None]) -> str:
     """Return the words for a large download, "" for a small one; for a build that is for another device what to do."""
     told = installer.download_bytes(python, lock, sources=way)
     if told is None or told < SAID_BYTES_MIN:
@@ -118,14 +120,14 @@ def _so_far(seconds: float, written: int) -> str:
     return f"installing, {duration(seconds)} so far{done}"
 
 
-def _all_kept(wheels: Path | None, difference: Sequence[Locked]) -> bool:
+def _all_kept(wheels: Path | None, difference: Sequence[LockedPackage]) -> bool:
     kept = set() if wheels is None else {package_of(file.name) for file in wheels.glob("*.whl")}
     return kept >= {(one.name, one.version) for one in difference}
 
 
 def _sources(
-    wheels: Path | None, difference: Sequence[Locked], index_options: tuple[str, ...], held: int
-) -> Iterator[Sources]:
+    wheels: Path | None, difference: Sequence[LockedPackage], index_options: tuple[str, ...], held: int
+) -> Iterator[IndexSources]:
     """Kept wheels alone when all are there (no network, seconds), then with the index's help, then the index alone.
 
     The index alone comes last because a kept wheel may be damaged.
@@ -133,14 +135,14 @@ def _sources(
     if wheels is not None:
         kept = {package_of(file.name) for file in wheels.glob("*.whl")}
         if kept >= {(one.name, one.version) for one in difference}:
-            yield Sources(wheels, wheels_only=True, keep_fd=held)
+            yield IndexSources(wheels, wheels_only=True, keep_fd=held)
         if kept:
-            yield Sources(wheels, index_options=index_options, keep_fd=held)
-    yield Sources(index_options=index_options, keep_fd=held)
+            yield IndexSources(wheels, index_options=index_options, keep_fd=held)
+    yield IndexSources(index_options=index_options, keep_fd=held)
 
 
 def _install(
-    installer: Installer, python: str, lock: Path, ways: Iterator[Sources], say: Callable[[str], None]
+    installer: Installer, python: str, lock: Path, ways: Iterator[IndexSources], say: Callable[[str], None]
 ) -> None:
     first: InstallerFailed | None = None
     for sources in ways:
@@ -167,7 +169,7 @@ def _see_through(folder: Path, below: Sequence[str]) -> None:
     (packages / "zz_interpreter_below.pth").write_text(lines, encoding="utf-8")
 
 
-def located(folder: Path) -> tuple[Located, ...]:
+def located(folder: Path) -> tuple[LocatedRequirement, ...]:
     """Return what was installed into the overlay from a path or an address, as the installer noted it (PEP 610)."""
     found = []
     for note in sorted((folder / "lib").glob("*/site-packages/*.dist-info/direct_url.json")):
@@ -177,7 +179,7 @@ def located(folder: Path) -> tuple[Located, ...]:
             pinned = {one.name for one in read_locked((folder / LOCK).read_text(encoding="utf-8"))}
             if normal_name(name) in pinned:
                 continue  # a wheel of a folder that stands in for an index
-        found.append(Located(normal_name(name), version, told.get("vcs_info", {}).get("commit_id", "")))
+        found.append(LocatedRequirement(normal_name(name), version, told.get("vcs_info", {}).get("commit_id", "")))
     return tuple(found)
 
 

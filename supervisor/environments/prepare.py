@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import environment
-from supervisor.core.environment import Record, normal_name
+from supervisor.core.environment import EnvironmentRecord, normal_name
 from supervisor.core.frozen import dataclass, replace
 from supervisor.core.humanize import duration
 from supervisor.engine.progress import told_every
@@ -26,7 +26,15 @@ from supervisor.environments.wheel_files import package_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from supervisor.core.environment import DebianPackage, Direct, Found, Located, Locked, Plan, Wanted
+    from supervisor.core.environment import (
+        DebianPackage,
+        DirectReference,
+        Installed,
+        InstallPlan,
+        LocatedRequirement,
+        LockedPackage,
+        Requirements,
+    )
     from supervisor.environments.installed import Interpreter
     from supervisor.environments.installers.port import Installer
 
@@ -35,7 +43,7 @@ STAMP = "complete"  # the file that is written last into an environment
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedInterpreter:
     """An environment ready for the trainer: start it with `python` and the whole environment `env`.
 
     `record` is to be kept in the run under `record_name` and handed to the next machine. `installed`: the packages
@@ -66,7 +74,7 @@ class _Place:
     cpu: bool
     trusted: bool
 
-    def wheels(self, locked: Sequence[Locked]) -> Path | None:
+    def wheels(self, locked: Sequence[LockedPackage]) -> Path | None:
         """Fetch those wheels that the run keeps of these packages; an installer compares their hashes with the lock's."""
         names = {(one.name, one.version) for one in locked}
         with told_every(
@@ -95,7 +103,7 @@ def prepare(
     trusted: bool = False,
     environ: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.perf_counter,
-) -> Prepared:
+) -> PreparedInterpreter:
     """Find what `script` wants, install only what `python` lacks into ``root/.supervisor``, and record it exactly.
 
     `recorded`: the record of the run's last machine. It is put back to the letter where it fits and is ``trusted``; else it
@@ -121,9 +129,9 @@ def prepare(
         _save(_ready_file(home, situation, record.to_bytes()), answer | {"drift": []})
     if answer["installed"]:
         file_lock.hold_in_use(Path(answer["python"]).parent.parent / STAMP)
-    record = Record.from_bytes(answer["record"].encode())
+    record = EnvironmentRecord.from_bytes(answer["record"].encode())
     _say_unmet(wanted, answer["unmet"], record, say, install=install)
-    return Prepared(
+    return PreparedInterpreter(
         python=answer["python"],
         env=trainer_environment(environ, answer["python"], chosen.executable),
         record=answer["record"].encode(),
@@ -137,7 +145,7 @@ def prepare(
 
 
 def _say_unmet(
-    wanted: Wanted, unmet: Sequence[str], record: Record, say: Callable[[str], None], *, install: bool
+    wanted: Requirements, unmet: Sequence[str], record: EnvironmentRecord, say: Callable[[str], None], *, install: bool
 ) -> None:
     """Say at every start what the job does not get of what its script asks for; nothing of that is silent."""
     for note in wanted.notes:
@@ -188,12 +196,12 @@ def _cache(environ: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    record: Record
+    record: EnvironmentRecord
     drift: tuple[str, ...]
     python: str
 
 
-def _make(wanted: Wanted, found: Found, place: _Place, recorded: bytes | None, *, install: bool) -> _Made:
+def _make(wanted: Requirements, found: Installed, place: _Place, recorded: bytes | None, *, install: bool) -> _Made:
     """Install what is missing. A line whose package is here in another version gives way where it cannot be had."""
     old, drift = _read_record(recorded)
     added = _NOTHING
@@ -209,13 +217,15 @@ def _make(wanted: Wanted, found: Found, place: _Place, recorded: bytes | None, *
             for name in given_up:
                 todo = todo.without(name)
             place.say(f"{', '.join(given_up)} cannot be had in the version asked for: {error.reason}")
-    record = Record(found, wanted.texts, added.difference, _debian(wanted, place) if install else (), added.directs)
+    record = EnvironmentRecord(
+        found, wanted.texts, added.difference, _debian(wanted, place) if install else (), added.directs
+    )
     return _Made(
         record, drift + (environment.drift(old, record) if old else ()), added.python or place.interpreter.executable
     )
 
 
-def _give_way(todo: Plan, error: CannotInstallError) -> tuple[str, ...]:
+def _give_way(todo: InstallPlan, error: CannotInstallError) -> tuple[str, ...]:
     """Return which of the packages that are here stay as they are: those that the reason names, else all of them.
 
     None of them does where another package cannot be built: it would not be, either, without them.
@@ -232,14 +242,16 @@ class _Added:
     """What was laid over the interpreter; ``python`` is "" where nothing was."""
 
     python: str = ""
-    difference: tuple[Locked, ...] = ()
-    directs: tuple[Located, ...] = ()
+    difference: tuple[LockedPackage, ...] = ()
+    directs: tuple[LocatedRequirement, ...] = ()
 
 
 _NOTHING = _Added()
 
 
-def _lay_over(wanted: Wanted, found: Found, todo: Plan, old: Record | None, place: _Place) -> _Added:
+def _lay_over(
+    wanted: Requirements, found: Installed, todo: InstallPlan, old: EnvironmentRecord | None, place: _Place
+) -> _Added:
     from supervisor.environments import overlay
 
     expanded = replace(wanted, index_options=tuple(_expanded(each, place.environ) for each in wanted.index_options))
@@ -257,7 +269,7 @@ def _lay_over(wanted: Wanted, found: Found, todo: Plan, old: Record | None, plac
     return _Added(f"{folder}/bin/python", difference, overlay.located(folder) if lines else ())
 
 
-def _at_commit(direct: Direct, old: Record | None) -> str:
+def _at_commit(direct: DirectReference, old: EnvironmentRecord | None) -> str:
     """Return the line of a package, at the very commit that the run's earlier machines had."""
     commit = next((one.commit for one in old.direct if one.name == direct.name), "") if old else ""
     if not commit or not direct.repository:
@@ -272,18 +284,24 @@ def _expanded(text: str, environ: Mapping[str, str]) -> str:
     return re.sub(r"\$\{([A-Z0-9_]+)\}", lambda found: environ.get(found[1], found[0]), text)
 
 
-def _read_record(recorded: bytes | None) -> tuple[Record | None, tuple[str, ...]]:
+def _read_record(recorded: bytes | None) -> tuple[EnvironmentRecord | None, tuple[str, ...]]:
     if recorded is None:
         return None, ()
     try:
-        return Record.from_bytes(recorded), ()
+        return EnvironmentRecord.from_bytes(recorded), ()
     except ValueError as error:
         return None, (f"the recorded environment cannot be read ({error}): a new one was made from the script's wish",)
 
 
 def _difference(
-    wanted: Wanted, found: Found, todo: Plan, old: Record | None, place: _Place, *, lines: Sequence[str]
-) -> tuple[Locked, ...]:
+    wanted: Requirements,
+    found: Installed,
+    todo: InstallPlan,
+    old: EnvironmentRecord | None,
+    place: _Place,
+    *,
+    lines: Sequence[str],
+) -> tuple[LockedPackage, ...]:
     """Return what is to be laid over the interpreter: what a trusted record says, else what the installer chooses.
 
     A record that nothing vouches for could name any package and any hash: the installer's own choice replaces it.
@@ -317,7 +335,7 @@ def _difference(
     return chosen
 
 
-def _say_unsigned(old: Record, chosen: Sequence[Locked], say: Callable[[str], None]) -> None:
+def _say_unsigned(old: EnvironmentRecord, chosen: Sequence[LockedPackage], say: Callable[[str], None]) -> None:
     """Say once what became of a record that this user's key has not signed."""
     found = {one.name: one for one in chosen}
     other = [
@@ -336,11 +354,11 @@ def _say_unsigned(old: Record, chosen: Sequence[Locked], say: Callable[[str], No
     )
 
 
-def _same_abi(one: Found, other: Found) -> bool:
+def _same_abi(one: Installed, other: Installed) -> bool:
     return (one.python_tag, one.system) == (other.python_tag, other.system)
 
 
-def _debian(wanted: Wanted, place: _Place) -> tuple[DebianPackage, ...]:
+def _debian(wanted: Requirements, place: _Place) -> tuple[DebianPackage, ...]:
     if not wanted.debian:
         return ()
     from supervisor.environments.installers import apt as apt_packages
@@ -348,7 +366,7 @@ def _debian(wanted: Wanted, place: _Place) -> tuple[DebianPackage, ...]:
     return apt_packages.prepare(wanted.debian, place.environ, place.say)
 
 
-def _situation(wanted: Wanted, found: Found, chosen: Interpreter, *, install: bool) -> bytes:
+def _situation(wanted: Requirements, found: Installed, chosen: Interpreter, *, install: bool) -> bytes:
     """All that an answer depends on, but for the record of the last machine."""
     return json.dumps([asdict(wanted), asdict(found), chosen.executable, chosen.folders, install]).encode()
 

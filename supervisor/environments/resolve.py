@@ -16,22 +16,22 @@ from supervisor.environments.installers.port import CannotInstallError, Installe
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from supervisor.core.environment import Found, Locked, Plan, Record, Wanted
+    from supervisor.core.environment import EnvironmentRecord, Installed, InstallPlan, LockedPackage, Requirements
     from supervisor.environments.installers.port import Installer
 
 
 def difference(
     installer: Installer,
     python: str,
-    wanted: Wanted,
-    found: Found,
-    todo: Plan,
+    wanted: Requirements,
+    found: Installed,
+    todo: InstallPlan,
     *,
-    recorded: Record | None,
+    recorded: EnvironmentRecord | None,
     wheel_folders: Sequence[str],
     say: Callable[[str], None],
     lines: Sequence[str] = (),
-) -> tuple[Locked, ...]:
+) -> tuple[LockedPackage, ...]:
     """Pinned and hashed packages to lay over what `found` has. Raises CannotInstallError with the installer's own reason.
 
     ``lines``: the plan's directs as the installer takes them; only what they need is returned.
@@ -66,16 +66,16 @@ def difference(
     raise _refusal(wanted, todo, first or InstallerFailed("the installer gave no reason")) from first
 
 
-def _refusal(wanted: Wanted, todo: Plan, failure: InstallerFailed) -> CannotInstallError:
+def _refusal(wanted: Requirements, todo: InstallPlan, failure: InstallerFailed) -> CannotInstallError:
     return CannotInstallError(
         f"{wanted.source} asks for {todo.asked}, which cannot be installed here", failure, wanted.source
     )
 
 
-def _with_stated_hashes(added: Sequence[Locked], wanted: Wanted) -> tuple[Locked, ...]:
+def _with_stated_hashes(added: Sequence[LockedPackage], wanted: Requirements) -> tuple[LockedPackage, ...]:
     """Return the packages, each with those digests alone that the person allows. Raises SetupError where none is left."""
     stated = dict(wanted.hashes)
-    checked: list[Locked] = []
+    checked: list[LockedPackage] = []
     for one in added:
         allowed = stated.get(one.name, one.hashes)
         both = tuple(digest for digest in one.hashes if digest in allowed)
@@ -88,7 +88,7 @@ def _with_stated_hashes(added: Sequence[Locked], wanted: Wanted) -> tuple[Locked
     return tuple(checked)
 
 
-def _ways(todo: Plan, recorded: list[str], at_hand: list[str]) -> Iterator[tuple[list[str], str]]:
+def _ways(todo: InstallPlan, recorded: list[str], at_hand: list[str]) -> Iterator[tuple[list[str], str]]:
     """Constraints to try, with the words for a way in which something had to give.
 
     What the machine has stays as it is; if that cannot be, only its frameworks do. Recorded versions come before
@@ -106,7 +106,7 @@ def _ways(todo: Plan, recorded: list[str], at_hand: list[str]) -> Iterator[tuple
                 yield constraints, words
 
 
-def _recorded_pins(recorded: Record | None, found: Found) -> list[str]:
+def _recorded_pins(recorded: EnvironmentRecord | None, found: Installed) -> list[str]:
     if recorded is None:
         return []
     new = [one.pin for one in recorded.difference if one.name not in found.distributions]
@@ -114,7 +114,7 @@ def _recorded_pins(recorded: Record | None, found: Found) -> list[str]:
     return [pin.removesuffix("+cpu") for pin in new] if found.accelerators else new
 
 
-def _pins_at_hand(missing: Sequence[str], folders: Sequence[str], found: Found) -> list[str]:
+def _pins_at_hand(missing: Sequence[str], folders: Sequence[str], found: Installed) -> list[str]:
     """The best version of each missing package for which a folder of the person's own holds a wheel for this Python."""
     from packaging.requirements import Requirement
 
@@ -128,7 +128,7 @@ def _pins_at_hand(missing: Sequence[str], folders: Sequence[str], found: Found) 
     ]
 
 
-def _wheels(folders: Sequence[str], found: Found) -> Iterator[tuple[str, str]]:
+def _wheels(folders: Sequence[str], found: Installed) -> Iterator[tuple[str, str]]:
     for folder in folders:
         if Path(folder).is_dir():
             for wheel in Path(folder).glob("*.whl"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.errors import SetupError, UsageError
 from supervisor.environments import file_lock, overlay
 from supervisor.environments.installers import choice as installer_choice
-from supervisor.environments.installers.port import InstallerFailed, Sources
+from supervisor.environments.installers.port import IndexSources, InstallerFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +47,7 @@ def install_packages(
         temporary = home / f".tmp-{name}-{os.getpid()}"
         try:
             installer = installer_choice.choose(environ, home, say, fetch=False)
-            installer.install(sys.executable, requirements, sources=Sources(keep_fd=held), target=temporary)
+            installer.install(sys.executable, requirements, sources=IndexSources(keep_fd=held), target=temporary)
         except InstallerFailed as failure:
             shutil.rmtree(temporary, ignore_errors=True)
             reason = "there is no connection to a package index" if failure.no_network else failure.reason
@@ -98,9 +98,9 @@ def test_environment(name: str, lists: Path, homes: Sequence[Path], environ: Map
         try:
             installer = installer_choice.choose(environ, home, say)
             for file in hashed:
-                installer.install(f"{folder}/bin/python", file, sources=Sources(keep_fd=held))
+                installer.install(f"{folder}/bin/python", file, sources=IndexSources(keep_fd=held))
             for file in unhashed:
-                installer.install(f"{folder}/bin/python", file, sources=Sources(hashed=False, keep_fd=held))
+                installer.install(f"{folder}/bin/python", file, sources=IndexSources(hashed=False, keep_fd=held))
         except InstallerFailed as failure:
             raise SetupError(f"the tests' packages cannot be installed: {failure.reason}", _CONNECT) from failure
         (folder / STAMP).write_text(mark, encoding="utf-8")

@@ -10,10 +10,10 @@ from supervisor.core.environment import normal_name
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.core.environment import Locked
+    from supervisor.core.environment import LockedPackage
 
 
-def names(wheel: Path, locked: Locked) -> bool:
+def names(wheel: Path, locked: LockedPackage) -> bool:
     """Whether `wheel` is a file of `locked`, told from its name (PEP 427)."""
     return package_of(wheel.name) == (locked.name, locked.version)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from supervisor.core.environment import Record, write_locked
+from supervisor.core.environment import EnvironmentRecord, write_locked
 from supervisor.environments.installers.pip import Pip
 from supervisor.environments.installers.port import InstallerFailed
 from supervisor.environments.wheel_files import package_of
@@ -18,8 +18,8 @@ from supervisor.environments.wheel_files import package_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from supervisor.core.environment import Locked
-    from supervisor.environments.prepare import Prepared
+    from supervisor.core.environment import LockedPackage
+    from supervisor.environments.prepare import PreparedInterpreter
 
 # The default of --keep-packages: at 30 MB/s of a mounted Drive 3 s to read, and little of a Drive of 15 GB.
 KEPT_BYTES_MAX = 100_000_000
@@ -28,7 +28,7 @@ _INSTALLED_PER_WHEEL = 3
 
 
 def wheels_to_keep(
-    prepared: Prepared,
+    prepared: PreparedInterpreter,
     into: Path,
     kept: Mapping[str, int | None] = MappingProxyType({}),
     *,
@@ -41,7 +41,7 @@ def wheels_to_keep(
     All or none: a part would need the index anyway. May take minutes, and is called when the trainer already runs.
     Failing is said and changes nothing, because a kept file only saves time.
     """
-    record = Record.from_bytes(prepared.record)
+    record = EnvironmentRecord.from_bytes(prepared.record)
     into.mkdir(parents=True, exist_ok=True)
     for half_done in into.glob(".tmp-*"):
         shutil.rmtree(half_done, ignore_errors=True)
@@ -78,7 +78,11 @@ def _installed_bytes(overlay: Path) -> int:
 
 
 def _download(
-    lacking: list[Locked], prepared: Prepared, into: Path, environ: Mapping[str, str], say: Callable[[str], None]
+    lacking: list[LockedPackage],
+    prepared: PreparedInterpreter,
+    into: Path,
+    environ: Mapping[str, str],
+    say: Callable[[str], None],
 ) -> None:
     pip = Pip.find(environ, sys.executable, prepared.home / "pip-cache")
     if pip is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import Rank, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, rank_of
 from supervisor.core.policy import nonfinite, rollback
 from supervisor.core.wire import fields
 from supervisor.engine import journal
@@ -47,6 +47,6 @@ def refused(path: str, total: int) -> str:
     return "" if total <= SMALL_BYTES_MAX else "it is longer than a record can be"
 
 
-def _is_record(rank: Rank, name: str) -> bool:
+def _is_record(rank: SessionId, name: str) -> bool:
     matches = name in RECORDS or claims.END.fullmatch(name) or HERE.fullmatch(name)
     return bool(matches) or rollback.parse(rank, name) is not None or nonfinite.parse(rank, name) is not None

@@ -14,7 +14,7 @@ from supervisor.core.clock import Instant
 from supervisor.core.errors import FENCED, INTERRUPTED, UserError
 from supervisor.core.fleet import messages as fw
 from supervisor.core.fleet.decide import decide, next_wakeup
-from supervisor.core.fleet.state import Fleet, Policy
+from supervisor.core.fleet.state import Fleet, FleetPolicy
 from supervisor.core.fleet.waiting import QUIET_AGAIN_S
 from supervisor.core.fleet.waiting import due_s as word_due_s
 from supervisor.core.frozen import dataclass
@@ -32,7 +32,7 @@ JOURNAL_AGAIN_S = 5.0
 JOURNAL, LOCK = "journal.jsonl", "lock"
 
 
-class Hands(Protocol):
+class FleetExecutorPort(Protocol):
     """Does a call and returns what came of it; never raises for what the world did."""
 
     def do(self, call: fw.Call) -> fw.Event: ...
@@ -41,11 +41,11 @@ class Hands(Protocol):
 class Show(Protocol):
     """Shows the fleet to somebody."""
 
-    def said(self, said: fw.Say) -> None: ...
+    def said(self, said: fw.Report) -> None: ...
     def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None: ...
 
 
-class Journal:
+class FleetJournal:
     """Events and calls, each on the disk before anything follows from it. ``first``: the fleet as earlier controllers left it."""
 
     def __init__(self, folder: Path, prefix: str) -> None:
@@ -74,9 +74,9 @@ class Journal:
 
     def record(self, now: Instant, value: Any) -> None:
         """Keep it. Of polls only what changed; that a call is polled is no news at all."""
-        if isinstance(value, fw.Woke | fw.Waited | fw.Poll | fw.Say):
+        if isinstance(value, fw.PollTimerFired | fw.WaitEnded | fw.PollMachine | fw.Report):
             return
-        if isinstance(value, fw.Polled):
+        if isinstance(value, fw.MachinePolled):
             told = (value.phase, value.exit_code, value.safe, value.step is None)
             if told == self._told:
                 return
@@ -146,13 +146,13 @@ def folded(file: Path) -> Fleet:
 class Controller:
     """One controller of one run."""
 
-    def __init__(self, journal: Journal, hands: Hands, clock: Clock, show: Show) -> None:
+    def __init__(self, journal: FleetJournal, hands: FleetExecutorPort, clock: Clock, show: Show) -> None:
         self.fleet = journal.first
         self._journal, self._hands, self._clock, self._show = journal, hands, clock, show
         self._inbox: queue.SimpleQueue[fw.Event | BaseException] = queue.SimpleQueue()
         self._calls: queue.SimpleQueue[fw.Call] = queue.SimpleQueue()
         self._held: list[fw.Event] = []  # what came while the journal could not be written
-        self._end: fw.End | None = None
+        self._end: fw.EndController | None = None
         self._idle = threading.Event()
         self._idle.set()
 
@@ -160,10 +160,10 @@ class Controller:
         """Put an event into the inbox, from any thread or signal handler."""
         self._inbox.put(event)
 
-    def run(self, policy: Policy, on: str = "") -> fw.End:
+    def run(self, policy: FleetPolicy, on: str = "") -> fw.EndController:
         """Serve the run until it ends, or until this controller is told to leave."""
         threading.Thread(target=self._work, name="fleet-calls", daemon=True).start()
-        began = fw.Began(policy, on)
+        began = fw.ControllerStarted(policy, on)
         self._journal.record(self._clock.now(), began)  # before anything is done: without a journal nothing begins
         self._decide(began, self._clock.now())
         while self._end is None:
@@ -185,7 +185,7 @@ class Controller:
         try:
             event = self._inbox.get(timeout=max(min(wake_s - now.mono_s, word_s - now.mono_s, WAIT_S_MAX), 0.0))
         except queue.Empty:
-            return fw.Woke() if self._clock.now().mono_s >= wake_s else fw.Waited()
+            return fw.PollTimerFired() if self._clock.now().mono_s >= wake_s else fw.WaitEnded()
         if isinstance(event, BaseException):
             raise event
         return event
@@ -199,7 +199,7 @@ class Controller:
             except UserError as error:
                 at_s = self._clock.now().mono_s
                 if at_s >= due_s:
-                    self._show.said(fw.Say("error", error.what, f"make room on its disk; {self._costing()}"))
+                    self._show.said(fw.Report("error", error.what, f"make room on its disk; {self._costing()}"))
                     due_s = at_s + QUIET_AGAIN_S
             try:
                 event = self._inbox.get(timeout=JOURNAL_AGAIN_S)
@@ -207,7 +207,7 @@ class Controller:
                 continue
             if isinstance(event, BaseException):
                 raise event
-            if isinstance(event, fw.Told) and event.wish == "leave":
+            if isinstance(event, fw.UserRequest) and event.wish == "leave":
                 raise UserError("left while the journal could not be written", self._costing(), INTERRUPTED)
             self._held.append(event)
 
@@ -223,9 +223,9 @@ class Controller:
         self._show.seen(self.fleet, event, now)
         for command in commands:
             self._record(now, command)
-            if isinstance(command, fw.Say):
+            if isinstance(command, fw.Report):
                 self._show.said(command)
-            elif isinstance(command, fw.End):
+            elif isinstance(command, fw.EndController):
                 self._end = command
             else:
                 self._idle.clear()

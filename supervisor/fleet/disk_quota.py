@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
 
 FILES_MAX = 200_000
 SESSIONS_MAX = 1000  # a machine serves one, and one more after each time its supervisor died
@@ -26,7 +26,7 @@ RESERVE_BYTES = 2 * 10**9  # stays free for all else that the user does
 class Budget:
     """``before``: the number of the last session before this machine; ``bytes_max``: what it may have here, None for no bound."""
 
-    def __init__(self, store: Store, run: RunPlace, before: int, bytes_max: int | None) -> None:
+    def __init__(self, store: Store, run: RunPaths, before: int, bytes_max: int | None) -> None:
         self._store, self._run, self._before, self._bytes_max = store, run, before, bytes_max
         self._held: dict[str, int] | None = None
 

@@ -11,9 +11,9 @@ from supervisor.core.frozen import dataclass
 from supervisor.core.ports import StoreError
 from supervisor.core.wire import fields, names
 from supervisor.engine.runs import claims
-from supervisor.fleet.agent.agent_status import REPORT, Phase
+from supervisor.fleet.agent.agent_status import REPORT, AgentPhase
 from supervisor.fleet.transfer.inbox import JOB, KEY, SECRETS
-from supervisor.fleet.transfer.part import ParcelError
+from supervisor.fleet.transfer.part import TransferPartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from supervisor.core.fleet.provisioning import Machine, Provisioner
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPlace
-    from supervisor.fleet.home_replica import HomeRun
-    from supervisor.fleet.job_bundle import Shipment
+    from supervisor.engine.paths import RunPaths
+    from supervisor.fleet.home_replica import HomeReplica
+    from supervisor.fleet.job_bundle import JobBundle
 
 PARCELS_A_POLL = 8  # between them people see how it goes
 LAUNCH = "launch"  # the name in the stop requests of a controller
@@ -46,16 +46,16 @@ class Home:
     """This computer's side: the home store, the run in it, and the relay to it. ``folder``: for what is on its way."""
 
     store: Store
-    run: RunPlace
-    relay: HomeRun
+    run: RunPaths
+    relay: HomeReplica
     folder: Path
 
 
-class FleetHands:
+class FleetExecutor:
     """Does one call at a time. ``describe`` makes a line of a run's status; ``release_at_s``: how old a machine may get."""
 
     def __init__(
-        self, provisioner: Provisioner, home: Home, shipment: Shipment, *,
+        self, provisioner: Provisioner, home: Home, shipment: JobBundle, *,
         describe: Callable[[Mapping[str, Any]], str], release_at_s: Callable[[], float | None],
     ) -> None:  # fmt: skip
         self._provisioner, self._home, self._shipment = provisioner, home, shipment
@@ -64,15 +64,15 @@ class FleetHands:
         home.folder.mkdir(parents=True, exist_ok=True)
         self._doers: dict[type, Callable[[Any], fw.Event]] = {
             fw.CheckBalance: self._check_balance,
-            fw.ListMachines: lambda _: fw.Listed(tuple(provisioner.machines())),
-            fw.BringUp: lambda call: fw.BroughtUp(provisioner.bring_up(call.name, call.wanted)),
-            fw.Adopt: lambda call: fw.Adopted(provisioner.adopt(call.machine)),
-            fw.Prepare: lambda call: self._prepare(call.machine),
+            fw.ListMachines: lambda _: fw.MachinesListed(tuple(provisioner.machines())),
+            fw.CreateMachine: lambda call: fw.MachineCreated(provisioner.bring_up(call.name, call.wanted)),
+            fw.AdoptMachine: lambda call: fw.MachineAdopted(provisioner.adopt(call.machine)),
+            fw.PrepareMachine: lambda call: self._prepare(call.machine),
             fw.StartAgent: self._start_agent,
-            fw.Poll: lambda call: self._poll(call.machine),
-            fw.Restart: self._restart,
-            fw.PassOnStop: lambda _: self._pass_on_stop(),
-            fw.Release: self._release,
+            fw.PollMachine: lambda call: self._poll(call.machine),
+            fw.RestartAgent: self._restart,
+            fw.ForwardStop: lambda _: self._pass_on_stop(),
+            fw.ReleaseMachine: self._release,
         }
 
     def pack(self) -> list[str]:
@@ -85,13 +85,13 @@ class FleetHands:
         try:
             return self._doers[type(call)](call)
         except MachineError as error:
-            return fw.Failed(name, error.kind, str(error), error.hint, self._safe())
+            return fw.CallFailed(name, error.kind, str(error), error.hint, self._safe())
         except UserError as error:
-            return fw.Failed(name, "hopeless", error.what, error.hint)
+            return fw.CallFailed(name, "hopeless", error.what, error.hint)
         except _MALFORMED as error:
             # what a machine or its host answered is anybody's word: no answer ends the controller
             words = f"an answer cannot be understood ({type(error).__name__}: {error!s:.200})"
-            return fw.Failed(name, "unreachable", words, "", self._safe())
+            return fw.CallFailed(name, "unreachable", words, "", self._safe())
         except (StoreError, OSError) as error:
             why = (
                 f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
@@ -99,11 +99,11 @@ class FleetHands:
                 else ""
             )
             words = f"this computer's disk does not take what comes: {why or error}"
-            return fw.Failed(name, "home", words, "make room there; the machine goes on meanwhile")
+            return fw.CallFailed(name, "home", words, "make room there; the machine goes on meanwhile")
 
     def _check_balance(self, _call: fw.CheckBalance) -> fw.Event:
         balance = self._provisioner.balance()
-        return fw.Balanced(balance.units, balance.units_per_hour)
+        return fw.BalanceRead(balance.units, balance.units_per_hour)
 
     def _start_agent(self, call: fw.StartAgent) -> fw.Event:
         if call.again:
@@ -112,10 +112,10 @@ class FleetHands:
             self._provisioner.start(call.machine)
         return fw.AgentStarted()
 
-    def _restart(self, call: fw.Restart) -> fw.Event:
+    def _restart(self, call: fw.RestartAgent) -> fw.Event:
         words = self._agents_last_line(call.machine) if self._epoch is None else ""
         self._provisioner.restart(call.machine)
-        return fw.Restarted(words)
+        return fw.AgentRestarted(words)
 
     def _agents_last_line(self, machine: Machine) -> str:
         """Return the last line that the agent printed, where it says why it does not serve; "" if there is none."""
@@ -127,9 +127,9 @@ class FleetHands:
             return ""  # the restart is what counts, and tells by itself where the machine does not answer
         return next((line.strip()[:LINE_CHARS] for line in reversed(lines) if line.strip()), "")
 
-    def _release(self, call: fw.Release) -> fw.Event:
+    def _release(self, call: fw.ReleaseMachine) -> fw.Event:
         self._provisioner.release(call.machine)
-        return fw.Released(call.machine.endpoint)
+        return fw.MachineReleased(call.machine.endpoint)
 
     def _prepare(self, machine: Machine) -> fw.Event:
         """Send what the job needs, and last the job itself. Done again, it begins again."""
@@ -149,12 +149,12 @@ class FleetHands:
                 (packed / name).unlink(missing_ok=True)
         self._home.relay.forget_seed()
         step = None if seed.checkpoint is None else seed.checkpoint.step
-        return fw.Prepared(step, sent, tuple(self._shipment.changed(packed)))
+        return fw.MachinePrepared(step, sent, tuple(self._shipment.changed(packed)))
 
     def _poll(self, machine: Machine) -> fw.Event:
         told = self._status(machine)
         phase = str(told.get("phase", ""))
-        done = phase == Phase.DONE.value
+        done = phase == AgentPhase.DONE.value
         listed = [fields.mapping(each, "a parcel") for each in fields.sequence(told.get("parcels") or [], "parcels")]
         fetched, troubles = 0, [str(told.get("error") or "")]
         for each in listed if done else listed[:PARCELS_A_POLL]:
@@ -172,7 +172,7 @@ class FleetHands:
         self._epoch = self._epoch if epoch is None else epoch
         code = _whole(told, "exit_code")
         next_save_s = plain.get("next_save_in_s")
-        return fw.Polled(
+        return fw.MachinePolled(
             beat=_whole(told, "beat", -1),
             phase=phase,
             exit_code=code,
@@ -227,7 +227,7 @@ class FleetHands:
             try:
                 merged = self._home.relay.merge(local, str(told["sha256"]))
                 break
-            except ParcelError as error:
+            except TransferPartError as error:
                 if last:
                     return 0, [f"{error}; fetching it again"]
         size = local.stat().st_size
@@ -238,12 +238,14 @@ class FleetHands:
     def _pass_on_stop(self) -> fw.Event:
         """Leave the wish in the home store for the session that serves; the relay brings it there."""
         if self._epoch is None:
-            return fw.Failed(fw.CallName.FORWARD_STOP, "nothing", "no session serves yet")
+            return fw.CallFailed(fw.CallName.FORWARD_STOP, "nothing", "no session serves yet")
         rank = max(claims.ranks(self._home.store, self._home.run), default=None)
         if rank is None or rank.epoch < self._epoch:
-            return fw.Failed(fw.CallName.FORWARD_STOP, "unreachable", "the session that serves is not known here yet")
+            return fw.CallFailed(
+                fw.CallName.FORWARD_STOP, "unreachable", "the session that serves is not known here yet"
+            )
         claims.request_stop(self._home.store, self._home.run, rank, "save", LAUNCH)
-        return fw.StopPassedOn(rank.epoch)
+        return fw.StopForwarded(rank.epoch)
 
 
 def _saved(plain: Mapping[str, Any]) -> int | None:

@@ -33,24 +33,24 @@ from supervisor.core.checkpoint.session_id import rank_of
 from supervisor.core.digest import algorithm_of
 from supervisor.core.frozen import dataclass, replace
 from supervisor.core.policy import retention
-from supervisor.core.ports import Measured, StoreError
+from supervisor.core.ports import FileDigest, StoreError
 from supervisor.engine import json_file
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.runs import claims, runs, verification_records
 from supervisor.engine.upload import prune as pruning
 from supervisor.fleet import accepted_files, disk_quota, resume_set
 from supervisor.fleet.transfer import part as transfer_part
-from supervisor.fleet.transfer.acks import Mail
-from supervisor.fleet.transfer.reassembly import Fate, Gathering
+from supervisor.fleet.transfer.acks import AckOutbox
+from supervisor.fleet.transfer.reassembly import ChunkOutcome, Reassembly
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.ports import Clock, Store
-    from supervisor.engine.paths import RunPlace
-    from supervisor.fleet.resume_set import Seed
+    from supervisor.engine.paths import RunPaths
+    from supervisor.fleet.resume_set import ResumeSet
 
 EVIDENCE = "relay"
 KEEP_DEFAULT = 3
@@ -73,23 +73,23 @@ class Merged:
     trouble: str = ""
 
 
-class HomeRun:
+class HomeReplica:
     """One run in the home store. ``newest``: how many checkpoints to keep, None: as the run's own options say."""
 
-    def __init__(self, store: Store, run: RunPlace, state: Path, clock: Clock, newest: int | None = None) -> None:
+    def __init__(self, store: Store, run: RunPaths, state: Path, clock: Clock, newest: int | None = None) -> None:
         self._store, self._run, self._clock, self._newest = store, run, clock, newest
-        self._kept: retention.Policy | None = None
+        self._kept: retention.RetentionPolicy | None = None
         self._state = state
         state.mkdir(parents=True, exist_ok=True)
-        self._gathering = Gathering(store, state / "gathering")
-        self._mail = Mail(store, run, state / "mail")
-        self._knowledge = pruning.Knowledge()
+        self._gathering = Reassembly(store, state / "gathering")
+        self._mail = AckOutbox(store, run, state / "mail")
+        self._knowledge = pruning.DurabilityIndex()
         self._budget: disk_quota.Budget | None = None
 
     def merge(self, file: Path, sha256: str = "") -> Merged:
         """Take a parcel in. Raises ParcelError (nothing was changed), StoreError and OSError (call again)."""
         opened = transfer_part.read(file, sha256)
-        fates: dict[str, Fate] = {}
+        fates: dict[str, ChunkOutcome] = {}
         refused: dict[str, str] = {}
         wanted: set[str] = set()
         whole: list[Manifest] = []
@@ -99,22 +99,22 @@ class HomeRun:
             if why:
                 refused |= why
                 continue
-            fate = Fate.WANTED if lacking else self._gathering.take(piece, body)
+            fate = ChunkOutcome.WANTED if lacking else self._gathering.take(piece, body)
             fates[piece.path] = fate
-            if fate is Fate.WANTED:
+            if fate is ChunkOutcome.WANTED:
                 wanted.add(piece.path)
-            elif fate is Fate.REFUSED:
+            elif fate is ChunkOutcome.REFUSED:
                 refused[piece.path] = "another file is at home under this name"
             elif manifest is not None:
                 whole.append(manifest)
-        held = tuple(path for path, fate in fates.items() if fate in {Fate.ADDED, Fate.TWIN})
-        new = tuple(path for path in held if fates[path] is Fate.ADDED)
+        held = tuple(path for path, fate in fates.items() if fate in {ChunkOutcome.ADDED, ChunkOutcome.TWIN})
+        new = tuple(path for path in held if fates[path] is ChunkOutcome.ADDED)
         done = [self._whole(manifest) for manifest in whole]
         self._mail.owe(opened.header, held, refused, wanted)
         merged = Merged(new, held, refused, tuple(id_ for id_ in done if id_))
         return self._retained(merged) if merged.checkpoints else merged
 
-    def seed(self) -> Seed:
+    def seed(self) -> ResumeSet:
         """Return parcels for the next machine; their files are kept until ``forget_seed``.
 
         Raises UserError where home shows work and no checkpoint in it is whole, StoreError.
@@ -123,13 +123,13 @@ class HomeRun:
         folder = self._state / "seed"
         folder.mkdir(parents=True)
         if runs.read(self._store, self._run) is None:
-            return resume_set.Seed()
+            return resume_set.ResumeSet()
         chosen = resume_set.choose(self._store, self._run, folder / "checkpoint")
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
         wanted = list(resume_set.paths(self._store, self._run, chosen))
         packed = tuple(resume_set.pack(self._store, wanted, folder))
         self._mail.known(path for path, _, _ in wanted)
-        return resume_set.Seed(packed, chosen.manifest.id if chosen.manifest else None, chosen.skipped)
+        return resume_set.ResumeSet(packed, chosen.manifest.id if chosen.manifest else None, chosen.skipped)
 
     def forget_seed(self) -> None:
         """Remove the files of the seed."""
@@ -146,11 +146,11 @@ class HomeRun:
         json_file.write(self._state / BEFORE, told)
         self._budget = None
 
-    def mail(self) -> Sequence[transfer_part.Parcel]:
+    def mail(self) -> Sequence[transfer_part.TransferPart]:
         """Return what is to be put into the machine's inbox: what home holds, and what people ask of the session there."""
         return self._mail.undelivered()
 
-    def delivered(self, parcel: transfer_part.Parcel) -> None:
+    def delivered(self, parcel: transfer_part.TransferPart) -> None:
         """Know that a parcel was put into the inbox."""
         self._mail.delivered(parcel)
 
@@ -168,7 +168,9 @@ class HomeRun:
         """Return the newest checkpoint whose manifest is at home: all its files were whole when that came."""
         return max((found.id for found in checkpoint_fetch.find(self._store, self._run)), default=None)
 
-    def _judge(self, piece: transfer_part.Piece, body: memoryview) -> tuple[dict[str, str], set[str], Manifest | None]:
+    def _judge(
+        self, piece: transfer_part.FileChunk, body: memoryview
+    ) -> tuple[dict[str, str], set[str], Manifest | None]:
         """Say what speaks against a piece: (refused files and why, files that lack); and the manifest if it is one."""
         folder, _, name = piece.path.rpartition("/")
         if why := self._refused(piece):
@@ -188,11 +190,11 @@ class HomeRun:
             there = self._gathering.measured(path, algorithm_of(entry.digest))
             if there is None:
                 lacking.add(path)
-            elif there != Measured(entry.bytes, entry.digest):
+            elif there != FileDigest(entry.bytes, entry.digest):
                 refused |= {path: "it is not what its manifest names", piece.path: f"{entry.name} is not what it names"}
         return refused, lacking, manifest
 
-    def _refused(self, piece: transfer_part.Piece) -> str:
+    def _refused(self, piece: transfer_part.FileChunk) -> str:
         """Return why this machine may not send such a file; "" where it may."""
         if not piece.path.startswith(f"{self._run.name}/"):
             return f"it is not of the run {self._run.name}"
@@ -248,14 +250,14 @@ class HomeRun:
             return replace(merged, trouble=f"old checkpoints could not be removed at home: {error}")
         return replace(merged, removed=removed)
 
-    def _policy(self, rank: Rank) -> retention.Policy:
+    def _policy(self, rank: SessionId) -> retention.RetentionPolicy:
         if self._newest is not None:
-            return retention.Policy(max(retention.NEWEST_MIN, self._newest))
+            return retention.RetentionPolicy(max(retention.NEWEST_MIN, self._newest))
         if self._kept is None:
             record = runs.read(self._store, self._run)
             options = claims.read_claim(self._store, self._run, rank).get("options") or (record and record.options)
             newest = max(retention.NEWEST_MIN, pruning.keep_last(options or {}, KEEP_DEFAULT))
-            self._kept = retention.Policy(newest, watched=pruning.watched(options or {}))
+            self._kept = retention.RetentionPolicy(newest, watched=pruning.watched(options or {}))
         return self._kept
 
 

@@ -52,7 +52,7 @@ os.execve(sys.executable, [sys.executable, "-m", "supervisor", "agent", folder],
 
 
 @dataclass(frozen=True, slots=True)
-class Shipment:
+class JobBundle:
     """What every machine of a run is sent. ``options``: of `start`, as they are typed; ``secrets`` go to the trainer alone.
 
     ``key``: of this run's records of packages; the trainer does not get it.

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Lately:
+class LastLaunch:
     """``end``: how the launch ended, None where it did not; ``running``: its controller lives."""
 
     fleet: Fleet
-    end: fw.End | None
+    end: fw.EndController | None
     running: bool
 
     def line(self, now: Instant) -> str:
@@ -79,7 +79,7 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def look(environ: Mapping[str, str], run: str, store: str) -> Lately | None:
+def look(environ: Mapping[str, str], run: str, store: str) -> LastLaunch | None:
     """Return the newest word of the launch of this run, None where there never was one here."""
     place = folder(environ, run, store)
     if not (place / "journal.jsonl").is_file():
@@ -90,12 +90,12 @@ def look(environ: Mapping[str, str], run: str, store: str) -> Lately | None:
 
     end = None
     for _, value in records(place / JOURNAL):
-        if isinstance(value, fw.Began):
+        if isinstance(value, fw.ControllerStarted):
             end = None
-        elif isinstance(value, fw.End):
+        elif isinstance(value, fw.EndController):
             end = value if value.state != LEFT else None
     try:
-        return Lately(folded(place / JOURNAL), end, running=_is_held(place / LOCK))
+        return LastLaunch(folded(place / JOURNAL), end, running=_is_held(place / LOCK))
     except (OSError, ValueError, KeyError):
         return None  # a journal that cannot be read is the next launch's affair
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
 
 HOME = "home"
 JOURNALS = 2  # the newest tells what there is to tell; one more, because it may be damaged
@@ -37,10 +37,10 @@ _TOLD_AT_HOME = re.compile(r"output-|here-")
 
 
 @dataclass(frozen=True, slots=True)
-class Seed:
+class ResumeSet:
     """Parcels for the next machine; ``checkpoint``: where it goes on, None at step 0; ``skipped``: newer ones, and why."""
 
-    parcels: tuple[transfer_part.Parcel, ...] = ()
+    parcels: tuple[transfer_part.TransferPart, ...] = ()
     checkpoint: cp.CheckpointId | None = None
     skipped: tuple[str, ...] = ()
 
@@ -58,22 +58,22 @@ class Chosen:
     skipped: tuple[str, ...]
 
 
-def choose(store: Store, run: RunPlace, into: Path) -> Chosen:
+def choose(store: Store, run: RunPaths, into: Path) -> Chosen:
     """Prove checkpoints, the newest first, until one is whole. Raises UserError where there is work and none is.
 
     ``into``: a local folder for that; it holds the files of the checkpoint for a while.
     """
     brought = checkpoint_fetch.newest_whole(store, run, (), into)
     answer = brought.answer
-    if isinstance(answer, cp.StartAfresh):
+    if isinstance(answer, cp.StartFresh):
         return Chosen(None, "", ())
-    if isinstance(answer, cp.AskUser):
+    if isinstance(answer, cp.NeedsUser):
         raise packed_checkpoints.refusal(store, run, answer)
     packed_checkpoints.keep(store, run, answer.skipped)
     return Chosen(answer.found.manifest, answer.found.path, packed_checkpoints.warnings(store, run, answer.skipped))
 
 
-def paths(store: Store, run: RunPlace, chosen: Chosen) -> Iterator[tuple[str, int, str]]:
+def paths(store: Store, run: RunPaths, chosen: Chosen) -> Iterator[tuple[str, int, str]]:
     """Yield (path, bytes, digest or "") of all that the next machine needs; the checkpoint's manifest is the last."""
     id_ = None if chosen.manifest is None else chosen.manifest.id
     told = {f"verified-{id_.epoch}-{id_.step}-{id_.writer}-{id_.seq}-"} if id_ else set()
@@ -91,11 +91,11 @@ def paths(store: Store, run: RunPlace, chosen: Chosen) -> Iterator[tuple[str, in
         yield chosen.path, len(cp.manifest_body(chosen.manifest)), ""
 
 
-def pack(store: Store, wanted: Sequence[tuple[str, int, str]], folder: Path) -> Iterator[transfer_part.Parcel]:
+def pack(store: Store, wanted: Sequence[tuple[str, int, str]], folder: Path) -> Iterator[transfer_part.TransferPart]:
     """Yield parcels with these files, in ``folder``. Raises StoreError where one is not what it was."""
     files = folder / "files"
     files.mkdir()
-    pieces: dict[transfer_part.Piece, Path] = {}
+    pieces: dict[transfer_part.FileChunk, Path] = {}
     for number, (path, length, digest) in enumerate(wanted):
         file = files / str(number)
         got = store.pull(path, str(file), algorithm_of(digest) if digest else preferred(), link=True)
@@ -103,11 +103,13 @@ def pack(store: Store, wanted: Sequence[tuple[str, int, str]], folder: Path) -> 
             raise StoreError(f"{path} is not what it was a moment ago")
         for offset in range(0, max(1, length), transfer_part.CONTENT_BYTES_MAX):
             size = min(transfer_part.CONTENT_BYTES_MAX, length - offset)
-            pieces[transfer_part.Piece(path, offset, size, length, got.digest)] = file
+            pieces[transfer_part.FileChunk(path, offset, size, length, got.digest)] = file
     for number, inside in enumerate(transfer_part.filled(pieces), 1):
         name = f"seed-{number:06d}{transfer_part.SUFFIX}"
         bodies = (transfer_part.body(pieces[piece], piece) for piece in inside)
-        yield transfer_part.write(folder / name, f"inbox/{name}", transfer_part.Header(number, HOME, inside), bodies)
+        yield transfer_part.write(
+            folder / name, f"inbox/{name}", transfer_part.PartHeader(number, HOME, inside), bodies
+        )
     shutil.rmtree(files)
 
 

@@ -11,7 +11,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from supervisor.core.frozen import dataclass
-from supervisor.core.session.events import Notice
+from supervisor.core.session.events import PreemptionNotice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,14 +24,21 @@ LINK_LOCAL = "http://169.254.169.254"
 _TOKEN_LIFE = "21600"  # noqa: S105, because it is a number of seconds
 
 
-def listen(cloud: Cloud, hear: Callable[[Notice], None], pause: Callable[[float], bool]) -> None:
+def listen(cloud: Cloud, hear: Callable[[PreemptionNotice], None], pause: Callable[[float], bool]) -> None:
     """Pass on each new notice until ``pause`` says that it is over. Where nobody answers it is asked ever less often."""
     heard: set[str] = set()
     wait_s, failed_s = 0.0, EVERY_S
     while not pause(wait_s):
         try:
             notices = cloud.notices()
-        except (OSError, HTTPException, ValueError, TypeError, AttributeError, Refused):  # no such server, or nonsense
+        except (
+            OSError,
+            HTTPException,
+            ValueError,
+            TypeError,
+            AttributeError,
+            MetadataRefused,
+        ):  # no such server, or nonsense
             wait_s, failed_s = failed_s, min(2 * failed_s, AWAY_S)
             continue
         for notice in notices:
@@ -41,7 +48,7 @@ def listen(cloud: Cloud, hear: Callable[[Notice], None], pause: Callable[[float]
         wait_s, failed_s = EVERY_S, EVERY_S
 
 
-class Refused(Exception):  # noqa: N818, because it is an answer: 404 is how "nothing" is said
+class MetadataRefused(Exception):  # noqa: N818, because it is an answer: 404 is how "nothing" is said
     """The metadata server answered with a status that is no success."""
 
     def __init__(self, code: int) -> None:
@@ -50,7 +57,7 @@ class Refused(Exception):  # noqa: N818, because it is an answer: 404 is how "no
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class MetadataAnswer:
     """What the metadata server said, and when by its own clock."""
 
     body: str
@@ -60,7 +67,7 @@ class Answer:
 class Cloud(Protocol):
     """Asks one cloud for notices: ``notices`` returns those that stand now; it may wait for a change a few seconds."""
 
-    def notices(self) -> list[Notice]: ...
+    def notices(self) -> list[PreemptionNotice]: ...
 
 
 class GoogleCloud:
@@ -71,18 +78,18 @@ class GoogleCloud:
         self._root = f"http://{host}/computeMetadata/v1/instance"
         self._etag = "0"  # of no value: the first question is answered at once
 
-    def notices(self) -> list[Notice]:
+    def notices(self) -> list[PreemptionNotice]:
         """Wait a little for the preemption, because it leaves too little time to look for it now and then."""
         waiting = f"?wait_for_change=true&timeout_sec={WATCH_S}&last_etag={self._etag}"
         preempted = self._ask(f"preempted{waiting}", WATCH_S + ANSWER_S)
         self._etag = preempted.headers.get("ETag", "0")
         if preempted.body.strip() == "TRUE":
-            return [Notice(30.0, "Google Cloud takes this spot machine back")]
+            return [PreemptionNotice(30.0, "Google Cloud takes this spot machine back")]
         if self._ask("maintenance-event", ANSWER_S).body.strip() == "TERMINATE_ON_HOST_MAINTENANCE":
-            return [Notice(3600.0, "Google Cloud ends it for maintenance of its host", certain=False)]
+            return [PreemptionNotice(3600.0, "Google Cloud ends it for maintenance of its host", certain=False)]
         return []
 
-    def _ask(self, path: str, within_s: float) -> Answer:
+    def _ask(self, path: str, within_s: float) -> MetadataAnswer:
         return ask(f"{self._root}/{path}", {"Metadata-Flavor": "Google"}, within_s=within_s)
 
 
@@ -93,24 +100,24 @@ class Amazon:
         self._root = (environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or LINK_LOCAL).rstrip("/")
         self._token = ""
 
-    def notices(self) -> list[Notice]:
+    def notices(self) -> list[PreemptionNotice]:
         """Ask for both; an answer 404 means that there is none."""
         found = self._found("spot/instance-action")
         if found is not None:
             told = json.loads(found.body)
             words = f"AWS is going to {told.get('action', 'terminate')} this spot machine"
-            return [Notice(_left_s(str(told.get("time")), found.headers, 120.0), words)]
+            return [PreemptionNotice(_left_s(str(told.get("time")), found.headers, 120.0), words)]
         if self._found("events/recommendations/rebalance") is None:
             return []
-        return [Notice(120.0, "AWS says that this spot machine is likely to be taken", certain=False)]
+        return [PreemptionNotice(120.0, "AWS says that this spot machine is likely to be taken", certain=False)]
 
-    def _found(self, path: str) -> Answer | None:
+    def _found(self, path: str) -> MetadataAnswer | None:
         if not self._token:
             wanted = {"X-aws-ec2-metadata-token-ttl-seconds": _TOKEN_LIFE}
             self._token = ask(f"{self._root}/latest/api/token", wanted, method="PUT").body.strip()
         try:
             return ask(f"{self._root}/latest/meta-data/{path}", {"X-aws-ec2-metadata-token": self._token})
-        except Refused as error:
+        except MetadataRefused as error:
             if error.code == NOTHING:
                 return None
             if error.code == TOO_OLD:
@@ -125,7 +132,7 @@ class Azure:
         self._root = (environ.get("SUPERVISOR_RUN_AZURE_METADATA") or LINK_LOCAL).rstrip("/")
         self._name: str | None = None
 
-    def notices(self) -> list[Notice]:
+    def notices(self) -> list[PreemptionNotice]:
         """Take those for this machine: a scale set's are told to all of them."""
         if self._name is None:
             named = self._ask("instance/compute/name?api-version=2021-02-01&format=text")
@@ -135,28 +142,28 @@ class Azure:
         mine = [each for each in events if self._name in (each.get("Resources") or [self._name])]
         return [notice for each in mine if (notice := self._read(each, found.headers))]
 
-    def _read(self, event: Mapping[str, Any], headers: Message) -> Notice | None:
+    def _read(self, event: Mapping[str, Any], headers: Message) -> PreemptionNotice | None:
         kind, at = event.get("EventType", ""), str(event.get("NotBefore") or "")
         if kind in {"Preempt", "Terminate"}:
-            return Notice(_left_s(at, headers, 30.0), "Azure takes this machine back")
+            return PreemptionNotice(_left_s(at, headers, 30.0), "Azure takes this machine back")
         if kind in {"Redeploy", "Reboot"}:
             words = f"Azure is going to {kind.lower()} this machine"
-            return Notice(_left_s(at, headers, 600.0), words, certain=False)
+            return PreemptionNotice(_left_s(at, headers, 600.0), words, certain=False)
         return None
 
-    def _ask(self, path: str) -> Answer:
+    def _ask(self, path: str) -> MetadataAnswer:
         return ask(f"{self._root}/metadata/{path}", {"Metadata": "true"})
 
 
-def ask(url: str, headers: Mapping[str, str], *, method: str = "GET", within_s: float = ANSWER_S) -> Answer:
+def ask(url: str, headers: Mapping[str, str], *, method: str = "GET", within_s: float = ANSWER_S) -> MetadataAnswer:
     """Ask the metadata server, which no proxy leads to. Raises Refused, or OSError if it does not answer in time."""
     direct = build_opener(ProxyHandler({}))
     try:
         with direct.open(Request(url, headers=dict(headers), method=method), timeout=within_s) as answer:  # noqa: S310
-            return Answer(answer.read().decode("utf-8", "replace"), answer.headers)
+            return MetadataAnswer(answer.read().decode("utf-8", "replace"), answer.headers)
     except HTTPError as error:
         error.close()
-        raise Refused(error.code) from error
+        raise MetadataRefused(error.code) from error
     except URLError as error:
         raise OSError(str(error.reason)) from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
-from supervisor.core.policy.deadline import Lifetime
+from supervisor.core.policy.deadline import TimeLimit
 from supervisor.core.ports import Platform
 from supervisor.engine.trainer_process import process_identity
 
@@ -58,7 +58,7 @@ def describe(
         name="colab",
         store=f"{DRIVE}/supervisor",
         prior_life_s=PRIOR_LIFE_S,
-        lifetime=Lifetime(LIFE_S, hard=False),
+        lifetime=TimeLimit(LIFE_S, hard=False),
         age_s=_age_s(now, stamp or STAMP, {"boot": process_identity.mine()["boot"], "hostname": name}),
         flush=flush,
         title=f"Colab machine {name}" if name else "a Colab machine",

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core.policy.deadline import Lifetime
+from supervisor.core.policy.deadline import TimeLimit
 from supervisor.core.ports import Platform
 from supervisor.engine.trainer_process import process_identity
 
@@ -42,7 +42,7 @@ def describe(environ: Mapping[str, str], now: Instant, *, inputs: Path | None = 
         name="kaggle",
         store=STORE,
         prior_life_s=life_s,
-        lifetime=Lifetime(life_s - SAVING_S if batch else life_s, hard=batch),
+        lifetime=TimeLimit(life_s - SAVING_S if batch else life_s, hard=batch),
         age_s=_age_s(now, life_s),
         title="a version of a Kaggle notebook" if batch else "an interactive Kaggle session",
         advice=BATCH if batch else INTERACTIVE,

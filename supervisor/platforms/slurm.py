@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from supervisor.core.errors import UserError
-from supervisor.core.policy.deadline import Lifetime
+from supervisor.core.policy.deadline import TimeLimit
 from supervisor.core.ports import Platform
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def describe(environ: Mapping[str, str], now: Instant) -> Platform:
     lifetime, age_s = None, 0.0
     if end_s is not None:
         began_s = min(now.wall_s, end_s if began_s is None else began_s)
-        lifetime, age_s = Lifetime(max(1.0, end_s - began_s), hard=True), now.wall_s - began_s
+        lifetime, age_s = TimeLimit(max(1.0, end_s - began_s), hard=True), now.wall_s - began_s
     restarts = _number(environ.get("SLURM_RESTART_COUNT")) or 0
     again = f", start {restarts + 1:.0f} of it" if restarts else ""
     return Platform(
@@ -58,7 +58,7 @@ def check_store(_where: str, _is_mount: Callable[[str], bool], _environ: Mapping
     """Any folder that the next node sees will do; which those are only the cluster's people know."""
 
 
-def left(job: str) -> Lifetime | None:
+def left(job: str) -> TimeLimit | None:
     """Ask Slurm how long the job may still run: "1-02:03:04", "UNLIMITED"; None where it has no limit or no answer."""
     try:
         said = _LEFT.match(_ask("squeue", "-h", "-j", job, "-o", "%L").strip())
@@ -67,7 +67,7 @@ def left(job: str) -> Lifetime | None:
     if said is None:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in said.groups())
-    return Lifetime(max(1.0, ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds), hard=True)
+    return TimeLimit(max(1.0, ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds), hard=True)
 
 
 def requeue(job: str) -> str:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from supervisor.core.clock import Instant
-    from supervisor.core.session.events import Notice
+    from supervisor.core.session.events import PreemptionNotice
 
 FIRMWARE = "/sys/class/dmi/id"
 PRIOR_LIFE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CloudRow:
     """A cloud: the ``file`` of the firmware, how its text ``begins``; what it is called; the notice that it gives."""
 
     file: str
@@ -34,9 +34,11 @@ class Row:
 
 
 CLOUDS = {
-    "google": Row("product_name", "Google", "Google Cloud", "a spot machine is told 30 s ahead"),
-    "aws": Row("sys_vendor", "Amazon EC2", "AWS", "a spot machine is told 120 s ahead"),
-    "azure": Row("chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77", "Azure", "a spot machine is told 30 s ahead"),
+    "google": CloudRow("product_name", "Google", "Google Cloud", "a spot machine is told 30 s ahead"),
+    "aws": CloudRow("sys_vendor", "Amazon EC2", "AWS", "a spot machine is told 120 s ahead"),
+    "azure": CloudRow(
+        "chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77", "Azure", "a spot machine is told 30 s ahead"
+    ),
 }
 
 
@@ -63,7 +65,7 @@ def check_store(_where: str, _is_mount: Callable[[str], bool], _environ: Mapping
 
 
 def listen(
-    name: str, environ: Mapping[str, str], hear: Callable[[Notice], None], pause: Callable[[float], bool]
+    name: str, environ: Mapping[str, str], hear: Callable[[PreemptionNotice], None], pause: Callable[[float], bool]
 ) -> None:
     """Pass on the cloud's notices until ``pause`` says that it is over."""
     from supervisor.platforms import cloud_metadata  # speaks HTTP, which no other command has to load

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from supervisor.core.ports import StoreError, Unconfirmed
-from supervisor.core.wire.acks import NAME, Acknowledged
+from supervisor.core.ports import NotConfirmed, StoreError
+from supervisor.core.wire.acks import NAME, AckLog
 from supervisor.stores.local import files as local_files
 from supervisor.stores.local.folder import FolderStore
 from supervisor.stores.os_errors import translated
@@ -27,7 +27,7 @@ class RelayStore(FolderStore):
         super().__init__(root, settle_s=settle_s)
         self.traits = replace(self.traits, evidence=EVIDENCE, place=PLACE, confirm_every_s=CONFIRM_EVERY_S)
         self._list = os.path.join(os.path.dirname(self.root), NAME)
-        self._acknowledged, self._heard_bytes = Acknowledged(), 0
+        self._acknowledged, self._heard_bytes = AckLog(), 0
 
     def evidence(self, path: str) -> str:
         """Return the proof if the computer holds the file; until then Unconfirmed; kind "lied" if it does not take it."""
@@ -40,7 +40,7 @@ class RelayStore(FolderStore):
             raise StoreError(f"your computer does not take {path}: {self._acknowledged.refused[path]}", "lied")
         if path not in self._acknowledged.held:
             moving = len(self._acknowledged.parcels) > arrived
-            raise Unconfirmed("your computer has not fetched it yet", moving=moving)
+            raise NotConfirmed("your computer has not fetched it yet", moving=moving)
         return self.traits.evidence
 
     def _hear(self) -> None:
@@ -51,7 +51,7 @@ class RelayStore(FolderStore):
             return
         with local_files.closing(fd):
             if os.fstat(fd).st_size < self._heard_bytes:
-                self._acknowledged, self._heard_bytes = Acknowledged(), 0
+                self._acknowledged, self._heard_bytes = AckLog(), 0
             os.lseek(fd, self._heard_bytes, os.SEEK_SET)
             for chunk in local_files.chunks(fd):
                 self._acknowledged.read(chunk)

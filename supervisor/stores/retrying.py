@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from supervisor.core.ports import Entry, Measured, Store, StoreError, Traits
+from supervisor.core.ports import FileDigest, FolderEntry, Store, StoreError, StoreTraits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,14 +25,14 @@ class RetryingStore:
 
     def __init__(self, inner: Store, patience_s: float = 0.0) -> None:
         self.inner, self.patience_s = inner, patience_s
-        self.traits: Traits = inner.traits
+        self.traits: StoreTraits = inner.traits
 
     @property
     def left_out(self) -> frozenset[str]:
         """What listings so far left out, because it is neither a file nor a folder."""
         return frozenset(getattr(self.inner, "left_out", ()))
 
-    def list(self, folder: str) -> Sequence[Entry]:
+    def list(self, folder: str) -> Sequence[FolderEntry]:
         """List, trying again."""
         return self._again(lambda: self.inner.list(folder))
 
@@ -40,7 +40,7 @@ class RetryingStore:
         """Read, trying again."""
         return self._again(lambda: self.inner.read(path))
 
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
         """Copy to the local disk, trying again."""
         return self._again(lambda: self.inner.pull(path, local, algorithm, link=link))
 
@@ -48,7 +48,7 @@ class RetryingStore:
         """Create, once."""
         self.inner.create(path, body)
 
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:
         """Copy into the store, once."""
         return self.inner.push(local, path, algorithm, link=link)
 

@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core import device_changes
 from supervisor.core.device_changes import DEVICE, FRAMEWORK, PYTHON
 from supervisor.core.errors import UsageError, UserError
-from supervisor.core.wire.messages import Hello, Note, Restored
+from supervisor.core.wire.messages import Hello, Restored, TrainerNote
 from supervisor.trainer import adapters, clock, standalone
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.process import signals, version_check
 from supervisor.trainer.process.own_packages import make_xxhash_importable
 from supervisor.trainer.process.seeding import SEED
 from supervisor.trainer.run import Run
-from supervisor.trainer.save.checkpoint_folder import DamagedError, Opened, open_folder
+from supervisor.trainer.save.checkpoint_folder import DamagedError, OpenCheckpoint, open_folder
 from supervisor.trainer.save.saver import Saver
 from supervisor.trainer.state import rng
-from supervisor.trainer.state.capture import State
-from supervisor.trainer.steps.section_timer import Sections
+from supervisor.trainer.state.capture import AttachedState
+from supervisor.trainer.steps.section_timer import SectionTimer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from supervisor.trainer.context import Life
+    from supervisor.trainer.context import TrainerContext
 
 __all__ = ["Run", "attach", "resume_step"]
 
@@ -45,11 +45,11 @@ def attach(**attached: Any) -> Run:
     here = trainer_context.here()
     if here.run is not None:
         raise UsageError("supervisor.attach() was called twice", "attach everything in one call")
-    sections = Sections(clock.now_s)
+    sections = SectionTimer(clock.now_s)
     here.connect()
     version_check.check_loaded(here.warn)
     make_xxhash_importable(here.settings.packages)
-    state = State(attached)
+    state = AttachedState(attached)
     made_by = here.made_by = {PYTHON: platform.python_version(), **adapters.described(state.frameworks)}
     made_by |= _beginning(here, state)
     saver = Saver(
@@ -85,7 +85,7 @@ def resume_step() -> int:
     return 0
 
 
-def _restore(here: Life, run: Run, state: State, sections: Sections) -> None:
+def _restore(here: TrainerContext, run: Run, state: AttachedState, sections: SectionTimer) -> None:
     began_s = clock.now_s()
     with sections.within("restore"):
         here.wake()
@@ -97,14 +97,14 @@ def _restore(here: Life, run: Run, state: State, sections: Sections) -> None:
     run.resume_at(opened.step)
     _compare_with_beginning(here, state, opened.manifest.made_by)
     for words in device_changes.changes(opened.manifest.made_by, here.made_by):
-        here.say(Note("warning", words))
+        here.say(TrainerNote("warning", words))
     if here.settings.supervised:
         here.say(Restored(opened.step, clock.now_s() - began_s))
     else:
-        here.say(Note("info", f"resumed after step {opened.step} from {opened.folder}"))
+        here.say(TrainerNote("info", f"resumed after step {opened.step} from {opened.folder}"))
 
 
-def _beginning(here: Life, state: State) -> dict[str, str]:
+def _beginning(here: TrainerContext, state: AttachedState) -> dict[str, str]:
     """Return what checkpoints are to say of the chance that the script had before it called attach() first."""
     found = {HASH_SEED: os.environ[HASH_SEED]} if os.environ.get(HASH_SEED) else {}
     if here.seed is not None:
@@ -112,20 +112,20 @@ def _beginning(here: Life, state: State) -> dict[str, str]:
     return found
 
 
-def _compare_with_beginning(here: Life, state: State, before: Mapping[str, str]) -> None:
+def _compare_with_beginning(here: TrainerContext, state: AttachedState, before: Mapping[str, str]) -> None:
     """Say what was drawn, or is ordered, otherwise than when the run began; what checkpoints say of that stays."""
     seed, now = before.get(HASH_SEED), here.made_by.get(HASH_SEED, "not set")
     if seed is not None and seed != now:
         words = f"{HASH_SEED} was {seed} and is {now}: sets of words have another order"
-        here.say(Note("warning", f"{words}; start with {HASH_SEED}={seed} to have it as before"))
+        here.say(TrainerNote("warning", f"{words}; start with {HASH_SEED}={seed} to have it as before"))
     if SEED not in before:
         return  # an earlier version made it, or a script on its own
     if here.seed is not None and (words := rng.drawn_otherwise(before.get(DRAWN, ""), rng.digests(state.frameworks))):
-        here.say(Note("warning", words))
+        here.say(TrainerNote("warning", words))
     here.made_by.update({name: before[name] for name in (SEED, DRAWN) if name in before})
 
 
-def _restored(here: Life, state: State) -> Opened | None:
+def _restored(here: TrainerContext, state: AttachedState) -> OpenCheckpoint | None:
     """Put the newest checkpoint back and return it; None if there is none. What is damaged is told and passed over."""
     if here.settings.checkpoint is not None:
         return _put_back(here, state, here.settings.checkpoint)
@@ -135,7 +135,7 @@ def _restored(here: Life, state: State) -> Opened | None:
             return _put_back(here, state, folder)
         except DamagedError as error:
             damaged = error
-            here.say(Note("warning", f"{error.what}; set aside, trying the one before"))
+            here.say(TrainerNote("warning", f"{error.what}; set aside, trying the one before"))
             standalone.set_aside(folder)
     if damaged is not None or (not here.settings.supervised and standalone.has_only_damaged(here.settings.staging)):
         raise UserError(
@@ -151,15 +151,15 @@ def _restored(here: Life, state: State) -> Opened | None:
     return None
 
 
-def _put_back(here: Life, state: State, folder: Path) -> Opened:
+def _put_back(here: TrainerContext, state: AttachedState, folder: Path) -> OpenCheckpoint:
     opened = open_folder(folder)
     state.materialise()
     for word in state.restore(opened):
-        here.say(Note("warning", word))
+        here.say(TrainerNote("warning", word))
     return opened
 
 
-def _at_exit(here: Life, run: Run, owner: int) -> None:
+def _at_exit(here: TrainerContext, run: Run, owner: int) -> None:
     """Save at the end of a script that left its loop early; not after an error, whose state nobody wants."""
     if os.getpid() == owner and not here.failed and getattr(sys, "last_value", None) is None:
         run.close()

@@ -13,7 +13,7 @@ from collections import deque
 from typing import Protocol
 
 from supervisor.core.wire import messages
-from supervisor.core.wire.messages import Beat, Malformed, Message, Save, Stop
+from supervisor.core.wire.messages import Heartbeat, Malformed, Message, SaveRequest, StopRequest
 from supervisor.trainer.clock import now_s, sleep
 
 BEAT_EVERY_S = 0.5
@@ -25,13 +25,13 @@ RECEIVE_BYTES = 64 * 1024
 class Listener(Protocol):
     """The script's part of the conversation; every method is called in the client's thread and must only set flags."""
 
-    def beat(self) -> Beat | None:
+    def beat(self) -> Heartbeat | None:
         """Return the present beat; None if nothing has moved since the last one."""
 
-    def asked_to_save(self, message: Save) -> None:
+    def asked_to_save(self, message: SaveRequest) -> None:
         """The supervisor wants a checkpoint."""
 
-    def asked_to_stop(self, message: Stop) -> None:
+    def asked_to_stop(self, message: StopRequest) -> None:
         """The supervisor wants the script to end at the next step boundary."""
 
     def supervisor_gone(self) -> None:
@@ -132,9 +132,9 @@ class Client:
             raise EOFError
         self._received, heard = messages.feed(self._received, received)
         for message in heard:
-            if isinstance(message, Save):
+            if isinstance(message, SaveRequest):
                 self._listener.asked_to_save(message)
-            elif isinstance(message, Stop):
+            elif isinstance(message, StopRequest):
                 self._listener.asked_to_stop(message)
             elif isinstance(message, Malformed):
                 continue  # garbage disturbs nobody

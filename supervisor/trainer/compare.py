@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.errors import UserError
 from supervisor.trainer.adapters.plain import READ_AHEAD
 from supervisor.trainer.process.own_packages import make_xxhash_importable
-from supervisor.trainer.save.checkpoint_folder import Opened, open_folder
+from supervisor.trainer.save.checkpoint_folder import OpenCheckpoint, open_folder
 from supervisor.trainer.state import rng, typed_json
 from supervisor.trainer.state.typed_json import TAG, Node
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def differing(one: Opened, other: Opened) -> list[str]:
+def differing(one: OpenCheckpoint, other: OpenCheckpoint) -> list[str]:
     """Return the paths of the attached state at which the two are not the same, bit for bit."""
     left, right = _trees(one), _trees(other)
     ours, theirs = one.leaves(), other.leaves()
@@ -56,7 +56,7 @@ def differing(one: Opened, other: Opened) -> list[str]:
     return paths
 
 
-def values(opened: Opened) -> dict[str, Told]:
+def values(opened: OpenCheckpoint) -> dict[str, Told]:
     """Return all of the attached state that can be compared, by its path: single values, and of containers kind and keys."""
     leaves = opened.leaves()
     return {path: _container(node) or _single(leaves, node) for path, node in _nodes(opened) if not _is_ahead(node)}
@@ -78,11 +78,11 @@ def _telling(one: Any, other: Any) -> list[str]:
     return [name for name in there if rng.of(name, one) == rng.of(name, other) or not _idle(name, one, other)]
 
 
-def _read_ahead(opened: Opened) -> list[str]:
+def _read_ahead(opened: OpenCheckpoint) -> list[str]:
     return [path for path, node in _nodes(opened) if _is_ahead(node)]
 
 
-def _nodes(opened: Opened) -> Iterator[tuple[str, Node]]:
+def _nodes(opened: OpenCheckpoint) -> Iterator[tuple[str, Node]]:
     """Yield path and node of each value, a container before what it holds."""
     waiting = list(reversed(_trees(opened).items()))
     while waiting:
@@ -91,7 +91,7 @@ def _nodes(opened: Opened) -> Iterator[tuple[str, Node]]:
         waiting += [(f"{path}.{key}", child) for key, child in reversed(typed_json.children(node) or [])]
 
 
-def _trees(opened: Opened) -> dict[str, Node]:
+def _trees(opened: OpenCheckpoint) -> dict[str, Node]:
     """Return the nodes by attached name, then what the objects have beside their state."""
     objects: dict[str, Node] = opened.state["objects"]
     beside = opened.state.get("beside", {})  # versions before did not keep it

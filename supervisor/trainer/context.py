@@ -11,29 +11,40 @@ from typing import TYPE_CHECKING
 from supervisor.core import shell_commands
 from supervisor.core.errors import FENCED, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT, SetupError
 from supervisor.core.policy import rollback
-from supervisor.core.wire.messages import Beat, Finished, Hello, Message, Note, Save, SaveFailed, Stop, Stopped, Trouble
+from supervisor.core.wire.messages import (
+    Anomaly,
+    Finished,
+    Heartbeat,
+    Hello,
+    Message,
+    SaveFailed,
+    SaveRequest,
+    Stopped,
+    StopRequest,
+    TrainerNote,
+)
 from supervisor.trainer.clock import sleep
-from supervisor.trainer.settings import Settings, read_settings
+from supervisor.trainer.settings import TrainerSettings, read_settings
 
 if TYPE_CHECKING:
     from supervisor.trainer.client import Client
-    from supervisor.trainer.hooks.unmodified_script import Unattached
+    from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
     from supervisor.trainer.run import Run
-    from supervisor.trainer.state.capture import State
+    from supervisor.trainer.state.capture import AttachedState
 
 CONNECT_WITHIN_S = 5.0
 
 
-class Life:
+class TrainerContext:
     """Speaks for the process: to the supervisor where there is one, to the person at the terminal where there is none.
 
     It is also the listener of a script that has not called attach() and is not watched: such a script can only end.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TrainerSettings) -> None:
         self.settings = settings
         self.run: Run | None = None
-        self.unattached: Unattached | None = None  # counts what the hooks see of a script that has no run
+        self.unattached: UnmodifiedScript | None = None  # counts what the hooks see of a script that has no run
         self.made_by: dict[str, str] = {}
         self.seed: int | None = None  # of generators that the script does not seed; None where it runs on its own
         self.failed = False  # the script ended in an error: its state is not worth a checkpoint
@@ -72,7 +83,7 @@ class Life:
         speaker = self.run or self.unattached
         return speaker.step if speaker is not None else 0
 
-    def watch(self, script: Unattached) -> None:
+    def watch(self, script: UnmodifiedScript) -> None:
         """Until the script calls attach(), ``script`` hears the supervisor. Call it before ``connect``."""
         self.unattached = script
 
@@ -90,27 +101,27 @@ class Life:
             self._client.send(message)
         if isinstance(message, SaveFailed):
             print(f"training-supervisor: step {message.step} could not be saved: {message.error}", file=sys.stderr)
-        elif isinstance(message, Note) and self._client is None:
+        elif isinstance(message, TrainerNote) and self._client is None:
             hint = f"\n  {message.hint}" if message.hint else ""
             print(f"training-supervisor: {message.text}{hint}", file=sys.stderr)
 
     def warn(self, what: str, hint: str) -> None:
         """Say in two lines what there is and what to do."""
-        self.say(Note("warning", what, hint))
+        self.say(TrainerNote("warning", what, hint))
 
-    def notice(self, state: State) -> None:
+    def notice(self, state: AttachedState) -> None:
         """Say what the state has noticed since this was asked."""
         notices, state.notices = state.notices, []
         for level, words in notices:
-            self.say(Note(level, words))
+            self.say(TrainerNote(level, words))
 
-    def met(self, trouble: Trouble) -> bool:
+    def met(self, trouble: Anomaly) -> bool:
         """Say that training has gone wrong; return whether the supervisor acts on it."""
         acted_on = trouble.kind in self.settings.troubles.awaited
         if acted_on:
             print(f"training-supervisor: {rollback.what(trouble)}", file=sys.stderr)  # the last of it that `logs` shows
         elif trouble.kind == "spike":
-            self.say(Note("warning", rollback.what(trouble)))
+            self.say(TrainerNote("warning", rollback.what(trouble)))
         if self.settings.supervised:
             self.say(trouble)
         return acted_on
@@ -136,17 +147,17 @@ class Life:
         if self._client is not None:
             self._client.flush(2.0)
 
-    def beat(self) -> Beat | None:
+    def beat(self) -> Heartbeat | None:
         """One beat says that the process lives; after that, only attach() can tell how it goes."""
         if self._started:
             return None
         self._started = True
-        return Beat(0, "start")
+        return Heartbeat(0, "start")
 
-    def asked_to_save(self, message: Save) -> None:
+    def asked_to_save(self, message: SaveRequest) -> None:
         """A script that is not attached cannot be saved from here."""
 
-    def asked_to_stop(self, message: Stop) -> None:  # noqa: ARG002  # whatever the reason
+    def asked_to_stop(self, message: StopRequest) -> None:  # noqa: ARG002  # whatever the reason
         """Only the system's own way is left."""
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -174,11 +185,11 @@ def silence_pipes() -> None:
     os.close(nowhere)
 
 
-_here: list[Life] = []
+_here: list[TrainerContext] = []
 
 
-def here() -> Life:
+def here() -> TrainerContext:
     """Return this process's one Life."""
     if not _here:
-        _here.append(Life(read_settings(os.environ, sys.argv[0] if sys.argv else "")))
+        _here.append(TrainerContext(read_settings(os.environ, sys.argv[0] if sys.argv else "")))
     return _here[0]

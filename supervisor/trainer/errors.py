@@ -5,7 +5,7 @@ from __future__ import annotations
 from supervisor.core.errors import SetupError
 
 
-class RefusedError(SetupError):
+class UnsupportedStateError(SetupError):
     """``path`` (``scheduler.lr_lambdas.0``) holds something that would not come back as it was; a restart will not help."""
 
     def __init__(self, path: str, why: str, hint: str) -> None:
@@ -13,10 +13,10 @@ class RefusedError(SetupError):
         self.path = path
 
 
-def cannot_keep(path: str, value: object) -> RefusedError:
+def cannot_keep(path: str, value: object) -> UnsupportedStateError:
     """Return the refusal of a value whose type has no exact form in a checkpoint."""
     noun = _NOUNS.get(type(value).__name__, f"a value of type {type(value).__module__}.{type(value).__qualname__}")
-    return RefusedError(
+    return UnsupportedStateError(
         path,
         f"{noun} cannot be kept in a checkpoint",
         "leave it out of state_dict() and make it again when the script starts, "

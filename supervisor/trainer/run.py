@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED, UsageError
 from supervisor.core.policy.liveness import AFTER
-from supervisor.core.wire.messages import Beat, Note, Save, Stop, Trouble
+from supervisor.core.wire.messages import Anomaly, Heartbeat, SaveRequest, StopRequest, TrainerNote
 from supervisor.trainer.context import silence_pipes
-from supervisor.trainer.process.script_end import Left
+from supervisor.trainer.process.script_end import LeftThreads
 from supervisor.trainer.save.companion_files import CompanionFiles
-from supervisor.trainer.steps.loss_monitor import Watch
-from supervisor.trainer.steps.step_boundary import Boundary, Position
-from supervisor.trainer.steps.step_log import FLUSH_ROWS, WATCHED_ROWS, Rows
-from supervisor.trainer.steps.step_skipping import Passing
+from supervisor.trainer.steps.loss_monitor import LossMonitor
+from supervisor.trainer.steps.step_boundary import Position, StepBoundary
+from supervisor.trainer.steps.step_log import FLUSH_ROWS, WATCHED_ROWS, StepLogRows
+from supervisor.trainer.steps.step_skipping import StepSkipper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from supervisor.trainer.clock import Clock
-    from supervisor.trainer.context import Life
+    from supervisor.trainer.context import TrainerContext
     from supervisor.trainer.save.saver import Saver
-    from supervisor.trainer.state.capture import State
-    from supervisor.trainer.steps.section_timer import Sections
+    from supervisor.trainer.state.capture import AttachedState
+    from supervisor.trainer.steps.section_timer import SectionTimer
 
 WAKE_EVERY_S = 0.05
 
@@ -38,7 +38,9 @@ class Run:
     loop goes over ``steps()``; where a framework has the loop, a callback calls ``begin``, ``advance`` and ``end``.
     """
 
-    def __init__(self, life: Life, state: State, saver: Saver, sections: Sections, clock: Clock) -> None:
+    def __init__(
+        self, life: TrainerContext, state: AttachedState, saver: Saver, sections: SectionTimer, clock: Clock
+    ) -> None:
         self.step = 0
         self.resumed = False
         self.name = life.settings.name
@@ -49,28 +51,28 @@ class Run:
         self._sections = sections
         self._clock = clock
         awaited = life.settings.troubles.awaited
-        self._watch = Watch(life.settings.troubles.names, self._on_trouble)
+        self._watch = LossMonitor(life.settings.troubles.names, self._on_trouble)
         flush_rows = WATCHED_ROWS if awaited else FLUSH_ROWS
-        self._rows = Rows(self._on_nonfinite, self._watch.see, flush_rows=flush_rows, on_text=self._on_text)
+        self._rows = StepLogRows(self._on_nonfinite, self._watch.see, flush_rows=flush_rows, on_text=self._on_text)
         troubles = life.settings.troubles
-        self._passing = Passing(troubles.rolled, state.attached, life.say, most=troubles.most)
+        self._passing = StepSkipper(troubles.rolled, state.attached, life.say, most=troubles.most)
         settings = life.settings
         # Without a supervisor nobody puts files back, and they stay where they are.
         self.companions = CompanionFiles(
             settings.working,
             settings.folder,
             settings.staging,
-            lambda words: life.say(Note("warning", words)),
+            lambda words: life.say(TrainerNote("warning", words)),
             supervised=settings.supervised,
         )
-        self._boundary = Boundary(life, state, saver, self._rows, clock, companions=self.companions)
+        self._boundary = StepBoundary(life, state, saver, self._rows, clock, companions=self.companions)
         self._nonfinite: set[str] = set()
         self._entered: list[ExitStack] = []
         self._total: int | None = None
         self._epoch_steps: int | None = None
         self._first_step = 0
         self._looping = False
-        self._left: Left | None = None
+        self._left: LeftThreads | None = None
         self._unended = 0
         self._early = True
         self._woken_s = clock() - WAKE_EVERY_S
@@ -115,7 +117,7 @@ class Run:
         except GeneratorExit:
             self._unended = self._rows.holds(self.step)
             self.step += self._unended
-            self._left = Left(sys._getframe(1))  # noqa: SLF001  # the frame that has the loop
+            self._left = LeftThreads(sys._getframe(1))  # noqa: SLF001  # the frame that has the loop
             raise
         finally:
             self._leave_loop()
@@ -263,7 +265,7 @@ class Run:
 
     # --- what the channel's thread calls: flags only --------------------------------------------------------------
 
-    def beat(self) -> Beat | None:
+    def beat(self) -> Heartbeat | None:
         """Return a beat if something has moved since the last."""
         now = (self.step, self._sections.name)
         if now == self._beat_seen:
@@ -271,7 +273,7 @@ class Run:
         self._beat_seen = now
         seconds = dict(self._sections.seconds)
         done = self.step - self._first_step
-        return Beat(
+        return Heartbeat(
             step=now[0],
             section=now[1],
             total_steps=self._total,
@@ -282,11 +284,11 @@ class Run:
             metrics=self._rows.metrics_if_any(),
         )
 
-    def asked_to_save(self, message: Save) -> None:
+    def asked_to_save(self, message: SaveRequest) -> None:
         """Stage a checkpoint at the next boundary."""
         self._boundary.ask(message.reason)
 
-    def asked_to_stop(self, message: Stop) -> None:
+    def asked_to_stop(self, message: StopRequest) -> None:
         """End at the next boundary."""
         self._boundary.end_at_next(0, save=message.save)
 
@@ -355,12 +357,12 @@ class Run:
     def _on_nonfinite(self, step: int, name: str, value: str) -> None:
         if name not in self._nonfinite and not self._boundary.poisoned:  # or the supervisor says it
             self._nonfinite.add(name)
-            self._life.say(Note("warning", f"{name} is {value} at step {step}"))
+            self._life.say(TrainerNote("warning", f"{name} is {value} at step {step}"))
 
     def _on_text(self, name: str, what: str) -> None:
         self._life.say(
-            Note("warning", f"run.log({name}=…): a {what} is written as text, because JSON has no such value")
+            TrainerNote("warning", f"run.log({name}=…): a {what} is written as text, because JSON has no such value")
         )
 
-    def _on_trouble(self, trouble: Trouble) -> None:
+    def _on_trouble(self, trouble: Anomaly) -> None:
         self._boundary.poisoned |= self._life.met(trouble)

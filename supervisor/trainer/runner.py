@@ -16,7 +16,7 @@ from supervisor.trainer import context as trainer_context
 from supervisor.trainer.process import script_end, seeding
 
 if TYPE_CHECKING:
-    from supervisor.trainer.context import Life
+    from supervisor.trainer.context import TrainerContext
 
 
 def main(arguments: list[str]) -> int:
@@ -58,12 +58,12 @@ def main(arguments: list[str]) -> int:
     return SUCCEEDED
 
 
-def _watch(here: Life) -> None:
+def _watch(here: TrainerContext) -> None:
     if here.settings.supervised and here.settings.hooks:
         from supervisor.trainer import hooks
-        from supervisor.trainer.hooks.unmodified_script import Unattached
+        from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
-        script = Unattached(here)
+        script = UnmodifiedScript(here)
         here.watch(script)
         hooks.install(script)
 
@@ -117,7 +117,7 @@ def _execute_module(name: str, file: Path) -> None:
     exec(code, module.__dict__)  # noqa: S102  # the user's own module
 
 
-def _finish(here: Life, ended: SystemExit | None = None) -> None:
+def _finish(here: TrainerContext, ended: SystemExit | None = None) -> None:
     if here.stopped or here.forked:
         return
     if here.run is not None:
@@ -125,7 +125,7 @@ def _finish(here: Life, ended: SystemExit | None = None) -> None:
     here.say_last(script_end.word(here, ended))
 
 
-def _report(here: Life, error: BaseException) -> int:
+def _report(here: TrainerContext, error: BaseException) -> int:
     here.failed = True
     if isinstance(error, UserError):
         print(f"{error.what}\n{error.hint}", file=sys.stderr)

@@ -15,7 +15,7 @@ ALONE_SAVE_EVERY_S = 600.0
 GRACE_S = 30.0
 
 
-class SaveEvery(NamedTuple):
+class SaveInterval(NamedTuple):
     """When a checkpoint is due: one of the three is set; none of them means only when asked."""
 
     steps: int | None = None
@@ -23,7 +23,7 @@ class SaveEvery(NamedTuple):
     seconds: float | None = None
 
 
-class Troubles(NamedTuple):
+class AnomalyPolicy(NamedTuple):
     """What to watch for. ``awaited``: the kinds of trouble on which the supervisor acts; ``names``: of values, () for losses.
 
     ``rolled``: of each rollback that holds the session's name, the indices to pass over, the rate. ``most``: a person says
@@ -36,7 +36,7 @@ class Troubles(NamedTuple):
     most: bool = False
 
 
-class Settings(NamedTuple):
+class TrainerSettings(NamedTuple):
     """``checkpoint`` is None at a first start; ``supervised`` is False where the script runs on its own.
 
     A rehearsal ends the script at step ``stop_at``, as if its work were done there. ``packages`` is the folder of the
@@ -52,7 +52,7 @@ class Settings(NamedTuple):
     checkpoint: Path | None
     staging: Path
     scratch: Path
-    save_every: SaveEvery
+    save_every: SaveInterval
     grace_s: float
     channel: str
     stop_at: int | None = None
@@ -63,25 +63,25 @@ class Settings(NamedTuple):
     folder: str = ""
     working: Path = Path()
     attach: bool = False
-    troubles: Troubles = Troubles()
+    troubles: AnomalyPolicy = AnomalyPolicy()
     module: str = ""
 
 
-def read_settings(environ: Mapping[str, str], script: str) -> Settings:
+def read_settings(environ: Mapping[str, str], script: str) -> TrainerSettings:
     """Return the settings; UsageError for a value that the supervisor would not write."""
     name = environ.get("SUPERVISOR_RUN_NAME") or Path(script).stem or "run"
     channel = environ.get("SUPERVISOR_RUN_CHANNEL", "")
     own = Path("checkpoints") / name
     checkpoint = environ.get("SUPERVISOR_RUN_CHECKPOINT", "")
     every = environ.get("SUPERVISOR_RUN_SAVE_EVERY", "")
-    return Settings(
+    return TrainerSettings(
         supervised=bool(channel),
         name=name,
         attempt=int(environ.get("SUPERVISOR_RUN_ATTEMPT") or 1),
         checkpoint=Path(checkpoint) if checkpoint else None,
         staging=Path(environ.get("SUPERVISOR_RUN_STAGING") or own).absolute(),
         scratch=Path(environ.get("SUPERVISOR_RUN_SCRATCH") or own / "scratch").absolute(),
-        save_every=_save_every(every) if every else SaveEvery(seconds=None if channel else ALONE_SAVE_EVERY_S),
+        save_every=_save_every(every) if every else SaveInterval(seconds=None if channel else ALONE_SAVE_EVERY_S),
         grace_s=float(environ.get("SUPERVISOR_RUN_GRACE_S") or GRACE_S),
         channel=channel,
         stop_at=int(environ["SUPERVISOR_RUN_STOP_AT"]) if environ.get("SUPERVISOR_RUN_STOP_AT") else None,
@@ -92,14 +92,14 @@ def read_settings(environ: Mapping[str, str], script: str) -> Settings:
         folder=environ.get("SUPERVISOR_RUN_WATCH") or "",
         working=Path.cwd(),
         attach=environ.get("SUPERVISOR_RUN_ATTACH") == "auto",
-        troubles=_troubles(environ) if channel else Troubles(),
+        troubles=_troubles(environ) if channel else AnomalyPolicy(),
         module=environ.get("SUPERVISOR_RUN_MODULE", "") if channel else "",
     )
 
 
-def _troubles(environ: Mapping[str, str]) -> Troubles:
+def _troubles(environ: Mapping[str, str]) -> AnomalyPolicy:
     acts = {"nan": environ.get("SUPERVISOR_RUN_ON_NAN"), "spike": environ.get("SUPERVISOR_RUN_ON_SPIKE")}
-    return Troubles(
+    return AnomalyPolicy(
         awaited=frozenset(kind for kind, how in acts.items() if how in {"stop", "rollback"}),
         names=tuple(filter(None, environ.get("SUPERVISOR_RUN_NAN_WATCH", "").split(","))),
         rolled=tuple(of_words(environ.get("SUPERVISOR_RUN_ROLLBACKS", ""))),
@@ -107,11 +107,11 @@ def _troubles(environ: Mapping[str, str]) -> Troubles:
     )
 
 
-def _save_every(text: str) -> SaveEvery:
+def _save_every(text: str) -> SaveInterval:
     if text == "asked":
-        return SaveEvery()
+        return SaveInterval()
     for unit, field in (("steps", "steps"), ("ep", "epochs")):
         number = text.removesuffix(unit)
         if number != text and number.isdecimal() and int(number) > 0:
-            return SaveEvery(**{field: int(number)})
+            return SaveInterval(**{field: int(number)})
     raise UsageError(f"SUPERVISOR_RUN_SAVE_EVERY is {text!r}", 'it must be like "500steps", "2ep" or "asked"')

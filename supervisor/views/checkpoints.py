@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.core.checkpoint.manifest import CheckpointId, Found, Verdict
+from supervisor.core.checkpoint.manifest import Candidate, CheckpointId, Validity
 from supervisor.core.humanize import duration
 from supervisor.views.formatting import size
 from supervisor.views.table import rows
@@ -27,7 +27,7 @@ PROOFS = {
     "flush": "all sent when its session ended",
     "end": "named by its session's end",
 }
-_WORDS = {Verdict.BROKEN: "damaged", Verdict.NEWER: "of a newer version"}
+_WORDS = {Validity.BROKEN: "damaged", Validity.NEWER: "of a newer version"}
 
 
 class Row(Protocol):
@@ -90,16 +90,16 @@ def proof(evidence: str) -> str:
     return ", ".join(PROOFS.get(each, each) for each in evidence.split("+"))
 
 
-def verdict(found: Found, evidence: str = "", why: str = "") -> str:
+def verdict(found: Candidate, evidence: str = "", why: str = "") -> str:
     """Return a line on one checkpoint that was read and hashed anew: what proves it safe, or why nothing does."""
-    if found.verdict is not Verdict.WHOLE:
+    if found.verdict is not Validity.WHOLE:
         return f"{found.id}: {_word(found)}: {found.why}"
     means = [each for each in (proof(evidence) if evidence else "", why) if each]
     length = size(found.manifest.bytes) if found.manifest else "?"
     return "; ".join((f"{found.id}: verified ({length})", *means))
 
 
-def plain_verdict(found: Found, evidence: str | None = None) -> dict[str, Any]:
+def plain_verdict(found: Candidate, evidence: str | None = None) -> dict[str, Any]:
     """Return the same for JSON. ``evidence``: what proves it safe, as far as this verification could tell."""
     return {
         "step": found.id.step,
@@ -112,15 +112,15 @@ def plain_verdict(found: Found, evidence: str | None = None) -> dict[str, Any]:
     }
 
 
-def summary(found: Sequence[Found]) -> str:
+def summary(found: Sequence[Candidate]) -> str:
     """Return how many are as they were written and how many are not."""
     if not found:
         return "no checkpoint yet"
-    words = ["verified" if each.verdict is Verdict.WHOLE else _word(each) for each in found]
+    words = ["verified" if each.verdict is Validity.WHOLE else _word(each) for each in found]
     return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
 
 
-def _word(found: Found) -> str:
+def _word(found: Candidate) -> str:
     return "unknown" if found.verdict is None else _WORDS.get(found.verdict, str(found.verdict))
 
 

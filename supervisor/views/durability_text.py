@@ -21,7 +21,7 @@ QUOTA_PAGE = "drive.google.com/settings/storage"
 
 
 @dataclass(frozen=True, slots=True)
-class Safety:
+class Durability:
     """What is known of a run's checkpoints; unknown is None.
 
     ``pending`` is the step whose proof is waited for: ``written`` to the store, or only on the disk of ``machine``;
@@ -48,10 +48,10 @@ class Safety:
     adopted: int | None = None
 
 
-def of_status(status: RunStatus, now: Instant, *, live: bool = True) -> Safety:
+def of_status(status: RunStatus, now: Instant, *, live: bool = True) -> Durability:
     """Read it from the status of the session that is here."""
     pending, written, newest = _pending(status.durable, status.submitted, status.staged)
-    return Safety(
+    return Durability(
         durable=status.durable,
         durable_age_s=None if status.durable_at is None else max(0.0, now.wall_s - status.durable_at.wall_s),
         pending=pending,
@@ -69,11 +69,11 @@ def of_status(status: RunStatus, now: Instant, *, live: bool = True) -> Safety:
     )
 
 
-def of_plain(plain: Mapping[str, Any], *, live: bool = True) -> Safety:
+def of_plain(plain: Mapping[str, Any], *, live: bool = True) -> Durability:
     """Read it from what ``status --json`` prints."""
     kept = plain["checkpoints"]
     pending, written, newest = _pending(kept["durable"], kept["submitted"], kept["staged"])
-    return Safety(
+    return Durability(
         durable=kept["durable"],
         durable_age_s=plain["durable_age_s"],
         pending=pending,
@@ -92,7 +92,7 @@ def of_plain(plain: Mapping[str, Any], *, live: bool = True) -> Safety:
     )
 
 
-def safe(seen: Safety) -> str:
+def safe(seen: Durability) -> str:
     """Say what is safe. Only DURABLE is ever called so."""
     if seen.durable is None and seen.adopted is not None:
         return f"{seen.unit} {seen.adopted:,} is verified on the disk of {seen.machine}, and not yet in the store"
@@ -102,7 +102,7 @@ def safe(seen: Safety) -> str:
     return f"{_safe_in(seen)}: {seen.unit} {seen.durable:,}{ago}"
 
 
-def waiting(seen: Safety) -> str:
+def waiting(seen: Durability) -> str:
     """Say what is not confirmed, and for how long; "" while there is nothing to worry about."""
     if not seen.answers or (seen.written and not seen.provable):
         return lying(seen) or f"{_store(seen)} does not answer"
@@ -111,7 +111,7 @@ def waiting(seen: Safety) -> str:
     return f"not safe for {duration(seen.waits_s)}: {lying(seen)}"
 
 
-def lying(seen: Safety) -> str:
+def lying(seen: Durability) -> str:
     """Say where the newest step lies that is not proved; "" if all is."""
     if seen.pending is None:
         return ""
@@ -120,13 +120,13 @@ def lying(seen: Safety) -> str:
     return f"{seen.unit} {seen.pending:,} is {_unproved(seen)}"
 
 
-def because(seen: Safety) -> str:
+def because(seen: Durability) -> str:
     """Return in brackets what the store said last, where that says more than the words before it."""
     told = not seen.why or not seen.answers or not seen.live or any(known in seen.why for known in _KNOWN)
     return "" if told else f" ({seen.why})"
 
 
-def what_to_do(seen: Safety, run: str, store: str = "") -> str:
+def what_to_do(seen: Durability, run: str, store: str = "") -> str:
     """Return what a person can do about what is pending. ``store`` is the option that names the run's store, or ""."""
     verify = f"`{shell_commands.command_of_run('checkpoints', run, 'verify', option=store)}`"
     lives = f"nothing is lost while {seen.machine} lives: keep it running"
@@ -143,7 +143,7 @@ def what_to_do(seen: Safety, run: str, store: str = "") -> str:
     return f"{_client_hint(seen)}{lives}{asks}"
 
 
-def fitting(seen: Safety, width: int | None) -> str:
+def fitting(seen: Durability, width: int | None) -> str:
     """Return what is safe and what is not in at most ``width`` columns, if that can be: the longest words that fit."""
     whole, waits = safe(seen), waiting(seen)
     if not waits:
@@ -160,7 +160,7 @@ def _pending(durable: int | None, submitted: int | None, staged: int | None) -> 
     return (submitted if written else staged if waiting else None), written, max(waiting, default=None)
 
 
-def _unproved(seen: Safety) -> str:
+def _unproved(seen: Durability) -> str:
     if not seen.written:
         return f"only on the disk of {seen.machine}"
     if not seen.provable:
@@ -172,7 +172,7 @@ def _unproved(seen: Safety) -> str:
     return f"written but {seen.place} has not {_took(seen)} it" if seen.place else "written but not safe yet"
 
 
-def _short(seen: Safety) -> str:
+def _short(seen: Durability) -> str:
     if not seen.answers:
         return f"{_store(seen)} does not answer"
     if not seen.provable and seen.written:
@@ -180,23 +180,23 @@ def _short(seen: Safety) -> str:
     return f"{seen.unit} {seen.pending:,} not safe for {duration(seen.waits_s or 0.0)}"
 
 
-def _without_age(seen: Safety) -> str:
+def _without_age(seen: Durability) -> str:
     return safe(seen) if seen.durable is None else f"{_safe_in(seen)}: {seen.unit} {seen.durable:,}"
 
 
-def _safe_in(seen: Safety) -> str:
+def _safe_in(seen: Durability) -> str:
     return f"safe {at(seen.place)}" if seen.place else "safe"
 
 
-def _store(seen: Safety) -> str:
+def _store(seen: Durability) -> str:
     return seen.place or "the store"
 
 
-def _took(seen: Safety) -> str:
+def _took(seen: Durability) -> str:
     return "fetched" if seen.place == _COMPUTER else "uploaded"
 
 
-def _client_hint(seen: Safety) -> str:
+def _client_hint(seen: Durability) -> str:
     if seen.place == _COMPUTER:
         return "is your computer awake and online, and `launch` running there? "
     name = f"{seen.place} {seen.proof}".lower()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.clock import Instant
     from supervisor.core.session.status import RunStatus
-    from supervisor.views.durability_text import Safety
+    from supervisor.views.durability_text import Durability
 
 ALL_LOST = (
     "nothing of this run is safe: it ended, and no checkpoint was saved",
@@ -102,7 +102,7 @@ def _next(phase: Phase, status: RunStatus) -> Sequence[tuple[str, ...]]:
     return _NEXT.get(phase, ())
 
 
-def _unsafe(seen: Safety, run: str, option: str) -> list[str]:
+def _unsafe(seen: Durability, run: str, option: str) -> list[str]:
     """Say what would be lost with this machine, and what to do about it."""
     if seen.pending is None:
         return []

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from supervisor.core.clock import Instant
-    from supervisor.core.fleet.state import Fleet, Life, Policy
+    from supervisor.core.fleet.state import Fleet, FleetPolicy, MachineService
 
 NAME = "[fleet] "
 INDENT = " " * len(NAME)
@@ -45,30 +45,30 @@ PLAIN_EVERY_S = 30.0
 LIVE_EVERY_S = 1.0
 
 
-class Screen(Protocol):
+class FleetScreen(Protocol):
     """Shows a fleet to somebody; no call waits for them."""
 
     def begins(self, fleet: Fleet) -> None: ...
-    def said(self, said: fw.Say) -> None: ...
+    def said(self, said: fw.Report) -> None: ...
     def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None: ...
     def close(self) -> None: ...
 
 
-def choose(place: str, policy: Policy, *, json_lines: bool, out: TextIO | None = None) -> Screen:
+def choose(place: str, policy: FleetPolicy, *, json_lines: bool, out: TextIO | None = None) -> FleetScreen:
     """Return JSON lines where asked for, else words: one line that is rewritten on a terminal, plain lines elsewhere."""
     out = out or sys.stdout
     lines = Lines(out)
     if json_lines:
-        return JsonScreen(lines)
+        return FleetJsonScreen(lines)
     if not out.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        return WordScreen(lines, place, policy)
-    return WordScreen(lines, place, policy, Bottom(lines, lambda: columns_of(out), colours=has_colours(out)))
+        return FleetTextScreen(lines, place, policy)
+    return FleetTextScreen(lines, place, policy, Bottom(lines, lambda: columns_of(out), colours=has_colours(out)))
 
 
-class WordScreen:
+class FleetTextScreen:
     """Words; progress every second on a terminal (``bottom``), else every half minute."""
 
-    def __init__(self, out: Lines, place: str, policy: Policy, bottom: Bottom | None = None) -> None:
+    def __init__(self, out: Lines, place: str, policy: FleetPolicy, bottom: Bottom | None = None) -> None:
         self._out, self._place, self._policy, self._bottom = out, place, policy, bottom
         self._shown_s = 0.0
         self._trouble = ""
@@ -84,14 +84,14 @@ class WordScreen:
         if fleet.machine is not None:
             self._write(f"an earlier launch left {shown(fleet.machine.endpoint)}: looking after it")
 
-    def said(self, said: fw.Say) -> None:
+    def said(self, said: fw.Report) -> None:
         """Print the words, and under them what to do."""
         mark = "" if said.level == "info" else f"{said.level}: "
         self._write(f"{mark}{shown(said.words)}", shown(shell_commands.expanded(said.hint)), said.level)
 
     def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None:
         """Print the line when it is time."""
-        if not isinstance(event, fw.Polled):
+        if not isinstance(event, fw.MachinePolled):
             return
         if event.trouble and event.trouble != self._trouble:
             self._write(f"warning: {shown(event.trouble)}", level="warning")
@@ -121,7 +121,7 @@ class WordScreen:
         self._bottom.above(f"{self._bottom.painted(NAME + words, colour)}{below}")
 
 
-class JsonScreen:
+class FleetJsonScreen:
     """Events as JSON lines."""
 
     def __init__(self, out: Lines) -> None:
@@ -130,13 +130,13 @@ class JsonScreen:
     def begins(self, fleet: Fleet) -> None:
         """Nothing has happened yet."""
 
-    def said(self, said: fw.Say) -> None:
+    def said(self, said: fw.Report) -> None:
         """Print it."""
         self._print(said)
 
     def seen(self, _fleet: Fleet, event: fw.Event, _now: Instant) -> None:
         """Print it."""
-        if not isinstance(event, fw.Woke):
+        if not isinstance(event, fw.PollTimerFired):
             self._print(event)
 
     def close(self) -> None:
@@ -147,7 +147,7 @@ class JsonScreen:
         self._out.write(json.dumps(to_plain(value), default=str) + "\n")
 
 
-def line(fleet: Fleet, event: fw.Polled, now: Instant, width: int | None = None) -> str:
+def line(fleet: Fleet, event: fw.MachinePolled, now: Instant, width: int | None = None) -> str:
     """Return how it goes: machine, its progress, what is safe here.
 
     Where ``width`` columns do not hold all of it, what matters least is left out; step and what is safe stay.
@@ -173,7 +173,7 @@ def safe(fleet: Fleet) -> str:
 
 
 def say_goodbye(
-    end: fw.End, fleet: Fleet, name: str, store: str, *, json_lines: bool, begun: bool = True,
+    end: fw.EndController, fleet: Fleet, name: str, store: str, *, json_lines: bool, begun: bool = True,
     nan: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Print how it ended, what each machine brought and cost, and what comes next.
@@ -195,7 +195,7 @@ def say_goodbye(
     show("\n".join(lines))
 
 
-def _next(end: fw.End, name: str, store: str, nan: Mapping[str, Any] | None) -> list[str]:
+def _next(end: fw.EndController, name: str, store: str, nan: Mapping[str, Any] | None) -> list[str]:
     """Return what comes next. A run whose loss is no number is not exported from its newest checkpoint, which holds that."""
     finished = end.state == "SUCCEEDED"
     words = ("checkpoints", name, "export", "latest", "DIR") if finished else ("status", name)
@@ -223,7 +223,7 @@ def machines(fleet: Fleet) -> list[str]:
     ]
 
 
-def way(before: Life, life: Life) -> str:
+def way(before: MachineService, life: MachineService) -> str:
     """Return how long it took from the last status of one machine to the first new step of the next, part by part."""
     first_s, heard_s = life.first_step_wall_s, before.heard_wall_s or before.ended_wall_s
     if first_s is None or heard_s is None:
@@ -242,14 +242,14 @@ def way(before: Life, life: Life) -> str:
     return f"from the last status of the machine before to the first step of {who}: {whole} ({', '.join(parts)})"
 
 
-def _lived(life: Life) -> str:
+def _lived(life: MachineService) -> str:
     return duration((life.ended_wall_s or life.began_wall_s) - life.began_wall_s)
 
 
-def _first(life: Life) -> str:
+def _first(life: MachineService) -> str:
     return "-" if life.first_step_wall_s is None else duration(life.first_step_wall_s - life.began_wall_s)
 
 
-def _reached(life: Life) -> str:
+def _reached(life: MachineService) -> str:
     first, last = life.safe_from, life.safe
     return "-" if last is None else f"step {first or 0:,} to {last:,}"

@@ -8,7 +8,7 @@ from supervisor.core.escape import drawn_on, shown_with_colours
 from supervisor.views.wrapping import columns_of, wrapped
 
 
-class Printed:
+class PrintedText:
     """Prints a text when it differs from the one before."""
 
     def __init__(self, out: TextIO) -> None:

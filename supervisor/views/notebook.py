@@ -28,7 +28,7 @@ _GREY = "opacity:.7"
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class PanelState:
     """What there is to show.
 
     ``plain`` is the session's live status, None before it has one, and ``silent_s`` its age. ``notes`` are told by the
@@ -47,12 +47,12 @@ class Scene:
     stopping: bool = False
 
 
-def panel(scene: Scene) -> dict[str, str]:
+def panel(scene: PanelState) -> dict[str, str]:
     """Return it as a notebook's bundle of media types."""
     return {"text/plain": text(scene), "text/html": html(scene)}
 
 
-def text(scene: Scene) -> str:
+def text(scene: PanelState) -> str:
     """Return the panel as lines."""
     head, _ = _head(scene)
     lines = [head]
@@ -64,7 +64,7 @@ def text(scene: Scene) -> str:
     return "\n".join(lines)
 
 
-def html(scene: Scene) -> str:
+def html(scene: PanelState) -> str:
     """Return the panel as one piece of HTML without scripts, which every kind of notebook shows."""
     head, colour = _head(scene)
     parts = [f'<div style="{_BOX}"><div><b style="color:{_COLOURS[colour]}">●</b> <b>{escape(head)}</b></div>']
@@ -84,7 +84,7 @@ def html(scene: Scene) -> str:
     return "".join([*parts, "</div>"])
 
 
-def share(scene: Scene) -> float | None:
+def share(scene: PanelState) -> float | None:
     """Return how much of the run is done, 0 to 1; None where nobody knows."""
     if not scene.plain or not scene.plain["total_steps"] or scene.plain["step"] is None:
         return None
@@ -177,7 +177,7 @@ _UNTOLD_S = 0.05
 _PRECISE_S = 10.0
 
 
-def _head(scene: Scene) -> tuple[str, str]:
+def _head(scene: PanelState) -> tuple[str, str]:
     """Return the first line, and whether it is good, bad or to be waited for."""
     name = scene.run or "the run"
     if scene.ended:
@@ -194,7 +194,7 @@ def _head(scene: Scene) -> tuple[str, str]:
     return f"{name}: {state}{quiet}", colour
 
 
-def _facts(scene: Scene) -> list[str]:
+def _facts(scene: PanelState) -> list[str]:
     plain = scene.plain
     if plain is None:
         return []
@@ -215,7 +215,7 @@ def _emphasised(line: str) -> str:
     return f"<b>{escape(line)}</b>" if line.startswith(("safe", "nothing safe")) else escape(line)
 
 
-def _said(scene: Scene) -> list[str]:
+def _said(scene: PanelState) -> list[str]:
     """Return what was said, without the two lines of an error at the end, because the cell ends in them."""
     return [each for each in scene.said if not (scene.ended and each.startswith(("error: ", "  try: ")))]
 

@@ -39,7 +39,7 @@ _BEFORE_STEPS = frozenset({None, "start", "restore"})
 class Screen(Protocol):
     """Shows a session to somebody. No call ever waits for them; all but ``printed`` come from the loop's thread."""
 
-    def say(self, said: do.Say) -> None: ...
+    def say(self, said: do.Notify) -> None: ...
     def printed(self, text: bytes) -> None: ...
     def record(self, now: Instant, value: Any, status: RunStatus) -> None: ...
     def close(self) -> None: ...
@@ -53,7 +53,7 @@ class _Progress:
 
     def seen(self, value: Any, status: RunStatus) -> bool:
         """Look at a record; call it for each."""
-        self._any_safe = self._any_safe or isinstance(value, ev.Durable)
+        self._any_safe = self._any_safe or isinstance(value, ev.CheckpointDurable)
         return self._any_safe or status.section not in _BEFORE_STEPS
 
 
@@ -65,7 +65,7 @@ class PlainScreen:
         self._shown_s = 0.0
         self._progress = _Progress()
 
-    def say(self, said: do.Say) -> None:
+    def say(self, said: do.Notify) -> None:
         """Print the words, and under them what to do."""
         if said.level != "error":
             hint = f"\n{INDENT}{shell_commands.expanded(said.hint)}" if said.hint else ""
@@ -82,7 +82,7 @@ class PlainScreen:
         if not self._progress.seen(value, status):
             return
         silent_s = now.mono_s - self._shown_s
-        if silent_s >= PLAIN_EVERY_S or (isinstance(value, ev.Durable) and silent_s >= SAFE_EVERY_S):
+        if silent_s >= PLAIN_EVERY_S or (isinstance(value, ev.CheckpointDurable) and silent_s >= SAFE_EVERY_S):
             self._shown_s = now.mono_s
             self._out.write(f"{NAME}{shown(line(status, now))}\n")
 
@@ -97,7 +97,7 @@ class JsonScreen:
     def __init__(self, out: Lines) -> None:
         self._out = out
 
-    def say(self, said: do.Say) -> None:
+    def say(self, said: do.Notify) -> None:
         """Said words are among the commands already."""
 
     def printed(self, text: bytes) -> None:
@@ -109,7 +109,7 @@ class JsonScreen:
 
     def record(self, now: Instant, value: Any, _status: RunStatus) -> None:
         """Print the record."""
-        if not isinstance(value, ev.Woke):
+        if not isinstance(value, ev.TimerFired):
             self._out.write(shown(to_line({"mono_s": now.mono_s, "wall_s": now.wall_s}, value)) + "\n")
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class LiveScreen:
         self._shown_s = 0.0
         self._progress = _Progress()
 
-    def say(self, said: do.Say) -> None:
+    def say(self, said: do.Notify) -> None:
         """Print the words above the line, and under them what to do."""
         if said.level != "error":
             painted = self._bottom.painted

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.machines import until
 from supervisor.stores.mounted.backend import DriveStore
-from supervisor.stores.mounted.guard import HeldMount
+from supervisor.stores.mounted.guard import MountGuard
 from supervisor.stores.mounted.mounts import mount_of, mounts
 from supervisor.stores.mounted.store import MountedStore
 from tests.drives.drive import Guard
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.ports import Store
-    from supervisor.stores.upload_status.status import Uploads, Written
+    from supervisor.stores.upload_status.status import UploadStatus, WrittenFile
 
 
 class Obliging:
@@ -32,14 +32,14 @@ class Obliging:
     kind = "obliging"
     remains = b""
 
-    def see(self, file: Written) -> str:
+    def see(self, file: WrittenFile) -> str:
         return self.kind
 
     def cache(self) -> str | None:
         return None
 
 
-def _obliging(*_: object) -> Uploads:
+def _obliging(*_: object) -> UploadStatus:
     return Obliging()
 
 
@@ -47,7 +47,7 @@ def in_process(root: Path) -> DriveStore:
     """A drive's store on the disk of this folder, whose mount stands for the drive's, and whose client says yes."""
     mount = mount_of(str(root), mounts())
     assert mount is not None
-    return DriveStore(HeldMount(str(root), mount), choose=_obliging)
+    return DriveStore(MountGuard(str(root), mount), choose=_obliging)
 
 
 def in_worker(root: Path, patience_s: float = 20.0) -> MountedStore:

@@ -1,4 +1,4 @@
-"""The laws of ``supervisor.trainer.adapters.port.Framework``, for one row in a process of its own.
+"""The laws of ``supervisor.trainer.adapters.port.FrameworkAdapter``, for one row in a process of its own.
 
 ``python -m tests.contracts.framework_laws ROW FOLDER``: keeps a checkpoint in the folder and what shall come of it, or, where
 there is one already, puts it back. Prints one JSON object: what was wrong, by law; nothing where nothing was.
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from supervisor.trainer import adapters
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.errors import UnsupportedStateError
 from supervisor.trainer.save import checkpoint_folder
-from supervisor.trainer.save.checkpoint_folder import Draft
+from supervisor.trainer.save.checkpoint_folder import CheckpointDraft
 from supervisor.trainer.save.layout import plan
 from supervisor.trainer.save.snapshot import Snapshot
 from supervisor.trainer.save.writer import NewFile
 from supervisor.trainer.state import rng
-from supervisor.trainer.state.capture import State
-from supervisor.trainer.state.tree import Capture, framework_of, rebuild, value_of_bytes
+from supervisor.trainer.state.capture import AttachedState
+from supervisor.trainer.state.tree import TreeCapture, framework_of, rebuild, value_of_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,7 @@ class Kept:
     def one_value_held_twice_is_kept_once_and_two_equal_ones_twice(self) -> None:
         ours, theirs = self.row.values(), self.row.values()
         name = next(each for each in ours if each.endswith(("-big", "-cube", "bytearray")))
-        capture = Capture(adapters.loaded())
+        capture = TreeCapture(adapters.loaded())
         capture.node([ours[name], {"again": ours[name]}, theirs[name]], "it")
         assert list(capture.leaves) == ["it.0", "it.2"]
         back = in_memory([ours[name], ours[name], theirs[name]])
@@ -95,8 +95,8 @@ class Kept:
 
     def what_has_no_exact_form_is_refused_by_name(self) -> None:
         for name, value in self.row.refused().items():
-            with pytest.raises(RefusedError) as refused:
-                Capture(adapters.loaded()).node({"deep": [value]}, "thing")
+            with pytest.raises(UnsupportedStateError) as refused:
+                TreeCapture(adapters.loaded()).node({"deep": [value]}, "thing")
             assert refused.value.path == "thing.deep.0", name
             assert refused.value.hint, name
 
@@ -105,7 +105,7 @@ class Kept:
             return
         value, change = found
         before = self.row.bits(value)
-        state = State({"it": Holder({"value": value, "twice": [value]})})
+        state = AttachedState({"it": Holder({"value": value, "twice": [value]})})
         captured = state.captured()
         layout = plan(captured.leaves)
         snapshot = Snapshot(layout, captured.leaves, captured.values)
@@ -139,7 +139,7 @@ class Kept:
         assert imported() == self.there
 
     def the_state_that_did_not_change_its_form_is_followed_not_walked(self) -> None:
-        state = State(self.row.objects(1))
+        state = AttachedState(self.row.objects(1))
         first = state.captured().structure
         self.row.use(state.attached)
         second = state.captured().structure  # what an optimizer makes at its first step is there now
@@ -150,7 +150,7 @@ class Kept:
     def draws_go_on_where_they_were(self) -> None:
         self.row.objects(3)
         self.row.draw()
-        kept = rng.Taken(rng.taken(adapters.loaded()), rng.NOTHING).as_kept()
+        kept = rng.RngStates(rng.taken(adapters.loaded()), rng.NOTHING).as_kept()
         wanted = self.row.draw()
         self.row.objects(4)
         rng.put_back(rng.states(json.loads(json.dumps(kept))))
@@ -160,7 +160,7 @@ class Kept:
         objects = self.row.objects(1)
         self.row.use(objects)
         values = self.row.values()
-        captured = State(objects | {"values": Holder(values)}).captured()
+        captured = AttachedState(objects | {"values": Holder(values)}).captured()
         layout = plan(captured.leaves)
         snapshot = Snapshot(layout, captured.leaves, captured.values)
         assert snapshot.take(captured.values).wait()
@@ -169,7 +169,7 @@ class Kept:
             "drawn": None,
             "used": None,
         }
-        draft = Draft(5, 9, None, captured.text, captured.generators, [], {}, {}, layout.split)
+        draft = CheckpointDraft(5, 9, None, captured.text, captured.generators, [], {}, {}, layout.split)
         files = [NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes) for each in layout.pieces]
         checkpoint_folder.write(self.where, STEP, draft, files)
         wanted["drawn"] = self.row.draw()
@@ -195,7 +195,7 @@ class Back(Kept):
     def live_objects_go_on_in_a_new_process(self) -> None:
         objects, values = self.row.objects(2), Holder(self.row.values())
         values.load_state_dict = lambda state: setattr(values, "got", state)  # a variable's value is no variable
-        state = State(objects | {"values": values})
+        state = AttachedState(objects | {"values": values})
         state.materialise()
         words = state.restore(checkpoint_folder.open_folder(self.where / STEP))
         assert words == [], words
@@ -217,7 +217,7 @@ def imported() -> set[str]:
 
 def in_memory(value: Any) -> Any:
     """Through nodes and leaves, without files."""
-    capture = Capture(adapters.loaded())
+    capture = TreeCapture(adapters.loaded())
     node = json.loads(json.dumps(capture.node(value, "it")))
     kept = {}
     for name, leaf in capture.leaves.items():

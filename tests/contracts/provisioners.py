@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from supervisor.core.fleet.provisioning import Machine, Wanted
+from supervisor.core.fleet.provisioning import Machine, MachineRequest
 from tests.fleet.fake import FakeCloud, FakeProvisioner
 from tests.fleet.fake_cloud import kill_marked
 
@@ -30,7 +30,7 @@ class World(Protocol):
     ``on``, ``environ``: how `launch` finds it.
     """
 
-    wanted: Wanted
+    wanted: MachineRequest
     silences: int
     on: str
     environ: dict[str, str]
@@ -44,7 +44,7 @@ class World(Protocol):
 
 
 class Fake:
-    wanted, silences, on, environ = Wanted("T4"), 4, "fake", {}
+    wanted, silences, on, environ = MachineRequest("T4"), 4, "fake", {}
 
     def __init__(self, folder: Path) -> None:
         self.cloud = FakeCloud(folder, agent=(sys.executable, "launch.py"))
@@ -74,7 +74,7 @@ class Fake:
 class Folders:
     """Machines that are folders under ``_base``; ``_others`` is another computer."""
 
-    wanted, silences = Wanted(), 4
+    wanted, silences = MachineRequest(), 4
     _base: Path
     _others: Provisioner
 
@@ -82,7 +82,7 @@ class Folders:
         _vanish(self._base, machine)
 
     def foreign(self) -> Machine:
-        return replace(self._others.bring_up("theirs", Wanted()), name="", record="")
+        return replace(self._others.bring_up("theirs", MachineRequest()), name="", record="")
 
     def lives(self, machine: Machine) -> bool:
         return (self._base / machine.endpoint.rpartition("/")[2]).is_dir()
@@ -154,7 +154,7 @@ class Local(Folders):
 
 
 class Colab:
-    wanted, silences, on = Wanted("T4"), 1, "colab"
+    wanted, silences, on = MachineRequest("T4"), 1, "colab"
 
     def __init__(self, folder: Path) -> None:
         from tests.fleet.plane.world import World as ColabWorld

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.ports import Platform
-    from supervisor.core.session.events import Notice
+    from supervisor.core.session.events import PreemptionNotice
 
 NOW = Instant(mono_s=5000.0, wall_s=1.7e9)
 FRAMEWORKS = ("torch", "tensorflow", "jax", "numpy", "google.colab")
@@ -168,7 +168,7 @@ def test_a_notice_is_delivered_and_the_listener_ends_when_it_is_told_to(environs
         return
     heard, over = [], Event()
 
-    def hear(notice: Notice) -> None:
+    def hear(notice: PreemptionNotice) -> None:
         heard.append(notice)
         over.set()
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.ports import Unconfirmed
+from supervisor.core.ports import NotConfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from supervisor.stores.upload_status.status import Written
+    from supervisor.stores.upload_status.status import WrittenFile
     from tests.faults import syscalls
 
 CHANGING = frozenset({"write", "unlink", "rmdir", "mkdir", "open"})
@@ -60,12 +60,12 @@ class Cloud:
                 self.files[str(path)] = File(body, body)
         self.asked: Counter[str] = Counter()
 
-    def see(self, file: Written) -> str:
+    def see(self, file: WrittenFile) -> str:
         """Answer the store's question about an upload."""
         path = os.path.normpath(self.where.parent / file.path)
         self.asked[path] += 1
         if self.asked[path] == 1:
-            raise Unconfirmed("not uploaded yet")
+            raise NotConfirmed("not uploaded yet")
         if self.asked[path] >= TRUE_FROM:
             now = self.files[path].now
             self.files[path] = File(now, now)

@@ -31,9 +31,9 @@ def laws_hold(world: World, machine: str = "fresh", *, in_order: bool = True) ->
     it_resumes_from(world, turn, ready, max(world.safe, default=None))
     for number in range(1, KEEP + 1):
         outcome = turn.publish(turn.stage())
-        demand(isinstance(outcome, ev.Durable), f"the next save does not succeed: {outcome}")
+        demand(isinstance(outcome, ev.CheckpointDurable), f"the next save does not succeed: {outcome}")
         retained = turn.storing.retain()
-        demand(isinstance(retained, ev.Retained), f"retention does not succeed: {retained}")
+        demand(isinstance(retained, ev.Pruned), f"retention does not succeed: {retained}")
         turn.journal_piece(number)
     nothing_safe_is_lost(world)
     every_file_is_its_sessions_own(world)
@@ -43,7 +43,7 @@ def laws_hold(world: World, machine: str = "fresh", *, in_order: bool = True) ->
 
 def nothing_safe_is_lost(world: World) -> None:
     """I2: nothing DURABLE stops loading unless K newer DURABLE ones load."""
-    whole = {found.id for found in examined(world) if found.verdict is cp.Verdict.WHOLE}
+    whole = {found.id for found in examined(world) if found.verdict is cp.Validity.WHOLE}
     for id_ in world.safe:
         newer = [other for other in whole if other > id_ and other in world.safe]
         demand(id_ in whole or len(newer) >= KEEP, f"{id_} was safe, does not load, and only {len(newer)} newer do")
@@ -54,15 +54,17 @@ def every_manifest_is_whole(world: World) -> None:
     for found in examined(world):
         if world.mounted and found.why.startswith(TORN):
             continue
-        demand(found.verdict is cp.Verdict.WHOLE, f"the manifest of {found.id} is there, but {found.why}")
+        demand(found.verdict is cp.Validity.WHOLE, f"the manifest of {found.id} is there, but {found.why}")
 
 
 def every_file_is_its_sessions_own(world: World) -> None:
     """No checkpoint rests on a file that another session wrote and could remove, or on one that was never DURABLE."""
-    safe = {f"{session_id.Rank(id_.epoch, id_.writer)}/step-{id_.step:09d}" for id_ in world.safe}
+    safe = {f"{session_id.SessionId(id_.epoch, id_.writer)}/step-{id_.step:09d}" for id_ in world.safe}
     for found in checkpoint_fetch.find(world.store(), RUN):
         manifest = checkpoint_fetch.read_manifest(world.store(), found).manifest
-        own = RUN.step(session_id.Rank(found.id.epoch, found.id.writer), found.id.step).removeprefix(f"{RUN.name}/")
+        own = RUN.step(session_id.SessionId(found.id.epoch, found.id.writer), found.id.step).removeprefix(
+            f"{RUN.name}/"
+        )
         for entry in manifest.files if manifest else ():
             folder = entry.path.rpartition("/")[0]
             demand(folder.split("/")[0] == own.split("/")[0], f"{found.id} rests on {entry.path} of another session")
@@ -81,7 +83,9 @@ def it_resumes_from(world: World, turn: Turn, ready: ev.CheckpointReady, least: 
     for name, body in world.content(ready.id.step).items():
         demand((folder / name).read_bytes() == body, f"{name} of {ready.id} is not what was saved")
     staged_checkpoints.prove(folder, ready.id.step)
-    demand(turn.storing.rank > session_id.Rank(ready.id.epoch, ready.id.writer), "it outranks what it resumes from")
+    demand(
+        turn.storing.rank > session_id.SessionId(ready.id.epoch, ready.id.writer), "it outranks what it resumes from"
+    )
 
 
 def nothing_is_left_over(world: World) -> None:
@@ -106,7 +110,7 @@ def the_log_is_whole(world: World, steps: int) -> None:
     demand(rows == [row(step) for step in range(steps)], "the step log has other values")
 
 
-def examined(world: World) -> list[cp.Found]:
+def examined(world: World) -> list[cp.Candidate]:
     beside = world.root / "examined"
     found = [
         checkpoint_fetch.bring(world.store(), RUN, each, beside)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core.ports import Unconfirmed
+from supervisor.core.ports import NotConfirmed
 from supervisor.engine.host.environment_store import RECORD
 from supervisor.engine.runs import claims
 from tests.faults.laws import laws_hold
@@ -78,7 +78,7 @@ def _each_in_part(start: World, scratch: Path) -> int:
 def no_manifest_yet(path: str) -> str:
     """Answer for a client that has uploaded everything but manifests."""
     if "/manifest-" in path:
-        raise Unconfirmed("not uploaded yet")
+        raise NotConfirmed("not uploaded yet")
     return "client"
 
 

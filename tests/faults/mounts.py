@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.ports import StoreError
 from supervisor.core.session import events as ev
 from supervisor.stores.mounted.backend import DriveStore
-from supervisor.stores.mounted.guard import HeldMount
+from supervisor.stores.mounted.guard import MountGuard
 from supervisor.stores.mounted.mounts import TABLE_PATH, mount_of, mounts
 from tests.faults.stores import Client, OnADrive
 from tests.faults.world import World, before, demand, named
@@ -26,7 +26,7 @@ class OnAMount(OnADrive):
         mount = mount_of(where, mounts())
         assert mount is not None
         client = Client()
-        DriveStore.__init__(self, HeldMount(where, mount, str(table)), choose=lambda *_: client)
+        DriveStore.__init__(self, MountGuard(where, mount, str(table)), choose=lambda *_: client)
 
 
 def mount_lost_and_back(root: Path) -> None:
@@ -50,7 +50,7 @@ def mount_lost_and_back(root: Path) -> None:
         demand(_listing(world) == listing, f"{harm.__name__}: the folder in the place of the mount was written to")
         table.write_text(whole)
         outcome = named(lambda folder=folder: turn.publish(folder))
-        demand(isinstance(outcome, ev.Durable), f"{harm.__name__}, and back: {outcome!r}")
+        demand(isinstance(outcome, ev.CheckpointDurable), f"{harm.__name__}, and back: {outcome!r}")
 
 
 def _unmounted(table: str, line: str) -> str:

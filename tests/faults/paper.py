@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.digest import digest_of
-from supervisor.core.ports import Entry, Measured, Missing, Traits
+from supervisor.core.ports import FileDigest, FolderEntry, NotFound, StoreTraits
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from tests.faults.world import RUN, World, demand
 
@@ -24,9 +24,9 @@ K = TypeVar("K", bound="Hashable")
 class Paper:
     """What a machine reads that begins with these files; nothing can be written."""
 
-    def __init__(self, files: Mapping[str, bytes], traits: Traits) -> None:
+    def __init__(self, files: Mapping[str, bytes], traits: StoreTraits) -> None:
         self.traits, self._files = traits, files
-        self._folders: dict[str, dict[str, Entry]] = {}
+        self._folders: dict[str, dict[str, FolderEntry]] = {}
         for path, body in files.items():
             inside, entry = path, _entry(path.rpartition("/")[2], len(body))
             while inside:
@@ -38,30 +38,30 @@ class Paper:
                     break
                 entry = _entry(inside.rpartition("/")[2], None)
 
-    def list(self, folder: str) -> Sequence[Entry]:
+    def list(self, folder: str) -> Sequence[FolderEntry]:
         return tuple(self._folders.get(folder, {}).values())
 
     def read(self, path: str) -> bytes:
         if path not in self._files:
-            raise Missing(path)
+            raise NotFound(path)
         return self._files[path]
 
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
         body = self.read(path)
         Path(local).unlink(missing_ok=True)
         Path(local).write_bytes(body)
-        return Measured(len(body), digest_of((body,), algorithm))
+        return FileDigest(len(body), digest_of((body,), algorithm))
 
 
 @cache
-def _entry(name: str, length: int | None) -> Entry:
-    return Entry(name, length is None, length)
+def _entry(name: str, length: int | None) -> FolderEntry:
+    return FolderEntry(name, length is None, length)
 
 
 class Judge:
     """Knows the store of a world as it was, and what a machine has to make of one that was harmed."""
 
-    def __init__(self, world: World, traits: Traits | None = None) -> None:
+    def __init__(self, world: World, traits: StoreTraits | None = None) -> None:
         top = Path(world.where)
         self.world, self.into = world, world.root / "brought"
         self.traits = traits or world.store().traits
@@ -100,9 +100,9 @@ class Judge:
         published = any(self._same([path], files) for path in manifests)
         cut_short = all(self.whole[path].startswith(files[path]) for path in manifests)
         if told or published or (manifests and self.traits.evidence == "fsync"):
-            demand(isinstance(answer, cp.AskUser), f"there are signs of work, but: {answer!r}")
+            demand(isinstance(answer, cp.NeedsUser), f"there are signs of work, but: {answer!r}")
         elif cut_short:
-            demand(isinstance(answer, cp.StartAfresh), f"nothing was ever published, but: {answer!r}")
+            demand(isinstance(answer, cp.StartFresh), f"nothing was ever published, but: {answer!r}")
         demand(not isinstance(answer, cp.ResumeFrom), f"nothing is whole, but: {answer!r}")
 
     def _same(self, paths: Sequence[str], files: Mapping[str, bytes]) -> bool:

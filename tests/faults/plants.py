@@ -13,7 +13,7 @@ from supervisor.core.checkpoint import session_id
 from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE
 from supervisor.core.digest import algorithm_of
 from supervisor.core.policy import dedup, retention
-from supervisor.core.ports import Measured, StoreError
+from supervisor.core.ports import FileDigest, StoreError
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.runs import runs
@@ -46,7 +46,7 @@ def _without_flushes(patch: pytest.MonkeyPatch, flushes: Callable[[int], bool]) 
 def linked_before_flushed(patch: pytest.MonkeyPatch) -> None:
     """What was written elsewhere is given its name without a flush, as if who wrote it had surely done that."""
 
-    def proved(full: str, algorithm: str) -> Measured:
+    def proved(full: str, algorithm: str) -> FileDigest:
         fd = os.open(full, os.O_RDONLY)
         try:
             if os.fstat(fd).st_nlink == 1:
@@ -62,12 +62,14 @@ def links_trusted(patch: pytest.MonkeyPatch) -> None:
     """A linked file is believed to be what its maker said it is."""
     real = local_folder.FolderStore.push
 
-    def push(store: local_folder.FolderStore, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
+    def push(
+        store: local_folder.FolderStore, local: str, path: str, algorithm: str, *, link: bool = False
+    ) -> FileDigest:
         there = real(store, local, path, algorithm, link=link)
         length, promised = staged_checkpoints.content(Path(local).parent).files.get(
             Path(local).name, (there.bytes, there.digest)
         )
-        return Measured(length, promised)
+        return FileDigest(length, promised)
 
     patch.setattr(local_folder.FolderStore, "push", push)
 
@@ -88,13 +90,13 @@ def manifest_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def manifest_before_the_evidence(patch: pytest.MonkeyPatch) -> None:
-    real = durability.Proof.ask
+    real = durability.DurabilityCheck.ask
 
-    def ask(self: durability.Proof, store: Any, seal_it: Any) -> str:
+    def ask(self: durability.DurabilityCheck, store: Any, seal_it: Any) -> str:
         self.seal(seal_it)
         return real(self, store, seal_it)
 
-    patch.setattr(durability.Proof, "ask", ask)
+    patch.setattr(durability.DurabilityCheck, "ask", ask)
 
 
 def once_is_enough(patch: pytest.MonkeyPatch) -> None:
@@ -112,7 +114,7 @@ def trusting_reader(patch: pytest.MonkeyPatch) -> None:
 def eager_deletion(patch: pytest.MonkeyPatch) -> None:
     real = retention.plan
 
-    def plan(stored: Any, policy: Any) -> retention.Plan:
+    def plan(stored: Any, policy: Any) -> retention.RetentionPlan:
         return real([replace(each, durable=True) for each in stored], policy)
 
     patch.setattr(retention, "plan", plan)
@@ -126,7 +128,7 @@ def order_by_mtime(patch: pytest.MonkeyPatch) -> None:
     real = checkpoint_fetch.look_over
     times: dict[str, float] = {}
 
-    def look_over(store: Any, run: Any) -> checkpoint_fetch.Listed:
+    def look_over(store: Any, run: Any) -> checkpoint_fetch.RunListing:
         listed = real(store, run)
         times.update({each.path: Path(store.traits.where, each.path).stat().st_mtime for each in listed.found})
         return listed
@@ -135,12 +137,12 @@ def order_by_mtime(patch: pytest.MonkeyPatch) -> None:
     _ordered(patch, lambda each: times.get(each.path, 0.0))
 
 
-def _ordered(patch: pytest.MonkeyPatch, key: Callable[[cp.Found], float]) -> None:
+def _ordered(patch: pytest.MonkeyPatch, key: Callable[[cp.Candidate], float]) -> None:
     def resume_point(found: Any, *, signs_of_work: bool) -> Any:
         newest = max(found, key=key, default=None)
         if newest is None:
-            return cp.StartAfresh()
-        return cp.ResumeFrom(newest, ()) if newest.verdict is cp.Verdict.WHOLE else cp.Examine(newest)
+            return cp.StartFresh()
+        return cp.ResumeFrom(newest, ()) if newest.verdict is cp.Validity.WHOLE else cp.Verify(newest)
 
     patch.setattr(cp, "resume_point", resume_point)
 
@@ -150,8 +152,8 @@ def skip_on_eio(patch: pytest.MonkeyPatch) -> None:
 
     def bring(*args: Any, **options: Any) -> Any:
         found, where = real(*args, **options)
-        broken = found.verdict is cp.Verdict.UNREADABLE
-        return (replace(found, verdict=cp.Verdict.BROKEN) if broken else found), where
+        broken = found.verdict is cp.Validity.UNREADABLE
+        return (replace(found, verdict=cp.Validity.BROKEN) if broken else found), where
 
     patch.setattr(checkpoint_fetch, "bring", bring)
 
@@ -184,9 +186,9 @@ def short_writes_ignored(patch: pytest.MonkeyPatch) -> None:
 
 def no_reading_back(patch: pytest.MonkeyPatch) -> None:
     real = local_files.write
-    said: list[Measured] = []
+    said: list[FileDigest] = []
 
-    def write(target: str, chunks: Any, algorithm: str) -> Measured:
+    def write(target: str, chunks: Any, algorithm: str) -> FileDigest:
         said[:] = [real(target, chunks, algorithm)]
         return said[0]
 
@@ -196,9 +198,9 @@ def no_reading_back(patch: pytest.MonkeyPatch) -> None:
 
 def no_reading_back_from_the_drive(patch: pytest.MonkeyPatch) -> None:
     real = local_files.measure
-    said: list[Measured] = []
+    said: list[FileDigest] = []
 
-    def measure(chunks: Any, algorithm: str) -> Measured:
+    def measure(chunks: Any, algorithm: str) -> FileDigest:
         said[:] = [real(chunks, algorithm)]
         return said[0]
 
@@ -207,15 +209,15 @@ def no_reading_back_from_the_drive(patch: pytest.MonkeyPatch) -> None:
 
 
 def age_as_evidence(patch: pytest.MonkeyPatch) -> None:
-    def ask(self: durability.Proof, store: Any, seal_it: Any) -> str:
+    def ask(self: durability.DurabilityCheck, store: Any, seal_it: Any) -> str:
         try:
             return real(self, store, seal_it)
         except StoreError:
             self.seal(seal_it)
             return "it was written a while ago"
 
-    real = durability.Proof.ask
-    patch.setattr(durability.Proof, "ask", ask)
+    real = durability.DurabilityCheck.ask
+    patch.setattr(durability.DurabilityCheck, "ask", ask)
 
 
 def epoch_reused(patch: pytest.MonkeyPatch) -> None:
@@ -228,13 +230,13 @@ def shared_files_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def shared_with_another_session(patch: pytest.MonkeyPatch) -> None:
-    real = session_store.Storing._prove
+    real = session_store.SessionStore._prove
 
-    def prove(self: session_store.Storing, found: cp.Found) -> None:
+    def prove(self: session_store.SessionStore, found: cp.Candidate) -> None:
         real(self, found)
         self.uploads.newest = found.manifest
 
-    patch.setattr(session_store.Storing, "_prove", prove)
+    patch.setattr(session_store.SessionStore, "_prove", prove)
 
 
 def shared_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
@@ -253,12 +255,12 @@ def removed_without_being_emptied(patch: pytest.MonkeyPatch) -> None:
 
 
 def mount_not_proved(patch: pytest.MonkeyPatch) -> None:
-    def proved(self: mount_guard.HeldMount) -> tuple[int, str]:
+    def proved(self: mount_guard.MountGuard) -> tuple[int, str]:
         if self._fd is None:
             self._fd = os.open(self.mount.point, os.O_RDONLY | os.O_DIRECTORY)
         return self._fd, os.path.relpath(self.root, self.mount.point)
 
-    patch.setattr(mount_guard.HeldMount, "proved", proved)
+    patch.setattr(mount_guard.MountGuard, "proved", proved)
 
 
 def part_of_a_record_stops_the_start(patch: pytest.MonkeyPatch) -> None:

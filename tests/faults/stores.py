@@ -7,25 +7,25 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core.ports import Measured, Traits, Unconfirmed
+from supervisor.core.ports import FileDigest, NotConfirmed, StoreTraits
 from supervisor.stores.local.folder import FolderStore
 from supervisor.stores.mounted.backend import DriveStore
-from supervisor.stores.mounted.guard import HeldMount
+from supervisor.stores.mounted.guard import MountGuard
 from supervisor.stores.mounted.mounts import Mount
-from supervisor.stores.upload_status.status import NoWord
+from supervisor.stores.upload_status.status import NoUploadStatus
 from tests.faults.world import SHARING, SIZES
 
 if TYPE_CHECKING:
-    from supervisor.stores.upload_status.status import Uploads, Written
+    from supervisor.stores.upload_status.status import UploadStatus, WrittenFile
 
 
 class OnAnotherDisk(FolderStore):
     """A folder that no local file can be linked into or out of."""
 
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:
         return super().push(local, path, algorithm)
 
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
         return super().pull(path, local, algorithm)
 
 
@@ -39,10 +39,10 @@ class Client:
         self.late = late
         self.asked: Counter[str] = Counter()
 
-    def see(self, file: Written) -> str:
+    def see(self, file: WrittenFile) -> str:
         self.asked[file.path] += 1
         if self.asked[file.path] <= self.late:
-            raise Unconfirmed("not uploaded yet")
+            raise NotConfirmed("not uploaded yet")
         return self.kind
 
     def cache(self) -> str | None:
@@ -52,22 +52,24 @@ class Client:
 class OnADrive(DriveStore):
     """The store of a drive whose root is the folder above."""
 
-    def __init__(self, where: str, client: Uploads | None = None) -> None:
+    def __init__(self, where: str, client: UploadStatus | None = None) -> None:
         found = client or Client()
         super().__init__(HeldFolder(where), choose=lambda *_: found)
 
     @property
-    def traits(self) -> Traits:
+    def traits(self) -> StoreTraits:
         """What the supervisor's side of such a store says."""
-        return Traits(where=self.held.root, place="the drive", evidence="client", confirm_every_s=1.0, mounted=True)
+        return StoreTraits(
+            where=self.held.root, place="the drive", evidence="client", confirm_every_s=1.0, mounted=True
+        )
 
 
 def silent(where: str) -> OnADrive:
     """Open the store of a drive whose client never says anything."""
-    return OnADrive(where, NoWord())
+    return OnADrive(where, NoUploadStatus())
 
 
-class HeldFolder(HeldMount):
+class HeldFolder(MountGuard):
     """The folder above the store, held as a mount is, without asking the machine's mount table each time."""
 
     def __init__(self, where: str) -> None:

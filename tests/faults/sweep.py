@@ -125,7 +125,7 @@ def faulty_story(world: World, make: Callable[..., syscalls.Act]) -> None:
         down[0] = False
         for folder in folders:
             outcome = named(lambda folder=folder: turn.publish(folder))
-            demand(isinstance(outcome, ev.Durable), f"a later try fails: {outcome!r}")
+            demand(isinstance(outcome, ev.CheckpointDurable), f"a later try fails: {outcome!r}")
     _forget_staged(world)
     laws_hold(world)
 
@@ -145,14 +145,14 @@ def _faulty_turn(world: World) -> tuple[Turn, list[Path]]:
         folder = turn.stage()
         for _ in range(2):
             outcome = named(lambda folder=folder: turn.publish(folder))
-            if isinstance(outcome, ev.Durable):
+            if isinstance(outcome, ev.CheckpointDurable):
                 break
         demand(
-            isinstance(outcome, ev.Durable | Exception)
-            or (isinstance(outcome, ev.PublishFailed) and not outcome.hopeless),
+            isinstance(outcome, ev.CheckpointDurable | Exception)
+            or (isinstance(outcome, ev.UploadFailed) and not outcome.hopeless),
             f"a fault of the store ends as {outcome!r}",
         )
-        waiting = [] if isinstance(outcome, ev.Durable) else [folder]
+        waiting = [] if isinstance(outcome, ev.CheckpointDurable) else [folder]
         named(turn.storing.retain)
         named(lambda number=number: turn.journal_piece(number))
     return turn, waiting

@@ -194,7 +194,7 @@ def _newer_after_parsing(turn: Turn, content: Path) -> None:
         patch.setattr(core, "VERSION", core.VERSION + 1)
         said = json.loads(content.read_bytes())
         content.write_bytes(core.sealed({"step": said["step"], "metrics": said["metrics"], "files": said["files"]}))
-        assert isinstance(turn.publish(content.parent), ev.Durable)
+        assert isinstance(turn.publish(content.parent), ev.CheckpointDurable)
 
 
 def test_a_newer_run_record_is_said_in_two_lines(quick):
@@ -283,7 +283,7 @@ def test_a_staged_folder_that_changed_after_staging_is_not_published(quick):
     folder = turn.stage()
     (folder / "state-00001.safetensors").write_bytes(b"other")
     outcome = turn.publish(folder)
-    assert isinstance(outcome, ev.PublishFailed)
+    assert isinstance(outcome, ev.UploadFailed)
     assert outcome.hopeless
     turn.publish(turn.stage())
     laws_hold(World(world.root, world.size, world.safe))

@@ -67,7 +67,7 @@ def test_what_a_dead_session_of_this_machine_staged_is_adopted_with_all_rows_of_
     assert ready.adopted
     assert not ready.durable
     it_resumes_from(world, turn, ready, max(world.safe))
-    assert isinstance(turn.publish(newest), ev.Durable)
+    assert isinstance(turn.publish(newest), ev.CheckpointDurable)
     the_log_is_whole(world, dead.step)
     laws_hold(world)
 

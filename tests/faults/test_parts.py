@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.ports import Traits
+from supervisor.core.ports import StoreTraits
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from tests.faults.paper import Judge, harm
 from tests.faults.stores import OnADrive, silent
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STATES = 200_000 if ALL else 20_000
 DAMAGES = 50_000 if ALL else 5_000
-FOLDER, DRIVE = Traits(), Traits(evidence="client", confirm_every_s=1.0, mounted=True)
+FOLDER, DRIVE = StoreTraits(), StoreTraits(evidence="client", confirm_every_s=1.0, mounted=True)
 PARTS = ("absent", "empty", "half", "whole")
 NEW = 3
 

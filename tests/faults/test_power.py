@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from supervisor.core.checkpoint.checkpoint_json import ContentError
+from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.stores.local.folder import FolderStore
 from tests.faults import syscalls
@@ -73,7 +73,7 @@ def test_a_staged_checkpoint_is_whole_or_absent_after_every_power_loss(quick):
                 if name.startswith("step-"):
                     try:
                         staged_checkpoints.prove(quick / "after" / "staging" / name, int(name.split("-")[1]))
-                    except ContentError as error:
+                    except CheckpointInfoError as error:
                         raise Violation(f"{name}: {error} ({words})") from error
             shutil.rmtree(quick / "after")
 

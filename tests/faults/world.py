@@ -22,11 +22,11 @@ from supervisor.core.ports import Store, StoreError
 from supervisor.core.session import events as ev
 from supervisor.core.session import status
 from supervisor.engine import journal
-from supervisor.engine.context import Job
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.context import SessionContext
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.runs import runs
-from supervisor.engine.upload.session_store import Storing
+from supervisor.engine.upload.session_store import SessionStore
 from supervisor.stores.local.folder import TEMPORARY, FolderStore
 from supervisor.trainer.save import writer
 from supervisor.trainer.save.buffer import PAGE_BYTES
@@ -39,7 +39,7 @@ STRIDE = 5
 ASKED_MAX = 12
 SAME_STEPS = 40
 SHARED_BYTES_MIN = 40
-RUN = RunPlace("plates")
+RUN = RunPaths("plates")
 SHARING = (3, 200, SAME_STEPS)
 SIZES = {"one tiny file": (1, 30), "three files, one mostly the same": SHARING, "six files": (6, 50)}
 Size = tuple[int, int] | tuple[int, int, int]
@@ -70,7 +70,7 @@ class NoEnvironment:
     def prepare(self) -> Any:
         raise NotImplementedError
 
-    def record(self, rank: session_id.Rank) -> None:
+    def record(self, rank: session_id.SessionId) -> None:
         raise NotImplementedError
 
     def keep(self) -> None:
@@ -125,7 +125,7 @@ class Turn:
     def __init__(self, world: World, disk: Path, store: Store) -> None:
         self.world = world
         self.attempt_number = 0
-        self.storing = Storing(_job(disk, store))
+        self.storing = SessionStore(_job(disk, store))
         self.store = store
         self.step = 0
 
@@ -138,9 +138,9 @@ class Turn:
     def enter(self) -> None:
         runs.enter(self.store, RUN, self.world.root / "script.py", [], {})
 
-    def claim(self) -> session_id.Rank:
+    def claim(self) -> session_id.SessionId:
         looked = self.storing.look()
-        assert isinstance(looked, ev.Looked)
+        assert isinstance(looked, ev.RunInspected)
         before = session_id.highest(looked.names)
         rank = self.storing.claim(session_id.next_epoch(looked.names))
         demand(before is None or rank.epoch > before.epoch, f"epoch {rank.epoch} is used again")
@@ -167,9 +167,9 @@ class Turn:
     def publish(self, folder: Path) -> ev.Event:
         outcome = self.storing.publish(folder, staged_checkpoints.content(folder).step, lambda _: None)
         for _ in range(ASKED_MAX):
-            if isinstance(outcome, ev.Submitted | ev.Unconfirmed):
+            if isinstance(outcome, ev.CheckpointWritten | ev.DurabilityPending):
                 outcome = self.storing.confirm(folder)
-        if isinstance(outcome, ev.Durable):
+        if isinstance(outcome, ev.CheckpointDurable):
             self.world.safe.append(outcome.id)
         return outcome
 
@@ -180,13 +180,13 @@ class Turn:
         self.storing.write_pieces([(f"journal-{number:06d}.jsonl", json.dumps(head).encode() + b"\n")])
 
 
-def _job(disk: Path, store: Store) -> Job:
-    return Job(
+def _job(disk: Path, store: Store) -> SessionContext:
+    return SessionContext(
         script=disk / "script.py", arguments=(), run=RUN, run_id="0123456789abcdef", store=store, local_root=disk,
         clock=Tick(), environments=NoEnvironment(), alive=lambda claimed: False if claimed.get("host") == disk.name else None,
         identity={"pid": os.getpid(), "host": disk.name},
         platform="local", writer=f"{next(_writers):08x}", environ={}, save_every="asked",
-        retention=retention.Policy(KEEP), claim_extra={}, show=lambda _: None,
+        retention=retention.RetentionPolicy(KEEP), claim_extra={}, show=lambda _: None,
         shared_bytes_min=SHARED_BYTES_MIN,
     )  # fmt: skip
 
@@ -230,10 +230,10 @@ def story(turn: Turn, tell: Callable[[cp.CheckpointId], None], checkpoints_made:
         tell(ready.id)
     for number in range(1, checkpoints_made + 1):
         outcome = turn.publish(turn.stage())
-        demand(isinstance(outcome, ev.Durable), f"not saved: {outcome}")
+        demand(isinstance(outcome, ev.CheckpointDurable), f"not saved: {outcome}")
         tell(turn.world.safe[-1])
         retained = turn.storing.retain()
-        demand(isinstance(retained, ev.Retained), f"not retained: {retained}")
+        demand(isinstance(retained, ev.Pruned), f"not retained: {retained}")
         turn.journal_piece(number)
 
 
@@ -242,7 +242,7 @@ def restless(turn: Turn, tell: Callable[[cp.CheckpointId], None], unpublished: i
 
     def publish(folder: Path) -> None:
         outcome = turn.publish(folder)
-        demand(isinstance(outcome, ev.Durable), f"not saved: {outcome}")
+        demand(isinstance(outcome, ev.CheckpointDurable), f"not saved: {outcome}")
         tell(turn.world.safe[-1])
         turn.storing.retain()
 

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.environments import file_lock, overlay
 from supervisor.environments.installers import choice as installer_choice
-from supervisor.environments.installers.port import InstallerFailed, Sources
+from supervisor.environments.installers.port import IndexSources, InstallerFailed
 from supervisor.environments.tool_env import STAMP, say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def _made(python: str) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             overlay.make_venv(python, folder, os.environ)
             installer = installer_choice.choose(os.environ, HOME, say)
-            installer.install(f"{folder}/bin/python", LIST, sources=Sources(keep_fd=held))
+            installer.install(f"{folder}/bin/python", LIST, sources=IndexSources(keep_fd=held))
             (folder / STAMP).write_text(mark, "utf-8")
     return folder / "bin" / "colab"
 

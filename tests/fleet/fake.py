@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from supervisor.core.fleet.provisioning import Wanted
+    from supervisor.core.fleet.provisioning import MachineRequest
 
 __all__ = ["FakeCloud", "FakeProvisioner"]
 
@@ -68,7 +68,7 @@ class FakeProvisioner:
                 listed.append(machine if endpoint in known else dataclasses.replace(machine, name="", record=""))
         return listed
 
-    def bring_up(self, name: str, wanted: Wanted) -> Machine:
+    def bring_up(self, name: str, wanted: MachineRequest) -> Machine:
         with self._call("bring_up", name) as account:
             for endpoint, entry in account["machines"].items():
                 if entry["name"] == name and endpoint in self._known():

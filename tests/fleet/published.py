@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.digest import digest_of, preferred
 from supervisor.engine.clock import BootClock
-from supervisor.engine.paths import RunPlace
-from supervisor.fleet.home_replica import HomeRun
+from supervisor.engine.paths import RunPaths
+from supervisor.fleet.home_replica import HomeReplica
 from supervisor.fleet.transfer import part as transfer_part
 from supervisor.fleet.transfer.outbox import Outbox
 from supervisor.stores.local.folder import FolderStore
@@ -21,9 +21,9 @@ from supervisor.stores.relay import RelayStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.fleet.transfer.part import Parcel
+    from supervisor.fleet.transfer.part import TransferPart
 
-RUN = RunPlace("plates")
+RUN = RunPaths("plates")
 RECORD = {"schema": 1, "id": "abc0abc0abc0abc0", "script": "train.py", "arguments": [], "options": {"keep_last": 2}}
 
 
@@ -32,11 +32,11 @@ class Served:
     """A machine's folder with a store in it, its outbox, and home."""
 
     root: Path
-    rank: Rank = field(default_factory=lambda: Rank(1, "aa"))
+    rank: SessionId = field(default_factory=lambda: SessionId(1, "aa"))
     seq: int = 0
     machine: RelayStore = field(init=False)
     home_store: FolderStore = field(init=False)
-    home: HomeRun = field(init=False)
+    home: HomeReplica = field(init=False)
     outbox: Outbox = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class Served:
     def again(self) -> None:
         """Begin the agent and the controller anew, as after their deaths."""
         self.outbox = Outbox(self.root / "machine/outbox", self.root / "machine/store")
-        self.home = HomeRun(self.home_store, RUN, self.root / "home/state", BootClock())
+        self.home = HomeReplica(self.home_store, RUN, self.root / "home/state", BootClock())
 
     def enter(self) -> None:
         """Begin a session."""
@@ -87,7 +87,7 @@ class Served:
         name = cp.manifest_name(manifest.id.seq, cp.manifest_body(manifest))
         return f"{RUN.step(manifest.id.rank, manifest.id.step)}/{name}"
 
-    def cut(self) -> list[Parcel]:
+    def cut(self) -> list[TransferPart]:
         """Let the agent pack what is new; return all that can be fetched."""
         self.outbox.scan()
         self.outbox.cut()

@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.engine.clock import BootClock
-from supervisor.engine.paths import RunPlace
-from supervisor.fleet.home_replica import HomeRun
-from supervisor.fleet.transfer.part import ParcelError
+from supervisor.engine.paths import RunPaths
+from supervisor.fleet.home_replica import HomeReplica
+from supervisor.fleet.transfer.part import TransferPartError
 from supervisor.stores.local.folder import FolderStore
 
 if TYPE_CHECKING:
     from random import Random
 
     from supervisor.core.checkpoint.manifest import CheckpointId
-    from supervisor.fleet.transfer.part import Parcel
+    from supervisor.fleet.transfer.part import TransferPart
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN = RunPlace("toy")
+RUN = RunPaths("toy")
 WAIT_S_MAX = 400.0
 LOOK_EVERY_S = 0.05
 
@@ -50,7 +50,7 @@ class Machine:
         }  # fmt: skip
         (self.folder / "job.json").write_text(json.dumps(job))
 
-    def put(self, parcel: Parcel) -> None:
+    def put(self, parcel: TransferPart) -> None:
         """Put a parcel into the inbox, whole under its name."""
         to = self.folder / parcel.name
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class Machine:
 class Pump:
     """Carries parcels home and mail back. With ``chance`` it does that badly: lost, doubled, cut short, out of order."""
 
-    def __init__(self, home: HomeRun, folder: Path, chance: Random | None = None) -> None:
+    def __init__(self, home: HomeReplica, folder: Path, chance: Random | None = None) -> None:
         self.home, self.folder, self.chance = home, folder, chance
         self.merged: list[Any] = []
         self.refused = 0
@@ -153,13 +153,13 @@ class Pump:
             local.write_bytes(body[:at] if self.chance.random() < 0.5 else body[:at] + b"\0" + body[at + 1 :] + b"x")
         try:
             self.merged.append(self.home.merge(local, told["sha256"]))
-        except ParcelError:
+        except TransferPartError:
             self.refused += 1
 
 
-def home(folder: Path) -> HomeRun:
+def home(folder: Path) -> HomeReplica:
     """Return the relay's end at home, as a controller makes it anew after each of its deaths."""
-    return HomeRun(FolderStore(str(folder / "runs")), RUN, folder / "state", BootClock())
+    return HomeReplica(FolderStore(str(folder / "runs")), RUN, folder / "state", BootClock())
 
 
 def begin(pump: Pump, machine: Machine, *, arguments: list[str], **more: object) -> CheckpointId | None:

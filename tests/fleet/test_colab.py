@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import until
-from supervisor.core.fleet.provisioning import MachineError, NoSuchFile, Wanted
+from supervisor.core.fleet.provisioning import MachineError, MachineRequest, NoSuchFile
 from supervisor.fleet.agent.agent_status import watched
 from supervisor.fleet.provisioners.colab import account as colab_account
 from supervisor.fleet.provisioners.colab import cells as colab_cells
@@ -62,7 +62,7 @@ def here(world: World, tmp_path_factory: pytest.TempPathFactory) -> Colab:
 @pytest.fixture(scope="module")
 def vm(here: Colab) -> Machine:
     """A machine that tests leave as it was."""
-    return here.bring_up("shared", Wanted("T4"))
+    return here.bring_up("shared", MachineRequest("T4"))
 
 
 @pytest.fixture(autouse=True)
@@ -204,21 +204,21 @@ def test_a_refusal_is_told_for_what_it_is(world: World, colab_here: Colab) -> No
     ):
         world.service.assign_answers = list(answers)
         with pytest.raises(MachineError) as refused:
-            colab_here.bring_up("four", Wanted("T4"))
+            colab_here.bring_up("four", MachineRequest("T4"))
         assert refused.value.kind == kind, refused.value
         assert refused.value.hint
     assert len(world.service.assigned) == before
     with pytest.raises(MachineError, match="no P100"):
-        colab_here.bring_up("five", Wanted("P100"))
+        colab_here.bring_up("five", MachineRequest("P100"))
 
 
 def test_a_machine_whose_answer_was_lost_is_found_again(world: World, colab_here: Colab) -> None:
     world.service.assign_answers = ["made"]
-    made = colab_here.bring_up("five", Wanted("T4"))
+    made = colab_here.bring_up("five", MachineRequest("T4"))
     assert world.service.of(made.endpoint).listed
     world.service.assign_answers = ["made and gone"]
     with pytest.raises(MachineError) as told:
-        colab_here.bring_up("six", Wanted("T4"))
+        colab_here.bring_up("six", MachineRequest("T4"))
     assert told.value.kind == "unreachable"
     assert world.service.vms[-1].endpoint in str(told.value)
     assert {each.name for each in colab_here.machines()} == {"five", ""}
@@ -230,7 +230,7 @@ def test_who_kills_the_computer_in_the_middle_makes_no_second_machine(
     before = len(world.service.vms)
     world.service.assign_answers = [3.0]
     program = (
-        "import pathlib, sys; from supervisor.core.fleet.provisioning import Wanted; "
+        "import pathlib, sys; from supervisor.core.fleet.provisioning import MachineRequest as Wanted; "
         "from supervisor.fleet.provisioners.colab.provisioner import ColabProvisioner; "
         "ColabProvisioner(pathlib.Path(sys.argv[1])).bring_up('seven', Wanted('T4'))"
     )
@@ -238,14 +238,14 @@ def test_who_kills_the_computer_in_the_middle_makes_no_second_machine(
     until(lambda: not world.service.assign_answers, WAIT_S)
     first.kill()
     first.wait()
-    colab_here.bring_up("seven", Wanted("T4"))
+    colab_here.bring_up("seven", MachineRequest("T4"))
     assert len(world.service.vms) == before + 1
 
 
 def test_the_call_that_stays_with_a_machine_ends_when_the_machine_is_gone(
     world: World, colab_here: Colab, tmp_path: Path
 ) -> None:
-    gone = colab_here.bring_up("eight", Wanted())
+    gone = colab_here.bring_up("eight", MachineRequest())
     (tmp_path / "launch.py").write_text(BEATS)
     colab_here.put(gone, str(tmp_path / "launch.py"), "launch.py")
     colab_here.start(gone)

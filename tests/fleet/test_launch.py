@@ -146,7 +146,7 @@ import os, signal, sys
 from pathlib import Path
 from supervisor.fleet import provisioners
 from supervisor.cli import main
-from supervisor.fleet.controller import Journal
+from supervisor.fleet.controller import FleetJournal as Journal
 from tests.fleet.fake import FakeCloud, FakeProvisioner
 
 cloud = FakeCloud(Path(sys.argv[1]), agent=(sys.executable, "launch.py"))

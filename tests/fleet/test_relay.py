@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.errors import UserError
-from supervisor.core.ports import Missing, StoreError, Unconfirmed
+from supervisor.core.ports import NotConfirmed, NotFound, StoreError
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume.fetch import find
 from supervisor.engine.runs import claims, runs, verification_records
@@ -21,7 +21,7 @@ from supervisor.engine.upload import prune as pruning
 from supervisor.fleet.transfer import part as transfer_part
 from supervisor.fleet.transfer import reassembly
 from supervisor.fleet.transfer.outbox import SMALL_AT_ONCE, WINDOW_BYTES
-from supervisor.fleet.transfer.part import ParcelError
+from supervisor.fleet.transfer.part import TransferPartError
 from tests.fleet.published import RUN, Served, contents
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_everything_comes_home_the_same_and_is_proved_on_the_machine(served: Served):
     manifest = served.publish(20)
-    with pytest.raises(Unconfirmed, match="your computer has not fetched it yet"):
+    with pytest.raises(NotConfirmed, match="your computer has not fetched it yet"):
         served.machine.evidence(served.path(manifest))
     served.carry()
     assert served.at_home() == served.on_the_machine()
@@ -62,7 +62,7 @@ def test_the_machine_sees_that_something_moves(served: Served, small):
     path = f"{RUN.name}/{served.publish(20, os.urandom(5 * SIZE)).files[0].path}"
     seen = []
     for parcel in served.cut()[:4]:
-        with pytest.raises(Unconfirmed) as waits:
+        with pytest.raises(NotConfirmed) as waits:
             served.machine.evidence(path)
         seen.append(waits.value.moving)
         served.home.merge(parcel.file)
@@ -85,8 +85,8 @@ def test_a_manifest_that_came_first_is_not_taken_before_its_files(served: Served
     body = served.machine.read(path)
     from supervisor.core.digest import digest_of, preferred
 
-    piece = transfer_part.Piece(path, 0, len(body), len(body), digest_of((body,), preferred()))
-    header = transfer_part.Header(1, served.outbox.origin, [piece])
+    piece = transfer_part.FileChunk(path, 0, len(body), len(body), digest_of((body,), preferred()))
+    header = transfer_part.PartHeader(1, served.outbox.origin, [piece])
     early = transfer_part.write(tmp_path / "early.parcel", "outbox/early.parcel", header, [body])
     merged = served.home.merge(early.file)
     assert not merged.acknowledged
@@ -196,7 +196,7 @@ def _one_bad_round(served: Served, chance: Random, kept: list[Path]) -> None:
         torn = served.root / "torn"
         torn.write_bytes(copy.read_bytes()[: chance.randrange(copy.stat().st_size)])
         before = contents(served.root / "home")
-        with pytest.raises(ParcelError):
+        with pytest.raises(TransferPartError):
             served.home.merge(torn)
         assert contents(served.root / "home") == before
         served.home.merge(copy)
@@ -338,7 +338,7 @@ def test_a_stop_a_knock_and_a_higher_claim_go_to_the_machine_once(served: Served
     assert list(served.home.mail()) == []
     claims.request_stop(served.home_store, RUN, served.rank, "save")
     claims.knock(served.home_store, RUN, served.rank)
-    claims.write_claim(served.home_store, RUN, Rank(2, "bb"), {"machine": {}})
+    claims.write_claim(served.home_store, RUN, SessionId(2, "bb"), {"machine": {}})
     mail = served.home.mail()
     told = [piece.path for parcel in mail for piece, _ in transfer_part.read(parcel.file)]
     assert sorted(path.split("/")[1][:5] for path in told) == ["e0000", "knock", "stop-"]
@@ -362,7 +362,7 @@ def test_what_was_for_one_machine_is_not_told_to_the_next(served: Served):
 def test_mail_for_another_outbox_changes_nothing(served: Served):
     served.publish(20)
     served.cut()
-    served.outbox.hear(transfer_part.Letter("another", (1,), tuple(served.on_the_machine())))
+    served.outbox.hear(transfer_part.Acknowledgement("another", (1,), tuple(served.on_the_machine())))
     assert served.outbox.acknowledged.held == set()
     assert served.outbox.ready
 
@@ -413,6 +413,6 @@ def test_the_store_of_a_run_that_came_home_is_a_store_like_any_other(served: Ser
     record = runs.read(served.home_store, RUN)
     assert record is not None
     assert record.id == "abc0abc0abc0abc0"
-    with pytest.raises(Missing):
+    with pytest.raises(NotFound):
         served.home_store.read(f"{RUN.name}/nothing")
-    assert reassembly.Fate.ADDED == "added"
+    assert reassembly.ChunkOutcome.ADDED == "added"

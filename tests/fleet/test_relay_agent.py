@@ -17,10 +17,10 @@ from benchmarks.machines import until
 from supervisor import composition
 from supervisor.core.errors import UserError
 from supervisor.engine.clock import BootClock
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.fleet.agent import agent
 from supervisor.fleet.agent import job as agent_job
-from supervisor.fleet.home_replica import HomeRun
+from supervisor.fleet.home_replica import HomeReplica
 from supervisor.fleet.transfer import inbox as agent_inbox
 from supervisor.fleet.transfer import part as transfer_part
 from supervisor.stores.local.folder import FolderStore
@@ -29,7 +29,7 @@ from tests.fleet.relays import ROOT, Pump
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RUN = RunPlace("toy")
+RUN = RunPaths("toy")
 RECORD = {"schema": 1, "id": "0123456789abcdef", "script": "train.py", "arguments": [], "options": {}}
 
 
@@ -39,7 +39,7 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.folder = root / "machine"
         self.store = FolderStore(str(root / "home/runs"))
-        self.home = HomeRun(self.store, RUN, root / "home/state", BootClock())
+        self.home = HomeReplica(self.store, RUN, root / "home/state", BootClock())
         self.pump = Pump(self.home, root / "pump")
         self.said: list[str] = []
         self.codes: list[int] = []
@@ -53,7 +53,7 @@ class Place:
     def agent(self) -> agent.Agent:
         environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
         store = composition.open_store(f"relay:{self.folder / 'store'}")
-        machine = agent.Machine(self.folder, store, self.folder / "local/training-supervisor", BootClock(), environ)
+        machine = agent.AgentPaths(self.folder, store, self.folder / "local/training-supervisor", BootClock(), environ)
         return agent.Agent(machine, self.said.append)
 
     def start(self) -> None:
@@ -66,7 +66,7 @@ class Place:
         path = self.folder / "status.json"
         return json.loads(path.read_bytes()) if path.exists() else {}
 
-    def put(self, parcel: transfer_part.Parcel) -> None:
+    def put(self, parcel: transfer_part.TransferPart) -> None:
         to = self.folder / parcel.name
         to.parent.mkdir(parents=True, exist_ok=True)
         to.with_suffix(".part").write_bytes(parcel.file.read_bytes())
@@ -172,7 +172,7 @@ def test_it_starts_nothing_before_the_whole_seed_has_come(place: Place, tmp_path
     place.start()
     status = until(lambda: place.status.get("phase") == "preparing" and place.status)
     assert status["words"] == "waiting for 1 parcels from your computer"
-    place.put(transfer_part.Parcel(_cut(parcel.file), parcel.name, 0, ""))
+    place.put(transfer_part.TransferPart(_cut(parcel.file), parcel.name, 0, ""))
     until(lambda: "not whole" in place.status["error"])
     assert not (place.folder / "store/toy").exists()
     place.put(parcel)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import until
-from supervisor.core.checkpoint.manifest import Verdict
+from supervisor.core.checkpoint.manifest import Validity
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.runs import claims
 from supervisor.engine.upload import step_log as step_log_store
@@ -47,7 +47,7 @@ class Watcher:
             store = FolderStore(str(self.folder / "runs"))
             found = max(checkpoint_fetch.find(store, RUN), key=lambda each: each.id)
             verdict = checkpoint_fetch.bring(store, RUN, found, self.folder / "brought")[0].verdict
-            self.whole[newest] = verdict is Verdict.WHOLE
+            self.whole[newest] = verdict is Validity.WHOLE
         assert self.whole[newest]
 
 

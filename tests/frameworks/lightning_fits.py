@@ -7,7 +7,7 @@ import pytest
 
 import supervisor
 from supervisor.trainer import context as trainer_context
-from supervisor.trainer.context import Life
+from supervisor.trainer.context import TrainerContext
 from supervisor.trainer.settings import read_settings
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
@@ -221,7 +221,7 @@ def fitted(folder, place, make, stop_at=None, *, module=Net, loaders=True, callb
     environ = {"SUPERVISOR_RUN_STAGING": str(folder / place)}
     if stop_at is not None:
         environ["SUPERVISOR_RUN_STOP_AT"] = str(stop_at)
-    trainer_context._here[:] = [Life(read_settings(environ, "train.py"))]
+    trainer_context._here[:] = [TrainerContext(read_settings(environ, "train.py"))]
     pl.seed_everything(3, verbose=False)
     rows, train = make()
     trainer = pl.Trainer(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import attach, compare
 from supervisor.trainer import context as trainer_context
-from supervisor.trainer.context import Life
+from supervisor.trainer.context import TrainerContext
 from supervisor.trainer.save.checkpoint_folder import open_folder
 from supervisor.trainer.settings import read_settings
 
@@ -33,10 +33,10 @@ class Attempts:
         environ = {"SUPERVISOR_RUN_STAGING": str(self._folder / name), "SUPERVISOR_RUN_SAVE_EVERY": "1000000steps"}
         if stop_at is not None:
             environ["SUPERVISOR_RUN_STOP_AT"] = str(stop_at)
-        here = Life(read_settings(environ, "train.py"))
+        here = TrainerContext(read_settings(environ, "train.py"))
         say = here.say
         here.say = lambda message: (  # type: ignore[method-assign]
-            self.said.append(message.text) if isinstance(message, Note) else say(message)
+            self.said.append(message.text) if isinstance(message, TrainerNote) else say(message)
         )
         self._patch.setattr(trainer_context, "_here", [here])
         try:

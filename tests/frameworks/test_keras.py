@@ -9,7 +9,7 @@ import pytest
 from benchmarks.machines import ROOT
 from supervisor.core.errors import UsageError
 from supervisor.trainer import context as trainer_context
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.errors import UnsupportedStateError
 from tests.frameworks.resuming import Attempts
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -204,7 +204,7 @@ def test_a_generator_begins_anew_and_it_is_said(attempts):
 @pytest.mark.slow
 def test_other_arrays_than_those_it_began_with_are_refused(attempts):
     attempts.attempt(fit, "run", 4)
-    with pytest.raises(RefusedError, match="batch_size was 2 and is 4"):
+    with pytest.raises(UnsupportedStateError, match="batch_size was 2 and is 4"):
         attempts.attempt(lambda: fit(data=lambda: {"x": X, "y": Y, "batch_size": 4}), "run")
 
 

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict, deque
 import numpy as np
 import pytest
 
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.errors import UnsupportedStateError
 from tests.frameworks.resuming import Attempts
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -177,7 +177,7 @@ def test_a_model_that_nobody_can_build_before_its_first_step_is_refused_before_i
         model.compile(keras.optimizers.Adam(0.02), run_eagerly=True)
         fitted(model, y=None)
 
-    with pytest.raises(RefusedError, match="the variables of Eager cannot be made before its first step"):
+    with pytest.raises(UnsupportedStateError, match="the variables of Eager cannot be made before its first step"):
         attempts.attempt(run, "run")
     assert Eager.steps == 0
 

@@ -17,7 +17,7 @@ from supervisor.core.fleet import messages as fw
 from supervisor.core.policy import rollback
 from supervisor.core.wire.journal_codec import from_line, to_line
 from supervisor.engine import journal
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.runs import checkpoint_admin, claims, history, run_status, runs
 from supervisor.fleet import controller
 from supervisor.stores.local.folder import FolderStore
@@ -63,10 +63,10 @@ def again(line, *types):
 def test_every_run_is_listed_and_told_of_as_it_was_then(store):
     assert runs.names(store) == list(RUNS)
     for name in RUNS:
-        record = runs.read(store, RunPlace(name))
+        record = runs.read(store, RunPaths(name))
         assert record is not None
         assert not record.damaged
-        was, now = told(f"status-{name}.json"), dict(run_status.look(store, RunPlace(name), record, NOW).plain)
+        was, now = told(f"status-{name}.json"), dict(run_status.look(store, RunPaths(name), record, NOW).plain)
         changing = {"durable_age_s", "updated", "eta_s", "deadline_in_s", "next_save_in_s"}
         assert was.keys() <= now.keys()
         assert {key: now[key] for key in was.keys() - changing} == {key: was[key] for key in was.keys() - changing}
@@ -74,13 +74,13 @@ def test_every_run_is_listed_and_told_of_as_it_was_then(store):
 
 def test_every_checkpoint_is_listed_as_it_was_then_and_proved_whole(store, tmp_path):
     for name in RUNS:
-        rows = checkpoint_admin.rows(store, RunPlace(name), tmp_path / "local", 2)
+        rows = checkpoint_admin.rows(store, RunPaths(name), tmp_path / "local", 2)
         was = told(f"checkpoints-{name}.json")
         assert [(row.id.epoch, row.id.step, row.state) for row in rows] == [
             (each["session"], each["step"], each["state"]) for each in was
         ]
-        judged = list(checkpoint_admin.judged(store, RunPlace(name), tmp_path / "into"))
-        assert [(each.verdict, each.why) for each in judged] == [(cp.Verdict.WHOLE, "")] * len(was)
+        judged = list(checkpoint_admin.judged(store, RunPaths(name), tmp_path / "into"))
+        assert [(each.verdict, each.why) for each in judged] == [(cp.Validity.WHOLE, "")] * len(was)
 
 
 def test_files_that_checkpoints_share_and_a_rollback_are_among_them(store):
@@ -108,7 +108,7 @@ def test_records_are_written_again_byte_for_byte(store):
         fields = {name: value for name, value in plain.items() if name not in {"format", "version", "digest"}}
         assert checkpoint_json.sealed(fields) == path.read_bytes()
     for path in found("history.json"):
-        place, rank = RunPlace(path.parts[-3]), rank_of(path.parent.name)
+        place, rank = RunPaths(path.parts[-3]), rank_of(path.parent.name)
         carried_on = history._carried(store, place, rank)
         store.delete(f"{place.session(rank)}/history.json")
         history.carry(store, place, rank, carried_on)
@@ -117,7 +117,7 @@ def test_records_are_written_again_byte_for_byte(store):
 
 def test_the_records_of_runs_and_sessions_are_written_again_byte_for_byte(store):
     for name in RUNS:
-        place = RunPlace(name)
+        place = RunPaths(name)
         body, record = store.read(place.record), runs.read_whole(store, place)
         store.delete(place.record)
         runs._create(store, place, record, place.record)

@@ -19,7 +19,7 @@ from benchmarks.machines import Machine
 from supervisor.cli import main
 from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UserError
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import packed as packed_checkpoints
 from supervisor.engine.runs import checkpoint_admin, finished_run
@@ -30,7 +30,7 @@ from supervisor.stores.local.folder import FolderStore
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-RUN = RunPlace("packed")
+RUN = RunPaths("packed")
 LINE = re.compile(r"in a clone of training-supervisor: `(git worktree add [^`]*)`")
 
 
@@ -63,7 +63,7 @@ def id_of(store, step):
 
 def test_the_packed_one_is_named_and_the_plain_one_is_whole(store, tmp_path):
     found = {each.id.step: (each.verdict, each.why) for each in checkpoint_admin.judged(store, RUN, tmp_path)}
-    assert found == {15: (cp.Verdict.PACKED, cp.PACKED), 5: (cp.Verdict.WHOLE, "")}
+    assert found == {15: (cp.Validity.PACKED, cp.PACKED), 5: (cp.Validity.WHOLE, "")}
 
 
 def test_no_newer_version_is_asked_for_and_none_is_damaged():

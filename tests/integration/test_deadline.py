@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import TOY, Machine, final_state
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.stores.local.folder import FolderStore
 
@@ -30,7 +30,7 @@ def test_a_used_up_budget_hands_over_in_time_and_the_next_start_ends_the_run(
         first = fresh_machine().start(TOY, *options, arguments=[*job, *slowly])
         assert first.wait() == 42, first.text
         in_time = time.perf_counter() - began_s < budget_s
-        if in_time and checkpoint_fetch.find(FolderStore(str(store)), RunPlace("toy")):
+        if in_time and checkpoint_fetch.find(FolderStore(str(store)), RunPaths("toy")):
             break
     assert in_time, "it must be gone before the machine is"
     handed_over = final_state(store, "toy")["step"]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.environment import Record
+from supervisor.core.environment import EnvironmentRecord
 from supervisor.core.errors import SetupError
 from supervisor.environments.installers import choice as installer_choice
-from supervisor.environments.prepare import Prepared, prepare
+from supervisor.environments.prepare import PreparedInterpreter, prepare
 from supervisor.environments.wheels import wheels_to_keep
 from tests.wheelhouse import offline_environ, write_interpreter, write_wheel
 
@@ -44,11 +44,11 @@ class Machine:
 
     def prepare(
         self, script: Path, recorded: bytes | None = None, wheels: Path | None = None, **more: bool
-    ) -> Prepared:
+    ) -> PreparedInterpreter:
         return prepare(script, python=str(self.python), root=self.folder / "root", recorded=recorded, wheels=wheels,
                        say=self.said.append, environ=self.environ, **more)  # fmt: skip
 
-    def output(self, prepared: Prepared, code: str) -> str:
+    def output(self, prepared: PreparedInterpreter, code: str) -> str:
         return subprocess.run(
             [prepared.python, "-c", code], env=prepared.env, capture_output=True, text=True, check=True
         ).stdout.strip()
@@ -79,7 +79,7 @@ def test_nothing_is_installed_where_nothing_is_missing(machine: Machine, tmp_pat
     assert prepared.python == str(machine.python)
     assert prepared.installed == ()
     assert not (machine.folder / "root" / ".supervisor" / "envs").exists()
-    assert Record.from_bytes(prepared.record).found.distributions == {"frame": "1.0", "tool": "1.0"}
+    assert EnvironmentRecord.from_bytes(prepared.record).found.distributions == {"frame": "1.0", "tool": "1.0"}
 
 
 def test_only_the_difference_is_laid_over_the_machines_own(machine: Machine, tmp_path: Path):
@@ -198,7 +198,7 @@ def test_a_damaged_record_is_said_and_made_anew(tmp_path: Path):
     first = Machine(tmp_path / "first")
     prepared = first.prepare(script(tmp_path), b"# training-supervisor environment, version 1: cut")
     assert "cannot be read" in prepared.drift[0]
-    assert Record.from_bytes(prepared.record).found.python
+    assert EnvironmentRecord.from_bytes(prepared.record).found.python
 
 
 def test_the_trainer_is_spared_what_a_notebook_sets(tmp_path: Path):
@@ -341,7 +341,7 @@ def test_a_package_from_the_index_is_recorded_with_its_hashes(tmp_path: Path):
     prepared = prepare(
         script(tmp_path, "einops==0.8.1"), python=sys.executable, root=tmp_path, recorded=None, wheels=None, say=print
     )
-    (locked,) = Record.from_bytes(prepared.record).difference
+    (locked,) = EnvironmentRecord.from_bytes(prepared.record).difference
     assert locked.pin == "einops==0.8.1"
     assert locked.hashes
     assert b"://" not in prepared.record

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchmarks.machines import WAIT_S_MAX, Machine, final_state
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.stores.local.folder import FolderStore
 
@@ -109,7 +109,7 @@ def by_hand(fresh_machine: Callable[[], Machine], script: Path, *arguments: str)
 
 
 def withdrawn(store: Path) -> list[str]:
-    listed = checkpoint_fetch.look_over(FolderStore(str(store)), RunPlace("toy"))
+    listed = checkpoint_fetch.look_over(FolderStore(str(store)), RunPaths("toy"))
     return [each.name for each in sorted(listed.rollbacks, key=lambda each: each.rank)]
 
 

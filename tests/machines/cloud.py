@@ -11,7 +11,7 @@ from typing import Self
 
 from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.ports import StoreError
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.stores.local.folder import FolderStore
 
@@ -30,11 +30,11 @@ class Cloud:
         """Return where a fresh machine that sees ``runs`` goes on; None: it begins. Raises LookupError where it asks."""
         with tempfile.TemporaryDirectory() as into:
             store = FolderStore(str(runs or self.runs))
-            answer = checkpoint_fetch.newest_whole(store, RunPlace(self.run), (), Path(into)).answer
+            answer = checkpoint_fetch.newest_whole(store, RunPaths(self.run), (), Path(into)).answer
         match answer:
             case cp.ResumeFrom():
                 return answer.found.id
-            case cp.StartAfresh():
+            case cp.StartFresh():
                 return None
         raise LookupError(answer.why)
 

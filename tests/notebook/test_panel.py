@@ -9,9 +9,9 @@ from supervisor.core.session import events as ev
 from supervisor.core.session.status import RunStatus, to_json
 from supervisor.core.wire import messages
 from supervisor.engine.runs import detached
-from supervisor.engine.startup_timing import Arrival
+from supervisor.engine.startup_timing import StartupTiming
 from supervisor.views import notebook
-from supervisor.views.notebook import Scene
+from supervisor.views.notebook import PanelState
 
 NOW = Instant(1000.0, 5000.0)
 STATUS = RunStatus(
@@ -28,9 +28,9 @@ LINES = [
 ]
 
 
-def scene(**told: object) -> Scene:
+def scene(**told: object) -> PanelState:
     said, printed = notebook.sorted_lines(LINES)
-    return Scene(**{"run": "plates", "plain": to_json(STATUS, NOW), "said": said, "printed": printed, **told})
+    return PanelState(**{"run": "plates", "plain": to_json(STATUS, NOW), "said": said, "printed": printed, **told})
 
 
 def test_it_shows_what_a_person_wants_to_know() -> None:
@@ -73,7 +73,7 @@ def test_ends_are_said_in_words() -> None:
     assert "run this cell again" in notebook.text(scene(ended=True, code=42)).splitlines()[0]
     assert "exit code 93" in notebook.text(scene(ended=True, code=93))
     assert "gone without a word" in notebook.text(scene(ended=True, code=None))
-    assert notebook.text(Scene("plates")) == "plates: starting"
+    assert notebook.text(PanelState("plates")) == "plates: starting"
     leaving = scene(said=["the run is finished and safe: giving this machine back, so that no more units are used"])
     assert notebook.text(leaving).startswith("plates: finished; this machine is given back")
 
@@ -106,9 +106,9 @@ def test_what_was_done_is_told_however_quick_it_was_and_a_wait_only_where_there_
 
 
 def test_later_attempts_do_not_change_what_the_first_took() -> None:
-    arrival = Arrival()
+    arrival = StartupTiming()
     before = dict(arrived(arrival=arrival))
-    assert not arrival.see(Instant(2000.0, 0.0), ev.Launched(2), STATUS)
+    assert not arrival.see(Instant(2000.0, 0.0), ev.TrainerStarted(2), STATUS)
     assert arrival.told == before
 
 
@@ -145,18 +145,18 @@ def test_old_ones_are_forgotten_and_living_ones_are_not(tmp_path) -> None:
     assert alive in found
 
 
-def arrived(arrival: Arrival | None = None, drift: tuple[str, ...] = ()) -> dict[str, object]:
-    arrival = arrival or Arrival()
+def arrived(arrival: StartupTiming | None = None, drift: tuple[str, ...] = ()) -> dict[str, object]:
+    arrival = arrival or StartupTiming()
     status = RunStatus(session_from_step=484, step=484)
     for at_s, record in (
-        (1000.0, ev.Started()),
+        (1000.0, ev.SessionStarted()),
         (1001.0, ev.ClaimWritten(CheckpointId(3, 0, "ab", 1).rank)),
         (1061.0, do.ReadHistory()),
         (1063.0, ev.CheckpointReady("folder", CheckpointId(2, 484, "ab", 1), durable=True, seconds=1.9)),
         (1073.0, ev.EnvironmentReady(72.0, ("torch 2",), drift)),
-        (1073.0, ev.Launched(1)),
+        (1073.0, ev.TrainerStarted(1)),
     ):
         assert not arrival.see(Instant(at_s, 0.0), record, status)
-    beat = ev.TrainerSaid(messages.Beat(step=485, section="step", total_steps=2000))
+    beat = ev.TrainerMessage(messages.Heartbeat(step=485, section="step", total_steps=2000))
     assert arrival.see(Instant(1081.0, 0.0), beat, RunStatus(session_from_step=484, step=485))
     return arrival.told

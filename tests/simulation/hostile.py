@@ -9,10 +9,10 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core.policy.deadline import Lifetime
+from supervisor.core.policy.deadline import TimeLimit
 from supervisor.core.ports import StoreError
 from supervisor.core.session import events as ev
-from supervisor.core.session.state import Config, SaveEvery
+from supervisor.core.session.state import Config, SaveSchedule
 from supervisor.engine.upload import step_log as step_log_store
 from tests.simulation.drive_view import DriveView
 from tests.simulation.observer import Observer, Violation
@@ -74,8 +74,8 @@ class History:
         self.observer = Observer(self.world, self.shelf, self.chain, KEEP)
         fence_every_s = chance.choice([10.0, 20.0, 60.0])
         self.config = Config(
-            save_every=chance.choice([SaveEvery(), SaveEvery("s", 240.0)]),
-            lifetime=chance.choice([None, Lifetime(HOUR_S, hard=False), Lifetime(1.5 * HOUR_S, hard=True)]),
+            save_every=chance.choice([SaveSchedule(), SaveSchedule("s", 240.0)]),
+            lifetime=chance.choice([None, TimeLimit(HOUR_S, hard=False), TimeLimit(1.5 * HOUR_S, hard=True)]),
             settle_s=self.shelf.settle_s,
             fence_every_s=fence_every_s,
             answer_s=2 * self.shelf.settle_s + 2 * fence_every_s + ANSWER_MARGIN_S,
@@ -223,9 +223,9 @@ class History:
         if roll < 0.6:
             one.machine.paused_until = self.world.now + chance.expovariate(1 / self.hostility.pause_s)
         elif roll < 0.7:
-            one.hear(ev.Signalled(chance.choice(["SIGINT", "SIGTERM", "SIGHUP"])))
+            one.hear(ev.SignalReceived(chance.choice(["SIGINT", "SIGTERM", "SIGHUP"])))
         elif roll < 0.75:
-            one.hear(ev.Notice(120.0, "spot"))
+            one.hear(ev.PreemptionNotice(120.0, "spot"))
         elif roll < 0.85:
             self._ask_to_stop(one)
         else:

@@ -15,7 +15,7 @@ from supervisor.core.checkpoint.manifest import (
     ManifestError,
     parse_manifest,
 )
-from supervisor.core.checkpoint.session_id import Rank, judge
+from supervisor.core.checkpoint.session_id import SessionId, judge
 from supervisor.core.digest import algorithm_of, digest_of
 from supervisor.core.policy.dedup import SHARED_SUFFIX
 from supervisor.core.policy.retention import NEWEST_MIN
@@ -30,7 +30,7 @@ from tests.simulation.virtual_trainer import slow_part
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.core.ports import Entry
+    from supervisor.core.ports import FolderEntry
     from tests.simulation.virtual_drive import Drive
     from tests.simulation.virtual_store import Shelf
     from tests.simulation.virtual_supervisor import Supervisor
@@ -44,8 +44,8 @@ TWIN = re.compile(r" \(\d+\)(?=[./]|$)")
 
 
 TOLD = (
-    ev.ControllerFailed, ev.Durable, ev.PublishFailed, ev.CheckpointReady, ev.SetupFailed, ev.Unconfirmed, ev.Submitted,
-    ev.Flushed,
+    ev.InternalError, ev.CheckpointDurable, ev.UploadFailed, ev.CheckpointReady, ev.SetupFailed, ev.DurabilityPending, ev.CheckpointWritten,
+    ev.DriveFlushed,
 )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ class Observer:
         self._stagings: set[bytes] = set()
         self._fenced: set[Supervisor] = set()
         self._looked_at: dict[Supervisor, float] = {}
-        self._claims: set[Rank] = set()
+        self._claims: set[SessionId] = set()
         self._unlinked: set[str] = set()
         self.short: set[Supervisor] = set()
         self._expected: dict[Supervisor, CheckpointId | None] = {}
@@ -85,7 +85,7 @@ class Observer:
 
     # --- the store ----------------------------------------------------------------------------------------------------
 
-    def listed(self, by: Supervisor, folder: str, found: Sequence[Entry], at: float) -> None:
+    def listed(self, by: Supervisor, folder: str, found: Sequence[FolderEntry], at: float) -> None:
         """A listing as of ``at`` was handed to a process."""
         if folder == "run" and by.executor is not None:
             self._looked_at[by] = at
@@ -185,32 +185,32 @@ class Observer:
         if kind not in TOLD:
             return
         match event:
-            case ev.ControllerFailed():
+            case ev.InternalError():
                 raise Violation(f"I15: {event.error}")
-            case ev.Durable():
+            case ev.CheckpointDurable():
                 # another session may have proved it before, and it rotted since: that one stood still meanwhile
                 self._rot_together(event.id)
                 known = event.id in self.rotten | self._expired
                 self._hold("I4", known or self.loads(event.id), f"{event.id} is called DURABLE and does not load")
                 self.durable.setdefault(event.id, self.world.now)
                 self._landed(by, event.folder)
-            case ev.Unconfirmed():
+            case ev.DurabilityPending():
                 self._still_flies(by, event)
-            case ev.Submitted():
+            case ev.CheckpointWritten():
                 self._stuck[by] = self.world.now
-            case ev.PublishFailed():
+            case ev.UploadFailed():
                 self._landed(by, event.folder)
             case ev.CheckpointReady():
                 self._chose(by, event)
             case ev.SetupFailed():
                 self._refused(event.what, by)
-            case ev.Flushed() if event.id is not None and not event.error:
+            case ev.DriveFlushed() if event.id is not None and not event.error:
                 self._hold("I4", self.loads(event.id), f"{event.id} is called flushed and does not load")
                 self.durable.setdefault(event.id, self.world.now)
 
     def commanded(self, by: Supervisor, command: do.Command) -> None:
         """A session commanded something."""
-        if isinstance(command, do.Restore):
+        if isinstance(command, do.FetchCheckpoint):
             known = self._known(by)
             self.withdrawals.restoring(by)
             if command.afresh:
@@ -226,13 +226,13 @@ class Observer:
             if by in self._restarts:  # it goes on where it was, whatever a rival of the same epoch has done
                 good = [self._restarts[by], *(id_ for id_ in good if id_.writer == by.executor.storing.rank.writer)]
             self._expected[by] = max(good, default=None)
-        elif isinstance(command, do.Publish):
+        elif isinstance(command, do.UploadCheckpoint):
             self._hold("I17", by not in self._flying, f"a second upload: {command.folder}")
             self._flying[by] = command.folder
             self._holds_still(by, command)
-        elif isinstance(command, do.Confirm | do.Retain):
+        elif isinstance(command, do.ConfirmDurability | do.Prune):
             self._holds_still(by, command)
-        elif isinstance(command, do.Announce) and command.phase in FINAL:
+        elif isinstance(command, do.PublishState) and command.phase in FINAL:
             self._hold("I15", command.exit_code in EXIT_CODES, f"exit code {command.exit_code}")
 
     def restored(self, by: Supervisor, step: int, state: str) -> None:
@@ -302,7 +302,7 @@ class Observer:
         """What is DURABLE since long enough for this session to see it, of sessions it may follow."""
         old = self.world.now - self.shelf.lag_s
         mine = by.executor.storing.rank
-        return [id_ for id_, at in self.durable.items() if at <= old and Rank(id_.epoch, id_.writer) <= mine]
+        return [id_ for id_, at in self.durable.items() if at <= old and SessionId(id_.epoch, id_.writer) <= mine]
 
     def _refused(self, words: str, by: Supervisor) -> None:
         """A start asks a person, who lets it begin anew only if there is nothing to lose."""
@@ -342,10 +342,10 @@ class Observer:
         self._heard_at[by] = now
         if by.session.rank is None:
             return
-        away = isinstance(event, ev.FenceUnreadable) and event.kind in {"gone", "hung"}
+        away = isinstance(event, ev.StoreUnreachable) and event.kind in {"gone", "hung"}
         if now - heard > GAP_S or away:
             self._frozen[by] = now
-        if isinstance(event, ev.FenceSeen) and by in self._frozen:
+        if isinstance(event, ev.FenceChecked) and by in self._frozen:
             enough = self._frozen[by] + by.session.config.settle_s
             if self._looked_at[by] >= enough:
                 del self._frozen[by]
@@ -354,7 +354,7 @@ class Observer:
         words = f"{by.executor.storing.rank} does {type(command).__name__} before it looked again"
         self._hold("I10", by not in self._frozen, words)
 
-    def _still_flies(self, by: Supervisor, event: ev.Unconfirmed) -> None:
+    def _still_flies(self, by: Supervisor, event: ev.DurabilityPending) -> None:
         if not event.possible or self.world.now - self._stuck.get(by, self.world.now) > STUCK_AFTER_S:
             self._landed(by, event.folder)  # it may be given up now for a newer one
 
@@ -376,7 +376,7 @@ class Observer:
 
     def _rests(self, manifest: Manifest) -> None:
         """No checkpoint rests on a file of another session, nor on one that was not DURABLE."""
-        mine = str(Rank(manifest.id.epoch, manifest.id.writer))
+        mine = str(SessionId(manifest.id.epoch, manifest.id.writer))
         for entry in manifest.files:
             folder = entry.path.rpartition("/")[0]
             self._hold("I8", folder.split("/")[0] == mine, f"{manifest.id} rests on {entry.path}")

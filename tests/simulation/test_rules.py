@@ -29,9 +29,9 @@ from supervisor.core.ports import StoreError
 from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
 from supervisor.core.session.state import Config, Session
-from supervisor.engine.context import Job
-from supervisor.engine.upload.fenced_store import Outranked
-from supervisor.engine.upload.session_store import Storing
+from supervisor.engine.context import SessionContext
+from supervisor.engine.upload.fenced_store import FencedError
+from supervisor.engine.upload.session_store import SessionStore
 from tests.simulation.drive_view import DriveView
 from tests.simulation.observer import Observer, Violation
 from tests.simulation.virtual_drive import CONFIRM_EVERY_S, SETTLE_S, Drive, Habits
@@ -56,13 +56,13 @@ class Hand:
         self.numbers = iter(range(1, 1000))
         view = DriveView(drive, drive.world, observer)
         view.process = self
-        self.executor = SimpleNamespace(storing=Storing(self._job(view)))
+        self.executor = SimpleNamespace(storing=SessionStore(self._job(view)))
         self.on_its_way: Path | None = None
         observer.sessions[self.writer] = self
         self.trainer: Trainer | None = None
 
     @property
-    def storing(self) -> Storing:
+    def storing(self) -> SessionStore:
         return self.executor.storing
 
     def next_staging(self) -> int:
@@ -72,7 +72,7 @@ class Hand:
         """Do it as the executor does: what fails is an event or nothing."""
         try:
             event = act()
-        except (StoreError, UserError, Outranked, OSError):
+        except (StoreError, UserError, FencedError, OSError):
             return None
         if isinstance(event, ev.Event):
             self.observer.happened(self, event)
@@ -80,7 +80,7 @@ class Hand:
 
     def goes_on(self) -> bool:
         """Restore, and have a trainer."""
-        self.observer.commanded(self, do.Restore())
+        self.observer.commanded(self, do.FetchCheckpoint())
         ready = self.does(lambda: self.storing.restore(afresh=False))
         if not isinstance(ready, ev.CheckpointReady):
             return False
@@ -102,7 +102,7 @@ class Hand:
         self.storing.take_log(folder)
         return folder
 
-    def _job(self, view: DriveView) -> Job:
+    def _job(self, view: DriveView) -> SessionContext:
         machine = self.machine
 
         def alive(claimed):
@@ -110,11 +110,11 @@ class Hand:
                 None if claimed.get("machine") != machine.number else not self.observer.sessions[claimed["writer"]].gone
             )
 
-        return Job(
+        return SessionContext(
             script=Path("train.py"), arguments=(), run=RUN, run_id="0123", store=view, local_root=machine.root,
             clock=machine, environments=Environments(), alive=alive, platform="virtual", writer=self.writer, environ={},
             identity={"machine": machine.number, "writer": self.writer}, save_every="asked", shared_bytes_min=1,
-            retention=retention.Policy(KEEP), claim_extra={}, show=lambda _: None,
+            retention=retention.RetentionPolicy(KEEP), claim_extra={}, show=lambda _: None,
         )  # fmt: skip
 
 
@@ -303,12 +303,12 @@ class DriveRules(RuleBasedStateMachine):
         if hand.gone:
             return
         match event := hand.does(act):
-            case ev.FenceSeen() if session_id.judge(event.names, hand.storing.rank):
+            case ev.FenceChecked() if session_id.judge(event.names, hand.storing.rank):
                 hand.gone = True
                 self.hands[self.hands.index(hand)] = None
-            case ev.Submitted() | ev.Unconfirmed():
+            case ev.CheckpointWritten() | ev.DurabilityPending():
                 hand.on_its_way = folder
-            case ev.Durable() | ev.PublishFailed():
+            case ev.CheckpointDurable() | ev.UploadFailed():
                 hand.on_its_way = None
             case None if folder is not None:
                 hand.on_its_way = None

@@ -17,7 +17,7 @@ from supervisor.core.ports import StoreError
 from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
 from supervisor.core.session import saving, state_machine
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.runs import claims, runs
@@ -65,7 +65,7 @@ def trusting_reader(plant):
         into.mkdir(parents=True)
         for entry in found.manifest.all_files():
             store.pull(f"{run.name}/{entry.path}", str(into / entry.name), algorithm_of(entry.digest))
-        return replace(found, verdict=cp.Verdict.WHOLE), into
+        return replace(found, verdict=cp.Validity.WHOLE), into
 
     plant(checkpoint_fetch, "bring", bring)
 
@@ -90,7 +90,9 @@ def skip_what_cannot_be_read(plant):
 
     def bring(*arguments, **options):
         found, folder = right(*arguments, **options)
-        return (replace(found, verdict=cp.Verdict.BROKEN) if found.verdict is cp.Verdict.UNREADABLE else found), folder
+        return (
+            replace(found, verdict=cp.Validity.BROKEN) if found.verdict is cp.Validity.UNREADABLE else found
+        ), folder
 
     plant(checkpoint_fetch, "bring", bring)
 
@@ -102,7 +104,7 @@ def an_unreadable_store_is_an_empty_one(plant):
         try:
             return right(store, run)
         except StoreError:
-            return checkpoint_fetch.Listed()
+            return checkpoint_fetch.RunListing()
 
     plant(checkpoint_fetch, "look_over", look_over)
     plant(checkpoint_fetch, "_work_is_told_of", lambda *_: False)
@@ -124,24 +126,24 @@ def a_stale_listing_gives_the_fence_back(plant):
 
 
 def age_as_evidence(plant):
-    right = session_store.Storing.publish
+    right = session_store.SessionStore.publish
 
     def publish(self, folder, step, tell):
         try:
             return right(self, folder, step, tell)
         except StoreError:
             id_ = uploader.checkpoint_id(folder, step, self.rank)
-            return ev.Durable(str(folder), id_, 1, 1.0, "it is surely there by now")
+            return ev.CheckpointDurable(str(folder), id_, 1, 1.0, "it is surely there by now")
 
-    plant(session_store.Storing, "publish", publish)
+    plant(session_store.SessionStore, "publish", publish)
 
 
 def saved_is_said_of_what_is_submitted(plant):
     def submitted(session, event, _now):
         return session.with_(saves=replace(session.saves, durable=event.id)), ()
 
-    row = state_machine.TABLE[ev.Submitted]
-    plant(state_machine.TABLE, ev.Submitted, (row[0], submitted))
+    row = state_machine.TABLE[ev.CheckpointWritten]
+    plant(state_machine.TABLE, ev.CheckpointWritten, (row[0], submitted))
 
 
 def epoch_reused(plant):
@@ -155,14 +157,14 @@ def step_0_on_failure(plant):
         try:
             brought = right(*arguments, **options)
         except StoreError:
-            return checkpoint_fetch.Brought(cp.StartAfresh(), arguments[-1])
-        return replace(brought, answer=cp.StartAfresh()) if isinstance(brought.answer, cp.AskUser) else brought
+            return checkpoint_fetch.FetchResult(cp.StartFresh(), arguments[-1])
+        return replace(brought, answer=cp.StartFresh()) if isinstance(brought.answer, cp.NeedsUser) else brought
 
     plant(checkpoint_fetch, "newest_whole", newest_whole)
 
 
 def a_folder_shared_by_sessions(plant):
-    plant(RunPlace, "session", lambda self, rank: f"{self.name}/e{rank.epoch // 2:08d}-shared")
+    plant(RunPaths, "session", lambda self, rank: f"{self.name}/e{rank.epoch // 2:08d}-shared")
 
 
 def local_work_taken_without_proof(plant):
@@ -199,7 +201,7 @@ def two_uploads_at_once(plant):
     def publish_next(session):
         if not session.saves.waiting or session.frozen:
             return session, ()
-        command = do.Publish(session.saves.waiting, session.saves.waiting_step)
+        command = do.UploadCheckpoint(session.saves.waiting, session.saves.waiting_step)
         saves = replace(session.saves, publishing=command.folder, waiting="")
         return session.with_(saves=saves), (command,)
 
@@ -215,13 +217,13 @@ def a_timer_that_is_not_cleared(plant):
 
 
 def manifest_before_the_files_are_proved(plant):
-    right = durability.Proof.ask
+    right = durability.DurabilityCheck.ask
 
     def ask(self, store, seal_it):
         self.seal(seal_it)
         return right(self, store, seal_it)
 
-    plant(durability.Proof, "ask", ask)
+    plant(durability.DurabilityCheck, "ask", ask)
 
 
 def durable_on_one_evidence(plant):
@@ -229,19 +231,19 @@ def durable_on_one_evidence(plant):
 
 
 def durable_on_no_evidence(plant):
-    plant(durability.Proof, "_ask", lambda self, store, paths: self._kinds.add("it was written"))
+    plant(durability.DurabilityCheck, "_ask", lambda self, store, paths: self._kinds.add("it was written"))
 
 
 def durable_with_age(plant):
-    right = uploader.Uploads.confirm
+    right = uploader.CheckpointUploader.confirm
 
     def confirm(self, folder, log):
         sent, answer = self._on_its_way, right(self, folder, log)
-        if isinstance(answer, ev.Unconfirmed) and self.job.clock.now().since(sent.began) > 60.0:
-            return ev.Durable(answer.folder, sent.proof.manifest.id, 1, 1.0, "it is surely there by now")
+        if isinstance(answer, ev.DurabilityPending) and self.job.clock.now().since(sent.began) > 60.0:
+            return ev.CheckpointDurable(answer.folder, sent.proof.manifest.id, 1, 1.0, "it is surely there by now")
         return answer
 
-    plant(uploader.Uploads, "confirm", confirm)
+    plant(uploader.CheckpointUploader, "confirm", confirm)
 
 
 def manifest_without_a_look_at_the_fence(plant):
@@ -250,14 +252,14 @@ def manifest_without_a_look_at_the_fence(plant):
 
 
 def submitted_counts_as_durable(plant):
-    right = uploader.Uploads._submit
+    right = uploader.CheckpointUploader._submit
 
     def submit(self, order):
         manifest = right(self, order)
         self.knowledge.durable.add(manifest.id)
         return manifest
 
-    plant(uploader.Uploads, "_submit", submit)
+    plant(uploader.CheckpointUploader, "_submit", submit)
 
 
 def files_go_before_their_manifest(plant):
@@ -285,12 +287,12 @@ def order_by_step_alone(plant):
 
 
 def thawed_by_any_listing(plant):
-    phases, right = state_machine.TABLE[ev.FenceSeen]
+    phases, right = state_machine.TABLE[ev.FenceChecked]
 
     def fence_seen(session, event, now):
         return right(session.with_(frozen=False), event, now)
 
-    plant(state_machine.TABLE, ev.FenceSeen, (phases, fence_seen))
+    plant(state_machine.TABLE, ev.FenceChecked, (phases, fence_seen))
 
 
 def a_torn_manifest_stops_the_start(plant):
@@ -298,7 +300,7 @@ def a_torn_manifest_stops_the_start(plant):
 
     def read_manifest(store, found):
         found = right(store, found)
-        return replace(found, verdict=cp.Verdict.UNREADABLE) if found.verdict is cp.Verdict.BROKEN else found
+        return replace(found, verdict=cp.Validity.UNREADABLE) if found.verdict is cp.Validity.BROKEN else found
 
     plant(checkpoint_fetch, "read_manifest", read_manifest)
 
@@ -308,7 +310,7 @@ def a_torn_record_stops_the_start(plant):
 
 
 def what_lies_in_the_own_cache_counts_as_proved(plant):
-    plant(session_store.Storing, "_prove", lambda self, found: self.knowledge.durable.add(found.id))
+    plant(session_store.SessionStore, "_prove", lambda self, found: self.knowledge.durable.add(found.id))
 
 
 def a_torn_twin_of_the_log_is_read(plant):
@@ -323,7 +325,7 @@ def a_torn_twin_of_the_log_is_read(plant):
 def removing_without_looking_at_what_is_durable(plant):
     def plan(stored, policy):
         ids = sorted((each.id for each in stored), reverse=True)
-        return retention.Plan({}, tuple(ids[max(2, policy.newest) :]))
+        return retention.RetentionPlan({}, tuple(ids[max(2, policy.newest) :]))
 
     plant(test_retention, "plan", plan)
 
@@ -333,13 +335,13 @@ def shared_files_forgotten(plant):
 
 
 def shared_with_another_session(plant):
-    right = session_store.Storing._prove
+    right = session_store.SessionStore._prove
 
     def prove(self, found):
         right(self, found)
         self.uploads.newest = found.manifest
 
-    plant(session_store.Storing, "_prove", prove)
+    plant(session_store.SessionStore, "_prove", prove)
 
 
 def shared_before_it_is_durable(plant):

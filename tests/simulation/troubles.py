@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint.session_id import rank_of
 from supervisor.core.policy import rollback
-from supervisor.core.wire.messages import Trouble
+from supervisor.core.wire.messages import Anomaly
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ class Noticing:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._fine = -1
-        self._found: Trouble | None = None
+        self._found: Anomaly | None = None
         self._told = False
 
     def begins(self, step: int) -> None:
@@ -84,7 +84,7 @@ class Noticing:
         if not nan:
             self._fine = step
         elif self._found is None:
-            self._found = Trouble(step, "loss", "nan", "nan", self._fine)
+            self._found = Anomaly(step, "loss", "nan", "nan", self._fine)
 
     def looks(self) -> bool:
         """Look at the rows; say whether nothing may be saved any more."""

@@ -16,10 +16,10 @@ from supervisor.core.session import events as ev
 from supervisor.core.session import status
 from supervisor.core.session.state import FINAL, Config, Phase, Session
 from supervisor.core.session.state_machine import decide, next_wakeup
-from supervisor.engine.context import Job, Prepared
+from supervisor.engine.context import PreparedEnvironment, SessionContext
 from supervisor.engine.executor import Executor
 from supervisor.engine.journal import ROUTINE, Journal
-from supervisor.engine.paths import LocalPlace, RunPlace
+from supervisor.engine.paths import RunPaths, SessionPaths
 from supervisor.engine.runs import runs
 from supervisor.engine.session_chain import following, follows
 from supervisor.engine.trainer_process.process_identity import started
@@ -28,14 +28,14 @@ from tests.simulation.virtual_trainer import Chain, Trainer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.policy.rollback import Rollback
     from supervisor.core.wire import messages
     from tests.simulation.observer import Observer
     from tests.simulation.virtual_store import View
     from tests.simulation.world import Machine
 
-RUN = RunPlace("run")
+RUN = RunPaths("run")
 KEEP = 3
 
 
@@ -66,11 +66,11 @@ class Lane:
 class Environments:
     """Everything is installed already."""
 
-    def prepare(self) -> Prepared:
+    def prepare(self) -> PreparedEnvironment:
         """Nothing to do."""
-        return Prepared("python")
+        return PreparedEnvironment("python")
 
-    def record(self, _rank: Rank) -> None:
+    def record(self, _rank: SessionId) -> None:
         """Nothing to record."""
 
     def keep(self) -> None:
@@ -82,12 +82,12 @@ class Launcher:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
-        self.prepared: Prepared | None = None
+        self.prepared: PreparedEnvironment | None = None
         self.trainer: Trainer | None = None
         self._lock: int | None = None
-        self._local: LocalPlace | None = None
+        self._local: SessionPaths | None = None
 
-    def open(self, local: LocalPlace) -> None:
+    def open(self, local: SessionPaths) -> None:
         """Take the session's lock."""
         self._local = local
         self._lock = os.open(local.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -102,7 +102,7 @@ class Launcher:
         self.trainer.begin(checkpoint)
         return attempt
 
-    def tell(self, message: messages.Save | messages.Stop) -> None:
+    def tell(self, message: messages.SaveRequest | messages.StopRequest) -> None:
         """Pass a message on."""
         if self.trainer is not None and not self.trainer.gone:
             self.trainer.tell(message)
@@ -175,7 +175,7 @@ class Unwatched:
 class Hands(Executor):
     """The real executor with virtual lanes and a virtual launcher."""
 
-    def __init__(self, supervisor: Supervisor, job: Job, journal: Journal) -> None:
+    def __init__(self, supervisor: Supervisor, job: SessionContext, journal: Journal) -> None:
         super().__init__(job, supervisor.hear, journal, lambda _: None)
         self._lanes: dict[str, Any] = {name: Lane(supervisor) for name in self._lanes}
         self.launcher: Any = Launcher(supervisor)
@@ -217,7 +217,7 @@ class Supervisor:
             self._leave()
             return
         self.executor = Hands(self, _job(self, record.id), self.journal)
-        self.hear(ev.Started())
+        self.hear(ev.SessionStarted())
 
     def hear(self, event: ev.Event) -> None:
         """Put an event into the inbox."""
@@ -265,7 +265,7 @@ class Supervisor:
             return
         self._wake += 1
         turn, wait_s = self._wake, next_wakeup(self.session) - now.mono_s
-        self.machine.world.after(wait_s, self, lambda: self._decide(ev.Woke()) if turn == self._wake else None)
+        self.machine.world.after(wait_s, self, lambda: self._decide(ev.TimerFired()) if turn == self._wake else None)
 
     def _end(self) -> None:
         ending = self.session.ending
@@ -285,7 +285,7 @@ class Supervisor:
             self.machine.processes.remove(self)
 
 
-def _job(supervisor: Supervisor, run_id: str) -> Job:
+def _job(supervisor: Supervisor, run_id: str) -> SessionContext:
     machine, view = supervisor.machine, supervisor.view
     identity = {"machine": machine.number, "writer": supervisor.writer}
 
@@ -294,15 +294,15 @@ def _job(supervisor: Supervisor, run_id: str) -> Job:
             return None
         return not supervisor.observer.sessions[claimed["writer"]].gone
 
-    return Job(
+    return SessionContext(
         script=Path("train.py"), arguments=(), run=RUN, run_id=run_id, store=view, local_root=machine.root, clock=machine,
         environments=Environments(), alive=alive, identity=identity, platform="virtual", writer=supervisor.writer,
-        environ={}, save_every="asked", retention=retention.Policy(KEEP), claim_extra={}, show=lambda _: None,
+        environ={}, save_every="asked", retention=retention.RetentionPolicy(KEEP), claim_extra={}, show=lambda _: None,
         shared_bytes_min=1, flush=view.flush,
     )  # fmt: skip
 
 
-def stop_request(rank: Rank, how: str, nonce: int) -> str:
+def stop_request(rank: SessionId, how: str, nonce: int) -> str:
     """Return the name of a request that a session end."""
     return RUN.stop_request(rank, how, f"{nonce:08x}")
 

@@ -78,7 +78,7 @@ class Trainer:
     step: int = 0
     state: str = ""
     gone: bool = False
-    stopping: messages.Stop | None = None
+    stopping: messages.StopRequest | None = None
     save_asked: bool = False
     hangs: bool = False
     deaf: bool = False
@@ -123,9 +123,9 @@ class Trainer:
             self.die()
             self.supervisor.trainer_exited(code, oom=oom)
 
-    def tell(self, message: messages.Save | messages.Stop) -> None:
+    def tell(self, message: messages.SaveRequest | messages.StopRequest) -> None:
         """Hear the supervisor."""
-        if isinstance(message, messages.Stop):
+        if isinstance(message, messages.StopRequest):
             self.stopping = message
         else:
             self.save_asked = True
@@ -152,7 +152,7 @@ class Trainer:
         if self.hangs:
             return
         self._say(
-            messages.Beat(
+            messages.Heartbeat(
                 self.step, "step", self.chain.total, None, self.step_s, {"step": self.step_s * self.step},
                 {"step": self.step_s}, {"loss": "NaN" if self.state[0] == "e" else 1.0},
             )
@@ -204,7 +204,7 @@ class Trainer:
         if self.world.chance.random() < 0.02 and self.world.hostility.error_at_op:
             self._say(messages.SaveFailed(self.step, "No space left on device"))
         elif folder := self._stage():
-            self._say(messages.Staged(self.step, folder, 100, reason, 4.0, 2.0))
+            self._say(messages.CheckpointStaged(self.step, folder, 100, reason, 4.0, 2.0))
 
     def _stage(self) -> str:
         if self.watch.looks():

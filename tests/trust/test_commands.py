@@ -12,8 +12,8 @@ from threading import Event, Thread
 import pytest
 
 from supervisor.cli.verbs import resume, start
-from supervisor.core.checkpoint.checkpoint_json import ContentError
-from supervisor.core.checkpoint.file_manifest import FILE, FOLDER, LINK, Carried, Entry, Piece, body, parse
+from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError
+from supervisor.core.checkpoint.file_manifest import FILE, FOLDER, LINK, FileExtent, FileManifest, FileRow, body, parse
 from supervisor.core.digest import SHA256, digest_of
 from supervisor.core.errors import UsageError, UserError
 from supervisor.engine.host import command_records
@@ -119,11 +119,11 @@ def test_options_of_a_record_that_are_none_are_left_out(options):
 def snapshot(folder, *entries, content=b"evil"):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "bundle-000001").write_bytes(content)
-    return Carried(7, "", tuple(entries))
+    return FileManifest(7, "", tuple(entries))
 
 
 def a_file(path, mode=0o644, content=b"evil"):
-    return Entry(path, FILE, mode, 1, Piece("bundle-000001", 0, len(content), digest_of((content,), SHA256)))
+    return FileRow(path, FILE, mode, 1, FileExtent("bundle-000001", 0, len(content), digest_of((content,), SHA256)))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_folder_that_becomes_a_link_after_the_look_leads_nowhere(tmp_path, mon
         return found
 
     monkeypatch.setattr(owner, name, swap)
-    folders = [Entry(each, FOLDER, 0o755) for each in ("out", "out/deep")]
+    folders = [FileRow(each, FOLDER, 0o755) for each in ("out", "out/deep")]
     carried = replace(snapshot(tmp_path / "checkpoint", *folders, a_file(path)), root="work")
     with pytest.raises(OSError, match="is a link"):
         file_restore.put_back(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
@@ -212,7 +212,7 @@ def test_whoever_swaps_a_folder_for_a_link_all_the_time_gains_nothing(tmp_path):
                 with suppress(OSError):
                     (tmp_path / one).rename(tmp_path / other)
 
-    files = (Entry("out", FOLDER, 0o755), a_file("out/authorized_keys"))
+    files = (FileRow("out", FOLDER, 0o755), a_file("out/authorized_keys"))
     carried = replace(snapshot(tmp_path / "checkpoint", *files), root="work")
     swapping = Thread(target=swap)
     swapping.start()
@@ -228,14 +228,16 @@ def test_whoever_swaps_a_folder_for_a_link_all_the_time_gains_nothing(tmp_path):
 
 @pytest.mark.parametrize("below", ["a/x", "a/b/x"])
 def test_an_entry_below_a_link_entry_is_damage(below):
-    carried = Carried(7, "out", (Entry("a", LINK, target="inside"), Entry("inside", FOLDER, 0o755), a_file(below)))
-    with pytest.raises(ContentError, match="below a link"):
+    carried = FileManifest(
+        7, "out", (FileRow("a", LINK, target="inside"), FileRow("inside", FOLDER, 0o755), a_file(below))
+    )
+    with pytest.raises(CheckpointInfoError, match="below a link"):
         parse(body(carried))
 
 
 def test_a_path_that_is_named_twice_is_damage():
-    with pytest.raises(ContentError, match="twice"):
-        parse(body(Carried(7, "out", (Entry("a", FOLDER, 0o755), Entry("a", LINK, target="/etc")))))
+    with pytest.raises(CheckpointInfoError, match="twice"):
+        parse(body(FileManifest(7, "out", (FileRow("a", FOLDER, 0o755), FileRow("a", LINK, target="/etc")))))
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1777, 0o6777])

@@ -8,14 +8,14 @@ import pytest
 
 from supervisor.core.checkpoint import session_id
 from supervisor.core.checkpoint.manifest import CheckpointId, manifest_name
-from supervisor.core.checkpoint.session_id import Rank, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, rank_of
 from supervisor.core.errors import UserError
 from supervisor.core.policy import retention, rollback
 from supervisor.engine.runs import verification_records
 from supervisor.engine.upload import prune as pruning
 from tests.trust.forged import RUN
 
-MINE = Rank(3, "b4dc8281")
+MINE = SessionId(3, "b4dc8281")
 REAL = {36, 40}
 
 
@@ -40,17 +40,17 @@ def real_left(forged):
 
 def retained(forged, own):
     store = forged.store
-    knowledge = pruning.Knowledge(
+    knowledge = pruning.DurabilityIndex(
         durable={*own, *(id_ for id_ in verification_records.receipts(store, RUN) if id_.rank < MINE)}
     )
-    removed, _ = pruning.retain(store, RUN, retention.Policy(2), knowledge, MINE)
+    removed, _ = pruning.retain(store, RUN, retention.RetentionPolicy(2), knowledge, MINE)
     return {id_.step for id_ in removed}
 
 
 OWN = {CheckpointId(3, 36, "b4dc8281", 1004), CheckpointId(3, 40, "b4dc8281", 1005)}
 
 
-@pytest.mark.parametrize("rank", [MINE, Rank(2, "zz"), Rank(9, "zz"), Rank(3, "zzzz")], ids=str)
+@pytest.mark.parametrize("rank", [MINE, SessionId(2, "zz"), SessionId(9, "zz"), SessionId(3, "zzzz")], ids=str)
 @pytest.mark.parametrize("how", ["empty manifest", "manifest without files", "manifest of files that are not there"])
 def test_forged_checkpoints_with_receipts_never_count_towards_enough(forged, rank, how):
     for step in (999_999_991, 999_999_992, 999_999_993):
@@ -80,11 +80,11 @@ def test_a_session_far_beyond_all_others_is_believed_by_nobody(jump):
     assert session_id.highest(names) == MINE
     assert session_id.judge(names, MINE) is None
     assert session_id.next_epoch(names) == 4
-    assert session_id.believed(names) == {Rank(1, "aa"), MINE}
+    assert session_id.believed(names) == {SessionId(1, "aa"), MINE}
 
 
 def test_a_store_whose_first_sessions_were_removed_by_hand_is_believed():
-    assert session_id.believed(["e00700000-aa", "e00700001-bb"]) == {Rank(700_000, "aa"), Rank(700_001, "bb")}
+    assert session_id.believed(["e00700000-aa", "e00700001-bb"]) == {SessionId(700_000, "aa"), SessionId(700_001, "bb")}
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.policy import retention
-from supervisor.core.ports import Missing, StoreError
+from supervisor.core.ports import NotFound, StoreError
 from supervisor.engine.resume.fetch import look_over
 from supervisor.engine.runs import checkpoint_admin, claims, runs
 from supervisor.engine.upload import prune as pruning
@@ -61,7 +61,7 @@ def within_a_moment(call):
 def test_prune_and_retention_remove_nothing_behind_a_link(forged, victim, tmp_path, place):
     (forged.root / RUN.name / place).symlink_to(victim)
     prune(forged, tmp_path)
-    pruning.retain(forged.store, RUN, retention.Policy(2), pruning.Knowledge(), Rank(9, "zz"))
+    pruning.retain(forged.store, RUN, retention.RetentionPolicy(2), pruning.DurabilityIndex(), SessionId(9, "zz"))
     assert untouched(victim)
 
 
@@ -122,9 +122,9 @@ def test_a_file_that_is_a_link_is_absent_and_deleting_it_removes_the_link_alone(
     (root / "run").mkdir(parents=True)
     (root / "run" / "claim.json").symlink_to(victim / "photo.jpg")
     store = FolderStore(str(root))
-    with pytest.raises(Missing):
+    with pytest.raises(NotFound):
         store.read("run/claim.json")
-    with pytest.raises(Missing):
+    with pytest.raises(NotFound):
         store.pull("run/claim.json", str(tmp_path / "out"), "sha256", link=True)
     store.delete("run/claim.json")
     assert not (root / "run" / "claim.json").is_symlink()

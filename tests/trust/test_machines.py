@@ -8,15 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.fleet import messages as fw
 from supervisor.core.fleet.provisioning import Machine, MachineError, NoSuchFile
 from supervisor.core.wire import fields
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.fleet import accepted_files, disk_quota
 from supervisor.fleet.agent.agent_status import REPORT
-from supervisor.fleet.executor import FleetHands, Home
+from supervisor.fleet.executor import FleetExecutor, Home
 from supervisor.fleet.provisioners.ssh import client as ssh_client
 from supervisor.fleet.provisioners.ssh.client import Patience, SshHost
 from tests.fleet.published import RUN, Served
@@ -117,7 +117,7 @@ def test_the_newest_checkpoint_of_the_machine_before_outlives_what_another_sends
         kept = served.publish(step)
         served.carry()
     served.home.begin_machine()
-    served.rank = Rank(9, "evil")
+    served.rank = SessionId(9, "evil")
     served.enter_session()
     for step in (1, 2, 3, 4, 5):
         served.publish(step)
@@ -164,13 +164,13 @@ ANSWERS = [
 
 @pytest.mark.parametrize("body", ANSWERS, ids=[repr(each[:30]) for each in ANSWERS])
 def test_no_status_of_a_machine_ends_the_controller(tmp_path, body):
-    home = Home(None, RunPlace("toy"), NOTHING, tmp_path)
-    hands = FleetHands(
+    home = Home(None, RunPaths("toy"), NOTHING, tmp_path)
+    hands = FleetExecutor(
         Odd(body), home, None, describe=lambda plain: f"step {plain['step']:,}", release_at_s=lambda: None
     )
-    event = hands.do(fw.Poll(Machine("m", "here")))
-    assert isinstance(event, fw.Failed | fw.Polled)
-    if isinstance(event, fw.Polled):
+    event = hands.do(fw.PollMachine(Machine("m", "here")))
+    assert isinstance(event, fw.CallFailed | fw.MachinePolled)
+    if isinstance(event, fw.MachinePolled):
         assert event.step is None or type(event.step) is int
         assert type(event.beat) is int
     else:

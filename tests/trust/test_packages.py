@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.environment import Located, Locked, Record
+from supervisor.core.environment import EnvironmentRecord, LocatedRequirement, LockedPackage
 from supervisor.core.errors import SetupError
 from supervisor.environments import prepare, resolve
 from supervisor.environments.installers import choice as installer_choice
@@ -16,7 +16,7 @@ from supervisor.environments.wheel_files import digest
 from tests.wheelhouse import offline_environ, write_interpreter, write_wheel
 
 if TYPE_CHECKING:
-    from supervisor.environments.prepare import Prepared
+    from supervisor.environments.prepare import PreparedInterpreter
 
 pytestmark = pytest.mark.slow
 EVIL = "import os\nstolen = True\n"
@@ -36,9 +36,11 @@ class Victim:
         self.environ = offline_environ(folder, self.index)
         self.said: list[str] = []
         self._folder = folder
-        self.record = Record.from_bytes(self.prepare("maker").record)
+        self.record = EnvironmentRecord.from_bytes(self.prepare("maker").record)
 
-    def prepare(self, root: str, record: Record | None = None, *, trusted: bool = False) -> Prepared:
+    def prepare(
+        self, root: str, record: EnvironmentRecord | None = None, *, trusted: bool = False
+    ) -> PreparedInterpreter:
         return prepare.prepare(
             self.script, python=str(self.python), root=self._folder / root, recorded=record and record.to_bytes(),
             wheels=self.kept, say=self.said.append, environ=self.environ, trusted=trusted,
@@ -48,11 +50,12 @@ class Victim:
         for wheel in self.index.iterdir():
             wheel.unlink()
 
-    def forged(self, *packages: tuple[str, str]) -> Record:
+    def forged(self, *packages: tuple[str, str]) -> EnvironmentRecord:
         """A record that names these packages, with the hashes of wheels that lie in the store beside it."""
         wheels = [write_wheel(self.kept, name, version, body=EVIL) for name, version in packages]
         locked = [
-            Locked(name, version, (digest(file),)) for (name, version), file in zip(packages, wheels, strict=True)
+            LockedPackage(name, version, (digest(file),))
+            for (name, version), file in zip(packages, wheels, strict=True)
         ]
         return replace(self.record, difference=tuple(locked))
 
@@ -62,7 +65,7 @@ def victim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Victim:
     return Victim(tmp_path, monkeypatch)
 
 
-def files_of(prepared: Prepared) -> str:
+def files_of(prepared: PreparedInterpreter) -> str:
     return "".join(file.read_text() for file in Path(prepared.python).parent.parent.rglob("*.py"))
 
 
@@ -110,11 +113,13 @@ def test_a_commit_of_a_repository_is_not_the_stores_to_choose(monkeypatch: pytes
         victim.record,
         wanted=("tinydep @ git+https://127.0.0.1:9/tinydep.git",),
         difference=(),
-        direct=(Located("tinydep", "1.0", "deadbeef"),),
+        direct=(LocatedRequirement("tinydep", "1.0", "deadbeef"),),
     )
     lines: list[str] = []
 
-    def asked(*_: object, lines: tuple[str, ...] = (), into: list[str] = lines, **__: object) -> tuple[Locked, ...]:
+    def asked(
+        *_: object, lines: tuple[str, ...] = (), into: list[str] = lines, **__: object
+    ) -> tuple[LockedPackage, ...]:
         into.extend(lines)
         raise SetupError("enough", "")
 

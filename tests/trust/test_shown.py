@@ -10,11 +10,11 @@ import stat
 import pytest
 
 from supervisor import cli
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.errors import UserError
 from supervisor.core.escape import shown, shown_lines, shown_output
 from supervisor.core.session import commands as do
-from supervisor.engine.paths import LocalPlace
+from supervisor.engine.paths import SessionPaths
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.views import bottom, terminal, wrapping
 from supervisor.views.async_stream import Lines
@@ -71,7 +71,7 @@ def test_the_lines_of_a_start_are_shown_too():
     out = io.StringIO()
     lines = Lines(out)
     for screen in (terminal.PlainScreen(lines), terminal.JsonScreen(lines), terminal.LiveScreen(lines, lambda: 80)):
-        screen.say(do.Say("info", HOSTILE, HOSTILE))
+        screen.say(do.Notify("info", HOSTILE, HOSTILE))
         screen.printed(HOSTILE.encode())
     lines.close()
     without_ours = out.getvalue().replace(bottom.CLEAR, "")
@@ -112,7 +112,7 @@ def test_a_cell_of_a_table_is_one_line():
 
 def test_what_a_session_keeps_here_is_this_user_s_alone(tmp_path):
     root = tmp_path / "shared" / "training-supervisor"
-    place = LocalPlace(root, "0123456789abcdef", Rank(1, "a"))
+    place = SessionPaths(root, "0123456789abcdef", SessionId(1, "a"))
     os.umask(os.umask(0o022))
     place.make()
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
@@ -140,4 +140,4 @@ def test_a_local_folder_of_another_user_is_refused(tmp_path):
     root.mkdir()
     os.chown(root, 65534, 65534)
     with pytest.raises(UserError, match="belongs to another user"):
-        LocalPlace(root, "0123456789abcdef", Rank(1, "a")).make()
+        SessionPaths(root, "0123456789abcdef", SessionId(1, "a")).make()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.cli import TABLE, script_target
 from supervisor.cli.invocation import example_script
 from supervisor.cli.notebook import session as notebook_session
-from supervisor.cli.notebook.session import Attended, Target, environment
+from supervisor.cli.notebook.session import AttachedSession, SessionTarget, environment
 from supervisor.cli.verbs import resume, start
 from supervisor.core import shell_commands
 from supervisor.core.errors import USAGE, UsageError, UserError
@@ -26,7 +26,7 @@ from supervisor.views import notebook
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.views.notebook import Scene
+    from supervisor.views.notebook import PanelState
 
 CODE = "_exit_code"  # as IPython calls it after !command
 SERVING = ("start", "resume")
@@ -35,7 +35,7 @@ MOUNT = "mount"
 ENDS_AFTER_S = 10.0
 
 
-class Failed(UserError):  # noqa: N818, because a notebook shows this name
+class VerbFailed(UserError):  # noqa: N818, because a notebook shows this name
     """A cell failed: shown as two lines, and "Run all" stops here."""
 
     def _render_traceback_(self) -> list[str]:
@@ -100,12 +100,12 @@ class Magics:
             seen = notebook_session.begin(target, clock, root, began_s, self._beside)
         self._beside = {}
         in_kernel = hasattr(self._shell, "kernel")
-        shown = Panel() if in_kernel else Lines(seen)
+        shown = Panel() if in_kernel else LineBuffer(seen)
         scene = notebook_session.follow(seen, shown, (lambda: bool(self._shell.exit_now)) if in_kernel else None)
         if scene is None:
             return 0
         if scene.code not in notebook_session.FINE:
-            raise Failed(*notebook_session.error_of(scene), scene.code or 1)
+            raise VerbFailed(*notebook_session.error_of(scene), scene.code or 1)
         return scene.code or 0
 
     def _mount(self) -> int:
@@ -128,7 +128,7 @@ class Magics:
             self._shell.user_ns[CODE] = act()
         except UserError as error:
             self._shell.user_ns[CODE] = error.exit_code
-            raise Failed(error.what, error.hint, error.exit_code) from None
+            raise VerbFailed(error.what, error.hint, error.exit_code) from None
 
 
 class Panel:
@@ -138,7 +138,7 @@ class Panel:
         self._handle: Any = None
         self._last: dict[str, str] = {}
 
-    def show(self, scene: Scene) -> None:
+    def show(self, scene: PanelState) -> None:
         """Draw it, if it differs from what is there."""
         bundle = notebook.panel(scene)
         if bundle == self._last:
@@ -154,13 +154,13 @@ class Panel:
             self._handle.update(bundle, raw=True)
 
 
-class Lines:
+class LineBuffer:
     """For IPython on a terminal: what the session prints, as it comes."""
 
-    def __init__(self, seen: Attended) -> None:
+    def __init__(self, seen: AttachedSession) -> None:
         self._seen, self._offset = seen, 0
 
-    def show(self, scene: Scene) -> None:
+    def show(self, scene: PanelState) -> None:
         """Print what is new; of a session that nobody's notebook started there is only the panel's text."""
         if self._seen.kept is None:
             print(notebook.text(scene))
@@ -175,10 +175,10 @@ def words_of(line: str) -> list[str]:
     try:
         return [os.path.expanduser(word) for word in shlex.split(line)]  # noqa: PTH111, because options are no paths
     except ValueError as error:
-        raise Failed(f"the line cannot be read: {str(error).lower()}", "see to the quotes in it", USAGE) from None
+        raise VerbFailed(f"the line cannot be read: {str(error).lower()}", "see to the quotes in it", USAGE) from None
 
 
-def target_of(verb: str, words: Sequence[str]) -> Target:
+def target_of(verb: str, words: Sequence[str]) -> SessionTarget:
     """Return which run in which store a line means. Raises UserError."""
     from supervisor import composition
     from supervisor.environments.requirements import script_requirements
@@ -198,7 +198,7 @@ def target_of(verb: str, words: Sequence[str]) -> Target:
         options = resume.command_line().parse_args(own)
         name, store = options.run or options.name or "", options.store
     place = os.path.abspath(store or composition.default_store(os.environ))  # noqa: PTH100, because resolve() may hang
-    return Target(name, place, (verb, *words))
+    return SessionTarget(name, place, (verb, *words))
 
 
 def mount_if_needed(store: str) -> bool:
@@ -222,7 +222,7 @@ def pass_through(words: Sequence[str]) -> int:
     """Run a command of the command line and show what it prints, as it comes; an interrupt of the cell ends it."""
     if words[0] not in {*TABLE, "-h", "--help", "--version", "-V"}:
         hint = f"{shell_commands.command(MOUNT)}, or one of: {', '.join(TABLE)}"
-        raise Failed(f"there is no command {words[0]!r}", hint, USAGE)
+        raise VerbFailed(f"there is no command {words[0]!r}", hint, USAGE)
     command = [sys.executable, "-m", "supervisor", *words]
     with subprocess.Popen(
         command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from supervisor.core.ports import Clock
-    from supervisor.engine.runs.detached import Kept
-    from supervisor.engine.runs.local_sessions import Here
+    from supervisor.engine.runs.detached import DetachedSupervisor
+    from supervisor.engine.runs.local_sessions import LocalSession
 
 LOOK_EVERY_S = 0.25
 SHOW_EVERY_S, SHOW_LATER_EVERY_S = 1.0, 5.0
@@ -41,11 +41,11 @@ FINE = frozenset({0, 42, 130, 143})
 class Shown(Protocol):
     """Where a person sees it."""
 
-    def show(self, scene: notebook.Scene) -> None: ...
+    def show(self, scene: notebook.PanelState) -> None: ...
 
 
 @dataclass(frozen=True)
-class Target:
+class SessionTarget:
     """The run that is meant: ``run`` is "" where the store's only one is, ``command`` what starts or resumes it."""
 
     run: str
@@ -54,14 +54,14 @@ class Target:
 
 
 @dataclass
-class Attended:
+class AttachedSession:
     """One session under the eyes of one cell. ``began_s``: when the cell began, None if another kernel started it."""
 
     run: str
     clock: Clock
     local_root: Path
-    kept: Kept | None = None
-    here: Here | None = None
+    kept: DetachedSupervisor | None = None
+    here: LocalSession | None = None
     process: subprocess.Popen[bytes] | None = None
     began_s: float | None = None
     beside: dict[str, float] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class Attended:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
 
-    def look(self) -> notebook.Scene:
+    def look(self) -> notebook.PanelState:
         """Read what it says and prints, and its status."""
         ended = not self.lives  # asked first, so that an ended one has said all there is
         if self.kept is not None:
@@ -119,7 +119,7 @@ class Attended:
         if plain is not None and not ended:
             silent_s = max(0.0, self.clock.now().wall_s - plain["updated"])
             plain = notebook.moved_on(plain, silent_s)
-        return notebook.Scene(
+        return notebook.PanelState(
             run=self.run or (self.here.run if self.here else ""),
             plain=plain,
             silent_s=silent_s,
@@ -149,7 +149,7 @@ class Attended:
             self.here = replace(self.here, plain={**plain, "arrival": arrival}, folder=Path())
             self.told_code = plain["exit_code"]
 
-    def remember(self, scene: notebook.Scene) -> None:
+    def remember(self, scene: notebook.PanelState) -> None:
         """Leave what was seen for the cell of another kernel."""
         if self.kept is not None:
             kept_at = (scene.plain or {}).get("checkpoints", {}).get("durable")
@@ -157,12 +157,14 @@ class Attended:
             told = {"wall_s": self.clock.now().wall_s, "step": step, "durable": kept_at}
             self.kept.saw({**told, "offset": self._offset, "ended": scene.ended})
 
-    def _found(self) -> Here | None:
+    def _found(self) -> LocalSession | None:
         pid = None if self.kept is None else self.kept.pid
         return next((each for each in local_sessions.living(self.local_root) if each.pid == pid), None)
 
 
-def begin(target: Target, clock: Clock, local_root: Path, began_s: float, beside: dict[str, float]) -> Attended:
+def begin(
+    target: SessionTarget, clock: Clock, local_root: Path, began_s: float, beside: dict[str, float]
+) -> AttachedSession:
     """Start a session in a process session of its own, so that no kernel takes it along.
 
     ``began_s``: when the cell began, by the boot clock; ``beside``: seconds of what another cell did for it before.
@@ -183,18 +185,20 @@ def begin(target: Target, clock: Clock, local_root: Path, began_s: float, beside
             command, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
-    mine = detached.Kept(folder, target.run, target.store, process.pid, started(process.pid))
-    made = Attended(target.run, clock, local_root, kept=mine, process=process, began_s=began_s, beside=beside)
+    mine = detached.DetachedSupervisor(folder, target.run, target.store, process.pid, started(process.pid))
+    made = AttachedSession(target.run, clock, local_root, kept=mine, process=process, began_s=began_s, beside=beside)
     if before is not None and before.seen and not before.seen.get("ended"):
         made.notes.append(_ended_meanwhile(before))
     return made
 
 
-def find(target: Target, clock: Clock, local_root: Path) -> Attended | None:
+def find(target: SessionTarget, clock: Clock, local_root: Path) -> AttachedSession | None:
     """Return the session of the run that lives on this machine, whoever started it."""
     for each in detached.known(local_root, target.store):
         if each.lives and (not target.run or each.run in {"", target.run}):
-            found = Attended(target.run or each.run, clock, local_root, kept=each, said_max=SAID_MAX_AFTER_ABSENCE)
+            found = AttachedSession(
+                target.run or each.run, clock, local_root, kept=each, said_max=SAID_MAX_AFTER_ABSENCE
+            )
             found.notes.append(_meanwhile(each, found.look(), clock.now().wall_s))
             return found
     named = [
@@ -205,12 +209,14 @@ def find(target: Target, clock: Clock, local_root: Path) -> Attended | None:
     if not named:
         return None
     newest = max(named, key=lambda each: each.rank)
-    found = Attended(newest.run, clock, local_root, here=newest)
+    found = AttachedSession(newest.run, clock, local_root, here=newest)
     found.notes.append("re-attached to the session that lives on this machine; it was not started by a notebook")
     return found
 
 
-def follow(attended: Attended, shown: Shown, kernel_ends: Callable[[], bool] | None = None) -> notebook.Scene | None:
+def follow(
+    attended: AttachedSession, shown: Shown, kernel_ends: Callable[[], bool] | None = None
+) -> notebook.PanelState | None:
     """Show it until it has ended, and return the last that was shown; interrupts of the cell are passed on meanwhile.
 
     ``kernel_ends``: whether Jupyter has told the kernel to end; the run goes on then, and None is returned. None where
@@ -267,7 +273,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", shell_commands.ENVIRONMENT: shell_commands.MAGIC}
 
 
-def error_of(scene: notebook.Scene) -> tuple[str, str]:
+def error_of(scene: notebook.PanelState) -> tuple[str, str]:
     """Return the two lines of a failure: the supervisor's own, where it said them."""
     errors = [each.removeprefix("error: ") for each in scene.said if each.startswith("error: ")]
     tries = [each.strip().removeprefix("try: ") for each in scene.said if each.startswith("  try: ")]
@@ -281,7 +287,7 @@ def error_of(scene: notebook.Scene) -> tuple[str, str]:
     )
 
 
-def _meanwhile(found: Kept, now: notebook.Scene, wall_s: float) -> str:
+def _meanwhile(found: DetachedSupervisor, now: notebook.PanelState, wall_s: float) -> str:
     """Say what happened while nobody looked."""
     seen, plain = found.seen, now.plain or {}
     if not seen:
@@ -300,7 +306,7 @@ def _meanwhile(found: Kept, now: notebook.Scene, wall_s: float) -> str:
     return f"{away}{steps}{safe}"
 
 
-def _ended_meanwhile(before: Kept) -> str:
+def _ended_meanwhile(before: DetachedSupervisor) -> str:
     text, _ = before.printed(int(before.seen.get("offset", 0)))
     said, _ = notebook.sorted_lines(text.splitlines())
     last = next(

@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
 
     environ = {**os.environ, "SUPERVISOR_RUN_LOCAL": str(folder / "local")}
     store = composition.open_store(f"{composition.RELAY}{folder / 'store'}")
-    return agent.serve(agent.Machine(folder, store, composition.local_root(environ), BootClock(), environ))
+    return agent.serve(agent.AgentPaths(folder, store, composition.local_root(environ), BootClock(), environ))
 
 
 def _parser() -> Parser:

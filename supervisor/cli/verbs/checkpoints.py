@@ -15,10 +15,10 @@ from supervisor.cli import export_model
 from supervisor.cli.options import Parser, count, one_of, parser
 from supervisor.cli.run_lookup import one_run, opened, option
 from supervisor.core import shell_commands
-from supervisor.core.checkpoint.manifest import Verdict
+from supervisor.core.checkpoint.manifest import Validity
 from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.frozen import dataclass
-from supervisor.core.ports import Taken
+from supervisor.core.ports import AlreadyExists
 from supervisor.core.suggestion import nearest
 from supervisor.views import checkpoints as view
 from supervisor.views.formatting import size
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Sequence
 
-    from supervisor.core.checkpoint.manifest import Found
+    from supervisor.core.checkpoint.manifest import Candidate
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPlace
-    from supervisor.engine.runs.runs import Run
+    from supervisor.engine.paths import RunPaths
+    from supervisor.engine.runs.runs import RunRecord
 
 WORDS = {"list": 0, "verify": 0, "export": 2, "pin": 1, "unpin": 1, "prune": 0}
 KEEP_DEFAULT = 3
@@ -51,8 +51,8 @@ class About:
     """What every action works with. ``local``: this machine's folder of the run; ``newest``: the K of retention."""
 
     store: Store
-    place: RunPlace
-    record: Run
+    place: RunPaths
+    record: RunRecord
     local: Path
     newest: int
     watched: tuple[str, ...]
@@ -108,13 +108,13 @@ def _verify(about: About) -> int:
     from supervisor.engine.resume import packed as packed_checkpoints
     from supervisor.engine.runs import checkpoint_admin, checkpoint_history, verification_records
 
-    seen: list[Found] = []
+    seen: list[Candidate] = []
     plain: list[dict[str, Any]] = []
-    pace = verification_records.Pace(BootClock(), Event().wait)
+    pace = verification_records.VerificationPace(BootClock(), Event().wait)
     known = checkpoint_history.told_of(about.store, about.place, checkpoint_admin.ids(about.store, about.place))
     for each in checkpoint_admin.judged(about.store, about.place, about.local):
-        proved = verification_records.Proved()
-        if each.manifest and each.verdict is Verdict.WHOLE:
+        proved = verification_records.VerifiedCheckpoint()
+        if each.manifest and each.verdict is Validity.WHOLE:
             told = known[each.id].evidence if each.id in known else ""
             proved = verification_records.prove(about.store, about.place, each.manifest, told, pace)
         seen.append(each)
@@ -132,13 +132,13 @@ def _verify(about: About) -> int:
         if newest := packed_checkpoints.among(seen):
             show(f"  {packed_checkpoints.way_out(about.store, about.place, newest)}")
         _say_next(about, *_after_verify(verdicts))
-    if gaps or Verdict.BROKEN in verdicts:
+    if gaps or Validity.BROKEN in verdicts:
         return FAILED
-    return 0 if verdicts <= {Verdict.WHOLE} else FAILED_PRECHECKS
+    return 0 if verdicts <= {Validity.WHOLE} else FAILED_PRECHECKS
 
 
-def _after_verify(verdicts: set[Verdict | None]) -> list[str]:
-    return ["resume {run}", "checkpoints {run} export latest DIR"] if Verdict.WHOLE in verdicts else ["status {run}"]
+def _after_verify(verdicts: set[Validity | None]) -> list[str]:
+    return ["resume {run}", "checkpoints {run} export latest DIR"] if Validity.WHOLE in verdicts else ["status {run}"]
 
 
 def _export(about: About, which: str, folder: str) -> int:
@@ -147,7 +147,7 @@ def _export(about: About, which: str, folder: str) -> int:
 
     to = _new_folder(folder)
     wanted = _candidates(about, which)
-    skipped: list[Found] = []
+    skipped: list[Candidate] = []
     for each in wanted:
         gaps: list[object] = []
         try:
@@ -156,7 +156,7 @@ def _export(about: About, which: str, folder: str) -> int:
             raise UserError(
                 f"{folder} cannot be written: {error.strerror}", "name another folder, or make room"
             ) from error
-        if found.verdict is Verdict.WHOLE:
+        if found.verdict is Validity.WHOLE:
             for passed in skipped:
                 show(f"passed over: {view.verdict(passed)}")
             if newest := packed_checkpoints.among(skipped):
@@ -168,14 +168,14 @@ def _export(about: About, which: str, folder: str) -> int:
                 show(f"the model alone: {export_model.write(about.options.form, to, Path(about.record.script))}")
             return 0
         skipped.append(found)
-        if found.verdict not in {Verdict.BROKEN, Verdict.PACKED}:
+        if found.verdict not in {Validity.BROKEN, Validity.PACKED}:
             break  # an unreadable one may be whole: nothing older is taken for the latest
     newest = packed_checkpoints.among(skipped)
     hint = _other(about, which) if newest is None else packed_checkpoints.way_out(about.store, about.place, newest)
     raise UserError(f"nothing was exported: {'; '.join(map(view.verdict, skipped))}", hint, FAILED)
 
 
-def _candidates(about: About, which: str) -> list[Found]:
+def _candidates(about: About, which: str) -> list[Candidate]:
     from supervisor.engine.resume import fetch as checkpoint_fetch
 
     if which != "latest":
@@ -188,7 +188,7 @@ def _candidates(about: About, which: str) -> list[Found]:
     return every
 
 
-def _one(about: About, step: str) -> Found:
+def _one(about: About, step: str) -> Candidate:
     from supervisor.engine.runs import checkpoint_admin
 
     found = checkpoint_admin.newest_of_step(about.store, about.place, _number(step))
@@ -209,7 +209,7 @@ def _pin(about: About, step: str) -> int:
     found = _one(about, step)
     try:
         pruning.pin(about.store, about.place, found.id)
-    except Taken:
+    except AlreadyExists:
         show(f"{found.id} was pinned already")
     else:
         show(f"pinned {found.id}: it is kept for good")

@@ -14,7 +14,7 @@ from supervisor.cli.invocation import example_script
 from supervisor.cli.options import Parser, parser
 from supervisor.cli.run_lookup import option, where
 from supervisor.core import shell_commands
-from supervisor.core.diagnosis import Finding
+from supervisor.core.diagnosis import Diagnosis
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.humanize import duration
 from supervisor.engine.host import accelerators
@@ -70,7 +70,7 @@ def _print_key() -> int:
     return 0
 
 
-def _findings(options: Namespace) -> Iterator[Finding]:
+def _findings(options: Namespace) -> Iterator[Diagnosis]:
     yield _python()
     yield from _namesake()
     own = _own_packages()
@@ -88,7 +88,7 @@ def _findings(options: Namespace) -> Iterator[Finding]:
     try:
         store = composition.open_store(where(options))
     except UserError as error:
-        yield Finding("store", "problem", error.what, error.hint)
+        yield Diagnosis("store", "problem", error.what, error.hint)
     else:
         yield from checkup.store(store, clock, platform.prior_life_s, Event().wait)
     yield from checkup.local(composition.local_root(os.environ))
@@ -96,7 +96,7 @@ def _findings(options: Namespace) -> Iterator[Finding]:
     yield checkup.time(clock.now())
 
 
-def _leftovers() -> Iterator[Finding]:
+def _leftovers() -> Iterator[Diagnosis]:
     """Yield what `clean` would free; nothing where there is nothing to free."""
     from supervisor.cli.verbs.clean import places_of
     from supervisor.engine.host import cleaning
@@ -109,7 +109,7 @@ def _leftovers() -> Iterator[Finding]:
         going = [each for each in cleaning.found(places_of(os.environ), everything=False) if not each.keeps]
     if going:
         words = f"{size(sum(each.bytes for each in going))} could be freed: environments of jobs, downloads, what runs left here"
-        yield Finding(
+        yield Diagnosis(
             "leftovers",
             "ok",
             words,
@@ -117,36 +117,36 @@ def _leftovers() -> Iterator[Finding]:
         )
 
 
-def _python() -> Finding:
+def _python() -> Diagnosis:
     version = f"Python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
     if TRIED[0] <= sys.version_info[:2] <= TRIED[1]:
-        return Finding("python", "ok", version)
-    return Finding(
+        return Diagnosis("python", "ok", version)
+    return Diagnosis(
         "python", "warning", f"{version} is newer than those this was tried with", "use 3.11 to 3.13 if it fails"
     )
 
 
-def _namesake() -> Iterator[Finding]:
+def _namesake() -> Iterator[Diagnosis]:
     """Yield what supervisord, whose package has our name, does to this environment; nothing where it is not here."""
     import supervisor
 
     if broken := name_clash.broken(ours=hasattr(supervisor, "__version__")):
-        yield Finding("supervisord", "problem", *broken)
+        yield Diagnosis("supervisord", "problem", *broken)
     elif shared := name_clash.shared() or name_clash.elsewhere(sys.path):
-        yield Finding("supervisord", "warning", *shared)
+        yield Diagnosis("supervisord", "warning", *shared)
 
 
-def _own_packages() -> Finding:
+def _own_packages() -> Diagnosis:
     from supervisor.bootstrap import ensure
 
     try:
         folder = ensure()
     except UserError as error:
-        return Finding("own packages", "problem", error.what, error.hint)
-    return Finding("own packages", "ok", f"in {folder}" if folder else "found among this Python's packages")
+        return Diagnosis("own packages", "problem", error.what, error.hint)
+    return Diagnosis("own packages", "ok", f"in {folder}" if folder else "found among this Python's packages")
 
 
-def _machine() -> Iterator[Finding]:
+def _machine() -> Iterator[Diagnosis]:
     from supervisor.composition import CHECKOUT
     from supervisor.environments import installed as installed_packages
 
@@ -155,41 +155,41 @@ def _machine() -> Iterator[Finding]:
         found = installed_packages.found(installed_packages.interpreter(sys.executable, home, os.environ), os.environ)
     except OSError as error:
         words = f"{error.filename} cannot be written: {error.strerror}"
-        yield Finding("machine", "warning", words, "make the checkout writable; environments are made in it")
+        yield Diagnosis("machine", "warning", words, "make the checkout writable; environments are made in it")
         return
-    yield Finding(
+    yield Diagnosis(
         "machine",
         "ok",
         f"{found.cores} cores, {found.ram_bytes / 2**30:.0f} GiB of memory, {found.cpu or found.system}",
     )
     yield _accelerator(found.driver)
     there = [f"{name} {found.distributions[name]}" for name in FRAMEWORKS if name in found.distributions]
-    yield Finding("frameworks", "ok", ", ".join(there) or "none; what a script asks for is installed at its start")
+    yield Diagnosis("frameworks", "ok", ", ".join(there) or "none; what a script asks for is installed at its start")
 
 
-def _accelerator(driver: str) -> Finding:
+def _accelerator(driver: str) -> Diagnosis:
     seen = accelerators.seen_within(DRIVER_WAIT_S, os.environ)
     if seen is None:
         words = f"the accelerator's driver does not answer within {duration(DRIVER_WAIT_S)}"
-        return Finding("accelerator", "warning", words, "start the machine anew; `nvidia-smi` hangs as well then")
+        return Diagnosis("accelerator", "warning", words, "start the machine anew; `nvidia-smi` hangs as well then")
     if seen.words:
-        return Finding("accelerator", "ok", f"{seen.words}, driver {driver}" if driver else seen.words)
-    return Finding(
+        return Diagnosis("accelerator", "ok", f"{seen.words}, driver {driver}" if driver else seen.words)
+    return Diagnosis(
         "accelerator", "warning", "none found", "training runs on the CPU; on Colab: Runtime, Change runtime type"
     )
 
 
-def _platform(platform: Platform, store: str) -> Iterator[Finding]:
-    yield Finding("platform", "ok", f"{platform.name}: {platform.title}; runs are kept in {store}", platform.advice)
+def _platform(platform: Platform, store: str) -> Iterator[Diagnosis]:
+    yield Diagnosis("platform", "ok", f"{platform.name}: {platform.title}; runs are kept in {store}", platform.advice)
     life = platform.lifetime or (platform.asked() if platform.asked else None)
     if life is None:
-        yield Finding("lifetime", "ok", "no limit is known; --budget TIME sets one")
+        yield Diagnosis("lifetime", "ok", "no limit is known; --budget TIME sets one")
     else:
         left_s = max(0.0, life.seconds - platform.age_s)
         words = f"{duration(platform.age_s)} old, expected to end in {duration(left_s)}"
         hint = "" if life.hard else "a planning figure, not a promise; --budget TIME changes it"
-        yield Finding("lifetime", "ok", words, hint)
-    yield Finding("notice", "ok", platform.notice or "none is given before this machine ends")
+        yield Diagnosis("lifetime", "ok", words, hint)
+    yield Diagnosis("notice", "ok", platform.notice or "none is given before this machine ends")
 
 
 def _again(options: Namespace) -> str:

@@ -55,8 +55,8 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
         raise UsageError("the script is missing", shell_commands.command("launch", example_script(), "--on", "local"))
     script = start.script_path(options.script)
     from supervisor import fleet_composition
-    from supervisor.core.fleet.provisioning import Wanted
-    from supervisor.core.fleet.state import Policy
+    from supervisor.core.fleet.provisioning import MachineRequest
+    from supervisor.core.fleet.state import FleetPolicy
     from supervisor.core.signing import key_of_run
     from supervisor.engine.clock import BootClock
     from supervisor.engine.host import user_key
@@ -66,15 +66,15 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
     own = script_requirements.read(script, install=not options.no_install).options
     start.settings(options, own, script.name)  # what is wrong with them is said here and now
     name, store = start.named(script, options, own)
-    policy = Policy(
-        wanted=Wanted(options.gpu or options.tpu or "", options.high_mem),
+    policy = FleetPolicy(
+        wanted=MachineRequest(options.gpu or options.tpu or "", options.high_mem),
         machines_max=count(options.max_machines),
         a_day=count(options.max_machines_a_day),
         units_max=None if options.max_units is None else _units(options.max_units),
         until_wall_s=None if options.until is None else until(options.until, BootClock().now().wall_s),
     )
     key = user_key.read_or_make(os.environ)
-    shipment = job_bundle.Shipment(
+    shipment = job_bundle.JobBundle(
         name,
         script,
         tuple(script_arguments),
@@ -83,7 +83,7 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
         key_of_run(key, name) if key else "",
     )
     environ = dict(os.environ)
-    launch = fleet_composition.Launch(
+    launch = fleet_composition.FleetLaunch(
         options.on,
         store or fleet_composition.DEFAULT_STORE,
         shipment,

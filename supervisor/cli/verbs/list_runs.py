@@ -20,7 +20,7 @@ from supervisor.views.wrapping import painted_state, show
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.engine.runs.run_status import Overview
+    from supervisor.engine.runs.run_status import RunOverview
 
 HEADS = ("run", "state", "step", "safe step", "sessions", "last sign")
 STATE = HEADS.index("state")
@@ -50,13 +50,13 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _plain(name: str, seen: Overview | str) -> dict[str, object]:
+def _plain(name: str, seen: RunOverview | str) -> dict[str, object]:
     if isinstance(seen, str):
         return {**to_json(RunStatus(run=name), None), "state": UNREADABLE, "sessions": 0, "error": seen}
     return {**seen.plain, "sessions": seen.sessions}
 
 
-def _row(name: str, seen: Overview | str) -> tuple[str, ...]:
+def _row(name: str, seen: RunOverview | str) -> tuple[str, ...]:
     if isinstance(seen, str):
         return (name, "CANNOT BE READ", "", "", "", "")
     step, total = seen.plain["step"], seen.plain["total_steps"]

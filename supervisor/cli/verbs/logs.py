@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPlace
-    from supervisor.engine.runs.log_reader import Part, Printed
-    from supervisor.engine.runs.run_status import Overview
-    from supervisor.engine.runs.runs import Run
+    from supervisor.engine.paths import RunPaths
+    from supervisor.engine.runs.log_reader import LogPart, TrainerLog
+    from supervisor.engine.runs.run_status import RunOverview
+    from supervisor.engine.runs.runs import RunRecord
 
 _DECODER = getincrementaldecoder("utf-8")
 FILE_EVERY_S = 0.2
@@ -43,7 +43,7 @@ def _from_store(options: Namespace) -> int:
     with opened(options) as store:
         from supervisor.engine.clock import BootClock
         from supervisor.engine.runs import checkpoint_admin, run_status
-        from supervisor.engine.runs.log_reader import Printed
+        from supervisor.engine.runs.log_reader import TrainerLog
 
         place, record = one_run(store, options, options.run, "logs")
         if options.steps:
@@ -55,7 +55,7 @@ def _from_store(options: Namespace) -> int:
                 wrapping.show(f"{place.name}: {gap}", sys.stderr)
             return 0
         show = _Writer(raw=options.raw)
-        printed = Printed(store, place)
+        printed = TrainerLog(store, place)
         chosen = {"session": options.session, "attempt": options.attempt}
         if options.follow:
             _follow(lambda: run_status.look(store, place, record, BootClock().now()), printed, show, chosen)
@@ -69,13 +69,13 @@ def _from_store(options: Namespace) -> int:
 
 def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
     """Print what the trainer of the session on this machine printed. Without one, or for the step log, raise the error."""
-    from supervisor.engine.runs.log_reader import PrintedHere
+    from supervisor.engine.runs.log_reader import LocalTrainerLog
 
     here = living_here(options, options.run, error)
     if options.steps:
         raise error
     wrapping.show(f"{error.what}; this is what its session on this machine printed", sys.stderr)
-    show, printed, pause = _Writer(raw=options.raw), PrintedHere(here.rank, here.folder), Event()
+    show, printed, pause = _Writer(raw=options.raw), LocalTrainerLog(here.rank, here.folder), Event()
     while options.follow and here.lives:
         show(printed.new(options.attempt))
         pause.wait(FILE_EVERY_S)
@@ -90,10 +90,10 @@ class _Writer:
         self.anything = False
         self._raw = raw and not sys.stdout.isatty()
         self._decoder = _DECODER("replace")
-        self._part: Part | None = None
+        self._part: LogPart | None = None
         self._ended = True
 
-    def __call__(self, texts: Iterable[tuple[Part, bytes]]) -> None:
+    def __call__(self, texts: Iterable[tuple[LogPart, bytes]]) -> None:
         for part, text in texts:
             if part != self._part:
                 self._decoder.reset()
@@ -109,12 +109,12 @@ class _Writer:
         self._ended = text.endswith(b"\n")
 
 
-def _follow(look: Callable[[], Overview], printed: Printed, show: _Writer, chosen: dict[str, int | None]) -> None:
+def _follow(look: Callable[[], RunOverview], printed: TrainerLog, show: _Writer, chosen: dict[str, int | None]) -> None:
     """Print until the run ends. A session on this machine is read from its local file, others as pieces arrive."""
     from supervisor.engine.clock import BootClock
 
     pause, clock = Event(), BootClock()
-    seen: Overview | None = None
+    seen: RunOverview | None = None
     while True:
         try:
             seen = look()
@@ -133,14 +133,14 @@ def _follow(look: Callable[[], Overview], printed: Printed, show: _Writer, chose
                 show(printed.new_here(seen.rank))
 
 
-def _gone(seen: Overview) -> bool:
+def _gone(seen: RunOverview) -> bool:
     """Say whether a session that lived here has ended since."""
     from supervisor.engine.trainer_process import process_identity
 
     return bool(seen.alive) and process_identity.alive((seen.claim or {}).get("machine", {})) is False
 
 
-def _is_over(store: Store, place: RunPlace, record: Run) -> bool:
+def _is_over(store: Store, place: RunPaths, record: RunRecord) -> bool:
     from supervisor.engine.clock import BootClock
     from supervisor.engine.runs import run_status
 

@@ -47,10 +47,10 @@ def run(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     from supervisor import composition
     from supervisor.engine.clock import BootClock
-    from supervisor.engine.resume_test.rehearsal import Plan, Rehearsal
+    from supervisor.engine.resume_test.rehearsal import Rehearsal, RehearsalPlan
 
     with _made_for_it(composition.local_root(os.environ)) as folder:
-        plan = Plan(
+        plan = RehearsalPlan(
             script=script,
             arguments=script_arguments,
             working=Path.cwd(),

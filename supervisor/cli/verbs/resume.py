@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.ports import Store
     from supervisor.engine.host.command_records import OwnCommand
-    from supervisor.engine.runs.runs import Run
+    from supervisor.engine.runs.runs import RunRecord
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -153,7 +153,7 @@ def complete(options: Namespace, recorded: Mapping[str, Any]) -> None:
         options.no_install = True
 
 
-def find_script(record: Run, absolute: str, name: str, options: Namespace) -> Path:
+def find_script(record: RunRecord, absolute: str, name: str, options: Namespace) -> Path:
     """Return the script of a run on this machine: the file that is the same, else the one of the same path."""
     from supervisor.core.digest import SHA256, digest_of
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from supervisor.core.clock import Instant
     from supervisor.core.ports import Store
     from supervisor.engine.host.cleaning import Item
-    from supervisor.engine.paths import RunPlace
-    from supervisor.engine.runs.claims import View
-    from supervisor.engine.runs.run_status import Overview
+    from supervisor.engine.paths import RunPaths
+    from supervisor.engine.runs.claims import RunView
+    from supervisor.engine.runs.run_status import RunOverview
 
 LOOK_EVERY_S, SAY_EVERY_S = 0.5, 4.0
 
@@ -68,9 +68,9 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _found(store: Store, options: Namespace, now: Instant) -> tuple[RunPlace, Overview | None]:
+def _found(store: Store, options: Namespace, now: Instant) -> tuple[RunPaths, RunOverview | None]:
     """Return the run, and what is seen of it; None where its record is damaged and no session tells what it said."""
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
     from supervisor.engine.runs import run_status
     from supervisor.engine.runs.runs import DamagedRecord
 
@@ -78,11 +78,11 @@ def _found(store: Store, options: Namespace, now: Instant) -> tuple[RunPlace, Ov
         place, record = one_run(store, options, options.run, "rm")
     except DamagedRecord as damaged:
         show(f"{damaged.what}; its files can still be removed", sys.stderr)
-        return RunPlace(options.run), None
+        return RunPaths(options.run), None
     return place, run_status.look(store, place, record, now)
 
 
-def _require_nobody(store: Store, place: RunPlace, seen: Overview, options: Namespace) -> None:
+def _require_nobody(store: Store, place: RunPaths, seen: RunOverview, options: Namespace) -> None:
     """Raise UserError where a session is at the run, or may be; with ``--takeover`` it is asked to end at once."""
     from supervisor import composition
     from supervisor.engine.runs import claims
@@ -109,11 +109,11 @@ def _require_nobody(store: Store, place: RunPlace, seen: Overview, options: Name
         raise refused
 
 
-def _ended_within(store: Store, place: RunPlace, within_s: float) -> None:
+def _ended_within(store: Store, place: RunPaths, within_s: float) -> None:
     _waited(store, place, within_s, lambda view: bool(view.last is None or view.last.end or view.last.alive is False))
 
 
-def _sign_within(store: Store, place: RunPlace, within_s: float) -> bool:
+def _sign_within(store: Store, place: RunPaths, within_s: float) -> bool:
     from supervisor.engine.runs import claims
     from supervisor.engine.trainer_process import process_identity
 
@@ -121,7 +121,7 @@ def _sign_within(store: Store, place: RunPlace, within_s: float) -> bool:
     return _waited(store, place, within_s, lambda view: view.last != first)
 
 
-def _waited(store: Store, place: RunPlace, within_s: float, done: Callable[[View], bool]) -> bool:
+def _waited(store: Store, place: RunPaths, within_s: float, done: Callable[[RunView], bool]) -> bool:
     """Look at the run until ``done`` says so; a line each few seconds says what is waited for."""
     from supervisor.engine.clock import BootClock
     from supervisor.engine.runs import claims
@@ -139,7 +139,7 @@ def _waited(store: Store, place: RunPlace, within_s: float, done: Callable[[View
     return False
 
 
-def _local(seen: Overview | None) -> Item | None:
+def _local(seen: RunOverview | None) -> Item | None:
     from supervisor import composition
     from supervisor.engine.host import cleaning
 
@@ -149,7 +149,7 @@ def _local(seen: Overview | None) -> Item | None:
     return cleaning.local_run(folder) if folder.is_dir() else None
 
 
-def _lines(store: Store, place: RunPlace, seen: Overview | None, local: Item | None) -> list[str]:
+def _lines(store: Store, place: RunPaths, seen: RunOverview | None, local: Item | None) -> list[str]:
     from supervisor.engine.runs import remove_run
 
     shown = [f"{place.name} in {store.traits.where}: {size(remove_run.size(store, place))}"]

@@ -76,7 +76,7 @@ def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> 
     name, store = named(script, options, read.options)
     read_settings = settings(options, read.options, script.name)
     _check_watch(read_settings["watch"], script, store)
-    chosen = composition.Choice(
+    chosen = composition.StoreChoice(
         script=script,
         arguments=tuple(script_arguments),
         store=store,

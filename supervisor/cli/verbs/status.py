@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from supervisor.core.clock import Instant
-    from supervisor.engine.runs.run_status import Overview
+    from supervisor.engine.runs.run_status import RunOverview
 
 EARLIER_SHOWN = 3
 HERE_EVERY_S = 1.0
@@ -51,10 +51,10 @@ def _from_store(options: Namespace) -> int:
 
         clock = BootClock()
 
-        def seen() -> Overview:
+        def seen() -> RunOverview:
             return _with_launch(run_status.look(store, place, record, clock.now()), options, clock.now())
 
-        def lines(of: Overview) -> list[str]:
+        def lines(of: RunOverview) -> list[str]:
             told = list(run_status.earlier(store, place, of, EARLIER_SHOWN))
             launch = last_launch.look(os.environ, place.name, where(options))
             return _lines(of, options, [*([launch.line(clock.now())] if launch else []), *told])
@@ -66,7 +66,7 @@ def _from_store(options: Namespace) -> int:
     return 0
 
 
-def _with_launch(seen: Overview, options: Namespace, now: Instant) -> Overview:
+def _with_launch(seen: RunOverview, options: Namespace, now: Instant) -> RunOverview:
     """Return it with what the launch of the run on this computer knows; its end counts where the session left none."""
     from dataclasses import replace
 
@@ -90,12 +90,12 @@ def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> in
     here = living_here(options, options.run, error)
     show(f"{error.what}; this is what its session on this machine says", sys.stderr)
 
-    def seen() -> Overview:
+    def seen() -> RunOverview:
         if not here.lives:
             raise error
         return run_status.of_here(here.again(), error.what)
 
-    def lines(of: Overview) -> list[str]:
+    def lines(of: RunOverview) -> list[str]:
         return _lines(of, options, ())
 
     if options.watch:
@@ -104,13 +104,13 @@ def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> in
     return 0
 
 
-def _lines(of: Overview, options: Namespace, told: Sequence[str]) -> list[str]:
+def _lines(of: RunOverview, options: Namespace, told: Sequence[str]) -> list[str]:
     store = option(options)
     live = view.Live(of.served, next_commands(of, store), store, lambda words: painted_state(words, sys.stdout))
     return view.block(of.plain, headline(of), told, live)
 
 
-def headline(seen: Overview) -> str:
+def headline(seen: RunOverview) -> str:
     """Say which machine is at it, as honestly as can be told from here."""
     if seen.rank is None:
         return "no machine has served it yet"
@@ -129,7 +129,7 @@ def headline(seen: Overview) -> str:
     return f"{who}{platform} on another machine; last sign {duration(seen.silent_s)} ago{gone}"
 
 
-def next_commands(seen: Overview, store: str) -> list[str]:
+def next_commands(seen: RunOverview, store: str) -> list[str]:
     """Return what is useful now."""
     kept = seen.plain["checkpoints"]
 
@@ -150,14 +150,14 @@ def next_commands(seen: Overview, store: str) -> list[str]:
     return [of_run("resume"), of_run("logs")]
 
 
-def _watch(seen: Callable[[], Overview], lines: Callable[[Overview], list[str]], *, as_json: bool) -> int:
+def _watch(seen: Callable[[], RunOverview], lines: Callable[[RunOverview], list[str]], *, as_json: bool) -> int:
     """Show it anew while it changes: at once on a terminal, elsewhere every 10 s and whenever the state changes."""
     from supervisor.engine.clock import BootClock
 
     pause, clock = Event(), BootClock()
     plain = as_json or not sys.stdout.isatty()
     state, shown_s = "", 0.0
-    with live_text.Printed(sys.stdout) if plain else live_text.Redrawn(sys.stdout) as shown:
+    with live_text.PrintedText(sys.stdout) if plain else live_text.Redrawn(sys.stdout) as shown:
         while True:
             found, now_s = seen(), clock.now().mono_s
             if not plain or found.state != state or now_s - shown_s >= PLAIN_EVERY_S:
@@ -168,7 +168,7 @@ def _watch(seen: Callable[[], Overview], lines: Callable[[Overview], list[str]],
             pause.wait(HERE_EVERY_S if found.alive else STORE_EVERY_S)
 
 
-def _json(seen: Overview) -> str:
+def _json(seen: RunOverview) -> str:
     return json.dumps(dict(seen.plain))
 
 

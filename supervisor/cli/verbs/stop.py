@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from supervisor.core.ports import Clock
-    from supervisor.engine.runs.run_status import Overview
+    from supervisor.engine.runs.run_status import RunOverview
 
 LOOK_EVERY_S = 0.5
 SAY_EVERY_S = 10.0
@@ -43,7 +43,7 @@ def _through_store(options: Namespace) -> int:
         clock = BootClock()
         place, record = one_run(store, options, options.run, "stop")
 
-        def seen() -> Overview:
+        def seen() -> RunOverview:
             return run_status.look(store, place, record, clock.now())
 
         found = seen()
@@ -71,7 +71,7 @@ def _directly(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int
         Event().wait(TWICE_AFTER_S)  # because two signals at once arrive as one
         here.signal(signal.SIGTERM)
 
-    def seen() -> Overview:
+    def seen() -> RunOverview:
         nonlocal here
         here = here.again()
         return run_status.of_here(here, error.what)
@@ -79,7 +79,7 @@ def _directly(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int
     return _told(_waited(seen, seen(), BootClock(), patience_s=PATIENCE_S), options)
 
 
-def _told(found: Overview, options: Namespace) -> int:
+def _told(found: RunOverview, options: Namespace) -> int:
     """Say what is safe now and what comes next; the exit code says whether it ended."""
     store = option(options)
     live_at = view.Live(found.served, _next(found, store), store)
@@ -91,7 +91,7 @@ def _how(options: Namespace) -> str:
     return "end at once" if options.now else "save and end"
 
 
-def _waited(seen: Callable[[], Overview], first: Overview, clock: Clock, *, patience_s: float) -> Overview:
+def _waited(seen: Callable[[], RunOverview], first: RunOverview, clock: Clock, *, patience_s: float) -> RunOverview:
     """Return what is seen when the session has ended, or shows no sign of life for so long."""
     pause, found = Event(), first
     said_s = sign_s = clock.now().mono_s
@@ -112,7 +112,7 @@ def _waited(seen: Callable[[], Overview], first: Overview, clock: Clock, *, pati
             show(f"  waiting: {view.progress(found.plain)} · {view.safe(found.plain)}")
 
 
-def _why_not(found: Overview) -> str:
+def _why_not(found: RunOverview) -> str:
     if found.rank is None:
         return "no machine has served it yet"
     if found.end:
@@ -120,7 +120,7 @@ def _why_not(found: Overview) -> str:
     return f"session {found.rank.epoch} died on this machine without a word"
 
 
-def _end_of(found: Overview) -> str:
+def _end_of(found: RunOverview) -> str:
     if found.end:
         words = found.end.get("words")
         return f"session {found.rank.epoch if found.rank else '?'} ended{': ' if words else ''}{words or ''}"
@@ -129,7 +129,7 @@ def _end_of(found: Overview) -> str:
     return "the session died before it could answer"
 
 
-def _next(found: Overview, store: str) -> list[str]:
+def _next(found: RunOverview, store: str) -> list[str]:
     name = found.run.name
     if found.state == "SUCCEEDED" and found.plain.get("nan"):
         return [shell_commands.of_run("status", name, option=store)]  # it names the last checkpoint before the NaN

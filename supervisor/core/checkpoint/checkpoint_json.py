@@ -22,16 +22,16 @@ LOG_FILE = "log.jsonl"
 STATE_FILE = "state.json"  # the attached objects; a script that nobody changed has none
 
 
-class ContentError(ValueError):
+class CheckpointInfoError(ValueError):
     """The folder does not hold a checkpoint that can be used."""
 
 
-class NewerContent(ContentError):  # noqa: N818, because it is no defect: another version may read it
+class NewerCheckpointInfo(CheckpointInfoError):  # noqa: N818, because it is no defect: another version may read it
     """Written by a later version of this program."""
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class CheckpointInfo:
     """``files`` maps each file's name to its length and digest (see ``core.digest``)."""
 
     step: int
@@ -68,29 +68,31 @@ def sealed(fields: Mapping[str, Any]) -> bytes:
     return above + _seal(above)
 
 
-def parse(body: bytes) -> Content:
+def parse(body: bytes) -> CheckpointInfo:
     """Read ``checkpoint.json``, or raise ContentError."""
     try:
         read = fields.document(body, fields.LISTING_BYTES_MAX)
         if read["format"] != FORMAT:
-            raise ContentError("it is not a checkpoint of this program")
+            raise CheckpointInfoError("it is not a checkpoint of this program")
         above = body[: -len(_seal(b""))]
         # The seal before the version, because a version that nobody wrote must not be taken at its word.
         if body != above + _seal(above) and ("digest" in read or read["version"] == SEALED_FROM_VERSION):
-            raise ContentError(f"{CONTENT_FILE} is not what was written")
+            raise CheckpointInfoError(f"{CONTENT_FILE} is not what was written")
         if read["version"] > VERSION:
-            raise NewerContent(f"format version {read['version']}, this program knows {VERSION}")
+            raise NewerCheckpointInfo(f"format version {read['version']}, this program knows {VERSION}")
         if read["version"] not in range(1, VERSION + 1):
-            raise ContentError(f"there never was a format version {read['version']}")
+            raise CheckpointInfoError(f"there never was a format version {read['version']}")
         told = shapes.of(_Told, read)
         files = {each.name: (each.bytes, each.digest) for each in told.files}
         if algorithm := not_known(digest for _, digest in files.values()):
-            raise NewerContent(f"its digests are {algorithm!r}, which this program does not know")
-        return Content(told.step, files, told.total_steps, told.epoch_of_data, told.metrics or {}, told.made_by or {})
+            raise NewerCheckpointInfo(f"its digests are {algorithm!r}, which this program does not know")
+        return CheckpointInfo(
+            told.step, files, told.total_steps, told.epoch_of_data, told.metrics or {}, told.made_by or {}
+        )
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ContentError):
+        if isinstance(error, CheckpointInfoError):
             raise
-        raise ContentError(f"{CONTENT_FILE} is damaged ({error})") from error
+        raise CheckpointInfoError(f"{CONTENT_FILE} is damaged ({error})") from error
 
 
 def _seal(above: bytes) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
-from supervisor.core.checkpoint.checkpoint_json import ContentError, NewerContent
+from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError, NewerCheckpointInfo
 from supervisor.core.frozen import dataclass, replace
 from supervisor.core.wire import fields, shapes
 
@@ -24,7 +24,7 @@ FILE, LINK, FOLDER = "file", "link", "folder"
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FileExtent:
     """Where the bytes of a file lie: in the file ``name`` of the checkpoint's folder, from ``offset`` on."""
 
     name: shapes.Name
@@ -38,7 +38,7 @@ def _mode(value: object, at: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FileRow:
     """A file, a symbolic link (to ``target``, as it is written in it) or a folder, under its path relative to the root.
 
     A path may hold anything that a name may hold but NUL; bytes that are no UTF-8 are in it as Python's surrogates.
@@ -48,12 +48,12 @@ class Entry:
     kind: str
     mode: Annotated[int, _mode] = 0
     mtime_ns: shapes.Nanoseconds = 0
-    piece: Piece | None = None
+    piece: FileExtent | None = None
     target: shapes.Text = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class FileManifest:
     """What a checkpoint carries.
 
     ``root``: the watched folder as it was typed; "" for what the script's framework told of,
@@ -63,7 +63,7 @@ class Carried:
 
     step: shapes.Whole
     root: shapes.Text
-    entries: tuple[Entry, ...]
+    entries: tuple[FileRow, ...]
     checkpoint: shapes.Text = ""
     counted: bool = True
 
@@ -73,7 +73,7 @@ class Carried:
         return sum(entry.kind == FILE for entry in self.entries)
 
 
-def body(carried: Carried) -> bytes:
+def body(carried: FileManifest) -> bytes:
     """Return ``files.json``."""
     told = {
         "format": FORMAT,
@@ -87,29 +87,31 @@ def body(carried: Carried) -> bytes:
     return json.dumps(told, ensure_ascii=True, allow_nan=False).encode()
 
 
-def parse(read: bytes) -> Carried:
+def parse(read: bytes) -> FileManifest:
     """Read ``files.json``, or raise ContentError: also for a path that would lead out of the root."""
     try:
         told = fields.document(read, fields.LISTING_BYTES_MAX, fields.LISTED_VALUES_MAX)
         if told["format"] != FORMAT:
-            raise ContentError(f"{FILES_FILE} is not of this program")
+            raise CheckpointInfoError(f"{FILES_FILE} is not of this program")
         if told["version"] != VERSION:
-            raise NewerContent(f"files of version {told['version']}, this program knows {VERSION}")
-        carried = shapes.of(Carried, told)
+            raise NewerCheckpointInfo(f"files of version {told['version']}, this program knows {VERSION}")
+        carried = shapes.of(FileManifest, told)
         if carried.checkpoint:
             fields.path_below(carried.checkpoint, "checkpoint")
         for entry, plain in zip(carried.entries, told["entries"], strict=True):
             _see_usable(entry, plain)
         return replace(carried, entries=_inside(carried.entries))
     except KeyError as error:
-        raise ContentError(f"{FILES_FILE} lacks {error}") from error
+        raise CheckpointInfoError(f"{FILES_FILE} lacks {error}") from error
     except ValueError as error:
         raise (
-            error if isinstance(error, ContentError) else ContentError(f"{FILES_FILE} is damaged ({error})")
+            error
+            if isinstance(error, CheckpointInfoError)
+            else CheckpointInfoError(f"{FILES_FILE} is damaged ({error})")
         ) from error
 
 
-def _told(entry: Entry) -> dict[str, Any]:
+def _told(entry: FileRow) -> dict[str, Any]:
     told: dict[str, Any] = {"path": entry.path, "kind": entry.kind}
     if entry.kind == LINK:
         return {**told, "target": entry.target}
@@ -121,22 +123,22 @@ def _told(entry: Entry) -> dict[str, Any]:
     return {**told, "mtime_ns": entry.mtime_ns, "piece": where}
 
 
-def _see_usable(entry: Entry, told: Mapping[str, Any]) -> None:
+def _see_usable(entry: FileRow, told: Mapping[str, Any]) -> None:
     """Raise ContentError for an entry that cannot be, or that says more than this program knows."""
     if entry.kind not in {FILE, LINK, FOLDER} or (entry.kind == FILE) != (entry.piece is not None):
-        raise ContentError(f"{FILES_FILE} names a {entry.kind!r:.40} that cannot be")
-    if more := told.keys() - Entry.__slots__:
-        raise ContentError(f"{FILES_FILE} says {min(more)!r:.40} of a file, which this program does not know")
+        raise CheckpointInfoError(f"{FILES_FILE} names a {entry.kind!r:.40} that cannot be")
+    if more := told.keys() - FileRow.__slots__:
+        raise CheckpointInfoError(f"{FILES_FILE} says {min(more)!r:.40} of a file, which this program does not know")
 
 
-def _inside(told: Iterable[Entry]) -> tuple[Entry, ...]:
+def _inside(told: Iterable[FileRow]) -> tuple[FileRow, ...]:
     """Refuse a path that is named twice, and an entry below a link: it would be written through it, and so anywhere."""
     entries = tuple(told)
     links = {entry.path for entry in entries if entry.kind == LINK}
     if len({entry.path for entry in entries}) < len(entries):
-        raise ContentError(f"{FILES_FILE} names one path twice")
+        raise CheckpointInfoError(f"{FILES_FILE} names one path twice")
     for entry in entries if links else ():
         parts = entry.path.split("/")
         if any("/".join(parts[:depth]) in links for depth in range(1, len(parts))):
-            raise ContentError(f"{FILES_FILE} names a path outside its folder, below a link: {entry.path!r:.60}")
+            raise CheckpointInfoError(f"{FILES_FILE} names a path outside its folder, below a link: {entry.path!r:.60}")
     return entries

@@ -26,7 +26,7 @@ _ALGORITHMS = {"s": SHA256, "x": XXH3}
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Piece:
+class LogPiece:
     """One piece of a session's log: its number, and the steps ``[from_step, to_step)`` whose rows it has."""
 
     number: int
@@ -34,7 +34,7 @@ class Piece:
     to_step: int
 
 
-Told = dict[str, dict[Piece, str]]  # by the session's folder: the short digest of each piece
+Told = dict[str, dict[LogPiece, str]]  # by the session's folder: the short digest of each piece
 
 
 def with_log(pieces: Mapping[str, str], log: FileEntry | None) -> Mapping[str, str]:
@@ -61,7 +61,7 @@ def told_by(manifests: Iterable[Manifest]) -> Told:
             known = told.setdefault(session, {})
             for found in map(_TEXT.fullmatch, text.split()):
                 if found is not None:
-                    known.setdefault(Piece(int(found[1]), int(found[2]), int(found[3])), found[4])
+                    known.setdefault(LogPiece(int(found[1]), int(found[2]), int(found[3])), found[4])
     return told
 
 

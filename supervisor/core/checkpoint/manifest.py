@@ -10,7 +10,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.digest import not_known
 from supervisor.core.frozen import dataclass
 from supervisor.core.wire import fields, shapes
@@ -40,9 +40,9 @@ class CheckpointId:
         return f"step {self.step:,} of session {self.epoch}"
 
     @property
-    def rank(self) -> Rank:
+    def rank(self) -> SessionId:
         """The session that wrote it."""
-        return Rank(self.epoch, self.writer)
+        return SessionId(self.epoch, self.writer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Manifest:
 _WRITTEN = ("id", "files", "total_steps", "metrics", "parent", "log", "made_by")  # in every version's manifests
 
 
-class Verdict(StrEnum):
+class Validity(StrEnum):
     """What reading a checkpoint showed."""
 
     WHOLE = "whole"
@@ -109,93 +109,93 @@ class Verdict(StrEnum):
 class ManifestError(ValueError):
     """The bytes are not the manifest their name promises."""
 
-    verdict = Verdict.BROKEN
+    verdict = Validity.BROKEN
 
 
 class NewerFormat(ManifestError):  # noqa: N818, because it is no defect: another version may read it
     """Written by a later version of this program."""
 
-    verdict = Verdict.NEWER
+    verdict = Validity.NEWER
 
 
 class PackedFormat(ManifestError):  # noqa: N818, because it is no defect: an earlier version reads it
     """An early build of version 0.1 wrote it, and packed its files."""
 
-    verdict = Verdict.PACKED
+    verdict = Validity.PACKED
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Candidate:
     """A manifest seen in a listing: where, which checkpoint, and what is known about it so far."""
 
     id: CheckpointId
     path: str
     manifest: Manifest | None = None
-    verdict: Verdict | None = None
+    verdict: Validity | None = None
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Examine:
+class Verify:
     """Read and verify this one, then ask again."""
 
-    found: Found
+    found: Candidate
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeFrom:
     """Go on from here; ``skipped`` are newer ones that were not whole."""
 
-    found: Found
-    skipped: tuple[Found, ...]
+    found: Candidate
+    skipped: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class StartAfresh:
+class StartFresh:
     """There is no sign of earlier work: begin at step 0."""
 
 
 @dataclass(frozen=True, slots=True)
-class AskUser:
+class NeedsUser:
     """Going on by ourselves could lose work: say what happened and stop."""
 
     why: str
     hint: str
-    skipped: tuple[Found, ...] = ()
+    skipped: tuple[Candidate, ...] = ()
 
 
-def resume_point(found: Iterable[Found], *, signs_of_work: bool) -> Examine | ResumeFrom | StartAfresh | AskUser:
+def resume_point(found: Iterable[Candidate], *, signs_of_work: bool) -> Verify | ResumeFrom | StartFresh | NeedsUser:
     """Choose where the run goes on: the highest (epoch, step, writer, seq) that is whole.
 
     The answer does not depend on the order of ``found``. Unreadable is never taken for absent, and step 0 is never
     chosen where anything shows that more was done (``signs_of_work``: a manifest, or a journal that names one).
     """
-    skipped: list[Found] = []
+    skipped: list[Candidate] = []
     for candidate in sorted(found, key=lambda each: (each.id, each.path), reverse=True):
         match candidate.verdict:
             case None:
-                return Examine(candidate)
-            case Verdict.WHOLE:
+                return Verify(candidate)
+            case Validity.WHOLE:
                 return ResumeFrom(candidate, tuple(skipped))
-            case Verdict.UNREADABLE:
-                return AskUser(
+            case Validity.UNREADABLE:
+                return NeedsUser(
                     f"cannot read the checkpoint of {candidate.id}: {candidate.why}",
                     "it may be whole, so nothing older was taken; try again when the store answers",
                 )
-            case Verdict.NEWER:
-                return AskUser(
+            case Validity.NEWER:
+                return NeedsUser(
                     f"the checkpoint of {candidate.id} was written by a newer version of training-supervisor",
                     "update training-supervisor on this machine and start again",
                 )
-            case Verdict.BROKEN | Verdict.PACKED:
+            case Validity.BROKEN | Validity.PACKED:
                 skipped.append(candidate)
     if skipped or signs_of_work:
-        return AskUser(
+        return NeedsUser(
             "the store shows earlier work, but no usable checkpoint is in it",
             "look with `checkpoints verify`; to begin again at step 0 on purpose: start --resume never",
             tuple(skipped),
         )
-    return StartAfresh()
+    return StartFresh()
 
 
 def manifest_body(manifest: Manifest) -> bytes:

@@ -22,7 +22,7 @@ LENGTH_BYTES = 8
 HEADER_BYTES_MAX = 32 * 1024 * 1024  # some hundred thousand tensors
 
 
-class Entry(NamedTuple):
+class TensorEntry(NamedTuple):
     """One tensor of a file: ``begin`` counts from the end of the header."""
 
     name: str
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
     bytes: int
 
 
-def header(entries: Iterable[Entry]) -> bytes:
+def header(entries: Iterable[TensorEntry]) -> bytes:
     """Return what stands before the tensors' bytes."""
     body: dict[str, object] = {"__metadata__": {"format": "pt", "made_by": "training-supervisor"}}
     for entry in entries:
@@ -56,7 +56,7 @@ def header_bytes(length_field: bytes, file_bytes: int) -> int:
     return LENGTH_BYTES + int(length)
 
 
-def entries(whole_header: bytes, file_bytes: int) -> list[Entry]:
+def entries(whole_header: bytes, file_bytes: int) -> list[TensorEntry]:
     """Return the tensors of a file in the order of their bytes; ValueError (or KeyError, TypeError) if it is no such file."""
     found = []
     told = fields.document(whole_header[LENGTH_BYTES:], HEADER_BYTES_MAX, fields.LISTED_VALUES_MAX)
@@ -66,5 +66,5 @@ def entries(whole_header: bytes, file_bytes: int) -> list[Entry]:
         begin, end = map(operator.index, entry["data_offsets"])
         if not 0 <= begin <= end <= file_bytes - len(whole_header):
             raise ValueError(f"tensor {name} lies outside the file")
-        found.append(Entry(name, entry["dtype"], tuple(entry["shape"]), begin, end - begin))
+        found.append(TensorEntry(name, entry["dtype"], tuple(entry["shape"]), begin, end - begin))
     return sorted(found, key=lambda entry: (entry.begin, entry.bytes))

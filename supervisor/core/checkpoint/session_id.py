@@ -27,7 +27,7 @@ _order = attrgetter("epoch", "writer")  # the order of Rank, compared in C: a ru
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Rank:
+class SessionId:
     """A session's place among all of the run; the highest may write."""
 
     epoch: int
@@ -38,14 +38,14 @@ class Rank:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class SessionObservation:
     """What one listing shows of a session: how many names its folder has, its end if any, and whether it lives.
 
     ``alive`` is True or False where this machine can tell for certain (same boot, same process table), else None.
     ``asked``: how many asked it for a sign of life. ``answered``: how many of them its newest answer says it has seen.
     """
 
-    rank: Rank
+    rank: SessionId
     signs: int = 0
     end: str = ""
     alive: bool | None = None
@@ -53,23 +53,23 @@ class Sighting:
     answered: int = 0
 
 
-def rank_of(folder: str) -> Rank | None:
+def rank_of(folder: str) -> SessionId | None:
     """Return the rank that a session folder's name bears, or None for another name. Twins (``x (1)``) are accepted."""
     return _rank_of(folder) if len(folder) <= FOLDER_CHARACTERS_MAX else None  # a long name does not enter the cache
 
 
 @lru_cache(maxsize=1 << 16)
-def _rank_of(folder: str) -> Rank | None:
+def _rank_of(folder: str) -> SessionId | None:
     match = SESSION_FOLDER.fullmatch(folder)
-    return Rank(int(match[1]), match[2]) if match else None
+    return SessionId(int(match[1]), match[2]) if match else None
 
 
-def highest(names: Iterable[str]) -> Rank | None:
+def highest(names: Iterable[str]) -> SessionId | None:
     """Return the highest rank in a listing of the run's folder."""
     return max(believed(names), key=_order, default=None)
 
 
-def believed(names: Iterable[str]) -> set[Rank]:
+def believed(names: Iterable[str]) -> set[SessionId]:
     """Return the sessions in a listing of the run's folder, but for those that no session can have come to.
 
     Each session takes the number above the highest one, so that none is far above all others: such a folder, which anybody
@@ -82,12 +82,12 @@ def believed(names: Iterable[str]) -> set[Rank]:
     return set(ranks)
 
 
-def in_order(ranks: Iterable[Rank]) -> list[Rank]:
+def in_order(ranks: Iterable[SessionId]) -> list[SessionId]:
     """Return sessions, oldest first."""
     return sorted(ranks, key=_order)
 
 
-def judge(names: Iterable[str], mine: Rank) -> Rank | None:
+def judge(names: Iterable[str], mine: SessionId) -> SessionId | None:
     """Return who outranks ``mine`` in this listing, or None while nobody does."""
     top = highest(names)
     return top if top is not None and top > mine else None
@@ -104,7 +104,7 @@ def next_epoch(names: Iterable[str]) -> int:
     return 1 if top is None else top.epoch + 1
 
 
-def may_succeed(sighting: Sighting | None, *, silent_s: float, silence_s: float) -> bool:
+def may_succeed(sighting: SessionObservation | None, *, silent_s: float, silence_s: float) -> bool:
     """Say whether the run may be taken over without asking.
 
     It may when the last session ended, is known dead, or has shown no sign for ``silence_s`` as measured by our own

@@ -13,7 +13,7 @@ from supervisor.core import errors
 from supervisor.core.fleet import messages as fw
 from supervisor.core.fleet import serving, waiting
 from supervisor.core.fleet import shutdown as ending
-from supervisor.core.fleet.state import Fleet, Phase
+from supervisor.core.fleet.state import Fleet, FleetPhase
 from supervisor.core.humanize import duration
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ BALANCE_S = 900.0
 
 def decide(fleet: Fleet, event: fw.Event, now: Instant) -> Outcome:
     """Return the fleet after the event, and what to do: at most one call, and words."""
-    if fleet.phase is Phase.ENDED and not isinstance(event, fw.Began):
+    if fleet.phase is FleetPhase.ENDED and not isinstance(event, fw.ControllerStarted):
         return fleet, ()
-    if isinstance(event, fw.Waited):
+    if isinstance(event, fw.WaitEnded):
         return waiting.waited(fleet, now)
     if fleet.machine is None and isinstance(event, _OF_A_MACHINE):
         return fleet.with_(doing="", wake_s=now.mono_s), ()  # it was declared lost meanwhile
@@ -46,12 +46,12 @@ def decide(fleet: Fleet, event: fw.Event, now: Instant) -> Outcome:
 
 def next_wakeup(fleet: Fleet, now: Instant) -> float:
     """Return when ``Woke`` is due, in monotonic seconds, always later than now; infinity while a call is in flight."""
-    if fleet.doing or fleet.wake_s is None or fleet.phase is Phase.ENDED:
+    if fleet.doing or fleet.wake_s is None or fleet.phase is FleetPhase.ENDED:
         return inf
     return max(fleet.wake_s, now.mono_s + 0.001)
 
 
-def _began(fleet: Fleet, event: fw.Began, now: Instant) -> Outcome:
+def _began(fleet: Fleet, event: fw.ControllerStarted, now: Instant) -> Outcome:
     may_stop = fleet.stop_before or fleet.stop_passed_on or fleet.doing == fw.CallName.FORWARD_STOP
     fleet = fleet.with_(
         policy=event.policy, on=event.on or fleet.on, stop_passed_on=False, stop_before=may_stop,
@@ -59,13 +59,13 @@ def _began(fleet: Fleet, event: fw.Began, now: Instant) -> Outcome:
         look_lost_s=now.mono_s if fleet.lost_ones else None, lost_looks=0,
     )  # fmt: skip
     fleet = fleet.with_(doing="", wake_s=None, absent=0, troubles=0, stop="", stop_s=None).trusted(now.mono_s)
-    if fleet.phase is Phase.ENDED:
-        fleet = fleet.with_(phase=Phase.LOOKING, refusals=0, fruitless=0, exit_code=None, release_then="", name="")
+    if fleet.phase is FleetPhase.ENDED:
+        fleet = fleet.with_(phase=FleetPhase.LOOKING, refusals=0, fruitless=0, exit_code=None, release_then="", name="")
         fleet = fleet.with_(lives_before=len(fleet.lives), units_first=None)
     return serving.look(fleet)
 
 
-def _woke(fleet: Fleet, _event: fw.Woke, now: Instant) -> Outcome:
+def _woke(fleet: Fleet, _event: fw.PollTimerFired, now: Instant) -> Outcome:
     if fleet.doing:
         return fleet, ()
     fleet = fleet.with_(wake_s=None)
@@ -79,20 +79,20 @@ def _woke(fleet: Fleet, _event: fw.Woke, now: Instant) -> Outcome:
 def _woke_with_a_machine(fleet: Fleet, now: Instant) -> Outcome:
     if fleet.stop and fleet.stop_s is not None and now.mono_s >= fleet.stop_s:
         return serving.give_up_stopping(fleet)
-    if fleet.policy.paid and fleet.phase is Phase.SERVING and now.mono_s >= (fleet.balance_s or 0.0):
+    if fleet.policy.paid and fleet.phase is FleetPhase.SERVING and now.mono_s >= (fleet.balance_s or 0.0):
         return fleet.with_(balance_s=now.mono_s + BALANCE_S).calling(fw.CallName.CHECK_BALANCE), (fw.CheckBalance(),)
     if ending.lost_look_due(fleet, now):
         return serving.look(fleet)
     return serving.go_on(fleet, now)
 
 
-def _told(fleet: Fleet, event: fw.Told, now: Instant) -> Outcome:
+def _told(fleet: Fleet, event: fw.UserRequest, now: Instant) -> Outcome:
     if event.wish == "leave":
         return ending.leave(fleet)
     return serving.ask_to_stop(fleet, event.words or "stopped by you", now)
 
 
-def _balanced(fleet: Fleet, event: fw.Balanced, now: Instant) -> Outcome:
+def _balanced(fleet: Fleet, event: fw.BalanceRead, now: Instant) -> Outcome:
     first = event.units if fleet.units_first is None else fleet.units_first
     fleet = fleet.with_(
         units=event.units, units_first=first, units_per_hour=event.units_per_hour, units_wall_s=now.wall_s
@@ -104,10 +104,10 @@ def _balanced(fleet: Fleet, event: fw.Balanced, now: Instant) -> Outcome:
 
 def _only_counts(fleet: Fleet) -> bool:
     """The last machine is given back, and only what it cost is asked for."""
-    return fleet.machine is None and fleet.phase is Phase.RELEASING
+    return fleet.machine is None and fleet.phase is FleetPhase.RELEASING
 
 
-def _listed(fleet: Fleet, event: fw.Listed, now: Instant) -> Outcome:
+def _listed(fleet: Fleet, event: fw.MachinesListed, now: Instant) -> Outcome:
     fleet = fleet.with_(doing="")
     here = {each.endpoint: each for each in event.machines}
     fleet, said = _report(fleet, event.machines)
@@ -139,19 +139,19 @@ def _listed_beside(fleet: Fleet, machine: Machine, machines: Sequence[Machine], 
         fleet = ending.next_lost_look(fleet, now)
     found = next((each for each in machines if each.endpoint == machine.endpoint), None)
     stray = ending.stray_in(fleet, machines)
-    if stray is not None and found is not None and fleet.phase is not Phase.RELEASING:
+    if stray is not None and found is not None and fleet.phase is not FleetPhase.RELEASING:
         return ending.give_back(fleet.with_(absent=0), stray)
     return serving.about_ours(fleet, found, now)
 
 
 def _report(fleet: Fleet, machines: Any) -> tuple[Fleet, tuple[fw.Command, ...]]:
     """Tell of a machine that appeared while one was being brought up and that cannot be proved to be ours."""
-    if fleet.machine is not None or fleet.phase is not Phase.BRINGING_UP:
+    if fleet.machine is not None or fleet.phase is not FleetPhase.BRINGING_UP:
         return fleet, ()
     known = {*fleet.before, *fleet.foreign, *(life.machine.endpoint for life in fleet.lives)}
     new = [each.endpoint for each in machines if not each.name and each.endpoint not in known]
     said = tuple(
-        fw.Say(
+        fw.Report(
             "warning", f"{each} appeared while a machine was being brought up, and cannot be proved to be ours; it may cost units",
             "if you have not opened it yourself, end it at its provider: launch --list shows it, and it is not touched from here",
         )
@@ -160,7 +160,7 @@ def _report(fleet: Fleet, machines: Any) -> tuple[Fleet, tuple[fw.Command, ...]]
     return fleet.with_(foreign=(*fleet.foreign, *new)), said
 
 
-def _failed(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
+def _failed(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
     life = fleet.life and fleet.life.reached(None, event.safe, now.wall_s)
     fleet = fleet.with_(doing="", life=life, safe=fleet.safe if event.safe is None else event.safe)
     if event.call == fw.CallName.CREATE_MACHINE:
@@ -183,7 +183,7 @@ def _failed(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
     return fleet.with_(wake_s=now.mono_s + pause_s, look=look, absent=0 if unlisted else fleet.absent), said
 
 
-def _failed_at_the_end(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome | None:
+def _failed_at_the_end(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome | None:
     """Return what follows where the machine that serves has no part in it: at the end, or for one beside it."""
     if fleet.closing is not None:
         return ending.closing_failed(fleet, event, now)
@@ -196,7 +196,7 @@ def _failed_at_the_end(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome 
     return None
 
 
-def _hopeless(fleet: Fleet, event: fw.Failed) -> bool:
+def _hopeless(fleet: Fleet, event: fw.CallFailed) -> bool:
     """Say whether only a person can mend it, at the start of a launch; later it is waited for, and said."""
     if fleet.machine is not None or event.kind not in {"login", "denied", "failed"}:
         return False
@@ -207,25 +207,25 @@ def _hopeless(fleet: Fleet, event: fw.Failed) -> bool:
     )
 
 
-def _deaf(fleet: Fleet, event: fw.Failed) -> int:
+def _deaf(fleet: Fleet, event: fw.CallFailed) -> int:
     """Count polls that failed while listings came through: without a network here, nothing speaks against the machine."""
     if event.call in {fw.CallName.LIST_MACHINES, fw.CallName.CHECK_BALANCE}:
         return 0
     return fleet.deaf + (event.call == fw.CallName.POLL_MACHINE and event.kind != "home")
 
 
-def _is_lost(fleet: Fleet, event: fw.Failed) -> bool:
+def _is_lost(fleet: Fleet, event: fw.CallFailed) -> bool:
     """Return True if a failed call proves that the machine is gone.
 
     Either the provider said so, or the machine does not answer and the last listings lack it.
     """
     if event.call == fw.CallName.POLL_MACHINE:
-        listed_no_more = fleet.absent >= fleet.policy.listings and fleet.phase is not Phase.RELEASING
+        listed_no_more = fleet.absent >= fleet.policy.listings and fleet.phase is not FleetPhase.RELEASING
         return listed_no_more and event.kind in {"gone", "unreachable"}
     return event.call == fw.CallName.ADOPT_MACHINE and event.kind == "gone"
 
 
-def _given_up(fleet: Fleet, machine: Machine, event: fw.Failed, now: Instant) -> Outcome | None:
+def _given_up(fleet: Fleet, machine: Machine, event: fw.CallFailed, now: Instant) -> Outcome | None:
     """Return what follows where trying again on this machine is no use."""
     if _is_lost(fleet, event):
         return serving.lost(fleet, now)
@@ -235,7 +235,7 @@ def _given_up(fleet: Fleet, machine: Machine, event: fw.Failed, now: Instant) ->
         words = f"{machine.endpoint} could not be given back, and may go on using units: {event.words}"
         hint = ending.release_command(fleet, machine.endpoint)
         return ending.end(fleet, fleet.exit_code or errors.FAILED, "FAILED_CONTROLLER", words, hint)
-    said = fw.Say("error", event.words, event.hint)
+    said = fw.Report("error", event.words, event.hint)
     if (
         event.call == fw.CallName.PREPARE_MACHINE and event.kind == "hopeless"
     ):  # it is this computer's: no other machine can help
@@ -251,7 +251,7 @@ def _given_up(fleet: Fleet, machine: Machine, event: fw.Failed, now: Instant) ->
     return None
 
 
-def _not_brought_up(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
+def _not_brought_up(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
     if _hopeless(fleet, event):
         return ending.end(fleet, errors.FAILED_PRECHECKS, "FAILED_PRECHECKS", event.words, event.hint)
     if fleet.stop and event.kind != "unreachable":
@@ -267,27 +267,34 @@ def _not_brought_up(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
         first_s, most_s = fleet.policy.poll_s, PAUSE_S_MAX
     pause_s = min(first_s * 2 ** (refusals - 1), most_s)
     # with an unknown outcome the same name is asked for again: there may be a machine of it
-    phase = Phase.BRINGING_UP if event.kind == "unreachable" else Phase.WAITING
+    phase = FleetPhase.BRINGING_UP if event.kind == "unreachable" else FleetPhase.WAITING
     # the name is kept: an earlier try of unknown outcome may still have made a machine of it
     fleet = fleet.with_(refusals=refusals, phase=phase, wake_s=now.mono_s + pause_s)
     words = f"no machine: {event.words}; trying again in {duration(pause_s)}"
-    return fleet, (fw.Say("warning", words, event.hint),)
+    return fleet, (fw.Report("warning", words, event.hint),)
 
 
-_OF_A_MACHINE = (fw.Adopted, fw.Prepared, fw.AgentStarted, fw.Polled, fw.Restarted, fw.StopPassedOn)
+_OF_A_MACHINE = (
+    fw.MachineAdopted,
+    fw.MachinePrepared,
+    fw.AgentStarted,
+    fw.MachinePolled,
+    fw.AgentRestarted,
+    fw.StopForwarded,
+)
 _TABLE: dict[type, Callable[[Fleet, Any, Instant], Outcome]] = {
-    fw.Began: _began,
-    fw.Woke: _woke,
-    fw.Told: _told,
-    fw.Balanced: _balanced,
-    fw.Listed: _listed,
-    fw.BroughtUp: serving.brought_up,
-    fw.Adopted: serving.adopted,
-    fw.Prepared: serving.prepared,
+    fw.ControllerStarted: _began,
+    fw.PollTimerFired: _woke,
+    fw.UserRequest: _told,
+    fw.BalanceRead: _balanced,
+    fw.MachinesListed: _listed,
+    fw.MachineCreated: serving.brought_up,
+    fw.MachineAdopted: serving.adopted,
+    fw.MachinePrepared: serving.prepared,
     fw.AgentStarted: serving.agent_started,
-    fw.Polled: serving.polled,
-    fw.Restarted: serving.restarted,
-    fw.StopPassedOn: serving.stop_passed_on,
-    fw.Released: serving.released,
-    fw.Failed: _failed,
+    fw.MachinePolled: serving.polled,
+    fw.AgentRestarted: serving.restarted,
+    fw.StopForwarded: serving.stop_passed_on,
+    fw.MachineReleased: serving.released,
+    fw.CallFailed: _failed,
 }

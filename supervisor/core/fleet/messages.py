@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, get_args
 
-from supervisor.core.fleet.provisioning import Machine, Wanted
-from supervisor.core.fleet.state import Policy
+from supervisor.core.fleet.provisioning import Machine, MachineRequest
+from supervisor.core.fleet.state import FleetPolicy
 from supervisor.core.frozen import dataclass
 from supervisor.core.wire import names
 
@@ -30,28 +30,28 @@ class CallName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Began:
+class ControllerStarted:
     """A controller begins: for the first time, or again after its end or death. What was in flight is unknown.
 
     ``on``: whose machines it uses, as `--on` names it.
     """
 
-    policy: Policy = Policy()
+    policy: FleetPolicy = FleetPolicy()
     on: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Woke:
+class PollTimerFired:
     """The time has come that ``next_wakeup`` named."""
 
 
 @dataclass(frozen=True, slots=True)
-class Waited:
+class WaitEnded:
     """Nothing has changed for some minutes, so that it is time to say what is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class UserRequest:
     """A person asks: "stop" (save, fetch, give the machine back), or "leave" (the machine goes on by itself)."""
 
     wish: str
@@ -59,7 +59,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Balanced:
+class BalanceRead:
     """What the account has; None where nobody knows."""
 
     units: float | None = None
@@ -67,28 +67,28 @@ class Balanced:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class MachinesListed:
     """All machines of the account."""
 
     machines: Sequence[Machine] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class BroughtUp:
+class MachineCreated:
     """A machine is there and ours."""
 
     machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
-class Adopted:
+class MachineAdopted:
     """A machine of ours that this computer had forgotten can be used again."""
 
     machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class MachinePrepared:
     """Code, secrets and the newest checkpoint are on the machine. ``step``: of that checkpoint, None for a beginning.
 
     ``changed``: files of the project that were edited since they were packed; the machine has them as they were packed.
@@ -108,7 +108,7 @@ PREPARING, RUNNING, HANDING_OVER, DONE = "preparing", "running", "handing over r
 
 
 @dataclass(frozen=True, slots=True)
-class Polled:
+class MachinePolled:
     """The machine's status, after what it had ready was fetched. ``safe``: the newest step that home holds whole.
 
     ``phase`` is the agent's; ``more``: it has still something to be fetched; ``line``: its progress, for people.
@@ -141,28 +141,28 @@ class Polled:
 
 
 @dataclass(frozen=True, slots=True)
-class Restarted:
+class AgentRestarted:
     """What ran on the machine was ended; its files are there. ``words``: the last line of its agent's log."""
 
     words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class StopPassedOn:
+class StopForwarded:
     """The wish to stop lies in the home store; the relay brings it to the machine. ``epoch``: of the session it names."""
 
     epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
+class MachineReleased:
     """The machine is proved to be off the list."""
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class CallFailed:
     """A call failed. ``call``: its command's name; ``kind`` as in MachineError; ``safe`` as in Polled."""
 
     call: str
@@ -173,7 +173,7 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class Report:
     """Tell people."""
 
     level: str
@@ -192,22 +192,22 @@ class ListMachines:
 
 
 @dataclass(frozen=True, slots=True)
-class BringUp:
+class CreateMachine:
     """Bring a machine up, or find the one of this name."""
 
     name: str
-    wanted: Wanted
+    wanted: MachineRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Adopt:
+class AdoptMachine:
     """Make a machine of ours usable again."""
 
     machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
-class Prepare:
+class PrepareMachine:
     """Put code, secrets and the newest checkpoint on the machine."""
 
     machine: Machine
@@ -222,33 +222,33 @@ class StartAgent:
 
 
 @dataclass(frozen=True, slots=True)
-class Poll:
+class PollMachine:
     """Fetch status and parcels, bring what is to be brought."""
 
     machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
-class Restart:
+class RestartAgent:
     """End what runs on the machine."""
 
     machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
-class PassOnStop:
+class ForwardStop:
     """Ask the session on the machine to save and end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class ReleaseMachine:
     """Give the machine back."""
 
     machine: Machine
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class EndController:
     """The controller ends."""
 
     exit_code: int
@@ -258,10 +258,21 @@ class End:
 
 
 Event = (
-    Began | Woke | Waited | Told | Balanced | Listed | BroughtUp | Adopted | Prepared | AgentStarted | Polled | Restarted | StopPassedOn
-    | Released | Failed
+    ControllerStarted | PollTimerFired | WaitEnded | UserRequest | BalanceRead | MachinesListed | MachineCreated | MachineAdopted | MachinePrepared | AgentStarted | MachinePolled | AgentRestarted | StopForwarded
+    | MachineReleased | CallFailed
 )  # fmt: skip
-Call = CheckBalance | ListMachines | BringUp | Adopt | Prepare | StartAgent | Poll | Restart | PassOnStop | Release
-Command = Call | Say | End
+Call = (
+    CheckBalance
+    | ListMachines
+    | CreateMachine
+    | AdoptMachine
+    | PrepareMachine
+    | StartAgent
+    | PollMachine
+    | RestartAgent
+    | ForwardStop
+    | ReleaseMachine
+)
+Command = Call | Report | EndController
 
-TYPES = {names.of(kind): kind for kind in (*get_args(Event), *get_args(Command), Machine, Wanted, Policy)}
+TYPES = {names.of(kind): kind for kind in (*get_args(Event), *get_args(Command), Machine, MachineRequest, FleetPolicy)}

@@ -8,7 +8,7 @@ from supervisor.core import errors
 from supervisor.core.fleet import messages as fw
 from supervisor.core.fleet import unsaved, waiting
 from supervisor.core.fleet.shutdown import end, final, given_back, next_lost_look
-from supervisor.core.fleet.state import GIVEN_BACK, LOST, Fleet, Life, Phase
+from supervisor.core.fleet.state import GIVEN_BACK, LOST, Fleet, FleetPhase, MachineService
 from supervisor.core.frozen import replace
 from supervisor.core.humanize import duration
 
@@ -40,47 +40,53 @@ def about_ours(fleet: Fleet, found: Machine | None, now: Instant) -> Outcome:
         absent = fleet.absent + 1
         if absent < fleet.policy.listings:
             return fleet.with_(absent=absent, wake_s=now.mono_s + fleet.policy.listings_apart_s), ()
-        if fleet.phase is Phase.RELEASING:
-            return released(fleet, fw.Released(machine.endpoint), now)
-        if fleet.deaf == 0 and (fleet.phase is Phase.SERVING or fleet.troubles == 0):
+        if fleet.phase is FleetPhase.RELEASING:
+            return released(fleet, fw.MachineReleased(machine.endpoint), now)
+        if fleet.deaf == 0 and (fleet.phase is FleetPhase.SERVING or fleet.troubles == 0):
             # it answered last, or was not asked: the machine is asked before the listings are believed
-            return fleet.with_(absent=absent).calling(fw.CallName.POLL_MACHINE), (fw.Poll(machine),)
+            return fleet.with_(absent=absent).calling(fw.CallName.POLL_MACHINE), (fw.PollMachine(machine),)
         return lost(fleet, now)
     fleet = fleet.with_(absent=0)
     if not found.name:
-        return fleet.calling(fw.CallName.ADOPT_MACHINE), (fw.Adopt(machine),)
+        return fleet.calling(fw.CallName.ADOPT_MACHINE), (fw.AdoptMachine(machine),)
     return go_on(fleet, now)
 
 
-def there_again(fleet: Fleet, life: Life, found: Machine, now: Instant) -> Outcome:
+def there_again(fleet: Fleet, life: MachineService, found: Machine, now: Instant) -> Outcome:
     """A machine that was done with is listed: a listing may miss a living one for a while, or show one that was given back."""
     lost = life.end == LOST
-    phase = Phase.SERVING if lost else Phase.RELEASING
+    phase = FleetPhase.SERVING if lost else FleetPhase.RELEASING
     what = "was taken for lost" if lost else "was given back"
     words = f"{life.machine.endpoint} {what} and is there: {'going on with it' if lost else 'giving it back again'}"
     fleet = fleet.with_(
         machine=life.machine, life=life.reopened(), lives=fleet.lives_without(life), phase=phase, release_then="next",
     )  # fmt: skip
     fleet, commands = about_ours(fleet.trusted(now.mono_s), found, now)
-    return fleet, (fw.Say("warning", words), *commands)
+    return fleet, (fw.Report("warning", words), *commands)
 
 
 def go_on(fleet: Fleet, now: Instant) -> Outcome:
     """Make the next call to the machine that is there."""
     machine = fleet.machine
     assert machine is not None
-    if fleet.phase is Phase.RELEASING:
-        return fleet.calling(fw.CallName.RELEASE_MACHINE), (fw.Release(machine),)
-    if fleet.stop and fleet.phase is not Phase.SERVING:
+    if fleet.phase is FleetPhase.RELEASING:
+        return fleet.calling(fw.CallName.RELEASE_MACHINE), (fw.ReleaseMachine(machine),)
+    if fleet.stop and fleet.phase is not FleetPhase.SERVING:
         # what an earlier controller did with it may be unknown: the machine is asked
-        return release(fleet, "end") if fleet.fresh else (fleet.calling(fw.CallName.POLL_MACHINE), (fw.Poll(machine),))
-    if fleet.phase in {Phase.BRINGING_UP, Phase.PREPARING}:
-        return fleet.with_(phase=Phase.PREPARING).calling(fw.CallName.PREPARE_MACHINE), (fw.Prepare(machine),)
-    if fleet.phase is Phase.STARTING:
+        return (
+            release(fleet, "end")
+            if fleet.fresh
+            else (fleet.calling(fw.CallName.POLL_MACHINE), (fw.PollMachine(machine),))
+        )
+    if fleet.phase in {FleetPhase.BRINGING_UP, FleetPhase.PREPARING}:
+        return fleet.with_(phase=FleetPhase.PREPARING).calling(fw.CallName.PREPARE_MACHINE), (
+            fw.PrepareMachine(machine),
+        )
+    if fleet.phase is FleetPhase.STARTING:
         return fleet.calling(fw.CallName.START_AGENT), (fw.StartAgent(machine),)
     if fleet.deaf >= TROUBLES_BEFORE_RESTART or fleet.stale:
         return restart(fleet, machine, now)
-    return fleet.calling(fw.CallName.POLL_MACHINE), (fw.Poll(machine),)
+    return fleet.calling(fw.CallName.POLL_MACHINE), (fw.PollMachine(machine),)
 
 
 def restart(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
@@ -88,13 +94,13 @@ def restart(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
     if fleet.restarts >= RESTARTS_MAX:
         fleet, commands = release(fleet, "next")
         words = f"{machine.endpoint} does not go on after {RESTARTS_MAX} restarts: giving it back"
-        return fleet, (fw.Say("warning", words), *commands)
+        return fleet, (fw.Report("warning", words), *commands)
     words = f"gives no sign of life for {duration(now.mono_s - fleet.beat_s)}"
     if fleet.preparing_s is not None:
         words = f"has been preparing for {duration(now.mono_s - fleet.preparing_s)} ({fleet.line})"
     words = f"{machine.endpoint} {words}: restarting what runs there"
     fleet = fleet.with_(restarts=fleet.restarts + 1, troubles=0, preparing_s=None).trusted(now.mono_s)
-    return fleet.calling(fw.CallName.RESTART_AGENT), (fw.Say("warning", words), fw.Restart(machine))
+    return fleet.calling(fw.CallName.RESTART_AGENT), (fw.Report("warning", words), fw.RestartAgent(machine))
 
 
 def next_machine(fleet: Fleet, now: Instant) -> Outcome:
@@ -107,11 +113,11 @@ def next_machine(fleet: Fleet, now: Instant) -> Outcome:
     if len(today) >= policy.a_day:
         wait_s = max(1.0, today[-policy.a_day].began_wall_s + DAY_S - now.wall_s)
         words = f"{len(today)} machines were brought up within a day: the next in {duration(wait_s)}"
-        return fleet.with_(phase=Phase.WAITING, wake_s=now.mono_s + wait_s), (fw.Say("warning", words),)
+        return fleet.with_(phase=FleetPhase.WAITING, wake_s=now.mono_s + wait_s), (fw.Report("warning", words),)
     name = fleet.name or f"{fleet.prefix}-{fleet.number + 1}"
     number = int(name.rpartition("-")[2])
-    fleet = fleet.with_(phase=Phase.BRINGING_UP, name=name, number=number, asked_wall_s=now.wall_s)
-    return fleet.calling(fw.CallName.CREATE_MACHINE), (fw.BringUp(name, policy.wanted),)
+    fleet = fleet.with_(phase=FleetPhase.BRINGING_UP, name=name, number=number, asked_wall_s=now.wall_s)
+    return fleet.calling(fw.CallName.CREATE_MACHINE), (fw.CreateMachine(name, policy.wanted),)
 
 
 def against_more(fleet: Fleet, now: Instant) -> tuple[int, str, str, str] | None:
@@ -135,7 +141,7 @@ def against_more(fleet: Fleet, now: Instant) -> tuple[int, str, str, str] | None
     return (errors.HANDED_OVER, "PENDING", words, again) if words else None
 
 
-def brought_up(fleet: Fleet, event: fw.BroughtUp, now: Instant) -> Outcome:
+def brought_up(fleet: Fleet, event: fw.MachineCreated, now: Instant) -> Outcome:
     """A machine was made: its life with us begins."""
     return _begin(fleet.with_(fresh=True, stop_before=False), event.machine, now)
 
@@ -146,13 +152,13 @@ def taken_up(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
 
 
 def _begin(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
-    life = Life(machine, now.wall_s, safe_from=fleet.safe, safe=fleet.safe, asked_wall_s=fleet.asked_wall_s)
+    life = MachineService(machine, now.wall_s, safe_from=fleet.safe, safe=fleet.safe, asked_wall_s=fleet.asked_wall_s)
     fleet = fleet.with_(
-        doing="", machine=machine, phase=Phase.PREPARING, refusals=0, troubles=0, absent=0, restarts=0, life=life, beat=-1,
+        doing="", machine=machine, phase=FleetPhase.PREPARING, refusals=0, troubles=0, absent=0, restarts=0, life=life, beat=-1,
         stop_epoch=None, empty=False, asked_wall_s=None, unsaved=None, balance_s=now.mono_s + BALANCE_SOON_S, line="", fetching=False,
     )  # fmt: skip
     fleet, commands = go_on(fleet.trusted(now.mono_s), now)
-    return fleet, (fw.Say("info", f"{machine.name} is up: {machine.endpoint}"), *commands)
+    return fleet, (fw.Report("info", f"{machine.name} is up: {machine.endpoint}"), *commands)
 
 
 def named(files: Sequence[str]) -> str:
@@ -161,22 +167,22 @@ def named(files: Sequence[str]) -> str:
     return ", ".join([*files[:FILES_SHOWN_MAX], *([f"{more} more"] if more > 0 else [])])
 
 
-def adopted(fleet: Fleet, event: fw.Adopted, now: Instant) -> Outcome:
+def adopted(fleet: Fleet, event: fw.MachineAdopted, now: Instant) -> Outcome:
     """It can be used again."""
     return go_on(fleet.with_(doing="", machine=event.machine, troubles=0), now)
 
 
-def prepared(fleet: Fleet, event: fw.Prepared, now: Instant) -> Outcome:
+def prepared(fleet: Fleet, event: fw.MachinePrepared, now: Instant) -> Outcome:
     """It has all that it needs."""
     what = "code" if event.step is None else "code and checkpoint"
     begin = "begins at its first step" if event.step is None else f"goes on from step {event.step:,}"
     words = f"{what} sent ({event.sent_bytes / 1e6:,.1f} MB): the run {begin}"
     life = fleet.life and replace(fleet.life, prepared_wall_s=now.wall_s)
-    fleet, commands = go_on(fleet.with_(doing="", phase=Phase.STARTING, troubles=0, life=life), now)
-    told: list[fw.Command] = [fw.Say("info", words)]
+    fleet, commands = go_on(fleet.with_(doing="", phase=FleetPhase.STARTING, troubles=0, life=life), now)
+    told: list[fw.Command] = [fw.Report("info", words)]
     if event.changed:
         words = f"the project was edited since this launch began ({named(event.changed)}): the machine gets it as it was then"
-        told.append(fw.Say("warning", words, "to send it as it is now: Ctrl-C, then the same command again"))
+        told.append(fw.Report("warning", words, "to send it as it is now: Ctrl-C, then the same command again"))
     return fleet, (*told, *commands)
 
 
@@ -185,11 +191,11 @@ def agent_started(fleet: Fleet, _event: fw.AgentStarted, now: Instant) -> Outcom
     life = fleet.life
     if life is not None and life.agent_wall_s is None:
         life = replace(life, agent_wall_s=now.wall_s)
-    serving = fleet.with_(doing="", phase=Phase.SERVING, fresh=False, troubles=0, beat_s=now.mono_s, life=life)
+    serving = fleet.with_(doing="", phase=FleetPhase.SERVING, fresh=False, troubles=0, beat_s=now.mono_s, life=life)
     return go_on(serving, now)
 
 
-def polled(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
+def polled(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> Outcome:
     """See how far it is; ask it to stop, or look after it, where that is due."""
     moved = event.beat != fleet.beat
     life = fleet.life and replace(fleet.life.reached(event.step, event.safe, now.wall_s), heard_wall_s=now.wall_s)
@@ -206,7 +212,7 @@ def polled(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
     return fleet, (*said, *warned, *lacking, *commands)
 
 
-def _further(fleet: Fleet, event: fw.Polled) -> bool:
+def _further(fleet: Fleet, event: fw.MachinePolled) -> bool:
     """Say whether the run is further than it was: only then what was restarted goes on."""
     known = fleet.life
     if known is None or event.step is None:
@@ -214,7 +220,7 @@ def _further(fleet: Fleet, event: fw.Polled) -> bool:
     return known.step is None or event.step > known.step or (event.safe or 0) > (known.safe or 0)
 
 
-def _stop_heard(fleet: Fleet, event: fw.Polled, now: Instant) -> Fleet:
+def _stop_heard(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> Fleet:
     """Return the fleet with what the status means for a stop that was asked for: from now on it has so long."""
     if not fleet.stop:
         return fleet
@@ -223,30 +229,30 @@ def _stop_heard(fleet: Fleet, event: fw.Polled, now: Instant) -> Fleet:
     return fleet.with_(stop_read=True, stop_s=stop_s, stop_passed_on=passed_on)
 
 
-def _after_poll(fleet: Fleet, event: fw.Polled, now: Instant) -> Outcome:
+def _after_poll(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> Outcome:
     machine = fleet.machine
     assert machine is not None
     if event.phase == fw.DONE and event.exit_code is not None and not event.more:
-        return over(fleet.with_(phase=Phase.SERVING), event.exit_code, event)
-    if fleet.phase is not Phase.SERVING:
+        return over(fleet.with_(phase=FleetPhase.SERVING), event.exit_code, event)
+    if fleet.phase is not FleetPhase.SERVING:
         if event.phase == "":  # no agent was ever started there
             return release(fleet, "end") if fleet.stop else go_on(fleet, now)
-        fleet = fleet.with_(phase=Phase.SERVING)
+        fleet = fleet.with_(phase=FleetPhase.SERVING)
     return _while_it_runs(fleet, machine, event, now)
 
 
-def _while_it_runs(fleet: Fleet, machine: Machine, event: fw.Polled, now: Instant) -> Outcome:
+def _while_it_runs(fleet: Fleet, machine: Machine, event: fw.MachinePolled, now: Instant) -> Outcome:
     if not fleet.stop and (limit := limit_reached(fleet, now)):
         return ask_to_stop(fleet, limit, now, code=errors.HANDED_OVER)
     if not fleet.stop and (words := unsaved.given_up(fleet, now)):
         return ask_to_stop(fleet, words, now, code=errors.NO_PROGRESS)
     if fleet.stop and not fleet.stop_passed_on and event.phase:
-        return fleet.calling(fw.CallName.FORWARD_STOP), (fw.PassOnStop(),)
+        return fleet.calling(fw.CallName.FORWARD_STOP), (fw.ForwardStop(),)
     endless = fleet.preparing_s is not None and now.mono_s - fleet.preparing_s > PREPARING_S_MAX
     if endless or now.mono_s - fleet.beat_s > fleet.policy.silence_s:
         return look(fleet.with_(stale=True))
     if event.watched is False:
-        said = fw.Say(
+        said = fw.Report(
             "info",
             f"the notebook cell that kept {machine.endpoint} busy has ended: starting another, as idle machines are taken away",
         )
@@ -254,7 +260,7 @@ def _while_it_runs(fleet: Fleet, machine: Machine, event: fw.Polled, now: Instan
     return fleet.with_(wake_s=now.mono_s + _pause_s(fleet, event)), ()
 
 
-def _pause_s(fleet: Fleet, event: fw.Polled) -> float:
+def _pause_s(fleet: Fleet, event: fw.MachinePolled) -> float:
     """Return when to ask again: soon until the machine's first step, then soon after each save; loss is bounded by that."""
     most_s = fleet.policy.poll_s
     if event.more:
@@ -266,7 +272,7 @@ def _pause_s(fleet: Fleet, event: fw.Polled) -> float:
     return min(most_s, POLL_UNSAFE_S) if fleet.life.safe == fleet.life.safe_from else most_s
 
 
-def _went_back(fleet: Fleet, event: fw.Polled) -> tuple[fw.Command, ...]:
+def _went_back(fleet: Fleet, event: fw.MachinePolled) -> tuple[fw.Command, ...]:
     """Say that a machine's run began at an earlier step again, while nothing of it is safe."""
     before = None if fleet.life is None else fleet.life.step
     if event.step is None or before is None or event.step >= before or event.epoch is None:
@@ -275,33 +281,33 @@ def _went_back(fleet: Fleet, event: fw.Polled) -> tuple[fw.Command, ...]:
     if fleet.safe is not None and event.step >= fleet.safe:
         return ()
     words = f"the run went back from step {before:,} to step {event.step:,} on its machine; {held}"
-    return (fw.Say("warning", words, "see why: `logs`"),)
+    return (fw.Report("warning", words, "see why: `logs`"),)
 
 
-def restarted(fleet: Fleet, event: fw.Restarted, now: Instant) -> Outcome:
+def restarted(fleet: Fleet, event: fw.AgentRestarted, now: Instant) -> Outcome:
     """What ran there has ended: its agent is started again."""
     if event.words:
-        fleet, commands = go_on(fleet.with_(doing="", phase=Phase.STARTING, beat_s=now.mono_s), now)
-        return fleet, (fw.Say("warning", f"the agent's last line: {event.words}"), *commands)
-    return go_on(fleet.with_(doing="", phase=Phase.STARTING, beat_s=now.mono_s), now)
+        fleet, commands = go_on(fleet.with_(doing="", phase=FleetPhase.STARTING, beat_s=now.mono_s), now)
+        return fleet, (fw.Report("warning", f"the agent's last line: {event.words}"), *commands)
+    return go_on(fleet.with_(doing="", phase=FleetPhase.STARTING, beat_s=now.mono_s), now)
 
 
-def stop_passed_on(fleet: Fleet, event: fw.StopPassedOn, now: Instant) -> Outcome:
+def stop_passed_on(fleet: Fleet, event: fw.StopForwarded, now: Instant) -> Outcome:
     """It will hear of the wish."""
     return fleet.with_(doing="", stop_passed_on=True, stop_epoch=event.epoch, wake_s=now.mono_s), ()
 
 
-def over(fleet: Fleet, code: int, event: fw.Polled) -> Outcome:
+def over(fleet: Fleet, code: int, event: fw.MachinePolled) -> Outcome:
     """The run's session on the machine ended with this exit code, and home holds all of it."""
     if code == errors.HANDED_OVER and not fleet.stop:
         return release(fleet.with_(exit_code=code), "next")
     if code in {errors.INTERRUPTED, errors.TERMINATED} and fleet.stop_before and not (fleet.stop or event.asked):
         fleet, commands = release(fleet, "next")
         words = "the stop of an earlier launch had reached the machine, so the run saved and ended there; it goes on"
-        return fleet, (fw.Say("warning", words), *commands)
+        return fleet, (fw.Report("warning", words), *commands)
     if event.output and code not in {0, errors.INTERRUPTED, errors.TERMINATED}:
         fleet, commands = release(fleet.with_(exit_code=fleet.stop_code if fleet.stop else code), "end")
-        return fleet, (fw.Say("error", f"the last lines of its output:\n{event.output}"), *commands)
+        return fleet, (fw.Report("error", f"the last lines of its output:\n{event.output}"), *commands)
     return release(fleet.with_(exit_code=fleet.stop_code if fleet.stop and code != 0 else code), "end")
 
 
@@ -309,8 +315,8 @@ def release(fleet: Fleet, then: str) -> Outcome:
     """Give the machine back, to go on with the ``next``, or to ``end``."""
     machine = fleet.machine
     assert machine is not None
-    fleet = fleet.with_(phase=Phase.RELEASING, release_then=then, troubles=0, wake_s=None)
-    return fleet.calling(fw.CallName.RELEASE_MACHINE), (fw.Release(machine),)
+    fleet = fleet.with_(phase=FleetPhase.RELEASING, release_then=then, troubles=0, wake_s=None)
+    return fleet.calling(fw.CallName.RELEASE_MACHINE), (fw.ReleaseMachine(machine),)
 
 
 def give_up_stopping(fleet: Fleet) -> Outcome:
@@ -319,10 +325,10 @@ def give_up_stopping(fleet: Fleet) -> Outcome:
     here = "nothing" if fleet.safe is None else f"step {fleet.safe:,}"
     words = f"the run has not ended {duration(STOP_WITHIN_S)} after the stop: giving {fleet.machine.endpoint} back"
     fleet, commands = release(fleet, "end")
-    return fleet, (fw.Say("error", words, f"this computer holds {here}; what was not fetched is lost"), *commands)
+    return fleet, (fw.Report("error", words, f"this computer holds {here}; what was not fetched is lost"), *commands)
 
 
-def released(fleet: Fleet, event: fw.Released, now: Instant) -> Outcome:
+def released(fleet: Fleet, event: fw.MachineReleased, now: Instant) -> Outcome:
     """It is off the list."""
     if fleet.stray is not None and fleet.stray.endpoint == event.endpoint:
         fleet, told = given_back(fleet, event.endpoint)
@@ -334,7 +340,7 @@ def released(fleet: Fleet, event: fw.Released, now: Instant) -> Outcome:
     if fleet.machine is None or fleet.machine.endpoint != event.endpoint:
         return look(fleet)
     fleet = fleet.closed(GIVEN_BACK, now.wall_s)
-    said = fw.Say("info", f"{event.endpoint} is given back")
+    said = fw.Report("info", f"{event.endpoint} is given back")
     if fleet.release_then == "next" and not fleet.stop:
         fleet, commands = pause_before_next(fleet, now)
         return fleet, (said, *commands)
@@ -353,14 +359,14 @@ def lost(fleet: Fleet, now: Instant) -> Outcome:
     words = f"{endpoint} is gone after {duration(lived_s)}: {safe} on this computer"
     fleet = next_lost_look(fleet.with_(lost_looks=0), now)
     fleet, commands = pause_before_next(fleet.closed(LOST, now.wall_s), now)
-    return fleet, (fw.Say("warning", words), *commands)
+    return fleet, (fw.Report("warning", words), *commands)
 
 
 def pause_before_next(fleet: Fleet, now: Instant) -> Outcome:
     """Wait a moment, longer after each machine that brought nothing; give up after some."""
     last = fleet.lives[-1]
     fruitless = 0 if last.safe != last.safe_from else fleet.fruitless + 1
-    fleet = fleet.with_(fruitless=fruitless, phase=Phase.WAITING, name="")
+    fleet = fleet.with_(fruitless=fruitless, phase=FleetPhase.WAITING, name="")
     if fruitless >= fleet.policy.fruitless_max:
         words = f"{fruitless} machines in a row brought nothing new home"
         hint = "see what each did: `logs`"
@@ -378,7 +384,7 @@ def ask_to_stop(fleet: Fleet, words: str, now: Instant, code: int = errors.INTER
     fleet = fleet.with_(stop=words, stop_code=code, stop_passed_on=False, stop_read=False, stop_s=None)
     if fleet.machine is None and not fleet.doing:
         return end(fleet, code, "CANCELLED" if code == errors.INTERRUPTED else "PENDING", words)
-    said = fw.Say(
+    said = fw.Report(
         "warning",
         words,
         "the run saves, its results are fetched, the machine is given back; Ctrl-C from now on leaves it running instead",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core import errors
 from supervisor.core.fleet import messages as fw
 from supervisor.core.fleet import unsaved
-from supervisor.core.fleet.state import GIVEN_BACK, LEFT, LOST, Fleet, Life, Phase
+from supervisor.core.fleet.state import GIVEN_BACK, LEFT, LOST, Fleet, FleetPhase, MachineService
 from supervisor.core.frozen import replace
 
 if TYPE_CHECKING:
@@ -48,10 +48,12 @@ def release_command(fleet: Fleet, endpoint: str) -> str:
 def end(fleet: Fleet, code: int, state: str, words: str, hint: str = "") -> Outcome:
     """End the controller; where a lost machine may still cost, after a last listing."""
     if fleet.closing is None and fleet.machine is None and fleet.lost_ones and state != LEFT:
-        fleet = fleet.with_(closing=(code, state, words, hint), closing_tries=0, phase=Phase.RELEASING, exit_code=code)
+        fleet = fleet.with_(
+            closing=(code, state, words, hint), closing_tries=0, phase=FleetPhase.RELEASING, exit_code=code
+        )
         return fleet.calling(fw.CallName.LIST_MACHINES), (fw.ListMachines(),)
-    fleet = fleet.with_(phase=Phase.ENDED if state != LEFT else fleet.phase, exit_code=code, doing="", wake_s=None)
-    return fleet.with_(closing=None), (fw.End(code, state, words, hint),)
+    fleet = fleet.with_(phase=FleetPhase.ENDED if state != LEFT else fleet.phase, exit_code=code, doing="", wake_s=None)
+    return fleet.with_(closing=None), (fw.EndController(code, state, words, hint),)
 
 
 def leave(fleet: Fleet) -> Outcome:
@@ -93,7 +95,7 @@ def closing_listed(fleet: Fleet, machines: Iterable[Machine]) -> Outcome:
     return end(fleet, *fleet.closing) if stray is None else give_back(fleet, stray)
 
 
-def closing_failed(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
+def closing_failed(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
     """Try again some times, and then name what may still cost."""
     closing = fleet.closing
     assert closing is not None
@@ -101,7 +103,7 @@ def closing_failed(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
     if fleet.closing_tries < CLOSING_TRIES:
         return fleet.with_(wake_s=now.mono_s + CLOSING_APART_S), ()
     said = [
-        fw.Say(
+        fw.Report(
             "warning",
             f"{life.machine.endpoint} was lost, and it is not known whether it is gone: {event.words}",
             f"it may cost units; give it back: {release_command(fleet, life.machine.endpoint)}",
@@ -128,28 +130,28 @@ def stray_in(fleet: Fleet, machines: Iterable[Machine]) -> Machine | None:
 
 def give_back(fleet: Fleet, stray: Machine) -> Outcome:
     """Give a machine of ours back that does not serve."""
-    said = fw.Say(
+    said = fw.Report(
         "warning", f"{stray.endpoint} was taken for lost and is listed again: giving it back, because it costs units"
     )
     told: tuple[fw.Command, ...] = () if stray == fleet.stray else (said,)
-    return fleet.with_(stray=stray).calling(fw.CallName.RELEASE_MACHINE), (*told, fw.Release(stray))
+    return fleet.with_(stray=stray).calling(fw.CallName.RELEASE_MACHINE), (*told, fw.ReleaseMachine(stray))
 
 
-def given_back(fleet: Fleet, endpoint: str) -> tuple[Fleet, fw.Say]:
+def given_back(fleet: Fleet, endpoint: str) -> tuple[Fleet, fw.Report]:
     """Note that a machine beside the one that serves is off the list."""
 
-    def noted(life: Life) -> Life:
+    def noted(life: MachineService) -> MachineService:
         return replace(life, end=GIVEN_BACK) if (life.machine.endpoint, life.end) == (endpoint, LOST) else life
 
     fleet = fleet.with_(doing="", stray=None, lives=tuple(noted(life) for life in fleet.lives))
-    return fleet, fw.Say("info", f"{endpoint} is given back")
+    return fleet, fw.Report("info", f"{endpoint} is given back")
 
 
-def not_given_back(fleet: Fleet, event: fw.Failed, now: Instant) -> Outcome:
+def not_given_back(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
     """A machine beside the one that serves could not be given back: say so, and try again at the next listing for it."""
     assert fleet.stray is not None
     endpoint = fleet.stray.endpoint
-    said: Any = fw.Say(
+    said: Any = fw.Report(
         "warning", f"{endpoint} could not be given back yet: {event.words}", release_command(fleet, endpoint)
     )
     return fleet.with_(stray=None, wake_s=now.mono_s), (said,)

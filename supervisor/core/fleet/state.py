@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import INTERRUPTED
-from supervisor.core.fleet.provisioning import Machine, Wanted
+from supervisor.core.fleet.provisioning import Machine, MachineRequest
 from supervisor.core.frozen import dataclass, replace
 from supervisor.core.wire import shapes  # noqa: TC001  # the reader of records evaluates the types
 
@@ -17,7 +17,7 @@ LEFT = "LEFT"  # the controller goes, the machine goes on
 LOST, GIVEN_BACK = "lost", "given back"
 
 
-class Phase(StrEnum):
+class FleetPhase(StrEnum):
     """What the controller is at."""
 
     LOOKING = "looking"
@@ -31,14 +31,14 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class FleetPolicy:
     """What a person allows. ``until_wall_s``: by this computer's clock; ``a_day``: machines brought up within 24 hours.
 
     ``silence_s``: how long a machine's beat may stand still; ``fruitless_max``: machines in a row that bring nothing new
     home; ``billed_s``: how long a machine can cost units at most.
     """
 
-    wanted: Wanted = Wanted()
+    wanted: MachineRequest = MachineRequest()
     machines_max: shapes.Whole = 24
     a_day: shapes.Whole = 12
     units_max: float | None = None
@@ -54,7 +54,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class MachineService:
     """One machine's time with us, by this computer's clock. ``safe_from``, ``safe``: newest step at home at first and at last.
 
     ``end``: "" while it serves, LOST or GIVEN_BACK. ``asked_wall_s``: the bring-up was asked for; ``prepared_wall_s``: all
@@ -74,7 +74,7 @@ class Life:
     agent_wall_s: float | None = None
     heard_wall_s: float | None = None
 
-    def reached(self, step: int | None, safe: int | None, wall_s: float) -> Life:
+    def reached(self, step: int | None, safe: int | None, wall_s: float) -> MachineService:
         """Return it with what was seen now."""
         first_s = self.first_step_wall_s
         if first_s is None and step is not None and step > (self.safe_from or 0):
@@ -86,7 +86,7 @@ class Life:
             first_step_wall_s=first_s,
         )
 
-    def reopened(self) -> Life:
+    def reopened(self) -> MachineService:
         """Return it as one that has not ended after all."""
         return replace(self, ended_wall_s=None, end="")
 
@@ -123,14 +123,14 @@ class Fleet:
     """
 
     prefix: str
-    policy: Policy = Policy()
+    policy: FleetPolicy = FleetPolicy()
     on: str = ""
-    phase: Phase = Phase.LOOKING
+    phase: FleetPhase = FleetPhase.LOOKING
     machine: Machine | None = None
-    life: Life | None = None
+    life: MachineService | None = None
     name: str = ""
     number: int = 0
-    lives: Sequence[Life] = ()
+    lives: Sequence[MachineService] = ()
     lives_before: int = 0
     before: Sequence[str] = ()
     foreign: Sequence[str] = ()
@@ -200,7 +200,7 @@ class Fleet:
         ended = () if self.life is None else (replace(self.life, end=end, ended_wall_s=wall_s),)
         return replace(self, machine=None, life=None, lives=(*self.lives, *ended), absent=0, troubles=0)
 
-    def lives_without(self, life: Life) -> tuple[Life, ...]:
+    def lives_without(self, life: MachineService) -> tuple[MachineService, ...]:
         """Return the lives but for one."""
         return tuple(each for each in self.lives if each is not life)
 
@@ -214,7 +214,7 @@ class Fleet:
         return max(0.0, (self.units or 0.0) - (self.used(wall_s) - self.units_used))
 
     @property
-    def lost_ones(self) -> tuple[Life, ...]:
+    def lost_ones(self) -> tuple[MachineService, ...]:
         """The machines of this launch that listings lacked, and that were never proved to be given back."""
         return tuple(life for life in self.lives if life.end == LOST)
 

@@ -20,7 +20,7 @@ SAVE_FAILED = re.compile(r"\bsaves? (at step [\d,]+ )?failed\b")  # in the words
 HINT = "see why: `logs`; then make room on the machine, or save less (a smaller state, fewer checkpoints), and launch again"
 
 
-def seen(fleet: Fleet, event: fw.Polled, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
+def seen(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
     """Note whether something new is saved there; say once that nothing is, and what follows from that."""
     known = fleet.unsaved
     if event.phase != fw.RUNNING or fleet.stop or (known is None and event.step is None):
@@ -37,7 +37,7 @@ def seen(fleet: Fleet, event: fw.Polled, now: Instant) -> tuple[Fleet, tuple[fw.
         f"{fleet.machine.endpoint} has saved nothing new for {duration(since_s)}; {held(fleet)}; "
         f"in {duration(max(0.0, left_s))} the launch ends with exit code 93 if that stays so"
     )
-    return fleet.with_(unsaved=replace(known, told=True)), (fw.Say("warning", words, HINT),)
+    return fleet.with_(unsaved=replace(known, told=True)), (fw.Report("warning", words, HINT),)
 
 
 def given_up(fleet: Fleet, now: Instant) -> str:
@@ -55,7 +55,7 @@ def held(fleet: Fleet) -> str:
     return "nothing is safe" if fleet.safe is None else f"step {fleet.safe:,} is safe"
 
 
-def _from_now(event: fw.Polled, now: Instant) -> Unsaved:
+def _from_now(event: fw.MachinePolled, now: Instant) -> Unsaved:
     if event.next_save_s is None:
         return Unsaved(event.saved, now.mono_s, now.mono_s + UNKNOWN_S_MAX)
     due_s = now.mono_s + max(0.0, event.next_save_s)

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from supervisor.core.fleet import messages as fw
-from supervisor.core.fleet.state import Fleet, Phase
+from supervisor.core.fleet.state import Fleet, FleetPhase
 from supervisor.core.humanize import duration
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ _CALLS: dict[str, str] = {
     fw.CallName.FORWARD_STOP: "the stop to be written down for {}", fw.CallName.RELEASE_MACHINE: "{} to be given back",
 }  # fmt: skip
 _PHASES = {
-    Phase.LOOKING: "the list of machines", Phase.WAITING: "the next try to get a machine", Phase.BRINGING_UP: "the next try to get a machine",
-    Phase.PREPARING: "the next try to send code and checkpoint to {}", Phase.STARTING: "the next try to start our agent on {}",
-    Phase.SERVING: "a new step of {}", Phase.RELEASING: "the next try to give {} back",
+    FleetPhase.LOOKING: "the list of machines", FleetPhase.WAITING: "the next try to get a machine", FleetPhase.BRINGING_UP: "the next try to get a machine",
+    FleetPhase.PREPARING: "the next try to send code and checkpoint to {}", FleetPhase.STARTING: "the next try to start our agent on {}",
+    FleetPhase.SERVING: "a new step of {}", FleetPhase.RELEASING: "the next try to give {} back",
 }  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def with_news(before: Fleet, fleet: Fleet, now: Instant) -> Fleet:
 
 def due_s(fleet: Fleet) -> float:
     """Return when the next word about waiting is due, in monotonic seconds; infinity after the end."""
-    if fleet.phase is Phase.ENDED or not fleet.news:
+    if fleet.phase is FleetPhase.ENDED or not fleet.news:
         return inf
     if fleet.quiet_s is None:
         return fleet.news_s + QUIET_S
@@ -72,14 +72,14 @@ def waited(fleet: Fleet, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
     words = f"nothing has changed for {duration(since_s)}: waiting for {awaited(fleet, now)}; {_cost(fleet)}"
     if fleet.troubles and fleet.trouble:
         words = f"{words}; the newest trouble: {fleet.trouble}"
-    return fleet, (fw.Say("warning", words, _what_to_do(fleet)),)
+    return fleet, (fw.Report("warning", words, _what_to_do(fleet)),)
 
 
 def awaited(fleet: Fleet, now: Instant) -> str:
     """Name what is waited for now."""
     about = (fleet.doing == fw.CallName.RELEASE_MACHINE and fleet.stray) or fleet.machine
     who = fleet.name if about is None or fleet.doing == fw.CallName.CREATE_MACHINE else about.endpoint
-    if fleet.phase is Phase.SERVING and fleet.doing in {"", fw.CallName.POLL_MACHINE}:
+    if fleet.phase is FleetPhase.SERVING and fleet.doing in {"", fw.CallName.POLL_MACHINE}:
         what = "the results of {}" if fleet.fetching else _PHASES[fleet.phase]
         return f"{what.format(who)}{f' (its last status: {fleet.line})' if fleet.line else ''}"
     if fleet.doing:
@@ -88,7 +88,7 @@ def awaited(fleet: Fleet, now: Instant) -> str:
     return f"{_PHASES.get(fleet.phase, fleet.phase.value).format(who)}{again}"
 
 
-def trouble(fleet: Fleet, event: fw.Failed, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
+def trouble(fleet: Fleet, event: fw.CallFailed, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
     """Show a trouble that was not shown yet, and each again after half an hour with its age.
 
     One call that did not get through is an everyday event, so the first of those is not shown.
@@ -105,10 +105,10 @@ def trouble(fleet: Fleet, event: fw.Failed, now: Instant) -> tuple[Fleet, tuple[
     since_s = now.mono_s - fleet.trouble_s
     age = f" (for {duration(since_s)} now)" if since_s >= TROUBLES_APART_S else ""
     kept = tuple((each, at_s) for each, at_s in fleet.told if each != key)[-20:]
-    return fleet.with_(told=(*kept, (key, now.mono_s))), (fw.Say("warning", f"{event.words}{age}", event.hint),)
+    return fleet.with_(told=(*kept, (key, now.mono_s))), (fw.Report("warning", f"{event.words}{age}", event.hint),)
 
 
-def warnings(fleet: Fleet, event: fw.Polled, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
+def warnings(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
     """Pass on what the supervisor on the machine warned of: each once, whatever its numbers, and after half an hour again."""
     machine = fleet.machine
     if machine is None:
@@ -119,7 +119,7 @@ def warnings(fleet: Fleet, event: fw.Polled, now: Instant) -> tuple[Fleet, tuple
         told = dict(fleet.told)
         if key in told and now.mono_s - told[key] < TROUBLE_AGAIN_S:
             continue
-        said.append(fw.Say("warning", f"on {machine.name or machine.endpoint}: {words}", "see its output: `logs`"))
+        said.append(fw.Report("warning", f"on {machine.name or machine.endpoint}: {words}", "see its output: `logs`"))
         fleet = fleet.with_(told=(*((each, at_s) for each, at_s in fleet.told if each != key), (key, now.mono_s)))
     return fleet, tuple(said)
 

@@ -16,14 +16,14 @@ EARLY_LIFE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Lifetime:
+class TimeLimit:
     """How long a machine lives from its start. ``hard``: the user's word, leave in time; else only a planning figure."""
 
     seconds: float
     hard: bool
 
 
-def expected(stated: Lifetime | None, lived_s: Sequence[float]) -> Lifetime | None:
+def expected(stated: TimeLimit | None, lived_s: Sequence[float]) -> TimeLimit | None:
     """Return the life to plan for: what was stated, or, for a soft figure, what this account's machines really reached.
 
     A machine that was reclaimed later than stated shows that they may live so long: some accounts get more. If at least
@@ -34,7 +34,7 @@ def expected(stated: Lifetime | None, lived_s: Sequence[float]) -> Lifetime | No
         return stated
     longest = max(lived_s)
     short = len(lived_s) > 1 and longest < EARLY_LIFE * stated.seconds  # one early end is no pattern
-    return Lifetime(longest, hard=False) if short or longest > stated.seconds else stated
+    return TimeLimit(longest, hard=False) if short or longest > stated.seconds else stated
 
 
 def drain_at(life_s: float, *, save_s: float, upload_s: float, step_s: float) -> float:

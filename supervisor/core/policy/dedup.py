@@ -22,7 +22,7 @@ _TWIN = re.compile(r" \(\d+\)")
 
 
 @dataclass(frozen=True, slots=True)
-class Remaining:
+class RemainingFiles:
     """A published checkpoint that stays: its step folder and the paths its manifest names, None if that cannot be read.
 
     All paths are relative to the run's folder.
@@ -49,7 +49,7 @@ def already_there(newest: Manifest | None, name: str, promised: tuple[int, str],
     return next((replace(each, name=name) for each in same), None)
 
 
-def unneeded(paths: Iterable[str], remaining: Iterable[Remaining]) -> list[str]:
+def unneeded(paths: Iterable[str], remaining: Iterable[RemainingFiles]) -> list[str]:
     """Return which of these files in step folders no remaining checkpoint names or, unread, could name.
 
     A manifest that cannot be read may name any file of its session at its own step or an older one. A drive's twins

@@ -19,7 +19,7 @@ AFTER = "after"  # what the script does when its loop is over: nothing it did be
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class LivenessPolicy:
     """``floor_s`` bounds learned time-outs from below; ``fixed_s`` replaces them all; ``enabled`` False never judges."""
 
     floor_s: float = LEARNED_FLOOR_S
@@ -28,7 +28,7 @@ class Policy:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)  # made all the time, so its own methods pay
-class Vitals:
+class Heartbeats:
     """What the last beats said: steps done, the section, since when nothing moved, the longest stay in each section."""
 
     section: str = "start"
@@ -37,22 +37,22 @@ class Vitals:
     longest_s: Mapping[str, float] = field(default_factory=dict)
 
 
-def judge(vitals: Vitals, policy: Policy, now_s: float) -> bool:
+def judge(vitals: Heartbeats, policy: LivenessPolicy, now_s: float) -> bool:
     """Return True when the trainer hangs."""
     return policy.enabled and now_s >= hangs_at(vitals, policy)
 
 
-def hangs_at(vitals: Vitals, policy: Policy) -> float:
+def hangs_at(vitals: Heartbeats, policy: LivenessPolicy) -> float:
     """Return the time (monotonic seconds) from which, without a sign of life, the trainer is taken to hang."""
     return vitals.moved_at_s + time_out(vitals, policy)
 
 
-def shortest(policy: Policy) -> float:
+def shortest(policy: LivenessPolicy) -> float:
     """Return the shortest time-out, in seconds, that any section may have."""
     return min(policy.floor_s, UNKNOWN_S["step"]) if policy.fixed_s is None else policy.fixed_s
 
 
-def time_out(vitals: Vitals, policy: Policy) -> float:
+def time_out(vitals: Heartbeats, policy: LivenessPolicy) -> float:
     """Return how long the current section may last, in seconds.
 
     The first steps of an attempt compile and warm up, so that a learned value counts only after ten steps.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from supervisor.core.checkpoint.manifest import Manifest
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
 
 RECORD = re.compile(rf"nan-({fields.STEPS})-({fields.STEPS}){fields.TWIN}\.json")
 WORDS = frozenset({"nan", "inf", "-inf", "infinity", "-infinity"})  # as both kinds of scripts write them into JSON
@@ -28,13 +28,13 @@ Quality = Literal["good", "doubtful", "spoiled"]
 
 
 @dataclass(frozen=True, slots=True)
-class Nonfinite:
+class NonfiniteRecord:
     """The session ``rank`` saw a loss that is no number at the index ``step``. With ``fine`` steps all was in order.
 
     ``step`` 0: it went on from a checkpoint of ``fine`` steps that is not good, so all it makes is as bad until it logs a number.
     """
 
-    rank: Rank
+    rank: SessionId
     fine: int
     step: int
 
@@ -52,10 +52,10 @@ class Nonfinite:
         return self.step == 0 and id_.rank == self.rank and id_.step >= self.fine
 
 
-def parse(rank: Rank, name: str) -> Nonfinite | None:
+def parse(rank: SessionId, name: str) -> NonfiniteRecord | None:
     """Return what the record of this name in this session's folder says; None for any other name."""
     match = RECORD.fullmatch(name)
-    return Nonfinite(rank, int(match[1]), int(match[2])) if match else None
+    return NonfiniteRecord(rank, int(match[1]), int(match[2])) if match else None
 
 
 def is_watched(name: str, names: Collection[str]) -> bool:
@@ -73,7 +73,7 @@ def is_nonfinite(value: object) -> bool:
 def quality(
     id_: CheckpointId,
     manifest_of: Callable[[CheckpointId], Manifest | None],
-    records: Iterable[Nonfinite],
+    records: Iterable[NonfiniteRecord],
     names: Collection[str] = (),
 ) -> Quality:
     """Return what is known of a checkpoint. One that logged nothing yet is as good as the one it goes on from."""

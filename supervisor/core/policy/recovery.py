@@ -56,7 +56,7 @@ class WaitExponential:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class RetryPolicy:
     """``max_restarts``: failures of the script in a row without progress. ``max_preemptions``: lost machines, or None."""
 
     max_restarts: int = 3
@@ -95,7 +95,9 @@ class GiveUp:
     words: str
 
 
-def next_move(death: Death, failures: int, policy: Policy, *, same: int = 1, repeats: bool = False) -> Retry | GiveUp:
+def next_move(
+    death: Death, failures: int, policy: RetryPolicy, *, same: int = 1, repeats: bool = False
+) -> Retry | GiveUp:
     """Decide what follows the ``failures``-th death of the script in a row without a new checkpoint in between.
 
     ``same``: how many ends in a row, this one among them, were in one place without a new step in between.
@@ -115,7 +117,7 @@ def next_move(death: Death, failures: int, policy: Policy, *, same: int = 1, rep
     return GiveUp(errors.NO_PROGRESS, f"{death.words}; {failures} attempts in a row {how}: giving up")
 
 
-def lost_machines_exceeded(lost_in_a_row: int, policy: Policy) -> bool:
+def lost_machines_exceeded(lost_in_a_row: int, policy: RetryPolicy) -> bool:
     """Say whether the run used up its budget of machines lost in a row without a new DURABLE checkpoint."""
     return policy.max_preemptions is not None and lost_in_a_row > policy.max_preemptions
 

@@ -19,7 +19,7 @@ DOUBTFUL = "the last before a loss that is no number was seen"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RetentionItem:
     """A checkpoint in the store. ``durable`` is what is proved; ``broken`` what was read and found not whole.
 
     ``quality``: is it from before a loss that is no number, or may it be from after ("doubtful"), or is it ("spoiled").
@@ -33,7 +33,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class RetentionPolicy:
     """Keep the newest ``newest`` (at least 2), the pinned, and the best by score if ``best`` says which way.
 
     ``watched``: the names of the values that must be finite, () for every loss.
@@ -46,14 +46,14 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RetentionPlan:
     """``keep`` gives a reason for each that stays; ``remove`` is ordered oldest first."""
 
     keep: dict[CheckpointId, str] = field(default_factory=dict)
     remove: tuple[CheckpointId, ...] = ()
 
 
-def plan(stored: Iterable[Kept], policy: Policy) -> Plan:
+def plan(stored: Iterable[RetentionItem], policy: RetentionPolicy) -> RetentionPlan:
     """Plan what to remove. Nothing goes unless ``newest`` newer checkpoints are DURABLE (and at least two).
 
     The last one before a loss that is no number stays until there is a good one after it, whatever else is newer.
@@ -77,10 +77,10 @@ def plan(stored: Iterable[Kept], policy: Policy) -> Plan:
             keep[each.id] = "the best so far"
         else:
             remove.append(each.id)
-    return Plan(keep, tuple(reversed(remove)))
+    return RetentionPlan(keep, tuple(reversed(remove)))
 
 
-def last_before_nan(newest_first: Sequence[Kept]) -> dict[CheckpointId, str]:
+def last_before_nan(newest_first: Sequence[RetentionItem]) -> dict[CheckpointId, str]:
     """Return what stays because newer ones are bad, with why: the last good one, the last proved good one, the last doubtful one.
 
     A checkpoint of another machine counts too, which this session did not prove: it may be the only good one.
@@ -102,7 +102,7 @@ def last_before_nan(newest_first: Sequence[Kept]) -> dict[CheckpointId, str]:
     return kept
 
 
-def _best(every: list[Kept], policy: Policy) -> CheckpointId | None:
+def _best(every: list[RetentionItem], policy: RetentionPolicy) -> CheckpointId | None:
     scored = [each for each in every if each.durable and not each.broken and each.score is not None]
     if policy.best is None or not scored:
         return None

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from supervisor.core.checkpoint.manifest import CheckpointId
-    from supervisor.core.checkpoint.session_id import Rank
-    from supervisor.core.wire.messages import Trouble
+    from supervisor.core.checkpoint.session_id import SessionId
+    from supervisor.core.wire.messages import Anomaly
 
 ROLLED_BACK = "rolled-back"  # the reason of a session that ended to go on from before a trouble
 TROUBLE = "trouble"  # of one that a trouble stopped
@@ -37,7 +37,7 @@ class Rollback:
     passes over nothing. ``rate``: learning rates are multiplied by it once.
     """
 
-    rank: Rank
+    rank: SessionId
     limit: int
     trouble: int
     skip_from: int = 0
@@ -52,7 +52,7 @@ class Rollback:
         return f"rollback-{numbers}-{self.tries}-{self.rate:g}.json"
 
 
-def parse(rank: Rank, name: str) -> Rollback | None:
+def parse(rank: SessionId, name: str) -> Rollback | None:
     """Return the rollback whose record has this name in the folder of this session; None for any other name.
 
     So for one that no session can have left: it would pass over more than what led to its trouble, or stop the learning.
@@ -82,7 +82,9 @@ def applying(rollbacks: Iterable[Rollback], anew: Collection[int], epoch: int | 
     return tuple(sorted((each for each in rollbacks if each.rank.epoch >= began), key=lambda each: each.rank))
 
 
-def decided(trouble: Trouble, *, mine: Rank, rolled: Sequence[Rollback], began: int, passed: int | None) -> Rollback:
+def decided(
+    trouble: Anomaly, *, mine: SessionId, rolled: Sequence[Rollback], began: int, passed: int | None
+) -> Rollback:
     """Return the next rollback, whose ``tries`` are more than TRIES_MAX where it must not be made.
 
     ``rolled``: what holds already, oldest first. ``began``: the step this session went on from. ``passed``: the first
@@ -97,7 +99,7 @@ def decided(trouble: Trouble, *, mine: Rank, rolled: Sequence[Rollback], began: 
     return Rollback(mine, max(0, min(limit, began - 1)), end - 1, 0, end, tries=last.tries + 1)
 
 
-def stopped(instead_of: Rollback, trouble: Trouble, *, rolled: Sequence[Rollback], began: int) -> Rollback:
+def stopped(instead_of: Rollback, trouble: Anomaly, *, rolled: Sequence[Rollback], began: int) -> Rollback:
     """Return what is left by a session that stops instead: nothing from after the trouble is gone on from.
 
     Who mends the cause and starts again goes on from the same checkpoint. If after all tries the start after a stop meets
@@ -110,7 +112,7 @@ def stopped(instead_of: Rollback, trouble: Trouble, *, rolled: Sequence[Rollback
     return Rollback(instead_of.rank, limit, trouble.step)
 
 
-def what(trouble: Trouble) -> str:
+def what(trouble: Anomaly) -> str:
     """Return in words what happened."""
     happened = "is" if trouble.kind == "nan" else "jumps to"
     return f"{trouble.name} {happened} {trouble.value} at step {trouble.step:,}"
@@ -154,7 +156,7 @@ def _last(rolled: Sequence[Rollback]) -> Rollback | None:
     return next((each for each in reversed(rolled) if each.tries), None)
 
 
-def fine_steps(trouble: Trouble) -> int:
+def fine_steps(trouble: Anomaly) -> int:
     """Return of how many steps a checkpoint is known to be good: the loss of the step after them was."""
     fine = trouble.step - 1 if trouble.fine is None else min(trouble.fine, trouble.step - 1)
     return max(0, fine)

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from supervisor.core.wire import messages
 
 
-def met(session: Session, said: messages.Trouble, now: Instant) -> Outcome:
+def met(session: Session, said: messages.Anomaly, now: Instant) -> Outcome:
     """Do what was chosen for such a trouble. While the session ends for another reason, only record what is withdrawn."""
     how = session.config.on_nan if said.kind == "nan" else session.config.on_spike
     ending = session.ending
     over = ending is not None and (ending.end_asked or ending.phase is Phase.FENCED)
     if how == "ignore" and said.kind == "nan" and session.rank is not None and not over:
-        return session, (do.NoteNonfinite(rollback.fine_steps(said), said.step, rollback.what(said)),)
+        return session, (do.RecordNonfinite(rollback.fine_steps(said), said.step, rollback.what(said)),)
     if how == "ignore" or session.phase not in {Phase.RUNNING, Phase.DRAINING} or over:
         return session, ()
     if session.rollback is not None or session.rank is None:
@@ -45,21 +45,21 @@ def met(session: Session, said: messages.Trouble, now: Instant) -> Outcome:
     session = _without(session, chosen.limit).with_(rollback=chosen, cause=words)
     commands: tuple[do.Command, ...] = (do.WriteRollback(chosen, words),)
     if session.phase is Phase.DRAINING:
-        return session, (do.Say("warning", words, rollback.told(chosen)), *commands)
+        return session, (do.Notify("warning", words, rollback.told(chosen)), *commands)
     if goes_back:
         told = rollback.told(chosen)
-        said_so = do.Say("warning", words, told)
+        said_so = do.Notify("warning", words, told)
         new = Ending(Phase.HANDED_OVER, errors.HANDED_OVER, ROLLED_BACK, words, wait_for_uploads=False)
     else:
         if how == "rollback":
             words = f"{words}, and going back was tried {rollback.TRIES_MAX} times"
         hint = _hint(said, how)
-        said_so = do.Say("error", words, hint)
+        said_so = do.Notify("error", words, hint)
         new = Ending(Phase.FAILED, errors.FAILED, TROUBLE, words, hint=hint)
     session, _ = begin(session, new)
     session = session.timed(give_up_waiting=now.mono_s + session.config.upload_wait_s)
     if session.trainer.alive:
-        commands = (do.EndTrainer("kill"), *commands)
+        commands = (do.SignalTrainer("kill"), *commands)
     return session, (said_so, *commands)
 
 
@@ -68,7 +68,7 @@ def recorded(session: Session, event: ev.RollbackWritten, _now: Instant) -> Outc
     return unrecorded(session, event.error) if event.error else (session.with_(recorded=True), ())
 
 
-def _hint(said: messages.Trouble, how: str) -> str:
+def _hint(said: messages.Anomaly, how: str) -> str:
     before = f"`resume` goes on before step {said.step:,}"
     if how == "stop":
         other = "--on-nan rollback" if said.kind == "nan" else "--on-spike rollback"

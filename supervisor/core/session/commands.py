@@ -8,16 +8,16 @@ from supervisor.core.frozen import dataclass
 
 if TYPE_CHECKING:
     from supervisor.core.policy.rollback import Rollback
-    from supervisor.core.wire.messages import Save, Stop
+    from supervisor.core.wire.messages import SaveRequest, StopRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class InspectRun:
     """List the run's folder before claiming. Outcome: Looked or SetupFailed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Knock:
+class ProbeOwner:
     """Ask the session ``epoch``-``writer`` for a sign of life, through the store. Outcome: Knocked."""
 
     epoch: int
@@ -25,7 +25,7 @@ class Knock:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerProbe:
     """Give a sign of life in our own folder: knock number ``knock`` was seen. No outcome: it can only be late."""
 
     knock: int
@@ -49,14 +49,14 @@ class ReadHistory:
 
 
 @dataclass(frozen=True, slots=True)
-class Restore:
+class FetchCheckpoint:
     """Bring the newest whole checkpoint to the local disk. Outcome: CheckpointReady or SetupFailed."""
 
     afresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class StartTrainer:
     """Start the trainer, which heeds ``rolled``. Outcome: Launched or SetupFailed, later TrainerExited."""
 
     attempt: int
@@ -65,26 +65,26 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendToTrainer:
     """Say something to the trainer. What it does shows in its own messages."""
 
-    message: Save | Stop
+    message: SaveRequest | StopRequest
 
 
 @dataclass(frozen=True, slots=True)
-class EndTrainer:
+class SignalTrainer:
     """Send the trainer's whole process group a signal: "stacks" (dump all stacks and die), "term" or "kill"."""
 
     how: str
 
 
 @dataclass(frozen=True, slots=True)
-class LookAtTrainer:
+class SampleTrainerCpu:
     """See whether the trainer's processes have worked. Outcome: TrainerSeen."""
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
+class UploadCheckpoint:
     """Put a staged folder into the store.
 
     Outcome: PublishFailed; Submitted and Durable, where the evidence comes with the call; or Submitted alone.
@@ -95,26 +95,26 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
-class Confirm:
+class ConfirmDurability:
     """Ask for the evidence on what was submitted of this folder. Outcome: Unconfirmed, Durable or PublishFailed."""
 
     folder: str
 
 
 @dataclass(frozen=True, slots=True)
-class Discard:
+class DeleteStaged:
     """Remove a staged folder from the local disk."""
 
     folder: str
 
 
 @dataclass(frozen=True, slots=True)
-class Retain:
+class Prune:
     """Remove what retention lets go. Outcome: Retained or RetainFailed."""
 
 
 @dataclass(frozen=True, slots=True)
-class LookAtFence:
+class CheckFence:
     """List the run's folder to see whether we are outranked or asked to stop. Outcome: FenceSeen, FenceUnreadable."""
 
 
@@ -132,7 +132,7 @@ class WriteRollback:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteNonfinite:
+class RecordNonfinite:
     """Record that a loss is no number, so that the checkpoints before it stay. No outcome: removing waits for it."""
 
     fine: int
@@ -141,7 +141,7 @@ class NoteNonfinite:
 
 
 @dataclass(frozen=True, slots=True)
-class WriteEnd:
+class RecordSessionEnd:
     """Record how this session ended. Outcome: EndWritten."""
 
     reason: str
@@ -151,14 +151,14 @@ class WriteEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class Flush:
+class FlushDrive:
     """Let the platform send what is submitted, for at most ``within_s``; the store is gone after it. Outcome: Flushed."""
 
     within_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class Notify:
     """Words for the user, now. ``level``: "info", "warning" or "error"."""
 
     level: str
@@ -167,7 +167,7 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
-class Announce:
+class PublishState:
     """What people shall see of the session that no event carries by itself. Times are monotonic seconds."""
 
     phase: str
@@ -183,6 +183,6 @@ class Announce:
 
 
 Command = (
-    Look | Knock | Answer | WriteClaim | PrepareEnvironment | ReadHistory | Restore | Launch | Tell | EndTrainer | LookAtTrainer
-    | Publish | Confirm | Discard | Retain | LookAtFence | WriteJournal | WriteRollback | NoteNonfinite | WriteEnd | Flush | Say | Announce
+    InspectRun | ProbeOwner | AnswerProbe | WriteClaim | PrepareEnvironment | ReadHistory | FetchCheckpoint | StartTrainer | SendToTrainer | SignalTrainer | SampleTrainerCpu
+    | UploadCheckpoint | ConfirmDurability | DeleteStaged | Prune | CheckFence | WriteJournal | WriteRollback | RecordNonfinite | RecordSessionEnd | FlushDrive | Notify | PublishState
 )  # fmt: skip

@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from supervisor.core.checkpoint.manifest import CheckpointId
-    from supervisor.core.checkpoint.session_id import Rank, Sighting
+    from supervisor.core.checkpoint.session_id import SessionId, SessionObservation
     from supervisor.core.policy.rollback import Rollback
     from supervisor.core.wire.messages import Malformed, Message
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class SessionStarted:
     """The loop begins."""
 
 
 @dataclass(frozen=True, slots=True)
-class Woke:
+class TimerFired:
     """The time asked for by ``next_wakeup`` has come."""
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class RunInspected:
     """The run's folder was listed. ``last`` is the highest session in it; ``same_job``: it ran these arguments.
 
     ``changed`` says in words what was edited since that session; ``lost`` what is missing of the checkpoint that it
@@ -37,14 +37,14 @@ class Looked:
     """
 
     names: tuple[str, ...]
-    last: Sighting | None = None
+    last: SessionObservation | None = None
     same_job: bool = True
     changed: str = ""
     lost: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Knocked:
+class OwnerProbed:
     """Our question for a sign of life lies in the store, unless ``error`` says why it could not be put there."""
 
     error: str = ""
@@ -54,7 +54,7 @@ class Knocked:
 class ClaimWritten:
     """Our claim lies in the store."""
 
-    rank: Rank
+    rank: SessionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,14 @@ class HistoryRead:
 
 
 @dataclass(frozen=True, slots=True)
-class LivesRead:
+class PeerLifetimesRead:
     """How old machines of this platform were that other runs in the same store lost."""
 
     reclaimed_s: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class MachineSeen:
+class MachineDetected:
     """What this machine is, in ``words``; ``device``: its accelerators, "" for none; ``advice``: what to know of it."""
 
     device: str
@@ -131,21 +131,21 @@ class SetupFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Launched:
+class TrainerStarted:
     """The trainer runs."""
 
     pid: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)  # made all the time, so its own methods pay
-class TrainerSaid:
+class TrainerMessage:
     """A message from the trainer, or a line from it that is none."""
 
     message: Message | Malformed
 
 
 @dataclass(frozen=True, slots=True)
-class TrainerSeen:
+class TrainerCpuSampled:
     """The processor time of the trainer and all its processes so far; None where the system does not tell."""
 
     cpu_s: float | None
@@ -165,7 +165,7 @@ class TrainerExited:
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
+class CheckpointWritten:
     """The checkpoint's files are written to the store, not yet proved to have left this machine."""
 
     folder: str
@@ -174,7 +174,7 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Unconfirmed:
+class DurabilityPending:
     """What was submitted is still not proved, and ``words`` say why. ``possible``: whether a proof can ever come.
 
     ``moving``: more of it has left the machine since the last question.
@@ -187,7 +187,7 @@ class Unconfirmed:
 
 
 @dataclass(frozen=True, slots=True)
-class Durable:
+class CheckpointDurable:
     """The checkpoint is proved to be in the store, by ``evidence``. Only this may be called saved."""
 
     folder: str
@@ -198,7 +198,7 @@ class Durable:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishFailed:
+class UploadFailed:
     """A publish did not succeed. The staged files stay and it is tried again, unless they themselves are damaged."""
 
     folder: str
@@ -207,7 +207,7 @@ class PublishFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Retained:
+class Pruned:
     """Checkpoints that had to go are gone."""
 
     removed: tuple[CheckpointId, ...]
@@ -215,14 +215,14 @@ class Retained:
 
 
 @dataclass(frozen=True, slots=True)
-class RetainFailed:
+class PruneFailed:
     """Removing failed; nothing needed is lost, only space."""
 
     error: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)  # made all the time, so its own methods pay
-class FenceSeen:
+class FenceChecked:
     """The run's folder was listed while running. ``stop`` is a request to end ("" none, "save", "now").
 
     ``looked_s``: the monotonic time at which the listing began; None: just now. ``knocks``: how many asked for a sign of
@@ -236,7 +236,7 @@ class FenceSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class FenceUnreadable:
+class StoreUnreachable:
     """The store did not answer. Not seeing it is no failure of the run. ``kind``: as in ``ports.StoreError``."""
 
     error: str
@@ -263,14 +263,14 @@ class RollbackWritten:
 
 
 @dataclass(frozen=True, slots=True)
-class EndWritten:
+class SessionEndRecorded:
     """The record of this session's end lies in the store (or could not be written: ``error``)."""
 
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Flushed:
+class DriveFlushed:
     """The platform sent all that was written: ``id`` is then safe. Empty ``error``; otherwise why it could not."""
 
     id: CheckpointId | None
@@ -278,14 +278,14 @@ class Flushed:
 
 
 @dataclass(frozen=True, slots=True)
-class Signalled:
+class SignalReceived:
     """A person or the system asks: SIGINT, SIGTERM, SIGHUP."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class PreemptionNotice:
     """The platform says that this machine goes in ``in_s`` seconds. Not ``certain``: it may go, or later."""
 
     in_s: float
@@ -294,7 +294,7 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class MemorySeen:
+class MemorySampled:
     """How much memory this machine has left: what later tells a machine that ran out of it from one that was taken."""
 
     available_bytes: int
@@ -302,7 +302,7 @@ class MemorySeen:
 
 
 @dataclass(frozen=True, slots=True)
-class ControllerFailed:
+class InternalError:
     """The supervisor cannot go on: ``error`` is for a bug report; with ``words`` it is no defect, and they say what to do."""
 
     error: str
@@ -312,8 +312,8 @@ class ControllerFailed:
 
 
 Event = (
-    Started | Woke | Looked | Knocked | ClaimWritten | EnvironmentReady | HistoryRead | CheckpointReady | SetupFailed
-    | Launched | LivesRead | MachineSeen | TrainerSaid | TrainerSeen | TrainerExited | Submitted | Unconfirmed | Durable
-    | PublishFailed | Retained | RetainFailed | FenceSeen | FenceUnreadable | JournalWritten | JournalFailed
-    | RollbackWritten | EndWritten | Flushed | Signalled | Notice | MemorySeen | ControllerFailed
+    SessionStarted | TimerFired | RunInspected | OwnerProbed | ClaimWritten | EnvironmentReady | HistoryRead | CheckpointReady | SetupFailed
+    | TrainerStarted | PeerLifetimesRead | MachineDetected | TrainerMessage | TrainerCpuSampled | TrainerExited | CheckpointWritten | DurabilityPending | CheckpointDurable
+    | UploadFailed | Pruned | PruneFailed | FenceChecked | StoreUnreachable | JournalWritten | JournalFailed
+    | RollbackWritten | SessionEndRecorded | DriveFlushed | SignalReceived | PreemptionNotice | MemorySampled | InternalError
 )  # fmt: skip

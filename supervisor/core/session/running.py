@@ -30,7 +30,7 @@ REPEATS = "it made as many steps as the attempt before and ended in the same way
 _AWAY = frozenset({"gone", "hung"})
 
 
-def trainer_said(session: Session, event: ev.TrainerSaid, now: Instant) -> Outcome:
+def trainer_said(session: Session, event: ev.TrainerMessage, now: Instant) -> Outcome:
     """Any message is a sign of life; what else it means depends on its kind."""
     handler = _SAID.get(type(event.message))
     return handler(session, event.message, now) if handler else (session, ())
@@ -51,14 +51,14 @@ def trainer_exited(session: Session, event: ev.TrainerExited, now: Instant) -> O
         words, beside = script_end.finished_words(session, event.code)
         session, commands = begin(session, Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", words))
         session = session.timed(give_up_waiting=now.mono_s + session.config.upload_wait_s)
-        return session, (do.Say("warning", beside), *commands) if beside else commands
+        return session, (do.Notify("warning", beside), *commands) if beside else commands
     if event.code == 0 and trainer.said is None:
         words = script_end.unfinished_words(session)
         session = session.with_(trainer=trainer.with_(said=("unfinished", words), mark="unfinished"))
     return _died(session, event, now)
 
 
-def fence_seen(session: Session, event: ev.FenceSeen, now: Instant) -> Outcome:
+def fence_seen(session: Session, event: ev.FenceChecked, now: Instant) -> Outcome:
     """The regular look: outranked, asked to stop, or free to go on."""
     rank = session.rank
     if rank is None:
@@ -66,7 +66,7 @@ def fence_seen(session: Session, event: ev.FenceSeen, now: Instant) -> Outcome:
     session = session.timed(fence=now.mono_s + session.config.fence_every_s)
     session, said = _answers_again(session, now)
     if event.knocks > session.answered:
-        session, said = session.with_(answered=event.knocks), (*said, do.Answer(event.knocks))
+        session, said = session.with_(answered=event.knocks), (*said, do.AnswerProbe(event.knocks))
     by = session_id.judge(event.names, rank)
     if session.ending and session.ending.phase is Phase.FENCED:
         return session, ()  # once outranked is outranked for good: a later listing that shows less is a stale one
@@ -86,7 +86,7 @@ def fence_seen(session: Session, event: ev.FenceSeen, now: Instant) -> Outcome:
     return session, (*said, *commands)
 
 
-def fence_unreadable(session: Session, event: ev.FenceUnreadable, now: Instant) -> Outcome:
+def fence_unreadable(session: Session, event: ev.StoreUnreachable, now: Instant) -> Outcome:
     """Failing to see the store is no failure of the run: training goes on, and what is staged waits on the local disk.
 
     Where the mount itself is away, whatever is there afterwards is looked at anew before anything is written.
@@ -100,7 +100,7 @@ def fence_unreadable(session: Session, event: ev.FenceUnreadable, now: Instant) 
     hint = "training goes on, checkpoints are kept on this machine's disk until it answers again"
     if event.kind == "gone":
         hint = f"mount it again in the same place; {hint}"
-    return session, (do.Say("warning", f"the store does not answer: {event.error}", hint),)
+    return session, (do.Notify("warning", f"the store does not answer: {event.error}", hint),)
 
 
 def journal_closed(session: Session, _event: ev.JournalWritten | ev.JournalFailed, now: Instant) -> Outcome:
@@ -111,11 +111,11 @@ def journal_closed(session: Session, _event: ev.JournalWritten | ev.JournalFaile
 def silent(session: Session, now: Instant) -> Outcome:
     """No sign of life for too long. Before its first step the script may be at work all the same: that is looked at first."""
     if session.trainer.vitals.section == "start" and session.config.liveness.fixed_s is None:
-        return _moved(session, now), (do.LookAtTrainer(),)
+        return _moved(session, now), (do.SampleTrainerCpu(),)
     return _hung(session, now)
 
 
-def seen(session: Session, event: ev.TrainerSeen, now: Instant) -> Outcome:
+def seen(session: Session, event: ev.TrainerCpuSampled, now: Instant) -> Outcome:
     """A script that nobody attached says nothing of its steps: while it computes, it is not taken to hang."""
     trainer = session.trainer
     if trainer.finished is not None:
@@ -137,16 +137,16 @@ def _hung(session: Session, now: Instant) -> Outcome:
     session = session.with_(trainer=session.trainer.with_(hung=True))
     fixed_s = session.config.liveness.fixed_s
     kill_s = KILL_AFTER_TERM_S if fixed_s is None else min(KILL_AFTER_TERM_S, max(KILL_S_MIN, fixed_s))
-    return session.timed(kill=now.mono_s + kill_s), (do.Say("warning", words), do.EndTrainer("stacks"))
+    return session.timed(kill=now.mono_s + kill_s), (do.Notify("warning", words), do.SignalTrainer("stacks"))
 
 
-def _beat(session: Session, beat: messages.Beat, now: Instant) -> Outcome:
+def _beat(session: Session, beat: messages.Heartbeat, now: Instant) -> Outcome:
     trainer, vitals = session.trainer, session.trainer.vitals
     moved = beat.step != trainer.step or beat.section != vitals.section
     done = beat.step - trainer.step if trainer.step is not None and beat.step > trainer.step else 0
     known = vitals.longest_s
     longer = {section: seconds for section, seconds in beat.longest_s.items() if seconds > known.get(section, 0.0)}
-    vitals = liveness.Vitals(
+    vitals = liveness.Heartbeats(
         section=beat.section,
         moved_at_s=now.mono_s if moved else vitals.moved_at_s,
         steps_seen=vitals.steps_seen + done,
@@ -165,7 +165,7 @@ def _beat(session: Session, beat: messages.Beat, now: Instant) -> Outcome:
     return session, ()
 
 
-def _staged(session: Session, said: messages.Staged, now: Instant) -> Outcome:
+def _staged(session: Session, said: messages.CheckpointStaged, now: Instant) -> Outcome:
     if session.rollback and said.step > session.rollback.limit:
         return session, ()  # it is withdrawn already
     return saving.staged(_moved(session, now), said, now)
@@ -188,8 +188,8 @@ def _read_back(session: Session, said: messages.ReadBack, now: Instant) -> Outco
     return session.with_(resumed_step=0, progress_step=0), ()
 
 
-def _noted(session: Session, said: messages.Note, _now: Instant) -> Outcome:
-    return session, (do.Say(said.level, said.text, said.hint),)
+def _noted(session: Session, said: messages.TrainerNote, _now: Instant) -> Outcome:
+    return session, (do.Notify(said.level, said.text, said.hint),)
 
 
 def _greeted(session: Session, said: messages.Hello, _now: Instant) -> Outcome:
@@ -206,7 +206,7 @@ def _answers_again(session: Session, now: Instant) -> Outcome:
     if not session.dark:
         return session, ()
     words = f"the store answers again, after {duration(now.mono_s - session.dark_since_s)}"
-    return session.with_(dark=""), (do.Say("info", words),)
+    return session.with_(dark=""), (do.Notify("info", words),)
 
 
 def _more_urgent(session: Session, stop: str) -> bool:
@@ -240,14 +240,14 @@ def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
     move = recovery.next_move(death, failures, session.config.restarts, same=session.failed_same, repeats=repeats)
     if isinstance(move, recovery.GiveUp):
         hint = _hint(death)
-        said = do.Say("error", move.words, hint)
+        said = do.Notify("error", move.words, hint)
         ending = Ending(Phase.FAILED, move.exit_code, _reason(move.exit_code), move.words, hint=hint)
         session, commands = begin(session, ending)
         session = session.timed(give_up_waiting=now.mono_s + session.config.upload_wait_s)
         return session, (said, *commands)
     session = session.with_(phase=Phase.BACKOFF, recoveries=session.recoveries + 1)
     hint = f"restarting it in {move.wait_s:.1f} s (attempt {trainer.attempt + 1})"
-    said = do.Say("warning", death.words, f"{hint}; {REPEATS}" if repeats else hint)
+    said = do.Notify("warning", death.words, f"{hint}; {REPEATS}" if repeats else hint)
     return session.timed(retry=now.mono_s + move.wait_s), (said,)
 
 
@@ -312,12 +312,12 @@ def _reason(exit_code: int) -> str:
 _SAID: dict[type, Callable[[Session, Any, Instant], Outcome]] = {
     messages.Hello: _greeted,
     messages.Finished: script_end.finished,
-    messages.Beat: _beat,
-    messages.Staged: _staged,
+    messages.Heartbeat: _beat,
+    messages.CheckpointStaged: _staged,
     messages.SaveFailed: _save_failed,
     messages.Restored: _restored,
     messages.ReadBack: _read_back,
-    messages.Note: _noted,
+    messages.TrainerNote: _noted,
     messages.ScriptFailed: _script_failed,
-    messages.Trouble: anomaly.met,
+    messages.Anomaly: anomaly.met,
 }

@@ -14,7 +14,7 @@ from supervisor.core.policy import save_interval as interval_policy
 from supervisor.core.policy.recovery import WaitExponential
 from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
-from supervisor.core.session.state import Phase, Saves, Session, save_interval
+from supervisor.core.session.state import Phase, SaveProgress, Session, save_interval
 from supervisor.core.wire import messages
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def inherited(session: Session, folder: str, step: int, now: Instant) -> Outcome
     return session.timed(confirm=now.mono_s), ()
 
 
-def staged(session: Session, said: messages.Staged, now: Instant) -> Outcome:
+def staged(session: Session, said: messages.CheckpointStaged, now: Instant) -> Outcome:
     """A whole checkpoint lies on the local disk: publish it, or let it wait as the newest."""
     saves = session.saves
     if saves.inherited and saves.publishing == saves.inherited:
@@ -68,7 +68,7 @@ def staged(session: Session, said: messages.Staged, now: Instant) -> Outcome:
     )
     session = _rearmed(session.with_(saves=saves), now)
     session, commands = publish_next(session)
-    return session, (*(do.Discard(folder) for folder in dropped), *commands)
+    return session, (*(do.DeleteStaged(folder) for folder in dropped), *commands)
 
 
 def save_failed(session: Session, said: messages.SaveFailed, now: Instant) -> Outcome:
@@ -76,7 +76,7 @@ def save_failed(session: Session, said: messages.SaveFailed, now: Instant) -> Ou
     every = save_interval(session)
     wait_s = min(RETRY_SAVE_S, every.every_s if every else RETRY_SAVE_S)
     session = session.with_(saves=session.saves.with_(asked=False, lost=said.error)).timed(save=now.mono_s + wait_s)
-    return session, (do.Say("warning", f"the save at step {said.step:,} failed: {said.error}", "training goes on"),)
+    return session, (do.Notify("warning", f"the save at step {said.step:,} failed: {said.error}", "training goes on"),)
 
 
 def ask_for_save(session: Session, reason: str, now: Instant) -> Outcome:
@@ -88,7 +88,7 @@ def ask_for_save(session: Session, reason: str, now: Instant) -> Outcome:
         return session.timed(save=None), ()
     if not session.saves.asked:
         session = session.with_(saves=session.saves.with_(asked=True))
-    return session.timed(save=now.mono_s + ASK_AGAIN_S), (do.Tell(messages.Save(reason)),)
+    return session.timed(save=now.mono_s + ASK_AGAIN_S), (do.SendToTrainer(messages.SaveRequest(reason)),)
 
 
 def publish_next(session: Session) -> Outcome:
@@ -96,13 +96,13 @@ def publish_next(session: Session) -> Outcome:
     saves = session.saves
     if saves.publishing or not saves.waiting or session.frozen or session.timers.publish is not None:
         return session, ()
-    command = do.Publish(saves.waiting, saves.waiting_step)
+    command = do.UploadCheckpoint(saves.waiting, saves.waiting_step)
     # one that was inherited and is sent by this session now gives way to no other: at most one upload is in flight (I17)
     inherited = "" if saves.waiting == saves.inherited else saves.inherited
     return session.with_(saves=saves.with_(publishing=saves.waiting, waiting="", inherited=inherited)), (command,)
 
 
-def submitted(session: Session, event: ev.Submitted, now: Instant) -> Outcome:
+def submitted(session: Session, event: ev.CheckpointWritten, now: Instant) -> Outcome:
     """The files are written, not yet proved: nothing may be called saved. Ask for the proof, where it comes later."""
     if event.folder != session.saves.publishing:
         return session, ()
@@ -116,7 +116,7 @@ def confirm(session: Session, _now: Instant) -> Outcome:
     session = session.timed(confirm=None)
     if session.frozen or not session.saves.publishing:
         return session, ()
-    return session, (do.Confirm(session.saves.publishing),)
+    return session, (do.ConfirmDurability(session.saves.publishing),)
 
 
 def ask_again(session: Session, now: Instant) -> Session:
@@ -127,7 +127,7 @@ def ask_again(session: Session, now: Instant) -> Session:
     return session.timed(confirm=now.mono_s)
 
 
-def unconfirmed(session: Session, event: ev.Unconfirmed, now: Instant) -> Outcome:
+def unconfirmed(session: Session, event: ev.DurabilityPending, now: Instant) -> Outcome:
     """Go on asking; say so when it takes long; send a newer one instead when it takes far too long."""
     saves = session.saves
     if event.folder != saves.publishing:
@@ -137,7 +137,7 @@ def unconfirmed(session: Session, event: ev.Unconfirmed, now: Instant) -> Outcom
     if saves.waiting and not slow and since_s > max(STUCK_AFTER_S, STUCK_FACTOR * saves.upload_s):
         saves = saves.with_(publishing="", submitted_at_s=None)
         session, commands = publish_next(session.with_(saves=saves))
-        dropped = (do.Discard(event.folder),) if event.folder != saves.newest else ()
+        dropped = (do.DeleteStaged(event.folder),) if event.folder != saves.newest else ()
         return session, (*dropped, *commands)
     if not event.possible:
         saves = saves.with_(publishing="", submitted_at_s=None, unproved=event.folder)
@@ -150,10 +150,10 @@ def unconfirmed(session: Session, event: ev.Unconfirmed, now: Instant) -> Outcom
         return session, ()
     session = session.with_(saves=saves.with_(warn_at_s=now.mono_s + since_s))
     words = f"written but not safe for {duration(since_s)}: {event.words}"
-    return session, (do.Say("warning", words, f"training goes on; {_safe(saves)}"),)
+    return session, (do.Notify("warning", words, f"training goes on; {_safe(saves)}"),)
 
 
-def durable(session: Session, event: ev.Durable, now: Instant) -> Outcome:
+def durable(session: Session, event: ev.CheckpointDurable, now: Instant) -> Outcome:
     """Proved: this is the only place where something becomes safe."""
     first = session.saves.durable is None or session.saves.durable.epoch != event.id.epoch
     saves = session.saves.with_(
@@ -169,14 +169,14 @@ def durable(session: Session, event: ev.Durable, now: Instant) -> Outcome:
         session = session.with_(passed=event.id.step)
     commands: tuple[do.Command, ...] = ()
     if event.folder != saves.newest:
-        commands += (do.Discard(event.folder),)
+        commands += (do.DeleteStaged(event.folder),)
     if (
         first
         and session.trainer.alive
         and session.config.save_every.unit == "auto"
         and (every := save_interval(session))
     ):
-        commands += (do.Say("info", interval_policy.words(every)),)
+        commands += (do.Notify("info", interval_policy.words(every)),)
     # removing takes long on a drive: the next upload goes first, and at the end of a run nothing waits for it
     session, more = publish_next(session)
     hurried = session.phase is Phase.DRAINING and bool(more)
@@ -185,11 +185,11 @@ def durable(session: Session, event: ev.Durable, now: Instant) -> Outcome:
         session.rolled, began=session.resumed_step, passed=session.passed
     )
     if not (session.frozen or session.phase is Phase.FENCED or hurried or troubled):
-        more += (do.Retain(),)
+        more += (do.Prune(),)
     return _rearmed(session, now), (*commands, *more)
 
 
-def publish_failed(session: Session, event: ev.PublishFailed, now: Instant) -> Outcome:
+def publish_failed(session: Session, event: ev.UploadFailed, now: Instant) -> Outcome:
     """Keep the staged files and try again later; a newer one that waits takes the turn."""
     saves = session.saves
     if event.folder != saves.publishing:
@@ -207,18 +207,18 @@ def publish_failed(session: Session, event: ev.PublishFailed, now: Instant) -> O
     session = session.with_(saves=saves).timed(publish=now.mono_s + wait_s, confirm=None)
     commands: tuple[do.Command, ...] = ()
     if superseded and event.folder != saves.newest:
-        commands = (do.Discard(event.folder),)
+        commands = (do.DeleteStaged(event.folder),)
     if saves.failures & (saves.failures - 1):
         return session, commands  # a store that is away for hours is said at the tries 1, 2, 4, 8 ...
     tries = f" ({saves.failures} tries)" if saves.failures > 1 else ""
     words = f"the checkpoint could not be put into the store{tries}: {event.error}"
-    return session, (*commands, do.Say("warning", words, f"trying again in {wait_s:.0f} s; {_safe(saves)}"))
+    return session, (*commands, do.Notify("warning", words, f"trying again in {wait_s:.0f} s; {_safe(saves)}"))
 
 
-def retained(session: Session, event: ev.Retained | ev.RetainFailed, _now: Instant) -> Outcome:
+def retained(session: Session, event: ev.Pruned | ev.PruneFailed, _now: Instant) -> Outcome:
     """Removing old checkpoints matters only for space: a failure is said and tried again after the next save."""
-    if isinstance(event, ev.RetainFailed):
-        return session, (do.Say("warning", f"old checkpoints could not be removed: {event.error}"),)
+    if isinstance(event, ev.PruneFailed):
+        return session, (do.Notify("warning", f"old checkpoints could not be removed: {event.error}"),)
     return session, ()
 
 
@@ -229,7 +229,7 @@ def first_save_due(session: Session, now: Instant) -> Session:
     return session.timed(save=None if wait_s is None else now.mono_s + wait_s)
 
 
-def _safe(saves: Saves) -> str:
+def _safe(saves: SaveProgress) -> str:
     return f"safe is {saves.durable}" if saves.durable else "nothing of this session is safe in the store yet"
 
 

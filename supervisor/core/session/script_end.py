@@ -13,7 +13,7 @@ from supervisor.core.humanize import duration
 from supervisor.core.policy.liveness import AFTER
 from supervisor.core.policy.recovery import signal_name
 from supervisor.core.session import commands as do
-from supervisor.core.session.state import Phase, Session, Trainer
+from supervisor.core.session.state import Phase, Session, TrainerState
 
 if TYPE_CHECKING:
     from supervisor.core.clock import Instant
@@ -46,18 +46,20 @@ def leave(session: Session, now: Instant) -> Outcome:
         return session.timed(leave=None), ()
     waited_s = now.mono_s - trainer.ended_at_s
     if grace_s is not None and waited_s >= grace_s:
-        return session.timed(leave=None), (do.LookAtTrainer(),)
+        return session.timed(leave=None), (do.SampleTrainerCpu(),)
     words = f"the script is done, and its process has not ended{_of_threads(trainer)}"
     if grace_s is None:
-        said = do.Say("warning", words, "waiting for it as long as it takes (--hang-after none); `stop --now` ends it")
+        said = do.Notify(
+            "warning", words, "waiting for it as long as it takes (--hang-after none); `stop --now` ends it"
+        )
         return session.timed(leave=None), (said,)
     kept = "all that it trained is kept" if trainer.attached else "what it has saved by then is kept"
     hint = f"it is ended in {duration(grace_s - waited_s)}, unless it computes; {kept}"
     session = session.timed(leave=trainer.ended_at_s + grace_s)
-    return session, (do.Say("info", words, hint), do.LookAtTrainer())
+    return session, (do.Notify("info", words, hint), do.SampleTrainerCpu())
 
 
-def looked_at(session: Session, event: ev.TrainerSeen, now: Instant) -> Outcome:
+def looked_at(session: Session, event: ev.TrainerCpuSampled, now: Instant) -> Outcome:
     """How much the process of a script that is done has computed since it was looked at last."""
     trainer, grace_s = session.trainer, _grace_s(session)
     computed_s = None if event.cpu_s is None else event.cpu_s - trainer.cpu_s
@@ -71,10 +73,10 @@ def looked_at(session: Session, event: ev.TrainerSeen, now: Instant) -> Outcome:
         f"the script is done, and its process has not ended{_of_threads(trainer)} in {duration(waited_s)}: ending it"
     )
     session = session.with_(trainer=session.trainer.with_(hung=True))
-    return session, (do.Say("warning", words), do.EndTrainer("kill"))
+    return session, (do.Notify("warning", words), do.SignalTrainer("kill"))
 
 
-def came_to_its_end(trainer: Trainer, code: int) -> bool:
+def came_to_its_end(trainer: TrainerState, code: int) -> bool:
     """Say whether the script came to its end. What its process does after that is no failure, unless it chose a code."""
     if trainer.finished is not None:
         return code <= 0
@@ -108,7 +110,7 @@ def reached(session: Session) -> int:
     return told if session.trainer.step_s else max(told, session.saves.newest_step or 0)
 
 
-def _inside_loop(trainer: Trainer) -> bool:
+def _inside_loop(trainer: TrainerState) -> bool:
     """Say whether the process ended in a loop that it had not come through, as far as it told."""
     if trainer.vitals.section in _OUTSIDE_LOOP or not (trainer.attached or trainer.total_steps):
         return False
@@ -127,6 +129,6 @@ def _grace_s(session: Session) -> float | None:
     return GRACE_S if policy.fixed_s is None else policy.fixed_s
 
 
-def _of_threads(trainer: Trainer) -> str:
+def _of_threads(trainer: TrainerState) -> str:
     left = trainer.finished.left if trainer.finished else ""
     return f" (it waits for {left})" if left else ""

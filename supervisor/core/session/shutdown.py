@@ -15,7 +15,7 @@ from supervisor.core.session.state import FINAL, Ending, Phase, Session, Timers,
 from supervisor.core.wire import messages
 
 if TYPE_CHECKING:
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.clock import Instant
     from supervisor.core.session.decision import Outcome
 
@@ -50,17 +50,17 @@ def begin_stop(session: Session, ending: Ending, now: Instant, *, save: bool, wi
     if not session.trainer.alive:
         return session, ()
     session = session.timed(terminate=now.mono_s + grace_s)
-    return session, (do.Tell(messages.Stop(ending.reason, save, grace_s)),)
+    return session, (do.SendToTrainer(messages.StopRequest(ending.reason, save, grace_s)),)
 
 
-def begin_fenced(session: Session, by: Rank | None) -> Outcome:
+def begin_fenced(session: Session, by: SessionId | None) -> Outcome:
     """Another machine has the run: end the trainer now, publish and delete nothing."""
     words = f"another machine has taken over this run ({by}); nothing of it was touched"
     ending = Ending(Phase.FENCED, errors.FENCED, "fenced", words, wait_for_uploads=False)
     session, _ = begin(session, ending)
     session = session.with_(frozen=True)
-    said = do.Say("warning", words, "this process ends; the run goes on there")
-    return session, (said, do.EndTrainer("kill")) if session.trainer.alive else (said,)
+    said = do.Notify("warning", words, "this process ends; the run goes on there")
+    return session, (said, do.SignalTrainer("kill")) if session.trainer.alive else (said,)
 
 
 def grace(session: Session, ending: Ending | None = None) -> float:
@@ -69,11 +69,13 @@ def grace(session: Session, ending: Ending | None = None) -> float:
     return max(GRACE_ON_SIGTERM_S if on_sigterm else GRACE_S_MIN, 5 * _measured_s(session))
 
 
-def signalled(session: Session, event: ev.Signalled, now: Instant) -> Outcome:
+def signalled(session: Session, event: ev.SignalReceived, now: Instant) -> Outcome:
     """SIGINT and SIGTERM save and end; a second one ends at once. A closed terminal saves and goes on."""
     if event.name == "SIGHUP":
-        said = do.Say("info", "the terminal was closed: the run goes on; `status` and `stop` look after it")
-        told: tuple[do.Command, ...] = (do.Tell(messages.Save("terminal closed")),) if session.trainer.alive else ()
+        said = do.Notify("info", "the terminal was closed: the run goes on; `status` and `stop` look after it")
+        told: tuple[do.Command, ...] = (
+            (do.SendToTrainer(messages.SaveRequest("terminal closed")),) if session.trainer.alive else ()
+        )
         return session, (said, *told)
     exit_code, words = _SIGNALS.get(event.name, (errors.TERMINATED, f"stopped by {event.name}"))
     ending = Ending(Phase.CANCELLED, exit_code, "stopped", words)
@@ -85,7 +87,7 @@ def signalled(session: Session, event: ev.Signalled, now: Instant) -> Outcome:
         return session, ()
     heard = f"{words.removeprefix('stopped by ')}: saving first, then ending"
     session, commands = begin_stop(session, ending, now, save=True)
-    return session, (do.Say("info", heard, "once more ends it at once, and loses what is not saved"), *commands)
+    return session, (do.Notify("info", heard, "once more ends it at once, and loses what is not saved"), *commands)
 
 
 def stop_asked(session: Session, how: str, now: Instant) -> Outcome:
@@ -94,13 +96,13 @@ def stop_asked(session: Session, how: str, now: Instant) -> Outcome:
     if how == "now":
         return _at_once(session, replace(ending, wait_for_uploads=False))
     session, commands = begin_stop(session, ending, now, save=True)
-    return session, (do.Say("info", "asked to stop: saving first"), *commands)
+    return session, (do.Notify("info", "asked to stop: saving first"), *commands)
 
 
-def noticed(session: Session, event: ev.Notice, now: Instant) -> Outcome:
+def noticed(session: Session, event: ev.PreemptionNotice, now: Instant) -> Outcome:
     """The machine goes for certain: save and hand over within what is left. It only may: save and go on."""
     if not event.certain:
-        said = do.Say("warning", f"this machine may end soon: {event.words}", "saving now, then going on")
+        said = do.Notify("warning", f"this machine may end soon: {event.words}", "saving now, then going on")
         session, commands = saving.ask_for_save(session, "notice", now)
         return session, (said, *commands)
     words = f"this machine ends soon: {event.words}"
@@ -110,15 +112,15 @@ def noticed(session: Session, event: ev.Notice, now: Instant) -> Outcome:
         within_s = max(1.0, min(within_s, end_s - now.mono_s))
     session, commands = begin_stop(session, ending, now, save=True, within_s=within_s)
     hint = f"saving first, within {duration(within_s)}; start again on another machine to go on"
-    return session, (do.Say("warning", words, hint), *commands)
+    return session, (do.Notify("warning", words, hint), *commands)
 
 
-def controller_failed(session: Session, event: ev.ControllerFailed, _now: Instant) -> Outcome:
+def controller_failed(session: Session, event: ev.InternalError, _now: Instant) -> Outcome:
     """A defect of ours: leave the staged and the stored as they are, end the trainer, say it."""
     last = event.error.strip().rpartition("\n")[2]
     words = event.words or f"a defect in the supervisor: {last}"
     hint = event.hint or "report it with the journal, which has the whole of it; what was saved is kept"
-    said = do.Say("error", words, hint)
+    said = do.Notify("error", words, hint)
     ending = Ending(Phase.FAILED, event.exit_code, "controller-failed", words, wait_for_uploads=False, hint=hint)
     session, commands = _at_once(session, ending)
     return session, (said, *commands)
@@ -131,7 +133,7 @@ def hand_over(session: Session, now: Instant) -> Outcome:
     end_s = lifetime_end(session)
     within_s = None if end_s is None else max(1.0, end_s - now.mono_s)
     session, commands = begin_stop(session, ending, now, save=True, within_s=within_s)
-    return session, (do.Say("info", words, "saving, then handing over"), *commands)
+    return session, (do.Notify("info", words, "saving, then handing over"), *commands)
 
 
 def advance(session: Session, now: Instant) -> Outcome:
@@ -162,10 +164,10 @@ def advance(session: Session, now: Instant) -> Outcome:
     if session.rank is None:
         return finish_at_once(session)
     step = saves.durable.step if saves.durable else None
-    return session, (do.WriteEnd(ending.reason, ending.exit_code, ending.words, step),)
+    return session, (do.RecordSessionEnd(ending.reason, ending.exit_code, ending.words, step),)
 
 
-def end_written(session: Session, _event: ev.EndWritten, now: Instant) -> Outcome:
+def end_written(session: Session, _event: ev.SessionEndRecorded, now: Instant) -> Outcome:
     """The end is on record (or could not be recorded, which the next session survives too).
 
     What is then still not proved is left to the platform to send, where it can: that ends the mount, so it comes last.
@@ -180,16 +182,16 @@ def end_written(session: Session, _event: ev.EndWritten, now: Instant) -> Outcom
     session = session.with_(
         ending=replace(ending, flush_asked=True), timers=Timers(give_up_waiting=now.mono_s + within_s)
     )
-    said = do.Say("info", f"letting {session.config.place} send what is left, for at most {duration(within_s)}")
-    return session, (said, do.Flush(within_s))
+    said = do.Notify("info", f"letting {session.config.place} send what is left, for at most {duration(within_s)}")
+    return session, (said, do.FlushDrive(within_s))
 
 
-def flushed(session: Session, event: ev.Flushed, _now: Instant) -> Outcome:
+def flushed(session: Session, event: ev.DriveFlushed, _now: Instant) -> Outcome:
     """All that was written has left this machine, or could not: say which, and end."""
     if event.error:
         session, commands = finish_at_once(session)
         return session, (
-            do.Say("warning", f"{session.config.place} could not send what is left: {event.error}"),
+            do.Notify("warning", f"{session.config.place} could not send what is left: {event.error}"),
             *commands,
         )
     saves = session.saves.with_(publishing="", submitted_at_s=None, durable=event.id or session.saves.durable)
@@ -210,7 +212,9 @@ def unrecorded(session: Session, why: str) -> Outcome:
     words = f"what is to be withdrawn could not be recorded: {why}"
     session = session.with_(recorded=True)
     if session.ending is None or session.ending.reason != ROLLED_BACK:
-        return session, (do.Say("warning", words, "the next session may meet the trouble again, and goes back then"),)
+        return session, (
+            do.Notify("warning", words, "the next session may meet the trouble again, and goes back then"),
+        )
     hint = "start again when the store answers; what was saved is kept"
     return begin(session, Ending(Phase.FAILED, errors.FAILED, "failed", words, hint=hint, wait_for_uploads=False))
 
@@ -218,8 +222,8 @@ def unrecorded(session: Session, why: str) -> Outcome:
 def terminate(session: Session, now: Instant) -> Outcome:
     """The grace is over: ask the whole process group, then kill it."""
     session = session.timed(terminate=None, kill=now.mono_s + _kill_after(session, now))
-    said = do.Say("warning", "the trainer did not end in time; ending it")
-    return session, (said, do.EndTrainer("term")) if session.trainer.alive else ()
+    said = do.Notify("warning", "the trainer did not end in time; ending it")
+    return session, (said, do.SignalTrainer("term")) if session.trainer.alive else ()
 
 
 def waited_enough(session: Session, now: Instant) -> Outcome:
@@ -227,7 +231,7 @@ def waited_enough(session: Session, now: Instant) -> Outcome:
     if session.phase is not Phase.DRAINING:
         return session.timed(give_up_waiting=None), ()
     if session.trainer.alive:
-        return session.timed(give_up_waiting=now.mono_s + KILL_AFTER_TERM_S), (do.EndTrainer("kill"),)
+        return session.timed(give_up_waiting=now.mono_s + KILL_AFTER_TERM_S), (do.SignalTrainer("kill"),)
     if session.rollback and not session.recorded:
         return unrecorded(session, "the store gave no answer in time")
     return finish_at_once(session) if session.ending and session.ending.end_asked else (session, ())
@@ -269,11 +273,11 @@ def _waiting(session: Session, ending: Ending, now: Instant) -> Outcome:
     step = session.saves.newest_step
     what = "the last checkpoint" if step is None else f"step {step:,}"
     words = f"waiting at most {duration(until_s - now.mono_s)} until {what} is safe {at(session.config.place or 'the store')}"
-    said = do.Say("info", words, "Ctrl-C ends at once; what is written then may not be uploaded")
+    said = do.Notify("info", words, "Ctrl-C ends at once; what is written then may not be uploaded")
     return session.with_(ending=replace(ending, waiting_said=True)), (said,)
 
 
 def _at_once(session: Session, ending: Ending) -> Outcome:
     session, _ = begin(session, ending)
     session = session.timed(terminate=None, kill=None)
-    return session, (do.EndTrainer("kill"),) if session.trainer.alive else ()
+    return session, (do.SignalTrainer("kill"),) if session.trainer.alive else ()

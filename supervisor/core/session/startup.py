@@ -9,12 +9,12 @@ from supervisor.core import errors
 from supervisor.core.checkpoint import session_id
 from supervisor.core.humanize import duration
 from supervisor.core.policy import recovery
-from supervisor.core.policy.liveness import Vitals
+from supervisor.core.policy.liveness import Heartbeats
 from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
 from supervisor.core.session.saving import inherited, publish_next
 from supervisor.core.session.shutdown import begin, begin_fenced, finish_at_once
-from supervisor.core.session.state import Ending, Phase, Session, Trainer
+from supervisor.core.session.state import Ending, Phase, Session, TrainerState
 
 if TYPE_CHECKING:
     from supervisor.core.clock import Instant
@@ -31,22 +31,22 @@ FROM_THE_START = "to train from the start: add --resume never (the same run), or
 KNOCK_AFTER_S = 90.0  # of silence after a sign: who lives closes a piece of its journal more often than that
 
 
-def started(session: Session, _event: ev.Started, now: Instant) -> Outcome:
+def started(session: Session, _event: ev.SessionStarted, now: Instant) -> Outcome:
     """Begin: look who has been here. A settle time that is too short for the store is said first."""
     session, config = session.with_(started_s=now.mono_s, rival_since_s=now.mono_s), session.config
     if config.settle_s >= config.safe_settle_s:
-        return session, (do.Look(),)
+        return session, (do.InspectRun(),)
     words = (
         f"--settle {duration(config.settle_s)} is less than the {duration(config.safe_settle_s)} by which {config.place or 'this drive'} may show"
         " files late: this start may miss newer checkpoints and compute their steps again, or push out a machine that is training"
     )
     return session, (
-        do.Say("warning", words, f"safe is --settle {config.safe_settle_s:.0f}s, or no --settle"),
-        do.Look(),
+        do.Notify("warning", words, f"safe is --settle {config.safe_settle_s:.0f}s, or no --settle"),
+        do.InspectRun(),
     )
 
 
-def looked(session: Session, event: ev.Looked, now: Instant) -> Outcome:
+def looked(session: Session, event: ev.RunInspected, now: Instant) -> Outcome:
     """Before the claim: wait for a live rival or claim. After it: are we still the highest."""
     if session.rank is not None:
         return _settled(session, event, session.rank)
@@ -57,36 +57,38 @@ def looked(session: Session, event: ev.Looked, now: Instant) -> Outcome:
     asked = session.knocked_s is not None
     session, first_seen = _watch_rival(session, last, now)
     if last is None or session.config.takeover or _silent(session, last, now):
-        said = do.Say("warning", f"this run had finished, but {event.lost}", "going on from the newest undamaged one")
+        said = do.Notify(
+            "warning", f"this run had finished, but {event.lost}", "going on from the newest undamaged one"
+        )
         return session, (*((said,) if finished else ()), do.WriteClaim(session_id.next_epoch(event.names)))
     session = session.timed(look=now.mono_s + LOOK_AGAIN_S)
     commands: tuple[do.Command, ...] = ()
     if first_seen:
         words = f"session {last.rank.epoch} of this run may live on another machine or process: asking it for a sign"
         hint = f"waiting until it ends or gives none for {session.config.answer_s:.0f} s; to take over now: --takeover"
-        commands = (do.Say("warning", words, hint),)
+        commands = (do.Notify("warning", words, hint),)
     elif asked and session.knocked_s is None:
         words = f"session {last.rank.epoch} has shown a new name in the store: it lives, or the name came late"
         hint = f"it is asked again after {KNOCK_AFTER_S:.0f} s of silence; to take over now: --takeover"
-        commands = (do.Say("info", words, hint),)
+        commands = (do.Notify("info", words, hint),)
     if not session.knocking and (first_seen or now.mono_s - session.rival_since_s >= KNOCK_AFTER_S):
-        session, commands = session.with_(knocking=True), (*commands, do.Knock(last.rank.epoch, last.rank.writer))
+        session, commands = session.with_(knocking=True), (*commands, do.ProbeOwner(last.rank.epoch, last.rank.writer))
     if not session.preparing:  # the time of waiting is time to install what the job needs
         session, commands = session.with_(preparing=True), (*commands, do.PrepareEnvironment())
     return session, commands
 
 
-def _finished_already(session: Session, event: ev.Looked) -> Outcome:
+def _finished_already(session: Session, event: ev.RunInspected) -> Outcome:
     """There is nothing to do. Say how to train all the same, and whether the script is still the one that finished."""
     words = "this run is finished already"
     if event.changed:
         words += f"; {event.changed} since"
     ending = Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", words, hint=FROM_THE_START)
     session, commands = finish_at_once(session.with_(ending=ending))
-    return session, (do.Say("info", words, FROM_THE_START), *commands)
+    return session, (do.Notify("info", words, FROM_THE_START), *commands)
 
 
-def knocked(session: Session, event: ev.Knocked, now: Instant) -> Outcome:
+def knocked(session: Session, event: ev.OwnerProbed, now: Instant) -> Outcome:
     """Count the silence from here: whoever lives answers now. A question that could not be put is no question."""
     return session.with_(knocked_s=None if event.error else now.mono_s), ()
 
@@ -102,13 +104,16 @@ def claim_written(session: Session, event: ev.ClaimWritten, now: Instant) -> Out
     commands: tuple[do.Command, ...] = () if session.preparing else (do.PrepareEnvironment(),)
     if session.config.settle_s >= SETTLE_SAID_S:
         words = f"for {duration(session.config.settle_s)} what other machines wrote may still come to show in the store"
-        commands = (do.Say("info", words, "waiting for that and preparing meanwhile; --settle changes it"), *commands)
+        commands = (
+            do.Notify("info", words, "waiting for that and preparing meanwhile; --settle changes it"),
+            *commands,
+        )
     return session.with_(rank=event.rank, timers=timers, preparing=True), commands
 
 
 def environment_ready(session: Session, event: ev.EnvironmentReady, _now: Instant) -> Outcome:
     """Say what differs from the last machine; launch if the checkpoint is here too."""
-    said = tuple(do.Say("info", words) for words in event.drift)
+    said = tuple(do.Notify("info", words) for words in event.drift)
     session, commands = _proceed(session.with_(environment_ready=True), ())
     return session, (*said, *commands)
 
@@ -121,19 +126,19 @@ def history_read(session: Session, event: ev.HistoryRead, _now: Instant) -> Outc
         words = f"{event.lost_in_a_row} machines in a row were lost without a new checkpoint"
         hint = "find out why (`logs`, `status`), then start with a larger --max-preemptions"
         return begin(session, Ending(Phase.FAILED, errors.NO_PROGRESS, "no-progress", words, hint=hint))
-    said = (do.Say("info", event.words),) if event.words else ()
-    return session, (*said, do.Restore(afresh=session.config.resume == "never"))
+    said = (do.Notify("info", event.words),) if event.words else ()
+    return session, (*said, do.FetchCheckpoint(afresh=session.config.resume == "never"))
 
 
-def lives_read(session: Session, event: ev.LivesRead, _now: Instant) -> Outcome:
+def lives_read(session: Session, event: ev.PeerLifetimesRead, _now: Instant) -> Outcome:
     """Plan with what all runs of this account lost, not this one alone."""
     history = replace(session.history, reclaimed_s=(*event.reclaimed_s, *session.history.reclaimed_s))
     return session.with_(history=history), ()
 
 
-def machine_seen(session: Session, event: ev.MachineSeen, _now: Instant) -> Outcome:
+def machine_seen(session: Session, event: ev.MachineDetected, _now: Instant) -> Outcome:
     """Say once on what the run goes on here."""
-    return session, (do.Say("info", event.words, event.advice),)
+    return session, (do.Notify("info", event.words, event.advice),)
 
 
 def restored(session: Session, event: ev.CheckpointReady, now: Instant) -> Outcome:
@@ -148,27 +153,27 @@ def restored(session: Session, event: ev.CheckpointReady, now: Instant) -> Outco
     session = session.with_(checkpoint=event.folder, saves=saves, base_step=step if event.files else None)
     if session.trainer.attempt == 0:
         session = session.with_(resumed_step=step, progress_step=step, rolled=event.rolled)
-    said: list[do.Command] = [do.Say("warning", words) for words in event.skipped]
-    said.append(do.Say("info", _where(session, event, step)))
+    said: list[do.Command] = [do.Notify("warning", words) for words in event.skipped]
+    said.append(do.Notify("info", _where(session, event, step)))
     if event.id is not None and event.changed and session.trainer.attempt == 0:
-        said.append(do.Say("warning", event.changed, NOT_THE_SAME))
+        said.append(do.Notify("warning", event.changed, NOT_THE_SAME))
     session, published = _adopted(session, event, step) if event.adopted else _inherited(session, event, now)
     session, commands = _proceed(session, ())
     return session, (*said, *published, *commands)
 
 
-def launched(session: Session, _event: ev.Launched, now: Instant) -> Outcome:
+def launched(session: Session, _event: ev.TrainerStarted, now: Instant) -> Outcome:
     """The trainer runs: judge it by its beats from now on."""
-    vitals = Vitals("start", now.mono_s, 0, session.trainer.vitals.longest_s)
-    trainer = Trainer(attempt=session.trainer.attempt, alive=True, vitals=vitals)
+    vitals = Heartbeats("start", now.mono_s, 0, session.trainer.vitals.longest_s)
+    trainer = TrainerState(attempt=session.trainer.attempt, alive=True, vitals=vitals)
     if session.phase is Phase.DRAINING:
-        return session.with_(trainer=trainer), (do.EndTrainer("kill"),)
+        return session.with_(trainer=trainer), (do.SignalTrainer("kill"),)
     return session.with_(phase=Phase.RUNNING, trainer=trainer), ()
 
 
 def setup_failed(session: Session, event: ev.SetupFailed, _now: Instant) -> Outcome:
     """A person has to act: end with their two lines. Without a claim nothing is recorded."""
-    said = do.Say("error", event.what, event.hint)
+    said = do.Notify("error", event.what, event.hint)
     ending = Ending(Phase.FAILED, event.exit_code, "failed", event.what, hint=event.hint)
     session, commands = begin(session, ending)
     return session, (said, *commands)
@@ -177,7 +182,7 @@ def setup_failed(session: Session, event: ev.SetupFailed, _now: Instant) -> Outc
 def retry(session: Session, _now: Instant) -> Outcome:
     """The back-off is over: restore (from the local disk, mostly) and launch again."""
     session = session.timed(retry=None).with_(phase=Phase.RESTORING, checkpoint=None)
-    return session, (do.Restore(),)
+    return session, (do.FetchCheckpoint(),)
 
 
 def _adopted(session: Session, event: ev.CheckpointReady, step: int) -> Outcome:
@@ -220,24 +225,24 @@ def _proceed(session: Session, commands: tuple[do.Command, ...]) -> Outcome:
         return session, commands
     attempt = session.trainer.attempt + 1
     session = session.with_(trainer=session.trainer.with_(attempt=attempt))
-    return session, (*commands, do.Launch(attempt, session.checkpoint or "", session.rolled))
+    return session, (*commands, do.StartTrainer(attempt, session.checkpoint or "", session.rolled))
 
 
-def _settled(session: Session, event: ev.Looked, mine: session_id.Rank) -> Outcome:
+def _settled(session: Session, event: ev.RunInspected, mine: session_id.SessionId) -> Outcome:
     by = session_id.judge(event.names, mine)
     if by is not None:
         return begin_fenced(session, by)
     return _proceed(session.with_(settled=True, phase=Phase.RESTORING), (do.ReadHistory(),))
 
 
-def _silent(session: Session, last: session_id.Sighting, now: Instant) -> bool:
+def _silent(session: Session, last: session_id.SessionObservation, now: Instant) -> bool:
     since_s, enough_s = session.rival_since_s, session.config.silence_s
     if session.knocked_s is not None:
         since_s, enough_s = max(since_s, session.knocked_s), session.config.answer_s
     return session_id.may_succeed(last, silent_s=now.mono_s - since_s, silence_s=enough_s)
 
 
-def _watch_rival(session: Session, last: session_id.Sighting | None, now: Instant) -> tuple[Session, bool]:
+def _watch_rival(session: Session, last: session_id.SessionObservation | None, now: Instant) -> tuple[Session, bool]:
     if last is None:
         return session, False
     seen = (last.rank, last.signs)
@@ -250,7 +255,7 @@ def _watch_rival(session: Session, last: session_id.Sighting | None, now: Instan
     return session, first
 
 
-def _late(session: Session, last: session_id.Sighting, now: Instant) -> bool:
+def _late(session: Session, last: session_id.SessionObservation, now: Instant) -> bool:
     """Whether a new name says nothing of the rival's life: it may have been written before the rival was asked.
 
     A store shows a name up to ``settle_s`` after it was written. Until then only an answer counts, because it says how

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from supervisor.core.frozen import dataclass
 from supervisor.core.policy import liveness, recovery
 from supervisor.core.policy import save_interval as interval_policy
-from supervisor.core.policy.deadline import Lifetime, expected
+from supervisor.core.policy.deadline import TimeLimit, expected
 from supervisor.core.session.events import HistoryRead
 
 if TYPE_CHECKING:
     from supervisor.core.checkpoint.manifest import CheckpointId
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.policy.rollback import Rollback
     from supervisor.core.wire.messages import Finished
 
@@ -53,7 +53,7 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
-class SaveEvery:
+class SaveSchedule:
     """``unit`` "auto" (measured), "s" (every ``value`` seconds), "steps" or "ep" (the trainer counts by itself)."""
 
     unit: Literal["auto", "s", "steps", "ep"] = "auto"
@@ -70,10 +70,10 @@ class Config:
     trouble that the trainer tells of; ``nan_rate``: what learning rates are multiplied by at each rollback.
     """
 
-    save_every: SaveEvery = SaveEvery()
-    restarts: recovery.Policy = recovery.Policy()
-    liveness: liveness.Policy = liveness.Policy()
-    lifetime: Lifetime | None = None
+    save_every: SaveSchedule = SaveSchedule()
+    restarts: recovery.RetryPolicy = recovery.RetryPolicy()
+    liveness: liveness.LivenessPolicy = liveness.LivenessPolicy()
+    lifetime: TimeLimit | None = None
     age_s: float = 0.0
     resume: Literal["auto", "must", "never"] = "auto"
     takeover: bool = False
@@ -94,7 +94,7 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Trainer(Value):
+class TrainerState(Value):
     """The current attempt: its number, whether it lives, what it last said. ``cpu_s``: as when it was last looked at.
 
     ``said`` is (kind, words) of how it failed and ``mark`` tells that place again. ``finished``: its script came to the
@@ -106,7 +106,7 @@ class Trainer(Value):
     alive: bool = False
     step: int | None = None
     step_s: float = 0.0
-    vitals: liveness.Vitals = liveness.Vitals()
+    vitals: liveness.Heartbeats = liveness.Heartbeats()
     said: tuple[str, str] | None = None
     cpu_s: float = 0.0
     hung: bool = False
@@ -120,7 +120,7 @@ class Trainer(Value):
 
 
 @dataclass(frozen=True)
-class Saves(Value):
+class SaveProgress(Value):
     """Checkpoints of this session between the trainer and the store.
 
     ``newest`` is the newest staged folder (kept on the local disk for a restart), ``publishing`` the one on its way,
@@ -203,11 +203,11 @@ class Session(Value):
 
     config: Config
     phase: Phase = Phase.STARTING
-    rank: Rank | None = None
+    rank: SessionId | None = None
     started_s: float = 0.0
     seen_s: float = 0.0
-    trainer: Trainer = Trainer()
-    saves: Saves = Saves()
+    trainer: TrainerState = TrainerState()
+    saves: SaveProgress = SaveProgress()
     timers: Timers = Timers()
     history: HistoryRead = HistoryRead()
     ending: Ending | None = None
@@ -230,7 +230,7 @@ class Session(Value):
     frozen_at_s: float = 0.0
     dark: str = ""
     dark_since_s: float = 0.0
-    rival_signs: tuple[Rank, int] | None = None
+    rival_signs: tuple[SessionId, int] | None = None
     rival_since_s: float = 0.0
     knocking: bool = False
     knocked_s: float | None = None

@@ -32,36 +32,36 @@ _WORKING = frozenset({_R, _RUN, _B})
 Handler = Callable[[Session, Any, Instant], Outcome]
 
 TABLE: dict[type, tuple[frozenset[Phase], Handler]] = {
-    ev.Started: (frozenset({_S}), startup.started),
-    ev.Looked: (frozenset({_S}), startup.looked),
-    ev.Knocked: (frozenset({_S}), startup.knocked),
+    ev.SessionStarted: (frozenset({_S}), startup.started),
+    ev.RunInspected: (frozenset({_S}), startup.looked),
+    ev.OwnerProbed: (frozenset({_S}), startup.knocked),
     ev.ClaimWritten: (frozenset({_S}), startup.claim_written),
     ev.EnvironmentReady: (frozenset({_S, _R}), startup.environment_ready),
     ev.HistoryRead: (frozenset({_R}), startup.history_read),
-    ev.LivesRead: (_WORKING, startup.lives_read),
-    ev.MachineSeen: (_LIVE, startup.machine_seen),
+    ev.PeerLifetimesRead: (_WORKING, startup.lives_read),
+    ev.MachineDetected: (_LIVE, startup.machine_seen),
     ev.CheckpointReady: (frozenset({_R}), startup.restored),
     ev.SetupFailed: (frozenset({_S, _R, _B}), startup.setup_failed),
-    ev.Launched: (frozenset({_R, _D}), startup.launched),
-    ev.TrainerSaid: (frozenset({_RUN, _B, _R, _D}), running.trainer_said),
-    ev.TrainerSeen: (frozenset({_RUN}), running.seen),
+    ev.TrainerStarted: (frozenset({_R, _D}), startup.launched),
+    ev.TrainerMessage: (frozenset({_RUN, _B, _R, _D}), running.trainer_said),
+    ev.TrainerCpuSampled: (frozenset({_RUN}), running.seen),
     ev.TrainerExited: (frozenset({_RUN, _D}), running.trainer_exited),
-    ev.Submitted: (_LIVE, saving.submitted),
-    ev.Unconfirmed: (_LIVE, saving.unconfirmed),
-    ev.Durable: (_LIVE, saving.durable),
-    ev.PublishFailed: (_LIVE, saving.publish_failed),
-    ev.Retained: (_LIVE, saving.retained),
-    ev.RetainFailed: (_LIVE, saving.retained),
-    ev.FenceSeen: (_LIVE, running.fence_seen),
-    ev.FenceUnreadable: (_LIVE, running.fence_unreadable),
+    ev.CheckpointWritten: (_LIVE, saving.submitted),
+    ev.DurabilityPending: (_LIVE, saving.unconfirmed),
+    ev.CheckpointDurable: (_LIVE, saving.durable),
+    ev.UploadFailed: (_LIVE, saving.publish_failed),
+    ev.Pruned: (_LIVE, saving.retained),
+    ev.PruneFailed: (_LIVE, saving.retained),
+    ev.FenceChecked: (_LIVE, running.fence_seen),
+    ev.StoreUnreachable: (_LIVE, running.fence_unreadable),
     ev.JournalWritten: (_LIVE, running.journal_closed),
     ev.JournalFailed: (_LIVE, running.journal_closed),
     ev.RollbackWritten: (frozenset({_D}), anomaly.recorded),
-    ev.EndWritten: (frozenset({_D}), shutdown.end_written),
-    ev.Flushed: (frozenset({_D}), shutdown.flushed),
-    ev.Signalled: (_LIVE, shutdown.signalled),
-    ev.Notice: (frozenset({_S, _R, _RUN, _B}), shutdown.noticed),
-    ev.ControllerFailed: (_LIVE, shutdown.controller_failed),
+    ev.SessionEndRecorded: (frozenset({_D}), shutdown.end_written),
+    ev.DriveFlushed: (frozenset({_D}), shutdown.flushed),
+    ev.SignalReceived: (_LIVE, shutdown.signalled),
+    ev.PreemptionNotice: (frozenset({_S, _R, _RUN, _B}), shutdown.noticed),
+    ev.InternalError: (_LIVE, shutdown.controller_failed),
 }
 
 TRANSITIONS: dict[Phase, frozenset[Phase]] = {
@@ -81,7 +81,7 @@ def decide(session: Session, event: ev.Event, now: Instant) -> Outcome:
         return session, ()
     before = session
     session, woken = _after_gap(session, now)
-    if type(event) is ev.Woke:
+    if type(event) is ev.TimerFired:
         session, commands = _due(session, now)
     else:
         phases, handler = TABLE.get(type(event), _DEAF)
@@ -92,7 +92,7 @@ def decide(session: Session, event: ev.Event, now: Instant) -> Outcome:
     session = session.with_(seen_s=now.mono_s)
     if woken:
         commands = (*woken, *commands)
-    if type(event) is not ev.Started and _quiet(before, session):
+    if type(event) is not ev.SessionStarted and _quiet(before, session):
         return session, commands
     session = session.timed(drain=_drain_time(session))
     return session, (*commands, *_announced(before, session, event))
@@ -169,7 +169,7 @@ def _due(session: Session, now: Instant) -> Outcome:
 
 
 def _look(session: Session, _now: Instant) -> Outcome:
-    return session.timed(look=None), (do.Look(),)
+    return session.timed(look=None), (do.InspectRun(),)
 
 
 def _save(session: Session, now: Instant) -> Outcome:
@@ -177,7 +177,7 @@ def _save(session: Session, now: Instant) -> Outcome:
 
 
 def _look_at_fence(session: Session, _now: Instant) -> Outcome:
-    return session.timed(fence=None), (do.LookAtFence(),)
+    return session.timed(fence=None), (do.CheckFence(),)
 
 
 def _write_journal(session: Session, _now: Instant) -> Outcome:
@@ -189,7 +189,7 @@ def _publish(session: Session, _now: Instant) -> Outcome:
 
 
 def _kill(session: Session, _now: Instant) -> Outcome:
-    return session.timed(kill=None), (do.EndTrainer("kill"),) if session.trainer.alive else ()
+    return session.timed(kill=None), (do.SignalTrainer("kill"),) if session.trainer.alive else ()
 
 
 def _drain(session: Session, now: Instant) -> Outcome:
@@ -197,7 +197,7 @@ def _drain(session: Session, now: Instant) -> Outcome:
     life = session.config.lifetime
     if life is not None and life.hard:
         return shutdown.hand_over(session, now)
-    said = do.Say("info", "this machine may end soon: saving now, then going on until it really ends")
+    said = do.Notify("info", "this machine may end soon: saving now, then going on until it really ends")
     session, commands = saving.ask_for_save(session, "deadline", now)
     return session, (said, *commands)
 
@@ -211,8 +211,10 @@ def _after_gap(session: Session, now: Instant) -> Outcome:
     gap_s = now.mono_s - session.seen_s
     trainer = session.trainer.with_(vitals=replace(session.trainer.vitals, moved_at_s=now.mono_s))
     session = session.with_(frozen=True, frozen_at_s=now.mono_s, trainer=trainer).timed(fence=None)
-    said = do.Say("warning", f"this process stood still for {gap_s:.0f} s", "looking whether another machine took over")
-    return session, (said, do.LookAtFence())
+    said = do.Notify(
+        "warning", f"this process stood still for {gap_s:.0f} s", "looking whether another machine took over"
+    )
+    return session, (said, do.CheckFence())
 
 
 def _quiet(before: Session, after: Session) -> bool:
@@ -235,7 +237,7 @@ def _quiet(before: Session, after: Session) -> bool:
 
 def _announced(before: Session, after: Session, event: ev.Event) -> tuple[do.Command, ...]:
     shown = _shown(after)
-    return (do.Announce(**shown),) if type(event) is ev.Started or shown != _shown(before) else ()
+    return (do.PublishState(**shown),) if type(event) is ev.SessionStarted or shown != _shown(before) else ()
 
 
 def _shown(session: Session) -> dict[str, Any]:

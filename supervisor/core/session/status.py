@@ -242,7 +242,7 @@ def _until(at_s: float | None, now: Instant | None) -> float | None:
     return None if at_s is None or now is None else round(max(0.0, at_s - now.mono_s), 3)
 
 
-def _started(status: RunStatus, _record: ev.Started, now: Instant) -> RunStatus:
+def _started(status: RunStatus, _record: ev.SessionStarted, now: Instant) -> RunStatus:
     bad = dict(status.badput)
     if status.updated is not None:
         gap_s = max(0.0, now.wall_s - status.updated.wall_s)
@@ -296,16 +296,16 @@ def _read_back(status: RunStatus, said: messages.ReadBack) -> RunStatus:
     return replace(_wasted(status, status.step or 0), step=0, session_from_step=0, resumed=False)
 
 
-def _launched(status: RunStatus, _record: ev.Launched, _now: Instant) -> RunStatus:
+def _launched(status: RunStatus, _record: ev.TrainerStarted, _now: Instant) -> RunStatus:
     return replace(status, attempt_seconds={}, section="start", own_saves=None)
 
 
-def _said(status: RunStatus, record: ev.TrainerSaid, now: Instant) -> RunStatus:
+def _said(status: RunStatus, record: ev.TrainerMessage, now: Instant) -> RunStatus:
     handler = _SAID.get(type(record.message))
     return handler(status, record.message, now) if handler else status
 
 
-def _trouble(status: RunStatus, said: messages.Trouble) -> RunStatus:
+def _trouble(status: RunStatus, said: messages.Anomaly) -> RunStatus:
     status = replace(status, trouble=rollback.what(said))
     if said.kind != "nan":
         return status
@@ -339,7 +339,7 @@ def _key(name: str) -> str:
     return name.replace(" ", "_")
 
 
-def _beat(status: RunStatus, beat: messages.Beat) -> RunStatus:
+def _beat(status: RunStatus, beat: messages.Heartbeat) -> RunStatus:
     for section, seconds in beat.seconds.items():
         spent_s = max(0.0, seconds - status.attempt_seconds.get(section, 0.0))
         if section in {"step", "eval"}:
@@ -362,7 +362,7 @@ def _beat(status: RunStatus, beat: messages.Beat) -> RunStatus:
     )
 
 
-def _staged(status: RunStatus, said: messages.Staged, now: Instant) -> RunStatus:
+def _staged(status: RunStatus, said: messages.CheckpointStaged, now: Instant) -> RunStatus:
     # where nobody counts the script's steps, the snapshots of its files say how far it is
     reached = status.step if status.step_s else max(status.step or 0, said.step)
     if said.reason in {"files", "end"} and not (status.own_saves and status.own_saves.told):
@@ -380,11 +380,11 @@ def _saved_by_itself(status: RunStatus, now: Instant, *, told: bool) -> RunStatu
     return replace(status, own_saves=OwnSaves(own.count + new, own.first, now if new else own.last, told))
 
 
-def _submitted(status: RunStatus, record: ev.Submitted, now: Instant) -> RunStatus:
+def _submitted(status: RunStatus, record: ev.CheckpointWritten, now: Instant) -> RunStatus:
     return replace(status, submitted=record.id.step, unproved_since=status.unproved_since or now)
 
 
-def _durable(status: RunStatus, record: ev.Durable, now: Instant) -> RunStatus:
+def _durable(status: RunStatus, record: ev.CheckpointDurable, now: Instant) -> RunStatus:
     status = _known_good(status, record.id.step)
     waiting = now if status.staged is not None and status.staged > record.id.step else None
     return replace(
@@ -393,25 +393,25 @@ def _durable(status: RunStatus, record: ev.Durable, now: Instant) -> RunStatus:
     )  # fmt: skip
 
 
-def _unconfirmed(status: RunStatus, record: ev.Unconfirmed, _now: Instant) -> RunStatus:
+def _unconfirmed(status: RunStatus, record: ev.DurabilityPending, _now: Instant) -> RunStatus:
     return replace(status, unconfirmed=record.words, provable=record.possible)
 
 
-def _unreadable(status: RunStatus, record: ev.FenceUnreadable, _now: Instant) -> RunStatus:
+def _unreadable(status: RunStatus, record: ev.StoreUnreachable, _now: Instant) -> RunStatus:
     return replace(status, unconfirmed=f"the store does not answer: {record.error}", dark=True)
 
 
-def _seen(status: RunStatus, _record: ev.FenceSeen, _now: Instant) -> RunStatus:
+def _seen(status: RunStatus, _record: ev.FenceChecked, _now: Instant) -> RunStatus:
     return replace(status, unconfirmed="", dark=False) if status.dark else status
 
 
-def _flushed(status: RunStatus, record: ev.Flushed, now: Instant) -> RunStatus:
+def _flushed(status: RunStatus, record: ev.DriveFlushed, now: Instant) -> RunStatus:
     if record.error or record.id is None:
         return status
-    return _durable(status, ev.Durable("", record.id, 0, 0.0, "flush"), now)
+    return _durable(status, ev.CheckpointDurable("", record.id, 0, 0.0, "flush"), now)
 
 
-def _announced(status: RunStatus, record: do.Announce, _now: Instant) -> RunStatus:
+def _announced(status: RunStatus, record: do.PublishState, _now: Instant) -> RunStatus:
     return replace(
         status,
         state=record.state,
@@ -430,7 +430,7 @@ def _exited(status: RunStatus, record: ev.TrainerExited, _now: Instant) -> RunSt
     return replace(status, section=None, recoveries=status.recoveries + (1 if record.code != 0 else 0))
 
 
-def _memory(status: RunStatus, record: ev.MemorySeen, _now: Instant) -> RunStatus:
+def _memory(status: RunStatus, record: ev.MemorySampled, _now: Instant) -> RunStatus:
     return replace(status, memory_available=record.available_bytes / record.total_bytes if record.total_bytes else None)
 
 
@@ -440,31 +440,31 @@ def _bad(status: RunStatus, category: str, seconds: float) -> RunStatus:
 
 _SAID: dict[type, Any] = {
     messages.Hello: lambda status, said, _now: replace(status, device=said.device or status.device),
-    messages.Beat: lambda status, said, _now: _beat(status, said),
-    messages.Staged: _staged,
-    messages.Saved: lambda status, _said, now: _saved_by_itself(status, now, told=True),
-    messages.Trouble: lambda status, said, _now: _trouble(status, said),
+    messages.Heartbeat: lambda status, said, _now: _beat(status, said),
+    messages.CheckpointStaged: _staged,
+    messages.ScriptSavedFile: lambda status, _said, now: _saved_by_itself(status, now, told=True),
+    messages.Anomaly: lambda status, said, _now: _trouble(status, said),
     messages.ReadBack: lambda status, said, _now: _read_back(status, said),
     messages.Restored: lambda status, said, _now: replace(status, step=said.step, resumed=True),
 }
 _FOLDS: dict[type, Any] = {
-    ev.Started: _started,
+    ev.SessionStarted: _started,
     ev.ClaimWritten: _claimed,
     ev.EnvironmentReady: _environment,
     ev.CheckpointReady: _restored,
-    ev.Launched: _launched,
-    ev.TrainerSaid: _said,
+    ev.TrainerStarted: _launched,
+    ev.TrainerMessage: _said,
     ev.TrainerExited: _exited,
-    ev.Submitted: _submitted,
-    ev.Durable: _durable,
-    ev.Unconfirmed: _unconfirmed,
-    ev.PublishFailed: lambda status, record, _now: replace(status, unconfirmed=record.error),
-    ev.FenceSeen: _seen,
-    ev.FenceUnreadable: _unreadable,
-    ev.Flushed: _flushed,
-    ev.MemorySeen: _memory,
-    do.Announce: _announced,
-    ev.MachineSeen: lambda status, record, _now: replace(status, device=status.device or record.device or None),
-    do.WriteEnd: lambda status, record, _now: replace(status, words=record.words),
+    ev.CheckpointWritten: _submitted,
+    ev.CheckpointDurable: _durable,
+    ev.DurabilityPending: _unconfirmed,
+    ev.UploadFailed: lambda status, record, _now: replace(status, unconfirmed=record.error),
+    ev.FenceChecked: _seen,
+    ev.StoreUnreachable: _unreadable,
+    ev.DriveFlushed: _flushed,
+    ev.MemorySampled: _memory,
+    do.PublishState: _announced,
+    ev.MachineDetected: lambda status, record, _now: replace(status, device=status.device or record.device or None),
+    do.RecordSessionEnd: lambda status, record, _now: replace(status, words=record.words),
     do.WriteRollback: lambda status, at, _now: replace(status, rollbacks=status.rollbacks + bool(at.rollback.tries)),
 }

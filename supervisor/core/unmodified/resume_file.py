@@ -55,7 +55,7 @@ _SIGNS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """One file: its length and time."""
 
     bytes: int
@@ -63,7 +63,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ResumeFileChoice:
     """The chosen files: a path for each pattern of ``{checkpoint:PATTERN}`` ("" without one), and the rule that chose."""
 
     paths: Mapping[str, str]
@@ -85,7 +85,7 @@ class _Unit:
     told: int  # its place among what the framework told of, -1 where it told nothing
 
 
-def ranked(files: Mapping[str, Found], told: Sequence[str] = ()) -> list[Choice]:
+def ranked(files: Mapping[str, FoundFile], told: Sequence[str] = ()) -> list[ResumeFileChoice]:
     """Return the units among the files, the one to resume from first; then the newest of each other kind, then older ones.
 
     ``told``: files and folders that the script's framework reported as saved, in that order.
@@ -99,10 +99,10 @@ def ranked(files: Mapping[str, Found], told: Sequence[str] = ()) -> list[Choice]
         kinds.setdefault(file_patterns.shape_of(unit.path), []).append(unit)
     newest = {id(kind[0]) for kind in kinds.values()}
     order = sorted(units, key=lambda unit: (unit is first, id(unit) in newest, *_key(unit)), reverse=True)
-    return [Choice({"": unit.path}, _rule(unit, units)) for unit in order]
+    return [ResumeFileChoice({"": unit.path}, _rule(unit, units)) for unit in order]
 
 
-def choices(files: Mapping[str, Found], patterns: Sequence[str], recorded: str = "") -> list[Choice]:
+def choices(files: Mapping[str, FoundFile], patterns: Sequence[str], recorded: str = "") -> list[ResumeFileChoice]:
     """Return what ``--resume-args`` may be filled with, best first; nothing where a pattern fits no file.
 
     ``recorded``: the checkpoint that was chosen when the files were taken. It stands unless its name promises a part only.
@@ -111,7 +111,7 @@ def choices(files: Mapping[str, Found], patterns: Sequence[str], recorded: str =
     if recorded and _promise(recorded, files)[0] >= PLAIN:
         same = [each for each in alone if each.paths[""] == recorded]
         alone = [
-            *(same or [Choice({"": recorded}, "it was the newest")]),
+            *(same or [ResumeFileChoice({"": recorded}, "it was the newest")]),
             *(each for each in alone if each not in same),
         ]
     wanted = [pattern for pattern in dict.fromkeys(patterns) if pattern]
@@ -120,7 +120,7 @@ def choices(files: Mapping[str, Found], patterns: Sequence[str], recorded: str =
     found = _together(files, wanted)
     if "" not in patterns:
         return found
-    return [Choice({**each.paths, "": alone[0].paths[""]}, each.rule) for each in found if alone]
+    return [ResumeFileChoice({**each.paths, "": alone[0].paths[""]}, each.rule) for each in found if alone]
 
 
 def matches(path: str, pattern: str) -> bool:
@@ -139,7 +139,7 @@ def _set(part: str) -> str:
     return f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
 
 
-def _together(files: Mapping[str, Found], patterns: Sequence[str]) -> list[Choice]:
+def _together(files: Mapping[str, FoundFile], patterns: Sequence[str]) -> list[ResumeFileChoice]:
     """Return one file for each pattern, all of one save: those of one number, newest first; else the newest of each."""
     states = [path for path in files if not _no_state(path)]
     fitting = {}
@@ -157,11 +157,13 @@ def _together(files: Mapping[str, Found], patterns: Sequence[str]) -> list[Choic
             for pattern, paths in fitting.items()
         }
         if step is not None and all(same.values()):
-            found.append(Choice({**same, patterns[0]: path}, f"the newest of one save, number {step:,}"))
-    return found or [Choice({pattern: paths[-1] for pattern, paths in fitting.items()}, "the newest of each pattern")]
+            found.append(ResumeFileChoice({**same, patterns[0]: path}, f"the newest of one save, number {step:,}"))
+    return found or [
+        ResumeFileChoice({pattern: paths[-1] for pattern, paths in fitting.items()}, "the newest of each pattern")
+    ]
 
 
-def _age_of(path: str, files: Mapping[str, Found]) -> tuple[object, ...]:
+def _age_of(path: str, files: Mapping[str, FoundFile]) -> tuple[object, ...]:
     return (
         _promise(path, files)[0] != PART,
         files[path].mtime_ns // SAVE_NS,
@@ -170,7 +172,7 @@ def _age_of(path: str, files: Mapping[str, Found]) -> tuple[object, ...]:
     )
 
 
-def _units(files: Mapping[str, Found], told: Sequence[str]) -> list[_Unit]:
+def _units(files: Mapping[str, FoundFile], told: Sequence[str]) -> list[_Unit]:
     places = {path: place for place, path in enumerate(told)}
     trusted = [
         path
@@ -198,7 +200,7 @@ def _units(files: Mapping[str, Found], told: Sequence[str]) -> list[_Unit]:
     return made
 
 
-def _whole(path: str, files: Mapping[str, Found], told: Iterable[str]) -> str:
+def _whole(path: str, files: Mapping[str, FoundFile], told: Iterable[str]) -> str:
     """Return the unit that a file belongs to: a folder whose name plainly says a step, or that is one by its content."""
     if above := file_patterns.numbered_above(path):
         return file_patterns.without_shard(above)
@@ -219,7 +221,7 @@ def _whole(path: str, files: Mapping[str, Found], told: Iterable[str]) -> str:
     return parts[0] if folder and len(alike) > 1 else path
 
 
-def _promise(path: str, files: Mapping[str, Found]) -> tuple[int, str]:
+def _promise(path: str, files: Mapping[str, FoundFile]) -> tuple[int, str]:
     """Return how much of the state a name promises, and the word in it that says so."""
     name = path.rpartition("/")[2]
     if _no_state(path):
@@ -246,7 +248,7 @@ def is_part(path: str) -> bool:
     return _promise(path, {})[0] == PART
 
 
-def _has_sibling(path: str, net: re.Match[str], files: Mapping[str, Found]) -> bool:
+def _has_sibling(path: str, net: re.Match[str], files: Mapping[str, FoundFile]) -> bool:
     """Say whether a generator's file lies beside this one. A capital letter alone names no network."""
     folder, slash, name = path.rpartition("/")
     at = net.start(1)

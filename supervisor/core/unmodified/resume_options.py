@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.frozen import dataclass
 from supervisor.core.unmodified import script_options
-from supervisor.core.unmodified.script_options import FLAG, NUMBER, TEXT, TRUTH, Option, Source, key_of
+from supervisor.core.unmodified.script_options import FLAG, NUMBER, TEXT, TRUTH, ScriptOption, ScriptSource, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,7 +80,7 @@ def convention(sources: Sequence[str]) -> Convention:
     source = script_options.read(sources)
     if source.imports & _OURS:
         return Convention(attached=True)
-    options: dict[str, Option] = {}
+    options: dict[str, ScriptOption] = {}
     for option in source.options:
         if option.takes != "none":
             options.setdefault(option.key, option)
@@ -119,13 +119,13 @@ def advice(found: Convention) -> str:
     return "this script has no known option to resume"
 
 
-def _matching(options: Iterable[Option], pattern: str) -> list[Option]:
+def _matching(options: Iterable[ScriptOption], pattern: str) -> list[ScriptOption]:
     """Return the options of these names that load; of several those that take a file come first."""
     found = [option for option in options if re.fullmatch(pattern, option.key) and _is_for_loading(option)]
     return sorted(found, key=lambda option: (option.takes != TEXT, option.takes == NUMBER))
 
 
-def _is_for_loading(option: Option) -> bool:
+def _is_for_loading(option: ScriptOption) -> bool:
     if _speaks_of_resuming(option.key):
         return True
     loads = _LOADS.search(option.help) is not None
@@ -142,7 +142,7 @@ def _speaks_of_resuming(key: str) -> bool:
     return any(word in key for word in ("resume", "restore", "continue", "restart", "recover", "init_from"))
 
 
-def _arguments(option: Option, source: Source) -> str:
+def _arguments(option: ScriptOption, source: ScriptSource) -> str:
     """Return the option with its value, "" where none is known that it takes."""
     if option.key == "init_from" and (option.choices or option.default == "scratch" or "resume" in source.strings):
         return option.given("resume") if "resume" in {*option.choices, *source.strings} else ""
@@ -158,13 +158,13 @@ def _arguments(option: Option, source: Source) -> str:
     return option.given(_place_of(option, source))
 
 
-def _place_of(option: Option, source: Source) -> str:
+def _place_of(option: ScriptOption, source: ScriptSource) -> str:
     """Return the field for the checkpoint itself, or for its folder where the option takes one."""
     is_folder = _FOLDER.fullmatch(option.key) or option.key in source.folders
     return "{folder}" if is_folder else "{checkpoint}"
 
 
-def _nets(options: Iterable[Option]) -> Convention | None:
+def _nets(options: Iterable[ScriptOption]) -> Convention | None:
     """Return the options of a script that loads several nets, each from a file of its own."""
     parts = [(option, role[1]) for option in options if option.takes == TEXT and (role := _ROLES.fullmatch(option.key))]
     parts = [each for each in parts if not each[0].default and (not each[0].help or _LOADS.search(each[0].help))]
@@ -177,7 +177,7 @@ def _nets(options: Iterable[Option]) -> Convention | None:
     return Convention(", ".join(option.name for option, _ in parts), " ".join(words), weights_only=True)
 
 
-def _weights(options: dict[str, Option], source: Source) -> Convention | None:
+def _weights(options: dict[str, ScriptOption], source: ScriptSource) -> Convention | None:
     place = next((each for key, each in options.items() if each.takes == NUMBER and _PLACE.fullmatch(key)), None)
     count = "" if place is None else place.given("{step}" if re.search("iter|step|it$", place.key) else "{epoch}")
     for pattern in _WEIGHTS:
@@ -196,7 +196,7 @@ def _weights(options: dict[str, Option], source: Source) -> Convention | None:
     return None
 
 
-def _without_option(source: Source, options: dict[str, Option]) -> Convention:
+def _without_option(source: ScriptSource, options: dict[str, ScriptOption]) -> Convention:
     denied = next(
         (each.name for key, each in options.items() if re.fullmatch(r"no_(resume|restore)|fresh_start", key)), ""
     )
@@ -204,7 +204,7 @@ def _without_option(source: Source, options: dict[str, Option]) -> Convention:
     return _of_hydra(source) if not (denied or found) else Convention(by_itself=denied or found)
 
 
-def _of_hydra(source: Source) -> Convention:
+def _of_hydra(source: ScriptSource) -> Convention:
     """Hydra's options lie in its own files; the script shows only which of them it reads."""
     if "hydra" not in source.imports:
         return Convention()

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Save:
+class SaveGroup:
     """A file that was written whole, with ``step`` steps done; None where nobody counts."""
 
     path: str
     step: int | None = None
 
 
-def grouped(saves: Iterable[Save]) -> list[list[Save]]:
+def grouped(saves: Iterable[SaveGroup]) -> list[list[SaveGroup]]:
     """Cut the saves, in their order, into moments: a step between two begins a new one, and so does a second file of a kind."""
-    moments: list[list[Save]] = []
+    moments: list[list[SaveGroup]] = []
     for save in saves:
         now = moments[-1] if moments else []
         shapes = {file_patterns.shape_of(each.path) for each in now}
@@ -33,13 +33,13 @@ def grouped(saves: Iterable[Save]) -> list[list[Save]]:
     return moments
 
 
-def companions(moments: Sequence[Sequence[Save]], shape: str) -> set[str]:
+def companions(moments: Sequence[Sequence[SaveGroup]], shape: str) -> set[str]:
     """Return the kinds of files that came with this kind each time so far."""
     kinds = [{file_patterns.shape_of(each.path) for each in moment} for moment in moments]
     return set.intersection(*with_it) - {shape} if (with_it := [each for each in kinds if shape in each]) else set()
 
 
-def is_complete(moment: Sequence[Save], before: Sequence[Sequence[Save]]) -> bool:
+def is_complete(moment: Sequence[SaveGroup], before: Sequence[Sequence[SaveGroup]]) -> bool:
     """Say whether all the files are there that came together each time before; a best one may come or not."""
     shapes = {file_patterns.shape_of(each.path) for each in moment}
     return all({each for each in companions(before, shape) if not is_part(each)} <= shapes for shape in shapes)

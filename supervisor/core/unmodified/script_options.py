@@ -32,7 +32,7 @@ _TRAINER_ARGUMENTS = re.compile(r"\w*TrainingArguments|(SFT|DPO|PPO|GRPO|KTO|ORP
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class ScriptOption:
     """An option as the script declares it. ``takes``: FLAG for no value, or the kind of its value.
 
     ``joined``: name and value are written as one word. ``default``: its constant, None where there is none.
@@ -61,10 +61,10 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ScriptSource:
     """All modules of a script together: its options, and words that tell how it resumes."""
 
-    options: tuple[Option, ...] = ()
+    options: tuple[ScriptOption, ...] = ()
     text: str = ""
     names: frozenset[str] = field(default_factory=frozenset)  # all that is called or passed by keyword, dotted
     strings: frozenset[str] = field(default_factory=frozenset)
@@ -82,7 +82,7 @@ def key_of(name: str) -> str:
     return name.lstrip("-").replace("-", "_").lower()
 
 
-def read(sources: Sequence[str]) -> Source:
+def read(sources: Sequence[str]) -> ScriptSource:
     """Read the script (first) and the modules that it imports; one that does not parse is left out."""
     trees = [tree for tree in map(_parsed, sources) if tree is not None]
     nodes = [node for tree in trees for node in ast.walk(tree)]
@@ -95,7 +95,7 @@ def read(sources: Sequence[str]) -> Source:
     if trees:
         found += [*_configured(trees[0], text), *_of_argv(nodes), *_of_docopt(trees[0], text)]
     strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return Source(
+    return ScriptSource(
         tuple(found),
         text,
         frozenset(_called(nodes)),
@@ -183,7 +183,7 @@ def _name_of(node: ast.expr) -> str:
 # --- options that are declared one by one ---------------------------------------------------------------------------
 
 
-def _declared(nodes: Sequence[ast.AST]) -> Iterator[Option]:
+def _declared(nodes: Sequence[ast.AST]) -> Iterator[ScriptOption]:
     aliases = {
         target.id
         for node in nodes
@@ -203,7 +203,7 @@ def _declared(nodes: Sequence[ast.AST]) -> Iterator[Option]:
             yield option
 
 
-def _argument(call: ast.Call) -> Option | None:
+def _argument(call: ast.Call) -> ScriptOption | None:
     """Return the option of ``add_argument("-r", "--resume", …)``, ``click.option(…)`` or ``typer.Option(…, "--resume")``."""
     given = [each.value for each in call.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
     pairs = [name for name in given if name.startswith("-")]
@@ -212,7 +212,7 @@ def _argument(call: ast.Call) -> Option | None:
         return None
     words = {each.arg: each.value for each in call.keywords if each.arg}
     default = _constant(words.get("default"))
-    return Option(
+    return ScriptOption(
         names,
         _takes(words, default, paired=any("/" in name for name in pairs)),
         default,
@@ -236,7 +236,7 @@ def _takes(words: Mapping[str, ast.expr], default: object, *, paired: bool) -> s
     return NUMBER if name in _NUMBERS else TEXT
 
 
-def _absl(call: ast.Call, kind: str) -> Option | None:
+def _absl(call: ast.Call, kind: str) -> ScriptOption | None:
     if not call.args or not isinstance(call.args[0], ast.Constant):
         return None
     takes = {"DEFINE_bool": FLAG, "DEFINE_boolean": FLAG, "DEFINE_integer": NUMBER, "DEFINE_float": NUMBER}
@@ -245,7 +245,7 @@ def _absl(call: ast.Call, kind: str) -> Option | None:
     told = [each for each in call.args[2:] if isinstance(each, ast.Constant) and isinstance(each.value, str)]
     choices = _choices(call.args[2]) if kind == "DEFINE_enum" and len(call.args) > 2 else ()  # noqa: PLR2004
     help_ = str(_constant(told[-1] if told else words.get("help")) or "")
-    return Option((f"--{call.args[0].value!s}",), takes.get(kind, TEXT), default, choices, help_, joined=True)
+    return ScriptOption((f"--{call.args[0].value!s}",), takes.get(kind, TEXT), default, choices, help_, joined=True)
 
 
 def _constant(node: ast.AST | None) -> object:
@@ -263,7 +263,7 @@ def _choices(node: ast.AST | None) -> tuple[str, ...]:
 # --- options that are made of the parameters of a function or the fields of a class -----------------------------------
 
 
-def _of_runners(nodes: Sequence[ast.AST], known: _Known, text: str) -> Iterator[Option]:
+def _of_runners(nodes: Sequence[ast.AST], known: _Known, text: str) -> Iterator[ScriptOption]:
     for node in nodes:
         if isinstance(node, ast.Call):
             yield from (
@@ -282,7 +282,7 @@ def _of_runners(nodes: Sequence[ast.AST], known: _Known, text: str) -> Iterator[
             yield from _fields(node, known, "_ ")
 
 
-def _of_call(call: ast.Call, known: _Known, text: str) -> Iterator[Option]:
+def _of_call(call: ast.Call, known: _Known, text: str) -> Iterator[ScriptOption]:
     called = dotted(call.func)
     how = _RUNNERS.get(called) or _RUNNERS.get(called.rpartition(".")[2])
     for given in [*call.args, *(word.value for word in call.keywords)] if how else ():
@@ -290,7 +290,7 @@ def _of_call(call: ast.Call, known: _Known, text: str) -> Iterator[Option]:
             yield from _of_object(dotted(each), known, how or "", text)
 
 
-def _of_fire(call: ast.Call, nodes: Sequence[ast.AST], known: _Known, text: str) -> Iterator[Option]:
+def _of_fire(call: ast.Call, nodes: Sequence[ast.AST], known: _Known, text: str) -> Iterator[ScriptOption]:
     """Yield the options of ``fire.Fire(component)``: a function, a class, an object, a dict or list of these.
 
     Fire takes the options of a constructor before or behind the name of the method. Without a component the commands
@@ -306,7 +306,7 @@ def _of_fire(call: ast.Call, nodes: Sequence[ast.AST], known: _Known, text: str)
 
 def _component(
     given: ast.expr | None, nodes: Sequence[ast.AST], known: _Known, text: str, depth: int = 0
-) -> Iterator[Option]:
+) -> Iterator[ScriptOption]:
     if given is None or depth > COMPONENT_DEPTH_MAX:
         return
     if isinstance(given, ast.Dict | ast.List | ast.Tuple):
@@ -324,7 +324,7 @@ def _component(
                 yield from _component(node.value, nodes, known, text, depth + 1)
 
 
-def _of_class(given: ast.ClassDef, known: _Known, text: str, *, made: bool) -> Iterator[Option]:
+def _of_class(given: ast.ClassDef, known: _Known, text: str, *, made: bool) -> Iterator[ScriptOption]:
     """Yield the options of a class's public methods, and of its constructor unless the script has ``made`` the object."""
     for base in given.bases:
         name = dotted(base).rpartition(".")[2]
@@ -350,17 +350,17 @@ def _is_typer(decorator: ast.expr) -> bool:
     )  # fmt: skip
 
 
-def _of_object(name: str, known: _Known, how: str, text: str) -> Iterator[Option]:
+def _of_object(name: str, known: _Known, how: str, text: str) -> Iterator[ScriptOption]:
     last = name.rpartition(".")[2]
     if last in known.functions:
         yield from _parameters(known.functions[last], how)
     elif last in known.classes:
         yield from _fields(known.classes[last], known, how, text)
     elif _TRAINER_ARGUMENTS.fullmatch(last) and "resume_from_checkpoint" in text:
-        yield Option(("--resume_from_checkpoint",))
+        yield ScriptOption(("--resume_from_checkpoint",))
 
 
-def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef, how: str) -> Iterator[Option]:
+def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef, how: str) -> Iterator[ScriptOption]:
     arguments = [*function.args.posonlyargs, *function.args.args]
     bare: list[ast.expr | None] = [None] * (len(arguments) - len(function.args.defaults))
     pairs = [
@@ -378,7 +378,7 @@ def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef, how: str) -> I
         yield _made(argument.arg, argument.annotation, value, how)
 
 
-def _fields(made: ast.ClassDef, known: _Known, how: str, text: str = "") -> Iterator[Option]:
+def _fields(made: ast.ClassDef, known: _Known, how: str, text: str = "") -> Iterator[ScriptOption]:
     for base in made.bases:
         if made.name != dotted(base).rpartition(".")[2]:
             yield from _of_object(dotted(base), known, how, text)
@@ -400,7 +400,7 @@ def _help_of(metadata: ast.AST | None) -> str:
     return next((str(_constant(value) or "") for key, value in pairs if _constant(key) == "help"), "")
 
 
-def _made(name: str, annotation: ast.expr | None, default: ast.expr | None, how: str, help_: str = "") -> Option:
+def _made(name: str, annotation: ast.expr | None, default: ast.expr | None, how: str, help_: str = "") -> ScriptOption:
     typed = ast.unparse(annotation) if annotation is not None else ""
     value = _constant(default)
     is_text = "str" in typed or "Path" in typed
@@ -411,13 +411,13 @@ def _made(name: str, annotation: ast.expr | None, default: ast.expr | None, how:
     else:
         takes = TEXT
     shown = name.replace("_", "-") if how.startswith("-") else name
-    return Option((f"--{shown}",), takes, value, (), help_, joined=how.endswith("="))
+    return ScriptOption((f"--{shown}",), takes, value, (), help_, joined=how.endswith("="))
 
 
 # --- other ways -----------------------------------------------------------------------------------------------------
 
 
-def _of_lightning(nodes: Sequence[ast.AST], known: _Known) -> Iterator[Option]:
+def _of_lightning(nodes: Sequence[ast.AST], known: _Known) -> Iterator[ScriptOption]:
     """LightningCLI's ``fit`` takes ``--ckpt_path``; with ``run=False`` it has no such subcommand and refuses it."""
     own = {
         name
@@ -428,10 +428,10 @@ def _of_lightning(nodes: Sequence[ast.AST], known: _Known) -> Iterator[Option]:
         if isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] in {"LightningCLI", *own}:
             runs = next((_constant(each.value) for each in node.keywords if each.arg == "run"), True)
             if runs is not False:
-                yield Option(("--ckpt_path",))
+                yield ScriptOption(("--ckpt_path",))
 
 
-def _configured(script: ast.Module, text: str) -> Iterator[Option]:
+def _configured(script: ast.Module, text: str) -> Iterator[ScriptOption]:
     """Variables of the script that nanoGPT's configurator lets the command line change."""
     if not re.search(r"exec\(open\(|configurator", text):
         return
@@ -443,10 +443,10 @@ def _configured(script: ast.Module, text: str) -> Iterator[Option]:
         ):
             value = node.value.value
             takes = TRUTH if isinstance(value, bool) else NUMBER if isinstance(value, int | float) else TEXT
-            yield Option((f"--{node.targets[0].id}",), takes, value, joined=True)
+            yield ScriptOption((f"--{node.targets[0].id}",), takes, value, joined=True)
 
 
-def _of_argv(nodes: Sequence[ast.AST]) -> Iterator[Option]:
+def _of_argv(nodes: Sequence[ast.AST]) -> Iterator[ScriptOption]:
     """Options that are looked for in ``sys.argv`` by hand."""
     for node in nodes:
         if isinstance(node, ast.Compare) and any(isinstance(each, ast.In) for each in node.ops):
@@ -456,12 +456,12 @@ def _of_argv(nodes: Sequence[ast.AST]) -> Iterator[Option]:
                 and told.startswith("--")
                 and any("argv" in dotted(each) for each in node.comparators)
             ):
-                yield Option((told,), FLAG)
+                yield ScriptOption((told,), FLAG)
 
 
-def _of_docopt(script: ast.Module, text: str) -> Iterator[Option]:
+def _of_docopt(script: ast.Module, text: str) -> Iterator[ScriptOption]:
     words = ast.get_docstring(script) or ""
     if "docopt" not in text:
         return
     for found in re.finditer(r"(?m)^\s+(?:-\w,?\s+)?(--[\w-]+)(=\s*<?\w+>?| <\w+>| [A-Z]+)?(.*)$", words):
-        yield Option((found[1],), TEXT if found[2] else FLAG, help=found[3].strip(), joined=True)
+        yield ScriptOption((found[1],), TEXT if found[2] else FLAG, help=found[3].strip(), joined=True)

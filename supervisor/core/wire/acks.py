@@ -34,7 +34,7 @@ class _Line:
 
 
 @dataclass
-class Acknowledged:
+class AckLog:
     """``held``: paths that are whole on the user's computer, proved by their digest; ``refused``: those it will not take, and why.
 
     ``pieces``: the offsets of each path that arrived there so far; ``parcels``: the numbers of those that did.

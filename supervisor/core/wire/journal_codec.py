@@ -30,8 +30,8 @@ _TYPES: dict[str, type[Any]] = {
         *messages.KINDS.values(),
         messages.Malformed,
         CheckpointId,
-        session_id.Rank,
-        session_id.Sighting,
+        session_id.SessionId,
+        session_id.SessionObservation,
         rollback.Rollback,
     )
 }

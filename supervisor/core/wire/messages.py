@@ -37,7 +37,7 @@ class Hello:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)  # made all the time, so its own methods pay
-class Beat:
+class Heartbeat:
     """A sign of life: ``step`` steps are done; the trainer is in ``section`` (start, restore, step, save, eval, after).
 
     ``step_s`` is the trainer's own running mean of a step; ``seconds`` sums the time in each section so far;
@@ -65,7 +65,7 @@ class Restored:
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
+class CheckpointStaged:
     """A whole checkpoint lies in ``folder`` (a name inside the staging folder), flushed to the local disk.
 
     ``stall_s`` is how long the training loop stood still for it; ``write_s`` how long writing it took beside the loop,
@@ -91,7 +91,7 @@ class SaveFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class ScriptSavedFile:
     """The script itself, which nobody attached, has just written the file or folder ``path`` (absolute) with ``step`` steps done.
 
     Not ``whole``: the file was still open, so that its end may not be on the disk yet.
@@ -116,7 +116,7 @@ class ReadBack:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class TrainerNote:
     """Words for the user. ``level`` is "info" or "warning"; ``hint`` says what to do."""
 
     level: str
@@ -125,7 +125,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Anomaly:
     """What the step with the index ``step`` logged as ``name`` shows that training has gone wrong.
 
     ``kind``: "nan" (``value`` is no finite number) or "spike" (it is far over what it was). ``fine``: the last index before
@@ -178,14 +178,14 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Save:
+class SaveRequest:
     """Stage a checkpoint at the next step boundary."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class StopRequest:
     """End at the next step boundary, with a checkpoint first if ``save``; what takes over ``grace_s`` is killed."""
 
     reason: str
@@ -202,25 +202,25 @@ class Malformed:
 
 
 Message = (
-    Hello | Beat | Restored | Staged | SaveFailed | Saved | ReadBack | Note | Trouble | ScriptFailed | Stopped | Finished
-    | Save | Stop
+    Hello | Heartbeat | Restored | CheckpointStaged | SaveFailed | ScriptSavedFile | ReadBack | TrainerNote | Anomaly | ScriptFailed | Stopped | Finished
+    | SaveRequest | StopRequest
 )  # fmt: skip
 
 KINDS: dict[str, type[Any]] = {
     "hello": Hello,
-    "beat": Beat,
+    "beat": Heartbeat,
     "restored": Restored,
-    "staged": Staged,
+    "staged": CheckpointStaged,
     "save-failed": SaveFailed,
-    "saved": Saved,
+    "saved": ScriptSavedFile,
     "read-back": ReadBack,
-    "note": Note,
-    "trouble": Trouble,
+    "note": TrainerNote,
+    "trouble": Anomaly,
     "script-failed": ScriptFailed,
     "stopped": Stopped,
     "finished": Finished,
-    "save": Save,
-    "stop": Stop,
+    "save": SaveRequest,
+    "stop": StopRequest,
 }
 _NAMES = {kind: name for name, kind in KINDS.items()}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.checkpoint.file_manifest import FILE
 from supervisor.core.frozen import dataclass
 from supervisor.core.unmodified import file_patterns, save_groups
-from supervisor.core.unmodified.save_groups import Save
+from supervisor.core.unmodified.save_groups import SaveGroup
 from supervisor.engine.file_watch import file_formats
 from supervisor.engine.file_watch import scan as folder_scan
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from supervisor.core.checkpoint.file_manifest import Entry
-    from supervisor.core.checkpoint.session_id import Rank
-    from supervisor.engine.file_watch.scan import Seen
+    from supervisor.core.checkpoint.file_manifest import FileRow
+    from supervisor.core.checkpoint.session_id import SessionId
+    from supervisor.engine.file_watch.scan import FileMark
 
 LINES_MAX, LINES_KEPT = 4000, 1000
 FIELDS = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Newer:
+class NewerFiles:
     """A file that is whole and newer than the snapshot, how it looks, and the steps that were done."""
 
     path: str
-    seen: Seen
+    seen: FileMark
     step: int | None
 
 
-class WholeFiles:
+class CompleteFiles:
     """``note`` is the file of the notes, ``boot`` tells this boot of the machine from every other."""
 
     def __init__(self, note: Path, boot: str) -> None:
@@ -45,12 +45,12 @@ class WholeFiles:
         self._lines = 0
         self._noted: dict[str, list[int]] = {}
 
-    def add(self, rank: Rank, root: Path, path: str, step: int | None) -> None:
+    def add(self, rank: SessionId, root: Path, path: str, step: int | None) -> None:
         """Note what lies at a path, relative to the root, as whole; ``rank`` is the session that saw it saved."""
         seen = {each: found for each, found in folder_scan.scan(root, {path}).items() if found.kind == FILE}
         self._write([self._boot, rank.epoch, rank.writer, str(root), path, step, seen])
 
-    def all_still(self, rank: Rank, root: Path, files: Mapping[str, Seen]) -> None:
+    def all_still(self, rank: SessionId, root: Path, files: Mapping[str, FileMark]) -> None:
         """Note files that were whole at one look."""
         new = {
             path: seen for path, seen in files.items() if seen.kind == FILE and self._noted.get(path) != _marks(seen)
@@ -59,36 +59,36 @@ class WholeFiles:
             self._noted.update({path: _marks(seen) for path, seen in new.items()})
             self._write([self._boot, rank.epoch, rank.writer, str(root), "", None, new])
 
-    def newer(self, root: Path, rank: Rank, entries: Iterable[Entry]) -> list[Newer]:
+    def newer(self, root: Path, rank: SessionId, entries: Iterable[FileRow]) -> list[NewerFiles]:
         """Return the files under ``root`` that are whole and newer than a snapshot of these entries by session ``rank``.
 
         Files of one save are used together or not at all.
         """
         snapshot = {entry.path: entry for entry in entries}
-        saves: list[Save] = []
+        saves: list[SaveGroup] = []
         files: list[dict[str, list[int]]] = []
         for boot, epoch, writer, of, path, step, marks in self._read():
             later = epoch > rank.epoch or (epoch == rank.epoch and writer == rank.writer)
             if boot == self._boot and of == str(root) and later:
-                saves.append(Save(path, step))
+                saves.append(SaveGroup(path, step))
                 files.append(marks)
         noted = {path: marks for each in files for path, marks in each.items()}
         there = {path: seen for path, marks in noted.items() if (seen := _look(root, path)) and _marks(seen) == marks}
         known, at = save_groups.grouped(saves), 0
-        found: dict[str, Newer] = {}
+        found: dict[str, NewerFiles] = {}
         for place, moment in enumerate(known):
             mine, at = files[at : at + len(moment)], at + len(moment)
             paths = [path for each in mine for path in each]
             over = place + 1 < len(known) or save_groups.is_complete(moment, known[:place])
             if over and all(path in there for path in paths):
-                found.update({path: Newer(path, there[path], moment[0].step) for path in paths})
+                found.update({path: NewerFiles(path, there[path], moment[0].step) for path in paths})
         later = self._not_noted(root, known, {*noted, *snapshot}) if known else []
         return [*(each for path, each in found.items() if _differs(each.seen, snapshot.get(path))), *later]
 
-    def _not_noted(self, root: Path, known: Sequence[Sequence[Save]], old: Collection[str]) -> list[Newer]:
+    def _not_noted(self, root: Path, known: Sequence[Sequence[SaveGroup]], old: Collection[str]) -> list[NewerFiles]:
         """Return the next save of numbered files, of which nobody was told any more, if its structure shows it whole."""
         last = {file_patterns.shape_of(save.path): save.path for moment in known for save in moment}
-        found: dict[int, dict[str, Newer]] = {}
+        found: dict[int, dict[str, NewerFiles]] = {}
         for shape, path in last.items():
             step = file_patterns.step_of(path.rpartition("/")[2])
             for each in _alike(root, path) if step is not None else ():
@@ -97,11 +97,11 @@ class WholeFiles:
                 if number is None or seen is None or seen.kind != FILE or not _is_later(seen, root, path):
                     continue
                 if file_formats.is_whole(root / each):
-                    found.setdefault(number, {})[shape] = Newer(each, seen, None)
+                    found.setdefault(number, {})[shape] = NewerFiles(each, seen, None)
         whole = {
             number: files
             for number, files in found.items()
-            if save_groups.is_complete([Save(each.path) for each in files.values()], known)
+            if save_groups.is_complete([SaveGroup(each.path) for each in files.values()], known)
         }
         return list(whole[max(whole)].values()) if whole else []
 
@@ -139,7 +139,7 @@ class WholeFiles:
         self._lines = len(kept)
 
 
-def _marks(seen: Seen) -> list[int]:
+def _marks(seen: FileMark) -> list[int]:
     """Return by what a change shows; not the time of the inode, which a link changes too."""
     return [seen.size, seen.mtime_ns, seen.inode[1]]
 
@@ -155,18 +155,18 @@ def _alike(root: Path, path: str) -> list[str]:
     return [each for each in paths if each != path and file_patterns.shape_of(each) == file_patterns.shape_of(path)]
 
 
-def _is_later(seen: Seen, root: Path, path: str) -> bool:
+def _is_later(seen: FileMark, root: Path, path: str) -> bool:
     """Say whether a file was written after another one of this disk: what an earlier training left has high numbers too."""
     other = _look(root, path)
     return other is not None and seen.mtime_ns > other.mtime_ns
 
 
-def _look(root: Path, path: str) -> Seen | None:
+def _look(root: Path, path: str) -> FileMark | None:
     try:
         return folder_scan.look(os.fspath(root / path))
     except OSError:
         return None
 
 
-def _differs(seen: Seen, entry: Entry | None) -> bool:
+def _differs(seen: FileMark, entry: FileRow | None) -> bool:
     return entry is None or entry.piece is None or (entry.piece.bytes, entry.mtime_ns) != (seen.size, seen.mtime_ns)

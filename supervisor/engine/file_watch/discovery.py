@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.ports import Clock
-    from supervisor.engine.file_watch.scan import Seen
+    from supervisor.engine.file_watch.scan import FileMark
 
 LOOK_S, SHARE = 2.0, 20.0  # between looks; a look may take one part in so many of the time
 STATES_MIN, STILL_S = 3, 0.3  # of a file that is different at each look: between two writes it stays as it is so long
@@ -75,12 +75,12 @@ class Discovery:
         self._listener = listener
         self._passed_over = {os.path.abspath(path) for path in passed_over} | set(_mounts())  # noqa: PTH100  # asks no drive
         self._stores = {os.path.abspath(path) for path in stores}  # noqa: PTH100  # asks no drive
-        self._first: dict[str, Seen] | None = None
+        self._first: dict[str, FileMark] | None = None
         self._put_back: frozenset[str] = frozenset()
-        self._before: dict[str, Seen] = {}
-        self._early: dict[str, Seen] = {}
+        self._before: dict[str, FileMark] = {}
+        self._early: dict[str, FileMark] = {}
         self._shapes: dict[str, set[tuple[str, int, int]]] = {}
-        self._told: dict[str, Seen] = {}
+        self._told: dict[str, FileMark] = {}
         self._lock, self._over = RLock(), Flag()
 
     def begin(self, leader: int, put_back: Collection[str] = ()) -> None:
@@ -154,7 +154,7 @@ class Discovery:
                         found += [log] if seen.size <= LOG_BYTES_MAX and not same(first.get(log), seen) else []
         return found
 
-    def _judged(self, likely: dict[str, Seen], *, ended: bool) -> list[str]:
+    def _judged(self, likely: dict[str, FileMark], *, ended: bool) -> list[str]:
         """Return which of them count."""
         root = os.path.realpath(self.root)
         kinds = None if ended else opened_for_writing(self.root, self.leader)
@@ -191,15 +191,15 @@ class Discovery:
         opened = {os.path.relpath(each, root) for each in kinds.written | kinds.appended}
         return (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size) and path not in opened
 
-    def _counts(self, path: str, seen: Seen, *, stepping: bool) -> bool:
+    def _counts(self, path: str, seen: FileMark, *, stepping: bool) -> bool:
         known = state_file_names.likely(path) == state_file_names.YES or state_file_names.marked_folder(path)
         if known or self._listener.was_kept(path):
             return True
         again = len(self._shapes[file_patterns.shape_of(path)]) > 1
         return again or (stepping and not same(self._early.get(path), seen))
 
-    def _scan(self) -> dict[str, Seen]:
-        found: dict[str, Seen] = {}
+    def _scan(self) -> dict[str, FileMark]:
+        found: dict[str, FileMark] = {}
         for path, entry in _walk(os.fspath(self.root), self._passed_over, self._stores):
             if len(found) >= ENTRIES_MAX:
                 break

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 WRITTEN = frozenset({"created", "modified", "moved", "deleted"})
 
 
-class Told(Protocol):
+class FileEvents(Protocol):
     """Gets what happened to an absolute path: ``closed`` by who wrote into it, or else touched in some way."""
 
     def __call__(self, path: str, *, closed: bool) -> None: ...
 
 
-class Noticing:
+class FileEventSource:
     """Looks after one folder and all in it. ``listening`` is False where the system does not tell, and ``why`` says why."""
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: FileEvents) -> None:
         self._told = told
         self._observer: Any = None
         self.why = ""
@@ -66,9 +66,9 @@ class Noticing:
                 self._told(os.fsdecode(target), closed=True)  # what is written elsewhere is renamed when it is whole
 
 
-def begin(folder: Path, told: Told, say: Callable[[str], None]) -> Noticing:
+def begin(folder: Path, told: FileEvents, say: Callable[[str], None]) -> FileEventSource:
     """Return who listens to the folder; what stands in the way is said."""
-    made = Noticing(told)
+    made = FileEventSource(told)
     if not made.begin(folder):
         say(f"the system does not tell of changes in {folder} ({made.why}): it is looked at every few seconds")
     return made

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Opened(NamedTuple):
+class OpenFiles(NamedTuple):
     """Absolute paths: ``appended`` are open for nothing but to add at their end."""
 
     written: frozenset[str] = frozenset()
     appended: frozenset[str] = frozenset()
 
 
-def opened_for_writing(root: Path, leader: int, proc: Path = PROC) -> Opened:
+def opened_for_writing(root: Path, leader: int, proc: Path = PROC) -> OpenFiles:
     """Return the files under ``root`` that processes of the process session ``leader`` may still write into."""
     above = f"{os.path.realpath(root)}/"
     written: set[str] = set()
@@ -31,7 +31,7 @@ def opened_for_writing(root: Path, leader: int, proc: Path = PROC) -> Opened:
             if path.startswith(above) and flags & (os.O_WRONLY | os.O_RDWR):
                 (appended if flags & os.O_APPEND else written).add(path)
         written.update(path for path in _mapped(process) if path.startswith(above))
-    return Opened(frozenset(written), frozenset(appended - written))
+    return OpenFiles(frozenset(written), frozenset(appended - written))
 
 
 def _of_session(leader: int, proc: Path) -> Iterator[str]:

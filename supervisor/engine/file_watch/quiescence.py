@@ -10,12 +10,12 @@ from supervisor.core.unmodified import file_patterns
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from supervisor.engine.file_watch.scan import Seen
+    from supervisor.engine.file_watch.scan import FileMark
 
 QUIET_S = 2.0
 
 
-class Stillness:
+class Quiescence:
     """``look`` at every scan, and ``touched``, ``closed`` where the system tells of single files; times in seconds.
 
     A stream grows as it likes: it is never waited for.
@@ -23,14 +23,14 @@ class Stillness:
 
     def __init__(self, quiet_s: float = QUIET_S) -> None:
         self.quiet_s = quiet_s
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, FileMark] = {}
         self._touched_s: dict[str, float] = {}
         self._busy_since_s: dict[str, float] = {}
         self._closed: set[str] = set()
         self._appended: frozenset[str] = frozenset()
         self._looked_s = 0.0
 
-    def begin(self, scan: Mapping[str, Seen]) -> None:
+    def begin(self, scan: Mapping[str, FileMark]) -> None:
         """Take what is there now for still: nobody has begun to write yet."""
         self._seen = dict(scan)
         self._touched_s.clear()
@@ -49,7 +49,12 @@ class Stillness:
         self._closed.add(path)
 
     def look(
-        self, scan: Mapping[str, Seen], now_s: float, *, opened: Collection[str] = (), appended: Collection[str] = ()
+        self,
+        scan: Mapping[str, FileMark],
+        now_s: float,
+        *,
+        opened: Collection[str] = (),
+        appended: Collection[str] = (),
     ) -> None:
         """Learn from a scan what has changed since the last, told of or not.
 
@@ -103,5 +108,5 @@ class Stillness:
         self._closed.discard(path)
 
 
-def _marks(seen: Seen | None) -> object:
+def _marks(seen: FileMark | None) -> object:
     return None if seen is None else (seen.size, seen.mtime_ns, seen.ctime_ns, seen.inode)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 OTHER = "other"
 
 
-class Seen(NamedTuple):
+class FileMark(NamedTuple):
     """One name. Two equal ones are of one content, unless it was written twice within a tick of the file system's clock."""
 
     kind: str
@@ -29,13 +29,13 @@ class Seen(NamedTuple):
     target: str = ""
 
 
-def scan(root: Path, only: Collection[str] | None = None, *, temporary: bool = False) -> dict[str, Seen]:
+def scan(root: Path, only: Collection[str] | None = None, *, temporary: bool = False) -> dict[str, FileMark]:
     """Return what lies under ``root`` by relative path; nothing for a root that is not there.
 
     ``only``: these paths and what lies in them. Names that are about to be renamed are left out, unless ``temporary``.
     What vanishes meanwhile is not there.
     """
-    found: dict[str, Seen] = {}
+    found: dict[str, FileMark] = {}
     if only is None:
         _fill(found, os.fspath(root), "", temporary=temporary)
         return found
@@ -53,12 +53,12 @@ def scan(root: Path, only: Collection[str] | None = None, *, temporary: bool = F
     return found
 
 
-def look(path: str) -> Seen:
+def look(path: str) -> FileMark:
     """Return what lies under one path. Raises OSError."""
     return seen_as(path, os.lstat(path))
 
 
-def _fill(found: dict[str, Seen], folder: str, above: str, *, temporary: bool) -> None:
+def _fill(found: dict[str, FileMark], folder: str, above: str, *, temporary: bool) -> None:
     for entry in _entries(folder):
         if not temporary and file_patterns.is_temporary(entry.name):
             continue
@@ -80,13 +80,15 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
         return
 
 
-def seen_as(path: str, of: os.stat_result) -> Seen:
+def seen_as(path: str, of: os.stat_result) -> FileMark:
     """Return what a look at a path showed."""
     inode, mode = (of.st_dev, of.st_ino), stat.S_IMODE(of.st_mode)
     if stat.S_ISREG(of.st_mode):
-        return Seen(FILE, mode, of.st_size, of.st_mtime_ns, of.st_ctime_ns, inode, of.st_nlink)
+        return FileMark(FILE, mode, of.st_size, of.st_mtime_ns, of.st_ctime_ns, inode, of.st_nlink)
     if stat.S_ISDIR(of.st_mode):
-        return Seen(FOLDER, mode, 0, 0, 0, inode)  # its times change with what lies in it, which is looked at itself
+        return FileMark(
+            FOLDER, mode, 0, 0, 0, inode
+        )  # its times change with what lies in it, which is looked at itself
     if stat.S_ISLNK(of.st_mode):
-        return Seen(LINK, 0, 0, 0, 0, inode, target=os.readlink(path))  # noqa: PTH115, because a Path would change what is written in it
-    return Seen(OTHER, mode, 0, 0, 0, inode)
+        return FileMark(LINK, 0, 0, 0, 0, inode, target=os.readlink(path))  # noqa: PTH115, because a Path would change what is written in it
+    return FileMark(OTHER, mode, 0, 0, 0, inode)

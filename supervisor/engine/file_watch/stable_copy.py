@@ -25,14 +25,14 @@ class ChangedMeanwhile(Exception):  # noqa: N818, because it is a verdict on the
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class StableCopy:
     """What was copied: its length and digest."""
 
     bytes: int
     digest: str
 
 
-class Target:
+class CopyTarget:
     """A new file that is being written: chunk after chunk, then flushed."""
 
     def __init__(self, path: Path, folder: int | None = None) -> None:
@@ -77,7 +77,9 @@ def open_still(path: str, wanted: tuple[int, int]) -> int:
     return source
 
 
-def copy(source: int, target: Target, length: int, *, at: int | None = None, digest: Digest | None = None) -> Copied:
+def copy(
+    source: int, target: CopyTarget, length: int, *, at: int | None = None, digest: Digest | None = None
+) -> StableCopy:
     """Append ``length`` bytes of an open file to the target, from its beginning or ``at``. ChangedMeanwhile if it has fewer."""
     digest = digest or Digest(preferred())
     begin = target.bytes
@@ -89,7 +91,7 @@ def copy(source: int, target: Target, length: int, *, at: int | None = None, dig
             target.write(chunk)
     if target.bytes - begin != length:
         raise ChangedMeanwhile(str(target.path))
-    return Copied(length, str(digest))
+    return StableCopy(length, str(digest))
 
 
 def prefix_digest(source: int, length: int, algorithm: str) -> str:
@@ -132,7 +134,7 @@ def _cloned(source: int, target: int) -> bool:
     return True
 
 
-def _measure_clone(target: Target, length: int, digest: Digest) -> None:
+def _measure_clone(target: CopyTarget, length: int, digest: Digest) -> None:
     if os.fstat(target.descriptor).st_size < length:
         raise ChangedMeanwhile(str(target.path))
     os.ftruncate(target.descriptor, length)

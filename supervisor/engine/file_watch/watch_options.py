@@ -12,13 +12,13 @@ from supervisor.core.frozen import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from supervisor.core.session.state import SaveEvery
+    from supervisor.core.session.state import SaveSchedule
 
 HINT = "name the folder that the script writes its checkpoints into, like --watch out"
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class WatchedFolder:
     """``called`` is the watched folder as it was typed, "" for none; ``every_s``: between snapshots, None: as fits.
 
     ``named_before``: what an earlier command on this machine named. ``trusting``: a person believes what the store names.
@@ -32,11 +32,11 @@ class Watch:
     trusting: bool = False
 
 
-def watch(settings: Mapping[str, Any], every: SaveEvery) -> Watch:
+def watch(settings: Mapping[str, Any], every: SaveSchedule) -> WatchedFolder:
     """Return what is to be watched; a relative folder is one of the working folder."""
     called = settings["watch"]
     folder = Path(called).absolute() if called else Path()
-    return Watch(called, folder, settings["resume_args"], every.value if every.unit == "s" else None)
+    return WatchedFolder(called, folder, settings["resume_args"], every.value if every.unit == "s" else None)
 
 
 def refuse(called: str, others: Mapping[str, Path]) -> None:

@@ -14,7 +14,7 @@ from supervisor.core.unmodified import file_patterns
 from supervisor.engine.file_watch import fs_events
 from supervisor.engine.file_watch import scan as folder_scan
 from supervisor.engine.file_watch.open_files import opened_for_writing
-from supervisor.engine.file_watch.quiescence import QUIET_S, Stillness
+from supervisor.engine.file_watch.quiescence import QUIET_S, Quiescence
 from supervisor.engine.file_watch.stable_copy import ChangedMeanwhile
 from supervisor.engine.task_queue import NICE
 from supervisor.engine.unmodified import snapshot as file_snapshot
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
-    from supervisor.engine.file_watch.scan import Seen
-    from supervisor.engine.unmodified.snapshot_series import Series
+    from supervisor.engine.file_watch.scan import FileMark
+    from supervisor.engine.unmodified.snapshot_series import SnapshotSeries
 
 GROUP_WAIT_S = 5.0  # for all files to be still at once; after that each that was closed counts as still
 TOGETHER_S, TOGETHER_S_MAX = 0.5, 1.0  # after a save that is told, for the next that belongs to it; and in all
@@ -41,7 +41,7 @@ SPECIAL = "is neither file, folder nor link: it is not carried"
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class WatchedAttempt:
     """What is watched: ``root``, as the user calls it; the trainer's process; ``every_s`` between snapshots, None: as fits."""
 
     root: Path
@@ -55,11 +55,13 @@ class Scene:
 class Watcher:
     """``turn`` is one look; a thread of its own makes them, woken by what the system tells. ``paths`` None: all of the root."""
 
-    def __init__(self, scene: Scene, series: Series, paths: Callable[[], Collection[str] | None]) -> None:
+    def __init__(
+        self, scene: WatchedAttempt, series: SnapshotSeries, paths: Callable[[], Collection[str] | None]
+    ) -> None:
         self.scene, self.series = scene, series
         self._paths = paths
-        self._still = Stillness(scene.quiet_s)
-        self._noticing: fs_events.Noticing | None = None
+        self._still = Quiescence(scene.quiet_s)
+        self._noticing: fs_events.FileEventSource | None = None
         self._inode = 0
         self._lock = RLock()
         self._woken, self._over = Flag(), Flag()
@@ -68,7 +70,7 @@ class Watcher:
         self._next_s = 0.0
         self._told_s = -TOGETHER_S
         self._hurried = False
-        self._whole: dict[str, Seen] | None = None
+        self._whole: dict[str, FileMark] | None = None
         self._farewell: Callable[[], object] | None = None
         self._said: set[str] = set()
 
@@ -189,7 +191,9 @@ class Watcher:
         )
         return max(0.0, TOGETHER_S - told_for_s) if more else 0.0
 
-    def _take(self, scan: dict[str, Seen], left_out: set[str], growing: set[str], now_s: float) -> tuple[float, bool]:
+    def _take(
+        self, scan: dict[str, FileMark], left_out: set[str], growing: set[str], now_s: float
+    ) -> tuple[float, bool]:
         try:
             self._stage(scan, left_out=left_out, growing=growing, reason="files")
         except ChangedMeanwhile:
@@ -204,7 +208,7 @@ class Watcher:
         return PAUSE_S, True
 
     def _stage(
-        self, scan: dict[str, Seen], *, reason: str, left_out: Collection[str] = (), growing: Collection[str] = (),
+        self, scan: dict[str, FileMark], *, reason: str, left_out: Collection[str] = (), growing: Collection[str] = (),
         ended: bool = False,
     ) -> None:  # fmt: skip
         for path, seen in scan.items():
@@ -214,7 +218,7 @@ class Watcher:
                 self._say_once(
                     "info", path, f"{path!r} is a link to {seen.target!r}: the link is carried, not what it leads to"
                 )
-        order = file_snapshot.Order(
+        order = file_snapshot.SnapshotRequest(
             self.scene.root,
             self.scene.called,
             scan,
@@ -242,7 +246,7 @@ class Watcher:
                 continue
             return
 
-    def _scan(self) -> dict[str, Seen]:
+    def _scan(self) -> dict[str, FileMark]:
         return folder_scan.scan(self.scene.root, self._paths())
 
     def _opened(self) -> tuple[set[str], set[str]]:

@@ -30,7 +30,7 @@ _TYPE = re.compile(r"v(\d+)(litepod|lite|e|p|x)?-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class Accelerator:
     """One accelerator; ``bytes`` of memory are None where nobody says."""
 
     name: str
@@ -38,10 +38,10 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class DetectedAccelerators:
     """The accelerators of this machine, and the version of the NVIDIA driver ("" none)."""
 
-    cards: tuple[Card, ...] = ()
+    cards: tuple[Accelerator, ...] = ()
     driver: str = ""
 
     @property
@@ -51,15 +51,15 @@ class Seen:
         return " and ".join(_counted(card, self.cards.count(card)) for card in kinds)
 
 
-def seen(environ: Mapping[str, str], root: Path = Path("/")) -> Seen:
+def seen(environ: Mapping[str, str], root: Path = Path("/")) -> DetectedAccelerators:
     """Look for all that may be there. Memory of an NVIDIA card is known by its driver's library alone, which may take a second."""
     cards, driver = nvidia(root)
-    return Seen((*_visible(cards, environ), *tpu(environ, root)), driver)
+    return DetectedAccelerators((*_visible(cards, environ), *tpu(environ, root)), driver)
 
 
-def seen_within(seconds: float, environ: Mapping[str, str]) -> Seen | None:
+def seen_within(seconds: float, environ: Mapping[str, str]) -> DetectedAccelerators | None:
     """Look on a thread of its own, because a driver whose card is broken may hang for ever; None if it does."""
-    answers: SimpleQueue[Seen] = SimpleQueue()
+    answers: SimpleQueue[DetectedAccelerators] = SimpleQueue()
     if threads.start(lambda: answers.put(seen(environ)), "accelerators") is None:
         return None
     try:
@@ -68,13 +68,13 @@ def seen_within(seconds: float, environ: Mapping[str, str]) -> Seen | None:
         return None
 
 
-def nvidia(root: Path = Path("/"), library: str = "libnvidia-ml.so.1") -> tuple[tuple[Card, ...], str]:
+def nvidia(root: Path = Path("/"), library: str = "libnvidia-ml.so.1") -> tuple[tuple[Accelerator, ...], str]:
     """Return NVIDIA's cards and the driver's version, from the library if the driver is there at all, else from its files."""
     named, driver = nvidia_files(root / "proc/driver/nvidia")
     if not named and not (root / "dev/nvidiactl").is_char_device():
         return (), driver
     cards, version = _ask_library(library)
-    return cards or tuple(map(Card, named)), driver or version
+    return cards or tuple(map(Accelerator, named)), driver or version
 
 
 def nvidia_files(files: Path) -> tuple[tuple[str, ...], str]:
@@ -85,29 +85,29 @@ def nvidia_files(files: Path) -> tuple[tuple[str, ...], str]:
     return tuple(model[1] for model in models if model), driver[1] if driver else ""
 
 
-def tpu(environ: Mapping[str, str], root: Path = Path("/")) -> tuple[Card, ...]:
+def tpu(environ: Mapping[str, str], root: Path = Path("/")) -> tuple[Accelerator, ...]:
     """Return the TPU chips: as the PCI bus shows them, else as the machine's variables and device files say."""
     buses = sorted((root / "sys/bus/pci/devices").glob("*/vendor"))
     chips = [_text(vendor.with_name("device")).strip() for vendor in buses if _text(vendor).strip() == _GOOGLE]
-    found = tuple(Card(*_CHIPS[chip]) for chip in chips if chip in _CHIPS)
+    found = tuple(Accelerator(*_CHIPS[chip]) for chip in chips if chip in _CHIPS)
     if found:
         return found
     if named := _TYPE.match(environ.get("TPU_ACCELERATOR_TYPE", "")):
         return _named(named)
     nodes = len(list((root / "dev").glob("accel[0-9]*"))) or len(list((root / "dev/vfio").glob("[0-9]*")))
     told = environ.get("COLAB_TPU_1VM") == "1" or environ.get("PJRT_DEVICE") == "TPU"
-    return (Card("TPU"),) * max(1, nodes) if told else ()
+    return (Accelerator("TPU"),) * max(1, nodes) if told else ()
 
 
-def _named(named: re.Match[str]) -> tuple[Card, ...]:
+def _named(named: re.Match[str]) -> tuple[Accelerator, ...]:
     """Read "v5e-1" or "v5litepod-4", which count chips, and "v4-8", which counts cores, two to a chip."""
     generation, kind, count = int(named[1]), named[2] or "", int(named[3])
     chip = f"TPU v{generation}{'e' if kind.startswith('lite') else kind}"
     chips = count if chip.endswith("e") else max(1, count // 2)
-    return (Card(chip, _MEMORY.get(chip)),) * chips
+    return (Accelerator(chip, _MEMORY.get(chip)),) * chips
 
 
-def _visible(cards: tuple[Card, ...], environ: Mapping[str, str]) -> tuple[Card, ...]:
+def _visible(cards: tuple[Accelerator, ...], environ: Mapping[str, str]) -> tuple[Accelerator, ...]:
     """Leave out what CUDA_VISIBLE_DEVICES hides from a job, as on a machine that is shared by several."""
     listed = environ.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
@@ -124,7 +124,7 @@ def _visible(cards: tuple[Card, ...], environ: Mapping[str, str]) -> tuple[Card,
     return tuple(chosen)
 
 
-def _ask_library(name: str) -> tuple[tuple[Card, ...], str]:
+def _ask_library(name: str) -> tuple[tuple[Accelerator, ...], str]:
     """Return what NVML says; nothing when the library is not there or says no."""
     import ctypes  # only where there is a card, because it takes its time
 
@@ -143,13 +143,13 @@ def _ask_library(name: str) -> tuple[tuple[Card, ...], str]:
         if library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)) == 0:
             library.nvmlDeviceGetName(device, text, _NAME_BYTES)
             known = library.nvmlDeviceGetMemoryInfo(device, ctypes.byref(memory)) == 0
-            cards.append(Card(text.value.decode(), memory[0] if known else None))
+            cards.append(Accelerator(text.value.decode(), memory[0] if known else None))
     driver = text.value.decode() if library.nvmlSystemGetDriverVersion(text, _NAME_BYTES) == 0 else ""
     library.nvmlShutdown()
     return tuple(cards), driver
 
 
-def _counted(card: Card, count: int) -> str:
+def _counted(card: Accelerator, count: int) -> str:
     memory = "" if card.bytes is None else f", {card.bytes / GIB:.0f} GB" + (" each" if count > 1 else "")
     return f"{count} x {card.name}{memory}"
 

@@ -10,7 +10,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core.diagnosis import Finding
+from supervisor.core.diagnosis import Diagnosis
 from supervisor.core.humanize import duration
 from supervisor.core.policy import save_interval as interval_policy
 from supervisor.core.ports import Store, StoreError
@@ -36,7 +36,7 @@ _PROOFS = {
 }
 
 
-def store(probed: Store, clock: Clock, life_s: float, pause: Callable[[float], object]) -> Iterator[Finding]:
+def store(probed: Store, clock: Clock, life_s: float, pause: Callable[[float], object]) -> Iterator[Diagnosis]:
     """Write, read back, prove and remove files in the store; say what that means for a run. ``life_s``: of a machine here."""
     traits = probed.traits
     new = not traits.mounted and not _there(Path(traits.where))
@@ -47,20 +47,20 @@ def store(probed: Store, clock: Clock, life_s: float, pause: Callable[[float], o
             probed.delete("")
     except StoreError as error:
         two = cannot_use(probed, error)
-        yield Finding("store", "problem", two.what, two.hint)
+        yield Diagnosis("store", "problem", two.what, two.hint)
         return
     kind = f" ({traits.place})" if traits.place else ""
-    yield Finding("store", "ok", f"{traits.where}{kind} takes files, gives them back and removes them")
+    yield Diagnosis("store", "ok", f"{traits.where}{kind} takes files, gives them back and removes them")
     yield _evidence(probed, measured)
     yield from _speed(measured, life_s)
     if traits.mounted or traits.settle_s:
         words = f"what another machine writes may show up to {duration(traits.settle_s)} late; a start waits for that"
         hint = "" if traits.evidence == "fsync" else "if it is known to be less here: start … --settle TIME"
-        yield Finding("staleness", "ok", words, hint)
+        yield Diagnosis("staleness", "ok", words, hint)
     yield _room("store space", free, traits.where, traits.place)
 
 
-def local(folder: Path) -> Iterator[Finding]:
+def local(folder: Path) -> Iterator[Diagnosis]:
     """Write and remove a small file where checkpoints are staged; say what is free."""
     probe = folder / f"doctor-{secrets.token_hex(4)}"
     try:
@@ -69,49 +69,49 @@ def local(folder: Path) -> Iterator[Finding]:
         probe.unlink()
     except OSError as error:
         hint = "make it writable, or name another folder in SUPERVISOR_RUN_LOCAL"
-        yield Finding("staging", "problem", f"{folder} cannot be written: {error.strerror}", hint)
+        yield Diagnosis("staging", "problem", f"{folder} cannot be written: {error.strerror}", hint)
         return
-    yield Finding("staging", "ok", f"checkpoints are staged in {folder}")
+    yield Diagnosis("staging", "ok", f"checkpoints are staged in {folder}")
     yield space("staging space", folder)
 
 
-def time(now: Instant) -> Finding:
+def time(now: Instant) -> Diagnosis:
     """Judge the wall clock. Nothing is decided by it, but people read it, and secure connections need it."""
     if EARLIEST_WALL_S <= now.wall_s <= LATEST_WALL_S:
-        return Finding("clock", "ok", "the clock shows a possible time")
-    return Finding(
+        return Diagnosis("clock", "ok", "the clock shows a possible time")
+    return Diagnosis(
         "clock", "warning", "the clock shows a time that cannot be", "set it; runs go on without, logs mislead"
     )
 
 
-def space(about: str, folder: Path) -> Finding:
+def space(about: str, folder: Path) -> Diagnosis:
     """Say how much is free on this machine's disk that holds ``folder`` or would hold it."""
     there = next(each for each in (folder, *folder.parents) if _there(each))
     read = os.statvfs(there)
     return _room(about, read.f_bavail * read.f_frsize, str(there))
 
 
-def _room(about: str, free: int | None, where: str, place: str = "") -> Finding:
+def _room(about: str, free: int | None, where: str, place: str = "") -> Diagnosis:
     quota = "deleted files count too, until the trash is emptied: drive.google.com/settings/storage"
     if free is None:
         hint = quota if place == "Drive" else "see to it yourself that there is room for some checkpoints"
-        return Finding(about, "ok", "nobody here knows how much is free", hint)
+        return Diagnosis(about, "ok", "nobody here knows how much is free", hint)
     words = f"{free / 10**9:.1f} GB free"
     if free < FEW_BYTES:
-        return Finding(
+        return Diagnosis(
             about, "problem", words, quota if place == "Drive" else f"make room on {place or 'the disk of'} {where}"
         )
     if free < LITTLE_BYTES:
         few = "a checkpoint needs about three times the model's size; room for 5 of them is well"
-        return Finding(about, "warning", words, few)
-    return Finding(about, "ok", words)
+        return Diagnosis(about, "warning", words, few)
+    return Diagnosis(about, "ok", words)
 
 
-def _evidence(probed: Store, measured: Measurement) -> Finding:
+def _evidence(probed: Store, measured: Measurement) -> Diagnosis:
     traits = probed.traits
     last = measured.large or measured.small
     if last.safe_s is not None:
-        return Finding(
+        return Diagnosis(
             "evidence", "ok", f"a checkpoint is called safe when {_PROOFS.get(last.evidence, last.evidence)}"
         )
     if not last.possible:
@@ -119,21 +119,21 @@ def _evidence(probed: Store, measured: Measurement) -> Finding:
         hint = (
             "`checkpoints verify` on another machine makes them safe; or mount it with rclone --vfs-cache-mode writes"
         )
-        return Finding("evidence", "warning", f"{words} ({last.why})", hint)
+        return Diagnosis("evidence", "warning", f"{words} ({last.why})", hint)
     words = f"{_size(last)} are written but not safe after {duration(PROOF_WAIT_S)}: {last.why}"
     hint = f"is {traits.place or 'the store'} full? is the upload slow? runs go on here, and say what is not safe yet"
-    return Finding("evidence", "warning", words, hint)
+    return Diagnosis("evidence", "warning", words, hint)
 
 
-def _speed(measured: Measurement, life_s: float) -> Iterator[Finding]:
+def _speed(measured: Measurement, life_s: float) -> Iterator[Diagnosis]:
     last = measured.large or measured.small
     words = f"{_size(last)} are written in {_seconds(last.write_s)}"
     if last.safe_s is None:
-        yield Finding("store speed", "ok", words)
+        yield Diagnosis("store speed", "ok", words)
         return
     words += f" and safe after {_seconds(last.safe_s)}"
     slow = last.safe_s >= SLOW_S
-    yield Finding("store speed", "ok", words, "training goes on meanwhile" if slow else "")
+    yield Diagnosis("store speed", "ok", words, "training goes on meanwhile" if slow else "")
     upload_s = measured.upload_s(EXAMPLE_BYTES)
     if upload_s is None:
         return
@@ -142,7 +142,7 @@ def _speed(measured: Measurement, life_s: float) -> Iterator[Finding]:
         f"--save-every auto saves at most every {duration(every.every_s)} then, and a lost machine costs about "
         f"{duration(every.loss_s)} of work"
     )
-    yield Finding(
+    yield Diagnosis(
         "save interval", "ok", f"{EXAMPLE_BYTES / 1e6:.0f} MB are safe after about {_seconds(upload_s)} here", hint
     )
 

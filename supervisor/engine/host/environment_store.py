@@ -9,8 +9,8 @@ from supervisor.core import signing
 from supervisor.core.digest import SHA256
 from supervisor.core.environment import is_whole
 from supervisor.core.frozen import dataclass
-from supervisor.core.ports import Missing, Store, Taken
-from supervisor.engine.context import Prepared
+from supervisor.core.ports import AlreadyExists, NotFound, Store
+from supervisor.engine.context import PreparedEnvironment
 from supervisor.engine.runs.claims import newest_first, ranks
 from supervisor.engine.upload.upload import create_once
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from supervisor.core.checkpoint.session_id import Rank
-    from supervisor.engine.paths import RunPlace
+    from supervisor.core.checkpoint.session_id import SessionId
+    from supervisor.engine.paths import RunPaths
 
 RECORD = "environment.txt"
 WHEEL = ".whl"  # no other file of the store is ever installed
 
 
-class Made(Protocol):
-    """What an installer made (``supervisor.environments.prepare.Prepared``)."""
+class PreparedPackages(Protocol):
+    """What an installer made (``supervisor.environments.prepare.PreparedInterpreter``)."""
 
     @property
     def python(self) -> str: ...
@@ -51,27 +51,29 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Installer:
+class EnvironmentInstaller:
     """``make(what the last machine recorded, what fetches its wheels)``, and ``gather(made, into, kept)``.
 
     What fetches is given a test for names, and returns the folder of the wheels that pass it, None where there are none.
     The second returns files worth keeping beside those in the store, whose names and lengths are ``kept``.
     """
 
-    make: Callable[[Recorded | None, Callable[[Callable[[str], bool]], Path | None]], Made]
-    gather: Callable[[Made, Path, Mapping[str, int | None]], list[Path]]
+    make: Callable[[Recorded | None, Callable[[Callable[[str], bool]], Path | None]], PreparedPackages]
+    gather: Callable[[PreparedPackages, Path, Mapping[str, int | None]], list[Path]]
 
 
-class Packages:
+class EnvironmentStore:
     """Implements ``job.Environments`` over a store. ``key``: the user's, "" where this machine has none."""
 
-    def __init__(self, store: Store, run: RunPlace, installer: Installer, local: Path, key: str = "") -> None:
+    def __init__(
+        self, store: Store, run: RunPaths, installer: EnvironmentInstaller, local: Path, key: str = ""
+    ) -> None:
         self._store, self._run, self._installer, self._local = store, run, installer, local
         self._key = signing.key_of_run(key, run.name) if key else ""
-        self._made: Made | None = None
+        self._made: PreparedPackages | None = None
         self._torn: set[str] = set()
 
-    def prepare(self) -> Prepared:
+    def prepare(self) -> PreparedEnvironment:
         """Put back what the last session recorded, or make what the script asks for. Raises UserError, StoreError."""
         recorded = self._recorded()
         fetch = self._wheels if recorded is not None else lambda _: None
@@ -79,16 +81,16 @@ class Packages:
             made = self._made = self._installer.make(recorded, fetch)
         finally:
             self._forget_wheels()
-        return Prepared(made.python, made.env, made.installed, made.drift, made.seconds)
+        return PreparedEnvironment(made.python, made.env, made.installed, made.drift, made.seconds)
 
-    def record(self, rank: Rank) -> None:
+    def record(self, rank: SessionId) -> None:
         """Leave our record for the next machine."""
         if self._made is not None:
             path = f"{self._run.session(rank)}/{RECORD}"
             body = signing.signed(self._made.record, self._key) if self._key else self._made.record
             try:
                 self._store.create(path, body)
-            except Taken:  # this session recorded it already, before an earlier attempt
+            except AlreadyExists:  # this session recorded it already, before an earlier attempt
                 if not is_whole(self._store.read(path)):
                     create_once(self._store, path, body)
 
@@ -118,7 +120,7 @@ class Packages:
         for rank in newest_first(ranks(self._store, self._run)):
             try:
                 body = self._store.read(f"{self._run.session(rank)}/{RECORD}")
-            except Missing:
+            except NotFound:
                 continue
             if is_whole(body):
                 return self._judged(body)

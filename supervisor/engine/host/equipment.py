@@ -25,7 +25,7 @@ def tell(platform: Platform, environ: Mapping[str, str], inbox: Callable[[ev.Eve
         found = accelerators.seen_within(LOOK_WITHIN_S, environ)
         device = "" if found is None else found.words
         words = "the accelerator's driver does not answer" if found is None else device or NONE
-        inbox(ev.MachineSeen(device, f"{machine(platform)} · {words}", platform.advice))
+        inbox(ev.MachineDetected(device, f"{machine(platform)} · {words}", platform.advice))
 
     threads.start(look, "equipment")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from supervisor.core.session.events import Event
 
 
-class Watch:
+class FenceWatch:
     """``look`` lists the run and returns what it saw; ``inbox`` is told of it.
 
     It begins on a thread of its own, because the trainer must not wait for a library to be imported.

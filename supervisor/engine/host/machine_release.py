@@ -12,8 +12,8 @@ from supervisor.core.session.state import Phase, Session
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from supervisor.core.ports import Clock, Platform, Traits
-    from supervisor.engine.loop import Inbox
+    from supervisor.core.ports import Clock, Platform, StoreTraits
+    from supervisor.engine.loop import EventQueue
 
     Say = Callable[[str, str], None]
 
@@ -25,10 +25,10 @@ _OF_THIS_DISK = frozenset({"", "fsync"})
 _OBJECTS = frozenset({"SIGINT", "SIGTERM"})
 
 
-class Leaving:
+class MachineRelease:
     """What there is to do with the machine. ``traits`` are those of the store, in which the run must outlive it."""
 
-    def __init__(self, platform: Platform, traits: Traits, *, inbox: Inbox, clock: Clock, say: Say) -> None:
+    def __init__(self, platform: Platform, traits: StoreTraits, *, inbox: EventQueue, clock: Clock, say: Say) -> None:
         self._platform, self._traits, self._say = platform, traits, say
         self._inbox, self._clock = inbox, clock
 
@@ -79,7 +79,7 @@ class Leaving:
         until_s = self._clock.now().mono_s + PAUSE_S
         while (left_s := until_s - self._clock.now().mono_s) > 0:
             heard = self._inbox.wait(left_s)
-            if isinstance(heard, ev.Signalled) and heard.name in _OBJECTS:
+            if isinstance(heard, ev.SignalReceived) and heard.name in _OBJECTS:
                 return True
         return False
 

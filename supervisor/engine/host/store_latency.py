@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from supervisor.core.frozen import dataclass
-from supervisor.core.ports import StoreError, Unconfirmed
+from supervisor.core.ports import NotConfirmed, StoreError
 from supervisor.engine.upload.durability import TIMES_LATER, times_needed
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _probe(store: Store, path: str, length: int, waiting: Waiting) -> Probe:
             given += 1
             if given == times:
                 return Probe(length, write_s, waiting.clock.now().since(began), evidence)
-        except Unconfirmed as error:
+        except NotConfirmed as error:
             if not error.possible or waiting.clock.now().mono_s >= waiting.until_s:
                 return Probe(length, write_s, why=str(error), possible=error.possible)
             given = 0

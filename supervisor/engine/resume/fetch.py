@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.checkpoint import log_pieces
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.checkpoint_json import ContentError, NewerContent
+from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError, NewerCheckpointInfo
 from supervisor.core.checkpoint.file_manifest import FILES_FILE
 from supervisor.core.checkpoint.file_manifest import parse as parse_files
 from supervisor.core.checkpoint.session_id import believed, in_order, rank_of
 from supervisor.core.digest import algorithm_of
 from supervisor.core.frozen import dataclass
 from supervisor.core.policy import nonfinite, rollback
-from supervisor.core.ports import Measured, Missing, Store, StoreError
+from supervisor.core.ports import FileDigest, NotFound, Store, StoreError
 from supervisor.core.wire import fields
 from supervisor.engine import journal
 from supervisor.engine.resume import staging as local
@@ -26,8 +26,8 @@ from supervisor.engine.resume import staging as local
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from supervisor.core.checkpoint.session_id import Rank
-    from supervisor.engine.paths import RunPlace
+    from supervisor.core.checkpoint.session_id import SessionId
+    from supervisor.engine.paths import RunPaths
 
 LOCAL = "local:"
 ALL_WITHDRAWN = "every checkpoint that is left is from after the trouble, and withdrawn"
@@ -37,17 +37,17 @@ ALL_WITHDRAWN_HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class RunListing:
     """What the listings of a run show, by names alone: manifests, records, sessions that began at step 0 on purpose.
 
     ``telling``: the sessions with a journal, oldest first; ``bare``: folders of sessions that hold nothing of all this but that.
     """
 
-    found: list[cp.Found] = field(default_factory=list)
+    found: list[cp.Candidate] = field(default_factory=list)
     rollbacks: list[rollback.Rollback] = field(default_factory=list)
-    nonfinite: list[nonfinite.Nonfinite] = field(default_factory=list)
+    nonfinite: list[nonfinite.NonfiniteRecord] = field(default_factory=list)
     anew: set[int] = field(default_factory=set)
-    telling: list[Rank] = field(default_factory=list)
+    telling: list[SessionId] = field(default_factory=list)
     bare: set[str] = field(default_factory=set)
 
     @property
@@ -61,22 +61,22 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class FetchResult:
     """Where the run goes on, the local folder of that checkpoint, and what of this machine had to be passed over.
 
     ``rolled``: the rollbacks that hold for who goes on there.
     """
 
-    answer: cp.ResumeFrom | cp.StartAfresh | cp.AskUser
+    answer: cp.ResumeFrom | cp.StartFresh | cp.NeedsUser
     folder: Path
-    passed_over: tuple[cp.Found, ...] = ()
+    passed_over: tuple[cp.Candidate, ...] = ()
     rolled: tuple[rollback.Rollback, ...] = ()
-    listed: Listed = field(default_factory=Listed)
+    listed: RunListing = field(default_factory=RunListing)
 
 
-def look_over(store: Store, run: RunPlace, bare: Collection[str] = ()) -> Listed:
+def look_over(store: Store, run: RunPaths, bare: Collection[str] = ()) -> RunListing:
     """List all there is of a run, but for the folders that are known to be ``bare``."""
-    listed, sessions = Listed(bare={*bare}), store.list(run.name)
+    listed, sessions = RunListing(bare={*bare}), store.list(run.name)
     known = believed(session.name for session in sessions)
     for session in sessions:
         rank = rank_of(session.name)
@@ -88,7 +88,7 @@ def look_over(store: Store, run: RunPlace, bare: Collection[str] = ()) -> Listed
     return listed
 
 
-def _look_into(store: Store, session: str, rank: Rank, listed: Listed) -> bool:
+def _look_into(store: Store, session: str, rank: SessionId, listed: RunListing) -> bool:
     """Add what one session's folder shows; say whether anything more than a journal is in it."""
     shows = False
     for entry in store.list(session):
@@ -109,23 +109,23 @@ def _look_into(store: Store, session: str, rank: Rank, listed: Listed) -> bool:
     return shows
 
 
-def find(store: Store, run: RunPlace) -> list[cp.Found]:
+def find(store: Store, run: RunPaths) -> list[cp.Candidate]:
     """Return every manifest that the listings show, also of what is withdrawn."""
     return look_over(store, run).found
 
 
-def find_in(store: Store, run: RunPlace, rank: Rank, step: int) -> list[cp.Found]:
+def find_in(store: Store, run: RunPaths, rank: SessionId, step: int) -> list[cp.Candidate]:
     """Return every manifest of one step of one session."""
     return list(_manifests(store, run.step(rank, step), rank, step))
 
 
-def standing(store: Store, run: RunPlace) -> list[cp.Found]:
+def standing(store: Store, run: RunPaths) -> list[cp.Candidate]:
     """Return every manifest that the listings show of what nobody withdrew."""
     listed = look_over(store, run)
     return [each for each in listed.found if not rollback.withdrawn(each.id, listed.rollbacks)]
 
 
-def pieces_before(store: Store, run: RunPlace, id_: cp.CheckpointId) -> Mapping[str, str]:
+def pieces_before(store: Store, run: RunPaths, id_: cp.CheckpointId) -> Mapping[str, str]:
     """Return what the newest readable manifest before a checkpoint tells of the pieces of the step log."""
     before = (each for each in find(store, run) if each.id < id_)
     for found in sorted(before, key=lambda each: (each.id, each.path), reverse=True):
@@ -134,7 +134,7 @@ def pieces_before(store: Store, run: RunPlace, id_: cp.CheckpointId) -> Mapping[
     return {}
 
 
-def naming_the_log(store: Store, run: RunPlace) -> list[cp.Manifest]:
+def naming_the_log(store: Store, run: RunPaths) -> list[cp.Manifest]:
     """Return the manifests that tell of the pieces of the step log, newest first.
 
     One that carries all before it is enough. Older versions wrote none that does: then each tells of its own piece.
@@ -149,24 +149,26 @@ def naming_the_log(store: Store, run: RunPlace) -> list[cp.Manifest]:
     return named
 
 
-def read_manifest(store: Store, found: cp.Found) -> cp.Found:
+def read_manifest(store: Store, found: cp.Candidate) -> cp.Candidate:
     """Read one manifest; the answer bears it, or a verdict that says why not."""
     try:
         body = store.read(found.path)
         manifest = cp.parse_manifest(found.path.rpartition("/")[2], body)
-    except Missing:
-        return replace(found, verdict=cp.Verdict.BROKEN, why="its manifest is gone")
+    except NotFound:
+        return replace(found, verdict=cp.Validity.BROKEN, why="its manifest is gone")
     except StoreError as error:
-        return replace(found, verdict=cp.Verdict.UNREADABLE, why=str(error))
+        return replace(found, verdict=cp.Validity.UNREADABLE, why=str(error))
     except cp.ManifestError as error:
-        damaged = error.verdict is cp.Verdict.BROKEN
+        damaged = error.verdict is cp.Validity.BROKEN
         return replace(found, verdict=error.verdict, why=f"its manifest is damaged: {error}" if damaged else str(error))
     if manifest.id != found.id:
-        return replace(found, verdict=cp.Verdict.BROKEN, why="its manifest is of another checkpoint")
+        return replace(found, verdict=cp.Validity.BROKEN, why="its manifest is of another checkpoint")
     return replace(found, manifest=manifest)
 
 
-def bring(store: Store, run: RunPlace, found: cp.Found, into: Path, *, link: bool = False) -> tuple[cp.Found, Path]:
+def bring(
+    store: Store, run: RunPaths, found: cp.Candidate, into: Path, *, link: bool = False
+) -> tuple[cp.Candidate, Path]:
     """Copy a checkpoint to the local folder ``into``, proving every byte on the way; the verdict says how it went.
 
     With ``link`` nobody may write into the files that it brings: they may be the store's own (``Store.pull``).
@@ -184,18 +186,20 @@ def bring(store: Store, run: RunPlace, found: cp.Found, into: Path, *, link: boo
     except StoreError as error:
         if error.kind == "local":
             raise  # it is this machine that has no room; the checkpoint may be as good as ever
-        return replace(found, verdict=cp.Verdict.UNREADABLE, why=str(error)), into
+        return replace(found, verdict=cp.Validity.UNREADABLE, why=str(error)), into
     if why:
-        return replace(found, verdict=cp.Verdict.BROKEN, why=why), into
+        return replace(found, verdict=cp.Validity.BROKEN, why=why), into
     return _readable(found, into), into
 
 
-def bring_local(each: local.Staged) -> tuple[cp.Found, Path]:
+def bring_local(each: local.StagedCheckpoint) -> tuple[cp.Candidate, Path]:
     """Prove a staged checkpoint of this machine; the verdict says how it went."""
-    return _prove_local(cp.Found(each.id, f"{LOCAL}{each.folder}"))
+    return _prove_local(cp.Candidate(each.id, f"{LOCAL}{each.folder}"))
 
 
-def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], into: Path, *, epoch: int = 0) -> Brought:
+def newest_whole(
+    store: Store, run: RunPaths, staged: Iterable[local.StagedCheckpoint], into: Path, *, epoch: int = 0
+) -> FetchResult:
     """Bring the newest whole checkpoint of the store or of this machine to the local disk, walking back as needed.
 
     Checkpoints of sessions below ``epoch`` are left out of account, and those from before the run last began at step 0 on purpose.
@@ -203,7 +207,7 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
     listed = look_over(store, run)
     afresh, epoch = epoch > 0, max(epoch, listed.began)
     published = [each for each in listed.found if each.id.epoch >= epoch]
-    here = {each.id: cp.Found(each.id, f"{LOCAL}{each.folder}") for each in staged if each.id.epoch >= epoch}
+    here = {each.id: cp.Candidate(each.id, f"{LOCAL}{each.folder}") for each in staged if each.id.epoch >= epoch}
     gone = {id_ for id_ in here.keys() | {each.id for each in published} if rollback.withdrawn(id_, listed.rollbacks)}
     here = {id_: each for id_, each in here.items() if id_ not in gone}
     # of one checkpoint the store's copy is asked first, because what is there need not be uploaded again
@@ -211,61 +215,63 @@ def newest_whole(store: Store, run: RunPlace, staged: Iterable[local.Staged], in
     everything = {(each.id, each.path): each for each in (*published, *only_here) if each.id not in gone}
     telling = [] if afresh else [rank for rank in listed.telling if rank.epoch >= epoch]
     signs = bool(published) or _work_is_told_of(store, run, telling)
-    passed_over: list[cp.Found] = []
+    passed_over: list[cp.Candidate] = []
     while True:
         answer = cp.resume_point(everything.values(), signs_of_work=signs)
-        if not isinstance(answer, cp.Examine):
+        if not isinstance(answer, cp.Verify):
             where = into
             if (
-                isinstance(answer, cp.AskUser)
+                isinstance(answer, cp.NeedsUser)
                 and _all_cut_short(store, answer, everything.values())
                 and not _work_is_told_of(store, run, telling)
             ):
-                return Brought(cp.StartAfresh(), into, (*passed_over, *answer.skipped), listed.holding(None))
+                return FetchResult(cp.StartFresh(), into, (*passed_over, *answer.skipped), listed.holding(None))
             if isinstance(answer, cp.ResumeFrom) and answer.found.path.startswith(LOCAL):
                 where = Path(answer.found.path.removeprefix(LOCAL))
-            if isinstance(answer, cp.AskUser) and gone and not everything:
-                answer = cp.AskUser(ALL_WITHDRAWN, ALL_WITHDRAWN_HINT)
+            if isinstance(answer, cp.NeedsUser) and gone and not everything:
+                answer = cp.NeedsUser(ALL_WITHDRAWN, ALL_WITHDRAWN_HINT)
             rolled = listed.holding(answer.found.id.epoch if isinstance(answer, cp.ResumeFrom) else None)
-            return Brought(answer, where, tuple(passed_over), rolled, listed)
+            return FetchResult(answer, where, tuple(passed_over), rolled, listed)
         judged, _ = bring(store, run, answer.found, into, link=True)
-        if judged.verdict is cp.Verdict.BROKEN and judged.path.startswith(LOCAL):
+        if judged.verdict is cp.Validity.BROKEN and judged.path.startswith(LOCAL):
             passed_over.append(judged)
             del everything[judged.id, judged.path]  # never published, so no promise is broken by passing it over
             continue
         everything[judged.id, judged.path] = judged
-        if judged.verdict in {cp.Verdict.BROKEN, cp.Verdict.PACKED} and judged.id in here:
+        if judged.verdict in {cp.Validity.BROKEN, cp.Validity.PACKED} and judged.id in here:
             second = here.pop(judged.id)
             everything[second.id, second.path] = second
 
 
-def skipped(found: cp.Found) -> str:
+def skipped(found: cp.Candidate) -> str:
     """Say that one was not whole."""
     return f"the checkpoint of {found.id} was passed over: {found.why}"
 
 
-def _manifests(store: Store, folder: str, rank: Rank, step: int) -> Iterator[cp.Found]:
+def _manifests(store: Store, folder: str, rank: SessionId, step: int) -> Iterator[cp.Candidate]:
     for file in store.list(folder):
         if name := cp.MANIFEST_NAME.fullmatch(file.name):
-            yield cp.Found(cp.CheckpointId(rank.epoch, step, rank.writer, int(name[1])), f"{folder}/{file.name}")
+            yield cp.Candidate(cp.CheckpointId(rank.epoch, step, rank.writer, int(name[1])), f"{folder}/{file.name}")
 
 
-def _bring_file(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntry, into: Path, *, link: bool) -> str:
+def _bring_file(
+    store: Store, run: RunPaths, found: cp.Candidate, entry: cp.FileEntry, into: Path, *, link: bool
+) -> str:
     """Copy one file in; return "" or what is wrong with it. A store that shows one name twice is asked for each."""
     why = f"{entry.name} is missing"
     target = fields.into(into, entry.name)
     for path in _places(store, run, found, entry):
         try:
             got = store.pull(path, str(target), algorithm_of(entry.digest), link=link)
-        except Missing:
+        except NotFound:
             continue
-        if got == Measured(entry.bytes, entry.digest):
+        if got == FileDigest(entry.bytes, entry.digest):
             return ""
         why = f"{entry.name} is damaged"
     return why
 
 
-def _places(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntry) -> Iterator[str]:
+def _places(store: Store, run: RunPaths, found: cp.Candidate, entry: cp.FileEntry) -> Iterator[str]:
     """Yield where a file may lie: where its manifest says, then under the names that a drive gives to twins."""
     yield f"{run.name}/{entry.path}"
     folder, _, name = f"{run.name}/{entry.path}".rpartition("/")
@@ -277,7 +283,7 @@ def _places(store: Store, run: RunPlace, found: cp.Found, entry: cp.FileEntry) -
                 yield f"{place}/{other.name}"
 
 
-def _twins_of_folder(store: Store, run: RunPlace, entry: cp.FileEntry) -> Iterator[str]:
+def _twins_of_folder(store: Store, run: RunPaths, entry: cp.FileEntry) -> Iterator[str]:
     """Yield the folders that a drive shows for the one a path names, which need not be that of its manifest."""
     session, *inner = entry.path.split("/")[:-1]
     for place in store.list(run.name):
@@ -294,19 +300,19 @@ def _twins_of_folder(store: Store, run: RunPlace, entry: cp.FileEntry) -> Iterat
                 yield f"{inside}/{other.name}"
 
 
-def _readable(found: cp.Found, folder: Path) -> cp.Found:
+def _readable(found: cp.Candidate, folder: Path) -> cp.Candidate:
     """Every byte is what was published; say whether this program can read it, the script's own files included."""
     try:
         if FILES_FILE in local.content(folder).files:
             parse_files((folder / FILES_FILE).read_bytes())
-    except NewerContent as error:
-        return replace(found, verdict=cp.Verdict.NEWER, why=str(error))
-    except (ContentError, FileNotFoundError) as error:
-        return replace(found, verdict=cp.Verdict.BROKEN, why=str(error))
-    return replace(found, verdict=cp.Verdict.WHOLE)
+    except NewerCheckpointInfo as error:
+        return replace(found, verdict=cp.Validity.NEWER, why=str(error))
+    except (CheckpointInfoError, FileNotFoundError) as error:
+        return replace(found, verdict=cp.Validity.BROKEN, why=str(error))
+    return replace(found, verdict=cp.Validity.WHOLE)
 
 
-def _all_cut_short(store: Store, answer: cp.AskUser, everything: Collection[cp.Found]) -> bool:
+def _all_cut_short(store: Store, answer: cp.NeedsUser, everything: Collection[cp.Candidate]) -> bool:
     """Say whether all there is are manifests that a crash inside ``create`` cut short, as it can where that is no one step.
 
     Of each the beginning is there or nothing; so it was never published, nor called safe.
@@ -326,18 +332,18 @@ def _cut_short(body: bytes) -> bool:
     return False
 
 
-def _work_is_told_of(store: Store, run: RunPlace, telling: Sequence[Rank]) -> bool:
+def _work_is_told_of(store: Store, run: RunPaths, telling: Sequence[SessionId]) -> bool:
     """Say whether a journal of these sessions names a checkpoint that was safe once."""
     told = (journal.newest_status(store, run, rank) for rank in reversed(telling))
     return any(status is not None and status.durable is not None for status in told)
 
 
-def _prove_local(found: cp.Found) -> tuple[cp.Found, Path]:
+def _prove_local(found: cp.Candidate) -> tuple[cp.Candidate, Path]:
     folder = Path(found.path.removeprefix(LOCAL))
     try:
         local.prove(folder, found.id.step)
-    except NewerContent as error:
-        return replace(found, verdict=cp.Verdict.NEWER, why=str(error)), folder
-    except (ContentError, OSError) as error:
-        return replace(found, verdict=cp.Verdict.BROKEN, why=str(error)), folder
-    return replace(found, verdict=cp.Verdict.WHOLE), folder
+    except NewerCheckpointInfo as error:
+        return replace(found, verdict=cp.Validity.NEWER, why=str(error)), folder
+    except (CheckpointInfoError, OSError) as error:
+        return replace(found, verdict=cp.Validity.BROKEN, why=str(error)), folder
+    return replace(found, verdict=cp.Validity.WHOLE), folder

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.digest import SHA256
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
-from supervisor.core.ports import Store, StoreError, Taken
+from supervisor.core.ports import AlreadyExists, Store, StoreError
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.runs import runs
 from supervisor.engine.runs.claims import ranks
@@ -16,14 +16,14 @@ from supervisor.engine.runs.claims import ranks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
 
 HALF_MADE = ".tmp-"
 
 
 def bring(
     store: Store,
-    run: RunPlace,
+    run: RunPaths,
     folders: Sequence[str],
     opened: Callable[[str], Store],
     say: Callable[[str, str], None],
@@ -41,7 +41,7 @@ def bring(
         size = sum(path.stat().st_size for path in files)
         say(f"{best} holds this run, {_words(opened(best), run)}: copying it first ({size / 1e6:,.0f} MB)", "")
         for path in files:
-            with suppress(Taken):
+            with suppress(AlreadyExists):
                 store.push(str(path), path.relative_to(best).as_posix(), SHA256)
     except (OSError, StoreError) as error:
         what = f"the earlier work in {folders[0]} could not be copied: {error}"
@@ -50,14 +50,14 @@ def bring(
     return True
 
 
-def _reached(store: Store, run: RunPlace) -> tuple[int, int, int]:
+def _reached(store: Store, run: RunPaths) -> tuple[int, int, int]:
     """Return how far a copy has come: its newest checkpoint, else its newest session."""
     newest = max((found.id for found in checkpoint_fetch.find(store, run)), default=None)
     last = max((rank.epoch for rank in ranks(store, run)), default=0)
     return (newest.epoch, newest.step, last) if newest else (0, 0, last)
 
 
-def _words(store: Store, run: RunPlace) -> str:
+def _words(store: Store, run: RunPaths) -> str:
     epoch, step, last = _reached(store, run)
     return f"up to step {step:,} of session {epoch}" if epoch else f"{last} sessions and no checkpoint"
 

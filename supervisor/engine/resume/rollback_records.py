@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.policy import nonfinite, rollback
 from supervisor.core.session import events as ev
 from supervisor.engine.upload.upload import create_once
@@ -14,20 +14,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from supervisor.core.ports import Store
-    from supervisor.engine.context import Job
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.context import SessionContext
+    from supervisor.engine.paths import RunPaths
 
 
-def record(job: Job, order: rollback.Rollback, words: str, fence: Callable[[], tuple[str, ...] | None]) -> ev.Event:
+def record(
+    job: SessionContext, order: rollback.Rollback, words: str, fence: Callable[[], tuple[str, ...] | None]
+) -> ev.Event:
     """Record what the session withdraws, unless it is outranked by now: then nothing of it counts. Raises StoreError."""
     if outranked := fence():
-        return ev.FenceSeen(outranked)
+        return ev.FenceChecked(outranked)
     body = json.dumps({"words": words}, ensure_ascii=False).encode()
     create_once(job.store, f"{job.run.session(order.rank)}/{order.name}", body)
     return ev.RollbackWritten()
 
 
-def begin_anew(job: Job, mine: Rank) -> None:
+def begin_anew(job: SessionContext, mine: SessionId) -> None:
     """Record that the session begins at step 0 on purpose: no rollback before it holds for those who go on from it."""
     create_once(job.store, f"{job.run.session(mine)}/{rollback.ANEW_NAME}", b"{}")
 
@@ -36,20 +38,20 @@ class Nonfinites:
     """The losses of this session that are no number: seen on the loop's thread, written on the lanes."""
 
     def __init__(self) -> None:
-        self.rank = Rank(0, "")
+        self.rank = SessionId(0, "")
         self._seen: dict[str, str] = {}
         self._written: set[str] = set()
 
     def saw(self, fine: int, step: int, words: str) -> None:
         """Take one up; a repeated one is the same."""
-        self._seen.setdefault(nonfinite.Nonfinite(self.rank, fine, step).name, words)
+        self._seen.setdefault(nonfinite.NonfiniteRecord(self.rank, fine, step).name, words)
 
     @property
     def waiting(self) -> bool:
         """Whether one is not on record yet."""
         return len(self._seen) > len(self._written)
 
-    def write(self, store: Store, run: RunPlace) -> None:
+    def write(self, store: Store, run: RunPaths) -> None:
         """Put on record what is not. Raises StoreError."""
         for name, words in tuple(self._seen.items()):
             if name not in self._written:

@@ -8,9 +8,9 @@ import shutil
 import stat
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, Content, ContentError, parse
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, CheckpointInfo, CheckpointInfoError, parse
 from supervisor.core.checkpoint.manifest import CheckpointId
-from supervisor.core.checkpoint.session_id import Rank, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, rank_of
 from supervisor.core.digest import Digest, algorithm_of, digest_of, preferred
 from supervisor.core.frozen import dataclass
 from supervisor.core.wire import fields
@@ -23,28 +23,28 @@ CHUNK_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
+class StagedCheckpoint:
     """A staged folder: which checkpoint it is, and whose."""
 
     folder: Path
     id: CheckpointId
 
 
-def staged_in(staging: Path, rank: Rank) -> list[Staged]:
+def staged_in(staging: Path, rank: SessionId) -> list[StagedCheckpoint]:
     """Return the staged folders of a session, oldest first. A folder has its name only when it is whole."""
     try:
         names = sorted(each.name for each in staging.iterdir() if is_mine(each)) if is_mine(staging) else []
     except FileNotFoundError:
         return []
     found = [
-        Staged(staging / name, CheckpointId(rank.epoch, int(match[1]), rank.writer, int(match[2])))
+        StagedCheckpoint(staging / name, CheckpointId(rank.epoch, int(match[1]), rank.writer, int(match[2])))
         for name in names
         if (match := FOLDER.fullmatch(name))
     ]
     return sorted(found, key=lambda each: each.id)
 
 
-def staged_on_this_machine(run_folder: Path) -> list[Staged]:
+def staged_on_this_machine(run_folder: Path) -> list[StagedCheckpoint]:
     """Return the staged folders of all sessions of a run that this machine still has."""
     try:
         sessions = [(each, rank_of(each.name)) for each in run_folder.iterdir() if is_mine(each)]
@@ -62,32 +62,32 @@ def is_mine(folder: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
-def content(folder: Path) -> Content:
+def content(folder: Path) -> CheckpointInfo:
     """Read what the folder says of itself, or raise ContentError."""
     return sealed(folder)[0]
 
 
-def sealed(folder: Path) -> tuple[Content, tuple[int, str]]:
+def sealed(folder: Path) -> tuple[CheckpointInfo, tuple[int, str]]:
     """Read what the folder says of itself; return it with the length and digest of the bytes it was read from."""
     try:
         body = (folder / CONTENT_FILE).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ContentError(f"{CONTENT_FILE} is missing") from error
+        raise CheckpointInfoError(f"{CONTENT_FILE} is missing") from error
     return parse(body), (len(body), digest_of((body,), preferred()))
 
 
-def prove(folder: Path, step: int) -> Content:
+def prove(folder: Path, step: int) -> CheckpointInfo:
     """Read and hash every file of a checkpoint folder, or raise ContentError naming the first that is not whole."""
     said = content(folder)
     if said.step != step:
-        raise ContentError(f"{CONTENT_FILE} is of step {said.step}, not {step}")
+        raise CheckpointInfoError(f"{CONTENT_FILE} is of step {said.step}, not {step}")
     for name, (length, promised) in said.files.items():
         try:
             measured = measure(fields.into(folder, name), algorithm_of(promised))
         except FileNotFoundError as error:
-            raise ContentError(f"{name} is missing") from error
+            raise CheckpointInfoError(f"{name} is missing") from error
         if measured != (length, promised):
-            raise ContentError(f"{name} is damaged: {measured[0]} of {length} bytes, or a wrong digest")
+            raise CheckpointInfoError(f"{name} is damaged: {measured[0]} of {length} bytes, or a wrong digest")
     return said
 
 

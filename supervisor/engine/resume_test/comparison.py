@@ -14,14 +14,14 @@ from supervisor.core import shell_commands
 from supervisor.core.checkpoint.checkpoint_json import STATE_FILE
 from supervisor.core.checkpoint.file_manifest import FILES_FILE
 from supervisor.core.checkpoint.file_manifest import parse as parse_files
-from supervisor.core.checkpoint.manifest import Verdict
+from supervisor.core.checkpoint.manifest import Validity
 from supervisor.core.errors import FAILED, UserError
 from supervisor.core.frozen import dataclass
 from supervisor.core.session import events as ev
 from supervisor.core.unmodified.file_patterns import is_stream
 from supervisor.core.wire import messages
 from supervisor.engine import journal
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.runs import checkpoint_admin
 from supervisor.engine.runs.claims import local_folder, ranks, read_claim
@@ -31,10 +31,10 @@ from supervisor.engine.upload import step_log as step_log_store
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.ports import Store
 
-RUN = RunPlace("rehearsal")
+RUN = RunPaths("rehearsal")
 FILES = "files"  # stands for the attached objects where a script that nobody changed has none
 CHECKOUT = Path(__file__).resolve().parents[3]
 # Columns that hold measured times or speeds: they differ between any two runs and say nothing about the state.
@@ -168,7 +168,7 @@ def environ(more: Mapping[str, str]) -> dict[str, str]:
 def _final(store: Store, to: Path) -> Path:
     newest = max(checkpoint_fetch.find(store, RUN), key=lambda each: each.id)
     found = checkpoint_admin.export(store, RUN, newest, to)
-    if found.verdict is not Verdict.WHOLE:
+    if found.verdict is not Validity.WHOLE:
         raise UserError(f"{newest.id} is not whole: {found.why}", "see whether the disk is full or failing", FAILED)
     return to
 
@@ -187,7 +187,7 @@ def _resumed(store: Store) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _reads(value: Any) -> str | None:
     """Return the file that a script is told to have read before its first step, "" for none; None for other records."""
-    said = value.message if isinstance(value, ev.TrainerSaid) else None
+    said = value.message if isinstance(value, ev.TrainerMessage) else None
     return said.path if isinstance(said, messages.ReadBack) and not said.late else None
 
 
@@ -197,17 +197,17 @@ def _steps_done(store: Store) -> int:
     for value in _values(store):
         if isinstance(value, ev.CheckpointReady):
             base, reached = value.id.step if value.id else 0, 0
-        elif isinstance(value, ev.Launched):
+        elif isinstance(value, ev.TrainerStarted):
             reached = 0
-        elif isinstance(value, ev.TrainerSaid) and isinstance(value.message, messages.Beat):
+        elif isinstance(value, ev.TrainerMessage) and isinstance(value.message, messages.Heartbeat):
             reached = max(reached, value.message.step)
     return max(0, reached - base)
 
 
 def saved_outside(store: Store, folder: Path) -> tuple[str, ...]:
     """Return what the script was seen to save outside of a folder."""
-    said = (value.message for value in _values(store) if isinstance(value, ev.TrainerSaid))
-    paths = dict.fromkeys(each.path for each in said if isinstance(each, messages.Saved))
+    said = (value.message for value in _values(store) if isinstance(value, ev.TrainerMessage))
+    paths = dict.fromkeys(each.path for each in said if isinstance(each, messages.ScriptSavedFile))
     return tuple(path for path in paths if not Path(path).is_relative_to(folder))
 
 
@@ -215,7 +215,7 @@ def _values(store: Store) -> Iterator[Any]:
     return (record.value for rank in ranks(store, RUN) for record in _records(store, rank))
 
 
-def _records(store: Store, rank: Rank) -> list[journal.Record]:
+def _records(store: Store, rank: SessionId) -> list[journal.JournalRecord]:
     """Return a session's journal, from its own disk if it was killed before it could put the end into the store."""
     folder = local_folder(read_claim(store, RUN, rank))
     try:

@@ -41,7 +41,7 @@ MORE_TO_DO = "give it more to do: rehearse SCRIPT -- ARGUMENTS"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RehearsalPlan:
     """What is rehearsed. ``folder`` holds everything and is thrown away.
 
     Each run has a fresh copy of the ``working`` folder and is started there.
@@ -64,7 +64,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Peaceful:
+class BaselineRun:
     """The run that nothing happened to: the step it came to and how long its trainer lived."""
 
     step: int
@@ -76,14 +76,14 @@ class Rehearsal:
     """``open_store`` gives the store in a folder; ``say`` is told of each act."""
 
     def __init__(
-        self, plan: Plan, open_store: Callable[[str], Store], clock: Clock, say: Callable[[str], None]
+        self, plan: RehearsalPlan, open_store: Callable[[str], Store], clock: Clock, say: Callable[[str], None]
     ) -> None:
         self._plan, self._open, self._clock, self._say = plan, open_store, clock, say
         self._pause = Event()
         self._work = Path(os.path.realpath(plan.folder)) / "work"
         self._said = False
 
-    def in_peace(self) -> Peaceful:
+    def in_peace(self) -> BaselineRun:
         """Run it once with nothing in its way. UserError where the script itself fails."""
         self._say(f"1/3 {self._plan.script.name} in peace")
         turn = self._turn(PEACEFUL, "peaceful-machine", self._plan.save_every, self._plan.steps)
@@ -109,9 +109,9 @@ class Rehearsal:
         seconds = _seconds(store)
         if seconds < SHORTEST_S:
             raise _not_tested(f"the script is over in {seconds:.1f} s, too soon to be killed in the middle")
-        return Peaceful(step, seconds, finished=turn.process.returncode == 0)
+        return BaselineRun(step, seconds, finished=turn.process.returncode == 0)
 
-    def with_kills(self, peaceful: Peaceful) -> None:
+    def with_kills(self, peaceful: BaselineRun) -> None:
         """Run it again: kill the trainer, later the whole machine, and go on on a blank one."""
         stop_at = self._plan.steps if peaceful.finished else peaceful.step
         save_every = f"{max(100, min(1000, int(1000 * peaceful.seconds / SAVES_PER_RUN)))}ms"
@@ -299,7 +299,7 @@ def _last_step(store: Store) -> int | None:
 def _seconds(store: Store) -> float:
     """Return how long the trainer lived."""
     records = [record for rank in ranks(store, RUN) for record in journal.records(store, RUN, rank)]
-    began = [record.at for record in records if isinstance(record.value, ev.Launched)]
+    began = [record.at for record in records if isinstance(record.value, ev.TrainerStarted)]
     ended = [record.at for record in records if isinstance(record.value, ev.TrainerExited)]
     return ended[-1].since(began[0]) if began and ended else 0.0
 

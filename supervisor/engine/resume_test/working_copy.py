@@ -32,7 +32,7 @@ HINT = "rehearse it from a folder that has only what it needs: cd THERE, then re
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class WorkingCopy:
     """What was copied, and which files were left out because they are too large, by their paths in the folder."""
 
     files: int
@@ -40,7 +40,7 @@ class Copied:
     too_large: tuple[str, ...] = ()
 
 
-def copy(folder: Path, to: Path, *, without: Collection[Path] = ()) -> Copied:
+def copy(folder: Path, to: Path, *, without: Collection[Path] = ()) -> WorkingCopy:
     """Make ``to`` a copy of ``folder``, ``without`` these paths. UserError for a folder with far too many files."""
     out = {os.path.realpath(each) for each in (to, *without)}
     to.mkdir(parents=True)
@@ -65,7 +65,7 @@ def copy(folder: Path, to: Path, *, without: Collection[Path] = ()) -> Copied:
             raise UserError(f"{path} cannot be copied for a rehearsal: {error.strerror}", HINT) from error
         taken += size
         copied += 1
-    return Copied(copied, taken, tuple(too_large))
+    return WorkingCopy(copied, taken, tuple(too_large))
 
 
 def _files(root: str, out: Collection[str]) -> Iterator[tuple[str, int]]:

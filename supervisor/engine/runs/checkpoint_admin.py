@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.frozen import dataclass
 from supervisor.core.policy import dedup, retention, rollback
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.runs import verification_records
-from supervisor.engine.runs.checkpoint_history import Told, on_its_way, told_of
+from supervisor.engine.runs.checkpoint_history import CheckpointHistory, on_its_way, told_of
 from supervisor.engine.runs.claims import ranks
 from supervisor.engine.unmodified import restore as file_restore
 from supervisor.engine.upload import prune as pruning
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
 
 STEPS_FILE = "steps.jsonl"
 FILES_FOLDER = "files"  # what a script that nobody changed had written, as it lay in its folder
@@ -34,7 +34,7 @@ WITHDRAWN = "withdrawn: it is from after a trouble"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CheckpointRow:
     """One checkpoint; what is not known of it is None.
 
     ``state``: STAGED, SUBMITTED or DURABLE; ``evidence`` names what proves the last, since ``proved_wall_s``; ``bytes`` of
@@ -54,7 +54,9 @@ class Row:
     why: str = ""
 
 
-def rows(store: Store, run: RunPlace, local_run: Path, newest: int, watched: Collection[str] = ()) -> list[Row]:
+def rows(
+    store: Store, run: RunPaths, local_run: Path, newest: int, watched: Collection[str] = ()
+) -> list[CheckpointRow]:
     """Return all checkpoints, oldest first. ``local_run``: where this machine would keep staged ones of this run."""
     seen = checkpoint_fetch.look_over(store, run)
     found = [checkpoint_fetch.read_manifest(store, each) for each in seen.found]
@@ -63,15 +65,15 @@ def rows(store: Store, run: RunPlace, local_run: Path, newest: int, watched: Col
     pins = pruning.pinned(store, run)
     gone = {each.id for each in found if rollback.withdrawn(each.id, seen.rollbacks)}
     kept = [
-        retention.Kept(each.id, bool(told[each.id].evidence) and each.id not in gone, each.manifest is None)
+        retention.RetentionItem(each.id, bool(told[each.id].evidence) and each.id not in gone, each.manifest is None)
         for each in found
     ]
     kept = pruning.judged(kept, _manifest_of(found), seen, watched)
-    reasons = retention.plan(kept, retention.Policy(newest, pins)).keep | dict.fromkeys(gone, WITHDRAWN)
+    reasons = retention.plan(kept, retention.RetentionPolicy(newest, pins)).keep | dict.fromkeys(gone, WITHDRAWN)
     listed = {}
     for each in found:
         known = told[each.id]
-        listed[each.id] = Row(
+        listed[each.id] = CheckpointRow(
             id=each.id,
             state="DURABLE" if known.evidence else "SUBMITTED",
             evidence=known.evidence or None,
@@ -93,43 +95,43 @@ def rows(store: Store, run: RunPlace, local_run: Path, newest: int, watched: Col
     return [listed[id_] for id_ in sorted(listed)]
 
 
-def _staged_row(id_: cp.CheckpointId, told: Told) -> Row:
+def _staged_row(id_: cp.CheckpointId, told: CheckpointHistory) -> CheckpointRow:
     """Return what no manifest in the store names: it is on its machine's disk, and its files may be in the store already."""
     if told.made_wall_s is None:
-        return Row(id_, "STAGED", made_wall_s=told.staged_wall_s, kept="on this machine's disk only")
+        return CheckpointRow(id_, "STAGED", made_wall_s=told.staged_wall_s, kept="on this machine's disk only")
     kept = "on its way; its manifest comes when its files are safe"
-    return Row(id_, "SUBMITTED", made_wall_s=told.made_wall_s, kept=kept)
+    return CheckpointRow(id_, "SUBMITTED", made_wall_s=told.made_wall_s, kept=kept)
 
 
-def ids(store: Store, run: RunPlace) -> set[cp.CheckpointId]:
+def ids(store: Store, run: RunPaths) -> set[cp.CheckpointId]:
     """Return which checkpoints are published."""
     return {each.id for each in checkpoint_fetch.find(store, run)}
 
 
-def newest_of_step(store: Store, run: RunPlace, step: int) -> cp.Found | None:
+def newest_of_step(store: Store, run: RunPaths, step: int) -> cp.Candidate | None:
     """Return the published checkpoint of a step, of the newest session that has one."""
     return max((each for each in checkpoint_fetch.find(store, run) if each.id.step == step), key=_order, default=None)
 
 
-def judged(store: Store, run: RunPlace, into: Path) -> Iterator[cp.Found]:
+def judged(store: Store, run: RunPaths, into: Path) -> Iterator[cp.Candidate]:
     """Yield every published checkpoint with its verdict, newest first, each read and hashed anew on the local disk."""
     for found in sorted(checkpoint_fetch.find(store, run), key=_order, reverse=True):
         with tempfile.TemporaryDirectory(dir=_made(into), prefix="verify-") as folder:
             yield checkpoint_fetch.bring(store, run, found, Path(folder) / "checkpoint", link=True)[0]
 
 
-def step_log(store: Store, run: RunPlace) -> step_log_store.Joined:
+def step_log(store: Store, run: RunPaths) -> step_log_store.Joined:
     """Return the joined step log with what is missing of it, each piece held to what the manifests tell of it."""
     return step_log_store.read(store, run, checkpoint_fetch.naming_the_log(store, run))
 
 
 def export(
     store: Store,
-    run: RunPlace,
-    wanted: cp.Found,
+    run: RunPaths,
+    wanted: cp.Candidate,
     to: Path,
     missing: Callable[[step_log_store.Gap], object] = lambda _: None,
-) -> cp.Found:
+) -> cp.Candidate:
     """Bring a checkpoint to the folder ``to``, with the step log up to it; whole under this name, or not at all.
 
     Of a damaged step log the rows that can be read come along, and ``missing`` is told of the others.
@@ -139,7 +141,7 @@ def export(
     beside = to.with_name(f".{to.name}.part")
     try:
         found, _ = checkpoint_fetch.bring(store, run, wanted, beside)
-        if found.verdict is cp.Verdict.WHOLE:
+        if found.verdict is cp.Validity.WHOLE:
             if found.manifest and found.manifest.log:
                 (beside / found.manifest.log.name).unlink(missing_ok=True)  # the joined log has its rows
             log = step_log(store, run)
@@ -157,55 +159,55 @@ def export(
     return found
 
 
-def proved(store: Store, run: RunPlace, known: Sequence[cp.Found]) -> set[cp.CheckpointId]:
+def proved(store: Store, run: RunPaths, known: Sequence[cp.Candidate]) -> set[cp.CheckpointId]:
     """Return which of these, just verified, are safe. On a drive that they are whole is not enough: it may be its cache."""
-    whole = {each.id for each in known if each.verdict is cp.Verdict.WHOLE}
+    whole = {each.id for each in known if each.verdict is cp.Validity.WHOLE}
     if not store.traits.mounted:
         return whole
     return {id_ for id_, told in told_of(store, run, whole).items() if told.evidence}
 
 
 def would_go(
-    store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int, watched: Collection[str] = ()
+    store: Store, run: RunPaths, known: Sequence[cp.Candidate], newest: int, watched: Collection[str] = ()
 ) -> tuple[Collection[cp.CheckpointId], int]:
     """Return what retention removes when this much has been verified, and how many bytes that frees."""
     pins = pruning.pinned(store, run)
     safe = proved(store, run, known)
-    broken = {each.id for each in known if each.verdict is cp.Verdict.BROKEN}
+    broken = {each.id for each in known if each.verdict is cp.Validity.BROKEN}
     seen = checkpoint_fetch.look_over(store, run)
     safe = {id_ for id_ in safe if not rollback.withdrawn(id_, seen.rollbacks)}
-    stored = [retention.Kept(each.id, durable=each.id in safe, broken=each.id in broken) for each in known]
+    stored = [retention.RetentionItem(each.id, durable=each.id in safe, broken=each.id in broken) for each in known]
     stored = pruning.judged(stored, _manifest_of(known), seen, watched)
-    remove = retention.plan(stored, retention.Policy(newest, pins)).remove
+    remove = retention.plan(stored, retention.RetentionPolicy(newest, pins)).remove
     going = [each.manifest for each in known if each.manifest and each.id in remove]
     staying = [each.manifest for each in known if each.manifest and each.id not in remove]
     return remove, dedup.only_theirs(going, staying)
 
 
 def prune(
-    store: Store, run: RunPlace, known: Sequence[cp.Found], newest: int, watched: Collection[str] = ()
+    store: Store, run: RunPaths, known: Sequence[cp.Candidate], newest: int, watched: Collection[str] = ()
 ) -> tuple[int, int]:
     """Remove by policy what verification showed to be behind enough proved ones; return (how many, freed bytes).
 
     Only while no session lives: it stands in for the session that would come next.
     """
     last = ranks(store, run)[-1]
-    knowledge = pruning.Knowledge(
+    knowledge = pruning.DurabilityIndex(
         durable=proved(store, run, known),
-        broken={each.id for each in known if each.verdict is cp.Verdict.BROKEN},
+        broken={each.id for each in known if each.verdict is cp.Validity.BROKEN},
         manifests={each.path: each.manifest for each in known if each.manifest},
     )
-    policy = retention.Policy(newest, watched=watched)
-    removed, freed = pruning.retain(store, run, policy, knowledge, Rank(last.epoch + 1, ""))
+    policy = retention.RetentionPolicy(newest, watched=watched)
+    removed, freed = pruning.retain(store, run, policy, knowledge, SessionId(last.epoch + 1, ""))
     verification_records.forget(store, run, removed)
     return len(removed), freed
 
 
-def _manifest_of(found: Sequence[cp.Found]) -> Callable[[cp.CheckpointId], cp.Manifest | None]:
+def _manifest_of(found: Sequence[cp.Candidate]) -> Callable[[cp.CheckpointId], cp.Manifest | None]:
     return {each.id: each.manifest for each in found}.get
 
 
-def _order(found: cp.Found) -> tuple[cp.CheckpointId, str]:
+def _order(found: cp.Candidate) -> tuple[cp.CheckpointId, str]:
     return found.id, found.path
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
 
 FLUSHED, ENDED = "flush", "end"
 ENDS_MAX = 8  # records of ends that are read: only of the newest sessions they can say more than the journals
@@ -28,7 +28,7 @@ KINDS = ("Durable", "Flushed", "Submitted", "Staged", "PublishFailed", "Checkpoi
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class CheckpointHistory:
     """What is told of one checkpoint, times by the clock of the machine that tells. No ``evidence``: it is not DURABLE.
 
     ``staged_wall_s``: since when it lies whole on its machine's disk; ``made_wall_s``: since when its files are in the store.
@@ -40,13 +40,13 @@ class Told:
     evidence: str = ""
 
 
-def told_of(store: Store, run: RunPlace, wanted: Collection[CheckpointId]) -> dict[CheckpointId, Told]:
+def told_of(store: Store, run: RunPaths, wanted: Collection[CheckpointId]) -> dict[CheckpointId, CheckpointHistory]:
     """Return what is told of each.
 
     Read from the newest piece of a journal back, and no farther than it takes: on a drive each piece is a download.
     """
-    told = dict.fromkeys(wanted, Told())
-    theirs: dict[Rank, set[CheckpointId]] = {}
+    told = dict.fromkeys(wanted, CheckpointHistory())
+    theirs: dict[SessionId, set[CheckpointId]] = {}
     for id_ in told:
         theirs.setdefault(id_.rank, set()).add(id_)
     known = ranks(store, run)
@@ -68,16 +68,16 @@ def told_of(store: Store, run: RunPlace, wanted: Collection[CheckpointId]) -> di
     return told
 
 
-def was_proved(store: Store, run: RunPlace, id_: CheckpointId) -> bool:
+def was_proved(store: Store, run: RunPaths, id_: CheckpointId) -> bool:
     """Say whether a receipt or the journal of its own session proves a checkpoint: read at each start, so no farther."""
     if id_ in verification_records.receipts(store, run):
         return True
-    told = {id_: Told()}
+    told = {id_: CheckpointHistory()}
     _read_own(store, run, id_.rank, {id_}, told)
     return bool(told[id_].evidence)
 
 
-def on_its_way(store: Store, run: RunPlace) -> tuple[CheckpointId, Told] | None:
+def on_its_way(store: Store, run: RunPaths) -> tuple[CheckpointId, CheckpointHistory] | None:
     """Return the checkpoint whose files the newest session has put into the store and not proved: it has no manifest yet."""
     rank = max(ranks(store, run), default=None)
     if rank is None:
@@ -88,25 +88,27 @@ def on_its_way(store: Store, run: RunPlace) -> tuple[CheckpointId, Told] | None:
         return None
     for record in _newest_first(store, run, rank):
         match record.value:
-            case ev.Submitted(id=id_):
-                return id_, Told(made_wall_s=record.at.wall_s)
-            case ev.Durable() | ev.PublishFailed():
+            case ev.CheckpointWritten(id=id_):
+                return id_, CheckpointHistory(made_wall_s=record.at.wall_s)
+            case ev.CheckpointDurable() | ev.UploadFailed():
                 return None
     return None
 
 
-def _read_own(store: Store, run: RunPlace, rank: Rank, mine: set[CheckpointId], told: dict[CheckpointId, Told]) -> None:
+def _read_own(
+    store: Store, run: RunPaths, rank: SessionId, mine: set[CheckpointId], told: dict[CheckpointId, CheckpointHistory]
+) -> None:
     """See what a session says of its own checkpoints."""
     for record in _newest_first(store, run, rank):
         at_s = record.at.wall_s
         match record.value:
-            case ev.Durable(id=id_, evidence=evidence) if id_ in mine and not told[id_].evidence:
+            case ev.CheckpointDurable(id=id_, evidence=evidence) if id_ in mine and not told[id_].evidence:
                 told[id_] = replace(told[id_], evidence=evidence, proved_wall_s=at_s)
-            case ev.Flushed(id=id_, error="") if id_ is not None and id_ in mine and not told[id_].evidence:
+            case ev.DriveFlushed(id=id_, error="") if id_ is not None and id_ in mine and not told[id_].evidence:
                 told[id_] = replace(told[id_], evidence=FLUSHED, proved_wall_s=at_s)
-            case ev.Submitted(id=id_) if id_ in mine and told[id_].made_wall_s is None:
+            case ev.CheckpointWritten(id=id_) if id_ in mine and told[id_].made_wall_s is None:
                 told[id_] = replace(told[id_], made_wall_s=at_s)
-            case ev.TrainerSaid(message=messages.Staged(folder=folder)):
+            case ev.TrainerMessage(message=messages.CheckpointStaged(folder=folder)):
                 id_ = _staged(rank, folder)
                 if id_ in mine:
                     told[id_] = replace(told[id_], staged_wall_s=at_s)
@@ -114,12 +116,12 @@ def _read_own(store: Store, run: RunPlace, rank: Rank, mine: set[CheckpointId], 
             return  # nothing is sent before it is staged, and nothing proved before it is there
 
 
-def _staged(rank: Rank, folder: str) -> CheckpointId | None:
+def _staged(rank: SessionId, folder: str) -> CheckpointId | None:
     named = FOLDER.fullmatch(folder.rpartition("/")[2])
     return CheckpointId(rank.epoch, int(named[1]), rank.writer, int(named[2])) if named else None
 
 
-def _read_resumed(store: Store, run: RunPlace, rank: Rank, told: dict[CheckpointId, Told]) -> None:
+def _read_resumed(store: Store, run: RunPaths, rank: SessionId, told: dict[CheckpointId, CheckpointHistory]) -> None:
     """See which checkpoint a session went on from, near its beginning, and whether it was proved by then or later."""
     begun: CheckpointId | None = None
     for record in _oldest_first(store, run, rank):
@@ -133,12 +135,12 @@ def _read_resumed(store: Store, run: RunPlace, rank: Rank, told: dict[Checkpoint
                     told[id_] = replace(told[id_], evidence=evidence, proved_wall_s=record.at.wall_s)
                     return
                 begun = id_
-            case ev.Durable(id=id_, evidence=evidence) if id_ == begun:
+            case ev.CheckpointDurable(id=id_, evidence=evidence) if id_ == begun:
                 told[id_] = replace(told[id_], evidence=evidence, proved_wall_s=record.at.wall_s)
                 return
 
 
-def _read_end(store: Store, run: RunPlace, rank: Rank, told: dict[CheckpointId, Told]) -> None:
+def _read_end(store: Store, run: RunPaths, rank: SessionId, told: dict[CheckpointId, CheckpointHistory]) -> None:
     """See which checkpoint the record of a session's end names as safe: it may say more than the journal before it."""
     end = read_end(store, run, rank)
     id_ = finished_run.named(end)
@@ -148,26 +150,26 @@ def _read_end(store: Store, run: RunPlace, rank: Rank, told: dict[CheckpointId, 
         told[id_] = replace(told[id_], evidence=store.traits.evidence or ENDED, proved_wall_s=known_s)
 
 
-def _same_machine(store: Store, run: RunPlace, one: Rank, other: Rank) -> bool:
+def _same_machine(store: Store, run: RunPaths, one: SessionId, other: SessionId) -> bool:
     boots = [read_claim(store, run, rank).get("machine", {}).get("boot") for rank in (one, other)]
     return bool(boots[0]) and boots[0] == boots[1]
 
 
-def _newest_first(store: Store, run: RunPlace, rank: Rank) -> Iterator[journal.Record]:
+def _newest_first(store: Store, run: RunPaths, rank: SessionId) -> Iterator[journal.JournalRecord]:
     for line in reversed(_local_lines(store, run, rank)):
         yield from journal.records_of(line, KINDS)
     for name in reversed(journal.piece_names(store, run, rank)):
         yield from reversed(journal.records_of(store.read(f"{run.session(rank)}/{name}"), KINDS))
 
 
-def _oldest_first(store: Store, run: RunPlace, rank: Rank) -> Iterator[journal.Record]:
+def _oldest_first(store: Store, run: RunPaths, rank: SessionId) -> Iterator[journal.JournalRecord]:
     for name in journal.piece_names(store, run, rank):
         yield from journal.records_of(store.read(f"{run.session(rank)}/{name}"), KINDS)
     for line in _local_lines(store, run, rank):
         yield from journal.records_of(line, KINDS)
 
 
-def _local_lines(store: Store, run: RunPlace, rank: Rank) -> list[bytes]:
+def _local_lines(store: Store, run: RunPaths, rank: SessionId) -> list[bytes]:
     folder: Path | None = local_folder(read_claim(store, run, rank))
     try:
         return [] if folder is None else (folder / "journal.jsonl").read_bytes().splitlines()

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint.manifest import CheckpointId  # noqa: TC001  # the reader of records evaluates the types
-from supervisor.core.checkpoint.session_id import Rank, Sighting, believed, highest, in_order, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, SessionObservation, believed, highest, in_order, rank_of
 from supervisor.core.frozen import dataclass
-from supervisor.core.ports import Missing, Store
+from supervisor.core.ports import NotFound, Store
 from supervisor.core.wire import fields, shapes
 
 if TYPE_CHECKING:
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
 
 CLAIM = "claim.json"
 RUN_ID = re.compile(r"[0-9a-f]{16}")
@@ -81,24 +81,24 @@ class _Request:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class RunView:
     """One listing of a run: all names, and what is seen of its highest session."""
 
     names: tuple[str, ...]
-    last: Sighting | None
+    last: SessionObservation | None
     claim: Mapping[str, Any]
 
 
-def look(store: Store, run: RunPlace, alive: Alive) -> View:
+def look(store: Store, run: RunPaths, alive: Alive) -> RunView:
     """List the run and look closer at its highest session. Raises StoreError where that cannot be read."""
     names = tuple(entry.name for entry in store.list(run.name))
     top = highest(names)
     if top is None:
-        return View(names, None, {})
+        return RunView(names, None, {})
     inside = [entry.name for entry in store.list(run.session(top))]
     claim = read_claim(store, run, top)
     end = next((match[1] for name in inside if (match := END.fullmatch(name))), "")
-    seen = Sighting(
+    seen = SessionObservation(
         top,
         signs=len(inside),
         end=end,
@@ -106,22 +106,22 @@ def look(store: Store, run: RunPlace, alive: Alive) -> View:
         asked=knocks(names, top),
         answered=max((int(match[1]) for name in inside if (match := HERE.fullmatch(name))), default=0),
     )
-    return View(names, seen, claim)
+    return RunView(names, seen, claim)
 
 
-def write_claim(store: Store, run: RunPlace, rank: Rank, body: Mapping[str, Any]) -> None:
+def write_claim(store: Store, run: RunPaths, rank: SessionId, body: Mapping[str, Any]) -> None:
     """Make our folder, by writing our claim into it. The epoch is taken from this moment on, by us or by nobody."""
     store.create(f"{run.session(rank)}/{CLAIM}", json.dumps(body, ensure_ascii=False, indent=1).encode())
 
 
-def read_claim(store: Store, run: RunPlace, rank: Rank) -> dict[str, Any]:
+def read_claim(store: Store, run: RunPaths, rank: SessionId) -> dict[str, Any]:
     """Return a session's claim; empty if it never got to write one or it is damaged (then nothing rests on it).
 
     Fields of a wrong type are left out.
     """
     try:
         body = fields.document(store.read(f"{run.session(rank)}/{CLAIM}"))
-    except (Missing, ValueError):
+    except (NotFound, ValueError):
         return {}
     return shapes.kept(Claim, body)
 
@@ -149,12 +149,12 @@ def local_folder(claim: Mapping[str, Any]) -> Path | None:
     return path if found is not None and stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() else None
 
 
-def ranks(store: Store, run: RunPlace) -> list[Rank]:
+def ranks(store: Store, run: RunPaths) -> list[SessionId]:
     """Return all sessions of a run, oldest first."""
     return in_order(believed(entry.name for entry in store.list(run.name)))
 
 
-def newest_first(known: Sequence[Rank]) -> Sequence[Rank]:
+def newest_first(known: Sequence[SessionId]) -> Sequence[SessionId]:
     """Return the sessions, of all that are ``known`` oldest first, that are asked in turn: the newest, and not without end.
 
     A run's folder may hold many thousand that never came to leave anything.
@@ -162,34 +162,34 @@ def newest_first(known: Sequence[Rank]) -> Sequence[Rank]:
     return known[: -SESSIONS_READ_MAX - 1 : -1]
 
 
-def stop_wanted(names: tuple[str, ...], mine: Rank) -> str:
+def stop_wanted(names: tuple[str, ...], mine: SessionId) -> str:
     """Return what somebody asked of this session: "" nothing, "save" or "now"."""
     asked = {match[2] for name in names if (match := STOP.fullmatch(name)) and match[1] == str(mine)}
     return "now" if "now" in asked else "save" if asked else ""
 
 
-def knocks(names: tuple[str, ...], mine: Rank) -> int:
+def knocks(names: tuple[str, ...], mine: SessionId) -> int:
     """Return how many asked this session for a sign of life so far."""
     return len({name for name in names if (match := KNOCK.fullmatch(name)) and match[1] == str(mine)})
 
 
-def knock(store: Store, run: RunPlace, rank: Rank) -> None:
+def knock(store: Store, run: RunPaths, rank: SessionId) -> None:
     """Ask a session for a sign of life: it looks at the run's folder every few seconds."""
     store.create(run.knock(rank, os.urandom(4).hex()), b"{}")
 
 
-def answer(store: Store, run: RunPlace, mine: Rank, number: int) -> None:
+def answer(store: Store, run: RunPaths, mine: SessionId, number: int) -> None:
     """Give a sign of life: an answer that names how many asked. Any new name in our folder is one, if it cannot be late."""
     store.create(f"{run.session(mine)}/here-{number}-{os.urandom(2).hex()}.json", b"{}")
 
 
-def asked_of(name: str) -> Rank | None:
+def asked_of(name: str) -> SessionId | None:
     """Return the session that a question or request in the run's folder is for; None for any other name."""
     match = KNOCK.fullmatch(name) or STOP.fullmatch(name)
     return rank_of(match[1]) if match else None
 
 
-def request_stop(store: Store, run: RunPlace, rank: Rank, how: str, by: str = "") -> str:
+def request_stop(store: Store, run: RunPaths, rank: SessionId, how: str, by: str = "") -> str:
     """Ask a session, through the store, to end; return the request's path. ``by``: the program that asks.
 
     Requests name one session, so that the next one is not stopped too.
@@ -199,7 +199,7 @@ def request_stop(store: Store, run: RunPlace, rank: Rank, how: str, by: str = ""
     return path
 
 
-def stop_requests(store: Store, run: RunPlace) -> dict[str, tuple[Rank, str]]:
+def stop_requests(store: Store, run: RunPaths) -> dict[str, tuple[SessionId, str]]:
     """Return the requests to stop: each path with the session that is asked, and the program that asked. Raises StoreError."""
     found = {}
     for entry in store.list(run.name):
@@ -210,25 +210,25 @@ def stop_requests(store: Store, run: RunPlace) -> dict[str, tuple[Rank, str]]:
         path = f"{run.name}/{entry.name}"
         try:
             found[path] = (rank, shapes.read(_Request, store.read(path)).by)
-        except Missing:
+        except NotFound:
             continue
         except ValueError:
             found[path] = (rank, "")  # its name asks for it all the same
     return found
 
 
-def write_end(store: Store, run: RunPlace, rank: Rank, reason: str, body: Mapping[str, Any]) -> None:
+def write_end(store: Store, run: RunPaths, rank: SessionId, reason: str, body: Mapping[str, Any]) -> None:
     """Record how the session ended. The name says it too, so that a listing is enough."""
     store.create(f"{run.session(rank)}/end-{reason}.json", json.dumps(body, ensure_ascii=False, indent=1).encode())
 
 
-def read_end(store: Store, run: RunPlace, rank: Rank) -> dict[str, Any]:
+def read_end(store: Store, run: RunPaths, rank: SessionId) -> dict[str, Any]:
     """Return the record of a session's end, or an empty one if it left none. Of a damaged one its name is believed."""
     for entry in store.list(run.session(rank)):
         if match := END.fullmatch(entry.name):
             try:
                 body = dict(fields.document(store.read(f"{run.session(rank)}/{entry.name}")))
-            except (Missing, ValueError):
+            except (NotFound, ValueError):
                 return {"reason": match[1]}
             return shapes.kept(End, body)
     return {}

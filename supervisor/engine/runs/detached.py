@@ -25,7 +25,7 @@ READ_BYTES_MAX = 256_000
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class DetachedSupervisor:
     """One supervisor of ``run`` in ``store``; its ``folder`` outlives it."""
 
     folder: Path
@@ -91,9 +91,9 @@ def new(local_root: Path) -> Path:
             return above / str(number)
 
 
-def note(folder: Path, pid: int, run: str, store: str) -> Kept:
+def note(folder: Path, pid: int, run: str, store: str) -> DetachedSupervisor:
     """Write down which process it is; written by itself, because whoever started it may be gone at any time."""
-    made = Kept(folder, run, store, pid, started(pid))
+    made = DetachedSupervisor(folder, run, store, pid, started(pid))
     json_file.write(folder / NOTE, {"pid": pid, "since": made.since, "run": run, "store": store})
     return made
 
@@ -103,7 +103,7 @@ def ended(folder: Path, code: int) -> None:
     json_file.write(folder / EXIT, {"code": code})
 
 
-def known(local_root: Path, store: str) -> Iterator[Kept]:
+def known(local_root: Path, store: str) -> Iterator[DetachedSupervisor]:
     """Yield those of a store, the newest first."""
     above = local_root / FOLDER
     for number in reversed(_numbers(above)):
@@ -119,6 +119,10 @@ def _numbers(above: Path) -> list[int]:
         return []
 
 
-def _read(folder: Path) -> Kept | None:
+def _read(folder: Path) -> DetachedSupervisor | None:
     told, noted = json_file.read(folder / NOTE) or {}, json_file.process(folder / NOTE)
-    return None if noted is None else Kept(folder, str(told.get("run", "")), str(told.get("store", "")), *noted)
+    return (
+        None
+        if noted is None
+        else DetachedSupervisor(folder, str(told.get("run", "")), str(told.get("store", "")), *noted)
+    )

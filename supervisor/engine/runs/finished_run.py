@@ -14,9 +14,9 @@ from supervisor.engine.runs import claims
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from supervisor.core.checkpoint.session_id import Rank, Sighting
-    from supervisor.core.ports import Entry, Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.core.checkpoint.session_id import SessionId, SessionObservation
+    from supervisor.core.ports import FolderEntry, Store
+    from supervisor.engine.paths import RunPaths
 
 SUCCEEDED = "succeeded"
 NEVER_PROVED = "its last checkpoint is not known to be safe in the store"
@@ -35,7 +35,7 @@ def named(end: Mapping[str, Any]) -> cp.CheckpointId | None:
         return None
 
 
-def missing(store: Store, run: RunPlace, last: Sighting | None) -> str:
+def missing(store: Store, run: RunPaths, last: SessionObservation | None) -> str:
     """Return what is missing of the checkpoint that the finished session ``last`` ended with; "" if nothing is.
 
     Of a session that ended otherwise, and of one that saved nothing, nothing is missing. Raises StoreError.
@@ -58,7 +58,7 @@ def missing(store: Store, run: RunPlace, last: Sighting | None) -> str:
     return "" if "" in why else f"step {step:,}, its last checkpoint, is not whole: {why[0]}"
 
 
-def _never_proved(store: Store, run: RunPlace, rank: Rank) -> str:
+def _never_proved(store: Store, run: RunPaths, rank: SessionId) -> str:
     """Judge by the journal of an older version: what was written, or gone on from, and never became safe, may be lost."""
     seen = newest_status(store, run, rank)
     if seen is None or seen.durable is not None:
@@ -66,12 +66,12 @@ def _never_proved(store: Store, run: RunPlace, rank: Rank) -> str:
     return NEVER_PROVED if seen.staged or seen.submitted or seen.session_from_step else ""
 
 
-def _missing_of(store: Store, run: RunPlace, found: cp.Found) -> str:
+def _missing_of(store: Store, run: RunPaths, found: cp.Candidate) -> str:
     """Return what a checkpoint lacks, by its manifest and the listings of its folders."""
     found = checkpoint_fetch.read_manifest(store, found)
     if found.manifest is None:
-        return "" if found.verdict in {cp.Verdict.NEWER, cp.Verdict.PACKED} else found.why
-    listed: dict[str, list[Entry]] = {}
+        return "" if found.verdict in {cp.Validity.NEWER, cp.Validity.PACKED} else found.why
+    listed: dict[str, list[FolderEntry]] = {}
     for entry in found.manifest.all_files():
         folder, _, name = f"{run.name}/{entry.path}".rpartition("/")
         if folder not in listed:
@@ -81,7 +81,7 @@ def _missing_of(store: Store, run: RunPlace, found: cp.Found) -> str:
     return ""
 
 
-def _lies_there(listed: Iterable[Entry], name: str, length: int) -> bool:
+def _lies_there(listed: Iterable[FolderEntry], name: str, length: int) -> bool:
     """Say whether a file is listed at its length, under its name or under that which a drive gives a twin."""
     stem, dot, suffix = name.rpartition(".")
     twin = re.compile(rf"{re.escape(stem)}( \(\d+\))?{re.escape(dot + suffix)}")

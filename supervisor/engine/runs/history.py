@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core import history
 from supervisor.core.frozen import dataclass
-from supervisor.core.ports import Missing, Store
-from supervisor.core.session.events import HistoryRead, TrainerSaid
+from supervisor.core.ports import NotFound, Store
+from supervisor.core.session.events import HistoryRead, TrainerMessage
 from supervisor.core.session.status import RunStatus
 from supervisor.core.wire import messages, shapes
 from supervisor.engine.journal import newest_status, parse_piece, piece_names
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.runs.claims import Alive, newest_first, ranks, read_claim, read_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
 
 CARRIED = "history.json"
 OTHER_RUNS_MAX, SESSIONS_BACK = 8, 2
@@ -37,9 +37,9 @@ class _Carried:
     reclaimed_on: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
-def read(store: Store, run: RunPlace, mine: Rank, alive: Alive, platform: str = "") -> HistoryRead:
+def read(store: Store, run: RunPaths, mine: SessionId, alive: Alive, platform: str = "") -> HistoryRead:
     """Return the history up to us. Of the machines that were reclaimed, those of our ``platform`` tell how long ours may live."""
-    stories: list[history.Story] = []
+    stories: list[history.SessionSummary] = []
     carried = HistoryRead()
     for rank in newest_first([rank for rank in ranks(store, run) if rank < mine]):
         status = newest_status(store, run, rank)
@@ -52,14 +52,14 @@ def read(store: Store, run: RunPlace, mine: Rank, alive: Alive, platform: str = 
     return replace(told, reclaimed_s=told.reclaimed_on.get(platform, ())) if platform else told
 
 
-def lives_of_others(store: Store, run: RunPlace, platform: str) -> tuple[float, ...]:
+def lives_of_others(store: Store, run: RunPaths, platform: str) -> tuple[float, ...]:
     """Return how old machines of this platform were that other runs in this store lost, in seconds.
 
     From what their last sessions carry along; of so few runs and sessions that it costs some thirty small reads at most.
     """
     reached: list[float] = []
     others = sorted(entry.name for entry in store.list("") if entry.folder and entry.name != run.name)
-    for other in map(RunPlace, others[:OTHER_RUNS_MAX]):
+    for other in map(RunPaths, others[:OTHER_RUNS_MAX]):
         for rank in ranks(store, other)[: -SESSIONS_BACK - 1 : -1]:
             carried = _carried(store, other, rank)
             if carried is not None:
@@ -68,13 +68,13 @@ def lives_of_others(store: Store, run: RunPlace, platform: str) -> tuple[float, 
     return tuple(reached)
 
 
-def told(store: Store, run: RunPlace, rank: Rank, alive: Alive) -> str:
+def told(store: Store, run: RunPaths, rank: SessionId, alive: Alive) -> str:
     """Return one sentence about one session: how it ended and how far it had come."""
     story = _story(store, run, rank, newest_status(store, run, rank), alive)
     return f"session {rank.epoch} {history.sentence(story)}"
 
 
-def carry(store: Store, run: RunPlace, mine: Rank, told: HistoryRead) -> None:
+def carry(store: Store, run: RunPaths, mine: SessionId, told: HistoryRead) -> None:
     """Leave the history for our successor."""
     body = {
         "lives_s": told.lives_s,
@@ -87,15 +87,17 @@ def carry(store: Store, run: RunPlace, mine: Rank, told: HistoryRead) -> None:
     store.create(f"{run.session(mine)}/{CARRIED}", json.dumps(body).encode())
 
 
-def _carried(store: Store, run: RunPlace, rank: Rank) -> HistoryRead | None:
+def _carried(store: Store, run: RunPaths, rank: SessionId) -> HistoryRead | None:
     try:
         known = shapes.read(_Carried, store.read(f"{run.session(rank)}/{CARRIED}"))
         return HistoryRead(**{name: getattr(known, name) for name in _Carried.__slots__})
-    except (Missing, ValueError):
+    except (NotFound, ValueError):
         return None  # it died before writing it, or it is damaged: the sessions before it are read instead
 
 
-def _story(store: Store, run: RunPlace, rank: Rank, status: RunStatus | None, alive: Alive) -> history.Story:
+def _story(
+    store: Store, run: RunPaths, rank: SessionId, status: RunStatus | None, alive: Alive
+) -> history.SessionSummary:
     end = read_end(store, run, rank)
     claim = read_claim(store, run, rank)
     seen = status or RunStatus()
@@ -105,7 +107,7 @@ def _story(store: Store, run: RunPlace, rank: Rank, status: RunStatus | None, al
     limit_s = None
     if seen.deadline_at_s is not None and seen.session_started is not None:
         limit_s = seen.deadline_at_s - seen.session_started.mono_s
-    return history.Story(
+    return history.SessionSummary(
         epoch=rank.epoch,
         platform=str(claim.get("platform") or seen.platform),
         lived_s=lived_s,
@@ -128,13 +130,13 @@ def _seconds(told: object) -> float:
     return float(told) if isinstance(told, int | float) else 0.0
 
 
-def _longest(store: Store, run: RunPlace, rank: Rank) -> Mapping[str, float]:
+def _longest(store: Store, run: RunPaths, rank: SessionId) -> Mapping[str, float]:
     names = piece_names(store, run, rank)
     if not names:
         return {}
     longest: dict[str, float] = {}
     for record in parse_piece(store.read(f"{run.session(rank)}/{names[-1]}"))[1]:
         said: Any = record.value
-        if isinstance(said, TrainerSaid) and isinstance(said.message, messages.Beat):
+        if isinstance(said, TrainerMessage) and isinstance(said.message, messages.Heartbeat):
             longest = {**longest, **said.message.longest_s}
     return longest

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
 
 
 def steps_of(local_root: Path, where: str, run: str) -> Iterator[int]:
@@ -38,7 +38,7 @@ def words(local_root: Path, where: str, run: str) -> tuple[str, str] | None:
     return f"the store {where} has no run {run!r}, and this machine holds step {step:,} of it", hint
 
 
-def require_none(store: Store, run: RunPlace, local_root: Path) -> None:
+def require_none(store: Store, run: RunPaths, local_root: Path) -> None:
     """Raise UserError where the store has no such run any more and this machine holds work of it: step 0 never follows that."""
     found = words(local_root, store.traits.where, run.name)
     try:

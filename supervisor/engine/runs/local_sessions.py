@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.session_id import Rank, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, rank_of
 from supervisor.core.frozen import dataclass
 from supervisor.engine import json_file
 from supervisor.engine.paths import STATUS, SUPERVISOR
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class LocalSession:
     """A session whose supervisor lives: ``folder`` is its own on the local disk, ``plain`` its live status."""
 
-    rank: Rank
+    rank: SessionId
     folder: Path
     plain: Mapping[str, Any]
     pid: int
@@ -43,7 +43,7 @@ class Here:
         """Whether the supervisor still runs: this very process, not another of its number."""
         return started(self.pid) == self.since
 
-    def again(self) -> Here:
+    def again(self) -> LocalSession:
         """Return it with its status as it is now; where that is gone with the session, as it was last seen."""
         return replace(self, plain=json_file.live_status(self.folder / STATUS) or self.plain)
 
@@ -54,7 +54,7 @@ class Here:
                 os.kill(self.pid, number)
 
 
-def living(local_root: Path) -> Iterator[Here]:
+def living(local_root: Path) -> Iterator[LocalSession]:
     """Yield all of this machine's living sessions. ``local_root``: where sessions keep their local folders."""
     for run in _folders(local_root):
         for folder in _folders(run):
@@ -62,7 +62,7 @@ def living(local_root: Path) -> Iterator[Here]:
             plain, noted = json_file.live_status(folder / STATUS), json_file.process(folder / SUPERVISOR)
             if rank is None or plain is None or noted is None:
                 continue
-            found = Here(rank, folder, plain, *noted)
+            found = LocalSession(rank, folder, plain, *noted)
             if found.lives:
                 yield found
 

@@ -12,28 +12,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Part:
+class LogPart:
     """One life of the trainer."""
 
-    rank: Rank
+    rank: SessionId
     attempt: int
 
 
-class Printed:
+class TrainerLog:
     """Reads the output in order, each byte once: what was given out before is not given out again."""
 
-    def __init__(self, store: Store, run: RunPlace) -> None:
+    def __init__(self, store: Store, run: RunPaths) -> None:
         self._store, self._run = store, run
-        self._given: dict[Part, int] = {}
-        self._folders: dict[Rank, Path | None] = {}
+        self._given: dict[LogPart, int] = {}
+        self._folders: dict[SessionId, Path | None] = {}
 
-    def new(self, *, session: int | None = None, attempt: int | None = None) -> Iterator[tuple[Part, bytes]]:
+    def new(self, *, session: int | None = None, attempt: int | None = None) -> Iterator[tuple[LogPart, bytes]]:
         """Yield what was printed since the last call, oldest first. Raises StoreError."""
         for rank in ranks(self._store, self._run):
             if session not in {None, rank.epoch}:
@@ -45,28 +45,28 @@ class Printed:
                         self._given[part] = self._given.get(part, 0) + len(text)
                         yield part, text
 
-    def new_here(self, rank: Rank) -> Iterator[tuple[Part, bytes]]:
+    def new_here(self, rank: SessionId) -> Iterator[tuple[LogPart, bytes]]:
         """Yield the same for one session from its local files alone, which costs no look at the store."""
         folder = self._folder(rank)
         for number, file in _outputs(folder):
-            part = Part(rank, number)
+            part = LogPart(rank, number)
             text = _from(file, self._given.get(part, 0))
             if text:
                 self._given[part] = self._given.get(part, 0) + len(text)
                 yield part, text
 
-    def _parts(self, rank: Rank) -> dict[Part, list[str]]:
+    def _parts(self, rank: SessionId) -> dict[LogPart, list[str]]:
         """Return the attempts of a session with the names of their pieces, in order."""
-        parts: dict[Part, list[str]] = {}
+        parts: dict[LogPart, list[str]] = {}
         matches = [PIECE.fullmatch(entry.name) for entry in self._store.list(self._run.session(rank))]
         for match in sorted((each for each in matches if each), key=lambda each: int(each[2])):
-            parts.setdefault(Part(rank, int(match[1])), []).append(match[0])
+            parts.setdefault(LogPart(rank, int(match[1])), []).append(match[0])
         folder = self._folder(rank)
         for number, _ in _outputs(folder):
-            parts.setdefault(Part(rank, number), [])
+            parts.setdefault(LogPart(rank, number), [])
         return dict(sorted(parts.items()))
 
-    def _text(self, part: Part, names: list[str]) -> bytes:
+    def _text(self, part: LogPart, names: list[str]) -> bytes:
         begin = self._given.get(part, 0)
         folder = self._folder(part.rank)
         if folder is not None:
@@ -76,23 +76,23 @@ class Printed:
         pieces = (self._store.read(f"{self._run.session(part.rank)}/{name}") for name in names)
         return b"".join(pieces)[begin:]
 
-    def _folder(self, rank: Rank) -> Path | None:
+    def _folder(self, rank: SessionId) -> Path | None:
         if rank not in self._folders:
             self._folders[rank] = local_folder(read_claim(self._store, self._run, rank))
         return self._folders[rank]
 
 
-class PrintedHere:
+class LocalTrainerLog:
     """The same for one session of this machine, from its local folder alone: for when its store does not answer."""
 
-    def __init__(self, rank: Rank, folder: Path) -> None:
+    def __init__(self, rank: SessionId, folder: Path) -> None:
         self._rank, self._folder = rank, folder
-        self._given: dict[Part, int] = {}
+        self._given: dict[LogPart, int] = {}
 
-    def new(self, attempt: int | None = None) -> Iterator[tuple[Part, bytes]]:
+    def new(self, attempt: int | None = None) -> Iterator[tuple[LogPart, bytes]]:
         """Yield what was printed since the last call, oldest first."""
         for number, file in _outputs(self._folder):
-            part = Part(self._rank, number)
+            part = LogPart(self._rank, number)
             text = _from(file, self._given.get(part, 0)) if attempt in {None, part.attempt} else None
             if text:
                 self._given[part] = self._given.get(part, 0) + len(text)

@@ -10,16 +10,16 @@ from supervisor.engine.runs import claims, runs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.core.ports import Entry, Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.core.ports import FolderEntry, Store
+    from supervisor.engine.paths import RunPaths
 
 
-def size(store: Store, run: RunPlace) -> int:
+def size(store: Store, run: RunPaths) -> int:
     """Return the bytes that all files of a run have in the store."""
     return _size(store, run.name)
 
 
-def remove(store: Store, run: RunPlace, progress: Callable[[str], None] = lambda _: None) -> None:
+def remove(store: Store, run: RunPaths, progress: Callable[[str], None] = lambda _: None) -> None:
     """Remove the run. Killed at any instruction, what is left is still listed, and the same command goes on.
 
     All manifests go first, so that no checkpoint is ever seen without its files; of each session its claim goes last, and
@@ -35,7 +35,7 @@ def remove(store: Store, run: RunPlace, progress: Callable[[str], None] = lambda
     store.delete(run.name)
 
 
-def _remove(store: Store, path: str, entry: Entry, progress: Callable[[str], None]) -> None:
+def _remove(store: Store, path: str, entry: FolderEntry, progress: Callable[[str], None]) -> None:
     progress(path)
     if entry.folder:
         inside = sorted(store.list(path), key=lambda each: each.name == claims.CLAIM)

@@ -11,21 +11,21 @@ from supervisor.core.policy import rollback
 from supervisor.core.policy.rollback import ROLLED_BACK
 from supervisor.core.session.status import RunStatus, to_json
 from supervisor.engine import json_file
-from supervisor.engine.paths import STATUS, RunPlace
+from supervisor.engine.paths import STATUS, RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.runs import claims, history, runs
 from supervisor.engine.runs.checkpoint_history import told_of
-from supervisor.engine.runs.runs import Run
+from supervisor.engine.runs.runs import RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from supervisor.core.checkpoint.manifest import CheckpointId
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.clock import Instant
     from supervisor.core.ports import Store
-    from supervisor.engine.runs.local_sessions import Here
+    from supervisor.engine.runs.local_sessions import LocalSession
 
 FINAL_STATES = frozenset({"SUCCEEDED", "CANCELLED", "FAILED", "FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_CONTROLLER"})
 QUIET_S = 90.0
@@ -46,7 +46,7 @@ _OF_THIS_FILE = frozenset({"store", "arrival"})  # what the live status tells be
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class RunOverview:
     """What is seen of a run; ``plain`` is what ``status --json`` prints.
 
     ``alive``: does the newest session live, None where this machine cannot tell. ``silent_s``: since its last sign in
@@ -54,10 +54,10 @@ class Overview:
     record of its end, empty if it left none.
     """
 
-    run: RunPlace
-    record: Run
+    run: RunPaths
+    record: RunRecord
     plain: Mapping[str, Any]
-    rank: Rank | None = None
+    rank: SessionId | None = None
     sessions: int = 0
     alive: bool | None = None
     claim: Mapping[str, Any] | None = None
@@ -81,14 +81,14 @@ class Overview:
         return self.rank is not None and not self.end and self.alive is not False
 
 
-def look(store: Store, run: RunPlace, record: Run, now: Instant) -> Overview:
+def look(store: Store, run: RunPaths, record: RunRecord, now: Instant) -> RunOverview:
     """Read it. Raises StoreError where the store cannot be read."""
     from supervisor.engine.trainer_process import process_identity
 
     view = claims.look(store, run, process_identity.alive)
     known = claims.ranks(store, run)
     if view.last is None:
-        return Overview(run, record, to_json(RunStatus(run=run.name, id=record.id), None))
+        return RunOverview(run, record, to_json(RunStatus(run=run.name, id=record.id), None))
     rank, alive = view.last.rank, view.last.alive
     end = claims.read_end(store, run, rank) if view.last.end else {}
     seen = runs.last_status(store, run, known) or RunStatus(epoch=rank.epoch)
@@ -104,7 +104,7 @@ def look(store: Store, run: RunPlace, record: Run, now: Instant) -> Overview:
         plain |= {"exit_code": end.get("exit_code"), "cause": plain["cause"] or _cause(end)}
     plain |= {"place": plain["place"] or store.traits.place or None, **_with_manifests(store, run, plain, now)}
     updated = plain.get("updated")
-    return Overview(
+    return RunOverview(
         run=run,
         record=record,
         plain=plain,
@@ -118,14 +118,14 @@ def look(store: Store, run: RunPlace, record: Run, now: Instant) -> Overview:
     )
 
 
-def of_here(found: Here, error: str) -> Overview:
+def of_here(found: LocalSession, error: str) -> RunOverview:
     """Return what a session of this machine says of itself, while its store does not answer."""
     plain = {key: value for key, value in found.plain.items() if key not in _OF_THIS_FILE}
     plain = {**to_json(RunStatus(), None), **plain, "store_answers": False, "unconfirmed": error}
     lives = found.lives
-    return Overview(
-        run=RunPlace(found.run),
-        record=Run(str(plain.get("id", "")), ""),
+    return RunOverview(
+        run=RunPaths(found.run),
+        record=RunRecord(str(plain.get("id", "")), ""),
         plain=plain,
         rank=found.rank,
         sessions=found.rank.epoch,
@@ -134,7 +134,7 @@ def of_here(found: Here, error: str) -> Overview:
     )
 
 
-def earlier(store: Store, run: RunPlace, seen: Overview, newest: int) -> Sequence[str]:
+def earlier(store: Store, run: RunPaths, seen: RunOverview, newest: int) -> Sequence[str]:
     """Return a sentence for each of the ``newest`` machines that are gone, the last one first.
 
     A last one that left its own word of its end is told of by that word.
@@ -146,7 +146,7 @@ def earlier(store: Store, run: RunPlace, seen: Overview, newest: int) -> Sequenc
     return [history.told(store, run, rank, process_identity.alive) for rank in reversed(ended[-newest:])]
 
 
-def _state(seen: RunStatus, end: Mapping[str, Any], alive: bool | None, rank: Rank) -> str:
+def _state(seen: RunStatus, end: Mapping[str, Any], alive: bool | None, rank: SessionId) -> str:
     if end:
         if end.get("reason") == ROLLED_BACK:
             return "RECOVERING" if alive else "PENDING"  # the same process goes on with a new session
@@ -168,7 +168,7 @@ def _cause(end: Mapping[str, Any]) -> str | None:
     return None if end.get("exit_code") == 0 else str(end.get("words") or end.get("reason"))
 
 
-def _with_manifests(store: Store, run: RunPlace, plain: Mapping[str, Any], now: Instant) -> dict[str, Any]:
+def _with_manifests(store: Store, run: RunPaths, plain: Mapping[str, Any], now: Instant) -> dict[str, Any]:
     """Add what a listing shows: a manifest that is there was submitted; what is told of it makes it DURABLE, as in the list."""
     seen = checkpoint_fetch.look_over(store, run)
     listed = {found.id for found in seen.found if found.id.epoch >= seen.began}
@@ -178,7 +178,7 @@ def _with_manifests(store: Store, run: RunPlace, plain: Mapping[str, Any], now: 
 
 
 def _last_good(
-    plain: Mapping[str, Any], listed: Collection[CheckpointId], seen: checkpoint_fetch.Listed
+    plain: Mapping[str, Any], listed: Collection[CheckpointId], seen: checkpoint_fetch.RunListing
 ) -> dict[str, Any]:
     """Add the newest checkpoint before the loss became no number, as the store shows it."""
     told = plain.get("nan")
@@ -189,7 +189,7 @@ def _last_good(
 
 
 def _proved(
-    store: Store, run: RunPlace, plain: Mapping[str, Any], listed: AbstractSet[CheckpointId], now: Instant
+    store: Store, run: RunPaths, plain: Mapping[str, Any], listed: AbstractSet[CheckpointId], now: Instant
 ) -> dict[str, Any]:
     known = {**plain["checkpoints"]}
     known["submitted"] = max(max(listed).step, known["submitted"] or 0)

@@ -15,17 +15,17 @@ from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.escape import shown
 from supervisor.core.frozen import dataclass
 from supervisor.core.masking import masked
-from supervisor.core.ports import Missing, Store, StoreError, Taken
+from supervisor.core.ports import AlreadyExists, NotFound, Store, StoreError
 from supervisor.core.project import Project, free_name, from_plain, same, to_plain
 from supervisor.core.wire import fields, shapes
 from supervisor.engine.journal import newest_status
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.runs import claims, project
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.session.status import RunStatus
 
 SCHEMA = 1
@@ -37,7 +37,7 @@ SESSIONS_BACK = 3  # so many of the newest sessions tell what a lost record said
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunRecord:
     """A run's record, written once: its random id, its script, and how it was first started.
 
     ``damaged`` says what is wrong with the record in the store, where all this comes from the run's sessions instead.
@@ -82,9 +82,9 @@ class DamagedRecord(UserError):  # noqa: N818, because it is what is found
 
 
 def enter(
-    store: Store, run: RunPlace, script: Path, arguments: Sequence[str], options: Mapping[str, Any], *,
+    store: Store, run: RunPaths, script: Path, arguments: Sequence[str], options: Mapping[str, Any], *,
     mine: Project | None = None, same_run: bool = False,
-) -> Run:  # fmt: skip
+) -> RunRecord:  # fmt: skip
     """Return the run's record, making it if the run is new. Raises UserError where the run is another project's.
 
     ``mine``: the script's project, None for what the disk shows. ``same_run``: a person says that the script is the run's.
@@ -95,7 +95,7 @@ def enter(
     try:
         left = _left_by_sessions(store, run)
         new = os.urandom(8).hex()
-        made = Run(left.id if left and left.id else new, _shown(script), mine.digest, arguments, options, mine)
+        made = RunRecord(left.id if left and left.id else new, _shown(script), mine.digest, arguments, options, mine)
         known = _known(store, run, made) or _create(store, run, made, run.record)
         if not same_run:
             _require_same(store, run, known, mine)
@@ -104,14 +104,14 @@ def enter(
     return known
 
 
-def require_same(store: Store, run: RunPlace, mine: Project) -> None:
+def require_same(store: Store, run: RunPaths, mine: Project) -> None:
     """Raise UserError where the run is another project's. A run that there is not is nobody's."""
     known = read(store, run)
     if known is not None:
         _require_same(store, run, known, mine)
 
 
-def read(store: Store, run: RunPlace) -> Run | None:
+def read(store: Store, run: RunPaths) -> RunRecord | None:
     """Return a run's record, or None if there is no such run. Raises StoreError, UserError for a newer version's.
 
     Where the record is absent or damaged and the run has sessions, these tell what it said: ``damaged`` is then not "".
@@ -131,7 +131,7 @@ def read(store: Store, run: RunPlace) -> Run | None:
     return None
 
 
-def read_whole(store: Store, run: RunPlace) -> Run | None:
+def read_whole(store: Store, run: RunPaths) -> RunRecord | None:
     """Return a run's record as it lies in the store, None where there is none. Raises DamagedRecord beside read's errors.
 
     Of twins the first whole one counts: the others were broken off, or made on two machines at once.
@@ -139,12 +139,12 @@ def read_whole(store: Store, run: RunPlace) -> Run | None:
     damaged = None
     try:
         return _parsed(store.read(run.record), run)
-    except Missing:
+    except NotFound:
         pass
     except DamagedRecord as error:
         damaged = error
     for name in _twins(store, run):
-        with suppress(Missing, DamagedRecord):
+        with suppress(NotFound, DamagedRecord):
             return _parsed(store.read(f"{run.name}/{name}"), run)
     if damaged:
         raise damaged
@@ -157,7 +157,7 @@ def names(store: Store) -> list[str]:
     return [name for name in folders if _is_run(store, name)]
 
 
-def last_status(store: Store, run: RunPlace, known: Sequence[Rank]) -> RunStatus | None:
+def last_status(store: Store, run: RunPaths, known: Sequence[SessionId]) -> RunStatus | None:
     """Return the last status that one of the newest ``known`` sessions, oldest first, published; None if none did."""
     told = (newest_status(store, run, rank) for rank in claims.newest_first(known))
     return next((status for status in told if status is not None), None)
@@ -179,7 +179,7 @@ def cannot_use(store: Store, error: StoreError) -> UserError:
     return UserError(f"the store {store.traits.where} cannot be used: {error}", hint, FAILED_PRECHECKS)
 
 
-def remove_unstarted(store: Store, run: RunPlace, rank: Rank) -> bool:
+def remove_unstarted(store: Store, run: RunPaths, rank: SessionId) -> bool:
     """Remove a run that its first session could not start; False where another machine is at it, or has been.
 
     Raises StoreError. The session goes first and the record last, because what is left then still reads as a run.
@@ -228,7 +228,7 @@ def is_record(name: str) -> bool:
     return RECORD.fullmatch(name) is not None
 
 
-def _require_same(store: Store, run: RunPlace, known: Run, mine: Project) -> None:
+def _require_same(store: Store, run: RunPaths, known: RunRecord, mine: Project) -> None:
     """Raise UserError unless the first start or one of the last sessions was of this project."""
     told = [_claimed_project(known, claim) for claim in _last_claims(store, run)]
     told = [each for each in (known.project, *told) if each.known]
@@ -253,20 +253,20 @@ def _proposed(store: Store, mine: Project) -> str:
     there = names(store)
     while (name := free_name(mine, taken)) in there:
         with suppress(UserError):
-            known = read(store, RunPlace(name))
+            known = read(store, RunPaths(name))
             if known is not None and known.project.known and same(known.project, mine):
                 return name
         taken.append(name)
     return name
 
 
-def _last_claims(store: Store, run: RunPlace) -> list[Mapping[str, Any]]:
+def _last_claims(store: Store, run: RunPaths) -> list[Mapping[str, Any]]:
     """Return the claims of the newest sessions that can be read, the last one first."""
     newest = claims.ranks(store, run)[: -SESSIONS_BACK - 1 : -1]
     return [claim for rank in newest if (claim := claims.read_claim(store, run, rank))]
 
 
-def _claimed_project(known: Run, claim: Mapping[str, Any]) -> Project:
+def _claimed_project(known: RunRecord, claim: Mapping[str, Any]) -> Project:
     """Return the project of a session. Older versions wrote only the script's path into the claim."""
     told = from_plain(claim.get("project"))
     place = str(claim.get("script", ""))
@@ -286,15 +286,15 @@ def _same_path(known: str, place: str) -> bool:
     return bool(one) and one == other[-len(one) :]
 
 
-def _left_by_sessions(store: Store, run: RunPlace) -> Run | None:
+def _left_by_sessions(store: Store, run: RunPaths) -> RunRecord | None:
     """Return what the newest sessions tell of the run, None if it has none."""
     if not claims.ranks(store, run):
         return None
-    found = Run("", "")
+    found = RunRecord("", "")
     for claim in _last_claims(store, run):
         told, place = from_plain(claim.get("project")), str(claim.get("script", ""))
         local = claims.local_path(claim)
-        found = Run(
+        found = RunRecord(
             id=found.id or (local.parent.name if local is not None else ""),
             script=found.script or told.path or PurePosixPath(place).name,
             digest=found.digest or told.digest,
@@ -305,7 +305,7 @@ def _left_by_sessions(store: Store, run: RunPlace) -> Run | None:
     return found
 
 
-def _known(store: Store, run: RunPlace, made: Run) -> Run | None:
+def _known(store: Store, run: RunPaths, made: RunRecord) -> RunRecord | None:
     """Return the record that is there. Beside a torn one another is put, and the torn one stays.
 
     It is not removed, because on a drive it may be another machine's that is still on its way.
@@ -318,7 +318,7 @@ def _known(store: Store, run: RunPlace, made: Run) -> Run | None:
     return _create(store, run, made, f"{run.name}/run ({number}).json")
 
 
-def _parsed(body: bytes, run: RunPlace) -> Run:
+def _parsed(body: bytes, run: RunPaths) -> RunRecord:
     try:
         plain = fields.plain(body)
         if shapes.of(_Version, plain).schema > SCHEMA:
@@ -328,7 +328,9 @@ def _parsed(body: bytes, run: RunPlace) -> Run:
                 FAILED_PRECHECKS,
             )
         told = shapes.of(_Record, plain)
-        return Run(told.id, told.script, told.digest, list(told.arguments), told.options, from_plain(told.project))
+        return RunRecord(
+            told.id, told.script, told.digest, list(told.arguments), told.options, from_plain(told.project)
+        )
     except ValueError as error:
         raise DamagedRecord(
             f"{run.record} is damaged ({error})",
@@ -336,13 +338,13 @@ def _parsed(body: bytes, run: RunPlace) -> Run:
         ) from error
 
 
-def _twins(store: Store, run: RunPlace) -> list[str]:
+def _twins(store: Store, run: RunPaths) -> list[str]:
     """Return the names of the run's records in an order that is the same for all who see them."""
     found = ((RECORD.fullmatch(entry.name), entry.name) for entry in store.list(run.name))
     return [name for _, name in sorted((int(match[2] or 0), name) for match, name in found if match)]
 
 
-def _create(store: Store, run: RunPlace, made: Run, path: str) -> Run:
+def _create(store: Store, run: RunPaths, made: RunRecord, path: str) -> RunRecord:
     body = {
         "schema": SCHEMA,
         "id": made.id,
@@ -354,7 +356,7 @@ def _create(store: Store, run: RunPlace, made: Run, path: str) -> Run:
     }
     try:
         store.create(path, json.dumps(body, ensure_ascii=False, indent=1).encode())
-    except Taken:
+    except AlreadyExists:
         there = read_whole(store, run)  # another machine entered at the same time: its record is the run's
         if there is None:
             raise

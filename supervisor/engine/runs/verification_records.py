@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint.manifest import CHECKPOINT, CheckpointId
 from supervisor.core.frozen import dataclass
-from supervisor.core.ports import Missing, StoreError, Unconfirmed
+from supervisor.core.ports import NotConfirmed, NotFound, StoreError
 from supervisor.core.wire import fields, shapes
 from supervisor.engine.runs.claims import read_claim
 from supervisor.engine.trainer_process import process_identity
-from supervisor.engine.upload.durability import TIMES_LATER, Proof, times_needed
+from supervisor.engine.upload.durability import TIMES_LATER, DurabilityCheck, times_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from supervisor.core.checkpoint.manifest import Manifest
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.clock import Instant
     from supervisor.core.ports import Clock, Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
 
 VERIFIED = "verified"
 NAME = re.compile(rf"verified-{CHECKPOINT}-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
@@ -36,7 +36,7 @@ SAME_MACHINE = "read on the machine that wrote it, so it proves nothing about th
 
 
 @dataclass(frozen=True, slots=True)
-class Proved:
+class VerifiedCheckpoint:
     """What a whole checkpoint rests on: its ``evidence``, or none; ``why`` there is none, or no receipt of it."""
 
     evidence: str = ""
@@ -44,7 +44,7 @@ class Proved:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class VerificationPace:
     """The clock, and how to wait some seconds."""
 
     clock: Clock
@@ -52,7 +52,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class VerificationRecord:
     """``evidence``: what the proof was; ``at_wall_s``: when, by the clock of the machine that proved it, for words only."""
 
     evidence: str = VERIFIED
@@ -67,40 +67,40 @@ class _Written:
     at: shapes.Finite | None = None
 
 
-def receipts(store: Store, run: RunPlace) -> set[CheckpointId]:
+def receipts(store: Store, run: RunPaths) -> set[CheckpointId]:
     """Return the checkpoints that have one: all of them are DURABLE. The names say it, so a listing is enough."""
     return {id_ for id_, _ in _paths(store, run)}
 
 
-def read(store: Store, run: RunPlace) -> dict[CheckpointId, Receipt]:
+def read(store: Store, run: RunPaths) -> dict[CheckpointId, VerificationRecord]:
     """Return them with what they say. One that is damaged or late to arrive still proves what its name says."""
     found = {}
     for id_, path in _paths(store, run):
         try:
             told = shapes.read(_Written, store.read(path))
-            found[id_] = Receipt(told.evidence, told.at)
-        except (Missing, ValueError):
-            found[id_] = Receipt()
+            found[id_] = VerificationRecord(told.evidence, told.at)
+        except (NotFound, ValueError):
+            found[id_] = VerificationRecord()
     return found
 
 
-def prove(store: Store, run: RunPlace, manifest: Manifest, known: str, pace: Pace) -> Proved:
+def prove(store: Store, run: RunPaths, manifest: Manifest, known: str, pace: VerificationPace) -> VerifiedCheckpoint:
     """Say what proves a checkpoint that was just read whole, and leave a receipt of what is new.
 
     ``known``: the evidence that is told of it already, or "". Raises StoreError where the store cannot be asked.
     """
     if elsewhere(store, run, manifest.id.rank):
-        return Proved(VERIFIED) if known == VERIFIED else _written(store, run, manifest, VERIFIED, pace)
+        return VerifiedCheckpoint(VERIFIED) if known == VERIFIED else _written(store, run, manifest, VERIFIED, pace)
     if known:
-        return Proved(known)
+        return VerifiedCheckpoint(known)
     try:
         evidence = ask(store, run, manifest, pace.pause)
-    except Unconfirmed as error:
-        return Proved(why=f"not safe: {error}" if error.possible else SAME_MACHINE)
+    except NotConfirmed as error:
+        return VerifiedCheckpoint(why=f"not safe: {error}" if error.possible else SAME_MACHINE)
     return _written(store, run, manifest, evidence, pace)
 
 
-def write(store: Store, run: RunPlace, manifest: Manifest, evidence: str, now: Instant) -> None:
+def write(store: Store, run: RunPaths, manifest: Manifest, evidence: str, now: Instant) -> None:
     """Say for good that this checkpoint was proved. Raises StoreError."""
     id_ = manifest.id
     name = f"verified-{id_.epoch}-{id_.step}-{id_.writer}-{id_.seq}-{os.urandom(4).hex()}.json"
@@ -108,14 +108,14 @@ def write(store: Store, run: RunPlace, manifest: Manifest, evidence: str, now: I
     store.create(f"{run.name}/{name}", json.dumps(said).encode())
 
 
-def forget(store: Store, run: RunPlace, gone: Collection[CheckpointId]) -> None:
+def forget(store: Store, run: RunPaths, gone: Collection[CheckpointId]) -> None:
     """Remove the receipts of checkpoints that were removed."""
     for id_, path in _paths(store, run) if gone else ():
         if id_ in gone:
             store.delete(path)
 
 
-def elsewhere(store: Store, run: RunPlace, writer: Rank) -> bool:
+def elsewhere(store: Store, run: RunPaths, writer: SessionId) -> bool:
     """Say whether this is certainly another machine than the one of that session.
 
     One that may be the same one would read what its drive client still has in its cache and never sent.
@@ -124,31 +124,33 @@ def elsewhere(store: Store, run: RunPlace, writer: Rank) -> bool:
     return bool(machine.get("boot")) and not process_identity.maybe_here(machine, process_identity.mine())
 
 
-def ask(store: Store, run: RunPlace, manifest: Manifest, pause: Callable[[float], object]) -> str:
+def ask(store: Store, run: RunPaths, manifest: Manifest, pause: Callable[[float], object]) -> str:
     """Return what the store's client says that proves a published checkpoint, asked as often as a session would.
 
     Raises Unconfirmed if it does not say so now.
     """
     every_s = store.traits.confirm_every_s
-    proof = Proof(run, manifest, times_needed(store))
+    proof = DurabilityCheck(run, manifest, times_needed(store))
     for _ in range(TIMES_LATER if every_s else 0):
         try:
             return proof.ask(store, lambda: None)
-        except Unconfirmed as error:
+        except NotConfirmed as error:
             if not error.possible:
                 raise
             pause(every_s)
     return proof.ask(store, lambda: None)
 
 
-def _written(store: Store, run: RunPlace, manifest: Manifest, evidence: str, pace: Pace) -> Proved:
+def _written(
+    store: Store, run: RunPaths, manifest: Manifest, evidence: str, pace: VerificationPace
+) -> VerifiedCheckpoint:
     try:
         write(store, run, manifest, evidence, pace.clock.now())
     except StoreError as error:
-        return Proved(evidence, f"no receipt of it could be written: {error}")
-    return Proved(evidence)
+        return VerifiedCheckpoint(evidence, f"no receipt of it could be written: {error}")
+    return VerifiedCheckpoint(evidence)
 
 
-def _paths(store: Store, run: RunPlace) -> list[tuple[CheckpointId, str]]:
+def _paths(store: Store, run: RunPaths) -> list[tuple[CheckpointId, str]]:
     matches = (NAME.fullmatch(entry.name) for entry in store.list(run.name))
     return [(CheckpointId(int(m[1]), int(m[2]), m[3], int(m[4])), f"{run.name}/{m[0]}") for m in matches if m]

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from supervisor.core.wire.messages import Beat, Malformed, Message, Save, Stop, encode, feed
+from supervisor.core.wire.messages import Heartbeat, Malformed, Message, SaveRequest, StopRequest, encode, feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ class Channel:
             before, self._listening = self._listening, self._listen_at()
             _shut(before)
 
-    def tell(self, message: Save | Stop) -> bool:
+    def tell(self, message: SaveRequest | StopRequest) -> bool:
         """Send a message to the trainer; False if none is connected."""
         speaking = self._speaking
         if speaking is None:
@@ -131,7 +131,7 @@ def _coalesced(said: list[Message | Malformed]) -> list[Message | Malformed]:
     """Of beats in a row keep the last: a flood of them must not keep the loop busy."""
     kept: list[Message | Malformed] = []
     for message in said:
-        if kept and isinstance(message, Beat) and isinstance(kept[-1], Beat):
+        if kept and isinstance(message, Heartbeat) and isinstance(kept[-1], Heartbeat):
             kept.pop()
         kept.append(message)
     return kept

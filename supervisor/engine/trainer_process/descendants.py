@@ -11,7 +11,7 @@ import signal
 from threading import Event
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint.session_id import Rank, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, rank_of
 from supervisor.core.frozen import dataclass
 from supervisor.engine.trainer_process.process_identity import PROC, started
 
@@ -28,7 +28,7 @@ class Mark:
     """Whose trainer a process belongs to: the run, the session, and the process of its supervisor."""
 
     run_id: str
-    rank: Rank
+    rank: SessionId
     pid: int
     since: str
 
@@ -41,7 +41,7 @@ class Mark:
         return f"{self.run_id} {self.rank} {self.pid} {self.since}"
 
 
-def mine(run_id: str, rank: Rank) -> Mark:
+def mine(run_id: str, rank: SessionId) -> Mark:
     """Return the mark for the trainers that this process starts in a session."""
     return Mark(run_id, rank, os.getpid(), started(os.getpid()) or "")
 

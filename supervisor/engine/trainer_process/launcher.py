@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from supervisor.core import shell_commands
 from supervisor.core.policy import rollback
 from supervisor.engine import json_file
-from supervisor.engine.context import Job, Prepared
+from supervisor.engine.context import PreparedEnvironment, SessionContext
 from supervisor.engine.host import user_key
 from supervisor.engine.paths import SUPERVISOR
 from supervisor.engine.trainer_process import descendants, orphans
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from supervisor.core.policy.rollback import Rollback
-    from supervisor.core.wire.messages import Malformed, Message, Save, Stop
-    from supervisor.engine.paths import LocalPlace
-    from supervisor.engine.trainer_process.log_capture import Output
+    from supervisor.core.wire.messages import Malformed, Message, SaveRequest, StopRequest
+    from supervisor.engine.paths import SessionPaths
+    from supervisor.engine.trainer_process.log_capture import LogCapture
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 GRACE_S = 60.0
@@ -39,21 +39,21 @@ class Launcher:
 
     def __init__(
         self,
-        job: Job,
+        job: SessionContext,
         said: Callable[[Message | Malformed], None],
         exited: Callable[..., None],
-        output: Output,
+        output: LogCapture,
     ) -> None:
         self.job = job
-        self.prepared: Prepared | None = None
+        self.prepared: PreparedEnvironment | None = None
         self.added: tuple[Sequence[str], Mapping[str, str]] = ((), {})  # arguments and variables of the next attempt
         self._said, self._exited, self._output = said, exited, output
-        self._local: LocalPlace | None = None
+        self._local: SessionPaths | None = None
         self._channel: Channel | None = None
         self._lock: int | None = None
         self._trainer: TrainerProcess | None = None
 
-    def open(self, local: LocalPlace) -> None:
+    def open(self, local: SessionPaths) -> None:
         """Take the session's lock and listen."""
         self._local = local
         self._take(local)
@@ -78,7 +78,7 @@ class Launcher:
         channel.renew()
         return True
 
-    def _take(self, local: LocalPlace) -> None:
+    def _take(self, local: SessionPaths) -> None:
         self._lock = orphans.hold(local.lock)
         json_file.write(local.session / SUPERVISOR, {"pid": os.getpid(), "since": started(os.getpid())})
 
@@ -87,7 +87,7 @@ class Launcher:
         assert self._local is not None
         assert self._channel is not None
         assert self._lock is not None
-        prepared = self.prepared or Prepared("")
+        prepared = self.prepared or PreparedEnvironment("")
         environ = {**self._environ(self._local, attempt, checkpoint, prepared), ROLLED: rollback.as_words(rolled)}
         self._output.begin(attempt, self._local.session / f"output-{attempt:04d}.log")
         more, variables = self.added
@@ -97,7 +97,7 @@ class Launcher:
         orphans.note_trainer(self._local.session, self._trainer.pid)
         return self._trainer.pid
 
-    def tell(self, message: Save | Stop) -> None:
+    def tell(self, message: SaveRequest | StopRequest) -> None:
         """Say something to the trainer. One that never attached cannot hear it: for that there is its grace."""
         if self._channel is not None:
             self._channel.tell(message)
@@ -136,7 +136,9 @@ class Launcher:
         for line in self._output.add(text):
             self.job.show(line)
 
-    def _environ(self, local: LocalPlace, attempt: int, checkpoint: str, prepared: Prepared) -> Mapping[str, str]:
+    def _environ(
+        self, local: SessionPaths, attempt: int, checkpoint: str, prepared: PreparedEnvironment
+    ) -> Mapping[str, str]:
         assert self._channel is not None
         inherited = user_key.without(prepared.environ or self.job.environ)
         deadline = self.job.deadline_wall_s

@@ -20,7 +20,7 @@ TAIL_LINES = 20
 LINE_BYTES_MAX = 64 * 1024
 
 
-class Output:
+class LogCapture:
     """Bytes come from the reader's thread, pieces are taken on the loop's thread."""
 
     def __init__(self) -> None:

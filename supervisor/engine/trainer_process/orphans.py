@@ -10,7 +10,7 @@ import signal
 from threading import Event
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint.session_id import Rank, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, rank_of
 from supervisor.engine import json_file
 from supervisor.engine.paths import SUPERVISOR
 from supervisor.engine.trainer_process import descendants
@@ -38,7 +38,7 @@ def hold(lock: Path) -> int:
     return fd
 
 
-def end_orphans(run: Path, mine: Rank, say: Callable[[str], None] = lambda _: None) -> None:
+def end_orphans(run: Path, mine: SessionId, say: Callable[[str], None] = lambda _: None) -> None:
     """Wait for trainers of dead supervisors to stage their last checkpoint and end; kill what does not end.
 
     An orphan notices by itself that its supervisor is gone and ends at its next step boundary; waiting for it saves
@@ -60,7 +60,7 @@ def end_orphans(run: Path, mine: Rank, say: Callable[[str], None] = lambda _: No
     descendants.end(lambda mark: mark.run_id == run.name and mark.rank < mine and not mark.supervised)
 
 
-def _hear_out(session: Path, rank: Rank, say: Callable[[str], None]) -> None:
+def _hear_out(session: Path, rank: SessionId, say: Callable[[str], None]) -> None:
     """Wait while the trainer lives; what it forked may hold the lock for ever after it."""
     trainer = json_file.process(session / TRAINER)
     if trainer is None or not _runs(trainer):
@@ -76,21 +76,21 @@ def _hear_out(session: Path, rank: Rank, say: Callable[[str], None]) -> None:
         pause.wait(POLL_S)
 
 
-def _end_descendants(run_id: str, rank: Rank, say: Callable[[str], None]) -> None:
+def _end_descendants(run_id: str, rank: SessionId, say: Callable[[str], None]) -> None:
     ended = descendants.end(lambda mark: mark.run_id == run_id and mark.rank == rank and not mark.supervised)
     if ended:
         processes = "1 process" if ended == 1 else f"{ended} processes"
         say(f"ended {processes} that the trainer of session {rank.epoch} had started and left behind")
 
 
-def forget_dead_sessions(run: Path, mine: Rank, *, keep: Path) -> None:
+def forget_dead_sessions(run: Path, mine: SessionId, *, keep: Path) -> None:
     """Remove the local folders of sessions that nobody serves any more, but for the one that holds ``keep``."""
     for session, _ in _dead(run, mine):
         if not keep.is_relative_to(session) and not is_held(session / LOCK):
             shutil.rmtree(session, ignore_errors=True)
 
 
-def _dead(run: Path, mine: Rank) -> Iterator[tuple[Path, Rank]]:
+def _dead(run: Path, mine: SessionId) -> Iterator[tuple[Path, SessionId]]:
     with contextlib.suppress(FileNotFoundError):
         for folder in sorted(run.iterdir()):
             rank = rank_of(folder.name)

@@ -8,18 +8,18 @@ from collections import Counter
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint.file_manifest import Entry, Piece
+from supervisor.core.checkpoint.file_manifest import FileExtent, FileRow
 from supervisor.core.digest import Digest, algorithm_of, preferred
 from supervisor.core.frozen import dataclass
 from supervisor.core.policy.dedup import SHARED_BYTES_MIN
 from supervisor.engine.file_watch import stable_copy
-from supervisor.engine.file_watch.stable_copy import ChangedMeanwhile, Target
+from supervisor.engine.file_watch.stable_copy import ChangedMeanwhile, CopyTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from supervisor.engine.file_watch.scan import Seen
+    from supervisor.engine.file_watch.scan import FileMark
 
 ALONE_BYTES_MIN = 256 * 1024  # a smaller file goes into a bundle
 BUNDLE_BYTES_MAX = 64 * 1024 * 1024
@@ -34,12 +34,12 @@ class Known:
     """The snapshot before: its folder, its entries, the records of its files, and how each path looked when it was taken."""
 
     folder: Path | None = None
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    entries: Mapping[str, FileRow] = field(default_factory=dict)
     records: Mapping[str, Record] = field(default_factory=dict)
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, FileMark] = field(default_factory=dict)
 
 
-class Draft:
+class SnapshotDraft:
     """Collects the files of one snapshot in ``folder``; ``records`` has the length and digest of each of them."""
 
     def __init__(self, folder: Path, before: Known) -> None:
@@ -49,11 +49,11 @@ class Draft:
         self._before = before
         numbers = [int(match[1]) for name in before.records if (match := _NUMBER.fullmatch(name))]
         self._next = 1 + max(numbers, default=0)
-        self._bundle: Target | None = None
+        self._bundle: CopyTarget | None = None
         self._bundle_digest = Digest(preferred())
-        self._twins: dict[tuple[int, int], Piece] = {}
+        self._twins: dict[tuple[int, int], FileExtent] = {}
 
-    def add(self, path: str, seen: Seen, length: int, *, grows: bool = False) -> Piece:
+    def add(self, path: str, seen: FileMark, length: int, *, grows: bool = False) -> FileExtent:
         """Copy the first ``length`` bytes of a file that was seen so. ChangedMeanwhile if it did more than grow, where it may."""
         if seen.names > 1 and seen.inode in self._twins and self._twins[seen.inode].bytes == length:
             return self._twins[seen.inode]
@@ -69,7 +69,7 @@ class Draft:
         self._twins[seen.inode] = piece
         return piece
 
-    def keep(self, entries: Iterable[Entry]) -> list[Entry]:
+    def keep(self, entries: Iterable[FileRow]) -> list[FileRow]:
         """Carry these of the snapshot before unchanged. Call it after all that is new was added."""
         kept = list(entries)
         live = Counter[str]()
@@ -90,7 +90,7 @@ class Draft:
 
     def write(self, name: str, body: bytes) -> None:
         """Write a small file of our own."""
-        target, digest = Target(self.folder / name), Digest(preferred())
+        target, digest = CopyTarget(self.folder / name), Digest(preferred())
         digest.update(body)
         try:
             target.write(body)
@@ -98,33 +98,33 @@ class Draft:
             target.close()
         self.records[name] = (len(body), str(digest))
 
-    def _copied(self, source: int, length: int) -> Piece:
+    def _copied(self, source: int, length: int) -> FileExtent:
         if length < ALONE_BYTES_MIN:
             body = os.pread(source, length, 0)
             if len(body) != length:
                 raise ChangedMeanwhile(f"a file of {length} bytes")
             return self._bundled(body)
-        target = Target(self.folder / f"file-{self._number():06d}")
+        target = CopyTarget(self.folder / f"file-{self._number():06d}")
         try:
             copied = stable_copy.copy(source, target, length)
         finally:
             target.close()
         self.records[target.path.name] = (copied.bytes, copied.digest)
         self.written_bytes += copied.bytes
-        return Piece(target.path.name, 0, copied.bytes, copied.digest)
+        return FileExtent(target.path.name, 0, copied.bytes, copied.digest)
 
-    def _bundled(self, body: bytes) -> Piece:
+    def _bundled(self, body: bytes) -> FileExtent:
         if self._bundle is not None and self._bundle.bytes + len(body) > BUNDLE_BYTES_MAX:
             self.close()
         if self._bundle is None:
-            self._bundle = Target(self.folder / f"bundle-{self._number():06d}")
+            self._bundle = CopyTarget(self.folder / f"bundle-{self._number():06d}")
             self._bundle_digest = Digest(preferred())
         digest, offset = Digest(preferred()), self._bundle.bytes
         digest.update(body)
         self._bundle.write(body)
         self._bundle_digest.update(body)
         self.written_bytes += len(body)
-        return Piece(self._bundle.path.name, offset, len(body), str(digest))
+        return FileExtent(self._bundle.path.name, offset, len(body), str(digest))
 
     def _worn(self, name: str, used: int) -> bool:
         """Say whether a bundle is to be written anew: little of it is used, or it is small and one is being written anyway."""
@@ -133,7 +133,7 @@ class Draft:
             return False
         return used < LIVE_SHARE_MIN * length or (self._bundle is not None and length < SHARED_BYTES_MIN)
 
-    def _rewritten(self, entry: Entry) -> Entry:
+    def _rewritten(self, entry: FileRow) -> FileRow:
         assert entry.piece is not None
         assert self._before.folder is not None
         body = read(self._before.folder, entry.piece)
@@ -147,7 +147,7 @@ class Draft:
         except FileNotFoundError:
             raise
         except OSError:  # no links here, or another disk
-            target = Target(self.folder / name)
+            target = CopyTarget(self.folder / name)
             descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 stable_copy.copy(descriptor, target, self._before.records[name][0])
@@ -161,7 +161,7 @@ class Draft:
         return number
 
 
-def read(folder: Path, piece: Piece) -> bytes:
+def read(folder: Path, piece: FileExtent) -> bytes:
     """Return the bytes of a piece, measured. OSError if they are not what they were."""
     with (folder / piece.name).open("rb", buffering=0) as file:
         body = os.pread(file.fileno(), piece.bytes, piece.offset)

@@ -14,9 +14,9 @@ from supervisor.core.checkpoint.file_manifest import (
     FOLDER,
     LINK,
     MODE_BITS,
-    Carried,
-    Entry,
-    Piece,
+    FileExtent,
+    FileManifest,
+    FileRow,
     parse,
 )
 from supervisor.core.digest import Digest, algorithm_of
@@ -25,27 +25,27 @@ from supervisor.core.unmodified import file_patterns
 from supervisor.core.wire import fields
 from supervisor.engine.file_watch import scan as folder_scan
 from supervisor.engine.file_watch import stable_copy
-from supervisor.engine.file_watch.stable_copy import Target
+from supervisor.engine.file_watch.stable_copy import CopyTarget
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.unmodified.dir_fd import Below, through_link
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from supervisor.engine.file_watch.scan import Seen
+    from supervisor.engine.file_watch.scan import FileMark
 
 BESIDE = ".supervisor-{}.tmp"
 
 
 @dataclass(frozen=True, slots=True)
-class PutBack:
+class RestoredFolder:
     """What was done: how many files were written, and which paths were moved aside."""
 
     written: int
     moved: tuple[str, ...]
 
 
-def carried_in(folder: Path) -> tuple[Carried, Mapping[str, tuple[int, str]]] | None:
+def carried_in(folder: Path) -> tuple[FileManifest, Mapping[str, tuple[int, str]]] | None:
     """Return what files a checkpoint's folder carries, and the records of its own; None if it is of another kind.
 
     Raises ContentError for one that is damaged.
@@ -56,7 +56,9 @@ def carried_in(folder: Path) -> tuple[Carried, Mapping[str, tuple[int, str]]] | 
     return parse((folder / FILES_FILE).read_bytes()), content.files
 
 
-def put_back(folder: Path, carried: Carried, root: Path, aside: Path, newer: Collection[str] = ()) -> PutBack:
+def put_back(
+    folder: Path, carried: FileManifest, root: Path, aside: Path, newer: Collection[str] = ()
+) -> RestoredFolder:
     """Make ``root`` what the snapshot in ``folder`` holds: all of it, or for what a framework told of, those paths alone.
 
     ``newer``: files that are whole and newer than it; they stay as they are.
@@ -78,7 +80,7 @@ def put_back(folder: Path, carried: Carried, root: Path, aside: Path, newer: Col
         for entry in carried.entries:
             if entry.path not in newer:
                 _like(entry, below)
-    return PutBack(sum(entry.kind == FILE for entry in missing), moved)
+    return RestoredFolder(sum(entry.kind == FILE for entry in missing), moved)
 
 
 def _see_no_link(root: Path, paths: Iterable[str]) -> None:
@@ -91,7 +93,7 @@ def _see_no_link(root: Path, paths: Iterable[str]) -> None:
             raise through_link(root, folder)
 
 
-def move_changed(root: Path, first: Mapping[str, Seen], aside: Path, same: Collection[str]) -> tuple[str, ...]:
+def move_changed(root: Path, first: Mapping[str, FileMark], aside: Path, same: Collection[str]) -> tuple[str, ...]:
     """Move aside what has come since ``first`` or is not one of the ``same``: what a dead script left half-done."""
     there = folder_scan.scan(root, temporary=True)
     wrong = [path for path, seen in there.items() if path not in same and not (seen.kind == FOLDER and path in first)]
@@ -101,7 +103,7 @@ def move_changed(root: Path, first: Mapping[str, Seen], aside: Path, same: Colle
         return tuple(_move_aside(below, path, aside) for path in sorted(_top_most(wrong)))
 
 
-def _told_of(carried: Carried, root: Path) -> set[str]:
+def _told_of(carried: FileManifest, root: Path) -> set[str]:
     """Return the paths that belong to such a snapshot: its own, and checkpoints beside them that are named alike."""
     files = [entry.path for entry in carried.entries]
     tops = {path for path in files if not any(path.startswith(f"{other}/") for other in _parents(path, files))}
@@ -132,7 +134,7 @@ def _top_most(paths: Iterable[str]) -> set[str]:
     return {path for path in wrong if not _parents(path, wrong)}
 
 
-def _is_right(below: Below, path: str, seen: Seen, entry: Entry | None) -> bool:
+def _is_right(below: Below, path: str, seen: FileMark, entry: FileRow | None) -> bool:
     if entry is None or entry.kind != seen.kind:
         return False
     if entry.kind == LINK:
@@ -142,7 +144,7 @@ def _is_right(below: Below, path: str, seen: Seen, entry: Entry | None) -> bool:
     return seen.size == entry.piece.bytes and _digest(below, path, entry.piece) == entry.piece.digest
 
 
-def _digest(below: Below, path: str, piece: Piece) -> str:
+def _digest(below: Below, path: str, piece: FileExtent) -> str:
     descriptor = below.open(path)
     try:
         return stable_copy.prefix_digest(descriptor, piece.bytes, algorithm_of(piece.digest))
@@ -161,7 +163,7 @@ def _move_aside(below: Below, path: str, aside: Path) -> str:
     return path
 
 
-def _make(folder: Path, entry: Entry, below: Below) -> None:
+def _make(folder: Path, entry: FileRow, below: Below) -> None:
     """Make one of the snapshot's entries; a file is whole under its name or not there."""
     if entry.kind == FOLDER:
         below.make_folder(entry.path)
@@ -172,14 +174,14 @@ def _make(folder: Path, entry: Entry, below: Below) -> None:
             if entry.piece is None:
                 os.symlink(entry.target, beside, dir_fd=inside)
             else:
-                _write(folder, entry.piece, Target(Path(beside), inside))
+                _write(folder, entry.piece, CopyTarget(Path(beside), inside))
             os.rename(beside, name, src_dir_fd=inside, dst_dir_fd=inside)
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(beside, dir_fd=inside)
 
 
-def _write(folder: Path, piece: Piece, target: Target) -> None:
+def _write(folder: Path, piece: FileExtent, target: CopyTarget) -> None:
     try:
         source = os.open(fields.into(folder, piece.name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -193,7 +195,7 @@ def _write(folder: Path, piece: Piece, target: Target) -> None:
         raise OSError(errno.EIO, "it is not what was written", os.fspath(folder / piece.name))
 
 
-def _like(entry: Entry, below: Below) -> None:
+def _like(entry: FileRow, below: Below) -> None:
     """Give it the mode and the time that it had: scripts take the newest file by its time."""
     if entry.kind == LINK:
         return

@@ -8,31 +8,31 @@ from typing import TYPE_CHECKING
 from supervisor.core.checkpoint.file_manifest import FILE
 from supervisor.core.errors import UserError
 from supervisor.core.unmodified import file_patterns, resume_arguments, resume_file
-from supervisor.core.unmodified.resume_file import Found
+from supervisor.core.unmodified.resume_file import FoundFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from supervisor.core.checkpoint.file_manifest import Carried
-    from supervisor.core.unmodified.resume_file import Choice
+    from supervisor.core.checkpoint.file_manifest import FileManifest
+    from supervisor.core.unmodified.resume_file import ResumeFileChoice
 
 NOT_ITS_FAULT = frozenset({"refused", "device-oom", "outage"})  # another checkpoint would meet the same
 
 
-class Candidates:
+class ResumeCandidates:
     """The choices among the files of one snapshot. ``say(level, words)`` tells the user."""
 
     def __init__(self, say: Callable[[str, str], None]) -> None:
         self._say = say
         self._folder = ""
-        self._carried: Carried | None = None
+        self._carried: FileManifest | None = None
         self._tried: list[str] = []
-        self._now: Choice | None = None
-        self._next: Choice | None = None
+        self._now: ResumeFileChoice | None = None
+        self._next: ResumeFileChoice | None = None
         self._arguments: tuple[str, ...] = ()
 
-    def of(self, folder: str, carried: Carried) -> None:
+    def of(self, folder: str, carried: FileManifest) -> None:
         """The files are those of this snapshot now; the same one again keeps what was tried."""
         if folder != self._folder:
             self._folder, self._carried = folder, carried
@@ -95,7 +95,7 @@ class Candidates:
             self._say("warning", f"the script failed with {words}; no other checkpoint is left to try ({chosen})")
         return self._next is not None
 
-    def _no_epoch(self, chosen: Choice, step: int) -> UserError:
+    def _no_epoch(self, chosen: ResumeFileChoice, step: int) -> UserError:
         """Return the two lines for a file whose name has no number: a wrong epoch would train on at a wrong place."""
         paths = [path for choice in self._choices(("",)) for path in choice.paths.values()]
         numbered = next((path.rpartition("/")[2] for path in paths if file_patterns.epoch_of(path) is not None), "")
@@ -105,19 +105,19 @@ class Candidates:
             f"write {instead}{{step}} for the step or snapshot, which is {step}, or the epoch itself in the place of {{epoch}}",
         )
 
-    def _choices(self, patterns: tuple[str, ...]) -> list[Choice]:
+    def _choices(self, patterns: tuple[str, ...]) -> list[ResumeFileChoice]:
         carried = self._carried
         if carried is None:
             return []
         files = {
-            entry.path: Found(entry.piece.bytes, entry.mtime_ns)
+            entry.path: FoundFile(entry.piece.bytes, entry.mtime_ns)
             for entry in carried.entries
             if entry.kind == FILE and entry.piece is not None
         }
         return resume_file.choices(files, patterns, carried.checkpoint)
 
 
-def _folder_of(path: str, carried: Carried) -> str:
+def _folder_of(path: str, carried: FileManifest) -> str:
     """Return the checkpoint itself where it is a folder, else the folder that it lies in."""
     is_folder = any(entry.path.startswith(f"{path}/") for entry in carried.entries)
     return path if is_folder else path.rpartition("/")[0]

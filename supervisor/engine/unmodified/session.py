@@ -15,36 +15,36 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core import shell_commands
-from supervisor.core.checkpoint.checkpoint_json import STATE_FILE, ContentError
-from supervisor.core.checkpoint.file_manifest import FILE, Entry, Piece
+from supervisor.core.checkpoint.checkpoint_json import STATE_FILE, CheckpointInfoError
+from supervisor.core.checkpoint.file_manifest import FILE, FileExtent, FileRow
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.frozen import dataclass
 from supervisor.core.masking import masked_text
 from supervisor.core.session import events as ev
 from supervisor.core.unmodified import file_patterns, resume_arguments, resume_file, resume_options, state_file_names
-from supervisor.core.unmodified.resume_file import Found
+from supervisor.core.unmodified.resume_file import FoundFile
 from supervisor.core.wire import messages
 from supervisor.engine import threads
 from supervisor.engine.file_watch import discovery, watch_options
 from supervisor.engine.file_watch import scan as folder_scan
-from supervisor.engine.file_watch.complete_files import WholeFiles
+from supervisor.engine.file_watch.complete_files import CompleteFiles
 from supervisor.engine.file_watch.discovery import Discovery
-from supervisor.engine.file_watch.scan import Seen
-from supervisor.engine.file_watch.watcher import Scene, Watcher
+from supervisor.engine.file_watch.scan import FileMark
+from supervisor.engine.file_watch.watcher import WatchedAttempt, Watcher
 from supervisor.engine.unmodified import protected_files, script_sources
 from supervisor.engine.unmodified import restore as file_restore
 from supervisor.engine.unmodified import snapshot as file_snapshot
-from supervisor.engine.unmodified.resume_candidates import Candidates
-from supervisor.engine.unmodified.snapshot_series import Series
+from supervisor.engine.unmodified.resume_candidates import ResumeCandidates
+from supervisor.engine.unmodified.snapshot_series import SnapshotSeries
 from supervisor.engine.unmodified.unsaved_files import NothingYet, Outside, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from supervisor.core.checkpoint.file_manifest import Carried
-    from supervisor.engine.context import Job
-    from supervisor.engine.file_watch.complete_files import Newer
-    from supervisor.engine.upload.session_store import Storing
+    from supervisor.core.checkpoint.file_manifest import FileManifest
+    from supervisor.engine.context import SessionContext
+    from supervisor.engine.file_watch.complete_files import NewerFiles
+    from supervisor.engine.upload.session_store import SessionStore
 
 ASIDE, AT_FIRST, WHOLE, PUT_BACK = "aside", "files-at-first.json", "files-whole.jsonl", "put-back.json"
 
@@ -57,7 +57,7 @@ _NOT_LOADED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Resuming:
+class ResumeArguments:
     """What the next attempt is started with: more arguments, more of its environment, the state it is to restore."""
 
     arguments: tuple[str, ...]
@@ -65,27 +65,27 @@ class Resuming:
     checkpoint: str
 
 
-class ScriptFiles:
+class UnmodifiedScriptSession:
     """One for each session. ``put_back`` is called on a lane, ``heard`` on the channel's thread, ``ended`` on the waiter's."""
 
-    def __init__(self, job: Job, storing: Storing, inbox: Callable[[ev.Event], None]) -> None:
+    def __init__(self, job: SessionContext, storing: SessionStore, inbox: Callable[[ev.Event], None]) -> None:
         self.job, self.storing, self.watch = job, storing, job.watch
         self._inbox = inbox
         self._working = Path.cwd()
         self._attached = self._failed = self._stopping = self._proposed = False
         self._paths: set[str] | None = None if self.watch.called else set()
-        self._series: Series | None = None
+        self._series: SnapshotSeries | None = None
         self._watcher: Watcher | None = None
         self._counted = True  # the steps of what was put back
         self._observed = False  # in this session something was seen being saved
-        self._candidates = Candidates(self._say)
+        self._candidates = ResumeCandidates(self._say)
         self._failure = messages.ScriptFailed("script", "", "", "")
         self._stepped = False
         self._pid = 0
         self._restored = ""  # the checkpoint whose files were put back and which is nothing but files
         self._beside = ""  # the same, of one that holds attached state, too
         self._lock = RLock()
-        self._notes: WholeFiles | None = None
+        self._notes: CompleteFiles | None = None
         self._discovery: Discovery | None = None
         self._shapes: set[str] = set()  # of what was said to be kept
         self._outside = Outside(self._say)
@@ -112,19 +112,19 @@ class ScriptFiles:
                     ready = replace(ready, files=True, counted=self._counted)
             elif self.watch.called and not ready.folder:
                 self._begin_clean()
-        except (OSError, ContentError) as error:
+        except (OSError, CheckpointInfoError) as error:
             words = f"the files of the script cannot be put back into {self.root}: {error}"
             raise UserError(words, "see to its permissions and its room, and start again", FAILED_PRECHECKS) from error
         return ready
 
-    def resuming(self, checkpoint: str) -> Resuming:
+    def resuming(self, checkpoint: str) -> ResumeArguments:
         """Return what an attempt is started with that goes on from this checkpoint ("" for none)."""
         series = self._series
         if self._beside == checkpoint:
             # the later command need not name the folder again: the checkpoint says which one is kept
-            return Resuming((), {"SUPERVISOR_RUN_WATCH": self.watch.called} if checkpoint else {}, checkpoint)
+            return ResumeArguments((), {"SUPERVISOR_RUN_WATCH": self.watch.called} if checkpoint else {}, checkpoint)
         if series is None or not checkpoint or checkpoint != self._restored:
-            return Resuming((), {}, checkpoint)
+            return ResumeArguments((), {}, checkpoint)
         arguments = self._candidates.arguments(self._template(), self.root, series.base_step)
         if arguments:
             self._say("info", f"the script is started with {shlex.join(arguments)}{self._candidates.rule}")
@@ -132,7 +132,7 @@ class ScriptFiles:
         listing.write_text(json.dumps([str(self.root / path) for path in self._carried]))
         told = {"SUPERVISOR_RUN_BASE_STEP": str(series.base_step), "SUPERVISOR_RUN_PUT_BACK": str(listing)}
         self._added = arguments
-        return Resuming(arguments, told, "")
+        return ResumeArguments(arguments, told, "")
 
     def begin(self, pid: int) -> None:
         """An attempt has been started."""
@@ -155,22 +155,22 @@ class ScriptFiles:
             self._failed, self._failure = self._failed or message.kind != "exit", message
         elif isinstance(message, messages.Hello):
             self._greeted(message)
-        elif isinstance(message, messages.Saved) and not self._attached:
+        elif isinstance(message, messages.ScriptSavedFile) and not self._attached:
             self._saved(message)
         elif isinstance(message, messages.ReadBack) and not self._attached:
             self._read_back(message)
-        elif isinstance(message, messages.Beat) and not self._attached:
+        elif isinstance(message, messages.Heartbeat) and not self._attached:
             self._made().heard(message)
             self._stepped |= message.step > self._made().base_step
             if self._watcher is not None and message.section != "save":
                 self._watcher.wake()
 
-    def asked(self, message: messages.Save | messages.Stop, tell: Callable[[], object]) -> None:
+    def asked(self, message: messages.SaveRequest | messages.StopRequest, tell: Callable[[], object]) -> None:
         """Tell the trainer, after what is new was taken if it is to end."""
         watcher = self._watcher
         if watcher is None:
             tell()
-        elif isinstance(message, messages.Stop):
+        elif isinstance(message, messages.StopRequest):
             self._stopping = True
             if message.save:
                 watcher.before_stop(tell, message.grace_s / 3)
@@ -224,7 +224,9 @@ class ScriptFiles:
         if words and not self._attached:
             self._say("info", words)
 
-    def _put_back(self, ready: ev.CheckpointReady, carried: Carried, records: Mapping[str, tuple[int, str]]) -> None:
+    def _put_back(
+        self, ready: ev.CheckpointReady, carried: FileManifest, records: Mapping[str, tuple[int, str]]
+    ) -> None:
         if carried.root and not self.watch.called:
             # the folder was named by an earlier command; what was in it is needed all the same
             self._see_believed(carried.root)
@@ -283,9 +285,9 @@ class ScriptFiles:
         }
         watch_options.refuse(root, others)
 
-    def _whole(self) -> WholeFiles:
+    def _whole(self) -> CompleteFiles:
         if self._notes is None:
-            self._notes = WholeFiles(self.storing.local.run / WHOLE, str(self.job.identity.get("boot", "")))
+            self._notes = CompleteFiles(self.storing.local.run / WHOLE, str(self.job.identity.get("boot", "")))
         return self._notes
 
     def _begin_clean(self) -> None:
@@ -315,7 +317,7 @@ class ScriptFiles:
             self.close()  # the trainer copies the watched files itself, at the step of the state
             self._discovery = None
 
-    def _saved(self, saved: messages.Saved) -> None:
+    def _saved(self, saved: messages.ScriptSavedFile) -> None:
         inside = os.path.relpath(saved.path, self.root)
         if inside == "." or inside.startswith("..") or file_patterns.is_temporary(Path(inside).name):
             if inside.startswith(".."):
@@ -373,7 +375,7 @@ class ScriptFiles:
             if shape not in self._shapes and not self.was_kept(path):
                 self._shapes.add(shape)
                 self._say("info", f"{path} looks like state that the script saves: it is kept")
-            self._saved(messages.Saved(str(self.root / path)))
+            self._saved(messages.ScriptSavedFile(str(self.root / path)))
 
     def beside(self, path: str) -> None:
         """Carry a log that lies with what is saved."""
@@ -402,36 +404,40 @@ class ScriptFiles:
     def _observe(self) -> None:
         self._observed = True
         listens = bool(self.watch.called)
-        scene = Scene(self.root, self.watch.called, self._pid, self.watch.every_s, listens=listens)
+        scene = WatchedAttempt(self.root, self.watch.called, self._pid, self.watch.every_s, listens=listens)
         self._watcher = Watcher(scene, self._made(), self._wanted)
         self._watcher.begin()
 
     def _wanted(self) -> Collection[str] | None:
         return self._paths
 
-    def _made(self) -> Series:
+    def _made(self) -> SnapshotSeries:
         if self._series is None:
-            self._series = Series(self.storing.local.staging, self.job.clock, self.storing.take_log, self._inbox)
+            self._series = SnapshotSeries(
+                self.storing.local.staging, self.job.clock, self.storing.take_log, self._inbox
+            )
             self._series.whole = lambda files: self._whole().all_still(self.storing.rank, self.root, files)
         return self._series
 
     def _say(self, level: str, words: str, hint: str = "") -> None:
-        self._inbox(ev.TrainerSaid(messages.Note(level, masked_text(words), masked_text(hint))))
+        self._inbox(ev.TrainerMessage(messages.TrainerNote(level, masked_text(words), masked_text(hint))))
 
 
-def _with_newer(carried: Carried, newer: Sequence[Newer]) -> Carried:
+def _with_newer(carried: FileManifest, newer: Sequence[NewerFiles]) -> FileManifest:
     """Return what the script's files are with those that stay, the newest checkpoint among them."""
     if not newer:
         return carried
     made = {entry.path: entry for entry in carried.entries}
     for each in newer:
-        made[each.path] = Entry(each.path, FILE, each.seen.mode, each.seen.mtime_ns, Piece("", 0, each.seen.size, ""))
-    best = resume_file.choices({each.path: Found(each.seen.size, each.seen.mtime_ns) for each in newer}, ("",))
+        made[each.path] = FileRow(
+            each.path, FILE, each.seen.mode, each.seen.mtime_ns, FileExtent("", 0, each.seen.size, "")
+        )
+    best = resume_file.choices({each.path: FoundFile(each.seen.size, each.seen.mtime_ns) for each in newer}, ("",))
     return replace(carried, entries=tuple(made.values()), checkpoint=best[0].paths[""] if best else carried.checkpoint)
 
 
-def _seen(each: list[Any]) -> Seen:
-    return Seen(*each)._replace(inode=(each[5][0], each[5][1]))
+def _seen(each: list[Any]) -> FileMark:
+    return FileMark(*each)._replace(inode=(each[5][0], each[5][1]))
 
 
 def _read(note: Path) -> dict[str, dict[str, list[Any]]]:

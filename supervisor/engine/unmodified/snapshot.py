@@ -13,34 +13,34 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint import file_manifest as form
 from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, sealed
-from supervisor.core.checkpoint.file_manifest import FILE, FILES_FILE, FOLDER, LINK, Carried, Entry
+from supervisor.core.checkpoint.file_manifest import FILE, FILES_FILE, FOLDER, LINK, FileManifest, FileRow
 from supervisor.core.digest import algorithm_of
 from supervisor.core.frozen import dataclass
 from supervisor.core.unmodified import file_patterns
 from supervisor.engine.file_watch import stable_copy
-from supervisor.engine.unmodified.bundle import Draft, Known
+from supervisor.engine.unmodified.bundle import Known, SnapshotDraft
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from supervisor.engine.file_watch.scan import Seen
+    from supervisor.engine.file_watch.scan import FileMark
 
 TEMPORARY = ".tmp-"
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SnapshotRequest:
     """What to take: ``scan`` of ``root``, which the user calls ``called``, as step ``step`` into ``staging``/``name``.
 
     ``left_out``: files that are not whole; of these the copy in the snapshot before stays. ``growing``: files of which the
     part is wanted that is there. ``ended``: the script has, so that all is whole. ``checkpoint``: the
-    newest one of the script's own. ``about``: more fields of checkpoint.json. ``counted``: as in ``Carried``.
+    newest one of the script's own. ``about``: more fields of checkpoint.json. ``counted``: as in ``FileManifest``.
     """
 
     root: Path
     called: str
-    scan: Mapping[str, Seen]
+    scan: Mapping[str, FileMark]
     staging: Path
     step: int = 0
     name: str = ""
@@ -53,26 +53,26 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenSnapshot:
     """A snapshot that is staged; ``written_bytes`` of it are new."""
 
-    carried: Carried
+    carried: FileManifest
     known: Known
     bytes: int
     written_bytes: int
 
 
-def take(order: Order, before: Known) -> Taken:
+def take(order: SnapshotRequest, before: Known) -> TakenSnapshot:
     """Stage a snapshot. ChangedMeanwhile: somebody wrote, try again later. OSError leaves nothing behind."""
     if before.folder is not None and not (before.folder / CONTENT_FILE).is_file():
         before = Known()
     temporary = order.staging / f"{TEMPORARY}{order.name.removeprefix('step-')}"
     order.staging.mkdir(parents=True, exist_ok=True)  # somebody may have emptied the local folder meanwhile
     temporary.mkdir()
-    draft = Draft(temporary, before)
+    draft = SnapshotDraft(temporary, before)
     try:
         entries = _entries(order, before, draft)
-        carried = Carried(order.step, order.called, entries, order.checkpoint, order.counted)
+        carried = FileManifest(order.step, order.called, entries, order.checkpoint, order.counted)
         draft.write(FILES_FILE, form.body(carried))
         draft.write(CONTENT_FILE, _sealed(order, carried, draft))
         stable_copy.flush_folder(temporary)
@@ -87,21 +87,23 @@ def take(order: Order, before: Known) -> Taken:
     seen |= {path: before.seen[path] for path in order.left_out if path in kept and path in before.seen}
     records = {name: record for name, record in draft.records.items() if name != CONTENT_FILE}
     known = Known(order.staging / order.name, kept, records, seen)
-    return Taken(carried, known, sum(length for length, _ in records.values()), draft.written_bytes)
+    return TakenSnapshot(carried, known, sum(length for length, _ in records.values()), draft.written_bytes)
 
 
-def known_of(folder: Path, carried: Carried, records: Mapping[str, tuple[int, str]], seen: Mapping[str, Seen]) -> Known:
+def known_of(
+    folder: Path, carried: FileManifest, records: Mapping[str, tuple[int, str]], seen: Mapping[str, FileMark]
+) -> Known:
     """Return a snapshot that was put back as the one before, the files looking as ``seen``."""
     entries = {entry.path: entry for entry in carried.entries}
     return Known(folder, entries, dict(records), dict(seen))
 
 
 def changed(
-    scan: Mapping[str, Seen], seen: Mapping[str, Seen], *, streams: bool = False, growing: Collection[str] = ()
+    scan: Mapping[str, FileMark], seen: Mapping[str, FileMark], *, streams: bool = False, growing: Collection[str] = ()
 ) -> set[str]:
     """Return what has come, gone or changed since it was ``seen``; folders and streams do not count by themselves."""
 
-    def counts(path: str, each: Seen) -> bool:
+    def counts(path: str, each: FileMark) -> bool:
         if each.kind != FILE or streams:
             return each.kind in {FILE, LINK}
         return not file_patterns.is_stream(path) and path not in growing
@@ -110,7 +112,7 @@ def changed(
     return come | {path for path, each in seen.items() if path not in scan and counts(path, each)}
 
 
-def same(one: Seen | None, other: Seen) -> bool:
+def same(one: FileMark | None, other: FileMark) -> bool:
     """Say whether two looks show one content."""
     if one is None or one.kind != other.kind or one.mode != other.mode:
         return False
@@ -124,16 +126,16 @@ def same(one: Seen | None, other: Seen) -> bool:
     )
 
 
-def _entries(order: Order, before: Known, draft: Draft) -> tuple[Entry, ...]:
-    made: list[Entry] = []
-    kept: list[Entry] = []
+def _entries(order: SnapshotRequest, before: Known, draft: SnapshotDraft) -> tuple[FileRow, ...]:
+    made: list[FileRow] = []
+    kept: list[FileRow] = []
     for path, seen in sorted(order.scan.items()):
         old = before.entries.get(path)
         old = old if old is not None and old.kind == seen.kind else None
         if seen.kind == FOLDER:
-            made.append(Entry(path, FOLDER, seen.mode))
+            made.append(FileRow(path, FOLDER, seen.mode))
         elif seen.kind == LINK:
-            made.append(Entry(path, LINK, target=seen.target))
+            made.append(FileRow(path, LINK, target=seen.target))
         elif seen.kind != FILE:
             continue
         elif path not in order.left_out and not (old is not None and same(before.seen.get(path), seen)):
@@ -146,19 +148,19 @@ def _entries(order: Order, before: Known, draft: Draft) -> tuple[Entry, ...]:
     return tuple(sorted([*made, *kept], key=lambda entry: entry.path))
 
 
-def _copied(order: Order, path: str, seen: Seen, old: Entry | None, draft: Draft) -> Entry:
+def _copied(order: SnapshotRequest, path: str, seen: FileMark, old: FileRow | None, draft: SnapshotDraft) -> FileRow:
     full = f"{order.root}/{path}"
     restless = path in order.growing and not order.ended
     if not restless:
-        return Entry(path, FILE, seen.mode, seen.mtime_ns, draft.add(full, seen, seen.size))
+        return FileRow(path, FILE, seen.mode, seen.mtime_ns, draft.add(full, seen, seen.size))
     length = _grown(full, path, seen, old)
     if length is None:
         assert old is not None
         return old
-    return Entry(path, FILE, seen.mode, seen.mtime_ns, draft.add(full, seen, length, grows=True))
+    return FileRow(path, FILE, seen.mode, seen.mtime_ns, draft.add(full, seen, length, grows=True))
 
 
-def _grown(full: str, path: str, seen: Seen, old: Entry | None) -> int | None:
+def _grown(full: str, path: str, seen: FileMark, old: FileRow | None) -> int | None:
     """Return how much of a file that grows to carry: what is there now, to the end of a line.
 
     None for one that does not begin with what it was before: it is being written anew, and of that no half is wanted.
@@ -177,7 +179,7 @@ def _grown(full: str, path: str, seen: Seen, old: Entry | None) -> int | None:
         os.close(source)
 
 
-def _sealed(order: Order, carried: Carried, draft: Draft) -> bytes:
+def _sealed(order: SnapshotRequest, carried: FileManifest, draft: SnapshotDraft) -> bytes:
     files = [{"name": name, "bytes": size, "digest": digest} for name, (size, digest) in draft.records.items()]
     made_by = {**order.about.get("made_by", {}), "files": f"{carried.files:,}"}
     return sealed({**order.about, "step": order.step, "made_by": made_by, "files": files})

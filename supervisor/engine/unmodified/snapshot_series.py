@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.checkpoint.file_manifest import FILE
 from supervisor.core.session import events as ev
 from supervisor.core.unmodified import file_patterns, resume_file, save_groups
-from supervisor.core.unmodified.resume_file import Found
-from supervisor.core.unmodified.save_groups import Save
+from supervisor.core.unmodified.resume_file import FoundFile
+from supervisor.core.unmodified.save_groups import SaveGroup
 from supervisor.core.wire import messages
 from supervisor.engine.unmodified import snapshot as file_snapshot
 from supervisor.engine.unmodified.bundle import Known
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.ports import Clock
-    from supervisor.engine.file_watch.scan import Seen
+    from supervisor.engine.file_watch.scan import FileMark
 
 STALL_SECTION = "save"
 SAVES_KEPT = 32  # from which is learned what comes together
 BEATS_KEPT = 2000
 
 
-class Series:
+class SnapshotSeries:
     """``seen``: how the files looked when they were last safe here; ``base_step``: of the snapshot that was put back.
 
     ``last_step``: of the last snapshot of this session, -1 for none: no later one is numbered lower.
@@ -39,16 +39,16 @@ class Series:
     ) -> None:
         self.staging, self.clock = staging, clock
         self.known = Known()
-        self.seen: Mapping[str, Seen] = {}
+        self.seen: Mapping[str, FileMark] = {}
         self.base_step, self.last_step = 0, -1
         self.checkpoint = ""
         self.section = ""
-        self.whole: Callable[[Mapping[str, Seen]], None] = lambda _files: None  # hears which new files are whole
+        self.whole: Callable[[Mapping[str, FileMark]], None] = lambda _files: None  # hears which new files are whole
         self._staged, self._inbox = staged, inbox
         self._told: dict[str, int | None] = {}
-        self._saves: list[Save] = []
+        self._saves: list[SaveGroup] = []
         self._told_at: deque[tuple[float, int | None]] = deque(maxlen=SAVES_KEPT)
-        self._beat: messages.Beat | None = None
+        self._beat: messages.Heartbeat | None = None
         self._saving_s = self._stalled_s = 0.0
         self._framework = ""
         self._counts = False
@@ -81,7 +81,7 @@ class Series:
         self._saving_s = self._stalled_s = 0.0
         self._numbered = ""
 
-    def heard(self, message: messages.Beat | messages.Hello) -> None:
+    def heard(self, message: messages.Heartbeat | messages.Hello) -> None:
         """Learn the step and the section."""
         if isinstance(message, messages.Hello):
             self._framework = message.framework
@@ -95,7 +95,7 @@ class Series:
         """The script's framework says that it has saved this, by its path relative to the root."""
         self._told.pop(path, None)
         self._told[path] = step
-        self._saves = [*self._saves[1 - SAVES_KEPT :], Save(path, step)]
+        self._saves = [*self._saves[1 - SAVES_KEPT :], SaveGroup(path, step)]
         self._told_at.append((self.clock.now().mono_s, step))
 
     def stands(self, within_s: float) -> bool:
@@ -116,7 +116,7 @@ class Series:
         over = self._beat is not None and bool(known) and self._beat.step > (known[-1][0].step or self._beat.step)
         return bool(known) and not over and not save_groups.is_complete(known[-1], known[:-1])
 
-    def stage(self, order: file_snapshot.Order, *, reason: str, growing: Collection[str] = ()) -> None:
+    def stage(self, order: file_snapshot.SnapshotRequest, *, reason: str, growing: Collection[str] = ()) -> None:
         """Take the snapshot of ``order`` (its step, name and newest checkpoint are found here) and tell the session.
 
         Nothing is taken of steps that the script only does again. Raises ChangedMeanwhile and OSError: then nothing was staged.
@@ -152,26 +152,26 @@ class Series:
         self._staged(folder)
         stall_s, self._stalled_s = max(0.0, self._saving_s - self._stalled_s), self._saving_s
         write_s = self.clock.now().since(began)
-        said = messages.Staged(step, str(folder), taken.bytes, reason, stall_s, write_s, counted=counted)
-        self._inbox(ev.TrainerSaid(said))
+        said = messages.CheckpointStaged(step, str(folder), taken.bytes, reason, stall_s, write_s, counted=counted)
+        self._inbox(ev.TrainerMessage(said))
 
     def failed(self, error: OSError) -> None:
         """Tell the session that a snapshot could not be written."""
         self._inbox(
-            ev.TrainerSaid(
+            ev.TrainerMessage(
                 messages.SaveFailed(max(self.last_step, self.base_step) + 1, f"its files could not be copied: {error}")
             )
         )
 
     def broken(self, error: str) -> None:
         """Tell the session of a defect."""
-        self._inbox(ev.ControllerFailed(error))
+        self._inbox(ev.InternalError(error))
 
     def say(self, level: str, words: str) -> None:
         """Tell the user."""
-        self._inbox(ev.TrainerSaid(messages.Note(level, words)))
+        self._inbox(ev.TrainerMessage(messages.TrainerNote(level, words)))
 
-    def _newest(self, new: str, scan: Mapping[str, Seen], fresh: Collection[str], told: Sequence[str]) -> str:
+    def _newest(self, new: str, scan: Mapping[str, FileMark], fresh: Collection[str], told: Sequence[str]) -> str:
         """Return the checkpoint to go on from: a new one, or the one before where the new one is but a part beside it."""
         if not _still_there(self.checkpoint, scan):
             return new
@@ -226,9 +226,11 @@ class Series:
         }
 
 
-def _first(scan: Mapping[str, Seen], among: Collection[str], told: Sequence[str]) -> str:
+def _first(scan: Mapping[str, FileMark], among: Collection[str], told: Sequence[str]) -> str:
     files = {
-        path: Found(scan[path].size, scan[path].mtime_ns) for path in among if path in scan and scan[path].kind == FILE
+        path: FoundFile(scan[path].size, scan[path].mtime_ns)
+        for path in among
+        if path in scan and scan[path].kind == FILE
     }
     best = resume_file.ranked(files, told)
     return best[0].paths[""] if best else ""
@@ -244,5 +246,5 @@ def _finite(value: object) -> bool:
     return not isinstance(value, float) or (value == value and abs(value) != float("inf"))  # noqa: PLR0124
 
 
-def _still_there(checkpoint: str, scan: Mapping[str, Seen]) -> bool:
+def _still_there(checkpoint: str, scan: Mapping[str, FileMark]) -> bool:
     return bool(checkpoint) and any(path.startswith(checkpoint) for path in scan)

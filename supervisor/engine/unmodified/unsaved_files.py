@@ -17,7 +17,7 @@ NOTHING_SAVED_S = 120.0  # after which somebody who expects to be safe should kn
 SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108  # folders of everybody, which are never one script's
 
 
-class Looked(Protocol):
+class UnsavedFiles(Protocol):
     """Knows which files are new and not kept."""
 
     def left(self) -> list[str]: ...
@@ -71,7 +71,7 @@ class NothingYet:
         """An attempt begins."""
         self._due_s = now_s + NOTHING_SAVED_S
 
-    def looked(self, now_s: float, discovery: Looked) -> None:
+    def looked(self, now_s: float, discovery: UnsavedFiles) -> None:
         """Nothing is kept so far."""
         if now_s >= self._due_s and not self._said_early:
             self._said_early = True

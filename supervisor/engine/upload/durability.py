@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.core.checkpoint.manifest import manifest_body
-from supervisor.core.ports import Missing, Unconfirmed
+from supervisor.core.ports import NotConfirmed, NotFound
 from supervisor.engine.upload.upload import manifest_path
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.checkpoint.manifest import Manifest
     from supervisor.core.ports import Clock, Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
 
 TIMES_LATER = 2
 
@@ -23,7 +23,7 @@ def times_needed(store: Store) -> int:
     return TIMES_LATER if store.traits.confirm_every_s and store.traits.mounted else 1
 
 
-class Proof:
+class DurabilityCheck:
     """The evidence on one submitted checkpoint, asked for again and again until there is enough of it.
 
     A mounted drive must give it ``TIMES_LATER`` times, ``apart_s`` apart, because its client may call a file uploaded in the
@@ -31,7 +31,7 @@ class Proof:
     """
 
     def __init__(
-        self, run: RunPlace, manifest: Manifest, times: int = 1, apart_s: float = 0.0, clock: Clock | None = None
+        self, run: RunPaths, manifest: Manifest, times: int = 1, apart_s: float = 0.0, clock: Clock | None = None
     ) -> None:
         self.manifest, self.sealed = manifest, False
         self._run, self._times, self._apart_s, self._clock = run, times, apart_s, clock
@@ -48,7 +48,7 @@ class Proof:
         """
         try:
             self._ask(store, self._files)
-        except Unconfirmed as error:
+        except NotConfirmed as error:
             if not error.possible:
                 self.seal(seal_it)
             raise
@@ -77,7 +77,7 @@ class Proof:
         shown = {f"{folder}/{each.name}": each.bytes for folder in folders for each in store.list(folder)}
         for path, length in lengths.items():
             if shown.get(path) != length:
-                raise Missing(f"{path} is not in the store as it was written")
+                raise NotFound(f"{path} is not in the store as it was written")
 
     def _ask(self, store: Store, paths: Iterable[str]) -> None:
         missing, moving = None, False
@@ -90,16 +90,16 @@ class Proof:
             try:
                 self._kinds.add(store.evidence(path))
                 self._given[path], self._given_s[path] = self._given.get(path, 0) + 1, now_s
-            except Unconfirmed as error:
+            except NotConfirmed as error:
                 self._given[path], missing = 0, error
                 moving = moving or error.moving
         if missing is not None:
             missing.moving = moving
             raise missing
         if any(self._given[path] < self._times for path in paths):
-            raise Unconfirmed("the proof was given once and is asked for again")
+            raise NotConfirmed("the proof was given once and is asked for again")
 
 
-def evidence(store: Store, run: RunPlace, manifest: Manifest) -> str:
+def evidence(store: Store, run: RunPaths, manifest: Manifest) -> str:
     """Return what proves every file of a published checkpoint safe, asked once. Raises Unconfirmed, StoreError."""
-    return Proof(run, manifest).ask(store, lambda: None)
+    return DurabilityCheck(run, manifest).ask(store, lambda: None)

@@ -9,12 +9,12 @@ from supervisor.core.checkpoint.session_id import judge
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.core.checkpoint.session_id import Rank
-    from supervisor.core.ports import Entry, Measured, Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.core.checkpoint.session_id import SessionId
+    from supervisor.core.ports import FileDigest, FolderEntry, Store
+    from supervisor.engine.paths import RunPaths
 
 
-class Outranked(Exception):  # noqa: N818, because it is an answer of the fence
+class FencedError(Exception):
     """Another session has a higher rank: nothing more may be written. ``names`` is the listing that showed it."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -28,7 +28,7 @@ class FencedStore:
     Being outranked is remembered for good, because a later listing that does not show it is a stale one.
     """
 
-    def __init__(self, inner: Store, run: RunPlace, rank: Rank) -> None:
+    def __init__(self, inner: Store, run: RunPaths, rank: SessionId) -> None:
         self.inner, self.traits = inner, inner.traits
         self.fallen: tuple[str, ...] | None = None
         self._run, self._rank = run, rank
@@ -37,7 +37,7 @@ class FencedStore:
         """List the run; the names are returned whoever is the highest."""
         return self._seen(self.inner.list(self._run.name))
 
-    def list(self, folder: str) -> Sequence[Entry]:
+    def list(self, folder: str) -> Sequence[FolderEntry]:
         """List; if that shows a higher session, raise Outranked."""
         entries = self.inner.list(folder)
         if folder == self._run.name:
@@ -49,7 +49,7 @@ class FencedStore:
         """Read."""
         return self.inner.read(path)
 
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
         """Copy to the local disk."""
         return self.inner.pull(path, local, algorithm, link=link)
 
@@ -58,7 +58,7 @@ class FencedStore:
         self._stand()
         self.inner.create(path, body)
 
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:
         """Copy into the store, unless outranked."""
         self._stand()
         return self.inner.push(local, path, algorithm, link=link)
@@ -81,7 +81,7 @@ class FencedStore:
         self._stand()
         return self.inner.sweep(folder)
 
-    def _seen(self, entries: Sequence[Entry]) -> tuple[str, ...]:
+    def _seen(self, entries: Sequence[FolderEntry]) -> tuple[str, ...]:
         names = tuple(entry.name for entry in entries)
         if self.fallen is None and judge(names, self._rank):
             self.fallen = names
@@ -89,4 +89,4 @@ class FencedStore:
 
     def _stand(self) -> None:
         if self.fallen is not None:
-            raise Outranked(self.fallen)
+            raise FencedError(self.fallen)

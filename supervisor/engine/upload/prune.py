@@ -9,8 +9,15 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.manifest import CHECKPOINT, MANIFEST_NAME, STEP_FOLDER, CheckpointId, Found, Manifest
-from supervisor.core.checkpoint.session_id import Rank, rank_of
+from supervisor.core.checkpoint.manifest import (
+    CHECKPOINT,
+    MANIFEST_NAME,
+    STEP_FOLDER,
+    Candidate,
+    CheckpointId,
+    Manifest,
+)
+from supervisor.core.checkpoint.session_id import SessionId, rank_of
 from supervisor.core.frozen import dataclass, replace
 from supervisor.core.policy import dedup, nonfinite, retention, rollback
 from supervisor.core.wire import fields
@@ -21,15 +28,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPlace
-    from supervisor.engine.resume.fetch import Listed
+    from supervisor.engine.paths import RunPaths
+    from supervisor.engine.resume.fetch import RunListing
 
 _TWIN = re.compile(r" \([0-9]{1,9}\)")
 PIN = re.compile(rf"pin-{CHECKPOINT}{fields.TWIN}\.json")
 
 
 @dataclass
-class Knowledge:
+class DurabilityIndex:
     """What this session has proved about the store's checkpoints: the base on which anything may be removed.
 
     ``manifests``: by path, each read once, because nothing in the store is ever changed. ``on_its_way``: the manifest that
@@ -47,7 +54,7 @@ class Knowledge:
     bare: set[str] = field(default_factory=set)
     swept: set[str] = field(default_factory=set)
 
-    def learn_bare(self, listed: Listed, mine: Rank) -> None:
+    def learn_bare(self, listed: RunListing, mine: SessionId) -> None:
         """Know which folders of sessions before ``mine`` need no second look."""
         self.bare.update(name for name in listed.bare if (rank := rank_of(name)) is not None and rank < mine)
 
@@ -61,10 +68,10 @@ class Knowledge:
 
 def retain(
     store: Store,
-    run: RunPlace,
-    policy: retention.Policy,
-    knowledge: Knowledge,
-    mine: Rank,
+    run: RunPaths,
+    policy: retention.RetentionPolicy,
+    knowledge: DurabilityIndex,
+    mine: SessionId,
     *,
     keep: Collection[CheckpointId] = (),
 ) -> tuple[tuple[CheckpointId, ...], int]:
@@ -79,7 +86,7 @@ def retain(
     found, pins = listed.found, pinned(store, run) | {*keep}
     manifests = Manifests(store, knowledge, found)
     stored = [
-        retention.Kept(
+        retention.RetentionItem(
             each.id,
             durable=each.id in knowledge.durable
             and each.id.rank <= mine
@@ -91,7 +98,7 @@ def retain(
         for each in found
     ]
     stored = judged(stored, manifests, listed, policy.watched)
-    plan = retention.plan(stored, retention.Policy(policy.newest, pins, policy.best))
+    plan = retention.plan(stored, retention.RetentionPolicy(policy.newest, pins, policy.best))
     gone = set(plan.remove)
     for each in found:
         if each.id in gone:
@@ -105,7 +112,7 @@ def retain(
     return plan.remove, _remove_leftovers(store, run, bounds, _Needs(store, run, knowledge, left), knowledge)
 
 
-def _is_there(store: Store, run: RunPlace, id_: CheckpointId, manifests: Manifests, knowledge: Knowledge) -> bool:
+def _is_there(store: Store, run: RunPaths, id_: CheckpointId, manifests: Manifests, knowledge: DurabilityIndex) -> bool:
     """Say whether a checkpoint's manifest can be read and all its files are listed at their lengths; looked at once."""
     if id_ in knowledge.there:
         return True
@@ -139,17 +146,17 @@ def watched(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def judged(
-    stored: Sequence[retention.Kept],
+    stored: Sequence[retention.RetentionItem],
     manifest_of: Callable[[CheckpointId], Manifest | None],
-    listed: Listed,
+    listed: RunListing,
     watched: Collection[str],
-) -> list[retention.Kept]:
+) -> list[retention.RetentionItem]:
     """Return the checkpoints with their quality, as far down as it matters: to the newest good one that is proved.
 
     So a store whose losses are all numbers is asked for one manifest, which is mostly known already. What is withdrawn is
     never good.
     """
-    found: list[retention.Kept] = []
+    found: list[retention.RetentionItem] = []
     matters = True
     for each in sorted(stored, key=lambda kept: kept.id, reverse=True):
         quality: nonfinite.Quality = "good"
@@ -165,7 +172,7 @@ def judged(
 class Manifests:
     """The manifests of a store's checkpoints, each read when first asked for and known from then on."""
 
-    def __init__(self, store: Store, knowledge: Knowledge, found: Iterable[Found]) -> None:
+    def __init__(self, store: Store, knowledge: DurabilityIndex, found: Iterable[Candidate]) -> None:
         self._store, self._known = store, knowledge.manifests
         self._found = {each.id: each for each in found}
 
@@ -179,23 +186,23 @@ class Manifests:
         return known
 
 
-def remove_unfinished(store: Store, run: RunPlace, knowledge: Knowledge, folder: str) -> int:
+def remove_unfinished(store: Store, run: RunPaths, knowledge: DurabilityIndex, folder: str) -> int:
     """Remove what no manifest names from a step folder of our own that has none; return the bytes freed."""
     return _empty(store, folder, _Needs(store, run, knowledge, find(store, run)))
 
 
-def pinned(store: Store, run: RunPlace) -> set[CheckpointId]:
+def pinned(store: Store, run: RunPaths) -> set[CheckpointId]:
     """Return the checkpoints that a person asked to keep for good."""
     matches = (PIN.fullmatch(entry.name) for entry in store.list(run.name))
     return {CheckpointId(int(m[1]), int(m[2]), m[3], int(m[4])) for m in matches if m}
 
 
-def pin(store: Store, run: RunPlace, id_: CheckpointId) -> None:
+def pin(store: Store, run: RunPaths, id_: CheckpointId) -> None:
     """Keep a checkpoint for good, by a file of its own in the run's folder."""
     store.create(f"{run.name}/pin-{id_.epoch}-{id_.step}-{id_.writer}-{id_.seq}.json", b"{}")
 
 
-def unpin(store: Store, run: RunPlace, step: int) -> list[CheckpointId]:
+def unpin(store: Store, run: RunPaths, step: int) -> list[CheckpointId]:
     """Let go of what a person asked to keep at this step; return what was pinned. Twins that a drive made go too."""
     found = []
     for entry in store.list(run.name):
@@ -209,10 +216,10 @@ def unpin(store: Store, run: RunPlace, step: int) -> list[CheckpointId]:
 class _Needs:
     """What the checkpoints that stay need. Their manifests are read when first asked, because often nobody asks."""
 
-    def __init__(self, store: Store, run: RunPlace, knowledge: Knowledge, left: Iterable[Found]) -> None:
+    def __init__(self, store: Store, run: RunPaths, knowledge: DurabilityIndex, left: Iterable[Candidate]) -> None:
         self._store, self._run, self._known, self._left = store, run, knowledge.manifests, left
         self._on_its_way = knowledge.on_its_way
-        self._remaining: list[dedup.Remaining] | None = None
+        self._remaining: list[dedup.RemainingFiles] | None = None
 
     def unneeded(self, paths: Iterable[str]) -> list[str]:
         """Return which of these paths, of the store, nobody needs."""
@@ -220,17 +227,17 @@ class _Needs:
             self._remaining = [self._read(each) for each in self._left]
             if self._on_its_way is not None:
                 files = frozenset(entry.path for entry in self._on_its_way.files)
-                self._remaining.append(dedup.Remaining("", files))
+                self._remaining.append(dedup.RemainingFiles("", files))
         above = f"{self._run.name}/"
         return [f"{above}{path}" for path in dedup.unneeded((p.removeprefix(above) for p in paths), self._remaining)]
 
-    def _read(self, each: Found) -> dedup.Remaining:
+    def _read(self, each: Candidate) -> dedup.RemainingFiles:
         manifest = self._known.get(each.path) or read_manifest(self._store, each).manifest
         folder = each.path.rpartition("/")[0].removeprefix(f"{self._run.name}/")
         if manifest is None:
-            return dedup.Remaining(folder, None)
+            return dedup.RemainingFiles(folder, None)
         self._known[each.path] = manifest
-        return dedup.Remaining(folder, frozenset(entry.path for entry in manifest.files))
+        return dedup.RemainingFiles(folder, frozenset(entry.path for entry in manifest.files))
 
 
 def _empty(store: Store, folder: str, needs: _Needs) -> int:
@@ -252,17 +259,17 @@ class _Bounds:
     """What may be a leftover: not the ``published`` folders, no session above ``mine``, none of ours from ``step`` on."""
 
     published: Collection[str]
-    mine: Rank
+    mine: SessionId
     step: int
 
-    def leave_over(self, folder: str, rank: Rank, name: str) -> bool:
+    def leave_over(self, folder: str, rank: SessionId, name: str) -> bool:
         step = STEP_FOLDER.fullmatch(name)
         if step is None or folder in self.published:
             return False
         return rank < self.mine or (rank == self.mine and int(step[1]) < self.step)
 
 
-def _remove_leftovers(store: Store, run: RunPlace, bounds: _Bounds, needs: _Needs, knowledge: Knowledge) -> int:
+def _remove_leftovers(store: Store, run: RunPaths, bounds: _Bounds, needs: _Needs, knowledge: DurabilityIndex) -> int:
     """Remove what has no manifest, be it that one was removed or never written, and files that never got their name."""
     entries = store.list(run.name)
     folders = {f"{run.name}/{entry.name}" for entry in entries if entry.folder}

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from supervisor.core import project
 from supervisor.core.checkpoint import log_pieces
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.checkpoint_json import ContentError
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.errors import UserError
 from supervisor.core.masking import masked
 from supervisor.core.policy import nonfinite, retention
 from supervisor.core.ports import StoreError
 from supervisor.core.session import events as ev
-from supervisor.engine.paths import LocalPlace
+from supervisor.engine.paths import SessionPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import packed as packed_checkpoints
 from supervisor.engine.resume import staging as staged_checkpoints
@@ -30,30 +30,30 @@ from supervisor.engine.upload import prune as pruning
 from supervisor.engine.upload import step_log as step_log_store
 from supervisor.engine.upload import upload as uploading
 from supervisor.engine.upload.durability import evidence
-from supervisor.engine.upload.fenced_store import FencedStore, Outranked
-from supervisor.engine.upload.uploader import Uploads, checkpoint_id
+from supervisor.engine.upload.fenced_store import FencedError, FencedStore
+from supervisor.engine.upload.uploader import CheckpointUploader, checkpoint_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from supervisor.core.policy.rollback import Rollback
-    from supervisor.engine.context import Job
+    from supervisor.engine.context import SessionContext
 
 ROOM_FOR = 1.5  # times the newest checkpoint, for the next one to fit with what else is written meanwhile
 
 
-class Storing:
+class SessionStore:
     """Holds what the session knows of its store: its rank, what is proved, which rows of the log are there."""
 
-    def __init__(self, job: Job, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, job: SessionContext, say: Callable[[str], None] = lambda _: None) -> None:
         self.job = job
         self._say = say
-        self.rank = Rank(0, job.writer)
-        self.local = LocalPlace(job.local_root, job.run_id, self.rank)
-        self.knowledge = pruning.Knowledge()
+        self.rank = SessionId(0, job.writer)
+        self.local = SessionPaths(job.local_root, job.run_id, self.rank)
+        self.knowledge = pruning.DurabilityIndex()
         self.nonfinite = Nonfinites()
         self._log: step_log_store.StepLog | None = None
-        self.uploads = Uploads(job, self.knowledge)
+        self.uploads = CheckpointUploader(job, self.knowledge)
         self._start: ev.CheckpointReady | None = None
         self._seen: set[str] = set()
         self._afresh = False
@@ -68,12 +68,12 @@ class Storing:
         )  # a lost claim tells nothing of its job
         edited = project.changes(project.from_plain(view.claim.get("project")), self.job.project)
         lost = finished_run.missing(self.job.store, self.job.run, view.last) if same else ""
-        return ev.Looked(view.names, view.last, same, " and ".join(edited), lost)
+        return ev.RunInspected(view.names, view.last, same, " and ".join(edited), lost)
 
-    def claim(self, epoch: int) -> Rank:
+    def claim(self, epoch: int) -> SessionId:
         """Make the session's folders, here and in the store."""
-        self.rank = Rank(epoch, self.job.writer)
-        self.local = LocalPlace(self.job.local_root, self.job.run_id, self.rank)
+        self.rank = SessionId(epoch, self.job.writer)
+        self.local = SessionPaths(self.job.local_root, self.job.run_id, self.rank)
         self.nonfinite.rank = self.rank
         self._fenced = FencedStore(self.job.store, self.job.run, self.rank)
         self.uploads.begin(self._fenced, self._outranked)
@@ -100,7 +100,7 @@ class Storing:
 
     def read_lives(self) -> ev.Event:
         """Tell how long the machines of other runs in this store lived."""
-        return ev.LivesRead(history.lives_of_others(self.job.store, self.job.run, self.job.platform))
+        return ev.PeerLifetimesRead(history.lives_of_others(self.job.store, self.job.run, self.job.platform))
 
     def restart(self) -> ev.Event | None:
         """Return where a session goes on of which only the trainer died, without asking the store; None if that has to be.
@@ -122,7 +122,7 @@ class Storing:
             return start
         try:
             staged_checkpoints.prove(Path(start.folder), start.id.step)
-        except (ContentError, OSError):
+        except (CheckpointInfoError, OSError):
             return None
         return replace(start, seconds=self.job.clock.now().since(began))
 
@@ -147,13 +147,13 @@ class Storing:
         brought = self._own_newest() or self._newest_anywhere()
         answer = brought.answer
         skipped = tuple(map(checkpoint_fetch.skipped, brought.passed_over))
-        if not isinstance(answer, cp.StartAfresh):
-            self.knowledge.broken.update(each.id for each in answer.skipped if each.verdict is cp.Verdict.BROKEN)
-        if isinstance(answer, cp.AskUser):
+        if not isinstance(answer, cp.StartFresh):
+            self.knowledge.broken.update(each.id for each in answer.skipped if each.verdict is cp.Validity.BROKEN)
+        if isinstance(answer, cp.NeedsUser):
             if outranked := self._outranked():
-                return ev.FenceSeen(outranked)  # a successor has published and removed while we looked
+                return ev.FenceChecked(outranked)  # a successor has published and removed while we looked
             raise packed_checkpoints.refusal(self.job.store, self.job.run, answer, *skipped)
-        if isinstance(answer, cp.StartAfresh):
+        if isinstance(answer, cp.StartFresh):
             self._log = step_log_store.StepLog(self.local.step_log, 0)
             return ev.CheckpointReady("", None, skipped=skipped, rolled=brought.rolled)
         skipped += packed_checkpoints.warnings(self.job.store, self.job.run, answer.skipped)
@@ -186,7 +186,7 @@ class Storing:
         since = self.rank.epoch if self._afresh else 0
         return max((id_ for id_ in tuple(self.knowledge.durable) if id_.epoch >= since), default=None)
 
-    def unreported(self) -> list[staged_checkpoints.Staged]:
+    def unreported(self) -> list[staged_checkpoints.StagedCheckpoint]:
         """Return staged folders whose message got lost, as it does when the trainer dies right after staging."""
         return [
             each
@@ -224,14 +224,14 @@ class Storing:
         try:
             self.job.flush(within_s)
         except UserError as error:
-            return ev.Flushed(None, f"{error.what}; {error.hint}")
-        return ev.Flushed(id_)
+            return ev.DriveFlushed(None, f"{error.what}; {error.hint}")
+        return ev.DriveFlushed(id_)
 
     def retain(self) -> ev.Event:
         """Remove what may go, unless we are outranked by now."""
         names = self._outranked()
         if names is not None:
-            return ev.FenceSeen(names)
+            return ev.FenceChecked(names)
         proved = verification_records.receipts(self.job.store, self.job.run)
         # of this session's own only what it has published itself: somebody else's word for it is forged
         self.knowledge.durable |= {id_ for id_ in proved if id_.rank < self.rank}
@@ -239,10 +239,10 @@ class Storing:
         try:
             removed, freed = pruning.retain(self._fenced, self.job.run, self._retention(), self.knowledge, self.rank)
             verification_records.forget(self._fenced, self.job.run, proved.intersection(removed))
-        except Outranked as fenced:
-            return ev.FenceSeen(fenced.names)
+        except FencedError as fenced:
+            return ev.FenceChecked(fenced.names)
         self.knowledge.durable.difference_update(removed)
-        return ev.Retained(removed, freed)
+        return ev.Pruned(removed, freed)
 
     def look_at_fence(self) -> ev.Event:
         """List the run: who is the highest, and does somebody want us to stop."""
@@ -251,19 +251,19 @@ class Storing:
         if not names:
             raise StoreError("the run's folder is not there", "gone")
         stop, knocks = claims.stop_wanted(names, self.rank), claims.knocks(names, self.rank)
-        return ev.FenceSeen(names, stop, looked_s, knocks)
+        return ev.FenceChecked(names, stop, looked_s, knocks)
 
     def write_pieces(self, pieces: list[tuple[str, bytes]]) -> None:
         """Close pieces of the journal and of the output in the session's folder."""
         for name, body in pieces:
             uploading.create_once(self.job.store, f"{self.job.run.session(self.rank)}/{name}", body)
 
-    def _went_on(self, brought: checkpoint_fetch.Brought, found: cp.Found) -> str:
+    def _went_on(self, brought: checkpoint_fetch.FetchResult, found: cp.Candidate) -> str:
         """Note what the session goes on from; return in words what changed since the one that made it."""
         self._pass_on_nonfinite(brought, found)
         return self._changed(found.id)
 
-    def _pass_on_nonfinite(self, brought: checkpoint_fetch.Brought, found: cp.Found) -> None:
+    def _pass_on_nonfinite(self, brought: checkpoint_fetch.FetchResult, found: cp.Candidate) -> None:
         """Record that this session goes on from a checkpoint whose loss is no number: what made that may soon be removed."""
         watched, listed = self.job.retention.watched, brought.listed
         manifest = found.manifest or cp.Manifest(
@@ -288,22 +288,22 @@ class Storing:
         words += [arguments] if arguments else []
         return f"since session {id_.epoch}, which made this checkpoint, {' and '.join(words)}" if words else ""
 
-    def _own_newest(self) -> checkpoint_fetch.Brought | None:
+    def _own_newest(self) -> checkpoint_fetch.FetchResult | None:
         """Return this session's newest staged checkpoint if it is whole: only the trainer died, the store is not needed."""
         proved = self._own_proved()
         for each in reversed(staged_checkpoints.staged_in(self.local.staging, self.rank)):
             if proved is not None and each.id < proved:
                 return None
             found, folder = checkpoint_fetch.bring_local(each)
-            if found.verdict is cp.Verdict.WHOLE:
-                return checkpoint_fetch.Brought(cp.ResumeFrom(found, ()), folder)
+            if found.verdict is cp.Validity.WHOLE:
+                return checkpoint_fetch.FetchResult(cp.ResumeFrom(found, ()), folder)
         return None
 
     def _own_proved(self) -> cp.CheckpointId | None:
         """Return the newest DURABLE one of this session. Asked on any lane, so of a copy: the store's lane adds to it."""
         return max((id_ for id_ in tuple(self.knowledge.durable) if id_.epoch == self.rank.epoch), default=None)
 
-    def _newest_anywhere(self) -> checkpoint_fetch.Brought:
+    def _newest_anywhere(self) -> checkpoint_fetch.FetchResult:
         left = [each for each in staged_checkpoints.staged_on_this_machine(self.local.run) if self._has_rows(each)]
         epoch = self.rank.epoch if self._afresh else 0
         into = self.local.restored / "checkpoint"
@@ -317,11 +317,11 @@ class Storing:
         self.knowledge.learn_bare(brought.listed, self.rank)
         return brought
 
-    def _has_rows(self, each: staged_checkpoints.Staged) -> bool:
+    def _has_rows(self, each: staged_checkpoints.StagedCheckpoint) -> bool:
         of = each.id.rank
-        return step_log_store.covers(LocalPlace(self.job.local_root, self.job.run_id, of).step_log)
+        return step_log_store.covers(SessionPaths(self.job.local_root, self.job.run_id, of).step_log)
 
-    def _go_on_from(self, found: cp.Found, folder: Path) -> None:
+    def _go_on_from(self, found: cp.Candidate, folder: Path) -> None:
         """Name this checkpoint of the store as the parent of the next one, with the pieces of the log up to it."""
         assert found.manifest is not None
         self.uploads.parent = found.id
@@ -330,13 +330,13 @@ class Storing:
         if found.id not in self.knowledge.durable and found.id.rank != self.rank:
             self.uploads.take_up(folder, found.manifest)
 
-    def _prove(self, found: cp.Found) -> None:
+    def _prove(self, found: cp.Candidate) -> None:
         """Count what was read as DURABLE if that is a proof."""
         assert found.manifest is not None
         if self._is_proved(found, found.manifest):
             self.knowledge.durable.add(found.id)
 
-    def _is_proved(self, found: cp.Found, manifest: cp.Manifest) -> bool:
+    def _is_proved(self, found: cp.Candidate, manifest: cp.Manifest) -> bool:
         """Say whether what was read is flushed too: it may have been read from memory.
 
         On a drive: if it was written on another machine, which it has then certainly left, or was proved before. One answer of
@@ -355,7 +355,7 @@ class Storing:
             return False
         return True
 
-    def _retention(self) -> retention.Policy:
+    def _retention(self) -> retention.RetentionPolicy:
         """Return the policy, with as few to keep as may be where the next checkpoint would not fit."""
         policy, newest = self.job.retention, self.uploads.newest
         free = self.job.store.free_bytes() if self.job.store.traits.mounted else None
@@ -366,7 +366,7 @@ class Storing:
     def _make_room(self) -> None:
         """Remove what may go of a full store, down to the fewest; what cannot go stays, and the full store is said."""
         policy = replace(self.job.retention, newest=retention.NEWEST_MIN)
-        with suppress(StoreError, Outranked):
+        with suppress(StoreError, FencedError):
             if self._outranked() is None:
                 self.note_nonfinite()
                 pruning.retain(self._fenced, self.job.run, policy, self.knowledge, self.rank)
@@ -378,7 +378,7 @@ class Storing:
         return self._fenced.fallen
 
     def _adopt(self, id_: cp.CheckpointId) -> None:
-        dead = LocalPlace(self.job.local_root, self.job.run_id, id_.rank)
+        dead = SessionPaths(self.job.local_root, self.job.run_id, id_.rank)
         folders = [each.folder for each in staged_checkpoints.staged_in(dead.staging, dead.rank) if each.id <= id_]
         self.uploads.pieces = checkpoint_fetch.pieces_before(self.job.store, self.job.run, id_)
         if self._log is not None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint import log_pieces
 from supervisor.core.checkpoint.checkpoint_json import LOG_FILE
-from supervisor.core.checkpoint.session_id import Rank, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, rank_of
 from supervisor.core.digest import digest_of
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import StoreError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.checkpoint.manifest import Manifest
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
 
 PIECE = log_pieces.NAME
 
@@ -160,7 +160,7 @@ def names(store: Store, session: str, from_step: int, to_step: int) -> list[str]
     return [name for _, _, name in _pieces(store, session) if covers in name]
 
 
-def read(store: Store, run: RunPlace, manifests: Iterable[Manifest] = ()) -> Joined:
+def read(store: Store, run: RunPaths, manifests: Iterable[Manifest] = ()) -> Joined:
     """Return the rows of the whole run in order of their steps, each step at most once, and what is missing of them.
 
     They are those of the newest session that has any, and below its first step those of the session it went on from:
@@ -182,7 +182,7 @@ def read(store: Store, run: RunPlace, manifests: Iterable[Manifest] = ()) -> Joi
     return joined_
 
 
-def joined(store: Store, run: RunPlace) -> Iterator[dict[str, Any]]:
+def joined(store: Store, run: RunPaths) -> Iterator[dict[str, Any]]:
     """Return the rows that ``read`` does. StoreError: a piece is damaged, as far as it shows by itself."""
     found = read(store, run)
     for gap in found.gaps:
@@ -285,7 +285,7 @@ class _Session:
     told: bool = False
 
 
-def _lineage(store: Store, run: RunPlace, told: log_pieces.Told) -> list[_Session]:
+def _lineage(store: Store, run: RunPaths, told: log_pieces.Told) -> list[_Session]:
     """Return the sessions that lead to the newest, newest first.
 
     A session goes on from where a piece of an older one ended, the newest that did.
@@ -306,9 +306,9 @@ def _lineage(store: Store, run: RunPlace, told: log_pieces.Told) -> list[_Sessio
     return chosen
 
 
-def _with_told(found: list[_Piece], named: Mapping[log_pieces.Piece, str]) -> list[_Piece]:
+def _with_told(found: list[_Piece], named: Mapping[log_pieces.LogPiece, str]) -> list[_Piece]:
     """Add what is told of the pieces, also of those that are not there any more."""
-    there = {log_pieces.Piece(each.number, each.from_step, each.to_step): each for each in found}
+    there = {log_pieces.LogPiece(each.number, each.from_step, each.to_step): each for each in found}
     absent = {each: _Piece(each.number, each.from_step, each.to_step, ()) for each in named.keys() - there.keys()}
     pieces = {**there, **absent}
     return [replace(pieces[each], digest=named.get(each, "")) for each in sorted(pieces)]
@@ -385,12 +385,12 @@ def _is(body: bytes, told: str) -> bool:
     return log_pieces.short(digest_of((body,), log_pieces.algorithm(told))) == told
 
 
-def _sessions(store: Store, run: RunPlace, told: log_pieces.Told) -> list[tuple[Rank, list[str]]]:
+def _sessions(store: Store, run: RunPaths, told: log_pieces.Told) -> list[tuple[SessionId, list[str]]]:
     """Return the folders of each session, oldest first: more than one where a drive made one of them twice.
 
     One that is told of and has none any more counts too.
     """
-    found: dict[Rank, list[str]] = {rank: [] for each in told if (rank := rank_of(each))}
+    found: dict[SessionId, list[str]] = {rank: [] for each in told if (rank := rank_of(each))}
     for entry in store.list(run.name):
         if rank := rank_of(entry.name):
             found.setdefault(rank, []).append(f"{run.name}/{entry.name}")

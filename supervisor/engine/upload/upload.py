@@ -12,32 +12,32 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.checkpoint import log_pieces
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, ContentError
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, CheckpointInfoError
 from supervisor.core.digest import algorithm_of, digest_of, preferred
 from supervisor.core.frozen import dataclass
 from supervisor.core.policy import dedup
-from supervisor.core.ports import Measured, Missing, Store, StoreError, Taken
+from supervisor.core.ports import AlreadyExists, FileDigest, NotFound, Store, StoreError
 from supervisor.engine.resume import staging as local
 from supervisor.engine.upload import step_log as step_log_store
-from supervisor.engine.upload.fenced_store import Outranked
+from supervisor.engine.upload.fenced_store import FencedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from supervisor.core.checkpoint.session_id import Rank
-    from supervisor.engine.paths import RunPlace
+    from supervisor.core.checkpoint.session_id import SessionId
+    from supervisor.engine.paths import RunPaths
 
 
 ROOM_BYTES = 16 * 1024 * 1024  # for journals, manifests and what the client itself needs
 
 
-class Hopeless(Exception):  # noqa: N818, because it is a verdict on the folder
+class CorruptStagedCheckpoint(Exception):  # noqa: N818, because it is a verdict on the folder
     """The staged folder itself is not whole: trying to publish it again cannot help."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class UploadRequest:
     """What to publish: a staged folder as checkpoint ``id``; ``log`` is (from step, rows) of its piece of the step log.
 
     ``newest`` is the newest checkpoint that this session has proved DURABLE: a file of at least ``shared_bytes_min`` that
@@ -54,7 +54,7 @@ class Order:
 
 
 def submit(
-    store: Store, run: RunPlace, rank: Rank, order: Order, fence: Callable[[], tuple[str, ...] | None]
+    store: Store, run: RunPaths, rank: SessionId, order: UploadRequest, fence: Callable[[], tuple[str, ...] | None]
 ) -> cp.Manifest:
     """Put a staged checkpoint's files into the store; return the manifest that ``seal`` will write.
 
@@ -63,10 +63,10 @@ def submit(
     """
     try:
         content, sealed = local.sealed(order.folder)
-    except ContentError as error:
-        raise Hopeless(str(error)) from error
+    except CheckpointInfoError as error:
+        raise CorruptStagedCheckpoint(str(error)) from error
     if content.step != order.id.step:
-        raise Hopeless(f"{CONTENT_FILE} is of step {content.step}, not {order.id.step}")
+        raise CorruptStagedCheckpoint(f"{CONTENT_FILE} is of step {content.step}, not {order.id.step}")
     look(fence)
     folder = run.step(rank, order.id.step)
     promised = {**content.files, CONTENT_FILE: sealed}
@@ -91,7 +91,7 @@ def submit(
     )
 
 
-def seal(store: Store, run: RunPlace, manifest: cp.Manifest, fence: Callable[[], tuple[str, ...] | None]) -> None:
+def seal(store: Store, run: RunPaths, manifest: cp.Manifest, fence: Callable[[], tuple[str, ...] | None]) -> None:
     """Write the manifest, unless outranked: from then on it is a checkpoint."""
     look(fence)
     create_once(store, manifest_path(run, manifest), cp.manifest_body(manifest))
@@ -101,14 +101,14 @@ def create_once(store: Store, path: str, body: bytes) -> None:
     """Create a small file of our own; one that an earlier try of the same left is taken if it is whole, else removed."""
     try:
         store.create(path, body)
-    except Taken:
+    except AlreadyExists:
         if store.read(path) == body:
             return
         store.delete(path)  # torn: its writer, we, died or failed in it, and no reader takes it for whole
         store.create(path, body)
 
 
-def manifest_path(run: RunPlace, manifest: cp.Manifest) -> str:
+def manifest_path(run: RunPaths, manifest: cp.Manifest) -> str:
     """Return where a manifest lies in the store."""
     name = cp.manifest_name(manifest.id.seq, cp.manifest_body(manifest))
     return f"{run.step(manifest.id.rank, manifest.id.step)}/{name}"
@@ -123,7 +123,7 @@ def _see_room(store: Store, sent_bytes: int) -> None:
 
 
 def _shared(
-    store: Store, run: RunPlace, order: Order, promised: Mapping[str, tuple[int, str]]
+    store: Store, run: RunPaths, order: UploadRequest, promised: Mapping[str, tuple[int, str]]
 ) -> dict[str, cp.FileEntry]:
     """Return the files that lie in older folders of this session and need not be sent: each still listed at its length."""
     shared: dict[str, cp.FileEntry] = {}
@@ -140,7 +140,7 @@ def _shared(
     return shared
 
 
-def _push(store: Store, run: RunPlace, folder: str, source: Path, promised: tuple[int, str]) -> cp.FileEntry:
+def _push(store: Store, run: RunPaths, folder: str, source: Path, promised: tuple[int, str]) -> cp.FileEntry:
     """Put one file in, under its own name or, if a failed try of other content holds that, under the next free one."""
     tries = 0
     while True:
@@ -148,18 +148,18 @@ def _push(store: Store, run: RunPlace, folder: str, source: Path, promised: tupl
         path = f"{folder}/{name}"
         try:
             measured = store.push(str(source), path, algorithm_of(promised[1]), link=True)
-        except Missing as error:
-            raise Hopeless(f"{source.name} is missing from the staged folder") from error
-        except Taken:
+        except NotFound as error:
+            raise CorruptStagedCheckpoint(f"{source.name} is missing from the staged folder") from error
+        except AlreadyExists:
             tries += 1
-            if (measured := _measured_there(store, path, source, algorithm_of(promised[1]))) != Measured(*promised):
+            if (measured := _measured_there(store, path, source, algorithm_of(promised[1]))) != FileDigest(*promised):
                 continue
         if (measured.bytes, measured.digest) != promised:
-            raise Hopeless(f"{source.name} changed on the local disk after it was staged")
+            raise CorruptStagedCheckpoint(f"{source.name} changed on the local disk after it was staged")
         return cp.FileEntry(source.name, path.removeprefix(f"{run.name}/"), measured.bytes, measured.digest)
 
 
-def _measured_there(store: Store, path: str, source: Path, algorithm: str) -> Measured:
+def _measured_there(store: Store, path: str, source: Path, algorithm: str) -> FileDigest:
     beside = source.with_name(f".back-{source.name}")
     try:
         return store.pull(path, str(beside), algorithm, link=True)
@@ -167,7 +167,7 @@ def _measured_there(store: Store, path: str, source: Path, algorithm: str) -> Me
         beside.unlink(missing_ok=True)
 
 
-def _create_log(store: Store, run: RunPlace, rank: Rank, order: Order) -> cp.FileEntry:
+def _create_log(store: Store, run: RunPaths, rank: SessionId, order: UploadRequest) -> cp.FileEntry:
     """Write the piece of the step log, or find it there from an earlier try."""
     assert order.log is not None
     from_step, body = order.log
@@ -185,4 +185,4 @@ def look(fence: Callable[[], tuple[str, ...] | None]) -> None:
     """Raise Outranked if another session has taken the run over."""
     names = fence()
     if names is not None:
-        raise Outranked(names)
+        raise FencedError(names)

@@ -8,48 +8,48 @@ from typing import TYPE_CHECKING
 from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.checkpoint.session_id import rank_of
 from supervisor.core.frozen import dataclass
-from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
+from supervisor.core.ports import AlreadyExists, NotConfirmed, NotFound, StoreError
 from supervisor.core.session import events as ev
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.upload import prune as pruning
 from supervisor.engine.upload import upload as uploading
-from supervisor.engine.upload.durability import Proof, times_needed
-from supervisor.engine.upload.fenced_store import Outranked
+from supervisor.engine.upload.durability import DurabilityCheck, times_needed
+from supervisor.engine.upload.fenced_store import FencedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.clock import Instant
-    from supervisor.engine.context import Job
+    from supervisor.engine.context import SessionContext
     from supervisor.engine.upload.fenced_store import FencedStore
-    from supervisor.engine.upload.prune import Knowledge
+    from supervisor.engine.upload.prune import DurabilityIndex
     from supervisor.engine.upload.step_log import StepLog
 
 
 @dataclass(frozen=True, slots=True)
-class OnItsWay:
+class InFlight:
     """What is submitted and not yet proved. ``inherited``: a dead session wrote it, manifest and all."""
 
     folder: Path
     began: Instant
-    proof: Proof
+    proof: DurabilityCheck
     inherited: bool = False
 
 
-class Uploads:
+class CheckpointUploader:
     """Called on the lane of the store.
 
     ``parent``: what this session's next one goes on from; ``newest``: its last proved; ``pieces``: those of the log so far.
     """
 
-    def __init__(self, job: Job, knowledge: Knowledge) -> None:
+    def __init__(self, job: SessionContext, knowledge: DurabilityIndex) -> None:
         self.job, self.knowledge = job, knowledge
         self.parent: cp.CheckpointId | None = None
         self.newest: cp.Manifest | None = None
         self.pieces: Mapping[str, str] = {}
-        self._on_its_way: OnItsWay | None = None
+        self._on_its_way: InFlight | None = None
         self._failed_step: int | None = None
         self._store: FencedStore | None = None
 
@@ -66,20 +66,20 @@ class Uploads:
         newest = None if self.newest is None or self.newest.id in self.knowledge.broken else self.newest
         piece = piece if piece and piece[1] else None
         least = self.job.shared_bytes_min
-        order = uploading.Order(folder, id_, self.parent, piece, newest, least, self.pieces)
+        order = uploading.UploadRequest(folder, id_, self.parent, piece, newest, least, self.pieces)
         self._on_its_way = self.knowledge.on_its_way = None
         try:
             manifest = self._submit(order)
-        except Outranked as fenced:
-            tell(ev.PublishFailed(str(folder), "another machine has the run"))
-            return ev.FenceSeen(fenced.names)
-        except uploading.Hopeless as error:
-            return ev.PublishFailed(str(folder), str(error), hopeless=True)
+        except FencedError as fenced:
+            tell(ev.UploadFailed(str(folder), "another machine has the run"))
+            return ev.FenceChecked(fenced.names)
+        except uploading.CorruptStagedCheckpoint as error:
+            return ev.UploadFailed(str(folder), str(error), hopeless=True)
         self.knowledge.on_its_way = manifest
         every_s = self.job.store.traits.confirm_every_s
-        proof = Proof(self.job.run, manifest, times_needed(self.job.store), every_s, self.job.clock)
-        self._on_its_way = OnItsWay(folder, began, proof)
-        submitted = ev.Submitted(str(folder), id_, manifest.bytes)
+        proof = DurabilityCheck(self.job.run, manifest, times_needed(self.job.store), every_s, self.job.clock)
+        self._on_its_way = InFlight(folder, began, proof)
+        submitted = ev.CheckpointWritten(str(folder), id_, manifest.bytes)
         if every_s:
             return submitted
         tell(submitted)
@@ -88,26 +88,30 @@ class Uploads:
     def take_up(self, folder: Path, manifest: cp.Manifest) -> None:
         """Ask from now on for the evidence on what a dead session wrote; ``folder`` is its copy on the local disk."""
         every_s = self.job.store.traits.confirm_every_s
-        proof = Proof(self.job.run, manifest, times_needed(self.job.store), every_s, self.job.clock)
+        proof = DurabilityCheck(self.job.run, manifest, times_needed(self.job.store), every_s, self.job.clock)
         self.knowledge.on_its_way = manifest
-        self._on_its_way = OnItsWay(folder, self.job.clock.now(), proof, inherited=True)
+        self._on_its_way = InFlight(folder, self.job.clock.now(), proof, inherited=True)
 
     def confirm(self, folder: Path, log: StepLog | None) -> ev.Event:
         """Ask for the evidence on what was submitted of this folder."""
         sent = self._on_its_way
         if sent is None or sent.folder != folder:
-            return ev.PublishFailed(str(folder), "it is not on its way any more")
+            return ev.UploadFailed(str(folder), "it is not on its way any more")
         try:
             kinds = sent.proof.ask(self.job.store, lambda: self._seal(sent))
             uploading.look(self._fence)  # who stood still before the manifest may have named what was swept since
-        except Outranked as fenced:
-            return ev.FenceSeen(fenced.names)
-        except Unconfirmed as error:
-            return ev.Unconfirmed(str(folder), str(error), error.possible, error.moving)
+        except FencedError as fenced:
+            return ev.FenceChecked(fenced.names)
+        except NotConfirmed as error:
+            return ev.DurabilityPending(str(folder), str(error), error.possible, error.moving)
         except StoreError as error:
-            if isinstance(error, Missing | Taken) or error.kind == "lied" or not self.job.store.traits.confirm_every_s:
+            if (
+                isinstance(error, NotFound | AlreadyExists)
+                or error.kind == "lied"
+                or not self.job.store.traits.confirm_every_s
+            ):
                 raise  # it is not there as it should be: only sending it again can help
-            return ev.Unconfirmed(str(folder), str(error))
+            return ev.DurabilityPending(str(folder), str(error))
         manifest = sent.proof.manifest
         if sent.inherited:
             return self._proved_for_another(sent, kinds)
@@ -118,15 +122,15 @@ class Uploads:
         if log is not None:
             log.published(manifest.id.step)
         upload_s = self.job.clock.now().since(sent.began)
-        return ev.Durable(str(folder), manifest.id, manifest.bytes, upload_s, kinds)
+        return ev.CheckpointDurable(str(folder), manifest.id, manifest.bytes, upload_s, kinds)
 
-    def _proved_for_another(self, sent: OnItsWay, kinds: str) -> ev.Event:
+    def _proved_for_another(self, sent: InFlight, kinds: str) -> ev.Event:
         """What a dead session wrote is proved: this session's journal and end say so, because that one's are closed."""
         manifest = sent.proof.manifest
         self._on_its_way = self.knowledge.on_its_way = None
         self.knowledge.durable.add(manifest.id)
         self.knowledge.learn(uploading.manifest_path(self.job.run, manifest), manifest)
-        return ev.Durable(str(sent.folder), manifest.id, manifest.bytes, 0.0, kinds)
+        return ev.CheckpointDurable(str(sent.folder), manifest.id, manifest.bytes, 0.0, kinds)
 
     def seal(self) -> cp.CheckpointId | None:
         """Write the manifest of what is submitted, proved or not: its files may still arrive after this session's end.
@@ -136,11 +140,11 @@ class Uploads:
         sent = self._on_its_way
         if sent is None:
             return None
-        with suppress(StoreError, Outranked):
+        with suppress(StoreError, FencedError):
             sent.proof.seal(lambda: self._seal(sent))
         return sent.proof.manifest.id if sent.proof.sealed else None
 
-    def _submit(self, order: uploading.Order) -> cp.Manifest:
+    def _submit(self, order: uploading.UploadRequest) -> cp.Manifest:
         assert self._store is not None
         step = order.id.step
         if self._failed_step not in {None, step}:
@@ -151,14 +155,14 @@ class Uploads:
         self._failed_step = step
         return uploading.submit(self._store, self.job.run, order.id.rank, order, self._fence)
 
-    def _seal(self, sent: OnItsWay) -> None:
+    def _seal(self, sent: InFlight) -> None:
         if sent.inherited:
             return  # its manifest lies in another's folder already
         assert self._store is not None
         uploading.seal(self._store, self.job.run, sent.proof.manifest, self._fence)
 
 
-def checkpoint_id(folder: Path, step: int, rank: Rank) -> cp.CheckpointId:
+def checkpoint_id(folder: Path, step: int, rank: SessionId) -> cp.CheckpointId:
     """Return the id that a staged folder gets in this session.
 
     One that a dead session staged gets the number 0, because its own may be that of a folder this session's trainer stages.

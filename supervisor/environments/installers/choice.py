@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.errors import SetupError
 from supervisor.environments import file_lock
 from supervisor.environments.installers import pip_config, run_command
-from supervisor.environments.installers.port import InstallerFailed, Sources
+from supervisor.environments.installers.port import IndexSources, InstallerFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,7 +86,7 @@ def _fetch_uv(pip: Installer, home: Path, say: Callable[[str], None]) -> Path | 
         temporary = home / ".tmp-tools"
         try:
             shutil.rmtree(temporary, ignore_errors=True)
-            pip.install(sys.executable, UV_PINNED, sources=Sources(keep_fd=held), target=temporary)
+            pip.install(sys.executable, UV_PINNED, sources=IndexSources(keep_fd=held), target=temporary)
             temporary.rename(home / "tools")
         except InstallerFailed as failure:
             reason = "no connection" if failure.no_network else failure.reason

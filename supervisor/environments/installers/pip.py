@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core.environment import Locked, normal_name
+from supervisor.core.environment import LockedPackage, normal_name
 from supervisor.environments.installers import download_sizes, pip_config, run_command
 from supervisor.environments.installers.hidden_credentials import PIP, hidden
-from supervisor.environments.installers.port import InstallerFailed, Sources
+from supervisor.environments.installers.port import IndexSources, InstallerFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class Pip:
 
     def solve(
         self, python: str, requirements: Sequence[str], constraints: Sequence[str], index_options: Sequence[str]
-    ) -> tuple[Locked, ...]:
+    ) -> tuple[LockedPackage, ...]:
         with tempfile.TemporaryDirectory() as folder:
             constrained = Path(folder, "constraints.txt")
             constrained.write_text("\n".join(constraints), encoding="utf-8")
@@ -55,16 +55,16 @@ class Pip:
         pinned = (_locked(item) for item in chosen if not item.get("is_direct"))
         return tuple(sorted(pinned, key=lambda locked: locked.name))
 
-    def install(self, python: str, pinned: Path, *, sources: Sources, target: Path | None = None) -> None:
+    def install(self, python: str, pinned: Path, *, sources: IndexSources, target: Path | None = None) -> None:
         where = [] if target is None else ["--target", str(target)]
         self._run("--python", python, "install", "--no-compile", "--quiet", *where, *sources.options(),
                   "-r", str(pinned), keep_fd=sources.keep_fd)  # fmt: skip
 
-    def add(self, python: str, lines: Path, *, sources: Sources) -> None:
+    def add(self, python: str, lines: Path, *, sources: IndexSources) -> None:
         self._run("--python", python, "install", "--no-compile", "--quiet", *sources.options(), "--no-deps",
                   "-r", str(lines), keep_fd=sources.keep_fd)  # fmt: skip
 
-    def download_bytes(self, python: str, pinned: Path, *, sources: Sources) -> int | None:
+    def download_bytes(self, python: str, pinned: Path, *, sources: IndexSources) -> int | None:
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder, "report.json")
             try:
@@ -92,7 +92,7 @@ class Pip:
             str(into),
         )
 
-    def _run(self, *arguments: str, keep_fd: int | None = None) -> run_command.Ended:
+    def _run(self, *arguments: str, keep_fd: int | None = None) -> run_command.CommandResult:
         words, environ = hidden(arguments, self._environ, PIP)
         ended = run_command.run([*self._argv, *words], environ, keep_fd=keep_fd)
         if ended.code != 0:
@@ -100,8 +100,8 @@ class Pip:
         return ended
 
 
-def _locked(item: dict[str, dict[str, object]]) -> Locked:
+def _locked(item: dict[str, dict[str, object]]) -> LockedPackage:
     archive = item["download_info"].get("archive_info")
     hashes = archive.get("hashes", {}) if isinstance(archive, dict) else {}
     digests = tuple(f"sha256:{value}" for kind, value in hashes.items() if kind == "sha256")
-    return Locked(normal_name(str(item["metadata"]["name"])), str(item["metadata"]["version"]), digests)
+    return LockedPackage(normal_name(str(item["metadata"]["name"])), str(item["metadata"]["version"]), digests)

@@ -36,7 +36,7 @@ _OF_INDEXES = ("index", "index-url", "extra-index-url", "find-links", "no-index"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class PipConfig:
     """Settings that decide where packages come from; empty means the installer's default."""
 
     index: str = ""
@@ -49,12 +49,12 @@ class Settings:
     timeout_s: str = ""
 
 
-def read(environ: Mapping[str, str]) -> Settings:
+def read(environ: Mapping[str, str]) -> PipConfig:
     """The settings in force for pip: its own; what it has none of, uv's."""
     return _merged(_of_pip(environ), of_uv(environ))
 
 
-def read_for_uv(environ: Mapping[str, str]) -> Settings:
+def read_for_uv(environ: Mapping[str, str]) -> PipConfig:
     """The settings in force for uv: its own; what it has none of, pip's."""
     own, other = of_uv(environ), _of_pip(environ)
     rest = replace(
@@ -63,7 +63,7 @@ def read_for_uv(environ: Mapping[str, str]) -> Settings:
     return _merged(rest, other)
 
 
-def _merged(first: Settings, second: Settings) -> Settings:
+def _merged(first: PipConfig, second: PipConfig) -> PipConfig:
     indexed = first.index or first.extra_indexes
     return replace(
         first,
@@ -74,7 +74,7 @@ def _merged(first: Settings, second: Settings) -> Settings:
     )
 
 
-def _of_pip(environ: Mapping[str, str]) -> Settings:
+def _of_pip(environ: Mapping[str, str]) -> PipConfig:
     """PIP_ variables, else pip's configuration files; file: indexes that are not there are left out."""
     values = _from_files(environ)
     values |= {key[4:].lower().replace("_", "-"): value for key, value in environ.items() if key.startswith("PIP_")}
@@ -82,7 +82,7 @@ def _of_pip(environ: Mapping[str, str]) -> Settings:
     def words(key: str) -> tuple[str, ...]:
         return tuple(word for word in values.get(key, "").split() if _is_reachable(word))
 
-    return Settings(
+    return PipConfig(
         index=values.get("index-url", ""),
         extra_indexes=words("extra-index-url"),
         wheel_folders=words("find-links"),
@@ -121,7 +121,7 @@ def for_uv(environ: Mapping[str, str], cache: Path) -> dict[str, str]:
     return child | {key: value for key, value in translated.items() if value and not (key in child and key in _UV_OWN)}
 
 
-def of_uv(environ: Mapping[str, str]) -> Settings:
+def of_uv(environ: Mapping[str, str]) -> PipConfig:
     """Return uv's own settings in force: its variables, else its files; a variable is stronger than a file."""
     index = environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or ""
     extra = environ.get("UV_INDEX") or environ.get("UV_EXTRA_INDEX_URL") or ""
@@ -157,7 +157,7 @@ def for_pip(environ: Mapping[str, str], cache: Path | None = None) -> dict[str, 
                     "PIP_NO_INPUT": "1", "PIP_ROOT_USER_ACTION": "ignore"}  # fmt: skip
 
 
-def _of_uv_files(environ: Mapping[str, str]) -> Settings:
+def _of_uv_files(environ: Mapping[str, str]) -> PipConfig:
     """Return what uv's files say: those of the project of the working folder, of the user, of the system."""
     import tomllib
 
@@ -174,7 +174,7 @@ def _of_uv_files(environ: Mapping[str, str]) -> Settings:
     rows = [row for row in told.get("index") or [] if isinstance(row, dict) and isinstance(row.get("url"), str)]
     default = next((row["url"] for row in rows if row.get("default")), told.get("index-url") or "")
     extra = [row["url"] for row in rows if not row.get("default") and not row.get("explicit")]
-    return Settings(
+    return PipConfig(
         index=str(default),
         extra_indexes=tuple(map(str, [*extra, *(told.get("extra-index-url") or [])])),
         wheel_folders=tuple(map(str, told.get("find-links") or [])),

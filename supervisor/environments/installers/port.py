@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from supervisor.core.environment import Locked
+    from supervisor.core.environment import LockedPackage
 
 _NO_NETWORK = re.compile(
     r"error sending request|dns error|failed to lookup address|name resolution|Name or service not known|"
@@ -107,17 +107,17 @@ class Installer(Protocol):
 
     def solve(
         self, python: str, requirements: Sequence[str], constraints: Sequence[str], index_options: Sequence[str]
-    ) -> tuple[Locked, ...]: ...
+    ) -> tuple[LockedPackage, ...]: ...
 
-    def install(self, python: str, pinned: Path, *, sources: Sources, target: Path | None = None) -> None: ...
+    def install(self, python: str, pinned: Path, *, sources: IndexSources, target: Path | None = None) -> None: ...
 
-    def add(self, python: str, lines: Path, *, sources: Sources) -> None: ...
+    def add(self, python: str, lines: Path, *, sources: IndexSources) -> None: ...
 
-    def download_bytes(self, python: str, pinned: Path, *, sources: Sources) -> int | None: ...
+    def download_bytes(self, python: str, pinned: Path, *, sources: IndexSources) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class IndexSources:
     """Where an installation takes packages from, over and above the person's own settings.
 
     `wheels`: a folder of kept wheels, alone when `wheels_only`. `hashed`: the list is a whole one, with a hash for each.

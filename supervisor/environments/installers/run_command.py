@@ -16,7 +16,7 @@ COULD_NOT_START = 127
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class CommandResult:
     """How a command ended; `said` is both streams, as the installers mix reasons between them."""
 
     code: int
@@ -24,7 +24,9 @@ class Ended:
     said: str
 
 
-def run(argv: Sequence[str], environ: Mapping[str, str], *, stdin: str = "", keep_fd: int | None = None) -> Ended:
+def run(
+    argv: Sequence[str], environ: Mapping[str, str], *, stdin: str = "", keep_fd: int | None = None
+) -> CommandResult:
     """Run `argv`; never raises for a command that fails or is not there (code 127).
 
     `keep_fd` (a held lock) stays open in the child, because a supervisor killed with -9 leaves its installer
@@ -42,7 +44,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str], *, stdin: str = "", kee
             pass_fds=() if keep_fd is None else (keep_fd,),
         )
     except OSError as error:
-        return Ended(COULD_NOT_START, "", f"{argv[0]}: {error.strerror}")
+        return CommandResult(COULD_NOT_START, "", f"{argv[0]}: {error.strerror}")
     if keep_fd is None:
         _CHILDREN.add(child)
     try:
@@ -52,7 +54,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str], *, stdin: str = "", kee
         raise
     finally:
         _CHILDREN.discard(child)
-    return Ended(child.returncode, out, f"{out}\n{errors}")
+    return CommandResult(child.returncode, out, f"{out}\n{errors}")
 
 
 def _end_children() -> None:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from supervisor.core.environment import read_locked
 from supervisor.environments.installers import run_command
 from supervisor.environments.installers.hidden_credentials import UV, hidden
-from supervisor.environments.installers.port import InstallerFailed, Sources
+from supervisor.environments.installers.port import IndexSources, InstallerFailed
 from supervisor.environments.wheel_files import digest, names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from supervisor.core.environment import Locked
-    from supervisor.environments.installers.pip_config import Settings
+    from supervisor.core.environment import LockedPackage
+    from supervisor.environments.installers.pip_config import PipConfig
 
 FURTHER_INDEXES = ("--index-strategy", "unsafe-first-match")  # uv's name for: the next index, if no version fits here
 ALL_INDEXES = (
@@ -39,7 +39,7 @@ class Uv:
 
     name = "uv"
 
-    def __init__(self, program: str, environ: Mapping[str, str], chosen: Settings, *, cpu: bool = False) -> None:
+    def __init__(self, program: str, environ: Mapping[str, str], chosen: PipConfig, *, cpu: bool = False) -> None:
         self._program = program
         self._environ = environ
         self._wheel_folders = chosen.wheel_folders
@@ -51,7 +51,7 @@ class Uv:
 
     def solve(
         self, python: str, requirements: Sequence[str], constraints: Sequence[str], index_options: Sequence[str]
-    ) -> tuple[Locked, ...]:
+    ) -> tuple[LockedPackage, ...]:
         pins = self._pins(python, requirements, constraints, index_options)
         backend: Sequence[str] = ()
         if self._cpu and any(_FOR_CUDA.match(pin) for pin in pins):
@@ -81,14 +81,14 @@ class Uv:
                               "--constraints", str(constrained), "-r", str(wanted), *index_options)  # fmt: skip
         return _ADDED.findall(tried.said)
 
-    def install(self, python: str, pinned: Path, *, sources: Sources, target: Path | None = None) -> None:
+    def install(self, python: str, pinned: Path, *, sources: IndexSources, target: Path | None = None) -> None:
         # a small folder of our own is copied, because a linked file that is damaged in place is damaged in the cache too
         where = [] if target is None else ["--target", str(target), "--link-mode", "copy"]
         offline = ["--offline"] if sources.wheels_only else []
         words = ["install", "--python", python, *where, *offline, *sources.options(), "-r", str(pinned)]
         self._with_cpu_builds(words, pinned, sources)
 
-    def download_bytes(self, python: str, pinned: Path, *, sources: Sources) -> int | None:
+    def download_bytes(self, python: str, pinned: Path, *, sources: IndexSources) -> int | None:
         words = ["compile", "--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--python", python,
                  str(pinned), *sources.index_options]  # fmt: skip
         try:
@@ -98,7 +98,7 @@ class Uv:
         sizes = [re.findall(r"\bsize = (\d+)", package) for package in told.split("[[packages]]")[1:]]
         return sum(max(map(int, each)) for each in sizes if each) or None
 
-    def _with_cpu_builds(self, words: Sequence[str], pinned: Path, sources: Sources) -> run_command.Ended:
+    def _with_cpu_builds(self, words: Sequence[str], pinned: Path, sources: IndexSources) -> run_command.CommandResult:
         """Run a command over a lock; where it names builds for the processor that no index has, where uv knows them."""
         try:
             return self._run(*words, keep_fd=sources.keep_fd)
@@ -107,18 +107,18 @@ class Uv:
                 raise
             return self._run(*words, *CPU_BUILDS, keep_fd=sources.keep_fd)
 
-    def add(self, python: str, lines: Path, *, sources: Sources) -> None:
+    def add(self, python: str, lines: Path, *, sources: IndexSources) -> None:
         self._run("install", "--python", python, *sources.options(), "--no-deps", "-r", str(lines),
                   keep_fd=sources.keep_fd)  # fmt: skip
 
-    def _hashed_at_hand(self, locked: Locked) -> Locked:
+    def _hashed_at_hand(self, locked: LockedPackage) -> LockedPackage:
         """`locked` with the digests of its wheels in the person's folders, which uv chooses from but does not hash."""
         files = [file for folder in self._wheel_folders for file in Path(folder).glob("*.whl") if names(file, locked)]
         if not files:
             raise InstallerFailed(f"error: no hash is known for {locked.pin}")
         return replace(locked, hashes=tuple(sorted(map(digest, files))))
 
-    def _run(self, *arguments: str, keep_fd: int | None = None) -> run_command.Ended:
+    def _run(self, *arguments: str, keep_fd: int | None = None) -> run_command.CommandResult:
         """Run uv. A name comes from the first index that has it; where the versions there do not do, from the next ones.
 
         The order stays the person's: never the best version of all indexes, which a stranger could publish at a public one.
@@ -144,6 +144,6 @@ class Uv:
             raise InstallerFailed(ended.said)
         return ended
 
-    def _ran(self, arguments: Sequence[str], keep_fd: int | None) -> run_command.Ended:
+    def _ran(self, arguments: Sequence[str], keep_fd: int | None) -> run_command.CommandResult:
         words, environ = hidden([*arguments, *self._no_index, *self._beyond], self._environ, UV)
         return run_command.run([self._program, "pip", *words], environ, keep_fd=keep_fd)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from supervisor.core.environment import Direct, normal_name
+from supervisor.core.environment import DirectReference, normal_name
 from supervisor.core.masking import masked_text
 from supervisor.environments.requirements import text_encoding
 
@@ -36,7 +36,7 @@ def is_direct(text: str) -> bool:
     return bare.startswith((".", "/", "~")) or bool(re.search(r"[\\/]", bare)) or bare.endswith(_ARCHIVES)
 
 
-def parse(text: str, folder: Path, *, editable: bool = False) -> Direct:
+def parse(text: str, folder: Path, *, editable: bool = False) -> DirectReference:
     """Return what ``text``, a line of a file in ``folder``, asks for. ``problem`` says why it cannot be had here."""
     shown = ("-e " if editable else "") + masked_text(_CREDENTIALS.sub(r"\1", text))
     bare, marker = _split_marker(text)
@@ -87,7 +87,7 @@ def _split_marker(text: str) -> tuple[str, str]:
     return bare.strip(), marker.strip() if semicolon else ""
 
 
-def _address(shown: str, where: str, name: str, marker: str, *, editable: bool) -> Direct:
+def _address(shown: str, where: str, name: str, marker: str, *, editable: bool) -> DirectReference:
     address, _, fragment = where.partition("#")
     path = re.sub(r"@[^@/]+$", "", urlsplit(address).path)  # behind @ stands a branch, a tag or a commit
     last = path.rstrip("/").rpartition("/")[2]
@@ -98,27 +98,29 @@ def _address(shown: str, where: str, name: str, marker: str, *, editable: bool) 
         name = plain
         where = address + (f"#{rest}" if (rest := _without_egg(fragment)) else "")
     line = f"{name} @ {where}" if name and not editable else f"{'-e ' if editable else ''}{where}"
-    return Direct(line, normal_name(plain or guessed), shown, marker, repository=is_repository)
+    return DirectReference(line, normal_name(plain or guessed), shown, marker, repository=is_repository)
 
 
-def _path(shown: str, path: Path, name: str, extras: str, marker: str) -> Direct:
+def _path(shown: str, path: Path, name: str, extras: str, marker: str) -> DirectReference:
     path = path.absolute()
     guessed = path.name.partition("-")[0] if path.name.endswith(_ARCHIVES) else ""
     if not path.exists():
         guessed = guessed or path.name
-        return Direct(
+        return DirectReference(
             "", normal_name(name or guessed), shown, marker, problem=f"{shown.removeprefix('-e ')} is not here"
         )
     if path.is_file():
         print_of = hashlib.sha256(path.read_bytes()).hexdigest()
-        return Direct(f"{path}{extras}", normal_name(name or guessed), shown, marker, fingerprint=print_of)
+        return DirectReference(f"{path}{extras}", normal_name(name or guessed), shown, marker, fingerprint=print_of)
     files = [path / each for each in _METADATA if (path / each).is_file()]
     if not files:
         problem = f"the folder {path.name or path} has no pyproject.toml, setup.py or setup.cfg"
-        return Direct("", normal_name(name or path.name), shown, marker, problem=problem)
+        return DirectReference("", normal_name(name or path.name), shown, marker, problem=problem)
     print_of = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     # A folder is installed in place, because a copy of it would not follow the person's edits.
-    return Direct(f"-e {path}{extras}", normal_name(name or name_of_project(path)), shown, marker, fingerprint=print_of)
+    return DirectReference(
+        f"-e {path}{extras}", normal_name(name or name_of_project(path)), shown, marker, fingerprint=print_of
+    )
 
 
 def _egg(fragment: str) -> str:

@@ -7,7 +7,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.environment import Problem, normal_name
+from supervisor.core.environment import RequirementProblem, normal_name
 from supervisor.core.errors import SetupError
 from supervisor.environments.requirements import direct_references, requirement_file, text_encoding
 
@@ -165,7 +165,9 @@ def _table_entry(name: str, rule: Any, folder: Path, collected: Collected) -> No
         collected.add(f"{name}{extras}{_caret(row.get('version', '*'))}{marker}", folder)
     else:
         collected.problems.append(
-            Problem(f"{collected.source}: {name} has no version that can be read", _WRITE_THEM, here=normal_name(name))
+            RequirementProblem(
+                f"{collected.source}: {name} has no version that can be read", _WRITE_THEM, here=normal_name(name)
+            )
         )
 
 

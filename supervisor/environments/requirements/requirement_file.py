@@ -7,7 +7,7 @@ import shlex
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from supervisor.core.environment import Problem, Wanted, normal_name
+from supervisor.core.environment import RequirementProblem, Requirements, normal_name
 from supervisor.core.errors import UserError
 from supervisor.core.frozen import dataclass
 from supervisor.environments.requirements import direct_references, text_encoding
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from supervisor.core.environment import Direct
+    from supervisor.core.environment import DirectReference
 
 _LONG = {"-r": "--requirement", "-c": "--constraint", "-e": "--editable", "-i": "--index-url", "-f": "--find-links",
          "--pypi-url": "--index-url"}  # fmt: skip
@@ -47,11 +47,11 @@ class Collected:
     source: str
     requirements: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
-    directs: list[Direct] = field(default_factory=list)
+    directs: list[DirectReference] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     hashes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     conda: list[str] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[RequirementProblem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add(self, text: str, folder: Path, *, at: str = "", editable: bool = False) -> None:
@@ -60,7 +60,7 @@ class Collected:
             self.directs.append(direct_references.parse(text, folder, editable=editable))
         elif conda := _CONDA.fullmatch(text):
             self.problems.append(
-                Problem(
+                RequirementProblem(
                     f"{at or self.source}: {text!r} is a line of a conda export, which pip cannot read",
                     "in that environment: pip list --format=freeze > requirements.txt; or --no-install starts with what is here",
                     here=conda_name(conda[1]),
@@ -69,9 +69,9 @@ class Collected:
         else:
             self.requirements.append(text)
 
-    def wanted(self, python: str = "", debian: tuple[str, ...] = ()) -> Wanted:
+    def wanted(self, python: str = "", debian: tuple[str, ...] = ()) -> Requirements:
         """Return all of it as one wish."""
-        return Wanted(
+        return Requirements(
             tuple(self.requirements), python, debian, tuple(self.options), self.source, tuple(self.directs),
             tuple(self.constraints), tuple(self.hashes.items()), tuple(self.conda), tuple(self.problems), tuple(self.notes),
         )  # fmt: skip
@@ -132,14 +132,14 @@ def _option(line: str, path: Path, collected: Collected, at: str, *, constraint:
     name = _LONG.get(head, head)
     if name in {"--requirement", "--constraint"}:
         if "://" in value:
-            problem = Problem(f"{at}: {value} is an address", "download the file and name it here instead")
+            problem = RequirementProblem(f"{at}: {value} is an address", "download the file and name it here instead")
             collected.problems.append(problem)
             return
         try:
             read(path.parent / value, collected, constraint=constraint or name == "--constraint", above=above)
         except UserError as error:
             collected.problems.append(
-                Problem(f"{at}: {error.what}", f"correct {head} {shlex.quote(value)}, or remove it")
+                RequirementProblem(f"{at}: {error.what}", f"correct {head} {shlex.quote(value)}, or remove it")
             )
     elif name == "--editable":
         collected.add(value, path.parent, at=at, editable=True)
@@ -152,7 +152,7 @@ def _option(line: str, path: Path, collected: Collected, at: str, *, constraint:
         collected.notes.append(f"{at}: {name} is left out")
     elif name not in _GRANTED:
         hint = "remove the line, or start with --no-install"
-        collected.problems.append(Problem(f"{at}: {head} is no option of a requirements file", hint))
+        collected.problems.append(RequirementProblem(f"{at}: {head} is no option of a requirements file", hint))
 
 
 def _split(line: str) -> tuple[str, str]:

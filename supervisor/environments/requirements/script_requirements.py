@@ -6,7 +6,7 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.environment import Problem, Wanted
+from supervisor.core.environment import RequirementProblem, Requirements
 from supervisor.core.errors import SetupError
 from supervisor.core.frozen import dataclass, replace
 from supervisor.environments.requirements import project_files, requirement_file, text_encoding
@@ -23,15 +23,15 @@ _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ScriptRequirements:
     """`wanted` for the environment; `options`: the rest of ``[tool.supervisor]``, defaults for the command line's own."""
 
-    wanted: Wanted = field(default_factory=Wanted)
+    wanted: Requirements = field(default_factory=Requirements)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RequirementSource:
     """A block of TOML in the script `path`, and the number of its first line there."""
 
     text: str
@@ -39,7 +39,7 @@ class Source:
     first_line: int = 1
 
 
-def read(script: Path, *, install: bool = True) -> Wish:
+def read(script: Path, *, install: bool = True) -> ScriptRequirements:
     """The wish of `script`; one that asks for nothing is empty. Raises UserError naming the line of a malformed one.
 
     With ``install=False`` nothing of it may stop a start: what cannot be read becomes one of its problems.
@@ -50,10 +50,12 @@ def read(script: Path, *, install: bool = True) -> Wish:
     except SetupError as error:
         if install:
             raise
-        return Wish(Wanted(source=script.name, problems=(Problem(error.what, error.hint),)))
+        return ScriptRequirements(
+            Requirements(source=script.name, problems=(RequirementProblem(error.what, error.hint),))
+        )
 
 
-def find_block(script: Path) -> Source | None:
+def find_block(script: Path) -> RequirementSource | None:
     """The script's block, not yet parsed; None where there is none."""
     text = text_encoding.read(script)
     blocks = [found for found in _BLOCK.finditer(text) if found["type"] == "script"]
@@ -64,7 +66,7 @@ def find_block(script: Path) -> Source | None:
         content = "".join(
             line[2:] if line.startswith("# ") else line[1:] for line in blocks[0]["content"].splitlines(keepends=True)
         )
-        return Source(content, script, text.count("\n", 0, blocks[0].start("content")) + 1)
+        return RequirementSource(content, script, text.count("\n", 0, blocks[0].start("content")) + 1)
     if openings:
         line = text.count("\n", 0, next(_OPENING.finditer(text)).start()) + 1
         raise SetupError(
@@ -74,11 +76,11 @@ def find_block(script: Path) -> Source | None:
     return None
 
 
-def _in_block(block: Source) -> Wish:
+def _in_block(block: RequirementSource) -> ScriptRequirements:
     return _of_project(_toml(block), Collected(f"{block.path.name}'s script block"), block.path.parent, in_block=True)
 
 
-def _beside(script: Path) -> Wish:
+def _beside(script: Path) -> ScriptRequirements:
     """The wish of the first file beside `script` that states packages; the options of a pyproject.toml count anyway."""
     folder = script.parent
     options: Mapping[str, Any] = {}
@@ -87,21 +89,21 @@ def _beside(script: Path) -> Wish:
     if (folder / "requirements.txt").is_file():
         collected = Collected(f"requirements.txt beside {script.name}")
         requirement_file.read(folder / "requirements.txt", collected)
-        return Wish(collected.wanted())
+        return ScriptRequirements(collected.wanted())
     if (project := folder / "pyproject.toml").is_file():
         words = f"pyproject.toml beside {script.name}"
-        found = _of_project(_toml(Source(text_encoding.read(project), project)), Collected(words), folder)
+        found = _of_project(_toml(RequirementSource(text_encoding.read(project), project)), Collected(words), folder)
         options, required, debian = found.options, found.wanted.requires_python, found.wanted.debian
         if found.wanted.asks:
             return found
-    return Wish(replace(_of_other_tools(script), requires_python=required, debian=debian), options)
+    return ScriptRequirements(replace(_of_other_tools(script), requires_python=required, debian=debian), options)
 
 
-def _of_other_tools(script: Path) -> Wanted:
+def _of_other_tools(script: Path) -> Requirements:
     folder = script.parent
     if (file := folder / "Pipfile").is_file():
         collected = Collected(f"Pipfile beside {script.name}")
-        python = project_files.pipfile(_toml(Source(text_encoding.read(file), file)), folder, collected)
+        python = project_files.pipfile(_toml(RequirementSource(text_encoding.read(file), file)), folder, collected)
         return collected.wanted(python)
     for name, reader in (("setup.cfg", project_files.setup_cfg), ("setup.py", project_files.setup_py)):
         collected = Collected(f"{name} beside {script.name}")
@@ -112,10 +114,12 @@ def _of_other_tools(script: Path) -> Wanted:
             collected = Collected(f"{name} beside {script.name}")
             project_files.conda(folder / name, collected)
             return collected.wanted()
-    return Wanted()
+    return Requirements()
 
 
-def _of_project(table: Mapping[str, Any], collected: Collected, folder: Path, *, in_block: bool = False) -> Wish:
+def _of_project(
+    table: Mapping[str, Any], collected: Collected, folder: Path, *, in_block: bool = False
+) -> ScriptRequirements:
     words = collected.source
     project = table if in_block else _table(table, "project", words)
     own = dict(_table(_table(table, "tool", words), "supervisor", words))
@@ -130,10 +134,10 @@ def _of_project(table: Mapping[str, Any], collected: Collected, folder: Path, *,
         collected.add(text, folder)
     if not in_block and "dependencies" not in project and not project_files.dynamic(table, folder, collected):
         python = project_files.poetry(table, folder, collected) or python
-    return Wish(collected.wanted(python, debian), own)
+    return ScriptRequirements(collected.wanted(python, debian), own)
 
 
-def _toml(source: Source) -> dict[str, Any]:
+def _toml(source: RequirementSource) -> dict[str, Any]:
     import tomllib
 
     try:

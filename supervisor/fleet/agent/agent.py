@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from supervisor.core.errors import UserError
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import StoreError
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.task_queue import NICE
 from supervisor.fleet.agent import agent_status, lost_store
-from supervisor.fleet.agent.agent_status import Phase, Report
-from supervisor.fleet.agent.job import Served
+from supervisor.fleet.agent.agent_status import AgentPhase, AgentStatus
+from supervisor.fleet.agent.job import AgentJob
 from supervisor.fleet.transfer import inbox as agent_inbox
 from supervisor.fleet.transfer.outbox import Outbox
 
@@ -38,7 +38,7 @@ NOTES, SEEDED = "agent", "seeded"
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class AgentPaths:
     """The machine's ``folder`` and what is in it: ``store`` under ``store/``, the supervisor's local folders."""
 
     folder: Path
@@ -56,12 +56,12 @@ class Machine:
 class Agent:
     """One agent of one machine; ``say`` is its log."""
 
-    def __init__(self, machine: Machine, say: Callable[[str], None]) -> None:
+    def __init__(self, machine: AgentPaths, say: Callable[[str], None]) -> None:
         self.machine = machine
         self._say = say
         self._outbox = Outbox(machine.folder / "outbox", machine.folder / "store", machine.clock)
-        self._inbox = agent_inbox.Inbox(machine.folder / "inbox", machine.store, self._outbox, machine.notes)
-        self._report = Report(machine.folder, agent_status.age(machine.notes, machine.clock))
+        self._inbox = agent_inbox.PartInbox(machine.folder / "inbox", machine.store, self._outbox, machine.notes)
+        self._report = AgentStatus(machine.folder, agent_status.age(machine.notes, machine.clock))
         self._pause = Event()
         # of its own, because whoever is started by a thread that gives way gives way too, and that is the trainer
         self._carrier = ThreadPoolExecutor(1, "carrier", initializer=_give_way)
@@ -70,17 +70,17 @@ class Agent:
         self._told_s = -REPORT_EVERY_S
         self._over: dict[str, Any] | None = None
         self._mended = self._untold = ""
-        self._record = lost_store.Record(machine.folder / "store")
+        self._record = lost_store.StoreRecord(machine.folder / "store")
 
     def serve(self) -> int:
         """Serve the machine's job to its end; return the supervisor's exit code."""
         served = None
         try:
             job = self._prepared()
-            served = Served(self.machine, job, self._outbox)
+            served = AgentJob(self.machine, job, self._outbox)
             code = self._watched(served, job)
             self._hand_over(job, code)
-        except lost_store.Lost as error:
+        except lost_store.StoreLost as error:
             self._troubles, self._mended = {"the machine": f"{error.what}; {error.hint}"}, ""
             if served is not None:
                 served.end()
@@ -93,13 +93,13 @@ class Agent:
         """Tell why nothing goes on here; for so long, where it cannot be told at once."""
         words, end_s = f"{error.what}; {error.hint}", self.machine.clock.now().mono_s + within_s
         self._say(words)
-        while not self._tell(Phase.DONE, exit_code=error.exit_code, words=words, now=True):
+        while not self._tell(AgentPhase.DONE, exit_code=error.exit_code, words=words, now=True):
             if self.machine.clock.now().mono_s >= end_s:
                 break
             self._pause.wait(TICK_S)
         return error.exit_code
 
-    def _prepared(self) -> agent_inbox.Job:
+    def _prepared(self) -> agent_inbox.JobSpec:
         """Wait until all is there that the job needs, and put it in place."""
         while True:
             self._carry()
@@ -107,18 +107,18 @@ class Agent:
             seeded = (self.machine.folder / SEEDED).is_file()  # then only the notes of that may be gone
             lacking = self._inbox.lacks(job.seed) if job and not seeded else 0
             if self._mended:
-                raise lost_store.Lost(self.machine.notes)  # of a file that came in part, only the rest would come
+                raise lost_store.StoreLost(self.machine.notes)  # of a file that came in part, only the rest would come
             if job is not None and not lacking:
                 break
             words = f"waiting for {lacking} parcels from your computer" if job else "waiting for its job"
-            self._tell(Phase.PREPARING, words=words)
+            self._tell(AgentPhase.PREPARING, words=words)
             self._pause.wait(TICK_S)
         self._guarded("the note of its seed", (self.machine.folder / SEEDED).touch)
-        self._tell(Phase.PREPARING, words="unpacking the code", now=True)
+        self._tell(AgentPhase.PREPARING, words="unpacking the code", now=True)
         agent_inbox.unpack(self.machine.folder)
         return job
 
-    def _watched(self, served: Served, job: agent_inbox.Job) -> int:
+    def _watched(self, served: AgentJob, job: agent_inbox.JobSpec) -> int:
         """Hand over while the supervisor runs; return its exit code. It is started if it does not run and has not ended."""
         while True:
             code = None
@@ -127,10 +127,10 @@ class Agent:
             self._carry()
             if code is not None:
                 return code
-            self._tell(Phase.RUNNING, words=served.words)
+            self._tell(AgentPhase.RUNNING, words=served.words)
             self._pause.wait(TICK_S)
 
-    def _hand_over(self, job: agent_inbox.Job, code: int) -> None:
+    def _hand_over(self, job: agent_inbox.JobSpec, code: int) -> None:
         """Stay until home holds everything, or nobody waits for it any more."""
         with suppress(UserError):  # a record that cannot be read: home judges it, and holds no less for that
             self._over = self._guarded(
@@ -145,14 +145,14 @@ class Agent:
             late = job.release_at_s is not None and self._report.age_s(self.machine.clock) >= job.release_at_s
             if late or not (files or self._troubles):
                 break
-            self._tell(Phase.HANDING_OVER, exit_code=code, words=f"{files} files wait for your computer")
+            self._tell(AgentPhase.HANDING_OVER, exit_code=code, words=f"{files} files wait for your computer")
             self._pause.wait(TICK_S)
         words = f"{files} files were not fetched" if files else "your computer holds everything"
-        self._tell(Phase.DONE, exit_code=code, words=words, now=True)
+        self._tell(AgentPhase.DONE, exit_code=code, words=words, now=True)
 
-    def _in_doubt(self, job: agent_inbox.Job) -> bool:
+    def _in_doubt(self, job: agent_inbox.JobSpec) -> bool:
         """Say whether the run's files may have been removed. Raises Lost when that is certain."""
-        known = RunPlace(job.name).record in self._outbox.acknowledged.held
+        known = RunPaths(job.name).record in self._outbox.acknowledged.held
         doubt = self._guarded("the store's record", lambda: self._record.in_doubt(job.name, known=known))
         return doubt is not False
 
@@ -186,7 +186,7 @@ class Agent:
         self._troubles.pop(what, None)
         return done
 
-    def _tell(self, phase: Phase, *, words: str = "", exit_code: int | None = None, now: bool = False) -> bool:
+    def _tell(self, phase: AgentPhase, *, words: str = "", exit_code: int | None = None, now: bool = False) -> bool:
         """Rewrite the status every few seconds, and at once when there is something to fetch; False if it cannot be written."""
         ready = self._outbox.ready
         told = (phase, tuple(number for number, _ in ready), exit_code)
@@ -243,7 +243,7 @@ def alone(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
         os.close(fd)
 
 
-def serve(machine: Machine) -> int:
+def serve(machine: AgentPaths) -> int:
     """Be the machine's agent, as soon as no other is; return the supervisor's exit code."""
 
     def say(words: str) -> None:

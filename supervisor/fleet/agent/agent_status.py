@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.checkpoint.session_id import rank_of
 from supervisor.core.fleet import messages as fw
 from supervisor.engine import json_file
-from supervisor.engine.paths import STATUS, RunPlace
+from supervisor.engine.paths import STATUS, RunPaths
 from supervisor.engine.runs import run_status, runs
 from supervisor.engine.trainer_process.process_identity import mine
 
@@ -32,7 +32,7 @@ WARNING = "[supervisor] warning: "
 WARNINGS_BYTES, WARNINGS_MAX, WARNING_CHARS = 16_000, 3, 300
 
 
-class Phase(StrEnum):
+class AgentPhase(StrEnum):
     """How far a machine's job is."""
 
     PREPARING = fw.PREPARING
@@ -41,7 +41,7 @@ class Phase(StrEnum):
     DONE = fw.DONE
 
 
-class Report:
+class AgentStatus:
     """The status of a machine's ``folder``; ``began_s``: when its first agent began, by the boot clock."""
 
     def __init__(self, folder: Path, began_s: float) -> None:
@@ -90,18 +90,18 @@ def done(folder: Path) -> int | None:
     """Return the exit code with which an earlier agent was done, or None if there is something to do."""
     told = read(folder)
     code = told.get("exit_code")
-    return code if told.get("phase") == Phase.DONE and isinstance(code, int) else None
+    return code if told.get("phase") == AgentPhase.DONE and isinstance(code, int) else None
 
 
 def failed(folder: Path, error: UserError) -> None:
     """Tell that no agent could begin here. Another try may succeed, so nothing is done for good. Raises OSError."""
-    told = {**read(folder), "schema": SCHEMA, "phase": Phase.PREPARING.value, "exit_code": None, "parcels": []}
+    told = {**read(folder), "schema": SCHEMA, "phase": AgentPhase.PREPARING.value, "exit_code": None, "parcels": []}
     json_file.write(folder / REPORT, {**told, "pid": os.getpid(), "error": f"{error.what}; {error.hint}"})
 
 
 def seen(store: Store, name: str, clock: Clock) -> dict[str, Any] | None:
     """Return what the store tells of a run, as `status --json` prints it; None if it never began. Raises StoreError."""
-    run = RunPlace(name)
+    run = RunPaths(name)
     record = runs.read(store, run)
     return None if record is None else dict(run_status.look(store, run, record, clock.now()).plain)
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.checkpoint.manifest import MANIFEST_NAME
 from supervisor.core.errors import FAILED, INTERRUPTED, TERMINATED
 from supervisor.engine.host import user_key
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.runs import claims, project
 from supervisor.engine.trainer_process.process_identity import MACHINE
 from supervisor.fleet.agent.agent_status import LOG
-from supervisor.fleet.agent.supervisor_process import Turn
+from supervisor.fleet.agent.supervisor_process import SupervisorProcess
 from supervisor.fleet.transfer.inbox import KEY, PROJECT, SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from supervisor.fleet.agent.agent import Machine
-    from supervisor.fleet.transfer.inbox import Job
+    from supervisor.fleet.agent.agent import AgentPaths
+    from supervisor.fleet.transfer.inbox import JobSpec
     from supervisor.fleet.transfer.outbox import Outbox
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -32,13 +32,13 @@ ENDLESS_S = 7 * 86400.0
 LAST_S = 60.0
 
 
-class Served:
+class AgentJob:
     """``words`` say how it is going."""
 
-    def __init__(self, machine: Machine, job: Job, outbox: Outbox) -> None:
+    def __init__(self, machine: AgentPaths, job: JobSpec, outbox: Outbox) -> None:
         self._machine, self._job, self._acknowledged = machine, job, outbox.acknowledged
         self._origin = outbox.origin
-        self._turn = Turn(machine.notes)
+        self._turn = SupervisorProcess(machine.notes)
         self.words = "starting"
 
     def advance(self) -> int | None:
@@ -102,7 +102,7 @@ class Served:
 
     def _from_end(self) -> int | None:
         """Return the exit code from the record that the last session of this machine left of its end."""
-        run, store = RunPlace(self._job.name), self._machine.store
+        run, store = RunPaths(self._job.name), self._machine.store
         last = max(claims.ranks(store, run), default=None)
         if last is None:
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.core.errors import HANDED_OVER, UserError
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +14,7 @@ LOOKS = 3  # one after the other, because a wrong verdict costs a machine
 TOLD_WITHIN_S = 1800.0  # without its folder nothing can be told, until a letter from home makes that folder again
 
 
-class Lost(UserError):  # noqa: N818, because it is what is found
+class StoreLost(UserError):  # noqa: N818, because it is what is found
     """The files of the run are gone from the machine."""
 
     def __init__(self, path: Path) -> None:
@@ -25,7 +25,7 @@ class Lost(UserError):  # noqa: N818, because it is what is found
         )
 
 
-class Record:
+class StoreRecord:
     """The run's record in the store: it is there from the first start to the end, and nothing of ours removes it."""
 
     def __init__(self, store: Path) -> None:
@@ -35,12 +35,12 @@ class Record:
 
     def in_doubt(self, name: str, *, known: bool) -> bool:
         """Look; say whether the record is missing. ``known``: it was here before this agent. Raises Lost, OSError."""
-        if (self._store / RunPlace(name).record).exists():
+        if (self._store / RunPaths(name).record).exists():
             self._seen, self._missing = True, 0
             return False
         if not (self._seen or known):
             return False
         self._missing += 1
         if self._missing >= LOOKS:
-            raise Lost(self._store)
+            raise StoreLost(self._store)
         return True

@@ -24,7 +24,7 @@ LOCK = "turn.lock"
 SHELL = 'code_file=$1; shift; "$@"; code=$?; echo "$code" >"$code_file.new" && mv "$code_file.new" "$code_file"; exit "$code"'
 
 
-class Turn:
+class SupervisorProcess:
     """Supervisors of one machine, one after the other. Their notes lie in ``folder``."""
 
     def __init__(self, folder: Path) -> None:

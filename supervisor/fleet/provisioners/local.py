@@ -41,11 +41,11 @@ class LocalProvisioner(SshProvisioner):
         self._folder = folder
         self._base = str(_base(environ))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.host: SshHost = Here(environ)
+        self.host: SshHost = LocalMachine(environ)
         self.traits = FleetTraits("this computer", poll_s=1.0, listings=2, listings_apart_s=0.5)
 
 
-class Here(SshHost):
+class LocalMachine(SshHost):
     """This computer in a host's place."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -72,7 +72,7 @@ class Here(SshHost):
             if words["verb"] == "put":
                 return self._run_program(words, body, None)
             return far.VERBS[words["verb"]](words, base)
-        except far.Refused as refused:
+        except far.RemoteRefused as refused:
             return {"kind": refused.kind, "words": str(refused)}, b""
         except OSError as error:
             return {"kind": "failed", "words": f"{error.strerror or error} ({error.filename or base})"}, b""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.checkpoint.session_id import rank_of
 from supervisor.core.digest import digest_of, preferred
-from supervisor.core.ports import Missing
+from supervisor.core.ports import NotFound
 from supervisor.engine.runs.claims import CLAIM, asked_of
 from supervisor.fleet.resume_set import HOME
 from supervisor.fleet.transfer import part as transfer_part
@@ -16,29 +16,33 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.ports import Store
-    from supervisor.engine.paths import RunPlace
+    from supervisor.engine.paths import RunPaths
 
 
-class Mail:
+class AckOutbox:
     """Mail for one machine, in ``folder`` until it is delivered.
 
     What is owed lives in memory only: where it is lost, the parcel it is about still lies in the machine's outbox, comes
     again, and is answered again.
     """
 
-    def __init__(self, store: Store, run: RunPlace, folder: Path) -> None:
+    def __init__(self, store: Store, run: RunPaths, folder: Path) -> None:
         self._store, self._run, self._folder = store, run, folder
-        self._owed: dict[str, transfer_part.Letter] = {}
+        self._owed: dict[str, transfer_part.Acknowledgement] = {}
         self._known: set[str] = set()
         self._number = 0
         folder.mkdir(parents=True, exist_ok=True)
 
     def owe(
-        self, header: transfer_part.Header, held: Collection[str], refused: Mapping[str, str], wanted: Collection[str]
+        self,
+        header: transfer_part.PartHeader,
+        held: Collection[str],
+        refused: Mapping[str, str],
+        wanted: Collection[str],
     ) -> None:
         """Note what is to be said of a parcel that came."""
-        owed = self._owed.get(header.origin, transfer_part.Letter(header.origin))
-        self._owed[header.origin] = transfer_part.Letter(
+        owed = self._owed.get(header.origin, transfer_part.Acknowledgement(header.origin))
+        self._owed[header.origin] = transfer_part.Acknowledgement(
             to=header.origin,
             parcels=[*owed.parcels, header.number],
             held=[*(path for path in owed.held if path not in wanted), *held],
@@ -51,7 +55,7 @@ class Mail:
         """Know that the machine has these: they came from there, or are in its seed."""
         self._known.update(path for path in paths if self._tells(path))
 
-    def undelivered(self) -> Sequence[transfer_part.Parcel]:
+    def undelivered(self) -> Sequence[transfer_part.TransferPart]:
         """Return all mail that was not delivered."""
         for origin in tuple(self._owed):
             self._write((), self._owed[origin])
@@ -62,7 +66,7 @@ class Mail:
             self._known.update(path for path, _ in asked)
         return [self._parcel(file) for file in sorted(self._folder.glob(f"*{transfer_part.SUFFIX}"))]
 
-    def delivered(self, parcel: transfer_part.Parcel) -> None:
+    def delivered(self, parcel: transfer_part.TransferPart) -> None:
         """Forget a parcel."""
         parcel.file.unlink(missing_ok=True)
 
@@ -101,19 +105,20 @@ class Mail:
     def _read(self, path: str) -> bytes | None:
         try:
             return self._store.read(path)
-        except Missing:
+        except NotFound:
             return None  # its writer died before it wrote it, or it went meanwhile
 
-    def _write(self, files: Sequence[tuple[str, bytes]], letter: transfer_part.Letter | None) -> None:
+    def _write(self, files: Sequence[tuple[str, bytes]], letter: transfer_part.Acknowledgement | None) -> None:
         pieces = [
-            transfer_part.Piece(path, 0, len(body), len(body), digest_of((body,), preferred())) for path, body in files
+            transfer_part.FileChunk(path, 0, len(body), len(body), digest_of((body,), preferred()))
+            for path, body in files
         ]
         self._number = 1 + max([self._number, *(int(file.name[5:11]) for file in self._folder.glob("mail-*.parcel"))])
-        header = transfer_part.Header(self._number, HOME, pieces, letter)
+        header = transfer_part.PartHeader(self._number, HOME, pieces, letter)
         file = self._folder / f"mail-{self._number:06d}{transfer_part.SUFFIX}"
         transfer_part.write(file, file.name, header, (body for _, body in files))
 
-    def _parcel(self, file: Path) -> transfer_part.Parcel:
+    def _parcel(self, file: Path) -> transfer_part.TransferPart:
         opened = transfer_part.read(file)
         name = f"inbox/{file.stem}-{opened.sha256[:8]}{transfer_part.SUFFIX}"
-        return transfer_part.Parcel(file, name, file.stat().st_size, opened.sha256)
+        return transfer_part.TransferPart(file, name, file.stat().st_size, opened.sha256)

@@ -12,7 +12,7 @@ from supervisor.core.frozen import dataclass
 from supervisor.core.project import Project, from_plain
 from supervisor.core.wire import fields, shapes
 from supervisor.fleet.transfer import part as transfer_part
-from supervisor.fleet.transfer.reassembly import Fate, Gathering
+from supervisor.fleet.transfer.reassembly import ChunkOutcome, Reassembly
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -27,7 +27,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class JobSpec:
     """What is to run: ``script`` under the project's folder, its ``arguments``, ``options`` of `start` as they are typed.
 
     ``seed``: the sha256 of each parcel that must have come before; ``release_at_s``: the age of the machine at which
@@ -61,7 +61,7 @@ class _Told:
     project: Mapping[str, Any] | None = None
 
 
-def job(folder: Path) -> Job | None:
+def job(folder: Path) -> JobSpec | None:
     """Return the job, None while it has not come. Raises UserError where it is damaged or a newer version's."""
     try:
         body = (folder / JOB).read_bytes()
@@ -72,7 +72,7 @@ def job(folder: Path) -> Job | None:
         if fields.whole(told.get("schema"), "schema") > SCHEMA:
             raise UserError(f"{JOB} is of a newer version of training-supervisor", "send this version's code with it")
         read = shapes.of(_Told, told)
-        return Job(
+        return JobSpec(
             name=read.name,
             script=transfer_part.checked_path(read.script),
             arguments=read.arguments,
@@ -110,12 +110,12 @@ def _checked() -> Any:
     return {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
-class Inbox:
+class PartInbox:
     """Applies what comes, in the order of names; each parcel goes when it was applied."""
 
     def __init__(self, folder: Path, store: Store, outbox: Outbox, notes: Path) -> None:
         self._folder, self._outbox = folder, outbox
-        self._gathering = Gathering(store, notes / "gathering")
+        self._gathering = Reassembly(store, notes / "gathering")
         self._list = notes / "applied"
         self.applied = set(self._list.read_text().split()) if self._list.exists() else set()
         self.trouble = ""
@@ -127,7 +127,7 @@ class Inbox:
         for file in arrived:
             try:
                 opened = transfer_part.read(file)
-            except transfer_part.ParcelError as error:
+            except transfer_part.TransferPartError as error:
                 bad = self._folder / "bad"
                 bad.mkdir(exist_ok=True)
                 file.replace(bad / file.name)
@@ -154,13 +154,13 @@ class Inbox:
         """Return how many parcels of the seed have not been applied."""
         return len(set(seed) - self.applied)
 
-    def _take(self, opened: transfer_part.Opened) -> None:
+    def _take(self, opened: transfer_part.OpenPart) -> None:
         held = []
         for piece, body in opened:
             fate = self._gathering.take(piece, body)
-            if fate in {Fate.ADDED, Fate.TWIN}:
+            if fate in {ChunkOutcome.ADDED, ChunkOutcome.TWIN}:
                 held.append(piece.path)
-            elif fate is not Fate.INCOMPLETE:
+            elif fate is not ChunkOutcome.INCOMPLETE:
                 self.trouble = f"{piece.path} from home was {fate.value}"
         self._outbox.hold(held)
         if opened.header.letter is not None:

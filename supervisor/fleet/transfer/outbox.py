@@ -16,7 +16,7 @@ from supervisor.core.frozen import dataclass
 from supervisor.core.wire import acks
 from supervisor.engine.clock import BootClock
 from supervisor.fleet.transfer import part as transfer_part
-from supervisor.fleet.transfer.send_order import File, found, is_of_checkpoint, named_by, newest_first, order
+from supervisor.fleet.transfer.send_order import FileToSend, found, is_of_checkpoint, named_by, newest_first, order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -37,8 +37,8 @@ REPLACED_AFTER_S = 15.0  # so long a parcel that was told of stays, because it m
 class _Sent:
     """A parcel on its way and what is in it; ``cut_s``: since when, by the boot clock."""
 
-    parcel: transfer_part.Parcel
-    pieces: Sequence[transfer_part.Piece]
+    parcel: transfer_part.TransferPart
+    pieces: Sequence[transfer_part.FileChunk]
     cut_s: float = -inf
 
     @property
@@ -50,7 +50,7 @@ class Outbox:
     """Parcels in ``folder`` for what lies in the store at ``root``."""
 
     def __init__(self, folder: Path, root: Path, clock: Clock | None = None) -> None:
-        self.acknowledged = acks.Acknowledged()
+        self.acknowledged = acks.AckLog()
         self._clock = clock or BootClock()
         self._heard_s = -inf
         self._named: dict[str, set[str]] = {}
@@ -62,13 +62,13 @@ class Outbox:
         self.origin = _origin(folder / ORIGIN)
         self._sent: dict[int, _Sent] = {}
         self._last = 0  # the number of the newest parcel: what was removed may still be on its way under an older one
-        self._files: dict[str, File] = {}
+        self._files: dict[str, FileToSend] = {}
         self._digests: dict[str, str] = {}
         self.trouble = ""
         self._load()
 
     @property
-    def ready(self) -> list[tuple[int, transfer_part.Parcel]]:
+    def ready(self) -> list[tuple[int, transfer_part.TransferPart]]:
         """The parcels that wait to be fetched, with their numbers, in the order in which they are to be."""
         return [(number, self._sent[number].parcel) for number in sorted(self._sent, key=self._place)]
 
@@ -140,7 +140,7 @@ class Outbox:
         _origin(self._folder / ORIGIN, self.origin)
         return True
 
-    def hear(self, letter: transfer_part.Letter) -> None:
+    def hear(self, letter: transfer_part.Acknowledgement) -> None:
         """Take what the computer says; what is meant for another outbox is left alone."""
         if letter.to != self.origin:
             return
@@ -175,17 +175,17 @@ class Outbox:
                 continue
             try:
                 opened = transfer_part.read(file)
-            except transfer_part.ParcelError:
+            except transfer_part.TransferPartError:
                 file.unlink()
                 continue
             number = opened.header.number
             if number in self.acknowledged.parcels:
                 file.unlink()
                 continue
-            parcel = transfer_part.Parcel(file, f"outbox/{file.name}", file.stat().st_size, opened.sha256)
+            parcel = transfer_part.TransferPart(file, f"outbox/{file.name}", file.stat().st_size, opened.sha256)
             self._sent[number] = _Sent(parcel, opened.header.pieces)
 
-    def _pieces(self, first: Collection[str]) -> Iterator[transfer_part.Piece]:
+    def _pieces(self, first: Collection[str]) -> Iterator[transfer_part.FileChunk]:
         """Yield the pieces that are neither there nor on their way, in the order in which they are to go."""
         for file, offset in self._lacking(first):
             try:
@@ -196,9 +196,9 @@ class Outbox:
                 self.trouble = f"{file.path} cannot be read: {error.strerror or error}"
                 continue  # the others go all the same
             length = min(transfer_part.CONTENT_BYTES_MAX, file.bytes - offset)
-            yield transfer_part.Piece(file.path, offset, length, file.bytes, digest)
+            yield transfer_part.FileChunk(file.path, offset, length, file.bytes, digest)
 
-    def _lacking(self, first: Collection[str]) -> Iterator[tuple[File, int]]:
+    def _lacking(self, first: Collection[str]) -> Iterator[tuple[FileToSend, int]]:
         """Yield the offsets of pieces to send."""
         on_the_way = {(piece.path, piece.offset) for sent in self._sent.values() for piece in sent.pieces}
         for path in sorted(self._files, key=lambda each: order(each, first)):
@@ -213,25 +213,25 @@ class Outbox:
                 arrived = set()
             yield from ((file, offset) for offset in offsets if offset not in arrived and offset not in going)
 
-    def _may_go(self, file: File) -> bool:
+    def _may_go(self, file: FileToSend) -> bool:
         """A manifest goes only when the computer holds all that it names, so that it never shows a part of a checkpoint."""
         if not MANIFEST_NAME.fullmatch(file.path.rpartition("/")[2]):
             return True
         return named_by(self._root, file.path) <= self.acknowledged.held
 
-    def _digest(self, file: File) -> str:
+    def _digest(self, file: FileToSend) -> str:
         if file.path not in self._digests:
             with (self._root / file.path).open("rb", buffering=0) as opened:
                 self._digests[file.path] = digest_of(iter(lambda: opened.read(CHUNK_BYTES), b""), preferred())
         return self._digests[file.path]
 
-    def _write(self, pieces: Sequence[transfer_part.Piece]) -> None:
+    def _write(self, pieces: Sequence[transfer_part.FileChunk]) -> None:
         number = 1 + max((self._last, *self._sent, *self.acknowledged.parcels))
         file = self._folder / f"{number:06d}{transfer_part.SUFFIX}"
         bodies = (transfer_part.body(self._root / piece.path, piece) for piece in pieces)
         try:
             parcel = transfer_part.write(
-                file, f"outbox/{file.name}", transfer_part.Header(number, self.origin, pieces), bodies
+                file, f"outbox/{file.name}", transfer_part.PartHeader(number, self.origin, pieces), bodies
             )
         except FileNotFoundError:
             self.scan()  # retention removed one of them in between

@@ -33,7 +33,7 @@ _LENGTH, _SUM = 8, 32
 SUFFIX = ".parcel"
 
 
-class ParcelError(ValueError):
+class TransferPartError(ValueError):
     """This is not a whole parcel: garbage, cut short, or changed on its way. Nothing of it was used."""
 
 
@@ -42,7 +42,7 @@ def _checked(path: object, _at: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FileChunk:
     """``bytes`` of a file from ``offset`` on; ``total`` and ``digest`` are the whole file's."""
 
     path: Annotated[str, _checked]
@@ -53,7 +53,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Acknowledgement:
     """What home says of parcels it got from the outbox ``to``: which arrived, which files it now holds whole.
 
     ``refused``: files it does not take, and why; ``wanted``: files it lacks and wants to be sent again.
@@ -67,13 +67,13 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class PartHeader:
     """``number`` counts the parcels of ``origin``, an outbox's random name."""
 
     number: int
     origin: str
-    pieces: Sequence[Piece] = ()
-    letter: Letter | None = None
+    pieces: Sequence[FileChunk] = ()
+    letter: Acknowledgement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,12 @@ class _Header:
     version: shapes.Whole
     n: shapes.Whole
     origin: shapes.Text
-    entries: tuple[Piece, ...]
-    letter: Letter | None = None
+    entries: tuple[FileChunk, ...]
+    letter: Acknowledgement | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class TransferPart:
     """A parcel that lies in ``file``, and its ``name`` under the machine's folder."""
 
     file: Path
@@ -102,21 +102,21 @@ class Parcel:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenPart:
     """A parcel that was read and proved whole."""
 
-    header: Header
+    header: PartHeader
     sha256: str
     content: memoryview
 
-    def __iter__(self) -> Iterator[tuple[Piece, memoryview]]:
+    def __iter__(self) -> Iterator[tuple[FileChunk, memoryview]]:
         at = 0
         for piece in self.header.pieces:
             yield piece, self.content[at : at + piece.bytes]
             at += piece.bytes
 
 
-def write(file: Path, name: str, header: Header, bodies: Iterable[bytes]) -> Parcel:
+def write(file: Path, name: str, header: PartHeader, bodies: Iterable[bytes]) -> TransferPart:
     """Write a parcel, whole under its name or not at all. ``bodies`` are the pieces' bytes, in their order."""
     summed, length = hashlib.sha256(), 0
     told = json.dumps(_plain(header), separators=(",", ":")).encode()
@@ -131,36 +131,36 @@ def write(file: Path, name: str, header: Header, bodies: Iterable[bytes]) -> Par
         out.flush()
         os.fsync(out.fileno())
     beside.replace(file)
-    return Parcel(file, name, length, summed.hexdigest())
+    return TransferPart(file, name, length, summed.hexdigest())
 
 
-def read(file: Path, sha256: str = "") -> Opened:
+def read(file: Path, sha256: str = "") -> OpenPart:
     """Read a parcel and prove it; ``sha256``: of the whole file, where it was told. Raises ParcelError, OSError."""
     length = file.stat().st_size
     if length > BYTES_MAX:
-        raise ParcelError(f"{file.name} has {length:,} bytes, which no parcel has")
+        raise TransferPartError(f"{file.name} has {length:,} bytes, which no parcel has")
     body = file.read_bytes()
     if len(body) < len(MAGIC) + _LENGTH + _SUM or not body.startswith(MAGIC):
-        raise ParcelError(f"{file.name} is not a parcel")
+        raise TransferPartError(f"{file.name} is not a parcel")
     inside = memoryview(body)[:-_SUM]
     summed = hashlib.sha256(inside)
     proved = summed.digest() == body[-_SUM:]
     summed.update(body[-_SUM:])
     seen = summed.hexdigest()
     if not proved or seen != (sha256 or seen):
-        raise ParcelError(f"{file.name} was cut short or changed on its way")
+        raise TransferPartError(f"{file.name} was cut short or changed on its way")
     begin = len(MAGIC) + _LENGTH
     end = begin + int.from_bytes(inside[len(MAGIC) : begin], "big")
     header = _header(file.name, bytes(inside[begin:end]))
     content = inside[end:]
     if sum(piece.bytes for piece in header.pieces) != len(content):
-        raise ParcelError(f"{file.name} does not hold what its header names")
-    return Opened(header, seen, content)
+        raise TransferPartError(f"{file.name} does not hold what its header names")
+    return OpenPart(header, seen, content)
 
 
-def filled(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+def filled(pieces: Iterable[FileChunk]) -> Iterator[list[FileChunk]]:
     """Put pieces together, in their order, into parcels that are as full as may be."""
-    inside: list[Piece] = []
+    inside: list[FileChunk] = []
     content = header = 0
     for piece in pieces:
         told = len(piece.path) * 6 + 200  # at most, as JSON
@@ -174,7 +174,7 @@ def filled(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield inside
 
 
-def body(file: Path, piece: Piece) -> bytes:
+def body(file: Path, piece: FileChunk) -> bytes:
     """Read the bytes of a piece from its file. Raises OSError, also where the file is shorter than it was."""
     with file.open("rb") as opened:
         opened.seek(piece.offset)
@@ -187,40 +187,42 @@ def body(file: Path, piece: Piece) -> bytes:
 def checked_path(path: object) -> str:
     """Return a path that stays inside its store and can be one of a store's files, else raise ParcelError."""
     if not isinstance(path, str) or not path or len(path) > PATH_MAX or "\x00" in path:
-        raise ParcelError(f"{path!r} cannot be the path of a file")
+        raise TransferPartError(f"{path!r} cannot be the path of a file")
     if any(part in {"", ".", ".."} or part.startswith(".tmp-") for part in path.split("/")):
-        raise ParcelError(f"{path!r} leads out of the store, or to what is not whole")
+        raise TransferPartError(f"{path!r} leads out of the store, or to what is not whole")
     return path
 
 
-def _header(name: str, body: bytes) -> Header:
+def _header(name: str, body: bytes) -> PartHeader:
     try:
         told = fields.document(body, HEADER_READ_MAX)
         if fields.whole(told.get("version"), "version") > VERSION:
-            raise ParcelError(f"{name} was packed by a newer version of training-supervisor: update this one")
+            raise TransferPartError(f"{name} was packed by a newer version of training-supervisor: update this one")
         read = shapes.of(_Header, told)
         if len(read.entries) > ENTRIES_MAX:
-            raise ParcelError(f"it names {len(read.entries):,} pieces, and no parcel has more than {ENTRIES_MAX:,}")
+            raise TransferPartError(
+                f"it names {len(read.entries):,} pieces, and no parcel has more than {ENTRIES_MAX:,}"
+            )
         for piece in read.entries:
             _see_possible(piece)
         for path in read.letter.refused if read.letter else ():
             checked_path(path)
-        return Header(read.n, read.origin, read.entries, read.letter)
+        return PartHeader(read.n, read.origin, read.entries, read.letter)
     except ValueError as error:
-        if isinstance(error, ParcelError):
+        if isinstance(error, TransferPartError):
             raise
-        raise ParcelError(f"{name} has a damaged header: {error}") from error
+        raise TransferPartError(f"{name} has a damaged header: {error}") from error
 
 
-def _see_possible(piece: Piece) -> None:
+def _see_possible(piece: FileChunk) -> None:
     """Raise ParcelError for a piece that no file has, or whose digest this version cannot make."""
     if piece.offset + piece.bytes > piece.total:
-        raise ParcelError(f"no file has such a piece: {piece.offset}, {piece.bytes} of {piece.total}")
+        raise TransferPartError(f"no file has such a piece: {piece.offset}, {piece.bytes} of {piece.total}")
     if algorithm_of(piece.digest) not in KNOWN:
-        raise ParcelError(f"a digest that this version does not know: {piece.digest!r}")
+        raise TransferPartError(f"a digest that this version does not know: {piece.digest!r}")
 
 
-def _plain(header: Header) -> dict[str, Any]:
+def _plain(header: PartHeader) -> dict[str, Any]:
     entries = [{name: getattr(piece, name) for name in piece.__slots__} for piece in header.pieces]
     told: dict[str, Any] = {"version": VERSION, "n": header.number, "origin": header.origin, "entries": entries}
     if header.letter is not None:

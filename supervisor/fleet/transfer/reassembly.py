@@ -14,20 +14,20 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from supervisor.core.digest import Digest, algorithm_of, digest_of
-from supervisor.core.ports import Measured, Missing, Taken
+from supervisor.core.ports import AlreadyExists, FileDigest, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from supervisor.core.ports import Store
-    from supervisor.fleet.transfer.part import Piece
+    from supervisor.fleet.transfer.part import FileChunk
 
 CHUNK_BYTES = 4 * 1024 * 1024
 BLOCK_BYTES = 512  # of st_blocks, on every system
 
 
-class Fate(StrEnum):
+class ChunkOutcome(StrEnum):
     """What became of a piece: ``ADDED``: its file is in the store now; ``TWIN``: it was already."""
 
     ADDED = "added"
@@ -37,45 +37,49 @@ class Fate(StrEnum):
     REFUSED = "refused"
 
 
-class Gathering:
+class Reassembly:
     """Puts pieces together in ``folder`` and whole files into ``store``."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store, self._folder = store, folder
-        self._known: dict[str, Measured] = {}
+        self._known: dict[str, FileDigest] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
-    def take(self, piece: Piece, body: memoryview) -> Fate:
+    def take(self, piece: FileChunk, body: memoryview) -> ChunkOutcome:
         """Take one piece. WANTED: the file came damaged and must come again; REFUSED: another one has its name.
 
         Raises StoreError and OSError, and may then be called again with the same piece.
         """
-        promised = Measured(piece.total, piece.digest)
+        promised = FileDigest(piece.total, piece.digest)
         there = self.measured(piece.path, algorithm_of(piece.digest))
         if there is not None:
             self._forget(self._part(piece))
-            return Fate.TWIN if there == promised else Fate.REFUSED
+            return ChunkOutcome.TWIN if there == promised else ChunkOutcome.REFUSED
         if piece.bytes == piece.total:
             return self._enter(piece, promised, body)
         part = self._part(piece)
         if not self._keep(piece, part, body):
-            return Fate.INCOMPLETE
+            return ChunkOutcome.INCOMPLETE
         if _measure(part, algorithm_of(piece.digest)) != promised:
             self._forget(part)
-            return Fate.WANTED
-        with suppress(Taken):  # a twin of this program was here in between; what it put in is compared below
+            return ChunkOutcome.WANTED
+        with suppress(AlreadyExists):  # a twin of this program was here in between; what it put in is compared below
             self._known[piece.path] = self._store.push(str(part), piece.path, algorithm_of(piece.digest), link=True)
         self._forget(part)
-        return Fate.ADDED if self.measured(piece.path, algorithm_of(piece.digest)) == promised else Fate.REFUSED
+        return (
+            ChunkOutcome.ADDED
+            if self.measured(piece.path, algorithm_of(piece.digest)) == promised
+            else ChunkOutcome.REFUSED
+        )
 
-    def measured(self, path: str, algorithm: str) -> Measured | None:
+    def measured(self, path: str, algorithm: str) -> FileDigest | None:
         """Return length and digest of a file of the store, None if it is not there; read once, as it never changes."""
         known = self._known.get(path)
         if known is None or algorithm_of(known.digest) != algorithm:
             beside = self._folder / "measured"
             try:
                 known = self._store.pull(path, str(beside), algorithm, link=True)
-            except Missing:
+            except NotFound:
                 return None
             finally:
                 beside.unlink(missing_ok=True)
@@ -102,15 +106,19 @@ class Gathering:
             if unwanted(path):
                 self._forget(part)
 
-    def _enter(self, piece: Piece, promised: Measured, body: memoryview) -> Fate:
+    def _enter(self, piece: FileChunk, promised: FileDigest, body: memoryview) -> ChunkOutcome:
         if digest_of((body,), algorithm_of(piece.digest)) != promised.digest:
-            return Fate.WANTED
-        with suppress(Taken):
+            return ChunkOutcome.WANTED
+        with suppress(AlreadyExists):
             self._store.create(piece.path, bytes(body))
             self._known[piece.path] = promised
-        return Fate.ADDED if self.measured(piece.path, algorithm_of(piece.digest)) == promised else Fate.REFUSED
+        return (
+            ChunkOutcome.ADDED
+            if self.measured(piece.path, algorithm_of(piece.digest)) == promised
+            else ChunkOutcome.REFUSED
+        )
 
-    def _keep(self, piece: Piece, part: Path, body: memoryview) -> bool:
+    def _keep(self, piece: FileChunk, part: Path, body: memoryview) -> bool:
         """Keep a piece; say whether it was the last that lacked."""
         note = part.with_suffix(".json")
         arrived = [(piece.offset, piece.bytes), *_noted(note)]
@@ -128,7 +136,7 @@ class Gathering:
         beside.replace(note)
         return _covered(arrived) >= piece.total
 
-    def _part(self, piece: Piece) -> Path:
+    def _part(self, piece: FileChunk) -> Path:
         named = sha256(f"{piece.total} {piece.digest} {piece.path}".encode("utf-8", "surrogatepass")).hexdigest()
         return self._folder / f"{named[:32]}.part"
 
@@ -161,10 +169,10 @@ def _covered(arrived: list[tuple[int, int]]) -> int:
     return end
 
 
-def _measure(file: Path, algorithm: str) -> Measured:
+def _measure(file: Path, algorithm: str) -> FileDigest:
     digest, length = Digest(algorithm), 0
     with file.open("rb", buffering=0) as opened:
         while chunk := opened.read(CHUNK_BYTES):
             digest.update(chunk)
             length += len(chunk)
-    return Measured(length, str(digest))
+    return FileDigest(length, str(digest))

@@ -19,14 +19,14 @@ _STEP = re.compile(r"/e(\d{8,})-[0-9a-z]+/step-(\d{9,})/")
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class FileToSend:
     """A file of the store by its path; it never changes."""
 
     path: str
     bytes: int
 
 
-def found(root: Path, settled: Callable[[str], bool], known: Mapping[str, File]) -> dict[str, File]:
+def found(root: Path, settled: Callable[[str], bool], known: Mapping[str, FileToSend]) -> dict[str, FileToSend]:
     """Return the store's files that are not ``settled``. ``known``: those found before, which are not measured again."""
     files = {}
     for entry, path in _walk(str(root), ""):
@@ -36,7 +36,7 @@ def found(root: Path, settled: Callable[[str], bool], known: Mapping[str, File])
             files[path] = known[path]
             continue
         with suppress(FileNotFoundError):  # it went while we looked
-            files[path] = File(path, entry.stat(follow_symlinks=False).st_size)
+            files[path] = FileToSend(path, entry.stat(follow_symlinks=False).st_size)
     return files
 
 

@@ -9,7 +9,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from supervisor.core.digest import Digest
-from supervisor.core.ports import Entry, Measured, Taken
+from supervisor.core.ports import AlreadyExists, FileDigest, FolderEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ NOTED_MAX = 100
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
-def write(target: str, chunks: Iterable[bytes], algorithm: str) -> Measured:
+def write(target: str, chunks: Iterable[bytes], algorithm: str) -> FileDigest:
     """Write a new file and measure what passes; nothing is flushed. An OSError if the name is taken."""
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     with closing(fd):
@@ -45,7 +45,7 @@ def link(source: str, target: str, fd: int) -> bool:
     return False
 
 
-def proved(full: str, algorithm: str) -> Measured:
+def proved(full: str, algorithm: str) -> FileDigest:
     """Flush a file and measure what then lies on the disk: memory is told to forget it, and it is read anew."""
     fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
     with closing(fd):
@@ -54,13 +54,13 @@ def proved(full: str, algorithm: str) -> Measured:
         return measure(chunks(fd), algorithm)
 
 
-def measure(chunks: Iterable[bytes], algorithm: str) -> Measured:
+def measure(chunks: Iterable[bytes], algorithm: str) -> FileDigest:
     """Return the length and digest of chunks that pass."""
     digest, length = Digest(algorithm), 0
     for chunk in chunks:
         digest.update(chunk)
         length += len(chunk)
-    return Measured(length, str(digest))
+    return FileDigest(length, str(digest))
 
 
 def chunks(fd: int, most: int | None = None) -> Iterator[bytes]:
@@ -71,16 +71,16 @@ def chunks(fd: int, most: int | None = None) -> Iterator[bytes]:
         left = None if left is None else left - len(chunk)
 
 
-def entry(each: os.DirEntry[str]) -> Entry | None:
+def entry(each: os.DirEntry[str]) -> FolderEntry | None:
     """Return what a name is; None if it went away while we looked, or is neither a file nor a folder.
 
     A symbolic link is neither: it may lead anywhere, so it is never followed.
     """
     try:
         if each.is_dir(follow_symlinks=False):
-            return Entry(each.name, folder=True, bytes=None)
+            return FolderEntry(each.name, folder=True, bytes=None)
         if each.is_file(follow_symlinks=False):
-            return Entry(each.name, folder=False, bytes=each.stat(follow_symlinks=False).st_size)
+            return FolderEntry(each.name, folder=False, bytes=each.stat(follow_symlinks=False).st_size)
     except FileNotFoundError:
         pass
     return None
@@ -178,7 +178,7 @@ def name(temporary: str, full: str) -> None:
     try:
         os.link(temporary, full)
     except FileExistsError as error:
-        raise Taken(f"{full} exists already") from error
+        raise AlreadyExists(f"{full} exists already") from error
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -241,4 +241,4 @@ def _rename_if_free(temporary: str, full: str) -> None:
     except FileNotFoundError:
         os.rename(temporary, full)
         return
-    raise Taken(f"{full} exists already")
+    raise AlreadyExists(f"{full} exists already")

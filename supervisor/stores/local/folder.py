@@ -15,14 +15,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from supervisor.core.digest import SHA256
-from supervisor.core.ports import Measured, Missing, StoreError, Traits
+from supervisor.core.ports import FileDigest, NotFound, StoreError, StoreTraits
 from supervisor.stores.local import files as local_files
 from supervisor.stores.os_errors import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from supervisor.core.ports import Entry
+    from supervisor.core.ports import FolderEntry
 
 TEMPORARY = ".tmp-"
 
@@ -32,13 +32,13 @@ class FolderStore:
 
     def __init__(self, root: str, *, settle_s: float = 0.0) -> None:
         self.root = os.path.abspath(root)
-        self.traits = Traits(where=self.root, settle_s=settle_s)
+        self.traits = StoreTraits(where=self.root, settle_s=settle_s)
         self._root_seen: tuple[int, int] | None = None
         self._token, self._numbers = os.urandom(4).hex(), count()
         self._flushed: set[str] = set()
         self.left_out: set[str] = set()
 
-    def list(self, folder: str) -> Sequence[Entry]:
+    def list(self, folder: str) -> Sequence[FolderEntry]:
         """Return the names in a folder, temporary ones left out; an absent folder has none."""
         with translated(folder):
             self._see_root()
@@ -66,15 +66,15 @@ class FolderStore:
         with translated(path):
             self._put(path, SHA256, lambda temporary: local_files.write(temporary, (body,), SHA256))
 
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:
         """Copy or link a local file into the store once, and read it back. Missing: the local one is."""
         with translated(path):
             try:
                 source = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as error:
-                raise Missing(f"{local} is not there") from error
+                raise NotFound(f"{local} is not there") from error
 
-            def fill(temporary: str) -> Measured | None:
+            def fill(temporary: str) -> FileDigest | None:
                 if link and local_files.link(local, temporary, source):
                     return None
                 return local_files.write(temporary, local_files.chunks(source), algorithm)
@@ -82,7 +82,7 @@ class FolderStore:
             with local_files.closing(source):
                 return self._put(path, algorithm, fill)
 
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
         """Copy or link a file of the store to the local disk, measuring it. What fails here is of kind "local"."""
         with translated(path), self._reading(path) as source, translated(local, "local"):
             with contextlib.suppress(FileNotFoundError):
@@ -185,11 +185,11 @@ class FolderStore:
                 fd = local_files.open_file(name, folder)
         except FileNotFoundError as error:
             self._see_root()
-            raise Missing(f"{path} is not there") from error
+            raise NotFound(f"{path} is not there") from error
         with local_files.closing(fd):
             yield fd
 
-    def _put(self, path: str, algorithm: str, fill: Callable[[str], Measured | None]) -> Measured:
+    def _put(self, path: str, algorithm: str, fill: Callable[[str], FileDigest | None]) -> FileDigest:
         """Make a file: ``fill`` gives the temporary name its content and says what passed, None if nothing had to."""
         self._see_root()
         full = self._path(path)

@@ -13,17 +13,17 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from supervisor.core.digest import SHA256
-from supervisor.core.ports import Measured, Missing, StoreError, Taken, Traits, Unconfirmed
+from supervisor.core.ports import AlreadyExists, FileDigest, NotConfirmed, NotFound, StoreError, StoreTraits
 from supervisor.stores.local import files as local_files
-from supervisor.stores.mounted.identity import Records
+from supervisor.stores.mounted.identity import MountIdentity
 from supervisor.stores.os_errors import GONE, translated
 from supervisor.stores.upload_status import status as upload_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from supervisor.core.ports import Entry
-    from supervisor.stores.mounted.guard import HeldMount
+    from supervisor.core.ports import FolderEntry
+    from supervisor.stores.mounted.guard import MountGuard
     from supervisor.stores.mounted.mounts import Mount
 
 T = TypeVar("T")
@@ -42,25 +42,25 @@ class DriveStore:
 
     def __init__(
         self,
-        held: HeldMount,
+        held: MountGuard,
         tick: Callable[[], None] = lambda: None,
-        choose: Callable[[Mount, int], upload_status.Uploads] = upload_status.choose,
+        choose: Callable[[Mount, int], upload_status.UploadStatus] = upload_status.choose,
     ) -> None:
         self.held, self.tick, self._choose = held, tick, choose
         self.confirmed: set[str] = set()
         self.left_out: set[str] = set()
-        self._records = Records(held, lambda path: self._read(*held.proved(), path))
+        self._records = MountIdentity(held, lambda path: self._read(*held.proved(), path))
         self.marks = self._records.marks
-        self._uploads: tuple[int, upload_status.Uploads] | None = None
+        self._uploads: tuple[int, upload_status.UploadStatus] | None = None
 
     @property
-    def traits(self) -> Traits:
+    def traits(self) -> StoreTraits:
         """The kind of evidence is what the client answers with now."""
         with self._at(self.held.root) as (top, _):
             kind = self._client(top).kind
-        return Traits(where=self.held.root, place="the mounted drive", evidence=kind, mounted=True)
+        return StoreTraits(where=self.held.root, place="the mounted drive", evidence=kind, mounted=True)
 
-    def list(self, folder: str) -> Sequence[Entry]:
+    def list(self, folder: str) -> Sequence[FolderEntry]:
         """Return the names in a folder; an absent one has none, but only where the drive is proved to be there."""
         with self._at(folder) as (top, way):
             self._records.see_once(folder)
@@ -92,13 +92,13 @@ class DriveStore:
         self._put(path, (body,), SHA256, len(body))
         self._records.wrote(path, body)
 
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002  # the port has it
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:  # noqa: ARG002  # the port has it
         """Copy a local file into the store once, and read it back; there are no links on a drive. Missing: the local one is."""
         with translated(local, "local"):
             try:
                 source = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as error:
-                raise Missing(f"{local} is not there") from error
+                raise NotFound(f"{local} is not there") from error
         with local_files.closing(source):
             length, free = os.fstat(source).st_size, self.free_bytes()
             if free is not None and length > free:
@@ -106,7 +106,7 @@ class DriveStore:
                 raise StoreError(words, "full")
             return self._put(path, _translated_chunks(source, local, "local"), algorithm, length)
 
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002  # the port has it
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:  # noqa: ARG002  # the port has it
         """Copy a file of the store to the local disk, measuring it. What fails here is of kind "local"."""
         with self._at(path) as (top, way):
             self._records.see_once(path)
@@ -167,7 +167,7 @@ class DriveStore:
                     self.held.release()
                 raise
 
-    def _put(self, path: str, chunks: Iterable[bytes], algorithm: str, length: int) -> Measured:
+    def _put(self, path: str, chunks: Iterable[bytes], algorithm: str, length: int) -> FileDigest:
         with self._at(path) as (top, way):
             self._see_cache(top, path, length)
             self._records.see(path)
@@ -176,7 +176,7 @@ class DriveStore:
                 try:
                     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
                 except FileExistsError as error:
-                    raise Taken(f"{path} exists already") from error
+                    raise AlreadyExists(f"{path} exists already") from error
                 try:
                     with local_files.closing(fd):
                         passed = local_files.measure(self._ticking(local_files.written(fd, chunks)), algorithm)
@@ -195,7 +195,7 @@ class DriveStore:
         if free is not None and free < length + CACHE_RESERVE_BYTES:
             raise StoreError(f"{path} does not fit on the disk of the drive's cache: {free / 1e6:,.1f} MB free", "full")
 
-    def _read_back(self, folder: int, name: str, algorithm: str) -> Measured:
+    def _read_back(self, folder: int, name: str, algorithm: str) -> FileDigest:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
         with local_files.closing(fd):
             local_files.drop_from_memory(fd)
@@ -213,7 +213,7 @@ class DriveStore:
                 fd = local_files.open_file(name, folder)
         except FileNotFoundError as error:
             self.held.proved()
-            raise Missing(f"{path} is not there") from error
+            raise NotFound(f"{path} is not there") from error
         with local_files.closing(fd):
             self._see_here(fd, path)
             yield fd
@@ -286,7 +286,7 @@ class DriveStore:
             try:
                 self._evidence(*self.held.proved(), path)
             except StoreError as answer:
-                if not (isinstance(answer, Unconfirmed) and answer.possible):
+                if not (isinstance(answer, NotConfirmed) and answer.possible):
                     return
             else:
                 return
@@ -301,10 +301,10 @@ class DriveStore:
                 return self._ticking(local_files.chunks(fd))
 
             length = os.fstat(fd).st_size
-            file = upload_status.Written(fd, _below(way, path), length, path in self.confirmed, chunks)
+            file = upload_status.WrittenFile(fd, _below(way, path), length, path in self.confirmed, chunks)
             return self._client(top).see(file)
 
-    def _client(self, top: int) -> upload_status.Uploads:
+    def _client(self, top: int) -> upload_status.UploadStatus:
         if self._uploads is None or self._uploads[0] != self.held.opened:
             self._uploads = (self.held.opened, self._choose(self.held.mount, top))
         return self._uploads[1]
@@ -315,7 +315,7 @@ class DriveStore:
             yield part
 
 
-def _compare(path: str, written: Measured, read: Measured) -> None:
+def _compare(path: str, written: FileDigest, read: FileDigest) -> None:
     if written != read:
         raise StoreError(f"{path} reads back differently from what was written", "lied")
 

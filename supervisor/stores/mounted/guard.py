@@ -12,7 +12,7 @@ from supervisor.core.ports import StoreError
 from supervisor.stores.mounted.mounts import TABLE_PATH, Mount, located, mounts
 
 
-class HeldMount:
+class MountGuard:
     """The mount under ``root``. ``mount`` is what it was when the store was opened; ``table_path`` the mount table."""
 
     def __init__(self, root: str, mount: Mount, table_path: str = TABLE_PATH) -> None:

@@ -11,20 +11,20 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from supervisor.core.ports import Missing, StoreError
+from supervisor.core.ports import NotFound, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.stores.mounted.guard import HeldMount
+    from supervisor.stores.mounted.guard import MountGuard
 
 RECORD, WITNESS = "run.json", "claim.json"
 
 
-class Records:
+class MountIdentity:
     """``marks``: the digest of each run's record, and of what we wrote by its path; ``read`` reads a path of the store."""
 
-    def __init__(self, held: HeldMount, read: Callable[[str], bytes]) -> None:
+    def __init__(self, held: MountGuard, read: Callable[[str], bytes]) -> None:
         self.marks: dict[str, str] = {}
         self._held, self._read = held, read
         self._seen: set[tuple[str, int]] = set()
@@ -37,7 +37,7 @@ class Records:
             return
         try:
             body = self._read(f"{run}/{RECORD}")
-        except Missing:
+        except NotFound:
             if run in self.marks and not self._witnessed(run):
                 self._refuse(f"{run}/{RECORD} is not there any more")
             return
@@ -76,7 +76,7 @@ class Records:
         """Whether something that we wrote into this run is there."""
         for path, mark in self.marks.items():
             if path.startswith(f"{run}/"):
-                with contextlib.suppress(Missing):
+                with contextlib.suppress(NotFound):
                     return _digest(self._read(path)) == mark
         return False
 

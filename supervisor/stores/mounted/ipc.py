@@ -9,7 +9,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import UserError
-from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
+from supervisor.core.ports import AlreadyExists, NotConfirmed, NotFound, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,11 +20,11 @@ _LENGTHS = struct.Struct(">II")
 _SLICE_BYTES = 1024 * 1024
 
 
-class Silent(Exception):  # noqa: N818, because it is a finding
+class PeerTimeout(Exception):  # noqa: N818, because it is a finding
     """The other side said, or took, nothing for as long as one waits."""
 
 
-class Ended(Exception):  # noqa: N818, because it is a finding
+class PeerClosed(Exception):  # noqa: N818, because it is a finding
     """The other side is not there any more."""
 
 
@@ -38,7 +38,7 @@ def send(fd: int, header: Header, body: bytes = b"", *, patience_s: float | None
         except BlockingIOError:
             _wait(fd, select.POLLOUT, patience_s)
         except BrokenPipeError as error:
-            raise Ended from error
+            raise PeerClosed from error
 
 
 def receive(fd: int, *, patience_s: float | None = None) -> tuple[Header, bytes]:
@@ -61,9 +61,9 @@ def unpacked(error: Header) -> Exception:
     """Return the error that travelled; one of a name that no store raises is a defect of ours."""
     makers: dict[str, Callable[[], Exception]] = {
         "StoreError": lambda: StoreError(error["words"], error["kind"]),
-        "Missing": lambda: Missing(error["words"]),
-        "Taken": lambda: Taken(error["words"]),
-        "Unconfirmed": lambda: Unconfirmed(error["words"], possible=error["possible"]),
+        "Missing": lambda: NotFound(error["words"]),
+        "Taken": lambda: AlreadyExists(error["words"]),
+        "Unconfirmed": lambda: NotConfirmed(error["words"], possible=error["possible"]),
         "UserError": lambda: UserError(error["words"], error["hint"], error["exit_code"]),
     }
     return makers[error["name"]]() if error["name"] in makers else RuntimeError(error["words"])
@@ -78,7 +78,7 @@ def _exactly(fd: int, length: int, patience_s: float | None) -> bytes:
             _wait(fd, select.POLLIN, patience_s)
             continue
         if not part:
-            raise Ended
+            raise PeerClosed
         parts.append(part)
         length -= len(part)
     return b"".join(parts)
@@ -88,4 +88,4 @@ def _wait(fd: int, event: int, patience_s: float | None) -> None:
     poll = select.poll()
     poll.register(fd, event)
     if not poll.poll(None if patience_s is None else patience_s * 1000):
-        raise Silent
+        raise PeerTimeout

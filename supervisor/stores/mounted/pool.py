@@ -71,7 +71,7 @@ class Worker:
         return _reaped(self.pid)
 
 
-class Workers:
+class WorkerPool:
     """``ask`` may be called from several threads; each call has a process of its own while it lasts."""
 
     def __init__(self, begin: Header, patience_s: float, where: str) -> None:
@@ -89,10 +89,10 @@ class Workers:
         try:
             answer = worker.ask(header, body, self._patience_s)
             kept = True
-        except ipc.Silent:
+        except ipc.PeerTimeout:
             words = f"{self._where} has not answered for {self._patience_s:g} s ({header['verb']})"
             raise StoreError(words, "hung") from None
-        except ipc.Ended:
+        except ipc.PeerClosed:
             words = f"the process that asks {self._where} was ended ({header['verb']})"
             raise StoreError(words) from None
         finally:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.ports import Entry, Measured, Traits
+from supervisor.core.ports import FileDigest, FolderEntry, StoreTraits
 from supervisor.stores.mounted.identity import is_record
 from supervisor.stores.mounted.ipc import unpacked
 from supervisor.stores.mounted.mounts import TABLE_PATH, Mount
-from supervisor.stores.mounted.pool import Workers
+from supervisor.stores.mounted.pool import WorkerPool
 from supervisor.stores.upload_status import rclone
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class MountedStore:
     ) -> None:
         root = os.path.abspath(where)
         evidence, known_settle_s = _client(mount)
-        self.traits = Traits(
+        self.traits = StoreTraits(
             settle_s=known_settle_s if settle_s is None else settle_s,
             safe_settle_s=known_settle_s,
             silence_s=SILENCE_S,
@@ -55,14 +55,14 @@ class MountedStore:
         )
         fields = [mount.id, mount.parent, mount.device, mount.root, mount.point, mount.fstype, mount.source]
         begin = {"root": root, "mount": fields, "table": TABLE_PATH}
-        self._workers = Workers(begin, patience_s, self.traits.place)
+        self._workers = WorkerPool(begin, patience_s, self.traits.place)
         self._marks: dict[str, str] = {}
         self.left_out: set[str] = set()
         self._confirmed: set[str] = set()
 
-    def list(self, folder: str) -> Sequence[Entry]:
+    def list(self, folder: str) -> Sequence[FolderEntry]:
         """Return the names in a folder."""
-        return tuple(Entry(*each) for each in self._ask("list", folder)[0])
+        return tuple(FolderEntry(*each) for each in self._ask("list", folder)[0])
 
     def read(self, path: str) -> bytes:
         """Return a small file's bytes."""
@@ -73,14 +73,14 @@ class MountedStore:
         self._confirmed.discard(path)
         self._ask("create", path, body=body)
 
-    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002  # the port has it
+    def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:  # noqa: ARG002  # the port has it
         """Copy a local file into the store once; there are no links on a drive."""
         self._confirmed.discard(path)
-        return Measured(*self._ask("push", os.path.abspath(local), path, algorithm)[0])
+        return FileDigest(*self._ask("push", os.path.abspath(local), path, algorithm)[0])
 
-    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> Measured:  # noqa: ARG002  # the port has it
+    def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:  # noqa: ARG002  # the port has it
         """Copy a file of the store to the local disk."""
-        return Measured(*self._ask("pull", path, os.path.abspath(local), algorithm)[0])
+        return FileDigest(*self._ask("pull", path, os.path.abspath(local), algorithm)[0])
 
     def delete(self, path: str) -> None:
         """Remove a file or an empty folder."""

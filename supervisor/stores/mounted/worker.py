@@ -13,7 +13,7 @@ from supervisor.core.errors import UserError
 from supervisor.core.ports import StoreError
 from supervisor.stores.mounted import ipc
 from supervisor.stores.mounted.backend import DriveStore
-from supervisor.stores.mounted.guard import HeldMount
+from supervisor.stores.mounted.guard import MountGuard
 from supervisor.stores.mounted.mounts import Mount
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ def serve(requests: int, answers: int) -> None:
     """Answer requests until there are no more."""
     try:
         begin, _ = ipc.receive(requests)
-        held = HeldMount(begin["root"], Mount(*begin["mount"]), begin["table"])
+        held = MountGuard(begin["root"], Mount(*begin["mount"]), begin["table"])
         store = DriveStore(held, lambda: ipc.send(answers, {"tick": True}))
         while True:
             header, body = ipc.receive(requests)
             ipc.send(answers, *_answer(store, header, body))
-    except ipc.Ended:
+    except ipc.PeerClosed:
         return  # who asked is gone, and nobody wants to know
 
 
@@ -43,7 +43,7 @@ def _answer(store: DriveStore, header: Header, body: bytes) -> tuple[Header, byt
     try:
         value = _do(store, header["verb"], header["arguments"], body)
         answer: Header = {"value": None if isinstance(value, bytes) else value}
-    except ipc.Ended:
+    except ipc.PeerClosed:
         raise
     except (StoreError, UserError) as error:
         value, answer = b"", {"error": ipc.packed(error)}

@@ -17,14 +17,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.frozen import dataclass
-from supervisor.core.ports import Unconfirmed
+from supervisor.core.ports import NotConfirmed
 from supervisor.stores.mounted.mounts import located, mounts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from supervisor.stores.mounted.mounts import Mount
-    from supervisor.stores.upload_status.status import Written
+    from supervisor.stores.upload_status.status import WrittenFile
 
 CACHING, STREAMING = frozenset({"writes", "full"}), frozenset({"off", "minimal"})
 DIR_CACHE_S = 300.0
@@ -52,19 +52,19 @@ class Rclone:
         # because what is emptied without a byte may come back after its removal
         self.remains = b"\n" if self._server is not None and self._server.cache_mode in STREAMING else b""
 
-    def see(self, file: Written) -> str:
+    def see(self, file: WrittenFile) -> str:
         """Believe "clean" only with the remote's own word on it, and of a file of this length."""
         if self._server is None or not self.kind:
-            raise Unconfirmed("nothing here says whether rclone has uploaded it", possible=False)
+            raise NotConfirmed("nothing here says whether rclone has uploaded it", possible=False)
         if self._server.cache_mode in STREAMING:
             return self.kind  # it was closed without an error and read back, or it would not be asked about
         records = self._records(self._server, file.path)
         if not records and not file.confirmed:
             # the record is made with the file, so what has none now never gets one
-            raise Unconfirmed("rclone has no record of its upload", possible=False)
+            raise NotConfirmed("rclone has no record of its upload", possible=False)
         for each in records:
             if each.get("Dirty") is not False or not each.get("Fingerprint") or each.get("Size") != file.length:
-                raise Unconfirmed("rclone has not uploaded it yet")
+                raise NotConfirmed("rclone has not uploaded it yet")
         return self.kind
 
     def cache(self) -> str | None:

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from supervisor.core.frozen import dataclass
-from supervisor.core.ports import StoreError, Unconfirmed
+from supervisor.core.ports import NotConfirmed, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenFile:
     """A file of the drive, open as ``fd``; ``path`` leads to it from the mount's root.
 
     ``length`` in bytes; ``confirmed``: this store had the evidence on it before; ``chunks`` reads it from its beginning.
@@ -34,7 +34,7 @@ class Written:
     chunks: Callable[[], Iterable[bytes]]
 
 
-class Uploads(Protocol):
+class UploadStatus(Protocol):
     """A client's word. ``kind`` is what ``core.ports.Traits.evidence`` calls it.
 
     ``see`` returns the kind of evidence there is on a file, or raises Unconfirmed, or StoreError "lied". ``cache`` is the
@@ -45,7 +45,7 @@ class Uploads(Protocol):
     kind: str
     remains: bytes
 
-    def see(self, file: Written) -> str: ...
+    def see(self, file: WrittenFile) -> str: ...
     def cache(self) -> str | None: ...
 
 
@@ -63,17 +63,17 @@ class DriveFS:
         self._root_fd = root_fd
         self._answered: set[str] = set()
 
-    def see(self, file: Written) -> str:
+    def see(self, file: WrittenFile) -> str:
         """Believe "uploaded" only of a file that has a cloud id, and whose digest, if the cloud tells one, is its own."""
         told = {name: _attribute(file.fd, name) for name in ("uncommitted", "id")}
         silent = {name for name, value in told.items() if value is None}
         self._answered |= told.keys() - silent
         if silent:
-            raise Unconfirmed("Drive does not say whether it is uploaded", possible=self._may_still_answer(silent))
+            raise NotConfirmed("Drive does not say whether it is uploaded", possible=self._may_still_answer(silent))
         if told["uncommitted"] != "0":
-            raise Unconfirmed("Drive has not uploaded it yet")
+            raise NotConfirmed("Drive has not uploaded it yet")
         if not told["id"] or told["id"].startswith("local-"):
-            raise Unconfirmed("it has no name in the cloud yet")
+            raise NotConfirmed("it has no name in the cloud yet")
         md5 = _attribute(file.fd, "md5") or ""
         if _MD5.fullmatch(md5) and md5.lower() != _md5_of(file.chunks()):
             raise StoreError("Drive holds other bytes than were written", "lied")
@@ -89,22 +89,22 @@ class DriveFS:
         return all(name in self._answered or _attribute(self._root_fd, name) is not None for name in silent)
 
 
-class NoWord:
+class NoUploadStatus:
     """A client that says nothing: what it was given may be anywhere."""
 
     kind = ""
     remains = b""
 
-    def see(self, file: Written) -> str:
+    def see(self, file: WrittenFile) -> str:
         """There can be no evidence."""
-        raise Unconfirmed(f"nothing here says whether {file.path} has left this machine", possible=False)
+        raise NotConfirmed(f"nothing here says whether {file.path} has left this machine", possible=False)
 
     def cache(self) -> str | None:
         """Nobody knows."""
         return None
 
 
-def choose(mount: Mount, root_fd: int) -> Uploads:
+def choose(mount: Mount, root_fd: int) -> UploadStatus:
     """Return who can tell about uploads on a mount."""
     if mount.fstype == "fuse.rclone":
         from supervisor.stores.upload_status.rclone import Rclone
@@ -112,7 +112,7 @@ def choose(mount: Mount, root_fd: int) -> Uploads:
         return Rclone(mount)
     if mount.fstype == "fuse.drive" or _attribute(root_fd, "id") is not None:
         return DriveFS(root_fd)
-    return NoWord()
+    return NoUploadStatus()
 
 
 def _attribute(fd: int, name: str) -> str | None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, cast
 from supervisor.core.device_changes import DEVICE, FRAMEWORK
 
 if TYPE_CHECKING:
-    from supervisor.trainer.adapters.port import Framework
+    from supervisor.trainer.adapters.port import FrameworkAdapter
 
 # What sits on another comes before it: Keras's objects are TensorFlow's too, and all of them take arrays.
 ROWS = {
@@ -36,19 +36,19 @@ ROWS = {
 }
 
 
-def loaded() -> list[Framework]:
+def loaded() -> list[FrameworkAdapter]:
     """Return the frameworks that this process has imported; plain Python is always the last."""
     return [named(name) for name in ROWS if name == "plain" or name in sys.modules]
 
 
 @cache
-def named(name: str) -> Framework:
+def named(name: str) -> FrameworkAdapter:
     """Return the framework of that row, importing it; KeyError for no such row, ImportError where it is absent."""
     module, _, kind = ROWS[name].partition(":")
-    return cast("Framework", getattr(import_module(module), kind)())
+    return cast("FrameworkAdapter", getattr(import_module(module), kind)())
 
 
-def described(frameworks: list[Framework]) -> dict[str, str]:
+def described(frameworks: list[FrameworkAdapter]) -> dict[str, str]:
     """Return the name and version of the first framework and its device, as ``core.hardware`` names them."""
     name, device = frameworks[0].describe()
     return {FRAMEWORK: name, DEVICE: device, **frameworks[0].describe_device()}

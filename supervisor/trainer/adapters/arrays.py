@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from supervisor.trainer.adapters.leaf import Leaf
-from supervisor.trainer.adapters.port import HostTarget, Target
+from supervisor.trainer.adapters.leaf import LeafSpec
+from supervisor.trainer.adapters.port import HostTarget, RestoreTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from supervisor.trainer.adapters.port import Framework
+    from supervisor.trainer.adapters.port import FrameworkAdapter
 
 STORED = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
@@ -23,13 +23,13 @@ STORED = {
 }  # fmt: skip  # safetensors' word for a dtype; the bytes of others are kept as they are
 
 
-def leaf(framework: Framework, dtype: np.dtype[Any], shape: Sequence[int], address: Hashable) -> Leaf:
+def leaf(framework: FrameworkAdapter, dtype: np.dtype[Any], shape: Sequence[int], address: Hashable) -> LeafSpec:
     """Return the leaf of a value with this dtype and shape."""
     size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     identity = (framework.name, address, dtype.name, tuple(shape)) if size else None
     if dtype.name in STORED:
-        return Leaf(STORED[dtype.name], tuple(shape), dtype.itemsize, size, identity, framework)
-    return Leaf("U8", (size,), 1, size, identity, framework)
+        return LeafSpec(STORED[dtype.name], tuple(shape), dtype.itemsize, size, identity, framework)
+    return LeafSpec("U8", (size,), 1, size, identity, framework)
 
 
 def copy_bytes(array: np.ndarray[Any, Any], first: int, out: memoryview) -> None:
@@ -39,7 +39,7 @@ def copy_bytes(array: np.ndarray[Any, Any], first: int, out: memoryview) -> None
         np.copyto(np.frombuffer(out, dtype=np.uint8), raw[first : first + len(out)])
 
 
-def target(dtype: np.dtype[Any], shape: Sequence[int], size: int, finish: Callable[[Any], Any]) -> Target:
+def target(dtype: np.dtype[Any], shape: Sequence[int], size: int, finish: Callable[[Any], Any]) -> RestoreTarget:
     """Return a target of ``size`` bytes; ``finish`` makes the value of the array. ValueError if it is of another size."""
     packed = np.empty(tuple(shape), dtype)
     if packed.nbytes != size:

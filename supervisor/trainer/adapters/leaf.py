@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from supervisor.trainer.adapters.port import Framework
+    from supervisor.trainer.adapters.port import FrameworkAdapter
 
 
-class Leaf(NamedTuple):
+class LeafSpec(NamedTuple):
     """What a leaf looks like; ``framework`` knows how its bytes are read and written, in row-major order.
 
     ``dtype`` and ``shape`` are what the safetensors header says. Leaves of equal ``identity`` share their memory and are
@@ -22,4 +22,4 @@ class Leaf(NamedTuple):
     item_bytes: int
     bytes: int
     identity: Hashable
-    framework: Framework
+    framework: FrameworkAdapter

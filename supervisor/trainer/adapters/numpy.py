@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from supervisor.trainer.adapters.leaf import Leaf
-from supervisor.trainer.adapters.port import Framework, HostTarget, Target
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.adapters.leaf import LeafSpec
+from supervisor.trainer.adapters.port import FrameworkAdapter, HostTarget, RestoreTarget
+from supervisor.trainer.errors import UnsupportedStateError
 from supervisor.trainer.state.typed_json import TAG
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _STORED = {f"{kind}{size}": f"{kind.upper()}{8 * size}" for kind in "iuf" for size in (1, 2, 4, 8)} | {"b1": "BOOL"}
 
 
-class NumPy(Framework):
+class NumPy(FrameworkAdapter):
     """The port's methods for this framework. Rows of other frameworks that sit on NumPy come before it."""
 
     name = "numpy"
@@ -27,7 +27,7 @@ class NumPy(Framework):
     def describe(self) -> tuple[str, str]:
         return f"numpy {np.__version__}", "cpu"
 
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
+    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         if type(value) is np.ndarray:
             return self._keep_array(value, path)
         if isinstance(value, np.generic) and not isinstance(value, np.void | np.object_):
@@ -50,7 +50,7 @@ class NumPy(Framework):
             raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
             np.copyto(np.frombuffer(out, dtype=np.uint8), raw[first : first + len(out)])
 
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> Target:  # noqa: ARG002  # the port has it
+    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:  # noqa: ARG002  # the port has it
         assert live is None, "no owner of arrays says that its state is its memory"
         packed = np.empty(node["shape"], dtype=np.dtype(node["dtype"]))
         if packed.nbytes != size:
@@ -85,19 +85,19 @@ class NumPy(Framework):
     def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:
         return [item.item() for item in kept]
 
-    def _keep_array(self, value: np.ndarray[Any, Any], path: str) -> tuple[dict[str, Any], Leaf]:
+    def _keep_array(self, value: np.ndarray[Any, Any], path: str) -> tuple[dict[str, Any], LeafSpec]:
         order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
         dtype = _dtype_name(value.dtype, path)
         node = {TAG: "numpy.array", "dtype": dtype, "shape": list(value.shape), "order": order}
         stored = _STORED.get(dtype[1:]) if dtype[0] != ">" else None
         shape, item_bytes = (value.shape, value.itemsize) if stored else ((value.nbytes,), 1)
         identity = ("numpy", self.address(value), value.strides, value.shape, dtype) if value.nbytes else None
-        return node, Leaf(stored or "U8", shape, item_bytes, value.nbytes, identity, self)
+        return node, LeafSpec(stored or "U8", shape, item_bytes, value.nbytes, identity, self)
 
 
 def _dtype_name(dtype: np.dtype[Any], path: str) -> str:
     if dtype.hasobject or dtype.kind == "V":
-        raise RefusedError(
+        raise UnsupportedStateError(
             path, f"numpy values of dtype {dtype} cannot be kept in a checkpoint", "keep one array per field"
         )
     return dtype.str

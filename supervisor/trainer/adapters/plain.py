@@ -7,9 +7,9 @@ import platform
 import random
 from typing import TYPE_CHECKING, Any
 
-from supervisor.trainer.adapters.leaf import Leaf
-from supervisor.trainer.adapters.port import Framework, HostTarget, Target
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.adapters.leaf import LeafSpec
+from supervisor.trainer.adapters.port import FrameworkAdapter, HostTarget, RestoreTarget
+from supervisor.trainer.errors import UnsupportedStateError
 from supervisor.trainer.state.typed_json import TAG
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _BYTES = {bytes, bytearray, ReadAhead}
 _BUFFERS = _BYTES | {array.array, memoryview}
 
 
-class Plain(Framework):
+class Plain(FrameworkAdapter):
     """The port's methods for this framework. Never absent: it is the row every script has."""
 
     name = "plain"
@@ -39,7 +39,7 @@ class Plain(Framework):
     def describe(self) -> tuple[str, str]:
         return f"python {platform.python_version()}", "cpu"
 
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
+    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         kind = type(value)
         if kind in _BYTES:
             return {TAG: f"plain.{kind.__name__}"}, self._leaf(value, "U8", (len(value),), 1)
@@ -63,7 +63,7 @@ class Plain(Framework):
         raw = source.cast("B") if source.nbytes else memoryview(b"")
         out[:] = raw[first : first + len(out)]
 
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> Target:  # noqa: ARG002  # the port has it
+    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:  # noqa: ARG002  # the port has it
         raw = bytearray(size)
         return HostTarget(memoryview(raw), lambda: _made(raw, node))
 
@@ -77,16 +77,18 @@ class Plain(Framework):
         random.setstate(state)
         return None
 
-    def _keep_array(self, value: array.array[Any], path: str) -> tuple[dict[str, Any], Leaf]:
+    def _keep_array(self, value: array.array[Any], path: str) -> tuple[dict[str, Any], LeafSpec]:
         if value.typecode in {"u", "w"}:
-            raise RefusedError(path, "an array of characters cannot be kept in a checkpoint", "keep the text as a str")
+            raise UnsupportedStateError(
+                path, "an array of characters cannot be kept in a checkpoint", "keep the text as a str"
+            )
         kind = "F" if value.typecode in "fd" else "I" if value.typecode.islower() else "U"
         node = {TAG: "plain.array", "code": value.typecode, "length": len(value)}
         return node, self._leaf(value, f"{kind}{8 * value.itemsize}", (len(value),), value.itemsize)
 
-    def _keep_view(self, value: memoryview, path: str) -> tuple[dict[str, Any], Leaf]:
+    def _keep_view(self, value: memoryview, path: str) -> tuple[dict[str, Any], LeafSpec]:
         if not value.c_contiguous or value.format.lstrip("@") not in set("bBhHiIlLqQfd?c") or value.ndim == 0:
-            raise RefusedError(
+            raise UnsupportedStateError(
                 path, "this memoryview cannot be kept in a checkpoint", "return bytes(view) from state_dict()"
             )
         node = {
@@ -97,9 +99,9 @@ class Plain(Framework):
         }
         return node, self._leaf(value, "U8", (value.nbytes,), 1)
 
-    def _leaf(self, value: Any, dtype: str, shape: tuple[int, ...], item_bytes: int) -> Leaf:
+    def _leaf(self, value: Any, dtype: str, shape: tuple[int, ...], item_bytes: int) -> LeafSpec:
         size = shape[0] * item_bytes
-        return Leaf(dtype, shape, item_bytes, size, ("plain", id(value)), self)
+        return LeafSpec(dtype, shape, item_bytes, size, ("plain", id(value)), self)
 
 
 def _made(raw: bytearray, node: dict[str, Any]) -> Any:

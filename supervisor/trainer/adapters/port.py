@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from supervisor.trainer.adapters.leaf import Leaf
+    from supervisor.trainer.adapters.leaf import LeafSpec
     from supervisor.trainer.save.buffer import HostBuffer
 
 StateAccess = tuple[Callable[[], Any], Callable[[Any], Any]]
@@ -54,7 +54,7 @@ class Slot(NamedTuple):
         return len(self.view) == self.size
 
 
-class Target(Protocol):
+class RestoreTarget(Protocol):
     """Where the bytes of a leaf go when a checkpoint is read: in slices."""
 
     def room(self, begin: int, count: int) -> memoryview:
@@ -74,7 +74,7 @@ class Skeleton(Protocol):
         """Return words on how the owner differs from it; "" where it does not."""
 
 
-class Framework(Protocol):
+class FrameworkAdapter(Protocol):
     """Tags of its nodes start with its name and a dot; what it gives back equals what it kept, bit for bit.
 
     The methods with a body suit a framework whose values live in host memory, and has no accelerator.
@@ -91,7 +91,7 @@ class Framework(Protocol):
         return {}
 
     @abstractmethod
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
+    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         """Return the node (with its tag) and leaf of a value; None if it is not of this framework; RefusedError if inexact."""
 
     @abstractmethod
@@ -119,7 +119,7 @@ class Framework(Protocol):
         return 0
 
     @abstractmethod
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> Target:
+    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
         """Return where to read the ``size`` bytes of a node's leaf: into ``live`` if it is not None, else into a new value.
 
         A new value goes to the device that the node names if this machine has it, unless ``on_host``. ValueError if the
@@ -203,7 +203,7 @@ class Framework(Protocol):
         return False
 
 
-def copy_by_read(framework: Framework, slot: Slot) -> HostCopy:
+def copy_by_read(framework: FrameworkAdapter, slot: Slot) -> HostCopy:
     """Return the copy that fills one slot by ``read``."""
     number, first, view = slot.number, slot.first, slot.view
     return lambda values: framework.read(values[number], first, view)

@@ -23,13 +23,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer.hooks.import_hook import call_after_import
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unmodified_script import Unattached
+    from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
 # The module that the script imports, and the hook that is put in right after it was loaded.
 ROWS = {
@@ -54,7 +54,7 @@ ROWS = {
 }
 
 
-def install(script: Unattached) -> None:
+def install(script: UnmodifiedScript) -> None:
     """Have each framework hooked when the script loads it. Call it before the script runs."""
 
     def loaded(module: ModuleType) -> None:
@@ -62,6 +62,6 @@ def install(script: Unattached) -> None:
             import_module(f"{__name__}.{ROWS[module.__name__]}").install(module, script)
         except Exception as error:  # noqa: BLE001  # whatever a version of the framework lacks, it trains without us
             words = f"{module.__name__} cannot be watched ({type(error).__name__}: {error}); training goes on"
-            script.say(Note("warning", words))
+            script.say(TrainerNote("warning", words))
 
     call_after_import(ROWS, loaded)

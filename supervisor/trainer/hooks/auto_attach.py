@@ -12,13 +12,13 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import UserError
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unmodified_script import Unattached
+    from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
 CALLBACKS_BY_POSITION = 6  # fit(x, y, batch_size, epochs, verbose, callbacks)
 ATTACHED = (
@@ -26,7 +26,7 @@ ATTACHED = (
 )
 
 
-def into_keras(keras: ModuleType, script: Unattached) -> None:
+def into_keras(keras: ModuleType, script: UnmodifiedScript) -> None:
     """Add ``KerasCallback`` to the callbacks of the first ``fit``."""
     fit = keras.Model.fit
 
@@ -46,7 +46,7 @@ def into_keras(keras: ModuleType, script: Unattached) -> None:
     keras.Model.fit = _joined(script, fit, join)
 
 
-def into_transformers(module: ModuleType, script: Unattached) -> None:
+def into_transformers(module: ModuleType, script: UnmodifiedScript) -> None:
     """Add ``TransformersCallback`` in front of the callbacks of the first Trainer that trains."""
 
     def join(trainer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ def into_transformers(module: ModuleType, script: Unattached) -> None:
     module.Trainer.train = _joined(script, module.Trainer.train, join)
 
 
-def into_lightning(module: ModuleType, script: Unattached) -> None:
+def into_lightning(module: ModuleType, script: UnmodifiedScript) -> None:
     """Add ``LightningCallback`` to the Trainer of the first ``fit``."""
 
     def join(trainer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:  # noqa: ARG001  # as the others
@@ -80,7 +80,7 @@ def into_lightning(module: ModuleType, script: Unattached) -> None:
     module.Trainer.fit = _joined(script, module.Trainer.fit, join)
 
 
-def _joined(script: Unattached, loop: Callable[..., Any], join: Callable[..., None]) -> Callable[..., Any]:
+def _joined(script: UnmodifiedScript, loop: Callable[..., Any], join: Callable[..., None]) -> Callable[..., Any]:
     """Return the framework's function with ``join`` before its first call. Whatever join raises, the loop is called."""
 
     @wraps(loop)
@@ -98,17 +98,19 @@ def _joined(script: Unattached, loop: Callable[..., Any], join: Callable[..., No
     return joined
 
 
-def _say(script: Unattached, name: str) -> None:
-    script.say(Note("info", ATTACHED.format(name)))
+def _say(script: UnmodifiedScript, name: str) -> None:
+    script.say(TrainerNote("info", ATTACHED.format(name)))
 
 
-def _say_not(script: Unattached, why: str) -> None:
-    script.say(Note("warning", f"--attach auto: this loop cannot be kept ({why}); the files that it saves are kept"))
+def _say_not(script: UnmodifiedScript, why: str) -> None:
+    script.say(
+        TrainerNote("warning", f"--attach auto: this loop cannot be kept ({why}); the files that it saves are kept")
+    )
 
 
-def unused(script: Unattached) -> None:
+def unused(script: UnmodifiedScript) -> None:
     """Say at the end of a script that asked for it that no loop was found."""
     frameworks = {"keras", "transformers.trainer", "lightning.pytorch", "pytorch_lightning"} & sys.modules.keys()
     if script.attaches and not script.silent:
         found = f"it never called the loop of {', '.join(sorted(frameworks))}" if frameworks else "it has no such loop"
-        script.say(Note("warning", f"--attach auto joins Keras, transformers and Lightning: {found}"))
+        script.say(TrainerNote("warning", f"--attach auto joins Keras, transformers and Lightning: {found}"))

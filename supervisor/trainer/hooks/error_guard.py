@@ -5,18 +5,18 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.trainer.hooks.unmodified_script import Unattached
+    from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
 Kind = TypeVar("Kind", bound=type)
 Result = TypeVar("Result")
 
 
-def guarded(script: Unattached, name: str, function: Callable[..., Result]) -> Callable[..., Result | None]:
+def guarded(script: UnmodifiedScript, name: str, function: Callable[..., Result]) -> Callable[..., Result | None]:
     """Return ``function`` as one that returns None instead of raising. SystemExit passes: it is how a hook ends a script.
 
     ``name`` is the framework's function that the hook sits in, as the warning shows it.
@@ -33,13 +33,13 @@ def guarded(script: Unattached, name: str, function: Callable[..., Result]) -> C
                 told = True
                 first_line = str(error).partition("\n")[0]
                 words = f"{name} cannot be followed here ({type(error).__name__}: {first_line}); training goes on"
-                script.say(Note("warning", f"{words}, steps and saves may be missing in what is shown"))
+                script.say(TrainerNote("warning", f"{words}, steps and saves may be missing in what is shown"))
             return None
 
     return calls
 
 
-def guard_methods(script: Unattached, kind: Kind) -> Kind:
+def guard_methods(script: UnmodifiedScript, kind: Kind) -> Kind:
     """Guard all methods of a callback class that the framework calls (``on_…``), and return the class."""
     for name, method in list(vars(kind).items()):
         if name.startswith("on_"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer.hooks import auto_attach
 from supervisor.trainer.hooks.error_guard import guarded
 from supervisor.trainer.hooks.save_tracker import count_before, tell_after
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unmodified_script import Unattached
+    from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
 SHARE_OF_GRACE = 0.5  # of the time that is left, for the rest of an epoch and its save
 
 
-def install(keras: ModuleType, script: Unattached) -> None:
+def install(keras: ModuleType, script: UnmodifiedScript) -> None:
     """Follow the list of callbacks and the models' own saving."""
     fit = _Fit(script)
     told = keras.callbacks.CallbackList
@@ -47,7 +47,7 @@ def install(keras: ModuleType, script: Unattached) -> None:
 
 
 def _heard_after(
-    tell: Callable[..., None], heard: Callable[..., None], script: Unattached, saves: Callable[[], bool] | None
+    tell: Callable[..., None], heard: Callable[..., None], script: UnmodifiedScript, saves: Callable[[], bool] | None
 ) -> Callable[..., None]:
     """Return the method with ``heard`` after it. What callbacks save in it is told when all of them are through."""
 
@@ -79,7 +79,7 @@ class _Fit:
 
     saves_when_asked = False
 
-    def __init__(self, script: Unattached) -> None:
+    def __init__(self, script: UnmodifiedScript) -> None:
         self.saves_within_epochs = False
         self._script = script
         self._counted = guarded(script, "the number of steps in the optimizer", _iterations)
@@ -138,7 +138,7 @@ class _Fit:
         """``fit`` is over; where it ended before its last step, and no callback asked for that, this is said."""
         step, total = self._script.step, self._script.total_steps
         if total is not None and step < total and not told.model.stop_training:
-            self._script.say(Note("warning", stopped_short(step, total)))
+            self._script.say(TrainerNote("warning", stopped_short(step, total)))
         self._script.loop_ended()
 
     def save_soon(self) -> None:

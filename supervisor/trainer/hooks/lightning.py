@@ -7,10 +7,10 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer.hooks import auto_attach
 from supervisor.trainer.hooks.error_guard import guard_methods
-from supervisor.trainer.hooks.on_demand_save import Asked
+from supervisor.trainer.hooks.on_demand_save import OnDemandSave
 from supervisor.trainer.hooks.save_tracker import tell_after
 from supervisor.trainer.hooks.unmodified_script import LOSS
 from supervisor.trainer.hooks.writer_functions import by_argument
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unmodified_script import Unattached
+    from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
 EPOCH_LOOP_FILE = "training_epoch_loop.py"
 SHARE_OF_GRACE = 0.5  # of the time that is left, for the rest of an epoch and its save
 
 
-def install(module: ModuleType, script: Unattached) -> None:
+def install(module: ModuleType, script: UnmodifiedScript) -> None:
     """Follow ``fit`` and ``save_checkpoint``."""
     trainer = module.Trainer
     base = sys.modules[module.__name__.removesuffix("trainer.trainer") + "callbacks"].Callback
@@ -76,9 +76,9 @@ def cut_short(step: int, total: int) -> str:
 class _Training:
     """A call of ``fit``; steps are the Trainer's own ``global_step``."""
 
-    def __init__(self, script: Unattached, trainer: Any) -> None:
+    def __init__(self, script: UnmodifiedScript, trainer: Any) -> None:
         self._script, self._trainer = script, trainer
-        self._asked = Asked()
+        self._asked = OnDemandSave()
         self._ends_with_epoch = False
         total = trainer.estimated_stepping_batches
         script.loop_began(self, trainer.global_step, total if isinstance(total, int) and total > 0 else None)
@@ -105,7 +105,7 @@ class _Training:
         step, total = self._script.step, self._script.total_steps
         asked = self._trainer.should_stop or not self._cut.is_silent
         if total is not None and step < total and not asked and not self._script.silent:
-            self._script.say(Note("warning", cut_short(step, total)))
+            self._script.say(TrainerNote("warning", cut_short(step, total)))
         self._script.loop_ended()
 
     def epoch_began(self) -> None:
@@ -158,11 +158,11 @@ class _Training:
                 words = (
                     "Lightning goes on after this step, but its data loader cannot: it begins the epoch's data again"
                 )
-                self._script.say(Note("warning", words))
+                self._script.say(TrainerNote("warning", words))
             self._script.stop_here()
 
 
-def _callback(base: Any, script: Unattached) -> Any:
+def _callback(base: Any, script: UnmodifiedScript) -> Any:
     """Return a callback class over the script's own ``Callback``, of ``lightning`` or of ``pytorch_lightning``."""
 
     class Watching(base):

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 
-class Asked:
+class OnDemandSave:
     """``save`` and ``end`` are flags for the loop's thread. Of the files that it wrote for them only the newest is kept."""
 
     def __init__(self) -> None:

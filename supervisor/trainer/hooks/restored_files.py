@@ -20,7 +20,7 @@ READ_BYTES = 256 * 1024
 _EVENT = struct.Struct("iIII")
 
 
-class PutBack:
+class RestoredFiles:
     """``paths``: the files, absolute. ``look`` may be called from any thread."""
 
     def __init__(self, paths: list[str]) -> None:
@@ -124,10 +124,10 @@ class PutBack:
             self._descriptor = -1
 
 
-def begin(listing: str) -> PutBack | None:
+def begin(listing: str) -> RestoredFiles | None:
     """Watch the files that ``listing`` names, a JSON array of paths; None where there are none, or too many to watch."""
     try:
         paths = json.loads(Path(listing).read_bytes()) if listing else []
     except (OSError, ValueError):
         return None
-    return PutBack(paths) if 0 < len(paths) <= FILES_MAX else None
+    return RestoredFiles(paths) if 0 < len(paths) <= FILES_MAX else None

@@ -20,7 +20,7 @@ from supervisor.trainer.hooks.error_guard import guarded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from supervisor.trainer.hooks.unmodified_script import Unattached
+    from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
 FOLLOWED_MAX = 64
 MOVES = (
@@ -30,10 +30,10 @@ MOVES = (
 GOES = frozenset({"replace", "rename", "renames", "move"})  # the old name does not stay
 
 
-class Saves:
+class SaveTracker:
     """``found`` takes what was written: a path, or an open file. Paths may be relative; they are told absolute."""
 
-    def __init__(self, script: Unattached) -> None:
+    def __init__(self, script: UnmodifiedScript) -> None:
         self._script = script
         self._nest = threading.local()
         self._followed: OrderedDict[str, None] = OrderedDict()
@@ -186,7 +186,7 @@ def _moved_path(path: str, before: str, after: str) -> str:
 
 
 def tell_after(
-    script: Unattached, owner: Any, name: str, paths: Callable[[Any, dict[str, Any]], Iterable[Any]]
+    script: UnmodifiedScript, owner: Any, name: str, paths: Callable[[Any, dict[str, Any]], Iterable[Any]]
 ) -> None:
     """Have each call of ``owner.name`` tell what it wrote: ``paths(result, arguments by name)``."""
     import inspect  # 5 ms that a script which saves nothing need not spend
@@ -221,7 +221,7 @@ def tell_after(
     setattr(owner, name, saves)
 
 
-def count_before(script: Unattached, owner: Any, name: str, steps: Callable[[Any], int | None]) -> None:
+def count_before(script: UnmodifiedScript, owner: Any, name: str, steps: Callable[[Any], int | None]) -> None:
     """Have each call of the method ``owner.name`` tell the steps that ``steps(object)`` finds, where nobody else counts."""
     method = getattr(owner, name)
     counted = guarded(script, f"the step in {name}()", steps)

@@ -15,10 +15,10 @@ from supervisor.trainer.hooks.save_tracker import count_before, tell_after
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unmodified_script import Unattached
+    from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
 
-def install(tensorflow: ModuleType, script: Unattached) -> None:
+def install(tensorflow: ModuleType, script: UnmodifiedScript) -> None:
     """Follow what writes checkpoints."""
     train = tensorflow.train
     tell_after(script, train.CheckpointManager, "save", lambda _, given: [given["self"].directory])

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unmodified_script import Unattached
+    from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
 IDLE_STEPS = 100  # of another optimizer: then the one that was counted is not what trains any more
 
 
-def install(torch: ModuleType, script: Unattached) -> None:
+def install(torch: ModuleType, script: UnmodifiedScript) -> None:
     """Follow optimizers, backward, ``Module.eval``, ``torch.save`` and what loads a state."""
     from torch.optim.optimizer import register_optimizer_step_post_hook  # a part of torch, which is there
 
@@ -35,7 +35,7 @@ def install(torch: ModuleType, script: Unattached) -> None:
     torch.serialization.save = torch.save
 
 
-def _counting(script: Unattached) -> Callable[..., None]:
+def _counting(script: UnmodifiedScript) -> Callable[..., None]:
     """Return the hook: several optimizers make one step of a loop, so that the first one is the clock."""
     clock: Any = lambda: None  # noqa: E731  # as a dead reference
     others = 0
@@ -58,7 +58,7 @@ def _counting(script: Unattached) -> Callable[..., None]:
     return hook
 
 
-def _keeping_loss(torch: ModuleType, script: Unattached) -> Callable[..., Any]:
+def _keeping_loss(torch: ModuleType, script: UnmodifiedScript) -> Callable[..., Any]:
     """Return ``torch.autograd.backward``, to which ``Tensor.backward`` comes too. A scaled loss was kept before scaling."""
     backward = torch.autograd.backward
     tensor, compiling = torch.Tensor, torch.compiler.is_compiling
@@ -84,7 +84,7 @@ def _keeping_loss(torch: ModuleType, script: Unattached) -> Callable[..., Any]:
     return keeps_loss
 
 
-def _before_scaling(torch: ModuleType, script: Unattached, scaled: list[weakref.ref[Any]]) -> None:
+def _before_scaling(torch: ModuleType, script: UnmodifiedScript, scaled: list[weakref.ref[Any]]) -> None:
     """Keep the loss that a GradScaler is given: what comes out is thousands of times larger, and may be infinite."""
     scaler = torch.amp.GradScaler if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler
     scale = scaler.scale
@@ -105,7 +105,7 @@ def _before_scaling(torch: ModuleType, script: Unattached, scaled: list[weakref.
     scaler.scale = keeps_loss
 
 
-def _follow_eval(module: Any, script: Unattached) -> None:
+def _follow_eval(module: Any, script: UnmodifiedScript) -> None:
     """A plain loop calls ``model.eval()`` before it validates; the next optimizer step says that it trains again."""
     evaluate = module.eval
 
@@ -118,7 +118,7 @@ def _follow_eval(module: Any, script: Unattached) -> None:
     module.eval = enters_eval
 
 
-def _follow_loading(torch: ModuleType, script: Unattached) -> None:
+def _follow_loading(torch: ModuleType, script: UnmodifiedScript) -> None:
     """Note whether a network or an optimizer loads a state before training begins: by its method, or unpickled whole."""
     loads = script.loads = set[str]()
     module = torch.nn.Module

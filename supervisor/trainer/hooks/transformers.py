@@ -6,22 +6,22 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer.hooks import auto_attach
 from supervisor.trainer.hooks.error_guard import guard_methods
-from supervisor.trainer.hooks.on_demand_save import Asked
+from supervisor.trainer.hooks.on_demand_save import OnDemandSave
 from supervisor.trainer.hooks.save_tracker import tell_after
 from supervisor.trainer.hooks.writer_functions import by_argument
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unmodified_script import Unattached
+    from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
 SAVE = "_save_checkpoint"  # followed so that the folder is told as a whole, by on_save, and none of the files in it
 
 
-def install(trainer: ModuleType, script: Unattached) -> None:
+def install(trainer: ModuleType, script: UnmodifiedScript) -> None:
     """Put the callback among those that every Trainer has."""
     heard = _callback(trainer.TrainerCallback, _Training(script))
     trainer.DEFAULT_CALLBACKS.append(heard)
@@ -38,9 +38,9 @@ class _Training:
 
     saves_when_asked = True
 
-    def __init__(self, script: Unattached) -> None:
+    def __init__(self, script: UnmodifiedScript) -> None:
         self.script = script
-        self.asked = Asked()
+        self.asked = OnDemandSave()
         self._requested = False
         self._epoch_first = 0
 
@@ -53,7 +53,7 @@ class _Training:
         step, total = state.global_step, state.max_steps
         asked = control.should_training_stop and step > self._epoch_first
         if step < total and not asked and not self.script.silent:
-            self.script.say(Note("warning", stopped_short(step, total)))
+            self.script.say(TrainerNote("warning", stopped_short(step, total)))
         self.script.loop_ended()
 
     def began(self, state: Any) -> None:
@@ -122,7 +122,7 @@ def stopped_short(step: int, total: int) -> str:
     return f"train() ended at step {step:,} of {total:,}, and no callback stopped it: the data ran out"
 
 
-def _whole(save: Any, script: Unattached) -> Any:
+def _whole(save: Any, script: UnmodifiedScript) -> Any:
     @wraps(save)
     def saves(*given: Any, **named: Any) -> Any:
         with script.saves.within():
@@ -133,7 +133,7 @@ def _whole(save: Any, script: Unattached) -> Any:
     return saves
 
 
-def _in_eval(evaluate: Any, script: Unattached) -> Any:
+def _in_eval(evaluate: Any, script: UnmodifiedScript) -> Any:
     @wraps(evaluate)
     def evaluates(*given: Any, **named: Any) -> Any:
         with script.within("eval"):

@@ -10,24 +10,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core.policy.liveness import AFTER
-from supervisor.core.wire.messages import Beat, Message, Note, ReadBack, Save, Saved, Stop, Stopped, Trouble
+from supervisor.core.wire.messages import (
+    Anomaly,
+    Heartbeat,
+    Message,
+    ReadBack,
+    SaveRequest,
+    ScriptSavedFile,
+    Stopped,
+    StopRequest,
+    TrainerNote,
+)
 from supervisor.trainer import clock
 from supervisor.trainer.hooks import restored_files
-from supervisor.trainer.hooks.save_tracker import Saves
-from supervisor.trainer.steps.loss_monitor import Watch
-from supervisor.trainer.steps.section_timer import Sections
+from supervisor.trainer.hooks.save_tracker import SaveTracker
+from supervisor.trainer.steps.loss_monitor import LossMonitor
+from supervisor.trainer.steps.section_timer import SectionTimer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from supervisor.core.wire.messages import Scalar
-    from supervisor.trainer.context import Life
+    from supervisor.trainer.context import TrainerContext
 
 WAKE_EVERY_S = 0.05
 LOSS, TORCH = "loss", "torch"
 
 
-class Driver(Protocol):
+class LoopControl(Protocol):
     """A framework's loop that can be asked for something; both are called in the channel's thread and only set flags."""
 
     @property
@@ -41,7 +51,7 @@ class Driver(Protocol):
         """Save and end within that time, by ``Unattached.stop_here``; False if it cannot."""
 
 
-class Unattached:
+class UnmodifiedScript:
     """``step`` counts the steps done over all attempts, as far as a hook tells them; the loop's thread alone counts.
 
     It begins at the step of the files that were put back, and at 0 again if the script reads none of them (``begins``).
@@ -49,19 +59,19 @@ class Unattached:
     script speaks for itself, and all of this is silent.
     """
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: TrainerContext) -> None:
         self.step = life.settings.base_step
         self.total_steps: int | None = None
         self.epoch: float | None = None
         self.values: dict[str, Any] = {}  # the newest, as the framework gave them: made numbers only for a beat
-        self.driver: Driver | None = None
-        self.sections = Sections(clock.now_s)
-        self.saves = Saves(self)
+        self.driver: LoopControl | None = None
+        self.sections = SectionTimer(clock.now_s)
+        self.saves = SaveTracker(self)
         self._life = life
         self._learns = False
         self._stepped = False
         self._timed_steps = 0
-        self._watch = Watch(life.settings.troubles.names, self._on_trouble, sampled=True)
+        self._watch = LossMonitor(life.settings.troubles.names, self._on_trouble, sampled=True)
         self._watch.begins(self.step)
         self._beside_said = False
         self.attaches = life.settings.attach  # a callback of ours is to join the next loop
@@ -117,7 +127,7 @@ class Unattached:
         loaded = "" if self.loads is None or not (path and trains) else " ".join(sorted(self.loads)) or "nothing"
         self.say(ReadBack(path, loaded=loaded))
 
-    def loop_began(self, driver: Driver, step: int, total_steps: int | None) -> None:
+    def loop_began(self, driver: LoopControl, step: int, total_steps: int | None) -> None:
         """A framework's loop begins; it tells when it is in a step, so that how long one takes can be learned."""
         self.loads = None  # it loads in its own ways
         self.begins()
@@ -166,7 +176,7 @@ class Unattached:
         """Say that a file or folder was written, now or at an earlier ``step``."""
         if not self.began and TORCH not in sys.modules:  # nothing else tells where training of such a script begins
             self.begins()
-        self.say(Saved(path, self.step_or_none if step is None else step, whole))
+        self.say(ScriptSavedFile(path, self.step_or_none if step is None else step, whole))
 
     def saved_beside(self, path: str) -> None:
         """Say, the first time, that a file which an attached script saves itself is in no checkpoint."""
@@ -179,7 +189,7 @@ class Unattached:
         if folder == working:
             way = "save it into a folder of its own and name that with --watch"
         words = f"{os.path.relpath(path, working)} is not part of the checkpoints, and is missing on another machine"
-        self._life.say(Note("warning", f"{words}: {way}"))
+        self._life.say(TrainerNote("warning", f"{words}: {way}"))
 
     def stop_here(self) -> None:
         """End the script, whose state is saved: it was told to."""
@@ -188,7 +198,7 @@ class Unattached:
 
     # --- what the channel's thread calls --------------------------------------------------------------------------
 
-    def beat(self) -> Beat | None:
+    def beat(self) -> Heartbeat | None:
         """Return a beat if something has moved since the last; the first says that the process lives."""
         self.saves.look()
         self._tell_of_late_reading()
@@ -201,7 +211,7 @@ class Unattached:
         if not self._learns:
             # Between two steps of a plain loop may lie anything, such as a first validation: nothing tells the hooks.
             longest_s.pop("step", None)
-        return Beat(
+        return Heartbeat(
             step=now[0],
             section=now[1],
             total_steps=self.total_steps,
@@ -213,12 +223,12 @@ class Unattached:
             asked=self.driver is not None and self.driver.saves_when_asked,
         )
 
-    def asked_to_save(self, _message: Save) -> None:
+    def asked_to_save(self, _message: SaveRequest) -> None:
         """Have the framework save soon, if it can be asked to; otherwise the script saves when it always does."""
         if self.driver is not None:
             self.driver.save_soon()
 
-    def asked_to_stop(self, message: Stop) -> None:
+    def asked_to_stop(self, message: StopRequest) -> None:
         """Have the framework save and end, if it can be asked to; otherwise only the system's own way is left."""
         if not (message.save and self.driver is not None and self.driver.end_soon(message.grace_s)):
             self._life.asked_to_stop(message)
@@ -245,18 +255,20 @@ class Unattached:
     def _is_finite(self, step: int, name: str, number: float) -> bool:
         finite = math.isfinite(number)
         if not finite and name not in self._nonfinite and not self._poisoned:  # or the supervisor says it
-            self.say(Note("warning", f"{name} is {number} at step {step}"))
+            self.say(TrainerNote("warning", f"{name} is {number} at step {step}"))
         (self._nonfinite.discard if finite else self._nonfinite.add)(name)
         return finite
 
-    def _on_trouble(self, trouble: Trouble) -> None:
+    def _on_trouble(self, trouble: Anomaly) -> None:
         self._poisoned |= self._life.met(trouble)
 
     def _tell_of_steps_to_leave_out(self) -> None:
         if self._stepped and not self._done_again and self._life.settings.troubles.rolled:
             self._done_again = True
             words = "nothing is left out after going back, and no rate is smaller: this script is not attached, so it"
-            self.say(Note("warning", f"{words} does the same steps again, with the same data if it draws the same"))
+            self.say(
+                TrainerNote("warning", f"{words} does the same steps again, with the same data if it draws the same")
+            )
 
     def _tell_of_late_reading(self) -> None:
         files = self._put_back

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from supervisor.trainer.hooks.unmodified_script import Unattached
+    from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
 SUFFIXES = (".zip", ".npz", ".npy")
 
@@ -33,7 +33,7 @@ TABLE: dict[str, dict[str, str]] = {
 }
 
 
-def install(module: ModuleType, script: Unattached) -> None:
+def install(module: ModuleType, script: UnmodifiedScript) -> None:
     """Follow the module's functions."""
     for dotted, argument in TABLE[module.__name__].items():
         inside, _, name = dotted.rpartition(".")

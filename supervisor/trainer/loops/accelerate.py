@@ -9,7 +9,7 @@ from accelerate import skip_first_batches
 
 from supervisor.core.errors import SetupError, UsageError
 from supervisor.trainer.attach import attach
-from supervisor.trainer.loops.dataloader.position import Chance, Data
+from supervisor.trainer.loops.dataloader.position import LoaderData, LoaderRngStates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ class AccelerateRun:
     def __init__(self, accelerator: Accelerator, loader: Any) -> None:
         _refuse(accelerator, loader)
         self._accelerator, self._loader = accelerator, loader
-        self._data = Data(loader, accelerator.gradient_accumulation_steps)
+        self._data = LoaderData(loader, accelerator.gradient_accumulation_steps)
         self._is_pending = False  # an epoch's last step was done, and what the script does after it is still to come
         parts = {
             **_prepared(accelerator),
@@ -52,7 +52,7 @@ class AccelerateRun:
         """
         per_epoch = self._steps_per_epoch()
         self.run.begin(count * per_epoch if per_epoch else None, per_epoch)
-        now = Chance.now()
+        now = LoaderRngStates.now()
         try:
             while self._data.epoch < count:
                 epoch = self._data.epoch
@@ -68,7 +68,7 @@ class AccelerateRun:
         finally:
             self.run.end()
 
-    def _batches(self, epoch: int, now: Chance) -> Iterator[Any]:
+    def _batches(self, epoch: int, now: LoaderRngStates) -> Iterator[Any]:
         loader, data = self._loader, self._data
         if self._resumes_within:
             self._resumes_within = False

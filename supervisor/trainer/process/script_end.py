@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from supervisor.core.errors import INTERRUPTED, TERMINATED, USAGE, SetupError, UsageError
 from supervisor.core.masking import masked_text
 from supervisor.core.wire.messages import Finished, ScriptFailed
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.errors import UnsupportedStateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType, FrameType, TracebackType
 
-    from supervisor.trainer.context import Life
+    from supervisor.trainer.context import TrainerContext
 
 MESSAGE_CHARACTERS_MAX, LINE_CHARACTERS_MAX = 2000, 300
 THREADS_NAMED = 3
@@ -60,7 +60,7 @@ _DEVICE_WORDS = (
 )  # fmt: skip
 
 
-class Left:
+class LeftThreads:
     """Where a loop was left: the frames above it at that moment, its own first."""
 
     def __init__(self, frame: FrameType | None) -> None:
@@ -83,9 +83,9 @@ class Left:
         return False
 
 
-def failure(here: Life, error: BaseException) -> ScriptFailed:
+def failure(here: TrainerContext, error: BaseException) -> ScriptFailed:
     """Return what the supervisor is told of an exception that ended the script."""
-    ours = isinstance(error, RefusedError | SetupError | UsageError)
+    ours = isinstance(error, UnsupportedStateError | SetupError | UsageError)
     message = str(error)[:MESSAGE_CHARACTERS_MAX] if ours else in_one_line(str(error))
     return ScriptFailed(_kind(here, error), type(error).__name__, message, where(error))
 
@@ -96,7 +96,7 @@ def in_one_line(message: str) -> str:
     return words if len(words) <= LINE_CHARACTERS_MAX else f"{words[:LINE_CHARACTERS_MAX]} …"
 
 
-def chosen(here: Life, ended: SystemExit) -> ScriptFailed | None:
+def chosen(here: TrainerContext, ended: SystemExit) -> ScriptFailed | None:
     """Return what is told of ``sys.exit`` with another code than 0; None where it was asked for from outside."""
     if ended.code in {INTERRUPTED, TERMINATED} or here.stopped:
         return None
@@ -107,7 +107,7 @@ def chosen(here: Life, ended: SystemExit) -> ScriptFailed | None:
     return ScriptFailed("exit", "", f"the script ended with {words}", where(ended))
 
 
-def word(here: Life, ended: SystemExit | None) -> Finished | ScriptFailed:
+def word(here: TrainerContext, ended: SystemExit | None) -> Finished | ScriptFailed:
     """Return what is told of exit code 0: finished, or ended inside a loop that had not come to its total."""
     run, script = here.run, here.unattached
     step = here.step
@@ -139,8 +139,8 @@ def where(error: BaseException) -> str:
     return f"{last.tb_frame.f_code.co_filename}:{last.tb_lineno}"
 
 
-def _kind(here: Life, error: BaseException) -> str:
-    if isinstance(error, RefusedError):
+def _kind(here: TrainerContext, error: BaseException) -> str:
+    if isinstance(error, UnsupportedStateError):
         return "refused"
     if isinstance(error, SetupError | UsageError):
         return "setup"
@@ -156,7 +156,7 @@ def _kind(here: Life, error: BaseException) -> str:
     return "code" if isinstance(error, _CODE_AT_FIRST) and at_own_line and not _made_progress(here) else "script"
 
 
-def _made_progress(here: Life) -> bool:
+def _made_progress(here: TrainerContext) -> bool:
     if here.run is not None:
         return here.run.came_through_a_step
     return here.unattached is not None and here.unattached.stepped_yet

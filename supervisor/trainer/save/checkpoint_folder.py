@@ -14,9 +14,9 @@ from supervisor.core.checkpoint.checkpoint_json import (
     LOG_FILE,
     STATE_FILE,
     VERSION,
-    Content,
-    ContentError,
-    NewerContent,
+    CheckpointInfo,
+    CheckpointInfoError,
+    NewerCheckpointInfo,
     parse,
     sealed,
 )
@@ -25,14 +25,14 @@ from supervisor.core.frozen import dataclass
 from supervisor.core.wire import fields, shapes
 from supervisor.trainer.adapters.port import HostTarget
 from supervisor.trainer.save import reader, writer
-from supervisor.trainer.save.reader import DamageError, File
+from supervisor.trainer.save.reader import DamageError, TensorFile
 from supervisor.trainer.save.writer import NewFile
 from supervisor.trainer.state import rng, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from supervisor.trainer.adapters.port import Target
+    from supervisor.trainer.adapters.port import RestoreTarget
     from supervisor.trainer.save.companion_files import Companions
     from supervisor.trainer.save.reader import Extent
     from supervisor.trainer.state.typed_json import Node
@@ -42,7 +42,7 @@ SMALL_SUFFIXES = {".json", ".jsonl"}  # the rest are tensors, and the script's o
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class CheckpointDraft:
     """All of a checkpoint but its tensors; ``objects()`` gives the nodes by attached name, as JSON.
 
     So does ``beside()`` for what they have beside their state: flags, gradients that no optimizer has used.
@@ -52,7 +52,7 @@ class Draft:
     total_steps: int | None
     epoch_of_data: float | None
     objects: Callable[[], str]
-    generators: rng.Taken
+    generators: rng.RngStates
     rows: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
     made_by: Mapping[str, str]
@@ -75,7 +75,7 @@ class DamagedError(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LoadRequest:
     """One attached state to read: its node, and the live values by leaf that are to be filled instead of making new ones.
 
     ``rebuilt``: its tree is wanted too. ``kinds``: the classes of the script's own that the live state holds.
@@ -94,32 +94,32 @@ def read(path: str | Path) -> dict[str, Any]:
     Every file is verified against its digest on the way. DamagedError says what is wrong.
     """
     opened = open_folder(path)
-    return opened.load({name: Wanted(node, {}) for name, node in opened.state["objects"].items()})
+    return opened.load({name: LoadRequest(node, {}) for name, node in opened.state["objects"].items()})
 
 
-def open_folder(path: str | Path) -> Opened:
+def open_folder(path: str | Path) -> OpenCheckpoint:
     """Return what a checkpoint's folder holds, its small files verified; DamagedError, or UserError for a newer format."""
     folder = Path(path)
     manifest = _manifest(folder)
-    files = [File(fields.into(folder, name), size, digest) for name, (size, digest) in manifest.files.items()]
+    files = [TensorFile(fields.into(folder, name), size, digest) for name, (size, digest) in manifest.files.items()]
     with _damage_of(folder):
         small = {file.path.name: reader.content(file) for file in files if file.path.suffix in SMALL_SUFFIXES}
         state = _state_of(small.get(STATE_FILE, b""))
         pieces = tuple(filter(_is_piece, files))
         places = reader.located(pieces, state["split"])
         kept = rng.parsed(small[RNG_FILE]) if RNG_FILE in small else rng.NOTHING
-    return Opened(folder, manifest, state, kept, pieces, places)
+    return OpenCheckpoint(folder, manifest, state, kept, pieces, places)
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenCheckpoint:
     """A checkpoint whose tensors are still on the disk, unverified; ``places`` says where each leaf lies."""
 
     folder: Path
-    manifest: Content
+    manifest: CheckpointInfo
     state: dict[str, Any]
     rng: dict[str, Any]
-    pieces: tuple[File, ...]
+    pieces: tuple[TensorFile, ...]
     places: Mapping[str, list[Extent]]
 
     @property
@@ -127,16 +127,16 @@ class Opened:
         """Steps that were done when it was made."""
         return self.manifest.step
 
-    def load(self, wanted: Mapping[str, Wanted]) -> dict[str, Any]:
+    def load(self, wanted: Mapping[str, LoadRequest]) -> dict[str, Any]:
         """Read the tensors and return the trees that are wanted, by name.
 
         DamagedError leaves live values with bytes that mean nothing.
         """
-        targets: dict[int, Target] = {}  # by the identity of the node, which lives as long as the state
-        into: list[tuple[Extent, Target]] = []
+        targets: dict[int, RestoreTarget] = {}  # by the identity of the node, which lives as long as the state
+        into: list[tuple[Extent, RestoreTarget]] = []
         with _damage_of(self.folder):
             for want in wanted.values():
-                same: dict[str, list[tuple[dict[str, Any], Target]]] = {}
+                same: dict[str, list[tuple[dict[str, Any], RestoreTarget]]] = {}
                 for node in tree.leaf_nodes(want.node):
                     twins = same.setdefault(node["leaf"], [])
                     target = next((target for twin, target in twins if twin == node), None)
@@ -164,7 +164,7 @@ class Opened:
             reader.fill(self.pieces, into)
         return {leaf: bytes(content) for leaf, content in found.items()}
 
-    def _target(self, node: dict[str, Any], want: Wanted) -> Target:
+    def _target(self, node: dict[str, Any], want: LoadRequest) -> RestoreTarget:
         leaf = node["leaf"]
         if leaf not in self.places:
             raise DamageError(f"tensor {leaf} is in none of its files")
@@ -175,7 +175,7 @@ class Opened:
             raise DamageError(f"tensor {leaf} is not as {STATE_FILE} describes it: {error}") from error
 
 
-def write(staging: Path, name: str, draft: Draft, pieces: Sequence[NewFile]) -> dict[str, tuple[int, str]]:
+def write(staging: Path, name: str, draft: CheckpointDraft, pieces: Sequence[NewFile]) -> dict[str, tuple[int, str]]:
     """Write the folder ``staging/name``; return the length and digest of each file. OSError leaves no trace."""
 
     def small() -> list[NewFile]:
@@ -191,7 +191,7 @@ def write(staging: Path, name: str, draft: Draft, pieces: Sequence[NewFile]) -> 
     return writer.write_folder(staging, name, pieces, lambda records: (CONTENT_FILE, _seal(draft, records)), small)
 
 
-def _state(draft: Draft) -> str:
+def _state(draft: CheckpointDraft) -> str:
     split = json.dumps(dict(draft.split), separators=(",", ":"))
     head = f'"format":"{FORMAT}","version":{VERSION}'
     return f'{{{head},"objects":{draft.objects()},"beside":{draft.beside()},"split":{split}}}'
@@ -201,7 +201,7 @@ def _row(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _seal(draft: Draft, records: Mapping[str, tuple[int, str]]) -> bytes:
+def _seal(draft: CheckpointDraft, records: Mapping[str, tuple[int, str]]) -> bytes:
     return sealed(
         {
             "step": draft.step,
@@ -214,16 +214,16 @@ def _seal(draft: Draft, records: Mapping[str, tuple[int, str]]) -> bytes:
     )
 
 
-def _manifest(folder: Path) -> Content:
+def _manifest(folder: Path) -> CheckpointInfo:
     try:
         return parse((folder / CONTENT_FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _damaged(folder, f"{CONTENT_FILE} is missing") from error
-    except NewerContent as error:
+    except NewerCheckpointInfo as error:
         raise UserError(
             f"{folder} was written by a newer version: {error}", "update training-supervisor; nothing was changed"
         ) from error
-    except ContentError as error:
+    except CheckpointInfoError as error:
         raise _damaged(folder, str(error)) from error
 
 
@@ -238,7 +238,7 @@ def _state_of(text: bytes) -> dict[str, Any]:
     return {**state, "beside": told.beside}
 
 
-def _is_piece(file: File) -> bool:
+def _is_piece(file: TensorFile) -> bool:
     return file.path.suffix == ".safetensors"
 
 

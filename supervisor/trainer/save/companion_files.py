@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.checkpoint import file_manifest as form
-from supervisor.core.checkpoint.file_manifest import FILE, FILES_FILE, FOLDER, LINK, Carried, Entry, Piece
+from supervisor.core.checkpoint.file_manifest import FILE, FILES_FILE, FOLDER, LINK, FileExtent, FileManifest, FileRow
 from supervisor.core.digest import Digest, digest_of, preferred
 from supervisor.core.unmodified import file_patterns
 from supervisor.trainer.save.writer import TEMPORARY, NewFile, Record
@@ -77,31 +77,31 @@ class _Copy:
 class Companions:
     """The companion files of one checkpoint. Made at the boundary; ``files`` is called by the writer thread."""
 
-    def __init__(self, step: int, called: str, names: dict[str, _Copy | Entry], number: int) -> None:
+    def __init__(self, step: int, called: str, names: dict[str, _Copy | FileRow], number: int) -> None:
         self._step, self._called, self._names, self._number = step, called, names, number
 
     def files(self) -> list[NewFile]:
         """Return what is to be written into the checkpoint's folder: the large files, one bundle, ``files.json``."""
         bundle, bundled, offset = f"bundle-{self._number:06d}", list[memoryview](), 0
         made: list[NewFile] = []
-        entries: list[Entry] = []
+        entries: list[FileRow] = []
         for path, copy in sorted(self._names.items()):
-            if isinstance(copy, Entry):
+            if isinstance(copy, FileRow):
                 entries.append(copy)
                 continue
             size, digest = copy.hashed()
             if copy.body is not None:
-                piece = Piece(bundle, offset, size, digest)
+                piece = FileExtent(bundle, offset, size, digest)
                 bundled.append(memoryview(copy.body))
                 offset += size
             else:
                 assert copy.path is not None
-                piece = Piece(copy.path.name, 0, size, digest)
+                piece = FileExtent(copy.path.name, 0, size, digest)
                 made.append(NewFile(copy.path.name, whole=(copy.path, (size, digest))))
-            entries.append(Entry(path, FILE, copy.marks.mode, copy.marks.mtime_ns, piece))
+            entries.append(FileRow(path, FILE, copy.marks.mode, copy.marks.mtime_ns, piece))
         if bundled:
             made.append(NewFile(bundle, bundled))
-        body = form.body(Carried(self._step, self._called, tuple(entries)))
+        body = form.body(FileManifest(self._step, self._called, tuple(entries)))
         return [*made, NewFile(FILES_FILE, [memoryview(body)])]
 
 
@@ -144,7 +144,7 @@ class CompanionFiles:
         """Copy what changed; return the files of this step, None where nothing is to be kept. Raises OSError."""
         if not self.any:
             return None
-        names: dict[str, _Copy | Entry] = {}
+        names: dict[str, _Copy | FileRow] = {}
         self._held_bytes = sum(len(copy.body) for copy in self._copies.values() if copy.body is not None)
         for path in self._wanted():
             self._look(path, names)
@@ -172,7 +172,7 @@ class CompanionFiles:
             return None
         return text
 
-    def _look(self, path: str, names: dict[str, _Copy | Entry]) -> None:
+    def _look(self, path: str, names: dict[str, _Copy | FileRow]) -> None:
         full = os.path.join(self._root, path) if path else os.fspath(self._root)  # noqa: PTH118  # no link is followed
         try:
             of = os.lstat(full)
@@ -180,13 +180,13 @@ class CompanionFiles:
             return
         if stat.S_ISDIR(of.st_mode):
             if path:
-                names[path] = Entry(path, FOLDER, stat.S_IMODE(of.st_mode))
+                names[path] = FileRow(path, FOLDER, stat.S_IMODE(of.st_mode))
             with os.scandir(full) as entries:
                 inside = sorted(entry.name for entry in entries if not file_patterns.is_temporary(entry.name))
             for name in inside:
                 self._look(f"{path}/{name}" if path else name, names)
         elif stat.S_ISLNK(of.st_mode):
-            names[path] = Entry(path, LINK, target=os.readlink(full))  # noqa: PTH115  # a Path would change the text
+            names[path] = FileRow(path, LINK, target=os.readlink(full))  # noqa: PTH115  # a Path would change the text
         elif stat.S_ISREG(of.st_mode):
             copy = self._copied(full, path, _marks(of))
             if copy is not None:

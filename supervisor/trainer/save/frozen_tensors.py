@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping
     from pathlib import Path
 
-    from supervisor.trainer.save.layout import Piece
+    from supervisor.trainer.save.layout import TensorExtent
     from supervisor.trainer.save.snapshot import Snapshot
     from supervisor.trainer.save.writer import Record
 
@@ -24,7 +24,7 @@ SAVES_WATCHED = 3  # a tensor that was the same in so many saves is taken for st
 WATCH_AGAIN_SAVES = 50  # a schedule may freeze some later
 
 
-class Stillness:
+class FrozenTensorDetector:
     """``leaves`` are still; ``changed`` says that this is news since the files were laid out. For one thread at a time."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Stillness:
         self._same: dict[str, str] = {}  # digests of the leaves that have not changed since the watch began
         self._newest: tuple[Path, Mapping[str, Record]] | None = None
 
-    def before(self, piece: Piece) -> tuple[Path, Record] | None:
+    def before(self, piece: TensorExtent) -> tuple[Path, Record] | None:
         """Return the file of the save before, and its record, that this still piece may be equal to."""
         if not piece.still or self._newest is None or piece.name not in self._newest[1]:
             return None

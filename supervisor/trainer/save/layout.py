@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.checkpoint import safetensors_file
-from supervisor.core.checkpoint.safetensors_file import Entry
+from supervisor.core.checkpoint.safetensors_file import TensorEntry
 from supervisor.core.frozen import dataclass
 from supervisor.trainer.save.buffer import PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator, Mapping
 
-    from supervisor.trainer.adapters.leaf import Leaf
+    from supervisor.trainer.adapters.leaf import LeafSpec
 
 PIECE_BYTES_MAX = 256_000_000
 TWO_PIECES_FROM_BYTES = 64_000_000  # two readers verify two files at once
 
 
-class Part(NamedTuple):
+class LayoutPart(NamedTuple):
     """``bytes`` of the leaf with this name and number, from its byte ``first`` on, at ``begin`` of a file's data."""
 
     leaf: str
@@ -29,7 +29,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TensorExtent:
     """One safetensors file to be: header and parts, ``bytes`` long, from ``at`` of the buffer on.
 
     ``still``: all its leaves were the same in the saves before.
@@ -37,7 +37,7 @@ class Piece:
 
     name: str
     header: bytes
-    parts: tuple[Part, ...]
+    parts: tuple[LayoutPart, ...]
     bytes: int
     at: int
     still: bool
@@ -52,7 +52,7 @@ class Piece:
 class Layout:
     """``split``: for each leaf larger than a piece, the names of its parts in order."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TensorExtent, ...]
     split: dict[str, list[str]]
 
     @property
@@ -61,13 +61,15 @@ class Layout:
         return self.pieces[-1].end if self.pieces else 0
 
 
-def plan(leaves: Mapping[str, Leaf], still: Collection[str] = (), *, piece_bytes_max: int = PIECE_BYTES_MAX) -> Layout:
+def plan(
+    leaves: Mapping[str, LeafSpec], still: Collection[str] = (), *, piece_bytes_max: int = PIECE_BYTES_MAX
+) -> Layout:
     """Lay the leaves out, those in ``still`` in files of their own.
 
     The widest items come first, so that every tensor is aligned to its own items without a gap.
     """
     split: dict[str, list[str]] = {}
-    pieces: list[Piece] = []
+    pieces: list[TensorExtent] = []
     numbered = {name: (number, leaf) for number, (name, leaf) in enumerate(leaves.items())}
     for kind in (False, True):
         chosen = {name: numbered[name] for name in leaves if (name in still) == kind}
@@ -77,27 +79,29 @@ def plan(leaves: Mapping[str, Leaf], still: Collection[str] = (), *, piece_bytes
 
 
 def _filled(
-    leaves: Mapping[str, tuple[int, Leaf]], limit: int, split: dict[str, list[str]], taken: Container[str]
-) -> Iterator[list[tuple[Entry, Part]]]:
+    leaves: Mapping[str, tuple[int, LeafSpec]], limit: int, split: dict[str, list[str]], taken: Container[str]
+) -> Iterator[list[tuple[TensorEntry, LayoutPart]]]:
     """Yield the parts of one piece after the other, the pieces of about equal size."""
     total = sum(leaf.bytes for _, leaf in leaves.values())
     pieces = max(-(-total // limit), 2 if total >= TWO_PIECES_FROM_BYTES else 1)
     enough = max(1, -(-total // pieces))  # tensors without a byte share a piece, too
-    parts: list[tuple[Entry, Part]] = []
+    parts: list[tuple[TensorEntry, LayoutPart]] = []
     used = 0
     for name, (number, leaf) in sorted(leaves.items(), key=lambda item: -item[1][1].item_bytes):
         for part_name, shape, first, size in _cut(name, leaf, limit, split, taken):
             if parts and (used >= enough or used + size > limit):
                 yield parts
                 parts, used = [], 0
-            parts.append((Entry(part_name, leaf.dtype, shape, used, size), Part(name, number, first, used, size)))
+            parts.append(
+                (TensorEntry(part_name, leaf.dtype, shape, used, size), LayoutPart(name, number, first, used, size))
+            )
             used += size
     if parts:
         yield parts
 
 
 def _cut(
-    name: str, leaf: Leaf, limit: int, split: dict[str, list[str]], taken: Container[str]
+    name: str, leaf: LeafSpec, limit: int, split: dict[str, list[str]], taken: Container[str]
 ) -> Iterator[tuple[str, tuple[int, ...], int, int]]:
     if leaf.bytes <= limit:
         yield name, leaf.shape, 0, leaf.bytes
@@ -113,8 +117,10 @@ def _cut(
         yield part, (size // leaf.item_bytes,), first, size
 
 
-def _piece(before: list[Piece], parts: list[tuple[Entry, Part]], *, still: bool) -> Piece:
+def _piece(before: list[TensorExtent], parts: list[tuple[TensorEntry, LayoutPart]], *, still: bool) -> TensorExtent:
     header = safetensors_file.header(entry for entry, _ in parts)
     size = len(header) + sum(part.bytes for _, part in parts)
     at = before[-1].end if before else 0
-    return Piece(f"state-{len(before):05d}.safetensors", header, tuple(part for _, part in parts), size, at, still)
+    return TensorExtent(
+        f"state-{len(before):05d}.safetensors", header, tuple(part for _, part in parts), size, at, still
+    )

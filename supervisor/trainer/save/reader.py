@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from supervisor.trainer.adapters.port import Target
+    from supervisor.trainer.adapters.port import RestoreTarget
 
 SLICE_BYTES = 1024 * 1024
 ROOMS_MAX = 512  # of one system call
@@ -31,7 +31,7 @@ class DamageError(Exception):
     """A file of a checkpoint is missing, or is not what was written."""
 
 
-class File(NamedTuple):
+class TensorFile(NamedTuple):
     """A file as checkpoint.json promises it."""
 
     path: Path
@@ -42,7 +42,7 @@ class File(NamedTuple):
 class Extent(NamedTuple):
     """``bytes`` of a leaf, from its byte ``first`` on, lie at ``begin`` of a file."""
 
-    file: File
+    file: TensorFile
     begin: int
     bytes: int
     first: int
@@ -53,18 +53,18 @@ class _Span(NamedTuple):
 
     begin: int
     bytes: int
-    target: Target | None
+    target: RestoreTarget | None
     first: int
 
 
-def content(file: File) -> bytes:
+def content(file: TensorFile) -> bytes:
     """Return all verified bytes of a small file."""
     whole = bytearray(file.bytes)
     _read_file(file, [_Span(0, file.bytes, HostTarget(memoryview(whole), lambda: None), 0)])
     return bytes(whole)
 
 
-def located(files: Iterable[File], split: Mapping[str, Sequence[str]]) -> dict[str, list[Extent]]:
+def located(files: Iterable[TensorFile], split: Mapping[str, Sequence[str]]) -> dict[str, list[Extent]]:
     """Return where each leaf lies, by the headers of the safetensors files, which are not verified yet."""
     parts: dict[str, Extent] = {}
     for file in files:
@@ -84,13 +84,13 @@ def located(files: Iterable[File], split: Mapping[str, Sequence[str]]) -> dict[s
     return found | {name: [part] for name, part in parts.items()}
 
 
-def fill(files: Sequence[File], wanted: Iterable[tuple[Extent, Target]]) -> None:
+def fill(files: Sequence[TensorFile], wanted: Iterable[tuple[Extent, RestoreTarget]]) -> None:
     """Read the files whole and put what is wanted into its targets; DamageError if a file is not what was promised.
 
     After an error the targets hold bytes that mean nothing.
     """
     spans: dict[Path, list[_Span]] = {file.path: [] for file in files}
-    shared: dict[Extent, list[Target]] = {}
+    shared: dict[Extent, list[RestoreTarget]] = {}
     for extent, target in wanted:
         shared.setdefault(extent, []).append(target)
     for extent, targets in shared.items():
@@ -107,7 +107,7 @@ def fill(files: Sequence[File], wanted: Iterable[tuple[Extent, Target]]) -> None
         raise failed[0]
 
 
-def _is_in_memory(file: File) -> bool:
+def _is_in_memory(file: TensorFile) -> bool:
     """Say whether a file is in the page cache, by a few of its bytes; where that cannot be asked it counts as not."""
     probe = bytearray(1)
     with suppress(OSError, DamageError, AttributeError), _opened(file) as descriptor:
@@ -120,7 +120,7 @@ def _is_in_memory(file: File) -> bool:
 class _Several:
     """The same bytes for several targets."""
 
-    def __init__(self, targets: Sequence[Target]) -> None:
+    def __init__(self, targets: Sequence[RestoreTarget]) -> None:
         self._first, *self._others = targets
         self._room = memoryview(b"")
 
@@ -138,7 +138,7 @@ class _Several:
         """Nobody asks: each of the targets has its own."""
 
 
-def _read_files(work: Iterator[File], spans: Mapping[Path, list[_Span]], failed: list[BaseException]) -> None:
+def _read_files(work: Iterator[TensorFile], spans: Mapping[Path, list[_Span]], failed: list[BaseException]) -> None:
     try:
         for file in work:
             if not failed:
@@ -147,7 +147,7 @@ def _read_files(work: Iterator[File], spans: Mapping[Path, list[_Span]], failed:
         failed.append(error)
 
 
-def _read_file(file: File, wanted: list[_Span]) -> None:
+def _read_file(file: TensorFile, wanted: list[_Span]) -> None:
     digest = Digest(algorithm_of(file.digest))
     scratch = memoryview(bytearray(SLICE_BYTES))
     with _opened(file) as descriptor:
@@ -197,7 +197,7 @@ def _grouped(spans: Iterator[_Span]) -> Iterator[list[_Span]]:
         yield group
 
 
-def _read_rooms(file: File, descriptor: int, rooms: list[memoryview], begin: int) -> None:
+def _read_rooms(file: TensorFile, descriptor: int, rooms: list[memoryview], begin: int) -> None:
     done, total = os.preadv(descriptor, rooms, begin), sum(map(len, rooms))
     while done < total:
         rest, skip = [], done
@@ -211,7 +211,7 @@ def _read_rooms(file: File, descriptor: int, rooms: list[memoryview], begin: int
 
 
 @contextmanager
-def _opened(file: File) -> Iterator[int]:
+def _opened(file: TensorFile) -> Iterator[int]:
     try:
         descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
@@ -222,7 +222,7 @@ def _opened(file: File) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _entries(file: File) -> dict[str, Extent]:
+def _entries(file: TensorFile) -> dict[str, Extent]:
     with _opened(file) as descriptor:
         before = safetensors_file.header_bytes(os.pread(descriptor, safetensors_file.LENGTH_BYTES, 0), file.bytes)
         header = os.pread(descriptor, before, 0)

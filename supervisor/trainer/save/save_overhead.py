@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 STEPS_MIN = 5  # fewer say nothing
 
 
-class Pace:
+class SaveOverhead:
     """``done()`` gives the steps done so far and the seconds spent in them."""
 
     def __init__(self, done: Callable[[], tuple[int, float]]) -> None:

@@ -13,11 +13,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from supervisor.core.wire.messages import Message, Note, SaveFailed, Staged
+from supervisor.core.wire.messages import CheckpointStaged, Message, SaveFailed, TrainerNote
 from supervisor.trainer.process.threads import started
 from supervisor.trainer.save import checkpoint_folder, layout, writer
-from supervisor.trainer.save.frozen_tensors import Stillness
-from supervisor.trainer.save.save_overhead import Pace
+from supervisor.trainer.save.frozen_tensors import FrozenTensorDetector
+from supervisor.trainer.save.save_overhead import SaveOverhead
 from supervisor.trainer.save.snapshot import Copying, Snapshot, direct_chunks
 from supervisor.trainer.save.writer import NewFile
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.trainer.clock import Clock
-    from supervisor.trainer.save.checkpoint_folder import Draft
-    from supervisor.trainer.state.capture import Captured
+    from supervisor.trainer.save.checkpoint_folder import CheckpointDraft
+    from supervisor.trainer.state.capture import StateCapture
 
 SAVES_PER_ATTEMPT_MAX = 1000
 LOUD_AFTER = 3  # saves in a row that failed, none before them staged by this process
@@ -35,7 +35,7 @@ NICE = 10  # the writer's share of a processor that the loop wants too
 
 
 class Saver:
-    """``staged_step`` is the newest step that was staged, by this process or before it; ``done`` as in ``Pace``."""
+    """``staged_step`` is the newest step that was staged, by this process or before it; ``done`` as in ``SaveOverhead``."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Saver:
         self._say = say
         self._snapshot: Snapshot | None = None
         self._structure = 0
-        self._stillness = Stillness()
+        self._stillness = FrozenTensorDetector()
         self._thread: threading.Thread | None = None
         self._copying: Copying | None = None
         self._overlaps, self._may_overlap = False, True
         self._stall_s = 0.0
-        self._pace = Pace(done)
+        self._pace = SaveOverhead(done)
         self._owner = os.getpid()
         self._failed_in_row, self._forked_said = 0, False
 
@@ -74,14 +74,14 @@ class Saver:
         """A save is being written."""
         return self._thread is not None and self._thread.is_alive()
 
-    def prepare(self, captured: Captured) -> None:
+    def prepare(self, captured: StateCapture) -> None:
         """Have everything ready for the first save but the copy itself: what takes time is done beside the loop."""
         try:
             self._ready(captured).touch()
         except MemoryError:
             return  # said when a save is asked for
 
-    def begin(self, draft: Draft, captured: Captured, reason: str, began_s: float) -> None:
+    def begin(self, draft: CheckpointDraft, captured: StateCapture, reason: str, began_s: float) -> None:
         """Copy the state and write it beside the loop; it may change as soon as this returns.
 
         Once ``before_update`` was called, parameters and optimizer state may change only after its next call. Without
@@ -93,7 +93,7 @@ class Saver:
         try:
             snapshot = self._ready(captured)
         except MemoryError as error:
-            self._say(Note("warning", f"{error}: step {draft.step} is saved while training waits"))
+            self._say(TrainerNote("warning", f"{error}: step {draft.step} is saved while training waits"))
             self._write_directly(draft, captured, reason, began_s)
             return
         try:
@@ -120,7 +120,7 @@ class Saver:
             copying.finish()
         self._stall_s += self._clock() - began_s
 
-    def save_now(self, draft: Draft, captured: Captured, reason: str) -> bool:
+    def save_now(self, draft: CheckpointDraft, captured: StateCapture, reason: str) -> bool:
         """Write the state before returning, and say whether it is staged. Makes no buffer, but uses one that is there."""
         self.wait()
         began_s = self._clock()
@@ -143,14 +143,14 @@ class Saver:
             self._thread.join()
         self._thread = None
 
-    def _copied(self, snapshot: Snapshot, captured: Captured) -> Copying:
+    def _copied(self, snapshot: Snapshot, captured: StateCapture) -> Copying:
         if not self._overlaps:
             return snapshot.take(captured.values)
         self._copying = snapshot.begin(captured.values)
         self._copying.begin()
         return self._copying
 
-    def _ready(self, captured: Captured) -> Snapshot:
+    def _ready(self, captured: StateCapture) -> Snapshot:
         """Return a snapshot laid out for this state: mostly the one of the last save."""
         if self._snapshot is None or not self._is_as_laid_out(captured):
             before, self._snapshot = self._snapshot, None
@@ -159,16 +159,16 @@ class Saver:
             self._structure, self._stillness.changed = captured.structure, False
         return self._snapshot
 
-    def _is_as_laid_out(self, captured: Captured) -> bool:
+    def _is_as_laid_out(self, captured: StateCapture) -> bool:
         return captured.structure == self._structure and not self._stillness.changed
 
-    def _write_beside(self, draft: Draft, snapshot: Snapshot, copying: Copying, reason: str) -> None:
+    def _write_beside(self, draft: CheckpointDraft, snapshot: Snapshot, copying: Copying, reason: str) -> None:
         _be_nice()
         if self._write_snapshot(draft, snapshot, copying, reason, lambda: self._stall_s):
             self._stillness.look(snapshot)
 
     def _write_snapshot(
-        self, draft: Draft, snapshot: Snapshot, copying: Copying, reason: str, stall_s: Callable[[], float]
+        self, draft: CheckpointDraft, snapshot: Snapshot, copying: Copying, reason: str, stall_s: Callable[[], float]
     ) -> bool:
         try:
             exact = copying.wait()
@@ -186,14 +186,16 @@ class Saver:
         ]
         return self._write(replace(draft, split=snapshot.layout.split), pieces, reason, stall_s)
 
-    def _write_directly(self, draft: Draft, captured: Captured, reason: str, began_s: float) -> bool:
+    def _write_directly(self, draft: CheckpointDraft, captured: StateCapture, reason: str, began_s: float) -> bool:
         planned = layout.plan(captured.leaves, self._stillness.leaves)
         pieces = [
             NewFile(piece.name, direct_chunks(piece, captured.leaves, captured.values)) for piece in planned.pieces
         ]
         return self._write(replace(draft, split=planned.split), pieces, reason, lambda: self._clock() - began_s)
 
-    def _write(self, draft: Draft, pieces: Sequence[NewFile], reason: str, stall_s: Callable[[], float]) -> bool:
+    def _write(
+        self, draft: CheckpointDraft, pieces: Sequence[NewFile], reason: str, stall_s: Callable[[], float]
+    ) -> bool:
         written_from_s = self._clock()
         name = f"step-{draft.step:09d}-{self._number}"
         self._number += 1
@@ -208,7 +210,7 @@ class Saver:
         self.staged_step, self._failed_in_row = draft.step, 0
         size = sum(length for length, _ in records.values())
         write_s = self._clock() - written_from_s
-        self._say(Staged(draft.step, name, size, reason, stall_s(), write_s, self._pace.write_ended()))
+        self._say(CheckpointStaged(draft.step, name, size, reason, stall_s(), write_s, self._pace.write_ended()))
         return True
 
     def failed(self, step: int, why: str) -> None:
@@ -224,7 +226,7 @@ class Saver:
             words = (
                 f"{kept}: all of the last {LOUD_AFTER} saves failed, and the work since is lost if the machine ends now"
             )
-            self._say(Note("warning", f"{words}; the last one: {why}"))
+            self._say(TrainerNote("warning", f"{words}; the last one: {why}"))
 
     def _refuses_child(self) -> bool:
         if self.forked and not self._forked_said:

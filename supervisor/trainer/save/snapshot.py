@@ -16,9 +16,9 @@ from supervisor.trainer.save.buffer import HostBuffer
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from supervisor.trainer.adapters.leaf import Leaf
-    from supervisor.trainer.adapters.port import Framework, HostCopy, Pending
-    from supervisor.trainer.save.layout import Layout, Piece
+    from supervisor.trainer.adapters.leaf import LeafSpec
+    from supervisor.trainer.adapters.port import FrameworkAdapter, HostCopy, Pending
+    from supervisor.trainer.save.layout import Layout, TensorExtent
 
 TWO_THREADS_FROM_BYTES = 8_000_000  # below, starting the second costs more than it copies
 SLICE_BYTES = 8 * 1024 * 1024
@@ -32,14 +32,14 @@ class Snapshot:
     """
 
     def __init__(
-        self, layout: Layout, leaves: Mapping[str, Leaf], values: Sequence[Any], before: Snapshot | None = None,
+        self, layout: Layout, leaves: Mapping[str, LeafSpec], values: Sequence[Any], before: Snapshot | None = None,
         *, late: Collection[int] = (),
     ) -> None:  # fmt: skip
         self.layout = layout
         self._buffer = _buffer(layout.bytes, before)
         self._now, self._later = Copies([], []), Copies([], [])
         self._watched = [(number, leaf.framework) for number, leaf in enumerate(leaves.values()) if number in late]
-        slots: dict[tuple[str, bool], tuple[Framework, list[Slot]]] = {}
+        slots: dict[tuple[str, bool], tuple[FrameworkAdapter, list[Slot]]] = {}
         for piece in layout.pieces:
             data = piece.at + len(piece.header)
             self._buffer.view[piece.at : data] = piece.header
@@ -75,7 +75,7 @@ class Snapshot:
         later = [copy(values) for copy in self._later.device]
         return Copying(self._later.host, values, [*first, *later], self._watched)
 
-    def bytes_of(self, piece: Piece) -> memoryview:
+    def bytes_of(self, piece: TensorExtent) -> memoryview:
         """Return the bytes of the piece's file; up to ``piece.end`` they are followed by bytes that mean nothing."""
         return self._buffer.view[piece.at : piece.end]
 
@@ -91,7 +91,7 @@ class Copying:
         work: Sequence[HostCopy],
         values: Sequence[Any],
         device: Sequence[Pending],
-        watched: Sequence[tuple[int, Framework]] = (),
+        watched: Sequence[tuple[int, FrameworkAdapter]] = (),
     ) -> None:
         self._work = iter(work)  # the next one is taken under the interpreter lock
         self._values: Sequence[Any] = values
@@ -154,7 +154,7 @@ def _buffer(size: int, before: Snapshot | None) -> HostBuffer:
     return HostBuffer(size)
 
 
-def direct_chunks(piece: Piece, leaves: Mapping[str, Leaf], values: Sequence[Any]) -> Iterator[memoryview]:
+def direct_chunks(piece: TensorExtent, leaves: Mapping[str, LeafSpec], values: Sequence[Any]) -> Iterator[memoryview]:
     """Yield the bytes of a piece's file straight from the live values, which must not change meanwhile: needs no buffer."""
     yield memoryview(piece.header)
     for part in piece.parts:

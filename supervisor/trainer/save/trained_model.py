@@ -116,7 +116,7 @@ def write_safetensors(folder: Path, file: Path, name: str = "") -> None:
         if (dtype := DTYPES.get(str(node["dtype"]))) is None:
             raise UserError(f"{key} has the type {node['dtype']}, which safetensors lacks", "use --as torch", FAILED)
         content = leaves[node["leaf"]]
-        entries.append(safetensors_file.Entry(key, dtype, tuple(node["shape"]), begin, len(content)))
+        entries.append(safetensors_file.TensorEntry(key, dtype, tuple(node["shape"]), begin, len(content)))
         contents.append(content)
         begin += len(content)
     if not entries:

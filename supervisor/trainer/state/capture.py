@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.frozen import dataclass
 from supervisor.trainer import adapters
-from supervisor.trainer.errors import RefusedError, first_lines
-from supervisor.trainer.save.checkpoint_folder import Wanted
+from supervisor.trainer.errors import UnsupportedStateError, first_lines
+from supervisor.trainer.save.checkpoint_folder import LoadRequest
 from supervisor.trainer.state import rng
-from supervisor.trainer.state.state_trace import ChangedError, Trace, as_json
-from supervisor.trainer.state.tree import Capture, differences, same_but_devices, shared_containers
-from supervisor.trainer.steps.data_position import Place
+from supervisor.trainer.state.state_trace import ChangedError, StateTrace, as_json
+from supervisor.trainer.state.tree import TreeCapture, differences, same_but_devices, shared_containers
+from supervisor.trainer.steps.data_position import DataPosition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from supervisor.trainer.adapters.leaf import Leaf
-    from supervisor.trainer.adapters.port import Framework, Skeleton, StateAccess
-    from supervisor.trainer.save.checkpoint_folder import Opened
+    from supervisor.trainer.adapters.leaf import LeafSpec
+    from supervisor.trainer.adapters.port import FrameworkAdapter, Skeleton, StateAccess
+    from supervisor.trainer.save.checkpoint_folder import OpenCheckpoint
     from supervisor.trainer.state.script_classes import Kinds
     from supervisor.trainer.state.typed_json import Node
 
@@ -30,7 +30,7 @@ BESIDE = "/beside"  # behind a name: what the object has beside its state
 
 
 @dataclass(frozen=True, slots=True)
-class Captured:
+class StateCapture:
     """One moment of the state: ``values`` are the live tensors, in the order of ``leaves``.
 
     ``text()`` is the JSON of ``objects``, ``beside()`` that of what these have beside their state; all are good until the
@@ -42,21 +42,21 @@ class Captured:
     objects: dict[str, Node]
     text: Callable[[], str]
     beside: Callable[[], str]
-    generators: rng.Taken
-    leaves: dict[str, Leaf]
+    generators: rng.RngStates
+    leaves: dict[str, LeafSpec]
     values: list[Any]
     structure: int
     late: frozenset[int]
 
 
-class State:
+class AttachedState:
     """RefusedError at once for an object whose state cannot be read and put back."""
 
     def __init__(self, attached: Mapping[str, Any]) -> None:
-        self.frameworks: list[Framework] = adapters.loaded()
+        self.frameworks: list[FrameworkAdapter] = adapters.loaded()
         self.attached = dict(attached)
         self.notices: list[tuple[str, str]] = []  # level and words, for whoever asked for the last capture to say
-        self._besides: dict[str, Framework] = {}
+        self._besides: dict[str, FrameworkAdapter] = {}
         self._access = {name: self._access_of(name, value) for name, value in attached.items()}
         self._skeletons = self._built()
         self._kept_beside: dict[str, Any] = {}  # of the checkpoint that was restored
@@ -68,18 +68,18 @@ class State:
         self._shared_said: set[str] = set()
         self._kept_rng: rng.Kept | None = None  # of the checkpoint that was restored
         self._rng_at_first = rng.NOTHING
-        self._trace: Trace | None = None
-        self._leaves: dict[str, Leaf] = {}
+        self._trace: StateTrace | None = None
+        self._leaves: dict[str, LeafSpec] = {}
         self._late: frozenset[int] = frozenset()
         self._structure = 0
 
-    def captured(self) -> Captured:
+    def captured(self) -> StateCapture:
         """Walk the state; RefusedError names the first place that cannot be kept exactly."""
         known, self.frameworks = len(self.frameworks), adapters.loaded()
         self._compare_flags()
         self._notice_data()
         states = self._states(self._access) | self._beside()
-        generators = rng.Taken(rng.taken(self.frameworks), self._rng_at_first)
+        generators = rng.RngStates(rng.taken(self.frameworks), self._rng_at_first)
         trace, self._trace = self._trace, None  # whatever is raised, nothing half followed is gone on with
         if trace is not None and len(self.frameworks) == known:
             try:
@@ -95,7 +95,7 @@ class State:
         self._late = self._changed_by_updates(values)
         self._notice(states)
         try:
-            self._trace = Trace(states, nodes, capture)
+            self._trace = StateTrace(states, nodes, capture)
         except ChangedError:
             return self._captured(
                 nodes, lambda names: as_json({name: nodes[name] for name in names}), generators, values
@@ -107,10 +107,10 @@ class State:
         return {f"{name}{BESIDE}": each.beside(self.attached[name], owners) for name, each in self._besides.items()}
 
     @property
-    def places(self) -> list[Place]:
+    def places(self) -> list[DataPosition]:
         """The places in loaders that are attached."""
         owners = (getattr(get, "__self__", None) for get, _ in self._access.values())
-        return [owner for owner in owners if isinstance(owner, Place)]
+        return [owner for owner in owners if isinstance(owner, DataPosition)]
 
     def watch_data(self) -> None:
         """The script has a loop of its own: notice data that it iterates and has not attached."""
@@ -159,7 +159,7 @@ class State:
             for framework in self.frameworks:
                 framework.materialise(value)
 
-    def restore(self, opened: Opened) -> list[str]:
+    def restore(self, opened: OpenCheckpoint) -> list[str]:
         """Put the state of a checkpoint back into the objects; return words about what did not come back.
 
         Where an object's state shows its own memory, the files are read straight into it: after a DamagedError it
@@ -169,7 +169,7 @@ class State:
         with _without_collecting():
             return self._restore(opened)
 
-    def _restore(self, opened: Opened) -> list[str]:
+    def _restore(self, opened: OpenCheckpoint) -> list[str]:
         nodes: dict[str, Node] = opened.state["objects"]
         self._refuse_other_names(set(nodes))
         kinds, own, live = self._aliased(nodes)
@@ -179,11 +179,11 @@ class State:
                     framework.fit(self.attached[name], node)
             kinds, own, live = self._aliased(nodes)
         wanted = {
-            name: Wanted(node, kinds[name][1], kinds[name][0] != "whole", self._places_itself(name), own)
+            name: LoadRequest(node, kinds[name][1], kinds[name][0] != "whole", self._places_itself(name), own)
             for name, node in nodes.items()
         }
         beside = {f"{name}{BESIDE}": node for name, node in opened.state.get("beside", {}).items()}
-        wanted |= {name: Wanted(node, {}, on_host=False) for name, node in beside.items()}
+        wanted |= {name: LoadRequest(node, {}, on_host=False) for name, node in beside.items()}
         trees = opened.load(wanted)
         self._kept_beside = {name.removesuffix(BESIDE): trees.pop(name) for name in beside}
         loaded = [name for name in nodes if wanted[name].rebuilt]
@@ -225,7 +225,7 @@ class State:
         if kept is not None:
             self._rng_at_first = kept
             return rng.put_back(rng.states(kept))
-        begins = rng.Taken(rng.taken(self.frameworks), rng.NOTHING).as_kept()
+        begins = rng.RngStates(rng.taken(self.frameworks), rng.NOTHING).as_kept()
         self._rng_at_first = {**begins, "undrawn": list(begins["generators"])}
         return []
 
@@ -234,15 +234,15 @@ class State:
         return any(framework.is_device_oom(error) for framework in self.frameworks)
 
     def _captured(
-        self, nodes: dict[str, Node], text: Callable[[Iterable[str]], str], generators: rng.Taken, values: list[Any]
-    ) -> Captured:
+        self, nodes: dict[str, Node], text: Callable[[Iterable[str]], str], generators: rng.RngStates, values: list[Any]
+    ) -> StateCapture:
         objects = {name: nodes[name] for name in self.attached}
         besides = [f"{name}{BESIDE}" for name in self._besides]
 
         def beside() -> str:
             return text(besides).replace(f'{BESIDE}":', '":') if besides else "{}"
 
-        return Captured(
+        return StateCapture(
             objects, lambda: text(objects), beside, generators, self._leaves, values, self._structure, self._late
         )
 
@@ -262,8 +262,8 @@ class State:
     def _states(self, names: Iterable[str]) -> dict[str, Any]:
         return {name: self._access[name][0]() for name in names}
 
-    def _walk(self, states: Mapping[str, Any]) -> tuple[dict[str, Node], Capture]:
-        capture = Capture(self.frameworks)
+    def _walk(self, states: Mapping[str, Any]) -> tuple[dict[str, Node], TreeCapture]:
+        capture = TreeCapture(self.frameworks)
         return {name: capture.node(state, name) for name, state in states.items()}, capture
 
     def _aliased(
@@ -292,7 +292,7 @@ class State:
         try:
             self._access[name][1](state)
         except Exception as error:
-            raise RefusedError(
+            raise UnsupportedStateError(
                 name,
                 f"the checkpoint of step {step} does not fit it: {first_lines(error, 2)}",
                 "start the script as it was when the checkpoint was made, or start a new run under another --name",
@@ -312,8 +312,8 @@ class State:
             return value.state_dict, value.load_state_dict
         for framework in self.frameworks:
             if (advice := framework.advice(value)) is not None:
-                raise RefusedError(name, *advice)
-        raise RefusedError(
+                raise UnsupportedStateError(name, *advice)
+        raise UnsupportedStateError(
             name,
             f"a {type(value).__name__} has no state_dict() and load_state_dict()",
             "give the class these two methods, or attach the object inside it that holds the state",
@@ -322,13 +322,13 @@ class State:
     def _refuse_other_names(self, kept: set[str]) -> None:
         attached = set(self.attached)
         for name in sorted(kept - attached):
-            raise RefusedError(
+            raise UnsupportedStateError(
                 name,
                 "is in the checkpoint, but this script does not attach it",
                 f"call supervisor.attach({name}=…) as before, or start a new run under another --name",
             )
         for name in sorted(attached - kept):
-            raise RefusedError(
+            raise UnsupportedStateError(
                 name,
                 f"is attached, but the checkpoint holds only {', '.join(sorted(kept)) or 'nothing'}",
                 f"leave {name} out until this run has ended, or start a new run under another --name",

@@ -16,12 +16,12 @@ from supervisor.core.errors import UserError
 from supervisor.core.frozen import dataclass
 from supervisor.core.wire import fields, shapes
 from supervisor.trainer import adapters
-from supervisor.trainer.state.tree import Capture, rebuild, value_of_bytes
+from supervisor.trainer.state.tree import TreeCapture, rebuild, value_of_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from supervisor.trainer.adapters.port import Framework
+    from supervisor.trainer.adapters.port import FrameworkAdapter
 
 Kept = dict[str, Any]
 NOTHING: Kept = {"generators": {}, "bytes": {}, "undrawn": []}
@@ -41,7 +41,7 @@ class _Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RngStates:
     """Copies of the states of all generators at one moment, by framework.
 
     ``at_first`` is what was kept of them when the run's first loop began, of those that were never drawn from.
@@ -61,7 +61,7 @@ class Taken:
 
 def as_json(states: Mapping[str, Any]) -> Kept:
     """Return states of generators as they stand in a file."""
-    capture = Capture([adapters.named(name) for name in states])
+    capture = TreeCapture([adapters.named(name) for name in states])
     generators = {name: capture.node(state, name) for name, state in states.items()}
     contents = {}
     for name, leaf in capture.leaves.items():
@@ -71,7 +71,7 @@ def as_json(states: Mapping[str, Any]) -> Kept:
     return {"generators": generators, "bytes": contents}
 
 
-def taken(loaded: list[Framework]) -> dict[str, Any]:
+def taken(loaded: list[FrameworkAdapter]) -> dict[str, Any]:
     """Return copies of the states of all generators of these frameworks, by framework."""
     return {framework.name: framework.rng_state() for framework in loaded}
 
@@ -122,7 +122,7 @@ def _damage() -> Iterator[None]:
         ) from error
 
 
-def digests(loaded: Iterable[Framework]) -> dict[str, str]:
+def digests(loaded: Iterable[FrameworkAdapter]) -> dict[str, str]:
     """Return a digest of the present state of each framework's global generator; of torch's, the one on the CPU."""
     found = {}
     for framework in loaded:

@@ -11,13 +11,13 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 from supervisor.trainer.state.script_classes import is_namedtuple
-from supervisor.trainer.state.tree import Capture
+from supervisor.trainer.state.tree import TreeCapture
 from supervisor.trainer.state.typed_json import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-    from supervisor.trainer.adapters.port import Framework
+    from supervisor.trainer.adapters.port import FrameworkAdapter
     from supervisor.trainer.state.typed_json import Node
 
 Seen = list[tuple["Hashable", Any]]  # address and live value of each place with a tensor
@@ -27,10 +27,10 @@ class ChangedError(Exception):
     """The tree is not built any more as it was."""
 
 
-class Trace:
+class StateTrace:
     """The walked trees of several objects by name. ChangedError if they are of a kind that cannot be followed."""
 
-    def __init__(self, states: Mapping[str, Any], nodes: dict[str, Node], capture: Capture) -> None:
+    def __init__(self, states: Mapping[str, Any], nodes: dict[str, Node], capture: TreeCapture) -> None:
         self.nodes = nodes
         self._texts: dict[tuple[str, str | None], str] = {}
         maker = _Maker(capture)
@@ -95,10 +95,10 @@ def _shared(addresses: Sequence[Hashable]) -> list[int]:
 class _Maker:
     """Makes the places of a tree from its values and nodes; ``leaves`` names the leaf of each place with a tensor."""
 
-    def __init__(self, capture: Capture) -> None:
+    def __init__(self, capture: TreeCapture) -> None:
         self.leaves: list[str] = []
         self._of_leaves = capture.leaves
-        self._singly = Capture(capture.frameworks)  # not the one that holds the tensors: places live long
+        self._singly = TreeCapture(capture.frameworks)  # not the one that holds the tensors: places live long
 
     def place(self, value: Any, node: Node, holder: Any, key: Any, path: str) -> _Tensor | _Single | _Branch:
         """Return the place of ``value``, whose node is ``holder[key]``."""
@@ -125,7 +125,7 @@ class _Tensor:
 
     __slots__ = ("_address_of", "_token", "_token_of")
 
-    def __init__(self, value: Any, framework: Framework) -> None:
+    def __init__(self, value: Any, framework: FrameworkAdapter) -> None:
         self._token_of, self._address_of = framework.token, framework.address
         self._token = framework.token(value)
 
@@ -141,7 +141,7 @@ class _Single:
 
     __slots__ = ("_capture", "_holder", "_key", "_old", "_path")
 
-    def __init__(self, value: Any, holder: Any, key: Any, path: str, capture: Capture) -> None:
+    def __init__(self, value: Any, holder: Any, key: Any, path: str, capture: TreeCapture) -> None:
         self._old, self._holder, self._key, self._path, self._capture = value, holder, key, path, capture
 
     def follow(self, value: Any, _seen: Seen) -> bool:

@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.errors import UserError
 from supervisor.trainer import adapters
 from supervisor.trainer.adapters.plain import INLINE_BYTES_MAX
-from supervisor.trainer.errors import RefusedError, cannot_keep, first_lines
+from supervisor.trainer.errors import UnsupportedStateError, cannot_keep, first_lines
 from supervisor.trainer.state import script_classes, typed_json
 from supervisor.trainer.state.typed_json import TAG, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-    from supervisor.trainer.adapters.leaf import Leaf
-    from supervisor.trainer.adapters.port import Framework
+    from supervisor.trainer.adapters.leaf import LeafSpec
+    from supervisor.trainer.adapters.port import FrameworkAdapter
 
 
 @dataclass(slots=True)
-class Capture:
+class TreeCapture:
     """Walks trees; nothing is copied but the numbers and strings in the nodes: ``values`` are the live tensors by leaf.
 
     ``kinds``: the classes of the script's own that were met, as ``own_classes`` names them.
     """
 
-    frameworks: list[Framework]
-    leaves: dict[str, Leaf] = field(default_factory=dict)
+    frameworks: list[FrameworkAdapter]
+    leaves: dict[str, LeafSpec] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     kinds: script_classes.Kinds = field(default_factory=dict)
     _names: dict[Hashable, str] = field(default_factory=dict)
@@ -38,13 +38,13 @@ class Capture:
         try:
             return typed_json.encode(value, path, self._other)
         except RecursionError:
-            raise RefusedError(
+            raise UnsupportedStateError(
                 path, "the state holds itself, or is nested too deeply", "return a flat state_dict()"
             ) from None
 
     def single(self, value: Any, path: str) -> Node | None:
         """Return the node of a tree in which nothing is a leaf, else None."""
-        alone = Capture(self.frameworks)
+        alone = TreeCapture(self.frameworks)
         node = alone.node(value, path)
         return None if alone.leaves else node
 
@@ -61,7 +61,7 @@ class Capture:
             raise cannot_keep(path, value)
         return own
 
-    def _named(self, leaf: Leaf, value: Any, path: str) -> str:
+    def _named(self, leaf: LeafSpec, value: Any, path: str) -> str:
         if leaf.identity is not None and leaf.identity in self._names:
             return self._names[leaf.identity]
         name, count = path, 1
@@ -75,13 +75,13 @@ class Capture:
         return name
 
 
-def _kept(framework: Framework, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
+def _kept(framework: FrameworkAdapter, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
     try:
         return framework.keep(value, path)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         name = f"{type(value).__module__}.{type(value).__qualname__}"
         why = f"a {name} cannot be kept in a checkpoint: {framework.name} says {first_lines(error, 1)}"
-        raise RefusedError(
+        raise UnsupportedStateError(
             path, why, "return a plain tensor or array with the same values from state_dict()"
         ) from error
 
@@ -123,7 +123,7 @@ def value_of_bytes(node: dict[str, Any], content: bytes | bytearray) -> Any:
     return target.value()
 
 
-def framework_of(node: dict[str, Any]) -> Framework:
+def framework_of(node: dict[str, Any]) -> FrameworkAdapter:
     """Return the framework of a node; UserError if it is not known, or cannot be imported here."""
     tag = node[TAG]
     name = tag.partition(".")[0]

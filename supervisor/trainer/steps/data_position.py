@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 
 @runtime_checkable
-class Place(Protocol):
+class DataPosition(Protocol):
     """Kept beside a loader that was attached. A batch that was handed out is done when the next one is asked for."""
 
     number: int  # of the epoch under way

@@ -13,7 +13,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.wire.messages import Trouble
+from supervisor.core.wire.messages import Anomaly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ SPIKE_FACTOR, SPIKE_WINDOW, SPIKE_SEEN_MIN = 20.0, 100, 50
 SMALL_SHARE = 0.01  # of the largest median of a loss: what is under it is small however far it jumps
 
 
-class Watch:
+class LossMonitor:
     """Sees each row of the log once, in order. ``told`` hears the first trouble of each kind and name.
 
     Of a value that was a number again in between it hears anew.
@@ -32,7 +32,7 @@ class Watch:
     small. A spike is then over all that was seen lately, too, and not small beside what the loss once was.
     """
 
-    def __init__(self, names: Sequence[str], told: Callable[[Trouble], None], *, sampled: bool = False) -> None:
+    def __init__(self, names: Sequence[str], told: Callable[[Anomaly], None], *, sampled: bool = False) -> None:
         self._names, self._told, self._sampled = frozenset(names), told, sampled
         self._recent: dict[str, _Recent] = {}
         self._known: set[tuple[str, str]] = set()
@@ -66,13 +66,13 @@ class Watch:
     def _is(self, name: str) -> bool:
         return name in self._names if self._names else "loss" in name.lower()
 
-    def _trouble(self, step: int, name: str, value: float) -> Trouble | None:
+    def _trouble(self, step: int, name: str, value: float) -> Anomaly | None:
         if not math.isfinite(value):
-            return Trouble(step, name, str(value), "nan", self._fine)
+            return Anomaly(step, name, str(value), "nan", self._fine)
         recent = self._recent.setdefault(name, _Recent())
         noise = self._sampled and (value <= recent.largest or value <= SMALL_SHARE * recent.once)
         spiked = recent.takes(value) and not noise
-        return Trouble(step, name, f"{value:.4g}", "spike", self._fine) if spiked else None
+        return Anomaly(step, name, f"{value:.4g}", "spike", self._fine) if spiked else None
 
 
 class _Recent:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from supervisor.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from supervisor.trainer.settings import SaveEvery
+    from supervisor.trainer.settings import SaveInterval
 
 
-class Due:
+class SaveDue:
     """``step`` and ``at_s`` are the next that count; infinity if only a message decides. Pure: the caller brings the time."""
 
-    def __init__(self, every: SaveEvery) -> None:
+    def __init__(self, every: SaveInterval) -> None:
         self.step: float = math.inf
         self.at_s: float = math.inf
         self._every = every

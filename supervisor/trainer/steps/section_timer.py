@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.clock import Clock
 
 
-class Sections:
+class SectionTimer:
     """One section at a time; within ``step`` each ``lap`` is a stay of its own. ``laps`` took ``lapped_s`` seconds in all."""
 
     def __init__(self, clock: Clock) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from supervisor.core.wire.messages import Note, Stopped
+from supervisor.core.wire.messages import Stopped, TrainerNote
 from supervisor.trainer.clock import sleep
-from supervisor.trainer.errors import RefusedError, first_lines
-from supervisor.trainer.save.checkpoint_folder import Draft
-from supervisor.trainer.steps.save_schedule import Due
+from supervisor.trainer.errors import UnsupportedStateError, first_lines
+from supervisor.trainer.save.checkpoint_folder import CheckpointDraft
+from supervisor.trainer.steps.save_schedule import SaveDue
 
 if TYPE_CHECKING:
     from supervisor.trainer.clock import Clock
-    from supervisor.trainer.context import Life
+    from supervisor.trainer.context import TrainerContext
     from supervisor.trainer.save.companion_files import CompanionFiles
     from supervisor.trainer.save.saver import Saver
-    from supervisor.trainer.state.capture import Captured, State
-    from supervisor.trainer.steps.section_timer import Sections
-    from supervisor.trainer.steps.step_log import Rows
+    from supervisor.trainer.state.capture import AttachedState, StateCapture
+    from supervisor.trainer.steps.section_timer import SectionTimer
+    from supervisor.trainer.steps.step_log import StepLogRows
 
 TRIES = 3
 TRY_AGAIN_S = 0.5
@@ -36,16 +36,23 @@ class Position(NamedTuple):
         return self.step / self.epoch_steps if self.epoch_steps else None
 
 
-class Boundary:
+class StepBoundary:
     """Other threads and signal handlers only set ``asked`` or ``ending``, then ``attention``; the loop's thread attends."""
 
     def __init__(
-        self, life: Life, state: State, saver: Saver, rows: Rows, clock: Clock, *, companions: CompanionFiles
+        self,
+        life: TrainerContext,
+        state: AttachedState,
+        saver: Saver,
+        rows: StepLogRows,
+        clock: Clock,
+        *,
+        companions: CompanionFiles,
     ) -> None:
         self.attention = False
         self.asked: str | None = None
         self.ending: tuple[int, bool] | None = None  # exit code, save before
-        self.due = Due(life.settings.save_every)
+        self.due = SaveDue(life.settings.save_every)
         self.stop_at = life.settings.stop_at
         self.poisoned = False  # training has gone wrong: nothing more is saved until the supervisor has decided
         self._life = life
@@ -69,10 +76,10 @@ class Boundary:
         """The loop begins: from now on what is due is counted."""
         self.due.begin(here.step, self._clock(), here.epoch_steps)
         for word in self._state.put_back_rng():
-            self._life.say(Note("warning", word))
+            self._life.say(TrainerNote("warning", word))
         self.attention = True  # after the first step the state has all it will have, the optimizer's too
 
-    def attend(self, here: Position, now_s: float, sections: Sections, *, made_progress: bool) -> None:
+    def attend(self, here: Position, now_s: float, sections: SectionTimer, *, made_progress: bool) -> None:
         """Do what waits to be done after the step; what still cannot be done keeps its flag. May raise SystemExit."""
         self.attention = False
         self.end_if_told(here, sections, made_progress=made_progress)
@@ -93,7 +100,7 @@ class Boundary:
             reason, self.asked = self.asked, None
             self._save_beside(here, reason, sections)
 
-    def end_if_told(self, here: Position, sections: Sections, *, made_progress: bool) -> None:
+    def end_if_told(self, here: Position, sections: SectionTimer, *, made_progress: bool) -> None:
         """End the script if it was told to: a last save, a last word, SystemExit."""
         if self.ending is None:
             return
@@ -104,7 +111,7 @@ class Boundary:
         self._life.say_last(Stopped(here.step))
         raise SystemExit(exit_code)
 
-    def save_now(self, here: Position, reason: str, sections: Sections) -> None:
+    def save_now(self, here: Position, reason: str, sections: SectionTimer) -> None:
         """Save before going on, trying again a few times: after this there is no next boundary."""
         self._saver.wait()
         if self._saver.forked or here.step in {self._saver.staged_step, self._given_up_step}:
@@ -123,9 +130,9 @@ class Boundary:
                     return
         self._given_up_step = here.step
         words = f"step {here.step} could not be saved; the checkpoint before it stays the newest"
-        self._life.say(Note("warning", words))
+        self._life.say(TrainerNote("warning", words))
 
-    def _save_beside(self, here: Position, reason: str, sections: Sections) -> None:
+    def _save_beside(self, here: Position, reason: str, sections: SectionTimer) -> None:
         with sections.within("save"):
             began_s = self._clock()
             captured = self._captured(here.step)
@@ -133,10 +140,12 @@ class Boundary:
             if captured and draft and not self.poisoned:
                 self._saver.begin(draft, captured, reason, began_s)
 
-    def _captured(self, step: int) -> Captured | None:
+    def _captured(self, step: int) -> StateCapture | None:
         try:
             return self._state.captured()
-        except RefusedError as error:  # the state was fine when it was attached: training goes on, and it is said
+        except (
+            UnsupportedStateError
+        ) as error:  # the state was fine when it was attached: training goes on, and it is said
             self._saver.failed(step, f"{error.what}; {error.hint}")
         except Exception as error:  # noqa: BLE001  # a state_dict() of the script: a save that fails must not end the run
             self._saver.failed(step, f"state_dict() failed: {first_lines(error, 2)}")
@@ -144,7 +153,7 @@ class Boundary:
             self._life.notice(self._state)
         return None
 
-    def _draft(self, here: Position, captured: Captured) -> Draft | None:
+    def _draft(self, here: Position, captured: StateCapture) -> CheckpointDraft | None:
         """Return the checkpoint without its tensors; None, and a word, where the script's files cannot be copied."""
         self._saver.wait()  # so that it is known which rows are staged already
         if self._saver.staged_step is not None:
@@ -154,7 +163,7 @@ class Boundary:
         except OSError as error:
             self._saver.failed(here.step, f"the script's files cannot be copied: {error}")
             return None
-        return Draft(
+        return CheckpointDraft(
             step=here.step,
             total_steps=here.total_steps,
             epoch_of_data=here.epoch_of_data,

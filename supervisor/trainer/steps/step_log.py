@@ -11,7 +11,7 @@ from supervisor.trainer import adapters
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from supervisor.trainer.adapters.port import Framework, Scalar
+    from supervisor.trainer.adapters.port import FrameworkAdapter, Scalar
 
 WATCHED_ROWS = 32  # where somebody acts on what the rows show: what is done after it is done in vain
 FLUSH_ROWS = 1024  # lazily kept values are turned into numbers at the latest after so many rows, to bound their memory
@@ -20,7 +20,7 @@ _PLAIN = frozenset({int, float, str, bool, type(None)})
 _INT_BITS_MAX = 4096  # Python neither writes nor reads numbers of many thousand digits
 
 
-class Rows:
+class StepLogRows:
     """``add`` never waits for a device; ``taken`` does. Values that are not finite are written as words: JSON has none."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Rows:
         self.newest: dict[str, Any] = {}
         self._rows: list[tuple[int, dict[str, Any]]] = []
         self._flushed = 0
-        self._frameworks: list[Framework] = []
+        self._frameworks: list[FrameworkAdapter] = []
         self._on_nonfinite = on_nonfinite
         self._watch = watch
         self._flush_rows = flush_rows
@@ -139,7 +139,7 @@ class Rows:
             self._on_text(_text(name), what)
 
 
-def _to_scalars(loaded: list[Framework], rows: list[dict[str, Any]]) -> None:
+def _to_scalars(loaded: list[FrameworkAdapter], rows: list[dict[str, Any]]) -> None:
     """Turn the lazily kept values of the rows into numbers, in place: one transfer for each framework."""
     lazy = [(row, name, value) for row in rows for name, value in row.items() if type(value) not in _PLAIN]
     for framework in loaded:
@@ -149,7 +149,7 @@ def _to_scalars(loaded: list[Framework], rows: list[dict[str, Any]]) -> None:
             row[name] = number
 
 
-def _numbers(framework: Framework, kept: list[Any]) -> list[Any]:
+def _numbers(framework: FrameworkAdapter, kept: list[Any]) -> list[Any]:
     """Return the numbers; of a value that has none, as a tensor without memory, a text."""
     try:
         return list(framework.scalars(kept) or [])

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import SetupError
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer.steps.sampler import Order
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ MADE_BY = "rollbacks"  # key of what a checkpoint says of its maker: whose small
 _RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 
 
-class Passing:
+class StepSkipper:
     """``rolled``: of each rollback that holds, the name of its session, the indices to pass over, the rate.
 
     ``most``: a person says that most of the run may be passed over.
@@ -70,7 +70,7 @@ class Passing:
             "(skip_steps(count), or supervisor's Order), so data drawn one after the other would come again"
         )  # fmt: skip
         of = "" if total is None else f" ({count:,} of {total:,})"
-        self._say(Note("info" if named else "warning", f"leaving out {words}{of}: {data}"))
+        self._say(TrainerNote("info" if named else "warning", f"leaving out {words}{of}: {data}"))
 
     def tell(self, step: int) -> None:
         """The step with the index ``step`` is passed over: have the data go on behind it."""
@@ -84,7 +84,7 @@ class Passing:
         """A loop that cannot leave out steps has done one again that was to be passed over."""
         if not self._done_again:
             words = f"step {step:,} was to be left out, but what drives this loop cannot do that: it was done again"
-            self._say(Note("warning", words))
+            self._say(TrainerNote("warning", words))
         self._done_again = True
 
     def slow_down(self, made_by: dict[str, str], restored: Mapping[str, str]) -> None:
@@ -99,9 +99,11 @@ class Passing:
         for _, rate in new:
             changed = [name for name, value in self._attached.items() if multiply(value, rate)]
             if changed:
-                self._say(Note("info", f"learning rate of {', '.join(changed)} times {rate:g}, after the rollback"))
+                self._say(
+                    TrainerNote("info", f"learning rate of {', '.join(changed)} times {rate:g}, after the rollback")
+                )
             else:
-                self._say(Note("warning", "no attached object has a learning rate that can be made smaller"))
+                self._say(TrainerNote("warning", "no attached object has a learning rate that can be made smaller"))
 
     def _move(self, name: str, order: Order, step: int) -> None:
         """As many samples as each step so far has drawn."""
@@ -111,7 +113,7 @@ class Passing:
             self._stuck.add(name)
             known = f"{order.position:,} samples in {step:,} steps" if step else "no step has been done yet"
             words = f"{name} cannot leave out step {step:,}, because how many samples it draws is not known: {known}"
-            self._say(Note("warning", words))
+            self._say(TrainerNote("warning", words))
 
 
 def multiply(value: Any, rate: float) -> bool:

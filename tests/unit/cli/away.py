@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.core.ports import StoreError, Traits, Unconfirmed
+from supervisor.core.ports import NotConfirmed, StoreError, StoreTraits
 from supervisor.stores.local.folder import FolderStore
 
 
@@ -12,7 +12,7 @@ class Drive(FolderStore):
     def __init__(self, root: str, *, refuses: int | None = 0, possible: bool = True, fails: str = "") -> None:
         super().__init__(root)
         kind = "drivefs" if possible else ""
-        self.traits = Traits(
+        self.traits = StoreTraits(
             where=self.root, place="Drive", evidence=kind, settle_s=60.0, confirm_every_s=0.001, mounted=True
         )
         self.refuses, self.possible, self.fails = refuses, possible, fails
@@ -26,12 +26,12 @@ class Drive(FolderStore):
     def evidence(self, path: str) -> str:
         super().evidence(path)
         if not self.possible:
-            raise Unconfirmed("nothing here says whether it has left this machine", possible=False)
+            raise NotConfirmed("nothing here says whether it has left this machine", possible=False)
         if self.refuses is None:
-            raise Unconfirmed("Drive has not uploaded it yet")
+            raise NotConfirmed("Drive has not uploaded it yet")
         if self.refuses > 0:
             self.refuses -= 1
-            raise Unconfirmed("Drive has not uploaded it yet")
+            raise NotConfirmed("Drive has not uploaded it yet")
         return "drivefs"
 
     def free_bytes(self) -> int | None:

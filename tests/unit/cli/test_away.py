@@ -11,10 +11,10 @@ import pytest
 
 from benchmarks.machines import until
 from supervisor import composition
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.clock import Instant
 from supervisor.core.session.status import RunStatus, to_json
-from supervisor.engine.paths import LocalPlace
+from supervisor.engine.paths import SessionPaths
 from supervisor.engine.runs import local_sessions
 from supervisor.engine.trainer_process import process_identity
 from tests.unit.cli.away import Drive
@@ -51,7 +51,7 @@ def living(away, root):
     started = []
 
     def begin(ends_at=1, store=None, name="plates", **live):
-        local = LocalPlace(root / "local/training-supervisor", f"id-{name}", Rank(3, "00000003"))
+        local = SessionPaths(root / "local/training-supervisor", f"id-{name}", SessionId(3, "00000003"))
         local.session.mkdir(parents=True)
         process = subprocess.Popen(
             [sys.executable, "-c", SUPERVISOR, str(root / "signals"), str(ends_at)], stdout=subprocess.PIPE, text=True

@@ -16,7 +16,7 @@ def four(left):
     """Four checkpoints of one session that has ended; its journal calls all but the last DURABLE."""
     rank = left.session(1, options={"keep_last": 2})
     ids = [left.checkpoint(rank, step, f"weights {step}".encode()) for step in (10, 20, 30, 40)]
-    left.journal(rank, *(ev.Durable("", id_, 10, 0.1, "fsync") for id_ in ids[:3]))
+    left.journal(rank, *(ev.CheckpointDurable("", id_, 10, 0.1, "fsync") for id_ in ids[:3]))
     left.end(rank, "stopped", 143)
     left.ids = ids
     return left
@@ -161,7 +161,7 @@ def test_the_list_reads_each_file_of_a_run_of_many_machines_once_or_twice(said, 
     for epoch in range(1, sessions + 1):
         rank = left.session(epoch)
         id_ = left.checkpoint(rank, 10 * epoch)
-        left.journal(rank, ev.Submitted("", id_, 10), ev.Durable("", id_, 10, 0.1, "fsync"))
+        left.journal(rank, ev.CheckpointWritten("", id_, 10), ev.CheckpointDurable("", id_, 10, 0.1, "fsync"))
         left.end(rank, "handed-over", 42)
     calls = Counter()
     for name in ("read", "list"):

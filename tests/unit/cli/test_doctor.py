@@ -178,8 +178,8 @@ def test_a_driver_that_hangs_does_not_hang_the_doctor(said, root, monkeypatch):
 
 
 def test_an_accelerator_is_told_with_its_memory(said, root, monkeypatch):
-    card = accelerators.Card("Tesla T4", 15 * 2**30)
-    monkeypatch.setattr(accelerators, "seen_within", lambda *_: accelerators.Seen((card,), "550"))
+    card = accelerators.Accelerator("Tesla T4", 15 * 2**30)
+    monkeypatch.setattr(accelerators, "seen_within", lambda *_: accelerators.DetectedAccelerators((card,), "550"))
     _, found = findings(said)
     assert found["accelerator"]["level"] == "ok"
     assert found["accelerator"]["words"].startswith("1 x Tesla T4, 15 GB")

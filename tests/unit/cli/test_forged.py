@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.session import events as ev
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 
 
@@ -17,7 +17,7 @@ def two(left):
     """Two checkpoints of one session that has ended; the newer one is for a test to forge."""
     rank = left.session(1, options={"keep_last": 2})
     left.ids = [left.checkpoint(rank, step, f"weights {step}".encode()) for step in (10, 20)]
-    left.journal(rank, *(ev.Durable("", id_, 10, 0.1, "fsync") for id_ in left.ids))
+    left.journal(rank, *(ev.CheckpointDurable("", id_, 10, 0.1, "fsync") for id_ in left.ids))
     left.end(rank, "stopped", 143)
     return left
 
@@ -73,7 +73,7 @@ def test_a_name_of_another_type_is_damage_for_every_verb_and_a_start_walks_back(
         assert code == (1 if verb == "verify" else 0)
     code, words = said("checkpoints", "export", "latest", "out")
     assert (code, (root / "out/state.json").read_bytes()) == (0, b"weights 10")
-    brought = checkpoint_fetch.newest_whole(two.store, RunPlace("plates"), [], root / "brought")
+    brought = checkpoint_fetch.newest_whole(two.store, RunPaths("plates"), [], root / "brought")
     assert isinstance(brought.answer, cp.ResumeFrom)
     assert (brought.answer.found.id, [each.id for each in brought.answer.skipped]) == (two.ids[0], [two.ids[1]])
 
@@ -145,12 +145,12 @@ def test_a_receipt_of_anything_else_still_proves_what_its_name_says(said, two, b
     ids=str,
 )
 def test_a_carried_history_of_other_types_is_read_past(two, changes):
-    from supervisor.core.checkpoint.session_id import Rank
+    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.engine.runs import history
 
     good = {"lives_s": [1.0], "reclaimed_s": [], "lost": 1, "lost_in_a_row": 0, "longest_s": {}, "reclaimed_on": {}}
     two.store.create(f"plates/{two.ids[0].rank}/history.json", json.dumps({**good, **changes}).encode())
-    told = history.read(two.store, two.run, Rank(2, "b"), lambda _: None, "local")
+    told = history.read(two.store, two.run, SessionId(2, "b"), lambda _: None, "local")
     assert "session 1" in told.words
 
 

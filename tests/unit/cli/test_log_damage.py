@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.runs import checkpoint_admin
 from supervisor.engine.upload import prune as pruning
@@ -134,7 +134,11 @@ def test_every_verb_says_it_and_export_gives_the_state(said, left, root, harm, n
     rank, ids = old(left, (10, 20, 30, 40))
     if not named:
         pruning.retain(
-            left.store, left.run, pruning.retention.Policy(2), pruning.Knowledge(durable=set(ids)), Rank(2, "b")
+            left.store,
+            left.run,
+            pruning.retention.Policy(2),
+            pruning.DurabilityIndex(durable=set(ids)),
+            SessionId(2, "b"),
         )
     path = log_of(left, rank, 2)
     KINDS[harm](path)
@@ -173,7 +177,7 @@ def test_an_old_log_of_many_sessions_has_no_gaps(left):
 @pytest.mark.parametrize("gone", [1, 2, 3])
 def test_an_old_log_without_one_of_its_pieces_has_the_gap_that_shows(left, gone):
     several(left, (0, 10), (10, 20), (20, 30), (30, 40))
-    log_of(left, Rank(gone, f"{gone:08x}"), 1).unlink()
+    log_of(left, SessionId(gone, f"{gone:08x}"), 1).unlink()
     [gap] = checkpoint_admin.step_log(left.store, left.run).gaps
     assert (gap.from_step, gap.to_step) == (10 * gone - 10, 10 * gone)
     assert (

@@ -10,7 +10,7 @@ import pytest
 from supervisor.core.clock import Instant
 from supervisor.core.session import events as ev
 from supervisor.core.session.status import RunStatus, to_json
-from supervisor.core.wire.messages import Staged
+from supervisor.core.wire.messages import CheckpointStaged
 from supervisor.engine.clock import BootClock
 from supervisor.engine.journal import Journal
 from supervisor.engine.resume import fetch as checkpoint_fetch
@@ -33,7 +33,7 @@ class Killed:
         self.journal = Journal(None, RunStatus(run=left.run.name))
         self.journal.open_spool(self.folder / "journal.jsonl")
         self.ids = {}
-        self.record(ev.Started(), ev.ClaimWritten(self.rank))
+        self.record(ev.SessionStarted(), ev.ClaimWritten(self.rank))
 
     def record(self, *values):
         now = BootClock().now()
@@ -44,12 +44,14 @@ class Killed:
         for each in MOMENTS[: MOMENTS.index(moment) + 1]:
             what, step = each.split()
             if what == "staged":
-                self.record(ev.TrainerSaid(Staged(int(step), f"/s/step-{int(step):09d}-1", 10, "due", 0.1, 0.1)))
+                self.record(
+                    ev.TrainerMessage(CheckpointStaged(int(step), f"/s/step-{int(step):09d}-1", 10, "due", 0.1, 0.1))
+                )
             elif what == "written":
                 self.ids[step] = self.left.checkpoint(self.rank, int(step))
-                self.record(ev.Submitted("/s", self.ids[step], 10))
+                self.record(ev.CheckpointWritten("/s", self.ids[step], 10))
             else:
-                self.record(ev.Durable("/s", self.ids[step], 10, 0.1, "fsync"))
+                self.record(ev.CheckpointDurable("/s", self.ids[step], 10, 0.1, "fsync"))
             if each == piece_after:
                 for name, body in self.journal.take():
                     self.left.store.create(f"{self.left.run.session(self.rank)}/{name}", body)

@@ -7,7 +7,7 @@ import pytest
 from supervisor import composition
 from supervisor.core.checkpoint.manifest import CheckpointId
 from supervisor.core.session import events as ev
-from supervisor.core.wire.messages import Staged
+from supervisor.core.wire.messages import CheckpointStaged
 from supervisor.engine.runs import verification_records
 from tests.unit.cli.away import Drive
 
@@ -26,8 +26,10 @@ def drive(left, monkeypatch):
 def written(left, machine, *steps, proved=()):
     rank = left.session(1, machine)
     ids = [left.checkpoint(rank, step, f"weights {step}".encode()) for step in steps]
-    values = [ev.Submitted("", id_, 10) for id_ in ids]
-    left.journal(rank, *values, *(ev.Durable("", id_, 10, 0.1, "drivefs") for id_ in ids if id_.step in proved))
+    values = [ev.CheckpointWritten("", id_, 10) for id_ in ids]
+    left.journal(
+        rank, *values, *(ev.CheckpointDurable("", id_, 10, 0.1, "drivefs") for id_ in ids if id_.step in proved)
+    )
     left.end(rank, "stopped", 143)
     return ids
 
@@ -59,14 +61,14 @@ def test_the_list_says_what_proves_each_and_when(said, drive):
 def test_each_evidence_has_its_words(said, left, evidence, words):
     rank = left.session(1)
     id_ = left.checkpoint(rank, 10)
-    left.journal(rank, ev.Durable("", id_, 10, 0.1, evidence))
+    left.journal(rank, ev.CheckpointDurable("", id_, 10, 0.1, evidence))
     assert words in said("checkpoints")[1]
 
 
 def test_what_was_sent_at_the_end_of_a_session_is_safe(said, drive):
     rank = drive.session(1, ELSEWHERE)
     id_ = drive.checkpoint(rank, 10)
-    drive.journal(rank, ev.Submitted("", id_, 10), ev.Flushed(id_))
+    drive.journal(rank, ev.CheckpointWritten("", id_, 10), ev.DriveFlushed(id_))
     assert (listed(said)[10]["state"], listed(said)[10]["evidence"]) == ("DURABLE", "flush")
 
 
@@ -183,7 +185,7 @@ def test_a_receipt_counts_for_the_status_too(said, drive):
 
 def test_files_that_wait_for_their_proof_are_listed_before_there_is_a_manifest(said, drive):
     rank = drive.session(1, ELSEWHERE)
-    drive.journal(rank, ev.Submitted("", CheckpointId(1, 30, rank.writer, 3), 10))
+    drive.journal(rank, ev.CheckpointWritten("", CheckpointId(1, 30, rank.writer, 3), 10))
     row = listed(said)[30]
     assert row["state"] == "SUBMITTED"
     assert row["made"] is not None
@@ -193,7 +195,7 @@ def test_files_that_wait_for_their_proof_are_listed_before_there_is_a_manifest(s
 def test_an_upload_that_failed_is_not_listed(said, drive):
     rank = drive.session(1, ELSEWHERE)
     id_ = CheckpointId(1, 30, rank.writer, 3)
-    drive.journal(rank, ev.Submitted("", id_, 10), ev.PublishFailed("", "full"))
+    drive.journal(rank, ev.CheckpointWritten("", id_, 10), ev.UploadFailed("", "full"))
     assert not listed(said)
 
 
@@ -202,7 +204,7 @@ def test_a_staged_one_says_since_when_it_lies_here(said, drive, root, mine):
     run_id = json.loads((root / "runs/plates/run.json").read_text())["id"]
     staged = root / "local/training-supervisor" / run_id / str(rank) / "staging/step-000000050-2"
     staged.mkdir(parents=True)
-    drive.journal(rank, ev.TrainerSaid(Staged(50, str(staged), 10, "time", 0.0, 0.0)))
+    drive.journal(rank, ev.TrainerMessage(CheckpointStaged(50, str(staged), 10, "time", 0.0, 0.0)))
     row = listed(said)[50]
     assert row["state"] == "STAGED"
     assert row["made"] is not None
@@ -223,8 +225,8 @@ def test_one_that_was_proved_and_removed_is_not_listed_for_what_its_session_left
     id_ = CheckpointId(1, 50, rank.writer, 2)
     drive.journal(
         rank,
-        ev.TrainerSaid(Staged(50, str(staged), 10, "time", 0.0, 0.0)),
-        ev.Submitted("", id_, 10),
-        ev.Durable("", id_, 10, 0.1, "drivefs"),
+        ev.TrainerMessage(CheckpointStaged(50, str(staged), 10, "time", 0.0, 0.0)),
+        ev.CheckpointWritten("", id_, 10),
+        ev.CheckpointDurable("", id_, 10, 0.1, "drivefs"),
     )
     assert not listed(said)

@@ -16,7 +16,7 @@ from supervisor.engine.trainer_process import process_identity
 def ended(left):
     rank = left.session(1, options={"keep_last": 2})
     ids = [left.checkpoint(rank, step, f"weights {step}".encode()) for step in (10, 20)]
-    left.journal(rank, *(ev.Durable("", id_, 10, 0.1, "fsync") for id_ in ids))
+    left.journal(rank, *(ev.CheckpointDurable("", id_, 10, 0.1, "fsync") for id_ in ids))
     left.end(rank, "stopped", 143)
     return left
 

@@ -83,10 +83,10 @@ def test_a_recorded_budget_is_none_given_none_at_all_or_seconds(value, typed):
 
 def find(left, absolute=""):
     record = json.loads((left.root / "runs/plates/run.json").read_text())
-    from supervisor.engine.runs.runs import Run
+    from supervisor.engine.runs.runs import RunRecord
 
     return resume.find_script(
-        Run(record["id"], record["script"], record["digest"]), absolute, "plates", Namespace(store=None)
+        RunRecord(record["id"], record["script"], record["digest"]), absolute, "plates", Namespace(store=None)
     )
 
 

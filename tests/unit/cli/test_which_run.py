@@ -10,7 +10,7 @@ from supervisor.cli.verbs import start
 from supervisor.core import shell_commands
 from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
-from supervisor.core.wire.messages import Beat
+from supervisor.core.wire.messages import Heartbeat
 from supervisor.engine.trainer_process import process_identity
 
 VERBS = ("status", "logs", "stop", "resume", "checkpoints")
@@ -57,7 +57,9 @@ MINE = process_identity.mine()
 
 def served(left, epoch: int, step: int, *, ago_s: float, machine=None) -> None:
     rank = left.session(epoch, machine)
-    left.journal(rank, do.Announce(phase="RUNNING", state="RUNNING"), ev.TrainerSaid(Beat(step, "step")), ago_s=ago_s)
+    left.journal(
+        rank, do.PublishState(phase="RUNNING", state="RUNNING"), ev.TrainerMessage(Heartbeat(step, "step")), ago_s=ago_s
+    )
     if machine is None:
         left.end(rank, "stopped", 130)
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 
 from supervisor.core.unmodified import resume_file
-from supervisor.core.unmodified.resume_file import Found
+from supervisor.core.unmodified.resume_file import FoundFile
 
 S = 1_000_000_000
 
 
-def files(*saves: tuple[str, ...], bytes_of: dict[str, int] | None = None) -> dict[str, Found]:
+def files(*saves: tuple[str, ...], bytes_of: dict[str, int] | None = None) -> dict[str, FoundFile]:
     """Return files that were written in this order, a save ten seconds after the other."""
     return {
-        path: Found((bytes_of or {}).get(path, 1000), (save * 10 * S) + place * S // 100)
+        path: FoundFile((bytes_of or {}).get(path, 1000), (save * 10 * S) + place * S // 100)
         for save, paths in enumerate(saves)
         for place, path in enumerate(paths)
     }
 
 
-def first(found: dict[str, Found], told: tuple[str, ...] = ()) -> str:
+def first(found: dict[str, FoundFile], told: tuple[str, ...] = ()) -> str:
     best = resume_file.ranked(found, told)
     return best[0].paths[""] if best else ""
 
@@ -54,7 +54,7 @@ def first(found: dict[str, Found], told: tuple[str, ...] = ()) -> str:
         ({}, ""),
     ],
 )
-def test_the_file_to_resume_from(found: dict[str, Found], chosen: str) -> None:
+def test_the_file_to_resume_from(found: dict[str, FoundFile], chosen: str) -> None:
     assert first(found) == chosen
 
 
@@ -69,7 +69,7 @@ def test_the_file_to_resume_from(found: dict[str, Found], chosen: str) -> None:
     ],
 )
 def test_what_the_framework_told_counts_more_than_what_lies_beside(
-    found: dict[str, Found], told: tuple[str, ...], chosen: str
+    found: dict[str, FoundFile], told: tuple[str, ...], chosen: str
 ) -> None:
     assert first(found, told) == chosen
 

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.checkpoint.session_id import Rank, Sighting, highest, judge, may_succeed, next_epoch, rank_of
+from supervisor.core.checkpoint.session_id import (
+    SessionId,
+    SessionObservation,
+    highest,
+    judge,
+    may_succeed,
+    next_epoch,
+    rank_of,
+)
 from tests.unit.core.draws import NAMES, RANKS
 
 
@@ -52,12 +60,12 @@ def test_seeing_more_never_gives_back_the_right_to_write(names, mine):
     ("sighting", "silent_s", "may"),
     [
         (None, 0, True),
-        (Sighting(Rank(1, "a")), 0, False),
-        (Sighting(Rank(1, "a")), 150, True),
-        (Sighting(Rank(1, "a"), end="stopped"), 0, True),
-        (Sighting(Rank(1, "a"), alive=False), 0, True),
-        (Sighting(Rank(1, "a"), alive=True), 0, False),
-        (Sighting(Rank(1, "a"), alive=True), 150, True),
+        (SessionObservation(SessionId(1, "a")), 0, False),
+        (SessionObservation(SessionId(1, "a")), 150, True),
+        (SessionObservation(SessionId(1, "a"), end="stopped"), 0, True),
+        (SessionObservation(SessionId(1, "a"), alive=False), 0, True),
+        (SessionObservation(SessionId(1, "a"), alive=True), 0, False),
+        (SessionObservation(SessionId(1, "a"), alive=True), 150, True),
     ],
 )
 def test_when_a_run_may_be_taken_over_without_asking(sighting, silent_s, may):

@@ -48,11 +48,11 @@ def test_what_is_no_record_is_unknown_and_nothing_worse(line):
 def test_a_record_of_a_newer_version_is_unknown_and_its_new_fields_are_left_out():
     with pytest.raises(UnknownRecord):
         from_line(json.dumps({**AT, "is": "Teleported"}))
-    line = json.loads(to_line(AT, ev.Launched(7)))
-    assert from_line(json.dumps({**line, "mood": "good"}))[1] == ev.Launched(7)
+    line = json.loads(to_line(AT, ev.TrainerStarted(7)))
+    assert from_line(json.dumps({**line, "mood": "good"}))[1] == ev.TrainerStarted(7)
 
 
 def test_a_name_that_is_no_text_can_still_be_written_down():
-    line = to_line(AT, ev.FenceSeen(("odd-\udcff",)))
+    line = to_line(AT, ev.FenceChecked(("odd-\udcff",)))
     assert line.encode()
-    assert from_line(line)[1] == ev.FenceSeen(("odd-?",))
+    assert from_line(line)[1] == ev.FenceChecked(("odd-?",))

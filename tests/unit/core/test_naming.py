@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.checkpoint.checkpoint_json import ContentError
-from supervisor.core.checkpoint.file_manifest import Carried, Entry, Piece, body, parse
+from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError
+from supervisor.core.checkpoint.file_manifest import FileExtent, FileManifest, FileRow, body, parse
 from supervisor.core.errors import UsageError
 from supervisor.core.unmodified import file_patterns, resume_arguments
 
@@ -68,18 +68,18 @@ def test_a_template_that_cannot_be_filled_is_refused(template: str) -> None:
 
 
 def test_any_name_comes_back_as_it_was() -> None:
-    piece = Piece("bundle-000001", 3, 5, "sha256:00")
+    piece = FileExtent("bundle-000001", 3, 5, "sha256:00")
     entries = tuple(
-        Entry(path, "file", 0o644, 5, piece) for path in ("a b", "a\nb", "ü/ö", "caf\udce9.pt", "\u4eac.pkl", 'q"\\')
+        FileRow(path, "file", 0o644, 5, piece) for path in ("a b", "a\nb", "ü/ö", "caf\udce9.pt", "\u4eac.pkl", 'q"\\')
     )
-    carried = Carried(7, "out", (*entries, Entry("l", "link", target="../x\udcff")), "a b")
+    carried = FileManifest(7, "out", (*entries, FileRow("l", "link", target="../x\udcff")), "a b")
     assert parse(body(carried)) == carried
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../b", "", "a//b", "a\0b"])
 def test_a_path_that_leads_out_is_refused(path: str) -> None:
-    with pytest.raises(ContentError):
-        parse(body(Carried(1, "out", (Entry(path, "folder", 0o755),))))
+    with pytest.raises(CheckpointInfoError):
+        parse(body(FileManifest(1, "out", (FileRow(path, "folder", 0o755),))))
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_a_document_of_very_many_values_takes_no_memory_beyond_its_bytes(reader,
         "checkpoint.json": lambda: checkpoint_json.parse(bomb),
         "files.json": lambda: file_manifest.parse(bomb),
         "tensors": lambda: safetensors_file.entries(len(bomb).to_bytes(8, "little") + bomb, 1 << 30),
-        "environment": lambda: environment.Record.from_bytes(environment_of),
+        "environment": lambda: environment.EnvironmentRecord.from_bytes(environment_of),
     }
     tracemalloc.start()
     try:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.checkpoint.manifest import CheckpointId, FileEntry, Manifest
-from supervisor.core.policy.dedup import SHARED_BYTES_MIN, Remaining, already_there, only_theirs, unneeded
+from supervisor.core.policy.dedup import SHARED_BYTES_MIN, RemainingFiles, already_there, only_theirs, unneeded
 
 PIECES = 3
 BIG = SHARED_BYTES_MIN
@@ -66,7 +66,7 @@ def test_whatever_goes_in_whatever_order_the_rest_loads_and_in_the_end_nothing_i
         left.remove(data.draw(st.sampled_from(left)))
         owners = {folder(each.id.step) for each in left}
         ownerless = [path for path in there if path.rpartition("/")[0] not in owners]
-        there -= set(unneeded(ownerless, [Remaining(folder(each.id.step), paths(each)) for each in left]))
+        there -= set(unneeded(ownerless, [RemainingFiles(folder(each.id.step), paths(each)) for each in left]))
         assert all(paths(each) <= there for each in left)
     assert not there
 
@@ -74,7 +74,7 @@ def test_whatever_goes_in_whatever_order_the_rest_loads_and_in_the_end_nothing_i
 @given(histories(), st.data())
 def test_a_manifest_that_cannot_be_read_keeps_what_it_could_name(made, data):
     unread = data.draw(st.sampled_from(made))
-    remaining = [Remaining(folder(unread.id.step), None)]
+    remaining = [RemainingFiles(folder(unread.id.step), None)]
     everything = set().union(*map(paths, made))
     gone = set(unneeded(everything, remaining))
     assert not gone & paths(unread)
@@ -83,7 +83,7 @@ def test_a_manifest_that_cannot_be_read_keeps_what_it_could_name(made, data):
 
 def test_a_manifest_that_cannot_be_read_keeps_nothing_of_another_session():
     files = [f"{folder(1, 'e00000002-b')}/x.safetensors", f"{folder(1)}/x.safetensors"]
-    assert unneeded(files, [Remaining(folder(5), None)]) == files[:1]
+    assert unneeded(files, [RemainingFiles(folder(5), None)]) == files[:1]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_manifest_that_cannot_be_read_keeps_nothing_of_another_session():
     ],
 )
 def test_a_twin_of_a_needed_file_stays_because_it_may_be_the_one_that_is_whole(twin):
-    needed = [Remaining(folder(5), ["e00000001-a/step-000000001/x.safetensors"])]
+    needed = [RemainingFiles(folder(5), ["e00000001-a/step-000000001/x.safetensors"])]
     assert unneeded([twin], needed) == []
     assert unneeded([twin], []) == [twin]
 

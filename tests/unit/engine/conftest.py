@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.stores.local.folder import FolderStore
 from tests.faults.world import World, before
 
@@ -22,8 +22,8 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def run() -> RunPlace:
-    return RunPlace("plates")
+def run() -> RunPaths:
+    return RunPaths("plates")
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 from supervisor.core.clock import Instant
 from supervisor.core.session import events as ev
 from supervisor.core.wire import messages
-from supervisor.engine.file_watch.watcher import Scene, Watcher
+from supervisor.engine.file_watch.watcher import WatchedAttempt, Watcher
 from supervisor.engine.unmodified import restore as file_restore
-from supervisor.engine.unmodified.snapshot_series import Series
+from supervisor.engine.unmodified.snapshot_series import SnapshotSeries
 
 
 class Clock:
@@ -33,8 +33,8 @@ class Folder:
         self.staging.mkdir()
         self.clock = Clock()
         self.said: list[messages.Message] = []
-        self.series = Series(self.staging, self.clock, lambda _: None, self._hear)
-        self.watcher = Watcher(Scene(self.root, "out", os.getsid(0)), self.series, lambda: None)
+        self.series = SnapshotSeries(self.staging, self.clock, lambda _: None, self._hear)
+        self.watcher = Watcher(WatchedAttempt(self.root, "out", os.getsid(0)), self.series, lambda: None)
         self.watcher.turn()
 
     def after(self, seconds: float) -> float:
@@ -47,23 +47,23 @@ class Folder:
             self.after(1.0)
 
     @property
-    def staged(self) -> list[messages.Staged]:
-        return [each for each in self.said if isinstance(each, messages.Staged)]
+    def staged(self) -> list[messages.CheckpointStaged]:
+        return [each for each in self.said if isinstance(each, messages.CheckpointStaged)]
 
     @property
     def notes(self) -> list[str]:
-        return [each.text for each in self.said if isinstance(each, messages.Note)]
+        return [each.text for each in self.said if isinstance(each, messages.TrainerNote)]
 
     def newest(self) -> Path:
         return self.staging / self.staged[-1].folder
 
-    def put_back(self, into: Path) -> file_restore.PutBack:
+    def put_back(self, into: Path) -> file_restore.RestoredFolder:
         found = file_restore.carried_in(self.newest())
         assert found is not None
         return file_restore.put_back(self.newest(), found[0], into, self.aside)
 
     def _hear(self, event: ev.Event) -> None:
-        assert isinstance(event, ev.TrainerSaid), event
+        assert isinstance(event, ev.TrainerMessage), event
         self.said.append(event.message)
 
 

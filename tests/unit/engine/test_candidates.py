@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.checkpoint.file_manifest import Carried, Entry, Piece
+from supervisor.core.checkpoint.file_manifest import FileExtent, FileManifest, FileRow
 from supervisor.core.errors import UserError
-from supervisor.engine.unmodified.resume_candidates import Candidates
+from supervisor.engine.unmodified.resume_candidates import ResumeCandidates
 
 ROOT = Path("/there")
 
@@ -20,13 +20,13 @@ class Said(list[str]):
         self.append(words)
 
 
-def carried(*paths: str, checkpoint: str = "") -> Carried:
+def carried(*paths: str, checkpoint: str = "") -> FileManifest:
     """Return files that were saved one after the other, ten seconds apart."""
     entries = [
-        Entry(path, "file", 0o644, place * 10_000_000_000, Piece("file-1", 0, 9, ""))
+        FileRow(path, "file", 0o644, place * 10_000_000_000, FileExtent("file-1", 0, 9, ""))
         for place, path in enumerate(paths)
     ]
-    return Carried(7, "", tuple(entries), checkpoint)
+    return FileManifest(7, "", tuple(entries), checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def carried(*paths: str, checkpoint: str = "") -> Carried:
 )  # fmt: skip
 def test_the_template_is_filled(paths: tuple[str, ...], template: str, arguments: tuple[str, ...]) -> None:
     said = Said()
-    candidates = Candidates(said)
+    candidates = ResumeCandidates(said)
     candidates.of("folder", carried(*paths))
     assert candidates.arguments(template, ROOT, 7) == arguments
     assert said == []
@@ -67,7 +67,7 @@ def test_the_template_is_filled(paths: tuple[str, ...], template: str, arguments
 def test_an_epoch_that_no_name_tells_is_asked_for_in_two_lines(
     paths: tuple[str, ...], template: str, what: str, hint: str
 ) -> None:
-    candidates = Candidates(Said())
+    candidates = ResumeCandidates(Said())
     candidates.of("folder", carried(*paths))
     with pytest.raises(UserError) as error:
         candidates.arguments(template, ROOT, 7)
@@ -85,7 +85,7 @@ def test_an_epoch_that_no_name_tells_is_asked_for_in_two_lines(
 )
 def test_without_a_file_that_fits_it_is_left_out_and_said(paths: tuple[str, ...], template: str, words: str) -> None:
     said = Said()
-    candidates = Candidates(said)
+    candidates = ResumeCandidates(said)
     candidates.of("folder", carried(*paths))
     assert candidates.arguments(template, ROOT, 7) == ()
     assert said == [words]
@@ -93,7 +93,7 @@ def test_without_a_file_that_fits_it_is_left_out_and_said(paths: tuple[str, ...]
 
 def test_each_candidate_is_tried_once_and_said_with_the_rule() -> None:
     said = Said()
-    candidates = Candidates(said)
+    candidates = ResumeCandidates(said)
     candidates.of("folder", carried("best.pt", "ema.pt", "last.pt"))
     given = []
     for error in ("KeyError: 'a'", "RuntimeError: size mismatch", "KeyError: 'b'"):
@@ -110,7 +110,7 @@ def test_each_candidate_is_tried_once_and_said_with_the_rule() -> None:
 
 
 def test_another_snapshot_begins_anew() -> None:
-    candidates = Candidates(Said())
+    candidates = ResumeCandidates(Said())
     candidates.of("one", carried("best.pt", "last.pt"))
     candidates.arguments("--resume {checkpoint}", ROOT, 7)
     assert candidates.failed("script", "KeyError")
@@ -120,7 +120,7 @@ def test_another_snapshot_begins_anew() -> None:
 
 def test_a_script_that_refuses_its_arguments_is_told_who_added_them() -> None:
     said = Said()
-    candidates = Candidates(said)
+    candidates = ResumeCandidates(said)
     candidates.of("folder", carried("best.pt", "last.pt"))
     candidates.arguments("--ckpt_path {checkpoint}", ROOT, 7)
     assert not candidates.failed("setup", "the script refused its arguments (exit code 2)")
@@ -132,7 +132,7 @@ def test_a_script_that_refuses_its_arguments_is_told_who_added_them() -> None:
 @pytest.mark.parametrize("kind", ["device-oom", "refused"])
 def test_what_another_checkpoint_would_meet_too_changes_nothing(kind: str) -> None:
     said = Said()
-    candidates = Candidates(said)
+    candidates = ResumeCandidates(said)
     candidates.of("folder", carried("best.pt", "last.pt"))
     candidates.arguments("--resume {checkpoint}", ROOT, 7)
     assert not candidates.failed(kind, "no memory")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.wire.messages import Beat, Malformed, Message, Save, ScriptFailed, Stop
+from supervisor.core.wire.messages import Heartbeat, Malformed, Message, SaveRequest, ScriptFailed, StopRequest
 from supervisor.engine.trainer_process.channel import Channel
 from supervisor.trainer import client
 
@@ -24,14 +24,14 @@ SWITCH_S = 1e-6  # threads change places in every few instructions, as on a mach
 class Nobody:
     """A listener that says and does nothing."""
 
-    def beat(self) -> Beat | None:
+    def beat(self) -> Heartbeat | None:
         """Nothing has moved."""
         return None
 
-    def asked_to_save(self, message: Save) -> None:
+    def asked_to_save(self, message: SaveRequest) -> None:
         """Not asked here."""
 
-    def asked_to_stop(self, message: Stop) -> None:
+    def asked_to_stop(self, message: StopRequest) -> None:
         """Not asked here."""
 
     def supervisor_gone(self) -> None:
@@ -82,19 +82,19 @@ def test_a_channel_whose_name_was_removed_is_found_again_and_who_is_connected_st
     assert channel.unnamed
     with pytest.raises(FileNotFoundError):
         client.connect(str(channel.path), Nobody())
-    first.send(Beat(1, "step"))
+    first.send(Heartbeat(1, "step"))
     first.flush(60.0)
     channel.renew()
     channel.renew()  # nothing is to be done any more
     assert not channel.unnamed
     second = client.connect(str(channel.path), Nobody())
-    second.send(Beat(2, "step"))
+    second.send(Heartbeat(2, "step"))
     second.flush(60.0)
-    first.send(Beat(3, "step"))
+    first.send(Heartbeat(3, "step"))
     first.flush(60.0)
     while len(heard) < 3:
         threading.Event().wait(0.01)  # the listeners are threads of their own
-    assert sorted(said.step for said in heard if isinstance(said, Beat)) == [1, 2, 3]
+    assert sorted(said.step for said in heard if isinstance(said, Heartbeat)) == [1, 2, 3]
     channel.close()
 
 

@@ -7,15 +7,15 @@ import os
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
-from supervisor.core.ports import StoreError, Taken
+from supervisor.core.ports import AlreadyExists, StoreError
 from supervisor.core.session.events import HistoryRead
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.runs import claims, history, runs
 from supervisor.engine.trainer_process import process_identity
 
-FIRST, SECOND = Rank(1, "aa"), Rank(2, "bb")
+FIRST, SECOND = SessionId(1, "aa"), SessionId(2, "bb")
 
 
 def unknown(_claimed: object) -> None:
@@ -38,7 +38,7 @@ def test_the_highest_session_is_looked_at_closer(store, run):
 
 def test_an_epoch_is_taken_once(store, run):
     claims.write_claim(store, run, FIRST, {})
-    with pytest.raises(Taken):
+    with pytest.raises(AlreadyExists):
         claims.write_claim(store, run, FIRST, {})
 
 
@@ -81,7 +81,7 @@ def test_history_is_carried_so_that_a_successor_reads_only_the_last_sessions(sto
     assert told.lost == 1
     claims.write_claim(store, run, SECOND, {"platform": "colab"})
     history.carry(store, run, SECOND, told)
-    third = Rank(3, "cc")
+    third = SessionId(3, "cc")
     read, real = [], store.read
     monkeypatch.setattr(store, "read", lambda path: (read.append(path), real(path))[1])
     again = history.read(store, run, third, unknown)
@@ -94,7 +94,7 @@ def test_a_damaged_history_is_read_anew_from_the_sessions_before(store, run, bod
     claims.write_claim(store, run, FIRST, {})
     claims.write_claim(store, run, SECOND, {})
     store.create(f"{run.session(SECOND)}/{history.CARRIED}", body)
-    told = history.read(store, run, Rank(3, "cc"), unknown)
+    told = history.read(store, run, SessionId(3, "cc"), unknown)
     assert told.lost == 2
 
 
@@ -182,7 +182,7 @@ def test_two_machines_that_enter_at_once_agree_on_one_record(store, run, script,
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", " leading", "x" * 101, "a\nb"])
 def test_names_that_cannot_be_folders_are_refused(store, script, name):
     with pytest.raises(UsageError):
-        runs.enter(store, RunPlace(name), script, [], {})
+        runs.enter(store, RunPaths(name), script, [], {})
 
 
 @pytest.mark.parametrize("kind", ["full", "read-only", "gone", "unreadable"])
@@ -201,13 +201,13 @@ def test_runs_are_the_folders_with_a_record(store, run, script):
 
 def test_how_long_machines_lived_is_learned_from_all_runs_of_the_store(store, run):
     for name, lives in (("older", [40000.0]), ("other", [41000.0, 80000.0]), ("toy", [1.0])):
-        one = RunPlace(name)
+        one = RunPaths(name)
         told = HistoryRead(reclaimed_on={"colab": tuple(lives), "slurm": (99.0,)})
         claims.write_claim(store, one, FIRST, {"platform": "colab"})
         history.carry(store, one, FIRST, told)
         claims.write_claim(store, one, SECOND, {})  # it died before it could carry anything
-    assert history.lives_of_others(store, RunPlace("toy"), "colab") == (40000.0, 41000.0, 80000.0)
-    assert history.lives_of_others(store, RunPlace("new"), "kaggle") == ()
+    assert history.lives_of_others(store, RunPaths("toy"), "colab") == (40000.0, 41000.0, 80000.0)
+    assert history.lives_of_others(store, RunPaths("new"), "kaggle") == ()
 
 
 def test_only_machines_of_our_own_platform_tell_how_long_ours_may_live(store, run):
@@ -216,13 +216,13 @@ def test_only_machines_of_our_own_platform_tell_how_long_ours_may_live(store, ru
     told = history.read(store, run, SECOND, unknown, "colab")
     assert told.reclaimed_s == (40000.0,)
     history.carry(store, run, SECOND, told)
-    assert history.read(store, run, Rank(3, "cc"), unknown, "slurm").reclaimed_s == (9e5,)
+    assert history.read(store, run, SessionId(3, "cc"), unknown, "slurm").reclaimed_s == (9e5,)
 
 
 def test_the_cost_of_learning_from_others_is_bounded(store, run, monkeypatch):
     for number in range(30):
         for epoch in range(1, 6):
-            claims.write_claim(store, RunPlace(f"run-{number:02}"), Rank(epoch, "aa"), {})
+            claims.write_claim(store, RunPaths(f"run-{number:02}"), SessionId(epoch, "aa"), {})
     asked, read, listed = [], store.read, store.list
     monkeypatch.setattr(store, "read", lambda path: (asked.append(path), read(path))[1])
     monkeypatch.setattr(store, "list", lambda path: (asked.append(path), listed(path))[1])

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.engine.trainer_process import descendants, orphans, process_identity
 from supervisor.engine.trainer_process.descendants import VARIABLE, Mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEAD = Mark(os.urandom(8).hex(), Rank(1, "aa"), 4_000_000, "1")  # a run of these tests alone
-MINE = Rank(2, "bb")
+DEAD = Mark(os.urandom(8).hex(), SessionId(1, "aa"), 4_000_000, "1")  # a run of these tests alone
+MINE = SessionId(2, "bb")
 STAYS = "import time\nprint(flush=True)\ntime.sleep(600)"
 DEAF = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{STAYS}"
 FORKED = "import os\nif os.fork():\n    os._exit(0)\nos.setsid()\n" + STAYS
@@ -85,7 +85,7 @@ def test_the_local_folder_need_not_be_there_any_more(start, tmp_path):
 OTHERS = {
     "of nobody": None,
     "of another run": replace(DEAD, run_id="fedcba9876543210"),
-    "of a later session": replace(DEAD, rank=Rank(3, "cc")),
+    "of a later session": replace(DEAD, rank=SessionId(3, "cc")),
     "of a session whose supervisor lives": replace(
         DEAD, pid=os.getpid(), since=process_identity.started(os.getpid()) or ""
     ),

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.checkpoint.manifest import CheckpointId
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.errors import UserError
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import import_run
 from supervisor.stores.local.folder import FolderStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-RUN = RunPlace("plates")
+RUN = RunPaths("plates")
 
 
 def left(folder: Path, *ids: CheckpointId) -> str:
@@ -27,7 +27,7 @@ def left(folder: Path, *ids: CheckpointId) -> str:
         "plates/run.json", b'{"schema": 1, "id": "abc0abc0abc0abc0", "script": "t.py", "arguments": [], "options": {}}'
     )
     for id_ in ids:
-        rank = Rank(id_.epoch, id_.writer)
+        rank = SessionId(id_.epoch, id_.writer)
         store.create(f"{RUN.step(rank, id_.step)}/manifest-{id_.seq:06d}-{0:016x}.json", b"{}")
         store.create(f"{RUN.step(rank, id_.step)}/state-{id_.seq}.bin", os.urandom(50))
     (folder / "plates/.tmp-half").write_bytes(b"half")

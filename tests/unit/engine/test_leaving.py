@@ -8,14 +8,14 @@ import pytest
 
 from supervisor.core.checkpoint.manifest import CheckpointId
 from supervisor.core.errors import UserError
-from supervisor.core.ports import Platform, Traits
+from supervisor.core.ports import Platform, StoreTraits
 from supervisor.core.session import events as ev
-from supervisor.core.session.state import Config, Phase, Saves, Session, Trainer
+from supervisor.core.session.state import Config, Phase, SaveProgress, Session, TrainerState
 from supervisor.engine.clock import BootClock
 from supervisor.engine.host import machine_release
-from supervisor.engine.loop import Inbox
+from supervisor.engine.loop import EventQueue
 
-FINISHED = Session(Config(), phase=Phase.SUCCEEDED, trainer=Trainer(attempt=1))
+FINISHED = Session(Config(), phase=Phase.SUCCEEDED, trainer=TrainerState(attempt=1))
 
 
 class Machine:
@@ -24,7 +24,7 @@ class Machine:
     def __init__(self, refuses: str = "") -> None:
         self.done: list[str] = []
         self.said: list[str] = []
-        self.inbox = Inbox()
+        self.inbox = EventQueue()
         self.refuses = refuses
 
     def platform(self) -> Platform:
@@ -42,8 +42,8 @@ class Machine:
         self, session: Session = FINISHED, *, evidence="drivefs", mounted=False, safe=True, keep=False, **changed
     ) -> list[str]:
         platform = replace(self.platform(), **changed)
-        traits = Traits(evidence=evidence, mounted=mounted, where="/content/runs")
-        leaver = machine_release.Leaving(
+        traits = StoreTraits(evidence=evidence, mounted=mounted, where="/content/runs")
+        leaver = machine_release.MachineRelease(
             platform, traits, inbox=self.inbox, clock=BootClock(), say=lambda *words: self.said.extend(words)
         )
         leaver.leave(session, safe=safe, keep=keep)
@@ -90,7 +90,7 @@ def test_a_run_on_the_machines_own_disk_keeps_the_machine_because_it_would_go_wi
 
 def test_who_only_came_to_look_at_a_finished_run_keeps_the_machine():
     machine = Machine()
-    assert machine.leave(FINISHED.with_(trainer=Trainer())) == []
+    assert machine.leave(FINISHED.with_(trainer=TrainerState())) == []
     assert machine.said == []
 
 
@@ -104,7 +104,7 @@ def test_keep_machine_keeps_it_and_says_what_that_costs():
 def test_a_person_may_still_object(name: str, done: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(machine_release, "PAUSE_S", 30.0 if not done else 0.05)
     machine = Machine()
-    machine.inbox(ev.Signalled(name))
+    machine.inbox(ev.SignalReceived(name))
     assert machine.leave() == done
 
 
@@ -126,7 +126,9 @@ def test_a_job_that_saved_nothing_new_in_a_long_time_is_not_started_for_ever(ste
     machine = Machine()
     durable = None if step is None else CheckpointId(2, step, "aa", 1)
     began_s = BootClock().now().mono_s - machine_release.FUTILE_S - 9
-    session = FINISHED.with_(phase=Phase.HANDED_OVER, started_s=began_s, resumed_step=500, saves=Saves(durable=durable))
+    session = FINISHED.with_(
+        phase=Phase.HANDED_OVER, started_s=began_s, resumed_step=500, saves=SaveProgress(durable=durable)
+    )
     assert machine.leave(session) == done
     assert done or "is not started again" in machine.said[0]
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from supervisor.core.checkpoint import session_id
-from supervisor.core.checkpoint.session_id import Rank, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, rank_of
 from supervisor.core.policy import retention
 from supervisor.engine.host import environment_store
 from supervisor.engine.resume import fetch as checkpoint_fetch
@@ -43,7 +43,7 @@ class Counting:
 
 
 def empty_sessions(root, run, first, count):
-    names = [str(Rank(number, f"{number:08x}")) for number in range(first, first + count)]
+    names = [str(SessionId(number, f"{number:08x}")) for number in range(first, first + count)]
     for name in names:
         (root / run.name / name).mkdir(parents=True)
     return names
@@ -72,15 +72,15 @@ def test_where_a_run_goes_on_is_found_by_one_look(counted, run, tmp_path):
 
 def environment(store, run, local):
     made = SimpleNamespace(python="python", env={}, installed=(), drift=(), seconds=0.0)
-    installer = environment_store.Installer(lambda _recorded, _fetch: made, lambda *_: [])
-    return environment_store.Packages(store, run, installer, local).prepare()
+    installer = environment_store.EnvironmentInstaller(lambda _recorded, _fetch: made, lambda *_: [])
+    return environment_store.EnvironmentStore(store, run, installer, local).prepare()
 
 
 @pytest.mark.parametrize(
     "ask",
     [
         lambda store, run, _: runs.last_status(store, run, claims.ranks(store, run)),
-        lambda store, run, _: history.read(store, run, Rank(SESSIONS + 1, "mine"), lambda _: None),
+        lambda store, run, _: history.read(store, run, SessionId(SESSIONS + 1, "mine"), lambda _: None),
         environment,
     ],
     ids=["status", "history", "environment"],
@@ -91,28 +91,28 @@ def test_what_the_newest_tell_is_asked_of_the_newest_alone(counted, run, tmp_pat
     asked = {path.split("/")[1] for path in (*counted.listed, *counted.read_) if "/e0" in path}
     assert len(asked) == claims.SESSIONS_READ_MAX
     first = SESSIONS - claims.SESSIONS_READ_MAX + 1
-    assert min(asked) == str(Rank(first, f"{first:08x}"))
+    assert min(asked) == str(SessionId(first, f"{first:08x}"))
 
 
 def test_retention_lists_and_sweeps_a_folder_that_holds_nothing_once(world):
     bare = {f"{RUN.name}/{name}" for name in empty_sessions(world.root / "store", RUN, 2, SESSIONS)}
-    store, knowledge = Counting(world.store()), pruning.Knowledge(durable=set(world.safe))
+    store, knowledge = Counting(world.store()), pruning.DurabilityIndex(durable=set(world.safe))
     for _ in range(3):
-        pruning.retain(store, RUN, retention.Policy(KEEP), knowledge, Rank(SESSIONS + 2, "mine"))
+        pruning.retain(store, RUN, retention.RetentionPolicy(KEEP), knowledge, SessionId(SESSIONS + 2, "mine"))
     assert {store.listed[folder] for folder in bare} == {1}
     assert {store.swept[folder] for folder in bare} == {1}
 
 
 def test_a_session_that_may_still_write_is_listed_at_each_retention(world):
     (mine,) = empty_sessions(world.root / "store", RUN, 7, 1)
-    store, knowledge = Counting(world.store()), pruning.Knowledge(durable=set(world.safe))
+    store, knowledge = Counting(world.store()), pruning.DurabilityIndex(durable=set(world.safe))
     for _ in range(3):
-        pruning.retain(store, RUN, retention.Policy(KEEP), knowledge, Rank(7, f"{7:08x}"))
+        pruning.retain(store, RUN, retention.RetentionPolicy(KEEP), knowledge, SessionId(7, f"{7:08x}"))
     assert store.listed[f"{RUN.name}/{mine}"] >= 3
 
 
 def test_names_that_no_session_has_are_not_remembered():
-    rank_of(str(Rank(1, "x" * 64)))
+    rank_of(str(SessionId(1, "x" * 64)))
     before = session_id._rank_of.cache_info().currsize
     for number in range(100):
         assert rank_of(f"e00000001-{number}{'a' * 1000}") is None

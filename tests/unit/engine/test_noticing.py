@@ -9,7 +9,7 @@ import pytest
 from watchdog.observers.inotify import InotifyObserver
 
 from supervisor.engine.file_watch import fs_events
-from supervisor.engine.file_watch.watcher import Scene, Watcher
+from supervisor.engine.file_watch.watcher import WatchedAttempt, Watcher
 from tests.unit.engine.files import Folder
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_where_the_system_has_no_watch_to_give_it_is_said_once_and_looked_at(
 
     monkeypatch.setattr(InotifyObserver, "start", refuse)
     folder = Folder(tmp_path)
-    watcher = Watcher(Scene(folder.root, "out", 1), folder.series, lambda: None)
+    watcher = Watcher(WatchedAttempt(folder.root, "out", 1), folder.series, lambda: None)
     watcher._listen()
     watcher._listen()
     assert [note for note in folder.notes if "inotify watch limit reached" in note] == folder.notes
@@ -60,7 +60,7 @@ def test_where_the_system_has_no_watch_to_give_it_is_said_once_and_looked_at(
 
 def test_a_folder_that_is_made_anew_is_listened_to_anew(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    watcher = Watcher(Scene(folder.root, "out", 1), folder.series, lambda: None)
+    watcher = Watcher(WatchedAttempt(folder.root, "out", 1), folder.series, lambda: None)
     watcher._listen()
     first = watcher._noticing
     assert first is not None

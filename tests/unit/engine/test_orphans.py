@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.engine.trainer_process import orphans, process_identity
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEAD, MINE = Rank(1, "aa"), Rank(2, "bb")
+DEAD, MINE = SessionId(1, "aa"), SessionId(2, "bb")
 HOLD = "import os, sys; sys.stdin.read()"
 IGNORE = "import signal, os, time; print(flush=True)\nwhile True: time.sleep(9)"
 WORKER = "import os, time\nif os.fork():\n    os._exit(0)\nprint(flush=True)\nwhile True: time.sleep(9)"
@@ -107,10 +107,10 @@ def test_a_session_whose_supervisor_lives_is_left_to_it(dead, monkeypatch):
 
 
 def test_folders_of_dead_sessions_go_but_for_the_one_that_is_needed(tmp_path):
-    needed, old, higher = (tmp_path / str(Rank(epoch, "aa")) for epoch in (2, 1, 9))
+    needed, old, higher = (tmp_path / str(SessionId(epoch, "aa")) for epoch in (2, 1, 9))
     for session in (needed, old, higher, tmp_path / "scratch"):
         (session / "staging").mkdir(parents=True)
-    orphans.forget_dead_sessions(tmp_path, Rank(3, "bb"), keep=needed / "staging")
+    orphans.forget_dead_sessions(tmp_path, SessionId(3, "bb"), keep=needed / "staging")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([needed.name, higher.name, "scratch"])
 
 

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, ContentError
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, CheckpointInfoError
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.policy import retention
 from supervisor.core.ports import StoreError
 from supervisor.core.session import events as ev
@@ -59,7 +59,7 @@ def test_a_retry_takes_what_the_failed_try_left_and_flushes_it(world, turn, part
         return call.go()
 
     with syscalls.bent(note):
-        assert isinstance(turn.publish(folder), ev.Durable)
+        assert isinstance(turn.publish(folder), ev.CheckpointDurable)
     step = world.root / "store" / RUN.step(turn.storing.rank, turn.step)
     assert str(step) in flushed
     assert str(step.parent) in flushed
@@ -74,7 +74,7 @@ def test_a_file_of_other_content_under_the_name_is_left_and_the_next_free_name_t
     step = world.root / "store" / RUN.step(turn.storing.rank, turn.step)
     step.mkdir()
     (step / "state-00000.safetensors").write_bytes(b"of a failed try")
-    assert isinstance(turn.publish(folder), ev.Durable)
+    assert isinstance(turn.publish(folder), ev.CheckpointDurable)
     assert (step / "state-00000.safetensors").read_bytes() == b"of a failed try"
     assert (step / "state-00000~1.safetensors").exists()
     assert sorted(path.name for path in folder.iterdir()) == sorted(
@@ -95,9 +95,9 @@ def test_two_checkpoints_of_one_step_share_the_folder_and_the_last_one_out_empti
 def test_a_folder_of_another_step_than_its_name_says_is_refused(turn):
     folder = turn.stage()
     outcome = turn.storing.publish(folder, turn.step + 1, lambda _: None)
-    assert isinstance(outcome, ev.PublishFailed)
+    assert isinstance(outcome, ev.UploadFailed)
     assert outcome.hopeless
-    with pytest.raises(ContentError, match="of step"):
+    with pytest.raises(CheckpointInfoError, match="of step"):
         staged_checkpoints.prove(folder, turn.step + 1)
 
 
@@ -111,7 +111,7 @@ def test_a_staged_folder_at_fault_is_not_tried_for_ever(turn, harm):
     else:
         (folder / CONTENT_FILE).unlink()
     outcome = turn.storing.publish(folder, turn.step, lambda _: None)
-    assert isinstance(outcome, ev.PublishFailed)
+    assert isinstance(outcome, ev.UploadFailed)
     assert outcome.hopeless
 
 
@@ -126,7 +126,7 @@ def test_a_store_that_loses_the_folder_meanwhile_does_not_make_the_staged_one_ho
     with syscalls.bent(vanishing):
         failed = named(lambda: turn.publish(folder))
     assert isinstance(failed, StoreError)
-    assert isinstance(turn.publish(folder), ev.Durable)
+    assert isinstance(turn.publish(folder), ev.CheckpointDurable)
 
 
 def test_submitted_is_said_before_the_evidence_and_durable_only_after(turn):
@@ -134,9 +134,9 @@ def test_submitted_is_said_before_the_evidence_and_durable_only_after(turn):
     order: list[str] = []
     turn.store.evidence = lambda path: order.append("evidence") or "fsync"
     outcome = turn.storing.publish(turn.stage(), turn.step, lambda event: (heard.append(event), order.append("said")))
-    assert isinstance(heard[0], ev.Submitted)
+    assert isinstance(heard[0], ev.CheckpointWritten)
     assert order[0] == "said"
-    assert isinstance(outcome, ev.Durable)
+    assert isinstance(outcome, ev.CheckpointDurable)
     assert (
         order.count("evidence") == 6
     )  # two state files, their log, the content, the piece of the step log, the manifest
@@ -147,14 +147,16 @@ def test_what_only_a_listing_shows_counts_for_nothing_when_old_ones_are_removed(
     turn = world.turn("second")
     turn.begin()
     found = checkpoint_fetch.find(world.store(), RUN)
-    unproved = pruning.Knowledge()
-    assert pruning.retain(world.store(), RUN, retention.Policy(KEEP), unproved, turn.storing.rank) == ((), 0)
+    unproved = pruning.DurabilityIndex()
+    assert pruning.retain(world.store(), RUN, retention.RetentionPolicy(KEEP), unproved, turn.storing.rank) == ((), 0)
     assert checkpoint_fetch.find(world.store(), RUN) == found
 
 
 def test_a_broken_checkpoint_is_not_counted_and_goes_once_enough_newer_ones_are_durable(world):
     broken = max(world.safe)
-    path = world.root / "store" / RUN.step(Rank(broken.epoch, broken.writer), broken.step) / "state-00000.safetensors"
+    path = (
+        world.root / "store" / RUN.step(SessionId(broken.epoch, broken.writer), broken.step) / "state-00000.safetensors"
+    )
     path.write_bytes(b"damaged")
     turn = world.turn("second")
     ready = turn.begin()
@@ -240,7 +242,7 @@ def test_a_session_whose_own_folder_is_gone_writes_nothing(world, turn):
 def test_the_manifest_names_what_it_was_made_from(world, turn):
     parent = max(world.safe)
     outcome = turn.publish(turn.stage())
-    assert isinstance(outcome, ev.Durable)
+    assert isinstance(outcome, ev.CheckpointDurable)
     found = max(checkpoint_fetch.find(world.store(), RUN), key=lambda each: each.id)
     manifest = checkpoint_fetch.read_manifest(world.store(), found).manifest
     assert manifest is not None
@@ -255,7 +257,7 @@ def test_the_manifest_of_one_checkpoint_under_the_name_of_another_is_no_manifest
     shutil.copy(world.root / "store" / first.path, world.root / "store" / other)
     judged = [checkpoint_fetch.read_manifest(world.store(), each) for each in checkpoint_fetch.find(world.store(), RUN)]
     wrong = next(each for each in judged if each.path == other)
-    assert wrong.verdict is cp.Verdict.BROKEN
+    assert wrong.verdict is cp.Validity.BROKEN
     assert "of another checkpoint" in wrong.why
 
 

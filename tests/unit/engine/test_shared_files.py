@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.policy import retention
 from supervisor.core.ports import StoreError
 from supervisor.core.session import events as ev
@@ -40,7 +40,7 @@ def turn(world):
 def published(turn: Turn, checkpoints_made: int = 1) -> list[cp.Manifest]:
     made = []
     for _ in range(checkpoints_made):
-        assert isinstance(turn.publish(turn.stage()), ev.Durable)
+        assert isinstance(turn.publish(turn.stage()), ev.CheckpointDurable)
         made.append(manifests(turn.world)[-1])
     return made
 
@@ -56,7 +56,7 @@ def frozen(manifest: cp.Manifest) -> cp.FileEntry:
 
 
 def folder(manifest: cp.Manifest) -> str:
-    return f"{Rank(manifest.id.epoch, manifest.id.writer)}/step-{manifest.id.step:09d}"
+    return f"{SessionId(manifest.id.epoch, manifest.id.writer)}/step-{manifest.id.step:09d}"
 
 
 def there(world: World) -> set[str]:
@@ -123,7 +123,7 @@ def test_a_file_that_is_not_there_any_more_is_sent_again(world, turn, harm):
     (second,) = published(turn)
     assert frozen(second).path == f"{folder(second)}/{FROZEN}"
     judged = {each.id: each.verdict for each in checkpoint_admin.judged(world.store(), RUN, world.root / "machine")}
-    assert judged[second.id] is cp.Verdict.WHOLE
+    assert judged[second.id] is cp.Validity.WHOLE
 
 
 def test_after_a_checkpoint_was_found_damaged_its_files_are_sent_again(world, turn):
@@ -153,10 +153,10 @@ def test_a_checkpoint_in_two_folders_resumes_verifies_exports_and_lists(world, t
     published(turn, 2)
     newest = manifests(world)[-1]
     judged = list(checkpoint_admin.judged(world.store(), RUN, world.root / "machine"))
-    assert {each.verdict for each in judged} == {cp.Verdict.WHOLE}
+    assert {each.verdict for each in judged} == {cp.Validity.WHOLE}
     wanted = max(checkpoint_fetch.find(world.store(), RUN), key=lambda each: each.id)
     exported = checkpoint_admin.export(world.store(), RUN, wanted, world.root / "out")
-    assert exported.verdict is cp.Verdict.WHOLE
+    assert exported.verdict is cp.Validity.WHOLE
     assert (world.root / "out" / FROZEN).read_bytes() == world.content(turn.step)[FROZEN]
     row = checkpoint_admin.rows(world.store(), RUN, world.root / "machine", KEEP)[-1]
     assert (row.bytes, row.sent_bytes) == (newest.bytes, newest.bytes - 50)
@@ -171,7 +171,7 @@ def test_a_shared_file_is_found_under_the_names_that_a_drive_gives_to_twins(worl
     renamed = {"file": path, "folder": path.parent, "session": path.parent.parent}[twin]
     renamed.rename(renamed.with_name(f"{renamed.stem} (1){renamed.suffix}"))
     judged = {each.id: each.verdict for each in checkpoint_admin.judged(world.store(), RUN, world.root / "machine")}
-    assert judged[newest.id] is cp.Verdict.WHOLE
+    assert judged[newest.id] is cp.Validity.WHOLE
 
 
 def test_the_evidence_of_a_shared_file_is_asked_for_again(world, turn):
@@ -217,19 +217,19 @@ def test_a_pinned_checkpoint_keeps_the_files_it_shares(world, turn):
         turn.storing.retain()
     assert first.id not in {each.id for each in manifests(world)}
     judged = {each.id: each.verdict for each in checkpoint_admin.judged(world.store(), RUN, world.root / "machine")}
-    assert judged[second.id] is cp.Verdict.WHOLE
+    assert judged[second.id] is cp.Validity.WHOLE
 
 
 def test_while_a_manifest_cannot_be_read_nothing_it_could_name_goes(world, turn):
     first, *_, last = published(turn, KEEP + 1)
-    fresh = pruning.Knowledge(durable=set(turn.storing.knowledge.durable))
+    fresh = pruning.DurabilityIndex(durable=set(turn.storing.knowledge.durable))
     unread = _unreadable(f"{folder(last)}/manifest-")
     files = {path for path in there(world) if path.startswith(folder(first)) and "manifest" not in path}
     with syscalls.bent(unread):
-        removed, _ = pruning.retain(world.store(), RUN, retention.Policy(KEEP), fresh, turn.storing.rank)
+        removed, _ = pruning.retain(world.store(), RUN, retention.RetentionPolicy(KEEP), fresh, turn.storing.rank)
     assert last.id not in removed
     assert files <= there(world)
-    pruning.retain(world.store(), RUN, retention.Policy(KEEP), fresh, turn.storing.rank)
+    pruning.retain(world.store(), RUN, retention.RetentionPolicy(KEEP), fresh, turn.storing.rank)
     assert files & there(world) == {frozen(first).path}
 
 

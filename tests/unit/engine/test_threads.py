@@ -16,7 +16,7 @@ from supervisor.core.errors import FAILED_PRECHECKS, NO_MORE_PROCESSES, NO_MORE_
 from supervisor.core.session.shutdown import controller_failed
 from supervisor.core.session.state import Config, Session
 from supervisor.engine import threads
-from supervisor.engine.task_queue import Lane
+from supervisor.engine.task_queue import SerialExecutor
 from supervisor.engine.trainer_process.process import Listeners, TrainerProcess
 from supervisor.engine.trainer_process.process_identity import started
 from supervisor.trainer.save import writer
@@ -37,7 +37,7 @@ def none_left(monkeypatch):
 @pytest.mark.usefixtures("none_left")
 def test_a_lane_without_a_thread_does_its_work_at_once():
     done = []
-    lane = Lane("store")
+    lane = SerialExecutor("store")
     lane.submit(lambda: done.append(threading.current_thread()))
     lane.submit(lambda: done.append(threading.current_thread()))
     assert done == [threading.main_thread()] * 2

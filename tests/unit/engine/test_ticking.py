@@ -33,7 +33,7 @@ class Slow:
         assert self._enough.wait(60.0), self.said
         return "done"
 
-    def _say(self, said: do.Say) -> None:
+    def _say(self, said: do.Notify) -> None:
         self.said.append(said.words)
         if len(self.said) >= ENOUGH:
             self._enough.set()
@@ -51,10 +51,10 @@ class Slow:
 @pytest.mark.parametrize(
     ("begin", "words"),
     [
-        (lambda slow: Executor._look(slow, do.Look()), "looking at the run in the store"),
+        (lambda slow: Executor._look(slow, do.InspectRun()), "looking at the run in the store"),
         (lambda slow: Executor._read_history(slow, do.ReadHistory()), "reading what earlier machines left"),
         (
-            lambda slow: Executor._restore(slow, do.Restore(afresh=True)),
+            lambda slow: Executor._restore(slow, do.FetchCheckpoint(afresh=True)),
             "fetching the newest checkpoint and verifying it",
         ),
     ],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.wire.messages import Beat, SaveFailed
+from supervisor.core.wire.messages import Heartbeat, SaveFailed
 from supervisor.engine.file_watch.stable_copy import ChangedMeanwhile
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.unmodified import snapshot as file_snapshot
@@ -194,11 +194,11 @@ def test_hundreds_of_small_files_are_a_few_files(folder: Folder, tmp_path: Path)
 
 
 def test_no_snapshot_is_taken_while_the_framework_saves(folder: Folder) -> None:
-    folder.series.heard(Beat(5, "save"))
+    folder.series.heard(Heartbeat(5, "save"))
     (folder.root / "part-1.bin").write_bytes(b"1")
     folder.settle()
     assert not folder.staged
-    folder.series.heard(Beat(5, "step"))
+    folder.series.heard(Heartbeat(5, "step"))
     folder.after(1.0)
     assert [each.step for each in folder.staged] == [5]
 
@@ -219,7 +219,9 @@ def test_a_copy_of_a_file_that_changes_meanwhile_is_thrown_away(
     folder.settle()
     assert not folder.staged
     assert not list(folder.staging.iterdir())
-    order = file_snapshot.Order(folder.root, "out", folder.watcher._scan(), folder.staging, 1, "step-000000001-1")
+    order = file_snapshot.SnapshotRequest(
+        folder.root, "out", folder.watcher._scan(), folder.staging, 1, "step-000000001-1"
+    )
     with pytest.raises(ChangedMeanwhile):
         file_snapshot.take(order, folder.series.known)
 
@@ -285,13 +287,13 @@ def saved(folder: Folder, name: str, step: int) -> None:
 
 def test_two_nets_that_are_saved_together_are_never_split_over_two_snapshots(folder: Folder) -> None:
     for step in (1, 2):
-        folder.series.heard(Beat(step, "step"))
+        folder.series.heard(Heartbeat(step, "step"))
         saved(folder, f"netG_{step}.pth", step)
         saved(folder, f"netD_{step}.pth", step)
         folder.settle()
         folder.after(30.0)
     taken = len(folder.staged)
-    folder.series.heard(Beat(3, "step"))
+    folder.series.heard(Heartbeat(3, "step"))
     saved(folder, "netG_3.pth", 3)
     for _ in range(8):
         folder.after(1.0)
@@ -310,7 +312,7 @@ def test_a_net_whose_partner_does_not_come_is_taken_when_a_step_is_done(folder: 
         folder.after(30.0)
     taken = len(folder.staged)
     saved(folder, "netG_3.pth", 3)
-    folder.series.heard(Beat(4, "step"))
+    folder.series.heard(Heartbeat(4, "step"))
     folder.settle()
     assert len(folder.staged) == taken + 1
 
@@ -318,7 +320,7 @@ def test_a_net_whose_partner_does_not_come_is_taken_when_a_step_is_done(folder: 
 def test_a_script_that_saves_twice_a_second_is_not_waited_for(folder: Folder) -> None:
     for number in range(1, 26):  # ten seconds
         step = 10 * number
-        folder.series.heard(Beat(step, "step"))  # the newest beat is never of a later step than the newest save
+        folder.series.heard(Heartbeat(step, "step"))  # the newest beat is never of a later step than the newest save
         saved(folder, f"ckpt-{number}.pt", step)
         folder.after(0.4)
     assert folder.staged, "saves of later steps show that the first one is whole"
@@ -348,13 +350,13 @@ def test_a_file_that_is_replaced_and_then_written_on_is_not_taken(folder: Folder
 
 
 def test_steps_that_are_done_again_are_not_taken_as_newer_ones_until_they_are(folder: Folder) -> None:
-    folder.series.heard(Beat(31, "step"))
+    folder.series.heard(Heartbeat(31, "step"))
     saved(folder, "last.pt", 31)
     folder.settle()
     folder.series.attempt()
     folder.series.begins_again()
     for step in (10, 20, 31):
-        folder.series.heard(Beat(step, "step"))
+        folder.series.heard(Heartbeat(step, "step"))
         saved(folder, "last.pt", step)
         folder.after(30.0)
         folder.settle()
@@ -383,7 +385,7 @@ def test_the_last_snapshot_of_a_script_that_ended_is_of_its_last_save(folder: Fo
 
 def save_at(folder: Folder, name: str, step: int) -> None:
     """The script's framework has written a file at a step, and reports it."""
-    folder.series.heard(Beat(step=step, section="step"))
+    folder.series.heard(Heartbeat(step=step, section="step"))
     (folder.root / name).write_bytes(f"{name} {step} {len(folder.staged)}".encode())
     folder.series.told(name, step)
     folder.settle()
@@ -405,13 +407,13 @@ def test_a_second_snapshot_at_the_last_step_has_its_step_and_the_next_sequence_n
 
 def test_a_save_that_nothing_tells_of_has_the_step_of_the_save_that_was_told_right_before_it(folder: Folder) -> None:
     """A pickle after torch.save(): the beats are some steps behind the script when it is written."""
-    folder.series.heard(Beat(47, "step"))
+    folder.series.heard(Heartbeat(47, "step"))
     saved(folder, "last.pt", 50)
     folder.settle()
     (folder.root / "replay.pkl").write_bytes(b"replay")
     os.utime(folder.root / "replay.pkl", (folder.clock.now_s, folder.clock.now_s))
     folder.after(30.0)
-    folder.series.heard(Beat(50, "step"))
+    folder.series.heard(Heartbeat(50, "step"))
     folder.settle()
     assert labels(folder) == [("step-000000050-1", True), ("step-000000050-2", True)]
 

@@ -9,8 +9,8 @@ import pytest
 from supervisor.environments.installers import run_command
 from supervisor.environments.installers.hidden_credentials import PIP, UV, hidden
 from supervisor.environments.installers.pip import Pip
-from supervisor.environments.installers.pip_config import Settings
-from supervisor.environments.installers.port import Sources
+from supervisor.environments.installers.pip_config import PipConfig
+from supervisor.environments.installers.port import IndexSources
 from supervisor.environments.installers.uv import Uv
 
 if TYPE_CHECKING:
@@ -39,13 +39,13 @@ def test_neither_installer_is_called_with_them(monkeypatch: pytest.MonkeyPatch, 
 
     def run(argv, environ, **_):
         called.append((list(argv), dict(environ)))
-        return run_command.Ended(0, "", "")
+        return run_command.CommandResult(0, "", "")
 
     monkeypatch.setattr(run_command, "run", run)
-    sources = Sources(index_options=("--extra-index-url", SECRET))
+    sources = IndexSources(index_options=("--extra-index-url", SECRET))
     lock = tmp_path / "lock.txt"
     lock.write_text("")
-    Uv("uv", {}, Settings()).install("python", lock, sources=sources)
+    Uv("uv", {}, PipConfig()).install("python", lock, sources=sources)
     Pip(["pip"], {}).install("python", lock, sources=sources)
     for argv, environ in called:
         assert not [word for word in argv if "S3CRET" in word]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.environment import Found, Locked, Plan, Record, Wanted
+from supervisor.core.environment import EnvironmentRecord, Installed, InstallPlan, LockedPackage, Requirements
 from supervisor.core.errors import SetupError
 from supervisor.environments import resolve
 from supervisor.environments.installers import choice as installer_choice
@@ -17,10 +17,10 @@ from supervisor.environments.installers.port import InstallerFailed
 if TYPE_CHECKING:
     from pathlib import Path
 
-FOUND = Found("3.12.1", "cp312", "linux-x86_64", distributions={"numpy": "2.1.3", "requests": "2.32.0"})
-TODO = Plan(("httpx",), (), ("numpy==2.1.3", "requests==2.32.0"), ("numpy==2.1.3",))
-HTTPX = Locked("httpx", "0.28.1", ("sha256:" + "0" * 64,))
-WANTED = Wanted(("httpx",), source="job.py's script block")
+FOUND = Installed("3.12.1", "cp312", "linux-x86_64", distributions={"numpy": "2.1.3", "requests": "2.32.0"})
+TODO = InstallPlan(("httpx",), (), ("numpy==2.1.3", "requests==2.32.0"), ("numpy==2.1.3",))
+HTTPX = LockedPackage("httpx", "0.28.1", ("sha256:" + "0" * 64,))
+WANTED = Requirements(("httpx",), source="job.py's script block")
 
 
 class Scripted:
@@ -29,7 +29,7 @@ class Scripted:
     name = "scripted"
 
     def __init__(
-        self, refuses: set[str], answer: tuple[Locked, ...] = (HTTPX,), said: str = "error: because it cannot be"
+        self, refuses: set[str], answer: tuple[LockedPackage, ...] = (HTTPX,), said: str = "error: because it cannot be"
     ) -> None:
         self.refuses = refuses
         self.answer = answer
@@ -44,7 +44,10 @@ class Scripted:
 
 
 def ask(
-    installer: Scripted, recorded: Record | None = None, said: list[str] | None = None, folders: tuple[str, ...] = ()
+    installer: Scripted,
+    recorded: EnvironmentRecord | None = None,
+    said: list[str] | None = None,
+    folders: tuple[str, ...] = (),
 ):
     return resolve.difference(
         installer,
@@ -66,7 +69,7 @@ def test_all_that_is_there_is_held_when_that_can_be():
 
 def test_only_frameworks_are_held_when_not_all_can_be_and_the_shadowed_are_named():
     said: list[str] = []
-    newer = Locked("requests", "2.33.0", HTTPX.hashes)
+    newer = LockedPackage("requests", "2.33.0", HTTPX.hashes)
     assert ask(Scripted({"requests==2.32.0"}, (HTTPX, newer)), said=said) == (HTTPX, newer)
     assert said == ["for this job alone, requests 2.32.0 by 2.33.0; the machine's own stay as they are"]
 
@@ -77,7 +80,7 @@ def test_frameworks_are_held_to_the_last():
 
 
 def test_recorded_versions_come_first_and_giving_them_up_is_said():
-    old = Record(FOUND, ("httpx",), (Locked("httpx", "0.27.0", HTTPX.hashes),))
+    old = EnvironmentRecord(FOUND, ("httpx",), (LockedPackage("httpx", "0.27.0", HTTPX.hashes),))
     said: list[str] = []
     installer = Scripted({"httpx==0.27.0"})
     ask(installer, old, said)
@@ -108,7 +111,7 @@ def test_no_connection_is_told_apart_at_once():
 
 
 def test_what_is_there_already_is_not_installed_again():
-    same = Locked("requests", "2.32.0", HTTPX.hashes)
+    same = LockedPackage("requests", "2.32.0", HTTPX.hashes)
     assert ask(Scripted(set(), (HTTPX, same))) == (HTTPX,)
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.environment import Found, Locked, Record
+from supervisor.core.environment import EnvironmentRecord, Installed, LockedPackage
 from supervisor.engine import progress
 from supervisor.environments import installed as installed_packages
 from supervisor.environments import overlay, resolve
 from supervisor.environments.installers import download_sizes, pip_config, run_command
-from supervisor.environments.installers.port import InstallerFailed, Sources
-from supervisor.environments.installers.run_command import Ended
+from supervisor.environments.installers.port import IndexSources, InstallerFailed
+from supervisor.environments.installers.run_command import CommandResult
 from supervisor.environments.installers.uv import CPU_BUILDS, Uv
 
 if TYPE_CHECKING:
@@ -39,29 +39,31 @@ class Program:
         self.reached = reached
         self.asked: list[list[str]] = []
 
-    def __call__(self, argv: Sequence[str], environ: Mapping[str, str], *, keep_fd: int | None = None) -> Ended:
+    def __call__(self, argv: Sequence[str], environ: Mapping[str, str], *, keep_fd: int | None = None) -> CommandResult:
         self.asked.append(list(argv))
         cpu = "--torch-backend" in argv
         if cpu and not self.reached:
-            return Ended(2, "", "error: Request failed\n  cause: dns error")
+            return CommandResult(2, "", "error: Request failed\n  cause: dns error")
         if "pylock.toml" in argv:
-            return Ended(0, PYLOCK, "")
+            return CommandResult(0, PYLOCK, "")
         if "compile" in argv:
             version = "2.13.0+cpu" if cpu else "2.13.0"
-            return Ended(0, f"torch=={version} --hash={HASH}\n", "")
+            return CommandResult(0, f"torch=={version} --hash={HASH}\n", "")
         if "--dry-run" in argv:
-            return Ended(0, "", " + torch==2.13.0+cpu\n" if cpu else CUDA)
-        return Ended(0 if cpu else 1, "", "" if cpu else "no version of torch==2.13.0+cpu")
+            return CommandResult(0, "", " + torch==2.13.0+cpu\n" if cpu else CUDA)
+        return CommandResult(0 if cpu else 1, "", "" if cpu else "no version of torch==2.13.0+cpu")
 
 
 def uv(monkeypatch: pytest.MonkeyPatch, program: Program, *, cpu: bool = True, **environ: str) -> Uv:
     monkeypatch.setattr(run_command, "run", program)
-    return Uv("uv", environ, pip_config.Settings(), cpu=cpu)
+    return Uv("uv", environ, pip_config.PipConfig(), cpu=cpu)
 
 
 def test_without_an_accelerator_the_build_for_the_processor_is_chosen(monkeypatch: pytest.MonkeyPatch):
     program = Program()
-    assert uv(monkeypatch, program).solve("python", ["torch"], [], []) == (Locked("torch", "2.13.0+cpu", (HASH,)),)
+    assert uv(monkeypatch, program).solve("python", ["torch"], [], []) == (
+        LockedPackage("torch", "2.13.0+cpu", (HASH,)),
+    )
     assert [argv[-2:] == list(CPU_BUILDS) for argv in program.asked] == [False, True, True]
 
 
@@ -71,7 +73,7 @@ def test_where_those_builds_cannot_be_reached_the_common_ones_do_and_are_not_ask
     program = Program(reached=False)
     installer = uv(monkeypatch, program)
     for _ in range(2):
-        assert installer.solve("python", ["torch"], [], []) == (Locked("torch", "2.13.0", (HASH,)),)
+        assert installer.solve("python", ["torch"], [], []) == (LockedPackage("torch", "2.13.0", (HASH,)),)
     assert sum("--torch-backend" in argv for argv in program.asked) == 1
 
 
@@ -90,22 +92,22 @@ def test_a_recorded_build_for_the_processor_is_installed_from_where_uv_knows_it(
     lock = tmp_path / "lock.txt"
     lock.write_text(f"torch==2.13.0+cpu --hash={HASH}\n")
     program = Program()
-    uv(monkeypatch, program).install("python", lock, sources=Sources())
+    uv(monkeypatch, program).install("python", lock, sources=IndexSources())
     assert program.asked[-1][-2:] == list(CPU_BUILDS)
     with pytest.raises(InstallerFailed):
-        uv(monkeypatch, program).install("python", lock, sources=Sources(tmp_path, wheels_only=True))
+        uv(monkeypatch, program).install("python", lock, sources=IndexSources(tmp_path, wheels_only=True))
 
 
 def test_a_build_for_the_processor_is_no_preference_beside_an_accelerator():
-    here = Found("3.11.7", "cp311", "linux-x86_64", accelerators=("T4",))
-    old = Record(here, ("torch",), (Locked("torch", "2.13.0+cpu", (HASH,)),))
+    here = Installed("3.11.7", "cp311", "linux-x86_64", accelerators=("T4",))
+    old = EnvironmentRecord(here, ("torch",), (LockedPackage("torch", "2.13.0+cpu", (HASH,)),))
     assert resolve._recorded_pins(old, here) == ["torch==2.13.0"]
 
 
 def test_uv_tells_how_much_is_to_be_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     lock = tmp_path / "lock.txt"
     lock.write_text("torch==2.13.0\n")
-    assert uv(monkeypatch, Program()).download_bytes("python", lock, sources=Sources()) == 1_026_574_961
+    assert uv(monkeypatch, Program()).download_bytes("python", lock, sources=IndexSources()) == 1_026_574_961
 
 
 def test_files_at_hand_are_measured_and_what_is_not_told_is_unknown(tmp_path: Path):
@@ -142,7 +144,7 @@ def test_a_large_download_is_said_with_its_size_and_goes_on_with_a_word(
             told.set()
 
     chosen = installed_packages.Interpreter("python3", "3.11.7", "cp311", "linux-x86_64", "", (), ())
-    locked = [Locked("torch", "2.13.0", (HASH,)), Locked("nvidia-cublas", "13.1", (HASH,))]
+    locked = [LockedPackage("torch", "2.13.0", (HASH,)), LockedPackage("nvidia-cublas", "13.1", (HASH,))]
     monkeypatch.setattr(
         overlay, "make_venv", lambda _python, folder, _environ: (folder / "lib/x/site-packages").mkdir(parents=True)
     )

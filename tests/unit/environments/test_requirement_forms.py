@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.environment import Found, plan, unmet
+from supervisor.core.environment import Installed, plan, unmet
 from supervisor.core.errors import SetupError, UserError
 from supervisor.environments.requirements import script_requirements
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.core.environment import Wanted
+    from supervisor.core.environment import Requirements
 
-HERE = Found(
+HERE = Installed(
     "3.11.7", "cp311", "linux-x86_64", distributions={"numpy": "2.1.3", "transformers": "5.2.0", "clip": "1.0"}
 )
 
 
-def read(folder: Path, script: str = "", *, install: bool = True, **files: str | bytes) -> Wanted:
+def read(folder: Path, script: str = "", *, install: bool = True, **files: str | bytes) -> Requirements:
     """Read the wish of a script beside ``files``; ``_`` in a name stands for a dot."""
     for name, content in {"job_py": script, **files}.items():
         path = folder / ".".join(name.rsplit("_", 1))
@@ -29,7 +29,7 @@ def read(folder: Path, script: str = "", *, install: bool = True, **files: str |
     return script_requirements.read(folder / "job.py", install=install).wanted
 
 
-def refusal(wanted: Wanted) -> UserError:
+def refusal(wanted: Requirements) -> UserError:
     with pytest.raises(SetupError) as refused:
         plan(wanted, HERE)
     assert "\n" not in refused.value.what + refused.value.hint

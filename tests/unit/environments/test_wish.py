@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.environment import Wanted
+from supervisor.core.environment import Requirements
 from supervisor.core.errors import UserError
 from supervisor.environments.requirements import script_requirements
 
@@ -36,7 +36,7 @@ def script(folder: Path, text: str) -> Path:
 
 def test_a_script_block_is_read_with_its_options(tmp_path: Path):
     read = script_requirements.read(script(tmp_path, BLOCK))
-    assert read.wanted == Wanted(("numpy>=2", "einops"), ">=3.11", ("libgl1",), source="job.py's script block")
+    assert read.wanted == Requirements(("numpy>=2", "einops"), ">=3.11", ("libgl1",), source="job.py's script block")
     assert read.options == {"save-every": "10m"}
 
 
@@ -47,7 +47,7 @@ def test_windows_line_ends_do_not_matter(tmp_path: Path):
 
 
 def test_a_script_that_asks_for_nothing_wants_nothing(tmp_path: Path):
-    assert script_requirements.read(script(tmp_path, "print('hello')\n")) == script_requirements.Wish()
+    assert script_requirements.read(script(tmp_path, "print('hello')\n")) == script_requirements.ScriptRequirements()
 
 
 def test_the_block_wins_over_files_beside_it(tmp_path: Path):

@@ -7,14 +7,14 @@ import json
 import pytest
 
 from supervisor.core.fleet.provisioning import Machine
-from supervisor.fleet.provisioners.colab.records import Notes, all_notes, ours
+from supervisor.fleet.provisioners.colab.records import MachineRecords, all_notes, ours
 
 RECORD = {"name": "toy-1", "token": "t", "url": "http://u", "endpoint": "gpu-t4-s-1"}
 
 
 @pytest.mark.parametrize("left", ["after the machine was made", "before it was made"])
 def test_a_machine_that_was_made_after_its_caller_left_is_known_to_be_ours(tmp_path, left):
-    notes = Notes(tmp_path, "toy-1")
+    notes = MachineRecords(tmp_path, "toy-1")
     notes.folder.mkdir()
     if left == "after the machine was made":
         notes.session.write_text(json.dumps({"toy-1": RECORD}))

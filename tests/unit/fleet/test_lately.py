@@ -7,15 +7,15 @@ import pytest
 from supervisor.core.clock import Instant
 from supervisor.core.fleet import messages as fw
 from supervisor.core.fleet.provisioning import Machine
-from supervisor.core.fleet.state import Policy
+from supervisor.core.fleet.state import FleetPolicy
 from supervisor.fleet import last_launch
-from supervisor.fleet.controller import Journal
+from supervisor.fleet.controller import FleetJournal
 
 OURS = Machine("run-1", "machine-1", record="r")
 NOW = Instant(3700.0, 3700.0)
 NIGHT = (
-    fw.Began(Policy(paid=True), "colab"), fw.Balanced(90.0, 0.0), fw.Listed(), fw.BroughtUp(OURS), fw.Prepared(), fw.AgentStarted(),
-    fw.Polled(1, "running", step=5, safe=0), fw.Balanced(89.0, 2.0), fw.Listed((OURS,)),
+    fw.ControllerStarted(FleetPolicy(paid=True), "colab"), fw.BalanceRead(90.0, 0.0), fw.MachinesListed(), fw.MachineCreated(OURS), fw.MachinePrepared(), fw.AgentStarted(),
+    fw.MachinePolled(1, "running", step=5, safe=0), fw.BalanceRead(89.0, 2.0), fw.MachinesListed((OURS,)),
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def environ(tmp_path):
 
 
 def journal(environ, *values):
-    made = Journal(last_launch.folder(environ, "toy", "runs"), "run")
+    made = FleetJournal(last_launch.folder(environ, "toy", "runs"), "run")
     for value in values:
         made.record(Instant(100.0, 100.0), value)
     return made
@@ -52,8 +52,12 @@ def test_a_launch_that_runs_tells_its_machine_and_what_it_costs(environ):
 
 @pytest.mark.parametrize("again", [False, True])
 def test_after_its_end_a_launch_says_how_it_ended_until_the_next_one(environ, again):
-    ends = (fw.Polled(9, "done", 130, 9, 9), fw.Released("machine-1"), fw.End(130, "CANCELLED", "stopped by Ctrl-C"))
-    journal(environ, *NIGHT, *ends, *([fw.Began()] if again else [])).close()
+    ends = (
+        fw.MachinePolled(9, "done", 130, 9, 9),
+        fw.MachineReleased("machine-1"),
+        fw.EndController(130, "CANCELLED", "stopped by Ctrl-C"),
+    )
+    journal(environ, *NIGHT, *ends, *([fw.ControllerStarted()] if again else [])).close()
     seen = last_launch.look(environ, "toy", "runs")
     if again:
         assert seen.end is None
@@ -63,7 +67,7 @@ def test_after_its_end_a_launch_says_how_it_ended_until_the_next_one(environ, ag
 
 
 def test_a_launch_that_left_has_not_ended(environ):
-    journal(environ, *NIGHT, fw.End(130, "LEFT", "machine-1 goes on by itself")).close()
+    journal(environ, *NIGHT, fw.EndController(130, "LEFT", "machine-1 goes on by itself")).close()
     assert last_launch.look(environ, "toy", "runs").end is None
 
 

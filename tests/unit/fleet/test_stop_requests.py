@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor.core.checkpoint.session_id import Rank
+from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.clock import Instant
-from supervisor.engine.paths import RunPlace
+from supervisor.engine.paths import RunPaths
 from supervisor.engine.runs import claims
-from supervisor.fleet.home_replica import HomeRun
+from supervisor.fleet.home_replica import HomeReplica
 from supervisor.stores.local.folder import FolderStore
 
-RUN, RANK = RunPlace("toy"), Rank(3, "abc")
+RUN, RANK = RunPaths("toy"), SessionId(3, "abc")
 CLOCK = SimpleNamespace(now=lambda: Instant(0, 0))
 
 
@@ -21,7 +21,7 @@ CLOCK = SimpleNamespace(now=lambda: Instant(0, 0))
 def home(tmp_path):
     store = FolderStore(str(tmp_path / "runs"))
     claims.write_claim(store, RUN, RANK, {})
-    return store, HomeRun(store, RUN, tmp_path / "state", CLOCK)
+    return store, HomeReplica(store, RUN, tmp_path / "state", CLOCK)
 
 
 def stops(store):

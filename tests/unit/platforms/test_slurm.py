@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.core.clock import Instant
 from supervisor.core.errors import UserError
-from supervisor.core.policy.deadline import Lifetime
+from supervisor.core.policy.deadline import TimeLimit
 from supervisor.platforms import slurm
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ def job(**fields: str) -> str:
 
 def test_the_end_that_the_variables_tell_is_certain():
     described = slurm.describe({**JOB, **TIMES}, NOW)
-    assert described.lifetime == Lifetime(7200.0, hard=True)
+    assert described.lifetime == TimeLimit(7200.0, hard=True)
     assert described.age_s == 600.0
     assert described.asked is None
 
 
 def test_without_a_start_the_time_left_counts_from_now():
     described = slurm.describe({**JOB, "SLURM_JOB_END_TIME": TIMES["SLURM_JOB_END_TIME"]}, NOW)
-    assert described.lifetime == Lifetime(6600.0, hard=True)
+    assert described.lifetime == TimeLimit(6600.0, hard=True)
     assert described.age_s == 0
 
 
@@ -84,7 +84,7 @@ def test_where_the_variables_do_not_tell_slurm_is_asked(tools: Tools, said: str,
     assert described.lifetime is None
     assert described.asked is not None
     assert tools.asked == []  # nothing is asked to know where we are
-    assert described.asked() == (None if seconds is None else Lifetime(seconds, hard=True))
+    assert described.asked() == (None if seconds is None else TimeLimit(seconds, hard=True))
     assert tools.asked == ["squeue -h -j 4711 -o %L"]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.clock import Instant
-from supervisor.core.session.events import Notice
+from supervisor.core.session.events import PreemptionNotice
 from supervisor.platforms import cloud_metadata, spot
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def test_google_cloud_waits_for_the_preemption(server: Loopback):
     cloud = reader("google", server)
     assert cloud.notices() == []
     server.on(f"GET {GCE}/preempted", "TRUE")
-    assert cloud.notices() == [Notice(30.0, "Google Cloud takes this spot machine back")]
+    assert cloud.notices() == [PreemptionNotice(30.0, "Google Cloud takes this spot machine back")]
     first, last = server.asked[0][1], server.asked[-1][1]
     assert first["metadata-flavor"] == "Google"
     assert "wait_for_change=true" in first["query"]
@@ -103,7 +103,7 @@ def test_aws_is_asked_with_a_token_and_404_is_no_notice(server: Loopback):
 def test_aws_tells_when_by_its_own_clock(server: Loopback, time: str, seconds: float):
     body = json.dumps({"action": "stop", "time": time})
     server.answers = {**TOKEN, f"GET {AWS}/spot/instance-action": body}
-    assert reader("aws", server).notices() == [Notice(seconds, "AWS is going to stop this spot machine")]
+    assert reader("aws", server).notices() == [PreemptionNotice(seconds, "AWS is going to stop this spot machine")]
 
 
 def test_awss_recommendation_saves_and_goes_on(server: Loopback):
@@ -114,7 +114,7 @@ def test_awss_recommendation_saves_and_goes_on(server: Loopback):
 def test_a_token_that_is_too_old_is_replaced(server: Loopback):
     server.answers = {**TOKEN, f"GET {AWS}/spot/instance-action": 401}
     cloud = reader("aws", server)
-    with pytest.raises(cloud_metadata.Refused, match="401"):
+    with pytest.raises(cloud_metadata.MetadataRefused, match="401"):
         cloud.notices()
     del server.answers[f"GET {AWS}/spot/instance-action"]
     assert cloud.notices() == []
@@ -162,11 +162,17 @@ def test_nonsense_is_no_notice_and_ends_nothing(server: Loopback, name: str, non
 
 
 def test_a_notice_is_heard_once_and_the_next_one_too():
-    told = iter([[Notice(9.0, "likely", certain=False)], [Notice(8.0, "likely", certain=False)], [Notice(7.0, "now")]])
+    told = iter(
+        [
+            [PreemptionNotice(9.0, "likely", certain=False)],
+            [PreemptionNotice(8.0, "likely", certain=False)],
+            [PreemptionNotice(7.0, "now")],
+        ]
+    )
     heard, waits = [], iter([False, False, False, True])
 
     class Fake:
-        def notices(self) -> list[Notice]:
+        def notices(self) -> list[PreemptionNotice]:
             return next(told)
 
     cloud_metadata.listen(Fake(), heard.append, lambda _seconds: next(waits))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.digest import XXH3
-from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
+from supervisor.core.ports import AlreadyExists, NotConfirmed, NotFound, StoreError
 from supervisor.stores.mounted import backend as mount_backend
 from supervisor.stores.mounted.backend import DriveStore
-from supervisor.stores.mounted.guard import HeldMount
+from supervisor.stores.mounted.guard import MountGuard
 from supervisor.stores.mounted.mounts import mount_of, mounts
 from tests.contracts.drives import Obliging
 from tests.faults import syscalls
@@ -36,7 +36,7 @@ class Place:
         self.store = self.fresh()
 
     def fresh(self) -> DriveStore:
-        held = HeldMount(str(self.root), self.mount, str(self._table))
+        held = MountGuard(str(self.root), self.mount, str(self._table))
         return DriveStore(held, choose=lambda _mount, _fd: self.client)
 
     def show(self, *found: Mount) -> None:
@@ -253,7 +253,7 @@ def test_every_error_of_a_write_counts_and_its_part_is_removed(place, store, tmp
 
 def test_a_file_of_another_writer_is_never_removed(place, store):
     store.create("run/file", b"first")
-    with pytest.raises(Taken):
+    with pytest.raises(AlreadyExists):
         store.create("run/file", b"second")
     assert place.written() == ["file"]
 
@@ -292,7 +292,7 @@ def test_an_unreadable_local_file_is_not_blamed_on_the_drive(store, tmp_path):
 
 def test_a_file_is_emptied_and_that_uploaded_before_it_is_removed(place, store, monkeypatch):
     seen: list[int] = []
-    answers = iter([Unconfirmed("not yet"), Unconfirmed("not yet"), None])
+    answers = iter([NotConfirmed("not yet"), NotConfirmed("not yet"), None])
 
     def see(file):
         seen.append(file.length)
@@ -321,7 +321,7 @@ def test_an_upload_that_does_not_come_is_not_waited_for_for_ever(place, store, m
 
     def see(_file):
         asked.append(1)
-        raise Unconfirmed("no", possible=possible)
+        raise NotConfirmed("no", possible=possible)
 
     monkeypatch.setattr(place.client, "see", see)
     monkeypatch.setattr(mount_backend, "LOOK_EVERY_S", 0.0)
@@ -333,7 +333,7 @@ def test_an_upload_that_does_not_come_is_not_waited_for_for_ever(place, store, m
 
 def test_a_file_that_vanishes_is_missing_only_where_the_mount_still_is(place, store, monkeypatch):
     store.create("run/file", b"x")
-    with pytest.raises(Missing):
+    with pytest.raises(NotFound):
         store.read("run/none")
     opened = os.open
 

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.machines import until
 from supervisor.core.digest import XXH3
 from supervisor.core.errors import UserError
-from supervisor.core.ports import Missing, StoreError, Taken, Unconfirmed
+from supervisor.core.ports import AlreadyExists, NotConfirmed, NotFound, StoreError
 from supervisor.stores.mounted import ipc
 from supervisor.stores.mounted import pool as worker_pool
 from supervisor.stores.mounted.mounts import Mount, mount_of, mounts
@@ -52,10 +52,10 @@ def freeze(worker: worker_pool.Worker) -> None:
     "error",
     [
         StoreError("x", "full"),
-        Missing("x"),
-        Taken("x"),
-        Unconfirmed("x"),
-        Unconfirmed("x", possible=False),
+        NotFound("x"),
+        AlreadyExists("x"),
+        NotConfirmed("x"),
+        NotConfirmed("x", possible=False),
         UserError("what", "hint", 7),
     ],
 )

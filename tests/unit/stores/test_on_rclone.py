@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.machines import until
 from supervisor.core.digest import XXH3
-from supervisor.core.ports import Missing, StoreError, Unconfirmed
+from supervisor.core.ports import NotConfirmed, NotFound, StoreError
 from supervisor.stores.mounted.backend import EMPTIED_BYTES_MIN
 from supervisor.stores.mounted.mounts import drive_of, mounts
 from supervisor.stores.mounted.store import MountedStore
@@ -67,7 +67,7 @@ def proved(store: MountedStore, path: str) -> str:
     while True:
         try:
             return store.evidence(path)
-        except Unconfirmed as unconfirmed:
+        except NotConfirmed as unconfirmed:
             if not unconfirmed.possible:
                 raise
             time.sleep(0.05)
@@ -162,7 +162,7 @@ def test_there_is_no_evidence_before_the_last_byte_is_in_the_cloud(mounted, tmp_
     store = drive.store()
     (tmp_path / "local").write_bytes(bytes(1_500_000))
     store.push(str(tmp_path / "local"), "run/state", XXH3)
-    with pytest.raises(Unconfirmed) as answer:
+    with pytest.raises(NotConfirmed) as answer:
         store.evidence("run/state")
     assert answer.value.possible
     assert proved(store, "run/state") == "rclone"
@@ -176,7 +176,7 @@ def test_what_was_proved_stays_so_when_rclone_forgets_it(mounted):
     assert proved(store, "run/file") == "rclone"
     until(lambda: not list((drive.cache / "vfsMeta").rglob("file")))
     assert store.evidence("run/file") == "rclone"
-    with pytest.raises(Unconfirmed):
+    with pytest.raises(NotConfirmed):
         drive.store().evidence("run/file")
 
 
@@ -196,11 +196,11 @@ def test_what_was_lost_with_the_cache_is_never_proved(mounted):
     drive = mounted(write_back="1h")
     store = drive.store()
     store.create("run/file", b"x")
-    with pytest.raises(Unconfirmed):
+    with pytest.raises(NotConfirmed):
         store.evidence("run/file")
     drive.reclaim()
     drive.mount()
-    with pytest.raises(Missing):
+    with pytest.raises(NotFound):
         drive.store().evidence("run/file")
 
 

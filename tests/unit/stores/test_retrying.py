@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.ports import Missing, StoreError, Taken, Traits, Unconfirmed
+from supervisor.core.ports import AlreadyExists, NotConfirmed, NotFound, StoreError, StoreTraits
 from supervisor.stores import retrying
 from supervisor.stores.retrying import ATTEMPTS, RetryingStore
 
@@ -12,7 +12,7 @@ from supervisor.stores.retrying import ATTEMPTS, RetryingStore
 class Failing:
     """A store that fails some times before it answers."""
 
-    traits = Traits()
+    traits = StoreTraits()
 
     def __init__(self, times: int, error: StoreError) -> None:
         self.times, self.error, self.asked = times, error, 0
@@ -60,13 +60,13 @@ def test_an_error_that_stays_is_raised_as_it_is():
 @pytest.mark.parametrize(
     "error",
     [
-        Missing("x"),
-        Taken("x"),
+        NotFound("x"),
+        AlreadyExists("x"),
         StoreError("x", "full"),
         StoreError("x", "read-only"),
         StoreError("x", "lied"),
         StoreError("x", "hung"),
-        Unconfirmed("x"),
+        NotConfirmed("x"),
     ],
 )
 def test_an_answer_is_not_asked_for_twice(error):

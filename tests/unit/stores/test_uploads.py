@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from supervisor.core.ports import StoreError, Unconfirmed
+from supervisor.core.ports import NotConfirmed, StoreError
 from supervisor.stores.mounted.mounts import Mount
 from supervisor.stores.upload_status import rclone
 from supervisor.stores.upload_status import status as upload_status
 from supervisor.stores.upload_status.rclone import Rclone, seconds, server_of
-from supervisor.stores.upload_status.status import DriveFS, NoWord, Written, choose
+from supervisor.stores.upload_status.status import DriveFS, NoUploadStatus, WrittenFile, choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ MD5 = hashlib.md5(b"weights").hexdigest()
 
 
 @pytest.fixture
-def file(tmp_path) -> Iterator[Written]:
+def file(tmp_path) -> Iterator[WrittenFile]:
     """A file that can bear attributes as those of a drive do."""
     path = tmp_path / "file"
     path.write_bytes(b"weights")
@@ -36,7 +36,7 @@ def file(tmp_path) -> Iterator[Written]:
     except OSError as error:
         os.close(fd)
         pytest.skip(f"no user attributes on this file system: {error}")
-    yield Written(fd, "run/file", 7, confirmed=False, chunks=lambda: [path.read_bytes()])
+    yield WrittenFile(fd, "run/file", 7, confirmed=False, chunks=lambda: [path.read_bytes()])
     os.close(fd)
 
 
@@ -47,7 +47,7 @@ def root(tmp_path) -> Iterator[int]:
     os.close(fd)
 
 
-def say(file: Written, **attributes: str) -> None:
+def say(file: WrittenFile, **attributes: str) -> None:
     for name, value in attributes.items():
         os.setxattr(file.fd, f"user.drive.{name}", value.encode())
 
@@ -68,13 +68,13 @@ def test_drive_s_word_is_that_nothing_is_uncommitted_and_the_file_has_a_cloud_id
 )
 def test_anything_less_is_not_yet_one(file, root, attributes):
     say(file, **attributes)
-    with pytest.raises(Unconfirmed) as answer:
+    with pytest.raises(NotConfirmed) as answer:
         DriveFS(root).see(file)
     assert answer.value.possible
 
 
 def test_a_client_that_never_answers_gives_no_evidence_ever(file, root):
-    with pytest.raises(Unconfirmed) as answer:
+    with pytest.raises(NotConfirmed) as answer:
         DriveFS(root).see(file)
     assert not answer.value.possible
 
@@ -84,7 +84,7 @@ def test_a_client_that_answered_once_may_still_do_so_for_this_file(file, root):
     say(file, uncommitted="0", id="1AbC")
     client.see(file)
     os.removexattr(file.fd, "user.drive.uncommitted")
-    with pytest.raises(Unconfirmed) as answer:
+    with pytest.raises(NotConfirmed) as answer:
         client.see(file)
     assert answer.value.possible
 
@@ -92,7 +92,7 @@ def test_a_client_that_answered_once_may_still_do_so_for_this_file(file, root):
 @pytest.mark.parametrize("told", [{"id": "1AbC"}, {"uncommitted": "0"}])
 def test_a_client_that_tells_only_half_gives_no_evidence_ever_so_nobody_waits_for_it(file, root, told):
     say(file, **told)
-    with pytest.raises(Unconfirmed) as answer:
+    with pytest.raises(NotConfirmed) as answer:
         DriveFS(root).see(file)
     assert not answer.value.possible
 
@@ -122,14 +122,14 @@ def test_a_drive_that_cannot_be_asked_has_not_answered(file, root, monkeypatch):
 def test_who_can_tell_is_chosen_by_the_kind_of_mount_or_by_who_answers(file, root):
     other = Mount(2, 1, "0:9", "/", "/mnt", "fuse.other", "other")
     assert isinstance(choose(DRIVE, root), DriveFS)
-    assert isinstance(choose(other, root), NoWord)
+    assert isinstance(choose(other, root), NoUploadStatus)
     os.setxattr(root, "user.drive.id", b"root")
     assert isinstance(choose(other, root), DriveFS)
 
 
 def test_nobody_s_word_is_never_evidence(file):
-    with pytest.raises(Unconfirmed) as answer:
-        NoWord().see(file)
+    with pytest.raises(NotConfirmed) as answer:
+        NoUploadStatus().see(file)
     assert not answer.value.possible
 
 
@@ -154,7 +154,7 @@ class Machine:
         path.write_text(json.dumps(record) if text is None else text, "utf-8")
 
     def see(self, *, confirmed: bool = False) -> str:
-        return Rclone(self.mount).see(Written(-1, "run/file", 7, confirmed, lambda: ()))
+        return Rclone(self.mount).see(WrittenFile(-1, "run/file", 7, confirmed, lambda: ()))
 
 
 @pytest.fixture
@@ -181,14 +181,14 @@ def test_rclone_s_word_is_a_clean_record_with_the_remote_s_word_in_it(machine):
 def test_a_record_that_says_less_or_is_half_written_says_not_yet(machine, record):
     machine.runs(*WRITES)
     machine.records(**record)
-    with pytest.raises(Unconfirmed) as answer:
+    with pytest.raises(NotConfirmed) as answer:
         machine.see(confirmed=True)
     assert answer.value.possible
 
 
 def test_a_record_that_is_gone_is_fine_only_if_the_file_was_seen_clean(machine):
     machine.runs(*WRITES)
-    with pytest.raises(Unconfirmed) as answer:
+    with pytest.raises(NotConfirmed) as answer:
         machine.see()
     assert not answer.value.possible
     assert machine.see(confirmed=True) == "rclone"
@@ -202,7 +202,7 @@ def test_an_rclone_that_sends_while_it_is_written_needs_no_records(machine, mode
 
 def test_a_mount_whose_rclone_cannot_be_found_gives_no_evidence(machine):
     machine.runs(*WRITES, point="elsewhere")
-    with pytest.raises(Unconfirmed) as answer:
+    with pytest.raises(NotConfirmed) as answer:
         machine.see()
     assert not answer.value.possible
 
@@ -213,7 +213,7 @@ def test_records_of_a_folder_on_this_machine_lie_under_local_and_all_of_them_mus
     machine.records(remote="local{12rtk}/backup", **CLEAN)
     assert machine.see() == "rclone"
     machine.records(remote="local/backup", **{**CLEAN, "Dirty": True})
-    with pytest.raises(Unconfirmed):
+    with pytest.raises(NotConfirmed):
         machine.see()
 
 

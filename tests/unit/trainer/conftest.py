@@ -3,11 +3,11 @@
 import pytest
 
 from supervisor.trainer.save import checkpoint_folder
-from supervisor.trainer.save.checkpoint_folder import Draft
+from supervisor.trainer.save.checkpoint_folder import CheckpointDraft
 from supervisor.trainer.save.layout import plan
 from supervisor.trainer.save.snapshot import Snapshot
 from supervisor.trainer.save.writer import NewFile
-from supervisor.trainer.state.capture import State
+from supervisor.trainer.state.capture import AttachedState
 
 
 class Holder:
@@ -33,13 +33,13 @@ def stage(tmp_path):
     """Stage attached objects, as the run does, and return the folder."""
 
     def staged(piece_bytes_max=256_000_000, name="step-000000005-1", mutate=lambda: None, **attached):
-        captured = State(attached).captured()
+        captured = AttachedState(attached).captured()
         layout = plan(captured.leaves, piece_bytes_max=piece_bytes_max)
         snapshot = Snapshot(layout, captured.leaves, captured.values)
         assert snapshot.take(captured.values).wait()
         mutate()
         rows = [{"step": 4, "loss": 0.5}]
-        draft = Draft(
+        draft = CheckpointDraft(
             5, 9, None, captured.text, captured.generators, rows, {"loss": 0.5}, {}, layout.split, captured.beside
         )
         files = [NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes) for each in layout.pieces]
@@ -57,7 +57,7 @@ def round_trip(stage, holder):
         path = stage(thing=holder(state), **options)
         fresh = holder()
         fresh.state_dict = lambda: fresh.state
-        State({"thing": fresh}).restore(checkpoint_folder.open_folder(path))
+        AttachedState({"thing": fresh}).restore(checkpoint_folder.open_folder(path))
         return fresh.state
 
     return back

@@ -6,14 +6,14 @@ torch = pytest.importorskip("torch")
 
 from supervisor.trainer import clock  # noqa: E402
 from supervisor.trainer.compare import differing  # noqa: E402
-from supervisor.trainer.context import Life  # noqa: E402
-from supervisor.trainer.errors import RefusedError  # noqa: E402
+from supervisor.trainer.context import TrainerContext  # noqa: E402
+from supervisor.trainer.errors import UnsupportedStateError  # noqa: E402
 from supervisor.trainer.run import Run  # noqa: E402
 from supervisor.trainer.save.checkpoint_folder import open_folder  # noqa: E402
 from supervisor.trainer.save.saver import Saver  # noqa: E402
 from supervisor.trainer.settings import read_settings  # noqa: E402
-from supervisor.trainer.state.capture import State  # noqa: E402
-from supervisor.trainer.steps.section_timer import Sections  # noqa: E402
+from supervisor.trainer.state.capture import AttachedState  # noqa: E402
+from supervisor.trainer.steps.section_timer import SectionTimer  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]  # the first optimizer of a process takes seconds to make
 
@@ -24,12 +24,12 @@ def attach(tmp_path):
 
     def make(every="1steps", **attached):
         environ = {"SUPERVISOR_RUN_STAGING": str(tmp_path / "staged"), "SUPERVISOR_RUN_SAVE_EVERY": every}
-        life = Life(read_settings(environ, "train.py"))
+        life = TrainerContext(read_settings(environ, "train.py"))
         life.heard = []
         life.say = life.heard.append
-        state = State(attached)
+        state = AttachedState(attached)
         saver = Saver(life.settings.staging, 1, clock.now_s, life.say)
-        run = Run(life, state, saver, Sections(clock.now_s), clock.now_s)
+        run = Run(life, state, saver, SectionTimer(clock.now_s), clock.now_s)
         life.run = run
         run.state, run.heard = state, life.heard
         folders = checkpoints(tmp_path)
@@ -204,7 +204,7 @@ def test_parameters_and_parts_that_a_fresh_process_lacks_are_told_at_the_first_s
     (words,) = warnings(run)
     assert words.startswith("model: it has head.bias, head.weight, which it did not have at attach()")
     assert "supervisor.resume_step()" in words
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(UnsupportedStateError) as refused:
         attach(model=job()[0])
     assert "head.weight" in refused.value.what  # torch's second line
 
@@ -281,7 +281,7 @@ def test_a_state_that_is_taken_when_it_is_iterated_is_no_false_alarm(stage, hold
             self.given = state
 
     path = stage(data=Stream({"at": 5}))
-    state = State({"data": Stream({"at": 0})})
+    state = AttachedState({"data": Stream({"at": 0})})
     assert state.restore(open_folder(path)) == []
     assert state.notices == [
         ("info", "data goes to its place when it is iterated next; before that it cannot be compared")

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.core.checkpoint import safetensors_file
-from supervisor.core.checkpoint.safetensors_file import Entry
+from supervisor.core.checkpoint.safetensors_file import TensorEntry
 from supervisor.trainer import adapters
 from supervisor.trainer.save import checkpoint_folder, reader
 from supervisor.trainer.save.checkpoint_folder import DamagedError, open_folder, read
-from supervisor.trainer.save.reader import DamageError, File
-from supervisor.trainer.state.capture import State
+from supervisor.trainer.save.reader import DamageError, TensorFile
+from supervisor.trainer.state.capture import AttachedState
 
 PADDING = ord(" ")
 
@@ -113,7 +113,7 @@ def test_a_damaged_checkpoint_is_refused_when_it_is_put_back(small, holder):
     path.write_bytes(path.read_bytes()[:-1] + b"\x55")
     attached = {"model": holder(), "data": holder()}
     with pytest.raises(DamagedError):
-        State(attached).restore(open_folder(small))
+        AttachedState(attached).restore(open_folder(small))
     assert attached["model"].state is None, "nothing is loaded before everything is verified"
 
 
@@ -128,13 +128,13 @@ def test_leaves_of_any_sizes_also_of_none_are_read_where_they_belong(tmp_path_fa
     contents = [bytes(wanted.randrange(256) for _ in range(size)) for size in sizes]
     at, entries = 0, []
     for number, content in enumerate(contents):
-        entries.append(Entry(f"t{number}", "U8", (len(content),), at, len(content)))
+        entries.append(TensorEntry(f"t{number}", "U8", (len(content),), at, len(content)))
         at += len(content)
     body = safetensors_file.header(entries) + b"".join(contents)
     path.write_bytes(body)
     from supervisor.core.digest import digest_of, preferred
 
-    file = File(path, len(body), digest_of([body], preferred()))
+    file = TensorFile(path, len(body), digest_of([body], preferred()))
     places = reader.located([file], {})
     chosen = [number for number in range(len(sizes)) if wanted.random() < 0.7]
     wanted.shuffle(chosen)
@@ -159,7 +159,7 @@ def test_of_several_readers_the_first_error_is_raised_and_all_threads_end(tmp_pa
     for number in range(6):
         path = tmp_path / f"state-{number:05d}.safetensors"
         path.write_bytes(b"x" * (1000 + number))
-        files.append(File(path, 1000 + number, "sha256:not-this"))
+        files.append(TensorFile(path, 1000 + number, "sha256:not-this"))
     before = threading.active_count()
     with pytest.raises(DamageError, match="its digest differs"):
         reader.fill(files, [])
@@ -184,7 +184,7 @@ def test_a_tensor_for_two_owners_is_read_once_and_given_to_both(stage, holder):
     shared = array("d", range(500))
     path = stage(one=holder({"w": shared}), other=holder({"w": shared}))
     one, other = holder(), holder()
-    State({"one": one, "other": other}).restore(open_folder(path))
+    AttachedState({"one": one, "other": other}).restore(open_folder(path))
     assert one.state["w"] == other.state["w"] == shared
 
 

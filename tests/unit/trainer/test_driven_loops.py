@@ -6,13 +6,13 @@ import pytest
 
 from supervisor.core.policy.liveness import AFTER
 from supervisor.trainer import clock
-from supervisor.trainer.context import Life
+from supervisor.trainer.context import TrainerContext
 from supervisor.trainer.run import Run
 from supervisor.trainer.save.checkpoint_folder import open_folder
 from supervisor.trainer.save.saver import Saver
 from supervisor.trainer.settings import read_settings
-from supervisor.trainer.state.capture import State
-from supervisor.trainer.steps.section_timer import Sections
+from supervisor.trainer.state.capture import AttachedState
+from supervisor.trainer.steps.section_timer import SectionTimer
 
 
 @pytest.fixture
@@ -20,13 +20,15 @@ def begun(tmp_path, holder):
     """Return a function that makes a run over one attached number, and that number's holder."""
 
     def make(**environ):
-        life = Life(read_settings({"SUPERVISOR_RUN_STAGING": str(tmp_path / "staged"), **environ}, "train.py"))
+        life = TrainerContext(
+            read_settings({"SUPERVISOR_RUN_STAGING": str(tmp_path / "staged"), **environ}, "train.py")
+        )
         said = []
         life.say = said.append
         held = holder({"weight": 0.0})
-        state = State({"model": held})
+        state = AttachedState({"model": held})
         saver = Saver(life.settings.staging, 1, clock.now_s, said.append)
-        run = Run(life, state, saver, Sections(clock.now_s), clock.now_s)
+        run = Run(life, state, saver, SectionTimer(clock.now_s), clock.now_s)
         life.run = run
         return run, held
 

@@ -10,8 +10,8 @@ import urllib.error
 import pytest
 
 from supervisor.core.wire.messages import Finished, ScriptFailed
-from supervisor.trainer.context import Life
-from supervisor.trainer.hooks.unmodified_script import Unattached
+from supervisor.trainer.context import TrainerContext
+from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 from supervisor.trainer.process import script_end
 from supervisor.trainer.settings import read_settings
 
@@ -86,9 +86,9 @@ def test_errors_are_told_apart_before_and_after_the_first_step(error, kind, late
 
 
 def test_a_script_that_is_not_attached_has_made_progress_only_after_a_step_was_seen():
-    here = Life(read_settings({}, "train.py"))
+    here = TrainerContext(read_settings({}, "train.py"))
     here.say = list[object]().append
-    script = Unattached(here)
+    script = UnmodifiedScript(here)
     here.watch(script)
     for begin in (lambda: None, script.begins):
         begin()

@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 
 from supervisor.core.policy.liveness import AFTER
-from supervisor.core.wire.messages import Note, Save, Saved, Stop, Trouble
+from supervisor.core.wire.messages import Anomaly, SaveRequest, ScriptSavedFile, StopRequest, TrainerNote
 from supervisor.trainer import hooks
-from supervisor.trainer.context import Life
+from supervisor.trainer.context import TrainerContext
 from supervisor.trainer.hooks import import_hook
 from supervisor.trainer.hooks import keras as keras_hook
 from supervisor.trainer.hooks.error_guard import guard_methods, guarded
-from supervisor.trainer.hooks.on_demand_save import Asked
+from supervisor.trainer.hooks.on_demand_save import OnDemandSave
 from supervisor.trainer.hooks.save_tracker import MOVES, count_before, tell_after
-from supervisor.trainer.hooks.unmodified_script import LOSS, Unattached
+from supervisor.trainer.hooks.unmodified_script import LOSS, UnmodifiedScript
 from supervisor.trainer.hooks.writer_functions import by_argument
 from supervisor.trainer.settings import read_settings
 
@@ -45,16 +45,16 @@ def script(monkeypatch):
 
 
 def made(**environ):
-    life = Life(read_settings(environ, "train.py"))
+    life = TrainerContext(read_settings(environ, "train.py"))
     said = []
     life.say = said.append
-    script = Unattached(life)
+    script = UnmodifiedScript(life)
     life.watch(script)
     return script, said
 
 
 def saves(script):
-    return [each for each in script.said if isinstance(each, Saved)]
+    return [each for each in script.said if isinstance(each, ScriptSavedFile)]
 
 
 # --- what is imported is hooked, and nothing else is imported ---------------------------------------------------------
@@ -187,8 +187,8 @@ def test_a_trouble_that_the_supervisor_acts_on_is_told_with_the_last_step_that_w
         script.stepped()
         script.values = {LOSS: value, "accuracy": math.nan}
         script.beat()
-    assert said[0] == Note("warning", "accuracy is nan at step 11")
-    assert said[1:] == [Trouble(13, LOSS, "nan", "nan", fine=11)]
+    assert said[0] == TrainerNote("warning", "accuracy is nan at step 11")
+    assert said[1:] == [Anomaly(13, LOSS, "nan", "nan", fine=11)]
 
 
 def test_a_value_that_was_judged_says_nothing_of_later_steps():
@@ -198,7 +198,7 @@ def test_a_value_that_was_judged_says_nothing_of_later_steps():
         script.stepped()
         script.values = {LOSS: value}
         script.beat()
-    assert said == [Trouble(3, LOSS, "nan", "nan", fine=0)]
+    assert said == [Anomaly(3, LOSS, "nan", "nan", fine=0)]
 
 
 def test_a_script_that_cannot_leave_out_steps_says_so_once():
@@ -219,7 +219,7 @@ def test_an_attached_script_speaks_for_itself(script):
     script._life.run = object()
     script.stepped()
     script.saves.found("a.pt")
-    script.say(Note("info", "words"))
+    script.say(TrainerNote("info", "words"))
     assert script.said == []
 
 
@@ -232,14 +232,17 @@ def test_a_save_is_told_with_its_whole_path_and_step(script, monkeypatch, tmp_pa
     script.saves.found("before.pt")
     script.stepped()
     script.saves.found("a.pt")
-    assert saves(script) == [Saved(str(tmp_path / "before.pt"), 0), Saved(str(tmp_path / "a.pt"), 1)]
+    assert saves(script) == [
+        ScriptSavedFile(str(tmp_path / "before.pt"), 0),
+        ScriptSavedFile(str(tmp_path / "a.pt"), 1),
+    ]
 
 
 def test_a_save_of_a_script_whose_steps_nobody_counts_has_no_step(script, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     script.saves.found("a.joblib")
-    assert saves(script) == [Saved(str(tmp_path / "a.joblib"), None)]
+    assert saves(script) == [ScriptSavedFile(str(tmp_path / "a.joblib"), None)]
 
 
 def test_a_torch_loop_without_an_optimizer_claims_no_step(script, monkeypatch, tmp_path):
@@ -247,7 +250,7 @@ def test_a_torch_loop_without_an_optimizer_claims_no_step(script, monkeypatch, t
     monkeypatch.setitem(sys.modules, "torch", sys)
     script.begins()  # as its first backward does
     script.saves.found("a.pt")
-    assert saves(script) == [Saved(str(tmp_path / "a.pt"), None)]
+    assert saves(script) == [ScriptSavedFile(str(tmp_path / "a.pt"), None)]
 
 
 def test_the_files_of_a_folder_that_is_saved_are_told_as_the_folder(script, tmp_path):
@@ -299,7 +302,7 @@ def test_an_open_file_is_told_when_it_was_closed(script, tmp_path):
         assert saves(script) == []
     script.stepped()
     script.beat()
-    assert saves(script) == [Saved(str(tmp_path / "a.pt"), 1)]
+    assert saves(script) == [ScriptSavedFile(str(tmp_path / "a.pt"), 1)]
 
 
 def test_a_file_that_is_nowhere_is_not_told(script):
@@ -325,7 +328,7 @@ def test_a_function_that_saves_tells_what_it_was_given_or_returned(script, tmp_p
 
 
 def test_of_the_saves_that_were_asked_for_the_newest_is_kept_and_none_of_the_script_s_own(tmp_path):
-    asked, own = Asked(), tmp_path / "own"
+    asked, own = OnDemandSave(), tmp_path / "own"
     own.touch()
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -358,16 +361,16 @@ class Loop:
 def test_a_framework_is_asked_to_save_and_to_end_and_the_system_where_it_cannot(script, monkeypatch):
     signals = []
     monkeypatch.setattr(os, "kill", lambda _, number: signals.append(number))
-    script.asked_to_save(Save("due"))
+    script.asked_to_save(SaveRequest("due"))
     loop = Loop()
     script.loop_began(loop, 0, None)
-    script.asked_to_save(Save("due"))
-    script.asked_to_stop(Stop("stop", save=True, grace_s=30.0))
+    script.asked_to_save(SaveRequest("due"))
+    script.asked_to_stop(StopRequest("stop", save=True, grace_s=30.0))
     assert (loop.asked, signals) == (["save", "end"], [])
-    script.asked_to_stop(Stop("stop", save=True, grace_s=3.0))
-    script.asked_to_stop(Stop("stop", save=False, grace_s=30.0))
+    script.asked_to_stop(StopRequest("stop", save=True, grace_s=3.0))
+    script.asked_to_stop(StopRequest("stop", save=False, grace_s=30.0))
     script.loop_ended()
-    script.asked_to_stop(Stop("stop", save=True, grace_s=30.0))
+    script.asked_to_stop(StopRequest("stop", save=True, grace_s=30.0))
     assert len(signals) == 3
 
 
@@ -571,7 +574,7 @@ def test_an_error_in_a_hook_is_told_once_and_the_function_goes_on(script, tmp_pa
     count_before(script, Model, "save", fails)
     tell_after(script, Model, "save", fails)
     assert [Model().save(str(tmp_path / name)) for name in ("one", "two")] == ["saved", "saved"]
-    said = [each.text for each in script.said if isinstance(each, Note)]
+    said = [each.text for each in script.said if isinstance(each, TrainerNote)]
     assert len(said) == 2, said
     assert said[0].startswith("the step in save() cannot be followed here (TypeError: int() argument must be a number)")
     assert said[1].startswith("what save() writes cannot be followed here (TypeError: ")
@@ -641,7 +644,7 @@ def test_a_fit_whose_optimizer_counts_in_a_way_of_its_own_is_followed_all_the_sa
         told.on_epoch_end(epoch, {})
     told.on_train_end()
     assert script.step == counted + 4
-    words = [each.text for each in script.said if isinstance(each, Note)]
+    words = [each.text for each in script.said if isinstance(each, TrainerNote)]
     assert len(words) == (1 if counted == 0 else 0), words
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from supervisor.core.checkpoint import safetensors_file
-from supervisor.trainer.adapters.leaf import Leaf
+from supervisor.trainer.adapters.leaf import LeafSpec
 from supervisor.trainer.adapters.plain import Plain
 from supervisor.trainer.save.buffer import PAGE_BYTES
 from supervisor.trainer.save.layout import PIECE_BYTES_MAX, TWO_PIECES_FROM_BYTES, plan
@@ -18,7 +18,7 @@ CODES = {1: "U8", 2: "I16", 4: "F32", 8: "F64"}
 
 
 def leaf(items, item_bytes):
-    return Leaf(CODES[item_bytes], (items,), item_bytes, items * item_bytes, None, Plain())
+    return LeafSpec(CODES[item_bytes], (items,), item_bytes, items * item_bytes, None, Plain())
 
 
 leaves = st.dictionaries(
@@ -144,5 +144,5 @@ def test_plain_safetensors_opens_every_file_and_finds_every_byte(tmp_path_factor
 @pytest.mark.parametrize("names", [["a"], ["a", "b"], ["a", "b", "c"]])
 def test_a_header_is_whole_pages_whatever_the_names(names):
     for length in range(0, 5000, 501):
-        entries = [safetensors_file.Entry(name * length or name, "U8", (0,), 0, 0) for name in names]
+        entries = [safetensors_file.TensorEntry(name * length or name, "U8", (0,), 0, 0) for name in names]
         assert len(safetensors_file.header(entries)) % PAGE_BYTES == 0

@@ -12,14 +12,14 @@ from supervisor import ResumableShuffleSampler  # noqa: E402
 from supervisor.core.errors import UsageError  # noqa: E402
 from supervisor.trainer import clock  # noqa: E402
 from supervisor.trainer import context as trainer_context  # noqa: E402
-from supervisor.trainer.context import Life  # noqa: E402
-from supervisor.trainer.errors import RefusedError  # noqa: E402
+from supervisor.trainer.context import TrainerContext  # noqa: E402
+from supervisor.trainer.errors import UnsupportedStateError  # noqa: E402
 from supervisor.trainer.run import Run  # noqa: E402
 from supervisor.trainer.save.checkpoint_folder import open_folder  # noqa: E402
 from supervisor.trainer.save.saver import Saver  # noqa: E402
 from supervisor.trainer.settings import read_settings  # noqa: E402
-from supervisor.trainer.state.capture import State  # noqa: E402
-from supervisor.trainer.steps.section_timer import Sections  # noqa: E402
+from supervisor.trainer.state.capture import AttachedState  # noqa: E402
+from supervisor.trainer.steps.section_timer import SectionTimer  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -134,14 +134,14 @@ def live(tmp_path, monkeypatch):
         torch.manual_seed(begin or 0)
         random.seed(begin or 0)
         environ = {"SUPERVISOR_RUN_STAGING": str(staging), "SUPERVISOR_RUN_SAVE_EVERY": "1steps"}
-        here = Life(read_settings(environ, "train.py"))
+        here = TrainerContext(read_settings(environ, "train.py"))
         heard = []
         here.say = heard.append
         monkeypatch.setattr(trainer_context, "_here", [here])
         dataset = Numbers()
         loader = make(dataset)
-        state = State({"data": loader})
-        run = Run(here, state, Saver(staging, 1, clock.now_s, here.say), Sections(clock.now_s), clock.now_s)
+        state = AttachedState({"data": loader})
+        run = Run(here, state, Saver(staging, 1, clock.now_s, here.say), SectionTimer(clock.now_s), clock.now_s)
         here.run = run
         if begin is not None:
             (folder,) = [path for path in (tmp_path / "whole").iterdir() if path.name.startswith(f"step-{begin:09d}-")]
@@ -234,7 +234,7 @@ def test_an_epoch_that_the_script_leaves_early_is_over(live):
 def test_another_batch_size_is_refused_in_the_middle_of_an_epoch(live):
     live(LOADERS["shuffled"], by_epochs)
     with pytest.raises(
-        RefusedError, match=r"^data: .*in the middle of an epoch of 4 batches, this loader has 5 batches"
+        UnsupportedStateError, match=r"^data: .*in the middle of an epoch of 4 batches, this loader has 5 batches"
     ):
         live(lambda ds: data.DataLoader(ds, 2, shuffle=True), by_epochs, begin=2)
 
@@ -290,7 +290,7 @@ def test_a_stream_that_keeps_its_place_is_kept_through_its_loader(stage):
     next(batches)
     path = stage(data=data.DataLoader(stream, 2))
     fresh = Stream()
-    State({"data": data.DataLoader(fresh, 2)}).restore(open_folder(path))
+    AttachedState({"data": data.DataLoader(fresh, 2)}).restore(open_folder(path))
     assert fresh.at == 2
 
 
@@ -304,8 +304,8 @@ def test_a_stream_that_keeps_its_place_is_kept_through_its_loader(stage):
     ],
 )
 def test_what_cannot_be_attached_is_answered_with_what_can(make, words, hint):
-    with pytest.raises(RefusedError) as refused:
-        State({"data": make()})
+    with pytest.raises(UnsupportedStateError) as refused:
+        AttachedState({"data": make()})
     assert words in refused.value.what
     assert hint in refused.value.hint
 
@@ -323,7 +323,7 @@ class Stateful(data.DataLoader):
 def test_a_loader_that_keeps_its_own_place_is_told_what_its_workers_draw(stage):
     path = stage(data=Stateful(Numbers(), num_workers=2))
     for workers, told in ((2, 1), (0, 0)):
-        state = State({"data": Stateful(Numbers(), num_workers=workers)})
+        state = AttachedState({"data": Stateful(Numbers(), num_workers=workers)})
         assert state.restore(open_folder(path)) == []
         assert [words.startswith("data: what its 2 workers draw") for _, words in state.notices] == [True] * told
 

@@ -13,21 +13,21 @@ from typing import Any
 
 import pytest
 
-from supervisor.core.wire.messages import Saved
-from supervisor.trainer.context import Life
+from supervisor.core.wire.messages import ScriptSavedFile
+from supervisor.trainer.context import TrainerContext
 from supervisor.trainer.hooks import writer_functions
 from supervisor.trainer.hooks.save_tracker import MOVES
-from supervisor.trainer.hooks.unmodified_script import Unattached
+from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 from supervisor.trainer.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Watched(Unattached):
+class Watched(UnmodifiedScript):
     """Keeps what is said."""
 
     def __init__(self) -> None:
-        life = Life(read_settings({}, "train.py"))
+        life = TrainerContext(read_settings({}, "train.py"))
         super().__init__(life)
         self.said: list[object] = []
         life.say = self.said.append  # type: ignore[method-assign]
@@ -35,7 +35,7 @@ class Watched(Unattached):
 
     @property
     def told(self) -> list[tuple[str, int | None]]:
-        return [(Path(each.path).name, each.step) for each in self.said if isinstance(each, Saved)]
+        return [(Path(each.path).name, each.step) for each in self.said if isinstance(each, ScriptSavedFile)]
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_what_is_moved_from_another_file_system_is_told(
     (tmp_path / "here").mkdir()
     shutil.move(str(tmp_path / "there" / "a.pt"), str(tmp_path / "here"))
     shutil.move(str(tmp_path / "there" / "folder"), str(tmp_path / "checkpoint-5"))
-    told = [each.path for each in script.said if isinstance(each, Saved)]
+    told = [each.path for each in script.said if isinstance(each, ScriptSavedFile)]
     assert told[2:] == [str(tmp_path / "here" / "a.pt"), str(tmp_path / "checkpoint-5")]
 
 
@@ -133,7 +133,7 @@ def test_what_is_renamed_within_a_save_is_told_once_under_its_last_name(script: 
     with script.saves.within():
         script.saves.found(tmp_path / "tmp-checkpoint-5" / "optimizer.pt")
         (tmp_path / "tmp-checkpoint-5").rename(tmp_path / "checkpoint-5")
-    told = [each.path for each in script.said if isinstance(each, Saved)]
+    told = [each.path for each in script.said if isinstance(each, ScriptSavedFile)]
     assert told == [str(tmp_path / "checkpoint-5" / "optimizer.pt")]
 
 

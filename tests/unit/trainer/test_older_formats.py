@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.core.checkpoint import checkpoint_json
 from supervisor.trainer.save.checkpoint_folder import DamagedError, open_folder, read
-from supervisor.trainer.state.capture import State
+from supervisor.trainer.state.capture import AttachedState
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_folder_of_version_1_is_put_back_with_its_random_generators(version_1,
     import random
 
     model, data = holder(), holder()
-    state = State({"model": model, "data": data})
+    state = AttachedState({"model": model, "data": data})
     opened = open_folder(version_1)
     assert state.restore(opened) == []
     assert opened.step == 7

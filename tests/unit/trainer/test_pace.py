@@ -1,6 +1,6 @@
 """What writing beside the loop costs is told from the loop's own steps, and from nothing else."""
 
-from supervisor.trainer.save.save_overhead import Pace
+from supervisor.trainer.save.save_overhead import SaveOverhead
 
 
 class Loop:
@@ -19,7 +19,7 @@ class Loop:
 
 def test_steps_that_take_longer_while_a_checkpoint_is_written_are_counted():
     loop = Loop()
-    pace = Pace(loop)
+    pace = SaveOverhead(loop)
     loop.run(100, 0.01)
     pace.write_begins()
     loop.run(20, 0.015)
@@ -28,7 +28,7 @@ def test_steps_that_take_longer_while_a_checkpoint_is_written_are_counted():
 
 def test_steps_that_take_no_longer_cost_nothing():
     loop = Loop()
-    pace = Pace(loop)
+    pace = SaveOverhead(loop)
     loop.run(100, 0.01)
     pace.write_begins()
     loop.run(20, 0.008)
@@ -37,7 +37,7 @@ def test_steps_that_take_no_longer_cost_nothing():
 
 def test_too_few_steps_tell_nothing():
     loop = Loop()
-    pace = Pace(loop)
+    pace = SaveOverhead(loop)
     loop.run(2, 0.01)
     pace.write_begins()
     loop.run(50, 0.5)
@@ -50,7 +50,7 @@ def test_too_few_steps_tell_nothing():
 
 def test_the_measure_is_the_time_since_the_write_before():
     loop = Loop()
-    pace = Pace(loop)
+    pace = SaveOverhead(loop)
     loop.run(100, 0.01)
     pace.write_begins()
     loop.run(10, 0.02)
@@ -63,6 +63,6 @@ def test_the_measure_is_the_time_since_the_write_before():
 
 def test_a_save_that_training_waited_for_has_no_steps_beside_it():
     loop = Loop()
-    pace = Pace(loop)
+    pace = SaveOverhead(loop)
     loop.run(100, 0.01)
     assert pace.write_ended() == 0.0

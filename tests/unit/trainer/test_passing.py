@@ -6,7 +6,7 @@ import pytest
 
 from supervisor.core.errors import SetupError
 from supervisor.trainer.steps.sampler import Order
-from supervisor.trainer.steps.step_skipping import MADE_BY, Passing, multiply
+from supervisor.trainer.steps.step_skipping import MADE_BY, StepSkipper, multiply
 
 ONE = ("e00000003-aa", range(24, 26), 0.5)
 TWO = ("e00000004-bb", range(28), 0.5)
@@ -27,7 +27,7 @@ class Groups:
 
 def passing(*rolled, **attached):
     said = []
-    return Passing(rolled, attached, said.append), said
+    return StepSkipper(rolled, attached, said.append), said
 
 
 def test_an_order_goes_on_behind_the_samples_of_a_step():
@@ -89,15 +89,17 @@ def test_a_run_of_which_most_would_be_left_out_is_stopped_in_two_lines(rolled):
     """A forged record in the store had all 100,000 steps of a run passed over, and the run ended as finished."""
     sessions = [(f"e0000000{number}-aa", indices, 1.0) for number, indices in enumerate(rolled)]
     said = []
-    found = Passing(sessions, {}, said.append)
+    found = StepSkipper(sessions, {}, said.append)
     with pytest.raises(SetupError, match="of 100 steps would be left out") as refused:
         found.begins(0, 100)
     assert "e00000000-aa" in refused.value.what
     assert "--trust-store" in refused.value.hint
-    Passing(sessions, {}, said.append, most=True).begins(0, 100)
+    StepSkipper(sessions, {}, said.append, most=True).begins(0, 100)
     assert len(said) == 1
-    Passing(sessions, {}, said.append).begins(90, 100)  # behind them, or at the last few: nothing is most of the run
-    Passing(sessions, {}, said.append).begins(0)  # a loop without a known end
+    StepSkipper(sessions, {}, said.append).begins(
+        90, 100
+    )  # behind them, or at the last few: nothing is most of the run
+    StepSkipper(sessions, {}, said.append).begins(0)  # a loop without a known end
 
 
 def test_a_rate_is_applied_once_and_the_checkpoints_say_so():

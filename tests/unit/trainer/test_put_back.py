@@ -12,10 +12,10 @@ import sys
 
 import pytest
 
-from supervisor.core.wire.messages import ReadBack, Saved
-from supervisor.trainer.context import Life
+from supervisor.core.wire.messages import ReadBack, ScriptSavedFile
+from supervisor.trainer.context import TrainerContext
 from supervisor.trainer.hooks import restored_files
-from supervisor.trainer.hooks.unmodified_script import Unattached
+from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 from supervisor.trainer.settings import read_settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who opens a file (inotify)")
@@ -129,7 +129,7 @@ def test_where_the_system_does_not_tell_nothing_is_known(files, listing, monkeyp
     def unable(*_):
         raise OSError(28, "no room for more watches")
 
-    monkeypatch.setattr(restored_files.PutBack, "_watch", unable)
+    monkeypatch.setattr(restored_files.RestoredFiles, "_watch", unable)
     watched = restored_files.begin(str(listing))
     files[0].read_bytes()
     assert watched.look() == ""
@@ -141,10 +141,12 @@ def test_where_the_system_does_not_tell_nothing_is_known(files, listing, monkeyp
 
 @pytest.fixture
 def script(listing):
-    life = Life(read_settings({"SUPERVISOR_RUN_BASE_STEP": "500", "SUPERVISOR_RUN_PUT_BACK": str(listing)}, "train.py"))
+    life = TrainerContext(
+        read_settings({"SUPERVISOR_RUN_BASE_STEP": "500", "SUPERVISOR_RUN_PUT_BACK": str(listing)}, "train.py")
+    )
     said = []
     life.say = said.append
-    made = Unattached(life)
+    made = UnmodifiedScript(life)
     made.said = said
     return made
 
@@ -200,15 +202,15 @@ def test_a_save_before_the_first_step_is_one_of_the_step_that_was_put_back(scrip
     files[0].read_bytes()
     script.stepped()
     script.saved("second.pt")
-    told = [(each.path, each.step) for each in script.said if isinstance(each, Saved)]
+    told = [(each.path, each.step) for each in script.said if isinstance(each, ScriptSavedFile)]
     assert told == [("first.pt", 500), ("second.pt", 501)]
 
 
 def test_a_script_that_ends_without_a_step_is_judged_at_its_end(listing):
-    life = Life(read_settings({"SUPERVISOR_RUN_PUT_BACK": str(listing)}, "train.py"))
+    life = TrainerContext(read_settings({"SUPERVISOR_RUN_PUT_BACK": str(listing)}, "train.py"))
     said = []
     life.say = said.append
-    life.watch(Unattached(life))
+    life.watch(UnmodifiedScript(life))
     from supervisor.core.wire.messages import Finished
 
     life.say_last(Finished(0))
@@ -216,8 +218,8 @@ def test_a_script_that_ends_without_a_step_is_judged_at_its_end(listing):
 
 
 def test_nothing_is_said_where_nothing_was_put_back():
-    life = Life(read_settings({}, "train.py"))
+    life = TrainerContext(read_settings({}, "train.py"))
     said = []
     life.say = said.append
-    Unattached(life).stepped()
+    UnmodifiedScript(life).stepped()
     assert said == []

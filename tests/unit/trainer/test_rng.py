@@ -9,7 +9,7 @@ import pytest
 from supervisor.trainer import adapters
 from supervisor.trainer.compare import differing_generators
 from supervisor.trainer.state import rng
-from supervisor.trainer.state.capture import State
+from supervisor.trainer.state.capture import AttachedState
 
 
 def draw_numpy():
@@ -33,7 +33,7 @@ class Checkpoint:
 @pytest.fixture
 def resumed():
     def again(kept):
-        state = State({})
+        state = AttachedState({})
         state.restore(Checkpoint(kept))
         assert state.put_back_rng() == []
         return state
@@ -43,7 +43,7 @@ def resumed():
 
 @pytest.fixture
 def begun():
-    state = State({})
+    state = AttachedState({})
     state.put_back_rng()
     return state
 
@@ -70,7 +70,7 @@ def test_it_is_known_over_attempts(begun, resumed):
 
 
 def test_before_a_loop_begins_nothing_is_said():
-    assert rng.undrawn(kept(State({}))) == []
+    assert rng.undrawn(kept(AttachedState({}))) == []
 
 
 def test_of_a_checkpoint_that_does_not_say_all_were_drawn_from(begun, resumed):

@@ -7,10 +7,10 @@ import math
 import pytest
 
 from supervisor.core.errors import UsageError
-from supervisor.trainer.settings import SaveEvery, read_settings
-from supervisor.trainer.steps.save_schedule import Due
-from supervisor.trainer.steps.section_timer import Sections
-from supervisor.trainer.steps.step_log import FLUSH_ROWS, Rows, exact_row
+from supervisor.trainer.settings import SaveInterval, read_settings
+from supervisor.trainer.steps.save_schedule import SaveDue
+from supervisor.trainer.steps.section_timer import SectionTimer
+from supervisor.trainer.steps.step_log import FLUSH_ROWS, StepLogRows, exact_row
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def noticed():
 
 @pytest.fixture
 def rows(noticed):
-    return Rows(lambda *what: noticed.append(what))
+    return StepLogRows(lambda *what: noticed.append(what))
 
 
 def test_two_calls_in_one_step_make_one_row(rows):
@@ -73,7 +73,7 @@ def written(rows):
 )
 def test_a_logged_value_never_stops_a_save(value, kept):
     told = []
-    rows = Rows(lambda *_: None, on_text=lambda *what: told.append(what))
+    rows = StepLogRows(lambda *_: None, on_text=lambda *what: told.append(what))
     for step in range(2):
         rows.add(step, {"x": value, "loss": 0.5})
     taken, _ = written(rows)
@@ -110,7 +110,7 @@ def test_what_is_neither_number_nor_word_is_refused_in_two_lines(rows, value):
 )
 def test_a_frameworks_value_without_a_form_in_json_is_written_as_text(make, kept):
     torch, numpy = pytest.importorskip("torch"), pytest.importorskip("numpy")
-    rows = Rows(lambda *_: None)
+    rows = StepLogRows(lambda *_: None)
     rows.add(0, {"x": make(torch, numpy), "loss": torch.tensor(2.0)})
     assert written(rows)[0] == [{"step": 0, "x": kept, "loss": 2.0}]
 
@@ -140,7 +140,7 @@ class Clock:
 
 def test_a_section_within_another_is_not_counted_twice():
     clock = Clock()
-    sections = Sections(clock)
+    sections = SectionTimer(clock)
     clock.now_s += 2
     sections.enter("step")
     clock.now_s += 3
@@ -156,19 +156,19 @@ def test_a_section_within_another_is_not_counted_twice():
 
 
 def test_a_checkpoint_is_due_at_exact_multiples_however_the_run_was_cut():
-    due = Due(SaveEvery(steps=500))
+    due = SaveDue(SaveInterval(steps=500))
     due.begin(730, 0.0, None)
     assert due.step == 1000
     due.passed(1003, 0.0)
     assert due.step == 1500
-    epochs = Due(SaveEvery(epochs=2))
+    epochs = SaveDue(SaveInterval(epochs=2))
     epochs.begin(0, 0.0, 30)
     assert epochs.step == 60
 
 
 def test_epochs_without_a_length_are_refused():
     with pytest.raises(UsageError, match="needs the length of an epoch"):
-        Due(SaveEvery(epochs=2)).begin(0, 0.0, None)
+        SaveDue(SaveInterval(epochs=2)).begin(0, 0.0, None)
 
 
 def test_settings_with_and_without_a_supervisor():
@@ -176,7 +176,7 @@ def test_settings_with_and_without_a_supervisor():
     assert (alone.supervised, alone.name, alone.save_every.seconds) == (False, "train", 600.0)
     assert alone.staging.parts[-2:] == ("checkpoints", "train")
     told = read_settings({"SUPERVISOR_RUN_CHANNEL": "/x", "SUPERVISOR_RUN_SAVE_EVERY": "2ep"}, "train.py")
-    assert (told.supervised, told.save_every) == (True, SaveEvery(epochs=2))
-    assert read_settings({"SUPERVISOR_RUN_SAVE_EVERY": "asked"}, "t.py").save_every == SaveEvery()
+    assert (told.supervised, told.save_every) == (True, SaveInterval(epochs=2))
+    assert read_settings({"SUPERVISOR_RUN_SAVE_EVERY": "asked"}, "t.py").save_every == SaveInterval()
     with pytest.raises(UsageError, match="'soon'"):
         read_settings({"SUPERVISOR_RUN_SAVE_EVERY": "soon"}, "t.py")

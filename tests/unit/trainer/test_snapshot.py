@@ -11,11 +11,11 @@ torch = pytest.importorskip("torch")
 from supervisor.trainer.adapters.torch import copies as torch_copies  # noqa: E402
 from supervisor.trainer.adapters.torch import memory as torch_memory  # noqa: E402
 from supervisor.trainer.save import snapshot as module  # noqa: E402
-from supervisor.trainer.save.checkpoint_folder import Draft, read  # noqa: E402
+from supervisor.trainer.save.checkpoint_folder import CheckpointDraft, read  # noqa: E402
 from supervisor.trainer.save.layout import plan  # noqa: E402
 from supervisor.trainer.save.saver import Saver  # noqa: E402
 from supervisor.trainer.save.snapshot import Copying, Snapshot  # noqa: E402
-from supervisor.trainer.state.capture import State  # noqa: E402
+from supervisor.trainer.state.capture import AttachedState  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -110,11 +110,11 @@ def test_each_save_of_many_holds_the_moment_at_which_it_was_asked_for(tmp_path, 
     said = []
     saver = Saver(tmp_path / "staging", 1, lambda: 0.0, said.append)
     job = Job(width)
-    state = State(job.attached())
+    state = AttachedState(job.attached())
     for number in range(1, ROUNDS):
         job.overwrite(number)
         captured = state.captured()
-        draft = Draft(number, None, None, captured.text, captured.generators, [], {}, {}, {})
+        draft = CheckpointDraft(number, None, None, captured.text, captured.generators, [], {}, {}, {})
         saver.begin(draft, captured, "due", 0.0)
         job.overwrite(200 + number)
         saver.wait()
@@ -131,11 +131,11 @@ class Saving:
         self.staging, self.said = staging, []
         self.saver = Saver(staging, 1, lambda: 0.0, self.said.append)
         self.job = Job(width)
-        self.state = State(self.job.attached())
+        self.state = AttachedState(self.job.attached())
 
     def begin(self, number):
         captured = self.state.captured()
-        draft = Draft(number, None, None, captured.text, captured.generators, [], {}, {}, {})
+        draft = CheckpointDraft(number, None, None, captured.text, captured.generators, [], {}, {}, {})
         self.saver.begin(draft, captured, "due", 0.0)
 
     def folders(self, number):
@@ -229,7 +229,7 @@ def test_a_large_tensor_whose_memory_holds_other_bits_is_kept_by_value(stage, ho
 def test_a_tensor_larger_than_a_batch_is_copied_by_several_threads_in_slices(monkeypatch):
     value = torch.arange(3 * torch_copies.BATCH_BYTES // 4 + 7, dtype=torch.int32)
     seen = set()
-    captured = State({"thing": Holding({"x": value, "y": value.view(-1)[5:-3]})}).captured()
+    captured = AttachedState({"thing": Holding({"x": value, "y": value.view(-1)[5:-3]})}).captured()
     layout = plan(captured.leaves, piece_bytes_max=10_000_003)
     taken = Snapshot(layout, captured.leaves, captured.values)
     real = Copying._copy

@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("xxhash")
 from supervisor.trainer.save import frozen_tensors as module
-from supervisor.trainer.save.checkpoint_folder import Draft, read
+from supervisor.trainer.save.checkpoint_folder import CheckpointDraft, read
 from supervisor.trainer.save.saver import Saver
-from supervisor.trainer.state.capture import State
+from supervisor.trainer.state.capture import AttachedState
 
 LEAF = module.LEAF_BYTES_MIN
 BACKBONE = ("a", "b", "c")
@@ -31,7 +31,7 @@ class Model:
 class Saving:
     def __init__(self, staging, model):
         self.model, self.staging, self.step, self.said = model, staging, 0, []
-        self.state = State({"model": model})
+        self.state = AttachedState({"model": model})
         self.saver = Saver(staging, 1, lambda: 0.0, self.said.append)
 
     def save(self):
@@ -39,7 +39,7 @@ class Saving:
         self.step += 1
         wanted = {name: bytes(block) for name, block in self.model.blocks.items()}
         captured = self.state.captured()
-        draft = Draft(self.step, None, None, captured.text, captured.generators, [], {}, {}, {})
+        draft = CheckpointDraft(self.step, None, None, captured.text, captured.generators, [], {}, {}, {})
         self.saver.begin(draft, captured, "due", 0.0)
         changed = {name: bytes(block) for name, block in self.model.blocks.items()}
         for block in self.model.blocks.values():

@@ -8,12 +8,12 @@ from hypothesis import strategies as st  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from supervisor.trainer.adapters.torch.adapter import Torch  # noqa: E402
-from supervisor.trainer.errors import RefusedError  # noqa: E402
+from supervisor.trainer.errors import UnsupportedStateError  # noqa: E402
 from supervisor.trainer.save.checkpoint_folder import DamagedError, read  # noqa: E402
 from supervisor.trainer.save.layout import plan  # noqa: E402
 from supervisor.trainer.save.snapshot import Snapshot, direct_chunks  # noqa: E402
-from supervisor.trainer.state.capture import State  # noqa: E402
-from supervisor.trainer.state.tree import Capture, value_of_bytes  # noqa: E402
+from supervisor.trainer.state.capture import AttachedState  # noqa: E402
+from supervisor.trainer.state.tree import TreeCapture, value_of_bytes  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -52,7 +52,7 @@ def test_every_dtype_comes_back_bit_for_bit(round_trip, name):
 @pytest.mark.parametrize("name", DTYPES)
 @pytest.mark.parametrize("limit", [64, 256_000_000])
 def test_a_save_without_room_for_a_copy_writes_the_same_bytes(name, limit):
-    capture = Capture([Torch()])
+    capture = TreeCapture([Torch()])
     capture.node(random_bits(getattr(torch, name), 4, 6, 5).transpose(0, 2), "x")
     layout, values = plan(capture.leaves, piece_bytes_max=limit), list(capture.values.values())
     snapshot = Snapshot(layout, capture.leaves, values)
@@ -135,8 +135,8 @@ class Subclass(torch.Tensor):
 
 
 def test_a_hint_names_to_local_only_where_there_is_one(holder):
-    with pytest.raises(RefusedError) as refused:
-        State({"thing": holder([torch.ones(2).as_subclass(Subclass)])}).captured()
+    with pytest.raises(UnsupportedStateError) as refused:
+        AttachedState({"thing": holder([torch.ones(2).as_subclass(Subclass)])}).captured()
     assert "to_local" not in refused.value.hint
     assert "plain tensors" in refused.value.hint
 
@@ -148,8 +148,8 @@ def test_a_framework_that_cannot_read_a_value_refuses_it_by_name(holder, monkeyp
         raise RuntimeError("no storage\nand more")
 
     monkeypatch.setattr(Torch, "_keep_tensor", fails)
-    with pytest.raises(RefusedError, match=r"^thing.0: .*torch says RuntimeError: no storage$"):
-        State({"thing": holder([torch.ones(2)])}).captured()
+    with pytest.raises(UnsupportedStateError, match=r"^thing.0: .*torch says RuntimeError: no storage$"):
+        AttachedState({"thing": holder([torch.ones(2)])}).captured()
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,8 @@ def test_a_framework_that_cannot_read_a_value_refuses_it_by_name(holder, monkeyp
 )
 @pytest.mark.filterwarnings("ignore")  # torch warns of quantized and nested tensors
 def test_a_tensor_that_would_not_come_back_is_refused(holder, make, words):
-    with pytest.raises(RefusedError, match=f"^thing.0: .*{words}"):
-        State({"thing": holder([make()])}).captured()
+    with pytest.raises(UnsupportedStateError, match=f"^thing.0: .*{words}"):
+        AttachedState({"thing": holder([make()])}).captured()
 
 
 @pytest.mark.parametrize("name", ["state-00000.safetensors", "state.json", "checkpoint.json", "log.jsonl"])

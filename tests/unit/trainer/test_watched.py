@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from supervisor.core.wire.messages import Trouble
-from supervisor.trainer.steps.loss_monitor import SPIKE_FACTOR, SPIKE_SEEN_MIN, SPIKE_WINDOW, TOLD_MAX, Watch
-from supervisor.trainer.steps.step_log import Rows
+from supervisor.core.wire.messages import Anomaly
+from supervisor.trainer.steps.loss_monitor import SPIKE_FACTOR, SPIKE_SEEN_MIN, SPIKE_WINDOW, TOLD_MAX, LossMonitor
+from supervisor.trainer.steps.step_log import StepLogRows
 
 
 @pytest.fixture
@@ -17,14 +17,14 @@ def told():
 
 
 def watch(told, names=()):
-    return Watch(names, told.append)
+    return LossMonitor(names, told.append)
 
 
 def test_a_loss_that_is_no_number_is_told_with_the_last_step_at_which_it_was_one(told):
     watched = watch(told)
     for step, loss in enumerate([1.0, 0.5, math.nan, math.inf]):
         watched.see(step, {"loss": loss})
-    assert told == [Trouble(2, "loss", "nan", "nan", 1)]
+    assert told == [Anomaly(2, "loss", "nan", "nan", 1)]
 
 
 def test_what_was_a_number_again_in_between_is_told_anew_and_so_many_times_at_most(told):
@@ -38,7 +38,7 @@ def test_without_a_good_step_since_the_checkpoint_that_itself_is_suspect(told):
     watched = watch(told)
     watched.begins(20)
     watched.see(29, {"train_loss": -math.inf})
-    assert told == [Trouble(29, "train_loss", "-inf", "nan", 19)]
+    assert told == [Anomaly(29, "train_loss", "-inf", "nan", 19)]
 
 
 def test_only_losses_are_watched_unless_others_are_named(told):
@@ -65,7 +65,7 @@ def test_a_spike_is_judged_by_the_median_once_enough_is_known(told):
     watched.see(SPIKE_SEEN_MIN, {"loss": SPIKE_FACTOR})
     assert told == [], "at the limit is not over it"
     watched.see(SPIKE_SEEN_MIN + 1, {"loss": SPIKE_FACTOR + 0.5})
-    assert told == [Trouble(SPIKE_SEEN_MIN + 1, "loss", "20.5", "spike", SPIKE_SEEN_MIN)]
+    assert told == [Anomaly(SPIKE_SEEN_MIN + 1, "loss", "20.5", "spike", SPIKE_SEEN_MIN)]
 
 
 def test_the_window_moves_with_the_loss(told):
@@ -85,17 +85,17 @@ def test_losses_under_zero_have_no_spikes(told):
 
 def test_a_row_that_is_turned_into_numbers_twice_is_judged_once(told):
     watched = watch(told)
-    rows = Rows(lambda *_: None, watched.see)
+    rows = StepLogRows(lambda *_: None, watched.see)
     rows.add(0, {"loss": 1.0})
     rows.flush()
     rows.add(0, {"more": 2.0})
     rows.add(1, {"loss": math.nan})
     assert [row["step"] for row in rows.taken(2)] == [0, 1]
-    assert told == [Trouble(1, "loss", "nan", "nan", 0)]
+    assert told == [Anomaly(1, "loss", "nan", "nan", 0)]
 
 
 def test_a_step_that_is_left_out_has_a_row_and_is_not_among_the_newest_values():
-    rows = Rows(lambda *_: None)
+    rows = StepLogRows(lambda *_: None)
     rows.add(0, {"loss": 1.0})
     rows.pass_over(1)
     assert rows.taken(2) == [{"step": 0, "loss": 1.0}, {"step": 1, "skipped": True}]
@@ -105,7 +105,7 @@ def test_a_step_that_is_left_out_has_a_row_and_is_not_among_the_newest_values():
 
 
 def noisy(told, losses):
-    watched = Watch((), told.append, sampled=True)
+    watched = LossMonitor((), told.append, sampled=True)
     for step, loss in enumerate(losses):
         watched.see(step, {"loss": loss})
     return [each.kind for each in told]

@@ -9,11 +9,11 @@ import pytest
 
 from supervisor.trainer.save import checkpoint_folder, writer
 from supervisor.trainer.save.buffer import HostBuffer
-from supervisor.trainer.save.checkpoint_folder import Draft, read
+from supervisor.trainer.save.checkpoint_folder import CheckpointDraft, read
 from supervisor.trainer.save.layout import plan
 from supervisor.trainer.save.snapshot import Snapshot, direct_chunks
 from supervisor.trainer.save.writer import NewFile
-from supervisor.trainer.state.capture import State
+from supervisor.trainer.state.capture import AttachedState
 
 CALLS = ("open", "pwrite", "ftruncate", "fsync", "close", "mkdir", "rename", "link")
 NAME = "step-000000005-1"
@@ -28,7 +28,7 @@ def save(tmp_path, holder):
     before = {}  # the first piece is linked from the folder of a save before, once there is one
 
     def written():
-        captured = State({"model": holder({"weights": weights})}).captured()
+        captured = AttachedState({"model": holder({"weights": weights})}).captured()
         layout = plan(captured.leaves, piece_bytes_max=6000)
         snapshot = Snapshot(layout, captured.leaves, captured.values)  # a forked child has none of its parent's buffers
         snapshot.take(captured.values)
@@ -36,7 +36,7 @@ def save(tmp_path, holder):
             NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes, before=before.get(each.name))
             for each in layout.pieces
         ]
-        draft = Draft(5, 9, None, captured.text, captured.generators, [], {}, {}, layout.split)
+        draft = CheckpointDraft(5, 9, None, captured.text, captured.generators, [], {}, {}, layout.split)
         return checkpoint_folder.write(staging, NAME, draft, files)
 
     records = written()
@@ -181,7 +181,9 @@ def test_every_file_and_folder_is_flushed_before_the_name_says_whole(save, monke
 
 
 def test_without_a_buffer_the_same_files_are_written(tmp_path, holder):
-    captured = State({"model": holder({"weights": array("d", range(2000)), "tail": bytearray(b"abc")})}).captured()
+    captured = AttachedState(
+        {"model": holder({"weights": array("d", range(2000)), "tail": bytearray(b"abc")})}
+    ).captured()
     layout = plan(captured.leaves, piece_bytes_max=6000)
     snapshot = Snapshot(layout, captured.leaves, captured.values)
     snapshot.take(captured.values)

@@ -7,8 +7,8 @@ import pytest
 
 from supervisor.core.checkpoint.manifest import CheckpointId
 from supervisor.core.clock import Instant
-from supervisor.core.session.events import CheckpointReady, Durable, FenceSeen
-from supervisor.core.session.state import Config, Ending, Phase, Session, Trainer
+from supervisor.core.session.events import CheckpointDurable, CheckpointReady, FenceChecked
+from supervisor.core.session.state import Config, Ending, Phase, Session, TrainerState
 from supervisor.core.session.status import OwnSaves, RunStatus, fold, to_json
 from supervisor.views import durability_text, formatting, status
 from supervisor.views.async_stream import Lines
@@ -47,8 +47,8 @@ def test_of_a_script_whose_steps_nobody_tells_it_is_said_too_as_soon_as_anything
     out = StringIO()
     screen = PlainScreen(Lines(out))
     began = replace(SAFE, step=0, section="start", total_steps=None, durable=None, durable_at=None)
-    screen.record(NOW, FenceSeen(None), began)
-    screen.record(NOW, Durable("", None, 1, 1.0, "fsync"), replace(began, durable=1, durable_at=NOW))
+    screen.record(NOW, FenceChecked(None), began)
+    screen.record(NOW, CheckpointDurable("", None, 1, 1.0, "fsync"), replace(began, durable=1, durable_at=NOW))
     screen.close()
     assert out.getvalue() == "[supervisor] running · safe in Drive: step 1, 0 s ago\n"
 
@@ -226,7 +226,7 @@ NOTHING = replace(SAFE, durable=None, durable_at=None, submitted=None, staged=No
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.CANCELLED, Phase.HANDED_OVER])
 def test_a_run_that_ends_with_nothing_safe_says_so_at_the_level_of_errors(phase, capsys):
     ending = Ending(phase, 0, "stopped", "the script finished")
-    session = Session(Config()).with_(phase=phase, ending=ending, trainer=Trainer(attempt=1))
+    session = Session(Config()).with_(phase=phase, ending=ending, trainer=TrainerState(attempt=1))
     for of, why in (
         (NOTHING, "no checkpoint was saved"),
         (replace(NOTHING, staged=41_200), "step 41,200 is only on"),

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from supervisor.core.fleet.provisioning import Balance, FleetTraits, Machine
-    from supervisor.fleet.provisioners.colab.cli import ColabCalls
-    from supervisor.fleet.provisioners.colab.output import Said
-    from supervisor.fleet.provisioners.colab.records import Notes
+    from supervisor.fleet.provisioners.colab.cli import ColabCli
+    from supervisor.fleet.provisioners.colab.output import CliOutput
+    from supervisor.fleet.provisioners.colab.records import MachineRecords
 
 ASK_S, CELL_S = 150.0, 90.0
 NOBODY = json.dumps({"name": "nobody", "token": "", "url": "", "endpoint": "none"})
@@ -27,7 +27,7 @@ NOBODY = json.dumps({"name": "nobody", "token": "", "url": "", "endpoint": "none
 class Account:
     """What can be asked with one login. Errors are "unreachable" or "login": nothing is known then."""
 
-    def __init__(self, calls: ColabCalls, traits: FleetTraits) -> None:
+    def __init__(self, calls: ColabCli, traits: FleetTraits) -> None:
         self._calls, self._traits = calls, traits
 
     def balance(self) -> Balance:
@@ -49,7 +49,7 @@ class Account:
             config.write_text(sessions_file(NOBODY))  # with an empty file, a failed login would read as no machines
             return listing(self._again(["sessions"], config))
 
-    def _again(self, words: Sequence[str], config: Path | None = None) -> Said:
+    def _again(self, words: Sequence[str], config: Path | None = None) -> CliOutput:
         """Ask; and once more where it wants a login, because another call may be rewriting the login just now."""
         said = self._calls.call(words, ASK_S, config=config)
         if said.code != 0 and trouble(said, "").kind == "login":
@@ -66,12 +66,14 @@ class Account:
                 return False
         return True
 
-    def on(self, notes: Notes, words: Sequence[str], seconds: float, **more: Any) -> Said:
+    def on(self, notes: MachineRecords, words: Sequence[str], seconds: float, **more: Any) -> CliOutput:
         """Run a verb on one machine."""
         verb, *rest = words
         return self._calls.call([verb, "-s", notes.name, *rest], seconds, config=notes.ready(notes.session), **more)
 
-    def cell(self, notes: Notes, make: Callable[..., str], *arguments: Any) -> tuple[Said, dict[str, Any]]:
+    def cell(
+        self, notes: MachineRecords, make: Callable[..., str], *arguments: Any
+    ) -> tuple[CliOutput, dict[str, Any]]:
         """Run a short cell; its answer is {} when it has given none, whatever the exit status says."""
         mark = new_mark()
         words = ["exec", "--timeout", str(int(CELL_S))]

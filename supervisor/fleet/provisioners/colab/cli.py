@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from supervisor.core.fleet.provisioning import MachineError
-from supervisor.fleet.provisioners.colab.output import LOGIN_HINT, Said
+from supervisor.fleet.provisioners.colab.output import LOGIN_HINT, CliOutput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ LOG_BYTES_MAX = 8 * 1024 * 1024
 CONFIG = Path(".config") / "colab-cli"
 
 
-class ColabCalls:
+class ColabCli:
     """``folder`` is ours; of the person's home only the login is read, and nothing there is changed.
 
     The login is copied, because the command line rewrites the file in place when it refreshes it. Bearer tokens stand
@@ -52,7 +52,7 @@ class ColabCalls:
     def call(
         self, arguments: Sequence[str], deadline_s: float, *, config: Path | None = None, code: str = "",
         enough: str = "", keep_open: Sequence[int] = (), heard: Callable[[str, IO[bytes]], None] | None = None,
-    ) -> Said:  # fmt: skip
+    ) -> CliOutput:  # fmt: skip
         """Run one call to its end or to its deadline.
 
         ``code`` goes to its input; ``enough``: it is ended a moment after a line that begins so, because the exit of an
@@ -73,7 +73,7 @@ class ColabCalls:
             listener.close()
             status = child.wait()
             errors.seek(0)
-            return Said(status if ended else None, listener.text, errors.read().decode("utf-8", "replace"))
+            return CliOutput(status if ended else None, listener.text, errors.read().decode("utf-8", "replace"))
 
     def begin(self, arguments: Sequence[str], life_s: float, *, config: Path, log: Path, keep_open: int) -> int:
         """Start a call that outlives this process, and return the id of its process group."""
@@ -100,7 +100,7 @@ class ColabCalls:
             raise MachineError(f"{self._binary} does not say which Python it runs on", "failed")
         return first[2:].split()
 
-    def run_python(self, source: str, arguments: Sequence[str], deadline_s: float) -> Said:
+    def run_python(self, source: str, arguments: Sequence[str], deadline_s: float) -> CliOutput:
         """Run a few lines on the command line's own Python, with its login."""
         self._prepare()
         try:
@@ -109,8 +109,10 @@ class ColabCalls:
                 timeout=deadline_s, check=False, start_new_session=True,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return Said(None, "", "")
-        return Said(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+            return CliOutput(None, "", "")
+        return CliOutput(
+            done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+        )
 
     def log_mark(self) -> int:
         """Return how long the command line's log is now."""

@@ -10,7 +10,7 @@ from supervisor.core.fleet.provisioning import Balance, Machine, MachineError
 from supervisor.core.frozen import dataclass
 
 if TYPE_CHECKING:
-    from supervisor.core.fleet.provisioning import Wanted
+    from supervisor.core.fleet.provisioning import MachineRequest
 
 GPUS, TPUS = ("T4", "L4", "G4", "H100", "A100"), ("v5e1", "v6e1")
 EMPTY = "[colab] No active sessions found on server."
@@ -59,7 +59,7 @@ DENIED_OUTCOMES = {"5", "DENYLISTED"}
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CliOutput:
     """How one call ended. ``code`` is None when it was cut off at its deadline; never to be trusted alone."""
 
     code: int | None
@@ -80,7 +80,7 @@ class Said:
         return plain if len(plain) <= WORDS_MAX else f"{plain[:HEAD_CHARS]} … {plain[-(WORDS_MAX - HEAD_CHARS) :]}"
 
 
-def options_of(wanted: Wanted) -> list[str]:
+def options_of(wanted: MachineRequest) -> list[str]:
     """Return the options of `new`: it takes every name that it does not know for the dearest machine it has."""
     kinds = {name.upper(): ["--gpu", name] for name in GPUS} | {name.upper(): ["--tpu", name] for name in TPUS}
     kinds |= {"": [], "CPU": []}
@@ -89,7 +89,7 @@ def options_of(wanted: Wanted) -> list[str]:
     return kinds[wanted.hardware.upper()] + (["--high-mem"] if wanted.high_memory else [])
 
 
-def listing(said: Said) -> list[Machine]:
+def listing(said: CliOutput) -> list[Machine]:
     """Return every machine of the account, under the names that the command line knows; raises rather than leave one out."""
     found: list[Machine] = []
     lines = [line.strip() for line in said.out.splitlines() if line.strip()]
@@ -100,14 +100,14 @@ def listing(said: Said) -> list[Machine]:
                 Machine(match["name"].replace("?", ""), match["endpoint"], "" if hardware == "CPU" else hardware)
             )
         elif line != EMPTY and not CHATTER.fullmatch(line) and ("|" in line or line.startswith("[")):
-            words = f"the list of Colab's machines has a line that is not understood: {Said(0, line, '').words}"
+            words = f"the list of Colab's machines has a line that is not understood: {CliOutput(0, line, '').words}"
             raise MachineError(words, "unreachable", VERSION_HINT)
     if said.code != 0 or bool(found) == (EMPTY in lines):
         raise trouble(said, "list the machines")
     return found
 
 
-def balance(said: Said) -> Balance:
+def balance(said: CliOutput) -> Balance:
     """Return what `usage` said."""
     units, rate = BALANCE.search(said.out), RATE.search(said.out)
     if said.code != 0 or not units or not rate:
@@ -115,7 +115,7 @@ def balance(said: Said) -> Balance:
     return Balance(float(units[1]), float(rate[1]))
 
 
-def trouble(said: Said, doing: str) -> MachineError:
+def trouble(said: CliOutput, doing: str) -> MachineError:
     """Return the error for a call that did not do what it was to do, where nobody knows what became of it."""
     text = said.out + said.err
     if any(each in text for each in LOGIN):
@@ -138,7 +138,7 @@ def trouble(said: Said, doing: str) -> MachineError:
     return MachineError(f"Colab did not {doing}: {said.words}", "unreachable", hint)
 
 
-def refusal(said: Said, logged: str, units: float | None) -> MachineError:
+def refusal(said: CliOutput, logged: str, units: float | None) -> MachineError:
     """Return the error for a machine that was not made. ``logged``: what the command line wrote to its log meanwhile."""
     if said.code is None or any(each in said.out + said.err for each in LOGIN):
         return trouble(said, "make a machine")

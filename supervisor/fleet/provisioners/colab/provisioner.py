@@ -15,15 +15,15 @@ from supervisor.core.fleet.provisioning import Balance, FleetTraits, Machine, Ma
 from supervisor.engine.clock import BootClock
 from supervisor.fleet.provisioners.colab import cells as colab_cells
 from supervisor.fleet.provisioners.colab.account import ASK_S, Account, new_mark
-from supervisor.fleet.provisioners.colab.cli import ColabCalls, pause
+from supervisor.fleet.provisioners.colab.cli import ColabCli, pause
 from supervisor.fleet.provisioners.colab.consent import Consent
-from supervisor.fleet.provisioners.colab.output import Said, options_of, refusal, trouble
-from supervisor.fleet.provisioners.colab.records import Notes, all_notes, ours
+from supervisor.fleet.provisioners.colab.output import CliOutput, options_of, refusal, trouble
+from supervisor.fleet.provisioners.colab.records import MachineRecords, all_notes, ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from supervisor.core.fleet.provisioning import Wanted
+    from supervisor.core.fleet.provisioning import MachineRequest
 TRAITS = FleetTraits("Colab", paid=True, life_s=12 * 3600.0, poll_s=60.0, listings_apart_s=3.0)
 FOLDER = PurePosixPath(colab_cells.FOLDER.lstrip("/"))
 NEW_S, START_S, RESTART_S = 420.0, 60.0, 60.0
@@ -50,7 +50,7 @@ class ColabProvisioner:
 
     Exit codes of the command line are believed only when they tell of trouble; what was done is proved by what a cell
     says or by the listing. Its own verbs prune what one listing has missed, so that every machine has files of its own
-    here (``Notes``), and listings are asked for with a file in which nothing of ours stands.
+    here (``MachineRecords``), and listings are asked for with a file in which nothing of ours stands.
     """
 
     name = "colab"
@@ -68,7 +68,7 @@ class ColabProvisioner:
         self._machines = folder / "machines"
         self._absences: dict[str, int] = {}
         self._seen: tuple[set[str], float] = set(), -inf
-        self._calls = ColabCalls(folder, os.environ if environ is None else environ)
+        self._calls = ColabCli(folder, os.environ if environ is None else environ)
         self._account = Account(self._calls, self.traits)
 
     def balance(self) -> Balance:
@@ -95,10 +95,10 @@ class ColabProvisioner:
                 known[endpoint].detach()
         return found
 
-    def bring_up(self, name: str, wanted: Wanted) -> Machine:
+    def bring_up(self, name: str, wanted: MachineRequest) -> Machine:
         """Return the machine of this name, which is made if there is none."""
         options = options_of(wanted)
-        notes = Notes(self._machines, name)
+        notes = MachineRecords(self._machines, name)
         end_s = self._clock.now().mono_s + NEW_S
         while True:
             with notes.lock("new") as handle:
@@ -219,7 +219,7 @@ class ColabProvisioner:
             if self._begun(notes, mark):
                 return
             notes.detach()
-        raise trouble(Said(1, "\n".join(notes.attached_said()), ""), f"start the agent on {machine.name}")
+        raise trouble(CliOutput(1, "\n".join(notes.attached_said()), ""), f"start the agent on {machine.name}")
 
     def attend(self, machine: Machine) -> None:
         """Have a cell wait with the agent again, where its kernel died and took the last one with it."""
@@ -271,7 +271,7 @@ class ColabProvisioner:
                 return True
         return False
 
-    def _new(self, notes: Notes, options: Sequence[str], hardware: str, handle: int) -> Machine:
+    def _new(self, notes: MachineRecords, options: Sequence[str], hardware: str, handle: int) -> Machine:
         before = self._endpoints_lately()
         mark = self._calls.log_mark()
         words = ["new", "-s", notes.name, *options]
@@ -306,7 +306,7 @@ class ColabProvisioner:
                 return found
         return []
 
-    def _living(self, notes: Notes) -> Machine | None:
+    def _living(self, notes: MachineRecords) -> Machine | None:
         record = notes.made()
         if not record:
             return None
@@ -318,7 +318,7 @@ class ColabProvisioner:
         notes.drop()
         return None
 
-    def _of(self, machine: Machine) -> Notes:
+    def _of(self, machine: Machine) -> MachineRecords:
         notes = ours(self._machines, machine)
         if notes is None:
             raise MachineError(
@@ -326,7 +326,7 @@ class ColabProvisioner:
             )
         return notes
 
-    def _absent(self, notes: Notes, said: Said, far: str) -> bool:
+    def _absent(self, notes: MachineRecords, said: CliOutput, far: str) -> bool:
         """Say whether a file is proved not to be there: a tunnel without a machine says "not found" too."""
         if ABSENT.search(said.out):
             return self._account.on(notes, ["ls"], SMALL_S).code == 0
@@ -334,7 +334,7 @@ class ColabProvisioner:
             return self._account.cell(notes, colab_cells.look, f"/{far}")[1].get("there") is False
         return False
 
-    def _begun(self, notes: Notes, mark: str) -> bool:
+    def _begun(self, notes: MachineRecords, mark: str) -> bool:
         end_s = self._clock.now().mono_s + START_S
         while self._clock.now().mono_s < end_s:
             if any(line.startswith(mark) for line in notes.attached_said()):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 OVER = re.compile(r'supervisor-[0-9a-f]{32}:{"ended"')
 
 
-class Notes:
+class MachineRecords:
     """``session`` is the command line's file for short calls, ``attached`` the one for the call that stays.
 
     Two files, so that each has a kernel of its own: a short call would wait for ever behind the cell that stays.
@@ -145,17 +145,17 @@ class Notes:
             return ""
 
 
-def all_notes(folder: Path) -> list[Notes]:
+def all_notes(folder: Path) -> list[MachineRecords]:
     """Return the notes on every machine that we know."""
-    return [Notes(folder, unquote(each.name)) for each in sorted(folder.glob("*")) if each.is_dir()]
+    return [MachineRecords(folder, unquote(each.name)) for each in sorted(folder.glob("*")) if each.is_dir()]
 
 
-def ours(folder: Path, machine: Machine) -> Notes | None:
+def ours(folder: Path, machine: Machine) -> MachineRecords | None:
     """Return the notes on a machine if it is one that we made: by our notes, or by the record kept in the journal."""
     notes = next((each for each in all_notes(folder) if machine.endpoint and each.endpoint == machine.endpoint), None)
     if notes is None and machine.name and machine.record:
         record = json.loads(machine.record)
-        kept = Notes(folder, machine.name)
+        kept = MachineRecords(folder, machine.name)
         same = record.get("name") == machine.name and record.get("endpoint") == machine.endpoint
         if same and kept.endpoint in {"", machine.endpoint}:
             notes = kept

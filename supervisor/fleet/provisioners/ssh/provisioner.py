@@ -18,7 +18,7 @@ from supervisor.fleet.provisioners.ssh.client import Patience, SshHost
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from supervisor.core.fleet.provisioning import Wanted
+    from supervisor.core.fleet.provisioning import MachineRequest
 
 BASE = "~/.training-supervisor-machines"
 
@@ -65,7 +65,7 @@ class SshProvisioner:
             self._machine(each, named=not known.isdisjoint((each["owner"], each["id"]))) for each in answer["machines"]
         ]
 
-    def bring_up(self, name: str, wanted: Wanted) -> Machine:
+    def bring_up(self, name: str, wanted: MachineRequest) -> Machine:
         """Return the machine of this name, which is made if there is none."""
         owner, fresh = self._owner(), uuid.uuid4().hex
         marker = {"id": fresh, "owner": owner, "name": name, "hardware": wanted.hardware}

@@ -26,7 +26,7 @@ KILLS, KILLS_APART_S = 300, 0.05
 CHUNK = 1024 * 1024
 
 
-class Refused(Exception):  # noqa: N818, because it is an answer
+class RemoteRefused(Exception):  # noqa: N818, because it is an answer
     """What was asked cannot be done; ``kind`` as in core/fleet/provisioning.py, or "absent" for a file."""
 
     def __init__(self, kind: str, words: str) -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     body = b""
     try:
         answer, body = VERBS[request["verb"]](request, Path(request["base"]).expanduser())
-    except Refused as refused:
+    except RemoteRefused as refused:
         answer = {"kind": refused.kind, "words": str(refused)}
     except OSError as error:
         answer = {"kind": "failed", "words": f"{error.strerror or error} ({error.filename or request['base']})"}
@@ -65,7 +65,7 @@ def make(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
     folder = base / request["folder"]
     if not folder.exists():
         if not Path("/proc/self/environ").exists():
-            raise Refused("denied", "the host does not run Linux")
+            raise RemoteRefused("denied", "the host does not run Linux")
         _require(request["hardware"])
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = base / f".new-{folder.name}-{request['marker']['id']}"
@@ -103,7 +103,7 @@ def put(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
         os.fsync(file.fileno())
     if left or digest.hexdigest() != request["sha256"]:
         part.unlink()
-        raise Refused("unreachable", "the file did not arrive whole")
+        raise RemoteRefused("unreachable", "the file did not arrive whole")
     place.parent.mkdir(parents=True, exist_ok=True)
     part.replace(place)
     return {}, b""
@@ -114,7 +114,7 @@ def get(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
     try:
         return {}, (_meant(request, base) / request["path"]).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise Refused("absent", f"there is no file {request['path']}") from None
+        raise RemoteRefused("absent", f"there is no file {request['path']}") from None
 
 
 def start(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
@@ -174,14 +174,14 @@ def _described(folder: Path) -> dict[str, Any]:
 def _meant(request: dict[str, Any], base: Path) -> Path:
     """Return the folder of the machine; absence is told only where the folder of all machines is there."""
     if not base.is_dir():
-        raise Refused("unreachable", f"{base} is not there, which held the machines: is that disk mounted?")
+        raise RemoteRefused("unreachable", f"{base} is not there, which held the machines: is that disk mounted?")
     folder = base / str(request["folder"])
     try:
         marker = json.loads((folder / MARKER).read_text())
     except FileNotFoundError:
-        raise Refused("gone", f"there is no machine {request['folder']}") from None
+        raise RemoteRefused("gone", f"there is no machine {request['folder']}") from None
     if marker["id"] != request["id"]:
-        raise Refused("gone", f"{request['folder']} is another machine by now")
+        raise RemoteRefused("gone", f"{request['folder']} is another machine by now")
     return folder
 
 
@@ -195,7 +195,7 @@ def _require(hardware: str) -> None:
     except (FileNotFoundError, subprocess.TimeoutExpired):
         found = ""
     if hardware.lower() not in found.lower():
-        raise Refused("denied", f"the host has no {hardware}; nvidia-smi tells of {found or 'nothing'}")
+        raise RemoteRefused("denied", f"the host has no {hardware}; nvidia-smi tells of {found or 'nothing'}")
 
 
 def _end(mark: str) -> None:
@@ -209,7 +209,7 @@ def _end(mark: str) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(KILLS_APART_S)
-    raise Refused("failed", f"processes {', '.join(map(str, living))} cannot be ended")
+    raise RemoteRefused("failed", f"processes {', '.join(map(str, living))} cannot be ended")
 
 
 def _environment(process: Path) -> list[bytes]:

@@ -14,18 +14,18 @@ from jax._src.lax.lax import _convert_element_type
 
 from supervisor.trainer.adapters import arrays
 from supervisor.trainer.adapters.jax import trees as jax_trees
-from supervisor.trainer.adapters.port import Framework, Target
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.adapters.port import FrameworkAdapter, RestoreTarget
+from supervisor.trainer.errors import UnsupportedStateError
 from supervisor.trainer.state.typed_json import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from supervisor.trainer.adapters.leaf import Leaf
+    from supervisor.trainer.adapters.leaf import LeafSpec
     from supervisor.trainer.adapters.port import Scalar, StateAccess
 
 
-class Jax(Framework):
+class Jax(FrameworkAdapter):
     """The port's methods for this framework. Devices are not started for the sake of a question."""
 
     name = "jax"
@@ -36,7 +36,7 @@ class Jax(Framework):
         words = "cpu" if device is None or device.platform == "cpu" else device.device_kind
         return f"jax {jax.__version__}", words
 
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
+    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         if not isinstance(value, jax.Array):
             return None
         _refuse_without_bytes(value, path)
@@ -66,14 +66,14 @@ class Jax(Framework):
             first = 0
         arrays.copy_bytes(np.asarray(raw), first, out)
 
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> Target:
+    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
         assert live is None, "an array never changes"
         device = None if not node["device"] else _host() if on_host else _here(node["device"])
 
         def finish(array: np.ndarray[Any, Any]) -> Any:
             made = jax.device_put(array, device)
             if made.dtype != array.dtype:
-                raise RefusedError(
+                raise UnsupportedStateError(
                     "jax", f"it holds {array.dtype.name}", 'call jax.config.update("jax_enable_x64", True) as before'
                 )
             if node[TAG] == "jax.Key":
@@ -105,19 +105,21 @@ class Jax(Framework):
 
 def _refuse_without_bytes(value: Any, path: str) -> None:
     if isinstance(value, jax.core.Tracer):
-        raise RefusedError(
+        raise UnsupportedStateError(
             path, "a traced value cannot be kept in a checkpoint", "keep what the jitted function returns"
         )
     if value.is_deleted():
-        raise RefusedError(
+        raise UnsupportedStateError(
             path, "an array that was donated to a jitted function is gone", "keep what the function returned instead"
         )
     if not value.is_fully_addressable:
-        raise RefusedError(
+        raise UnsupportedStateError(
             path, "parts of this array lie in other processes", "gather it (jax.experimental.multihost_utils) before"
         )
     if _is_key(value) and not isinstance(jax.random.key_impl(value), str):
-        raise RefusedError(path, "a key of an unregistered kind cannot be kept", "keep jax.random.key_data(key)")
+        raise UnsupportedStateError(
+            path, "a key of an unregistered kind cannot be kept", "keep jax.random.key_data(key)"
+        )
 
 
 def _is_key(value: Any) -> bool:

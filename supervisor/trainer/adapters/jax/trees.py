@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.errors import UnsupportedStateError
 from supervisor.trainer.state import script_classes
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def access(value: Any) -> StateAccess | None:
         )
     if not isinstance(value, _CONTAINERS) and _is_node(value):
         name = type(value).__name__
-        raise RefusedError(
+        raise UnsupportedStateError(
             name,
             "a pytree cannot be put back in place, because nothing in it can be changed",
             "attach an object with state_dict() and load_state_dict() that gives and takes it, or jax.tree.leaves(it)",

@@ -15,20 +15,20 @@ from keras.src.random.seed_generator import global_seed_generator
 from supervisor.trainer import adapters
 from supervisor.trainer.adapters import arrays
 from supervisor.trainer.adapters.keras import state as keras_state
-from supervisor.trainer.adapters.port import Copies, Framework, Target
+from supervisor.trainer.adapters.port import Copies, FrameworkAdapter, RestoreTarget
 from supervisor.trainer.state.typed_json import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from supervisor.trainer.adapters.leaf import Leaf
+    from supervisor.trainer.adapters.leaf import LeafSpec
     from supervisor.trainer.adapters.port import Scalar, Slot, StateAccess
     from supervisor.trainer.save.buffer import HostBuffer
 
 GLOBAL_SEED_GENERATOR = "global_seed_generator"  # Keras itself has a name for it only from 3.13 on
 
 
-class Keras(Framework):
+class Keras(FrameworkAdapter):
     """The port's methods for this framework."""
 
     name = "keras"
@@ -44,7 +44,7 @@ class Keras(Framework):
     def describe_device(self) -> dict[str, str]:
         return self._backend.describe_device()
 
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:  # noqa: ARG002  # the port has it
+    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:  # noqa: ARG002  # the port has it
         if not isinstance(value, keras.Variable):
             return None
         dtype, shape = value._dtype, tuple(value.shape)  # noqa: SLF001  # dtype is another in an autocast scope
@@ -67,7 +67,7 @@ class Keras(Framework):
             [_of_held(copy) for copy in inner.host],
         )
 
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> Target:  # noqa: ARG002  # assign() places it
+    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:  # noqa: ARG002  # assign() places it
         if self._backend.name == "jax":  # which has no 64 bits unless it is told to, and takes arrays for values
             return arrays.target(arrays.dtype_named(node["dtype"]), node["shape"], size, lambda array: array)
         plain = node | {

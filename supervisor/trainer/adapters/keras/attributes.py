@@ -52,7 +52,7 @@ OF_CALLBACKS = frozenset({"model", "_model", "params", "validation_data"})
 _KERAS = (keras.optimizers.Optimizer, keras.Layer, keras.metrics.Metric, keras.random.SeedGenerator)
 
 
-class Found(NamedTuple):
+class FoundAttribute(NamedTuple):
     """Something with a state; ``kind`` says as what it can be made again where it is not there yet."""
 
     kind: str
@@ -60,7 +60,7 @@ class Found(NamedTuple):
     set: Callable[[Any], None]
 
 
-class Held:
+class HeldObject:
     """What hangs on ``owners()``, pairs of a path and an object; ``known()`` are the objects that are kept elsewhere."""
 
     def __init__(
@@ -81,7 +81,7 @@ class Held:
             elif path in here:
                 here[path].set(each["state"])
 
-    def found(self) -> Iterator[tuple[str, Found]]:
+    def found(self) -> Iterator[tuple[str, FoundAttribute]]:
         """Yield path and access of each, the same one only once."""
         known = {id(each) for each in self._known()}
         values = {
@@ -123,16 +123,16 @@ def _under(path: str, value: Any, depth: int, known: set[int]) -> Iterator[tuple
             yield from _under(f"{path}.{name}", inner, depth + 1, known)
 
 
-def access(value: Any, networks: Sequence[Any]) -> Found | None:
+def access(value: Any, networks: Sequence[Any]) -> FoundAttribute | None:
     """Return how the state of a single object is got and put back; ``networks``: what an optimizer may be for."""
     if isinstance(value, keras.Variable):
-        return Found("keras.Variable", lambda: value, lambda kept: keras_state.assign(value, kept))
+        return FoundAttribute("keras.Variable", lambda: value, lambda kept: keras_state.assign(value, kept))
     kind = type(value).__name__
     if "tensorflow" in sys.modules and not isinstance(value, _KERAS):
         from supervisor.trainer.adapters.tensorflow import objects as tensorflow_objects
 
         if (found := tensorflow_objects.access(value)) is not None:
-            return Found(tensorflow_objects.kind(value), *found)
+            return FoundAttribute(tensorflow_objects.kind(value), *found)
     accesses: StateAccess | None = None
     if isinstance(value, _KERAS):
         accesses = keras_state.access(value, networks)
@@ -145,7 +145,7 @@ def access(value: Any, networks: Sequence[Any]) -> Found | None:
     elif not isinstance(value, type | keras.callbacks.Callback | keras.utils.PyDataset):
         get, put = getattr(value, "state_dict", None), getattr(value, "load_state_dict", None)
         accesses = (get, put) if callable(get) and callable(put) else None
-    return None if accesses is None else Found(kind, *accesses)
+    return None if accesses is None else FoundAttribute(kind, *accesses)
 
 
 def _is_torch_generator(value: Any) -> bool:
@@ -246,9 +246,9 @@ def model_known(model: Any) -> Iterator[Any]:
         optimizer = getattr(optimizer, "inner_optimizer", None)
 
 
-def of_model(model: Any) -> Held:
+def of_model(model: Any) -> HeldObject:
     """Return what hangs on a model."""
-    return Held(lambda: model_owners(model), lambda: model_known(model), model)
+    return HeldObject(lambda: model_owners(model), lambda: model_known(model), model)
 
 
 class _Functions:

@@ -55,7 +55,7 @@ class _OfCallback:
         self._callback = callback
         self._unset: set[str] = set()
         model = getattr(callback, "model", None)
-        self._held = keras_attributes.Held(
+        self._held = keras_attributes.HeldObject(
             lambda: [("", callback)], lambda: () if model is None else keras_attributes.model_known(model), model
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.adapters.keras import callbacks as keras_callbacks
 
@@ -157,7 +157,7 @@ class _OfOptimizer:
             name = type(model.optimizer).__name__
             words = f"compile() gave the model another optimizer ({name}) after attach(): its state is not kept, and after a "
             hint = "resume it begins again; compile once before attach(), and change its learning_rate instead"
-            trainer_context.here().say(Note("warning", words + hint))
+            trainer_context.here().say(TrainerNote("warning", words + hint))
 
 
 def _nothing() -> None:

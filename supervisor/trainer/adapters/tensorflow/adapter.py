@@ -16,15 +16,15 @@ from tensorflow.python.ops import stateful_random_ops
 from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 
 from supervisor.trainer.adapters import arrays
-from supervisor.trainer.adapters.port import Framework, Target
+from supervisor.trainer.adapters.port import FrameworkAdapter, RestoreTarget
 from supervisor.trainer.adapters.tensorflow import graph as tensorflow_graph
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.errors import UnsupportedStateError
 from supervisor.trainer.state.typed_json import TAG
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from supervisor.trainer.adapters.leaf import Leaf
+    from supervisor.trainer.adapters.leaf import LeafSpec
     from supervisor.trainer.adapters.port import Scalar, StateAccess
 
 _COUNTING = {
@@ -33,7 +33,7 @@ _COUNTING = {
 }  # fmt: skip  # operations that count their draws where nobody can see it
 
 
-class TensorFlow(Framework):
+class TensorFlow(FrameworkAdapter):
     """The port's methods for this framework. Devices are not started for the sake of a question."""
 
     name = "tensorflow"
@@ -48,12 +48,14 @@ class TensorFlow(Framework):
         details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
         return f"tensorflow {tf.__version__}", details.get("device_name", "GPU")
 
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
+    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         if isinstance(value, tf.Variable):
             return self._keep(value, _shape(value), path, "Variable")
         if isinstance(value, tf.Tensor):
             if not hasattr(value, "numpy"):
-                raise RefusedError(path, "a symbolic tensor cannot be kept in a checkpoint", "keep values, not graphs")
+                raise UnsupportedStateError(
+                    path, "a symbolic tensor cannot be kept in a checkpoint", "keep values, not graphs"
+                )
             return self._keep(value, tuple(value.shape), path, "Tensor")
         if isinstance(value, tf.DType):
             return {TAG: "tensorflow.DType", "name": value.name}, None
@@ -79,7 +81,7 @@ class TensorFlow(Framework):
             first = 0
         arrays.copy_bytes(tensor._numpy(), first, out)  # noqa: SLF001  # without the copy that numpy() makes
 
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> Target:
+    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
         assert live is None, "no owner of these says that its state is its memory"
         device = "CPU:0" if on_host else _here(node["device"])
 
@@ -143,12 +145,12 @@ class TensorFlow(Framework):
     def is_device_oom(self, error: BaseException) -> bool:
         return isinstance(error, tf.errors.ResourceExhaustedError)
 
-    def _keep(self, value: Any, shape: tuple[int, ...], path: str, kind: str) -> tuple[dict[str, Any], Leaf | None]:
+    def _keep(self, value: Any, shape: tuple[int, ...], path: str, kind: str) -> tuple[dict[str, Any], LeafSpec | None]:
         if value.dtype == tf.string:
             return _words(value, shape), None
         if value.dtype in {tf.resource, tf.variant} or value.dtype.is_quantized:
             name = value.dtype.name
-            raise RefusedError(
+            raise UnsupportedStateError(
                 path, f"a tensor of dtype {name} cannot be kept in a checkpoint", "keep what it was made of"
             )
         dtype = np.dtype(value.dtype.as_numpy_dtype)

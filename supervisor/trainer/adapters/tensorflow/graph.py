@@ -14,7 +14,7 @@ from tensorflow.python.trackable.base import Trackable
 from tensorflow.python.training.saving.saveable_object_util import trackable_has_serialize_to_tensor
 
 from supervisor.trainer.adapters.plain import ReadAhead
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.errors import UnsupportedStateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +29,7 @@ TRAINS = "<trains>"  # of an optimizer of Keras: the paths of the variables that
 def access(value: Any) -> StateAccess | None:
     """Return (get, set) for an object that TensorFlow's checkpoints can hold."""
     if isinstance(value, tf.data.Dataset):
-        raise RefusedError(
+        raise UnsupportedStateError(
             "data", "a tf.data.Dataset has no position", "attach what the loop goes over: data=iter(dataset)"
         )
     if not isinstance(value, Trackable) or isinstance(value, tf.Tensor):
@@ -101,14 +101,14 @@ def _refuse_without_variables(root: Any) -> None:
     for path, each in _under(root, into_optimizers=False):
         variables |= isinstance(each, tf.Variable | keras.Variable) and path != SAVE_COUNTER
         if isinstance(each, keras.Model) and not each.built and not each.variables:
-            raise RefusedError(
+            raise UnsupportedStateError(
                 path or "model",
                 f"{type(each).__name__} has no variables yet, so that a resume could not put them back",
                 "call the model once on a batch, or its build(input_shape), before supervisor.attach()",
             )
     for path, optimizer in () if variables else _optimizers(root):
         if not optimizer.built:
-            raise RefusedError(
+            raise UnsupportedStateError(
                 path or "optimizer",
                 "it has no slots yet, and what it trains is not in this checkpoint, so that a resume could not make them",
                 "put its model beside it, or call optimizer.build(model.trainable_variables) before supervisor.attach()",
@@ -132,7 +132,7 @@ def _stateful(root: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(variable, tf.Variable):  # also a Keras variable's, which holds one of these
             yield path, variable
         elif isinstance(each, tf.compat.v1.train.Optimizer):
-            raise RefusedError(
+            raise UnsupportedStateError(
                 path or "optimizer", "the slots of a TensorFlow 1 optimizer cannot be kept", "use tf.keras.optimizers"
             )
         elif not isinstance(each, tf.data.Dataset) and trackable_has_serialize_to_tensor(each):
@@ -162,7 +162,7 @@ def _tensors(held: Any, path: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = held._serialize_to_tensors()  # noqa: SLF001  # as TensorFlow's own checkpoints do
     except tf.errors.OpError as error:
-        raise RefusedError(
+        raise UnsupportedStateError(
             path or "data",
             f"a {type(held).__name__} cannot tell its position: {str(error).partition(chr(10))[0]}",
             "leave Python functions (from_generator, py_function) out of the tf.data pipeline, or keep the position as a "

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from supervisor.core.device_changes import BFLOAT16, MEMORY_GB
-from supervisor.trainer.adapters.leaf import Leaf
-from supervisor.trainer.adapters.port import Copies, Framework, Target
+from supervisor.trainer.adapters.leaf import LeafSpec
+from supervisor.trainer.adapters.port import Copies, FrameworkAdapter, RestoreTarget
 from supervisor.trainer.adapters.torch import copies as torch_copies
 from supervisor.trainer.adapters.torch import memory as torch_memory
 from supervisor.trainer.adapters.torch import modules as torch_modules
 from supervisor.trainer.adapters.torch import xla as torch_xla
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.errors import UnsupportedStateError
 from supervisor.trainer.state.typed_json import TAG
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _STORED = {
 }  # fmt: skip
 
 
-class Torch(Framework):
+class Torch(FrameworkAdapter):
     """The port's methods for this framework. State on accelerators is read when it is copied, not before."""
 
     name = "torch"
@@ -52,7 +52,7 @@ class Torch(Framework):
         has_it = found.major >= FIRST_WITH_BFLOAT16
         return {MEMORY_GB: f"{found.total_memory / 1e9:.1f}", BFLOAT16: "yes" if has_it else "no"}
 
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], Leaf | None] | None:
+    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         if isinstance(value, torch.Tensor):
             return self._keep_tensor(value, path)
         if isinstance(value, torch.Size):
@@ -91,7 +91,7 @@ class Torch(Framework):
     def version(self, value: Any) -> int:
         return 0 if value.is_inference() else value._version  # noqa: SLF001  # what autograd itself goes by
 
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> Target:
+    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
         if live is not None:
             return torch_memory.into(live, size)
         where = torch.device("cpu") if on_host else torch_memory.here(node["device"])
@@ -198,12 +198,12 @@ class Torch(Framework):
             torch_xla.is_started() and "RESOURCE_EXHAUSTED" in str(error)
         )
 
-    def _keep_tensor(self, value: torch.Tensor, path: str) -> tuple[dict[str, Any], Leaf]:
+    def _keep_tensor(self, value: torch.Tensor, path: str) -> tuple[dict[str, Any], LeafSpec]:
         _refuse_unkeepable(value, path)
         row_major = torch_memory.is_row_major(value)
         if not row_major and _overlaps(value):
             words = "a tensor that overlaps itself cannot be kept in a checkpoint"
-            raise RefusedError(path, words, "return tensor.contiguous()")
+            raise UnsupportedStateError(path, words, "return tensor.contiguous()")
         dtype = _dtype_name(value.dtype)
         node: dict[str, Any] = {
             TAG: "torch.Parameter" if type(value) is torch.nn.Parameter else "torch.Tensor",
@@ -220,7 +220,7 @@ class Torch(Framework):
         shape = tuple(value.shape) if stored else (size,)
         place = (value.device, self.address(value), value.stride(), value.is_conj(), value.is_neg())
         identity = ("torch", shape, dtype, place) if size else None
-        return node, Leaf(stored or "U8", shape, item_bytes, size, identity, self)
+        return node, LeafSpec(stored or "U8", shape, item_bytes, size, identity, self)
 
 
 def _loader() -> Any:
@@ -249,22 +249,22 @@ def _refuse_unkeepable(value: torch.Tensor, path: str) -> None:
     name = type(value).__name__
     if torch.nn.parameter.is_lazy(value):
         hint = "run the model once on a batch of the usual shape, before supervisor.attach()"
-        raise RefusedError(path, f"an {name} has no shape yet: it cannot be kept in a checkpoint", hint)
+        raise UnsupportedStateError(path, f"an {name} has no shape yet: it cannot be kept in a checkpoint", hint)
     if type(value) not in {torch.Tensor, torch.nn.Parameter}:
         hint = (
             "return a plain tensor (for example .to_local())" if hasattr(value, "to_local") else
             "attach an object whose state_dict() returns plain tensors; restored values would not be of this class"
         )  # fmt: skip
-        raise RefusedError(path, f"a {name} cannot be kept in a checkpoint", hint)
+        raise UnsupportedStateError(path, f"a {name} cannot be kept in a checkpoint", hint)
     if value.is_nested:
         hint = "return its parts from state_dict(), as tensor.unbind() gives them"
-        raise RefusedError(path, "a nested tensor cannot be kept in a checkpoint", hint)
+        raise UnsupportedStateError(path, "a nested tensor cannot be kept in a checkpoint", hint)
     if value.layout is not torch.strided or value.is_quantized or value.is_meta:
         what = "quantized" if value.is_quantized else "meta" if value.is_meta else "sparse"
         hint = "return dense tensors from state_dict()"
         if value.is_meta:
             hint = "a first start has no checkpoint to fill it from: build the model on a real device"
-        raise RefusedError(path, f"a {what} tensor cannot be kept in a checkpoint", hint)
+        raise UnsupportedStateError(path, f"a {what} tensor cannot be kept in a checkpoint", hint)
 
 
 def _overlaps(value: torch.Tensor) -> bool:
@@ -283,7 +283,7 @@ def _overlaps(value: torch.Tensor) -> bool:
 class _Finished:
     """A target whose value is made of what was read."""
 
-    def __init__(self, read: Target, finish: Any) -> None:
+    def __init__(self, read: RestoreTarget, finish: Any) -> None:
         self.room, self.took = read.room, read.took
         self._read, self._finish = read, finish
 

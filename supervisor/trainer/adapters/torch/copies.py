@@ -18,14 +18,14 @@ from supervisor.trainer.adapters.torch.memory import is_lazy, is_row_major
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.trainer.adapters.port import DeviceCopy, Framework, HostCopy, Pending, Slot
+    from supervisor.trainer.adapters.port import DeviceCopy, FrameworkAdapter, HostCopy, Pending, Slot
     from supervisor.trainer.save.buffer import HostBuffer
 
 BATCH_BYTES = 8 * 1024 * 1024  # what one thread takes at a time
 BATCH_TENSORS = 256
 
 
-def prepared(framework: Framework, slots: Sequence[Slot], buffer: HostBuffer) -> Copies:
+def prepared(framework: FrameworkAdapter, slots: Sequence[Slot], buffer: HostBuffer) -> Copies:
     """Return the copies that fill the slots."""
     by_device: dict[torch.device, list[Slot]] = defaultdict(list)
     for slot in slots:
@@ -70,7 +70,7 @@ def _is_aligned(view: memoryview, value: torch.Tensor) -> bool:
     return _flat(view).data_ptr() % value.element_size() == 0
 
 
-def _from_host(framework: Framework, slots: Sequence[Slot]) -> list[HostCopy]:
+def _from_host(framework: FrameworkAdapter, slots: Sequence[Slot]) -> list[HostCopy]:
     copies: list[HostCopy] = []
     batch: list[Slot] = []
     size = 0

@@ -30,12 +30,12 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from supervisor.core.errors import UsageError
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import adapters
 from supervisor.trainer import context as trainer_context
-from supervisor.trainer.loops.dataloader.rng_states import Chance, is_stateful
+from supervisor.trainer.loops.dataloader.rng_states import EpochRngStates, is_stateful
 from supervisor.trainer.state import rng
-from supervisor.trainer.steps.data_position import Place
+from supervisor.trainer.steps.data_position import DataPosition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -116,7 +116,7 @@ def _unpacked(kept: dict[str, Any]) -> dict[str, Any]:
     return {"global": rng.states(json.loads(kept["global"])), "own": kept["own"]}
 
 
-class LoaderPlace(Place):
+class LoaderPlace(DataPosition):
     """``number`` is the epoch that comes next or is under way. ``batches`` of it are done."""
 
     def __init__(self, loader: Any) -> None:
@@ -298,7 +298,7 @@ class _Drawing:
         self._name = "batch_sampler" if loader.batch_sampler is not None else "sampler"
         self._inner = getattr(loader, self._name)
         self._workers = loader.num_workers
-        self.chance = Chance((loader, self._inner, getattr(self._inner, "sampler", None)))
+        self.chance = EpochRngStates((loader, self._inner, getattr(self._inner, "sampler", None)))
         self.next: tuple[_Epoch, bool] | None = None  # the epoch to draw, and whether it is drawn again
         self._looked_at = all(
             type(each) in _DRAWN_AT_ONCE for each in (self._inner, getattr(self._inner, "sampler", self._inner))
@@ -363,7 +363,7 @@ class _Drawing:
             if rng.digests(adapters.loaded()) != before:
                 words = f"{type(self._inner).__name__} draws its order batch by batch from the global generators"
                 hint = "after a resume in the middle of an epoch it is another; give the sampler a generator of its own"
-                trainer_context.here().say(Note("warning", f"{words}: {hint}"))
+                trainer_context.here().say(TrainerNote("warning", f"{words}: {hint}"))
             yield item
 
 

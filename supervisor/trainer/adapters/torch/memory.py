@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from supervisor.trainer.adapters.port import HostTarget, Target
+from supervisor.trainer.adapters.port import HostTarget, RestoreTarget
 from supervisor.trainer.adapters.torch import xla as torch_xla
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def here(device: str) -> torch.device:
     return torch.device("cpu")
 
 
-def into(live: torch.Tensor, size: int) -> Target:
+def into(live: torch.Tensor, size: int) -> RestoreTarget:
     """Return a target that fills this tensor; ValueError if it does not have ``size`` bytes."""
     tensor = live.detach()
     if tensor.numel() * tensor.element_size() != size:

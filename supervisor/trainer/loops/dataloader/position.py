@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import BatchSampler, IterableDataset
 
 from supervisor.core.errors import UsageError
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import context as trainer_context
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PYTHON_RNG_VERSION = 3  # of random.getstate()
 
 
-class Chance(NamedTuple):
+class LoaderRngStates(NamedTuple):
     """The states of the generators that drawing samples and reading data in this process use."""
 
     python: Any
@@ -27,7 +27,7 @@ class Chance(NamedTuple):
     torch: torch.Tensor
 
     @classmethod
-    def now(cls) -> Chance:
+    def now(cls) -> LoaderRngStates:
         """Return copies of the present states."""
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002  # the global one is what collators use
 
@@ -48,13 +48,13 @@ class Chance(NamedTuple):
         }
 
     @classmethod
-    def of_kept(cls, kept: dict[str, Any]) -> Chance:
+    def of_kept(cls, kept: dict[str, Any]) -> LoaderRngStates:
         """Return the states that ``as_kept`` has written down."""
         python = (PYTHON_RNG_VERSION, tuple(kept["python"]["numbers"].tolist()), kept["python"]["gauss"])
         return cls(python, tuple(kept["numpy"].values()), kept["torch"])
 
 
-class Resumption(NamedTuple):
+class ResumePoint(NamedTuple):
     """Where an epoch goes on: its first ``passed`` batches are not read again.
 
     ``begun`` is chance as it was when the epoch began, ``reading`` before the first batch that is read again was read,
@@ -62,9 +62,9 @@ class Resumption(NamedTuple):
     """
 
     passed: int
-    begun: Chance
-    reading: Chance
-    now: Chance
+    begun: LoaderRngStates
+    reading: LoaderRngStates
+    now: LoaderRngStates
 
 
 class Batches(BatchSampler):
@@ -76,8 +76,8 @@ class Batches(BatchSampler):
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
-        self.reading: Chance | None = None  # before the newest batch was read
-        self._resumption: Resumption | None = None
+        self.reading: LoaderRngStates | None = None  # before the newest batch was read
+        self._resumption: ResumePoint | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":
@@ -87,7 +87,7 @@ class Batches(BatchSampler):
     def __len__(self) -> int:
         return len(self.inner)
 
-    def resume(self, resumption: Resumption) -> None:
+    def resume(self, resumption: ResumePoint) -> None:
         """The next epoch to be drawn is this one."""
         self._resumption = resumption
 
@@ -98,33 +98,33 @@ class Batches(BatchSampler):
             if first and resumption is not None:
                 resumption.reading.put_back()
             if resumption is None or index >= resumption.passed:
-                self.reading = Chance.now()
+                self.reading = LoaderRngStates.now()
             yield batch
             if first and resumption is not None:
                 resumption.now.put_back()
 
 
-class Data:
+class LoaderData:
     """``epoch`` is the one that comes next or is under way, ``batches`` of it are used up."""
 
     def __init__(self, loader: Any, accumulated: int) -> None:
         self.epoch, self.batches = 0, 0
         self.found: Batches | None = _watched(loader)
         self._loader, self._accumulated = loader, accumulated
-        self._begun: Chance | None = None
-        self._reading: Chance | None = None  # of the checkpoint
+        self._begun: LoaderRngStates | None = None
+        self._reading: LoaderRngStates | None = None  # of the checkpoint
 
     def begins(self) -> None:
         """The epoch begins, and with the next batch its order is drawn."""
         self.batches = 0
-        self._begun = Chance.now()
+        self._begun = LoaderRngStates.now()
 
-    def resumes(self, now: Chance) -> None:
+    def resumes(self, now: LoaderRngStates) -> None:
         """The epoch goes on behind what is used up; ``now`` is chance as the checkpoint has it."""
         assert self._begun is not None, "a position within an epoch is kept with the epoch's begin"
         self._begun.put_back()
         if self.found is not None:
-            self.found.resume(Resumption(self.batches, self._begun, self._reading or now, now))
+            self.found.resume(ResumePoint(self.batches, self._begun, self._reading or now, now))
 
     def ended(self, next_epoch: int) -> None:
         """The epoch is used up."""
@@ -138,7 +138,7 @@ class Data:
             words = "chance inside the DataLoader's workers cannot be kept: if the dataset draws it, this epoch differs"
         else:
             return
-        trainer_context.here().say(Note("warning", words))
+        trainer_context.here().say(TrainerNote("warning", words))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position; within an epoch with what its order and the reading of its batches follow from."""
@@ -165,7 +165,10 @@ class Data:
         if sampler is not None and kept["seed"] is not None:
             sampler.initial_seed = kept["seed"]
         if self.batches:
-            self._begun, self._reading = Chance.of_kept(kept["begun"]), Chance.of_kept(kept["reading"])
+            self._begun, self._reading = (
+                LoaderRngStates.of_kept(kept["begun"]),
+                LoaderRngStates.of_kept(kept["reading"]),
+            )
 
     def _made_of(self) -> str:
         try:

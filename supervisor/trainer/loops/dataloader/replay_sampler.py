@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import adapters
 from supervisor.trainer import context as trainer_context
-from supervisor.trainer.loops.dataloader.rng_states import Chance
+from supervisor.trainer.loops.dataloader.rng_states import EpochRngStates
 from supervisor.trainer.state import rng
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SAMPLER = {True: "batch_sampler", False: "sampler"}  # by whether the loader makes batches itself
 
 
-class Order:
+class ReplaySampler:
     """Stands in a loader in the place of its sampler, and gives what that gives."""
 
     kind = "order"
@@ -26,7 +26,7 @@ class Order:
         self._loader, self._batches = loader, batches
         self._name = SAMPLER[loader.batch_sampler is not None]
         self._inner = getattr(loader, self._name)
-        self._chance = Chance((loader, self._inner, getattr(self._inner, "sampler", None)))
+        self._chance = EpochRngStates((loader, self._inner, getattr(self._inner, "sampler", None)))
         self._epoch: dict[str, Any] | None = None
         self._again: tuple[dict[str, Any], int] | None = None
         self.idle, self.iterated = False, loader
@@ -62,7 +62,7 @@ class Order:
         self._again = None if kept["epoch"] is None else (kept["epoch"], batches - kept["epoch"]["began"])
         if self._again is not None and self._loader.num_workers:
             words = "workers read the rest of the epoch in the same order; what they draw at random themselves, they draw anew"
-            trainer_context.here().say(Note("warning", words))
+            trainer_context.here().say(TrainerNote("warning", words))
 
     def give_back(self) -> None:
         """Put the script's sampler back."""

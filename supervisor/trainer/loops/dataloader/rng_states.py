@@ -19,7 +19,7 @@ def is_stateful(owner: Any) -> bool:
     return all(callable(getattr(owner, name, None)) for name in ("state_dict", "load_state_dict"))
 
 
-class Chance:
+class EpochRngStates:
     """All that an order may be drawn with: the global generators, and what the loader and its samplers hold themselves."""
 
     def __init__(self, owners: tuple[Any, ...]) -> None:

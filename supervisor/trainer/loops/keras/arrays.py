@@ -21,7 +21,7 @@ def shuffled(length: int, *seeds: int) -> Indices:
     return np.random.RandomState(list(seeds)).permutation(length)  # the stream that never changes
 
 
-class Order:
+class BatchOrder:
     """Of one pass over an adapter's samples."""
 
     def __init__(self, adapter: Any, seed: int, passes: int) -> None:
@@ -50,7 +50,7 @@ class Order:
         return np.arange(self._samples)
 
 
-def batches(adapter: Any, order: Order, first: int, backend: str) -> Iterator[Any]:
+def batches(adapter: Any, order: BatchOrder, first: int, backend: str) -> Iterator[Any]:
     """Yield the batches from ``first`` on, in the backend's values."""
     inputs = array_slicing.convert_to_sliceable(adapter._inputs, target_backend=backend)
     convert = _converter(backend)
@@ -59,7 +59,7 @@ def batches(adapter: Any, order: Order, first: int, backend: str) -> Iterator[An
         yield tree.map_structure(lambda each, at=indices: convert(each, each[at]), inputs, none_is_leaf=False)
 
 
-def dataset(adapter: Any, order: Order, first: int) -> Any:
+def dataset(adapter: Any, order: BatchOrder, first: int) -> Any:
     """Return the tf.data.Dataset of the batches from ``first`` on, made as Keras makes its own.
 
     Where all batches are full, their size is part of the shape, as with Keras. The shape decides how TensorFlow optimizes

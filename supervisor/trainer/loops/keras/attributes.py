@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.adapters.keras import attributes as keras_attributes
 from supervisor.trainer.adapters.keras import callbacks as keras_callbacks
@@ -174,4 +174,4 @@ def _tell(owner: Any, name: str, value: Any) -> None:
     if isinstance(owner, keras.callbacks.Callback):
         hint = f"give {type(owner).__name__} state_dict() and load_state_dict()"
     words = f"{type(owner).__name__}.{name}, {noun}, changes and is not kept: after a resume it begins again; {hint}"
-    trainer_context.here().say(Note("warning", words))
+    trainer_context.here().say(TrainerNote("warning", words))

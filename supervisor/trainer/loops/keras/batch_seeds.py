@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import context as trainer_context
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Seeded:
             f"{name}.__getitem__() draws by chance in {self._inner.workers} threads at once: what it draws differs from run to "
             "run, and after a resume; use_multiprocessing=True or workers=1 makes it exact"
         )
-        trainer_context.here().say(Note("warning", words))
+        trainer_context.here().say(TrainerNote("warning", words))
 
 
 def _bytes(state: Any) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.errors import UnsupportedStateError
 
 
 def build(model: Any, iterator: Any) -> None:
@@ -35,7 +35,7 @@ def _trace(model: Any, batch: Any, built: Exception) -> None:
     except Exception as error:  # noqa: BLE001  # as above: it is refused in words
         name = type(model).__name__
         first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise RefusedError(
+        raise UnsupportedStateError(
             "model",
             f"the variables of {name} cannot be made before its first step, so they could not be put back: {first_line}",
             f"call {name}.build(input_shape) or its layers once before fit(), or train without supervisor.KerasCallback",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from supervisor.core.errors import UsageError
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.attach import attach
 from supervisor.trainer.hooks.keras import stopped_short
@@ -39,8 +39,8 @@ class KerasCallback(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self._run: Run | None = None
-        self._data: keras_data_position.Data | None = None
-        self._late: keras_loop_state.Late | None = None
+        self._data: keras_data_position.KerasDataPosition | None = None
+        self._late: keras_loop_state.KerasDeferredRestore | None = None
         self._train: Any = None
         self._stands_in = self._trained  # one object: a bound method is a new one each time
         self._build: Callable[[], None] = lambda: None
@@ -79,7 +79,7 @@ class KerasCallback(keras.callbacks.Callback):
         iterator = keras_data_position.iterator_of(fit)
         keras_build.build(self.model, iterator)
         self._build = lambda: keras_build.build(self.model, iterator)
-        self._data = data = keras_data_position.Data(iterator, self)
+        self._data = data = keras_data_position.KerasDataPosition(iterator, self)
         others = keras_loop_state.others(fit.f_locals["callbacks"], self)
         self._histories = [each for each in others if isinstance(each, keras.callbacks.History)]
         eager = self.model.run_eagerly or keras.backend.backend() == "torch"
@@ -87,8 +87,8 @@ class KerasCallback(keras.callbacks.Callback):
         self._parts = {
             "model": keras_loop_state.FitModel(self.model, self._compiled_again),
             **({} if self.model.optimizer is None else {"optimizer": keras_loop_state.FitOptimizer(self.model)}),
-            "metrics": keras_loop_state.Metrics(self.model),
-            "callbacks": keras_loop_state.Callbacks(fit.f_locals["callbacks"], others, self._attributes),
+            "metrics": keras_loop_state.MetricStates(self.model),
+            "callbacks": keras_loop_state.KerasCallbackStates(fit.f_locals["callbacks"], others, self._attributes),
         }
         self._run = run = attach(**self._parts, data=data)
         run.companions.add(lambda: best_files.of_keras(others))
@@ -153,7 +153,7 @@ class KerasCallback(keras.callbacks.Callback):
         self.model._initial_epoch = self._initial_epoch
         early = bool(self.model.stop_training or data.stopped)
         if total is not None and run.step < total and not early:
-            trainer_context.here().say(Note("warning", stopped_short(run.step, total)))
+            trainer_context.here().say(TrainerNote("warning", stopped_short(run.step, total)))
         run.end(early=early)
         keras_second_fit.tell_of_more()
 
@@ -189,7 +189,7 @@ class KerasCallback(keras.callbacks.Callback):
             self._parts["optimizer"].renew()
         elif self.model.optimizer is not None:
             words = "an optimizer that compile() gave the model within fit is not kept: compile with it before fit"
-            trainer_context.here().say(Note("warning", words))
+            trainer_context.here().say(TrainerNote("warning", words))
 
     def _trained(self, *given: Any) -> Any:
         """Stand in for the train function, because its logs are here before anybody waits for them."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from supervisor.core.errors import UsageError
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.errors import UnsupportedStateError
 from supervisor.trainer.loops.keras import data_sources as keras_data_sources
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SEED_BITS = 32
 
 
-class Data:
+class KerasDataPosition:
     """Attached. ``batch`` batches of ``epoch`` are done or under way; ``seen`` is the same for a pass over the data."""
 
     def __init__(self, iterator: Any, callback: KerasCallback) -> None:
@@ -45,7 +45,7 @@ class Data:
     def state_dict(self) -> dict[str, Any]:
         """Return what the order and the position in it follow from; RefusedError within a step, which nothing can be kept of."""
         if self._under_way:
-            raise RefusedError("data", "fit was left within a step", "it goes on from the checkpoint before")
+            raise UnsupportedStateError("data", "fit was left within a step", "it goes on from the checkpoint before")
         return {
             "epoch": self.epoch,
             "batch": self.batch,

@@ -12,10 +12,10 @@ from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 from keras.src.trainers.data_adapters.tf_dataset_adapter import TFDatasetAdapter
 from keras.src.trainers.data_adapters.torch_data_loader_adapter import TorchDataLoaderAdapter
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import adapters
 from supervisor.trainer import context as trainer_context
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.errors import UnsupportedStateError
 from supervisor.trainer.loops.keras import arrays as keras_arrays
 from supervisor.trainer.loops.keras.batch_seeds import Seeded
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def of(iterator: Any, seed: int) -> Source:
+def of(iterator: Any, seed: int) -> DataSource:
     """Return the source behind a fit's epoch iterator."""
     adapter = iterator.data_adapter
     if isinstance(adapter, ArrayDataAdapter):
@@ -39,7 +39,7 @@ def of(iterator: Any, seed: int) -> Source:
     return Stream(iterator, seed)
 
 
-class Source:
+class DataSource:
     """Data with an order of their own, of which nothing can be asked; the base of those of which more is known."""
 
     kind = "stream"
@@ -80,7 +80,7 @@ class Source:
             )
 
 
-class Arrays(Source):
+class Arrays(DataSource):
     """Arrays and tensors: shuffled as Keras does, but with an order that follows from (seed, pass)."""
 
     kind = "arrays"
@@ -101,7 +101,7 @@ class Arrays(Source):
         self._seed = kept["seed"]
 
     def opened(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # the port has it
-        order = keras_arrays.Order(self._adapter, self._seed, passes)
+        order = keras_arrays.BatchOrder(self._adapter, self._seed, passes)
         if keras.backend.backend() == "tensorflow":
             self._as_dataset(keras_arrays.dataset(self._adapter, order, first))
         else:
@@ -131,7 +131,7 @@ class Reordered(keras.utils.PyDataset):
         return self._read[index if self._order is None else int(self._order[index])]
 
 
-class PyDataset(Source):
+class PyDataset(DataSource):
     """By index, whatever it is made of. What it changes of itself from epoch to epoch is kept if it can tell it."""
 
     kind = "PyDataset"
@@ -149,7 +149,7 @@ class PyDataset(Source):
                 f"{name}.{'() and '.join(changes)}() may change what {name} gives, and that is not kept: after a resume an "
                 "epoch may have other batches; give it state_dict() and load_state_dict(), or use fit(shuffle=True)"
             )
-            trainer_context.here().say(Note("warning", words))
+            trainer_context.here().say(TrainerNote("warning", words))
 
     def state(self, *, mid_pass: bool) -> Any:  # noqa: ARG002  # it is the same
         return self._inner.state_dict() if self._stateful else None
@@ -186,7 +186,7 @@ class _Begun:
         return iter(self._going)
 
 
-class Pipeline(Source):
+class Pipeline(DataSource):
     """A tf.data pipeline: TensorFlow's own saved iterator, with all that its shuffling and prefetching hold.
 
     How the passes after it are shuffled follows from how the present one began: in the state of an iterator whose input is
@@ -237,7 +237,7 @@ class Pipeline(Source):
         if first and hasattr(whole, "skip"):
             self._going, self._begun, self._begins_anew = iter(whole.skip(first)), None, True
             words = f"this tf.data pipeline is read again up to its place in the pass, batch {first}, without training"
-            trainer_context.here().say(Note("warning", words))
+            trainer_context.here().say(TrainerNote("warning", words))
         elif first:
             _say_it_began_anew(first)
         return self._going
@@ -257,7 +257,7 @@ class Pipeline(Source):
             return None
         try:
             return _access(self._going)[0]()
-        except RefusedError:
+        except UnsupportedStateError:
             if not self._chance_is_new and hasattr(self._dataset, "with_options") and not _calls_python():
                 self._chance_is_new = True
                 words = (
@@ -270,7 +270,7 @@ class Pipeline(Source):
                     "this tf.data pipeline cannot tell its place (it calls Python functions): after a resume it is read "
                     "again up to there; the batches are the same where Python makes the same ones"
                 )
-            trainer_context.here().say(Note("warning", words))
+            trainer_context.here().say(TrainerNote("warning", words))
             return None
 
 
@@ -286,20 +286,20 @@ def _calls_python() -> bool:
 def _access(going: Any) -> Any:
     found = adapters.named("tensorflow").access(going)
     if found is None:
-        raise RefusedError("data", f"a {type(going).__name__} cannot tell its position", "use one device")
+        raise UnsupportedStateError("data", f"a {type(going).__name__} cannot tell its position", "use one device")
     return found
 
 
-class Loader(Source):
+class Loader(DataSource):
     """A torch DataLoader that draws indices: the same ones are drawn again, and those that are done are passed over."""
 
     kind = "DataLoader"
 
     def __init__(self, iterator: Any, seed: int) -> None:
         super().__init__(iterator, seed)
-        from supervisor.trainer.loops.dataloader.replay_sampler import Order
+        from supervisor.trainer.loops.dataloader.replay_sampler import ReplaySampler
 
-        self._drawn = Order(self._adapter._dataloader, lambda: 0)
+        self._drawn = ReplaySampler(self._adapter._dataloader, lambda: 0)
 
     def state(self, *, mid_pass: bool) -> Any:
         return self._drawn.state(mid_epoch=mid_pass)
@@ -312,7 +312,7 @@ class Loader(Source):
         return self._as_keras_would()
 
 
-class Stream(Source):
+class Stream(DataSource):
     """Generators and the like, which cannot begin later."""
 
     def __init__(self, iterator: Any, seed: int) -> None:
@@ -333,11 +333,11 @@ def _draws_indices(loader: Any) -> bool:
 
 def _say_it_begins_anew(what: str) -> None:
     words = f"{what} begins anew after a resume: batches come again, and as many are left out; by index it is exact"
-    trainer_context.here().say(Note("warning", words))
+    trainer_context.here().say(TrainerNote("warning", words))
 
 
 def _say_it_began_anew(first: int) -> None:
     words = (
         f"the data began anew at batch {first} of this pass: the first batches come again, the last {first} do not come"
     )
-    trainer_context.here().say(Note("warning", words))
+    trainer_context.here().say(TrainerNote("warning", words))

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import context as trainer_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.trainer.context import Life
+    from supervisor.trainer.context import TrainerContext
 
 NOT_KEPT = (
     "is not kept, because supervisor.KerasCallback keeps one fit() of a script, and that one is over: after a death "
     "this part begins again; give it a script of its own"
 )
 _told: set[str] = set()
-_kept_in: list[Life] = []  # the life whose fit the callback kept
+_kept_in: list[TrainerContext] = []  # the life whose fit the callback kept
 
 
 def tell_of_more() -> None:
@@ -40,7 +40,7 @@ def _said_before(method: Callable[..., Any], what: str, is_kept: Callable[[Any],
     def says(self: Any, *given: Any, **named: Any) -> Any:
         if what not in _told and trainer_context.here() in _kept_in and not is_kept(self):
             _told.add(what)
-            trainer_context.here().say(Note("warning", f"{what} {NOT_KEPT}"))
+            trainer_context.here().say(TrainerNote("warning", f"{what} {NOT_KEPT}"))
         return method(self, *given, **named)
 
     return says

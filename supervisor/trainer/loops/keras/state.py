@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.adapters.keras import callbacks as keras_callbacks
 from supervisor.trainer.adapters.keras import state as keras_state
 from supervisor.trainer.adapters.keras.state import Named
-from supervisor.trainer.errors import RefusedError
+from supervisor.trainer.errors import UnsupportedStateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ATTRIBUTES, COMPILED = "<attributes>", "<compiled>"
 
 
-class Metrics:
+class MetricStates:
     """Attached. The compiled metrics and the mean of the loss, as far as the epoch has come."""
 
     def __init__(self, model: Any) -> None:
@@ -45,7 +45,7 @@ class Metrics:
         self._named.set(state)
 
 
-class Callbacks:
+class KerasCallbackStates:
     """Attached. The other callbacks of the fit, by their place in the list; the progress bar makes itself anew.
 
     Beside them stands what has changed of the plain attributes of the model and its parts, because callbacks do that.
@@ -123,7 +123,7 @@ class FitModel(keras_state.InFit):
             with keras.saving.custom_object_scope(_of_the_script()):
                 keras.saving.deserialize_keras_object(json.loads(config))  # no JSON where compile() is the script's own
         except Exception as error:
-            raise RefusedError(
+            raise UnsupportedStateError(
                 "model",
                 f"the script compiled it again within fit, and that cannot be repeated: {str(error).partition(chr(10))[0]}",
                 "use losses, metrics and optimizers by name or of classes and functions of the script's first level; "
@@ -153,7 +153,7 @@ class FitOptimizer(keras_state.InFit):
         self._set(state)
 
 
-class Late:
+class KerasDeferredRestore:
     """What the beginning of an epoch changes, and must not change again for the rest of one: all of the fit's state.
 
     Metrics are reset there, and callbacks may do whatever they like: resets, noise, pruning, another learning rate.
@@ -169,12 +169,12 @@ class Late:
             put(state)
 
 
-def late(parts: Mapping[str, Any]) -> Late:
+def late(parts: Mapping[str, Any]) -> KerasDeferredRestore:
     """Keep all of a fit's state as it is now, for after its epoch has begun."""
     model, optimizer = parts["model"], parts.get("optimizer")
     told = [(each.state_dict, each.load_state_dict) for each in (parts["metrics"], parts["callbacks"])]
     held = [] if optimizer is None else [(optimizer.get, optimizer.set)]
-    return Late([(model.get, model.put_back), *held, *told])
+    return KerasDeferredRestore([(model.get, model.put_back), *held, *told])
 
 
 def as_numbers(history: Any, told: set[str]) -> None:
@@ -188,7 +188,7 @@ def as_numbers(history: Any, told: set[str]) -> None:
                 words = (
                     f"{name} is logged as a variable, which changes later: the history holds its number of each epoch"
                 )
-                trainer_context.here().say(Note("info", words))
+                trainer_context.here().say(TrainerNote("info", words))
 
 
 def _is_shown_only(callback: Any) -> bool:

@@ -9,18 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import UsageError
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.attach import attach
 from supervisor.trainer.hooks.lightning import cut_short
 from supervisor.trainer.loops import best_files
 from supervisor.trainer.loops.lightning import loop_hooks as lightning_loop_hooks
-from supervisor.trainer.loops.lightning.data_position import Data
-from supervisor.trainer.loops.lightning.deferred_restore import Gradients, Metrics
-from supervisor.trainer.loops.lightning.state import Dump
+from supervisor.trainer.loops.lightning.data_position import LightningDataPosition
+from supervisor.trainer.loops.lightning.deferred_restore import Gradients, LightningMetrics
+from supervisor.trainer.loops.lightning.state import StateDump
 
 if TYPE_CHECKING:
-    from supervisor.trainer.loops.lightning.loop_hooks import Seams
+    from supervisor.trainer.loops.lightning.loop_hooks import LoopPatches
     from supervisor.trainer.run import Run
 
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
@@ -40,8 +40,8 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
 
     def __init__(self) -> None:
         self._run: Run | None = None
-        self._seams: Seams | None = None
-        self._late: tuple[Metrics, Gradients] | None = None
+        self._seams: LoopPatches | None = None
+        self._late: tuple[LightningMetrics, Gradients] | None = None
         self._handler: Any = None
         self._loss: Any = None
         self._shown: dict[str, Any] = {}
@@ -58,16 +58,16 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
                 raise UsageError(SECOND_FIT, "give each fit() a script of its own; validate, test and predict are free")
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        dump = Dump(trainer)
-        metrics, gradients = Metrics(trainer), Gradients(pl_module)
-        data = Data(trainer, lambda: self._seams is not None and self._seams.mid_epoch)
+        dump = StateDump(trainer)
+        metrics, gradients = LightningMetrics(trainer), Gradients(pl_module)
+        data = LightningDataPosition(trainer, lambda: self._seams is not None and self._seams.mid_epoch)
         self._late = metrics, gradients
         # The model comes last, because what does not fit is told under the name of the part that completes the rest.
         parts = {"metrics": metrics, "data": data, "gradients": gradients, **dump.parts}
         self._run = attach(**parts)
         self._run.companions.add(lambda: best_files.of_lightning(trainer))
         self._handler = signal.getsignal(signal.SIGTERM)
-        self._seams = lightning_loop_hooks.Seams(trainer, data, self)
+        self._seams = lightning_loop_hooks.LoopPatches(trainer, data, self)
         if self._run.resumed:
             trainer.num_sanity_val_steps = 0  # it would reset the metrics that are back
 
@@ -101,7 +101,7 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
         early = bool(trainer.should_stop or not self._seams.cut.is_silent)
         total = self._run.short_of
         if total is not None and not early:
-            trainer_context.here().say(Note("warning", cut_short(self._run.step, total)))
+            trainer_context.here().say(TrainerNote("warning", cut_short(self._run.step, total)))
         self._run.end(early=early)
 
     @property
@@ -144,4 +144,4 @@ def refuse_what_cannot_be_kept(trainer: Any) -> None:
     lightning_loop_hooks.refuse_unknown(trainer)
     if any(type(callback).__name__ == "StochasticWeightAveraging" for callback in trainer.callbacks):
         words = "StochasticWeightAveraging puts its schedule back in part only: a resumed run may end otherwise"
-        trainer_context.here().say(Note("warning", f"{words}; EMAWeightAveraging goes on exactly"))
+        trainer_context.here().say(TrainerNote("warning", f"{words}; EMAWeightAveraging goes on exactly"))

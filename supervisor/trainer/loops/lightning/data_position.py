@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader, IterableDataset
 
 from supervisor.core.errors import UsageError
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import adapters
 from supervisor.trainer import context as trainer_context
-from supervisor.trainer.loops.dataloader.replay_sampler import Order
-from supervisor.trainer.loops.dataloader.rng_states import Chance, is_stateful
+from supervisor.trainer.loops.dataloader.replay_sampler import ReplaySampler
+from supervisor.trainer.loops.dataloader.rng_states import EpochRngStates, is_stateful
 from supervisor.trainer.state import rng
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Data:
+class LightningDataPosition:
     """Attached. ``mid_epoch()``: at the present boundary an epoch is under way."""
 
     def __init__(self, trainer: Any, mid_epoch: Callable[[], bool]) -> None:
         self._trainer, self._mid_epoch = trainer, mid_epoch
         self._combined: Any = None
-        self._orders: list[Order | Walk | Own] = []
+        self._orders: list[ReplaySampler | SkippingLoader | StatefulLoader] = []
         self._waiting: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -86,16 +86,16 @@ class Data:
     def give_back(self) -> None:
         """Leave the script's loaders as they were."""
         for order in self._orders:
-            if isinstance(order, Order):
+            if isinstance(order, ReplaySampler):
                 order.give_back()
         self._orders = []
 
-    def _order(self, loader: Any) -> Order | Walk | Own:
+    def _order(self, loader: Any) -> ReplaySampler | SkippingLoader | StatefulLoader:
         if is_stateful(loader):
-            return Own(loader)
+            return StatefulLoader(loader)
         if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
-            return Order(loader, self.batches)
-        return Walk(loader, self.batches)
+            return ReplaySampler(loader, self.batches)
+        return SkippingLoader(loader, self.batches)
 
     def _idle(self, *, now: bool) -> None:
         for order in self._orders:
@@ -111,14 +111,14 @@ class Data:
             )
 
 
-class Walk:
+class SkippingLoader:
     """Stands in the place of a loader that cannot be told to begin later: what is done is read again, and passed over."""
 
     kind = "walk"
 
     def __init__(self, loader: Any, batches: Callable[[], int]) -> None:
         self._loader, self._batches = loader, batches
-        self._chance = Chance((loader, getattr(loader, "dataset", None)))
+        self._chance = EpochRngStates((loader, getattr(loader, "dataset", None)))
         self._epoch: dict[str, Any] | None = None
         self._again: tuple[dict[str, Any], int] | None = None
         self.idle, self.iterated = False, self
@@ -141,7 +141,7 @@ class Walk:
                 f"{skipped} batches of this epoch are read again and passed over, because a "
                 f"{type(self._loader).__name__} of this kind cannot begin later; torchdata's StatefulDataLoader can"
             )
-            trainer_context.here().say(Note("warning", words))
+            trainer_context.here().say(TrainerNote("warning", words))
         self._chance.set(self._epoch["before"])
         rest: Iterator[Any] = iter(self._loader)
         for _ in islice(rest, skipped):
@@ -158,7 +158,7 @@ class Walk:
         self._again = None if kept["epoch"] is None else (kept["epoch"], batches - kept["epoch"]["began"])
 
 
-class Own:
+class StatefulLoader:
     """Beside a loader that keeps its position itself, as torchdata's StatefulDataLoader does: between two epochs it has none."""
 
     kind = "own"
@@ -167,13 +167,13 @@ class Own:
         sampler = getattr(loader, "batch_sampler", None)
         inner = getattr(sampler, "sampler", None), getattr(loader, "sampler", None)
         dataset = None if getattr(loader, "num_workers", 0) else getattr(loader, "dataset", None)
-        self._chance = Chance((loader, sampler, *inner, dataset))
-        self.iterated = loader if _is_sized(loader) else Behind(loader)
+        self._chance = EpochRngStates((loader, sampler, *inner, dataset))
+        self.iterated = loader if _is_sized(loader) else LookaheadLoader(loader)
         self.idle = False
 
     def state(self, *, mid_epoch: bool) -> dict[str, Any]:
         """Return the generators between two epochs, from which the next one's order follows."""
-        ahead = self.iterated.drawn if mid_epoch and isinstance(self.iterated, Behind) else None
+        ahead = self.iterated.drawn if mid_epoch and isinstance(self.iterated, LookaheadLoader) else None
         return {"kind": self.kind, "epoch": ahead, "now": None if mid_epoch else self._chance.own()}
 
     def go_on(self, kept: dict[str, Any], batches: int) -> None:  # noqa: ARG002  # the loader knows its own position
@@ -184,7 +184,7 @@ class Own:
             self.iterated.again = kept["epoch"]
 
 
-class Behind:
+class LookaheadLoader:
     """Stands in the place of such a loader where its length is not known: Lightning then takes a batch before it needs it."""
 
     def __init__(self, loader: Any) -> None:

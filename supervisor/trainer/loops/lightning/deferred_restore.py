@@ -22,7 +22,7 @@ _REDUCTIONS = {f"torch.{name}": getattr(torch, name) for name in ("mean", "sum",
 COUNTED = ("_update_count", "_computed", "_forward_cache")
 
 
-class Late(ABC):
+class LightningDeferredRestore(ABC):
     """Attached: until ``put_back`` its state is what was loaded."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Late(ABC):
         """Put a state in place."""
 
 
-class Gradients(Late):
+class Gradients(LightningDeferredRestore):
     """Gradients between two steps: with manual optimization a script may collect them over batches."""
 
     def __init__(self, module: Any) -> None:
@@ -68,7 +68,7 @@ class Gradients(Late):
             value.grad = tree.get(name)
 
 
-class Metrics(Late):
+class LightningMetrics(LightningDeferredRestore):
     """The means of an epoch so far (``self.log(..., on_epoch=True)``), the last values, and torchmetrics' own states."""
 
     def __init__(self, trainer: Any) -> None:

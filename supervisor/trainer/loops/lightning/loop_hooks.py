@@ -14,7 +14,7 @@ from supervisor.trainer.hooks.lightning import Cut
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.trainer.loops.lightning.data_position import Data
+    from supervisor.trainer.loops.lightning.data_position import LightningDataPosition
 
 FIT_LOOP = (
     "on_advance_start", "on_advance_end", "on_run_start", "on_run_end", "on_iteration_done", "setup_data", "run",
@@ -31,7 +31,7 @@ CONNECTOR = (
 LOGGED = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics", "_current_fx", "_first_loop_iter")
 
 
-class Driven(Protocol):
+class StepHooks(Protocol):
     """Who is told of the steps."""
 
     @property
@@ -48,10 +48,10 @@ class Driven(Protocol):
         """No step is left."""
 
 
-class Seams:
+class LoopPatches:
     """In the loops of one trainer until ``undo``. ``mid_epoch``: the present boundary lies within an epoch."""
 
-    def __init__(self, trainer: Any, data: Data, driven: Driven) -> None:
+    def __init__(self, trainer: Any, data: LightningDataPosition, driven: StepHooks) -> None:
         self.mid_epoch = False
         self._trainer, self._data, self._driven = trainer, data, driven
         self._fit, self._epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop

@@ -16,10 +16,10 @@ PATHS = ("dirpath", "best_model_path", "last_model_path", "kth_best_model_path")
 HYPER_PARAMETERS = ("CHECKPOINT_HYPER_PARAMS_KEY", "CHECKPOINT_HYPER_PARAMS_NAME", "CHECKPOINT_HYPER_PARAMS_TYPE")
 
 
-class Part:
+class StatePart:
     """One part of the dump, under a name of its own."""
 
-    def __init__(self, dump: Dump, name: str) -> None:
+    def __init__(self, dump: StateDump, name: str) -> None:
         self._dump, self._name = dump, name
 
     def state_dict(self) -> dict[str, Any]:
@@ -31,10 +31,10 @@ class Part:
         self._dump.load(self._name, tree)
 
 
-class Rates(Part):
+class LearningRates(StatePart):
     """The part of the optimizers, or of the schedulers."""
 
-    def __init__(self, dump: Dump, name: str, owners: Callable[[], list[Any]]) -> None:
+    def __init__(self, dump: StateDump, name: str, owners: Callable[[], list[Any]]) -> None:
         super().__init__(dump, name)
         self._owners = owners
 
@@ -44,21 +44,23 @@ class Rates(Part):
             multiply(owner, rate)
 
 
-class Dump:
+class StateDump:
     """Of one trainer. Hyperparameters are left out: they come from the script, and may be of any type."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._taken: dict[str, dict[str, Any]] = {}
         self._loaded: dict[str, dict[str, Any]] = {}
-        self.parts: dict[str, Part] = {
-            "progress": Part(self, "progress"),
-            "datamodule": Part(self, "datamodule"),
-            "callbacks": Part(self, "callbacks"),
-            "scaler": Part(self, "scaler"),
-            "scheduler": Rates(self, "scheduler", lambda: [each.scheduler for each in trainer.lr_scheduler_configs]),
-            "optimizer": Rates(self, "optimizer", lambda: trainer.optimizers),
-            "model": Part(self, "model"),
+        self.parts: dict[str, StatePart] = {
+            "progress": StatePart(self, "progress"),
+            "datamodule": StatePart(self, "datamodule"),
+            "callbacks": StatePart(self, "callbacks"),
+            "scaler": StatePart(self, "scaler"),
+            "scheduler": LearningRates(
+                self, "scheduler", lambda: [each.scheduler for each in trainer.lr_scheduler_configs]
+            ),
+            "optimizer": LearningRates(self, "optimizer", lambda: trainer.optimizers),
+            "model": StatePart(self, "model"),
         }
 
     def part(self, name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer, TrainerCallback
 
 from supervisor.core.errors import UsageError
-from supervisor.trainer.loops.transformers.loop import Loop
+from supervisor.trainer.loops.transformers.loop import TrainerLoop
 from supervisor.trainer.loops.transformers.state import without_times
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class TransformersCallback(TrainerCallback):
     """
 
     def __init__(self, trainer: Trainer | None = None) -> None:
-        self._loop = Loop(trainer) if trainer is not None else None
+        self._loop = TrainerLoop(trainer) if trainer is not None else None
 
     def on_init_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_objects: Any
@@ -32,7 +32,7 @@ class TransformersCallback(TrainerCallback):
         del args, state, control
         trainer = _caller()
         if self._loop is None and trainer is not None:
-            self._loop = Loop(trainer)
+            self._loop = TrainerLoop(trainer)
             # First in the row, because what the others do at the begin is to meet the restored state.
             trainer.callback_handler.callbacks.remove(self)
             trainer.callback_handler.callbacks.insert(0, self)
@@ -88,7 +88,7 @@ class TransformersCallback(TrainerCallback):
         del args, state, control
         self._known().end()
 
-    def _known(self) -> Loop:
+    def _known(self) -> TrainerLoop:
         assert self._loop is not None, "on_train_begin refuses that"
         return self._loop
 

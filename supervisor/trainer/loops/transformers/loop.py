@@ -11,8 +11,8 @@ from supervisor.core.errors import SetupError, UsageError
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.attach import attach
 from supervisor.trainer.loops import best_files
-from supervisor.trainer.loops.dataloader.position import Chance, Data
-from supervisor.trainer.loops.transformers.state import Callbacks, Progress
+from supervisor.trainer.loops.dataloader.position import LoaderData, LoaderRngStates
+from supervisor.trainer.loops.transformers.state import TrainerCallbackStates, TrainerProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,14 +34,14 @@ _NEEDED = {
 }  # fmt: skip
 
 
-class Loop:
+class TrainerLoop:
     """One Trainer's. The step that ends an epoch is done when all is done that Trainer does at the end of the epoch."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.is_attached = False
         self.run: Run
         self._trainer = trainer
-        self._data: Data
+        self._data: LoaderData
         self._steps_of_epoch = 0  # how many there are
         self._epochs = 0
         self._max_steps = 0
@@ -50,7 +50,7 @@ class Loop:
         self._seen_step = 0
         self._begun = self._ended = self._in_epoch = False
         self._resumes_within = False
-        self._now: Chance | None = None
+        self._now: LoaderRngStates | None = None
         _refuse(trainer)
         instead: dict[str, Callable[..., Any]] = {
             "_init_training_state": self._init_training_state,
@@ -71,14 +71,14 @@ class Loop:
     def attach(self, loader: Any) -> None:
         """Everything there is to keep exists now: attach it, and with that put back what a checkpoint has of it."""
         trainer = self._trainer
-        self._data = Data(loader, trainer.args.gradient_accumulation_steps)
+        self._data = LoaderData(loader, trainer.args.gradient_accumulation_steps)
         parts = {
             "model": trainer.model,
             "optimizer": getattr(trainer.optimizer, "optimizer", trainer.optimizer),
             "scheduler": trainer.lr_scheduler,
             "scaler": trainer.accelerator.scaler,
-            "callbacks": Callbacks(trainer, trainer_context.here().say),
-            "progress": Progress(trainer),
+            "callbacks": TrainerCallbackStates(trainer, trainer_context.here().say),
+            "progress": TrainerProgress(trainer),
             "data": self._data,
         }
         self.run = attach(**{name: part for name, part in parts.items() if part is not None})
@@ -96,7 +96,7 @@ class Loop:
             return
         self._begun = True
         self.run.begin(self._max_steps, self._steps_of_epoch or None)
-        self._now = Chance.now()
+        self._now = LoaderRngStates.now()
 
     def end(self) -> None:
         """No further step will be done."""
@@ -179,7 +179,7 @@ class Loop:
 class _FirstEpoch:
     """The number of the first epoch, which is asked for after the checkpoint was read: Trainer hands it on before."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: TrainerLoop) -> None:
         self._loop = loop
 
     def __index__(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.wire.messages import Note
+from supervisor.core.wire.messages import TrainerNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ def without_times(logs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in logs.items() if not name.endswith(_TIMES)}
 
 
-class Progress:
+class TrainerProgress:
     """Steps, epochs, history, best value, and the running loss that the next log line is made from."""
 
     def __init__(self, trainer: Trainer) -> None:
@@ -51,10 +51,10 @@ class Progress:
             setattr(self._trainer, name, value)
 
 
-class Callbacks:
+class TrainerCallbackStates:
     """The Trainer's control flags, and the state of every callback that has one (``state()``, or ``state_dict()``)."""
 
-    def __init__(self, trainer: Trainer, say: Callable[[Note], None]) -> None:
+    def __init__(self, trainer: Trainer, say: Callable[[TrainerNote], None]) -> None:
         self._trainer, self._say = trainer, say
 
     def state_dict(self) -> dict[str, Any]:
@@ -73,7 +73,9 @@ class Callbacks:
             owner = next((each for each in waiting if type(each).__name__ == name), None)
             if owner is None:
                 self._say(
-                    Note("warning", f"the checkpoint has a state for {name}, which is no callback of this Trainer")
+                    TrainerNote(
+                        "warning", f"the checkpoint has a state for {name}, which is no callback of this Trainer"
+                    )
                 )
                 continue
             waiting.remove(owner)

@@ -37,7 +37,7 @@ def test_where_it_goes_wrong_again_and_again_people_are_asked_and_no_law_breaks(
 def test_calm_runs_go_back_only_because_of_their_batches():
     for report in live_through(8.0, 7, CALM, drive=False, troubled=True):
         assert report.finished
-    assert not {"PublishFailed", "SetupFailed", "FENCED", "FAILED"} & set(report.counts)
+    assert not {"UploadFailed", "SetupFailed", "FENCED", "FAILED"} & set(report.counts)
 
 
 def test_a_record_that_a_death_broke_off_is_heeded_by_its_name(monkeypatch):

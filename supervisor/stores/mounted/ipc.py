@@ -61,9 +61,9 @@ def unpacked(error: Header) -> Exception:
     """Return the error that travelled; one of a name that no store raises is a defect of ours."""
     makers: dict[str, Callable[[], Exception]] = {
         "StoreError": lambda: StoreError(error["words"], error["kind"]),
-        "Missing": lambda: NotFound(error["words"]),
-        "Taken": lambda: AlreadyExists(error["words"]),
-        "Unconfirmed": lambda: NotConfirmed(error["words"], possible=error["possible"]),
+        "NotFound": lambda: NotFound(error["words"]),
+        "AlreadyExists": lambda: AlreadyExists(error["words"]),
+        "NotConfirmed": lambda: NotConfirmed(error["words"], possible=error["possible"]),
         "UserError": lambda: UserError(error["words"], error["hint"], error["exit_code"]),
     }
     return makers[error["name"]]() if error["name"] in makers else RuntimeError(error["words"])

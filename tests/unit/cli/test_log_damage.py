@@ -136,7 +136,7 @@ def test_every_verb_says_it_and_export_gives_the_state(said, left, root, harm, n
         pruning.retain(
             left.store,
             left.run,
-            pruning.retention.Policy(2),
+            pruning.retention.RetentionPolicy(2),
             pruning.DurabilityIndex(durable=set(ids)),
             SessionId(2, "b"),
         )

@@ -19,6 +19,7 @@ from supervisor.core.fleet.decide import decide, next_wakeup
 from supervisor.core.fleet.provisioning import KINDS, Machine
 from supervisor.core.fleet.state import Fleet, FleetPhase, FleetPolicy
 from supervisor.core.fleet.waiting import due_s as next_word
+from supervisor.core.wire import names
 
 CALLS = get_args(fw.Call)
 POLICY = FleetPolicy(listings=3)
@@ -48,7 +49,7 @@ EVENTS = st.one_of(
     st.just(fw.AgentRestarted()),
     st.just(fw.StopForwarded()),
     st.builds(fw.MachineReleased, st.sampled_from(["machine-1", "theirs"])),
-    st.builds(fw.CallFailed, st.sampled_from([kind.__name__ for kind in CALLS]), st.sampled_from([*KINDS, "home", "nothing", "hopeless"]), st.just("words")),
+    st.builds(fw.CallFailed, st.sampled_from([names.of(kind) for kind in CALLS]), st.sampled_from([*KINDS, "home", "nothing", "hopeless"]), st.just("words")),
 )  # fmt: skip
 
 
@@ -85,7 +86,7 @@ class Hour:
     beat: int = 0
 
     def answer(self, call: fw.Call) -> fw.Event:
-        name = type(call).__name__
+        name = names.of(type(call))
         if self.chance.random() < self.trouble:
             kinds = {"BringUp": ["refused", "quota"], "ListMachines": ["unreachable"], "CheckBalance": ["unreachable"]}
             return fw.CallFailed(name, self.chance.choice(kinds.get(name, ["unreachable", "failed", "home"])), "")
@@ -111,7 +112,7 @@ class Hour:
                 self.machines.pop(machine.endpoint, None)
                 return fw.MachineReleased(machine.endpoint)
             case _ if not there:
-                return fw.CallFailed(type(call).__name__, self.chance.choice(["gone", "unreachable"]), "")
+                return fw.CallFailed(names.of(type(call)), self.chance.choice(["gone", "unreachable"]), "")
             case fw.AdoptMachine():
                 return fw.MachineAdopted(machine)
             case fw.PrepareMachine():
@@ -226,7 +227,7 @@ def after(fleet: Fleet, *happened: tuple[fw.Event, float]) -> tuple[Fleet, tuple
 
 
 def calls(commands: tuple[fw.Command, ...]) -> list[str]:
-    return [type(each).__name__ for each in commands if isinstance(each, CALLS)]
+    return [names.of(type(each)) for each in commands if isinstance(each, CALLS)]
 
 
 UNREACHABLE = fw.CallFailed("Poll", "unreachable", "no route")

@@ -207,15 +207,15 @@ def test_a_copy_of_a_file_that_changes_meanwhile_is_thrown_away(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder.root / "large.bin").write_bytes(bytes(ALONE_BYTES_MIN))
-    real = file_snapshot.Draft._copied
+    real = file_snapshot.SnapshotDraft._copied
 
-    def meddled(self: file_snapshot.Draft, source: int, length: int) -> object:
+    def meddled(self: file_snapshot.SnapshotDraft, source: int, length: int) -> object:
         piece = real(self, source, length)
         with (folder.root / "large.bin").open("r+b") as file:
             file.write(b"x")
         return piece
 
-    monkeypatch.setattr(file_snapshot.Draft, "_copied", meddled)
+    monkeypatch.setattr(file_snapshot.SnapshotDraft, "_copied", meddled)
     folder.settle()
     assert not folder.staged
     assert not list(folder.staging.iterdir())

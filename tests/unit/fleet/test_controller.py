@@ -12,7 +12,7 @@ from supervisor.core.errors import FENCED, UserError
 from supervisor.core.fleet import messages as fw
 from supervisor.core.fleet.provisioning import Machine
 from supervisor.core.fleet.state import FleetPhase, FleetPolicy
-from supervisor.core.wire import journal_codec
+from supervisor.core.wire import journal_codec, names
 from supervisor.fleet.controller import JOURNAL, Controller, FleetJournal
 from supervisor.fleet_composition import _require_same_place
 
@@ -109,8 +109,8 @@ class Hands:
         self.answers, self.done = list(answers), []
 
     def do(self, call):
-        self.done.append(type(call).__name__)
-        return self.answers.pop(0) if self.answers else fw.CallFailed(type(call).__name__, "unreachable", "no route")
+        self.done.append(names.of(type(call)))
+        return self.answers.pop(0) if self.answers else fw.CallFailed(names.of(type(call)), "unreachable", "no route")
 
 
 class Show:

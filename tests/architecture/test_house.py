@@ -82,13 +82,36 @@ def test_every_link_in_the_documents_leads_somewhere() -> None:
 
 
 def test_the_tree_in_the_architecture_page_is_the_folder() -> None:
+    """Two levels deep: the packages, their packages, and the modules beside the first."""
     page = (ROOT / "ARCHITECTURE.md").read_text()
-    block = page.split("<!-- tree -->")[1].split("<!-- /tree -->")[0]
-    named = set(re.findall(r"^  (\w+)/", block, re.MULTILINE))
-    there = {
-        path.name for path in (ROOT / "supervisor").iterdir() if path.is_dir() and (path / "__init__.py").is_file()
+    assert named_in_tree(page.split("<!-- tree -->")[1].split("<!-- /tree -->")[0]) == {
+        *(path.name for path in (ROOT / "supervisor").glob("*.py") if path.name != "__init__.py"),
+        *(f"{name}/" for name in packages_in(ROOT / "supervisor")),
+        *(
+            f"{outer}/{name}/"
+            for outer in packages_in(ROOT / "supervisor")
+            for name in packages_in(ROOT / "supervisor" / outer)
+        ),
     }
-    assert named == there
+
+
+def test_the_tree_is_read_two_levels_deep() -> None:
+    tree = "supervisor/\n  __main__.py  entry\n  cli/   commands\n    verbs/   one file a verb\n  core/  pure\n"
+    assert named_in_tree(tree) == {"__main__.py", "cli/", "cli/verbs/", "core/"}
+
+
+def named_in_tree(block: str) -> set[str]:
+    """The modules and packages of a tree, each by its path."""
+    named, outer = set(), ""
+    for indent, name in re.findall(r"^( +)([\w.]+/?)(?: |$)", block, re.MULTILINE):
+        outer = name if len(indent) == 2 else outer
+        named.add(name if len(indent) == 2 else f"{outer}{name}")
+    return named
+
+
+def packages_in(folder: Path) -> list[str]:
+    """The packages that are right in a folder."""
+    return [path.parent.name for path in folder.glob("*/__init__.py")]
 
 
 def test_the_state_diagram_in_the_architecture_page_is_the_table() -> None:

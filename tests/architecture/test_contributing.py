@@ -96,6 +96,25 @@ def test_the_program_that_replays_a_journal_runs() -> None:
     assert "RunStatus(run='golden'" in done.stdout.splitlines()[-1]
 
 
+GLOSSARY = [line for line in (ROOT / "docs" / "glossary.md").read_text().splitlines() if line.startswith("| ")]
+ROWS = [row for row in GLOSSARY if not row.startswith("| term |")]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.split("|")[1].strip(" *") for row in ROWS])
+def test_a_row_of_the_glossary_says_where(row: str) -> None:
+    _, _, meaning, where, *_ = row.split("|")
+    assert meaning.strip()
+    places = re.findall(r"`([^`]+)`", where)
+    assert places
+    assert all((ROOT / "supervisor" / place).exists() for place in places), where
+
+
+def test_the_glossary_has_one_row_for_a_term() -> None:
+    terms = [row.split("|")[1].strip(" *") for row in ROWS]
+    assert len(terms) >= 60
+    assert len(set(terms)) == len(terms)
+
+
 def test_the_hooks_are_local_and_run_what_make_lint_runs() -> None:
     hooks = (ROOT / ".pre-commit-config.yaml").read_text()
     entries = re.findall(r"^ +entry: python3 -m supervisor\.bootstrap (.+)$", hooks, re.MULTILINE)

@@ -22,7 +22,7 @@ OUTBOX_MESSAGES_MAX = 1000
 RECEIVE_BYTES = 64 * 1024
 
 
-class Listener(Protocol):
+class ChannelListener(Protocol):
     """The script's part of the conversation; every method is called in the client's thread and must only set flags."""
 
     def beat(self) -> Heartbeat | None:
@@ -41,7 +41,7 @@ class Listener(Protocol):
 class Client:
     """One connection for the life of the process. In a forked child it does nothing and its socket is closed."""
 
-    def __init__(self, connection: socket.socket, listener: Listener) -> None:
+    def __init__(self, connection: socket.socket, listener: ChannelListener) -> None:
         self._connection = connection
         self._listener = listener
         self._outbox: deque[bytes | threading.Event] = deque(maxlen=OUTBOX_MESSAGES_MAX)  # an event: flush waits for it
@@ -55,7 +55,7 @@ class Client:
         os.register_at_fork(after_in_child=self._forget)
         threading.Thread(target=self._converse, name="supervisor-channel", daemon=True).start()
 
-    def listen_with(self, listener: Listener) -> None:
+    def listen_with(self, listener: ChannelListener) -> None:
         """Hand what is heard to another listener from now on."""
         self._listener = listener
 
@@ -146,7 +146,7 @@ class Client:
         os.close(self._wake_write)
 
 
-def connect(path: str, listener: Listener, within_s: float = 0.0) -> Client:
+def connect(path: str, listener: ChannelListener, within_s: float = 0.0) -> Client:
     """Return a client of the supervisor listening at ``path``; OSError if nobody does within so many seconds.
 
     A supervisor whose local folder was emptied makes the name again within a second.

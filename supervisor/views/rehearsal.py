@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from supervisor.engine.resume_test.comparison import Comparison
 
 PATHS_SHOWN = 4
 FILES = "files"  # what is compared of a script that saves by itself
@@ -25,37 +27,6 @@ BEGINS_AGAIN = (
     'have it go on: rehearse SCRIPT --resume-args "--resume {checkpoint}", with the option that the script has for it',
 )
 _ASKED_FOR = ("weights", "optimizer", "random numbers", "data order", "callbacks")  # said also where there is none
-
-
-class Comparison(Protocol):
-    """What was compared (``engine.rehearsal.Comparison``)."""
-
-    @property
-    def exact(self) -> bool: ...
-    @property
-    def steps(self) -> tuple[int, int]: ...
-    @property
-    def attached(self) -> tuple[str, ...]: ...
-    @property
-    def generators(self) -> tuple[str, ...]: ...
-    @property
-    def differ(self) -> tuple[str, ...]: ...
-    @property
-    def row(self) -> int | None: ...
-    @property
-    def columns(self) -> tuple[str, ...]: ...
-    @property
-    def measured(self) -> tuple[str, ...]: ...
-    @property
-    def ahead(self) -> tuple[str, ...]: ...
-    @property
-    def resumed(self) -> tuple[int, ...]: ...
-    @property
-    def anew(self) -> tuple[int, ...]: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def files(self) -> int: ...
 
 
 def lines(found: Comparison) -> list[str]:

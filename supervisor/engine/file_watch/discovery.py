@@ -40,7 +40,7 @@ MOUNTS = "/proc/self/mountinfo"
 _OF_A_RUN = re.compile(r"run\.json|e\d{8}-[0-9a-z]+")
 
 
-class Listener(Protocol):
+class DiscoveryListener(Protocol):
     """Hears of what is found; paths are relative to the root."""
 
     def found(self, path: str) -> None:
@@ -69,7 +69,7 @@ class Discovery:
     """
 
     def __init__(
-        self, root: Path, clock: Clock, passed_over: Collection[str], listener: Listener, stores: Collection[str] = (),
+        self, root: Path, clock: Clock, passed_over: Collection[str], listener: DiscoveryListener, stores: Collection[str] = (),
     ) -> None:  # fmt: skip
         self.root, self.clock, self.leader = root, clock, 0
         self._listener = listener

@@ -165,7 +165,7 @@ class _Training:
 def _callback(base: Any, script: UnmodifiedScript) -> Any:
     """Return a callback class over the script's own ``Callback``, of ``lightning`` or of ``pytorch_lightning``."""
 
-    class Watching(base):
+    class LightningObserver(base):
         """Sends on what the Trainer tells; it has no state, so that checkpoints are as without it."""
 
         training: _Training
@@ -189,4 +189,4 @@ def _callback(base: Any, script: UnmodifiedScript) -> Any:
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
             self.training.ended()
 
-    return guard_methods(script, Watching)
+    return guard_methods(script, LightningObserver)

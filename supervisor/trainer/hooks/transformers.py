@@ -91,7 +91,7 @@ def _callback(base: Any, training: _Training) -> Any:
     """Return a callback class over the script's own ``TrainerCallback``: what it imports is what is used."""
     script = training.script
 
-    class Watching(base):
+    class TransformersObserver(base):
         """Sends on what the Trainer tells, unless the script speaks for itself."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
@@ -114,7 +114,7 @@ def _callback(base: Any, training: _Training) -> Any:
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
             training.ended(state, control)
 
-    return guard_methods(script, Watching)
+    return guard_methods(script, TransformersObserver)
 
 
 def stopped_short(step: int, total: int) -> str:

@@ -142,7 +142,9 @@ class Torch(FrameworkAdapter):
         return torch_modules.differing_flags(owner, kept)
 
     def skeleton(self, owner: Any) -> Skeleton | None:
-        return torch_modules.Skeleton(owner) if isinstance(owner, torch.nn.Module | torch.optim.Optimizer) else None
+        return (
+            torch_modules.TorchSkeleton(owner) if isinstance(owner, torch.nn.Module | torch.optim.Optimizer) else None
+        )
 
     def fit(self, owner: Any, node: dict[str, Any]) -> None:
         torch_modules.fit(owner, node)

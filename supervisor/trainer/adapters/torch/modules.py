@@ -111,7 +111,7 @@ def differing_flags(module: torch.nn.Module, kept: dict[str, Any]) -> list[str]:
     return [name for name, each in module.named_parameters() if each.requires_grad == (name in frozen)]
 
 
-class Skeleton:
+class TorchSkeleton:
     """What of a module or optimizer a checkpoint must find in a fresh process."""
 
     def __init__(self, owner: Any) -> None:

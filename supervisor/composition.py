@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from supervisor.core.project import Project
 
 LOOK_AGAIN_S = 1.0
-SESSION_PATIENCE_S, VERB_PATIENCE_S, ANSWER_MARGIN_S = 60.0, 10.0, 30.0
+SESSION_PATIENCE_S, VERB_TIMEOUT_S, ANSWER_MARGIN_S = 60.0, 10.0, 30.0
 TRAINERS = ("on_nan", "on_spike", "nan_watch", "watch", "attach", "module")  # options that the trainer is told
 UPLOAD_WAIT_S, SLOW_UPLOAD_WAIT_S = 600.0, 1800.0  # at the end, for the last checkpoint; where the proof comes later
 RELAY = "relay:"  # before a folder: what lies there is safe when the user's computer has fetched it
@@ -197,7 +197,7 @@ def find_platform(environ: Mapping[str, str], now: Instant) -> Platform:
     return found
 
 
-def open_store(where: str, patience_s: float = VERB_PATIENCE_S, settle_s: float | None = None) -> Store:
+def open_store(where: str, timeout_s: float = VERB_TIMEOUT_S, settle_s: float | None = None) -> Store:
     """Return the store at a place, its passing errors tried again. Raises UserError where the platform forbids it.
 
     On a mounted drive an operation that shows no progress for ``patience_s`` is given up. Nothing here touches the place
@@ -219,8 +219,8 @@ def open_store(where: str, patience_s: float = VERB_PATIENCE_S, settle_s: float 
         return RetryingStore(FolderStore(where, settle_s=settle_s or 0.0))
     from supervisor.stores.mounted.store import MountedStore
 
-    store = MountedStore(where, mount=mount, patience_s=patience_s, settle_s=settle_s)
-    return RetryingStore(store, patience_s)
+    store = MountedStore(where, mount=mount, timeout_s=timeout_s, settle_s=settle_s)
+    return RetryingStore(store, timeout_s)
 
 
 def default_store(environ: Mapping[str, str]) -> str:

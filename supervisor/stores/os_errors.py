@@ -11,16 +11,18 @@ from supervisor.core.ports import StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GONE = frozenset({errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.ECONNABORTED, errno.ESHUTDOWN, errno.EHOSTDOWN})
+MOUNT_GONE_ERRNOS = frozenset(
+    {errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.ECONNABORTED, errno.ESHUTDOWN, errno.EHOSTDOWN}
+)
 _KINDS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "full"),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "read-only"),
-    **dict.fromkeys(GONE, "gone"),
+    **dict.fromkeys(MOUNT_GONE_ERRNOS, "gone"),
 }
 
 
 @contextlib.contextmanager
-def translated(path: str, kind: str = "") -> Iterator[None]:
+def as_store_error(path: str, kind: str = "") -> Iterator[None]:
     """Raise what the operating system says about ``path`` as a StoreError, of ``kind`` if that is known better."""
     try:
         yield

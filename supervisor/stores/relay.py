@@ -13,7 +13,7 @@ from supervisor.core.ports import NotConfirmed, StoreError
 from supervisor.core.wire.acks import NAME, AckLog
 from supervisor.stores.local import files as local_files
 from supervisor.stores.local.folder import FolderStore
-from supervisor.stores.os_errors import translated
+from supervisor.stores.os_errors import as_store_error
 
 EVIDENCE = "relay"
 PLACE = "your computer"
@@ -27,32 +27,32 @@ class RelayStore(FolderStore):
         super().__init__(root, settle_s=settle_s)
         self.traits = replace(self.traits, evidence=EVIDENCE, place=PLACE, confirm_every_s=CONFIRM_EVERY_S)
         self._list = os.path.join(os.path.dirname(self.root), NAME)
-        self._acknowledged, self._heard_bytes = AckLog(), 0
+        self._acks, self._ack_log_bytes = AckLog(), 0
 
     def evidence(self, path: str) -> str:
         """Return the proof if the computer holds the file; until then Unconfirmed; kind "lied" if it does not take it."""
-        with translated(path):
+        with as_store_error(path):
             with self._reading(path):
                 pass  # Missing, if it is: what is told of it counts only while it is there
-            arrived = len(self._acknowledged.parcels)
-            self._hear()
-        if path in self._acknowledged.refused:
-            raise StoreError(f"your computer does not take {path}: {self._acknowledged.refused[path]}", "lied")
-        if path not in self._acknowledged.held:
-            moving = len(self._acknowledged.parcels) > arrived
+            parts_before = len(self._acks.parcels)
+            self._read_ack_log()
+        if path in self._acks.refused:
+            raise StoreError(f"your computer does not take {path}: {self._acks.refused[path]}", "lied")
+        if path not in self._acks.held:
+            moving = len(self._acks.parcels) > parts_before
             raise NotConfirmed("your computer has not fetched it yet", moving=moving)
         return self.traits.evidence
 
-    def _hear(self) -> None:
+    def _read_ack_log(self) -> None:
         """Read what was added to the list."""
         try:
             fd = os.open(self._list, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return
         with local_files.closing(fd):
-            if os.fstat(fd).st_size < self._heard_bytes:
-                self._acknowledged, self._heard_bytes = AckLog(), 0
-            os.lseek(fd, self._heard_bytes, os.SEEK_SET)
+            if os.fstat(fd).st_size < self._ack_log_bytes:
+                self._acks, self._ack_log_bytes = AckLog(), 0
+            os.lseek(fd, self._ack_log_bytes, os.SEEK_SET)
             for chunk in local_files.chunks(fd):
-                self._acknowledged.read(chunk)
-                self._heard_bytes += len(chunk)
+                self._acks.read(chunk)
+                self._ack_log_bytes += len(chunk)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ATTEMPTS = 4
 WAIT_S_MAX = 2.0
-PASSING = frozenset({"unreadable", "gone"})
+TRANSIENT_KINDS = frozenset({"unreadable", "gone"})
 
 
 class RetryingStore:
@@ -23,8 +23,8 @@ class RetryingStore:
     ``patience_s``: how long at least what cannot be read is tried again (a drive's download quota comes back).
     """
 
-    def __init__(self, inner: Store, patience_s: float = 0.0) -> None:
-        self.inner, self.patience_s = inner, patience_s
+    def __init__(self, inner: Store, timeout_s: float = 0.0) -> None:
+        self.inner, self.timeout_s = inner, timeout_s
         self.traits: StoreTraits = inner.traits
 
     @property
@@ -34,15 +34,15 @@ class RetryingStore:
 
     def list(self, folder: str) -> Sequence[FolderEntry]:
         """List, trying again."""
-        return self._again(lambda: self.inner.list(folder))
+        return self._retry(lambda: self.inner.list(folder))
 
     def read(self, path: str) -> bytes:
         """Read, trying again."""
-        return self._again(lambda: self.inner.read(path))
+        return self._retry(lambda: self.inner.read(path))
 
     def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
         """Copy to the local disk, trying again."""
-        return self._again(lambda: self.inner.pull(path, local, algorithm, link=link))
+        return self._retry(lambda: self.inner.pull(path, local, algorithm, link=link))
 
     def create(self, path: str, body: bytes) -> None:
         """Create, once."""
@@ -62,35 +62,35 @@ class RetryingStore:
 
     def evidence(self, path: str) -> str:
         """Ask for the evidence, trying again."""
-        return self._again(lambda: self.inner.evidence(path))
+        return self._retry(lambda: self.inner.evidence(path))
 
     def free_bytes(self) -> int | None:
         """Ask for the room, trying again."""
-        return self._again(self.inner.free_bytes)
+        return self._retry(self.inner.free_bytes)
 
-    def _again(self, act: Callable[[], T]) -> T:
+    def _retry(self, act: Callable[[], T]) -> T:
         try:
             return act()
         except StoreError as error:
-            if not _passing(error):
+            if not _is_transient(error):
                 raise
         # imported only after a first failure, because a good start should not pay for it
         from tenacity import Retrying, retry_if_exception, wait_exponential
 
         policy = Retrying(
-            stop=self._enough,
+            stop=self._should_stop,
             wait=wait_exponential(multiplier=0.1, max=WAIT_S_MAX),
-            retry=retry_if_exception(_passing),
+            retry=retry_if_exception(_is_transient),
             reraise=True,
         )
         return policy(act)
 
-    def _enough(self, state: RetryCallState) -> bool:
+    def _should_stop(self, state: RetryCallState) -> bool:
         failed = state.outcome.exception() if state.outcome else None
         unreadable = isinstance(failed, StoreError) and failed.kind == "unreadable"
-        patient = unreadable and (state.seconds_since_start or 0.0) < self.patience_s
-        return state.attempt_number >= ATTEMPTS and not patient
+        within_timeout = unreadable and (state.seconds_since_start or 0.0) < self.timeout_s
+        return state.attempt_number >= ATTEMPTS and not within_timeout
 
 
-def _passing(error: BaseException) -> bool:
-    return type(error) is StoreError and error.kind in PASSING
+def _is_transient(error: BaseException) -> bool:
+    return type(error) is StoreError and error.kind in TRANSIENT_KINDS

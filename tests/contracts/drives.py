@@ -30,9 +30,9 @@ class Obliging:
     """A client that has uploaded everything at once."""
 
     kind = "obliging"
-    remains = b""
+    truncated_content = b""
 
-    def see(self, file: WrittenFile) -> str:
+    def check(self, file: WrittenFile) -> str:
         return self.kind
 
     def cache(self) -> str | None:
@@ -50,11 +50,11 @@ def in_process(root: Path) -> DriveStore:
     return DriveStore(MountGuard(str(root), mount), choose=_obliging)
 
 
-def in_worker(root: Path, patience_s: float = 20.0) -> MountedStore:
+def in_worker(root: Path, timeout_s: float = 20.0) -> MountedStore:
     """The same behind a worker process; nobody can tell about uploads there."""
     mount = mount_of(str(root), mounts())
     assert mount is not None
-    return MountedStore(str(root), mount=mount, patience_s=patience_s, confirm_every_s=0.05)
+    return MountedStore(str(root), mount=mount, timeout_s=timeout_s, confirm_every_s=0.05)
 
 
 def missing_tools() -> str:
@@ -75,8 +75,8 @@ class Rclone:
         self.drive = RcloneDrive(folder, self._guard, write_back="100ms")
         self.drive.mount()
 
-    def store(self, patience_s: float = 20.0) -> MountedStore:
-        return in_worker(self.drive.root / f"store-{next(self._numbers)}", patience_s)
+    def store(self, timeout_s: float = 20.0) -> MountedStore:
+        return in_worker(self.drive.root / f"store-{next(self._numbers)}", timeout_s)
 
     def end(self) -> None:
         self.drive.kill()
@@ -118,7 +118,7 @@ def _another_mount(store: MountedStore) -> Iterator[None]:
     begin, workers._begin = workers._begin, {**workers._begin, "mount": [*workers._begin["mount"][:-1], "another"]}
     for worker in workers._idle:
         os.kill(worker.pid, signal.SIGKILL)
-        until(worker.is_over)
+        until(worker.has_exited)
     try:
         yield
     finally:

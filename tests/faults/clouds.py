@@ -48,7 +48,7 @@ class Cloud:
     """Follows the calls in the store's folder ``where`` and can build what another machine then finds."""
 
     kind = "cloud"
-    remains = b""
+    truncated_content = b""
 
     def __init__(self, where: Path) -> None:
         self.where, self.chance = where, random.Random(5)
@@ -60,7 +60,7 @@ class Cloud:
                 self.files[str(path)] = File(body, body)
         self.asked: Counter[str] = Counter()
 
-    def see(self, file: WrittenFile) -> str:
+    def check(self, file: WrittenFile) -> str:
         """Answer the store's question about an upload."""
         path = os.path.normpath(self.where.parent / file.path)
         self.asked[path] += 1

@@ -36,7 +36,7 @@ def mount_lost_and_back(root: Path) -> None:
     world = before(root / "start", TINY, lambda where: OnAMount(where, table))
     turn = world.turn("second")
     turn.begin()
-    line = f" {turn.store.held.mount.point} "  # type: ignore[attr-defined]
+    line = f" {turn.store.guard.mount.point} "  # type: ignore[attr-defined]
     for harm in (_unmounted, _another_source, _mounted_anew):
         table.write_text(harm(whole, line))
         folder, listing = turn.stage(), _listing(world)

@@ -55,7 +55,7 @@ def linked_before_flushed(patch: pytest.MonkeyPatch) -> None:
         finally:
             os.close(fd)
 
-    patch.setattr(local_files, "proved", proved)
+    patch.setattr(local_files, "flush_and_digest", proved)
 
 
 def links_trusted(patch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def no_reading_back(patch: pytest.MonkeyPatch) -> None:
         return said[0]
 
     patch.setattr(local_files, "write", write)
-    patch.setattr(local_files, "proved", lambda *_: said[0])
+    patch.setattr(local_files, "flush_and_digest", lambda *_: said[0])
 
 
 def no_reading_back_from_the_drive(patch: pytest.MonkeyPatch) -> None:
@@ -260,7 +260,7 @@ def mount_not_proved(patch: pytest.MonkeyPatch) -> None:
             self._fd = os.open(self.mount.point, os.O_RDONLY | os.O_DIRECTORY)
         return self._fd, os.path.relpath(self.root, self.mount.point)
 
-    patch.setattr(mount_guard.MountGuard, "proved", proved)
+    patch.setattr(mount_guard.MountGuard, "verified_root", proved)
 
 
 def part_of_a_record_stops_the_start(patch: pytest.MonkeyPatch) -> None:

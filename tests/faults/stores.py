@@ -33,13 +33,13 @@ class Client:
     """Has uploaded a file by the time it is asked about it; ``late``: only when it was asked that often before."""
 
     kind = "client"
-    remains = b""
+    truncated_content = b""
 
     def __init__(self, late: int = 0) -> None:
         self.late = late
         self.asked: Counter[str] = Counter()
 
-    def see(self, file: WrittenFile) -> str:
+    def check(self, file: WrittenFile) -> str:
         self.asked[file.path] += 1
         if self.asked[file.path] <= self.late:
             raise NotConfirmed("not uploaded yet")
@@ -60,7 +60,7 @@ class OnADrive(DriveStore):
     def traits(self) -> StoreTraits:
         """What the supervisor's side of such a store says."""
         return StoreTraits(
-            where=self.held.root, place="the drive", evidence="client", confirm_every_s=1.0, mounted=True
+            where=self.guard.root, place="the drive", evidence="client", confirm_every_s=1.0, mounted=True
         )
 
 

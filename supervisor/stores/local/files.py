@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 4 * 1024 * 1024
 READ_BYTES_MAX = 64 << 20  # of a small file: what is longer is no record, and is read no farther
-PASSING = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-NOTED_MAX = 100
+OPEN_FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+SPECIAL_FILES_MAX = 100
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
@@ -25,7 +25,7 @@ def write(target: str, chunks: Iterable[bytes], algorithm: str) -> FileDigest:
     """Write a new file and measure what passes; nothing is flushed. An OSError if the name is taken."""
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     with closing(fd):
-        return measure(written(fd, chunks), algorithm)
+        return measure(write_through(fd, chunks), algorithm)
 
 
 def link(source: str, target: str, fd: int) -> bool:
@@ -39,13 +39,13 @@ def link(source: str, target: str, fd: int) -> bool:
             return True
     except OSError:
         # a name made by a call that failed would let a copy be written into its own source
-        forget(target)
+        remove_temporary(target)
         return False
     os.unlink(target)  # the source's name is a symbolic link, or another file's by now
     return False
 
 
-def proved(full: str, algorithm: str) -> FileDigest:
+def flush_and_digest(full: str, algorithm: str) -> FileDigest:
     """Flush a file and measure what then lies on the disk: memory is told to forget it, and it is read anew."""
     fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
     with closing(fd):
@@ -71,7 +71,7 @@ def chunks(fd: int, most: int | None = None) -> Iterator[bytes]:
         left = None if left is None else left - len(chunk)
 
 
-def entry(each: os.DirEntry[str]) -> FolderEntry | None:
+def folder_entry(each: os.DirEntry[str]) -> FolderEntry | None:
     """Return what a name is; None if it went away while we looked, or is neither a file nor a folder.
 
     A symbolic link is neither: it may lead anywhere, so it is never followed.
@@ -86,7 +86,7 @@ def entry(each: os.DirEntry[str]) -> FolderEntry | None:
     return None
 
 
-def is_odd(each: os.DirEntry[str]) -> bool:
+def is_special_file(each: os.DirEntry[str]) -> bool:
     """Say whether a name is neither a file nor a folder: a link, a pipe, a socket, a device. One that went away is not."""
     try:
         mode = each.stat(follow_symlinks=False).st_mode
@@ -95,10 +95,10 @@ def is_odd(each: os.DirEntry[str]) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def note_odd(noted: set[str], folder: str, names: Iterable[os.DirEntry[str]]) -> None:
+def note_special_files(noted: set[str], folder: str, names: Iterable[os.DirEntry[str]]) -> None:
     """Note which names of a folder no listing has, for people to be told once."""
     for each in names:
-        if len(noted) < NOTED_MAX and is_odd(each):
+        if len(noted) < SPECIAL_FILES_MAX and is_special_file(each):
             noted.add(f"{folder}/{each.name}".strip("/"))
 
 
@@ -108,25 +108,25 @@ def parts(path: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def below(top: int, names: Iterable[str]) -> Iterator[int]:
+def open_subfolder(top: int, names: Iterable[str]) -> Iterator[int]:
     """Open a folder by its way from an open one. A link on it is not followed: OSError."""
     with contextlib.ExitStack() as opened:
         fd = top
         for name in names:
             try:
-                fd = os.open(name, PASSING | os.O_NOFOLLOW, dir_fd=fd)
+                fd = os.open(name, OPEN_FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=fd)
             except OSError as error:
-                raise linked(name) if is_link(name, fd) else error from None
+                raise symlink_error(name) if is_symlink(name, fd) else error from None
             opened.callback(os.close, fd)
         yield fd
 
 
-def linked(name: str) -> OSError:
+def symlink_error(name: str) -> OSError:
     """Return the error for a folder that is a symbolic link."""
     return OSError(errno.ELOOP, "it is a link, and none is followed in a store", name)
 
 
-def is_link(name: str, folder: int) -> bool:
+def is_symlink(name: str, folder: int) -> bool:
     """Say whether a name in an open folder is a symbolic link."""
     try:
         return stat.S_ISLNK(os.lstat(name, dir_fd=folder).st_mode)
@@ -173,7 +173,7 @@ def free_bytes(folder: str) -> int | None:
         return room.f_bavail * room.f_frsize if room.f_blocks else None
 
 
-def name(temporary: str, full: str) -> None:
+def link_into_place(temporary: str, full: str) -> None:
     """Give a flushed file its name, which it keeps through a power loss from then on. Raises Taken."""
     try:
         os.link(temporary, full)
@@ -193,7 +193,7 @@ def flush_folder(folder: str) -> None:
         os.fsync(fd)
 
 
-def forget(temporary: str) -> None:
+def remove_temporary(temporary: str) -> None:
     """Remove a temporary file. One that cannot be is harmless: no reader sees it, and sweep() and delete() try again."""
     with contextlib.suppress(OSError):
         os.unlink(temporary)
@@ -219,7 +219,7 @@ def closing(fd: int) -> Iterator[None]:
     os.close(fd)
 
 
-def written(fd: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def write_through(fd: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Write chunks to an open file, each of them whole, and pass them on."""
     for chunk in chunks:
         _write_all(fd, memoryview(chunk))

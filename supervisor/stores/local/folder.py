@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.digest import SHA256
 from supervisor.core.ports import FileDigest, NotFound, StoreError, StoreTraits
 from supervisor.stores.local import files as local_files
-from supervisor.stores.os_errors import translated
+from supervisor.stores.os_errors import as_store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,24 +33,24 @@ class FolderStore:
     def __init__(self, root: str, *, settle_s: float = 0.0) -> None:
         self.root = os.path.abspath(root)
         self.traits = StoreTraits(where=self.root, settle_s=settle_s)
-        self._root_seen: tuple[int, int] | None = None
+        self._root_identity: tuple[int, int] | None = None
         self._token, self._numbers = os.urandom(4).hex(), count()
         self._flushed: set[str] = set()
         self.left_out: set[str] = set()
 
     def list(self, folder: str) -> Sequence[FolderEntry]:
         """Return the names in a folder, temporary ones left out; an absent folder has none."""
-        with translated(folder):
-            self._see_root()
+        with as_store_error(folder):
+            self._require_same_root()
             try:
-                with self._inside(local_files.parts(folder)) as fd, _scanned(fd) as found:
+                with self._open_folder(local_files.parts(folder)) as fd, _scanned(fd) as found:
                     names = [each for each in found if not each.name.startswith(TEMPORARY)]
-                    entries = [local_files.entry(each) for each in names]
+                    entries = [local_files.folder_entry(each) for each in names]
                     if None in entries:
                         missing = [each for each, entry in zip(names, entries, strict=True) if entry is None]
-                        local_files.note_odd(self.left_out, folder, missing)
+                        local_files.note_special_files(self.left_out, folder, missing)
             except FileNotFoundError:
-                self._see_root()
+                self._require_same_root()
                 return ()
         return tuple(
             sorted(filter(None, entries), key=itemgetter(0))
@@ -58,17 +58,17 @@ class FolderStore:
 
     def read(self, path: str) -> bytes:
         """Return a small file's bytes."""
-        with translated(path), self._reading(path) as fd:
+        with as_store_error(path), self._reading(path) as fd:
             return b"".join(local_files.chunks(fd, local_files.READ_BYTES_MAX))
 
     def create(self, path: str, body: bytes) -> None:
         """Write a small file once, whole and flushed."""
-        with translated(path):
+        with as_store_error(path):
             self._put(path, SHA256, lambda temporary: local_files.write(temporary, (body,), SHA256))
 
     def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:
         """Copy or link a local file into the store once, and read it back. Missing: the local one is."""
-        with translated(path):
+        with as_store_error(path):
             try:
                 source = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as error:
@@ -84,31 +84,31 @@ class FolderStore:
 
     def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
         """Copy or link a file of the store to the local disk, measuring it. What fails here is of kind "local"."""
-        with translated(path), self._reading(path) as source, translated(local, "local"):
+        with as_store_error(path), self._reading(path) as source, as_store_error(local, "local"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(local)  # never written into, because it may be a second name of another file of the store
-            read = _translated_chunks(source, path)
+            read = _read_chunks(source, path)
             if link and local_files.link(self._path(path), local, source):
                 return local_files.measure(read, algorithm)
             return local_files.write(local, read, algorithm)
 
     def delete(self, path: str) -> None:
         """Remove a file or an empty folder; absent is fine. After it returned, a power loss does not bring it back."""
-        with translated(path):
-            self._see_root()
+        with as_store_error(path):
+            self._require_same_root()
             try:
                 self._remove(local_files.parts(path))
             except FileNotFoundError:
-                self._see_root()
+                self._require_same_root()
             with contextlib.suppress(FileNotFoundError):
                 local_files.flush_folder(os.path.dirname(self._path(path)))
 
     def sweep(self, folder: str) -> int:
         """Remove what writers that died left half-written in a folder; return how many bytes that frees."""
-        with translated(folder):
-            self._see_root()
+        with as_store_error(folder):
+            self._require_same_root()
             try:
-                with self._inside(local_files.parts(folder)) as fd:
+                with self._open_folder(local_files.parts(folder)) as fd:
                     return _sweep(fd, spare=f"{TEMPORARY}{self._token}-")
             except FileNotFoundError:
                 return 0
@@ -118,12 +118,12 @@ class FolderStore:
 
         Flushed anew, because it may be another try's or another process's file, of whose flushing nothing is known.
         """
-        with translated(path):
+        with as_store_error(path):
             with self._reading(path) as fd:
                 os.fsync(fd)
             folder = os.path.dirname(self._path(path))
             local_files.flush_folder(folder)
-            self._ensure(folder)
+            self._ensure_folder(folder)
         return self.traits.evidence
 
     def free_bytes(self) -> int | None:
@@ -141,78 +141,78 @@ class FolderStore:
             os.rmdir(self.root)
             return
         *above, name = names
-        with self._inside(above) as folder:
+        with self._open_folder(above) as folder:
             if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
-                with local_files.below(folder, (name,)) as fd:
+                with local_files.open_subfolder(folder, (name,)) as fd:
                     _sweep(fd, links=True)
                 os.rmdir(name, dir_fd=folder)
             else:
                 os.unlink(name, dir_fd=folder)
 
     @contextlib.contextmanager
-    def _inside(self, names: Sequence[str]) -> Iterator[int]:
+    def _open_folder(self, names: Sequence[str]) -> Iterator[int]:
         """Open a folder of the store. The root's own path may have links, as the user typed it; below it none is followed."""
         if ".." in names:
             raise StoreError(f"{'/'.join(names)} leads out of the store")
-        root = os.open(self.root, local_files.PASSING)
-        with local_files.closing(root), local_files.below(root, names) as fd:
+        root = os.open(self.root, local_files.OPEN_FOLDER_FLAGS)
+        with local_files.closing(root), local_files.open_subfolder(root, names) as fd:
             yield fd
 
-    def _see_no_link(self, names: Sequence[str]) -> None:
+    def _require_no_symlink(self, names: Sequence[str]) -> None:
         """Raise unless a new file of this path comes to lie in the store itself."""
         with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as opened:
-            fd = opened.enter_context(self._inside(()))
+            fd = opened.enter_context(self._open_folder(()))
             for name in names[:-1]:
-                fd = opened.enter_context(local_files.below(fd, (name,)))
+                fd = opened.enter_context(local_files.open_subfolder(fd, (name,)))
 
-    def _see_root(self) -> None:
+    def _require_same_root(self) -> None:
         """Raise unless the root is the folder it was when first seen: a mount that vanished leaves another, or none."""
         try:
             seen = os.stat(self.root)
         except FileNotFoundError:
-            if self._root_seen is not None:
+            if self._root_identity is not None:
                 raise StoreError(f"{self.root} is not there any more", "gone") from None
             return
-        if self._root_seen not in {None, (seen.st_dev, seen.st_ino)}:
+        if self._root_identity not in {None, (seen.st_dev, seen.st_ino)}:
             raise StoreError(f"{self.root} is not the folder any more that it was", "gone")
-        self._root_seen = (seen.st_dev, seen.st_ino)
+        self._root_identity = (seen.st_dev, seen.st_ino)
 
     @contextlib.contextmanager
     def _reading(self, path: str) -> Iterator[int]:
         try:
             *above, name = local_files.parts(path)
-            with self._inside(above) as folder:
+            with self._open_folder(above) as folder:
                 fd = local_files.open_file(name, folder)
         except FileNotFoundError as error:
-            self._see_root()
+            self._require_same_root()
             raise NotFound(f"{path} is not there") from error
         with local_files.closing(fd):
             yield fd
 
     def _put(self, path: str, algorithm: str, fill: Callable[[str], FileDigest | None]) -> FileDigest:
         """Make a file: ``fill`` gives the temporary name its content and says what passed, None if nothing had to."""
-        self._see_root()
+        self._require_same_root()
         full = self._path(path)
         folder = os.path.dirname(full)
-        self._see_no_link(local_files.parts(path))
-        self._ensure(folder)
-        self._see_root()
+        self._require_no_symlink(local_files.parts(path))
+        self._ensure_folder(folder)
+        self._require_same_root()
         temporary = os.path.join(folder, f"{TEMPORARY}{self._token}-{next(self._numbers)}")
         try:
             passed = fill(temporary)
-            measured = local_files.proved(temporary, algorithm)
+            measured = local_files.flush_and_digest(temporary, algorithm)
             if passed not in {None, measured}:
                 raise StoreError(f"{path} reads back differently from what was written", "lied")
-            local_files.name(temporary, full)
+            local_files.link_into_place(temporary, full)
         finally:
-            local_files.forget(temporary)
+            local_files.remove_temporary(temporary)
         return measured
 
-    def _ensure(self, folder: str) -> None:
+    def _ensure_folder(self, folder: str) -> None:
         """Make a folder; flush its name and those above, once even if they exist: who made them may have died before."""
         above = os.path.dirname(folder)
         if folder not in {self.root, above} and above not in self._flushed:
-            self._ensure(above)
+            self._ensure_folder(above)
         try:
             os.mkdir(folder)
         except FileExistsError:
@@ -221,7 +221,7 @@ class FolderStore:
         except FileNotFoundError:
             if above == folder:
                 raise
-            self._ensure(above)
+            self._ensure_folder(above)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder)
         try:
@@ -254,6 +254,6 @@ def _scanned(folder: int) -> Iterator[Iterator[os.DirEntry[str]]]:
         yield found
 
 
-def _translated_chunks(fd: int, path: str) -> Iterator[bytes]:
-    with translated(path):
+def _read_chunks(fd: int, path: str) -> Iterator[bytes]:
+    with as_store_error(path):
         yield from local_files.chunks(fd)

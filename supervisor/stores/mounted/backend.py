@@ -16,7 +16,7 @@ from supervisor.core.digest import SHA256
 from supervisor.core.ports import AlreadyExists, FileDigest, NotConfirmed, NotFound, StoreError, StoreTraits
 from supervisor.stores.local import files as local_files
 from supervisor.stores.mounted.identity import MountIdentity
-from supervisor.stores.os_errors import GONE, translated
+from supervisor.stores.os_errors import MOUNT_GONE_ERRNOS, as_store_error
 from supervisor.stores.upload_status import status as upload_status
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 EMPTIED_BYTES_MIN = 64 * 1024  # of what is smaller the trash may hold a lot
 CACHE_RESERVE_BYTES = 1024 * 1024
-FIRST_LOOK_S, LOOK_EVERY_S = 0.05, 0.5
-LOOKS_MAX = 40
+FIRST_POLL_S, POLL_INTERVAL_S = 0.05, 0.5
+POLLS_MAX = 40
 
 
 class DriveStore:
@@ -42,59 +42,59 @@ class DriveStore:
 
     def __init__(
         self,
-        held: MountGuard,
+        guard: MountGuard,
         tick: Callable[[], None] = lambda: None,
-        choose: Callable[[Mount, int], upload_status.UploadStatus] = upload_status.choose,
+        choose: Callable[[Mount, int], upload_status.UploadStatus] = upload_status.detect,
     ) -> None:
-        self.held, self.tick, self._choose = held, tick, choose
+        self.guard, self.tick, self._choose = guard, tick, choose
         self.confirmed: set[str] = set()
         self.left_out: set[str] = set()
-        self._records = MountIdentity(held, lambda path: self._read(*held.proved(), path))
-        self.marks = self._records.marks
-        self._uploads: tuple[int, upload_status.UploadStatus] | None = None
+        self._identity = MountIdentity(guard, lambda path: self._read(*guard.verified_root(), path))
+        self.record_digests = self._identity.record_digests
+        self._upload_client: tuple[int, upload_status.UploadStatus] | None = None
 
     @property
     def traits(self) -> StoreTraits:
         """The kind of evidence is what the client answers with now."""
-        with self._at(self.held.root) as (top, _):
-            kind = self._client(top).kind
-        return StoreTraits(where=self.held.root, place="the mounted drive", evidence=kind, mounted=True)
+        with self._verified_mount(self.guard.root) as (mount_fd, _):
+            kind = self._client(mount_fd).kind
+        return StoreTraits(where=self.guard.root, place="the mounted drive", evidence=kind, mounted=True)
 
     def list(self, folder: str) -> Sequence[FolderEntry]:
         """Return the names in a folder; an absent one has none, but only where the drive is proved to be there."""
-        with self._at(folder) as (top, way):
-            self._records.see_once(folder)
+        with self._verified_mount(folder) as (mount_fd, subpath):
+            self._identity.require_unchanged_once(folder)
             try:
-                with self._inside(top, way, local_files.parts(folder)) as at:
+                with self._open_folder(mount_fd, subpath, local_files.parts(folder)) as at:
                     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
             except FileNotFoundError:
-                self.held.proved()
+                self.guard.verified_root()
                 return ()
             with local_files.closing(fd):
-                self._see_here(fd, folder)
+                self._require_on_mount(fd, folder)
                 with os.scandir(fd) as found:
-                    names = list(self._ticking(found))
-                    entries = [local_files.entry(each) for each in names]
+                    names = list(self._with_ticks(found))
+                    entries = [local_files.folder_entry(each) for each in names]
                     missing = [each for each, entry in zip(names, entries, strict=True) if entry is None]
-                    local_files.note_odd(self.left_out, folder, missing)
+                    local_files.note_special_files(self.left_out, folder, missing)
         return tuple(sorted(filter(None, entries), key=lambda each: each.name))
 
     def read(self, path: str) -> bytes:
         """Return a small file's bytes."""
-        with self._at(path) as (top, way):
-            self._records.see_once(path)
-            body = self._read(top, way, path)
-            self._records.learn(path, body)
+        with self._verified_mount(path) as (mount_fd, subpath):
+            self._identity.require_unchanged_once(path)
+            body = self._read(mount_fd, subpath, path)
+            self._identity.record_read(path, body)
             return body
 
     def create(self, path: str, body: bytes) -> None:
         """Write a small file once, whole."""
         self._put(path, (body,), SHA256, len(body))
-        self._records.wrote(path, body)
+        self._identity.record_written(path, body)
 
     def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:  # noqa: ARG002  # the port has it
         """Copy a local file into the store once, and read it back; there are no links on a drive. Missing: the local one is."""
-        with translated(local, "local"):
+        with as_store_error(local, "local"):
             try:
                 source = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError as error:
@@ -104,93 +104,93 @@ class DriveStore:
             if free is not None and length > free:
                 words = f"{path} has {length / 1e6:,.1f} MB, and there is room for {free / 1e6:,.1f} MB"
                 raise StoreError(words, "full")
-            return self._put(path, _translated_chunks(source, local, "local"), algorithm, length)
+            return self._put(path, _read_chunks(source, local, "local"), algorithm, length)
 
     def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:  # noqa: ARG002  # the port has it
         """Copy a file of the store to the local disk, measuring it. What fails here is of kind "local"."""
-        with self._at(path) as (top, way):
-            self._records.see_once(path)
-            with self._reading(top, way, path) as source, translated(local, "local"):
+        with self._verified_mount(path) as (mount_fd, subpath):
+            self._identity.require_unchanged_once(path)
+            with self._reading(mount_fd, subpath, path) as source, as_store_error(local, "local"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(local)  # never written into, because it may be a second name of another file
-                return local_files.write(local, self._ticking(_translated_chunks(source, path)), algorithm)
+                return local_files.write(local, self._with_ticks(_read_chunks(source, path)), algorithm)
 
     def delete(self, path: str) -> None:
         """Remove a file or an empty folder; absent is fine. A large one is emptied first: the trash uses up quota."""
-        with self._at(path) as (top, way):
-            self._records.see(path)
+        with self._verified_mount(path) as (mount_fd, subpath):
+            self._identity.require_unchanged(path)
             try:
-                with self._folder(top, way, path, make=False) as (folder, name):
+                with self._parent_folder(mount_fd, subpath, path, make=False) as (folder, name):
                     if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                         self._unlink_links(folder, name)
                         os.rmdir(name, dir_fd=folder)
                     else:
                         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
                         if stat.S_ISREG(found.st_mode) and found.st_size >= EMPTIED_BYTES_MIN:
-                            self._empty(top, folder, name, path)
+                            self._empty(mount_fd, folder, name, path)
                         os.unlink(name, dir_fd=folder)
             except FileNotFoundError:
-                self.held.proved()
+                self.guard.verified_root()
         self.confirmed.discard(path)
-        self._records.forget(path)
+        self._identity.forget(path)
 
     def sweep(self, folder: str) -> int:
         """Nothing lies here under a temporary name."""
-        with self._at(folder):
+        with self._verified_mount(folder):
             return 0
 
     def evidence(self, path: str) -> str:
         """Return the client's word that a file is uploaded. Raises Unconfirmed until there is one."""
-        with self._at(path) as (top, way):
-            self._records.see_once(path)
-            kind = self._evidence(top, way, path)
+        with self._verified_mount(path) as (mount_fd, subpath):
+            self._identity.require_unchanged_once(path)
+            kind = self._evidence(mount_fd, subpath, path)
         self.confirmed.add(path)
         return kind
 
     def free_bytes(self) -> int | None:
         """Return the room on the drive, or on the disk of the client's cache if that is less."""
-        with self._at(self.held.root) as (top, _):
-            room, cache = os.fstatvfs(top), self._client(top).cache()
+        with self._verified_mount(self.guard.root) as (mount_fd, _):
+            room, cache = os.fstatvfs(mount_fd), self._client(mount_fd).cache()
         rooms = [room.f_bavail * room.f_frsize if room.f_blocks else None, cache and local_files.free_bytes(cache)]
         return min((each for each in rooms if isinstance(each, int)), default=None)
 
     @contextlib.contextmanager
-    def _at(self, path: str) -> Iterator[tuple[int, str]]:
+    def _verified_mount(self, path: str) -> Iterator[tuple[int, str]]:
         """Prove the mount; yield its root's descriptor and the store's way below it."""
         if ".." in path.split("/"):
             raise StoreError(f"{path} leads out of the store")
-        with translated(path):
+        with as_store_error(path):
             try:
-                yield self.held.proved()
+                yield self.guard.verified_root()
             except OSError as error:
-                if error.errno in GONE:
-                    self.held.release()
+                if error.errno in MOUNT_GONE_ERRNOS:
+                    self.guard.release()
                 raise
 
     def _put(self, path: str, chunks: Iterable[bytes], algorithm: str, length: int) -> FileDigest:
-        with self._at(path) as (top, way):
-            self._see_cache(top, path, length)
-            self._records.see(path)
+        with self._verified_mount(path) as (mount_fd, subpath):
+            self._require_cache_space(mount_fd, path, length)
+            self._identity.require_unchanged(path)
             self.confirmed.discard(path)
-            with self._folder(top, way, path, make=True) as (folder, name):
+            with self._parent_folder(mount_fd, subpath, path, make=True) as (folder, name):
                 try:
                     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
                 except FileExistsError as error:
                     raise AlreadyExists(f"{path} exists already") from error
                 try:
                     with local_files.closing(fd):
-                        passed = local_files.measure(self._ticking(local_files.written(fd, chunks)), algorithm)
+                        passed = local_files.measure(self._with_ticks(local_files.write_through(fd, chunks)), algorithm)
                         os.fsync(fd)
                     measured = self._read_back(folder, name, algorithm)
                     _compare(path, passed, measured)
                 except BaseException:
-                    self._remove_part(top, folder, name)
+                    self._remove_partial(mount_fd, folder, name)
                     raise
                 return measured
 
-    def _see_cache(self, top: int, path: str, length: int) -> None:
+    def _require_cache_space(self, mount_fd: int, path: str, length: int) -> None:
         """Write nothing that fills the client's cache up, because then it may hang instead of saying so (rclone does)."""
-        cache = self._client(top).cache()
+        cache = self._client(mount_fd).cache()
         free = None if cache is None else local_files.free_bytes(cache)
         if free is not None and free < length + CACHE_RESERVE_BYTES:
             raise StoreError(f"{path} does not fit on the disk of the drive's cache: {free / 1e6:,.1f} MB free", "full")
@@ -199,117 +199,117 @@ class DriveStore:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
         with local_files.closing(fd):
             local_files.drop_from_memory(fd)
-            return local_files.measure(self._ticking(local_files.chunks(fd)), algorithm)
+            return local_files.measure(self._with_ticks(local_files.chunks(fd)), algorithm)
 
-    def _read(self, top: int, way: str, path: str) -> bytes:
-        with self._reading(top, way, path) as fd:
-            return b"".join(self._ticking(local_files.chunks(fd, local_files.READ_BYTES_MAX)))
+    def _read(self, mount_fd: int, subpath: str, path: str) -> bytes:
+        with self._reading(mount_fd, subpath, path) as fd:
+            return b"".join(self._with_ticks(local_files.chunks(fd, local_files.READ_BYTES_MAX)))
 
     @contextlib.contextmanager
-    def _reading(self, top: int, way: str, path: str) -> Iterator[int]:
+    def _reading(self, mount_fd: int, subpath: str, path: str) -> Iterator[int]:
         try:
             *above, name = local_files.parts(path)
-            with self._inside(top, way, above) as folder:
+            with self._open_folder(mount_fd, subpath, above) as folder:
                 fd = local_files.open_file(name, folder)
         except FileNotFoundError as error:
-            self.held.proved()
+            self.guard.verified_root()
             raise NotFound(f"{path} is not there") from error
         with local_files.closing(fd):
-            self._see_here(fd, path)
+            self._require_on_mount(fd, path)
             yield fd
 
     @contextlib.contextmanager
-    def _inside(self, top: int, way: str, names: Sequence[str]) -> Iterator[int]:
+    def _open_folder(self, mount_fd: int, subpath: str, names: Sequence[str]) -> Iterator[int]:
         """Open a folder of the store. Its own place may lie behind a shortcut of the drive; below it no link is followed."""
-        root = os.open(way or ".", local_files.PASSING, dir_fd=top)
-        with local_files.closing(root), local_files.below(root, names) as fd:
+        root = os.open(subpath or ".", local_files.OPEN_FOLDER_FLAGS, dir_fd=mount_fd)
+        with local_files.closing(root), local_files.open_subfolder(root, names) as fd:
             yield fd
 
     @contextlib.contextmanager
-    def _folder(self, top: int, way: str, path: str, *, make: bool) -> Iterator[tuple[int, str]]:
+    def _parent_folder(self, mount_fd: int, subpath: str, path: str, *, make: bool) -> Iterator[tuple[int, str]]:
         """Open the folder of a path, made where needed one level at a time below the mount; yield it and the name."""
         *above, name = local_files.parts(path)
         if make:
             try:
-                with self._inside(top, way, above):
+                with self._open_folder(mount_fd, subpath, above):
                     pass
             except FileNotFoundError:
-                self._make(top, way, above)
-        with self._inside(top, way, above) as fd:
-            self._see_here(fd, path)
+                self._make_folders(mount_fd, subpath, above)
+        with self._open_folder(mount_fd, subpath, above) as fd:
+            self._require_on_mount(fd, path)
             yield fd, name
 
-    def _make(self, top: int, way: str, names: Sequence[str]) -> None:
-        for depth in range(1, len(local_files.parts(way)) + 1):
+    def _make_folders(self, mount_fd: int, subpath: str, names: Sequence[str]) -> None:
+        for depth in range(1, len(local_files.parts(subpath)) + 1):
             with contextlib.suppress(FileExistsError):
-                os.mkdir("/".join(local_files.parts(way)[:depth]), dir_fd=top)
+                os.mkdir("/".join(local_files.parts(subpath)[:depth]), dir_fd=mount_fd)
         for depth, name in enumerate(names):
-            with self._inside(top, way, names[:depth]) as above, contextlib.suppress(FileExistsError):
+            with self._open_folder(mount_fd, subpath, names[:depth]) as above, contextlib.suppress(FileExistsError):
                 os.mkdir(name, dir_fd=above)
 
     @staticmethod
     def _unlink_links(above: int, name: str) -> None:
         """Remove the links in a folder that is to go: nobody else does, because none is listed."""
-        with local_files.below(above, (name,)) as fd:
+        with local_files.open_subfolder(above, (name,)) as fd:
             inside = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
             with local_files.closing(inside), os.scandir(inside) as found:
                 for each in found:
                     if each.is_symlink():
                         os.unlink(each.name, dir_fd=inside)
 
-    def _see_here(self, fd: int, path: str) -> None:
-        if not self.held.is_here(fd):
+    def _require_on_mount(self, fd: int, path: str) -> None:
+        if not self.guard.is_on_mount(fd):
             raise StoreError(f"{path} leads away from the drive", "gone")
 
-    def _empty(self, top: int, folder: int, name: str, path: str) -> None:
+    def _empty(self, mount_fd: int, folder: int, name: str, path: str) -> None:
         """Take a file's content away and wait a while until the cloud has that; one that cannot be is removed as it is."""
         with contextlib.suppress(OSError):
-            self._truncate(top, folder, name)
+            self._truncate(mount_fd, folder, name)
             self.confirmed.discard(path)
             self._wait_for_upload(path)
 
-    def _truncate(self, top: int, folder: int, name: str) -> None:
+    def _truncate(self, mount_fd: int, folder: int, name: str) -> None:
         fd = os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         with local_files.closing(fd):
-            os.write(fd, self._client(top).remains)
+            os.write(fd, self._client(mount_fd).truncated_content)
             os.fsync(fd)
 
-    def _remove_part(self, top: int, folder: int, name: str) -> None:
+    def _remove_partial(self, mount_fd: int, folder: int, name: str) -> None:
         """Remove our own half-written file, emptied first as in ``delete``. One that stays is one that no manifest names."""
         with contextlib.suppress(OSError):
-            self._truncate(top, folder, name)
+            self._truncate(mount_fd, folder, name)
         with contextlib.suppress(OSError):
             os.unlink(name, dir_fd=folder)
 
     def _wait_for_upload(self, path: str) -> None:
-        for look in range(LOOKS_MAX):
+        for attempt in range(POLLS_MAX):
             try:
-                self._evidence(*self.held.proved(), path)
+                self._evidence(*self.guard.verified_root(), path)
             except StoreError as answer:
                 if not (isinstance(answer, NotConfirmed) and answer.possible):
                     return
             else:
                 return
             self.tick()
-            time.sleep(min(LOOK_EVERY_S, FIRST_LOOK_S * 2**look))
+            time.sleep(min(POLL_INTERVAL_S, FIRST_POLL_S * 2**attempt))
 
-    def _evidence(self, top: int, way: str, path: str) -> str:
-        with self._reading(top, way, path) as fd:
+    def _evidence(self, mount_fd: int, subpath: str, path: str) -> str:
+        with self._reading(mount_fd, subpath, path) as fd:
 
             def chunks() -> Iterator[bytes]:
                 os.lseek(fd, 0, os.SEEK_SET)
-                return self._ticking(local_files.chunks(fd))
+                return self._with_ticks(local_files.chunks(fd))
 
             length = os.fstat(fd).st_size
-            file = upload_status.WrittenFile(fd, _below(way, path), length, path in self.confirmed, chunks)
-            return self._client(top).see(file)
+            file = upload_status.WrittenFile(fd, _below(subpath, path), length, path in self.confirmed, chunks)
+            return self._client(mount_fd).check(file)
 
-    def _client(self, top: int) -> upload_status.UploadStatus:
-        if self._uploads is None or self._uploads[0] != self.held.opened:
-            self._uploads = (self.held.opened, self._choose(self.held.mount, top))
-        return self._uploads[1]
+    def _client(self, mount_fd: int) -> upload_status.UploadStatus:
+        if self._upload_client is None or self._upload_client[0] != self.guard.opened:
+            self._upload_client = (self.guard.opened, self._choose(self.guard.mount, mount_fd))
+        return self._upload_client[1]
 
-    def _ticking(self, parts: Iterable[T]) -> Iterator[T]:
+    def _with_ticks(self, parts: Iterable[T]) -> Iterator[T]:
         for part in parts:
             self.tick()
             yield part
@@ -320,10 +320,10 @@ def _compare(path: str, written: FileDigest, read: FileDigest) -> None:
         raise StoreError(f"{path} reads back differently from what was written", "lied")
 
 
-def _below(way: str, path: str) -> str:
-    return os.path.normpath("/".join((way, *filter(None, path.split("/")))))
+def _below(subpath: str, path: str) -> str:
+    return os.path.normpath("/".join((subpath, *filter(None, path.split("/")))))
 
 
-def _translated_chunks(fd: int, path: str, kind: str = "") -> Iterator[bytes]:
-    with translated(path, kind):
+def _read_chunks(fd: int, path: str, kind: str = "") -> Iterator[bytes]:
+    with as_store_error(path, kind):
         yield from local_files.chunks(fd)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from supervisor.core.ports import StoreError
-from supervisor.stores.mounted.mounts import TABLE_PATH, Mount, located, mounts
+from supervisor.stores.mounted.mounts import TABLE_PATH, Mount, mounts, resolve_to_mount
 
 
 class MountGuard:
@@ -21,13 +21,13 @@ class MountGuard:
         self._fd: int | None = None
         self.opened = 0
 
-    def proved(self) -> tuple[int, str]:
+    def verified_root(self) -> tuple[int, str]:
         """Return the descriptor of the mount's root folder and the way of ``root`` below it. Raises StoreError "gone".
 
         A descriptor that fails is let go, and the next call opens the mount anew: it may be back.
         """
         try:
-            return self._proved()
+            return self._verify()
         except (OSError, StoreError):
             self.release()
             raise
@@ -38,12 +38,12 @@ class MountGuard:
         if fd is not None:
             os.close(fd)
 
-    def is_here(self, fd: int) -> bool:
+    def is_on_mount(self, fd: int) -> bool:
         """Whether what is open as ``fd`` lies on this mount, and not behind a link that leads away from it."""
         return self._fd is not None and os.fstat(fd).st_dev == os.fstat(self._fd).st_dev
 
-    def _proved(self) -> tuple[int, str]:
-        full, found = located(self.root, mounts(self._table_path))
+    def _verify(self) -> tuple[int, str]:
+        full, found = resolve_to_mount(self.root, mounts(self._table_path))
         point = self.mount.point
         if found is None or found.point != point:
             raise StoreError(f"{point} is not mounted any more; what lies there now is on this machine alone", "gone")

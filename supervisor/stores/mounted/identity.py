@@ -18,70 +18,70 @@ if TYPE_CHECKING:
 
     from supervisor.stores.mounted.guard import MountGuard
 
-RECORD, WITNESS = "run.json", "claim.json"
+RECORD, CLAIM = "run.json", "claim.json"
 
 
 class MountIdentity:
     """``marks``: the digest of each run's record, and of what we wrote by its path; ``read`` reads a path of the store."""
 
-    def __init__(self, held: MountGuard, read: Callable[[str], bytes]) -> None:
-        self.marks: dict[str, str] = {}
-        self._held, self._read = held, read
-        self._seen: set[tuple[str, int]] = set()
-        self._learned: dict[str, int] = {}
+    def __init__(self, guard: MountGuard, read: Callable[[str], bytes]) -> None:
+        self.record_digests: dict[str, str] = {}
+        self._guard, self._read = guard, read
+        self._verified_at: set[tuple[str, int]] = set()
+        self._recorded_at: dict[str, int] = {}
 
-    def see(self, path: str) -> None:
+    def require_unchanged(self, path: str) -> None:
         """Before anything is written below a run: raise StoreError "gone" unless its record is what it was."""
         run, _, rest = path.partition("/")
-        if not run or (run not in self.marks and not rest):
+        if not run or (run not in self.record_digests and not rest):
             return
         try:
             body = self._read(f"{run}/{RECORD}")
         except NotFound:
-            if run in self.marks and not self._witnessed(run):
+            if run in self.record_digests and not self._own_file_present(run):
                 self._refuse(f"{run}/{RECORD} is not there any more")
             return
-        self.learn(f"{run}/{RECORD}", body)
-        self._seen.add((run, self._held.opened))
+        self.record_read(f"{run}/{RECORD}", body)
+        self._verified_at.add((run, self._guard.opened))
 
-    def see_once(self, path: str) -> None:
+    def require_unchanged_once(self, path: str) -> None:
         """Before anything is said about a run: see its record, once after each time that the mount was opened."""
-        if (path.partition("/")[0], self._held.opened) not in self._seen:
-            self.see(path)
+        if (path.partition("/")[0], self._guard.opened) not in self._verified_at:
+            self.require_unchanged(path)
 
-    def learn(self, path: str, body: bytes) -> None:
+    def record_read(self, path: str, body: bytes) -> None:
         """Take in what was read or written, if it is a record. A part of one, on its way here, is none yet."""
         if not is_record(path):
             return
-        run, mark, opened = path.partition("/")[0], _digest(body), self._held.opened
-        if run in self.marks and self.marks[run] != mark and not self._witnessed(run):
-            if self._learned.get(run) != opened:
+        run, record_digest, opened = path.partition("/")[0], _digest(body), self._guard.opened
+        if run in self.record_digests and self.record_digests[run] != record_digest and not self._own_file_present(run):
+            if self._recorded_at.get(run) != opened:
                 self._refuse(f"{path} is another than before")
-            del self.marks[run]
-        if run not in self.marks and _whole(body):
-            self.marks[run], self._learned[run] = mark, opened
+            del self.record_digests[run]
+        if run not in self.record_digests and _is_complete(body):
+            self.record_digests[run], self._recorded_at[run] = record_digest, opened
 
-    def wrote(self, path: str, body: bytes) -> None:
+    def record_written(self, path: str, body: bytes) -> None:
         """Take in what was written: nobody else writes under such a name, so where it is, our drive is."""
-        self.learn(path, body)
-        if path.endswith(f"/{WITNESS}"):
-            self.marks[path] = _digest(body)
+        self.record_read(path, body)
+        if path.endswith(f"/{CLAIM}"):
+            self.record_digests[path] = _digest(body)
 
     def forget(self, path: str) -> None:
         """Forget a record that was deleted on purpose."""
         if is_record(path):
-            self.marks.pop(path.partition("/")[0], None)
+            self.record_digests.pop(path.partition("/")[0], None)
 
-    def _witnessed(self, run: str) -> bool:
+    def _own_file_present(self, run: str) -> bool:
         """Whether something that we wrote into this run is there."""
-        for path, mark in self.marks.items():
+        for path, record_digest in self.record_digests.items():
             if path.startswith(f"{run}/"):
                 with contextlib.suppress(NotFound):
-                    return _digest(self._read(path)) == mark
+                    return _digest(self._read(path)) == record_digest
         return False
 
     def _refuse(self, words: str) -> None:
-        self._held.release()
+        self._guard.release()
         raise StoreError(f"{words}: this may be another drive", "gone")
 
 
@@ -94,7 +94,7 @@ def _digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _whole(body: bytes) -> bool:
+def _is_complete(body: bytes) -> bool:
     try:
         return isinstance(json.loads(body), dict)
     except ValueError:

@@ -28,7 +28,7 @@ class PeerClosed(Exception):  # noqa: N818, because it is a finding
     """The other side is not there any more."""
 
 
-def send(fd: int, header: Header, body: bytes = b"", *, patience_s: float | None = None) -> None:
+def send(fd: int, header: Header, body: bytes = b"", *, timeout_s: float | None = None) -> None:
     """Send a message. Raises Ended; and Silent, on a pipe that does not block, if nothing is taken for so long."""
     head = json.dumps(header).encode()
     view = memoryview(_LENGTHS.pack(len(head), len(body)) + head + body)
@@ -36,19 +36,19 @@ def send(fd: int, header: Header, body: bytes = b"", *, patience_s: float | None
         try:
             view = view[os.write(fd, view[:_SLICE_BYTES]) :]
         except BlockingIOError:
-            _wait(fd, select.POLLOUT, patience_s)
+            _wait(fd, select.POLLOUT, timeout_s)
         except BrokenPipeError as error:
             raise PeerClosed from error
 
 
-def receive(fd: int, *, patience_s: float | None = None) -> tuple[Header, bytes]:
+def receive(fd: int, *, timeout_s: float | None = None) -> tuple[Header, bytes]:
     """Receive a message. Raises Ended; and Silent, on a pipe that does not block, if nothing comes for so long."""
-    head_bytes, body_bytes = _LENGTHS.unpack(_exactly(fd, _LENGTHS.size, patience_s))
-    header: Header = json.loads(_exactly(fd, head_bytes, patience_s))
-    return header, _exactly(fd, body_bytes, patience_s)
+    head_bytes, body_bytes = _LENGTHS.unpack(_read_exactly(fd, _LENGTHS.size, timeout_s))
+    header: Header = json.loads(_read_exactly(fd, head_bytes, timeout_s))
+    return header, _read_exactly(fd, body_bytes, timeout_s)
 
 
-def packed(error: Exception) -> Header:
+def encode_error(error: Exception) -> Header:
     """Return an error as it travels: by its name, with what it says."""
     if isinstance(error, UserError):
         return {"name": "UserError", "words": error.what, "hint": error.hint, "exit_code": error.exit_code}
@@ -57,7 +57,7 @@ def packed(error: Exception) -> Header:
     return {"name": type(error).__name__, "words": str(error), "kind": error.kind, "possible": possible}
 
 
-def unpacked(error: Header) -> Exception:
+def decode_error(error: Header) -> Exception:
     """Return the error that travelled; one of a name that no store raises is a defect of ours."""
     makers: dict[str, Callable[[], Exception]] = {
         "StoreError": lambda: StoreError(error["words"], error["kind"]),
@@ -69,13 +69,13 @@ def unpacked(error: Header) -> Exception:
     return makers[error["name"]]() if error["name"] in makers else RuntimeError(error["words"])
 
 
-def _exactly(fd: int, length: int, patience_s: float | None) -> bytes:
+def _read_exactly(fd: int, length: int, timeout_s: float | None) -> bytes:
     parts: list[bytes] = []
     while length:
         try:
             part = os.read(fd, min(length, _SLICE_BYTES))
         except BlockingIOError:
-            _wait(fd, select.POLLIN, patience_s)
+            _wait(fd, select.POLLIN, timeout_s)
             continue
         if not part:
             raise PeerClosed
@@ -84,8 +84,8 @@ def _exactly(fd: int, length: int, patience_s: float | None) -> bytes:
     return b"".join(parts)
 
 
-def _wait(fd: int, event: int, patience_s: float | None) -> None:
+def _wait(fd: int, event: int, timeout_s: float | None) -> None:
     poll = select.poll()
     poll.register(fd, event)
-    if not poll.poll(None if patience_s is None else patience_s * 1000):
+    if not poll.poll(None if timeout_s is None else timeout_s * 1000):
         raise PeerTimeout

@@ -26,7 +26,7 @@ def check(where: str, mount: Mount | None, notes: Path) -> None:
     root = os.path.abspath(where)
     note = notes / f"{sha256(os.fsencode(root)).hexdigest()[:16]}.json"
     known = _read(note)
-    if known is not None and _is_missed(known, mount) and (_was_drive(known) or not _shows_a_run(root)):
+    if known is not None and _is_unmounted(known, mount) and (_was_drive(known) or not _contains_run(root)):
         kind = "drive" if _was_drive(known) else "disk or folder"
         raise UserError(
             f"{root} was on the {kind} mounted at {known['point']}, and that is not mounted now",
@@ -34,14 +34,14 @@ def check(where: str, mount: Mount | None, notes: Path) -> None:
             FAILED_PRECHECKS,
         )
     if mount is not None and mount.point != "/":
-        told = {"where": root, "point": mount.point, "source": mount.source, "drive": is_drive(mount)}
-        if told != known:
+        record = {"where": root, "point": mount.point, "source": mount.source, "drive": is_drive(mount)}
+        if record != known:
             with suppress(OSError):  # on a full or read-only local disk the next start is only less suspicious
                 notes.mkdir(parents=True, exist_ok=True)
-                note.write_text(json.dumps(told), encoding="utf-8")
+                note.write_text(json.dumps(record), encoding="utf-8")
 
 
-def _is_missed(known: dict[str, Any], mount: Mount | None) -> bool:
+def _is_unmounted(known: dict[str, Any], mount: Mount | None) -> bool:
     """Say whether the place lies on no mount any more, or on one above the one it was on."""
     if _was_drive(known):
         return mount is None or not is_drive(mount)
@@ -53,7 +53,7 @@ def _was_drive(known: dict[str, Any]) -> bool:
     return known.get("drive") is not False  # older notes were written of drives alone
 
 
-def _shows_a_run(root: str) -> bool:
+def _contains_run(root: str) -> bool:
     """Whether something in the folder looks like a run; the place is on this machine's own disk, so looking cannot hang."""
     try:
         with os.scandir(root) as found:

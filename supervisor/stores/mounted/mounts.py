@@ -37,15 +37,15 @@ def mounts(table_path: str = TABLE_PATH) -> tuple[Mount, ...]:
         return ()
     with os.fdopen(fd, "rb") as opened:
         lines = os.fsdecode(opened.read()).split("\n")
-    return tuple(_parsed(line) for line in lines if " - " in line)
+    return tuple(_parse(line) for line in lines if " - " in line)
 
 
 def mount_of(path: str, table: tuple[Mount, ...]) -> Mount | None:
     """Return the mount that a path lies on; None where the table has none."""
-    return located(path, table)[1]
+    return resolve_to_mount(path, table)[1]
 
 
-def located(path: str, table: tuple[Mount, ...]) -> tuple[str, Mount | None]:
+def resolve_to_mount(path: str, table: tuple[Mount, ...]) -> tuple[str, Mount | None]:
     """Return a path without the symbolic links on the way to its mount, and that mount.
 
     Links are followed up to a drive and not on it: asking a drive anything may hang.
@@ -84,13 +84,13 @@ def is_drive(mount: Mount) -> bool:
 
 def is_mount_point(path: str, table_path: str = TABLE_PATH) -> bool:
     """Whether something is mounted at a path. os.path.ismount asks the mount, and hangs with it."""
-    full, mount = located(path, mounts(table_path))
+    full, mount = resolve_to_mount(path, mounts(table_path))
     return mount is not None and mount.point == full
 
 
 def kind_at(path: str, table_path: str = TABLE_PATH) -> str:
     """Return what kind of file system is mounted at a path, like "fuse.drive"; "" where nothing is."""
-    full, mount = located(path, mounts(table_path))
+    full, mount = resolve_to_mount(path, mounts(table_path))
     return mount.fstype if mount is not None and mount.point == full else ""
 
 
@@ -115,14 +115,14 @@ def _nearest(path: str, table: tuple[Mount, ...]) -> Mount | None:
     return max(enumerate(found), key=lambda each: (len(each[1].point), each[0]))[1] if found else None
 
 
-def _parsed(line: str) -> Mount:
+def _parse(line: str) -> Mount:
     left, _, right = line.partition(" - ")
     id_, parent, device, root, point = left.split(" ")[:5]
     fstype, source = right.split(" ")[:2]
-    return Mount(int(id_), int(parent), device, *map(_decoded, (root, point, fstype, source)))
+    return Mount(int(id_), int(parent), device, *map(_unescape, (root, point, fstype, source)))
 
 
-def _decoded(text: str) -> str:
+def _unescape(text: str) -> str:
     """Undo the octal escapes of blanks; the bytes are those of a name, in whatever encoding it has."""
     return _OCTAL.sub(lambda found: chr(int(found[1], 8)), text)
 

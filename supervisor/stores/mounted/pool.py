@@ -27,33 +27,33 @@ class Worker:
     """One process; its pipes never block us."""
 
     def __init__(self, begin: Header) -> None:
-        asks, self._requests = os.pipe()
-        self._answers, says = os.pipe()
+        request_end, self._requests = os.pipe()
+        self._answers, answer_end = os.pipe()
         try:
             self.pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-S", "-P", "-m", "supervisor.stores.mounted.worker"],
                 {**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
-                file_actions=[(os.POSIX_SPAWN_DUP2, asks, 0), (os.POSIX_SPAWN_DUP2, says, 1)],
+                file_actions=[(os.POSIX_SPAWN_DUP2, request_end, 0), (os.POSIX_SPAWN_DUP2, answer_end, 1)],
                 setsid=True,  # a Ctrl-C at the terminal is for the supervisor, who still needs its store then
             )
         except OSError:
             _close((self._requests, self._answers))
             raise
         finally:
-            _close((asks, says))
+            _close((request_end, answer_end))
         for fd in (self._requests, self._answers):
             os.set_blocking(fd, False)
         self._begin: Header | None = begin
 
-    def ask(self, header: Header, body: bytes, patience_s: float) -> tuple[Header, bytes]:
+    def ask(self, header: Header, body: bytes, timeout_s: float) -> tuple[Header, bytes]:
         """Return the answer. Raises Silent if nothing is heard for so long, Ended if the process is."""
         if self._begin is not None:
-            ipc.send(self._requests, self._begin, patience_s=patience_s)
+            ipc.send(self._requests, self._begin, timeout_s=timeout_s)
             self._begin = None
-        ipc.send(self._requests, header, body, patience_s=patience_s)
+        ipc.send(self._requests, header, body, timeout_s=timeout_s)
         while True:
-            answer, body = ipc.receive(self._answers, patience_s=patience_s)
+            answer, body = ipc.receive(self._answers, timeout_s=timeout_s)
             if "tick" not in answer:
                 return answer, body
 
@@ -62,57 +62,57 @@ class Worker:
         os.kill(self.pid, signal.SIGKILL)
         _close((self._requests, self._answers))
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Close its input, at which it ends."""
         _close((self._requests, self._answers))
 
-    def is_over(self) -> bool:
+    def has_exited(self) -> bool:
         """Whether it has ended; it is reaped then."""
-        return _reaped(self.pid)
+        return _reap(self.pid)
 
 
 class WorkerPool:
     """``ask`` may be called from several threads; each call has a process of its own while it lasts."""
 
-    def __init__(self, begin: Header, patience_s: float, where: str) -> None:
-        self._begin, self._patience_s, self._where = begin, patience_s, where
+    def __init__(self, begin: Header, timeout_s: float, where: str) -> None:
+        self._begin, self._timeout_s, self._where = begin, timeout_s, where
         self._idle: list[Worker] = []
-        self._lost: list[Worker] = []
+        self._killed: list[Worker] = []
         self._busy = 0
         self._changed = threading.Condition()
-        weakref.finalize(self, _let_go, self._idle)
+        weakref.finalize(self, _close_idle, self._idle)
 
     def ask(self, header: Header, body: bytes = b"") -> tuple[Header, bytes]:
         """Return a worker's answer. Raises StoreError "hung" or, where the process ended over it, "unreadable"."""
-        worker = self._take()
-        kept = False
+        worker = self._acquire()
+        reusable = False
         try:
-            answer = worker.ask(header, body, self._patience_s)
-            kept = True
+            answer = worker.ask(header, body, self._timeout_s)
+            reusable = True
         except ipc.PeerTimeout:
-            words = f"{self._where} has not answered for {self._patience_s:g} s ({header['verb']})"
+            words = f"{self._where} has not answered for {self._timeout_s:g} s ({header['verb']})"
             raise StoreError(words, "hung") from None
         except ipc.PeerClosed:
             words = f"the process that asks {self._where} was ended ({header['verb']})"
             raise StoreError(words) from None
         finally:
-            self._give_back(worker, kept=kept)
+            self._release(worker, reusable=reusable)
         return answer
 
-    def _take(self) -> Worker:
+    def _acquire(self) -> Worker:
         with self._changed:
-            if not self._changed.wait_for(self._may_begin, self._patience_s):
+            if not self._changed.wait_for(self._has_free_slot, self._timeout_s):
                 raise StoreError(f"{self._where} is busy: {self._busy} calls have not come back", "hung")
-            self._lost = [each for each in self._lost if not each.is_over()]
-            if len(self._lost) >= WORKERS_MAX:
+            self._killed = [each for each in self._killed if not each.has_exited()]
+            if len(self._killed) >= WORKERS_MAX:
                 # each of them hangs in the kernel for as long as the drive does; one more would too
-                raise StoreError(f"{self._where} hangs: {len(self._lost)} earlier calls have not come back", "hung")
+                raise StoreError(f"{self._where} hangs: {len(self._killed)} earlier calls have not come back", "hung")
             self._busy += 1
             while self._idle:
                 worker = self._idle.pop()
-                if not worker.is_over():
+                if not worker.has_exited():
                     return worker
-                worker.let_go()
+                worker.close()
         try:
             return Worker(self._begin)
         except BaseException as error:
@@ -123,14 +123,14 @@ class WorkerPool:
                 raise StoreError(f"{self._where} cannot be asked: {error.strerror or error}", "local") from error
             raise
 
-    def _may_begin(self) -> bool:
+    def _has_free_slot(self) -> bool:
         return self._busy < WORKERS_MAX
 
-    def _give_back(self, worker: Worker, *, kept: bool) -> None:
-        if not kept:
+    def _release(self, worker: Worker, *, reusable: bool) -> None:
+        if not reusable:
             worker.kill()
         with self._changed:
-            (self._idle if kept else self._lost).append(worker)
+            (self._idle if reusable else self._killed).append(worker)
             self._busy -= 1
             self._changed.notify()
 
@@ -141,10 +141,10 @@ def _import_path() -> list[str]:
     return list(dict.fromkeys(entries))
 
 
-def _let_go(idle: list[Worker]) -> None:
+def _close_idle(idle: list[Worker]) -> None:
     for worker in idle:
-        worker.let_go()
-        worker.is_over()
+        worker.close()
+        worker.has_exited()
 
 
 def _close(fds: Iterable[int]) -> None:
@@ -152,7 +152,7 @@ def _close(fds: Iterable[int]) -> None:
         os.close(fd)
 
 
-def _reaped(pid: int) -> bool:
+def _reap(pid: int) -> bool:
     with contextlib.suppress(ChildProcessError):
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     return True

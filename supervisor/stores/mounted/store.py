@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.ports import FileDigest, FolderEntry, StoreTraits
 from supervisor.stores.mounted.identity import is_record
-from supervisor.stores.mounted.ipc import unpacked
+from supervisor.stores.mounted.ipc import decode_error
 from supervisor.stores.mounted.mounts import TABLE_PATH, Mount
 from supervisor.stores.mounted.pool import WorkerPool
 from supervisor.stores.upload_status import rclone
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SETTLE_S = 60.0
 SILENCE_S = 210.0
 CONFIRM_EVERY_S = 5.0
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 _PLACES = {"fuse.drive": "Drive", "fuse.rclone": "the rclone drive"}
 
 
@@ -37,7 +37,7 @@ class MountedStore:
         where: str,
         *,
         mount: Mount,
-        patience_s: float = PATIENCE_S,
+        timeout_s: float = TIMEOUT_S,
         settle_s: float | None = None,
         confirm_every_s: float = CONFIRM_EVERY_S,
     ) -> None:
@@ -55,8 +55,8 @@ class MountedStore:
         )
         fields = [mount.id, mount.parent, mount.device, mount.root, mount.point, mount.fstype, mount.source]
         begin = {"root": root, "mount": fields, "table": TABLE_PATH}
-        self._workers = WorkerPool(begin, patience_s, self.traits.place)
-        self._marks: dict[str, str] = {}
+        self._workers = WorkerPool(begin, timeout_s, self.traits.place)
+        self._record_digests: dict[str, str] = {}
         self.left_out: set[str] = set()
         self._confirmed: set[str] = set()
 
@@ -87,7 +87,7 @@ class MountedStore:
         self._confirmed.discard(path)
         self._ask("delete", path)
         if is_record(path):
-            self._marks.pop(path.partition("/")[0], None)
+            self._record_digests.pop(path.partition("/")[0], None)
 
     def sweep(self, folder: str) -> int:
         """Nothing lies on a drive under a temporary name."""
@@ -106,12 +106,12 @@ class MountedStore:
 
     def _ask(self, verb: str, *arguments: str, body: bytes = b"") -> tuple[Any, bytes]:
         confirmed = verb == "evidence" and arguments[0] in self._confirmed
-        header = {"verb": verb, "arguments": arguments, "confirmed": confirmed, "marks": dict(self._marks)}
+        header = {"verb": verb, "arguments": arguments, "confirmed": confirmed, "marks": dict(self._record_digests)}
         answer, answered = self._workers.ask(header, body)
-        self._marks.update(answer["marks"])
+        self._record_digests.update(answer["marks"])
         self.left_out.update(answer.get("left_out", ()))
         if "error" in answer:
-            raise unpacked(answer["error"])
+            raise decode_error(answer["error"])
         return answer["value"], answered
 
 

@@ -26,8 +26,8 @@ def serve(requests: int, answers: int) -> None:
     """Answer requests until there are no more."""
     try:
         begin, _ = ipc.receive(requests)
-        held = MountGuard(begin["root"], Mount(*begin["mount"]), begin["table"])
-        store = DriveStore(held, lambda: ipc.send(answers, {"tick": True}))
+        guard = MountGuard(begin["root"], Mount(*begin["mount"]), begin["table"])
+        store = DriveStore(guard, lambda: ipc.send(answers, {"tick": True}))
         while True:
             header, body = ipc.receive(requests)
             ipc.send(answers, *_answer(store, header, body))
@@ -37,7 +37,7 @@ def serve(requests: int, answers: int) -> None:
 
 def _answer(store: DriveStore, header: Header, body: bytes) -> tuple[Header, bytes]:
     """Do one request. What it learned about runs goes back with the answer, for the worker after this one."""
-    store.marks.update(header["marks"])
+    store.record_digests.update(header["marks"])
     if header["confirmed"]:
         store.confirmed.add(header["arguments"][0])
     try:
@@ -46,10 +46,10 @@ def _answer(store: DriveStore, header: Header, body: bytes) -> tuple[Header, byt
     except ipc.PeerClosed:
         raise
     except (StoreError, UserError) as error:
-        value, answer = b"", {"error": ipc.packed(error)}
+        value, answer = b"", {"error": ipc.encode_error(error)}
     except Exception:  # noqa: BLE001, because the one who asked raises it again
         value, answer = b"", {"error": {"name": "defect", "words": traceback.format_exc()}}
-    return {**answer, "marks": store.marks, "left_out": sorted(store.left_out)}, value if isinstance(
+    return {**answer, "marks": store.record_digests, "left_out": sorted(store.left_out)}, value if isinstance(
         value, bytes
     ) else b""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import NotConfirmed
-from supervisor.stores.mounted.mounts import located, mounts
+from supervisor.stores.mounted.mounts import mounts, resolve_to_mount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,9 +50,9 @@ class Rclone:
         self._server = server_of(mount)
         self.kind = "rclone" if self._server is not None and self._server.cache_mode in CACHING | STREAMING else ""
         # because what is emptied without a byte may come back after its removal
-        self.remains = b"\n" if self._server is not None and self._server.cache_mode in STREAMING else b""
+        self.truncated_content = b"\n" if self._server is not None and self._server.cache_mode in STREAMING else b""
 
-    def see(self, file: WrittenFile) -> str:
+    def check(self, file: WrittenFile) -> str:
         """Believe "clean" only with the remote's own word on it, and of a file of this length."""
         if self._server is None or not self.kind:
             raise NotConfirmed("nothing here says whether rclone has uploaded it", possible=False)
@@ -95,12 +95,12 @@ def server_of(mount: Mount, processes: str = "/proc") -> Server | None:
     table = mounts()
     for pid in sorted((int(name) for name in os.listdir(processes) if name.isdigit()), reverse=True):
         with contextlib.suppress(OSError):  # processes end, and some are not ours to look at
-            arguments = _split(f"{processes}/{pid}/cmdline")
+            arguments = _read_args(f"{processes}/{pid}/cmdline")
             if not arguments or "rclone" not in os.path.basename(arguments[0]):
                 continue
-            here = os.readlink(f"{processes}/{pid}/cwd")
-            if any(located(os.path.join(here, each), table)[0] == mount.point for each in arguments[1:]):
-                return _server(arguments, _environ(f"{processes}/{pid}/environ"), here)
+            cwd = os.readlink(f"{processes}/{pid}/cwd")
+            if any(resolve_to_mount(os.path.join(cwd, each), table)[0] == mount.point for each in arguments[1:]):
+                return _server(arguments, _environ(f"{processes}/{pid}/environ"), cwd)
     return None
 
 
@@ -111,7 +111,7 @@ def seconds(duration: str) -> float | None:
     return sum(float(number) * _UNITS_S[unit] for number, unit in _DURATION.findall(duration) if number)
 
 
-def _server(arguments: Sequence[str], environ: Mapping[str, str], here: str) -> Server:
+def _server(arguments: Sequence[str], environ: Mapping[str, str], cwd: str) -> Server:
     def setting(name: str, default: str) -> str:
         given = environ.get(f"RCLONE_{name.upper().replace('-', '_')}", default)
         for flag, following in zip(arguments, [*arguments[1:], ""], strict=True):
@@ -122,11 +122,11 @@ def _server(arguments: Sequence[str], environ: Mapping[str, str], here: str) -> 
         return given
 
     home = environ.get("XDG_CACHE_HOME") or f"{environ.get('HOME', '/root')}/.cache"
-    told = seconds(setting("dir-cache-time", ""))
+    dir_cache_s = seconds(setting("dir-cache-time", ""))
     return Server(
         setting("vfs-cache-mode", "off").lower(),
-        os.path.join(here, setting("cache-dir", f"{home}/rclone")),
-        DIR_CACHE_S if told is None else told,
+        os.path.join(cwd, setting("cache-dir", f"{home}/rclone")),
+        DIR_CACHE_S if dir_cache_s is None else dir_cache_s,
     )
 
 
@@ -143,13 +143,13 @@ def _record_folders(cache: str, source: str) -> list[str]:
     return [os.path.join(above, each, source.strip("/")) for each in sorted(names)]
 
 
-def _split(path: str) -> list[str]:
+def _read_args(path: str) -> list[str]:
     with open(path, "rb") as opened:
         return [os.fsdecode(each) for each in opened.read().split(b"\0") if each]
 
 
 def _environ(path: str) -> Mapping[str, str]:
     try:
-        return dict(each.partition("=")[::2] for each in _split(path))
+        return dict(each.partition("=")[::2] for each in _read_args(path))
     except PermissionError:
         return os.environ

@@ -43,9 +43,9 @@ class UploadStatus(Protocol):
     """
 
     kind: str
-    remains: bytes
+    truncated_content: bytes
 
-    def see(self, file: WrittenFile) -> str: ...
+    def check(self, file: WrittenFile) -> str: ...
     def cache(self) -> str | None: ...
 
 
@@ -57,22 +57,22 @@ class DriveFS:
     """
 
     kind = "drivefs"
-    remains = b""
+    truncated_content = b""
 
     def __init__(self, root_fd: int) -> None:
         self._root_fd = root_fd
-        self._answered: set[str] = set()
+        self._known_attributes: set[str] = set()
 
-    def see(self, file: WrittenFile) -> str:
+    def check(self, file: WrittenFile) -> str:
         """Believe "uploaded" only of a file that has a cloud id, and whose digest, if the cloud tells one, is its own."""
-        told = {name: _attribute(file.fd, name) for name in ("uncommitted", "id")}
-        silent = {name for name, value in told.items() if value is None}
-        self._answered |= told.keys() - silent
-        if silent:
-            raise NotConfirmed("Drive does not say whether it is uploaded", possible=self._may_still_answer(silent))
-        if told["uncommitted"] != "0":
+        values = {name: _attribute(file.fd, name) for name in ("uncommitted", "id")}
+        missing = {name for name, value in values.items() if value is None}
+        self._known_attributes |= values.keys() - missing
+        if missing:
+            raise NotConfirmed("Drive does not say whether it is uploaded", possible=self._may_still_answer(missing))
+        if values["uncommitted"] != "0":
             raise NotConfirmed("Drive has not uploaded it yet")
-        if not told["id"] or told["id"].startswith("local-"):
+        if not values["id"] or values["id"].startswith("local-"):
             raise NotConfirmed("it has no name in the cloud yet")
         md5 = _attribute(file.fd, "md5") or ""
         if _MD5.fullmatch(md5) and md5.lower() != _md5_of(file.chunks()):
@@ -84,18 +84,18 @@ class DriveFS:
         home = os.environ.get("HOME")
         return None if home is None else f"{home}/.config/Google/DriveFS"
 
-    def _may_still_answer(self, silent: set[str]) -> bool:
+    def _may_still_answer(self, missing: set[str]) -> bool:
         """Whether this client tells such a thing at all: one that never does must not be waited for."""
-        return all(name in self._answered or _attribute(self._root_fd, name) is not None for name in silent)
+        return all(name in self._known_attributes or _attribute(self._root_fd, name) is not None for name in missing)
 
 
 class NoUploadStatus:
     """A client that says nothing: what it was given may be anywhere."""
 
     kind = ""
-    remains = b""
+    truncated_content = b""
 
-    def see(self, file: WrittenFile) -> str:
+    def check(self, file: WrittenFile) -> str:
         """There can be no evidence."""
         raise NotConfirmed(f"nothing here says whether {file.path} has left this machine", possible=False)
 
@@ -104,7 +104,7 @@ class NoUploadStatus:
         return None
 
 
-def choose(mount: Mount, root_fd: int) -> UploadStatus:
+def detect(mount: Mount, root_fd: int) -> UploadStatus:
     """Return who can tell about uploads on a mount."""
     if mount.fstype == "fuse.rclone":
         from supervisor.stores.upload_status.rclone import Rclone

@@ -18,10 +18,10 @@ class Drive(FolderStore):
         self.refuses, self.possible, self.fails = refuses, possible, fails
         self.free: int | None = 10**10
 
-    def _see_root(self) -> None:
+    def _require_same_root(self) -> None:
         if self.fails:
             raise StoreError("Drive has not answered for 10 s", self.fails)
-        super()._see_root()
+        super()._require_same_root()
 
     def evidence(self, path: str) -> str:
         super().evidence(path)

@@ -118,8 +118,8 @@ def test_a_mount_that_gives_no_proof_is_said_to_be_one(said, drive):
 def test_a_drive_that_does_not_answer_is_a_problem_said_after_one_look(said, drive, kind):
     drive.fails = kind
     looks = []
-    see = drive._see_root
-    drive._see_root = lambda: (looks.append(1), see())
+    see = drive._require_same_root
+    drive._require_same_root = lambda: (looks.append(1), see())
     code, found = findings(said)
     assert code == 4
     assert found["store"]["level"] == "problem"

@@ -36,8 +36,8 @@ class Place:
         self.store = self.fresh()
 
     def fresh(self) -> DriveStore:
-        held = MountGuard(str(self.root), self.mount, str(self._table))
-        return DriveStore(held, choose=lambda _mount, _fd: self.client)
+        guard = MountGuard(str(self.root), self.mount, str(self._table))
+        return DriveStore(guard, choose=lambda _mount, _fd: self.client)
 
     def show(self, *found: Mount) -> None:
         """Let the table show these mounts."""
@@ -144,7 +144,7 @@ def test_a_drive_that_bears_another_record_of_the_run_is_another_drive(place, st
     store.create("run/run.json", b'{"id": 1}')
     store.create("run/file", b"x")
     (place.root / "run/run.json").write_bytes(b'{"id": 2}')
-    store.held.release()
+    store.guard.release()
     for act in (
         lambda: store.create("run/new", b"x"),
         lambda: store.push(str(tmp_path / "mountinfo"), "run/new", XXH3),
@@ -163,10 +163,10 @@ def test_two_machines_that_begin_a_run_at_once_both_write_its_record_and_neither
     (place.root / "run/run.json").write_bytes(b'{"id": 2}')
     store.create("run/e1-mine/claim.json", b"{}")
     (place.root / "run/run.json").write_bytes(b'{"id": 3}')
-    store.held.release()
+    store.guard.release()
     store.create("run/e1-mine/file", b"x")
     later = place.fresh()
-    later.marks.update(store.marks)
+    later.record_digests.update(store.record_digests)
     (place.root / "run/run.json").write_bytes(b'{"id"')
     later.create("run/e1-mine/another", b"x")
     (place.root / "run/e1-mine/claim.json").write_bytes(b"[]")
@@ -185,7 +185,7 @@ def test_a_drive_without_the_run_s_record_is_another_drive(place, store):
 def test_after_the_mount_was_opened_anew_not_even_a_listing_is_believed_of_another_drive(place, store):
     store.create("run/run.json", b'{"id": 1}')
     (place.root / "run/run.json").write_bytes(b'{"id": 2}')
-    store.held.release()
+    store.guard.release()
     for act in (lambda: store.list("run"), lambda: store.list("run/x"), lambda: store.read("run/x")):
         with pytest.raises(StoreError) as failed:
             act()
@@ -198,14 +198,14 @@ def test_a_record_that_is_half_there_is_not_remembered(place, store):
     assert store.read("run/run.json") == b'{"id"'
     (place.root / "run/run.json").write_bytes(b'{"id": 1}')
     store.create("run/new", b"x")
-    assert list(store.marks) == ["run"]
+    assert list(store.record_digests) == ["run"]
 
 
 def test_marks_are_handed_over(place, store):
     store.create("run/run.json", b'{"id": 1}')
     (place.root / "run/run.json").write_bytes(b'{"id": 2}')
     later = place.fresh()
-    later.marks.update(store.marks)
+    later.record_digests.update(store.record_digests)
     with pytest.raises(StoreError):
         later.create("run/new", b"x")
 
@@ -294,14 +294,14 @@ def test_a_file_is_emptied_and_that_uploaded_before_it_is_removed(place, store, 
     seen: list[int] = []
     answers = iter([NotConfirmed("not yet"), NotConfirmed("not yet"), None])
 
-    def see(file):
+    def check(file):
         seen.append(file.length)
         if answer := next(answers):
             raise answer
         return "obliging"
 
-    monkeypatch.setattr(place.client, "see", see)
-    monkeypatch.setattr(mount_backend, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(place.client, "check", check)
+    monkeypatch.setattr(mount_backend, "POLL_INTERVAL_S", 0.0)
     store.create("run/file", LARGE)
     store.delete("run/file")
     assert seen == [0, 0, 0]
@@ -309,7 +309,7 @@ def test_a_file_is_emptied_and_that_uploaded_before_it_is_removed(place, store, 
 
 
 def test_a_small_file_is_removed_at_once_because_retention_removes_many(place, store, monkeypatch):
-    monkeypatch.setattr(place.client, "see", lambda _file: pytest.fail("waited"))
+    monkeypatch.setattr(place.client, "check", lambda _file: pytest.fail("waited"))
     store.create("run/file", LARGE[1:])
     store.delete("run/file")
     assert place.written() == []
@@ -319,15 +319,15 @@ def test_a_small_file_is_removed_at_once_because_retention_removes_many(place, s
 def test_an_upload_that_does_not_come_is_not_waited_for_for_ever(place, store, monkeypatch, possible):
     asked = []
 
-    def see(_file):
+    def check(_file):
         asked.append(1)
         raise NotConfirmed("no", possible=possible)
 
-    monkeypatch.setattr(place.client, "see", see)
-    monkeypatch.setattr(mount_backend, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(place.client, "check", check)
+    monkeypatch.setattr(mount_backend, "POLL_INTERVAL_S", 0.0)
     store.create("run/file", LARGE)
     store.delete("run/file")
-    assert len(asked) == (mount_backend.LOOKS_MAX if possible else 1)
+    assert len(asked) == (mount_backend.POLLS_MAX if possible else 1)
     assert place.written() == []
 
 

@@ -21,8 +21,8 @@ from supervisor.stores.mounted.store import MountedStore
 from tests.drives.drive import WAIT_S_MAX, stopped
 
 
-def opened(root: Path, patience_s: float = 20.0) -> MountedStore:
-    return MountedStore(str(root), mount=mount_of(str(root), mounts()), patience_s=patience_s)
+def opened(root: Path, timeout_s: float = 20.0) -> MountedStore:
+    return MountedStore(str(root), mount=mount_of(str(root), mounts()), timeout_s=timeout_s)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def freeze(worker: worker_pool.Worker) -> None:
     ],
 )
 def test_errors_travel_by_name_with_all_they_say(error):
-    back = ipc.unpacked(ipc.packed(error))
+    back = ipc.decode_error(ipc.encode_error(error))
     assert type(back) is type(error)
     assert vars(back) == vars(error)
     assert str(back) == str(error)
@@ -102,26 +102,26 @@ def test_one_worker_does_one_call_after_the_other(store):
 def test_a_worker_that_is_silent_is_given_up_at_the_deadline_and_the_next_call_has_another(store):
     worker = worker_of(store)
     freeze(worker)
-    store._workers._patience_s = 0.05
+    store._workers._timeout_s = 0.05
     with pytest.raises(StoreError, match="has not answered") as failed:
         store.list("")
     assert failed.value.kind == "hung"
-    store._workers._patience_s = 20.0
+    store._workers._timeout_s = 20.0
     assert store.list("") == ()
-    until(worker.is_over)
+    until(worker.has_exited)
 
 
 def test_while_a_few_calls_hang_in_the_kernel_no_more_are_begun(store, monkeypatch):
     worker_of(store)
-    monkeypatch.setattr(worker_pool.Worker, "is_over", lambda _self: False)
-    store._workers._lost = [object.__new__(worker_pool.Worker) for _ in range(worker_pool.WORKERS_MAX)]
+    monkeypatch.setattr(worker_pool.Worker, "has_exited", lambda _self: False)
+    store._workers._killed = [object.__new__(worker_pool.Worker) for _ in range(worker_pool.WORKERS_MAX)]
     with pytest.raises(StoreError, match="4 earlier calls") as failed:
         store.list("")
     assert failed.value.kind == "hung"
 
 
 def test_a_call_that_finds_all_workers_busy_waits_no_longer_than_the_deadline(store):
-    store._workers._busy, store._workers._patience_s = worker_pool.WORKERS_MAX, 0.01
+    store._workers._busy, store._workers._timeout_s = worker_pool.WORKERS_MAX, 0.01
     with pytest.raises(StoreError, match="busy") as failed:
         store.list("")
     assert failed.value.kind == "hung"
@@ -202,7 +202,7 @@ def test_workers_end_with_their_supervisor_s_interest(tmp_path):
     store = opened(tmp_path / "store")
     worker = worker_of(store)
     del store
-    until(worker.is_over)
+    until(worker.has_exited)
 
 
 def test_workers_hear_no_interrupt_of_the_terminal(store):

@@ -35,9 +35,9 @@ class Tuned(RcloneDrive):
     def command(self) -> Sequence[str]:
         return [*super().command(), *self.options]
 
-    def store(self, patience_s: float = 20.0) -> MountedStore:
+    def store(self, timeout_s: float = 20.0) -> MountedStore:
         where = str(self.root / "deep/store")
-        return MountedStore(where, mount=drive_of(where, mounts()), patience_s=patience_s)
+        return MountedStore(where, mount=drive_of(where, mounts()), timeout_s=timeout_s)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def kind_of(act: Callable[[], object]) -> str:
 def test_a_drive_that_hangs_costs_the_deadline_and_is_used_again_when_it_goes_on(drive):
     store = drive.store()
     store.create("run/file", b"x")
-    store._workers._patience_s = DEADLINE_S
+    store._workers._timeout_s = DEADLINE_S
     drive.stop()
     try:
         assert kind_of(lambda: store.list("run")) == "hung"
@@ -91,7 +91,7 @@ def test_a_drive_that_hangs_costs_the_deadline_and_is_used_again_when_it_goes_on
         assert kind_of(lambda: store.evidence("run/file")) == "hung"
     finally:
         drive.go()
-    store._workers._patience_s = 20.0
+    store._workers._timeout_s = 20.0
     assert store.read("run/file") == b"x"
     store.create("run/later", b"y")
 
@@ -108,11 +108,11 @@ def test_a_drive_that_hangs_from_the_start_is_a_clean_error_of_the_first_verb(dr
 def test_while_it_hangs_only_a_few_processes_wait_for_it(drive):
     store = drive.store()
     store.create("run/file", b"x")
-    store._workers._patience_s = 0.05
+    store._workers._timeout_s = 0.05
     drive.stop()
     try:
         assert {kind_of(lambda: store.read("run/file")) for _ in range(8)} == {"hung"}
-        assert len(store._workers._lost) <= 4
+        assert len(store._workers._killed) <= 4
     finally:
         drive.go()
 

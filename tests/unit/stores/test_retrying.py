@@ -40,13 +40,13 @@ def test_a_passing_error_is_waited_out(kind):
 
 def test_what_cannot_be_read_is_tried_for_longer_where_there_is_patience():
     inner = Failing(10 * ATTEMPTS, StoreError("download quota", "unreadable"))
-    assert RetryingStore(inner, patience_s=60.0).read("x") == b"answer"
+    assert RetryingStore(inner, timeout_s=60.0).read("x") == b"answer"
 
 
 def test_a_mount_that_is_away_is_not_waited_for_with_that_patience():
     inner = Failing(10 * ATTEMPTS, StoreError("not connected", "gone"))
     with pytest.raises(StoreError):
-        RetryingStore(inner, patience_s=60.0).read("x")
+        RetryingStore(inner, timeout_s=60.0).read("x")
     assert inner.asked == ATTEMPTS + 1
 
 

@@ -1,11 +1,11 @@
-"""Stores: where runs are kept.
+"""Stores that hold runs.
 
 - ``local``: a folder on a local disk
 - ``mounted``: a mounted drive, reached through worker processes with deadlines
-- ``os_errors``: errors of the system as kinds of StoreError
+- ``os_errors``: operating system errors as StoreError
 - ``relay``: store of a ``launch`` machine
 - ``retrying``: retries transient errors
-- ``upload_status``: what a drive's client says about uploads
+- ``upload_status``: upload status reported by a drive's client
 """
 
 from __future__ import annotations

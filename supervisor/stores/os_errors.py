@@ -1,4 +1,4 @@
-"""What an error of the operating system means for a store, in the kinds of ``core.ports.StoreError``."""
+"""Operating system errors as the kinds of ``core.ports.StoreError``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KINDS = {
 
 @contextlib.contextmanager
 def as_store_error(path: str, kind: str = "") -> Iterator[None]:
-    """Raise what the operating system says about ``path`` as a StoreError, of ``kind`` if that is known better."""
+    """Raise an OSError about ``path`` as a StoreError. ``kind`` overrides the kind if the caller knows it better."""
     try:
         yield
     except OSError as error:

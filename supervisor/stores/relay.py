@@ -1,7 +1,7 @@
-"""The store of a machine of the fleet: a folder whose files count as safe when the user's computer holds them.
+"""The store of a fleet machine: a folder whose files count as durable when the user's computer has received them.
 
-The agent on the machine carries them there and writes down, beside the folder, what the computer has said it holds:
-each file whole, its digest compared. That list is the only evidence.
+The agent on the machine transfers the files. Beside the folder it writes a log of the files that the computer
+acknowledged, each complete and with its digest compared. That log is the only evidence.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from supervisor.stores.os_errors import as_store_error
 
 EVIDENCE = "relay"
 PLACE = "your computer"
-CONFIRM_EVERY_S = 1.0  # a look at a local file costs next to nothing
+CONFIRM_EVERY_S = 1.0  # reading a local file costs almost nothing
 
 
 class RelayStore(FolderStore):
-    """A folder store in all but its evidence."""
+    """A folder store whose evidence is the computer's acknowledgement."""
 
     def __init__(self, root: str, *, settle_s: float = 0.0) -> None:
         super().__init__(root, settle_s=settle_s)
@@ -30,10 +30,15 @@ class RelayStore(FolderStore):
         self._acks, self._ack_log_bytes = AckLog(), 0
 
     def evidence(self, path: str) -> str:
-        """Return the proof if the computer holds the file; until then Unconfirmed; kind "lied" if it does not take it."""
+        """Return the evidence if the computer has the file.
+
+        Raises:
+            NotConfirmed: the computer has not acknowledged it yet.
+            StoreError: kind "lied" if the computer rejected it.
+        """
         with as_store_error(path):
             with self._reading(path):
-                pass  # Missing, if it is: what is told of it counts only while it is there
+                pass  # raises NotFound: an acknowledgement counts only while the file is present
             parts_before = len(self._acks.parcels)
             self._read_ack_log()
         if path in self._acks.refused:
@@ -44,7 +49,7 @@ class RelayStore(FolderStore):
         return self.traits.evidence
 
     def _read_ack_log(self) -> None:
-        """Read what was added to the list."""
+        """Read the new lines of the acknowledgement log."""
         try:
             fd = os.open(self._list, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:

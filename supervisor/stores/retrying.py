@@ -1,4 +1,4 @@
-"""Any store, with the passing errors of one tried again (tenacity). Same verbs, same laws."""
+"""Wrapper that retries the transient errors of a store (tenacity), with the same contract."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ TRANSIENT_KINDS = frozenset({"unreadable", "gone"})
 
 
 class RetryingStore:
-    """Tries reads again, because an error may pass; writes are left to the caller, who knows what a repeat means.
+    """Retries reads. Writes are not retried: only the caller knows the effect of a repeated write.
 
-    ``patience_s``: how long at least what cannot be read is tried again (a drive's download quota comes back).
+    Args:
+        inner: the store.
+        timeout_s: shortest time for which an unreadable file is retried (a drive's download quota recovers).
     """
 
     def __init__(self, inner: Store, timeout_s: float = 0.0) -> None:
@@ -29,19 +31,19 @@ class RetryingStore:
 
     @property
     def left_out(self) -> frozenset[str]:
-        """What listings so far left out, because it is neither a file nor a folder."""
+        """Names that listings left out because they are neither files nor folders."""
         return frozenset(getattr(self.inner, "left_out", ()))
 
     def list(self, folder: str) -> Sequence[FolderEntry]:
-        """List, trying again."""
+        """List, with retries."""
         return self._retry(lambda: self.inner.list(folder))
 
     def read(self, path: str) -> bytes:
-        """Read, trying again."""
+        """Read, with retries."""
         return self._retry(lambda: self.inner.read(path))
 
     def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
-        """Copy to the local disk, trying again."""
+        """Copy to the local disk, with retries."""
         return self._retry(lambda: self.inner.pull(path, local, algorithm, link=link))
 
     def create(self, path: str, body: bytes) -> None:
@@ -61,11 +63,11 @@ class RetryingStore:
         return self.inner.sweep(folder)
 
     def evidence(self, path: str) -> str:
-        """Ask for the evidence, trying again."""
+        """Check the evidence, with retries."""
         return self._retry(lambda: self.inner.evidence(path))
 
     def free_bytes(self) -> int | None:
-        """Ask for the room, trying again."""
+        """Return the free bytes, with retries."""
         return self._retry(self.inner.free_bytes)
 
     def _retry(self, act: Callable[[], T]) -> T:
@@ -74,7 +76,7 @@ class RetryingStore:
         except StoreError as error:
             if not _is_transient(error):
                 raise
-        # imported only after a first failure, because a good start should not pay for it
+        # imported only after a first failure, to keep a normal start fast
         from tenacity import Retrying, retry_if_exception, wait_exponential
 
         policy = Retrying(

@@ -1,4 +1,4 @@
-"""Files of a disk: written, proved, measured, named. Nothing here ever opens a file that exists for writing."""
+"""File operations of a local disk: write, link, verify, measure. No function opens an existing file for writing."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 CHUNK_BYTES = 4 * 1024 * 1024
-READ_BYTES_MAX = 64 << 20  # of a small file: what is longer is no record, and is read no farther
+READ_BYTES_MAX = 64 << 20  # limit for a small record; anything longer is no record, and the rest is not read
 OPEN_FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 SPECIAL_FILES_MAX = 100
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
 def write(target: str, chunks: Iterable[bytes], algorithm: str) -> FileDigest:
-    """Write a new file and measure what passes; nothing is flushed. An OSError if the name is taken."""
+    """Write a new file and return its measure, without a flush. Raises OSError if the name is taken."""
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     with closing(fd):
         return measure(write_through(fd, chunks), algorithm)
 
 
 def link(source: str, target: str, fd: int) -> bool:
-    """Give the file that is open as ``fd`` a second name, if it can have one; say whether it has.
+    """Try to give the file open as ``fd`` a second name; return True on success.
 
-    Why it cannot does not matter: who copies instead finds out what is wrong with the disk, if anything is.
+    The reason of a failure does not matter. The caller copies instead, and the copy reports any disk error.
     """
     try:
         os.link(source, target)
         if os.path.samestat(os.lstat(target), os.fstat(fd)):
             return True
     except OSError:
-        # a name made by a call that failed would let a copy be written into its own source
+        # a failed call may have made the name: a copy would then be written into its own source
         remove_temporary(target)
         return False
-    os.unlink(target)  # the source's name is a symbolic link, or another file's by now
+    os.unlink(target)  # the source's name is a symbolic link, or names another file by now
     return False
 
 
 def flush_and_digest(full: str, algorithm: str) -> FileDigest:
-    """Flush a file and measure what then lies on the disk: memory is told to forget it, and it is read anew."""
+    """Flush a file, drop it from the page cache, read it back from the disk and return its measure."""
     fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
     with closing(fd):
         os.fsync(fd)
@@ -55,7 +55,7 @@ def flush_and_digest(full: str, algorithm: str) -> FileDigest:
 
 
 def measure(chunks: Iterable[bytes], algorithm: str) -> FileDigest:
-    """Return the length and digest of chunks that pass."""
+    """Return the length and digest of the chunks."""
     digest, length = Digest(algorithm), 0
     for chunk in chunks:
         digest.update(chunk)
@@ -64,7 +64,7 @@ def measure(chunks: Iterable[bytes], algorithm: str) -> FileDigest:
 
 
 def chunks(fd: int, most: int | None = None) -> Iterator[bytes]:
-    """Read a file to its end, or ``most`` bytes of it."""
+    """Read a file to its end, or at most ``most`` bytes of it."""
     left = most
     while chunk := os.read(fd, CHUNK_BYTES if left is None else min(CHUNK_BYTES, left)):
         yield chunk
@@ -72,9 +72,9 @@ def chunks(fd: int, most: int | None = None) -> Iterator[bytes]:
 
 
 def folder_entry(each: os.DirEntry[str]) -> FolderEntry | None:
-    """Return what a name is; None if it went away while we looked, or is neither a file nor a folder.
+    """Return the entry for a name, or None if it disappeared or is neither a file nor a folder.
 
-    A symbolic link is neither: it may lead anywhere, so it is never followed.
+    A symbolic link counts as neither. It may lead anywhere, so it is never followed.
     """
     try:
         if each.is_dir(follow_symlinks=False):
@@ -87,7 +87,7 @@ def folder_entry(each: os.DirEntry[str]) -> FolderEntry | None:
 
 
 def is_special_file(each: os.DirEntry[str]) -> bool:
-    """Say whether a name is neither a file nor a folder: a link, a pipe, a socket, a device. One that went away is not."""
+    """Return True for a link, pipe, socket or device. A name that disappeared is not special."""
     try:
         mode = each.stat(follow_symlinks=False).st_mode
     except OSError:
@@ -96,20 +96,20 @@ def is_special_file(each: os.DirEntry[str]) -> bool:
 
 
 def note_special_files(noted: set[str], folder: str, names: Iterable[os.DirEntry[str]]) -> None:
-    """Note which names of a folder no listing has, for people to be told once."""
+    """Add to ``noted`` the names that no listing shows, so that the user is told once."""
     for each in names:
         if len(noted) < SPECIAL_FILES_MAX and is_special_file(each):
             noted.add(f"{folder}/{each.name}".strip("/"))
 
 
 def parts(path: str) -> list[str]:
-    """Return the names that a path of a store is made of."""
+    """Return the names in a store path."""
     return [name for name in path.split("/") if name not in {"", "."}]
 
 
 @contextlib.contextmanager
 def open_subfolder(top: int, names: Iterable[str]) -> Iterator[int]:
-    """Open a folder by its way from an open one. A link on it is not followed: OSError."""
+    """Open a folder by its path below an open one. Raises OSError if a symbolic link is on the path."""
     with contextlib.ExitStack() as opened:
         fd = top
         for name in names:
@@ -127,7 +127,7 @@ def symlink_error(name: str) -> OSError:
 
 
 def is_symlink(name: str, folder: int) -> bool:
-    """Say whether a name in an open folder is a symbolic link."""
+    """Return True if a name in an open folder is a symbolic link."""
     try:
         return stat.S_ISLNK(os.lstat(name, dir_fd=folder).st_mode)
     except OSError:
@@ -135,22 +135,26 @@ def is_symlink(name: str, folder: int) -> bool:
 
 
 def open_file(path: str, folder: int | None = None) -> int:
-    """Open a regular file for reading, of the folder that is open if one is given; return its descriptor.
+    """Open a regular file for reading and return its descriptor.
 
-    Whatever else has the name counts as absent: a pipe that nobody writes would keep its reader for ever, and a link may lead
-    anywhere.
+    Any other kind of file counts as absent. A pipe without a writer would block its reader for ever, and a link may
+    lead anywhere.
+
+    Args:
+        path: the file's path.
+        folder: descriptor of the folder that a relative path starts from.
     """
     absent = _absent(path)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     except OSError as error:
-        raise absent if error.errno in {errno.ENXIO, errno.ELOOP} else error from None  # of a socket, of a link
+        raise absent if error.errno in {errno.ENXIO, errno.ELOOP} else error from None  # a socket, a link
     try:
         kind = os.fstat(fd).st_mode
     except OSError:
         os.close(fd)
         raise
-    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):  # reading a folder fails in words
+    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):  # reading a folder raises a clear error
         return fd
     os.close(fd)
     raise absent
@@ -161,7 +165,7 @@ def _absent(path: str) -> FileNotFoundError:
 
 
 def free_bytes(folder: str) -> int | None:
-    """Return the room on the disk of a folder, or of the nearest one above that exists; None if it does not say."""
+    """Return the free bytes on the disk of a folder or of its nearest existing parent; None if unknown."""
     while True:
         try:
             room = os.statvfs(folder)
@@ -174,7 +178,7 @@ def free_bytes(folder: str) -> int | None:
 
 
 def link_into_place(temporary: str, full: str) -> None:
-    """Give a flushed file its name, which it keeps through a power loss from then on. Raises Taken."""
+    """Give a flushed file its final name; the name survives a power loss. Raises AlreadyExists."""
     try:
         os.link(temporary, full)
     except FileExistsError as error:
@@ -187,29 +191,29 @@ def link_into_place(temporary: str, full: str) -> None:
 
 
 def flush_folder(folder: str) -> None:
-    """Make the names in a folder, and that others are gone, survive a power loss."""
+    """Make the names in a folder, and their removals, survive a power loss."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     with closing(fd):
         os.fsync(fd)
 
 
 def remove_temporary(temporary: str) -> None:
-    """Remove a temporary file. One that cannot be is harmless: no reader sees it, and sweep() and delete() try again."""
+    """Remove a temporary file. A failure is harmless: no reader sees the file, and sweep() and delete() try again."""
     with contextlib.suppress(OSError):
         os.unlink(temporary)
 
 
 def drop_from_memory(fd: int) -> None:
-    """Have the next read come from the disk, where the system takes that advice."""
+    """Ask the system to serve the next read from the disk."""
     advise = getattr(os, "posix_fadvise", None)
     if advise is not None:
-        with contextlib.suppress(OSError):  # it is advice; some file systems take none
+        with contextlib.suppress(OSError):  # it is advice; some file systems reject it
             advise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextlib.contextmanager
 def closing(fd: int) -> Iterator[None]:
-    """Close a descriptor at the end; an error of closing counts, unless there was one before."""
+    """Close a descriptor at the end. An error of close() is raised unless another error came first."""
     try:
         yield
     except BaseException:
@@ -220,7 +224,7 @@ def closing(fd: int) -> Iterator[None]:
 
 
 def write_through(fd: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Write chunks to an open file, each of them whole, and pass them on."""
+    """Write each chunk completely to an open file, then yield it."""
     for chunk in chunks:
         _write_all(fd, memoryview(chunk))
         yield chunk
@@ -235,7 +239,7 @@ def _write_all(fd: int, view: memoryview) -> None:
 
 
 def _rename_if_free(temporary: str, full: str) -> None:
-    """Name a file where the disk has no links. Two sessions never share a path, so nothing comes between."""
+    """Rename a file on a disk without hard links. Two sessions never share a path, so there is no race."""
     try:
         os.lstat(full)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""A plain folder on a local disk as a store: atomic names, and fsync as the evidence.
+"""A store in a folder on a local disk: atomic names, and fsync as the evidence of durability.
 
-A file gets a temporary name (what lies on the same disk is linked to it, all else is copied), is flushed, read back, and
-linked to its real name, so that no reader and no power loss ever shows a part of it under that name; folders are flushed
-because a name lives in its folder.
+A file first gets a temporary name: a hard link on the same disk, else a copy. The store flushes it, reads it back and
+links it to its final name. So no reader and no power loss ever shows a partial file under the final name. Folders are
+flushed too, because a name lives in its folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TEMPORARY = ".tmp-"
 
 
 class FolderStore:
-    """Runs in a folder of this machine. All laws of ``core.ports.Store`` hold; see there."""
+    """Store in a folder of this machine. It fulfils the contract of ``core.ports.Store``."""
 
     def __init__(self, root: str, *, settle_s: float = 0.0) -> None:
         self.root = os.path.abspath(root)
@@ -39,7 +39,7 @@ class FolderStore:
         self.left_out: set[str] = set()
 
     def list(self, folder: str) -> Sequence[FolderEntry]:
-        """Return the names in a folder, temporary ones left out; an absent folder has none."""
+        """Return the names in a folder without temporary ones. An absent folder is empty."""
         with as_store_error(folder):
             self._require_same_root()
             try:
@@ -54,7 +54,7 @@ class FolderStore:
                 return ()
         return tuple(
             sorted(filter(None, entries), key=itemgetter(0))
-        )  # by name; compared in C, as a folder may have very many
+        )  # sorts by name; the comparison runs in C, because a folder may have very many entries
 
     def read(self, path: str) -> bytes:
         """Return a small file's bytes."""
@@ -62,12 +62,15 @@ class FolderStore:
             return b"".join(local_files.chunks(fd, local_files.READ_BYTES_MAX))
 
     def create(self, path: str, body: bytes) -> None:
-        """Write a small file once, whole and flushed."""
+        """Write a small file once, completely, and flush it."""
         with as_store_error(path):
             self._put(path, SHA256, lambda temporary: local_files.write(temporary, (body,), SHA256))
 
     def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:
-        """Copy or link a local file into the store once, and read it back. Missing: the local one is."""
+        """Copy or link a local file into the store once, and read it back.
+
+        Raises NotFound if the local file is absent.
+        """
         with as_store_error(path):
             try:
                 source = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
@@ -83,17 +86,17 @@ class FolderStore:
                 return self._put(path, algorithm, fill)
 
     def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
-        """Copy or link a file of the store to the local disk, measuring it. What fails here is of kind "local"."""
+        """Copy or link a file of the store to the local disk and measure it. Local errors have the kind "local"."""
         with as_store_error(path), self._reading(path) as source, as_store_error(local, "local"):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(local)  # never written into, because it may be a second name of another file of the store
+                os.unlink(local)  # never opened for writing: it may be a second name of another file of the store
             read = _read_chunks(source, path)
             if link and local_files.link(self._path(path), local, source):
                 return local_files.measure(read, algorithm)
             return local_files.write(local, read, algorithm)
 
     def delete(self, path: str) -> None:
-        """Remove a file or an empty folder; absent is fine. After it returned, a power loss does not bring it back."""
+        """Remove a file or an empty folder; an absent one is fine. After a power loss the file stays removed."""
         with as_store_error(path):
             self._require_same_root()
             try:
@@ -104,7 +107,7 @@ class FolderStore:
                 local_files.flush_folder(os.path.dirname(self._path(path)))
 
     def sweep(self, folder: str) -> int:
-        """Remove what writers that died left half-written in a folder; return how many bytes that frees."""
+        """Remove partial files that dead writers left in a folder; return the freed bytes."""
         with as_store_error(folder):
             self._require_same_root()
             try:
@@ -114,9 +117,9 @@ class FolderStore:
                 return 0
 
     def evidence(self, path: str) -> str:
-        """Flush the file, its folder and the folders above, and return that as the proof.
+        """Flush the file, its folder and the folders above, and return the kind of evidence.
 
-        Flushed anew, because it may be another try's or another process's file, of whose flushing nothing is known.
+        The flush is repeated: another attempt or process may have written the file without a flush.
         """
         with as_store_error(path):
             with self._reading(path) as fd:
@@ -127,7 +130,7 @@ class FolderStore:
         return self.traits.evidence
 
     def free_bytes(self) -> int | None:
-        """Return the room on the disk that the folder is on, or will be."""
+        """Return the free bytes on the disk that holds the folder, or will hold it."""
         return local_files.free_bytes(self.root)
 
     def _path(self, path: str) -> str:
@@ -136,7 +139,7 @@ class FolderStore:
         return os.path.join(self.root, *filter(None, path.split("/")))
 
     def _remove(self, names: Sequence[str]) -> None:
-        """Remove a file, or a folder with nothing in it but what no listing shows; without names the store's own folder."""
+        """Remove a file, or a folder with nothing listed in it. Without names, remove the store's own folder."""
         if not names:
             os.rmdir(self.root)
             return
@@ -151,7 +154,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _open_folder(self, names: Sequence[str]) -> Iterator[int]:
-        """Open a folder of the store. The root's own path may have links, as the user typed it; below it none is followed."""
+        """Open a folder of the store. The root's own path may contain links; below it none is followed."""
         if ".." in names:
             raise StoreError(f"{'/'.join(names)} leads out of the store")
         root = os.open(self.root, local_files.OPEN_FOLDER_FLAGS)
@@ -159,14 +162,14 @@ class FolderStore:
             yield fd
 
     def _require_no_symlink(self, names: Sequence[str]) -> None:
-        """Raise unless a new file of this path comes to lie in the store itself."""
+        """Raise if a new file at this path would lie outside the store."""
         with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as opened:
             fd = opened.enter_context(self._open_folder(()))
             for name in names[:-1]:
                 fd = opened.enter_context(local_files.open_subfolder(fd, (name,)))
 
     def _require_same_root(self) -> None:
-        """Raise unless the root is the folder it was when first seen: a mount that vanished leaves another, or none."""
+        """Raise unless the root is still the folder first seen. A vanished mount leaves another folder, or none."""
         try:
             seen = os.stat(self.root)
         except FileNotFoundError:
@@ -190,7 +193,7 @@ class FolderStore:
             yield fd
 
     def _put(self, path: str, algorithm: str, fill: Callable[[str], FileDigest | None]) -> FileDigest:
-        """Make a file: ``fill`` gives the temporary name its content and says what passed, None if nothing had to."""
+        """Make a file. ``fill`` writes the temporary file and returns the expected measure, or None if it has none."""
         self._require_same_root()
         full = self._path(path)
         folder = os.path.dirname(full)
@@ -209,7 +212,10 @@ class FolderStore:
         return measured
 
     def _ensure_folder(self, folder: str) -> None:
-        """Make a folder; flush its name and those above, once even if they exist: who made them may have died before."""
+        """Make a folder.
+
+        Flush its name and those above once even if they exist: their maker may have died before its flush.
+        """
         above = os.path.dirname(folder)
         if folder not in {self.root, above} and above not in self._flushed:
             self._ensure_folder(above)
@@ -228,12 +234,12 @@ class FolderStore:
             local_files.flush_folder(above)
         except PermissionError:
             if folder.startswith(f"{self.root}/"):
-                raise  # above the root there may be folders that we may not open; those are not of our making
+                raise  # folders above the root may be unreadable, and this store did not make them
         self._flushed.add(folder)
 
 
 def _sweep(folder: int, *, spare: str = "", links: bool = False) -> int:
-    """Remove temporary files of an open folder, with ``links`` all that is neither a file nor a folder, too."""
+    """Remove temporary files of an open folder; with ``links`` also everything that is neither a file nor a folder."""
     freed = 0
     with _scanned(folder) as found:
         for each in found:
@@ -248,7 +254,7 @@ def _sweep(folder: int, *, spare: str = "", links: bool = False) -> int:
 
 @contextlib.contextmanager
 def _scanned(folder: int) -> Iterator[Iterator[os.DirEntry[str]]]:
-    """List an open folder; what is listed is looked at below it and nowhere else."""
+    """List an open folder through its descriptor, so that no other folder can be listed by mistake."""
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     with local_files.closing(fd), os.scandir(fd) as found:
         yield found

@@ -1,7 +1,7 @@
-"""A store on a mounted drive, as one worker process uses it: no links, no renames, no temporary names, nothing overwritten.
+"""A store on a mounted drive inside one worker process: no links, no renames, no temporary names, no overwriting.
 
-A file is created under its own name, written whole, flushed, closed and read back; that only hands it to the drive's client,
-and ``evidence`` is what the client says about its upload. Anything here may hang for as long as the drive does.
+A file is created under its final name, written, flushed, closed and read back. That only hands it to the drive's
+client. ``evidence`` returns the client's upload status. Any operation may hang for as long as the drive does.
 """
 
 from __future__ import annotations
@@ -27,17 +27,22 @@ if TYPE_CHECKING:
     from supervisor.stores.mounted.mounts import Mount
 
 T = TypeVar("T")
-EMPTIED_BYTES_MIN = 64 * 1024  # of what is smaller the trash may hold a lot
+EMPTIED_BYTES_MIN = 64 * 1024  # the trash may hold many smaller files
 CACHE_RESERVE_BYTES = 1024 * 1024
 FIRST_POLL_S, POLL_INTERVAL_S = 0.05, 0.5
 POLLS_MAX = 40
 
 
 class DriveStore:
-    """Runs on a drive. All laws of ``core.ports.Store`` hold; see there.
+    """Store on a drive. It fulfils the contract of ``core.ports.Store``.
 
-    ``tick`` is called again and again while something long goes on. ``marks``: the digest of each run's record when it was
-    first seen, which it must keep; ``confirmed``: the paths that the client once called uploaded; ``choose`` finds the client.
+    Args:
+        guard: verifies the mount before each operation.
+        tick: called repeatedly during a long operation.
+        choose: finds the drive's client.
+
+    ``record_digests`` holds the digest of each run's record when first read; the record must keep it. ``confirmed``
+    holds the paths that the client has reported as uploaded.
     """
 
     def __init__(
@@ -55,13 +60,13 @@ class DriveStore:
 
     @property
     def traits(self) -> StoreTraits:
-        """The kind of evidence is what the client answers with now."""
+        """Traits with the kind of evidence that the client gives now."""
         with self._verified_mount(self.guard.root) as (mount_fd, _):
             kind = self._client(mount_fd).kind
         return StoreTraits(where=self.guard.root, place="the mounted drive", evidence=kind, mounted=True)
 
     def list(self, folder: str) -> Sequence[FolderEntry]:
-        """Return the names in a folder; an absent one has none, but only where the drive is proved to be there."""
+        """Return the names in a folder. An absent folder is empty only if the mount is verified."""
         with self._verified_mount(folder) as (mount_fd, subpath):
             self._identity.require_unchanged_once(folder)
             try:
@@ -88,12 +93,12 @@ class DriveStore:
             return body
 
     def create(self, path: str, body: bytes) -> None:
-        """Write a small file once, whole."""
+        """Write a small file once, completely."""
         self._put(path, (body,), SHA256, len(body))
         self._identity.record_written(path, body)
 
     def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:  # noqa: ARG002  # the port has it
-        """Copy a local file into the store once, and read it back; there are no links on a drive. Missing: the local one is."""
+        """Copy a local file into the store once, and read it back. Raises NotFound if the local file is absent."""
         with as_store_error(local, "local"):
             try:
                 source = os.open(local, os.O_RDONLY | os.O_CLOEXEC)
@@ -107,16 +112,19 @@ class DriveStore:
             return self._put(path, _read_chunks(source, local, "local"), algorithm, length)
 
     def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:  # noqa: ARG002  # the port has it
-        """Copy a file of the store to the local disk, measuring it. What fails here is of kind "local"."""
+        """Copy a file of the store to the local disk and measure it. Local errors have the kind "local"."""
         with self._verified_mount(path) as (mount_fd, subpath):
             self._identity.require_unchanged_once(path)
             with self._reading(mount_fd, subpath, path) as source, as_store_error(local, "local"):
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(local)  # never written into, because it may be a second name of another file
+                    os.unlink(local)  # never opened for writing: it may be a second name of another file
                 return local_files.write(local, self._with_ticks(_read_chunks(source, path)), algorithm)
 
     def delete(self, path: str) -> None:
-        """Remove a file or an empty folder; absent is fine. A large one is emptied first: the trash uses up quota."""
+        """Remove a file or an empty folder; an absent one is fine.
+
+        A large file is truncated first: trash counts as used quota.
+        """
         with self._verified_mount(path) as (mount_fd, subpath):
             self._identity.require_unchanged(path)
             try:
@@ -135,12 +143,12 @@ class DriveStore:
         self._identity.forget(path)
 
     def sweep(self, folder: str) -> int:
-        """Nothing lies here under a temporary name."""
+        """Return 0: a drive has no temporary names."""
         with self._verified_mount(folder):
             return 0
 
     def evidence(self, path: str) -> str:
-        """Return the client's word that a file is uploaded. Raises Unconfirmed until there is one."""
+        """Return the kind of evidence for an uploaded file. Raises NotConfirmed until the client reports it."""
         with self._verified_mount(path) as (mount_fd, subpath):
             self._identity.require_unchanged_once(path)
             kind = self._evidence(mount_fd, subpath, path)
@@ -148,7 +156,7 @@ class DriveStore:
         return kind
 
     def free_bytes(self) -> int | None:
-        """Return the room on the drive, or on the disk of the client's cache if that is less."""
+        """Return the free bytes on the drive, or on the disk of the client's cache if those are fewer."""
         with self._verified_mount(self.guard.root) as (mount_fd, _):
             room, cache = os.fstatvfs(mount_fd), self._client(mount_fd).cache()
         rooms = [room.f_bavail * room.f_frsize if room.f_blocks else None, cache and local_files.free_bytes(cache)]
@@ -156,7 +164,7 @@ class DriveStore:
 
     @contextlib.contextmanager
     def _verified_mount(self, path: str) -> Iterator[tuple[int, str]]:
-        """Prove the mount; yield its root's descriptor and the store's way below it."""
+        """Verify the mount; yield its root's descriptor and the store's path below it."""
         if ".." in path.split("/"):
             raise StoreError(f"{path} leads out of the store")
         with as_store_error(path):
@@ -189,7 +197,10 @@ class DriveStore:
                 return measured
 
     def _require_cache_space(self, mount_fd: int, path: str, length: int) -> None:
-        """Write nothing that fills the client's cache up, because then it may hang instead of saying so (rclone does)."""
+        """Reject a write that would fill the client's cache.
+
+        With a full cache the client may hang instead of failing (rclone does).
+        """
         cache = self._client(mount_fd).cache()
         free = None if cache is None else local_files.free_bytes(cache)
         if free is not None and free < length + CACHE_RESERVE_BYTES:
@@ -220,14 +231,20 @@ class DriveStore:
 
     @contextlib.contextmanager
     def _open_folder(self, mount_fd: int, subpath: str, names: Sequence[str]) -> Iterator[int]:
-        """Open a folder of the store. Its own place may lie behind a shortcut of the drive; below it no link is followed."""
+        """Open a folder of the store.
+
+        The store's own path may contain a shortcut of the drive; below it no link is followed.
+        """
         root = os.open(subpath or ".", local_files.OPEN_FOLDER_FLAGS, dir_fd=mount_fd)
         with local_files.closing(root), local_files.open_subfolder(root, names) as fd:
             yield fd
 
     @contextlib.contextmanager
     def _parent_folder(self, mount_fd: int, subpath: str, path: str, *, make: bool) -> Iterator[tuple[int, str]]:
-        """Open the folder of a path, made where needed one level at a time below the mount; yield it and the name."""
+        """Open the parent folder of a path and yield it with the name.
+
+        With ``make``, create missing folders below the mount.
+        """
         *above, name = local_files.parts(path)
         if make:
             try:
@@ -249,7 +266,7 @@ class DriveStore:
 
     @staticmethod
     def _unlink_links(above: int, name: str) -> None:
-        """Remove the links in a folder that is to go: nobody else does, because none is listed."""
+        """Remove the links in a folder that is being deleted. No listing shows them, so no other code removes them."""
         with local_files.open_subfolder(above, (name,)) as fd:
             inside = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
             with local_files.closing(inside), os.scandir(inside) as found:
@@ -262,7 +279,10 @@ class DriveStore:
             raise StoreError(f"{path} leads away from the drive", "gone")
 
     def _empty(self, mount_fd: int, folder: int, name: str, path: str) -> None:
-        """Take a file's content away and wait a while until the cloud has that; one that cannot be is removed as it is."""
+        """Truncate a file and wait a limited time for the upload of that.
+
+        A file that cannot be truncated is removed as it is.
+        """
         with contextlib.suppress(OSError):
             self._truncate(mount_fd, folder, name)
             self.confirmed.discard(path)
@@ -275,7 +295,7 @@ class DriveStore:
             os.fsync(fd)
 
     def _remove_partial(self, mount_fd: int, folder: int, name: str) -> None:
-        """Remove our own half-written file, emptied first as in ``delete``. One that stays is one that no manifest names."""
+        """Truncate and remove our own partial file. No manifest names a file that cannot be removed."""
         with contextlib.suppress(OSError):
             self._truncate(mount_fd, folder, name)
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""A mount that is held by a descriptor of its root folder, and proved to be the one it was before anything is done in it.
+"""A mount held by a descriptor of its root folder and verified before each operation.
 
-A drive can vanish and leave a plain folder of this machine in its place, or another drive. Every path of the store is walked
-from the descriptor, which can never lead into that folder, so that nothing is written that would die with the machine (I13).
+A drive can vanish and leave a plain local folder, or another drive, in its place. The store reaches each path from the
+descriptor, which never leads into that folder. So no file is written that would be lost with the machine (I13).
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from supervisor.stores.mounted.mounts import TABLE_PATH, Mount, mounts, resolve_
 
 
 class MountGuard:
-    """The mount under ``root``. ``mount`` is what it was when the store was opened; ``table_path`` the mount table."""
+    """The mount that holds ``root``.
+
+    Args:
+        root: folder of the store.
+        mount: the mount when the store was opened.
+        table_path: the mount table.
+    """
 
     def __init__(self, root: str, mount: Mount, table_path: str = TABLE_PATH) -> None:
         self.root, self.mount = root, mount
@@ -22,9 +28,9 @@ class MountGuard:
         self.opened = 0
 
     def verified_root(self) -> tuple[int, str]:
-        """Return the descriptor of the mount's root folder and the way of ``root`` below it. Raises StoreError "gone".
+        """Return the descriptor of the mount's root folder and the path of ``root`` below it. Raises StoreError "gone".
 
-        A descriptor that fails is let go, and the next call opens the mount anew: it may be back.
+        A descriptor that fails is closed. The next call opens the mount again, because it may be back.
         """
         try:
             return self._verify()
@@ -33,13 +39,13 @@ class MountGuard:
             raise
 
     def release(self) -> None:
-        """Let the descriptor go."""
+        """Close the descriptor."""
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
 
     def is_on_mount(self, fd: int) -> bool:
-        """Whether what is open as ``fd`` lies on this mount, and not behind a link that leads away from it."""
+        """Return True if the file open as ``fd`` lies on this mount, and not behind a link that leads away from it."""
         return self._fd is not None and os.fstat(fd).st_dev == os.fstat(self._fd).st_dev
 
     def _verify(self) -> tuple[int, str]:

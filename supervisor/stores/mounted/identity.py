@@ -1,7 +1,10 @@
-"""Each run's record as it was when first seen. It is written once, so another one means another drive in the same place.
+"""Identity of a mount: the digest of each run's record as first read.
 
-But two machines that begin a run at the same time both write it, and one of the two stays. So what this session wrote itself,
-its claim, is the better witness, and until there is one, a mount that was held all the time is the same mount.
+A record is written once, so a changed one means another drive.
+
+Exception: two machines that start a run at the same time both write the record, and one of the two stays. The session's
+own claim is therefore the stronger identification. Before there is a claim, a mount that stayed open counts as the same
+mount.
 """
 
 from __future__ import annotations
@@ -22,7 +25,14 @@ RECORD, CLAIM = "run.json", "claim.json"
 
 
 class MountIdentity:
-    """``marks``: the digest of each run's record, and of what we wrote by its path; ``read`` reads a path of the store."""
+    """Digests that identify a mount.
+
+    Args:
+        guard: guard of the mount.
+        read: reads a path of the store.
+
+    ``record_digests`` holds the digest of each run's record by run, and of our own claims by path.
+    """
 
     def __init__(self, guard: MountGuard, read: Callable[[str], bytes]) -> None:
         self.record_digests: dict[str, str] = {}
@@ -31,7 +41,7 @@ class MountIdentity:
         self._recorded_at: dict[str, int] = {}
 
     def require_unchanged(self, path: str) -> None:
-        """Before anything is written below a run: raise StoreError "gone" unless its record is what it was."""
+        """Raise StoreError "gone" unless the run's record is unchanged. Call it before each write below a run."""
         run, _, rest = path.partition("/")
         if not run or (run not in self.record_digests and not rest):
             return
@@ -45,12 +55,12 @@ class MountIdentity:
         self._verified_at.add((run, self._guard.opened))
 
     def require_unchanged_once(self, path: str) -> None:
-        """Before anything is said about a run: see its record, once after each time that the mount was opened."""
+        """Check a run's record once after each opening of the mount. Call it before reporting anything about a run."""
         if (path.partition("/")[0], self._guard.opened) not in self._verified_at:
             self.require_unchanged(path)
 
     def record_read(self, path: str, body: bytes) -> None:
-        """Take in what was read or written, if it is a record. A part of one, on its way here, is none yet."""
+        """Note the digest of a body if it is a complete record. A partly arrived record does not count."""
         if not is_record(path):
             return
         run, record_digest, opened = path.partition("/")[0], _digest(body), self._guard.opened
@@ -62,7 +72,10 @@ class MountIdentity:
             self.record_digests[run], self._recorded_at[run] = record_digest, opened
 
     def record_written(self, path: str, body: bytes) -> None:
-        """Take in what was written: nobody else writes under such a name, so where it is, our drive is."""
+        """Note the digest of a body that we wrote.
+
+        No other writer uses the path of our claim, so it identifies our drive.
+        """
         self.record_read(path, body)
         if path.endswith(f"/{CLAIM}"):
             self.record_digests[path] = _digest(body)
@@ -73,7 +86,7 @@ class MountIdentity:
             self.record_digests.pop(path.partition("/")[0], None)
 
     def _own_file_present(self, run: str) -> bool:
-        """Whether something that we wrote into this run is there."""
+        """Return True if a file that we wrote into this run is present."""
         for path, record_digest in self.record_digests.items():
             if path.startswith(f"{run}/"):
                 with contextlib.suppress(NotFound):
@@ -86,7 +99,7 @@ class MountIdentity:
 
 
 def is_record(path: str) -> bool:
-    """Whether a path is that of a run's record."""
+    """Return True if a path is that of a run's record."""
     return path.partition("/")[2] == RECORD
 
 

@@ -1,4 +1,4 @@
-"""Messages between the supervisor and its store workers: a JSON header and a body of bytes, both with their lengths before them."""
+"""Messages between the supervisor and its store workers: a JSON header and a body of bytes, each with its length."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _LENGTHS = struct.Struct(">II")
 _SLICE_BYTES = 1024 * 1024
 
 
-class PeerTimeout(Exception):  # noqa: N818, because it is a finding
-    """The other side said, or took, nothing for as long as one waits."""
+class PeerTimeout(Exception):  # noqa: N818, because it is an outcome
+    """The other side sent or took nothing within the timeout."""
 
 
-class PeerClosed(Exception):  # noqa: N818, because it is a finding
-    """The other side is not there any more."""
+class PeerClosed(Exception):  # noqa: N818, because it is an outcome
+    """The other side has exited."""
 
 
 def send(fd: int, header: Header, body: bytes = b"", *, timeout_s: float | None = None) -> None:
-    """Send a message. Raises Ended; and Silent, on a pipe that does not block, if nothing is taken for so long."""
+    """Send a message. Raises PeerClosed, and PeerTimeout if a non-blocking pipe takes nothing within ``timeout_s``."""
     head = json.dumps(header).encode()
     view = memoryview(_LENGTHS.pack(len(head), len(body)) + head + body)
     while view:
@@ -42,14 +42,17 @@ def send(fd: int, header: Header, body: bytes = b"", *, timeout_s: float | None 
 
 
 def receive(fd: int, *, timeout_s: float | None = None) -> tuple[Header, bytes]:
-    """Receive a message. Raises Ended; and Silent, on a pipe that does not block, if nothing comes for so long."""
+    """Receive a message.
+
+    Raises PeerClosed, and PeerTimeout if a non-blocking pipe brings nothing within ``timeout_s``.
+    """
     head_bytes, body_bytes = _LENGTHS.unpack(_read_exactly(fd, _LENGTHS.size, timeout_s))
     header: Header = json.loads(_read_exactly(fd, head_bytes, timeout_s))
     return header, _read_exactly(fd, body_bytes, timeout_s)
 
 
 def encode_error(error: Exception) -> Header:
-    """Return an error as it travels: by its name, with what it says."""
+    """Return an error as a header: its class name and its text."""
     if isinstance(error, UserError):
         return {"name": "UserError", "words": error.what, "hint": error.hint, "exit_code": error.exit_code}
     assert isinstance(error, StoreError)
@@ -58,7 +61,7 @@ def encode_error(error: Exception) -> Header:
 
 
 def decode_error(error: Header) -> Exception:
-    """Return the error that travelled; one of a name that no store raises is a defect of ours."""
+    """Return the error of a header. An unknown name means a defect of this program."""
     makers: dict[str, Callable[[], Exception]] = {
         "StoreError": lambda: StoreError(error["words"], error["kind"]),
         "NotFound": lambda: NotFound(error["words"]),

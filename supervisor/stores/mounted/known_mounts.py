@@ -1,4 +1,7 @@
-"""Which places of this machine were on a mount: a plain folder that takes the place of one is never written (I13)."""
+"""Record of the places of this machine that were on a mount.
+
+A plain folder that replaces a mount is never written (I13).
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,15 @@ if TYPE_CHECKING:
 
 
 def check(where: str, mount: Mount | None, notes: Path) -> None:
-    """Remember in the folder ``notes`` that ``where`` is on this mount. Raises UserError if it was on one and is not now.
+    """Record that ``where`` is on this mount. Raises UserError if it was on a mount before and is not now.
 
-    ``mount``: what the place lies on, whatever its kind. Of a drive (FUSE) that is always refused; of another disk, a network
-    folder or a bind mount where the place shows no run: else it was copied there, or is mounted in another way now.
+    A lost drive (FUSE) is always rejected. Another disk, a network folder or a bind mount is rejected if the place
+    holds no run. If it holds one, it was copied there or is mounted in another way.
+
+    Args:
+        where: folder of the store.
+        mount: the mount of that folder, of any kind.
+        notes: folder of the records.
     """
     root = os.path.abspath(where)
     note = notes / f"{sha256(os.fsencode(root)).hexdigest()[:16]}.json"
@@ -36,13 +44,13 @@ def check(where: str, mount: Mount | None, notes: Path) -> None:
     if mount is not None and mount.point != "/":
         record = {"where": root, "point": mount.point, "source": mount.source, "drive": is_drive(mount)}
         if record != known:
-            with suppress(OSError):  # on a full or read-only local disk the next start is only less suspicious
+            with suppress(OSError):  # on a full or read-only local disk the next start only misses this check
                 notes.mkdir(parents=True, exist_ok=True)
                 note.write_text(json.dumps(record), encoding="utf-8")
 
 
 def _is_unmounted(known: dict[str, Any], mount: Mount | None) -> bool:
-    """Say whether the place lies on no mount any more, or on one above the one it was on."""
+    """Return True if the place lies on no mount now, or on a parent of its earlier mount."""
     if _was_drive(known):
         return mount is None or not is_drive(mount)
     point = known["point"]
@@ -50,11 +58,11 @@ def _is_unmounted(known: dict[str, Any], mount: Mount | None) -> bool:
 
 
 def _was_drive(known: dict[str, Any]) -> bool:
-    return known.get("drive") is not False  # older notes were written of drives alone
+    return known.get("drive") is not False  # older records were written for drives only
 
 
 def _contains_run(root: str) -> bool:
-    """Whether something in the folder looks like a run; the place is on this machine's own disk, so looking cannot hang."""
+    """Return True if the folder seems to hold a run. It is on a local disk, so reading it cannot hang."""
     try:
         with os.scandir(root) as found:
             return any(_is_there(os.path.join(each.path, "run.json")) for each in found)

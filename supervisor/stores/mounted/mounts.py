@@ -1,4 +1,4 @@
-"""The machine's mount table: which mount a path lies on, told without touching the path, because a dead mount hangs."""
+"""The machine's mount table. It finds the mount of a path without touching the path, because a dead mount hangs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from supervisor.core.frozen import dataclass
 
 TABLE_PATH = "/proc/self/mountinfo"
 LINKS_MAX = 40
-# They pass every call on to a disk of this machine, so its fsync is theirs.
+# They pass each call on to a local disk, so its fsync holds for them.
 _LOCAL_KINDS = frozenset(
     {"bindfs", "encfs", "fuse-overlayfs", "gocryptfs", "lxcfs", "mergerfs", "ntfs-3g", "overlayfs", "unionfs"}
 )
@@ -18,7 +18,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of the table (proc_pid_mountinfo(5)). ``device`` is "major:minor", which is the st_dev of what lies on it."""
+    """One line of the table (proc_pid_mountinfo(5)). ``device`` is "major:minor", the st_dev of the files on it."""
 
     id: int
     parent: int
@@ -30,7 +30,7 @@ class Mount:
 
 
 def mounts(table_path: str = TABLE_PATH) -> tuple[Mount, ...]:
-    """Read the table, oldest mount first; empty where the system has none."""
+    """Read the table, oldest mount first; empty if the system has none."""
     try:
         fd = os.open(table_path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -41,14 +41,14 @@ def mounts(table_path: str = TABLE_PATH) -> tuple[Mount, ...]:
 
 
 def mount_of(path: str, table: tuple[Mount, ...]) -> Mount | None:
-    """Return the mount that a path lies on; None where the table has none."""
+    """Return the mount that a path lies on; None if the table has none."""
     return resolve_to_mount(path, table)[1]
 
 
 def resolve_to_mount(path: str, table: tuple[Mount, ...]) -> tuple[str, Mount | None]:
-    """Return a path without the symbolic links on the way to its mount, and that mount.
+    """Return a path with the symbolic links up to its mount resolved, and that mount.
 
-    Links are followed up to a drive and not on it: asking a drive anything may hang.
+    Links on a drive are not followed: any access to a drive may hang.
     """
     todo, done, links = _parts(os.path.abspath(path)), "/", 0
     while todo:
@@ -71,31 +71,34 @@ def resolve_to_mount(path: str, table: tuple[Mount, ...]) -> tuple[str, Mount | 
 
 
 def drive_of(path: str, table: tuple[Mount, ...]) -> Mount | None:
-    """Return the drive that a path lies on, None if it lies on a disk of this machine."""
+    """Return the drive that a path lies on; None if it lies on a local disk."""
     mount = mount_of(path, table)
     return mount if mount is not None and is_drive(mount) else None
 
 
 def is_drive(mount: Mount) -> bool:
-    """Whether a process of this machine serves it (FUSE), that may hang, vanish, and say "written" long before it is."""
+    """Return True for a mount served by a local process (FUSE).
+
+    It may hang, vanish, or report a write before the upload.
+    """
     kind, _, served_by = mount.fstype.partition(".")
     return kind == "fuse" and served_by not in _LOCAL_KINDS and mount.point != "/"
 
 
 def is_mount_point(path: str, table_path: str = TABLE_PATH) -> bool:
-    """Whether something is mounted at a path. os.path.ismount asks the mount, and hangs with it."""
+    """Return True if a mount is at this path. os.path.ismount() asks the mount, and hangs with it."""
     full, mount = resolve_to_mount(path, mounts(table_path))
     return mount is not None and mount.point == full
 
 
 def kind_at(path: str, table_path: str = TABLE_PATH) -> str:
-    """Return what kind of file system is mounted at a path, like "fuse.drive"; "" where nothing is."""
+    """Return the type of file system mounted at a path, like "fuse.drive"; "" if none is."""
     full, mount = resolve_to_mount(path, mounts(table_path))
     return mount.fstype if mount is not None and mount.point == full else ""
 
 
 def _mount_at(path: str, table: tuple[Mount, ...]) -> Mount | None:
-    """Walk down from the root as the kernel does: what is mounted on top covers what lies below, deeper mounts too."""
+    """Walk down from the root as the kernel does. A later mount covers those below it, deeper mounts included."""
     ids = {each.id for each in table}
     above = {(each.parent, each.point): each for each in table if each.parent != each.id}
     roots = [each for each in table if each.point == "/" and (each.parent not in ids or each.parent == each.id)]
@@ -110,7 +113,7 @@ def _mount_at(path: str, table: tuple[Mount, ...]) -> Mount | None:
 
 
 def _nearest(path: str, table: tuple[Mount, ...]) -> Mount | None:
-    """In a table without the root (a bare chroot), the longest point wins, and of several there the newest."""
+    """Return the mount with the longest point, the newest of several, in a table without the root (a bare chroot)."""
     found = [each for each in table if f"{path}/".startswith(f"{each.point.rstrip('/')}/")]
     return max(enumerate(found), key=lambda each: (len(each[1].point), each[0]))[1] if found else None
 
@@ -123,7 +126,7 @@ def _parse(line: str) -> Mount:
 
 
 def _unescape(text: str) -> str:
-    """Undo the octal escapes of blanks; the bytes are those of a name, in whatever encoding it has."""
+    """Undo the octal escapes of blanks. The bytes are those of a name in any encoding."""
     return _OCTAL.sub(lambda found: chr(int(found[1], 8)), text)
 
 
@@ -131,7 +134,7 @@ def _link(path: str) -> str | None:
     try:
         return os.readlink(path)
     except OSError:
-        return None  # no link, or nothing there: then the rest of the path is what it says
+        return None  # no link, or absent: the rest of the path is taken literally
 
 
 def _parts(path: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A few worker processes that are asked one thing each at a time, and given up as soon as one is silent for too long."""
+"""Pool of worker processes. Each serves one request at a time and is killed when it misses its deadline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORKERS_MAX = 4
 
 
 class Worker:
-    """One process; its pipes never block us."""
+    """One worker process; its pipes never block the supervisor."""
 
     def __init__(self, begin: Header) -> None:
         request_end, self._requests = os.pipe()
@@ -35,7 +35,7 @@ class Worker:
                 [sys.executable, "-S", "-P", "-m", "supervisor.stores.mounted.worker"],
                 {**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
                 file_actions=[(os.POSIX_SPAWN_DUP2, request_end, 0), (os.POSIX_SPAWN_DUP2, answer_end, 1)],
-                setsid=True,  # a Ctrl-C at the terminal is for the supervisor, who still needs its store then
+                setsid=True,  # a Ctrl-C at the terminal is for the supervisor, which still needs its store then
             )
         except OSError:
             _close((self._requests, self._answers))
@@ -47,7 +47,10 @@ class Worker:
         self._begin: Header | None = begin
 
     def ask(self, header: Header, body: bytes, timeout_s: float) -> tuple[Header, bytes]:
-        """Return the answer. Raises Silent if nothing is heard for so long, Ended if the process is."""
+        """Return the answer.
+
+        Raises PeerTimeout if nothing arrives within ``timeout_s``, PeerClosed if the process exited.
+        """
         if self._begin is not None:
             ipc.send(self._requests, self._begin, timeout_s=timeout_s)
             self._begin = None
@@ -58,21 +61,21 @@ class Worker:
                 return answer, body
 
     def kill(self) -> None:
-        """Kill it and let it go. Never waited for, because a call that hangs in the kernel may not let it die."""
+        """Kill the process and close its pipes, without waiting: a call that hangs in the kernel may delay its death."""
         os.kill(self.pid, signal.SIGKILL)
         _close((self._requests, self._answers))
 
     def close(self) -> None:
-        """Close its input, at which it ends."""
+        """Close its input; the process then exits."""
         _close((self._requests, self._answers))
 
     def has_exited(self) -> bool:
-        """Whether it has ended; it is reaped then."""
+        """Return True if the process has exited; it is reaped then."""
         return _reap(self.pid)
 
 
 class WorkerPool:
-    """``ask`` may be called from several threads; each call has a process of its own while it lasts."""
+    """Pool whose ``ask`` is safe to call from several threads; each call uses its own process."""
 
     def __init__(self, begin: Header, timeout_s: float, where: str) -> None:
         self._begin, self._timeout_s, self._where = begin, timeout_s, where
@@ -83,7 +86,7 @@ class WorkerPool:
         weakref.finalize(self, _close_idle, self._idle)
 
     def ask(self, header: Header, body: bytes = b"") -> tuple[Header, bytes]:
-        """Return a worker's answer. Raises StoreError "hung" or, where the process ended over it, "unreadable"."""
+        """Return a worker's answer. Raises StoreError "hung", or "unreadable" if the process exited during the call."""
         worker = self._acquire()
         reusable = False
         try:
@@ -105,7 +108,7 @@ class WorkerPool:
                 raise StoreError(f"{self._where} is busy: {self._busy} calls have not come back", "hung")
             self._killed = [each for each in self._killed if not each.has_exited()]
             if len(self._killed) >= WORKERS_MAX:
-                # each of them hangs in the kernel for as long as the drive does; one more would too
+                # each of them hangs in the kernel for as long as the drive does; another one would too
                 raise StoreError(f"{self._where} hangs: {len(self._killed)} earlier calls have not come back", "hung")
             self._busy += 1
             while self._idle:
@@ -136,7 +139,7 @@ class WorkerPool:
 
 
 def _import_path() -> list[str]:
-    """Return where the worker finds what this process imports from; never the current folder, which may be on the drive."""
+    """Return the import path for the worker. It never contains the current folder, which may be on the drive."""
     entries = [str(CHECKOUT), *(os.path.abspath(each) for each in sys.path if each)]
     return list(dict.fromkeys(entries))
 

@@ -1,6 +1,6 @@
-"""A mounted drive as a store, from the supervisor's side: nothing here touches the drive, workers do, and each has a deadline.
+"""A mounted drive as a store, on the supervisor's side. Only workers touch the drive, and each request has a deadline.
 
-So a drive that hangs costs its caller the deadline and an error of kind "hung", and nobody else anything (I14).
+A drive that hangs costs its caller the deadline and an error of kind "hung". Other callers are not delayed (I14).
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ _PLACES = {"fuse.drive": "Drive", "fuse.rclone": "the rclone drive"}
 
 
 class MountedStore:
-    """Runs on a mounted drive. All laws of ``core.ports.Store`` hold; see there.
+    """Store on a mounted drive. It fulfils the contract of ``core.ports.Store``.
 
-    ``mount`` is what lies under ``where`` by the mount table now, and from then on must; ``patience_s`` how long a worker may
-    be silent; ``settle_s`` overrides what is known of the kind of drive.
+    Args:
+        where: folder of the store.
+        mount: the mount of ``where`` in the mount table now; it must stay the same.
+        timeout_s: longest time a worker may be silent.
+        settle_s: overrides the known visibility delay of this kind of drive.
+        confirm_every_s: interval between two checks of the upload status.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class MountedStore:
         self._ask("create", path, body=body)
 
     def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:  # noqa: ARG002  # the port has it
-        """Copy a local file into the store once; there are no links on a drive."""
+        """Copy a local file into the store once. A drive has no links."""
         self._confirmed.discard(path)
         return FileDigest(*self._ask("push", os.path.abspath(local), path, algorithm)[0])
 
@@ -90,17 +94,17 @@ class MountedStore:
             self._record_digests.pop(path.partition("/")[0], None)
 
     def sweep(self, folder: str) -> int:
-        """Nothing lies on a drive under a temporary name."""
+        """Return 0: a drive has no temporary names."""
         return int(self._ask("sweep", folder)[0])
 
     def evidence(self, path: str) -> str:
-        """Return the client's word that a file is uploaded. Raises Unconfirmed until there is one."""
+        """Return the kind of evidence for an uploaded file. Raises NotConfirmed until the client reports it."""
         kind = str(self._ask("evidence", path)[0])
         self._confirmed.add(path)
         return kind
 
     def free_bytes(self) -> int | None:
-        """Return the room that writes have."""
+        """Return the bytes that a write may use."""
         room = self._ask("free_bytes")[0]
         return None if room is None else int(room)
 
@@ -116,7 +120,7 @@ class MountedStore:
 
 
 def _client(mount: Mount) -> tuple[str, float]:
-    """Return the kind of evidence to expect and the settle time, both told without touching the mount."""
+    """Return the expected kind of evidence and the visibility delay, without touching the mount."""
     if mount.fstype == "fuse.rclone":
         server = rclone.server_of(mount)
         if server is None:

@@ -1,6 +1,7 @@
-"""A process that does what a supervisor asks on a drive, so that a drive that hangs holds up a process that can be killed.
+"""Worker process that performs a supervisor's requests on a drive. A drive that hangs blocks only this process.
 
-``python -m supervisor.stores.mounted.worker``: requests on standard input, answers on standard output; it ends when its input does.
+``python -m supervisor.stores.mounted.worker`` reads requests from standard input and writes answers to standard output.
+It exits at the end of its input.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ VERBS = frozenset({"list", "read", "create", "push", "pull", "delete", "sweep", 
 
 
 def serve(requests: int, answers: int) -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the input ends."""
     try:
         begin, _ = ipc.receive(requests)
         guard = MountGuard(begin["root"], Mount(*begin["mount"]), begin["table"])
@@ -32,11 +33,11 @@ def serve(requests: int, answers: int) -> None:
             header, body = ipc.receive(requests)
             ipc.send(answers, *_answer(store, header, body))
     except ipc.PeerClosed:
-        return  # who asked is gone, and nobody wants to know
+        return  # the supervisor has exited, so nothing is to be reported
 
 
 def _answer(store: DriveStore, header: Header, body: bytes) -> tuple[Header, bytes]:
-    """Do one request. What it learned about runs goes back with the answer, for the worker after this one."""
+    """Perform one request. The record digests go back with the answer, for the next worker."""
     store.record_digests.update(header["marks"])
     if header["confirmed"]:
         store.confirmed.add(header["arguments"][0])
@@ -47,7 +48,7 @@ def _answer(store: DriveStore, header: Header, body: bytes) -> tuple[Header, byt
         raise
     except (StoreError, UserError) as error:
         value, answer = b"", {"error": ipc.encode_error(error)}
-    except Exception:  # noqa: BLE001, because the one who asked raises it again
+    except Exception:  # noqa: BLE001, because the supervisor raises it again
         value, answer = b"", {"error": {"name": "defect", "words": traceback.format_exc()}}
     return {**answer, "marks": store.record_digests, "left_out": sorted(store.left_out)}, value if isinstance(
         value, bytes
@@ -66,7 +67,7 @@ def _do(store: DriveStore, verb: str, arguments: list[Any], body: bytes) -> Any:
 
 
 def main() -> None:
-    """Keep the two pipes away from anything that prints, hold no folder of the user's, and serve."""
+    """Move the two pipes away from code that prints, leave the user's folder, and serve."""
     requests, answers, nothing = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)

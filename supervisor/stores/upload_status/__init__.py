@@ -1,4 +1,4 @@
-"""What a drive's client says about uploads.
+"""Upload status reported by a drive's client.
 
 - ``rclone``: rclone
 - ``status``: DriveFS and the choice of the client

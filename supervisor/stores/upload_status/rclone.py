@@ -1,11 +1,13 @@
-"""What rclone says about uploads: the small files it keeps beside the cache of a mount, and its own command line.
+"""Upload status from rclone: the metadata files beside a mount's cache, and its command line.
 
-Seen with rclone 1.60: ``<cache>/vfsMeta/<remote>/<path>`` says "Dirty" from the moment a file is opened for writing until its
-upload ended well, also over a kill of rclone; a "Fingerprint" is what the remote said of it then. What is clean goes after
---vfs-cache-max-age; what is dirty never goes. With --vfs-cache-mode off (its default) or minimal there are no such files: what
-is only written is then sent while it is written, and close() returns when the remote has taken it, or fails. Not so a file
-into which no byte was written: that is sent after close() returned, and a file that was removed meanwhile comes back by it. A
-new one cannot be opened to be read before it is sent.
+Observed with rclone 1.60. ``<cache>/vfsMeta/<remote>/<path>`` has "Dirty" from the opening of a file for writing until
+its upload succeeded, also over a kill of rclone. "Fingerprint" is the remote's description of the uploaded file. A
+clean record is removed after --vfs-cache-max-age; a dirty one never is.
+
+With --vfs-cache-mode off (the default) or minimal there are no such files. A file that is only written is then uploaded
+during the write. close() returns when the remote has accepted it, or fails. An empty file is an exception: it is
+uploaded after close() returned, and a file removed in the meantime reappears. A new file cannot be opened for reading
+before its upload.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How the process that serves a mount was started. ``dir_cache_s``: how long it may show an old listing."""
+    """Command line settings of the process that serves a mount. ``dir_cache_s``: longest age of a cached listing."""
 
     cache_mode: str
     cache: str
@@ -43,24 +45,24 @@ class Server:
 
 
 class Rclone:
-    """The evidence of one rclone mount."""
+    """The upload status of one rclone mount."""
 
     def __init__(self, mount: Mount) -> None:
         self._mount = mount
         self._server = server_of(mount)
         self.kind = "rclone" if self._server is not None and self._server.cache_mode in CACHING | STREAMING else ""
-        # because what is emptied without a byte may come back after its removal
+        # because a file emptied to 0 bytes may reappear after its removal
         self.truncated_content = b"\n" if self._server is not None and self._server.cache_mode in STREAMING else b""
 
     def check(self, file: WrittenFile) -> str:
-        """Believe "clean" only with the remote's own word on it, and of a file of this length."""
+        """Accept "clean" only with the remote's fingerprint and for a file of this length."""
         if self._server is None or not self.kind:
             raise NotConfirmed("nothing here says whether rclone has uploaded it", possible=False)
         if self._server.cache_mode in STREAMING:
-            return self.kind  # it was closed without an error and read back, or it would not be asked about
+            return self.kind  # it was closed without an error and read back before this check
         records = self._records(self._server, file.path)
         if not records and not file.confirmed:
-            # the record is made with the file, so what has none now never gets one
+            # rclone makes the record with the file, so a missing one never appears later
             raise NotConfirmed("rclone has no record of its upload", possible=False)
         for each in records:
             if each.get("Dirty") is not False or not each.get("Fingerprint") or each.get("Size") != file.length:
@@ -68,11 +70,11 @@ class Rclone:
         return self.kind
 
     def cache(self) -> str | None:
-        """Return where what is not uploaded lies."""
+        """Return the folder that holds files not yet uploaded."""
         return self._server.cache if self._server is not None and self._server.cache_mode in CACHING else None
 
     def _records(self, server: Server, path: str) -> list[Mapping[str, Any]]:
-        """Return what is recorded of a file; a record that cannot be read is being written, and says nothing yet."""
+        """Return the records of a file. An unreadable record is being written and gives no information yet."""
         path = os.path.normpath(f"{self._mount.root}/{path}").strip("/")
         records: list[Mapping[str, Any]] = []
         for folder in _record_folders(server.cache, self._mount.source):
@@ -88,13 +90,13 @@ class Rclone:
 
 
 def server_of(mount: Mount, processes: str = "/proc") -> Server | None:
-    """Find the rclone that serves a mount by its command line; None if none of those that we may look at does.
+    """Find the rclone process of a mount by its command line; None if no readable process matches.
 
-    Of several the youngest: a dead mount may lie below a new one.
+    The youngest match wins: a dead mount may lie below a new one.
     """
     table = mounts()
     for pid in sorted((int(name) for name in os.listdir(processes) if name.isdigit()), reverse=True):
-        with contextlib.suppress(OSError):  # processes end, and some are not ours to look at
+        with contextlib.suppress(OSError):  # processes end, and some are not readable
             arguments = _read_args(f"{processes}/{pid}/cmdline")
             if not arguments or "rclone" not in os.path.basename(arguments[0]):
                 continue
@@ -105,7 +107,7 @@ def server_of(mount: Mount, processes: str = "/proc") -> Server | None:
 
 
 def seconds(duration: str) -> float | None:
-    """Return what a duration as rclone writes it means ("5m", "1h30m", "90"); None if it means none ("off")."""
+    """Return the seconds of an rclone duration ("5m", "1h30m", "90"); None if it has none ("off")."""
     if not duration or _DURATION.sub("", duration):
         return None
     return sum(float(number) * _UNITS_S[unit] for number, unit in _DURATION.findall(duration) if number)
@@ -131,7 +133,7 @@ def _server(arguments: Sequence[str], environ: Mapping[str, str], cwd: str) -> S
 
 
 def _record_folders(cache: str, source: str) -> list[str]:
-    """Return where the records of a remote can be. A mount's source is its name, which a local folder's lacks."""
+    """Return the folders that may hold a remote's records. A mount's source is its name, which a local remote lacks."""
     remote = _REMOTE.fullmatch(source)
     above = os.path.join(cache, "vfsMeta")
     if remote:

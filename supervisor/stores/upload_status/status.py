@@ -1,4 +1,4 @@
-"""What a drive's client says about a file that was written: whether it has left this machine. Only that is evidence."""
+"""Upload status of a written file from the drive's client. Only this status is evidence of an upload."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file of the drive, open as ``fd``; ``path`` leads to it from the mount's root.
+    """A file of the drive, open as ``fd``; ``path`` is relative to the mount's root.
 
-    ``length`` in bytes; ``confirmed``: this store had the evidence on it before; ``chunks`` reads it from its beginning.
+    ``length`` is in bytes. ``confirmed`` means that this store had the evidence before. ``chunks`` reads the file from
+    its beginning.
     """
 
     fd: int
@@ -35,11 +36,11 @@ class WrittenFile:
 
 
 class UploadStatus(Protocol):
-    """A client's word. ``kind`` is what ``core.ports.Traits.evidence`` calls it.
+    """A drive's client. ``kind`` is its value of ``core.ports.StoreTraits.evidence``.
 
-    ``see`` returns the kind of evidence there is on a file, or raises Unconfirmed, or StoreError "lied". ``cache`` is the
-    folder where the client keeps what it has not uploaded, None if nobody knows. ``remains`` is what a file that is emptied
-    before it is removed keeps.
+    ``check`` returns the kind of evidence for a file, or raises NotConfirmed or StoreError "lied". ``cache`` is the
+    folder of files not yet uploaded, None if unknown. ``truncated_content`` is the content of a file that is truncated
+    before its removal.
     """
 
     kind: str
@@ -50,10 +51,11 @@ class UploadStatus(Protocol):
 
 
 class DriveFS:
-    """Google's client answers extended attributes, by name only.
+    """Google's client. It answers named extended attributes only.
 
-    ``user.drive.uncommitted`` is "1" while anything of the file is not uploaded; ``user.drive.id`` begins with "local-" until
-    the file exists in the cloud; ``user.drive.md5`` is the cloud's digest, where the client has it.
+    - ``user.drive.uncommitted`` is "1" while any part of the file is not uploaded
+    - ``user.drive.id`` begins with "local-" until the file exists in the cloud
+    - ``user.drive.md5`` is the cloud's digest, if the client has it
     """
 
     kind = "drivefs"
@@ -64,7 +66,7 @@ class DriveFS:
         self._known_attributes: set[str] = set()
 
     def check(self, file: WrittenFile) -> str:
-        """Believe "uploaded" only of a file that has a cloud id, and whose digest, if the cloud tells one, is its own."""
+        """Accept "uploaded" only with a cloud id, and with the file's own digest if the cloud gives one."""
         values = {name: _attribute(file.fd, name) for name in ("uncommitted", "id")}
         missing = {name for name, value in values.items() if value is None}
         self._known_attributes |= values.keys() - missing
@@ -80,32 +82,32 @@ class DriveFS:
         return self.kind
 
     def cache(self) -> str | None:
-        """Return where the client keeps its files on the machine's disk."""
+        """Return the folder of the client's files on the local disk."""
         home = os.environ.get("HOME")
         return None if home is None else f"{home}/.config/Google/DriveFS"
 
     def _may_still_answer(self, missing: set[str]) -> bool:
-        """Whether this client tells such a thing at all: one that never does must not be waited for."""
+        """Return True if this client ever answers these attributes; otherwise waiting is useless."""
         return all(name in self._known_attributes or _attribute(self._root_fd, name) is not None for name in missing)
 
 
 class NoUploadStatus:
-    """A client that says nothing: what it was given may be anywhere."""
+    """A client without an upload status: a file given to it may be anywhere."""
 
     kind = ""
     truncated_content = b""
 
     def check(self, file: WrittenFile) -> str:
-        """There can be no evidence."""
+        """Raise NotConfirmed: there can be no evidence."""
         raise NotConfirmed(f"nothing here says whether {file.path} has left this machine", possible=False)
 
     def cache(self) -> str | None:
-        """Nobody knows."""
+        """Return None: the cache is unknown."""
         return None
 
 
 def detect(mount: Mount, root_fd: int) -> UploadStatus:
-    """Return who can tell about uploads on a mount."""
+    """Return the client that reports uploads of a mount."""
     if mount.fstype == "fuse.rclone":
         from supervisor.stores.upload_status.rclone import Rclone
 
@@ -125,7 +127,7 @@ def _attribute(fd: int, name: str) -> str | None:
 
 
 def _md5_of(chunks: Iterable[bytes]) -> str:
-    digest = hashlib.md5(usedforsecurity=False)  # the cloud's choice, not ours
+    digest = hashlib.md5(usedforsecurity=False)  # the cloud uses MD5
     for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest()

@@ -55,7 +55,7 @@ def missing(file: Path) -> list[str]:
     """Return the packages of the file's PEP 723 block that this Python lacks."""
     from supervisor.environments.requirements import script_requirements
 
-    wanted = [_NAME.match(line) for line in script_requirements.read(file).wanted.requirements]
+    wanted = [_NAME.match(line) for line in script_requirements.read(file).requirements.requirements]
     return [each[0] for each in wanted if each and find_spec(each[0].replace("-", "_")) is None]
 
 

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def held(path: Path, say: Callable[[str], None]) -> Iterator[int]:
+def locked(path: Path, say: Callable[[str], None]) -> Iterator[int]:
     """Hold `path` locked; yields the descriptor. Waits for another holder, after saying so."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _locked(path, say)
+    descriptor = _acquire(path, say)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def hold_in_use(path: Path) -> None:
+def mark_in_use(path: Path) -> None:
     """Say by a shared lock on the file `path`, which this process keeps to its end, that its folder is in use.
 
     It is for `clean`, and no start waits for it.
@@ -33,7 +33,7 @@ def hold_in_use(path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
-def _locked(path: Path, say: Callable[[str], None]) -> int:
+def _acquire(path: Path, say: Callable[[str], None]) -> int:
     """Return a descriptor of the file that has this name when it is locked: `clean` may remove it while we wait."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -43,10 +43,10 @@ def _locked(path: Path, say: Callable[[str], None]) -> int:
             except BlockingIOError:
                 say("waiting for another supervisor that is installing packages here")
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            mine = os.fstat(descriptor)
+            own_stat = os.fstat(descriptor)
             with suppress(FileNotFoundError):
-                there = os.stat(path)  # noqa: PTH116, because it is compared with fstat
-                if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
+                path_stat = os.stat(path)  # noqa: PTH116, because it is compared with fstat
+                if (path_stat.st_dev, path_stat.st_ino) == (own_stat.st_dev, own_stat.st_ino):
                     return descriptor
         except BaseException:
             os.close(descriptor)

@@ -65,19 +65,19 @@ def interpreter(python: str, home: Path, environ: Mapping[str, str]) -> Interpre
         _stamp(Path(path).parent.parent / "pyvenv.cfg"),
         *(environ.get(key, "") for key in _CHANGES_THE_PATH),
     ]
-    kept = home / "interpreters" / f"{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.json"
-    answer = _kept(kept)
+    cache_file = home / "interpreters" / f"{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}.json"
+    answer = _read_cache(cache_file)
     if answer is None:
-        answer = _ask(path, environ)
+        answer = _probe(path, environ)
         answer["stamps"] = [_stamp(folder) for folder in answer["folders"]]
-        _keep(kept, answer)
-    told: dict[str, Any] = {
+        _write_cache(cache_file, answer)
+    fields: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in answer.items() if key != "stamps"
     }
-    return Interpreter(**told)
+    return Interpreter(**fields)
 
 
-def found(chosen: Interpreter, environ: Mapping[str, str]) -> Installed:
+def inspect(chosen: Interpreter, environ: Mapping[str, str]) -> Installed:
     """What `chosen` and the machine have now."""
     devices, driver = _accelerators(environ)
     system = os.uname()
@@ -136,7 +136,7 @@ def _stamp(path: str | Path) -> str:
     return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
 
 
-def _kept(path: Path) -> dict[str, Any] | None:
+def _read_cache(path: Path) -> dict[str, Any] | None:
     try:
         answer: dict[str, Any] = json.loads(path.read_bytes())
         fresh = answer["stamps"] == [_stamp(folder) for folder in answer["folders"]]
@@ -145,7 +145,7 @@ def _kept(path: Path) -> dict[str, Any] | None:
     return answer if fresh else None
 
 
-def _keep(path: Path, answer: dict[str, Any]) -> None:
+def _write_cache(path: Path, answer: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # No pid in it, because containers that share a checkout have the same ones.
     temporary = path.with_suffix(f".tmp-{os.urandom(4).hex()}")
@@ -153,7 +153,7 @@ def _keep(path: Path, answer: dict[str, Any]) -> None:
     temporary.rename(path)
 
 
-def _ask(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
+def _probe(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
     from supervisor.environments.installers import run_command
 
     ended = run_command.run([path, "-c", _PROBE], environ)
@@ -161,7 +161,7 @@ def _ask(path: str, environ: Mapping[str, str]) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(ended.out)
     except ValueError as error:
         raise SetupError(
-            f"{path} is not a Python that runs: {ended.said.strip()[-200:]}", "name another interpreter"
+            f"{path} is not a Python that runs: {ended.output.strip()[-200:]}", "name another interpreter"
         ) from error
     return answer
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from supervisor.environments.installers.port import Installer
 
 STAMP = "complete"
-SAID_BYTES_MIN = 200_000_000  # a download above this is said before it begins
+NOTICE_BYTES_MIN = 200_000_000  # a download above this is said before it begins
 LOCK, DIRECTS = "lock.txt", "directs.txt"
 
 
@@ -38,7 +38,7 @@ def folder_of(
     return home / "envs" / f"{chosen.tag}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
-def is_whole(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Whether the overlay was finished: the stamp is the last thing written."""
     return (folder / STAMP).is_file()
 
@@ -61,21 +61,21 @@ def make(
     It is built in its final place, because a virtual environment cannot be moved. ``directs``: lines of packages that are
     named by a path or an address; they come last. ``source``: where all was asked for. Raises SetupError.
     """
-    with file_lock.held(folder.with_suffix(".lock"), say) as held:
-        if is_whole(folder):
+    with file_lock.locked(folder.with_suffix(".lock"), say) as held:
+        if is_complete(folder):
             return
         shutil.rmtree(folder, ignore_errors=True)
         make_venv(chosen.executable, folder, environ)
         lock = folder / LOCK
         lock.write_text(write_locked(difference), encoding="utf-8")
         count = len(difference) + len(directs)
-        named = _some([*(f"{one.name} {one.version}" for one in difference), *map(_last_part, directs)])
+        named = _list_names([*(f"{one.name} {one.version}" for one in difference), *map(_last_part, directs)])
         python, way = f"{folder}/bin/python", IndexSources(hashed=False, index_options=index_options, keep_fd=held)
-        size = "" if _all_kept(wheels, difference) else _said_size(installer(), python, lock, way, say)
+        size = "" if _all_in_store(wheels, difference) else _size_notice(installer(), python, lock, way, say)
         say(f"installing {count} package{'s' if count > 1 else ''}{size}: {named}")
         free = _free_bytes(folder)
         try:
-            with told_every(say, lambda seconds: _so_far(seconds, free - _free_bytes(folder))):
+            with told_every(say, lambda seconds: _progress(seconds, free - _free_bytes(folder))):
                 if difference:
                     _install(installer(), python, lock, _sources(wheels, difference, index_options, held), say)
                 if directs:
@@ -85,7 +85,7 @@ def make(
         except InstallerFailed as failure:
             shutil.rmtree(folder, ignore_errors=True)
             raise CannotInstallError(f"the job's packages ({named}) cannot be installed", failure, source) from failure
-        _see_through(folder, chosen.folders)
+        _chain_site_packages(folder, chosen.folders)
         (folder / STAMP).touch()
 
 
@@ -94,35 +94,35 @@ def make_venv(python: str, folder: Path, environ: Mapping[str, str]) -> None:
     ended = run_command.run([python, "-m", "venv", "--without-pip", str(folder)], environ)
     if ended.code != 0:
         raise SetupError(
-            f"{python} cannot make a virtual environment: {installer_port.shorten(ended.said)}",
+            f"{python} cannot make a virtual environment: {installer_port.shorten(ended.output)}",
             "install the venv module of this Python, or use another interpreter",
         )
 
 
-def _said_size(installer: Installer, python: str, lock: Path, way: IndexSources, say: Callable[[str], None]) -> str:
+def _size_notice(installer: Installer, python: str, lock: Path, way: IndexSources, say: Callable[[str], None]) -> str:
     """Return the words for a large download, "" for a small one; for a build that is for another device what to do."""
-    told = installer.download_bytes(python, lock, sources=way)
-    if told is None or told < SAID_BYTES_MIN:
+    size_bytes = installer.download_bytes(python, lock, sources=way)
+    if size_bytes is None or size_bytes < NOTICE_BYTES_MIN:
         return ""
     if installer.name == "pip" and "nvidia-" in lock.read_text(encoding="utf-8"):
         say(
             "pip finds only builds with CUDA; `pip install uv` first, and on a machine without an accelerator those are left out"
         )
-    return f" (about {told / 1e9:.1f} GB to fetch)"
+    return f" (about {size_bytes / 1e9:.1f} GB to fetch)"
 
 
 def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder.parent).free
 
 
-def _so_far(seconds: float, written: int) -> str:
-    done = f", about {written / 1e9:.1f} GB written" if written > SAID_BYTES_MIN / 2 else ""
+def _progress(seconds: float, written: int) -> str:
+    done = f", about {written / 1e9:.1f} GB written" if written > NOTICE_BYTES_MIN / 2 else ""
     return f"installing, {duration(seconds)} so far{done}"
 
 
-def _all_kept(wheels: Path | None, difference: Sequence[LockedPackage]) -> bool:
-    kept = set() if wheels is None else {package_of(file.name) for file in wheels.glob("*.whl")}
-    return kept >= {(one.name, one.version) for one in difference}
+def _all_in_store(wheels: Path | None, difference: Sequence[LockedPackage]) -> bool:
+    stored = set() if wheels is None else {package_of(file.name) for file in wheels.glob("*.whl")}
+    return stored >= {(one.name, one.version) for one in difference}
 
 
 def _sources(
@@ -133,10 +133,10 @@ def _sources(
     The index alone comes last because a kept wheel may be damaged.
     """
     if wheels is not None:
-        kept = {package_of(file.name) for file in wheels.glob("*.whl")}
-        if kept >= {(one.name, one.version) for one in difference}:
+        stored = {package_of(file.name) for file in wheels.glob("*.whl")}
+        if stored >= {(one.name, one.version) for one in difference}:
             yield IndexSources(wheels, wheels_only=True, keep_fd=held)
-        if kept:
+        if stored:
             yield IndexSources(wheels, index_options=index_options, keep_fd=held)
     yield IndexSources(index_options=index_options, keep_fd=held)
 
@@ -158,7 +158,7 @@ def _install(
         raise first
 
 
-def _see_through(folder: Path, below: Sequence[str]) -> None:
+def _chain_site_packages(folder: Path, below: Sequence[str]) -> None:
     """Let the overlay find what its interpreter finds, after its own.
 
     Not by the system-site-packages switch, because that of an environment made from a virtual environment shows
@@ -169,17 +169,19 @@ def _see_through(folder: Path, below: Sequence[str]) -> None:
     (packages / "zz_interpreter_below.pth").write_text(lines, encoding="utf-8")
 
 
-def located(folder: Path) -> tuple[LocatedRequirement, ...]:
+def direct_installs(folder: Path) -> tuple[LocatedRequirement, ...]:
     """Return what was installed into the overlay from a path or an address, as the installer noted it (PEP 610)."""
     found = []
     for note in sorted((folder / "lib").glob("*/site-packages/*.dist-info/direct_url.json")):
         name, _, version = note.parent.name.removesuffix(".dist-info").rpartition("-")
-        told = json.loads(note.read_bytes())
-        if "archive_info" in told and told.get("url", "").startswith("file:"):
+        size_bytes = json.loads(note.read_bytes())
+        if "archive_info" in size_bytes and size_bytes.get("url", "").startswith("file:"):
             pinned = {one.name for one in read_locked((folder / LOCK).read_text(encoding="utf-8"))}
             if normal_name(name) in pinned:
                 continue  # a wheel of a folder that stands in for an index
-        found.append(LocatedRequirement(normal_name(name), version, told.get("vcs_info", {}).get("commit_id", "")))
+        found.append(
+            LocatedRequirement(normal_name(name), version, size_bytes.get("vcs_info", {}).get("commit_id", ""))
+        )
     return tuple(found)
 
 
@@ -188,6 +190,6 @@ def _last_part(line: str) -> str:
     return named if at else line.partition("#")[0].rstrip("/").rpartition("/")[2]
 
 
-def _some(named: Sequence[str]) -> str:
+def _list_names(named: Sequence[str]) -> str:
     shown = ", ".join(named[:6])
     return shown + (f" and {len(named) - 6} more" if len(named) > 6 else "")  # noqa: PLR2004  as many as fit a line

@@ -63,7 +63,7 @@ class PreparedInterpreter:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Workplace:
     """Where and with what the work is done."""
 
     interpreter: Interpreter
@@ -111,13 +111,13 @@ def prepare(
     With ``install=False`` what is missing is only said. Raises UserError; what it began is never used half-made.
     """
     began, home = clock(), _home(root, environ)
-    wanted = script_requirements.read(script, install=install).wanted
+    wanted = script_requirements.read(script, install=install).requirements
     chosen = installed_packages.interpreter(python, home, environ)
-    found = installed_packages.found(chosen, environ)
-    situation = _situation(wanted, found, chosen, install=install)
-    answer = _load(_ready_file(home, situation, recorded))
+    found = installed_packages.inspect(chosen, environ)
+    cache_key = _cache_key(wanted, found, chosen, install=install)
+    answer = _read_cache(_cache_file(home, cache_key, recorded))
     fetch = wheels if callable(wheels) else lambda _: wheels
-    place = _Place(chosen, home, environ, fetch, say, cpu=not found.accelerators, trusted=trusted)
+    place = _Workplace(chosen, home, environ, fetch, say, cpu=not found.accelerators, trusted=trusted)
     if answer is None:
         made = _make(wanted, found, place, recorded, install=install)
         record = made.record
@@ -125,12 +125,12 @@ def prepare(
         answer = {"record": record.to_bytes().decode(), "name": record.name, "drift": made.drift, "python": made.python,
                   "installed": [*(f"{one.name} {one.version}" for one in record.difference), *directs],
                   "unmet": environment.unmet(wanted, found, record.versions())}  # fmt: skip
-        _save(_ready_file(home, situation, recorded), answer)
-        _save(_ready_file(home, situation, record.to_bytes()), answer | {"drift": []})
+        _write_cache(_cache_file(home, cache_key, recorded), answer)
+        _write_cache(_cache_file(home, cache_key, record.to_bytes()), answer | {"drift": []})
     if answer["installed"]:
-        file_lock.hold_in_use(Path(answer["python"]).parent.parent / STAMP)
+        file_lock.mark_in_use(Path(answer["python"]).parent.parent / STAMP)
     record = EnvironmentRecord.from_bytes(answer["record"].encode())
-    _say_unmet(wanted, answer["unmet"], record, say, install=install)
+    _report_unmet(wanted, answer["unmet"], record, say, install=install)
     return PreparedInterpreter(
         python=answer["python"],
         env=trainer_environment(environ, answer["python"], chosen.executable),
@@ -144,7 +144,7 @@ def prepare(
     )
 
 
-def _say_unmet(
+def _report_unmet(
     wanted: Requirements, unmet: Sequence[str], record: EnvironmentRecord, say: Callable[[str], None], *, install: bool
 ) -> None:
     """Say at every start what the job does not get of what its script asks for; nothing of that is silent."""
@@ -195,37 +195,39 @@ def _cache(environ: Mapping[str, str]) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _Prepared:
     record: EnvironmentRecord
     drift: tuple[str, ...]
     python: str
 
 
-def _make(wanted: Requirements, found: Installed, place: _Place, recorded: bytes | None, *, install: bool) -> _Made:
+def _make(
+    wanted: Requirements, found: Installed, place: _Workplace, recorded: bytes | None, *, install: bool
+) -> _Prepared:
     """Install what is missing. A line whose package is here in another version gives way where it cannot be had."""
     old, drift = _read_record(recorded)
     added = _NOTHING
     todo = environment.plan(wanted, found) if install else None
     while todo is not None and todo.asks:
         try:
-            added = _lay_over(wanted, found, todo, old, place)
+            added = _build_overlay(wanted, found, todo, old, place)
             break
         except CannotInstallError as error:
-            given_up = _give_way(todo, error)
-            if not given_up:
+            dropped = _fall_back(todo, error)
+            if not dropped:
                 raise
-            for name in given_up:
+            for name in dropped:
                 todo = todo.without(name)
-            place.say(f"{', '.join(given_up)} cannot be had in the version asked for: {error.reason}")
+            place.say(f"{', '.join(dropped)} cannot be had in the version asked for: {error.reason}")
     record = EnvironmentRecord(
         found, wanted.texts, added.difference, _debian(wanted, place) if install else (), added.directs
     )
-    return _Made(
+    return _Prepared(
         record, drift + (environment.drift(old, record) if old else ()), added.python or place.interpreter.executable
     )
 
 
-def _give_way(todo: InstallPlan, error: CannotInstallError) -> tuple[str, ...]:
+def _fall_back(todo: InstallPlan, error: CannotInstallError) -> tuple[str, ...]:
     """Return which of the packages that are here stay as they are: those that the reason names, else all of them.
 
     None of them does where another package cannot be built: it would not be, either, without them.
@@ -249,24 +251,24 @@ class _Added:
 _NOTHING = _Added()
 
 
-def _lay_over(
-    wanted: Requirements, found: Installed, todo: InstallPlan, old: EnvironmentRecord | None, place: _Place
+def _build_overlay(
+    wanted: Requirements, found: Installed, todo: InstallPlan, old: EnvironmentRecord | None, place: _Workplace
 ) -> _Added:
     from supervisor.environments import overlay
 
-    expanded = replace(wanted, index_options=tuple(_expanded(each, place.environ) for each in wanted.index_options))
-    believed = old if place.trusted else None  # any commit of any fork can be had from a repository's own address
-    lines = tuple(_expanded(_at_commit(each, believed), place.environ) for each in todo.directs)
+    expanded = replace(wanted, index_options=tuple(_expand(each, place.environ) for each in wanted.index_options))
+    trusted_record = old if place.trusted else None  # any commit of any fork can be had from a repository's own address
+    lines = tuple(_expand(_at_commit(each, trusted_record), place.environ) for each in todo.directs)
     difference = _difference(expanded, found, todo, old, place, lines=lines)
     if not difference and not lines:
         return _NOTHING
     prints = [f"{line} {each.fingerprint}\n" for line, each in zip(lines, todo.directs, strict=True)]
     folder = overlay.folder_of(place.interpreter, difference, place.home, prints)
-    if not overlay.is_whole(folder):
+    if not overlay.is_complete(folder):
         overlay.make(place.interpreter, difference, folder, lambda: place.installer,
                      wheels=place.wheels(difference), index_options=expanded.index_options, environ=place.environ, say=place.say, directs=lines,
                      source=wanted.source)  # fmt: skip
-    return _Added(f"{folder}/bin/python", difference, overlay.located(folder) if lines else ())
+    return _Added(f"{folder}/bin/python", difference, overlay.direct_installs(folder) if lines else ())
 
 
 def _at_commit(direct: DirectReference, old: EnvironmentRecord | None) -> str:
@@ -279,7 +281,7 @@ def _at_commit(direct: DirectReference, old: EnvironmentRecord | None) -> str:
     return f"{head}{slash}{last.partition('@')[0]}@{commit}" + (f"#{fragment}" if fragment else "")
 
 
-def _expanded(text: str, environ: Mapping[str, str]) -> str:
+def _expand(text: str, environ: Mapping[str, str]) -> str:
     """Return a line with ``${NAME}`` replaced as pip does it, so that tokens need not stand in files."""
     return re.sub(r"\$\{([A-Z0-9_]+)\}", lambda found: environ.get(found[1], found[0]), text)
 
@@ -298,7 +300,7 @@ def _difference(
     found: Installed,
     todo: InstallPlan,
     old: EnvironmentRecord | None,
-    place: _Place,
+    place: _Workplace,
     *,
     lines: Sequence[str],
 ) -> tuple[LockedPackage, ...]:
@@ -328,14 +330,14 @@ def _difference(
         if place.trusted:
             place.say("no new choice can be made here: putting the recorded packages back from the kept wheels")
             return old.difference
-        error.unbelieved()
+        error.with_untrusted_note()
         raise
     if old is not None and same and not place.trusted:
-        _say_unsigned(old, chosen, place.say)
+        _report_unsigned(old, chosen, place.say)
     return chosen
 
 
-def _say_unsigned(old: EnvironmentRecord, chosen: Sequence[LockedPackage], say: Callable[[str], None]) -> None:
+def _report_unsigned(old: EnvironmentRecord, chosen: Sequence[LockedPackage], say: Callable[[str], None]) -> None:
     """Say once what became of a record that this user's key has not signed."""
     found = {one.name: one for one in chosen}
     other = [
@@ -358,7 +360,7 @@ def _same_abi(one: Installed, other: Installed) -> bool:
     return (one.python_tag, one.system) == (other.python_tag, other.system)
 
 
-def _debian(wanted: Requirements, place: _Place) -> tuple[DebianPackage, ...]:
+def _debian(wanted: Requirements, place: _Workplace) -> tuple[DebianPackage, ...]:
     if not wanted.debian:
         return ()
     from supervisor.environments.installers import apt as apt_packages
@@ -366,16 +368,16 @@ def _debian(wanted: Requirements, place: _Place) -> tuple[DebianPackage, ...]:
     return apt_packages.prepare(wanted.debian, place.environ, place.say)
 
 
-def _situation(wanted: Requirements, found: Installed, chosen: Interpreter, *, install: bool) -> bytes:
+def _cache_key(wanted: Requirements, found: Installed, chosen: Interpreter, *, install: bool) -> bytes:
     """All that an answer depends on, but for the record of the last machine."""
     return json.dumps([asdict(wanted), asdict(found), chosen.executable, chosen.folders, install]).encode()
 
 
-def _ready_file(home: Path, situation: bytes, recorded: bytes | None) -> Path:
-    return home / "ready" / f"{hashlib.sha256(situation + b'|' + (recorded or b'')).hexdigest()[:24]}.json"
+def _cache_file(home: Path, cache_key: bytes, recorded: bytes | None) -> Path:
+    return home / "ready" / f"{hashlib.sha256(cache_key + b'|' + (recorded or b'')).hexdigest()[:24]}.json"
 
 
-def _load(ready: Path) -> dict[str, Any] | None:
+def _read_cache(ready: Path) -> dict[str, Any] | None:
     try:
         answer: dict[str, Any] = json.loads(ready.read_bytes())
     except (OSError, ValueError):  # not there, or cut short by a kill: worked out again
@@ -383,11 +385,11 @@ def _load(ready: Path) -> dict[str, Any] | None:
     if answer["installed"]:
         from supervisor.environments import overlay
 
-        return answer if overlay.is_whole(Path(answer["python"]).parent.parent) else None
+        return answer if overlay.is_complete(Path(answer["python"]).parent.parent) else None
     return answer
 
 
-def _save(ready: Path, answer: dict[str, Any]) -> None:
+def _write_cache(ready: Path, answer: dict[str, Any]) -> None:
     ready.parent.mkdir(parents=True, exist_ok=True)
     # No pid in it, because containers that share a checkout have the same ones.
     temporary = ready.with_suffix(f".tmp-{os.urandom(4).hex()}")

@@ -39,15 +39,15 @@ def difference(
     asked = (*todo.missing, *todo.kept_lines, *lines)
     options = [*wanted.index_options, *(word for name in todo.binary_only for word in ("--only-binary", name))]
     first: InstallerFailed | None = None
-    for constraints, words in _ways(
-        todo, _recorded_pins(recorded, found), _pins_at_hand(todo.missing, wheel_folders, found)
+    for constraints, words in _attempts(
+        todo, _recorded_pins(recorded, found), _local_wheel_pins(todo.missing, wheel_folders, found)
     ):
         try:
             with told_every(say, lambda seconds: f"choosing versions, {duration(seconds)} so far"):
                 locked = installer.solve(python, asked, [*constraints, *wanted.constraints], options)
         except InstallerFailed as failure:
             if failure.no_network:
-                raise _refusal(wanted, todo, failure) from failure
+                raise _solve_error(wanted, todo, failure) from failure
             first = first or failure
             continue
         added = tuple(one for one in locked if found.distributions.get(one.name) != one.version)
@@ -63,10 +63,10 @@ def difference(
         if shadowed:
             say(f"for this job alone, {', '.join(shadowed)}; the machine's own stay as they are")
         return _with_stated_hashes(added, wanted)
-    raise _refusal(wanted, todo, first or InstallerFailed("the installer gave no reason")) from first
+    raise _solve_error(wanted, todo, first or InstallerFailed("the installer gave no reason")) from first
 
 
-def _refusal(wanted: Requirements, todo: InstallPlan, failure: InstallerFailed) -> CannotInstallError:
+def _solve_error(wanted: Requirements, todo: InstallPlan, failure: InstallerFailed) -> CannotInstallError:
     return CannotInstallError(
         f"{wanted.source} asks for {todo.asked}, which cannot be installed here", failure, wanted.source
     )
@@ -88,7 +88,7 @@ def _with_stated_hashes(added: Sequence[LockedPackage], wanted: Requirements) ->
     return tuple(checked)
 
 
-def _ways(todo: InstallPlan, recorded: list[str], at_hand: list[str]) -> Iterator[tuple[list[str], str]]:
+def _attempts(todo: InstallPlan, recorded: list[str], local_pins: list[str]) -> Iterator[tuple[list[str], str]]:
     """Constraints to try, with the words for a way in which something had to give.
 
     What the machine has stays as it is; if that cannot be, only its frameworks do. Recorded versions come before
@@ -97,10 +97,10 @@ def _ways(todo: InstallPlan, recorded: list[str], at_hand: list[str]) -> Iterato
     seen: list[list[str]] = []
     differs = "the recorded versions do not fit this machine: newer ones were chosen" if recorded else ""
     pinned = {pin.partition("==")[0] for pin in recorded}
-    preferred = recorded + [pin for pin in at_hand if pin.partition("==")[0] not in pinned]
-    for preference, words in ((preferred, ""), (recorded, ""), (at_hand, differs), ([], differs)):
-        for kept in (todo.constraints, todo.framework_constraints):
-            constraints = [*kept, *preference]
+    preferred = recorded + [pin for pin in local_pins if pin.partition("==")[0] not in pinned]
+    for preference, words in ((preferred, ""), (recorded, ""), (local_pins, differs), ([], differs)):
+        for pins in (todo.constraints, todo.framework_constraints):
+            constraints = [*pins, *preference]
             if constraints not in seen:
                 seen.append(constraints)
                 yield constraints, words
@@ -114,7 +114,7 @@ def _recorded_pins(recorded: EnvironmentRecord | None, found: Installed) -> list
     return [pin.removesuffix("+cpu") for pin in new] if found.accelerators else new
 
 
-def _pins_at_hand(missing: Sequence[str], folders: Sequence[str], found: Installed) -> list[str]:
+def _local_wheel_pins(missing: Sequence[str], folders: Sequence[str], found: Installed) -> list[str]:
     """The best version of each missing package for which a folder of the person's own holds a wheel for this Python."""
     from packaging.requirements import Requirement
 

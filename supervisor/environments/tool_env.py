@@ -38,11 +38,11 @@ def install_packages(
     """
     home = first_writable(homes)
     folder = home / name
-    with file_lock.held(home / "packages.lock", say) as held:
+    with file_lock.locked(home / "packages.lock", say) as held:
         if (folder / STAMP).is_file():
             return folder
-        for half_made in (folder, *home.glob(".tmp-packages-*")):
-            shutil.rmtree(half_made, ignore_errors=True)
+        for partial in (folder, *home.glob(".tmp-packages-*")):
+            shutil.rmtree(partial, ignore_errors=True)
         say("first start here: installing the supervisor's own few packages into a private folder")
         temporary = home / f".tmp-{name}-{os.getpid()}"
         try:
@@ -89,7 +89,7 @@ def test_environment(name: str, lists: Path, homes: Sequence[Path], environ: Map
     home = first_writable(homes)
     folder = home / f"{name}-{sys.implementation.cache_tag}"
     mark = f"{check:08x} {sys.base_prefix} {sys.version_info.micro}"
-    with file_lock.held(home / f"{name}.lock", say) as held:
+    with file_lock.locked(home / f"{name}.lock", say) as held:
         if (folder / STAMP).is_file() and (folder / STAMP).read_text(encoding="utf-8") == mark:
             return folder
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from supervisor.core.environment import LockedPackage
 
 
-def names(wheel: Path, locked: LockedPackage) -> bool:
+def is_wheel_of(wheel: Path, locked: LockedPackage) -> bool:
     """Whether `wheel` is a file of `locked`, told from its name (PEP 427)."""
     return package_of(wheel.name) == (locked.name, locked.version)
 

@@ -43,8 +43,8 @@ def wheels_to_keep(
     """
     record = EnvironmentRecord.from_bytes(prepared.record)
     into.mkdir(parents=True, exist_ok=True)
-    for half_done in into.glob(".tmp-*"):
-        shutil.rmtree(half_done, ignore_errors=True)
+    for partial in into.glob(".tmp-*"):
+        shutil.rmtree(partial, ignore_errors=True)
     if not kept_bytes_max:
         return []
     if _installed_bytes(Path(prepared.python).parent.parent) > _INSTALLED_PER_WHEEL * kept_bytes_max:
@@ -55,9 +55,9 @@ def wheels_to_keep(
         return []
     in_store = {package_of(name): length or 0 for name, length in kept.items()}
     have = {package_of(file.name) for file in into.glob("*.whl")} | in_store.keys()
-    lacking = [one for one in record.difference if (one.name, one.version) not in have]
-    if lacking:
-        _download(lacking, prepared, into, environ, say)
+    missing = [one for one in record.difference if (one.name, one.version) not in have]
+    if missing:
+        _download(missing, prepared, into, environ, say)
     named = {(one.name, one.version) for one in record.difference}
     wheels = {package_of(file.name): file for file in sorted(into.glob("*.whl")) if package_of(file.name) in named}
     total = sum(length for one, length in in_store.items() if one in named - wheels.keys())
@@ -78,7 +78,7 @@ def _installed_bytes(overlay: Path) -> int:
 
 
 def _download(
-    lacking: list[LockedPackage],
+    missing: list[LockedPackage],
     prepared: PreparedInterpreter,
     into: Path,
     environ: Mapping[str, str],
@@ -90,7 +90,7 @@ def _download(
         return
     with tempfile.TemporaryDirectory(dir=into, prefix=".tmp-") as folder:
         pinned = Path(folder, "lock.txt")
-        pinned.write_text(write_locked(lacking), encoding="utf-8")
+        pinned.write_text(write_locked(missing), encoding="utf-8")
         try:
             pip.download(prepared.python, pinned, Path(folder))
         except InstallerFailed as failure:

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from email.message import Message
 
 ANSWER_S, WATCH_S = 1.0, 10
-EVERY_S, AWAY_S = 5.0, 60.0  # how often notices are asked for; at the least, where nobody answers
+EVERY_S, RETRY_S_MAX = 5.0, 60.0  # how often notices are asked for; at the least, where nobody answers
 NOTHING, TOO_OLD = 404, 401
 LINK_LOCAL = "http://169.254.169.254"
 _TOKEN_LIFE = "21600"  # noqa: S105, because it is a number of seconds
 
 
-def listen(cloud: Cloud, hear: Callable[[PreemptionNotice], None], pause: Callable[[float], bool]) -> None:
+def listen(cloud: Cloud, on_notice: Callable[[PreemptionNotice], None], pause: Callable[[float], bool]) -> None:
     """Pass on each new notice until ``pause`` says that it is over. Where nobody answers it is asked ever less often."""
-    heard: set[str] = set()
+    reported: set[str] = set()
     wait_s, failed_s = 0.0, EVERY_S
     while not pause(wait_s):
         try:
@@ -39,12 +39,12 @@ def listen(cloud: Cloud, hear: Callable[[PreemptionNotice], None], pause: Callab
             AttributeError,
             MetadataRefused,
         ):  # no such server, or nonsense
-            wait_s, failed_s = failed_s, min(2 * failed_s, AWAY_S)
+            wait_s, failed_s = failed_s, min(2 * failed_s, RETRY_S_MAX)
             continue
         for notice in notices:
-            if notice.words not in heard:
-                heard.add(notice.words)
-                hear(notice)
+            if notice.words not in reported:
+                reported.add(notice.words)
+                on_notice(notice)
         wait_s, failed_s = EVERY_S, EVERY_S
 
 
@@ -104,9 +104,9 @@ class Amazon:
         """Ask for both; an answer 404 means that there is none."""
         found = self._found("spot/instance-action")
         if found is not None:
-            told = json.loads(found.body)
-            words = f"AWS is going to {told.get('action', 'terminate')} this spot machine"
-            return [PreemptionNotice(_left_s(str(told.get("time")), found.headers, 120.0), words)]
+            details = json.loads(found.body)
+            words = f"AWS is going to {details.get('action', 'terminate')} this spot machine"
+            return [PreemptionNotice(_left_s(str(details.get("time")), found.headers, 120.0), words)]
         if self._found("events/recommendations/rebalance") is None:
             return []
         return [PreemptionNotice(120.0, "AWS says that this spot machine is likely to be taken", certain=False)]

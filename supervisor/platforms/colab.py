@@ -90,10 +90,10 @@ def flush(within_s: float) -> None:
     import subprocess
     import sys
 
-    said = f"from google.colab import drive; drive.flush_and_unmount(timeout_ms={within_s * 1000:.0f})"
+    code = f"from google.colab import drive; drive.flush_and_unmount(timeout_ms={within_s * 1000:.0f})"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", said], check=False, capture_output=True, text=True, timeout=within_s + 5
+            [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=within_s + 5
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"Drive was not flushed: {error}", FLUSH_HINT) from error
@@ -136,9 +136,9 @@ def _age_s(now: Instant, stamp: Path, machine: Mapping[str, str]) -> float:
     A stamp that is not there, or is of another boot or name, is a new machine's.
     """
     try:
-        kept = json.loads(stamp.read_bytes())
-        if {name: kept[name] for name in machine} == dict(machine):
-            return min(max(0.0, now.mono_s - float(kept["mono_s"])), now.mono_s)
+        stamped = json.loads(stamp.read_bytes())
+        if {name: stamped[name] for name in machine} == dict(machine):
+            return min(max(0.0, now.mono_s - float(stamped["mono_s"])), now.mono_s)
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or torn: this is the first sight of the machine
         pass
     try:

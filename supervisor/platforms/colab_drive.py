@@ -30,11 +30,11 @@ SHOWN_MAX = 4
 LOG_READ_BYTES = 200_000
 ALIVE, DEAD, SILENT, LACKING = "alive", "dead", "silent", "lacking"
 _DEAD_CODES = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
-_LOOK = """import os, sys
+_CHECK = """import os, sys
 try: os.stat(sys.argv[1])
 except OSError as error: sys.exit(error.errno)
 """
-_ANEW = "run this cell again; if it stays so: Runtime, Disconnect and delete runtime, then Run all"
+_REMOUNT = "run this cell again; if it stays so: Runtime, Disconnect and delete runtime, then Run all"
 _LASTING = "or keep the run elsewhere: --store DIR, on something that outlives this machine"
 
 
@@ -79,19 +79,19 @@ def mount(world: World, point: str) -> bool:
     if answer == SILENT:
         raise UserError(
             f"Drive is mounted at {point} and has not answered for {ANSWER_S:.0f} s",
-            _ANEW,
+            _REMOUNT,
         )
     if answer == DEAD:
         world.say(f"the mount at {point} is dead (Transport endpoint is not connected): mounting Drive anew")
     elif not answer:
-        _refuse_what_lies_there(point)
+        _require_free_mount_point(point)
     if answer != LACKING:
         _try(world, point, force=answer == DEAD)
-    _prove(world, point)
+    _verify(world, point)
     return answer != LACKING
 
 
-def _prove(world: World, point: str) -> None:
+def _verify(world: World, point: str) -> None:
     for left in reversed(range(TRIES)):
         if world.kind_of(point).startswith("fuse") and _answer(point) == ALIVE:
             return
@@ -99,7 +99,7 @@ def _prove(world: World, point: str) -> None:
             world.pause(PAUSE_S)
     raise UserError(
         f"Drive does not show at {point}: the mount table lacks it, or it lacks My Drive",
-        _ANEW,
+        _REMOUNT,
     )
 
 
@@ -112,7 +112,7 @@ def _try(world: World, point: str, *, force: bool) -> None:
 
             drive.mount(point, force_remount=force, timeout_ms=int(allowed_s * 1000))
         except Exception as error:  # because google.colab and pexpect raise kinds of their own
-            failure = _explained(error, point, world, waited=world.now_s() - began_s >= allowed_s)
+            failure = _error_of(error, point, world, waited=world.now_s() - began_s >= allowed_s)
             if not failure.again or not left:
                 raise UserError(failure.what, failure.hint) from error
             patience = failure.patience
@@ -122,16 +122,16 @@ def _try(world: World, point: str, *, force: bool) -> None:
             return
 
 
-def _explained(error: Exception, point: str, world: World, *, waited: bool) -> _Failure:
+def _error_of(error: Exception, point: str, world: World, *, waited: bool) -> _Failure:
     """Say what an exception of ``drive.mount`` means. ``waited``: all the time for the consent went by."""
     kind, text = type(error).__name__, str(error).strip() or type(error).__name__
     module = type(error).__module__.partition(".")[0]
     if kind == "MessageError":
-        return _refused(text)
+        return _rejection(text)
     if module == "pexpect":
         return _Failure(
             f"Drive's own program did not answer while it was started ({kind})",
-            _ANEW, again=True,
+            _REMOUNT, again=True,
         )  # fmt: skip
     for kinds, words in _BY_KIND:
         if isinstance(error, kinds):
@@ -142,11 +142,11 @@ def _explained(error: Exception, point: str, world: World, *, waited: bool) -> _
                 words[0].format(point=point), words[1].format(point=point), "initial read" in known, SLOW_ROOT
             )
     if "mount failed" in text:
-        return _plainly_failed(world, waited=waited)
+        return _unexplained_failure(world, waited=waited)
     return _Failure(f"Drive could not be mounted: {kind}: {text}", f"run this cell again, {_LASTING}")
 
 
-def _refused(text: str) -> _Failure:
+def _rejection(text: str) -> _Failure:
     if "400" in text:
         return _Failure(
             f"Google could not pass your consent on to this machine ({text})",
@@ -159,7 +159,7 @@ def _refused(text: str) -> _Failure:
     )
 
 
-def _plainly_failed(world: World, *, waited: bool) -> _Failure:
+def _unexplained_failure(world: World, *, waited: bool) -> _Failure:
     """Drive's program ended without a reason: the time for the consent, its log, or chance has one."""
     if waited:
         return _Failure(
@@ -173,7 +173,7 @@ def _plainly_failed(world: World, *, waited: bool) -> _Failure:
         )
     return _Failure(
         "Drive could not be mounted (mount failed), as happens while the machine is still being told who you are",
-        _ANEW, again=True,
+        _REMOUNT, again=True,
     )  # fmt: skip
 
 
@@ -225,7 +225,7 @@ _BY_TEXT: tuple[tuple[str, tuple[str, str]], ...] = (
 )
 
 
-def _refuse_what_lies_there(point: str) -> None:
+def _require_free_mount_point(point: str) -> None:
     """Say before the consent is asked for what would make the mount fail after it."""
     place = Path(point)
     if place.is_symlink():
@@ -251,7 +251,7 @@ def _refuse_what_lies_there(point: str) -> None:
 
 def _answer(point: str) -> str:
     """Ask a mount whether My Drive is there. In a process of its own, because one that hangs would keep the kernel."""
-    look = [sys.executable, "-S", "-c", _LOOK, f"{point}/MyDrive"]
+    look = [sys.executable, "-S", "-c", _CHECK, f"{point}/MyDrive"]
     try:
         code = subprocess.run(look, check=False, timeout=ANSWER_S, capture_output=True).returncode
     except subprocess.TimeoutExpired:
@@ -267,7 +267,7 @@ def _log_has(environ: Mapping[str, str], *words: str) -> bool:
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_READ_BYTES))
-            told = file.read().decode("utf-8", "replace")
+            log = file.read().decode("utf-8", "replace")
     except OSError:
         return False  # there is none, so it says nothing
-    return any(word in told for word in words)
+    return any(word in log for word in words)

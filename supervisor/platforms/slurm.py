@@ -22,7 +22,7 @@ LEFT_S, KILL_WAIT_S = 300.0, 30.0
 PRIOR_LIFE_S = 12 * 3600.0
 NOTICE = "SIGUSR1 from `#SBATCH --signal=B:USR1@300`, with `exec` before python; else SIGTERM, 30 s before its end"
 _LEFT = re.compile(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)$")
-_ENDED_BY_A_PERSON = "CANCELLED"
+_CANCELLED = "CANCELLED"
 
 
 def is_here(environ: Mapping[str, str]) -> bool:
@@ -48,7 +48,7 @@ def describe(environ: Mapping[str, str], now: Instant) -> Platform:
         age_s=age_s,
         title=f"Slurm job {job}{again}",
         notice=NOTICE,
-        asked=None if lifetime else partial(left, job),
+        asked=None if lifetime else partial(remaining_s, job),
         signals={"SIGUSR1": LEFT_S, "SIGTERM": KILL_WAIT_S},
         again=partial(requeue, job),
     )
@@ -58,24 +58,24 @@ def check_store(_where: str, _is_mount: Callable[[str], bool], _environ: Mapping
     """Any folder that the next node sees will do; which those are only the cluster's people know."""
 
 
-def left(job: str) -> TimeLimit | None:
+def remaining_s(job: str) -> TimeLimit | None:
     """Ask Slurm how long the job may still run: "1-02:03:04", "UNLIMITED"; None where it has no limit or no answer."""
     try:
-        said = _LEFT.match(_ask("squeue", "-h", "-j", job, "-o", "%L").strip())
+        match = _LEFT.match(_ask("squeue", "-h", "-j", job, "-o", "%L").strip())
     except UserError:
         return None  # the run goes on without: the signals come all the same
-    if said is None:
+    if match is None:
         return None
-    days, hours, minutes, seconds = (int(part or 0) for part in said.groups())
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return TimeLimit(max(1.0, ((days * 24 + hours) * 60 + minutes) * 60.0 + seconds), hard=True)
 
 
 def requeue(job: str) -> str:
     """Put the job back into the queue unless that is forbidden or a person ended it. Raises UserError."""
-    told = dict(re.findall(r"(\w+)=(\S*)", _ask("scontrol", "show", "job", job)))
-    if told.get("JobState", "").startswith(_ENDED_BY_A_PERSON):
+    details = dict(re.findall(r"(\w+)=(\S*)", _ask("scontrol", "show", "job", job)))
+    if details.get("JobState", "").startswith(_CANCELLED):
         return f"Slurm job {job} was cancelled, so it is not put back into the queue"
-    if told.get("Requeue") != "1":
+    if details.get("Requeue") != "1":
         return f"Slurm job {job} may not be requeued (sbatch --requeue allows it): submit it again to go on"
     _ask("scontrol", "requeue", job)
     return f"Slurm job {job} is back in the queue and goes on when it gets a node (sbatch --no-requeue keeps it out)"

@@ -65,12 +65,12 @@ def check_store(_where: str, _is_mount: Callable[[str], bool], _environ: Mapping
 
 
 def listen(
-    name: str, environ: Mapping[str, str], hear: Callable[[PreemptionNotice], None], pause: Callable[[float], bool]
+    name: str, environ: Mapping[str, str], on_notice: Callable[[PreemptionNotice], None], pause: Callable[[float], bool]
 ) -> None:
     """Pass on the cloud's notices until ``pause`` says that it is over."""
     from supervisor.platforms import cloud_metadata  # speaks HTTP, which no other command has to load
 
-    cloud_metadata.listen(cloud_metadata.READERS[name](environ), hear, pause)
+    cloud_metadata.listen(cloud_metadata.READERS[name](environ), on_notice, pause)
 
 
 def _cloud(environ: Mapping[str, str]) -> str | None:

@@ -36,7 +36,7 @@ def colab_binary() -> Path:
 def _made(python: str) -> Path:
     folder = HOME / "colab-cli"
     mark = f"{zlib.crc32(LIST.read_bytes()):08x} {python}"
-    with file_lock.held(HOME / "colab-cli.lock", say) as held:
+    with file_lock.locked(HOME / "colab-cli.lock", say) as held:
         if not (folder / STAMP).is_file() or (folder / STAMP).read_text("utf-8") != mark:
             shutil.rmtree(folder, ignore_errors=True)
             overlay.make_venv(python, folder, os.environ)

@@ -152,7 +152,7 @@ def _machine() -> Iterator[Diagnosis]:
 
     home = CHECKOUT / ".supervisor"
     try:
-        found = installed_packages.found(installed_packages.interpreter(sys.executable, home, os.environ), os.environ)
+        found = installed_packages.inspect(installed_packages.interpreter(sys.executable, home, os.environ), os.environ)
     except OSError as error:
         words = f"{error.filename} cannot be written: {error.strerror}"
         yield Diagnosis("machine", "warning", words, "make the checkout writable; environments are made in it")

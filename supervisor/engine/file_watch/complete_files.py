@@ -96,7 +96,7 @@ class CompleteFiles:
                 seen = _look(root, each) if number is not None and number > (step or 0) and each not in old else None
                 if number is None or seen is None or seen.kind != FILE or not _is_later(seen, root, path):
                     continue
-                if file_formats.is_whole(root / each):
+                if file_formats.is_complete(root / each):
                     found.setdefault(number, {})[shape] = NewerFiles(each, seen, None)
         whole = {
             number: files

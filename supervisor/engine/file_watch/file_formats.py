@@ -15,7 +15,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 END_AT = {0: 40, 1: 44, 2: 28, 3: 28}  # where each version of HDF5's first block says the end of the file
 
 
-def is_whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Say whether the file is of such a format and complete; False for every other."""
     try:
         if zipfile.is_zipfile(path):

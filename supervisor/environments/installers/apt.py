@@ -61,7 +61,7 @@ def _install(missing: Sequence[str], environ: Mapping[str, str]) -> None:
         ended = run_command.run(ask, child)
     if ended.code != 0:
         reason = installer_port.shorten(
-            "\n".join(line for line in ended.said.splitlines() if line.startswith("E:")) or ended.said
+            "\n".join(line for line in ended.output.splitlines() if line.startswith("E:")) or ended.output
         )
         raise SetupError(
             f"apt cannot install {', '.join(missing)}: {reason}", "check the names under apt = [...] and the network"

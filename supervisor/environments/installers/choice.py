@@ -44,9 +44,9 @@ def choose(
     if uv is None and fetch and pip is not None:
         uv = _fetch_uv(pip, home, say)
     # uv does not see the system's packages inside an environment that shows them, and would install them all again.
-    if uv is not None and not (pip is not None and _shows_system(python)):
+    if uv is not None and not (pip is not None and _has_system_packages(python)):
         chosen = pip_config.read_for_uv(environ)
-        return Uv(str(uv), pip_config.for_uv(environ, home / "uv-cache"), chosen, cpu=cpu)
+        return Uv(str(uv), pip_config.uv_environ(environ, home / "uv-cache"), chosen, cpu=cpu)
     if pip is not None:
         return pip
     raise SetupError(
@@ -56,7 +56,7 @@ def choose(
 
 def find_uv(environ: Mapping[str, str], home: Path) -> Path | None:
     """A uv that runs and is new enough: on PATH, beside this Python, or fetched earlier into `home`."""
-    places = [shutil.which("uv", path=environ.get("PATH")), Path(sys.prefix) / "bin/uv", _fetched(home)]
+    places = [shutil.which("uv", path=environ.get("PATH")), Path(sys.prefix) / "bin/uv", _fetched_uv(home)]
     for place in places:
         if place is not None and os.access(place, os.X_OK):
             version = re.match(r"uv (\d+)\.(\d+)", run_command.run([str(place), "--version"], environ).out)
@@ -65,7 +65,7 @@ def find_uv(environ: Mapping[str, str], home: Path) -> Path | None:
     return None
 
 
-def _shows_system(python: str) -> bool:
+def _has_system_packages(python: str) -> bool:
     try:
         settings_of_venv = (Path(python).parent.parent / "pyvenv.cfg").read_text(encoding="utf-8")
     except OSError:  # not a virtual environment
@@ -73,15 +73,15 @@ def _shows_system(python: str) -> bool:
     return bool(re.search(r"(?im)^include-system-site-packages\s*=\s*true", settings_of_venv))
 
 
-def _fetched(home: Path) -> Path:
+def _fetched_uv(home: Path) -> Path:
     return home / "tools" / "bin" / "uv"
 
 
 def _fetch_uv(pip: Installer, home: Path, say: Callable[[str], None]) -> Path | None:
     """Fetch the pinned uv (1.6 s); None when that fails, because pip can still do the work."""
-    with file_lock.held(home / "tools.lock", say) as held:
-        if _fetched(home).is_file():
-            return _fetched(home)
+    with file_lock.locked(home / "tools.lock", say) as held:
+        if _fetched_uv(home).is_file():
+            return _fetched_uv(home)
         say("fetching uv, the quicker installer")
         temporary = home / ".tmp-tools"
         try:
@@ -95,4 +95,4 @@ def _fetch_uv(pip: Installer, home: Path, say: Callable[[str], None]) -> Path | 
         except OSError as error:
             say(f"uv could not be put in place ({error.strerror}); pip does the work")
             return None
-    return _fetched(home)
+    return _fetched_uv(home)

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 WAIT_S = 5.0
-AT_ONCE = 8
+PARALLEL_REQUESTS = 8
 
 
 def total(addresses: Sequence[str], environ: Mapping[str, str]) -> int | None:
     """Return the bytes of all files; None where one of them is not told."""
     trusted = _trusted(environ.get("PIP_CERT", ""))
-    with ThreadPoolExecutor(AT_ONCE) as asking:
-        told = list(asking.map(lambda address: _size(address, trusted), addresses))
-    return None if None in told else sum(filter(None, told))
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as asking:
+        answers = list(asking.map(lambda address: _size(address, trusted), addresses))
+    return None if None in answers else sum(filter(None, answers))
 
 
 def _size(address: str, trusted: ssl.SSLContext | None) -> int | None:

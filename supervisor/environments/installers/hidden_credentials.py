@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 PIP = {"--index-url": "PIP_INDEX_URL", "-i": "PIP_INDEX_URL", "--extra-index-url": "PIP_EXTRA_INDEX_URL"}
 UV = {"--index-url": "UV_DEFAULT_INDEX", "-i": "UV_DEFAULT_INDEX", "--extra-index-url": "UV_INDEX"}
-_SEVERAL = frozenset({"PIP_EXTRA_INDEX_URL", "UV_INDEX"})
+_MULTI_VALUE = frozenset({"PIP_EXTRA_INDEX_URL", "UV_INDEX"})
 
 
-def hidden(
+def without_credentials(
     words: Sequence[str], environ: Mapping[str, str], variables: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
     """Return a command line without the indexes whose address has credentials, and the environment that names them.
@@ -34,6 +34,6 @@ def hidden(
         if masked_text(given) == given:
             left += [word] if equals else [word, given]
         else:
-            before = child.get(variable, "") if variable in _SEVERAL else ""
+            before = child.get(variable, "") if variable in _MULTI_VALUE else ""
             child[variable] = f"{before} {given}".strip()
     return left, child

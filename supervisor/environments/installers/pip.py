@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.environment import LockedPackage, normal_name
 from supervisor.environments.installers import download_sizes, pip_config, run_command
-from supervisor.environments.installers.hidden_credentials import PIP, hidden
+from supervisor.environments.installers.hidden_credentials import PIP, without_credentials
 from supervisor.environments.installers.port import IndexSources, InstallerFailed
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Pip:
     @classmethod
     def find(cls, environ: Mapping[str, str], python: str, cache: Path | None = None) -> Pip | None:
         """The first pip that runs: of this Python, of the one below it, of the target, of PATH; None when there is none."""
-        child = pip_config.for_pip(environ, cache)
+        child = pip_config.pip_environ(environ, cache)
         on_path = shutil.which("python3", path=environ.get("PATH"))
         for candidate in dict.fromkeys(
             filter(None, (sys.executable, f"{sys.base_prefix}/bin/python3", python, on_path))
@@ -93,10 +93,10 @@ class Pip:
         )
 
     def _run(self, *arguments: str, keep_fd: int | None = None) -> run_command.CommandResult:
-        words, environ = hidden(arguments, self._environ, PIP)
+        words, environ = without_credentials(arguments, self._environ, PIP)
         ended = run_command.run([*self._argv, *words], environ, keep_fd=keep_fd)
         if ended.code != 0:
-            raise InstallerFailed(ended.said)
+            raise InstallerFailed(ended.output)
         return ended
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # A notebook kernel asks every child for colours, which would stand between the words we read.
 _COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")
 # Settings that send pip's result elsewhere or change its choice; ours names both on the command line.
-_NOT_OURS = ("TARGET", "PREFIX", "ROOT", "USER", "PYTHON", "CONSTRAINT", "REQUIREMENT", "EDITABLE", "REQUIRE_VIRTUALENV",
+_UNWANTED = ("TARGET", "PREFIX", "ROOT", "USER", "PYTHON", "CONSTRAINT", "REQUIREMENT", "EDITABLE", "REQUIRE_VIRTUALENV",
              "NO_DEPS", "UPGRADE", "PRE", "REPORT", "DRY_RUN", "REQUIRE_HASHES", "QUIET", "VERBOSE", "LOG")  # fmt: skip
 # uv's own settings that say where packages come from, and how. The others would change where they go, or what is asked for.
 _OF_UV = re.compile(
@@ -51,12 +51,12 @@ class PipConfig:
 
 def read(environ: Mapping[str, str]) -> PipConfig:
     """The settings in force for pip: its own; what it has none of, uv's."""
-    return _merged(_of_pip(environ), of_uv(environ))
+    return _merged(_pip_settings(environ), uv_settings(environ))
 
 
 def read_for_uv(environ: Mapping[str, str]) -> PipConfig:
     """The settings in force for uv: its own; what it has none of, pip's."""
-    own, other = of_uv(environ), _of_pip(environ)
+    own, other = uv_settings(environ), _pip_settings(environ)
     rest = replace(
         own, cert=other.cert, trusted_hosts=other.trusted_hosts, proxy=other.proxy, timeout_s=other.timeout_s
     )
@@ -74,7 +74,7 @@ def _merged(first: PipConfig, second: PipConfig) -> PipConfig:
     )
 
 
-def _of_pip(environ: Mapping[str, str]) -> PipConfig:
+def _pip_settings(environ: Mapping[str, str]) -> PipConfig:
     """PIP_ variables, else pip's configuration files; file: indexes that are not there are left out."""
     values = _from_files(environ)
     values |= {key[4:].lower().replace("_", "-"): value for key, value in environ.items() if key.startswith("PIP_")}
@@ -94,13 +94,13 @@ def _of_pip(environ: Mapping[str, str]) -> PipConfig:
     )
 
 
-def for_uv(environ: Mapping[str, str], cache: Path) -> dict[str, str]:
+def uv_environ(environ: Mapping[str, str], cache: Path) -> dict[str, str]:
     """An environment for uv: its own settings of where packages come from, and pip's translated where it has none.
 
     Variables of uv that would send the result elsewhere are left out (deleted, because a blank one is an error). A name is
     taken from the first index that has it, as uv does by itself: a public index does not answer for a private one.
     """
-    own, other = of_uv(environ), _of_pip(environ)
+    own, other = uv_settings(environ), _pip_settings(environ)
     child = {
         key: value
         for key, value in without(environ).items()
@@ -121,12 +121,12 @@ def for_uv(environ: Mapping[str, str], cache: Path) -> dict[str, str]:
     return child | {key: value for key, value in translated.items() if value and not (key in child and key in _UV_OWN)}
 
 
-def of_uv(environ: Mapping[str, str]) -> PipConfig:
+def uv_settings(environ: Mapping[str, str]) -> PipConfig:
     """Return uv's own settings in force: its variables, else its files; a variable is stronger than a file."""
     index = environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or ""
     extra = environ.get("UV_INDEX") or environ.get("UV_EXTRA_INDEX_URL") or ""
     links = environ.get("UV_FIND_LINKS") or ""
-    found = _of_uv_files(environ)
+    found = _uv_file_settings(environ)
     return replace(
         found,
         index=_address(index) or found.index,
@@ -135,17 +135,17 @@ def of_uv(environ: Mapping[str, str]) -> PipConfig:
     )
 
 
-def for_pip(environ: Mapping[str, str], cache: Path | None = None) -> dict[str, str]:
+def pip_environ(environ: Mapping[str, str], cache: Path | None = None) -> dict[str, str]:
     """An environment for pip: where packages come from is kept, where they would go is not.
 
     ``cache``: a folder of ours for its downloads, where the person has chosen none, so that `clean` finds all of them.
     """
-    dropped = {f"PIP_{name}" for name in _NOT_OURS} | {"PYTHONDONTWRITEBYTECODE", *_COLOURS}
+    dropped = {f"PIP_{name}" for name in _UNWANTED} | {"PYTHONDONTWRITEBYTECODE", *_COLOURS}
     child = {key: value for key, value in without(environ).items() if key not in dropped}
     if cache is not None and "cache-dir" not in _from_files(environ):
         child.setdefault("PIP_CACHE_DIR", str(cache))
     child.setdefault("PIP_RETRIES", "1")  # pip's own five cost half a minute before a missing connection is said
-    own, other = _of_pip(environ), of_uv(environ)
+    own, other = _pip_settings(environ), uv_settings(environ)
     translated = {
         "PIP_INDEX_URL": "" if own.index else other.index,
         "PIP_EXTRA_INDEX_URL": "" if own.extra_indexes else " ".join(other.extra_indexes),
@@ -157,11 +157,11 @@ def for_pip(environ: Mapping[str, str], cache: Path | None = None) -> dict[str, 
                     "PIP_NO_INPUT": "1", "PIP_ROOT_USER_ACTION": "ignore"}  # fmt: skip
 
 
-def _of_uv_files(environ: Mapping[str, str]) -> PipConfig:
+def _uv_file_settings(environ: Mapping[str, str]) -> PipConfig:
     """Return what uv's files say: those of the project of the working folder, of the user, of the system."""
     import tomllib
 
-    told: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     for file in _uv_files(environ):
         try:
             table = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -170,15 +170,15 @@ def _of_uv_files(environ: Mapping[str, str]) -> PipConfig:
         table = table.get("tool", {}).get("uv", {}) if file.name == "pyproject.toml" else table
         pip = table.get("pip", {})
         for key in _OF_INDEXES:
-            told.setdefault(key, pip.get(key, table.get(key))) if key in pip or key in table else None
-    rows = [row for row in told.get("index") or [] if isinstance(row, dict) and isinstance(row.get("url"), str)]
-    default = next((row["url"] for row in rows if row.get("default")), told.get("index-url") or "")
+            config.setdefault(key, pip.get(key, table.get(key))) if key in pip or key in table else None
+    rows = [row for row in config.get("index") or [] if isinstance(row, dict) and isinstance(row.get("url"), str)]
+    default = next((row["url"] for row in rows if row.get("default")), config.get("index-url") or "")
     extra = [row["url"] for row in rows if not row.get("default") and not row.get("explicit")]
     return PipConfig(
         index=str(default),
-        extra_indexes=tuple(map(str, [*extra, *(told.get("extra-index-url") or [])])),
-        wheel_folders=tuple(map(str, told.get("find-links") or [])),
-        no_index=told.get("no-index") is True,
+        extra_indexes=tuple(map(str, [*extra, *(config.get("extra-index-url") or [])])),
+        wheel_folders=tuple(map(str, config.get("find-links") or [])),
+        no_index=config.get("no-index") is True,
     )
 
 
@@ -191,7 +191,7 @@ def _uv_files(environ: Mapping[str, str]) -> Iterator[Path]:
         return
     here = Path.cwd()
     places = (folder / name for folder in (here, *here.parents) for name in ("uv.toml", "pyproject.toml"))
-    nearest = next((file for file in places if _speaks_to_uv(file)), None)
+    nearest = next((file for file in places if _configures_uv(file)), None)
     if nearest is not None:
         yield nearest
     home = Path(environ.get("HOME") or Path.home())
@@ -199,7 +199,7 @@ def _uv_files(environ: Mapping[str, str]) -> Iterator[Path]:
     yield Path("/etc/uv/uv.toml")
 
 
-def _speaks_to_uv(file: Path) -> bool:
+def _configures_uv(file: Path) -> bool:
     try:
         return file.name == "uv.toml" or "[tool.uv" in file.read_text(encoding="utf-8") if file.is_file() else False
     except (OSError, ValueError):

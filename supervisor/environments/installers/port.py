@@ -39,18 +39,18 @@ class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the instal
     the disk is full.
     """
 
-    def __init__(self, said: str) -> None:
-        built = _UNBUILT.search(said)
-        self.unbuilt = built[1] if built else "one of its packages" if _BUILD.search(said) else ""
-        self.no_git = bool(_NO_GIT.search(said))
-        self.no_network = bool(_NO_NETWORK.search(said)) and "certificate" not in said and not self.unbuilt
-        self.no_space = "No space left on device" in said or "Disk quota exceeded" in said
-        self.reason = shorten(said)
-        self.build_error = masked_text(_last_error(said))[:_BUILD_ERROR_MAX]
+    def __init__(self, output: str) -> None:
+        built = _UNBUILT.search(output)
+        self.unbuilt = built[1] if built else "one of its packages" if _BUILD.search(output) else ""
+        self.no_git = bool(_NO_GIT.search(output))
+        self.no_network = bool(_NO_NETWORK.search(output)) and "certificate" not in output and not self.unbuilt
+        self.no_space = "No space left on device" in output or "Disk quota exceeded" in output
+        self.reason = shorten(output)
+        self.build_error = masked_text(_last_error(output))[:_BUILD_ERROR_MAX]
         super().__init__(self.reason)
 
     @property
-    def plain(self) -> str:
+    def summary(self) -> str:
         """The reason in our own words where they are shorter, else the installer's."""
         if self.no_space:
             return "the disk of this machine is full"
@@ -82,10 +82,10 @@ class CannotInstallError(SetupError):
     """The job's packages cannot be had; ``reason`` is why, without what was asked for."""
 
     def __init__(self, what: str, failure: InstallerFailed, source: str) -> None:
-        self.reason, self.unbuilt = failure.plain, failure.unbuilt
+        self.reason, self.unbuilt = failure.summary, failure.unbuilt
         super().__init__(f"{what}: {self.reason}", failure.advice(source))
 
-    def unbelieved(self) -> None:
+    def with_untrusted_note(self) -> None:
         """Add that the store keeps the packages, and why they are not used."""
         self.what += "; the packages that the store keeps are not signed by this user's key"
         self.args = (self.what,)
@@ -137,24 +137,24 @@ class IndexSources:
         return [*chosen, *alone, *(["--require-hashes", "--no-deps"] if self.hashed else [])]
 
 
-def _last_error(said: str) -> str:
+def _last_error(output: str) -> str:
     """Return the last line in which a build says what it lacks; what the installer says around it tells less."""
-    lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in said.splitlines()]
+    lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in output.splitlines()]
     found = [line for line in lines if re.match(r"(fatal )?error: |.*: (fatal )?error: |\w*(Error|Exception): ", line)]
-    told = [line for line in found if not re.search(r"subprocess-exited|Failed to build|metadata-generation", line)]
-    return (told or found or [shorten(said)])[-1]
+    specific = [line for line in found if not re.search(r"subprocess-exited|Failed to build|metadata-generation", line)]
+    return (specific or found or [shorten(output)])[-1]
 
 
-def shorten(said: str) -> str:
+def shorten(output: str) -> str:
     """An installer's own reason on one line: the error lines where there are any, no drawing characters, no addresses."""
-    traced = [line for line in said.partition(_TRACEBACK)[2].splitlines() if _RAISED.match(line)]
+    traced = [line for line in output.partition(_TRACEBACK)[2].splitlines() if _RAISED.match(line)]
     if traced:  # the installer itself failed: its last exception says why
         return masked_text(traced[-1].strip())[:_REASON_BYTES_MAX]
-    lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in said.splitlines()]
+    lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in output.splitlines()]
     start = next((at for at, line in enumerate(lines) if re.match(r"(?i)error|no solution|because", line)), 0)
-    said_again = ("ERROR:", "WARNING", "[notice]", "hint:")
-    kept = [line for line in lines[start + 1 :] if line and not line.startswith(said_again)]
-    text = " ".join([*lines[start : start + 1], *kept])
+    repeated = ("ERROR:", "WARNING", "[notice]", "hint:")
+    selected = [line for line in lines[start + 1 :] if line and not line.startswith(repeated)]
+    text = " ".join([*lines[start : start + 1], *selected])
     text = re.sub(r"(?i)^(error: ?)+|no solution found when resolving dependencies:? ?(cause: )?", "", text)
     text = masked_text(re.sub(r"\b(https?|file)://\S+", "the index", text))
     return text if len(text) <= _REASON_BYTES_MAX else text[:_REASON_BYTES_MAX] + "…"

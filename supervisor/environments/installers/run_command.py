@@ -21,7 +21,7 @@ class CommandResult:
 
     code: int
     out: str
-    said: str
+    output: str
 
 
 def run(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.environment import read_locked
 from supervisor.environments.installers import run_command
-from supervisor.environments.installers.hidden_credentials import UV, hidden
+from supervisor.environments.installers.hidden_credentials import UV, without_credentials
 from supervisor.environments.installers.port import IndexSources, InstallerFailed
-from supervisor.environments.wheel_files import digest, names
+from supervisor.environments.wheel_files import digest, is_wheel_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,8 +46,8 @@ class Uv:
         self._no_index = ["--no-index"] if chosen.no_index else []  # uv has no variable for this one
         self._cpu = cpu and not chosen.no_index and "UV_TORCH_BACKEND" not in environ
         self._strict = "UV_INDEX_STRATEGY" in environ  # the person's own word about it
-        self._several = bool(chosen.extra_indexes)
-        self._beyond: Sequence[str] = ()
+        self._multi_index = bool(chosen.extra_indexes)
+        self._further_indexes: Sequence[str] = ()
 
     def solve(
         self, python: str, requirements: Sequence[str], constraints: Sequence[str], index_options: Sequence[str]
@@ -66,7 +66,7 @@ class Uv:
             wanted.write_text("\n".join(pins), encoding="utf-8")
             hashed = self._run("compile", "--no-deps", "--generate-hashes", "--no-header", "--no-annotate", "--quiet",
                                "--python", python, str(wanted), *index_options, *backend)  # fmt: skip
-        return tuple(one if one.hashes else self._hashed_at_hand(one) for one in read_locked(hashed.out))
+        return tuple(one if one.hashes else self._with_local_hashes(one) for one in read_locked(hashed.out))
 
     def _pins(
         self, python: str, requirements: Sequence[str], constraints: Sequence[str], index_options: Sequence[str]
@@ -79,7 +79,7 @@ class Uv:
             # --break-system-packages is what lets a dry run look at a Debian Python; nothing is written.
             tried = self._run("install", "--dry-run", "--break-system-packages", "--python", python,
                               "--constraints", str(constrained), "-r", str(wanted), *index_options)  # fmt: skip
-        return _ADDED.findall(tried.said)
+        return _ADDED.findall(tried.output)
 
     def install(self, python: str, pinned: Path, *, sources: IndexSources, target: Path | None = None) -> None:
         # a small folder of our own is copied, because a linked file that is damaged in place is damaged in the cache too
@@ -92,10 +92,10 @@ class Uv:
         words = ["compile", "--no-deps", "--no-header", "--quiet", "--format", "pylock.toml", "--python", python,
                  str(pinned), *sources.index_options]  # fmt: skip
         try:
-            told = self._with_cpu_builds(words, pinned, sources).out
+            report = self._with_cpu_builds(words, pinned, sources).out
         except InstallerFailed:  # an older uv, or an index that does not answer: the installation itself will say it
             return None
-        sizes = [re.findall(r"\bsize = (\d+)", package) for package in told.split("[[packages]]")[1:]]
+        sizes = [re.findall(r"\bsize = (\d+)", package) for package in report.split("[[packages]]")[1:]]
         return sum(max(map(int, each)) for each in sizes if each) or None
 
     def _with_cpu_builds(self, words: Sequence[str], pinned: Path, sources: IndexSources) -> run_command.CommandResult:
@@ -111,9 +111,11 @@ class Uv:
         self._run("install", "--python", python, *sources.options(), "--no-deps", "-r", str(lines),
                   keep_fd=sources.keep_fd)  # fmt: skip
 
-    def _hashed_at_hand(self, locked: LockedPackage) -> LockedPackage:
+    def _with_local_hashes(self, locked: LockedPackage) -> LockedPackage:
         """`locked` with the digests of its wheels in the person's folders, which uv chooses from but does not hash."""
-        files = [file for folder in self._wheel_folders for file in Path(folder).glob("*.whl") if names(file, locked)]
+        files = [
+            file for folder in self._wheel_folders for file in Path(folder).glob("*.whl") if is_wheel_of(file, locked)
+        ]
         if not files:
             raise InstallerFailed(f"error: no hash is known for {locked.pin}")
         return replace(locked, hashes=tuple(sorted(map(digest, files))))
@@ -124,26 +126,26 @@ class Uv:
         The order stays the person's: never the best version of all indexes, which a stranger could publish at a public one.
         Where hashes are required, a stranger's file is none of those that may be taken: then every index is asked.
         """
-        ended = self._ran(arguments, keep_fd)
-        several = self._several or any(word.startswith("--extra-index-url") for word in arguments)
-        if ended.code == 0 or not several or self._strict or InstallerFailed(ended.said).no_network:
+        ended = self._run_once(arguments, keep_fd)
+        multi_index = self._multi_index or any(word.startswith("--extra-index-url") for word in arguments)
+        if ended.code == 0 or not multi_index or self._strict or InstallerFailed(ended.output).no_network:
             further = []
         else:
             further = [FURTHER_INDEXES, *([ALL_INDEXES] if "--require-hashes" in arguments else [])]
-        before = self._beyond
+        before = self._further_indexes
         for strategy in further:
             if strategy == before:
                 continue
-            self._beyond = strategy
-            again = self._ran(arguments, keep_fd)
+            self._further_indexes = strategy
+            again = self._run_once(arguments, keep_fd)
             if again.code != 0 or strategy is ALL_INDEXES:
-                self._beyond = before
+                self._further_indexes = before
             if again.code == 0:
                 return again
         if ended.code != 0:
-            raise InstallerFailed(ended.said)
+            raise InstallerFailed(ended.output)
         return ended
 
-    def _ran(self, arguments: Sequence[str], keep_fd: int | None) -> run_command.CommandResult:
-        words, environ = hidden([*arguments, *self._no_index, *self._beyond], self._environ, UV)
+    def _run_once(self, arguments: Sequence[str], keep_fd: int | None) -> run_command.CommandResult:
+        words, environ = without_credentials([*arguments, *self._no_index, *self._further_indexes], self._environ, UV)
         return run_command.run([self._program, "pip", *words], environ, keep_fd=keep_fd)

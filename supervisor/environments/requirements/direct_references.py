@@ -110,16 +110,16 @@ def _path(shown: str, path: Path, name: str, extras: str, marker: str) -> Direct
             "", normal_name(name or guessed), shown, marker, problem=f"{shown.removeprefix('-e ')} is not here"
         )
     if path.is_file():
-        print_of = hashlib.sha256(path.read_bytes()).hexdigest()
-        return DirectReference(f"{path}{extras}", normal_name(name or guessed), shown, marker, fingerprint=print_of)
+        fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
+        return DirectReference(f"{path}{extras}", normal_name(name or guessed), shown, marker, fingerprint=fingerprint)
     files = [path / each for each in _METADATA if (path / each).is_file()]
     if not files:
         problem = f"the folder {path.name or path} has no pyproject.toml, setup.py or setup.cfg"
         return DirectReference("", normal_name(name or path.name), shown, marker, problem=problem)
-    print_of = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    fingerprint = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     # A folder is installed in place, because a copy of it would not follow the person's edits.
     return DirectReference(
-        f"-e {path}{extras}", normal_name(name or name_of_project(path)), shown, marker, fingerprint=print_of
+        f"-e {path}{extras}", normal_name(name or name_of_project(path)), shown, marker, fingerprint=fingerprint
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from supervisor.environments.requirements.requirement_file import Collected
 
 CONDA_FILES = ("environment.yml", "environment.yaml", "conda.yml", "conda.yaml")
-_WRITE_THEM = "write what the script needs into a requirements.txt beside it, or start with --no-install"
+_REWRITE_HINT = "write what the script needs into a requirements.txt beside it, or start with --no-install"
 
 
 def poetry(table: Mapping[str, Any], folder: Path, collected: Collected) -> str:
@@ -80,7 +80,7 @@ def setup_py(file: Path, collected: Collected) -> bool:
     stated = arguments.get("install_requires")
     if stated is None:
         if computed:
-            collected.notes.append(f"{collected.source} computes its packages, and is not run here: {_WRITE_THEM}")
+            collected.notes.append(f"{collected.source} computes its packages, and is not run here: {_REWRITE_HINT}")
         return computed
     for line in stated.splitlines() if isinstance(stated, str) else stated:
         if str(line).strip():
@@ -120,7 +120,7 @@ def _items(text: str) -> Iterator[tuple[int, str]]:
     for line in text.splitlines():
         bare = re.sub(r"(^|\s)#.*$", "", line).rstrip()
         if flow := re.fullmatch(r"dependencies:\s*\[(.*)\]", bare):
-            yield from ((0, _unquoted(each)) for each in flow[1].split(",") if each.strip())
+            yield from ((0, _unquote(each)) for each in flow[1].split(",") if each.strip())
         elif re.fullmatch(r"dependencies:", bare):
             inside = True
         elif inside and bare.strip():
@@ -128,7 +128,7 @@ def _items(text: str) -> Iterator[tuple[int, str]]:
             if entry is None:
                 inside = bare.startswith(" ")
                 continue
-            indent, item = len(entry[1]), _unquoted(entry[2])
+            indent, item = len(entry[1]), _unquote(entry[2])
             if item.rstrip() == "pip:":
                 indent_of_pip = indent
                 continue
@@ -139,7 +139,7 @@ def _items(text: str) -> Iterator[tuple[int, str]]:
                 yield 0, item
 
 
-def _unquoted(text: str) -> str:
+def _unquote(text: str) -> str:
     return text.strip().strip("'\"").strip()
 
 
@@ -166,7 +166,7 @@ def _table_entry(name: str, rule: Any, folder: Path, collected: Collected) -> No
     else:
         collected.problems.append(
             RequirementProblem(
-                f"{collected.source}: {name} has no version that can be read", _WRITE_THEM, here=normal_name(name)
+                f"{collected.source}: {name} has no version that can be read", _REWRITE_HINT, here=normal_name(name)
             )
         )
 

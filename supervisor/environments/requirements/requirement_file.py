@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _LONG = {"-r": "--requirement", "-c": "--constraint", "-e": "--editable", "-i": "--index-url", "-f": "--find-links",
          "--pypi-url": "--index-url"}  # fmt: skip
-_FOR_THE_INSTALLER = {
+_PASSED_ON = {
     "--index-url",
     "--extra-index-url",
     "--find-links",
@@ -29,8 +29,11 @@ _FOR_THE_INSTALLER = {
     "--only-binary",
 }
 _SWITCHES = {"--no-index", "--pre"}
-_GRANTED = {"--require-hashes", "--prefer-binary"}  # our own lock has hashes, and a wheel is taken where there is one
-_LEFT_OUT = {"--use-feature", "--no-use-wheel", "--use-pep517", "--no-build-isolation", "--config-settings",
+_ALREADY_TRUE = {
+    "--require-hashes",
+    "--prefer-binary",
+}  # our own lock has hashes, and a wheel is taken where there is one
+_IGNORED = {"--use-feature", "--no-use-wheel", "--use-pep517", "--no-build-isolation", "--config-settings",
              "--global-option", "--install-option", "--process-dependency-links", "--always-unzip", "-Z"}  # fmt: skip
 _OF_A_REQUIREMENT = re.compile(r"\s--(?:hash|config-settings?|global-option|install-option)\b")
 _HASH = re.compile(r"\s--hash[= ]\s*(\w+:[0-9a-fA-F]+)")
@@ -69,7 +72,7 @@ class Collected:
         else:
             self.requirements.append(text)
 
-    def wanted(self, python: str = "", debian: tuple[str, ...] = ()) -> Requirements:
+    def to_requirements(self, python: str = "", debian: tuple[str, ...] = ()) -> Requirements:
         """Return all of it as one wish."""
         return Requirements(
             tuple(self.requirements), python, debian, tuple(self.options), self.source, tuple(self.directs),
@@ -94,7 +97,7 @@ def read(path: Path, collected: Collected, *, constraint: bool = False, above: f
         if line.startswith("-"):
             _option(line, path, collected, at, constraint=constraint, above=above | {place})
         elif constraint:
-            collected.constraints.append(_without_options(line))
+            collected.constraints.append(_strip_options(line))
         else:
             _requirement(line, path.parent, collected, at)
 
@@ -116,14 +119,14 @@ def _lines(text: str) -> Iterable[tuple[int, str]]:
 
 
 def _requirement(line: str, folder: Path, collected: Collected, at: str) -> None:
-    text = _without_options(line)
+    text = _strip_options(line)
     hashes = tuple(each.lower() for each in _HASH.findall(line))
     if hashes and (name := re.match(r"[A-Za-z0-9][\w.-]*", text)):
         collected.hashes[normal_name(name[0])] = hashes
     collected.add(text, folder, at=at)
 
 
-def _without_options(line: str) -> str:
+def _strip_options(line: str) -> str:
     return _OF_A_REQUIREMENT.split(line)[0].strip()
 
 
@@ -143,14 +146,14 @@ def _option(line: str, path: Path, collected: Collected, at: str, *, constraint:
             )
     elif name == "--editable":
         collected.add(value, path.parent, at=at, editable=True)
-    elif name in _FOR_THE_INSTALLER:
+    elif name in _PASSED_ON:
         near = path.parent / value
         collected.options += [name, str(near.absolute()) if name == "--find-links" and near.exists() else value]
     elif name in _SWITCHES:
         collected.options.append(name)
-    elif name in _LEFT_OUT:
+    elif name in _IGNORED:
         collected.notes.append(f"{at}: {name} is left out")
-    elif name not in _GRANTED:
+    elif name not in _ALREADY_TRUE:
         hint = "remove the line, or start with --no-install"
         collected.problems.append(RequirementProblem(f"{at}: {head} is no option of a requirements file", hint))
 

@@ -26,7 +26,7 @@ _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 class ScriptRequirements:
     """`wanted` for the environment; `options`: the rest of ``[tool.supervisor]``, defaults for the command line's own."""
 
-    wanted: Requirements = field(default_factory=Requirements)
+    requirements: Requirements = field(default_factory=Requirements)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -46,7 +46,7 @@ def read(script: Path, *, install: bool = True) -> ScriptRequirements:
     """
     try:
         block = find_block(script)
-        return _in_block(block) if block else _beside(script)
+        return _from_block(block) if block else _from_neighbour_file(script)
     except SetupError as error:
         if install:
             raise
@@ -76,11 +76,13 @@ def find_block(script: Path) -> RequirementSource | None:
     return None
 
 
-def _in_block(block: RequirementSource) -> ScriptRequirements:
-    return _of_project(_toml(block), Collected(f"{block.path.name}'s script block"), block.path.parent, in_block=True)
+def _from_block(block: RequirementSource) -> ScriptRequirements:
+    return _from_pyproject(
+        _toml(block), Collected(f"{block.path.name}'s script block"), block.path.parent, in_block=True
+    )
 
 
-def _beside(script: Path) -> ScriptRequirements:
+def _from_neighbour_file(script: Path) -> ScriptRequirements:
     """The wish of the first file beside `script` that states packages; the options of a pyproject.toml count anyway."""
     folder = script.parent
     options: Mapping[str, Any] = {}
@@ -89,41 +91,43 @@ def _beside(script: Path) -> ScriptRequirements:
     if (folder / "requirements.txt").is_file():
         collected = Collected(f"requirements.txt beside {script.name}")
         requirement_file.read(folder / "requirements.txt", collected)
-        return ScriptRequirements(collected.wanted())
+        return ScriptRequirements(collected.to_requirements())
     if (project := folder / "pyproject.toml").is_file():
         words = f"pyproject.toml beside {script.name}"
-        found = _of_project(_toml(RequirementSource(text_encoding.read(project), project)), Collected(words), folder)
-        options, required, debian = found.options, found.wanted.requires_python, found.wanted.debian
-        if found.wanted.asks:
+        found = _from_pyproject(
+            _toml(RequirementSource(text_encoding.read(project), project)), Collected(words), folder
+        )
+        options, required, debian = found.options, found.requirements.requires_python, found.requirements.debian
+        if found.requirements.asks:
             return found
-    return ScriptRequirements(replace(_of_other_tools(script), requires_python=required, debian=debian), options)
+    return ScriptRequirements(replace(_from_other_tools(script), requires_python=required, debian=debian), options)
 
 
-def _of_other_tools(script: Path) -> Requirements:
+def _from_other_tools(script: Path) -> Requirements:
     folder = script.parent
     if (file := folder / "Pipfile").is_file():
         collected = Collected(f"Pipfile beside {script.name}")
         python = project_files.pipfile(_toml(RequirementSource(text_encoding.read(file), file)), folder, collected)
-        return collected.wanted(python)
+        return collected.to_requirements(python)
     for name, reader in (("setup.cfg", project_files.setup_cfg), ("setup.py", project_files.setup_py)):
         collected = Collected(f"{name} beside {script.name}")
         if (folder / name).is_file() and reader(folder / name, collected):
-            return collected.wanted()
+            return collected.to_requirements()
     for name in project_files.CONDA_FILES:
         if (folder / name).is_file():
             collected = Collected(f"{name} beside {script.name}")
             project_files.conda(folder / name, collected)
-            return collected.wanted()
+            return collected.to_requirements()
     return Requirements()
 
 
-def _of_project(
+def _from_pyproject(
     table: Mapping[str, Any], collected: Collected, folder: Path, *, in_block: bool = False
 ) -> ScriptRequirements:
     words = collected.source
     project = table if in_block else _table(table, "project", words)
-    own = dict(_table(_table(table, "tool", words), "supervisor", words))
-    debian = _strings(own.pop("apt", []), f"{words}: apt")
+    own_options = dict(_table(_table(table, "tool", words), "supervisor", words))
+    debian = _strings(own_options.pop("apt", []), f"{words}: apt")
     bad = next((name for name in debian if not _DEBIAN_NAME.fullmatch(name)), None)
     if bad is not None:
         raise SetupError(f"{words}: {bad!r} is not the name of a Debian package", 'write apt = ["libgl1"]')
@@ -134,7 +138,7 @@ def _of_project(
         collected.add(text, folder)
     if not in_block and "dependencies" not in project and not project_files.dynamic(table, folder, collected):
         python = project_files.poetry(table, folder, collected) or python
-    return ScriptRequirements(collected.wanted(python, debian), own)
+    return ScriptRequirements(collected.to_requirements(python, debian), own_options)
 
 
 def _toml(source: RequirementSource) -> dict[str, Any]:

@@ -166,12 +166,12 @@ def hdf5(body: bytes) -> bytes:
 def test_a_format_that_accounts_for_itself_is_whole_or_not(tmp_path: Path, whole: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(whole)
-    assert file_formats.is_whole(path)
+    assert file_formats.is_complete(path)
     for length in (0, 7, 20, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        assert not file_formats.is_whole(path), length
+        assert not file_formats.is_complete(path), length
     path.write_bytes(b"of no such format, but long enough to have a header of its own" * 3)
-    assert not file_formats.is_whole(path)
+    assert not file_formats.is_complete(path)
 
 
 def test_a_save_of_which_nobody_was_told_any_more_is_used_if_its_structure_is_whole(disk: Disk) -> None:

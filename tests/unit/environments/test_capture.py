@@ -53,14 +53,14 @@ def test_the_running_interpreter_is_described_as_it_is(tmp_path: Path):
     assert chosen.python == ".".join(map(str, sys.version_info[:3]))
     assert sysconfig.get_path("purelib") in chosen.folders
     assert sysconfig.get_path("stdlib") not in chosen.folders
-    assert installed_packages.found(chosen, os.environ).distributions.keys() >= {"pytest", "packaging"}
+    assert installed_packages.inspect(chosen, os.environ).distributions.keys() >= {"pytest", "packaging"}
 
 
 def test_packages_named_by_pythonpath_count_as_there_but_are_not_laid_under_an_overlay(tmp_path: Path):
     (tmp_path / "given" / "thing-1.0.dist-info").mkdir(parents=True)
     environ = dict(os.environ) | {"PYTHONPATH": str(tmp_path / "given")}
     chosen = installed_packages.interpreter(sys.executable, tmp_path / "home", environ)
-    assert installed_packages.found(chosen, environ).distributions["thing"] == "1.0"
+    assert installed_packages.inspect(chosen, environ).distributions["thing"] == "1.0"
     assert str(tmp_path / "given") not in chosen.folders
 
 
@@ -80,6 +80,6 @@ def test_what_is_no_python_is_named(tmp_path: Path, python: str):
 def test_the_image_is_named_where_the_host_names_it(tmp_path: Path):
     environ = dict(os.environ) | {"COLAB_RELEASE_TAG": "release-colab-2026"}
     assert (
-        installed_packages.found(installed_packages.interpreter(sys.executable, tmp_path, environ), environ).image
+        installed_packages.inspect(installed_packages.interpreter(sys.executable, tmp_path, environ), environ).image
         == "release-colab-2026"
     )

@@ -154,6 +154,6 @@ def test_a_full_disk_is_named_and_an_installers_own_crash_is_told_by_its_last_li
     )
     failed = installer_port.InstallerFailed(trace)
     assert failed.reason == "OSError: [Errno 28] No space left on device: '/x'"
-    assert failed.plain == "the disk of this machine is full"
+    assert failed.summary == "the disk of this machine is full"
     assert "make room" in failed.advice("train.py")
     assert not installer_port.InstallerFailed(trace.replace("No space left on device", "Too many links")).no_space

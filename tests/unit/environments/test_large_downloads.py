@@ -83,7 +83,7 @@ def test_beside_an_accelerator_and_where_the_person_chose_nothing_is_chosen(
 ):
     program = Program()
     assert uv(monkeypatch, program, cpu=cpu, **environ).solve("python", ["torch"], [], [])[0].version == "2.13.0"
-    assert pip_config.for_uv(environ, Path("x")).get("UV_TORCH_BACKEND") == environ.get("UV_TORCH_BACKEND")
+    assert pip_config.uv_environ(environ, Path("x")).get("UV_TORCH_BACKEND") == environ.get("UV_TORCH_BACKEND")
 
 
 def test_a_recorded_build_for_the_processor_is_installed_from_where_uv_knows_it(

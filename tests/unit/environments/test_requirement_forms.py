@@ -26,7 +26,7 @@ def read(folder: Path, script: str = "", *, install: bool = True, **files: str |
     for name, content in {"job_py": script, **files}.items():
         path = folder / ".".join(name.rsplit("_", 1))
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return script_requirements.read(folder / "job.py", install=install).wanted
+    return script_requirements.read(folder / "job.py", install=install).requirements
 
 
 def refusal(wanted: Requirements) -> UserError:
@@ -60,9 +60,9 @@ def test_a_file_of_any_usual_encoding_is_read(tmp_path: Path, content: bytes):
 def test_a_script_in_a_declared_encoding_and_one_with_a_mark_are_read(tmp_path: Path):
     block = "# /// script\n# dependencies = ['toolz']\n# ///\n"
     (tmp_path / "job.py").write_bytes(f"# -*- coding: latin-1 -*-\n# é\n{block}".encode("latin-1"))
-    assert script_requirements.read(tmp_path / "job.py").wanted.requirements == ("toolz",)
+    assert script_requirements.read(tmp_path / "job.py").requirements.requirements == ("toolz",)
     (tmp_path / "job.py").write_bytes(codecs.BOM_UTF8 + block.encode())
-    assert script_requirements.read(tmp_path / "job.py").wanted.requirements == ("toolz",)
+    assert script_requirements.read(tmp_path / "job.py").requirements.requirements == ("toolz",)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_pyproject_for_tools_alone_leaves_the_packages_to_the_next_file(tmp_pa
     (tmp_path / "pyproject.toml").write_text(only_tools)
     (tmp_path / "environment.yml").write_text(ENVIRONMENT.replace("    - -r more.txt\n", ""))
     found = script_requirements.read(tmp_path / "job.py")
-    assert found.wanted.requirements == ("toolz==0.12.0",)
+    assert found.requirements.requirements == ("toolz==0.12.0",)
     assert found.options == {"keep-last": 5}
 
 

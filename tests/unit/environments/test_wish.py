@@ -36,14 +36,16 @@ def script(folder: Path, text: str) -> Path:
 
 def test_a_script_block_is_read_with_its_options(tmp_path: Path):
     read = script_requirements.read(script(tmp_path, BLOCK))
-    assert read.wanted == Requirements(("numpy>=2", "einops"), ">=3.11", ("libgl1",), source="job.py's script block")
+    assert read.requirements == Requirements(
+        ("numpy>=2", "einops"), ">=3.11", ("libgl1",), source="job.py's script block"
+    )
     assert read.options == {"save-every": "10m"}
 
 
 def test_windows_line_ends_do_not_matter(tmp_path: Path):
     path = tmp_path / "job.py"
     path.write_bytes(BLOCK.replace("\n", "\r\n").encode())
-    assert script_requirements.read(path).wanted.requirements == ("numpy>=2", "einops")
+    assert script_requirements.read(path).requirements.requirements == ("numpy>=2", "einops")
 
 
 def test_a_script_that_asks_for_nothing_wants_nothing(tmp_path: Path):
@@ -52,7 +54,7 @@ def test_a_script_that_asks_for_nothing_wants_nothing(tmp_path: Path):
 
 def test_the_block_wins_over_files_beside_it(tmp_path: Path):
     (tmp_path / "requirements.txt").write_text("pandas\n")
-    assert "pandas" not in script_requirements.read(script(tmp_path, BLOCK)).wanted.requirements
+    assert "pandas" not in script_requirements.read(script(tmp_path, BLOCK)).requirements.requirements
 
 
 def test_requirements_beside_are_read_with_what_they_include(tmp_path: Path):
@@ -60,7 +62,7 @@ def test_requirements_beside_are_read_with_what_they_include(tmp_path: Path):
     (tmp_path / "requirements.txt").write_text(
         "-r base.txt\n# a remark\n\npandas==2.2 \\\n    --hash=sha256:00\n--extra-index-url=file:///nowhere\n"
     )
-    wanted = script_requirements.read(script(tmp_path, "")).wanted
+    wanted = script_requirements.read(script(tmp_path, "")).requirements
     assert wanted.requirements == ("numpy>=2", "pandas==2.2")
     assert wanted.index_options == ("--extra-index-url", "file:///nowhere")
 
@@ -71,7 +73,7 @@ def test_a_change_in_an_included_file_is_a_change_of_the_wish(tmp_path: Path):
     read = []
     for content in ("numpy", "numpy>=2"):
         (tmp_path / "base.txt").write_text(content)
-        read.append(script_requirements.read(path).wanted)
+        read.append(script_requirements.read(path).requirements)
     assert read[0] != read[1]
 
 
@@ -80,8 +82,8 @@ def test_a_pyproject_beside_is_read(tmp_path: Path):
         '[project]\nname = "x"\nrequires-python = ">=3.12"\ndependencies = ["numpy"]\n[tool.supervisor]\nkeep-last = 5\n'
     )
     read = script_requirements.read(script(tmp_path, ""))
-    assert read.wanted.requirements == ("numpy",)
-    assert read.wanted.requires_python == ">=3.12"
+    assert read.requirements.requirements == ("numpy",)
+    assert read.requirements.requires_python == ">=3.12"
     assert read.options == {"keep-last": 5}
 
 

@@ -90,9 +90,9 @@ def test_where_the_variables_do_not_tell_slurm_is_asked(tools: Tools, said: str,
 
 def test_a_slurm_that_does_not_answer_gives_no_end(tools: Tools, monkeypatch: pytest.MonkeyPatch):
     tools.play("squeue", "slurm_load_jobs error: Unable to contact slurm controller", 1)
-    assert slurm.left("4711") is None
+    assert slurm.remaining_s("4711") is None
     monkeypatch.setenv("PATH", "/nowhere")
-    assert slurm.left("4711") is None
+    assert slurm.remaining_s("4711") is None
 
 
 def test_a_job_that_may_be_requeued_is(tools: Tools):

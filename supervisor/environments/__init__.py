@@ -1,4 +1,4 @@
-"""The script's packages: what it asks for, what is installed, the difference.
+"""The script's packages: requirements, installed packages and the difference.
 
 - ``file_lock``: file locks
 - ``installed``: packages of an interpreter

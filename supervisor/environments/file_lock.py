@@ -1,4 +1,7 @@
-"""One builder at a time, and a sign that an environment is in use: file locks that a killed process gives back by itself."""
+"""File locks: one builder at a time, and a mark on environments in use.
+
+The system releases a killed process's locks.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def locked(path: Path, say: Callable[[str], None]) -> Iterator[int]:
-    """Hold `path` locked; yields the descriptor. Waits for another holder, after saying so."""
+    """Hold an exclusive lock on ``path`` and yield the descriptor.
+
+    It tells the user before it waits for another holder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _acquire(path, say)
     try:
@@ -24,17 +30,17 @@ def locked(path: Path, say: Callable[[str], None]) -> Iterator[int]:
 
 
 def mark_in_use(path: Path) -> None:
-    """Say by a shared lock on the file `path`, which this process keeps to its end, that its folder is in use.
+    """Mark a folder as in use: hold a shared lock on its file ``path`` until this process exits.
 
-    It is for `clean`, and no start waits for it.
+    Only `clean` respects the lock; no start waits for it.
     """
-    with suppress(OSError):  # without locks in this file system, what is mapped tells it
+    with suppress(OSError):  # without locks in this file system, `clean` sees the mapped files
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _acquire(path: Path, say: Callable[[str], None]) -> int:
-    """Return a descriptor of the file that has this name when it is locked: `clean` may remove it while we wait."""
+    """Return a locked descriptor of the file that has this name now: `clean` may remove the file during the wait."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:

@@ -1,4 +1,4 @@
-"""What this machine and one interpreter on it have, found in milliseconds, without asking a package manager."""
+"""Packages and devices of this machine and one interpreter, read in milliseconds without a package manager."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from supervisor.engine.host import accelerators
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# What names the machine's image, on the hosts that say it (Colab, Kaggle).
+# Variables that name the machine's image on the hosts that set them (Colab, Kaggle).
 _IMAGE_VARIABLES = ("COLAB_RELEASE_TAG", "KAGGLE_DOCKER_IMAGE")
 _CHANGES_THE_PATH = ("PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE", "PYTHONUSERBASE", "PYENV_VERSION")
 _EGG = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(-py\d.*)?\.(egg-info|egg)$")
-# Runs in the interpreter that is looked at; its own lines of PYTHONPATH are left out, as every child gets them anyway.
+# Runs in the inspected interpreter. Folders of PYTHONPATH are left out, because every child gets them anyway.
 _PROBE = """
 import json, os, platform, site, sys, sysconfig
 known = sysconfig.get_paths()
@@ -42,7 +42,7 @@ print(json.dumps({"executable": sys.executable, "python": platform.python_versio
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """One Python: `folders` are where it finds packages, in its order; `given` those named by PYTHONPATH."""
+    """One Python. ``folders`` is its package search path in order; ``given`` holds the folders named by PYTHONPATH."""
 
     executable: str
     python: str
@@ -54,9 +54,10 @@ class Interpreter:
 
 
 def interpreter(python: str, home: Path, environ: Mapping[str, str]) -> Interpreter:
-    """The interpreter that `python` (a path or a name) starts; asked once (40 ms), then kept in `home` until it changes.
+    """Return the interpreter that ``python`` (a path or a name) starts.
 
-    Raises SetupError when it does not run.
+    The query takes 40 ms. Its answer is cached in ``home`` until the interpreter changes. Raises SetupError if it does
+    not run.
     """
     path = shutil.which(python, path=environ.get("PATH")) or python
     identity = [
@@ -78,7 +79,7 @@ def interpreter(python: str, home: Path, environ: Mapping[str, str]) -> Interpre
 
 
 def inspect(chosen: Interpreter, environ: Mapping[str, str]) -> Installed:
-    """What `chosen` and the machine have now."""
+    """Return the packages and devices that ``chosen`` and the machine have now."""
     devices, driver = _accelerators(environ)
     system = os.uname()
     return Installed(
@@ -99,13 +100,13 @@ def inspect(chosen: Interpreter, environ: Mapping[str, str]) -> Installed:
 
 
 def distributions(folders: Iterable[str]) -> dict[str, str]:
-    """Name and version of every distribution in `folders`, from the names of its metadata folders; the first one counts."""
+    """Return name and version of each distribution in ``folders`` from its metadata folder. The first match counts."""
     seen: dict[str, str] = {}
     for folder in folders:
         try:
             with os.scandir(folder) as entries:
                 names = sorted(entry.name for entry in entries)
-        except OSError:  # sys.path may name folders that are not there
+        except OSError:  # sys.path may name absent folders
             continue
         for name in names:
             if name.endswith(".dist-info"):
@@ -114,13 +115,16 @@ def distributions(folders: Iterable[str]) -> dict[str, str]:
                 title, version = egg["name"], egg["version"]
             else:
                 continue
-            if title and not title.startswith("~"):  # pip's remains of a half-removed package start so
+            if title and not title.startswith("~"):  # leftovers of pip's half-removed packages start so
                 seen.setdefault(normal_name(title), version)
     return dict(sorted(seen.items()))
 
 
 def _accelerators(environ: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
-    """Names of the accelerators and the NVIDIA driver's version; its library is asked only where its files are hidden."""
+    """Return the accelerators' names and the NVIDIA driver's version.
+
+    The library is loaded only if its files are hidden.
+    """
     names, driver = accelerators.nvidia_files(Path("/proc/driver/nvidia"))
     if not names:
         cards, driver = accelerators.nvidia()
@@ -140,7 +144,7 @@ def _read_cache(path: Path) -> dict[str, Any] | None:
     try:
         answer: dict[str, Any] = json.loads(path.read_bytes())
         fresh = answer["stamps"] == [_stamp(folder) for folder in answer["folders"]]
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or cut short by a kill: ask again
+    except (OSError, ValueError, KeyError, TypeError):  # absent, or truncated by a kill: ask again
         return None
     return answer if fresh else None
 

@@ -1,4 +1,4 @@
-"""A virtual environment that holds only the difference and sees the rest through the interpreter it lies over."""
+"""A virtual environment that holds only the difference and finds all other packages through its base interpreter."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from supervisor.environments.installers.port import Installer
 
 STAMP = "complete"
-NOTICE_BYTES_MIN = 200_000_000  # a download above this is said before it begins
+NOTICE_BYTES_MIN = 200_000_000  # a download above this is announced
 LOCK, DIRECTS = "lock.txt", "directs.txt"
 
 
 def folder_of(
     chosen: Interpreter, difference: Sequence[LockedPackage], home: Path, directs: Sequence[str] = ()
 ) -> Path:
-    """Where the overlay lies: another lock, or the same over another interpreter, is another folder."""
+    """Return the overlay's folder. A different lock or base interpreter has a different folder."""
     identity = f"{write_locked(difference)}{chosen.executable}{chosen.folders}{''.join(directs)}"
     return home / "envs" / f"{chosen.tag}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the overlay was finished: the stamp is the last thing written."""
+    """Return True if the overlay is complete: its stamp is written last."""
     return (folder / STAMP).is_file()
 
 
@@ -56,10 +56,21 @@ def make(
     directs: Sequence[str] = (),
     source: str = "the script's wish",
 ) -> None:
-    """Build the overlay at `folder` unless it is whole. Killed at any instruction, the next call begins afresh.
+    """Build the overlay at ``folder`` unless it is complete. After a kill at any point, the next call starts afresh.
 
-    It is built in its final place, because a virtual environment cannot be moved. ``directs``: lines of packages that are
-    named by a path or an address; they come last. ``source``: where all was asked for. Raises SetupError.
+    It is built in its final place, because a virtual environment cannot be moved. Raises SetupError.
+
+    Args:
+        chosen: the base interpreter.
+        difference: the packages to install.
+        folder: the place of the overlay.
+        installer: uv or pip.
+        wheels: folder of kept wheels, or None.
+        index_options: the script's index options.
+        environ: the environment variables.
+        say: receives progress messages.
+        directs: lines that name a path or an address; they are installed last.
+        source: place of the requirements, for messages.
     """
     with file_lock.locked(folder.with_suffix(".lock"), say) as held:
         if is_complete(folder):
@@ -90,7 +101,7 @@ def make(
 
 
 def make_venv(python: str, folder: Path, environ: Mapping[str, str]) -> None:
-    """A bare virtual environment of `python` at `folder`, without pip because ensurepip is missing on Colab and Debian."""
+    """Make a bare virtual environment of ``python`` at ``folder``, without pip: Colab and Debian have no ensurepip."""
     ended = run_command.run([python, "-m", "venv", "--without-pip", str(folder)], environ)
     if ended.code != 0:
         raise SetupError(
@@ -100,7 +111,7 @@ def make_venv(python: str, folder: Path, environ: Mapping[str, str]) -> None:
 
 
 def _size_notice(installer: Installer, python: str, lock: Path, way: IndexSources, say: Callable[[str], None]) -> str:
-    """Return the words for a large download, "" for a small one; for a build that is for another device what to do."""
+    """Return the notice of a large download, or "". For a build for another device it says how to avoid that."""
     size_bytes = installer.download_bytes(python, lock, sources=way)
     if size_bytes is None or size_bytes < NOTICE_BYTES_MIN:
         return ""
@@ -128,7 +139,7 @@ def _all_in_store(wheels: Path | None, difference: Sequence[LockedPackage]) -> b
 def _sources(
     wheels: Path | None, difference: Sequence[LockedPackage], index_options: tuple[str, ...], held: int
 ) -> Iterator[IndexSources]:
-    """Kept wheels alone when all are there (no network, seconds), then with the index's help, then the index alone.
+    """Return the sources in order: kept wheels alone if complete (no network), these with the index, the index alone.
 
     The index alone comes last because a kept wheel may be damaged.
     """
@@ -159,10 +170,10 @@ def _install(
 
 
 def _chain_site_packages(folder: Path, below: Sequence[str]) -> None:
-    """Let the overlay find what its interpreter finds, after its own.
+    """Add the base interpreter's search path behind the overlay's own.
 
-    Not by the system-site-packages switch, because that of an environment made from a virtual environment shows
-    the packages of the Python below both, not those of the one it was made from.
+    The system-site-packages switch is not enough. For a virtual environment as base it shows the packages of the Python
+    below both, not those of the base.
     """
     packages = next((folder / "lib").glob("*/site-packages"))
     lines = "".join(f"import site; site.addsitedir({path!r})\n" for path in below)
@@ -170,7 +181,7 @@ def _chain_site_packages(folder: Path, below: Sequence[str]) -> None:
 
 
 def direct_installs(folder: Path) -> tuple[LocatedRequirement, ...]:
-    """Return what was installed into the overlay from a path or an address, as the installer noted it (PEP 610)."""
+    """Return the overlay's packages that were installed from a path or an address (PEP 610)."""
     found = []
     for note in sorted((folder / "lib").glob("*/site-packages/*.dist-info/direct_url.json")):
         name, _, version = note.parent.name.removesuffix(".dist-info").rpartition("-")
@@ -178,7 +189,7 @@ def direct_installs(folder: Path) -> tuple[LocatedRequirement, ...]:
         if "archive_info" in size_bytes and size_bytes.get("url", "").startswith("file:"):
             pinned = {one.name for one in read_locked((folder / LOCK).read_text(encoding="utf-8"))}
             if normal_name(name) in pinned:
-                continue  # a wheel of a folder that stands in for an index
+                continue  # a wheel of a folder that replaces an index
         found.append(
             LocatedRequirement(normal_name(name), version, size_bytes.get("vcs_info", {}).get("commit_id", ""))
         )

@@ -1,4 +1,4 @@
-"""Give a script the environment it asks for: the one call the engine makes; milliseconds on a machine that is prepared."""
+"""Prepares a script's environment: the engine's one entry point, milliseconds on a prepared machine."""
 
 from __future__ import annotations
 
@@ -44,11 +44,13 @@ STAMP = "complete"  # the file that is written last into an environment
 
 @dataclass(frozen=True, slots=True)
 class PreparedInterpreter:
-    """An environment ready for the trainer: start it with `python` and the whole environment `env`.
+    """An environment ready for the trainer: start it with ``python`` and the environment variables ``env``.
 
-    `record` is to be kept in the run under `record_name` and handed to the next machine. `installed`: the packages
-    laid over the interpreter's own, as "name version". `drift`: how this machine differs from the recorded one.
-    `home`: the private folder in which all that was made lies. ``unmet``: what the script asks for and does not get.
+    - ``record``: goes into the run as ``record_name``, for the next machine
+    - ``installed``: the packages installed over the interpreter's own, as "name version"
+    - ``drift``: differences between this machine and the recorded one
+    - ``home``: private folder of everything built
+    - ``unmet``: requirements that are not fulfilled
     """
 
     python: str
@@ -64,7 +66,7 @@ class PreparedInterpreter:
 
 @dataclass(frozen=True)
 class _Workplace:
-    """Where and with what the work is done."""
+    """Interpreter, folders and installer of one preparation."""
 
     interpreter: Interpreter
     home: Path
@@ -75,7 +77,7 @@ class _Workplace:
     trusted: bool
 
     def wheels(self, locked: Sequence[LockedPackage]) -> Path | None:
-        """Fetch those wheels that the run keeps of these packages; an installer compares their hashes with the lock's."""
+        """Fetch the run's kept wheels of these packages. An installer compares their hashes with the lock."""
         names = {(one.name, one.version) for one in locked}
         with told_every(
             self.say, lambda seconds: f"fetching the packages that the run keeps, {duration(seconds)} so far"
@@ -104,11 +106,22 @@ def prepare(
     environ: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.perf_counter,
 ) -> PreparedInterpreter:
-    """Find what `script` wants, install only what `python` lacks into ``root/.supervisor``, and record it exactly.
+    """Read the script's requirements, install missing ones into ``root/.supervisor``, and record the result exactly.
 
-    `recorded`: the record of the run's last machine. It is put back to the letter where it fits and is ``trusted``; else it
-    proposes versions of what the script asks for, and nothing more. `wheels`: a folder of kept files, or what fetches one.
-    With ``install=False`` what is missing is only said. Raises UserError; what it began is never used half-made.
+    A partial result of a failed call is never used. Raises UserError.
+
+    Args:
+        script: the training script.
+        python: the interpreter, a path or a name.
+        root: folder for ``.supervisor``.
+        recorded: record of the run's last machine. It is restored exactly if it fits and is trusted; else it only
+            proposes versions.
+        wheels: folder of kept wheels, or a function that fetches one.
+        say: receives progress messages.
+        install: False only reports missing packages.
+        trusted: this user's key has signed the record.
+        environ: the environment variables.
+        clock: measures the duration.
     """
     began, home = clock(), _home(root, environ)
     wanted = script_requirements.read(script, install=install).requirements
@@ -147,7 +160,7 @@ def prepare(
 def _report_unmet(
     wanted: Requirements, unmet: Sequence[str], record: EnvironmentRecord, say: Callable[[str], None], *, install: bool
 ) -> None:
-    """Say at every start what the job does not get of what its script asks for; nothing of that is silent."""
+    """Report at every start the requirements that the job does not get. None is left out."""
     for note in wanted.notes:
         say(note)
     if unmet:
@@ -161,11 +174,11 @@ def _report_unmet(
 
 
 def trainer_environment(environ: Mapping[str, str], python: str, below: str) -> dict[str, str]:
-    """The environment for a trainer started with `python`, an overlay of the interpreter `below` or that one itself.
+    """Return the environment for a trainer of ``python``: an overlay of the interpreter ``below``, or that one itself.
 
-    A notebook's drawing backend is replaced because it needs the notebook's kernel, and the ban on bytecode left out
-    because it makes every attempt compile everything anew. PYTHONPATH, which shows more of the machine's own packages,
-    stays, behind those of the overlay: Python itself would take it first, and with it what the overlay is to shadow.
+    A notebook's drawing backend is replaced, because it needs the notebook's kernel. The ban on bytecode is dropped,
+    because each attempt would compile everything again. PYTHONPATH stays behind the overlay's packages. Python itself
+    would search it first, and find packages that the overlay is to shadow.
     """
     child = {key: value for key, value in environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     if child.get("MPLBACKEND", "").startswith("module://"):
@@ -181,7 +194,7 @@ def trainer_environment(environ: Mapping[str, str], python: str, below: str) -> 
 
 
 def _home(root: Path, environ: Mapping[str, str]) -> Path:
-    """The private folder: in `root`, or in the user's cache where `root` cannot be written."""
+    """Return the private folder: in ``root``, or in the user's cache if ``root`` is not writable."""
     home = root / ".supervisor"
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -204,7 +217,10 @@ class _Prepared:
 def _make(
     wanted: Requirements, found: Installed, place: _Workplace, recorded: bytes | None, *, install: bool
 ) -> _Prepared:
-    """Install what is missing. A line whose package is here in another version gives way where it cannot be had."""
+    """Install the missing packages.
+
+    If one is unavailable and another version is installed, the installed version stays.
+    """
     old, drift = _read_record(recorded)
     added = _NOTHING
     todo = environment.plan(wanted, found) if install else None
@@ -228,9 +244,9 @@ def _make(
 
 
 def _fall_back(todo: InstallPlan, error: CannotInstallError) -> tuple[str, ...]:
-    """Return which of the packages that are here stay as they are: those that the reason names, else all of them.
+    """Return the installed packages that keep their version: those named by the error, else all.
 
-    None of them does where another package cannot be built: it would not be, either, without them.
+    If another package cannot be built, none keeps it: that build would fail without them too.
     """
     reason, unbuilt = error.reason, normal_name(error.unbuilt)
     if unbuilt and unbuilt not in todo.replaced and " " not in unbuilt:
@@ -241,7 +257,7 @@ def _fall_back(todo: InstallPlan, error: CannotInstallError) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Added:
-    """What was laid over the interpreter; ``python`` is "" where nothing was."""
+    """Packages added over the interpreter. ``python`` is "" if none were added."""
 
     python: str = ""
     difference: tuple[LockedPackage, ...] = ()
@@ -257,7 +273,7 @@ def _build_overlay(
     from supervisor.environments import overlay
 
     expanded = replace(wanted, index_options=tuple(_expand(each, place.environ) for each in wanted.index_options))
-    trusted_record = old if place.trusted else None  # any commit of any fork can be had from a repository's own address
+    trusted_record = old if place.trusted else None  # a repository's own address also serves commits of any fork
     lines = tuple(_expand(_at_commit(each, trusted_record), place.environ) for each in todo.directs)
     difference = _difference(expanded, found, todo, old, place, lines=lines)
     if not difference and not lines:
@@ -272,7 +288,7 @@ def _build_overlay(
 
 
 def _at_commit(direct: DirectReference, old: EnvironmentRecord | None) -> str:
-    """Return the line of a package, at the very commit that the run's earlier machines had."""
+    """Return a direct reference's line, pinned to the commit of the run's earlier machines."""
     commit = next((one.commit for one in old.direct if one.name == direct.name), "") if old else ""
     if not commit or not direct.repository:
         return direct.line
@@ -282,7 +298,7 @@ def _at_commit(direct: DirectReference, old: EnvironmentRecord | None) -> str:
 
 
 def _expand(text: str, environ: Mapping[str, str]) -> str:
-    """Return a line with ``${NAME}`` replaced as pip does it, so that tokens need not stand in files."""
+    """Return a line with ``${NAME}`` expanded as pip does, so that files need no tokens."""
     return re.sub(r"\$\{([A-Z0-9_]+)\}", lambda found: environ.get(found[1], found[0]), text)
 
 
@@ -304,9 +320,9 @@ def _difference(
     *,
     lines: Sequence[str],
 ) -> tuple[LockedPackage, ...]:
-    """Return what is to be laid over the interpreter: what a trusted record says, else what the installer chooses.
+    """Return the packages to add: those of a trusted record, else the installer's choice.
 
-    A record that nothing vouches for could name any package and any hash: the installer's own choice replaces it.
+    An untrusted record could name any package and any hash, so the installer's own choice replaces it.
     """
     same = old is not None and old.wanted == wanted.texts
     if place.trusted and old and same and (old.difference or old.direct) and old.found.fits(found):
@@ -338,7 +354,7 @@ def _difference(
 
 
 def _report_unsigned(old: EnvironmentRecord, chosen: Sequence[LockedPackage], say: Callable[[str], None]) -> None:
-    """Say once what became of a record that this user's key has not signed."""
+    """Report once how a record without this user's signature was used."""
     found = {one.name: one for one in chosen}
     other = [
         one.name
@@ -369,7 +385,7 @@ def _debian(wanted: Requirements, place: _Workplace) -> tuple[DebianPackage, ...
 
 
 def _cache_key(wanted: Requirements, found: Installed, chosen: Interpreter, *, install: bool) -> bytes:
-    """All that an answer depends on, but for the record of the last machine."""
+    """Return the key of a cached answer: everything it depends on except the last machine's record."""
     return json.dumps([asdict(wanted), asdict(found), chosen.executable, chosen.folders, install]).encode()
 
 
@@ -380,7 +396,7 @@ def _cache_file(home: Path, cache_key: bytes, recorded: bytes | None) -> Path:
 def _read_cache(ready: Path) -> dict[str, Any] | None:
     try:
         answer: dict[str, Any] = json.loads(ready.read_bytes())
-    except (OSError, ValueError):  # not there, or cut short by a kill: worked out again
+    except (OSError, ValueError):  # absent, or truncated by a kill: computed again
         return None
     if answer["installed"]:
         from supervisor.environments import overlay

@@ -1,4 +1,4 @@
-"""The difference between what is wanted and what is there, asked of the installer, from the most careful way to the freest."""
+"""Difference between required and installed packages, solved by the installer from the strictest attempt to the freest."""
 
 from __future__ import annotations
 
@@ -32,9 +32,21 @@ def difference(
     say: Callable[[str], None],
     lines: Sequence[str] = (),
 ) -> tuple[LockedPackage, ...]:
-    """Pinned and hashed packages to lay over what `found` has. Raises CannotInstallError with the installer's own reason.
+    """Return the pinned and hashed packages to add to the installed ones.
 
-    ``lines``: the plan's directs as the installer takes them; only what they need is returned.
+    Args:
+        installer: uv or pip.
+        python: the interpreter.
+        wanted: the requirements.
+        found: the installed packages.
+        todo: the plan.
+        recorded: record of the last machine, or None.
+        wheel_folders: the user's wheel folders.
+        say: receives progress messages.
+        lines: the plan's direct references in the installer's syntax; only their dependencies are returned.
+
+    Raises:
+        CannotInstallError: with the installer's own reason.
     """
     asked = (*todo.missing, *todo.kept_lines, *lines)
     options = [*wanted.index_options, *(word for name in todo.binary_only for word in ("--only-binary", name))]
@@ -73,7 +85,7 @@ def _solve_error(wanted: Requirements, todo: InstallPlan, failure: InstallerFail
 
 
 def _with_stated_hashes(added: Sequence[LockedPackage], wanted: Requirements) -> tuple[LockedPackage, ...]:
-    """Return the packages, each with those digests alone that the person allows. Raises SetupError where none is left."""
+    """Return the packages with only the digests that the user allows. Raises SetupError if none is left for one."""
     stated = dict(wanted.hashes)
     checked: list[LockedPackage] = []
     for one in added:
@@ -89,10 +101,10 @@ def _with_stated_hashes(added: Sequence[LockedPackage], wanted: Requirements) ->
 
 
 def _attempts(todo: InstallPlan, recorded: list[str], local_pins: list[str]) -> Iterator[tuple[list[str], str]]:
-    """Constraints to try, with the words for a way in which something had to give.
+    """Return the constraints to try, each with a notice of the relaxed rule.
 
-    What the machine has stays as it is; if that cannot be, only its frameworks do. Recorded versions come before
-    new ones, and a wheel that lies here before one to fetch.
+    Installed versions stay; if that is impossible, only the frameworks' versions do. Recorded versions come before new
+    ones, and local wheels before downloads.
     """
     seen: list[list[str]] = []
     differs = "the recorded versions do not fit this machine: newer ones were chosen" if recorded else ""
@@ -110,12 +122,12 @@ def _recorded_pins(recorded: EnvironmentRecord | None, found: Installed) -> list
     if recorded is None:
         return []
     new = [one.pin for one in recorded.difference if one.name not in found.distributions]
-    # a build for the processor was chosen on a machine without an accelerator, and is none for one that has it
+    # a CPU build was chosen on a machine without an accelerator; this one has an accelerator
     return [pin.removesuffix("+cpu") for pin in new] if found.accelerators else new
 
 
 def _local_wheel_pins(missing: Sequence[str], folders: Sequence[str], found: Installed) -> list[str]:
-    """The best version of each missing package for which a folder of the person's own holds a wheel for this Python."""
+    """Return each missing package's best version of which the user's folders hold a wheel for this Python."""
     from packaging.requirements import Requirement
 
     wanted = {normal_name(one.name): one for one in map(Requirement, missing)}

@@ -1,4 +1,4 @@
-"""The supervisor's own folders: its few packages for running, and the environments its tests run in."""
+"""The supervisor's own folders: its run-time packages, and the environments of its tests."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ _CONNECT = "connect this machine to the network, or point PIP_FIND_LINKS at a fo
 def install_packages(
     requirements: Path, name: str, homes: Sequence[Path], environ: Mapping[str, str], say: Callable[[str], None]
 ) -> Path:
-    """Install `requirements` into the folder `name` of the first home that can be written, and return that folder.
+    """Install ``requirements`` into the folder ``name`` of the first writable home; return that folder.
 
-    It is built under another name and renamed when whole, so what bears the name is always complete.
-    Raises SetupError.
+    It is built under another name and renamed when complete, so the final name is always complete. Raises SetupError.
     """
     home = first_writable(homes)
     folder = home / name
@@ -60,7 +59,7 @@ def install_packages(
 def run_in_test_environment(
     arguments: Sequence[str], checkout: Path, homes: Sequence[Path], environ: Mapping[str, str]
 ) -> int:
-    """Replace this process by pytest, or by a command, inside a private environment that is made when it is missing."""
+    """Replace this process by pytest or a command in a private environment; make the environment if it is missing."""
     verb, rest = (arguments[0], list(arguments[1:])) if arguments else ("", [])
     name = rest.pop(0) if verb == "exec" and rest else verb
     if name not in TEST_ENVIRONMENTS or (verb == "exec" and not rest):
@@ -83,7 +82,10 @@ def run_in_test_environment(
 
 
 def test_environment(name: str, lists: Path, homes: Sequence[Path], environ: Mapping[str, str]) -> Path:
-    """The finished virtual environment `name`, made without ensurepip; the stamp is written last and names the lists."""
+    """Return the complete virtual environment ``name``, made without ensurepip.
+
+    Its stamp is written last and names the lists.
+    """
     hashed, unhashed = ([lists / file for file in files] for files in TEST_ENVIRONMENTS[name])
     check = zlib.crc32(b"".join(file.read_bytes() for file in (*hashed, *unhashed)))
     home = first_writable(homes)
@@ -108,7 +110,10 @@ def test_environment(name: str, lists: Path, homes: Sequence[Path], environ: Map
 
 
 def first_writable(homes: Sequence[Path]) -> Path:
-    """The first home in which files can be made, made if need be; SetupError when there is none."""
+    """Return the first home in which files can be made, after making it if necessary.
+
+    Raises SetupError if there is none.
+    """
     for home in homes:
         try:
             home.mkdir(parents=True, exist_ok=True)
@@ -122,5 +127,5 @@ def first_writable(homes: Sequence[Path]) -> Path:
 
 
 def say(words: str) -> None:
-    """Progress for a person, on the error stream because the output may be a program's."""
+    """Print progress on the error stream, because the output may be a program's."""
     sys.stderr.write(f"{words}\n")

@@ -1,4 +1,4 @@
-"""Package files in a folder: which package a wheel is of, and its digest."""
+"""Wheel files in a folder: package name and digest."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 def is_wheel_of(wheel: Path, locked: LockedPackage) -> bool:
-    """Whether `wheel` is a file of `locked`, told from its name (PEP 427)."""
+    """Return True if ``wheel`` is a file of ``locked`` by its name (PEP 427)."""
     return package_of(wheel.name) == (locked.name, locked.version)
 
 
 def package_of(wheel: str) -> tuple[str, str]:
-    """Normal name and version that the name of a wheel's file says; empty strings for another kind of name."""
+    """Return normal name and version of a wheel by its file name; empty strings for another kind of name."""
     name, _, rest = wheel.partition("-")
     version = rest.partition("-")[0]
     return (normal_name(name), version) if version else ("", "")
 
 
 def digest(file: Path) -> str:
-    """``sha256:<hex>`` of the file's content; OSError when it cannot be read."""
+    """Return ``sha256:<hex>`` of the file's content. Raises OSError if it is unreadable."""
     with file.open("rb") as content:
         return f"sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"

@@ -1,4 +1,4 @@
-"""Files to keep in the run's store, so that the next machine needs no network: gathered while the trainer runs."""
+"""Wheels kept in the run's store, so that the next machine needs no network. Collected while the trainer runs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from supervisor.core.environment import LockedPackage
     from supervisor.environments.prepare import PreparedInterpreter
 
-# The default of --keep-packages: at 30 MB/s of a mounted Drive 3 s to read, and little of a Drive of 15 GB.
+# Default of --keep-packages: 3 s to read at a mounted Drive's 30 MB/s, and a small part of a Drive of 15 GB.
 KEPT_BYTES_MAX = 100_000_000
-# An installed package takes about so many times its wheel (1.4 GB from 329 MB, 2.4 GB from 699 MB).
+# Installed size of a package as a multiple of its wheel (1.4 GB from 329 MB, 2.4 GB from 699 MB).
 _INSTALLED_PER_WHEEL = 3
 
 
@@ -36,10 +36,18 @@ def wheels_to_keep(
     kept_bytes_max: int = KEPT_BYTES_MAX,
     environ: Mapping[str, str] = os.environ,
 ) -> list[Path]:
-    """Put the files of the difference that are not ``kept`` in the store into `into`, and return those worth keeping.
+    """Put the added packages' wheels that the store lacks into ``into``; return those worth keeping.
 
-    All or none: a part would need the index anyway. May take minutes, and is called when the trainer already runs.
-    Failing is said and changes nothing, because a kept file only saves time.
+    The result is all or none: a part would need the index anyway. The call may take minutes, so it comes after the
+    trainer's start. A failure is only reported, because a kept wheel only saves time.
+
+    Args:
+        prepared: the environment.
+        into: folder for the files.
+        kept: names and sizes of the wheels in the store.
+        say: receives messages.
+        kept_bytes_max: limit of all kept wheels.
+        environ: the environment variables.
     """
     record = EnvironmentRecord.from_bytes(prepared.record)
     into.mkdir(parents=True, exist_ok=True)
@@ -68,7 +76,7 @@ def wheels_to_keep(
 
 
 def _installed_bytes(overlay: Path) -> int:
-    """Bytes of all packages laid over the machine's own, from their own lists of files (RECORD)."""
+    """Return the bytes of all added packages, from their file lists (RECORD)."""
     fields = [
         line.rpartition(",")[2]
         for listing in overlay.glob("lib/*/site-packages/*.dist-info/RECORD")

@@ -1,4 +1,4 @@
-"""Where the supervisor runs: detection, time limit, preemption notice.
+"""Platforms that run the supervisor: detection, time limit, preemption notice.
 
 - ``cloud_metadata``: metadata servers of clouds
 - ``colab``: Google Colab

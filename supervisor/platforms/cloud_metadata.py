@@ -1,4 +1,4 @@
-"""Asks the metadata servers of Google Cloud, AWS and Azure whether this machine is about to be taken."""
+"""Asks the metadata servers of Google Cloud, AWS and Azure for preemption notices."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     from email.message import Message
 
 ANSWER_S, WATCH_S = 1.0, 10
-EVERY_S, RETRY_S_MAX = 5.0, 60.0  # how often notices are asked for; at the least, where nobody answers
+EVERY_S, RETRY_S_MAX = 5.0, 60.0  # normal interval, and the longest one without answers
 NOTHING, TOO_OLD = 404, 401
 LINK_LOCAL = "http://169.254.169.254"
 _TOKEN_LIFE = "21600"  # noqa: S105, because it is a number of seconds
 
 
 def listen(cloud: Cloud, on_notice: Callable[[PreemptionNotice], None], pause: Callable[[float], bool]) -> None:
-    """Pass on each new notice until ``pause`` says that it is over. Where nobody answers it is asked ever less often."""
+    """Pass on each new notice until ``pause`` returns True. Without answers the interval grows.
+
+    Args:
+        cloud: the metadata server.
+        on_notice: receives each new notice.
+        pause: waits for seconds; returns True at the end.
+    """
     reported: set[str] = set()
     wait_s, failed_s = 0.0, EVERY_S
     while not pause(wait_s):
@@ -38,7 +44,7 @@ def listen(cloud: Cloud, on_notice: Callable[[PreemptionNotice], None], pause: C
             TypeError,
             AttributeError,
             MetadataRefused,
-        ):  # no such server, or nonsense
+        ):  # no such server, or no valid answer
             wait_s, failed_s = failed_s, min(2 * failed_s, RETRY_S_MAX)
             continue
         for notice in notices:
@@ -48,8 +54,8 @@ def listen(cloud: Cloud, on_notice: Callable[[PreemptionNotice], None], pause: C
         wait_s, failed_s = EVERY_S, EVERY_S
 
 
-class MetadataRefused(Exception):  # noqa: N818, because it is an answer: 404 is how "nothing" is said
-    """The metadata server answered with a status that is no success."""
+class MetadataRefused(Exception):  # noqa: N818, because it is an answer: 404 means "nothing"
+    """The metadata server answered with an error status."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"HTTP status {code}")
@@ -58,28 +64,28 @@ class MetadataRefused(Exception):  # noqa: N818, because it is an answer: 404 is
 
 @dataclass(frozen=True, slots=True)
 class MetadataAnswer:
-    """What the metadata server said, and when by its own clock."""
+    """An answer of the metadata server, with its date by the server's clock."""
 
     body: str
     headers: Message
 
 
 class Cloud(Protocol):
-    """Asks one cloud for notices: ``notices`` returns those that stand now; it may wait for a change a few seconds."""
+    """Metadata server of one cloud. ``notices`` returns the current notices; it may wait a few seconds for a change."""
 
     def notices(self) -> list[PreemptionNotice]: ...
 
 
 class GoogleCloud:
-    """instance/preempted changes 30 s before the machine is taken; maintenance-event may come an hour ahead."""
+    """instance/preempted changes 30 s before the preemption; maintenance-event may come an hour ahead."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         host = environ.get("GCE_METADATA_HOST") or "metadata.google.internal"
         self._root = f"http://{host}/computeMetadata/v1/instance"
-        self._etag = "0"  # of no value: the first question is answered at once
+        self._etag = "0"  # an unknown value, so that the first request is answered at once
 
     def notices(self) -> list[PreemptionNotice]:
-        """Wait a little for the preemption, because it leaves too little time to look for it now and then."""
+        """Wait a few seconds for the preemption: its notice is too short for polling."""
         waiting = f"?wait_for_change=true&timeout_sec={WATCH_S}&last_etag={self._etag}"
         preempted = self._ask(f"preempted{waiting}", WATCH_S + ANSWER_S)
         self._etag = preempted.headers.get("ETag", "0")
@@ -101,7 +107,7 @@ class Amazon:
         self._token = ""
 
     def notices(self) -> list[PreemptionNotice]:
-        """Ask for both; an answer 404 means that there is none."""
+        """Ask for both. An answer 404 means that there is none."""
         found = self._found("spot/instance-action")
         if found is not None:
             details = json.loads(found.body)
@@ -121,7 +127,7 @@ class Amazon:
             if error.code == NOTHING:
                 return None
             if error.code == TOO_OLD:
-                self._token = ""  # the next question gets another
+                self._token = ""  # the next request gets a new one
             raise
 
 
@@ -133,7 +139,7 @@ class Azure:
         self._name: str | None = None
 
     def notices(self) -> list[PreemptionNotice]:
-        """Take those for this machine: a scale set's are told to all of them."""
+        """Return the events of this machine: each machine of a scale set gets the events of all."""
         if self._name is None:
             named = self._ask("instance/compute/name?api-version=2021-02-01&format=text")
             self._name = named.body.strip()
@@ -156,7 +162,7 @@ class Azure:
 
 
 def ask(url: str, headers: Mapping[str, str], *, method: str = "GET", within_s: float = ANSWER_S) -> MetadataAnswer:
-    """Ask the metadata server, which no proxy leads to. Raises Refused, or OSError if it does not answer in time."""
+    """Ask the metadata server without a proxy. Raises MetadataRefused, or OSError on a timeout."""
     direct = build_opener(ProxyHandler({}))
     try:
         with direct.open(Request(url, headers=dict(headers), method=method), timeout=within_s) as answer:  # noqa: S310
@@ -169,7 +175,7 @@ def ask(url: str, headers: Mapping[str, str], *, method: str = "GET", within_s: 
 
 
 def _left_s(at: str, headers: Message, otherwise_s: float) -> float:
-    """Return the seconds from the server's own time to ``at``, because this machine's clock may be wrong."""
+    """Return the seconds from the server's time to ``at``: this machine's clock may be wrong."""
     try:
         then = datetime.fromisoformat(at) if at[:1].isdigit() else parsedate_to_datetime(at)
         return max(0.0, (then - parsedate_to_datetime(headers["Date"])).total_seconds())

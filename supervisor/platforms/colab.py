@@ -1,4 +1,4 @@
-"""Google Colab: machines of at most about 12 hours, that end without a signal. Recognised by its variables alone."""
+"""Google Colab: machines of at most about 12 hours that end without a signal. Detected by variables only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOUNT = "/content/drive"
 DRIVE = f"{MOUNT}/MyDrive"
 STAMP = Path("/content/.training-supervisor-first-seen.json")
 HOSTNAME = Path("/var/colab/hostname")
-# Nothing on the machine tells the tier. Free ones live 12 h, paid ones up to 24 h: a longer life is learned when seen.
+# The machine does not tell its tier. Free ones live 12 h, paid ones up to 24 h; a longer lifetime is learned.
 LIFE_S = 12 * 3600.0
 PRIOR_LIFE_S = 6 * 3600.0
 ANSWER_S = 10.0
@@ -34,12 +34,15 @@ _OF_DRIVE = re.compile(r"(/content/[^/]+)/(My ?Drive|Shareddrives|Shared drives)
 
 
 def is_here(environ: Mapping[str, str]) -> bool:
-    """COLAB_RELEASE_TAG is set on Colab's machines and images, and inherited by what a notebook starts."""
+    """Return True if COLAB_RELEASE_TAG is set.
+
+    Colab's machines and images set it, and a notebook's children inherit it.
+    """
     return bool(environ.get("COLAB_RELEASE_TAG")) or kind(environ) == "enterprise"
 
 
 def kind(environ: Mapping[str, str]) -> str:
-    """Return "enterprise", "hosted" (Google's own machine) or "local" (Colab's image on one's own computer)."""
+    """Return "enterprise", "hosted" (Google's own machine) or "local" (Colab's image on the user's computer)."""
     if environ.get("VERTEX_PRODUCT") == "COLAB_ENTERPRISE":
         return "enterprise"
     return "hosted" if environ.get("TBE_RUNTIME_ADDR") else "local"
@@ -48,7 +51,7 @@ def kind(environ: Mapping[str, str]) -> str:
 def describe(
     environ: Mapping[str, str], now: Instant, *, stamp: Path | None = None, hostname: Path | None = None
 ) -> Platform:
-    """Return Colab's planning figures; a promise of how long a machine lives is never made."""
+    """Return Colab's planning figures. They are no promise of a machine's lifetime."""
     which = kind(environ)
     if which != "hosted":
         title = "a machine of Colab Enterprise" if which == "enterprise" else "a local runtime of Colab"
@@ -68,7 +71,7 @@ def describe(
 
 
 def check_store(where: str, is_mount: Callable[[str], bool], environ: Mapping[str, str] = os.environ) -> None:
-    """Refuse a place on Drive while Drive is not mounted: a plain folder of that name would die with the machine."""
+    """Reject a place on Drive while Drive is not mounted: a plain folder of that name is lost with the machine."""
     of_drive = _OF_DRIVE.match(where)
     mount = of_drive[1] if of_drive else MOUNT
     if not f"{where}/".startswith(f"{mount}/") or is_mount(mount):
@@ -83,9 +86,9 @@ def check_store(where: str, is_mount: Callable[[str], bool], environ: Mapping[st
 
 
 def flush(within_s: float) -> None:
-    """Let Drive upload all it holds and unmount it (google.colab.drive.flush_and_unmount). Raises UserError.
+    """Let Drive upload everything and unmount it (google.colab.drive.flush_and_unmount). Raises UserError.
 
-    In a process of its own, because it may hang longer than it promises; it needs no notebook kernel.
+    It runs in its own process, because it may exceed its timeout. It needs no notebook kernel.
     """
     import subprocess
     import sys
@@ -103,9 +106,9 @@ def flush(within_s: float) -> None:
 
 
 def release(address: str) -> None:
-    """Give this machine back: what google.colab.runtime.unassign asks, which itself works in a kernel only.
+    """Release this machine. It sends the request of google.colab.runtime.unassign, which works only in a kernel.
 
-    A connection that breaks after the question is the machine that goes.
+    A connection that breaks after the request means that the machine ends.
     """
     from http.client import HTTPException, InvalidURL
     from urllib.error import HTTPError, URLError
@@ -131,22 +134,22 @@ def release(address: str) -> None:
 
 
 def _age_s(now: Instant, stamp: Path, machine: Mapping[str, str]) -> float:
-    """Return for how long this machine is ours, at most since its boot: it may have been warmed up before.
+    """Return for how long the machine is ours, at most since its boot: it may have been booted before its assignment.
 
-    A stamp that is not there, or is of another boot or name, is a new machine's.
+    A missing stamp, or one of another boot or host name, means a new machine.
     """
     try:
         stamped = json.loads(stamp.read_bytes())
         if {name: stamped[name] for name in machine} == dict(machine):
             return min(max(0.0, now.mono_s - float(stamped["mono_s"])), now.mono_s)
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or torn: this is the first sight of the machine
+    except (OSError, ValueError, KeyError, TypeError):  # absent or truncated: the first start on this machine
         pass
     try:
         temporary = stamp.with_name(f"{stamp.name}.{os.getpid()}")
         temporary.write_text(json.dumps({**machine, "mono_s": now.mono_s}))
         temporary.rename(stamp)
     except OSError:
-        return now.mono_s  # nothing can be kept here: then the boot is the only bound
+        return now.mono_s  # nothing can be stored here: the boot is the only bound
     return 0.0
 
 

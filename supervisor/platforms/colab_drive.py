@@ -1,7 +1,7 @@
-"""Mounts Google Drive in a Colab notebook's kernel: with patience where that helps, and words of its own for each way it fails.
+"""Mounts Google Drive in a Colab notebook's kernel, with retries where they help and an own message for each failure.
 
-Only a kernel can do it, because Drive's consent is asked through the notebook's page. What google.colab says is never
-believed: the mount table must show the mount, and My Drive must lie on it.
+Only a kernel can do it, because Drive asks for consent through the notebook's page. google.colab's own result is never
+trusted. The mount table must show the mount, and My Drive must lie on it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 CONSENT_S = 120.0
-SLOW_ROOT = 3  # times as long for a My Drive with very many files at its top
+SLOW_ROOT = 3  # factor of the patience for a My Drive with very many files at its top
 TRIES = 3
 PAUSE_S = 5.0
 ANSWER_S = 30.0
@@ -40,9 +40,9 @@ _LASTING = "or keep the run elsewhere: --store DIR, on something that outlives t
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What the mounting looks at: the mount table (``kind_of`` a place: "" where nothing is mounted), variables, a clock.
+    """Access to the mount table (``kind_of`` a place, "" if none is mounted), to variables and to a clock.
 
-    ``pause`` waits for seconds; ``say`` tells a person.
+    ``pause`` waits for seconds; ``say`` shows a message to the user.
     """
 
     kind_of: Callable[[str], str]
@@ -61,7 +61,7 @@ class _Failure:
 
 
 def point_of(store: str, environ: Mapping[str, str]) -> str:
-    """Return where Drive must be mounted for a store, "" if it is not on Drive or this is no machine that can mount it."""
+    """Return the mount point that a store on Drive needs; "" if it is not on Drive or this machine cannot mount it."""
     if not colab.is_here(environ) or colab.kind(environ) != "hosted":
         return ""
     place = os.path.abspath(store)  # noqa: PTH100, because resolve() asks the mount, which may hang
@@ -72,7 +72,7 @@ def point_of(store: str, environ: Mapping[str, str]) -> str:
 
 
 def mount(world: World, point: str) -> bool:
-    """Mount Drive and prove it; False if it was mounted already. Raises UserError."""
+    """Mount Drive and verify it; return False if it was mounted already. Raises UserError."""
     answer = _answer(point) if world.kind_of(point) else ""
     if answer == ALIVE:
         return False
@@ -111,7 +111,7 @@ def _try(world: World, point: str, *, force: bool) -> None:
             from google.colab import drive
 
             drive.mount(point, force_remount=force, timeout_ms=int(allowed_s * 1000))
-        except Exception as error:  # because google.colab and pexpect raise kinds of their own
+        except Exception as error:  # because google.colab and pexpect raise classes of their own
             failure = _error_of(error, point, world, waited=world.now_s() - began_s >= allowed_s)
             if not failure.again or not left:
                 raise UserError(failure.what, failure.hint) from error
@@ -123,7 +123,7 @@ def _try(world: World, point: str, *, force: bool) -> None:
 
 
 def _error_of(error: Exception, point: str, world: World, *, waited: bool) -> _Failure:
-    """Say what an exception of ``drive.mount`` means. ``waited``: all the time for the consent went by."""
+    """Return the failure behind an exception of ``drive.mount``. ``waited``: the time for the consent ran out."""
     kind, text = type(error).__name__, str(error).strip() or type(error).__name__
     module = type(error).__module__.partition(".")[0]
     if kind == "MessageError":
@@ -160,7 +160,7 @@ def _rejection(text: str) -> _Failure:
 
 
 def _unexplained_failure(world: World, *, waited: bool) -> _Failure:
-    """Drive's program ended without a reason: the time for the consent, its log, or chance has one."""
+    """Return the failure if Drive's program ended without a reason: by the time for the consent, its log, or chance."""
     if waited:
         return _Failure(
             f"nobody answered the question for Drive's consent within {CONSENT_S:.0f} s",
@@ -226,7 +226,7 @@ _BY_TEXT: tuple[tuple[str, tuple[str, str]], ...] = (
 
 
 def _require_free_mount_point(point: str) -> None:
-    """Say before the consent is asked for what would make the mount fail after it."""
+    """Raise before the consent is asked for if the mount would fail after it."""
     place = Path(point)
     if place.is_symlink():
         raise UserError(
@@ -250,7 +250,7 @@ def _require_free_mount_point(point: str) -> None:
 
 
 def _answer(point: str) -> str:
-    """Ask a mount whether My Drive is there. In a process of its own, because one that hangs would keep the kernel."""
+    """Ask a mount for My Drive, in its own process: one that hangs would block the kernel."""
     look = [sys.executable, "-S", "-c", _CHECK, f"{point}/MyDrive"]
     try:
         code = subprocess.run(look, check=False, timeout=ANSWER_S, capture_output=True).returncode
@@ -262,12 +262,12 @@ def _answer(point: str) -> str:
 
 
 def _log_has(environ: Mapping[str, str], *words: str) -> bool:
-    """Whether the log of Drive's program says one of these in its last part."""
+    """Return True if the last part of the log of Drive's program contains one of the known texts."""
     path = Path(environ.get("HOME", "/")) / ".config/Google/DriveFS/Logs/drive_fs.txt"
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_READ_BYTES))
             log = file.read().decode("utf-8", "replace")
     except OSError:
-        return False  # there is none, so it says nothing
+        return False  # there is no log
     return any(word in log for word in words)

@@ -1,4 +1,4 @@
-"""One's own machine: it lives as long as it likes."""
+"""The user's own machine, without a time limit."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def is_here(_environ: Mapping[str, str]) -> bool:
-    """Anything that no other platform recognises is local."""
+    """Return True: a machine that no other platform detects is local."""
     return True
 
 
 def describe(_environ: Mapping[str, str], _now: Instant) -> Platform:
-    """Return what is known: no limit, and machines that mostly live for days."""
+    """Return the known figures: no limit, and a typical lifetime of days."""
     return Platform("local", "./runs", 72 * 3600.0, title="this computer", notice="its signals: SIGTERM saves and ends")
 
 
 def check_store(_where: str, _is_mount: Callable[[str], bool], _environ: Mapping[str, str] = os.environ) -> None:
-    """Any folder will do here."""
+    """Accept any folder."""

@@ -1,4 +1,4 @@
-"""Slurm: a job with an end that is known; it hands over in time and is put back into the queue."""
+"""Slurm: a job with a known end. The run hands over in time, and the job is requeued."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from supervisor.core.clock import Instant
 
 ANSWER_S = 20.0
-# Slurm's own defaults: what `--signal=B:USR1@300` leaves, and KillWait, which follows SIGTERM.
+# Slurm's own defaults: the time after `--signal=B:USR1@300`, and KillWait, which follows SIGTERM.
 LEFT_S, KILL_WAIT_S = 300.0, 30.0
 PRIOR_LIFE_S = 12 * 3600.0
 NOTICE = "SIGUSR1 from `#SBATCH --signal=B:USR1@300`, with `exec` before python; else SIGTERM, 30 s before its end"
@@ -26,12 +26,12 @@ _CANCELLED = "CANCELLED"
 
 
 def is_here(environ: Mapping[str, str]) -> bool:
-    """SLURM_JOB_ID is set in every job."""
+    """Return True if SLURM_JOB_ID is set, as in every job."""
     return bool(environ.get("SLURM_JOB_ID"))
 
 
 def describe(environ: Mapping[str, str], now: Instant) -> Platform:
-    """Return the job's own figures, as its variables say; its end is certain, so a run leaves in time."""
+    """Return the job's own figures from its variables. Its end is certain, so the run leaves in time."""
     job = environ["SLURM_JOB_ID"]
     began_s, end_s = (_number(environ.get(f"SLURM_JOB_{name}_TIME")) for name in ("START", "END"))
     lifetime, age_s = None, 0.0
@@ -55,15 +55,15 @@ def describe(environ: Mapping[str, str], now: Instant) -> Platform:
 
 
 def check_store(_where: str, _is_mount: Callable[[str], bool], _environ: Mapping[str, str] = os.environ) -> None:
-    """Any folder that the next node sees will do; which those are only the cluster's people know."""
+    """Accept any folder: only the cluster's users know which ones the next node sees."""
 
 
 def remaining_s(job: str) -> TimeLimit | None:
-    """Ask Slurm how long the job may still run: "1-02:03:04", "UNLIMITED"; None where it has no limit or no answer."""
+    """Ask Slurm for the job's remaining time ("1-02:03:04", "UNLIMITED"); None without a limit or an answer."""
     try:
         match = _LEFT.match(_ask("squeue", "-h", "-j", job, "-o", "%L").strip())
     except UserError:
-        return None  # the run goes on without: the signals come all the same
+        return None  # the run continues without: the signals come anyway
     if match is None:
         return None
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
@@ -71,7 +71,7 @@ def remaining_s(job: str) -> TimeLimit | None:
 
 
 def requeue(job: str) -> str:
-    """Put the job back into the queue unless that is forbidden or a person ended it. Raises UserError."""
+    """Requeue the job unless that is forbidden or a user cancelled it. Raises UserError."""
     details = dict(re.findall(r"(\w+)=(\S*)", _ask("scontrol", "show", "job", job)))
     if details.get("JobState", "").startswith(_CANCELLED):
         return f"Slurm job {job} was cancelled, so it is not put back into the queue"

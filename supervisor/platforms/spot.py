@@ -1,6 +1,6 @@
-"""Machines of Google Cloud, AWS and Azure, spot or not: their metadata servers give notice before they take one.
+"""Machines of Google Cloud, AWS and Azure, spot or not. Their metadata servers send a notice before a preemption.
 
-Recognised by the names in the machine's firmware, so that nothing is asked over the network to know where we are.
+Detected by the names in the machine's firmware, without a network request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PRIOR_LIFE_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class CloudRow:
-    """A cloud: the ``file`` of the firmware, how its text ``begins``; what it is called; the notice that it gives."""
+    """A cloud: the firmware ``file`` and how its text ``begins``, the cloud's title, and its notice."""
 
     file: str
     begins: str
@@ -43,12 +43,15 @@ CLOUDS = {
 
 
 def is_here(environ: Mapping[str, str]) -> bool:
-    """The firmware names one of the clouds. SUPERVISOR_RUN_FIRMWARE: the folder to look in ("" none), for tests."""
+    """Return True if the firmware names a cloud.
+
+    SUPERVISOR_RUN_FIRMWARE overrides the folder ("" for none), for tests.
+    """
     return _cloud(environ) is not None
 
 
 def describe(environ: Mapping[str, str], _now: Instant) -> Platform:
-    """Return what is known: such a machine has no limit, and may be taken at any time."""
+    """Return the known figures: no limit, and a preemption at any time."""
     name = _cloud(environ) or "google"
     return Platform(
         name="spot",
@@ -61,14 +64,14 @@ def describe(environ: Mapping[str, str], _now: Instant) -> Platform:
 
 
 def check_store(_where: str, _is_mount: Callable[[str], bool], _environ: Mapping[str, str] = os.environ) -> None:
-    """Any folder will do here; that it outlives the machine is the user's to know."""
+    """Accept any folder: only the user knows if it outlives the machine."""
 
 
 def listen(
     name: str, environ: Mapping[str, str], on_notice: Callable[[PreemptionNotice], None], pause: Callable[[float], bool]
 ) -> None:
-    """Pass on the cloud's notices until ``pause`` says that it is over."""
-    from supervisor.platforms import cloud_metadata  # speaks HTTP, which no other command has to load
+    """Pass on the cloud's notices until ``pause`` returns True."""
+    from supervisor.platforms import cloud_metadata  # imports HTTP, which no other command needs
 
     cloud_metadata.listen(cloud_metadata.READERS[name](environ), on_notice, pause)
 
@@ -81,6 +84,6 @@ def _cloud(environ: Mapping[str, str]) -> str | None:
         try:
             if (Path(folder) / row.file).read_text(errors="replace").strip().startswith(row.begins):
                 return name
-        except OSError:  # not told on this machine
+        except OSError:  # absent on this machine
             continue
     return None

@@ -1,6 +1,6 @@
-"""Debian packages a script asks for: looked up first, and installed from the system's own sources when root may.
+"""Debian packages that a script requires: looked up first, and installed from the system's sources if the user is root.
 
-None ever comes from a store: it would run as root, and nothing but the store itself would vouch for it.
+None is ever installed from a store: it would run as root, and only the store would vouch for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from supervisor.environments.installers import run_command
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-# The machine dies in hours, so waiting for its disk buys nothing (halves the time); man-db's index is nobody's need here.
+# Skips disk flushes (halves the time), because the machine lives only for hours, and man-db's index, which is unused.
 _QUICK = ("-o", "Dpkg::Options::=--force-unsafe-io", "-o", "Dpkg::Use-Pty=0", "--no-install-recommends", "-y", "-q")
 
 
@@ -26,9 +26,10 @@ def prepare(
     environ: Mapping[str, str],
     say: Callable[[str], None],
 ) -> tuple[DebianPackage, ...]:
-    """Make `names` present and return what is there now. Not root, or no apt: said in words, because the script may do without.
+    """Make the packages present and return the installed ones. Without root or apt it only reports the missing ones.
 
-    Raises SetupError when apt refuses.
+    Raises:
+        SetupError: apt failed.
     """
     missing = [name for name in names if name not in installed(names, environ)]
     if missing and shutil.which("apt-get", path=environ.get("PATH")) is None:
@@ -44,7 +45,7 @@ def prepare(
 
 
 def installed(names: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Version of each of `names` that is installed."""
+    """Return the installed version of each of ``names``."""
     if not names:
         return {}
     query = ["dpkg-query", "-W", "-f=${Package}\\t${Version}\\t${db:Status-Status}\\n", *names]
@@ -56,7 +57,7 @@ def _install(missing: Sequence[str], environ: Mapping[str, str]) -> None:
     child = dict(environ) | {"DEBIAN_FRONTEND": "noninteractive"}
     ask = ["apt-get", "install", *_QUICK, *missing]
     ended = run_command.run(ask, child)
-    if ended.code != 0:  # the lists of a fresh image are old or empty
+    if ended.code != 0:  # a fresh image has empty or old package lists
         run_command.run(["apt-get", "update", "-q"], child)
         ended = run_command.run(ask, child)
     if ended.code != 0:

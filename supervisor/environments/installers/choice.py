@@ -1,4 +1,4 @@
-"""The choice between uv and pip: uv when it is there or quickly had, pip otherwise."""
+"""Choice between uv and pip: uv if it is present or quickly fetched, else pip."""
 
 from __future__ import annotations
 
@@ -32,9 +32,15 @@ def choose(
     fetch: bool = True,
     cpu: bool = False,
 ) -> Installer:
-    """Choose uv from the machine, else from `home` (fetched there when `fetch`), else pip; SetupError when there is neither.
+    """Choose uv from the machine, else from ``home``, else pip. Raises SetupError if there is neither.
 
-    ``cpu``: there is no accelerator here.
+    Args:
+        environ: the user's environment variables.
+        home: folder for a fetched uv.
+        say: receives progress messages.
+        python: the interpreter to install for.
+        fetch: allows to fetch uv into ``home``.
+        cpu: this machine has no accelerator.
     """
     from supervisor.environments.installers.pip import Pip
     from supervisor.environments.installers.uv import Uv
@@ -43,7 +49,7 @@ def choose(
     pip = Pip.find(environ, python, home / "pip-cache")
     if uv is None and fetch and pip is not None:
         uv = _fetch_uv(pip, home, say)
-    # uv does not see the system's packages inside an environment that shows them, and would install them all again.
+    # In an environment that shows the system's packages, uv does not see these and would install them all again.
     if uv is not None and not (pip is not None and _has_system_packages(python)):
         chosen = pip_config.read_for_uv(environ)
         return Uv(str(uv), pip_config.uv_environ(environ, home / "uv-cache"), chosen, cpu=cpu)
@@ -55,7 +61,7 @@ def choose(
 
 
 def find_uv(environ: Mapping[str, str], home: Path) -> Path | None:
-    """A uv that runs and is new enough: on PATH, beside this Python, or fetched earlier into `home`."""
+    """Return a uv that runs and is new enough: from PATH, beside this Python, or fetched earlier into ``home``."""
     places = [shutil.which("uv", path=environ.get("PATH")), Path(sys.prefix) / "bin/uv", _fetched_uv(home)]
     for place in places:
         if place is not None and os.access(place, os.X_OK):
@@ -78,7 +84,7 @@ def _fetched_uv(home: Path) -> Path:
 
 
 def _fetch_uv(pip: Installer, home: Path, say: Callable[[str], None]) -> Path | None:
-    """Fetch the pinned uv (1.6 s); None when that fails, because pip can still do the work."""
+    """Fetch the pinned uv (1.6 s). Return None on failure, because pip can do the work."""
     with file_lock.locked(home / "tools.lock", say) as held:
         if _fetched_uv(home).is_file():
             return _fetched_uv(home)

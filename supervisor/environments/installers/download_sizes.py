@@ -1,4 +1,4 @@
-"""How large files at an index are, asked without fetching them."""
+"""Sizes of files at an index, queried without a download."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARALLEL_REQUESTS = 8
 
 
 def total(addresses: Sequence[str], environ: Mapping[str, str]) -> int | None:
-    """Return the bytes of all files; None where one of them is not told."""
+    """Return the total bytes of all files; None if the size of one is unknown."""
     trusted = _trusted(environ.get("PIP_CERT", ""))
     with ThreadPoolExecutor(PARALLEL_REQUESTS) as asking:
         answers = list(asking.map(lambda address: _size(address, trusted), addresses))

@@ -1,4 +1,4 @@
-"""Addresses with credentials go to an installer in its environment: other users of the machine see a command line."""
+"""Index addresses with credentials, passed in the environment: other users of the machine can see a command line."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ _MULTI_VALUE = frozenset({"PIP_EXTRA_INDEX_URL", "UV_INDEX"})
 def without_credentials(
     words: Sequence[str], environ: Mapping[str, str], variables: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """Return a command line without the indexes whose address has credentials, and the environment that names them.
+    """Return a command line without indexes that have credentials, and an environment with these indexes.
 
-    ``variables``: for each option the installer's variable.
+    Args:
+        words: the command line.
+        environ: the environment to extend.
+        variables: the installer's variable for each option.
     """
     left, child = [], dict(environ)
     rest = list(words)

@@ -1,4 +1,4 @@
-"""The pip installer: slower than uv, but always there."""
+"""The pip installer: slower than uv, but always present."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Pip:
-    """pip as an Installer: solves by ``--dry-run --report``, which also gives the hash of each chosen file."""
+    """pip as an Installer. It solves with ``--dry-run --report``, which includes the hash of each chosen file."""
 
     name = "pip"
 
@@ -29,7 +29,7 @@ class Pip:
 
     @classmethod
     def find(cls, environ: Mapping[str, str], python: str, cache: Path | None = None) -> Pip | None:
-        """The first pip that runs: of this Python, of the one below it, of the target, of PATH; None when there is none."""
+        """Return the first pip that runs: of this Python, of its base, of the target, of PATH; None if there is none."""
         child = pip_config.pip_environ(environ, cache)
         on_path = shutil.which("python3", path=environ.get("PATH"))
         for candidate in dict.fromkeys(
@@ -72,13 +72,13 @@ class Pip:
                           "--report", str(report), "-r", str(pinned), *sources.index_options)  # fmt: skip
             except (
                 InstallerFailed
-            ):  # an older pip, or an index that does not answer: the installation itself will say it
+            ):  # an older pip, or an index that does not answer: the installation itself reports it
                 return None
             chosen = json.loads(report.read_text(encoding="utf-8"))["install"]
         return download_sizes.total([str(item["download_info"]["url"]) for item in chosen], self._environ)
 
     def download(self, python: str, pinned: Path, into: Path) -> None:
-        """Put the files that `pinned` names into `into`, hash-checked; raises InstallerFailed."""
+        """Download the files of ``pinned`` into ``into`` with hash checks. Raises InstallerFailed."""
         self._run(
             "--python",
             python,

@@ -1,7 +1,7 @@
-"""What a person told pip or uv about indexes, wheel folders and certificates, said to pip and uv alike.
+"""The user's pip and uv settings for indexes, wheel folders and certificates, applied to both installers.
 
-uv follows uv's own settings first (its variables, uv.toml, ``[tool.uv]``), and pip's where uv has none. pip follows its own
-first, and uv's where it has none: who names a private index once is never answered by the public one.
+uv follows its own settings first (its variables, uv.toml, ``[tool.uv]``), then pip's. pip follows its own first, then
+uv's. So a private index that is configured once is used by both, and the public one never answers for it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from supervisor.engine.host.user_key import without
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# A notebook kernel asks every child for colours, which would stand between the words we read.
+# A notebook kernel requests colours from each child; their codes would break the parsed output.
 _COLOURS = ("FORCE_COLOR", "CLICOLOR_FORCE")
-# Settings that send pip's result elsewhere or change its choice; ours names both on the command line.
+# Settings that redirect pip's result or change its choice; our command line sets both.
 _UNWANTED = ("TARGET", "PREFIX", "ROOT", "USER", "PYTHON", "CONSTRAINT", "REQUIREMENT", "EDITABLE", "REQUIRE_VIRTUALENV",
              "NO_DEPS", "UPGRADE", "PRE", "REPORT", "DRY_RUN", "REQUIRE_HASHES", "QUIET", "VERBOSE", "LOG")  # fmt: skip
-# uv's own settings that say where packages come from, and how. The others would change where they go, or what is asked for.
+# uv's own settings for the origin of packages. The others would change the destination or the request.
 _OF_UV = re.compile(
     r"UV_(DEFAULT_INDEX|INDEX(_\w+)?|EXTRA_INDEX_URL|FIND_LINKS|KEYRING_PROVIDER|EXCLUDE_NEWER(_\w+)?|INSECURE_HOST|"
     r"INDEX_STRATEGY|NATIVE_TLS|SYSTEM_CERTS|OFFLINE|HTTP_TIMEOUT|REQUEST_TIMEOUT|HTTP_RETRIES|CONFIG_FILE|NO_CONFIG|NO_BUILD(_PACKAGE)?|"
@@ -37,7 +37,7 @@ _OF_INDEXES = ("index", "index-url", "extra-index-url", "find-links", "no-index"
 
 @dataclass(frozen=True, slots=True)
 class PipConfig:
-    """Settings that decide where packages come from; empty means the installer's default."""
+    """Settings for the origin of packages. An empty field means the installer's default."""
 
     index: str = ""
     extra_indexes: tuple[str, ...] = ()
@@ -50,12 +50,12 @@ class PipConfig:
 
 
 def read(environ: Mapping[str, str]) -> PipConfig:
-    """The settings in force for pip: its own; what it has none of, uv's."""
+    """Return the settings in force for pip: its own, else uv's."""
     return _merged(_pip_settings(environ), uv_settings(environ))
 
 
 def read_for_uv(environ: Mapping[str, str]) -> PipConfig:
-    """The settings in force for uv: its own; what it has none of, pip's."""
+    """Return the settings in force for uv: its own, else pip's."""
     own, other = uv_settings(environ), _pip_settings(environ)
     rest = replace(
         own, cert=other.cert, trusted_hosts=other.trusted_hosts, proxy=other.proxy, timeout_s=other.timeout_s
@@ -75,7 +75,7 @@ def _merged(first: PipConfig, second: PipConfig) -> PipConfig:
 
 
 def _pip_settings(environ: Mapping[str, str]) -> PipConfig:
-    """PIP_ variables, else pip's configuration files; file: indexes that are not there are left out."""
+    """Return the PIP_ variables, else pip's configuration files. A file: index that is absent is left out."""
     values = _from_files(environ)
     values |= {key[4:].lower().replace("_", "-"): value for key, value in environ.items() if key.startswith("PIP_")}
 
@@ -95,10 +95,10 @@ def _pip_settings(environ: Mapping[str, str]) -> PipConfig:
 
 
 def uv_environ(environ: Mapping[str, str], cache: Path) -> dict[str, str]:
-    """An environment for uv: its own settings of where packages come from, and pip's translated where it has none.
+    """Return an environment for uv: its own settings for the origin of packages, else pip's translated.
 
-    Variables of uv that would send the result elsewhere are left out (deleted, because a blank one is an error). A name is
-    taken from the first index that has it, as uv does by itself: a public index does not answer for a private one.
+    Variables that would change the destination are deleted; a blank one would be an error. A name is taken from the
+    first index that has it, as uv does by default. So a public index never answers for a private one.
     """
     own, other = uv_settings(environ), _pip_settings(environ)
     child = {
@@ -122,7 +122,7 @@ def uv_environ(environ: Mapping[str, str], cache: Path) -> dict[str, str]:
 
 
 def uv_settings(environ: Mapping[str, str]) -> PipConfig:
-    """Return uv's own settings in force: its variables, else its files; a variable is stronger than a file."""
+    """Return uv's own settings: its variables override its files."""
     index = environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or ""
     extra = environ.get("UV_INDEX") or environ.get("UV_EXTRA_INDEX_URL") or ""
     links = environ.get("UV_FIND_LINKS") or ""
@@ -136,15 +136,20 @@ def uv_settings(environ: Mapping[str, str]) -> PipConfig:
 
 
 def pip_environ(environ: Mapping[str, str], cache: Path | None = None) -> dict[str, str]:
-    """An environment for pip: where packages come from is kept, where they would go is not.
+    """Return an environment for pip.
 
-    ``cache``: a folder of ours for its downloads, where the person has chosen none, so that `clean` finds all of them.
+    It keeps the settings for the origin of packages and drops those for their destination.
+
+    Args:
+        environ: the user's environment variables.
+        cache: pip's cache folder unless the user has chosen one, so that `clean` finds all downloads.
     """
     dropped = {f"PIP_{name}" for name in _UNWANTED} | {"PYTHONDONTWRITEBYTECODE", *_COLOURS}
     child = {key: value for key, value in without(environ).items() if key not in dropped}
     if cache is not None and "cache-dir" not in _from_files(environ):
         child.setdefault("PIP_CACHE_DIR", str(cache))
-    child.setdefault("PIP_RETRIES", "1")  # pip's own five cost half a minute before a missing connection is said
+    # pip's default of 5 delays the report of a missing connection by half a minute
+    child.setdefault("PIP_RETRIES", "1")
     own, other = _pip_settings(environ), uv_settings(environ)
     translated = {
         "PIP_INDEX_URL": "" if own.index else other.index,
@@ -158,14 +163,14 @@ def pip_environ(environ: Mapping[str, str], cache: Path | None = None) -> dict[s
 
 
 def _uv_file_settings(environ: Mapping[str, str]) -> PipConfig:
-    """Return what uv's files say: those of the project of the working folder, of the user, of the system."""
+    """Return the settings of uv's files: the working folder's project, the user's and the system's."""
     import tomllib
 
     config: dict[str, Any] = {}
     for file in _uv_files(environ):
         try:
             table = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # not there, or uv itself will say what is wrong with its file
+        except (OSError, ValueError):  # absent, or invalid: uv itself reports that
             continue
         table = table.get("tool", {}).get("uv", {}) if file.name == "pyproject.toml" else table
         pip = table.get("pip", {})
@@ -183,7 +188,7 @@ def _uv_file_settings(environ: Mapping[str, str]) -> PipConfig:
 
 
 def _uv_files(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield uv's files, the stronger ones first (uv's documentation, "Configuration files")."""
+    """Yield uv's files in order of precedence (uv's documentation, "Configuration files")."""
     if environ.get("UV_CONFIG_FILE"):
         yield Path(environ["UV_CONFIG_FILE"])
         return
@@ -207,7 +212,7 @@ def _configures_uv(file: Path) -> bool:
 
 
 def _address(text: str) -> str:
-    """Return the address of an index that may have a name: ``name=https://…``."""
+    """Return the address of an index entry, which may have a name: ``name=https://…``."""
     name, equals, rest = text.partition("=")
     return rest if equals and re.fullmatch(r"[\w.-]+", name) else text
 
@@ -216,7 +221,7 @@ def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
     parser = configparser.RawConfigParser(strict=False)
     try:
         parser.read(_config_files(environ), encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError):  # pip itself will say what is wrong with its file
+    except (configparser.Error, UnicodeDecodeError):  # pip itself reports an invalid file
         return {}
     values: dict[str, str] = {}
     for section in ("global", "install"):
@@ -226,7 +231,7 @@ def _from_files(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _config_files(environ: Mapping[str, str]) -> list[str]:
-    """Configuration files of pip, the later ones stronger (pip documentation, "Configuration")."""
+    """Return pip's configuration files; later ones override earlier ones (pip documentation, "Configuration")."""
     chosen = environ.get("PIP_CONFIG_FILE", "")
     if chosen == os.devnull:
         return []

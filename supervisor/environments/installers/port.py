@@ -1,4 +1,4 @@
-"""What every installer can do, how it says no, and where it may take packages from."""
+"""The installer protocol: operations, failures and sources of packages."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ _TRACEBACK, _RAISED = "Traceback (most recent call last)", re.compile(r"[A-Za-z_
 
 
 class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the installer failed
-    """An installer said no: `reason` is its own, in short; `no_network` tells a missing connection from a missing package.
+    """Failure of an installer. ``reason`` is its own text, shortened.
 
-    ``unbuilt``: the package that had to be built here and could not, or "". ``no_git``: git itself is missing; ``no_space``:
-    the disk is full.
+    - ``no_network``: the connection is missing, not the package
+    - ``unbuilt``: the package that could not be built on this machine, or ""
+    - ``no_git``: git itself is missing
+    - ``no_space``: the disk is full
     """
 
     def __init__(self, output: str) -> None:
@@ -51,7 +53,7 @@ class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the instal
 
     @property
     def summary(self) -> str:
-        """The reason in our own words where they are shorter, else the installer's."""
+        """The reason in our own shorter words if there are any, else the installer's."""
         if self.no_space:
             return "the disk of this machine is full"
         if self.no_network:
@@ -63,7 +65,7 @@ class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the instal
         return self.reason
 
     def advice(self, source: str) -> str:
-        """What to do about it; ``source`` is where the person asked for the package."""
+        """Return the hint for the user. ``source`` names the place of the requirement."""
         if self.no_space:
             return "make room on its disk, or use a machine with a larger one"
         if self.no_network:
@@ -79,7 +81,7 @@ class InstallerFailed(Exception):  # noqa: N818  named as a sentence: the instal
 
 
 class CannotInstallError(SetupError):
-    """The job's packages cannot be had; ``reason`` is why, without what was asked for."""
+    """The job's packages cannot be installed. ``reason`` is the cause without the requirements."""
 
     def __init__(self, what: str, failure: InstallerFailed, source: str) -> None:
         self.reason, self.unbuilt = failure.summary, failure.unbuilt
@@ -96,11 +98,14 @@ class CannotInstallError(SetupError):
 
 
 class Installer(Protocol):
-    """solve: what `requirements` would add to `python`, never touching it, hashed and in order of name.
+    """Protocol of an installer. All operations raise InstallerFailed.
 
-    install: put a list of pinned requirements into `python`'s own environment or into the folder `target`, with no
-    dependencies but those named. add: the same for lines that name a path or an address. All raise InstallerFailed.
-    download_bytes: how much a list of pinned requirements is to fetch; None where the index does not tell.
+    - ``solve`` returns the packages that ``requirements`` would add to ``python``, hashed and sorted by name. It
+      changes nothing.
+    - ``install`` installs pinned requirements into ``python``'s own environment or the folder ``target``, without
+      further dependencies.
+    - ``add`` does the same for lines that name a path or an address.
+    - ``download_bytes`` returns the download size of pinned requirements; None if the index does not tell it.
     """
 
     name: str
@@ -118,10 +123,11 @@ class Installer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class IndexSources:
-    """Where an installation takes packages from, over and above the person's own settings.
+    """Sources of an installation, in addition to the user's own settings.
 
-    `wheels`: a folder of kept wheels, alone when `wheels_only`. `hashed`: the list is a whole one, with a hash for each.
-    `keep_fd`: the held lock, for the installer to inherit.
+    - ``wheels``: a folder of kept wheels, the only source if ``wheels_only``
+    - ``hashed``: the list is complete, with a hash for each package
+    - ``keep_fd``: the held lock, inherited by the installer
     """
 
     wheels: Path | None = None
@@ -131,14 +137,14 @@ class IndexSources:
     keep_fd: int | None = None
 
     def options(self) -> list[str]:
-        """The same words for uv and pip."""
+        """Return the options that uv and pip have in common."""
         chosen = [] if self.wheels is None else ["--find-links", str(self.wheels)]
         alone = ["--no-index"] if self.wheels_only else list(self.index_options)
         return [*chosen, *alone, *(["--require-hashes", "--no-deps"] if self.hashed else [])]
 
 
 def _last_error(output: str) -> str:
-    """Return the last line in which a build says what it lacks; what the installer says around it tells less."""
+    """Return the last line in which a build names its error; the lines around it are less specific."""
     lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in output.splitlines()]
     found = [line for line in lines if re.match(r"(fatal )?error: |.*: (fatal )?error: |\w*(Error|Exception): ", line)]
     specific = [line for line in found if not re.search(r"subprocess-exited|Failed to build|metadata-generation", line)]
@@ -146,9 +152,9 @@ def _last_error(output: str) -> str:
 
 
 def shorten(output: str) -> str:
-    """An installer's own reason on one line: the error lines where there are any, no drawing characters, no addresses."""
+    """Return an installer's reason on one line: its error lines if any, without drawing characters and addresses."""
     traced = [line for line in output.partition(_TRACEBACK)[2].splitlines() if _RAISED.match(line)]
-    if traced:  # the installer itself failed: its last exception says why
+    if traced:  # the installer itself failed: its last exception is the reason
         return masked_text(traced[-1].strip())[:_REASON_BYTES_MAX]
     lines = [re.sub(r"^[\s×│├╰─▶]+", "", line).strip() for line in output.splitlines()]
     start = next((at for at, line in enumerate(lines) if re.match(r"(?i)error|no solution|because", line)), 0)

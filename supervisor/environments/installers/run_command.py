@@ -1,4 +1,4 @@
-"""Run an installer's command to its end and keep what it said."""
+"""Runs an installer's command to its end and captures its output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COULD_NOT_START = 127
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a command ended; `said` is both streams, as the installers mix reasons between them."""
+    """Result of a command. ``output`` joins both streams, because the installers mix reasons between them."""
 
     code: int
     out: str
@@ -27,10 +27,14 @@ class CommandResult:
 def run(
     argv: Sequence[str], environ: Mapping[str, str], *, stdin: str = "", keep_fd: int | None = None
 ) -> CommandResult:
-    """Run `argv`; never raises for a command that fails or is not there (code 127).
+    """Run ``argv``. A command that fails or is absent (code 127) raises nothing.
 
-    `keep_fd` (a held lock) stays open in the child, because a supervisor killed with -9 leaves its installer
-    writing, and the next supervisor must wait for that one too. A child without it ends with this process.
+    Args:
+        argv: the command line.
+        environ: the environment variables.
+        stdin: the input.
+        keep_fd: a held lock that stays open in the child. After a kill -9 of the supervisor the installer keeps
+            writing, and the next supervisor must wait for it. A child without it ends with this process.
     """
     try:
         child = subprocess.Popen(
@@ -49,7 +53,7 @@ def run(
         _CHILDREN.add(child)
     try:
         out, errors = child.communicate(stdin)
-    except BaseException:  # Ctrl-C, for instance: nobody waits for it any more
+    except BaseException:  # Ctrl-C, for instance: its result is not used any more
         child.kill()
         raise
     finally:
@@ -58,7 +62,7 @@ def run(
 
 
 def _end_children() -> None:
-    """End what still runs for us: what it was to fetch has no use once the run is over."""
+    """End the remaining children: their downloads are useless once the run is over."""
     for child in tuple(_CHILDREN):
         with suppress(OSError):
             child.terminate()

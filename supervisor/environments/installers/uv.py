@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from supervisor.core.environment import LockedPackage
     from supervisor.environments.installers.pip_config import PipConfig
 
-FURTHER_INDEXES = ("--index-strategy", "unsafe-first-match")  # uv's name for: the next index, if no version fits here
+FURTHER_INDEXES = ("--index-strategy", "unsafe-first-match")  # uv's name for: try the next index if no version fits
 ALL_INDEXES = (
     "--index-strategy",
     "unsafe-best-match",
-)  # only with hashes: they say which files may be taken, whoever has them
+)  # only with hashes: these name the allowed files, at any index
 CPU_BUILDS = ("--torch-backend", "cpu")
 _FOR_CUDA = re.compile(r"(torch==[^+]+$|nvidia-|triton==)")
 _ADDED = re.compile(r"^ \+ (\S+==\S+)$", re.MULTILINE)
 
 
 class Uv:
-    """uv as an Installer: solves by a dry run against the interpreter, hashes with ``uv pip compile``.
+    """uv as an Installer: it solves by a dry run against the interpreter and hashes with ``uv pip compile``.
 
-    ``cpu``: there is no accelerator here, so of torch the build for the processor is chosen where one can be reached. uv
-    itself knows where those builds are; the person's own indexes stay in force for all other packages.
+    With ``cpu`` (no accelerator on this machine) it chooses torch's CPU build if one can be reached. uv itself knows
+    the address of those builds. The user's own indexes stay in force for all other packages.
     """
 
     name = "uv"
@@ -45,7 +45,7 @@ class Uv:
         self._wheel_folders = chosen.wheel_folders
         self._no_index = ["--no-index"] if chosen.no_index else []  # uv has no variable for this one
         self._cpu = cpu and not chosen.no_index and "UV_TORCH_BACKEND" not in environ
-        self._strict = "UV_INDEX_STRATEGY" in environ  # the person's own word about it
+        self._strict = "UV_INDEX_STRATEGY" in environ  # the user's own choice
         self._multi_index = bool(chosen.extra_indexes)
         self._further_indexes: Sequence[str] = ()
 
@@ -58,7 +58,7 @@ class Uv:
             try:
                 pins, backend = self._pins(python, requirements, constraints, [*index_options, *CPU_BUILDS]), CPU_BUILDS
             except InstallerFailed:
-                self._cpu = False  # they cannot be reached, or this uv does not know them: the common builds do too
+                self._cpu = False  # they are unreachable, or unknown to this uv: the common builds work too
         if not pins:
             return ()
         with tempfile.TemporaryDirectory() as folder:
@@ -76,13 +76,13 @@ class Uv:
             constrained.write_text("\n".join(constraints), encoding="utf-8")
             wanted = Path(folder, "wanted.txt")
             wanted.write_text("\n".join(requirements), encoding="utf-8")
-            # --break-system-packages is what lets a dry run look at a Debian Python; nothing is written.
+            # --break-system-packages allows a dry run against a Debian Python; nothing is written.
             tried = self._run("install", "--dry-run", "--break-system-packages", "--python", python,
                               "--constraints", str(constrained), "-r", str(wanted), *index_options)  # fmt: skip
         return _ADDED.findall(tried.output)
 
     def install(self, python: str, pinned: Path, *, sources: IndexSources, target: Path | None = None) -> None:
-        # a small folder of our own is copied, because a linked file that is damaged in place is damaged in the cache too
+        # small packages are copied: damage to a linked file would damage the cache too
         where = [] if target is None else ["--target", str(target), "--link-mode", "copy"]
         offline = ["--offline"] if sources.wheels_only else []
         words = ["install", "--python", python, *where, *offline, *sources.options(), "-r", str(pinned)]
@@ -93,13 +93,13 @@ class Uv:
                  str(pinned), *sources.index_options]  # fmt: skip
         try:
             report = self._with_cpu_builds(words, pinned, sources).out
-        except InstallerFailed:  # an older uv, or an index that does not answer: the installation itself will say it
+        except InstallerFailed:  # an older uv, or an index that does not answer: the installation itself reports it
             return None
         sizes = [re.findall(r"\bsize = (\d+)", package) for package in report.split("[[packages]]")[1:]]
         return sum(max(map(int, each)) for each in sizes if each) or None
 
     def _with_cpu_builds(self, words: Sequence[str], pinned: Path, sources: IndexSources) -> run_command.CommandResult:
-        """Run a command over a lock; where it names builds for the processor that no index has, where uv knows them."""
+        """Run a command over a lock. CPU builds that no index has are taken from the address that uv knows."""
         try:
             return self._run(*words, keep_fd=sources.keep_fd)
         except InstallerFailed:
@@ -112,7 +112,7 @@ class Uv:
                   keep_fd=sources.keep_fd)  # fmt: skip
 
     def _with_local_hashes(self, locked: LockedPackage) -> LockedPackage:
-        """`locked` with the digests of its wheels in the person's folders, which uv chooses from but does not hash."""
+        """Return the locked packages with digests of wheels in the user's folders: uv chooses from these without hashing."""
         files = [
             file for folder in self._wheel_folders for file in Path(folder).glob("*.whl") if is_wheel_of(file, locked)
         ]
@@ -121,10 +121,10 @@ class Uv:
         return replace(locked, hashes=tuple(sorted(map(digest, files))))
 
     def _run(self, *arguments: str, keep_fd: int | None = None) -> run_command.CommandResult:
-        """Run uv. A name comes from the first index that has it; where the versions there do not do, from the next ones.
+        """Run uv with the first index that has a name; retry with the next indexes if no version there fits.
 
-        The order stays the person's: never the best version of all indexes, which a stranger could publish at a public one.
-        Where hashes are required, a stranger's file is none of those that may be taken: then every index is asked.
+        The order stays the user's. The best version of all indexes is never taken: a stranger could publish it at a
+        public one. With required hashes a stranger's file is rejected anyway, so every index is asked.
         """
         ended = self._run_once(arguments, keep_fd)
         multi_index = self._multi_index or any(word.startswith("--extra-index-url") for word in arguments)

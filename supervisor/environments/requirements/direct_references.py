@@ -1,4 +1,4 @@
-"""A package that is asked for by a path or an address: its name, and the line that an installer takes."""
+"""A package required by a path or an address: its name, and its line for an installer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CREDENTIALS = re.compile(r"(://)[^/@\s]+@")
 
 
 def is_direct(text: str) -> bool:
-    """Return whether a line asks for a package by a path or an address, not by its name at an index."""
+    """Return True if a line names a path or an address instead of a package of an index."""
     if _NAMED.match(text):
         return True
     bare = _split_marker(text)[0]
@@ -37,7 +37,7 @@ def is_direct(text: str) -> bool:
 
 
 def parse(text: str, folder: Path, *, editable: bool = False) -> DirectReference:
-    """Return what ``text``, a line of a file in ``folder``, asks for. ``problem`` says why it cannot be had here."""
+    """Return the reference in ``text``, a line of a file in ``folder``. ``problem`` says why it is not installable."""
     shown = ("-e " if editable else "") + masked_text(_CREDENTIALS.sub(r"\1", text))
     bare, marker = _split_marker(text)
     named = _NAMED.match(bare)
@@ -54,7 +54,7 @@ def parse(text: str, folder: Path, *, editable: bool = False) -> DirectReference
 
 def name_of_project(folder: Path) -> str:
     """Return the name that a project's own files state, else the folder's name."""
-    with suppress(Exception):  # a malformed file is the installer's to report, with its own words
+    with suppress(Exception):  # the installer reports a malformed file itself
         stated = _from_toml(folder / "pyproject.toml") or _from_cfg(folder / "setup.cfg")
         stated = stated or str(setup_arguments(folder / "setup.py").get("name") or "")
         if stated:
@@ -63,7 +63,7 @@ def name_of_project(folder: Path) -> str:
 
 
 def setup_arguments(setup: Path) -> dict[str, Any]:
-    """Return the arguments of ``setup(...)`` that are written out in a setup.py; those that it computes are left out."""
+    """Return the literal arguments of ``setup(...)`` in a setup.py; computed ones are left out."""
     if not setup.is_file():
         return {}
     tree = ast.parse(text_encoding.read(setup))
@@ -89,7 +89,7 @@ def _split_marker(text: str) -> tuple[str, str]:
 
 def _address(shown: str, where: str, name: str, marker: str, *, editable: bool) -> DirectReference:
     address, _, fragment = where.partition("#")
-    path = re.sub(r"@[^@/]+$", "", urlsplit(address).path)  # behind @ stands a branch, a tag or a commit
+    path = re.sub(r"@[^@/]+$", "", urlsplit(address).path)  # a branch, a tag or a commit follows the @
     last = path.rstrip("/").rpartition("/")[2]
     plain = name.partition("[")[0] or _egg(fragment)
     guessed = last.partition("-")[0] if last.endswith(_ARCHIVES) else last.removesuffix(".git")
@@ -117,7 +117,7 @@ def _path(shown: str, path: Path, name: str, extras: str, marker: str) -> Direct
         problem = f"the folder {path.name or path} has no pyproject.toml, setup.py or setup.cfg"
         return DirectReference("", normal_name(name or path.name), shown, marker, problem=problem)
     fingerprint = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    # A folder is installed in place, because a copy of it would not follow the person's edits.
+    # A folder is installed as editable, because a copy would miss the user's later edits.
     return DirectReference(
         f"-e {path}{extras}", normal_name(name or name_of_project(path)), shown, marker, fingerprint=fingerprint
     )

@@ -40,7 +40,7 @@ def pipfile(table: Mapping[str, Any], folder: Path, collected: Collected) -> str
 
 
 def dynamic(table: Mapping[str, Any], folder: Path, collected: Collected) -> bool:
-    """Add the files that setuptools' ``dynamic`` names for the dependencies; return whether it names some."""
+    """Add the dependency files named by setuptools' ``dynamic``; return True if there are any."""
     stated = table.get("tool", {}).get("setuptools", {}).get("dynamic", {}).get("dependencies", {})
     files = stated.get("file", []) if isinstance(stated, dict) else []
     for name in [files] if isinstance(files, str) else files:
@@ -49,7 +49,7 @@ def dynamic(table: Mapping[str, Any], folder: Path, collected: Collected) -> boo
 
 
 def setup_cfg(file: Path, collected: Collected) -> bool:
-    """Add a setup.cfg's ``install_requires``; return whether it states any."""
+    """Add a setup.cfg's ``install_requires``; return True if it states any."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(text_encoding.read(file))
@@ -68,9 +68,9 @@ def setup_cfg(file: Path, collected: Collected) -> bool:
 
 
 def setup_py(file: Path, collected: Collected) -> bool:
-    """Add the ``install_requires`` that is written out in a setup.py; return whether there is one.
+    """Add the literal ``install_requires`` of a setup.py; return True if there is one.
 
-    The file is never run for this. A list that it computes is said, and the start goes on without it.
+    The file is never run. A computed list is reported, and the start continues without it.
     """
     try:
         arguments = direct_references.setup_arguments(file)
@@ -89,7 +89,7 @@ def setup_py(file: Path, collected: Collected) -> bool:
 
 
 def conda(file: Path, collected: Collected) -> None:
-    """Add the ``pip:`` part of an environment.yml; what it asks of conda is only compared with what is here."""
+    """Add the ``pip:`` part of an environment.yml. Its conda packages are only compared with the installed ones."""
     for depth, item in _items(text_encoding.read(file)):
         if depth == 0:
             name = re.match(r"(?:[\w-]+::)?([A-Za-z0-9_][\w.-]*)", item)
@@ -112,9 +112,9 @@ def _pip_option(item: str, file: Path, collected: Collected) -> None:
 
 
 def _items(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the entries of ``dependencies:``, each with 0, or with 1 for those under ``pip:``.
+    """Yield the entries of ``dependencies:`` with their depth: 0, or 1 below ``pip:``.
 
-    This reads the lists that ``conda env export`` and people write; there is no reader of YAML in Python itself.
+    It reads the lists that people and ``conda env export`` write; Python has no YAML reader.
     """
     inside, indent_of_pip = False, -1
     for line in text.splitlines():
@@ -144,7 +144,7 @@ def _unquote(text: str) -> str:
 
 
 def _table_entry(name: str, rule: Any, folder: Path, collected: Collected) -> None:
-    """Add one row of a Poetry or Pipfile table, in the words of pip."""
+    """Add one row of a Poetry or Pipfile table in pip's syntax."""
     if isinstance(rule, list):  # Poetry: a row for each system or Python
         for each in rule:
             _table_entry(name, each, folder, collected)
@@ -184,7 +184,7 @@ def _marker(row: Mapping[str, Any]) -> str:
 
 
 def _caret(rule: str) -> str:
-    """Return Poetry's and Pipenv's version rule as PEP 440 writes it: ``^1.2`` is ``>=1.2,<2``, ``*`` is nothing."""
+    """Return a Poetry or Pipenv version rule in PEP 440 syntax: ``^1.2`` is ``>=1.2,<2``, ``*`` is empty."""
     made = []
     for part in (each.strip() for each in rule.split(",")):
         operator, version = (part[0], part[1:].strip()) if part[:1] in {"^", "~"} and part[:2] != "~=" else ("", part)

@@ -1,4 +1,4 @@
-"""Reading requirements files: what they include and constrain, their options, and lines that are no requirement."""
+"""Reader of requirements files: includes, constraints, options and other lines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SWITCHES = {"--no-index", "--pre"}
 _ALREADY_TRUE = {
     "--require-hashes",
     "--prefer-binary",
-}  # our own lock has hashes, and a wheel is taken where there is one
+}  # our own lock has hashes, and wheels are preferred anyway
 _IGNORED = {"--use-feature", "--no-use-wheel", "--use-pep517", "--no-build-isolation", "--config-settings",
              "--global-option", "--install-option", "--process-dependency-links", "--always-unzip", "-Z"}  # fmt: skip
 _OF_A_REQUIREMENT = re.compile(r"\s--(?:hash|config-settings?|global-option|install-option)\b")
@@ -45,7 +45,7 @@ _CONDA_NAMES = {"pytorch": "torch", "pytorch-gpu": "torch", "pytorch-cpu": "torc
 
 @dataclass
 class Collected:
-    """What is gathered from one source and all that it includes; ``source`` names it in messages."""
+    """Everything collected from one source and its includes. ``source`` names it in messages."""
 
     source: str
     requirements: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Collected:
     notes: list[str] = field(default_factory=list)
 
     def add(self, text: str, folder: Path, *, at: str = "", editable: bool = False) -> None:
-        """Take one requirement of a file in ``folder``; ``at`` is its place in words."""
+        """Add one requirement of a file in ``folder``. ``at`` is its place for messages."""
         if editable or direct_references.is_direct(text):
             self.directs.append(direct_references.parse(text, folder, editable=editable))
         elif conda := _CONDA.fullmatch(text):
@@ -73,7 +73,7 @@ class Collected:
             self.requirements.append(text)
 
     def to_requirements(self, python: str = "", debian: tuple[str, ...] = ()) -> Requirements:
-        """Return all of it as one wish."""
+        """Return everything collected as one value."""
         return Requirements(
             tuple(self.requirements), python, debian, tuple(self.options), self.source, tuple(self.directs),
             tuple(self.constraints), tuple(self.hashes.items()), tuple(self.conda), tuple(self.problems), tuple(self.notes),
@@ -81,13 +81,20 @@ class Collected:
 
 
 def conda_name(name: str) -> str:
-    """Return the name under which Python packages are listed for a package of conda's."""
+    """Return the Python package name of a conda package."""
     normal = normal_name(name)
     return _CONDA_NAMES.get(normal, normal)
 
 
 def read(path: Path, collected: Collected, *, constraint: bool = False, above: frozenset[Path] = frozenset()) -> None:
-    """Add what the requirements file at ``path``, and each file that it includes, asks for."""
+    """Add the requirements of the file at ``path`` and of each file that it includes.
+
+    Args:
+        path: the file.
+        collected: receives the requirements.
+        constraint: the file holds constraints.
+        above: the files that include this one.
+    """
     place = path.resolve()
     if place in above:  # files that include each other: pip reads each once too
         return
@@ -103,7 +110,7 @@ def read(path: Path, collected: Collected, *, constraint: bool = False, above: f
 
 
 def _lines(text: str) -> Iterable[tuple[int, str]]:
-    """Yield the number and the text of each line without comments; a line that ends in a backslash goes on."""
+    """Yield number and text of each line without comments. A backslash at the end joins the next line."""
     begun, number = "", 0
     for at, line in enumerate(text.splitlines(), 1):
         number = number or at
@@ -159,13 +166,13 @@ def _option(line: str, path: Path, collected: Collected, at: str, *, constraint:
 
 
 def _split(line: str) -> tuple[str, str]:
-    """Return an option and its value: ``--name value``, ``--name=value``, ``-n value`` and ``-nvalue`` alike."""
+    """Return an option and its value from ``--name value``, ``--name=value``, ``-n value`` or ``-nvalue``."""
     found = re.match(r"(--[\w-]+|-\w)\s*=?\s*(.*)$", line)
     if found is None:
         return line, ""
     value = found[2].strip()
     try:
         words = shlex.split(value)
-    except ValueError:  # a quotation mark that is not closed is a part of the name
+    except ValueError:  # an unclosed quotation mark is part of the name
         words = []
     return found[1], words[0] if len(words) == 1 else value

@@ -1,4 +1,4 @@
-"""What a script asks for: its PEP 723 block, else the first file beside it that states packages."""
+"""A script's requirements: its PEP 723 block, else the first file beside it that states packages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 
 @dataclass(frozen=True, slots=True)
 class ScriptRequirements:
-    """`wanted` for the environment; `options`: the rest of ``[tool.supervisor]``, defaults for the command line's own."""
+    """``requirements`` of the environment.
+
+    ``options``: the rest of ``[tool.supervisor]``, defaults of command line options.
+    """
 
     requirements: Requirements = field(default_factory=Requirements)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -32,7 +35,7 @@ class ScriptRequirements:
 
 @dataclass(frozen=True, slots=True)
 class RequirementSource:
-    """A block of TOML in the script `path`, and the number of its first line there."""
+    """A block of TOML in the script ``path``, and the number of its first line there."""
 
     text: str
     path: Path
@@ -40,9 +43,9 @@ class RequirementSource:
 
 
 def read(script: Path, *, install: bool = True) -> ScriptRequirements:
-    """The wish of `script`; one that asks for nothing is empty. Raises UserError naming the line of a malformed one.
+    """Return the requirements of a script, which may be empty. Raises UserError with the line of a malformed one.
 
-    With ``install=False`` nothing of it may stop a start: what cannot be read becomes one of its problems.
+    With ``install=False`` an error does not stop the start: unreadable parts are listed in its problems.
     """
     try:
         block = find_block(script)
@@ -56,7 +59,7 @@ def read(script: Path, *, install: bool = True) -> ScriptRequirements:
 
 
 def find_block(script: Path) -> RequirementSource | None:
-    """The script's block, not yet parsed; None where there is none."""
+    """Return the script's block, not yet parsed; None if there is none."""
     text = text_encoding.read(script)
     blocks = [found for found in _BLOCK.finditer(text) if found["type"] == "script"]
     openings = _OPENING.findall(text)
@@ -83,7 +86,10 @@ def _from_block(block: RequirementSource) -> ScriptRequirements:
 
 
 def _from_neighbour_file(script: Path) -> ScriptRequirements:
-    """The wish of the first file beside `script` that states packages; the options of a pyproject.toml count anyway."""
+    """Return the requirements of the first file beside the script that states any.
+
+    A pyproject.toml's options always count.
+    """
     folder = script.parent
     options: Mapping[str, Any] = {}
     required = ""

@@ -1,4 +1,4 @@
-"""The text of a file in the encodings in which editors, PowerShell and older Pythons leave one."""
+"""Text files in the encodings that editors, PowerShell and older Pythons write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from supervisor.core.errors import SetupError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_MARKS = (  # the longer marks first, because the one of UTF-32 begins with the one of UTF-16
+_MARKS = (  # longer marks first: UTF-32's mark begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -22,7 +22,7 @@ _DECLARED = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")  # PEP 263
 
 
 def read(path: Path, role: str = "the path of a training script") -> str:
-    """Return the text of ``path`` with a newline at each line end. Raises UsageError, which asks for ``role``, and SetupError."""
+    """Return the text of ``path`` with newline line ends. Raises SetupError, and UsageError that asks for ``role``."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -35,7 +35,7 @@ def read(path: Path, role: str = "the path of a training script") -> str:
 
 
 def decode(content: bytes) -> str:
-    """Return the text of ``content``: by its byte order mark, its declared encoding, else as UTF-8 or UTF-16."""
+    """Return the text of ``content`` by its byte order mark or declared encoding, else as UTF-8 or UTF-16."""
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return content.decode(encoding)

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
-    *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md")),
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")),
     *(ROOT / "docs" / name for name in ("glossary.md", "invariants.md")),
 ]
 MEAN_MAX, WORDS_MAX = 20, 32
@@ -51,7 +51,8 @@ def blocks(text: str) -> list[tuple[str, bool]]:
     """Return the blocks of prose: paragraphs, list items and cells of tables, and whether it is a cell."""
     text = re.sub(r"^(\| .*\|)[^|]*\|$", r"\1", text, flags=re.MULTILINE) if "| old word |" in text else text
     text = re.sub(r"^```.*?^```$|<!--.*?-->", "\n\n", text, flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]+`", "code", text)).replace("**", "").replace("*", "")
+    text = re.sub(r"\[([^\]\s]+\.md)\]\([^)]*\)|`[^`]+`", "code", text)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("*", "")
     found: list[tuple[str, bool]] = []
     for line in text.splitlines():
         if line.startswith("|"):
@@ -72,7 +73,7 @@ def sentences(text: str) -> list[tuple[str, bool]]:
     return [
         (sentence, cell)
         for block, cell in blocks(text)
-        for sentence in re.split(r"(?<=[.!?])[)\"']?\s+(?=[A-Z\"(\[]|code)", block)
+        for sentence in re.split(r" · |(?<=[.!?])[)\"']?\s+(?=[A-Z\"(\[]|code)", block)
     ]
 
 

@@ -17,11 +17,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from supervisor.core import supported_versions
 from supervisor.core.errors import UserError
 from supervisor.environments import overlay
 from supervisor.environments.installers import choice as installer_choice
 from supervisor.environments.installers.port import IndexSources, InstallerFailed
+from supervisor.trainer.process import supported_versions
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "tests" / "frameworks" / "scripts"

@@ -2,7 +2,6 @@
 
 - ``checkpoint``: formats of a checkpoint: manifest, ``checkpoint.json``, file list, tensors; and who may write one
 - ``clock``: a point in time on both clocks (monotonic and wall)
-- ``device_changes``: sentences on what differs when a run resumes on other hardware
 - ``diagnosis``: one result of ``doctor``, with the hint
 - ``digest``: file digests that name their algorithm
 - ``environment``: requirements, installed packages, install plan, environment record
@@ -10,10 +9,8 @@
 - ``escape``: text of scripts, stores and machines made safe to print
 - ``fleet``: decisions of ``launch``: one machine after another serves a run
 - ``frozen``: cheap frozen dataclasses
-- ``history``: summary of each earlier session
 - ``humanize``: durations and times as text
 - ``masking``: secrets replaced by ``***`` before they are written or shown
-- ``missing_packages``: the distribution that provides a module
 - ``policy``: policies: each is one pure function over values
 - ``ports``: protocols of store, clock and platform
 - ``project``: identity of the project that a script belongs to
@@ -21,7 +18,6 @@
 - ``shell_commands``: command lines for a person to paste, quoted for the shell
 - ``signing``: the signature of an environment record
 - ``suggestion``: the known word nearest to a mistyped one
-- ``supported_versions``: table of tested framework versions
 - ``unmodified``: decisions about scripts that do not call attach()
 - ``wire``: records on the wire: journal, channel between supervisor and trainer, acknowledgements
 """

@@ -9,12 +9,12 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import device_changes
-from supervisor.core.device_changes import DEVICE, FRAMEWORK, PYTHON
 from supervisor.core.errors import UsageError, UserError
 from supervisor.core.wire.messages import Hello, Restored, TrainerNote
 from supervisor.trainer import adapters, clock, standalone
 from supervisor.trainer import context as trainer_context
+from supervisor.trainer.adapters import device_changes
+from supervisor.trainer.adapters.device_changes import DEVICE, FRAMEWORK, PYTHON
 from supervisor.trainer.process import signals, version_check
 from supervisor.trainer.process.own_packages import make_xxhash_importable
 from supervisor.trainer.process.seeding import SEED

@@ -4,6 +4,8 @@
 - ``commands``: everything that the session can have done
 - ``decision``: the return value of ``decide``
 - ``events``: everything that the session reacts to
+- ``history``: summary of each earlier session
+- ``missing_packages``: the distribution that provides a module
 - ``running``: handlers while the trainer runs
 - ``saving``: handlers of staged, uploaded and durable checkpoints
 - ``script_end``: how a script's process ended

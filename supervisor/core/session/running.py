@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import errors, missing_packages
+from supervisor.core import errors
 from supervisor.core.checkpoint import session_id
 from supervisor.core.humanize import duration
 from supervisor.core.policy import liveness, recovery
 from supervisor.core.policy.rollback import ROLLED_BACK
-from supervisor.core.session import anomaly, saving, script_end
+from supervisor.core.session import anomaly, missing_packages, saving, script_end
 from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
 from supervisor.core.session.shutdown import KILL_AFTER_TERM_S, KILL_S_MIN, begin, begin_fenced, stop_asked

@@ -6,9 +6,9 @@ import json
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core import history
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import NotFound, Store
+from supervisor.core.session import history
 from supervisor.core.session.events import HistoryRead, TrainerMessage
 from supervisor.core.session.status import RunStatus
 from supervisor.core.wire import messages, shapes

@@ -3,6 +3,7 @@
 A framework is asked only when the script has imported it itself, so that a script without any starts at once.
 
 - ``arrays``: what array frameworks share
+- ``device_changes``: sentences on what differs when a run resumes on other hardware
 - ``jax``: JAX
 - ``keras``: Keras 3 on any backend
 - ``leaf``: a tensor's description
@@ -20,7 +21,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from supervisor.core.device_changes import DEVICE, FRAMEWORK
+from supervisor.trainer.adapters.device_changes import DEVICE, FRAMEWORK
 
 if TYPE_CHECKING:
     from supervisor.trainer.adapters.port import FrameworkAdapter
@@ -49,6 +50,6 @@ def named(name: str) -> FrameworkAdapter:
 
 
 def described(frameworks: list[FrameworkAdapter]) -> dict[str, str]:
-    """Return the name and version of the first framework and its device, as ``core.hardware`` names them."""
+    """Return the name and version of the first framework and its device, as ``device_changes`` names them."""
     name, device = frameworks[0].describe()
     return {FRAMEWORK: name, DEVICE: device, **frameworks[0].describe_device()}

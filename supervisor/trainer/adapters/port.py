@@ -87,7 +87,7 @@ class FrameworkAdapter(Protocol):
         """Return name with version, and the device in words."""
 
     def describe_device(self) -> dict[str, str]:
-        """Return what ``core.hardware`` gives advice by, of the device that ``describe`` names."""
+        """Return what ``device_changes`` gives advice by, of the device that ``describe`` names."""
         return {}
 
     @abstractmethod

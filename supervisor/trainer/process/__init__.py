@@ -4,6 +4,7 @@
 - ``script_end``: how the script ended
 - ``seeding``: seeds for unseeded generators
 - ``signals``: SIGTERM and Ctrl-C
+- ``supported_versions``: table of tested framework versions
 - ``threads``: threads under a process limit
 - ``version_check``: checks framework versions at import
 """

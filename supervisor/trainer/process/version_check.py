@@ -6,8 +6,8 @@ import importlib.metadata
 import sys
 from typing import TYPE_CHECKING
 
-from supervisor.core import supported_versions
 from supervisor.core.errors import SetupError
+from supervisor.trainer.process import supported_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.history import LIVES_KEPT, SessionSummary, tell, words
 from supervisor.core.session.events import HistoryRead
+from supervisor.core.session.history import LIVES_KEPT, SessionSummary, tell, words
 
 HOUR = 3600.0
 STORIES = st.builds(

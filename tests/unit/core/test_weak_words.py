@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.core.missing_packages import DISTRIBUTIONS
 from supervisor.core.policy.recovery import Cause, Death
+from supervisor.core.session.missing_packages import DISTRIBUTIONS
 from supervisor.core.session.running import _hint
 
 

@@ -10,9 +10,8 @@ import pytest
 
 import supervisor
 from benchmarks import versions as versions_command
-from supervisor.core import supported_versions
 from supervisor.core.errors import SetupError
-from supervisor.trainer.process import version_check
+from supervisor.trainer.process import supported_versions, version_check
 
 
 @pytest.fixture

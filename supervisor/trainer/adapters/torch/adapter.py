@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from supervisor.core.device_changes import BFLOAT16, MEMORY_GB
+from supervisor.trainer.adapters.device_changes import BFLOAT16, MEMORY_GB
 from supervisor.trainer.adapters.leaf import LeafSpec
 from supervisor.trainer.adapters.port import Copies, FrameworkAdapter, RestoreTarget
 from supervisor.trainer.adapters.torch import copies as torch_copies

@@ -356,7 +356,7 @@ def _installer(choice: StoreChoice, screen: terminal.Screen) -> EnvironmentInsta
 
 
 def _remember_here(choice: StoreChoice, record: runs.RunRecord, store: Store) -> str:
-    """Keep the command on this machine; return the folder that it or an earlier one here has named with ``--watch``."""
+    """Keep the command on this machine; return the folder that it or an earlier one here has named with ``--watch-dir``."""
     there, local = store.traits.where, local_root(os.environ) / record.id
     before = command_records.read(local, there, choice.name)
     watched = choice.settings["watch"] or (before.watched if before else "")

@@ -55,6 +55,8 @@ TABLE = {
     "agent": ("supervisor.cli.verbs.agent", "what launch runs on each machine; not for people"),
 }
 
+ALIASES = {"test-resume": "rehearse"}
+
 HELP = """usage: {program} VERB [options]
 
 A long training run outlives the machines it runs on. The same command starts a run and resumes it:
@@ -119,7 +121,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     from supervisor.core.errors import USAGE, UserError
     from supervisor.core.ports import StoreError
 
-    row = TABLE.get(verb)
+    row = TABLE.get(ALIASES.get(verb, verb))
     if row is None:
         return _two_lines(*_instead_of(verb, arguments), USAGE)
     try:
@@ -150,7 +152,7 @@ def _instead_of(verb: str, arguments: list[str]) -> tuple[str, str]:
         behind = [*others, *behind]
         line = shell_commands.command("start", *known, *(["--", *behind] if behind else []))
         return f"{what}: `start` runs a script", line
-    if near := nearest(verb, TABLE):
+    if near := nearest(verb, (*TABLE, *ALIASES)):
         return f"{what}; did you mean {near}?", shell_commands.command(near, *arguments)
     return what, f"{shell_commands.command('--help')} lists them"
 

@@ -52,9 +52,9 @@ CODES: dict[str, dict[int, str]] = {
 EXAMPLES: dict[str, tuple[tuple[str, ...], ...]] = {
     "start": (
         ("start", "train.py"),
-        ("start", "train.py", "--save-every", "10m", "--budget", "8h", "--", "--epochs", "20"),
+        ("start", "train.py", "--save-every", "10m", "--time-limit", "8h", "--", "--epochs", "20"),
         ("start", "-m", "package.train"),
-        ("start", "train.py", "--watch", "out", "--resume-args", "auto"),
+        ("start", "train.py", "--watch-dir", "out", "--resume-args", "auto"),
     ),
     "resume": (("resume",), ("resume", RUN), ("resume", RUN, "--", "--lr", "0.01")),
     "status": (("status",), ("status", RUN, "--watch"), ("status", RUN, "--json")),

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from itertools import pairwise
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from supervisor.cli import help_text
@@ -15,7 +16,7 @@ from supervisor.core.errors import UsageError
 from supervisor.core.session.state import SaveSchedule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 STORE = "where runs are kept (default: ./runs; on Colab the folder supervisor of the mounted Drive, on Kaggle its working folder)"
 OF_SCRIPT = frozenset({"start", "resume", "rehearse", "launch"})
@@ -37,6 +38,7 @@ class Parser(argparse.ArgumentParser):
     of_script = False
     of_run = False  # it takes the name of a run, which may begin with a dash
     behind: Sequence[str] = ()  # what the person wrote after the --
+    new_names: Mapping[str, str] = MappingProxyType({})  # of an old name of an option
     _words: Sequence[str] = ()
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
@@ -124,6 +126,19 @@ def add_run(made: Parser, words: str = "the live run, else the newest") -> None:
     made.of_run = True
     made.add_argument("run", metavar="RUN", nargs="?", help=f"name of the run (default: {words})")
     made.add_argument("--name", dest="named", help=argparse.SUPPRESS)
+
+
+def add_old_names(made: Parser, new_names: Mapping[str, str]) -> None:
+    """Accept the old names of options without listing them in --help.
+
+    Args:
+        made: the parser, which has the options already.
+        new_names: the present name of each old one.
+    """
+    takes = {name: action for action in made._actions for name in action.option_strings}  # noqa: SLF001
+    for old, new in new_names.items():
+        made.add_argument(old, dest=takes[new].dest, metavar=takes[new].metavar, help=argparse.SUPPRESS)
+    made.new_names = new_names
 
 
 def one_of(text: str, known: Sequence[str]) -> str:

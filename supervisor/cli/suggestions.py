@@ -63,6 +63,7 @@ def corrected(parser: Parser, words: Sequence[str], unknown: Sequence[str]) -> t
             put_right.append(word)
             continue
         near, whose = _nearest(wrong, names, of_script)
+        near = near if whose else parser.new_names.get(near, near)
         first = first or (f"{whose}{near}" if word == unknown[0] and near and near != wrong else "")
         put_right.append((near or wrong) + word[len(wrong) :])
     others = list(parser.behind)

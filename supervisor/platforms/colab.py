@@ -29,7 +29,7 @@ PRIOR_LIFE_S = 6 * 3600.0
 ANSWER_S = 10.0
 FLUSH_HINT = "keep this machine until Drive shows the checkpoint; it uploads by itself"
 NO_NOTICE = "none is given: a Colab machine ends without a word, so checkpoints go out all the time"
-ITS_OWN_LIMITS = "its administrator sets how long it lives; --budget TIME tells it to the run"
+ITS_OWN_LIMITS = "its administrator sets how long it lives; --time-limit TIME tells it to the run"
 _OF_DRIVE = re.compile(r"(/content/[^/]+)/(My ?Drive|Shareddrives|Shared drives)(/|$)")
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ALL_LOST = (
     "nothing of this run is safe: it ended, and no checkpoint was saved",
-    "have the script call supervisor.attach(), or start it with --watch DIR, the folder that it saves into",
+    "have the script call supervisor.attach(), or start it with --watch-dir DIR, the folder that it saves into",
 )
 INDENT = " " * len("[supervisor] ")
 _RESUME = ("resume",)

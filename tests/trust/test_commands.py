@@ -63,7 +63,7 @@ def test_a_script_that_only_the_store_names_is_not_run_without_a_person(forged, 
     with pytest.raises(UsageError, match="only the store tells how golden was started") as refused:
         resume.run(["golden", "--store", str(forged.root)])
     assert "start " in refused.value.what
-    assert "--watch /home" in refused.value.what
+    assert "--watch-dir /home" in refused.value.what
     assert "--trust-store" in refused.value.hint
     assert not served
 
@@ -137,7 +137,7 @@ def test_code_and_hidden_files_of_the_working_folder_are_never_replaced(tmp_path
     (tmp_path / "link.py").symlink_to(script)
     with pytest.raises(UserError, match="the checkpoint would replace") as refused:
         protected_files.refuse(["out/model.pt", path], tmp_path, script)
-    assert "--watch" in refused.value.hint
+    assert "--watch-dir" in refused.value.hint
 
 
 def test_a_file_under_version_control_is_never_replaced(tmp_path):

@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from supervisor.cli import TABLE, script_target
+from supervisor.cli import ALIASES, TABLE, script_target
 from supervisor.cli.invocation import example_script
 from supervisor.cli.notebook import session as notebook_session
 from supervisor.cli.notebook.session import AttachedSession, SessionTarget, environment
@@ -220,7 +220,7 @@ def mount_if_needed(store: str) -> bool:
 
 def pass_through(words: Sequence[str]) -> int:
     """Run a command of the command line and show what it prints, as it comes; an interrupt of the cell ends it."""
-    if words[0] not in {*TABLE, "-h", "--help", "--version", "-V"}:
+    if words[0] not in {*TABLE, *ALIASES, "-h", "--help", "--version", "-V"}:
         hint = f"{shell_commands.command(MOUNT)}, or one of: {', '.join(TABLE)}"
         raise VerbFailed(f"there is no command {words[0]!r}", hint, USAGE)
     command = [sys.executable, "-m", "supervisor", *words]

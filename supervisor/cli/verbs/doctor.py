@@ -183,11 +183,11 @@ def _platform(platform: Platform, store: str) -> Iterator[Diagnosis]:
     yield Diagnosis("platform", "ok", f"{platform.name}: {platform.title}; runs are kept in {store}", platform.advice)
     life = platform.lifetime or (platform.asked() if platform.asked else None)
     if life is None:
-        yield Diagnosis("lifetime", "ok", "no limit is known; --budget TIME sets one")
+        yield Diagnosis("lifetime", "ok", "no limit is known; --time-limit TIME sets one")
     else:
         left_s = max(0.0, life.seconds - platform.age_s)
         words = f"{duration(platform.age_s)} old, expected to end in {duration(left_s)}"
-        hint = "" if life.hard else "a planning figure, not a promise; --budget TIME changes it"
+        hint = "" if life.hard else "a planning figure, not a promise; --time-limit TIME changes it"
         yield Diagnosis("lifetime", "ok", words, hint)
     yield Diagnosis("notice", "ok", platform.notice or "none is given before this machine ends")
 

@@ -137,7 +137,7 @@ def _passed_on(options: Namespace) -> list[str]:
     words: list[str] = []
     for name in PASSED_ON:
         given = getattr(options, name)
-        words += [] if given is None else [f"--{name.replace('_', '-')}", str(given)]
+        words += [] if given is None else [start.option_of(name), str(given)]
     words += ["--same-run"] if options.same_run else []
     return [*words, "--no-install"] if options.no_install else words
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.bootstrap import ensure
 from supervisor.cli import script_target
-from supervisor.cli.options import Parser, count, duration, parser
+from supervisor.cli.options import Parser, add_old_names, count, duration, parser
 from supervisor.cli.verbs.start import script_path, split
 from supervisor.core import shell_commands
 from supervisor.core.errors import FAILED, TERMINATED, UsageError, UserError
@@ -83,13 +83,13 @@ def _fresh(watch: str | None) -> str:
         return inside
     if (there.is_symlink() or there.exists()) and not (there.is_dir() and not any(there.iterdir())):
         words = f"{watch} is not empty, and a rehearsal throws away what it leaves there"
-        raise UserError(words, "have the script save into another folder: rehearse SCRIPT --watch NEW -- ARGUMENTS")
+        raise UserError(words, "have the script save into another folder: rehearse SCRIPT --watch-dir NEW -- ARGUMENTS")
     return str(there)
 
 
 def _next(verb: str, options: Namespace, script_arguments: Sequence[str]) -> str:
     words: list[str] = [verb, options.script]
-    for name, value in (("--watch", options.watch), ("--resume-args", options.resume_args)):
+    for name, value in (("--watch-dir", options.watch), ("--resume-args", options.resume_args)):
         words += [name, value] if value else []
     return shell_commands.line(*words, *(["--", *script_arguments] if script_arguments else []))
 
@@ -115,12 +115,15 @@ def _made_for_it(above: Path) -> Iterator[Path]:
 def _parser() -> Parser:
     made = parser("rehearse", "Kill and resume a script in a minute or two: is its resume bit-exact?")
     made.usage = "%(prog)s SCRIPT [options] [-- ARGUMENTS OF THE SCRIPT]"
-    made.epilog = "It runs in a copy of the working folder; the folder itself stays as it is."
+    made.epilog = "It runs in a copy of the working folder; the folder itself stays as it is. test-resume is another name of this verb."
     made.add_argument("script", metavar="SCRIPT")
     made.add_argument("--steps", type=count, metavar="N", help="only the first N steps (default: what fits)")
     made.add_argument("--save-every", metavar="TIME", default="1s", help="in the peaceful run (default: 1s)")
     made.add_argument("--limit", metavar="TIME", default="2m", help="how long a run may take (default: 2m)")
-    made.add_argument("--watch", metavar="DIR", help="of a script that saves by itself: the folder in which it does")
+    made.add_argument(
+        "--watch-dir", dest="watch", metavar="DIR", help="the folder into which an unmodified script saves"
+    )
     made.add_argument("--resume-args", metavar="TEMPLATE", help='what it is given to go on: "--resume {checkpoint}"')
     made.add_argument("--no-install", action="store_true", help="use the packages that are here")
+    add_old_names(made, {"--watch": "--watch-dir"})
     return made

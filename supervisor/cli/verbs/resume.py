@@ -137,7 +137,7 @@ def _as_words(recorded: Mapping[str, Any]) -> list[str]:
             and name in start.DEFAULTS
             and typed != start.DEFAULTS[name]
         ):
-            words += shell_commands.option_words(f"--{name.replace('_', '-')}", typed)
+            words += shell_commands.option_words(start.option_of(name), typed)
     return words + (["--no-install"] if recorded.get("install") is False else [])
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.bootstrap import ensure
 from supervisor.cli import package_data, script_target
 from supervisor.cli.invocation import example_script
-from supervisor.cli.options import Parser, byte_count, count, duration, one_of, parser, save_every
+from supervisor.cli.options import Parser, add_old_names, byte_count, count, duration, one_of, parser, save_every
 from supervisor.core import masking, shell_commands
 from supervisor.core.errors import SetupError, UsageError
 from supervisor.core.suggestion import meant
@@ -47,7 +47,15 @@ DEFAULTS: dict[str, str] = {
     "resume_args": "",
     "module": "",
 }
-NOT_OF_A_SCRIPT = "module"  # the command line alone says it
+NOT_OF_A_SCRIPT = "module"  # only the command line sets it
+OPTIONS = {  # settings that are recorded under an older name than their option's
+    "budget": "--time-limit",
+    "hang_after": "--hang-timeout",
+    "settle": "--visibility-delay",
+    "nan_rate": "--rollback-lr-factor",
+    "nan_watch": "--monitor",
+    "watch": "--watch-dir",
+}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -117,21 +125,26 @@ def named(script: Path, options: Namespace, own: Mapping[str, Any]) -> tuple[str
 
 def settings(options: Namespace, own: Mapping[str, Any], script_name: str) -> dict[str, Any]:
     """Merge defaults, the script's ``[tool.supervisor]`` and the command line (which wins) into checked values."""
-    known = {key.replace("_", "-") for key in DEFAULTS if key != NOT_OF_A_SCRIPT} | {"store", "name"}
-    unknown = sorted(set(own) - known)
+    known = {option_of(key)[2:] for key in DEFAULTS if key != NOT_OF_A_SCRIPT} | {"store", "name"}
+    unknown = sorted(set(own) - known - {key.replace("_", "-") for key in OPTIONS})
     if unknown:
         hint = f"{meant(unknown[0], known)}known are {', '.join(sorted(known))}"
         raise UsageError(f"{script_name}: [tool.supervisor] has an unknown option {unknown[0]!r}", hint)
     read: dict[str, Any] = {}
     for key, default in DEFAULTS.items():
         given = getattr(options, key)
-        option = key.replace("_", "-")
-        text = str(given if given is not None else own.get(option, default))
+        option = option_of(key)
+        text = str(given if given is not None else own.get(option[2:], own.get(key.replace("_", "-"), default)))
         try:
             read[key] = _READERS[key](text)
         except UsageError as error:
-            raise UsageError(f"--{option}: {error.what}", error.hint) from None
+            raise UsageError(f"{option}: {error.what}", error.hint) from None
     return read
+
+
+def option_of(key: str) -> str:
+    """Return the option of a setting, like "--time-limit" of ``budget``."""
+    return OPTIONS.get(key, f"--{key.replace('_', '-')}")
 
 
 def script_path(text: str) -> Path:
@@ -270,9 +283,11 @@ def add_options(made: Parser, *, named: bool = True) -> None:
     made.set_defaults(module=None, confirmed=False)
     _add_options_of_the_run(made.add_argument_group("the run"), named=named)
     _add_options_of_saving(made.add_argument_group("saving and this machine"))
-    _add_options_of_trouble(made.add_argument_group("failures, and losses that go wrong"))
-    unchanged = made.add_argument_group("scripts that nobody changed")
-    unchanged.add_argument("--watch", metavar="DIR", help="keep what the script, unchanged, writes into DIR")
+    _add_options_of_trouble(made.add_argument_group("failures and loss anomalies"))
+    unchanged = made.add_argument_group("unmodified scripts")
+    unchanged.add_argument(
+        "--watch-dir", dest="watch", metavar="DIR", help="keep the files that the script writes into DIR"
+    )
     unchanged.add_argument(
         "--attach",
         metavar="HOW",
@@ -281,8 +296,9 @@ def add_options(made: Parser, *, named: bool = True) -> None:
     unchanged.add_argument(
         "--resume-args",
         metavar="ARGS",
-        help='added to the script\'s when it goes on, like "--resume {checkpoint}", or auto',
+        help='added to the script\'s when it resumes, like "--resume {checkpoint}", or auto',
     )
+    add_old_names(made, {f"--{key.replace('_', '-')}": option for key, option in OPTIONS.items()})
 
 
 def _add_options_of_the_run(group: Group, *, named: bool) -> None:
@@ -306,17 +322,23 @@ def _add_options_of_saving(group: Group) -> None:
         "--save-every", metavar="WHEN", help="10m, 500steps, 1ep or auto (default: auto, from measured cost)"
     )
     group.add_argument("--keep-last", metavar="N", help="how many safe checkpoints to keep (default: 3)")
-    group.add_argument("--budget", metavar="TIME", help="this machine's life, like 12h; none (default: the platform's)")
     group.add_argument(
-        "--settle",
+        "--time-limit",
+        dest="budget",
         metavar="TIME",
-        help="how long others' names may take to show in the store (default: 60s on a drive)",
+        help="time limit of this machine, like 12h; none (default: the platform's)",
+    )
+    group.add_argument(
+        "--visibility-delay",
+        dest="settle",
+        metavar="TIME",
+        help="longest time until other machines' files appear in the store (default: 60s on a drive)",
     )
     group.add_argument(
         "--keep-machine",
         action="store_const",
         const="yes",
-        help="do not give a Colab machine back when the run is finished",
+        help="do not release a Colab machine when the run is finished",
     )
     group.add_argument(
         "--keep-packages",
@@ -331,13 +353,26 @@ def _add_options_of_trouble(group: Group) -> None:
     )
     group.add_argument("--max-preemptions", metavar="N", help="machines lost in a row without progress (default: none)")
     group.add_argument(
-        "--hang-after", metavar="TIME", help="no sign of life for so long is a hang (default: auto, learned)"
+        "--hang-timeout",
+        dest="hang_after",
+        metavar="TIME",
+        help="time without a sign of life that counts as a hang (default: auto, learned)",
     )
     group.add_argument(
         "--on-nan",
         metavar="WHAT",
-        help="a loss that is NaN or infinite: ignore (default: only say it), stop or rollback",
+        help="on a NaN or infinite loss: ignore (default, warn only), stop or rollback",
     )
     group.add_argument("--on-spike", metavar="WHAT", help="the same for a loss over 20 times its running median")
-    group.add_argument("--nan-rate", metavar="R", help="multiply learning rates by it at each rollback (default: 1)")
-    group.add_argument("--nan-watch", metavar="NAMES", help="logged names to watch (default: all that contain loss)")
+    group.add_argument(
+        "--rollback-lr-factor",
+        dest="nan_rate",
+        metavar="R",
+        help="multiply the learning rates by R at each rollback (default: 1)",
+    )
+    group.add_argument(
+        "--monitor",
+        dest="nan_watch",
+        metavar="NAMES",
+        help="logged names that count as losses (default: all that contain loss)",
+    )

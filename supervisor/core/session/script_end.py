@@ -50,7 +50,7 @@ def leave(session: Session, now: Instant) -> Outcome:
     words = f"the script is done, and its process has not ended{_of_threads(trainer)}"
     if grace_s is None:
         said = do.Notify(
-            "warning", words, "waiting for it as long as it takes (--hang-after none); `stop --now` ends it"
+            "warning", words, "waiting for it as long as it takes (--hang-timeout none); `stop --now` ends it"
         )
         return session.timed(leave=None), (said,)
     kept = "all that it trained is kept" if trainer.attached else "what it has saved by then is kept"

@@ -37,11 +37,13 @@ def started(session: Session, _event: ev.SessionStarted, now: Instant) -> Outcom
     if config.settle_s >= config.safe_settle_s:
         return session, (do.InspectRun(),)
     words = (
-        f"--settle {duration(config.settle_s)} is less than the {duration(config.safe_settle_s)} by which {config.place or 'this drive'} may show"
+        f"--visibility-delay {duration(config.settle_s)} is less than the {duration(config.safe_settle_s)} by which {config.place or 'this drive'} may show"
         " files late: this start may miss newer checkpoints and compute their steps again, or push out a machine that is training"
     )
     return session, (
-        do.Notify("warning", words, f"safe is --settle {config.safe_settle_s:.0f}s, or no --settle"),
+        do.Notify(
+            "warning", words, f"safe is --visibility-delay {config.safe_settle_s:.0f}s, or no --visibility-delay"
+        ),
         do.InspectRun(),
     )
 
@@ -105,7 +107,7 @@ def claim_written(session: Session, event: ev.ClaimWritten, now: Instant) -> Out
     if session.config.settle_s >= SETTLE_SAID_S:
         words = f"for {duration(session.config.settle_s)} what other machines wrote may still come to show in the store"
         commands = (
-            do.Notify("info", words, "waiting for that and preparing meanwhile; --settle changes it"),
+            do.Notify("info", words, "waiting for that and preparing meanwhile; --visibility-delay changes it"),
             *commands,
         )
     return session.with_(rank=event.rank, timers=timers, preparing=True), commands

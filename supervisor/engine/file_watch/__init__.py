@@ -8,6 +8,6 @@
 - ``quiescence``: files that no process writes
 - ``scan``: folder listing without following links
 - ``stable_copy``: copies of files that may still change
-- ``watch_options``: ``--watch``
+- ``watch_options``: ``--watch-dir``
 - ``watcher``: triggers snapshots for one attempt
 """

@@ -1,4 +1,4 @@
-"""The folder of ``--watch``: what the command line says of it, and which folders it cannot be."""
+"""The folder of ``--watch-dir``: what the command line says of it, and which folders it cannot be."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.session.state import SaveSchedule
 
-HINT = "name the folder that the script writes its checkpoints into, like --watch out"
+HINT = "name the folder that the script writes its checkpoints into, like --watch-dir out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,15 @@ def refuse(called: str, others: Mapping[str, Path]) -> None:
         return
     folder = Path(os.path.realpath(called))
     if folder == Path(folder.anchor):
-        raise UsageError("--watch / is the whole machine", HINT)
+        raise UsageError("--watch-dir / is the whole machine", HINT)
     if os.path.lexists(called) and not folder.is_dir():
-        raise UsageError(f"--watch {called} is no folder", HINT)
+        raise UsageError(f"--watch-dir {called} is no folder", HINT)
     for name, place in others.items():
         other = Path(os.path.realpath(place))
         if other == folder or other.is_relative_to(folder):
-            raise UsageError(f"--watch {called} {'is' if other == folder else 'holds'} {name}, {other}", HINT)
+            raise UsageError(f"--watch-dir {called} {'is' if other == folder else 'holds'} {name}, {other}", HINT)
         if name == STORE and folder.is_relative_to(other):
-            raise UsageError(f"--watch {called} lies in {name}, {other}", HINT)
+            raise UsageError(f"--watch-dir {called} lies in {name}, {other}", HINT)
 
 
 STORE = "the store"

@@ -55,7 +55,7 @@ def store(probed: Store, clock: Clock, life_s: float, pause: Callable[[float], o
     yield from _speed(measured, life_s)
     if traits.mounted or traits.settle_s:
         words = f"what another machine writes may show up to {duration(traits.settle_s)} late; a start waits for that"
-        hint = "" if traits.evidence == "fsync" else "if it is known to be less here: start … --settle TIME"
+        hint = "" if traits.evidence == "fsync" else "if it is known to be less here: start … --visibility-delay TIME"
         yield Diagnosis("staleness", "ok", words, hint)
     yield _room("store space", free, traits.where, traits.place)
 

@@ -1,6 +1,6 @@
 """The commands by which this machine's user started runs, kept on its own disk: what a store says of them is anybody's word.
 
-``resume`` runs what stands here. The folder of ``--watch`` that an earlier command named is believed from here, too.
+``resume`` runs what stands here. The folder of ``--watch-dir`` that an earlier command named is believed from here, too.
 """
 
 from __future__ import annotations

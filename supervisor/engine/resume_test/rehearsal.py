@@ -101,7 +101,7 @@ class Rehearsal:
         if turn.process.returncode not in {0, TERMINATED}:
             raise self._failed("the script fails even when nothing happens to it", turn)
         if step is None:
-            hint = "it must call supervisor.attach(…), or be told of: --watch DIR, the folder in which it saves"
+            hint = "it must call supervisor.attach(…), or be told of: --watch-dir DIR, the folder in which it saves"
             raise UserError("the script saved no checkpoint", hint, FAILED)
         if self._plan.watch and turn.process.returncode != 0:
             words = f"the script did not end within {self._plan.peace_s:.0f} s, and one that saves by itself has to"
@@ -187,7 +187,7 @@ class Rehearsal:
             return 0, _last_step(store) or 0
         hint = MORE_TO_DO
         if not self._plan.watch and any((self._plan.folder / PEACEFUL).rglob(FILES_FILE)):
-            hint += "; or if it went on from its own files of the first run: --watch DIR, the folder that has them"
+            hint += "; or if it went on from its own files of the first run: --watch-dir DIR, the folder that has them"
         raise _not_tested("the run ended before it could be killed in the middle", hint)
 
     @contextlib.contextmanager
@@ -230,9 +230,9 @@ class Rehearsal:
         command = [
             # -P: a clone that is the working folder itself runs, with its packages, and not its copy, which has none.
             sys.executable, "-P", "-m", "supervisor", "start", str(self._copied()), "--store", str(plan.folder / store),
-            "--name", RUN.name, "--save-every", save_every, "--budget", "none",
+            "--name", RUN.name, "--save-every", save_every, "--time-limit", "none",
             "--max-restarts", "0" if store == PEACEFUL else "3",
-            *([] if plan.install else ["--no-install"]), *([f"--watch={plan.watch}"] if plan.watch else []),
+            *([] if plan.install else ["--no-install"]), *([f"--watch-dir={plan.watch}"] if plan.watch else []),
             *([f"--resume-args={plan.resume_arguments}"] if plan.resume_arguments else []), "--", *plan.arguments,
         ]  # fmt: skip
         more = {"SUPERVISOR_RUN_LOCAL": str(plan.folder / machine)}

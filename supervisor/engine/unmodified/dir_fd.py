@@ -86,5 +86,5 @@ class Below:
 
 def through_link(root: Path, folder: str) -> OSError:
     """Return the error for a folder that is a link."""
-    words = f"{folder} is a link, and files are put back through one only where --watch names it"
+    words = f"{folder} is a link, and files are put back through one only where --watch-dir names it"
     return OSError(errno.ELOOP, words, os.fspath(root / folder))

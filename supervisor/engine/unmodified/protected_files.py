@@ -1,7 +1,7 @@
 """Files of the working folder that no checkpoint replaces: code, the script, what is under version control, hidden files.
 
 A script that names no folder has its files put back into the working folder, and a checkpoint of a shared store names them. What
-Python or a shell would run from there is never taken from a store; a folder that ``--watch`` names is its user's choice.
+Python or a shell would run from there is never taken from a store; a folder that ``--watch-dir`` names is its user's choice.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def refuse(paths: Sequence[str], root: Path, script: Path) -> None:
             folder = path.partition("/")[0] if "/" in path else "DIR"
             raise UserError(
                 f"the checkpoint would replace {path!r} in the working folder, {why}",
-                f"if the script itself saves it, name its folder: --watch {folder}; else start with --resume never",
+                f"if the script itself saves it, name its folder: --watch-dir {folder}; else start with --resume never",
                 FAILED_PRECHECKS,
             )
 

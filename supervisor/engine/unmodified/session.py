@@ -1,6 +1,6 @@
 """What a session does for a script that nobody changed: its files are put back, watched, and taken into snapshots.
 
-``--watch DIR`` names the folder. Without it, the files and folders count of which the script's framework says that it saved
+``--watch-dir DIR`` names the folder. Without it, the files and folders count of which the script's framework says that it saved
 them, as far as they lie in the working folder. A script that calls attach() needs none of this.
 """
 
@@ -273,7 +273,7 @@ class UnmodifiedScriptSession:
         if not (self.watch.trusting or root == self.watch.named_before):
             raise UserError(
                 f"the checkpoint holds the files of the folder {root!r}, which no command on this machine has named",
-                f"if they belong there, start again with {shlex.join(shell_commands.option_words('--watch', root))}",
+                f"if they belong there, start again with {shlex.join(shell_commands.option_words('--watch-dir', root))}",
                 FAILED_PRECHECKS,
             )
         others = {

@@ -52,9 +52,9 @@ class Outside:
         called = self._waiting[path]
         folder = Path(path).parent
         if _is_common(folder):
-            keeps = f"{folder} is a folder of everybody: have the script save into one of its own, and name that with --watch"
+            keeps = f"{folder} is a folder of everybody: have the script save into one of its own, and name that with --watch-dir"
         else:
-            keeps = f"--watch {folder} keeps it"
+            keeps = f"--watch-dir {folder} keeps it"
         words = f"{path} is saved outside {called or 'the working folder'} and is not kept: {keeps}"
         self._say("info" if called else "warning", words)
 
@@ -77,7 +77,7 @@ class NothingYet:
             self._said_early = True
             left = discovery.left()
             words = f"nothing that this script saves was seen in {NOTHING_SAVED_S:.0f} s: if the machine ends now, all is lost"
-            keeps = _keeps(left) if left else "--watch DIR keeps what it writes into a folder"
+            keeps = _keeps(left) if left else "--watch-dir DIR keeps what it writes into a folder"
             self._say("warning", f"{words}; {keeps}, attach() the rest")
 
     def ended(self, left: list[str]) -> None:
@@ -97,8 +97,8 @@ def named(paths: Collection[str], *, ordered: bool = False) -> str:
 def _keeps(left: list[str]) -> str:
     folder = left[0].rpartition("/")[0]
     if folder:
-        return f"--watch {folder} keeps it"
-    return "have the script write into a folder of its own, and name that with --watch"
+        return f"--watch-dir {folder} keeps it"
+    return "have the script write into a folder of its own, and name that with --watch-dir"
 
 
 def _is_shared(path: str) -> bool:

@@ -185,9 +185,9 @@ class UnmodifiedScript:
             return
         self._beside_said = True
         folder, working = Path(path).parent, self._life.settings.working
-        way = f"--watch {os.path.relpath(folder, working)} keeps that folder, at the same step"
+        way = f"--watch-dir {os.path.relpath(folder, working)} keeps that folder, at the same step"
         if folder == working:
-            way = "save it into a folder of its own and name that with --watch"
+            way = "save it into a folder of its own and name that with --watch-dir"
         words = f"{os.path.relpath(path, working)} is not part of the checkpoints, and is missing on another machine"
         self._life.say(TrainerNote("warning", f"{words}: {way}"))
 

@@ -12,7 +12,7 @@ back together: a best model of step 900 beside the state of step 400 is a file t
 - At the resume the supervisor makes the files what ``files.json`` says, before it starts the script
   (``engine/unmodified/restore.py``).
 
-What is kept: the folder of ``--watch``, and the paths that a callback names (``CompanionFiles.add``).
+What is kept: the folder of ``--watch-dir``, and the paths that a callback names (``CompanionFiles.add``).
 """
 
 from __future__ import annotations
@@ -168,7 +168,9 @@ class CompanionFiles:
         text = os.path.relpath(os.path.join(self._root, os.fspath(path)), self._root)  # noqa: PTH118  # no link is followed
         if text in {".", ".."} or text.startswith("../"):
             words = f"{path} lies outside {self._called or 'the working folder'} and is not part of the checkpoints"
-            self._say_once(str(path), f"{words}: on another machine it is missing; --watch DIR keeps the folder DIR")
+            self._say_once(
+                str(path), f"{words}: on another machine it is missing; --watch-dir DIR keeps the folder DIR"
+            )
             return None
         return text
 

@@ -167,7 +167,7 @@ def test_the_platform_its_life_and_its_notice_are_told(said, root, monkeypatch):
 
 def test_without_a_known_end_that_is_said(said, root):
     _, found = findings(said)
-    assert found["lifetime"]["words"] == "no limit is known; --budget TIME sets one"
+    assert found["lifetime"]["words"] == "no limit is known; --time-limit TIME sets one"
 
 
 def test_a_driver_that_hangs_does_not_hang_the_doctor(said, root, monkeypatch):

@@ -41,7 +41,7 @@ def test_each_verb_shows_examples_and_exit_codes(shown, verb: str) -> None:
 @pytest.mark.parametrize("verb", ["start", "launch"])
 def test_long_lists_of_options_are_in_groups(shown, verb: str) -> None:
     text = shown(verb)
-    for group in ("the run:", "saving and this machine:", "failures, and losses that go wrong:", "scripts that nobody"):
+    for group in ("the run:", "saving and this machine:", "failures and loss anomalies:", "unmodified scripts:"):
         assert f"\n{group}" in text
 
 

@@ -115,7 +115,7 @@ def test_a_settle_time_under_what_the_drive_is_known_for_is_said_once_with_the_s
     said = [each for each in told.asked(do.Notify) if each.level == "warning"]
     assert len(said) == 1
     assert "by which Drive may show files late: this start may miss newer checkpoints" in said[0].words
-    assert "--settle 60s" in said[0].hint
+    assert "--visibility-delay 60s" in said[0].hint
 
 
 @pytest.mark.parametrize(("settle_s", "safe_settle_s"), [(60.0, 60.0), (90.0, 60.0), (0.0, 0.0)])

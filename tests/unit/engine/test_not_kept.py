@@ -48,7 +48,7 @@ def test_what_stays_there_is_said_at_the_end_without_proposing_that_folder(tempo
     outside.ended()
     assert len(said) == 1
     assert "is not kept" in said[0]
-    assert f"--watch {temporary.parent}" not in said[0]
+    assert f"--watch-dir {temporary.parent}" not in said[0]
     assert "into one of its own" in said[0]
 
 
@@ -58,16 +58,16 @@ def test_what_lies_in_a_folder_of_its_own_is_said_at_once_with_that_folder() -> 
     outside.saved("/home/somebody/out/a.pt", "")
     outside.saved("/home/somebody/out/b.pt", "")
     assert said == [
-        "/home/somebody/out/a.pt is saved outside the working folder and is not kept: --watch /home/somebody/out keeps it"
+        "/home/somebody/out/a.pt is saved outside the working folder and is not kept: --watch-dir /home/somebody/out keeps it"
     ]
 
 
 @pytest.mark.parametrize(
     ("left", "keeps"),
     [
-        (["out/a.bin", "out/b.bin"], "--watch out keeps it"),
+        (["out/a.bin", "out/b.bin"], "--watch-dir out keeps it"),
         (["a.bin"], "have the script write into a folder of its own"),
-        ([], "--watch DIR"),
+        ([], "--watch-dir DIR"),
     ],
 )
 def test_after_two_minutes_without_a_save_it_is_said_once(left: list[str], keeps: str) -> None:
@@ -88,5 +88,5 @@ def test_at_the_end_the_new_files_are_named_with_the_option() -> None:
     nothing.ended([])
     assert said == []
     nothing.ended(["out/a.xyz", "out/b.xyz", "c", "d", "e"])
-    words = "nothing that the script wrote is kept: 'out/a.xyz', 'out/b.xyz', 'c' and 2 more; --watch out keeps it"
+    words = "nothing that the script wrote is kept: 'out/a.xyz', 'out/b.xyz', 'c' and 2 more; --watch-dir out keeps it"
     assert said == [words]

@@ -62,7 +62,7 @@ def test_only_googles_own_machine_keeps_runs_on_drive_and_can_be_given_back():
         assert made[kind].store == "./runs"
         assert made[kind].release is None
         assert made[kind].flush is None
-    assert "--budget" in made["enterprise"].notice
+    assert "--time-limit" in made["enterprise"].notice
 
 
 def test_a_machine_is_new_at_first_sight_and_ages_from_there(tmp_path: Path):

@@ -156,6 +156,6 @@ def iterator_of(fit: Any) -> Any:
     if missing:
         raise UsageError(
             f"this version of Keras makes its batches in another way (its epoch iterator has no {missing[0]})",
-            "use Keras 3.15, or keep the script's own saves with start --watch",
+            "use Keras 3.15, or keep the script's own saves with start --watch-dir",
         )
     return iterator

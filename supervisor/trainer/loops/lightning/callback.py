@@ -139,7 +139,7 @@ def refuse_what_cannot_be_kept(trainer: Any) -> None:
     if trainer.world_size > 1:
         raise UsageError(
             f"supervisor.LightningCallback keeps one process, and this trainer has {trainer.world_size}",
-            "use Trainer(devices=1, num_nodes=1), or keep Lightning's own checkpoints with start --watch",
+            "use Trainer(devices=1, num_nodes=1), or keep Lightning's own checkpoints with start --watch-dir",
         )
     lightning_loop_hooks.refuse_unknown(trainer)
     if any(type(callback).__name__ == "StochasticWeightAveraging" for callback in trainer.callbacks):

@@ -185,7 +185,7 @@ def refuse_unknown(trainer: Any) -> None:
     if missing:
         raise UsageError(
             f"this version of Lightning has no trainer.{missing[0]}, which supervisor.LightningCallback needs",
-            "use Lightning 2.5.3 to 2.6, or keep Lightning's own checkpoints: start --watch",
+            "use Lightning 2.5.3 to 2.6, or keep Lightning's own checkpoints: start --watch-dir",
         )
 
 

@@ -199,7 +199,7 @@ def _refuse(trainer: Trainer) -> None:
             raise SetupError(
                 f"TransformersCallback does not know the training loop of transformers {transformers.__version__}: "
                 f"Trainer.{name} is not as in 5.23",
-                "install transformers 5.23, or use supervisor start --watch with Trainer's own checkpoints",
+                "install transformers 5.23, or use supervisor start --watch-dir with Trainer's own checkpoints",
             )
     if trainer.args.world_size > 1:
         raise SetupError(

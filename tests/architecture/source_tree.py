@@ -50,6 +50,6 @@ def importers(package: Path = PACKAGE) -> dict[str, set[str]]:
     return {name: {other for other, used in imports(package).items() if name in used} for name in modules(package)}
 
 
-def package_of(module: str) -> str:
+def package_of(module: str, package: Path = PACKAGE) -> str:
     """Return the package that a module lies in; a package lies in itself."""
-    return module if modules()[module].name == "__init__.py" else module.rpartition(".")[0]
+    return module if modules(package)[module].name == "__init__.py" else module.rpartition(".")[0]

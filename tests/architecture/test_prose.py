@@ -15,7 +15,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")),
-    *(ROOT / "docs" / name for name in ("glossary.md", "invariants.md", "environments.md", "fleet.md", "slurm.md")),
+    *(
+        ROOT / "docs" / name
+        for name in ("glossary.md", "invariants.md", "environments.md", "fleet.md", "frameworks.md", "slurm.md")
+    ),
 ]
 MEAN_MAX, WORDS_MAX = 20, 32
 GENERATED = {"api.md"}  # tools/api_page.py writes it from docstrings

@@ -85,5 +85,5 @@ def test_there_are_rows_enough_and_each_has_its_data():
 
 def test_the_page_names_the_rows_of_another_commit() -> None:
     rows = [Verdict(name, "as it is", at="b" if name == "vae" else "a") for name in ("mnist", "vae", "dcgan")]
-    assert ", at a; vae at b, " in page(rows, {}, [])
-    assert ", at a, " in page(rows[:1], {}, [])
+    assert "Commits: `a; vae at b`. " in page(rows, {}, [])
+    assert "Commits: `a`. " in page(rows[:1], {}, [])

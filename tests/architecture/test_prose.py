@@ -17,6 +17,7 @@ GENERATED = {"api.md"}  # by tools/api_page.py from docstrings, which have tests
 QUOTING = {"public_scripts.md"}  # its table quotes the messages of the measured version
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "SECURITY.md", "CONTRIBUTING.md")),
+    ROOT / "hyperlpr_example" / "README.md",
     *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in GENERATED),
 ]
 MEAN_MAX, WORDS_MAX = 20, 32

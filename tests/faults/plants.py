@@ -75,13 +75,13 @@ def links_trusted(patch: pytest.MonkeyPatch) -> None:
 
 
 def manifest_first(patch: pytest.MonkeyPatch) -> None:
-    def submit(store: Any, run: Any, rank: Any, order: Any, fence: Any) -> cp.Manifest:
+    def submit(store: Any, run: Any, order: Any) -> cp.Manifest:
         content, sealed = staged_checkpoints.sealed(order.folder)
-        at, files = run.step(rank, order.id.step), {**content.files, CONTENT_FILE: sealed}
+        at, files = run.step(order.id.rank, order.id.step), {**content.files, CONTENT_FILE: sealed}
         entries = tuple(cp.FileEntry(name, f"{at}/{name}".removeprefix(f"{run.name}/"), *files[name]) for name in files)
-        log = uploading._create_log(store, run, rank, order)
+        log = uploading._create_log(store, run, order)
         manifest = cp.Manifest(order.id, entries, log=log)
-        uploading.seal(store, run, manifest, fence)
+        uploading.seal(store, run, manifest)
         for name in files:
             store.push(str(order.folder / name), f"{at}/{name}", algorithm_of(files[name][1]), link=True)
         return manifest
@@ -243,9 +243,9 @@ def shared_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
     real = uploading.submit
     last: dict[Any, cp.Manifest] = {}
 
-    def submit(store: Any, run: Any, rank: Any, order: Any, fence: Any) -> cp.Manifest:
-        last[rank] = real(store, run, rank, replace(order, newest=last.get(rank, order.newest)), fence)
-        return last[rank]
+    def submit(store: Any, run: Any, order: Any) -> cp.Manifest:
+        last[order.id.rank] = real(store, run, replace(order, newest=last.get(order.id.rank, order.newest)))
+        return last[order.id.rank]
 
     patch.setattr(uploading, "submit", submit)
 

@@ -40,16 +40,16 @@ def manifest_first(plant):
     create = uploading.local.sealed
     right = uploading.submit
 
-    def submit(store, run, rank, order, fence):
+    def submit(store, run, order):
         content, sealed = create(order.folder)
-        folder = run.step(rank, order.id.step)
+        folder = run.step(order.id.rank, order.id.step)
         files = tuple(
             cp.FileEntry(name, f"{folder}/{name}".removeprefix(f"{run.name}/"), *promised)
             for name, promised in {**content.files, "checkpoint.json": sealed}.items()
         )
         body = cp.manifest_body(cp.Manifest(order.id, files))
         store.create(f"{folder}/{cp.manifest_name(order.id.seq, body)}", body)
-        return right(store, run, rank, order, fence)
+        return right(store, run, order)
 
     plant(uploading, "submit", submit)
 
@@ -248,7 +248,15 @@ def durable_with_age(plant):
 
 def manifest_without_a_look_at_the_fence(plant):
     right = uploading.seal
-    plant(uploading, "seal", lambda store, run, manifest, _fence: right(store, run, manifest, lambda: None))
+
+    def seal(store, run, manifest):
+        store.check_fence = lambda: None
+        try:
+            right(store, run, manifest)
+        finally:
+            del store.check_fence
+
+    plant(uploading, "seal", seal)
 
 
 def submitted_counts_as_durable(plant):
@@ -347,9 +355,9 @@ def shared_with_another_session(plant):
 def shared_before_it_is_durable(plant):
     right, last = uploading.submit, {}
 
-    def submit(store, run, rank, order, fence):
-        last[rank] = right(store, run, rank, replace(order, newest=last.get(rank, order.newest)), fence)
-        return last[rank]
+    def submit(store, run, order):
+        last[order.id.rank] = right(store, run, replace(order, newest=last.get(order.id.rank, order.newest)))
+        return last[order.id.rank]
 
     plant(uploading, "submit", submit)
 

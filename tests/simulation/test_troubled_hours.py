@@ -69,7 +69,7 @@ def nothing_is_left_out(plant):
 
 
 def it_goes_on_without_a_record(plant):
-    def unwritten(_job, _order, _words, _fence):
+    def unwritten(_store, _run, _order, _words):
         return ev.RollbackWritten()
 
     plant(session_store, "record", unwritten)

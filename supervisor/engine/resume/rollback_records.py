@@ -11,21 +11,18 @@ from supervisor.core.session import events as ev
 from supervisor.engine.upload.upload import create_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from supervisor.core.ports import Store
     from supervisor.engine.context import SessionContext
     from supervisor.engine.paths import RunPaths
+    from supervisor.engine.upload.fenced_store import FencedStore
 
 
-def record(
-    job: SessionContext, order: rollback.Rollback, words: str, fence: Callable[[], tuple[str, ...] | None]
-) -> ev.Event:
+def record(store: FencedStore, run: RunPaths, order: rollback.Rollback, words: str) -> ev.Event:
     """Record what the session withdraws, unless it is outranked by now: then nothing of it counts. Raises StoreError."""
-    if outranked := fence():
+    if outranked := store.superseded():
         return ev.FenceChecked(outranked)
     body = json.dumps({"words": words}, ensure_ascii=False).encode()
-    create_once(job.store, f"{job.run.session(order.rank)}/{order.name}", body)
+    create_once(store.inner, f"{run.session(order.rank)}/{order.name}", body)
     return ev.RollbackWritten()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.core.checkpoint.session_id import judge
+from supervisor.core.ports import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,22 @@ class FencedStore:
     def look(self) -> tuple[str, ...]:
         """List the run; the names are returned whoever is the highest."""
         return self._seen(self.inner.list(self._run.name))
+
+    def superseded(self) -> tuple[str, ...] | None:
+        """List the run; return the names if they, or an earlier listing, show a higher session.
+
+        Raises StoreError if the session's own folder is not listed: then the listing says nothing about the others.
+        """
+        names = self.look()
+        if self.fallen is None and str(self._rank) not in names:
+            raise StoreError("the session's own folder is not there", "gone")
+        return self.fallen
+
+    def check_fence(self) -> None:
+        """List the run; raise FencedError if another session has taken it over."""
+        names = self.superseded()
+        if names is not None:
+            raise FencedError(names)
 
     def list(self, folder: str) -> Sequence[FolderEntry]:
         """List; if that shows a higher session, raise Outranked."""

@@ -76,7 +76,7 @@ class SessionStore:
         self.local = SessionPaths(self.job.local_root, self.job.run_id, self.rank)
         self.nonfinite.rank = self.rank
         self._fenced = FencedStore(self.job.store, self.job.run, self.rank)
-        self.uploads.begin(self._fenced, self._outranked)
+        self.uploads.begin(self._fenced)
         self.local.make()
         body = {
             "machine": dict(self.job.identity),
@@ -150,7 +150,7 @@ class SessionStore:
         if not isinstance(answer, cp.StartFresh):
             self.knowledge.broken.update(each.id for each in answer.skipped if each.verdict is cp.Validity.BROKEN)
         if isinstance(answer, cp.NeedsUser):
-            if outranked := self._outranked():
+            if outranked := self._fenced.superseded():
                 return ev.FenceChecked(outranked)  # a successor has published and removed while we looked
             raise packed_checkpoints.refusal(self.job.store, self.job.run, answer, *skipped)
         if isinstance(answer, cp.StartFresh):
@@ -207,11 +207,11 @@ class SessionStore:
 
     def roll_back(self, order: Rollback, words: str) -> ev.Event:
         """Record what this session withdraws."""
-        return record(self.job, order, words, self._outranked)
+        return record(self._fenced, self.job.run, order, words)
 
     def note_nonfinite(self) -> None:
         """Record the losses that are no number and are not on record yet. Raises StoreError."""
-        if self.nonfinite.waiting and self._outranked() is None:
+        if self.nonfinite.waiting and self._fenced.superseded() is None:
             self.nonfinite.write(self.job.store, self.job.run)
 
     def confirm(self, folder: Path) -> ev.Event:
@@ -229,7 +229,7 @@ class SessionStore:
 
     def retain(self) -> ev.Event:
         """Remove what may go, unless we are outranked by now."""
-        names = self._outranked()
+        names = self._fenced.superseded()
         if names is not None:
             return ev.FenceChecked(names)
         proved = verification_records.receipts(self.job.store, self.job.run)
@@ -367,15 +367,9 @@ class SessionStore:
         """Remove what may go of a full store, down to the fewest; what cannot go stays, and the full store is said."""
         policy = replace(self.job.retention, newest=retention.NEWEST_MIN)
         with suppress(StoreError, FencedError):
-            if self._outranked() is None:
+            if self._fenced.superseded() is None:
                 self.note_nonfinite()
                 pruning.retain(self._fenced, self.job.run, policy, self.knowledge, self.rank)
-
-    def _outranked(self) -> tuple[str, ...] | None:
-        names = self._fenced.look()
-        if self._fenced.fallen is None and str(self.rank) not in names:
-            raise StoreError("the session's own folder is not there", "gone")
-        return self._fenced.fallen
 
     def _adopt(self, id_: cp.CheckpointId) -> None:
         dead = SessionPaths(self.job.local_root, self.job.run_id, id_.rank)

@@ -19,14 +19,13 @@ from supervisor.core.policy import dedup
 from supervisor.core.ports import AlreadyExists, FileDigest, NotFound, Store, StoreError
 from supervisor.engine.resume import staging as local
 from supervisor.engine.upload import step_log as step_log_store
-from supervisor.engine.upload.fenced_store import FencedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.engine.paths import RunPaths
+    from supervisor.engine.upload.fenced_store import FencedStore
 
 
 ROOM_BYTES = 16 * 1024 * 1024  # for journals, manifests and what the client itself needs
@@ -53,13 +52,10 @@ class UploadRequest:
     pieces: Mapping[str, str] = field(default_factory=dict)
 
 
-def submit(
-    store: Store, run: RunPaths, rank: SessionId, order: UploadRequest, fence: Callable[[], tuple[str, ...] | None]
-) -> cp.Manifest:
+def submit(store: FencedStore, run: RunPaths, order: UploadRequest) -> cp.Manifest:
     """Put a staged checkpoint's files into the store; return the manifest that ``seal`` will write.
 
     Raises StoreError to retry, Hopeless where the staged folder is at fault, Outranked where the fence fell.
-    ``fence`` lists anew and returns the names only if they outrank us.
     """
     try:
         content, sealed = local.sealed(order.folder)
@@ -67,8 +63,8 @@ def submit(
         raise CorruptStagedCheckpoint(str(error)) from error
     if content.step != order.id.step:
         raise CorruptStagedCheckpoint(f"{CONTENT_FILE} is of step {content.step}, not {order.id.step}")
-    look(fence)
-    folder = run.step(rank, order.id.step)
+    store.check_fence()
+    folder = run.step(order.id.rank, order.id.step)
     promised = {**content.files, CONTENT_FILE: sealed}
     shared = _shared(store, run, order, promised)
     sent_bytes = sum(promised[name][0] for name in promised if name not in shared)
@@ -78,7 +74,7 @@ def submit(
     )
     log = None
     if order.log is not None:
-        log = _create_log(store, run, rank, order)
+        log = _create_log(store, run, order)
     return cp.Manifest(
         id=order.id,
         files=files,
@@ -91,9 +87,9 @@ def submit(
     )
 
 
-def seal(store: Store, run: RunPaths, manifest: cp.Manifest, fence: Callable[[], tuple[str, ...] | None]) -> None:
+def seal(store: FencedStore, run: RunPaths, manifest: cp.Manifest) -> None:
     """Write the manifest, unless outranked: from then on it is a checkpoint."""
-    look(fence)
+    store.check_fence()
     create_once(store, manifest_path(run, manifest), cp.manifest_body(manifest))
 
 
@@ -167,10 +163,11 @@ def _measured_there(store: Store, path: str, source: Path, algorithm: str) -> Fi
         beside.unlink(missing_ok=True)
 
 
-def _create_log(store: Store, run: RunPaths, rank: SessionId, order: UploadRequest) -> cp.FileEntry:
+def _create_log(store: Store, run: RunPaths, order: UploadRequest) -> cp.FileEntry:
     """Write the piece of the step log, or find it there from an earlier try."""
     assert order.log is not None
     from_step, body = order.log
+    rank = order.id.rank
     session = run.session(rank)
     for name in step_log_store.names(store, session, from_step, order.id.step):
         if store.read(f"{session}/{name}") == body:
@@ -179,10 +176,3 @@ def _create_log(store: Store, run: RunPaths, rank: SessionId, order: UploadReque
         name = step_log_store.piece_name(step_log_store.next_number(store, session), from_step, order.id.step)
         store.create(f"{session}/{name}", body)
     return cp.FileEntry(name, f"{rank}/{name}", len(body), digest_of((body,), preferred()))
-
-
-def look(fence: Callable[[], tuple[str, ...] | None]) -> None:
-    """Raise Outranked if another session has taken the run over."""
-    names = fence()
-    if names is not None:
-        raise FencedError(names)

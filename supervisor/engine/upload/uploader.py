@@ -53,9 +53,9 @@ class CheckpointUploader:
         self._failed_step: int | None = None
         self._store: FencedStore | None = None
 
-    def begin(self, store: FencedStore, fence: Callable[[], tuple[str, ...] | None]) -> None:
-        """Write through ``store`` from now on, and look at ``fence`` before anything that counts."""
-        self._store, self._fence = store, fence
+    def begin(self, store: FencedStore) -> None:
+        """Write through ``store`` from now on, and check its fence before anything that counts."""
+        self._store = store
 
     def publish(
         self, folder: Path, id_: cp.CheckpointId, log: StepLog | None, tell: Callable[[ev.Event], None]
@@ -99,7 +99,8 @@ class CheckpointUploader:
             return ev.UploadFailed(str(folder), "it is not on its way any more")
         try:
             kinds = sent.proof.ask(self.job.store, lambda: self._seal(sent))
-            uploading.look(self._fence)  # who stood still before the manifest may have named what was swept since
+            assert self._store is not None
+            self._store.check_fence()  # who stood still before the manifest may have named what was swept since
         except FencedError as fenced:
             return ev.FenceChecked(fenced.names)
         except NotConfirmed as error:
@@ -153,13 +154,13 @@ class CheckpointUploader:
                 unfinished = self.job.run.step(order.id.rank, self._failed_step or 0)
                 pruning.remove_unfinished(self._store, self.job.run, self.knowledge, unfinished)
         self._failed_step = step
-        return uploading.submit(self._store, self.job.run, order.id.rank, order, self._fence)
+        return uploading.submit(self._store, self.job.run, order)
 
     def _seal(self, sent: InFlight) -> None:
         if sent.inherited:
             return  # its manifest lies in another's folder already
         assert self._store is not None
-        uploading.seal(self._store, self.job.run, sent.proof.manifest, self._fence)
+        uploading.seal(self._store, self.job.run, sent.proof.manifest)
 
 
 def checkpoint_id(folder: Path, step: int, rank: SessionId) -> cp.CheckpointId:

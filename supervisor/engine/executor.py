@@ -22,6 +22,7 @@ from supervisor.engine import threads
 from supervisor.engine.host.fence_watch import FenceWatch
 from supervisor.engine.progress import told_every
 from supervisor.engine.resume import staging as staged_checkpoints
+from supervisor.engine.resume.rollback_records import record
 from supervisor.engine.runs import claims, finished_run, runs
 from supervisor.engine.task_queue import SerialExecutor
 from supervisor.engine.trainer_process.launcher import Launcher
@@ -209,7 +210,7 @@ class Executor:
         self._on("store", act, lambda error: ev.UploadFailed(command.folder, str(error)))
 
     def _confirm(self, command: do.ConfirmDurability) -> None:
-        act = partial(self.storing.confirm, Path(command.folder))
+        act = partial(self.storing.uploads.confirm, Path(command.folder))
         self._on("store", act, lambda error: ev.UploadFailed(command.folder, str(error)))
 
     def _flush(self, command: do.FlushDrive) -> None:
@@ -240,7 +241,7 @@ class Executor:
 
     def _write_rollback(self, command: do.WriteRollback) -> None:
         """On the lane of the fence, because the store's may be busy with a large file, and this must not be lost."""
-        act = partial(self.storing.roll_back, command.rollback, command.words)
+        act = partial(record, self.storing.fenced, self.job.run, command.rollback, command.words)
         self._on("fence", act, lambda error: ev.RollbackWritten(str(error)))
 
     def _note_nonfinite(self, command: do.RecordNonfinite) -> None:

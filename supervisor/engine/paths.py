@@ -7,12 +7,14 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from supervisor.core.checkpoint.manifest import manifest_body, manifest_name
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.frozen import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from supervisor.core.checkpoint.manifest import Manifest
     from supervisor.core.checkpoint.session_id import SessionId
 
 STATUS, SUPERVISOR = "status.json", "supervisor.json"
@@ -56,6 +58,11 @@ class RunPaths:
     def step(self, rank: SessionId, step: int) -> str:
         """Return the folder of a checkpoint."""
         return f"{self.session(rank)}/step-{step:09d}"
+
+    def manifest(self, manifest: Manifest) -> str:
+        """Return where a manifest lies: in the folder of its checkpoint, named by its own hash."""
+        name = manifest_name(manifest.id.seq, manifest_body(manifest))
+        return f"{self.step(manifest.id.rank, manifest.id.step)}/{name}"
 
     def stop_request(self, rank: SessionId, how: str, nonce: str) -> str:
         """Return the name of a request that this session end ("save" or "now")."""

@@ -17,8 +17,7 @@ from supervisor.core.ports import FileDigest, StoreError
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.runs import runs
-from supervisor.engine.upload import durability, fenced_store, session_store
-from supervisor.engine.upload import upload as uploading
+from supervisor.engine.upload import durability, fenced_store, session_store, uploader
 from supervisor.stores.local import files as local_files
 from supervisor.stores.local import folder as local_folder
 from supervisor.stores.mounted import backend as mount_backend
@@ -79,24 +78,24 @@ def manifest_first(patch: pytest.MonkeyPatch) -> None:
         content, sealed = staged_checkpoints.sealed(order.folder)
         at, files = run.step(order.id.rank, order.id.step), {**content.files, CONTENT_FILE: sealed}
         entries = tuple(cp.FileEntry(name, f"{at}/{name}".removeprefix(f"{run.name}/"), *files[name]) for name in files)
-        log = uploading._create_log(store, run, order)
+        log = uploader._create_log(store, run, order)
         manifest = cp.Manifest(order.id, entries, log=log)
-        uploading.seal(store, run, manifest)
+        uploader.seal(store, run, manifest)
         for name in files:
             store.push(str(order.folder / name), f"{at}/{name}", algorithm_of(files[name][1]), link=True)
         return manifest
 
-    patch.setattr(uploading, "submit", submit)
+    patch.setattr(uploader, "submit", submit)
 
 
 def manifest_before_the_evidence(patch: pytest.MonkeyPatch) -> None:
-    real = durability.DurabilityCheck.ask
+    real = uploader.CheckpointUploader._prove
 
-    def ask(self: durability.DurabilityCheck, store: Any, seal_it: Any) -> str:
-        self.seal(seal_it)
-        return real(self, store, seal_it)
+    def prove(self: uploader.CheckpointUploader, sent: Any) -> str:
+        self._seal(sent)
+        return real(self, sent)
 
-    patch.setattr(durability.DurabilityCheck, "ask", ask)
+    patch.setattr(uploader.CheckpointUploader, "_prove", prove)
 
 
 def once_is_enough(patch: pytest.MonkeyPatch) -> None:
@@ -209,15 +208,15 @@ def no_reading_back_from_the_drive(patch: pytest.MonkeyPatch) -> None:
 
 
 def age_as_evidence(patch: pytest.MonkeyPatch) -> None:
-    def ask(self: durability.DurabilityCheck, store: Any, seal_it: Any) -> str:
+    def prove(self: uploader.CheckpointUploader, sent: Any) -> str:
         try:
-            return real(self, store, seal_it)
+            return real(self, sent)
         except StoreError:
-            self.seal(seal_it)
+            self._seal(sent)
             return "it was written a while ago"
 
-    real = durability.DurabilityCheck.ask
-    patch.setattr(durability.DurabilityCheck, "ask", ask)
+    real = uploader.CheckpointUploader._prove
+    patch.setattr(uploader.CheckpointUploader, "_prove", prove)
 
 
 def epoch_reused(patch: pytest.MonkeyPatch) -> None:
@@ -240,14 +239,14 @@ def shared_with_another_session(patch: pytest.MonkeyPatch) -> None:
 
 
 def shared_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
-    real = uploading.submit
+    real = uploader.submit
     last: dict[Any, cp.Manifest] = {}
 
     def submit(store: Any, run: Any, order: Any) -> cp.Manifest:
         last[order.id.rank] = real(store, run, replace(order, newest=last.get(order.id.rank, order.newest)))
         return last[order.id.rank]
 
-    patch.setattr(uploading, "submit", submit)
+    patch.setattr(uploader, "submit", submit)
 
 
 def removed_without_being_emptied(patch: pytest.MonkeyPatch) -> None:
@@ -272,7 +271,7 @@ def part_of_a_manifest_stops_the_start(patch: pytest.MonkeyPatch) -> None:
 
 
 def part_of_a_journal_piece_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(uploading, "create_once", lambda store, path, body: store.create(path, body))
+    patch.setattr(uploader, "create_once", lambda store, path, body: store.create(path, body))
 
 
 class _Os:

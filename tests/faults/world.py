@@ -168,7 +168,7 @@ class Turn:
         outcome = self.storing.publish(folder, staged_checkpoints.content(folder).step, lambda _: None)
         for _ in range(ASKED_MAX):
             if isinstance(outcome, ev.CheckpointWritten | ev.DurabilityPending):
-                outcome = self.storing.confirm(folder)
+                outcome = self.storing.uploads.confirm(folder)
         if isinstance(outcome, ev.CheckpointDurable):
             self.world.safe.append(outcome.id)
         return outcome

@@ -291,7 +291,7 @@ class DriveRules(RuleBasedStateMachine):
         for _ in range(times):
             self.world.now += CONFIRM_EVERY_S
             if (folder := hand.on_its_way) is not None and not hand.gone:
-                self._does(hand, lambda: hand.storing.confirm(folder), folder)
+                self._does(hand, lambda: hand.storing.uploads.confirm(folder), folder)
 
     def _arrive(self, which: int, number: int) -> None:
         heap = self.world._heap

@@ -23,7 +23,6 @@ from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.runs import claims, runs
 from supervisor.engine.upload import durability, fenced_store, session_store, uploader
 from supervisor.engine.upload import step_log as step_log_store
-from supervisor.engine.upload import upload as uploading
 from tests.simulation.hostile import live_through
 from tests.simulation.test_rules import follow_the_rules
 from tests.simulation.world import HOSTILE, Hostility
@@ -37,8 +36,8 @@ ON_ONE_MACHINE = replace(HOSTILE, machine_dies_with_it=0.0, machine_life_s=None,
 
 
 def manifest_first(plant):
-    create = uploading.local.sealed
-    right = uploading.submit
+    create = staged_checkpoints.sealed
+    right = uploader.submit
 
     def submit(store, run, order):
         content, sealed = create(order.folder)
@@ -51,7 +50,7 @@ def manifest_first(plant):
         store.create(f"{folder}/{cp.manifest_name(order.id.seq, body)}", body)
         return right(store, run, order)
 
-    plant(uploading, "submit", submit)
+    plant(uploader, "submit", submit)
 
 
 def trusting_reader(plant):
@@ -217,13 +216,13 @@ def a_timer_that_is_not_cleared(plant):
 
 
 def manifest_before_the_files_are_proved(plant):
-    right = durability.DurabilityCheck.ask
+    right = uploader.CheckpointUploader._prove
 
-    def ask(self, store, seal_it):
-        self.seal(seal_it)
-        return right(self, store, seal_it)
+    def prove(self, sent):
+        self._seal(sent)
+        return right(self, sent)
 
-    plant(durability.DurabilityCheck, "ask", ask)
+    plant(uploader.CheckpointUploader, "_prove", prove)
 
 
 def durable_on_one_evidence(plant):
@@ -237,8 +236,8 @@ def durable_on_no_evidence(plant):
 def durable_with_age(plant):
     right = uploader.CheckpointUploader.confirm
 
-    def confirm(self, folder, log):
-        sent, answer = self._on_its_way, right(self, folder, log)
+    def confirm(self, folder):
+        sent, answer = self._on_its_way, right(self, folder)
         if isinstance(answer, ev.DurabilityPending) and self.job.clock.now().since(sent.began) > 60.0:
             return ev.CheckpointDurable(answer.folder, sent.proof.manifest.id, 1, 1.0, "it is surely there by now")
         return answer
@@ -247,7 +246,7 @@ def durable_with_age(plant):
 
 
 def manifest_without_a_look_at_the_fence(plant):
-    right = uploading.seal
+    right = uploader.seal
 
     def seal(store, run, manifest):
         store.check_fence = lambda: None
@@ -256,18 +255,18 @@ def manifest_without_a_look_at_the_fence(plant):
         finally:
             del store.check_fence
 
-    plant(uploading, "seal", seal)
+    plant(uploader, "seal", seal)
 
 
 def submitted_counts_as_durable(plant):
-    right = uploader.CheckpointUploader._submit
+    right = uploader.CheckpointUploader._in_flight
 
-    def submit(self, order):
-        manifest = right(self, order)
-        self.knowledge.durable.add(manifest.id)
-        return manifest
+    def in_flight(self, folder, manifest, began, *, inherited=False):
+        if not inherited:
+            self.knowledge.durable.add(manifest.id)
+        return right(self, folder, manifest, began, inherited=inherited)
 
-    plant(uploader.CheckpointUploader, "_submit", submit)
+    plant(uploader.CheckpointUploader, "_in_flight", in_flight)
 
 
 def files_go_before_their_manifest(plant):
@@ -353,13 +352,13 @@ def shared_with_another_session(plant):
 
 
 def shared_before_it_is_durable(plant):
-    right, last = uploading.submit, {}
+    right, last = uploader.submit, {}
 
     def submit(store, run, order):
         last[order.id.rank] = right(store, run, replace(order, newest=last.get(order.id.rank, order.newest)))
         return last[order.id.rank]
 
-    plant(uploading, "submit", submit)
+    plant(uploader, "submit", submit)
 
 
 IN_A_FOLDER = [

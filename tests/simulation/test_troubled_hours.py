@@ -6,8 +6,8 @@ import pytest
 
 from supervisor.core.policy import rollback
 from supervisor.core.session import events as ev
+from supervisor.engine import executor
 from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.upload import session_store
 from tests.simulation import troubles
 from tests.simulation.drive_view import DriveView
 from tests.simulation.hostile import live_through
@@ -72,7 +72,7 @@ def it_goes_on_without_a_record(plant):
     def unwritten(_store, _run, _order, _words):
         return ev.RollbackWritten()
 
-    plant(session_store, "record", unwritten)
+    plant(executor, "record", unwritten)
 
 
 @pytest.mark.more

@@ -12,7 +12,7 @@ from supervisor.core.frozen import dataclass
 from supervisor.core.ports import AlreadyExists, NotFound, Store
 from supervisor.engine.context import PreparedEnvironment
 from supervisor.engine.runs.claims import newest_first, ranks
-from supervisor.engine.upload.upload import create_once
+from supervisor.engine.upload.uploader import create_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.policy import nonfinite, rollback
 from supervisor.core.session import events as ev
-from supervisor.engine.upload.upload import create_once
+from supervisor.engine.upload.uploader import create_once
 
 if TYPE_CHECKING:
     from supervisor.core.ports import Store

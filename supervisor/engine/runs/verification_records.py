@@ -133,12 +133,12 @@ def ask(store: Store, run: RunPaths, manifest: Manifest, pause: Callable[[float]
     proof = DurabilityCheck(run, manifest, times_needed(store))
     for _ in range(TIMES_LATER if every_s else 0):
         try:
-            return proof.ask(store, lambda: None)
+            return proof.poll(store)
         except NotConfirmed as error:
             if not error.possible:
                 raise
             pause(every_s)
-    return proof.ask(store, lambda: None)
+    return proof.poll(store)
 
 
 def _written(

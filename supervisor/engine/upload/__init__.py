@@ -5,6 +5,5 @@
 - ``prune``: deletes what retention lets go
 - ``session_store``: all store operations of one session
 - ``step_log``: step log over all sessions
-- ``upload``: writes files, then the manifest
-- ``uploader``: the one checkpoint in flight
+- ``uploader``: files, confirmation, manifest of the one checkpoint in flight
 """

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.checkpoint.manifest import manifest_body
 from supervisor.core.ports import NotConfirmed, NotFound
-from supervisor.engine.upload.upload import manifest_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from supervisor.core.checkpoint.manifest import Manifest
     from supervisor.core.ports import Clock, Store
@@ -33,38 +32,35 @@ class DurabilityCheck:
     def __init__(
         self, run: RunPaths, manifest: Manifest, times: int = 1, apart_s: float = 0.0, clock: Clock | None = None
     ) -> None:
-        self.manifest, self.sealed = manifest, False
+        self.manifest, self._listed = manifest, False
         self._run, self._times, self._apart_s, self._clock = run, times, apart_s, clock
         self._files = {f"{run.name}/{entry.path}": entry.bytes for entry in manifest.all_files()}
         self._given: dict[str, int] = {}
         self._given_s: dict[str, float] = {}
         self._kinds: set[str] = set()
 
-    def ask(self, store: Store, seal_it: Callable[[], None]) -> str:
-        """Return what proves all of it; raise Unconfirmed until then, StoreError where that cannot be asked.
+    def poll(self, store: Store) -> str:
+        """Return what proves a checkpoint whose manifest is written; raise NotConfirmed until then, StoreError on a failure."""
+        self.poll_files(store)
+        if not self._listed:
+            self.see_files(store)
+            self._listed = True
+        return self.poll_manifest(store)
 
-        ``seal_it`` is called as soon as the files are proved; and also if they can never be, because then the manifest is
-        all that a later machine can judge them by.
-        """
-        try:
-            self._ask(store, self._files)
-        except NotConfirmed as error:
-            if not error.possible:
-                self.seal(seal_it)
-            raise
-        if not self.sealed:
-            self._see(store, self._files)
-        self.seal(seal_it)
-        sealed = {manifest_path(self._run, self.manifest): len(manifest_body(self.manifest))}
+    def poll_files(self, store: Store) -> None:
+        """Ask for the evidence on every file that still lacks some; raise NotConfirmed until there is enough."""
+        self._ask(store, self._files)
+
+    def see_files(self, store: Store) -> None:
+        """Raise NotFound unless every file is listed at its length, see ``_see``."""
+        self._see(store, self._files)
+
+    def poll_manifest(self, store: Store) -> str:
+        """Ask for the evidence on the manifest, after that on the files; return the kinds of all evidence."""
+        sealed = {self._run.manifest(self.manifest): len(manifest_body(self.manifest))}
         self._ask(store, sealed)
         self._see(store, sealed)
         return "+".join(sorted(self._kinds))
-
-    def seal(self, seal_it: Callable[[], None]) -> None:
-        """Write the manifest, once."""
-        if not self.sealed:
-            seal_it()
-            self.sealed = True
 
     def _see(self, store: Store, lengths: Mapping[str, int]) -> None:
         """Raise Missing unless all is listed at its length, where a mount may have come back with an empty cache meanwhile.
@@ -102,4 +98,4 @@ class DurabilityCheck:
 
 def evidence(store: Store, run: RunPaths, manifest: Manifest) -> str:
     """Return what proves every file of a published checkpoint safe, asked once. Raises Unconfirmed, StoreError."""
-    return DurabilityCheck(run, manifest).ask(store, lambda: None)
+    return DurabilityCheck(run, manifest).poll(store)

@@ -21,14 +21,14 @@ from supervisor.engine.paths import SessionPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import packed as packed_checkpoints
 from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.resume.rollback_records import Nonfinites, begin_anew, record
+from supervisor.engine.resume.rollback_records import Nonfinites, begin_anew
 from supervisor.engine.runs import claims, finished_run, history, verification_records
 from supervisor.engine.runs.checkpoint_history import was_proved
 from supervisor.engine.trainer_process import process_identity
 from supervisor.engine.trainer_process.orphans import end_orphans, forget_dead_sessions
 from supervisor.engine.upload import prune as pruning
 from supervisor.engine.upload import step_log as step_log_store
-from supervisor.engine.upload import upload as uploading
+from supervisor.engine.upload import uploader
 from supervisor.engine.upload.durability import evidence
 from supervisor.engine.upload.fenced_store import FencedError, FencedStore
 from supervisor.engine.upload.uploader import CheckpointUploader, checkpoint_id
@@ -36,7 +36,6 @@ from supervisor.engine.upload.uploader import CheckpointUploader, checkpoint_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervisor.core.policy.rollback import Rollback
     from supervisor.engine.context import SessionContext
 
 ROOM_FOR = 1.5  # times the newest checkpoint, for the next one to fit with what else is written meanwhile
@@ -52,12 +51,11 @@ class SessionStore:
         self.local = SessionPaths(job.local_root, job.run_id, self.rank)
         self.knowledge = pruning.DurabilityIndex()
         self.nonfinite = Nonfinites()
-        self._log: step_log_store.StepLog | None = None
-        self.uploads = CheckpointUploader(job, self.knowledge)
         self._start: ev.CheckpointReady | None = None
         self._seen: set[str] = set()
         self._afresh = False
-        self._fenced = FencedStore(job.store, job.run, self.rank)
+        self.fenced = FencedStore(job.store, job.run, self.rank)
+        self.uploads = CheckpointUploader(job, self.fenced, self.knowledge)
 
     def look(self) -> ev.Event:
         """List the run before and after the claim."""
@@ -75,8 +73,8 @@ class SessionStore:
         self.rank = SessionId(epoch, self.job.writer)
         self.local = SessionPaths(self.job.local_root, self.job.run_id, self.rank)
         self.nonfinite.rank = self.rank
-        self._fenced = FencedStore(self.job.store, self.job.run, self.rank)
-        self.uploads.begin(self._fenced)
+        self.fenced = FencedStore(self.job.store, self.job.run, self.rank)
+        self.uploads.store = self.fenced
         self.local.make()
         body = {
             "machine": dict(self.job.identity),
@@ -139,7 +137,7 @@ class SessionStore:
     def _restore(self, *, afresh: bool) -> ev.Event:
         began = self.job.clock.now()
         self._afresh = self._afresh or afresh
-        first = self._log is None
+        first = self.uploads.log is None
         if first:
             end_orphans(self.local.run, self.rank, self._say)
         if first and afresh:
@@ -150,11 +148,11 @@ class SessionStore:
         if not isinstance(answer, cp.StartFresh):
             self.knowledge.broken.update(each.id for each in answer.skipped if each.verdict is cp.Validity.BROKEN)
         if isinstance(answer, cp.NeedsUser):
-            if outranked := self._fenced.superseded():
+            if outranked := self.fenced.superseded():
                 return ev.FenceChecked(outranked)  # a successor has published and removed while we looked
             raise packed_checkpoints.refusal(self.job.store, self.job.run, answer, *skipped)
         if isinstance(answer, cp.StartFresh):
-            self._log = step_log_store.StepLog(self.local.step_log, 0)
+            self.uploads.log = step_log_store.StepLog(self.local.step_log, 0)
             return ev.CheckpointReady("", None, skipped=skipped, rolled=brought.rolled)
         skipped += packed_checkpoints.warnings(self.job.store, self.job.run, answer.skipped)
         packed_checkpoints.keep(self.job.store, self.job.run, answer.skipped)
@@ -162,7 +160,7 @@ class SessionStore:
         if not here:
             self._go_on_from(answer.found, brought.folder)
         if first or answer.found.id.writer != self.rank.writer:
-            self._log = step_log_store.StepLog(self.local.step_log, answer.found.id.step)
+            self.uploads.log = step_log_store.StepLog(self.local.step_log, answer.found.id.step)
             if here:
                 self._adopt(answer.found.id)
         forget_dead_sessions(self.local.run, self.rank, keep=brought.folder)
@@ -176,10 +174,10 @@ class SessionStore:
     def take_log(self, folder: Path) -> None:
         """Take the step log rows of a staged checkpoint into the session's log."""
         self._seen.add(folder.name)
-        if self._log is not None:
+        if self.uploads.log is not None:
             # a folder that cannot be read is damaged, and publishing it will say so
             with suppress(OSError, ValueError):
-                self._log.take(folder)
+                self.uploads.log.take(folder)
 
     def newest_proved(self) -> cp.CheckpointId | None:
         """Return the newest checkpoint of this run that is known to be safe; of one that begins anew, of this session alone."""
@@ -198,25 +196,17 @@ class SessionStore:
         """Put a staged checkpoint into the store."""
         id_ = checkpoint_id(folder, step, self.rank)
         try:
-            return self.uploads.publish(folder, id_, self._log, tell)
+            return self.uploads.publish(folder, id_, tell)
         except StoreError as error:
             if error.kind != "full":
                 raise
             self._make_room()
-            return self.uploads.publish(folder, id_, self._log, tell)
-
-    def roll_back(self, order: Rollback, words: str) -> ev.Event:
-        """Record what this session withdraws."""
-        return record(self._fenced, self.job.run, order, words)
+            return self.uploads.publish(folder, id_, tell)
 
     def note_nonfinite(self) -> None:
         """Record the losses that are no number and are not on record yet. Raises StoreError."""
-        if self.nonfinite.waiting and self._fenced.superseded() is None:
+        if self.nonfinite.waiting and self.fenced.superseded() is None:
             self.nonfinite.write(self.job.store, self.job.run)
-
-    def confirm(self, folder: Path) -> ev.Event:
-        """Ask for the evidence on what was submitted of this folder."""
-        return self.uploads.confirm(folder, self._log)
 
     def flush(self, within_s: float) -> ev.Event:
         """Let the platform send all that is written: the store is gone after it."""
@@ -229,7 +219,7 @@ class SessionStore:
 
     def retain(self) -> ev.Event:
         """Remove what may go, unless we are outranked by now."""
-        names = self._fenced.superseded()
+        names = self.fenced.superseded()
         if names is not None:
             return ev.FenceChecked(names)
         proved = verification_records.receipts(self.job.store, self.job.run)
@@ -237,8 +227,8 @@ class SessionStore:
         self.knowledge.durable |= {id_ for id_ in proved if id_.rank < self.rank}
         self.note_nonfinite()
         try:
-            removed, freed = pruning.retain(self._fenced, self.job.run, self._retention(), self.knowledge, self.rank)
-            verification_records.forget(self._fenced, self.job.run, proved.intersection(removed))
+            removed, freed = pruning.retain(self.fenced, self.job.run, self._retention(), self.knowledge, self.rank)
+            verification_records.forget(self.fenced, self.job.run, proved.intersection(removed))
         except FencedError as fenced:
             return ev.FenceChecked(fenced.names)
         self.knowledge.durable.difference_update(removed)
@@ -247,7 +237,7 @@ class SessionStore:
     def look_at_fence(self) -> ev.Event:
         """List the run: who is the highest, and does somebody want us to stop."""
         looked_s = self.job.clock.now().mono_s
-        names = self._fenced.look()
+        names = self.fenced.look()
         if not names:
             raise StoreError("the run's folder is not there", "gone")
         stop, knocks = claims.stop_wanted(names, self.rank), claims.knocks(names, self.rank)
@@ -256,7 +246,7 @@ class SessionStore:
     def write_pieces(self, pieces: list[tuple[str, bytes]]) -> None:
         """Close pieces of the journal and of the output in the session's folder."""
         for name, body in pieces:
-            uploading.create_once(self.job.store, f"{self.job.run.session(self.rank)}/{name}", body)
+            uploader.create_once(self.job.store, f"{self.job.run.session(self.rank)}/{name}", body)
 
     def _went_on(self, brought: checkpoint_fetch.FetchResult, found: cp.Candidate) -> str:
         """Note what the session goes on from; return in words what changed since the one that made it."""
@@ -367,13 +357,13 @@ class SessionStore:
         """Remove what may go of a full store, down to the fewest; what cannot go stays, and the full store is said."""
         policy = replace(self.job.retention, newest=retention.NEWEST_MIN)
         with suppress(StoreError, FencedError):
-            if self._fenced.superseded() is None:
+            if self.fenced.superseded() is None:
                 self.note_nonfinite()
-                pruning.retain(self._fenced, self.job.run, policy, self.knowledge, self.rank)
+                pruning.retain(self.fenced, self.job.run, policy, self.knowledge, self.rank)
 
     def _adopt(self, id_: cp.CheckpointId) -> None:
         dead = SessionPaths(self.job.local_root, self.job.run_id, id_.rank)
         folders = [each.folder for each in staged_checkpoints.staged_in(dead.staging, dead.rank) if each.id <= id_]
         self.uploads.pieces = checkpoint_fetch.pieces_before(self.job.store, self.job.run, id_)
-        if self._log is not None:
-            self._log.adopt(dead.step_log, folders, id_.step)
+        if self.uploads.log is not None:
+            self.uploads.log.adopt(dead.step_log, folders, id_.step)

@@ -1,18 +1,26 @@
-"""The one checkpoint on its way to the store: submitted, asked about, sealed, proved. At most one at a time (I17)."""
+"""The one checkpoint on its way to the store: submitted, asked about, sealed, proved. At most one at a time (I17).
+
+The order of writing is the protocol; I2, I4, I9 and I10 rest on it.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from supervisor.core.checkpoint import log_pieces
 from supervisor.core.checkpoint import manifest as cp
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, CheckpointInfoError
 from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.digest import algorithm_of, digest_of, preferred
 from supervisor.core.frozen import dataclass
-from supervisor.core.ports import AlreadyExists, NotConfirmed, NotFound, StoreError
+from supervisor.core.policy import dedup
+from supervisor.core.ports import AlreadyExists, FileDigest, NotConfirmed, NotFound, Store, StoreError
 from supervisor.core.session import events as ev
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.upload import prune as pruning
-from supervisor.engine.upload import upload as uploading
+from supervisor.engine.upload import step_log as step_log_store
 from supervisor.engine.upload.durability import DurabilityCheck, times_needed
 from supervisor.engine.upload.fenced_store import FencedError
 
@@ -23,12 +31,37 @@ if TYPE_CHECKING:
     from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.clock import Instant
     from supervisor.engine.context import SessionContext
+    from supervisor.engine.paths import RunPaths
     from supervisor.engine.upload.fenced_store import FencedStore
     from supervisor.engine.upload.prune import DurabilityIndex
     from supervisor.engine.upload.step_log import StepLog
 
 
+ROOM_BYTES = 16 * 1024 * 1024  # for journals, manifests and what the client itself needs
+
+
+class CorruptStagedCheckpoint(Exception):  # noqa: N818, because it is a verdict on the folder
+    """The staged folder itself is not whole: trying to publish it again cannot help."""
+
+
 @dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """What to publish: a staged folder as checkpoint ``id``; ``log`` is (from step, rows) of its piece of the step log.
+
+    ``newest`` is the newest checkpoint that this session has proved DURABLE: a file of at least ``shared_bytes_min`` that
+    it has too is not sent again. ``pieces``: what is told of the step log before it.
+    """
+
+    folder: Path
+    id: cp.CheckpointId
+    parent: cp.CheckpointId | None
+    log: tuple[int, bytes] | None
+    newest: cp.Manifest | None = None
+    shared_bytes_min: int = dedup.SHARED_BYTES_MIN
+    pieces: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class InFlight:
     """What is submitted and not yet proved. ``inherited``: a dead session wrote it, manifest and all."""
 
@@ -36,71 +69,53 @@ class InFlight:
     began: Instant
     proof: DurabilityCheck
     inherited: bool = False
+    sealed: bool = False
 
 
 class CheckpointUploader:
     """Called on the lane of the store.
 
-    ``parent``: what this session's next one goes on from; ``newest``: its last proved; ``pieces``: those of the log so far.
+    ``log``: the rows that are staged and not yet in the store; ``parent``: what this session's next checkpoint goes on from;
+    ``newest``: its last proved; ``pieces``: those of the log so far.
     """
 
-    def __init__(self, job: SessionContext, knowledge: DurabilityIndex) -> None:
-        self.job, self.knowledge = job, knowledge
+    def __init__(self, job: SessionContext, store: FencedStore, knowledge: DurabilityIndex) -> None:
+        self.job, self.store, self.knowledge = job, store, knowledge
+        self.log: StepLog | None = None
         self.parent: cp.CheckpointId | None = None
         self.newest: cp.Manifest | None = None
         self.pieces: Mapping[str, str] = {}
         self._on_its_way: InFlight | None = None
         self._failed_step: int | None = None
-        self._store: FencedStore | None = None
 
-    def begin(self, store: FencedStore) -> None:
-        """Write through ``store`` from now on, and check its fence before anything that counts."""
-        self._store = store
-
-    def publish(
-        self, folder: Path, id_: cp.CheckpointId, log: StepLog | None, tell: Callable[[ev.Event], None]
-    ) -> ev.Event:
+    def publish(self, folder: Path, id_: cp.CheckpointId, tell: Callable[[ev.Event], None]) -> ev.Event:
         """Put a staged checkpoint into the store; where the evidence comes with the call, prove it too."""
         began = self.job.clock.now()
-        piece = None if log is None else log.piece(id_.step)
-        newest = None if self.newest is None or self.newest.id in self.knowledge.broken else self.newest
-        piece = piece if piece and piece[1] else None
-        least = self.job.shared_bytes_min
-        order = uploading.UploadRequest(folder, id_, self.parent, piece, newest, least, self.pieces)
+        order = self._order(folder, id_)
         self._on_its_way = self.knowledge.on_its_way = None
         try:
-            manifest = self._submit(order)
+            self._remove_failed(id_)
+            manifest = submit(self.store, self.job.run, order)
         except FencedError as fenced:
             tell(ev.UploadFailed(str(folder), "another machine has the run"))
             return ev.FenceChecked(fenced.names)
-        except uploading.CorruptStagedCheckpoint as error:
+        except CorruptStagedCheckpoint as error:
             return ev.UploadFailed(str(folder), str(error), hopeless=True)
-        self.knowledge.on_its_way = manifest
-        every_s = self.job.store.traits.confirm_every_s
-        proof = DurabilityCheck(self.job.run, manifest, times_needed(self.job.store), every_s, self.job.clock)
-        self._on_its_way = InFlight(folder, began, proof)
+        self._on_its_way = self._in_flight(folder, manifest, began)
         submitted = ev.CheckpointWritten(str(folder), id_, manifest.bytes)
-        if every_s:
+        if self.job.store.traits.confirm_every_s:
             return submitted
         tell(submitted)
-        return self.confirm(folder, log)
+        return self.confirm(folder)
 
-    def take_up(self, folder: Path, manifest: cp.Manifest) -> None:
-        """Ask from now on for the evidence on what a dead session wrote; ``folder`` is its copy on the local disk."""
-        every_s = self.job.store.traits.confirm_every_s
-        proof = DurabilityCheck(self.job.run, manifest, times_needed(self.job.store), every_s, self.job.clock)
-        self.knowledge.on_its_way = manifest
-        self._on_its_way = InFlight(folder, self.job.clock.now(), proof, inherited=True)
-
-    def confirm(self, folder: Path, log: StepLog | None) -> ev.Event:
+    def confirm(self, folder: Path) -> ev.Event:
         """Ask for the evidence on what was submitted of this folder."""
         sent = self._on_its_way
         if sent is None or sent.folder != folder:
             return ev.UploadFailed(str(folder), "it is not on its way any more")
         try:
-            kinds = sent.proof.ask(self.job.store, lambda: self._seal(sent))
-            assert self._store is not None
-            self._store.check_fence()  # who stood still before the manifest may have named what was swept since
+            kinds = self._prove(sent)
+            self.store.check_fence()  # who stood still before the manifest may have named what was swept since
         except FencedError as fenced:
             return ev.FenceChecked(fenced.names)
         except NotConfirmed as error:
@@ -113,25 +128,37 @@ class CheckpointUploader:
             ):
                 raise  # it is not there as it should be: only sending it again can help
             return ev.DurabilityPending(str(folder), str(error))
-        manifest = sent.proof.manifest
-        if sent.inherited:
-            return self._proved_for_another(sent, kinds)
-        self._on_its_way = self._failed_step = self.knowledge.on_its_way = None
-        self.parent, self.newest, self.pieces = manifest.id, manifest, manifest.pieces
-        self.knowledge.durable.add(manifest.id)
-        self.knowledge.learn(uploading.manifest_path(self.job.run, manifest), manifest)
-        if log is not None:
-            log.published(manifest.id.step)
-        upload_s = self.job.clock.now().since(sent.began)
-        return ev.CheckpointDurable(str(folder), manifest.id, manifest.bytes, upload_s, kinds)
+        return self._proved(sent, kinds)
 
-    def _proved_for_another(self, sent: InFlight, kinds: str) -> ev.Event:
-        """What a dead session wrote is proved: this session's journal and end say so, because that one's are closed."""
-        manifest = sent.proof.manifest
+    def _prove(self, sent: InFlight) -> str:
+        """Prove the files, write the manifest, prove that; return what proves all of it."""
+        try:
+            sent.proof.poll_files(self.job.store)
+        except NotConfirmed as error:
+            if not error.possible:
+                self._seal(sent)  # the manifest is all that a later machine can judge the files by
+            raise
+        if not sent.sealed:
+            sent.proof.see_files(self.job.store)
+        self._seal(sent)
+        return sent.proof.poll_manifest(self.job.store)
+
+    def _proved(self, sent: InFlight, kinds: str) -> ev.Event:
+        manifest, upload_s = sent.proof.manifest, 0.0
         self._on_its_way = self.knowledge.on_its_way = None
         self.knowledge.durable.add(manifest.id)
-        self.knowledge.learn(uploading.manifest_path(self.job.run, manifest), manifest)
-        return ev.CheckpointDurable(str(sent.folder), manifest.id, manifest.bytes, 0.0, kinds)
+        self.knowledge.learn(self.job.run.manifest(manifest), manifest)
+        if not sent.inherited:  # else this session's journal and end say so, because that one's are closed
+            self._failed_step = None
+            self.parent, self.newest, self.pieces = manifest.id, manifest, manifest.pieces
+            if self.log is not None:
+                self.log.published(manifest.id.step)
+            upload_s = self.job.clock.now().since(sent.began)
+        return ev.CheckpointDurable(str(sent.folder), manifest.id, manifest.bytes, upload_s, kinds)
+
+    def take_up(self, folder: Path, manifest: cp.Manifest) -> None:
+        """Ask from now on for the evidence on what a dead session wrote; ``folder`` is its copy on the local disk."""
+        self._on_its_way = self._in_flight(folder, manifest, self.job.clock.now(), inherited=True)
 
     def seal(self) -> cp.CheckpointId | None:
         """Write the manifest of what is submitted, proved or not: its files may still arrive after this session's end.
@@ -142,25 +169,155 @@ class CheckpointUploader:
         if sent is None:
             return None
         with suppress(StoreError, FencedError):
-            sent.proof.seal(lambda: self._seal(sent))
-        return sent.proof.manifest.id if sent.proof.sealed else None
+            self._seal(sent)
+        return sent.proof.manifest.id if sent.sealed else None
 
-    def _submit(self, order: uploading.UploadRequest) -> cp.Manifest:
-        assert self._store is not None
-        step = order.id.step
-        if self._failed_step not in {None, step}:
+    def _order(self, folder: Path, id_: cp.CheckpointId) -> UploadRequest:
+        piece = None if self.log is None else self.log.piece(id_.step)
+        newest = None if self.newest is None or self.newest.id in self.knowledge.broken else self.newest
+        piece = piece if piece and piece[1] else None
+        return UploadRequest(folder, id_, self.parent, piece, newest, self.job.shared_bytes_min, self.pieces)
+
+    def _in_flight(self, folder: Path, manifest: cp.Manifest, began: Instant, *, inherited: bool = False) -> InFlight:
+        self.knowledge.on_its_way = manifest
+        times, apart_s = times_needed(self.job.store), self.job.store.traits.confirm_every_s
+        return InFlight(
+            folder, began, DurabilityCheck(self.job.run, manifest, times, apart_s, self.job.clock), inherited
+        )
+
+    def _remove_failed(self, id_: cp.CheckpointId) -> None:
+        """Remove what an earlier, failed upload left: it would keep every later one out of a full store."""
+        if self._failed_step not in {None, id_.step}:
             with suppress(StoreError):
-                # what an earlier, failed upload left would keep every later one out of a full store
-                unfinished = self.job.run.step(order.id.rank, self._failed_step or 0)
-                pruning.remove_unfinished(self._store, self.job.run, self.knowledge, unfinished)
-        self._failed_step = step
-        return uploading.submit(self._store, self.job.run, order)
+                unfinished = self.job.run.step(id_.rank, self._failed_step or 0)
+                pruning.remove_unfinished(self.store, self.job.run, self.knowledge, unfinished)
+        self._failed_step = id_.step
 
     def _seal(self, sent: InFlight) -> None:
-        if sent.inherited:
-            return  # its manifest lies in another's folder already
-        assert self._store is not None
-        uploading.seal(self._store, self.job.run, sent.proof.manifest)
+        """Write the manifest, once; that of an inherited one lies in another's folder already."""
+        if not (sent.sealed or sent.inherited):
+            seal(self.store, self.job.run, sent.proof.manifest)
+        sent.sealed = True
+
+
+def submit(store: FencedStore, run: RunPaths, order: UploadRequest) -> cp.Manifest:
+    """Put a staged checkpoint's files into the store; return the manifest that ``seal`` will write.
+
+    Raises StoreError to retry, Hopeless where the staged folder is at fault, Outranked where the fence fell.
+    """
+    try:
+        content, sealed = staged_checkpoints.sealed(order.folder)
+    except CheckpointInfoError as error:
+        raise CorruptStagedCheckpoint(str(error)) from error
+    if content.step != order.id.step:
+        raise CorruptStagedCheckpoint(f"{CONTENT_FILE} is of step {content.step}, not {order.id.step}")
+    store.check_fence()
+    folder = run.step(order.id.rank, order.id.step)
+    promised = {**content.files, CONTENT_FILE: sealed}
+    shared = _shared(store, run, order, promised)
+    sent_bytes = sum(promised[name][0] for name in promised if name not in shared)
+    _see_room(store, sent_bytes)
+    files = tuple(
+        shared.get(name) or _push(store, run, folder, order.folder / name, promised[name]) for name in promised
+    )
+    log = None
+    if order.log is not None:
+        log = _create_log(store, run, order)
+    return cp.Manifest(
+        id=order.id,
+        files=files,
+        total_steps=content.total_steps,
+        metrics=content.metrics,
+        parent=order.parent,
+        log=log,
+        made_by=content.made_by,
+        pieces=log_pieces.with_log(order.pieces, log),
+    )
+
+
+def seal(store: FencedStore, run: RunPaths, manifest: cp.Manifest) -> None:
+    """Write the manifest, unless outranked: from then on it is a checkpoint."""
+    store.check_fence()
+    create_once(store, run.manifest(manifest), cp.manifest_body(manifest))
+
+
+def create_once(store: Store, path: str, body: bytes) -> None:
+    """Create a small file of our own; one that an earlier try of the same left is taken if it is whole, else removed."""
+    try:
+        store.create(path, body)
+    except AlreadyExists:
+        if store.read(path) == body:
+            return
+        store.delete(path)  # torn: its writer, we, died or failed in it, and no reader takes it for whole
+        store.create(path, body)
+
+
+def _see_room(store: Store, sent_bytes: int) -> None:
+    """Raise StoreError where a mounted drive has no room: begun and broken off, an upload would take the last of it."""
+    free = store.free_bytes() if store.traits.mounted else None
+    if free is not None and free < sent_bytes + ROOM_BYTES:
+        words = f"{sent_bytes / 1e6:,.0f} MB are to be sent, and {store.traits.place} has {free / 1e6:,.0f} MB free"
+        raise StoreError(words, "full")
+
+
+def _shared(
+    store: Store, run: RunPaths, order: UploadRequest, promised: Mapping[str, tuple[int, str]]
+) -> dict[str, cp.FileEntry]:
+    """Return the files that lie in older folders of this session and need not be sent: each still listed at its length."""
+    shared: dict[str, cp.FileEntry] = {}
+    listed: dict[str, set[tuple[str, int | None]]] = {}
+    for name in promised:
+        entry = dedup.already_there(order.newest, name, promised[name], order.shared_bytes_min)
+        if entry is None:
+            continue
+        folder, _, file = f"{run.name}/{entry.path}".rpartition("/")
+        if folder not in listed:
+            listed[folder] = {(each.name, each.bytes) for each in store.list(folder)}
+        if (file, entry.bytes) in listed[folder]:
+            shared[name] = entry
+    return shared
+
+
+def _push(store: Store, run: RunPaths, folder: str, source: Path, promised: tuple[int, str]) -> cp.FileEntry:
+    """Put one file in, under its own name or, if a failed try of other content holds that, under the next free one."""
+    tries = 0
+    while True:
+        name = source.name if tries == 0 else f"{source.stem}~{tries}{source.suffix}"
+        path = f"{folder}/{name}"
+        try:
+            measured = store.push(str(source), path, algorithm_of(promised[1]), link=True)
+        except NotFound as error:
+            raise CorruptStagedCheckpoint(f"{source.name} is missing from the staged folder") from error
+        except AlreadyExists:
+            tries += 1
+            if (measured := _measured_there(store, path, source, algorithm_of(promised[1]))) != FileDigest(*promised):
+                continue
+        if (measured.bytes, measured.digest) != promised:
+            raise CorruptStagedCheckpoint(f"{source.name} changed on the local disk after it was staged")
+        return cp.FileEntry(source.name, path.removeprefix(f"{run.name}/"), measured.bytes, measured.digest)
+
+
+def _measured_there(store: Store, path: str, source: Path, algorithm: str) -> FileDigest:
+    beside = source.with_name(f".back-{source.name}")
+    try:
+        return store.pull(path, str(beside), algorithm, link=True)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _create_log(store: Store, run: RunPaths, order: UploadRequest) -> cp.FileEntry:
+    """Write the piece of the step log, or find it there from an earlier try."""
+    assert order.log is not None
+    from_step, body = order.log
+    rank = order.id.rank
+    session = run.session(rank)
+    for name in step_log_store.names(store, session, from_step, order.id.step):
+        if store.read(f"{session}/{name}") == body:
+            break
+    else:
+        name = step_log_store.piece_name(step_log_store.next_number(store, session), from_step, order.id.step)
+        store.create(f"{session}/{name}", body)
+    return cp.FileEntry(name, f"{rank}/{name}", len(body), digest_of((body,), preferred()))
 
 
 def checkpoint_id(folder: Path, step: int, rank: SessionId) -> cp.CheckpointId:

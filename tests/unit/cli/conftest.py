@@ -23,7 +23,7 @@ from supervisor.engine.journal import Journal
 from supervisor.engine.paths import RunPaths
 from supervisor.engine.runs import claims, runs
 from supervisor.engine.trainer_process import process_identity
-from supervisor.engine.upload import upload as uploading
+from supervisor.engine.upload import uploader
 from supervisor.engine.upload.fenced_store import FencedStore
 from supervisor.stores.local.folder import FolderStore
 
@@ -88,9 +88,9 @@ class Left:
         (folder / "checkpoint.json").write_text(json.dumps(said))
         id_ = CheckpointId(rank.epoch, step, rank.writer, 1)
         log = (step - 10, rows)
-        order = uploading.UploadRequest(folder, id_, None, log)
+        order = uploader.UploadRequest(folder, id_, None, log)
         fenced = Unfenced(self.store, self.run, rank)
-        uploading.seal(fenced, self.run, uploading.submit(fenced, self.run, order))
+        uploader.seal(fenced, self.run, uploader.submit(fenced, self.run, order))
         return id_
 
     def file(self, id_: CheckpointId, name: str) -> Path:

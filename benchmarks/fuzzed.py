@@ -131,7 +131,7 @@ def end(body: bytes) -> Any:
 
 def carried_on(body: bytes) -> Any:
     """Read a history that a session left."""
-    return history._carried(one_record("history.json", body), RUN, RANK)  # noqa: SLF001
+    return history._read_summary(one_record("history.json", body), RUN, RANK)  # noqa: SLF001
 
 
 def receipt(body: bytes) -> Any:

@@ -154,7 +154,7 @@ def final_state(store: Path, run: str) -> dict[str, Any]:
     folder, place = FolderStore(str(store)), RunPaths(run)
     newest = max(checkpoint_fetch.find(folder, place), key=lambda found: found.id)
     with tempfile.TemporaryDirectory() as room:
-        found, into = checkpoint_fetch.bring(folder, place, newest, Path(room) / "final")
+        found, into = checkpoint_fetch.fetch(folder, place, newest, Path(room) / "final")
         assert found.verdict is Validity.WHOLE, found.why
         assert found.manifest is not None
         files = {entry.name: entry.digest for entry in found.manifest.files if entry.name != CONTENT_FILE}

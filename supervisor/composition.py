@@ -391,8 +391,8 @@ def _inherited(choice: StoreChoice, platform: Platform, store: Store, run: RunPa
     """Bring what an earlier session of this platform kept. Who wrote it can write no more, so it is not waited for."""
     if platform.earlier is None or choice.store is not None:
         return choice
-    from supervisor.engine.resume.import_run import bring
+    from supervisor.engine.resume.import_run import import_run
     from supervisor.stores.local.folder import FolderStore
 
-    brought = bring(store, run, platform.earlier(run.name), FolderStore, teller(json_lines=choice.json_lines))
+    brought = import_run(store, run, platform.earlier(run.name), FolderStore, teller(json_lines=choice.json_lines))
     return replace(choice, takeover=True) if brought else choice

@@ -22,7 +22,7 @@ from supervisor.engine import threads
 from supervisor.engine.host.fence_watch import FenceWatch
 from supervisor.engine.progress import told_every
 from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.resume.rollback_records import record
+from supervisor.engine.resume.rollback_records import record_rollback
 from supervisor.engine.runs import claims, finished_run, runs
 from supervisor.engine.task_queue import SerialExecutor
 from supervisor.engine.trainer_process.launcher import Launcher
@@ -122,14 +122,14 @@ class Executor:
 
     def _knock(self, command: do.ProbeOwner) -> None:
         def act() -> ev.Event:
-            claims.knock(self.job.store, self.job.run, SessionId(command.epoch, command.writer))
+            claims.probe(self.job.store, self.job.run, SessionId(command.epoch, command.writer))
             return ev.OwnerProbed()
 
         self._on("store", act, lambda error: ev.OwnerProbed(str(error)))
 
     def _answer(self, command: do.AnswerProbe) -> None:
         """On the lane of the fence, because the store's may be busy with a large file for minutes."""
-        answer = partial(claims.answer, self.job.store, self.job.run, self.storing.rank, command.knock)
+        answer = partial(claims.answer_probe, self.job.store, self.job.run, self.storing.rank, command.knock)
         self._later("fence", answer)
 
     def _write_claim(self, command: do.WriteClaim) -> None:
@@ -241,7 +241,7 @@ class Executor:
 
     def _write_rollback(self, command: do.WriteRollback) -> None:
         """On the lane of the fence, because the store's may be busy with a large file, and this must not be lost."""
-        act = partial(record, self.storing.fenced, self.job.run, command.rollback, command.words)
+        act = partial(record_rollback, self.storing.fenced, self.job.run, command.rollback, command.words)
         self._on("fence", act, lambda error: ev.RollbackWritten(str(error)))
 
     def _note_nonfinite(self, command: do.RecordNonfinite) -> None:
@@ -254,7 +254,7 @@ class Executor:
         body = {"reason": command.reason, "exit_code": command.exit_code, "words": command.words, "step": command.step}
 
         def act() -> ev.Event:
-            self.storing.uploads.seal()
+            self.storing.uploads.write_manifest()
             self.storing.write_pieces([*pieces, *output])
             proved = self.storing.newest_proved()  # asked after what was on its way: this may be the only record of it
             body["step"] = command.step if proved is None else proved.step

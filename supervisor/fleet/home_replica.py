@@ -228,7 +228,7 @@ class HomeReplica:
         id_ = manifest.id
         path = f"{self._run.step(id_.rank, id_.step)}/"
         self._gathering.drop(lambda part: not part or _behind(part, path))
-        if id_ in verification_records.receipts(self._store, self._run):
+        if id_ in verification_records.recorded(self._store, self._run):
             return None
         verification_records.write(self._store, self._run, manifest, EVIDENCE, self._clock.now())
         return id_
@@ -237,11 +237,11 @@ class HomeReplica:
         """Remove what may go at home, as a session would. That it could not is no reason not to take more in."""
         newest = max(merged.checkpoints)
         try:
-            self._knowledge.durable |= verification_records.receipts(self._store, self._run)
+            self._knowledge.durable |= verification_records.recorded(self._store, self._run)
             policy = self._policy(newest.rank)
             kept = self._brought_before()
-            removed, _ = pruning.retain(self._store, self._run, policy, self._knowledge, newest.rank, keep=kept)
-            verification_records.forget(self._store, self._run, removed)
+            removed, _ = pruning.prune(self._store, self._run, policy, self._knowledge, newest.rank, keep=kept)
+            verification_records.delete(self._store, self._run, removed)
             self._knowledge.durable.difference_update(removed)
             if removed:
                 self._gathering.look_again()

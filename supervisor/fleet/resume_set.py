@@ -20,7 +20,7 @@ from supervisor.engine import journal
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import packed as packed_checkpoints
 from supervisor.engine.runs import verification_records
-from supervisor.engine.runs.claims import asked_of
+from supervisor.engine.runs.claims import addressee
 from supervisor.engine.upload import step_log as step_log_store
 from supervisor.fleet.transfer import part as transfer_part
 
@@ -63,13 +63,13 @@ def choose(store: Store, run: RunPaths, into: Path) -> Chosen:
 
     ``into``: a local folder for that; it holds the files of the checkpoint for a while.
     """
-    brought = checkpoint_fetch.newest_whole(store, run, (), into)
+    brought = checkpoint_fetch.fetch_newest_valid(store, run, (), into)
     answer = brought.answer
     if isinstance(answer, cp.StartFresh):
         return Chosen(None, "", ())
     if isinstance(answer, cp.NeedsUser):
         raise packed_checkpoints.refusal(store, run, answer)
-    packed_checkpoints.keep(store, run, answer.skipped)
+    packed_checkpoints.pin_packed(store, run, answer.skipped)
     return Chosen(answer.found.manifest, answer.found.path, packed_checkpoints.warnings(store, run, answer.skipped))
 
 
@@ -81,7 +81,7 @@ def paths(store: Store, run: RunPaths, chosen: Chosen) -> Iterator[tuple[str, in
         inside = f"{run.name}/{entry.name}"
         if rank_of(entry.name):
             yield from _of_session(store, inside)
-        elif not entry.folder and asked_of(entry.name) is None:
+        elif not entry.folder and addressee(entry.name) is None:
             receipt = verification_records.NAME.fullmatch(entry.name)
             if not receipt or any(entry.name.startswith(name) for name in told):
                 yield inside, entry.bytes or 0, ""

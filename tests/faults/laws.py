@@ -82,7 +82,7 @@ def it_resumes_from(world: World, turn: Turn, ready: ev.CheckpointReady, least: 
     folder = Path(ready.folder)
     for name, body in world.content(ready.id.step).items():
         demand((folder / name).read_bytes() == body, f"{name} of {ready.id} is not what was saved")
-    staged_checkpoints.prove(folder, ready.id.step)
+    staged_checkpoints.verify(folder, ready.id.step)
     demand(
         turn.storing.rank > session_id.SessionId(ready.id.epoch, ready.id.writer), "it outranks what it resumes from"
     )
@@ -113,7 +113,7 @@ def the_log_is_whole(world: World, steps: int) -> None:
 def examined(world: World) -> list[cp.Candidate]:
     beside = world.root / "examined"
     found = [
-        checkpoint_fetch.bring(world.store(), RUN, each, beside)[0]
+        checkpoint_fetch.fetch(world.store(), RUN, each, beside)[0]
         for each in checkpoint_fetch.find(world.store(), RUN)
     ]
     shutil.rmtree(beside, ignore_errors=True)

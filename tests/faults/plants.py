@@ -78,14 +78,14 @@ def manifest_first(patch: pytest.MonkeyPatch) -> None:
         content, sealed = staged_checkpoints.sealed(order.folder)
         at, files = run.step(order.id.rank, order.id.step), {**content.files, CONTENT_FILE: sealed}
         entries = tuple(cp.FileEntry(name, f"{at}/{name}".removeprefix(f"{run.name}/"), *files[name]) for name in files)
-        log = uploader._create_log(store, run, order)
+        log = uploader._write_log_piece(store, run, order)
         manifest = cp.Manifest(order.id, entries, log=log)
-        uploader.seal(store, run, manifest)
+        uploader.write_manifest(store, run, manifest)
         for name in files:
             store.push(str(order.folder / name), f"{at}/{name}", algorithm_of(files[name][1]), link=True)
         return manifest
 
-    patch.setattr(uploader, "submit", submit)
+    patch.setattr(uploader, "write_files", submit)
 
 
 def manifest_before_the_evidence(patch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def manifest_before_the_evidence(patch: pytest.MonkeyPatch) -> None:
 
 
 def once_is_enough(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(durability, "TIMES_LATER", 1)
+    patch.setattr(durability, "CONFIRMATIONS_ON_A_DRIVE", 1)
 
 
 def trusting_reader(patch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def trusting_reader(patch: pytest.MonkeyPatch) -> None:
         store.pull(f"{run.name}/{entry.path}", str(into / entry.name), algorithm_of(entry.digest), link=link)
         return ""
 
-    patch.setattr(checkpoint_fetch, "_bring_file", bring_file)
+    patch.setattr(checkpoint_fetch, "_fetch_file", bring_file)
 
 
 def eager_deletion(patch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def order_by_step(patch: pytest.MonkeyPatch) -> None:
 
 
 def order_by_mtime(patch: pytest.MonkeyPatch) -> None:
-    real = checkpoint_fetch.look_over
+    real = checkpoint_fetch.list_run
     times: dict[str, float] = {}
 
     def look_over(store: Any, run: Any) -> checkpoint_fetch.RunListing:
@@ -132,7 +132,7 @@ def order_by_mtime(patch: pytest.MonkeyPatch) -> None:
         times.update({each.path: Path(store.traits.where, each.path).stat().st_mtime for each in listed.found})
         return listed
 
-    patch.setattr(checkpoint_fetch, "look_over", look_over)
+    patch.setattr(checkpoint_fetch, "list_run", look_over)
     _ordered(patch, lambda each: times.get(each.path, 0.0))
 
 
@@ -147,14 +147,14 @@ def _ordered(patch: pytest.MonkeyPatch, key: Callable[[cp.Candidate], float]) ->
 
 
 def skip_on_eio(patch: pytest.MonkeyPatch) -> None:
-    real = checkpoint_fetch.bring
+    real = checkpoint_fetch.fetch
 
     def bring(*args: Any, **options: Any) -> Any:
         found, where = real(*args, **options)
         broken = found.verdict is cp.Validity.UNREADABLE
         return (replace(found, verdict=cp.Validity.BROKEN) if broken else found), where
 
-    patch.setattr(checkpoint_fetch, "bring", bring)
+    patch.setattr(checkpoint_fetch, "fetch", bring)
 
 
 def exists_on_a_dead_mount(patch: pytest.MonkeyPatch) -> None:
@@ -239,14 +239,14 @@ def shared_with_another_session(patch: pytest.MonkeyPatch) -> None:
 
 
 def shared_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
-    real = uploader.submit
+    real = uploader.write_files
     last: dict[Any, cp.Manifest] = {}
 
     def submit(store: Any, run: Any, order: Any) -> cp.Manifest:
         last[order.id.rank] = real(store, run, replace(order, newest=last.get(order.id.rank, order.newest)))
         return last[order.id.rank]
 
-    patch.setattr(uploader, "submit", submit)
+    patch.setattr(uploader, "write_files", submit)
 
 
 def removed_without_being_emptied(patch: pytest.MonkeyPatch) -> None:
@@ -267,11 +267,11 @@ def part_of_a_record_stops_the_start(patch: pytest.MonkeyPatch) -> None:
 
 
 def part_of_a_manifest_stops_the_start(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(checkpoint_fetch, "_all_cut_short", lambda *_: False)
+    patch.setattr(checkpoint_fetch, "_all_truncated", lambda *_: False)
 
 
 def part_of_a_journal_piece_kept(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(uploader, "create_once", lambda store, path, body: store.create(path, body))
+    patch.setattr(uploader, "create_idempotent", lambda store, path, body: store.create(path, body))
 
 
 class _Os:

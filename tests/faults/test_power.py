@@ -72,7 +72,7 @@ def test_a_staged_checkpoint_is_whole_or_absent_after_every_power_loss(quick):
             for name in there:
                 if name.startswith("step-"):
                     try:
-                        staged_checkpoints.prove(quick / "after" / "staging" / name, int(name.split("-")[1]))
+                        staged_checkpoints.verify(quick / "after" / "staging" / name, int(name.split("-")[1]))
                     except CheckpointInfoError as error:
                         raise Violation(f"{name}: {error} ({words})") from error
             shutil.rmtree(quick / "after")

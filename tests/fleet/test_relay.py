@@ -54,7 +54,7 @@ def test_everything_comes_home_the_same_and_is_proved_on_the_machine(served: Ser
     assert served.at_home() == served.on_the_machine()
     assert {served.machine.evidence(path) for path in served.on_the_machine()} == {"relay"}
     assert served.outbox.waiting() == (0, 0)
-    assert list(verification_records.receipts(served.home_store, RUN)) == [manifest.id]
+    assert list(verification_records.recorded(served.home_store, RUN)) == [manifest.id]
     assert served.home.newest() == manifest.id
 
 
@@ -259,7 +259,7 @@ def test_home_keeps_as_many_checkpoints_as_the_run_says(served: Served):
     assert [id_.step for id_ in removed] == [20, 40]
     assert [each.id.step for each in find(served.home_store, RUN)] == [60, 80]
     assert not [path for path in served.at_home() if "step-000000020" in path]
-    assert len(verification_records.receipts(served.home_store, RUN)) == 2
+    assert len(verification_records.recorded(served.home_store, RUN)) == 2
 
 
 def test_a_pinned_checkpoint_and_a_shared_file_stay_at_home(served: Served):
@@ -270,7 +270,7 @@ def test_a_pinned_checkpoint_and_a_shared_file_stay_at_home(served: Served):
         served.publish(step, shared=first)
         served.carry()
     assert [each.id.step for each in find(served.home_store, RUN)] == [20, 60, 80]
-    found, _ = checkpoint_fetch.bring(served.home_store, RUN, find(served.home_store, RUN)[-1], served.root / "brought")
+    found, _ = checkpoint_fetch.fetch(served.home_store, RUN, find(served.home_store, RUN)[-1], served.root / "brought")
     assert found.verdict == "whole"
 
 
@@ -337,7 +337,7 @@ def test_a_stop_a_knock_and_a_higher_claim_go_to_the_machine_once(served: Served
     served.carry()
     assert list(served.home.mail()) == []
     claims.request_stop(served.home_store, RUN, served.rank, "save")
-    claims.knock(served.home_store, RUN, served.rank)
+    claims.probe(served.home_store, RUN, served.rank)
     claims.write_claim(served.home_store, RUN, SessionId(2, "bb"), {"machine": {}})
     mail = served.home.mail()
     told = [piece.path for parcel in mail for piece, _ in transfer_part.read(parcel.file)]

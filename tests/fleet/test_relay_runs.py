@@ -46,7 +46,7 @@ class Watcher:
         if newest not in self.whole:
             store = FolderStore(str(self.folder / "runs"))
             found = max(checkpoint_fetch.find(store, RUN), key=lambda each: each.id)
-            verdict = checkpoint_fetch.bring(store, RUN, found, self.folder / "brought")[0].verdict
+            verdict = checkpoint_fetch.fetch(store, RUN, found, self.folder / "brought")[0].verdict
             self.whole[newest] = verdict is Validity.WHOLE
         assert self.whole[newest]
 

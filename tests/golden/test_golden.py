@@ -109,9 +109,9 @@ def test_records_are_written_again_byte_for_byte(store):
         assert checkpoint_json.sealed(fields) == path.read_bytes()
     for path in found("history.json"):
         place, rank = RunPaths(path.parts[-3]), rank_of(path.parent.name)
-        carried_on = history._carried(store, place, rank)
+        carried_on = history._read_summary(store, place, rank)
         store.delete(f"{place.session(rank)}/history.json")
-        history.carry(store, place, rank, carried_on)
+        history.write_summary(store, place, rank, carried_on)
         assert store.read(f"{place.session(rank)}/history.json") == path.read_bytes()
 
 

@@ -127,8 +127,8 @@ def test_a_launch_that_finds_packed_ones_alone_ends_in_two_lines(only_packed, tm
 
 def test_packed_ones_are_pinned_once_and_no_other(store, tmp_path):
     found = list(checkpoint_admin.judged(store, RUN, tmp_path))
-    packed_checkpoints.keep(store, RUN, found)
-    packed_checkpoints.keep(store, RUN, found)
+    packed_checkpoints.pin_packed(store, RUN, found)
+    packed_checkpoints.pin_packed(store, RUN, found)
     assert pruning.pinned(store, RUN) == {id_of(store, 15)}
 
 
@@ -175,7 +175,9 @@ def test_the_line_that_is_printed_exports_it(store, tmp_path):
         pytest.skip(f"this checkout has no history back to {packed_checkpoints.BUILD}: it is a shallow clone, or none")
     subprocess.run(["git", "clone", "-q", "--shared", "--no-checkout", str(ROOT), str(tmp_path / "clone")], check=True)
     found = max(checkpoint_fetch.find(store, RUN), key=lambda each: each.id)
-    line = LINE.search(packed_checkpoints.way_out(store, RUN, found))[1].replace("python3", shlex.quote(sys.executable))
+    line = LINE.search(packed_checkpoints.export_command(store, RUN, found))[1].replace(
+        "python3", shlex.quote(sys.executable)
+    )
     done = subprocess.run(line, shell=True, cwd=tmp_path / "clone", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     state = tmp_path / "packed-15" / "state-00000.safetensors"

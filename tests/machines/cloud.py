@@ -30,7 +30,7 @@ class Cloud:
         """Return where a fresh machine that sees ``runs`` goes on; None: it begins. Raises LookupError where it asks."""
         with tempfile.TemporaryDirectory() as into:
             store = FolderStore(str(runs or self.runs))
-            answer = checkpoint_fetch.newest_whole(store, RunPaths(self.run), (), Path(into)).answer
+            answer = checkpoint_fetch.fetch_newest_valid(store, RunPaths(self.run), (), Path(into)).answer
         match answer:
             case cp.ResumeFrom():
                 return answer.found.id

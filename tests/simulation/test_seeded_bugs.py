@@ -37,7 +37,7 @@ ON_ONE_MACHINE = replace(HOSTILE, machine_dies_with_it=0.0, machine_life_s=None,
 
 def manifest_first(plant):
     create = staged_checkpoints.sealed
-    right = uploader.submit
+    right = uploader.write_files
 
     def submit(store, run, order):
         content, sealed = create(order.folder)
@@ -50,11 +50,11 @@ def manifest_first(plant):
         store.create(f"{folder}/{cp.manifest_name(order.id.seq, body)}", body)
         return right(store, run, order)
 
-    plant(uploader, "submit", submit)
+    plant(uploader, "write_files", submit)
 
 
 def trusting_reader(plant):
-    right = checkpoint_fetch.bring
+    right = checkpoint_fetch.fetch
 
     def bring(store, run, found, into, *, link=False):
         found = checkpoint_fetch.read_manifest(store, found)
@@ -66,7 +66,7 @@ def trusting_reader(plant):
             store.pull(f"{run.name}/{entry.path}", str(into / entry.name), algorithm_of(entry.digest))
         return replace(found, verdict=cp.Validity.WHOLE), into
 
-    plant(checkpoint_fetch, "bring", bring)
+    plant(checkpoint_fetch, "fetch", bring)
 
 
 def eager_deletion(plant):
@@ -85,7 +85,7 @@ def order_by_step(plant):
 
 
 def skip_what_cannot_be_read(plant):
-    right = checkpoint_fetch.bring
+    right = checkpoint_fetch.fetch
 
     def bring(*arguments, **options):
         found, folder = right(*arguments, **options)
@@ -93,11 +93,11 @@ def skip_what_cannot_be_read(plant):
             replace(found, verdict=cp.Validity.BROKEN) if found.verdict is cp.Validity.UNREADABLE else found
         ), folder
 
-    plant(checkpoint_fetch, "bring", bring)
+    plant(checkpoint_fetch, "fetch", bring)
 
 
 def an_unreadable_store_is_an_empty_one(plant):
-    right = checkpoint_fetch.look_over
+    right = checkpoint_fetch.list_run
 
     def look_over(store, run):
         try:
@@ -105,8 +105,8 @@ def an_unreadable_store_is_an_empty_one(plant):
         except StoreError:
             return checkpoint_fetch.RunListing()
 
-    plant(checkpoint_fetch, "look_over", look_over)
-    plant(checkpoint_fetch, "_work_is_told_of", lambda *_: False)
+    plant(checkpoint_fetch, "list_run", look_over)
+    plant(checkpoint_fetch, "_journals_show_work", lambda *_: False)
 
 
 def fence_removed(plant):
@@ -150,7 +150,7 @@ def epoch_reused(plant):
 
 
 def step_0_on_failure(plant):
-    right = checkpoint_fetch.newest_whole
+    right = checkpoint_fetch.fetch_newest_valid
 
     def newest_whole(*arguments, **options):
         try:
@@ -159,7 +159,7 @@ def step_0_on_failure(plant):
             return checkpoint_fetch.FetchResult(cp.StartFresh(), arguments[-1])
         return replace(brought, answer=cp.StartFresh()) if isinstance(brought.answer, cp.NeedsUser) else brought
 
-    plant(checkpoint_fetch, "newest_whole", newest_whole)
+    plant(checkpoint_fetch, "fetch_newest_valid", newest_whole)
 
 
 def a_folder_shared_by_sessions(plant):
@@ -167,7 +167,7 @@ def a_folder_shared_by_sessions(plant):
 
 
 def local_work_taken_without_proof(plant):
-    plant(staged_checkpoints, "prove", lambda folder, _step: staged_checkpoints.content(folder))
+    plant(staged_checkpoints, "verify", lambda folder, _step: staged_checkpoints.content(folder))
     right = step_log_store.StepLog.take
 
     def take(self, folder):
@@ -226,7 +226,7 @@ def manifest_before_the_files_are_proved(plant):
 
 
 def durable_on_one_evidence(plant):
-    plant(durability, "TIMES_LATER", 1)
+    plant(durability, "CONFIRMATIONS_ON_A_DRIVE", 1)
 
 
 def durable_on_no_evidence(plant):
@@ -246,7 +246,7 @@ def durable_with_age(plant):
 
 
 def manifest_without_a_look_at_the_fence(plant):
-    right = uploader.seal
+    right = uploader.write_manifest
 
     def seal(store, run, manifest):
         store.check_fence = lambda: None
@@ -255,7 +255,7 @@ def manifest_without_a_look_at_the_fence(plant):
         finally:
             del store.check_fence
 
-    plant(uploader, "seal", seal)
+    plant(uploader, "write_manifest", seal)
 
 
 def submitted_counts_as_durable(plant):
@@ -352,13 +352,13 @@ def shared_with_another_session(plant):
 
 
 def shared_before_it_is_durable(plant):
-    right, last = uploader.submit, {}
+    right, last = uploader.write_files, {}
 
     def submit(store, run, order):
         last[order.id.rank] = right(store, run, replace(order, newest=last.get(order.id.rank, order.newest)))
         return last[order.id.rank]
 
-    plant(uploader, "submit", submit)
+    plant(uploader, "write_files", submit)
 
 
 IN_A_FOLDER = [

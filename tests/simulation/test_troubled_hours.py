@@ -72,7 +72,7 @@ def it_goes_on_without_a_record(plant):
     def unwritten(_store, _run, _order, _words):
         return ev.RollbackWritten()
 
-    plant(executor, "record", unwritten)
+    plant(executor, "record_rollback", unwritten)
 
 
 @pytest.mark.more

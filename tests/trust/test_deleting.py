@@ -41,9 +41,9 @@ def real_left(forged):
 def retained(forged, own):
     store = forged.store
     knowledge = pruning.DurabilityIndex(
-        durable={*own, *(id_ for id_ in verification_records.receipts(store, RUN) if id_.rank < MINE)}
+        durable={*own, *(id_ for id_ in verification_records.recorded(store, RUN) if id_.rank < MINE)}
     )
-    removed, _ = pruning.retain(store, RUN, retention.RetentionPolicy(2), knowledge, MINE)
+    removed, _ = pruning.prune(store, RUN, retention.RetentionPolicy(2), knowledge, MINE)
     return {id_.step for id_ in removed}
 
 

@@ -10,7 +10,7 @@ import pytest
 from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.policy import retention
 from supervisor.core.ports import NotFound, StoreError
-from supervisor.engine.resume.fetch import look_over
+from supervisor.engine.resume.fetch import list_run
 from supervisor.engine.runs import checkpoint_admin, claims, runs
 from supervisor.engine.upload import prune as pruning
 from supervisor.stores.local.folder import FolderStore
@@ -61,7 +61,7 @@ def within_a_moment(call):
 def test_prune_and_retention_remove_nothing_behind_a_link(forged, victim, tmp_path, place):
     (forged.root / RUN.name / place).symlink_to(victim)
     prune(forged, tmp_path)
-    pruning.retain(forged.store, RUN, retention.RetentionPolicy(2), pruning.DurabilityIndex(), SessionId(9, "zz"))
+    pruning.prune(forged.store, RUN, retention.RetentionPolicy(2), pruning.DurabilityIndex(), SessionId(9, "zz"))
     assert untouched(victim)
 
 
@@ -152,6 +152,6 @@ def test_a_record_that_is_no_file_or_has_no_end_keeps_no_reader_waiting(forged, 
             file.truncate(3_000_000_000)
     store = forged.store
     assert within_a_moment(lambda: runs.read(store, RUN)) is not None
-    assert within_a_moment(lambda: claims.look(store, RUN, lambda _: None)).last is not None
+    assert within_a_moment(lambda: claims.inspect(store, RUN, lambda _: None)).last is not None
     assert within_a_moment(lambda: runs.last_status(store, RUN, claims.ranks(store, RUN))) is not None
-    assert look_over(store, RUN).found
+    assert list_run(store, RUN).found

@@ -98,7 +98,7 @@ def test_rows_are_compared_with_ours_and_an_unmeasured_one_with_nothing():
 
 def test_the_waits_that_a_life_is_divided_by_are_divided_for_the_session_and_for_the_proof(tmp_path):
     code = (
-        "import sys; from supervisor import composition as wiring; from supervisor.engine.upload.durability import times_needed\n"
+        "import sys; from supervisor import composition as wiring; from supervisor.engine.upload.durability import confirmations_needed\n"
         "before = wiring.open_store(f'relay:{sys.argv[1]}').traits\n"
         "from benchmarks.lives import lapse; lapse.hasten(10.0)\n"
         "after = wiring.open_store(f'relay:{sys.argv[1]}').traits\n"

@@ -111,12 +111,12 @@ def _verify(about: About) -> int:
     seen: list[Candidate] = []
     plain: list[dict[str, Any]] = []
     pace = verification_records.VerificationPace(BootClock(), Event().wait)
-    known = checkpoint_history.told_of(about.store, about.place, checkpoint_admin.ids(about.store, about.place))
+    known = checkpoint_history.read_journals(about.store, about.place, checkpoint_admin.ids(about.store, about.place))
     for each in checkpoint_admin.judged(about.store, about.place, about.local):
         proved = verification_records.VerifiedCheckpoint()
         if each.manifest and each.verdict is Validity.WHOLE:
             told = known[each.id].evidence if each.id in known else ""
-            proved = verification_records.prove(about.store, about.place, each.manifest, told, pace)
+            proved = verification_records.confirm(about.store, about.place, each.manifest, told, pace)
         seen.append(each)
         plain.append(view.plain_verdict(each, proved.evidence or None))
         if not about.options.json:
@@ -129,8 +129,8 @@ def _verify(about: About) -> int:
         print(json.dumps(plain))
     else:
         show(f"{about.place.name}: {view.summary(seen)}")
-        if newest := packed_checkpoints.among(seen):
-            show(f"  {packed_checkpoints.way_out(about.store, about.place, newest)}")
+        if newest := packed_checkpoints.newest_packed(seen):
+            show(f"  {packed_checkpoints.export_command(about.store, about.place, newest)}")
         _say_next(about, *_after_verify(verdicts))
     if gaps or Validity.BROKEN in verdicts:
         return FAILED
@@ -159,8 +159,8 @@ def _export(about: About, which: str, folder: str) -> int:
         if found.verdict is Validity.WHOLE:
             for passed in skipped:
                 show(f"passed over: {view.verdict(passed)}")
-            if newest := packed_checkpoints.among(skipped):
-                show(packed_checkpoints.way_out(about.store, about.place, newest))
+            if newest := packed_checkpoints.newest_packed(skipped):
+                show(packed_checkpoints.export_command(about.store, about.place, newest))
             show(f"exported {found.id} to {folder}, verified, with {checkpoint_admin.STEPS_FILE}")
             for gap in gaps:
                 show(f"{checkpoint_admin.STEPS_FILE}: {gap}")
@@ -170,8 +170,10 @@ def _export(about: About, which: str, folder: str) -> int:
         skipped.append(found)
         if found.verdict not in {Validity.BROKEN, Validity.PACKED}:
             break  # an unreadable one may be whole: nothing older is taken for the latest
-    newest = packed_checkpoints.among(skipped)
-    hint = _other(about, which) if newest is None else packed_checkpoints.way_out(about.store, about.place, newest)
+    newest = packed_checkpoints.newest_packed(skipped)
+    hint = (
+        _other(about, which) if newest is None else packed_checkpoints.export_command(about.store, about.place, newest)
+    )
     raise UserError(f"nothing was exported: {'; '.join(map(view.verdict, skipped))}", hint, FAILED)
 
 
@@ -181,7 +183,7 @@ def _candidates(about: About, which: str) -> list[Candidate]:
     if which != "latest":
         return [_one(about, which)]
     every = sorted(
-        checkpoint_fetch.standing(about.store, about.place), key=lambda each: (each.id, each.path), reverse=True
+        checkpoint_fetch.active(about.store, about.place), key=lambda each: (each.id, each.path), reverse=True
     )
     if not every:
         raise UsageError(f"{about.place.name} has no checkpoint yet", _command(about, "status {run}"))

@@ -103,7 +103,7 @@ def _require_nobody(store: Store, place: RunPaths, seen: RunOverview, options: N
     )
     if seen.alive or (seen.silent_s is not None and seen.silent_s <= seen.quiet_s):
         raise refused
-    claims.knock(store, place, seen.rank)
+    claims.probe(store, place, seen.rank)
     show(f"{place.name}: session {number} left no end: asking it for a sign, at most {duration(within_s)}")
     if _sign_within(store, place, within_s):
         raise refused
@@ -117,7 +117,7 @@ def _sign_within(store: Store, place: RunPaths, within_s: float) -> bool:
     from supervisor.engine.runs import claims
     from supervisor.engine.trainer_process import process_identity
 
-    first = claims.look(store, place, process_identity.alive).last
+    first = claims.inspect(store, place, process_identity.alive).last
     return _waited(store, place, within_s, lambda view: view.last != first)
 
 
@@ -130,7 +130,7 @@ def _waited(store: Store, place: RunPaths, within_s: float, done: Callable[[RunV
     clock, pause = BootClock(), Event()
     began_s = said_s = clock.now().mono_s
     while (now_s := clock.now().mono_s) - began_s < within_s:
-        if done(claims.look(store, place, process_identity.alive)):
+        if done(claims.inspect(store, place, process_identity.alive)):
             return True
         if now_s - said_s >= SAY_EVERY_S:
             said_s = now_s

@@ -12,7 +12,7 @@ from supervisor.core.frozen import dataclass
 from supervisor.core.ports import AlreadyExists, NotFound, Store
 from supervisor.engine.context import PreparedEnvironment
 from supervisor.engine.runs.claims import newest_first, ranks
-from supervisor.engine.upload.uploader import create_once
+from supervisor.engine.upload.uploader import create_idempotent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -92,7 +92,7 @@ class EnvironmentStore:
                 self._store.create(path, body)
             except AlreadyExists:  # this session recorded it already, before an earlier attempt
                 if not is_whole(self._store.read(path)):
-                    create_once(self._store, path, body)
+                    create_idempotent(self._store, path, body)
 
     def keep(self) -> None:
         """Put files of the environment into the store, for machines that would take longer to fetch them anew."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import NotConfirmed, StoreError
-from supervisor.engine.upload.durability import TIMES_LATER, times_needed
+from supervisor.engine.upload.durability import CONFIRMATIONS_ON_A_DRIVE, confirmations_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class Measurement:
             return None
         more_s = max(self.large.safe_s - self.small.safe_s, self.large.write_s, SHORTEST_S)
         bytes_s = count * more_s / (self.large.bytes - self.small.bytes)
-        return bytes_s + 2 * (self.small.safe_s + TIMES_LATER * self.asked_every_s)
+        return bytes_s + 2 * (self.small.safe_s + CONFIRMATIONS_ON_A_DRIVE * self.asked_every_s)
 
 
 def measure(store: Store, clock: Clock, pause: Callable[[float], object], patience_s: float) -> Measurement:
@@ -97,7 +97,7 @@ def _probe(store: Store, path: str, length: int, waiting: Waiting) -> Probe:
     write_s = waiting.clock.now().since(began)
     if store.read(path) != body:
         raise StoreError("a file reads back differently from what was written", "lied")
-    times, given = times_needed(store), 0
+    times, given = confirmations_needed(store), 0
     while True:
         try:
             evidence = store.evidence(path)

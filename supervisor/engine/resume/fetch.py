@@ -74,7 +74,7 @@ class FetchResult:
     listed: RunListing = field(default_factory=RunListing)
 
 
-def look_over(store: Store, run: RunPaths, bare: Collection[str] = ()) -> RunListing:
+def list_run(store: Store, run: RunPaths, bare: Collection[str] = ()) -> RunListing:
     """List all there is of a run, but for the folders that are known to be ``bare``."""
     listed, sessions = RunListing(bare={*bare}), store.list(run.name)
     known = believed(session.name for session in sessions)
@@ -82,13 +82,13 @@ def look_over(store: Store, run: RunPaths, bare: Collection[str] = ()) -> RunLis
         rank = rank_of(session.name)
         if rank not in known or rank is None or session.name in listed.bare:
             continue
-        if not _look_into(store, f"{run.name}/{session.name}", rank, listed):
+        if not _list_session(store, f"{run.name}/{session.name}", rank, listed):
             listed.bare.add(session.name)
     listed.telling[:] = in_order(set(listed.telling))
     return listed
 
 
-def _look_into(store: Store, session: str, rank: SessionId, listed: RunListing) -> bool:
+def _list_session(store: Store, session: str, rank: SessionId, listed: RunListing) -> bool:
     """Add what one session's folder shows; say whether anything more than a journal is in it."""
     shows = False
     for entry in store.list(session):
@@ -111,7 +111,7 @@ def _look_into(store: Store, session: str, rank: SessionId, listed: RunListing) 
 
 def find(store: Store, run: RunPaths) -> list[cp.Candidate]:
     """Return every manifest that the listings show, also of what is withdrawn."""
-    return look_over(store, run).found
+    return list_run(store, run).found
 
 
 def find_in(store: Store, run: RunPaths, rank: SessionId, step: int) -> list[cp.Candidate]:
@@ -119,9 +119,9 @@ def find_in(store: Store, run: RunPaths, rank: SessionId, step: int) -> list[cp.
     return list(_manifests(store, run.step(rank, step), rank, step))
 
 
-def standing(store: Store, run: RunPaths) -> list[cp.Candidate]:
+def active(store: Store, run: RunPaths) -> list[cp.Candidate]:
     """Return every manifest that the listings show of what nobody withdrew."""
-    listed = look_over(store, run)
+    listed = list_run(store, run)
     return [each for each in listed.found if not rollback.withdrawn(each.id, listed.rollbacks)]
 
 
@@ -134,13 +134,13 @@ def pieces_before(store: Store, run: RunPaths, id_: cp.CheckpointId) -> Mapping[
     return {}
 
 
-def naming_the_log(store: Store, run: RunPaths) -> list[cp.Manifest]:
+def manifests_of_log(store: Store, run: RunPaths) -> list[cp.Manifest]:
     """Return the manifests that tell of the pieces of the step log, newest first.
 
     One that carries all before it is enough. Older versions wrote none that does: then each tells of its own piece.
     """
     named: list[cp.Manifest] = []
-    for found in sorted(standing(store, run), key=lambda each: (each.id, each.path), reverse=True):
+    for found in sorted(active(store, run), key=lambda each: (each.id, each.path), reverse=True):
         manifest = read_manifest(store, found).manifest
         if manifest is not None:
             named.append(manifest)
@@ -166,7 +166,7 @@ def read_manifest(store: Store, found: cp.Candidate) -> cp.Candidate:
     return replace(found, manifest=manifest)
 
 
-def bring(
+def fetch(
     store: Store, run: RunPaths, found: cp.Candidate, into: Path, *, link: bool = False
 ) -> tuple[cp.Candidate, Path]:
     """Copy a checkpoint to the local folder ``into``, proving every byte on the way; the verdict says how it went.
@@ -174,14 +174,14 @@ def bring(
     With ``link`` nobody may write into the files that it brings: they may be the store's own (``Store.pull``).
     """
     if found.path.startswith(LOCAL):
-        return _prove_local(found)
+        return _verify_local(found)
     found = read_manifest(store, found)
     if found.manifest is None:
         return found, into
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     try:
-        said = (_bring_file(store, run, found, entry, into, link=link) for entry in found.manifest.all_files())
+        said = (_fetch_file(store, run, found, entry, into, link=link) for entry in found.manifest.all_files())
         why = next(filter(None, said), "")
     except StoreError as error:
         if error.kind == "local":
@@ -189,22 +189,22 @@ def bring(
         return replace(found, verdict=cp.Validity.UNREADABLE, why=str(error)), into
     if why:
         return replace(found, verdict=cp.Validity.BROKEN, why=why), into
-    return _readable(found, into), into
+    return _check_readable(found, into), into
 
 
-def bring_local(each: local.StagedCheckpoint) -> tuple[cp.Candidate, Path]:
+def verify_staged(each: local.StagedCheckpoint) -> tuple[cp.Candidate, Path]:
     """Prove a staged checkpoint of this machine; the verdict says how it went."""
-    return _prove_local(cp.Candidate(each.id, f"{LOCAL}{each.folder}"))
+    return _verify_local(cp.Candidate(each.id, f"{LOCAL}{each.folder}"))
 
 
-def newest_whole(
+def fetch_newest_valid(
     store: Store, run: RunPaths, staged: Iterable[local.StagedCheckpoint], into: Path, *, epoch: int = 0
 ) -> FetchResult:
     """Bring the newest whole checkpoint of the store or of this machine to the local disk, walking back as needed.
 
     Checkpoints of sessions below ``epoch`` are left out of account, and those from before the run last began at step 0 on purpose.
     """
-    listed = look_over(store, run)
+    listed = list_run(store, run)
     afresh, epoch = epoch > 0, max(epoch, listed.began)
     published = [each for each in listed.found if each.id.epoch >= epoch]
     here = {each.id: cp.Candidate(each.id, f"{LOCAL}{each.folder}") for each in staged if each.id.epoch >= epoch}
@@ -214,7 +214,7 @@ def newest_whole(
     only_here = [here.pop(id_) for id_ in here.keys() - {each.id for each in published}]
     everything = {(each.id, each.path): each for each in (*published, *only_here) if each.id not in gone}
     telling = [] if afresh else [rank for rank in listed.telling if rank.epoch >= epoch]
-    signs = bool(published) or _work_is_told_of(store, run, telling)
+    signs = bool(published) or _journals_show_work(store, run, telling)
     passed_over: list[cp.Candidate] = []
     while True:
         answer = cp.resume_point(everything.values(), signs_of_work=signs)
@@ -222,8 +222,8 @@ def newest_whole(
             where = into
             if (
                 isinstance(answer, cp.NeedsUser)
-                and _all_cut_short(store, answer, everything.values())
-                and not _work_is_told_of(store, run, telling)
+                and _all_truncated(store, answer, everything.values())
+                and not _journals_show_work(store, run, telling)
             ):
                 return FetchResult(cp.StartFresh(), into, (*passed_over, *answer.skipped), listed.holding(None))
             if isinstance(answer, cp.ResumeFrom) and answer.found.path.startswith(LOCAL):
@@ -232,7 +232,7 @@ def newest_whole(
                 answer = cp.NeedsUser(ALL_WITHDRAWN, ALL_WITHDRAWN_HINT)
             rolled = listed.holding(answer.found.id.epoch if isinstance(answer, cp.ResumeFrom) else None)
             return FetchResult(answer, where, tuple(passed_over), rolled, listed)
-        judged, _ = bring(store, run, answer.found, into, link=True)
+        judged, _ = fetch(store, run, answer.found, into, link=True)
         if judged.verdict is cp.Validity.BROKEN and judged.path.startswith(LOCAL):
             passed_over.append(judged)
             del everything[judged.id, judged.path]  # never published, so no promise is broken by passing it over
@@ -243,7 +243,7 @@ def newest_whole(
             everything[second.id, second.path] = second
 
 
-def skipped(found: cp.Candidate) -> str:
+def describe_skipped(found: cp.Candidate) -> str:
     """Say that one was not whole."""
     return f"the checkpoint of {found.id} was passed over: {found.why}"
 
@@ -254,13 +254,13 @@ def _manifests(store: Store, folder: str, rank: SessionId, step: int) -> Iterato
             yield cp.Candidate(cp.CheckpointId(rank.epoch, step, rank.writer, int(name[1])), f"{folder}/{file.name}")
 
 
-def _bring_file(
+def _fetch_file(
     store: Store, run: RunPaths, found: cp.Candidate, entry: cp.FileEntry, into: Path, *, link: bool
 ) -> str:
     """Copy one file in; return "" or what is wrong with it. A store that shows one name twice is asked for each."""
     why = f"{entry.name} is missing"
     target = fields.into(into, entry.name)
-    for path in _places(store, run, found, entry):
+    for path in _locations(store, run, found, entry):
         try:
             got = store.pull(path, str(target), algorithm_of(entry.digest), link=link)
         except NotFound:
@@ -271,19 +271,19 @@ def _bring_file(
     return why
 
 
-def _places(store: Store, run: RunPaths, found: cp.Candidate, entry: cp.FileEntry) -> Iterator[str]:
+def _locations(store: Store, run: RunPaths, found: cp.Candidate, entry: cp.FileEntry) -> Iterator[str]:
     """Yield where a file may lie: where its manifest says, then under the names that a drive gives to twins."""
     yield f"{run.name}/{entry.path}"
     folder, _, name = f"{run.name}/{entry.path}".rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     twin = re.compile(rf"{re.escape(stem)}( \(\d+\))?{re.escape(dot + suffix)}")
-    for place in dict.fromkeys((folder, *_twins_of_folder(store, run, entry), found.path.rpartition("/")[0])):
+    for place in dict.fromkeys((folder, *_folder_twins(store, run, entry), found.path.rpartition("/")[0])):
         for other in store.list(place):
             if twin.fullmatch(other.name) and f"{place}/{other.name}" != f"{run.name}/{entry.path}":
                 yield f"{place}/{other.name}"
 
 
-def _twins_of_folder(store: Store, run: RunPaths, entry: cp.FileEntry) -> Iterator[str]:
+def _folder_twins(store: Store, run: RunPaths, entry: cp.FileEntry) -> Iterator[str]:
     """Yield the folders that a drive shows for the one a path names, which need not be that of its manifest."""
     session, *inner = entry.path.split("/")[:-1]
     for place in store.list(run.name):
@@ -300,7 +300,7 @@ def _twins_of_folder(store: Store, run: RunPaths, entry: cp.FileEntry) -> Iterat
                 yield f"{inside}/{other.name}"
 
 
-def _readable(found: cp.Candidate, folder: Path) -> cp.Candidate:
+def _check_readable(found: cp.Candidate, folder: Path) -> cp.Candidate:
     """Every byte is what was published; say whether this program can read it, the script's own files included."""
     try:
         if FILES_FILE in local.content(folder).files:
@@ -312,17 +312,17 @@ def _readable(found: cp.Candidate, folder: Path) -> cp.Candidate:
     return replace(found, verdict=cp.Validity.WHOLE)
 
 
-def _all_cut_short(store: Store, answer: cp.NeedsUser, everything: Collection[cp.Candidate]) -> bool:
+def _all_truncated(store: Store, answer: cp.NeedsUser, everything: Collection[cp.Candidate]) -> bool:
     """Say whether all there is are manifests that a crash inside ``create`` cut short, as it can where that is no one step.
 
     Of each the beginning is there or nothing; so it was never published, nor called safe.
     """
     if store.traits.evidence == "fsync" or not answer.skipped or len(answer.skipped) != len(everything):
         return False
-    return all(each.manifest is None and _cut_short(store.read(each.path)) for each in answer.skipped)
+    return all(each.manifest is None and _is_truncated(store.read(each.path)) for each in answer.skipped)
 
 
-def _cut_short(body: bytes) -> bool:
+def _is_truncated(body: bytes) -> bool:
     try:
         json.loads(body)
     except json.JSONDecodeError as error:
@@ -332,16 +332,16 @@ def _cut_short(body: bytes) -> bool:
     return False
 
 
-def _work_is_told_of(store: Store, run: RunPaths, telling: Sequence[SessionId]) -> bool:
+def _journals_show_work(store: Store, run: RunPaths, telling: Sequence[SessionId]) -> bool:
     """Say whether a journal of these sessions names a checkpoint that was safe once."""
     told = (journal.newest_status(store, run, rank) for rank in reversed(telling))
     return any(status is not None and status.durable is not None for status in told)
 
 
-def _prove_local(found: cp.Candidate) -> tuple[cp.Candidate, Path]:
+def _verify_local(found: cp.Candidate) -> tuple[cp.Candidate, Path]:
     folder = Path(found.path.removeprefix(LOCAL))
     try:
-        local.prove(folder, found.id.step)
+        local.verify(folder, found.id.step)
     except NewerCheckpointInfo as error:
         return replace(found, verdict=cp.Validity.NEWER, why=str(error)), folder
     except (CheckpointInfoError, OSError) as error:

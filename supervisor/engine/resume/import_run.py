@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HALF_MADE = ".tmp-"
 
 
-def bring(
+def import_run(
     store: Store,
     run: RunPaths,
     folders: Sequence[str],
@@ -36,10 +36,10 @@ def bring(
     try:
         if not folders or runs.read_whole(store, run) is not None:
             return False
-        best = max(folders, key=lambda folder: _reached(opened(folder), run))
+        best = max(folders, key=lambda folder: _progress(opened(folder), run))
         files = sorted(_files(Path(best, run.name)), key=lambda path: (path.name == "run.json", path))
         size = sum(path.stat().st_size for path in files)
-        say(f"{best} holds this run, {_words(opened(best), run)}: copying it first ({size / 1e6:,.0f} MB)", "")
+        say(f"{best} holds this run, {_describe(opened(best), run)}: copying it first ({size / 1e6:,.0f} MB)", "")
         for path in files:
             with suppress(AlreadyExists):
                 store.push(str(path), path.relative_to(best).as_posix(), SHA256)
@@ -50,15 +50,15 @@ def bring(
     return True
 
 
-def _reached(store: Store, run: RunPaths) -> tuple[int, int, int]:
+def _progress(store: Store, run: RunPaths) -> tuple[int, int, int]:
     """Return how far a copy has come: its newest checkpoint, else its newest session."""
     newest = max((found.id for found in checkpoint_fetch.find(store, run)), default=None)
     last = max((rank.epoch for rank in ranks(store, run)), default=0)
     return (newest.epoch, newest.step, last) if newest else (0, 0, last)
 
 
-def _words(store: Store, run: RunPaths) -> str:
-    epoch, step, last = _reached(store, run)
+def _describe(store: Store, run: RunPaths) -> str:
+    epoch, step, last = _progress(store, run)
     return f"up to step {step:,} of session {epoch}" if epoch else f"{last} sessions and no checkpoint"
 
 

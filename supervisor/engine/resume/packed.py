@@ -9,7 +9,7 @@ from supervisor.core import shell_commands
 from supervisor.core.checkpoint.manifest import Validity
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import AlreadyExists
-from supervisor.engine.resume.fetch import skipped as passed_over
+from supervisor.engine.resume.fetch import describe_skipped as passed_over
 from supervisor.engine.upload.prune import pin
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ FOLDER = "../early-supervisor"
 BEGIN_AGAIN = "to begin again at step 0: start --resume never"
 
 
-def among(found: Iterable[Candidate]) -> Candidate | None:
+def newest_packed(found: Iterable[Candidate]) -> Candidate | None:
     """Return the newest packed checkpoint, None where none is packed."""
     return max((each for each in found if each.verdict is Validity.PACKED), key=lambda each: each.id, default=None)
 
 
-def way_out(store: Store, run: RunPaths, found: Candidate) -> str:
+def export_command(store: Store, run: RunPaths, found: Candidate) -> str:
     """Return the command line that exports a packed checkpoint with the last build that reads it."""
     step = str(found.id.step)
     words = ("export", step, f"../{run.name}-{step}")
@@ -42,18 +42,18 @@ def way_out(store: Store, run: RunPaths, found: Candidate) -> str:
 
 def warnings(store: Store, run: RunPaths, skipped: Sequence[Candidate]) -> tuple[str, ...]:
     """Return words on each checkpoint that was passed over, and how to export the newest packed one."""
-    newest = among(skipped)
-    return (*map(passed_over, skipped), *(() if newest is None else (way_out(store, run, newest),)))
+    newest = newest_packed(skipped)
+    return (*map(passed_over, skipped), *(() if newest is None else (export_command(store, run, newest),)))
 
 
 def refusal(store: Store, run: RunPaths, answer: NeedsUser, *also: str) -> UserError:
     """Return the error of a run that cannot go on by itself; ``also``: words on what of this machine was passed over."""
-    newest = among(answer.skipped)
-    hint = answer.hint if newest is None else f"{BEGIN_AGAIN}; {way_out(store, run, newest)}"
+    newest = newest_packed(answer.skipped)
+    hint = answer.hint if newest is None else f"{BEGIN_AGAIN}; {export_command(store, run, newest)}"
     return UserError("; ".join([answer.why, *also, *map(passed_over, answer.skipped)]), hint, FAILED_PRECHECKS)
 
 
-def keep(store: Store, run: RunPaths, found: Iterable[Candidate]) -> None:
+def pin_packed(store: Store, run: RunPaths, found: Iterable[Candidate]) -> None:
     """Pin packed checkpoints, so that retention leaves time to export them. Raises StoreError."""
     for each in found:
         if each.verdict is Validity.PACKED:

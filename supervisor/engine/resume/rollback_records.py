@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.policy import nonfinite, rollback
 from supervisor.core.session import events as ev
-from supervisor.engine.upload.uploader import create_once
+from supervisor.engine.upload.uploader import create_idempotent
 
 if TYPE_CHECKING:
     from supervisor.core.ports import Store
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from supervisor.engine.upload.fenced_store import FencedStore
 
 
-def record(store: FencedStore, run: RunPaths, order: rollback.Rollback, words: str) -> ev.Event:
+def record_rollback(store: FencedStore, run: RunPaths, order: rollback.Rollback, words: str) -> ev.Event:
     """Record what the session withdraws, unless it is outranked by now: then nothing of it counts. Raises StoreError."""
     if outranked := store.superseded():
         return ev.FenceChecked(outranked)
     body = json.dumps({"words": words}, ensure_ascii=False).encode()
-    create_once(store.inner, f"{run.session(order.rank)}/{order.name}", body)
+    create_idempotent(store.inner, f"{run.session(order.rank)}/{order.name}", body)
     return ev.RollbackWritten()
 
 
-def begin_anew(job: SessionContext, mine: SessionId) -> None:
+def record_fresh_start(job: SessionContext, mine: SessionId) -> None:
     """Record that the session begins at step 0 on purpose: no rollback before it holds for those who go on from it."""
-    create_once(job.store, f"{job.run.session(mine)}/{rollback.ANEW_NAME}", b"{}")
+    create_idempotent(job.store, f"{job.run.session(mine)}/{rollback.ANEW_NAME}", b"{}")
 
 
 class Nonfinites:
@@ -53,5 +53,5 @@ class Nonfinites:
         for name, words in tuple(self._seen.items()):
             if name not in self._written:
                 body = json.dumps({"words": words}, ensure_ascii=False).encode()
-                create_once(store, f"{run.session(self.rank)}/{name}", body)
+                create_idempotent(store, f"{run.session(self.rank)}/{name}", body)
                 self._written.add(name)

@@ -33,7 +33,7 @@ class StagedCheckpoint:
 def staged_in(staging: Path, rank: SessionId) -> list[StagedCheckpoint]:
     """Return the staged folders of a session, oldest first. A folder has its name only when it is whole."""
     try:
-        names = sorted(each.name for each in staging.iterdir() if is_mine(each)) if is_mine(staging) else []
+        names = sorted(each.name for each in staging.iterdir() if is_own(each)) if is_own(staging) else []
     except FileNotFoundError:
         return []
     found = [
@@ -47,13 +47,13 @@ def staged_in(staging: Path, rank: SessionId) -> list[StagedCheckpoint]:
 def staged_on_this_machine(run_folder: Path) -> list[StagedCheckpoint]:
     """Return the staged folders of all sessions of a run that this machine still has."""
     try:
-        sessions = [(each, rank_of(each.name)) for each in run_folder.iterdir() if is_mine(each)]
+        sessions = [(each, rank_of(each.name)) for each in run_folder.iterdir() if is_own(each)]
     except FileNotFoundError:
         return []
     return [staged for folder, rank in sessions if rank for staged in staged_in(folder / "staging", rank)]
 
 
-def is_mine(folder: Path) -> bool:
+def is_own(folder: Path) -> bool:
     """Say whether a folder is this user's own, and no link: what another user has staged is not gone on from."""
     try:
         found = folder.lstat()
@@ -76,7 +76,7 @@ def sealed(folder: Path) -> tuple[CheckpointInfo, tuple[int, str]]:
     return parse(body), (len(body), digest_of((body,), preferred()))
 
 
-def prove(folder: Path, step: int) -> CheckpointInfo:
+def verify(folder: Path, step: int) -> CheckpointInfo:
     """Read and hash every file of a checkpoint folder, or raise ContentError naming the first that is not whole."""
     said = content(folder)
     if said.step != step:

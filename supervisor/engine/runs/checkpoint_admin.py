@@ -16,7 +16,7 @@ from supervisor.core.policy import dedup, retention, rollback
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.runs import verification_records
-from supervisor.engine.runs.checkpoint_history import CheckpointHistory, on_its_way, told_of
+from supervisor.engine.runs.checkpoint_history import CheckpointHistory, in_flight, read_journals
 from supervisor.engine.runs.claims import ranks
 from supervisor.engine.unmodified import restore as file_restore
 from supervisor.engine.upload import prune as pruning
@@ -58,17 +58,17 @@ def rows(
     store: Store, run: RunPaths, local_run: Path, newest: int, watched: Collection[str] = ()
 ) -> list[CheckpointRow]:
     """Return all checkpoints, oldest first. ``local_run``: where this machine would keep staged ones of this run."""
-    seen = checkpoint_fetch.look_over(store, run)
+    seen = checkpoint_fetch.list_run(store, run)
     found = [checkpoint_fetch.read_manifest(store, each) for each in seen.found]
     here = {each.id for each in staged_checkpoints.staged_on_this_machine(local_run)}
-    told = told_of(store, run, here | {each.id for each in found})
+    told = read_journals(store, run, here | {each.id for each in found})
     pins = pruning.pinned(store, run)
     gone = {each.id for each in found if rollback.withdrawn(each.id, seen.rollbacks)}
     kept = [
         retention.RetentionItem(each.id, bool(told[each.id].evidence) and each.id not in gone, each.manifest is None)
         for each in found
     ]
-    kept = pruning.judged(kept, _manifest_of(found), seen, watched)
+    kept = pruning.with_quality(kept, _manifest_of(found), seen, watched)
     reasons = retention.plan(kept, retention.RetentionPolicy(newest, pins)).keep | dict.fromkeys(gone, WITHDRAWN)
     listed = {}
     for each in found:
@@ -87,7 +87,7 @@ def rows(
         )
     # one that was proved and has no manifest any more was removed: its files here are only not swept yet
     unnamed = {id_: told[id_] for id_ in here - listed.keys() if not told[id_].evidence}
-    way = on_its_way(store, run)
+    way = in_flight(store, run)
     if way is not None and way[0] not in listed:
         # a session that went on from another's staged checkpoint sends it as its own
         unnamed = {id_: each for id_, each in unnamed.items() if id_.step != way[0].step} | dict([way])
@@ -117,12 +117,12 @@ def judged(store: Store, run: RunPaths, into: Path) -> Iterator[cp.Candidate]:
     """Yield every published checkpoint with its verdict, newest first, each read and hashed anew on the local disk."""
     for found in sorted(checkpoint_fetch.find(store, run), key=_order, reverse=True):
         with tempfile.TemporaryDirectory(dir=_made(into), prefix="verify-") as folder:
-            yield checkpoint_fetch.bring(store, run, found, Path(folder) / "checkpoint", link=True)[0]
+            yield checkpoint_fetch.fetch(store, run, found, Path(folder) / "checkpoint", link=True)[0]
 
 
 def step_log(store: Store, run: RunPaths) -> step_log_store.Joined:
     """Return the joined step log with what is missing of it, each piece held to what the manifests tell of it."""
-    return step_log_store.read(store, run, checkpoint_fetch.naming_the_log(store, run))
+    return step_log_store.read(store, run, checkpoint_fetch.manifests_of_log(store, run))
 
 
 def export(
@@ -140,7 +140,7 @@ def export(
     """
     beside = to.with_name(f".{to.name}.part")
     try:
-        found, _ = checkpoint_fetch.bring(store, run, wanted, beside)
+        found, _ = checkpoint_fetch.fetch(store, run, wanted, beside)
         if found.verdict is cp.Validity.WHOLE:
             if found.manifest and found.manifest.log:
                 (beside / found.manifest.log.name).unlink(missing_ok=True)  # the joined log has its rows
@@ -164,7 +164,7 @@ def proved(store: Store, run: RunPaths, known: Sequence[cp.Candidate]) -> set[cp
     whole = {each.id for each in known if each.verdict is cp.Validity.WHOLE}
     if not store.traits.mounted:
         return whole
-    return {id_ for id_, told in told_of(store, run, whole).items() if told.evidence}
+    return {id_ for id_, told in read_journals(store, run, whole).items() if told.evidence}
 
 
 def would_go(
@@ -174,10 +174,10 @@ def would_go(
     pins = pruning.pinned(store, run)
     safe = proved(store, run, known)
     broken = {each.id for each in known if each.verdict is cp.Validity.BROKEN}
-    seen = checkpoint_fetch.look_over(store, run)
+    seen = checkpoint_fetch.list_run(store, run)
     safe = {id_ for id_ in safe if not rollback.withdrawn(id_, seen.rollbacks)}
     stored = [retention.RetentionItem(each.id, durable=each.id in safe, broken=each.id in broken) for each in known]
-    stored = pruning.judged(stored, _manifest_of(known), seen, watched)
+    stored = pruning.with_quality(stored, _manifest_of(known), seen, watched)
     remove = retention.plan(stored, retention.RetentionPolicy(newest, pins)).remove
     going = [each.manifest for each in known if each.manifest and each.id in remove]
     staying = [each.manifest for each in known if each.manifest and each.id not in remove]
@@ -198,8 +198,8 @@ def prune(
         manifests={each.path: each.manifest for each in known if each.manifest},
     )
     policy = retention.RetentionPolicy(newest, watched=watched)
-    removed, freed = pruning.retain(store, run, policy, knowledge, SessionId(last.epoch + 1, ""))
-    verification_records.forget(store, run, removed)
+    removed, freed = pruning.prune(store, run, policy, knowledge, SessionId(last.epoch + 1, ""))
+    verification_records.delete(store, run, removed)
     return len(removed), freed
 
 

@@ -40,7 +40,9 @@ class CheckpointHistory:
     evidence: str = ""
 
 
-def told_of(store: Store, run: RunPaths, wanted: Collection[CheckpointId]) -> dict[CheckpointId, CheckpointHistory]:
+def read_journals(
+    store: Store, run: RunPaths, wanted: Collection[CheckpointId]
+) -> dict[CheckpointId, CheckpointHistory]:
     """Return what is told of each.
 
     Read from the newest piece of a journal back, and no farther than it takes: on a drive each piece is a download.
@@ -68,16 +70,16 @@ def told_of(store: Store, run: RunPaths, wanted: Collection[CheckpointId]) -> di
     return told
 
 
-def was_proved(store: Store, run: RunPaths, id_: CheckpointId) -> bool:
+def was_confirmed(store: Store, run: RunPaths, id_: CheckpointId) -> bool:
     """Say whether a receipt or the journal of its own session proves a checkpoint: read at each start, so no farther."""
-    if id_ in verification_records.receipts(store, run):
+    if id_ in verification_records.recorded(store, run):
         return True
     told = {id_: CheckpointHistory()}
     _read_own(store, run, id_.rank, {id_}, told)
     return bool(told[id_].evidence)
 
 
-def on_its_way(store: Store, run: RunPaths) -> tuple[CheckpointId, CheckpointHistory] | None:
+def in_flight(store: Store, run: RunPaths) -> tuple[CheckpointId, CheckpointHistory] | None:
     """Return the checkpoint whose files the newest session has put into the store and not proved: it has no manifest yet."""
     rank = max(ranks(store, run), default=None)
     if rank is None:

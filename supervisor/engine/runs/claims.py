@@ -89,7 +89,7 @@ class RunView:
     claim: Mapping[str, Any]
 
 
-def look(store: Store, run: RunPaths, alive: Alive) -> RunView:
+def inspect(store: Store, run: RunPaths, alive: Alive) -> RunView:
     """List the run and look closer at its highest session. Raises StoreError where that cannot be read."""
     names = tuple(entry.name for entry in store.list(run.name))
     top = highest(names)
@@ -103,7 +103,7 @@ def look(store: Store, run: RunPaths, alive: Alive) -> RunView:
         signs=len(inside),
         end=end,
         alive=alive(claim.get("machine", {})),
-        asked=knocks(names, top),
+        asked=probe_count(names, top),
         answered=max((int(match[1]) for name in inside if (match := HERE.fullmatch(name))), default=0),
     )
     return RunView(names, seen, claim)
@@ -168,22 +168,22 @@ def stop_wanted(names: tuple[str, ...], mine: SessionId) -> str:
     return "now" if "now" in asked else "save" if asked else ""
 
 
-def knocks(names: tuple[str, ...], mine: SessionId) -> int:
+def probe_count(names: tuple[str, ...], mine: SessionId) -> int:
     """Return how many asked this session for a sign of life so far."""
     return len({name for name in names if (match := KNOCK.fullmatch(name)) and match[1] == str(mine)})
 
 
-def knock(store: Store, run: RunPaths, rank: SessionId) -> None:
+def probe(store: Store, run: RunPaths, rank: SessionId) -> None:
     """Ask a session for a sign of life: it looks at the run's folder every few seconds."""
     store.create(run.knock(rank, os.urandom(4).hex()), b"{}")
 
 
-def answer(store: Store, run: RunPaths, mine: SessionId, number: int) -> None:
+def answer_probe(store: Store, run: RunPaths, mine: SessionId, number: int) -> None:
     """Give a sign of life: an answer that names how many asked. Any new name in our folder is one, if it cannot be late."""
     store.create(f"{run.session(mine)}/here-{number}-{os.urandom(2).hex()}.json", b"{}")
 
 
-def asked_of(name: str) -> SessionId | None:
+def addressee(name: str) -> SessionId | None:
     """Return the session that a question or request in the run's folder is for; None for any other name."""
     match = KNOCK.fullmatch(name) or STOP.fullmatch(name)
     return rank_of(match[1]) if match else None

@@ -44,7 +44,7 @@ def read(store: Store, run: RunPaths, mine: SessionId, alive: Alive, platform: s
     for rank in newest_first([rank for rank in ranks(store, run) if rank < mine]):
         status = newest_status(store, run, rank)
         stories.append(_story(store, run, rank, status, alive))
-        known = _carried(store, run, rank)
+        known = _read_summary(store, run, rank)
         if known is not None:
             carried = known
             break
@@ -52,7 +52,7 @@ def read(store: Store, run: RunPaths, mine: SessionId, alive: Alive, platform: s
     return replace(told, reclaimed_s=told.reclaimed_on.get(platform, ())) if platform else told
 
 
-def lives_of_others(store: Store, run: RunPaths, platform: str) -> tuple[float, ...]:
+def peer_lifetimes(store: Store, run: RunPaths, platform: str) -> tuple[float, ...]:
     """Return how old machines of this platform were that other runs in this store lost, in seconds.
 
     From what their last sessions carry along; of so few runs and sessions that it costs some thirty small reads at most.
@@ -61,7 +61,7 @@ def lives_of_others(store: Store, run: RunPaths, platform: str) -> tuple[float, 
     others = sorted(entry.name for entry in store.list("") if entry.folder and entry.name != run.name)
     for other in map(RunPaths, others[:OTHER_RUNS_MAX]):
         for rank in ranks(store, other)[: -SESSIONS_BACK - 1 : -1]:
-            carried = _carried(store, other, rank)
+            carried = _read_summary(store, other, rank)
             if carried is not None:
                 reached += carried.reclaimed_on.get(platform, ())
                 break
@@ -74,7 +74,7 @@ def told(store: Store, run: RunPaths, rank: SessionId, alive: Alive) -> str:
     return f"session {rank.epoch} {history.sentence(story)}"
 
 
-def carry(store: Store, run: RunPaths, mine: SessionId, told: HistoryRead) -> None:
+def write_summary(store: Store, run: RunPaths, mine: SessionId, told: HistoryRead) -> None:
     """Leave the history for our successor."""
     body = {
         "lives_s": told.lives_s,
@@ -87,7 +87,7 @@ def carry(store: Store, run: RunPaths, mine: SessionId, told: HistoryRead) -> No
     store.create(f"{run.session(mine)}/{CARRIED}", json.dumps(body).encode())
 
 
-def _carried(store: Store, run: RunPaths, rank: SessionId) -> HistoryRead | None:
+def _read_summary(store: Store, run: RunPaths, rank: SessionId) -> HistoryRead | None:
     try:
         known = shapes.read(_Carried, store.read(f"{run.session(rank)}/{CARRIED}"))
         return HistoryRead(**{name: getattr(known, name) for name in _Carried.__slots__})

@@ -14,7 +14,7 @@ from supervisor.engine import json_file
 from supervisor.engine.paths import STATUS, RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.runs import claims, history, runs
-from supervisor.engine.runs.checkpoint_history import told_of
+from supervisor.engine.runs.checkpoint_history import read_journals
 from supervisor.engine.runs.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def look(store: Store, run: RunPaths, record: RunRecord, now: Instant) -> RunOve
     """Read it. Raises StoreError where the store cannot be read."""
     from supervisor.engine.trainer_process import process_identity
 
-    view = claims.look(store, run, process_identity.alive)
+    view = claims.inspect(store, run, process_identity.alive)
     known = claims.ranks(store, run)
     if view.last is None:
         return RunOverview(run, record, to_json(RunStatus(run=run.name, id=record.id), None))
@@ -170,7 +170,7 @@ def _cause(end: Mapping[str, Any]) -> str | None:
 
 def _with_manifests(store: Store, run: RunPaths, plain: Mapping[str, Any], now: Instant) -> dict[str, Any]:
     """Add what a listing shows: a manifest that is there was submitted; what is told of it makes it DURABLE, as in the list."""
-    seen = checkpoint_fetch.look_over(store, run)
+    seen = checkpoint_fetch.list_run(store, run)
     listed = {found.id for found in seen.found if found.id.epoch >= seen.began}
     if not listed:
         return {}
@@ -194,7 +194,7 @@ def _proved(
     known = {**plain["checkpoints"]}
     known["submitted"] = max(max(listed).step, known["submitted"] or 0)
     newer = sorted(id_ for id_ in listed if id_.step > (-1 if known["durable"] is None else known["durable"]))
-    told_of_newer = told_of(store, run, newer[-ASKED_MAX:]) if newer else {}
+    told_of_newer = read_journals(store, run, newer[-ASKED_MAX:]) if newer else {}
     proved = max((id_ for id_, told in told_of_newer.items() if told.evidence), default=None)
     if proved is None:
         return {"checkpoints": known}

@@ -17,7 +17,7 @@ from supervisor.core.ports import NotConfirmed, NotFound, StoreError
 from supervisor.core.wire import fields, shapes
 from supervisor.engine.runs.claims import read_claim
 from supervisor.engine.trainer_process import process_identity
-from supervisor.engine.upload.durability import TIMES_LATER, DurabilityCheck, times_needed
+from supervisor.engine.upload.durability import CONFIRMATIONS_ON_A_DRIVE, DurabilityCheck, confirmations_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -67,7 +67,7 @@ class _Written:
     at: shapes.Finite | None = None
 
 
-def receipts(store: Store, run: RunPaths) -> set[CheckpointId]:
+def recorded(store: Store, run: RunPaths) -> set[CheckpointId]:
     """Return the checkpoints that have one: all of them are DURABLE. The names say it, so a listing is enough."""
     return {id_ for id_, _ in _paths(store, run)}
 
@@ -84,17 +84,17 @@ def read(store: Store, run: RunPaths) -> dict[CheckpointId, VerificationRecord]:
     return found
 
 
-def prove(store: Store, run: RunPaths, manifest: Manifest, known: str, pace: VerificationPace) -> VerifiedCheckpoint:
+def confirm(store: Store, run: RunPaths, manifest: Manifest, known: str, pace: VerificationPace) -> VerifiedCheckpoint:
     """Say what proves a checkpoint that was just read whole, and leave a receipt of what is new.
 
     ``known``: the evidence that is told of it already, or "". Raises StoreError where the store cannot be asked.
     """
-    if elsewhere(store, run, manifest.id.rank):
+    if on_another_machine(store, run, manifest.id.rank):
         return VerifiedCheckpoint(VERIFIED) if known == VERIFIED else _written(store, run, manifest, VERIFIED, pace)
     if known:
         return VerifiedCheckpoint(known)
     try:
-        evidence = ask(store, run, manifest, pace.pause)
+        evidence = confirm_by_client(store, run, manifest, pace.pause)
     except NotConfirmed as error:
         return VerifiedCheckpoint(why=f"not safe: {error}" if error.possible else SAME_MACHINE)
     return _written(store, run, manifest, evidence, pace)
@@ -108,14 +108,14 @@ def write(store: Store, run: RunPaths, manifest: Manifest, evidence: str, now: I
     store.create(f"{run.name}/{name}", json.dumps(said).encode())
 
 
-def forget(store: Store, run: RunPaths, gone: Collection[CheckpointId]) -> None:
+def delete(store: Store, run: RunPaths, gone: Collection[CheckpointId]) -> None:
     """Remove the receipts of checkpoints that were removed."""
     for id_, path in _paths(store, run) if gone else ():
         if id_ in gone:
             store.delete(path)
 
 
-def elsewhere(store: Store, run: RunPaths, writer: SessionId) -> bool:
+def on_another_machine(store: Store, run: RunPaths, writer: SessionId) -> bool:
     """Say whether this is certainly another machine than the one of that session.
 
     One that may be the same one would read what its drive client still has in its cache and never sent.
@@ -124,14 +124,14 @@ def elsewhere(store: Store, run: RunPaths, writer: SessionId) -> bool:
     return bool(machine.get("boot")) and not process_identity.maybe_here(machine, process_identity.mine())
 
 
-def ask(store: Store, run: RunPaths, manifest: Manifest, pause: Callable[[float], object]) -> str:
+def confirm_by_client(store: Store, run: RunPaths, manifest: Manifest, pause: Callable[[float], object]) -> str:
     """Return what the store's client says that proves a published checkpoint, asked as often as a session would.
 
     Raises Unconfirmed if it does not say so now.
     """
     every_s = store.traits.confirm_every_s
-    proof = DurabilityCheck(run, manifest, times_needed(store))
-    for _ in range(TIMES_LATER if every_s else 0):
+    proof = DurabilityCheck(run, manifest, confirmations_needed(store))
+    for _ in range(CONFIRMATIONS_ON_A_DRIVE if every_s else 0):
         try:
             return proof.poll(store)
         except NotConfirmed as error:

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Clock, Store
     from supervisor.engine.paths import RunPaths
 
-TIMES_LATER = 2
+CONFIRMATIONS_ON_A_DRIVE = 2
 
 
-def times_needed(store: Store) -> int:
+def confirmations_needed(store: Store) -> int:
     """Return how often a store must give its evidence on a file: only of a mounted drive's client one answer is not enough."""
-    return TIMES_LATER if store.traits.confirm_every_s and store.traits.mounted else 1
+    return CONFIRMATIONS_ON_A_DRIVE if store.traits.confirm_every_s and store.traits.mounted else 1
 
 
 class DurabilityCheck:
     """The evidence on one submitted checkpoint, asked for again and again until there is enough of it.
 
-    A mounted drive must give it ``TIMES_LATER`` times, ``apart_s`` apart, because its client may call a file uploaded in the
+    A mounted drive must give it ``CONFIRMATIONS_ON_A_DRIVE`` times, ``apart_s`` apart, because its client may call a file uploaded in the
     moment before it begins with it. Who asks may have stood still in between, and ask twice in one moment then.
     """
 
@@ -96,6 +96,6 @@ class DurabilityCheck:
             raise NotConfirmed("the proof was given once and is asked for again")
 
 
-def evidence(store: Store, run: RunPaths, manifest: Manifest) -> str:
+def confirm_once(store: Store, run: RunPaths, manifest: Manifest) -> str:
     """Return what proves every file of a published checkpoint safe, asked once. Raises Unconfirmed, StoreError."""
     return DurabilityCheck(run, manifest).poll(store)

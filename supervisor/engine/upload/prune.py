@@ -21,8 +21,8 @@ from supervisor.core.checkpoint.session_id import SessionId, rank_of
 from supervisor.core.frozen import dataclass, replace
 from supervisor.core.policy import dedup, nonfinite, retention, rollback
 from supervisor.core.wire import fields
-from supervisor.engine.resume.fetch import find, look_over, read_manifest
-from supervisor.engine.runs.claims import asked_of
+from supervisor.engine.resume.fetch import find, list_run, read_manifest
+from supervisor.engine.runs.claims import addressee
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -66,7 +66,7 @@ class DurabilityIndex:
             self.scores[manifest.id] = float(loss)
 
 
-def retain(
+def prune(
     store: Store,
     run: RunPaths,
     policy: retention.RetentionPolicy,
@@ -81,7 +81,7 @@ def retain(
     that they can be listed proves nothing. A receipt counts where its manifest could be read and the files are there:
     anybody who may write into the store can make one of a checkpoint that there is not.
     """
-    listed = look_over(store, run, knowledge.bare)
+    listed = list_run(store, run, knowledge.bare)
     knowledge.learn_bare(listed, mine)
     found, pins = listed.found, pinned(store, run) | {*keep}
     manifests = Manifests(store, knowledge, found)
@@ -91,13 +91,13 @@ def retain(
             durable=each.id in knowledge.durable
             and each.id.rank <= mine
             and not rollback.withdrawn(each.id, listed.rollbacks)
-            and _is_there(store, run, each.id, manifests, knowledge),
+            and _files_are_listed(store, run, each.id, manifests, knowledge),
             broken=each.id in knowledge.broken,
             score=knowledge.scores.get(each.id),
         )
         for each in found
     ]
-    stored = judged(stored, manifests, listed, policy.watched)
+    stored = with_quality(stored, manifests, listed, policy.watched)
     plan = retention.plan(stored, retention.RetentionPolicy(policy.newest, pins, policy.best))
     gone = set(plan.remove)
     for each in found:
@@ -108,11 +108,13 @@ def retain(
     if len(proved) < max(2, policy.newest):
         return plan.remove, 0
     left = [each for each in found if each.id not in gone]
-    bounds = _Bounds({each.path.rpartition("/")[0] for each in left}, mine, max(id_.step for id_ in proved))
-    return plan.remove, _remove_leftovers(store, run, bounds, _Needs(store, run, knowledge, left), knowledge)
+    bounds = _LeftoverFilter({each.path.rpartition("/")[0] for each in left}, mine, max(id_.step for id_ in proved))
+    return plan.remove, _remove_leftovers(store, run, bounds, _ReferencedFiles(store, run, knowledge, left), knowledge)
 
 
-def _is_there(store: Store, run: RunPaths, id_: CheckpointId, manifests: Manifests, knowledge: DurabilityIndex) -> bool:
+def _files_are_listed(
+    store: Store, run: RunPaths, id_: CheckpointId, manifests: Manifests, knowledge: DurabilityIndex
+) -> bool:
     """Say whether a checkpoint's manifest can be read and all its files are listed at their lengths; looked at once."""
     if id_ in knowledge.there:
         return True
@@ -123,14 +125,14 @@ def _is_there(store: Store, run: RunPaths, id_: CheckpointId, manifests: Manifes
     for entry in manifest.all_files():
         folder, _, name = f"{run.name}/{entry.path}".rpartition("/")
         if folder not in folders:
-            folders[folder] = {(_untwinned(each.name), each.bytes) for each in store.list(folder)}
+            folders[folder] = {(_without_twin_suffix(each.name), each.bytes) for each in store.list(folder)}
         if (name, entry.bytes) not in folders[folder]:
             return False
     knowledge.there.add(id_)
     return True
 
 
-def _untwinned(name: str) -> str:
+def _without_twin_suffix(name: str) -> str:
     return _TWIN.sub("", name)
 
 
@@ -145,7 +147,7 @@ def watched(options: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(filter(None, str(options.get("nan_watch") or "").split(",")))
 
 
-def judged(
+def with_quality(
     stored: Sequence[retention.RetentionItem],
     manifest_of: Callable[[CheckpointId], Manifest | None],
     listed: RunListing,
@@ -188,7 +190,7 @@ class Manifests:
 
 def remove_unfinished(store: Store, run: RunPaths, knowledge: DurabilityIndex, folder: str) -> int:
     """Remove what no manifest names from a step folder of our own that has none; return the bytes freed."""
-    return _empty(store, folder, _Needs(store, run, knowledge, find(store, run)))
+    return _empty(store, folder, _ReferencedFiles(store, run, knowledge, find(store, run)))
 
 
 def pinned(store: Store, run: RunPaths) -> set[CheckpointId]:
@@ -213,7 +215,7 @@ def unpin(store: Store, run: RunPaths, step: int) -> list[CheckpointId]:
     return sorted(set(found))
 
 
-class _Needs:
+class _ReferencedFiles:
     """What the checkpoints that stay need. Their manifests are read when first asked, because often nobody asks."""
 
     def __init__(self, store: Store, run: RunPaths, knowledge: DurabilityIndex, left: Iterable[Candidate]) -> None:
@@ -240,7 +242,7 @@ class _Needs:
         return dedup.RemainingFiles(folder, frozenset(entry.path for entry in manifest.files))
 
 
-def _empty(store: Store, folder: str, needs: _Needs) -> int:
+def _empty(store: Store, folder: str, needs: _ReferencedFiles) -> int:
     """Remove the files of a folder that nobody needs, and it when it is empty; nothing while it shows a manifest."""
     entries = store.list(folder)
     lengths = {f"{folder}/{entry.name}": entry.bytes or 0 for entry in entries if not entry.folder}
@@ -255,7 +257,7 @@ def _empty(store: Store, folder: str, needs: _Needs) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bounds:
+class _LeftoverFilter:
     """What may be a leftover: not the ``published`` folders, no session above ``mine``, none of ours from ``step`` on."""
 
     published: Collection[str]
@@ -269,13 +271,15 @@ class _Bounds:
         return rank < self.mine or (rank == self.mine and int(step[1]) < self.step)
 
 
-def _remove_leftovers(store: Store, run: RunPaths, bounds: _Bounds, needs: _Needs, knowledge: DurabilityIndex) -> int:
+def _remove_leftovers(
+    store: Store, run: RunPaths, bounds: _LeftoverFilter, needs: _ReferencedFiles, knowledge: DurabilityIndex
+) -> int:
     """Remove what has no manifest, be it that one was removed or never written, and files that never got their name."""
     entries = store.list(run.name)
     folders = {f"{run.name}/{entry.name}" for entry in entries if entry.folder}
     freed = sum(store.sweep(folder) for folder in ("", run.name, *folders.intersection({run.environments})))
     for session in entries:
-        asked = asked_of(session.name)
+        asked = addressee(session.name)
         if asked is not None and asked < bounds.mine:
             store.delete(f"{run.name}/{session.name}")
         rank = rank_of(session.name) if session.folder else None

@@ -21,15 +21,15 @@ from supervisor.engine.paths import SessionPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import packed as packed_checkpoints
 from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.resume.rollback_records import Nonfinites, begin_anew
+from supervisor.engine.resume.rollback_records import Nonfinites, record_fresh_start
 from supervisor.engine.runs import claims, finished_run, history, verification_records
-from supervisor.engine.runs.checkpoint_history import was_proved
+from supervisor.engine.runs.checkpoint_history import was_confirmed
 from supervisor.engine.trainer_process import process_identity
 from supervisor.engine.trainer_process.orphans import end_orphans, forget_dead_sessions
 from supervisor.engine.upload import prune as pruning
 from supervisor.engine.upload import step_log as step_log_store
 from supervisor.engine.upload import uploader
-from supervisor.engine.upload.durability import evidence
+from supervisor.engine.upload.durability import confirm_once
 from supervisor.engine.upload.fenced_store import FencedError, FencedStore
 from supervisor.engine.upload.uploader import CheckpointUploader, checkpoint_id
 
@@ -59,7 +59,7 @@ class SessionStore:
 
     def look(self) -> ev.Event:
         """List the run before and after the claim."""
-        view = claims.look(self.job.store, self.job.run, self.job.alive)
+        view = claims.inspect(self.job.store, self.job.run, self.job.alive)
         told = view.claim.get("arguments")
         same = told is not None and masked([str(each) for each in told]) == masked(
             self.job.arguments
@@ -91,14 +91,14 @@ class SessionStore:
         """Tell how earlier machines ended, and leave it for the next."""
         told = history.read(self.job.store, self.job.run, self.rank, self.job.alive, self.job.platform)
         try:
-            history.carry(self.job.store, self.job.run, self.rank, told)
+            history.write_summary(self.job.store, self.job.run, self.rank, told)
         except StoreError as error:  # the next start can do without it: it reads farther back
             return replace(told, words=f"{told.words} What is left for the next start was not written: {error}".strip())
         return told
 
     def read_lives(self) -> ev.Event:
         """Tell how long the machines of other runs in this store lived."""
-        return ev.PeerLifetimesRead(history.lives_of_others(self.job.store, self.job.run, self.job.platform))
+        return ev.PeerLifetimesRead(history.peer_lifetimes(self.job.store, self.job.run, self.job.platform))
 
     def restart(self) -> ev.Event | None:
         """Return where a session goes on of which only the trainer died, without asking the store; None if that has to be.
@@ -119,7 +119,7 @@ class SessionStore:
         if start.id is None:
             return start
         try:
-            staged_checkpoints.prove(Path(start.folder), start.id.step)
+            staged_checkpoints.verify(Path(start.folder), start.id.step)
         except (CheckpointInfoError, OSError):
             return None
         return replace(start, seconds=self.job.clock.now().since(began))
@@ -141,10 +141,10 @@ class SessionStore:
         if first:
             end_orphans(self.local.run, self.rank, self._say)
         if first and afresh:
-            begin_anew(self.job, self.rank)
+            record_fresh_start(self.job, self.rank)
         brought = self._own_newest() or self._newest_anywhere()
         answer = brought.answer
-        skipped = tuple(map(checkpoint_fetch.skipped, brought.passed_over))
+        skipped = tuple(map(checkpoint_fetch.describe_skipped, brought.passed_over))
         if not isinstance(answer, cp.StartFresh):
             self.knowledge.broken.update(each.id for each in answer.skipped if each.verdict is cp.Validity.BROKEN)
         if isinstance(answer, cp.NeedsUser):
@@ -155,7 +155,7 @@ class SessionStore:
             self.uploads.log = step_log_store.StepLog(self.local.step_log, 0)
             return ev.CheckpointReady("", None, skipped=skipped, rolled=brought.rolled)
         skipped += packed_checkpoints.warnings(self.job.store, self.job.run, answer.skipped)
-        packed_checkpoints.keep(self.job.store, self.job.run, answer.skipped)
+        packed_checkpoints.pin_packed(self.job.store, self.job.run, answer.skipped)
         here = answer.found.path.startswith(checkpoint_fetch.LOCAL)
         if not here:
             self._go_on_from(answer.found, brought.folder)
@@ -210,7 +210,7 @@ class SessionStore:
 
     def flush(self, within_s: float) -> ev.Event:
         """Let the platform send all that is written: the store is gone after it."""
-        id_ = self.uploads.seal()
+        id_ = self.uploads.write_manifest()
         try:
             self.job.flush(within_s)
         except UserError as error:
@@ -222,13 +222,13 @@ class SessionStore:
         names = self.fenced.superseded()
         if names is not None:
             return ev.FenceChecked(names)
-        proved = verification_records.receipts(self.job.store, self.job.run)
+        proved = verification_records.recorded(self.job.store, self.job.run)
         # of this session's own only what it has published itself: somebody else's word for it is forged
         self.knowledge.durable |= {id_ for id_ in proved if id_.rank < self.rank}
         self.note_nonfinite()
         try:
-            removed, freed = pruning.retain(self.fenced, self.job.run, self._retention(), self.knowledge, self.rank)
-            verification_records.forget(self.fenced, self.job.run, proved.intersection(removed))
+            removed, freed = pruning.prune(self.fenced, self.job.run, self._retention(), self.knowledge, self.rank)
+            verification_records.delete(self.fenced, self.job.run, proved.intersection(removed))
         except FencedError as fenced:
             return ev.FenceChecked(fenced.names)
         self.knowledge.durable.difference_update(removed)
@@ -240,13 +240,13 @@ class SessionStore:
         names = self.fenced.look()
         if not names:
             raise StoreError("the run's folder is not there", "gone")
-        stop, knocks = claims.stop_wanted(names, self.rank), claims.knocks(names, self.rank)
+        stop, knocks = claims.stop_wanted(names, self.rank), claims.probe_count(names, self.rank)
         return ev.FenceChecked(names, stop, looked_s, knocks)
 
     def write_pieces(self, pieces: list[tuple[str, bytes]]) -> None:
         """Close pieces of the journal and of the output in the session's folder."""
         for name, body in pieces:
-            uploader.create_once(self.job.store, f"{self.job.run.session(self.rank)}/{name}", body)
+            uploader.create_idempotent(self.job.store, f"{self.job.run.session(self.rank)}/{name}", body)
 
     def _went_on(self, brought: checkpoint_fetch.FetchResult, found: cp.Candidate) -> str:
         """Note what the session goes on from; return in words what changed since the one that made it."""
@@ -284,7 +284,7 @@ class SessionStore:
         for each in reversed(staged_checkpoints.staged_in(self.local.staging, self.rank)):
             if proved is not None and each.id < proved:
                 return None
-            found, folder = checkpoint_fetch.bring_local(each)
+            found, folder = checkpoint_fetch.verify_staged(each)
             if found.verdict is cp.Validity.WHOLE:
                 return checkpoint_fetch.FetchResult(cp.ResumeFrom(found, ()), folder)
         return None
@@ -298,7 +298,7 @@ class SessionStore:
         epoch = self.rank.epoch if self._afresh else 0
         into = self.local.restored / "checkpoint"
         try:
-            brought = checkpoint_fetch.newest_whole(self.job.store, self.job.run, left, into, epoch=epoch)
+            brought = checkpoint_fetch.fetch_newest_valid(self.job.store, self.job.run, left, into, epoch=epoch)
         except (OSError, StoreError) as error:
             if isinstance(error, StoreError) and error.kind != "local":
                 raise
@@ -338,9 +338,9 @@ class SessionStore:
             here = self.job.alive(machine) is not None or process_identity.maybe_here(machine, self.job.identity)
             if bool(machine) and not here:
                 return True
-            return was_proved(self.job.store, self.job.run, found.id)
+            return was_confirmed(self.job.store, self.job.run, found.id)
         try:
-            evidence(self.job.store, self.job.run, manifest)
+            confirm_once(self.job.store, self.job.run, manifest)
         except StoreError:
             return False
         return True
@@ -359,7 +359,7 @@ class SessionStore:
         with suppress(StoreError, FencedError):
             if self.fenced.superseded() is None:
                 self.note_nonfinite()
-                pruning.retain(self.fenced, self.job.run, policy, self.knowledge, self.rank)
+                pruning.prune(self.fenced, self.job.run, policy, self.knowledge, self.rank)
 
     def _adopt(self, id_: cp.CheckpointId) -> None:
         dead = SessionPaths(self.job.local_root, self.job.run_id, id_.rank)

@@ -21,7 +21,7 @@ from supervisor.core.session import events as ev
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.upload import prune as pruning
 from supervisor.engine.upload import step_log as step_log_store
-from supervisor.engine.upload.durability import DurabilityCheck, times_needed
+from supervisor.engine.upload.durability import DurabilityCheck, confirmations_needed
 from supervisor.engine.upload.fenced_store import FencedError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class CheckpointUploader:
         self._on_its_way = self.knowledge.on_its_way = None
         try:
             self._remove_failed(id_)
-            manifest = submit(self.store, self.job.run, order)
+            manifest = write_files(self.store, self.job.run, order)
         except FencedError as fenced:
             tell(ev.UploadFailed(str(folder), "another machine has the run"))
             return ev.FenceChecked(fenced.names)
@@ -160,7 +160,7 @@ class CheckpointUploader:
         """Ask from now on for the evidence on what a dead session wrote; ``folder`` is its copy on the local disk."""
         self._on_its_way = self._in_flight(folder, manifest, self.job.clock.now(), inherited=True)
 
-    def seal(self) -> cp.CheckpointId | None:
+    def write_manifest(self) -> cp.CheckpointId | None:
         """Write the manifest of what is submitted, proved or not: its files may still arrive after this session's end.
 
         Who reads it verifies them all. Returns the checkpoint, or None if nothing is on its way.
@@ -180,7 +180,7 @@ class CheckpointUploader:
 
     def _in_flight(self, folder: Path, manifest: cp.Manifest, began: Instant, *, inherited: bool = False) -> InFlight:
         self.knowledge.on_its_way = manifest
-        times, apart_s = times_needed(self.job.store), self.job.store.traits.confirm_every_s
+        times, apart_s = confirmations_needed(self.job.store), self.job.store.traits.confirm_every_s
         return InFlight(
             folder, began, DurabilityCheck(self.job.run, manifest, times, apart_s, self.job.clock), inherited
         )
@@ -196,11 +196,11 @@ class CheckpointUploader:
     def _seal(self, sent: InFlight) -> None:
         """Write the manifest, once; that of an inherited one lies in another's folder already."""
         if not (sent.sealed or sent.inherited):
-            seal(self.store, self.job.run, sent.proof.manifest)
+            write_manifest(self.store, self.job.run, sent.proof.manifest)
         sent.sealed = True
 
 
-def submit(store: FencedStore, run: RunPaths, order: UploadRequest) -> cp.Manifest:
+def write_files(store: FencedStore, run: RunPaths, order: UploadRequest) -> cp.Manifest:
     """Put a staged checkpoint's files into the store; return the manifest that ``seal`` will write.
 
     Raises StoreError to retry, Hopeless where the staged folder is at fault, Outranked where the fence fell.
@@ -214,15 +214,15 @@ def submit(store: FencedStore, run: RunPaths, order: UploadRequest) -> cp.Manife
     store.check_fence()
     folder = run.step(order.id.rank, order.id.step)
     promised = {**content.files, CONTENT_FILE: sealed}
-    shared = _shared(store, run, order, promised)
+    shared = _reusable_files(store, run, order, promised)
     sent_bytes = sum(promised[name][0] for name in promised if name not in shared)
-    _see_room(store, sent_bytes)
+    _check_room(store, sent_bytes)
     files = tuple(
-        shared.get(name) or _push(store, run, folder, order.folder / name, promised[name]) for name in promised
+        shared.get(name) or _write_file(store, run, folder, order.folder / name, promised[name]) for name in promised
     )
     log = None
     if order.log is not None:
-        log = _create_log(store, run, order)
+        log = _write_log_piece(store, run, order)
     return cp.Manifest(
         id=order.id,
         files=files,
@@ -235,13 +235,13 @@ def submit(store: FencedStore, run: RunPaths, order: UploadRequest) -> cp.Manife
     )
 
 
-def seal(store: FencedStore, run: RunPaths, manifest: cp.Manifest) -> None:
+def write_manifest(store: FencedStore, run: RunPaths, manifest: cp.Manifest) -> None:
     """Write the manifest, unless outranked: from then on it is a checkpoint."""
     store.check_fence()
-    create_once(store, run.manifest(manifest), cp.manifest_body(manifest))
+    create_idempotent(store, run.manifest(manifest), cp.manifest_body(manifest))
 
 
-def create_once(store: Store, path: str, body: bytes) -> None:
+def create_idempotent(store: Store, path: str, body: bytes) -> None:
     """Create a small file of our own; one that an earlier try of the same left is taken if it is whole, else removed."""
     try:
         store.create(path, body)
@@ -252,7 +252,7 @@ def create_once(store: Store, path: str, body: bytes) -> None:
         store.create(path, body)
 
 
-def _see_room(store: Store, sent_bytes: int) -> None:
+def _check_room(store: Store, sent_bytes: int) -> None:
     """Raise StoreError where a mounted drive has no room: begun and broken off, an upload would take the last of it."""
     free = store.free_bytes() if store.traits.mounted else None
     if free is not None and free < sent_bytes + ROOM_BYTES:
@@ -260,7 +260,7 @@ def _see_room(store: Store, sent_bytes: int) -> None:
         raise StoreError(words, "full")
 
 
-def _shared(
+def _reusable_files(
     store: Store, run: RunPaths, order: UploadRequest, promised: Mapping[str, tuple[int, str]]
 ) -> dict[str, cp.FileEntry]:
     """Return the files that lie in older folders of this session and need not be sent: each still listed at its length."""
@@ -278,7 +278,7 @@ def _shared(
     return shared
 
 
-def _push(store: Store, run: RunPaths, folder: str, source: Path, promised: tuple[int, str]) -> cp.FileEntry:
+def _write_file(store: Store, run: RunPaths, folder: str, source: Path, promised: tuple[int, str]) -> cp.FileEntry:
     """Put one file in, under its own name or, if a failed try of other content holds that, under the next free one."""
     tries = 0
     while True:
@@ -290,14 +290,14 @@ def _push(store: Store, run: RunPaths, folder: str, source: Path, promised: tupl
             raise CorruptStagedCheckpoint(f"{source.name} is missing from the staged folder") from error
         except AlreadyExists:
             tries += 1
-            if (measured := _measured_there(store, path, source, algorithm_of(promised[1]))) != FileDigest(*promised):
+            if (measured := _read_back(store, path, source, algorithm_of(promised[1]))) != FileDigest(*promised):
                 continue
         if (measured.bytes, measured.digest) != promised:
             raise CorruptStagedCheckpoint(f"{source.name} changed on the local disk after it was staged")
         return cp.FileEntry(source.name, path.removeprefix(f"{run.name}/"), measured.bytes, measured.digest)
 
 
-def _measured_there(store: Store, path: str, source: Path, algorithm: str) -> FileDigest:
+def _read_back(store: Store, path: str, source: Path, algorithm: str) -> FileDigest:
     beside = source.with_name(f".back-{source.name}")
     try:
         return store.pull(path, str(beside), algorithm, link=True)
@@ -305,7 +305,7 @@ def _measured_there(store: Store, path: str, source: Path, algorithm: str) -> Fi
         beside.unlink(missing_ok=True)
 
 
-def _create_log(store: Store, run: RunPaths, order: UploadRequest) -> cp.FileEntry:
+def _write_log_piece(store: Store, run: RunPaths, order: UploadRequest) -> cp.FileEntry:
     """Write the piece of the step log, or find it there from an earlier try."""
     assert order.log is not None
     from_step, body = order.log

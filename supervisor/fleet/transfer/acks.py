@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.checkpoint.session_id import rank_of
 from supervisor.core.digest import digest_of, preferred
 from supervisor.core.ports import NotFound
-from supervisor.engine.runs.claims import CLAIM, asked_of
+from supervisor.engine.runs.claims import CLAIM, addressee
 from supervisor.fleet.resume_set import HOME
 from supervisor.fleet.transfer import part as transfer_part
 
@@ -100,7 +100,7 @@ class AckOutbox:
     def _tells(self, path: str) -> bool:
         inside = path.removeprefix(f"{self._run.name}/")
         folder, _, name = inside.rpartition("/")
-        return asked_of(name) is not None if not folder else name == CLAIM and rank_of(folder) is not None
+        return addressee(name) is not None if not folder else name == CLAIM and rank_of(folder) is not None
 
     def _read(self, path: str) -> bytes | None:
         try:

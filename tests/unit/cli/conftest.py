@@ -90,7 +90,7 @@ class Left:
         log = (step - 10, rows)
         order = uploader.UploadRequest(folder, id_, None, log)
         fenced = Unfenced(self.store, self.run, rank)
-        uploader.seal(fenced, self.run, uploader.submit(fenced, self.run, order))
+        uploader.write_manifest(fenced, self.run, uploader.write_files(fenced, self.run, order))
         return id_
 
     def file(self, id_: CheckpointId, name: str) -> Path:

@@ -73,7 +73,7 @@ def test_a_name_of_another_type_is_damage_for_every_verb_and_a_start_walks_back(
         assert code == (1 if verb == "verify" else 0)
     code, words = said("checkpoints", "export", "latest", "out")
     assert (code, (root / "out/state.json").read_bytes()) == (0, b"weights 10")
-    brought = checkpoint_fetch.newest_whole(two.store, RunPaths("plates"), [], root / "brought")
+    brought = checkpoint_fetch.fetch_newest_valid(two.store, RunPaths("plates"), [], root / "brought")
     assert isinstance(brought.answer, cp.ResumeFrom)
     assert (brought.answer.found.id, [each.id for each in brought.answer.skipped]) == (two.ids[0], [two.ids[1]])
 

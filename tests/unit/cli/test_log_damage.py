@@ -88,7 +88,7 @@ def test_the_digests_are_carried_on_by_the_next_machine_and_by_one_that_adopts_a
     ready = last.begin()
     assert ready.adopted
     last.publish(last.stage())
-    newest = checkpoint_fetch.naming_the_log(long.store(), RUN)[0]
+    newest = checkpoint_fetch.manifests_of_log(long.store(), RUN)[0]
     assert sorted(newest.pieces) == sorted({path.parent.name for path in pieces(long)})
     assert sum(len(text.split()) for text in newest.pieces.values()) == len(pieces(long))
 
@@ -97,7 +97,7 @@ def test_a_session_that_begins_at_step_0_carries_no_digest_of_others(long):
     afresh = long.turn("third")
     afresh.begin(afresh=True)
     afresh.publish(afresh.stage())
-    assert list(checkpoint_fetch.naming_the_log(long.store(), RUN)[0].pieces) == [str(afresh.storing.rank)]
+    assert list(checkpoint_fetch.manifests_of_log(long.store(), RUN)[0].pieces) == [str(afresh.storing.rank)]
 
 
 def test_a_session_whose_folder_has_no_piece_any_more_is_missed(long):
@@ -133,7 +133,7 @@ def log_of(left, rank, number):
 def test_every_verb_says_it_and_export_gives_the_state(said, left, root, harm, named):
     rank, ids = old(left, (10, 20, 30, 40))
     if not named:
-        pruning.retain(
+        pruning.prune(
             left.store,
             left.run,
             pruning.retention.RetentionPolicy(2),

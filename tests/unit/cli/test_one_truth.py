@@ -120,7 +120,7 @@ def test_verify_proves_it_for_good_on_every_screen(said, left, mine, where):
     assert said("checkpoints", "verify")[0] == 0
     assert safe_by(said) == 20
     assert "not safe" not in said("checkpoints")[1]
-    assert killed.ids["20"] in verification_records.receipts(left.store, left.run)
+    assert killed.ids["20"] in verification_records.recorded(left.store, left.run)
     assert "no record" not in said("status")[1]
 
 

@@ -78,7 +78,7 @@ def test_reading_it_whole_on_another_machine_proves_it_for_all_machines(said, dr
     assert code == 0
     assert "step 10 of session 1: verified" in words
     assert "verified on another machine" in words
-    assert verification_records.receipts(drive.store, drive.run) == {id_}
+    assert verification_records.recorded(drive.store, drive.run) == {id_}
     row = listed(said)[10]
     assert (row["state"], row["evidence"]) == ("DURABLE", "verified")
     assert "safe in Drive: step 10, 0 s ago" in said("status")[1]
@@ -95,7 +95,7 @@ def test_a_damaged_one_gets_no_receipt(said, drive):
     ids = written(drive, ELSEWHERE, 10, 20)
     drive.file(ids[1], "state.json").write_bytes(b"wEights 20")
     assert said("checkpoints", "verify")[0] == 1
-    assert verification_records.receipts(drive.store, drive.run) == {ids[0]}
+    assert verification_records.recorded(drive.store, drive.run) == {ids[0]}
 
 
 def test_reading_it_on_the_machine_that_wrote_it_proves_nothing_where_no_proof_can_be_had(said, drive, mine):
@@ -110,7 +110,7 @@ def test_a_machine_of_the_same_name_after_a_restart_is_not_another_one(said, dri
     written(drive, {**mine, "boot": "before"}, 10)
     drive.drive.possible = False
     said("checkpoints", "verify")
-    assert not verification_records.receipts(drive.store, drive.run)
+    assert not verification_records.recorded(drive.store, drive.run)
 
 
 def test_on_the_machine_that_wrote_it_the_client_is_asked_twice_for_every_file(said, drive, mine):
@@ -133,7 +133,7 @@ def test_the_client_must_say_it_twice_in_a_row(said, drive, mine):
     written(drive, mine, 10)
     drive.drive.refuses = 2
     assert "not safe" in said("checkpoints", "verify")[1]
-    assert not verification_records.receipts(drive.store, drive.run)
+    assert not verification_records.recorded(drive.store, drive.run)
 
 
 def test_a_store_that_takes_no_receipt_still_verifies(said, drive, monkeypatch):
@@ -152,7 +152,7 @@ def test_a_store_that_takes_no_receipt_still_verifies(said, drive, monkeypatch):
 def test_receipts_are_read_under_the_names_that_a_drive_gives_to_twins(left):
     left.session(1)
     left.store.create("plates/verified-1-10-00000001-1-abcd (1).json", b"")
-    assert verification_records.receipts(left.store, left.run) == {CheckpointId(1, 10, "00000001", 1)}
+    assert verification_records.recorded(left.store, left.run) == {CheckpointId(1, 10, "00000001", 1)}
     assert verification_records.read(left.store, left.run)[CheckpointId(1, 10, "00000001", 1)].evidence == "verified"
 
 
@@ -160,7 +160,7 @@ def test_receipts_go_with_their_checkpoints(said, drive):
     written(drive, ELSEWHERE, 10, 20, 30, 40)
     said("checkpoints", "verify")
     assert said("checkpoints", "prune", "--yes")[0] == 0
-    assert {id_.step for id_ in verification_records.receipts(drive.store, drive.run)} == set(listed(said))
+    assert {id_.step for id_ in verification_records.recorded(drive.store, drive.run)} == set(listed(said))
     assert len(listed(said)) == 2
 
 

@@ -102,15 +102,15 @@ def test_a_silent_machine_is_asked_for_a_sign_and_the_run_goes_without_one(said,
 def test_a_machine_that_answers_keeps_its_run(said, left, root, impatient, monkeypatch):
     rank = left.session(1, machine={"boot": "another", "pid": 1, "since": "1"})
     left.journal(rank, ago_s=100_000.0)
-    look, looks = claims.look, []
+    look, looks = claims.inspect, []
 
     def look_later(*about):
         looks.append(about)
         if len(looks) == 3:
-            claims.answer(left.store, left.run, rank, 1)
+            claims.answer_probe(left.store, left.run, rank, 1)
         return look(*about)
 
-    monkeypatch.setattr(claims, "look", look_later)
+    monkeypatch.setattr(claims, "inspect", look_later)
     code, words = said("rm", "plates", "--yes")
     assert code == 4, words
     assert (root / "runs/plates").is_dir()

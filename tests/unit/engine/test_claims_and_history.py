@@ -23,7 +23,7 @@ def unknown(_claimed: object) -> None:
 
 
 def test_a_new_run_has_nobody(store, run):
-    view = claims.look(store, run, unknown)
+    view = claims.inspect(store, run, unknown)
     assert (view.names, view.last, view.claim) == ((), None, {})
 
 
@@ -31,7 +31,7 @@ def test_the_highest_session_is_looked_at_closer(store, run):
     claims.write_claim(store, run, FIRST, {"machine": {"pid": 1}})
     claims.write_claim(store, run, SECOND, {"machine": {"pid": 2}})
     claims.write_end(store, run, FIRST, "stopped", {})
-    view = claims.look(store, run, lambda machine: machine == {"pid": 2})
+    view = claims.inspect(store, run, lambda machine: machine == {"pid": 2})
     assert view.last is not None
     assert (view.last.rank, view.last.end, view.last.alive, view.last.signs) == (SECOND, "", True, 1)
 
@@ -50,13 +50,13 @@ def test_twins_of_a_session_are_one_session(store, run):
 
 def test_a_look_counts_the_questions_and_the_answers(store, run):
     claims.write_claim(store, run, FIRST, {})
-    claims.knock(store, run, FIRST)
-    claims.answer(store, run, FIRST, 1)
-    claims.knock(store, run, FIRST)
-    seen = claims.look(store, run, lambda _machine: None).last
+    claims.probe(store, run, FIRST)
+    claims.answer_probe(store, run, FIRST, 1)
+    claims.probe(store, run, FIRST)
+    seen = claims.inspect(store, run, lambda _machine: None).last
     assert (seen.asked, seen.answered) == (2, 1)
-    claims.answer(store, run, FIRST, 2)
-    assert claims.look(store, run, lambda _machine: None).last.answered == 2
+    claims.answer_probe(store, run, FIRST, 2)
+    assert claims.inspect(store, run, lambda _machine: None).last.answered == 2
 
 
 def test_a_damaged_claim_or_end_tells_what_its_name_tells(store, run):
@@ -80,7 +80,7 @@ def test_history_is_carried_so_that_a_successor_reads_only_the_last_sessions(sto
     told = history.read(store, run, SECOND, unknown)
     assert told.lost == 1
     claims.write_claim(store, run, SECOND, {"platform": "colab"})
-    history.carry(store, run, SECOND, told)
+    history.write_summary(store, run, SECOND, told)
     third = SessionId(3, "cc")
     read, real = [], store.read
     monkeypatch.setattr(store, "read", lambda path: (read.append(path), real(path))[1])
@@ -204,18 +204,18 @@ def test_how_long_machines_lived_is_learned_from_all_runs_of_the_store(store, ru
         one = RunPaths(name)
         told = HistoryRead(reclaimed_on={"colab": tuple(lives), "slurm": (99.0,)})
         claims.write_claim(store, one, FIRST, {"platform": "colab"})
-        history.carry(store, one, FIRST, told)
+        history.write_summary(store, one, FIRST, told)
         claims.write_claim(store, one, SECOND, {})  # it died before it could carry anything
-    assert history.lives_of_others(store, RunPaths("toy"), "colab") == (40000.0, 41000.0, 80000.0)
-    assert history.lives_of_others(store, RunPaths("new"), "kaggle") == ()
+    assert history.peer_lifetimes(store, RunPaths("toy"), "colab") == (40000.0, 41000.0, 80000.0)
+    assert history.peer_lifetimes(store, RunPaths("new"), "kaggle") == ()
 
 
 def test_only_machines_of_our_own_platform_tell_how_long_ours_may_live(store, run):
     claims.write_claim(store, run, FIRST, {"platform": "colab"})
-    history.carry(store, run, FIRST, HistoryRead(reclaimed_on={"colab": (40000.0,), "slurm": (9e5,)}))
+    history.write_summary(store, run, FIRST, HistoryRead(reclaimed_on={"colab": (40000.0,), "slurm": (9e5,)}))
     told = history.read(store, run, SECOND, unknown, "colab")
     assert told.reclaimed_s == (40000.0,)
-    history.carry(store, run, SECOND, told)
+    history.write_summary(store, run, SECOND, told)
     assert history.read(store, run, SessionId(3, "cc"), unknown, "slurm").reclaimed_s == (9e5,)
 
 
@@ -226,5 +226,5 @@ def test_the_cost_of_learning_from_others_is_bounded(store, run, monkeypatch):
     asked, read, listed = [], store.read, store.list
     monkeypatch.setattr(store, "read", lambda path: (asked.append(path), read(path))[1])
     monkeypatch.setattr(store, "list", lambda path: (asked.append(path), listed(path))[1])
-    history.lives_of_others(store, run, "colab")
+    history.peer_lifetimes(store, run, "colab")
     assert len(asked) <= 1 + history.OTHER_RUNS_MAX * (1 + history.SESSIONS_BACK)

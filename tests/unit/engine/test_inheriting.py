@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> FolderStore:
 
 def bring(store: FolderStore, *folders: str) -> tuple[bool, list[str]]:
     said: list[str] = []
-    return import_run.bring(store, RUN, folders, FolderStore, lambda words, _hint: said.append(words)), said
+    return import_run.import_run(store, RUN, folders, FolderStore, lambda words, _hint: said.append(words)), said
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -56,7 +56,7 @@ def counted(store):
 
 def test_one_look_over_a_run_lists_each_folder_once(counted, run, tmp_path):
     names = empty_sessions(tmp_path / "store", run, 1, SESSIONS)
-    listed = checkpoint_fetch.look_over(counted, run)
+    listed = checkpoint_fetch.list_run(counted, run)
     assert counted.listed == Counter([run.name, *(f"{run.name}/{name}" for name in names)])
     assert listed.bare == set(names)
     assert not listed.found
@@ -65,7 +65,7 @@ def test_one_look_over_a_run_lists_each_folder_once(counted, run, tmp_path):
 
 def test_where_a_run_goes_on_is_found_by_one_look(counted, run, tmp_path):
     empty_sessions(tmp_path / "store", run, 1, SESSIONS)
-    checkpoint_fetch.newest_whole(counted, run, (), tmp_path / "into")
+    checkpoint_fetch.fetch_newest_valid(counted, run, (), tmp_path / "into")
     assert counted.listed.total() == SESSIONS + 1
     assert not counted.read_
 
@@ -98,7 +98,7 @@ def test_retention_lists_and_sweeps_a_folder_that_holds_nothing_once(world):
     bare = {f"{RUN.name}/{name}" for name in empty_sessions(world.root / "store", RUN, 2, SESSIONS)}
     store, knowledge = Counting(world.store()), pruning.DurabilityIndex(durable=set(world.safe))
     for _ in range(3):
-        pruning.retain(store, RUN, retention.RetentionPolicy(KEEP), knowledge, SessionId(SESSIONS + 2, "mine"))
+        pruning.prune(store, RUN, retention.RetentionPolicy(KEEP), knowledge, SessionId(SESSIONS + 2, "mine"))
     assert {store.listed[folder] for folder in bare} == {1}
     assert {store.swept[folder] for folder in bare} == {1}
 
@@ -107,7 +107,7 @@ def test_a_session_that_may_still_write_is_listed_at_each_retention(world):
     (mine,) = empty_sessions(world.root / "store", RUN, 7, 1)
     store, knowledge = Counting(world.store()), pruning.DurabilityIndex(durable=set(world.safe))
     for _ in range(3):
-        pruning.retain(store, RUN, retention.RetentionPolicy(KEEP), knowledge, SessionId(7, f"{7:08x}"))
+        pruning.prune(store, RUN, retention.RetentionPolicy(KEEP), knowledge, SessionId(7, f"{7:08x}"))
     assert store.listed[f"{RUN.name}/{mine}"] >= 3
 
 

@@ -16,7 +16,7 @@ from supervisor.core.session import events as ev
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.upload import prune as pruning
-from supervisor.engine.upload.durability import evidence
+from supervisor.engine.upload.durability import confirm_once
 from tests.faults import syscalls
 from tests.faults.laws import laws_hold, the_log_is_whole
 from tests.faults.world import KEEP, RUN, named
@@ -98,7 +98,7 @@ def test_a_folder_of_another_step_than_its_name_says_is_refused(turn):
     assert isinstance(outcome, ev.UploadFailed)
     assert outcome.hopeless
     with pytest.raises(CheckpointInfoError, match="of step"):
-        staged_checkpoints.prove(folder, turn.step + 1)
+        staged_checkpoints.verify(folder, turn.step + 1)
 
 
 @pytest.mark.parametrize("harm", ["gone", "changed", "no content file"])
@@ -148,7 +148,7 @@ def test_what_only_a_listing_shows_counts_for_nothing_when_old_ones_are_removed(
     turn.begin()
     found = checkpoint_fetch.find(world.store(), RUN)
     unproved = pruning.DurabilityIndex()
-    assert pruning.retain(world.store(), RUN, retention.RetentionPolicy(KEEP), unproved, turn.storing.rank) == ((), 0)
+    assert pruning.prune(world.store(), RUN, retention.RetentionPolicy(KEEP), unproved, turn.storing.rank) == ((), 0)
     assert checkpoint_fetch.find(world.store(), RUN) == found
 
 
@@ -248,7 +248,7 @@ def test_the_manifest_names_what_it_was_made_from(world, turn):
     assert manifest is not None
     assert manifest.parent == parent
     assert outcome.bytes == manifest.bytes
-    assert evidence(world.store(), RUN, manifest) == "fsync"
+    assert confirm_once(world.store(), RUN, manifest) == "fsync"
 
 
 def test_the_manifest_of_one_checkpoint_under_the_name_of_another_is_no_manifest(world):

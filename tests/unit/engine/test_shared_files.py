@@ -226,10 +226,10 @@ def test_while_a_manifest_cannot_be_read_nothing_it_could_name_goes(world, turn)
     unread = _unreadable(f"{folder(last)}/manifest-")
     files = {path for path in there(world) if path.startswith(folder(first)) and "manifest" not in path}
     with syscalls.bent(unread):
-        removed, _ = pruning.retain(world.store(), RUN, retention.RetentionPolicy(KEEP), fresh, turn.storing.rank)
+        removed, _ = pruning.prune(world.store(), RUN, retention.RetentionPolicy(KEEP), fresh, turn.storing.rank)
     assert last.id not in removed
     assert files <= there(world)
-    pruning.retain(world.store(), RUN, retention.RetentionPolicy(KEEP), fresh, turn.storing.rank)
+    pruning.prune(world.store(), RUN, retention.RetentionPolicy(KEEP), fresh, turn.storing.rank)
     assert files & there(world) == {frozen(first).path}
 
 

@@ -32,7 +32,7 @@ def test_a_file_is_taken_once_it_is_quiet(folder: Folder) -> None:
     assert not folder.staged
     folder.after(1.0)
     assert [each.step for each in folder.staged] == [1]
-    assert staged_checkpoints.prove(folder.newest(), 1).files.keys() == {"bundle-000001", "files.json"}
+    assert staged_checkpoints.verify(folder.newest(), 1).files.keys() == {"bundle-000001", "files.json"}
     folder.after(60.0)
     assert len(folder.staged) == 1, "nothing has changed since"
 

@@ -89,5 +89,5 @@ def test_a_trainer_of_another_python_saves_with_digests_that_need_no_package_and
         assert ended.returncode == 0, ended.stderr
         assert ("resumed" in ended.stderr) == (number == 2)
     newest = max(path for path in tmp_path.iterdir() if staged_checkpoints.FOLDER.fullmatch(path.name))
-    files = staged_checkpoints.prove(newest, 40).files
+    files = staged_checkpoints.verify(newest, 40).files
     assert {digest.partition(":")[0] for _, digest in files.values()} == {SHA256}

@@ -107,7 +107,9 @@ class Executor:
             self._say(do.Notify("warning", words, hint))
 
     def _look(self, _command: do.InspectRun) -> None:
-        self._on("store", self._ticking("looking at the run in the store", self.storing.look), self._cannot_start)
+        self._on(
+            "store", self._ticking("looking at the run in the store", self.storing.inspect_run), self._cannot_start
+        )
 
     def _ticking(self, words: str, act: Callable[[], Any]) -> Callable[[], Any]:
         """Return the act with a word every few seconds while it lasts, because on a drive it may take minutes."""
@@ -193,11 +195,11 @@ class Executor:
         self.files.begin(pid)
         traits = self.job.store.traits
         if self._watch is None and not traits.mounted:
-            self._watch = FenceWatch(Path(traits.where) / self.job.run.name, self.storing.look_at_fence, self.inbox)
+            self._watch = FenceWatch(Path(traits.where) / self.job.run.name, self.storing.check_fence, self.inbox)
         if command.attempt == 1:
             self._later("setup", self._keep_environment)
             if self.job.deadline_wall_s is not None:  # else there is nothing to plan, and one can do without
-                self._on("setup", self.storing.read_lives, lambda _: ev.PeerLifetimesRead(()))
+                self._on("setup", self.storing.read_peer_lifetimes, lambda _: ev.PeerLifetimesRead(()))
 
     def _keep_environment(self) -> None:
         self.job.environments.record(self.storing.rank)
@@ -205,12 +207,12 @@ class Executor:
 
     def _publish(self, command: do.UploadCheckpoint) -> None:
         def act() -> ev.Event:
-            return self.storing.publish(Path(command.folder), command.step, self.inbox)
+            return self.storing.upload(Path(command.folder), command.step, self.inbox)
 
         self._on("store", act, lambda error: ev.UploadFailed(command.folder, str(error)))
 
     def _confirm(self, command: do.ConfirmDurability) -> None:
-        act = partial(self.storing.uploads.confirm, Path(command.folder))
+        act = partial(self.storing.uploader.confirm, Path(command.folder))
         self._on("store", act, lambda error: ev.UploadFailed(command.folder, str(error)))
 
     def _flush(self, command: do.FlushDrive) -> None:
@@ -219,10 +221,10 @@ class Executor:
         )
 
     def _retain(self, _command: do.Prune) -> None:
-        self._on("store", self.storing.retain, lambda error: ev.PruneFailed(str(error)))
+        self._on("store", self.storing.prune, lambda error: ev.PruneFailed(str(error)))
 
     def _look_at_fence(self, _command: do.CheckFence) -> None:
-        self._on("fence", self.storing.look_at_fence, lambda error: ev.StoreUnreachable(str(error), error.kind))
+        self._on("fence", self.storing.check_fence, lambda error: ev.StoreUnreachable(str(error), error.kind))
 
     def _write_journal(self, _command: do.WriteJournal) -> None:
         self.inbox(memory_seen())
@@ -254,9 +256,9 @@ class Executor:
         body = {"reason": command.reason, "exit_code": command.exit_code, "words": command.words, "step": command.step}
 
         def act() -> ev.Event:
-            self.storing.uploads.write_manifest()
+            self.storing.uploader.write_manifest_unconfirmed()
             self.storing.write_pieces([*pieces, *output])
-            proved = self.storing.newest_proved()  # asked after what was on its way: this may be the only record of it
+            proved = self.storing.newest_durable()  # asked after what was on its way: this may be the only record of it
             body["step"] = command.step if proved is None else proved.step
             body.update(checkpoint=finished_run.to_plain(proved), at=round(self.job.clock.now().wall_s, 3))
             claims.write_end(self.job.store, self.job.run, self.storing.rank, command.reason, body)

@@ -75,7 +75,7 @@ def check_retention(root: Path, made: Made) -> None:
     turn.store.evidence = no_manifest_yet
     for _ in range(KEEP + 1):
         named(lambda: turn.publish(turn.stage()))
-        turn.storing.retain()
+        turn.storing.prune()
         nothing_safe_is_lost(world)
 
 
@@ -110,7 +110,7 @@ def check_dead_mount(root: Path, made: Made) -> None:
     world = before(root / "start", TINY, made)
     turn = world.turn("second")
     with syscalls.bent(_dead(world.where)):
-        outcome = named(turn.storing.look)
+        outcome = named(turn.storing.inspect_run)
     demand(isinstance(outcome, Exception), f"a dead mount looks like a new store: {outcome!r}")
 
 
@@ -124,7 +124,7 @@ def check_fence(root: Path, made: Made) -> None:
     for _ in range(KEEP + 1):
         successor.publish(successor.stage())
     listing = _listing(world)
-    outcomes = [named(lambda: zombie.publish(folder_)), named(zombie.storing.retain)]
+    outcomes = [named(lambda: zombie.publish(folder_)), named(zombie.storing.prune)]
     demand(all(isinstance(each, ev.FenceChecked) for each in outcomes), f"a zombie goes on: {outcomes}")
     demand(_listing(world) == listing, "a zombie changed the store")
 
@@ -169,7 +169,7 @@ def check_sharing(root: Path, made: Made) -> None:
     del turn.store.evidence
     for _ in range(KEEP):
         turn.publish(turn.stage())
-        turn.storing.retain()
+        turn.storing.prune()
     every_file_is_its_sessions_own(world)
     laws_hold(world)
 
@@ -204,7 +204,7 @@ def check_trash(root: Path, made: Made) -> None:
     for _ in range(KEEP + 1):
         turn.publish(turn.stage())
         with syscalls.bent(act), mock.patch.object(mount_backend, "EMPTIED_BYTES_MIN", 0):
-            turn.storing.retain()
+            turn.storing.prune()
 
 
 def check_torn_writes(root: Path, made: Made) -> None:

@@ -32,7 +32,7 @@ def laws_hold(world: World, machine: str = "fresh", *, in_order: bool = True) ->
     for number in range(1, KEEP + 1):
         outcome = turn.publish(turn.stage())
         demand(isinstance(outcome, ev.CheckpointDurable), f"the next save does not succeed: {outcome}")
-        retained = turn.storing.retain()
+        retained = turn.storing.prune()
         demand(isinstance(retained, ev.Pruned), f"retention does not succeed: {retained}")
         turn.journal_piece(number)
     nothing_safe_is_lost(world)

@@ -41,8 +41,8 @@ def mount_lost_and_back(root: Path) -> None:
         table.write_text(harm(whole, line))
         folder, listing = turn.stage(), _listing(world)
         acts: tuple[Callable[[], object], ...] = (
-            lambda folder=folder: turn.publish(folder), turn.storing.retain, lambda: turn.journal_piece(7),
-            turn.storing.look_at_fence,
+            lambda folder=folder: turn.publish(folder), turn.storing.prune, lambda: turn.journal_piece(7),
+            turn.storing.check_fence,
         )  # fmt: skip
         for act in acts:
             outcome = named(act)

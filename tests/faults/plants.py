@@ -74,7 +74,7 @@ def links_trusted(patch: pytest.MonkeyPatch) -> None:
 
 
 def manifest_first(patch: pytest.MonkeyPatch) -> None:
-    def submit(store: Any, run: Any, order: Any) -> cp.Manifest:
+    def write_files(store: Any, run: Any, order: Any) -> cp.Manifest:
         content, sealed = staged_checkpoints.sealed(order.folder)
         at, files = run.step(order.id.rank, order.id.step), {**content.files, CONTENT_FILE: sealed}
         entries = tuple(cp.FileEntry(name, f"{at}/{name}".removeprefix(f"{run.name}/"), *files[name]) for name in files)
@@ -85,17 +85,17 @@ def manifest_first(patch: pytest.MonkeyPatch) -> None:
             store.push(str(order.folder / name), f"{at}/{name}", algorithm_of(files[name][1]), link=True)
         return manifest
 
-    patch.setattr(uploader, "write_files", submit)
+    patch.setattr(uploader, "write_files", write_files)
 
 
 def manifest_before_the_evidence(patch: pytest.MonkeyPatch) -> None:
-    real = uploader.CheckpointUploader._prove
+    real = uploader.CheckpointUploader._confirm_all
 
-    def prove(self: uploader.CheckpointUploader, sent: Any) -> str:
-        self._seal(sent)
+    def confirm_all(self: uploader.CheckpointUploader, sent: Any) -> str:
+        self._write_manifest_once(sent)
         return real(self, sent)
 
-    patch.setattr(uploader.CheckpointUploader, "_prove", prove)
+    patch.setattr(uploader.CheckpointUploader, "_confirm_all", confirm_all)
 
 
 def once_is_enough(patch: pytest.MonkeyPatch) -> None:
@@ -103,11 +103,11 @@ def once_is_enough(patch: pytest.MonkeyPatch) -> None:
 
 
 def trusting_reader(patch: pytest.MonkeyPatch) -> None:
-    def bring_file(store: Any, run: Any, _found: Any, entry: Any, into: Path, *, link: bool) -> str:
+    def fetch_file(store: Any, run: Any, _found: Any, entry: Any, into: Path, *, link: bool) -> str:
         store.pull(f"{run.name}/{entry.path}", str(into / entry.name), algorithm_of(entry.digest), link=link)
         return ""
 
-    patch.setattr(checkpoint_fetch, "_fetch_file", bring_file)
+    patch.setattr(checkpoint_fetch, "_fetch_file", fetch_file)
 
 
 def eager_deletion(patch: pytest.MonkeyPatch) -> None:
@@ -127,12 +127,12 @@ def order_by_mtime(patch: pytest.MonkeyPatch) -> None:
     real = checkpoint_fetch.list_run
     times: dict[str, float] = {}
 
-    def look_over(store: Any, run: Any) -> checkpoint_fetch.RunListing:
+    def list_run(store: Any, run: Any) -> checkpoint_fetch.RunListing:
         listed = real(store, run)
         times.update({each.path: Path(store.traits.where, each.path).stat().st_mtime for each in listed.found})
         return listed
 
-    patch.setattr(checkpoint_fetch, "list_run", look_over)
+    patch.setattr(checkpoint_fetch, "list_run", list_run)
     _ordered(patch, lambda each: times.get(each.path, 0.0))
 
 
@@ -149,12 +149,12 @@ def _ordered(patch: pytest.MonkeyPatch, key: Callable[[cp.Candidate], float]) ->
 def skip_on_eio(patch: pytest.MonkeyPatch) -> None:
     real = checkpoint_fetch.fetch
 
-    def bring(*args: Any, **options: Any) -> Any:
+    def fetch(*args: Any, **options: Any) -> Any:
         found, where = real(*args, **options)
         broken = found.verdict is cp.Validity.UNREADABLE
         return (replace(found, verdict=cp.Validity.BROKEN) if broken else found), where
 
-    patch.setattr(checkpoint_fetch, "fetch", bring)
+    patch.setattr(checkpoint_fetch, "fetch", fetch)
 
 
 def exists_on_a_dead_mount(patch: pytest.MonkeyPatch) -> None:
@@ -208,15 +208,15 @@ def no_reading_back_from_the_drive(patch: pytest.MonkeyPatch) -> None:
 
 
 def age_as_evidence(patch: pytest.MonkeyPatch) -> None:
-    def prove(self: uploader.CheckpointUploader, sent: Any) -> str:
+    def confirm_all(self: uploader.CheckpointUploader, sent: Any) -> str:
         try:
             return real(self, sent)
         except StoreError:
-            self._seal(sent)
+            self._write_manifest_once(sent)
             return "it was written a while ago"
 
-    real = uploader.CheckpointUploader._prove
-    patch.setattr(uploader.CheckpointUploader, "_prove", prove)
+    real = uploader.CheckpointUploader._confirm_all
+    patch.setattr(uploader.CheckpointUploader, "_confirm_all", confirm_all)
 
 
 def epoch_reused(patch: pytest.MonkeyPatch) -> None:
@@ -229,24 +229,24 @@ def shared_files_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def shared_with_another_session(patch: pytest.MonkeyPatch) -> None:
-    real = session_store.SessionStore._prove
+    real = session_store.SessionStore._mark_if_confirmed
 
     def prove(self: session_store.SessionStore, found: cp.Candidate) -> None:
         real(self, found)
-        self.uploads.newest = found.manifest
+        self.uploader.newest = found.manifest
 
-    patch.setattr(session_store.SessionStore, "_prove", prove)
+    patch.setattr(session_store.SessionStore, "_mark_if_confirmed", prove)
 
 
 def shared_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
     real = uploader.write_files
     last: dict[Any, cp.Manifest] = {}
 
-    def submit(store: Any, run: Any, order: Any) -> cp.Manifest:
+    def write_files(store: Any, run: Any, order: Any) -> cp.Manifest:
         last[order.id.rank] = real(store, run, replace(order, newest=last.get(order.id.rank, order.newest)))
         return last[order.id.rank]
 
-    patch.setattr(uploader, "write_files", submit)
+    patch.setattr(uploader, "write_files", write_files)
 
 
 def removed_without_being_emptied(patch: pytest.MonkeyPatch) -> None:

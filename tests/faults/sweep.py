@@ -153,7 +153,7 @@ def _faulty_turn(world: World) -> tuple[Turn, list[Path]]:
             f"a fault of the store ends as {outcome!r}",
         )
         waiting = [] if isinstance(outcome, ev.CheckpointDurable) else [folder]
-        named(turn.storing.retain)
+        named(turn.storing.prune)
         named(lambda number=number: turn.journal_piece(number))
     return turn, waiting
 

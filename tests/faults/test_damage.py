@@ -245,7 +245,7 @@ def test_twins_of_one_checkpoint_do_not_count_as_two_when_old_ones_are_removed(q
     turn.publish(turn.stage())
     session = world.root / "store" / RUN.session(turn.storing.rank)
     shutil.copytree(session, session.with_name(f"{session.name} (1)"))
-    turn.storing.retain()
+    turn.storing.prune()
     assert {found.id for found in checkpoint_fetch.find(world.store(), RUN)} == set(sorted(world.safe)[-2:])
 
 

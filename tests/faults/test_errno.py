@@ -54,7 +54,7 @@ def test_every_fault_of_the_local_disk_has_a_name_and_loses_nothing_safe(quick, 
                     folder = named(turn.stage)
                     if not isinstance(folder, Exception):
                         named(lambda folder=folder, turn=turn: turn.publish(folder))
-                    named(turn.storing.retain)
+                    named(turn.storing.prune)
         laws_hold(world)
 
 
@@ -83,8 +83,8 @@ def test_a_store_whose_root_vanished_is_gone_and_is_not_made_anew_on_the_disk_be
     for act in (
         lambda: turn.publish(folder),
         lambda: turn.journal_piece(9),
-        turn.storing.look_at_fence,
-        turn.storing.retain,
+        turn.storing.check_fence,
+        turn.storing.prune,
     ):
         failed = named(act)
         assert isinstance(failed, StoreError)

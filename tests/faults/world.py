@@ -139,7 +139,7 @@ class Turn:
         runs.enter(self.store, RUN, self.world.root / "script.py", [], {})
 
     def claim(self) -> session_id.SessionId:
-        looked = self.storing.look()
+        looked = self.storing.inspect_run()
         assert isinstance(looked, ev.RunInspected)
         before = session_id.highest(looked.names)
         rank = self.storing.claim(session_id.next_epoch(looked.names))
@@ -165,10 +165,10 @@ class Turn:
         return folder
 
     def publish(self, folder: Path) -> ev.Event:
-        outcome = self.storing.publish(folder, staged_checkpoints.content(folder).step, lambda _: None)
+        outcome = self.storing.upload(folder, staged_checkpoints.content(folder).step, lambda _: None)
         for _ in range(ASKED_MAX):
             if isinstance(outcome, ev.CheckpointWritten | ev.DurabilityPending):
-                outcome = self.storing.uploads.confirm(folder)
+                outcome = self.storing.uploader.confirm(folder)
         if isinstance(outcome, ev.CheckpointDurable):
             self.world.safe.append(outcome.id)
         return outcome
@@ -232,7 +232,7 @@ def story(turn: Turn, tell: Callable[[cp.CheckpointId], None], checkpoints_made:
         outcome = turn.publish(turn.stage())
         demand(isinstance(outcome, ev.CheckpointDurable), f"not saved: {outcome}")
         tell(turn.world.safe[-1])
-        retained = turn.storing.retain()
+        retained = turn.storing.prune()
         demand(isinstance(retained, ev.Pruned), f"not retained: {retained}")
         turn.journal_piece(number)
 
@@ -244,7 +244,7 @@ def restless(turn: Turn, tell: Callable[[cp.CheckpointId], None], unpublished: i
         outcome = turn.publish(folder)
         demand(isinstance(outcome, ev.CheckpointDurable), f"not saved: {outcome}")
         tell(turn.world.safe[-1])
-        turn.storing.retain()
+        turn.storing.prune()
 
     ready = turn.begin()
     if ready.durable and ready.id is not None:

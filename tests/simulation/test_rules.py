@@ -183,14 +183,14 @@ class DriveRules(RuleBasedStateMachine):
                 for _ in range(3):
                     self._arrive(0, len(self.world._heap))
                     self._confirm(hand, 2)
-                self._does(hand, hand.storing.retain)
+                self._does(hand, hand.storing.prune)
 
     @rule(which=MACHINES)
     @told
     def retain(self, which: int) -> None:
         """Old ones are removed."""
         if hand := self._one(which):
-            self._does(hand, hand.storing.retain)
+            self._does(hand, hand.storing.prune)
             self._clears_up()
 
     @rule(which=MACHINES)
@@ -198,7 +198,7 @@ class DriveRules(RuleBasedStateMachine):
     def look(self, which: int) -> None:
         """A session looks at its fence."""
         if hand := self._one(which):
-            self._does(hand, hand.storing.look_at_fence)
+            self._does(hand, hand.storing.check_fence)
 
     @rule(which=MACHINES)
     @told
@@ -270,13 +270,13 @@ class DriveRules(RuleBasedStateMachine):
 
     def _started(self, which: int) -> Hand | None:
         hand = Hand(self.drive, self.observer, self.chain, self.machines[which])
-        looked = hand.does(hand.storing.look)
+        looked = hand.does(hand.storing.inspect_run)
         if (
             looked is not None
             and hand.does(lambda: hand.storing.claim(session_id.next_epoch(looked.names))) is not None
         ):
             self.world.now += SETTLE_S
-            looked = hand.does(hand.storing.look)
+            looked = hand.does(hand.storing.inspect_run)
             if looked is not None and not session_id.judge(looked.names, hand.storing.rank) and hand.goes_on():
                 return hand
         hand.gone = True
@@ -285,13 +285,13 @@ class DriveRules(RuleBasedStateMachine):
     def _save(self, hand: Hand, steps: int) -> None:
         folder, step = hand.works(steps), hand.trainer.step
         if hand.on_its_way is None:
-            self._does(hand, lambda: hand.storing.publish(folder, step, lambda _: None), folder)
+            self._does(hand, lambda: hand.storing.upload(folder, step, lambda _: None), folder)
 
     def _confirm(self, hand: Hand, times: int) -> None:
         for _ in range(times):
             self.world.now += CONFIRM_EVERY_S
             if (folder := hand.on_its_way) is not None and not hand.gone:
-                self._does(hand, lambda: hand.storing.uploads.confirm(folder), folder)
+                self._does(hand, lambda: hand.storing.uploader.confirm(folder), folder)
 
     def _arrive(self, which: int, number: int) -> None:
         heap = self.world._heap

@@ -39,7 +39,7 @@ def manifest_first(plant):
     create = staged_checkpoints.sealed
     right = uploader.write_files
 
-    def submit(store, run, order):
+    def write_files(store, run, order):
         content, sealed = create(order.folder)
         folder = run.step(order.id.rank, order.id.step)
         files = tuple(
@@ -50,13 +50,13 @@ def manifest_first(plant):
         store.create(f"{folder}/{cp.manifest_name(order.id.seq, body)}", body)
         return right(store, run, order)
 
-    plant(uploader, "write_files", submit)
+    plant(uploader, "write_files", write_files)
 
 
 def trusting_reader(plant):
     right = checkpoint_fetch.fetch
 
-    def bring(store, run, found, into, *, link=False):
+    def fetch(store, run, found, into, *, link=False):
         found = checkpoint_fetch.read_manifest(store, found)
         if found.manifest is None:
             return right(store, run, found, into, link=link)
@@ -66,7 +66,7 @@ def trusting_reader(plant):
             store.pull(f"{run.name}/{entry.path}", str(into / entry.name), algorithm_of(entry.digest))
         return replace(found, verdict=cp.Validity.WHOLE), into
 
-    plant(checkpoint_fetch, "fetch", bring)
+    plant(checkpoint_fetch, "fetch", fetch)
 
 
 def eager_deletion(plant):
@@ -87,25 +87,25 @@ def order_by_step(plant):
 def skip_what_cannot_be_read(plant):
     right = checkpoint_fetch.fetch
 
-    def bring(*arguments, **options):
+    def fetch(*arguments, **options):
         found, folder = right(*arguments, **options)
         return (
             replace(found, verdict=cp.Validity.BROKEN) if found.verdict is cp.Validity.UNREADABLE else found
         ), folder
 
-    plant(checkpoint_fetch, "fetch", bring)
+    plant(checkpoint_fetch, "fetch", fetch)
 
 
 def an_unreadable_store_is_an_empty_one(plant):
     right = checkpoint_fetch.list_run
 
-    def look_over(store, run):
+    def list_run(store, run):
         try:
             return right(store, run)
         except StoreError:
             return checkpoint_fetch.RunListing()
 
-    plant(checkpoint_fetch, "list_run", look_over)
+    plant(checkpoint_fetch, "list_run", list_run)
     plant(checkpoint_fetch, "_journals_show_work", lambda *_: False)
 
 
@@ -115,26 +115,26 @@ def fence_removed(plant):
 
 
 def a_stale_listing_gives_the_fence_back(plant):
-    right = fenced_store.FencedStore._stand
+    right = fenced_store.FencedStore._require_owner
 
     def stand(self):
-        self.fallen = None
+        self.superseded_listing = None
         right(self)
 
-    plant(fenced_store.FencedStore, "_stand", stand)
+    plant(fenced_store.FencedStore, "_require_owner", stand)
 
 
 def age_as_evidence(plant):
-    right = session_store.SessionStore.publish
+    right = session_store.SessionStore.upload
 
-    def publish(self, folder, step, tell):
+    def upload(self, folder, step, tell):
         try:
             return right(self, folder, step, tell)
         except StoreError:
             id_ = uploader.checkpoint_id(folder, step, self.rank)
             return ev.CheckpointDurable(str(folder), id_, 1, 1.0, "it is surely there by now")
 
-    plant(session_store.SessionStore, "publish", publish)
+    plant(session_store.SessionStore, "upload", upload)
 
 
 def saved_is_said_of_what_is_submitted(plant):
@@ -152,14 +152,14 @@ def epoch_reused(plant):
 def step_0_on_failure(plant):
     right = checkpoint_fetch.fetch_newest_valid
 
-    def newest_whole(*arguments, **options):
+    def fetch_newest_valid(*arguments, **options):
         try:
             brought = right(*arguments, **options)
         except StoreError:
             return checkpoint_fetch.FetchResult(cp.StartFresh(), arguments[-1])
         return replace(brought, answer=cp.StartFresh()) if isinstance(brought.answer, cp.NeedsUser) else brought
 
-    plant(checkpoint_fetch, "fetch_newest_valid", newest_whole)
+    plant(checkpoint_fetch, "fetch_newest_valid", fetch_newest_valid)
 
 
 def a_folder_shared_by_sessions(plant):
@@ -216,13 +216,13 @@ def a_timer_that_is_not_cleared(plant):
 
 
 def manifest_before_the_files_are_proved(plant):
-    right = uploader.CheckpointUploader._prove
+    right = uploader.CheckpointUploader._confirm_all
 
-    def prove(self, sent):
-        self._seal(sent)
+    def confirm_all(self, sent):
+        self._write_manifest_once(sent)
         return right(self, sent)
 
-    plant(uploader.CheckpointUploader, "_prove", prove)
+    plant(uploader.CheckpointUploader, "_confirm_all", confirm_all)
 
 
 def durable_on_one_evidence(plant):
@@ -230,16 +230,16 @@ def durable_on_one_evidence(plant):
 
 
 def durable_on_no_evidence(plant):
-    plant(durability.DurabilityCheck, "_ask", lambda self, store, paths: self._kinds.add("it was written"))
+    plant(durability.DurabilityCheck, "_poll", lambda self, store, paths: self._kinds.add("it was written"))
 
 
 def durable_with_age(plant):
     right = uploader.CheckpointUploader.confirm
 
     def confirm(self, folder):
-        sent, answer = self._on_its_way, right(self, folder)
+        sent, answer = self._in_flight, right(self, folder)
         if isinstance(answer, ev.DurabilityPending) and self.job.clock.now().since(sent.began) > 60.0:
-            return ev.CheckpointDurable(answer.folder, sent.proof.manifest.id, 1, 1.0, "it is surely there by now")
+            return ev.CheckpointDurable(answer.folder, sent.check.manifest.id, 1, 1.0, "it is surely there by now")
         return answer
 
     plant(uploader.CheckpointUploader, "confirm", confirm)
@@ -248,25 +248,25 @@ def durable_with_age(plant):
 def manifest_without_a_look_at_the_fence(plant):
     right = uploader.write_manifest
 
-    def seal(store, run, manifest):
+    def write_manifest(store, run, manifest):
         store.check_fence = lambda: None
         try:
             right(store, run, manifest)
         finally:
             del store.check_fence
 
-    plant(uploader, "write_manifest", seal)
+    plant(uploader, "write_manifest", write_manifest)
 
 
 def submitted_counts_as_durable(plant):
-    right = uploader.CheckpointUploader._in_flight
+    right = uploader.CheckpointUploader._begin_confirming
 
-    def in_flight(self, folder, manifest, began, *, inherited=False):
+    def begin_confirming(self, folder, manifest, began, *, inherited=False):
         if not inherited:
             self.knowledge.durable.add(manifest.id)
         return right(self, folder, manifest, began, inherited=inherited)
 
-    plant(uploader.CheckpointUploader, "_in_flight", in_flight)
+    plant(uploader.CheckpointUploader, "_begin_confirming", begin_confirming)
 
 
 def files_go_before_their_manifest(plant):
@@ -317,7 +317,7 @@ def a_torn_record_stops_the_start(plant):
 
 
 def what_lies_in_the_own_cache_counts_as_proved(plant):
-    plant(session_store.SessionStore, "_prove", lambda self, found: self.knowledge.durable.add(found.id))
+    plant(session_store.SessionStore, "_mark_if_confirmed", lambda self, found: self.knowledge.durable.add(found.id))
 
 
 def a_torn_twin_of_the_log_is_read(plant):
@@ -342,23 +342,23 @@ def shared_files_forgotten(plant):
 
 
 def shared_with_another_session(plant):
-    right = session_store.SessionStore._prove
+    right = session_store.SessionStore._mark_if_confirmed
 
     def prove(self, found):
         right(self, found)
-        self.uploads.newest = found.manifest
+        self.uploader.newest = found.manifest
 
-    plant(session_store.SessionStore, "_prove", prove)
+    plant(session_store.SessionStore, "_mark_if_confirmed", prove)
 
 
 def shared_before_it_is_durable(plant):
     right, last = uploader.write_files, {}
 
-    def submit(store, run, order):
+    def write_files(store, run, order):
         last[order.id.rank] = right(store, run, replace(order, newest=last.get(order.id.rank, order.newest)))
         return last[order.id.rank]
 
-    plant(uploader, "write_files", submit)
+    plant(uploader, "write_files", write_files)
 
 
 IN_A_FOLDER = [

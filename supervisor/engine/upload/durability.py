@@ -43,26 +43,26 @@ class DurabilityCheck:
         """Return what proves a checkpoint whose manifest is written; raise NotConfirmed until then, StoreError on a failure."""
         self.poll_files(store)
         if not self._listed:
-            self.see_files(store)
+            self.check_files_listed(store)
             self._listed = True
         return self.poll_manifest(store)
 
     def poll_files(self, store: Store) -> None:
         """Ask for the evidence on every file that still lacks some; raise NotConfirmed until there is enough."""
-        self._ask(store, self._files)
+        self._poll(store, self._files)
 
-    def see_files(self, store: Store) -> None:
-        """Raise NotFound unless every file is listed at its length, see ``_see``."""
-        self._see(store, self._files)
+    def check_files_listed(self, store: Store) -> None:
+        """Raise NotFound unless every file is listed at its length, see ``_check_listed``."""
+        self._check_listed(store, self._files)
 
     def poll_manifest(self, store: Store) -> str:
         """Ask for the evidence on the manifest, after that on the files; return the kinds of all evidence."""
         sealed = {self._run.manifest(self.manifest): len(manifest_body(self.manifest))}
-        self._ask(store, sealed)
-        self._see(store, sealed)
+        self._poll(store, sealed)
+        self._check_listed(store, sealed)
         return "+".join(sorted(self._kinds))
 
-    def _see(self, store: Store, lengths: Mapping[str, int]) -> None:
+    def _check_listed(self, store: Store, lengths: Mapping[str, int]) -> None:
         """Raise Missing unless all is listed at its length, where a mount may have come back with an empty cache meanwhile.
 
         The client has nothing left to send then, whatever became of a file that was half sent.
@@ -75,7 +75,7 @@ class DurabilityCheck:
             if shown.get(path) != length:
                 raise NotFound(f"{path} is not in the store as it was written")
 
-    def _ask(self, store: Store, paths: Iterable[str]) -> None:
+    def _poll(self, store: Store, paths: Iterable[str]) -> None:
         missing, moving = None, False
         for path in paths:
             if self._given.get(path, 0) >= self._times:

@@ -31,7 +31,7 @@ class FencedStore:
 
     def __init__(self, inner: Store, run: RunPaths, rank: SessionId) -> None:
         self.inner, self.traits = inner, inner.traits
-        self.fallen: tuple[str, ...] | None = None
+        self.superseded_listing: tuple[str, ...] | None = None
         self._run, self._rank = run, rank
 
     def look(self) -> tuple[str, ...]:
@@ -44,9 +44,9 @@ class FencedStore:
         Raises StoreError if the session's own folder is not listed: then the listing says nothing about the others.
         """
         names = self.look()
-        if self.fallen is None and str(self._rank) not in names:
+        if self.superseded_listing is None and str(self._rank) not in names:
             raise StoreError("the session's own folder is not there", "gone")
-        return self.fallen
+        return self.superseded_listing
 
     def check_fence(self) -> None:
         """List the run; raise FencedError if another session has taken it over."""
@@ -59,7 +59,7 @@ class FencedStore:
         entries = self.inner.list(folder)
         if folder == self._run.name:
             self._seen(entries)
-        self._stand()
+        self._require_owner()
         return entries
 
     def read(self, path: str) -> bytes:
@@ -72,17 +72,17 @@ class FencedStore:
 
     def create(self, path: str, body: bytes) -> None:
         """Create, unless outranked."""
-        self._stand()
+        self._require_owner()
         self.inner.create(path, body)
 
     def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:
         """Copy into the store, unless outranked."""
-        self._stand()
+        self._require_owner()
         return self.inner.push(local, path, algorithm, link=link)
 
     def delete(self, path: str) -> None:
         """Delete, unless outranked."""
-        self._stand()
+        self._require_owner()
         self.inner.delete(path)
 
     def evidence(self, path: str) -> str:
@@ -95,15 +95,15 @@ class FencedStore:
 
     def sweep(self, folder: str) -> int:
         """Remove what dead writers left, unless outranked."""
-        self._stand()
+        self._require_owner()
         return self.inner.sweep(folder)
 
     def _seen(self, entries: Sequence[FolderEntry]) -> tuple[str, ...]:
         names = tuple(entry.name for entry in entries)
-        if self.fallen is None and judge(names, self._rank):
-            self.fallen = names
+        if self.superseded_listing is None and judge(names, self._rank):
+            self.superseded_listing = names
         return names
 
-    def _stand(self) -> None:
-        if self.fallen is not None:
-            raise FencedError(self.fallen)
+    def _require_owner(self) -> None:
+        if self.superseded_listing is not None:
+            raise FencedError(self.superseded_listing)

@@ -39,7 +39,7 @@ PIN = re.compile(rf"pin-{CHECKPOINT}{fields.TWIN}\.json")
 class DurabilityIndex:
     """What this session has proved about the store's checkpoints: the base on which anything may be removed.
 
-    ``manifests``: by path, each read once, because nothing in the store is ever changed. ``on_its_way``: the manifest that
+    ``manifests``: by path, each read once, because nothing in the store is ever changed. ``in_flight``: the manifest that
     this session will write next, whose files may lie in older folders. ``there``: those whose files were seen.
     ``bare``: folders of older sessions without any checkpoint or record, which nobody writes into any more and which are not
     listed again; ``swept``: those without leftovers.
@@ -49,7 +49,7 @@ class DurabilityIndex:
     broken: set[CheckpointId] = field(default_factory=set)
     scores: dict[CheckpointId, float] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
-    on_its_way: Manifest | None = None
+    in_flight: Manifest | None = None
     there: set[CheckpointId] = field(default_factory=set)
     bare: set[str] = field(default_factory=set)
     swept: set[str] = field(default_factory=set)
@@ -108,8 +108,10 @@ def prune(
     if len(proved) < max(2, policy.newest):
         return plan.remove, 0
     left = [each for each in found if each.id not in gone]
-    bounds = _LeftoverFilter({each.path.rpartition("/")[0] for each in left}, mine, max(id_.step for id_ in proved))
-    return plan.remove, _remove_leftovers(store, run, bounds, _ReferencedFiles(store, run, knowledge, left), knowledge)
+    leftovers = _LeftoverFilter({each.path.rpartition("/")[0] for each in left}, mine, max(id_.step for id_ in proved))
+    return plan.remove, _remove_leftovers(
+        store, run, leftovers, _ReferencedFiles(store, run, knowledge, left), knowledge
+    )
 
 
 def _files_are_listed(
@@ -220,15 +222,15 @@ class _ReferencedFiles:
 
     def __init__(self, store: Store, run: RunPaths, knowledge: DurabilityIndex, left: Iterable[Candidate]) -> None:
         self._store, self._run, self._known, self._left = store, run, knowledge.manifests, left
-        self._on_its_way = knowledge.on_its_way
+        self._in_flight = knowledge.in_flight
         self._remaining: list[dedup.RemainingFiles] | None = None
 
-    def unneeded(self, paths: Iterable[str]) -> list[str]:
+    def unreferenced(self, paths: Iterable[str]) -> list[str]:
         """Return which of these paths, of the store, nobody needs."""
         if self._remaining is None:
             self._remaining = [self._read(each) for each in self._left]
-            if self._on_its_way is not None:
-                files = frozenset(entry.path for entry in self._on_its_way.files)
+            if self._in_flight is not None:
+                files = frozenset(entry.path for entry in self._in_flight.files)
                 self._remaining.append(dedup.RemainingFiles("", files))
         above = f"{self._run.name}/"
         return [f"{above}{path}" for path in dedup.unneeded((p.removeprefix(above) for p in paths), self._remaining)]
@@ -242,13 +244,13 @@ class _ReferencedFiles:
         return dedup.RemainingFiles(folder, frozenset(entry.path for entry in manifest.files))
 
 
-def _empty(store: Store, folder: str, needs: _ReferencedFiles) -> int:
-    """Remove the files of a folder that nobody needs, and it when it is empty; nothing while it shows a manifest."""
+def _empty(store: Store, folder: str, referenced: _ReferencedFiles) -> int:
+    """Remove the files of a folder that nobody referenced, and it when it is empty; nothing while it shows a manifest."""
     entries = store.list(folder)
     lengths = {f"{folder}/{entry.name}": entry.bytes or 0 for entry in entries if not entry.folder}
     if any(MANIFEST_NAME.fullmatch(path.rpartition("/")[2]) for path in lengths):
         return 0
-    going = needs.unneeded(lengths) if lengths else []
+    going = referenced.unreferenced(lengths) if lengths else []
     for path in going:
         store.delete(path)
     if len(going) == len(entries):  # a folder in it is of nobody's making, and stays
@@ -264,7 +266,7 @@ class _LeftoverFilter:
     mine: SessionId
     step: int
 
-    def leave_over(self, folder: str, rank: SessionId, name: str) -> bool:
+    def is_leftover(self, folder: str, rank: SessionId, name: str) -> bool:
         step = STEP_FOLDER.fullmatch(name)
         if step is None or folder in self.published:
             return False
@@ -272,7 +274,7 @@ class _LeftoverFilter:
 
 
 def _remove_leftovers(
-    store: Store, run: RunPaths, bounds: _LeftoverFilter, needs: _ReferencedFiles, knowledge: DurabilityIndex
+    store: Store, run: RunPaths, leftovers: _LeftoverFilter, referenced: _ReferencedFiles, knowledge: DurabilityIndex
 ) -> int:
     """Remove what has no manifest, be it that one was removed or never written, and files that never got their name."""
     entries = store.list(run.name)
@@ -280,10 +282,10 @@ def _remove_leftovers(
     freed = sum(store.sweep(folder) for folder in ("", run.name, *folders.intersection({run.environments})))
     for session in entries:
         asked = addressee(session.name)
-        if asked is not None and asked < bounds.mine:
+        if asked is not None and asked < leftovers.mine:
             store.delete(f"{run.name}/{session.name}")
         rank = rank_of(session.name) if session.folder else None
-        if rank is None or rank > bounds.mine:
+        if rank is None or rank > leftovers.mine:
             continue
         inside = f"{run.name}/{session.name}"
         if session.name in knowledge.swept:
@@ -297,6 +299,6 @@ def _remove_leftovers(
             if not entry.folder or not STEP_FOLDER.fullmatch(entry.name):
                 continue
             freed += store.sweep(folder)
-            if bounds.leave_over(folder, rank, entry.name):
-                freed += _empty(store, folder, needs)
+            if leftovers.is_leftover(folder, rank, entry.name):
+                freed += _empty(store, folder, referenced)
     return freed

@@ -55,13 +55,13 @@ class SessionStore:
         self._seen: set[str] = set()
         self._afresh = False
         self.fenced = FencedStore(job.store, job.run, self.rank)
-        self.uploads = CheckpointUploader(job, self.fenced, self.knowledge)
+        self.uploader = CheckpointUploader(job, self.fenced, self.knowledge)
 
-    def look(self) -> ev.Event:
+    def inspect_run(self) -> ev.Event:
         """List the run before and after the claim."""
         view = claims.inspect(self.job.store, self.job.run, self.job.alive)
-        told = view.claim.get("arguments")
-        same = told is not None and masked([str(each) for each in told]) == masked(
+        arguments = view.claim.get("arguments")
+        same = arguments is not None and masked([str(each) for each in arguments]) == masked(
             self.job.arguments
         )  # a lost claim tells nothing of its job
         edited = project.changes(project.from_plain(view.claim.get("project")), self.job.project)
@@ -74,7 +74,7 @@ class SessionStore:
         self.local = SessionPaths(self.job.local_root, self.job.run_id, self.rank)
         self.nonfinite.rank = self.rank
         self.fenced = FencedStore(self.job.store, self.job.run, self.rank)
-        self.uploads.store = self.fenced
+        self.uploader.store = self.fenced
         self.local.make()
         body = {
             "machine": dict(self.job.identity),
@@ -89,14 +89,16 @@ class SessionStore:
 
     def read_history(self) -> ev.Event:
         """Tell how earlier machines ended, and leave it for the next."""
-        told = history.read(self.job.store, self.job.run, self.rank, self.job.alive, self.job.platform)
+        recorded = history.read(self.job.store, self.job.run, self.rank, self.job.alive, self.job.platform)
         try:
-            history.write_summary(self.job.store, self.job.run, self.rank, told)
+            history.write_summary(self.job.store, self.job.run, self.rank, recorded)
         except StoreError as error:  # the next start can do without it: it reads farther back
-            return replace(told, words=f"{told.words} What is left for the next start was not written: {error}".strip())
-        return told
+            return replace(
+                recorded, words=f"{recorded.words} What is left for the next start was not written: {error}".strip()
+            )
+        return recorded
 
-    def read_lives(self) -> ev.Event:
+    def read_peer_lifetimes(self) -> ev.Event:
         """Tell how long the machines of other runs in this store lived."""
         return ev.PeerLifetimesRead(history.peer_lifetimes(self.job.store, self.job.run, self.job.platform))
 
@@ -108,12 +110,12 @@ class SessionStore:
         began = self.job.clock.now()
         if self._start is None:
             return None
-        if own := self._own_newest():
+        if own := self._newest_staged():
             assert isinstance(own.answer, cp.ResumeFrom)
             id_ = own.answer.found.id
             durable = id_ in self.knowledge.durable
             return ev.CheckpointReady(str(own.folder), id_, durable, seconds=self.job.clock.now().since(began))
-        if self._own_proved() is not None or staged_checkpoints.staged_in(self.local.staging, self.rank):
+        if self._newest_own_durable() is not None or staged_checkpoints.staged_in(self.local.staging, self.rank):
             return None
         start = replace(self._start, adopted=False, skipped=())
         if start.id is None:
@@ -137,14 +139,14 @@ class SessionStore:
     def _restore(self, *, afresh: bool) -> ev.Event:
         began = self.job.clock.now()
         self._afresh = self._afresh or afresh
-        first = self.uploads.log is None
+        first = self.uploader.log is None
         if first:
             end_orphans(self.local.run, self.rank, self._say)
         if first and afresh:
             record_fresh_start(self.job, self.rank)
-        brought = self._own_newest() or self._newest_anywhere()
-        answer = brought.answer
-        skipped = tuple(map(checkpoint_fetch.describe_skipped, brought.passed_over))
+        fetched = self._newest_staged() or self._fetch_newest()
+        answer = fetched.answer
+        skipped = tuple(map(checkpoint_fetch.describe_skipped, fetched.passed_over))
         if not isinstance(answer, cp.StartFresh):
             self.knowledge.broken.update(each.id for each in answer.skipped if each.verdict is cp.Validity.BROKEN)
         if isinstance(answer, cp.NeedsUser):
@@ -152,34 +154,34 @@ class SessionStore:
                 return ev.FenceChecked(outranked)  # a successor has published and removed while we looked
             raise packed_checkpoints.refusal(self.job.store, self.job.run, answer, *skipped)
         if isinstance(answer, cp.StartFresh):
-            self.uploads.log = step_log_store.StepLog(self.local.step_log, 0)
-            return ev.CheckpointReady("", None, skipped=skipped, rolled=brought.rolled)
+            self.uploader.log = step_log_store.StepLog(self.local.step_log, 0)
+            return ev.CheckpointReady("", None, skipped=skipped, rolled=fetched.rolled)
         skipped += packed_checkpoints.warnings(self.job.store, self.job.run, answer.skipped)
         packed_checkpoints.pin_packed(self.job.store, self.job.run, answer.skipped)
         here = answer.found.path.startswith(checkpoint_fetch.LOCAL)
         if not here:
-            self._go_on_from(answer.found, brought.folder)
+            self._continue_from(answer.found, fetched.folder)
         if first or answer.found.id.writer != self.rank.writer:
-            self.uploads.log = step_log_store.StepLog(self.local.step_log, answer.found.id.step)
+            self.uploader.log = step_log_store.StepLog(self.local.step_log, answer.found.id.step)
             if here:
-                self._adopt(answer.found.id)
-        forget_dead_sessions(self.local.run, self.rank, keep=brought.folder)
+                self._adopt_step_log(answer.found.id)
+        forget_dead_sessions(self.local.run, self.rank, keep=fetched.folder)
         id_ = answer.found.id
         durable = id_ in self.knowledge.durable
         adopted = here and answer.found.id.writer != self.rank.writer
         seconds = self.job.clock.now().since(began)
-        changed = self._went_on(brought, answer.found) if first else ""
-        return ev.CheckpointReady(str(brought.folder), id_, durable, adopted, skipped, seconds, brought.rolled, changed)
+        changed = self._note_origin(fetched, answer.found) if first else ""
+        return ev.CheckpointReady(str(fetched.folder), id_, durable, adopted, skipped, seconds, fetched.rolled, changed)
 
     def take_log(self, folder: Path) -> None:
         """Take the step log rows of a staged checkpoint into the session's log."""
         self._seen.add(folder.name)
-        if self.uploads.log is not None:
+        if self.uploader.log is not None:
             # a folder that cannot be read is damaged, and publishing it will say so
             with suppress(OSError, ValueError):
-                self.uploads.log.take(folder)
+                self.uploader.log.take(folder)
 
-    def newest_proved(self) -> cp.CheckpointId | None:
+    def newest_durable(self) -> cp.CheckpointId | None:
         """Return the newest checkpoint of this run that is known to be safe; of one that begins anew, of this session alone."""
         since = self.rank.epoch if self._afresh else 0
         return max((id_ for id_ in tuple(self.knowledge.durable) if id_.epoch >= since), default=None)
@@ -192,16 +194,16 @@ class SessionStore:
             if each.folder.name not in self._seen
         ]
 
-    def publish(self, folder: Path, step: int, tell: Callable[[ev.Event], None]) -> ev.Event:
+    def upload(self, folder: Path, step: int, emit: Callable[[ev.Event], None]) -> ev.Event:
         """Put a staged checkpoint into the store."""
         id_ = checkpoint_id(folder, step, self.rank)
         try:
-            return self.uploads.publish(folder, id_, tell)
+            return self.uploader.upload(folder, id_, emit)
         except StoreError as error:
             if error.kind != "full":
                 raise
             self._make_room()
-            return self.uploads.publish(folder, id_, tell)
+            return self.uploader.upload(folder, id_, emit)
 
     def note_nonfinite(self) -> None:
         """Record the losses that are no number and are not on record yet. Raises StoreError."""
@@ -210,14 +212,14 @@ class SessionStore:
 
     def flush(self, within_s: float) -> ev.Event:
         """Let the platform send all that is written: the store is gone after it."""
-        id_ = self.uploads.write_manifest()
+        id_ = self.uploader.write_manifest_unconfirmed()
         try:
             self.job.flush(within_s)
         except UserError as error:
             return ev.DriveFlushed(None, f"{error.what}; {error.hint}")
         return ev.DriveFlushed(id_)
 
-    def retain(self) -> ev.Event:
+    def prune(self) -> ev.Event:
         """Remove what may go, unless we are outranked by now."""
         names = self.fenced.superseded()
         if names is not None:
@@ -234,7 +236,7 @@ class SessionStore:
         self.knowledge.durable.difference_update(removed)
         return ev.Pruned(removed, freed)
 
-    def look_at_fence(self) -> ev.Event:
+    def check_fence(self) -> ev.Event:
         """List the run: who is the highest, and does somebody want us to stop."""
         looked_s = self.job.clock.now().mono_s
         names = self.fenced.look()
@@ -248,16 +250,16 @@ class SessionStore:
         for name, body in pieces:
             uploader.create_idempotent(self.job.store, f"{self.job.run.session(self.rank)}/{name}", body)
 
-    def _went_on(self, brought: checkpoint_fetch.FetchResult, found: cp.Candidate) -> str:
+    def _note_origin(self, fetched: checkpoint_fetch.FetchResult, found: cp.Candidate) -> str:
         """Note what the session goes on from; return in words what changed since the one that made it."""
-        self._pass_on_nonfinite(brought, found)
+        self._record_nonfinite_origin(fetched, found)
         return self._changed(found.id)
 
-    def _pass_on_nonfinite(self, brought: checkpoint_fetch.FetchResult, found: cp.Candidate) -> None:
+    def _record_nonfinite_origin(self, fetched: checkpoint_fetch.FetchResult, found: cp.Candidate) -> None:
         """Record that this session goes on from a checkpoint whose loss is no number: what made that may soon be removed."""
-        watched, listed = self.job.retention.watched, brought.listed
+        watched, listed = self.job.retention.watched, fetched.listed
         manifest = found.manifest or cp.Manifest(
-            found.id, (), metrics=staged_checkpoints.content(brought.folder).metrics
+            found.id, (), metrics=staged_checkpoints.content(fetched.folder).metrics
         )
         of = pruning.Manifests(self.job.store, self.knowledge, listed.found)
         known = nonfinite.quality(
@@ -278,9 +280,9 @@ class SessionStore:
         words += [arguments] if arguments else []
         return f"since session {id_.epoch}, which made this checkpoint, {' and '.join(words)}" if words else ""
 
-    def _own_newest(self) -> checkpoint_fetch.FetchResult | None:
+    def _newest_staged(self) -> checkpoint_fetch.FetchResult | None:
         """Return this session's newest staged checkpoint if it is whole: only the trainer died, the store is not needed."""
-        proved = self._own_proved()
+        proved = self._newest_own_durable()
         for each in reversed(staged_checkpoints.staged_in(self.local.staging, self.rank)):
             if proved is not None and each.id < proved:
                 return None
@@ -289,44 +291,44 @@ class SessionStore:
                 return checkpoint_fetch.FetchResult(cp.ResumeFrom(found, ()), folder)
         return None
 
-    def _own_proved(self) -> cp.CheckpointId | None:
+    def _newest_own_durable(self) -> cp.CheckpointId | None:
         """Return the newest DURABLE one of this session. Asked on any lane, so of a copy: the store's lane adds to it."""
         return max((id_ for id_ in tuple(self.knowledge.durable) if id_.epoch == self.rank.epoch), default=None)
 
-    def _newest_anywhere(self) -> checkpoint_fetch.FetchResult:
+    def _fetch_newest(self) -> checkpoint_fetch.FetchResult:
         left = [each for each in staged_checkpoints.staged_on_this_machine(self.local.run) if self._has_rows(each)]
         epoch = self.rank.epoch if self._afresh else 0
         into = self.local.restored / "checkpoint"
         try:
-            brought = checkpoint_fetch.fetch_newest_valid(self.job.store, self.job.run, left, into, epoch=epoch)
+            fetched = checkpoint_fetch.fetch_newest_valid(self.job.store, self.job.run, left, into, epoch=epoch)
         except (OSError, StoreError) as error:
             if isinstance(error, StoreError) and error.kind != "local":
                 raise
             words = f"the checkpoint cannot be brought to the local disk: {error}"
             raise UserError(words, f"make room in {self.local.root} and start again; nothing was lost") from error
-        self.knowledge.learn_bare(brought.listed, self.rank)
-        return brought
+        self.knowledge.learn_bare(fetched.listed, self.rank)
+        return fetched
 
     def _has_rows(self, each: staged_checkpoints.StagedCheckpoint) -> bool:
         of = each.id.rank
         return step_log_store.covers(SessionPaths(self.job.local_root, self.job.run_id, of).step_log)
 
-    def _go_on_from(self, found: cp.Candidate, folder: Path) -> None:
+    def _continue_from(self, found: cp.Candidate, folder: Path) -> None:
         """Name this checkpoint of the store as the parent of the next one, with the pieces of the log up to it."""
         assert found.manifest is not None
-        self.uploads.parent = found.id
-        self.uploads.pieces = log_pieces.with_log(found.manifest.pieces, found.manifest.log)
-        self._prove(found)
+        self.uploader.parent = found.id
+        self.uploader.pieces = log_pieces.with_log(found.manifest.pieces, found.manifest.log)
+        self._mark_if_confirmed(found)
         if found.id not in self.knowledge.durable and found.id.rank != self.rank:
-            self.uploads.take_up(folder, found.manifest)
+            self.uploader.confirm_inherited(folder, found.manifest)
 
-    def _prove(self, found: cp.Candidate) -> None:
+    def _mark_if_confirmed(self, found: cp.Candidate) -> None:
         """Count what was read as DURABLE if that is a proof."""
         assert found.manifest is not None
-        if self._is_proved(found, found.manifest):
+        if self._is_confirmed(found, found.manifest):
             self.knowledge.durable.add(found.id)
 
-    def _is_proved(self, found: cp.Candidate, manifest: cp.Manifest) -> bool:
+    def _is_confirmed(self, found: cp.Candidate, manifest: cp.Manifest) -> bool:
         """Say whether what was read is flushed too: it may have been read from memory.
 
         On a drive: if it was written on another machine, which it has then certainly left, or was proved before. One answer of
@@ -347,7 +349,7 @@ class SessionStore:
 
     def _retention(self) -> retention.RetentionPolicy:
         """Return the policy, with as few to keep as may be where the next checkpoint would not fit."""
-        policy, newest = self.job.retention, self.uploads.newest
+        policy, newest = self.job.retention, self.uploader.newest
         free = self.job.store.free_bytes() if self.job.store.traits.mounted else None
         if newest is None or free is None or free >= ROOM_FOR * newest.bytes:
             return policy
@@ -361,9 +363,9 @@ class SessionStore:
                 self.note_nonfinite()
                 pruning.prune(self.fenced, self.job.run, policy, self.knowledge, self.rank)
 
-    def _adopt(self, id_: cp.CheckpointId) -> None:
+    def _adopt_step_log(self, id_: cp.CheckpointId) -> None:
         dead = SessionPaths(self.job.local_root, self.job.run_id, id_.rank)
         folders = [each.folder for each in staged_checkpoints.staged_in(dead.staging, dead.rank) if each.id <= id_]
-        self.uploads.pieces = checkpoint_fetch.pieces_before(self.job.store, self.job.run, id_)
-        if self.uploads.log is not None:
-            self.uploads.log.adopt(dead.step_log, folders, id_.step)
+        self.uploader.pieces = checkpoint_fetch.pieces_before(self.job.store, self.job.run, id_)
+        if self.uploader.log is not None:
+            self.uploader.log.adopt(dead.step_log, folders, id_.step)

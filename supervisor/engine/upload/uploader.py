@@ -67,9 +67,9 @@ class InFlight:
 
     folder: Path
     began: Instant
-    proof: DurabilityCheck
+    check: DurabilityCheck
     inherited: bool = False
-    sealed: bool = False
+    manifest_written: bool = False
 
 
 class CheckpointUploader:
@@ -85,36 +85,36 @@ class CheckpointUploader:
         self.parent: cp.CheckpointId | None = None
         self.newest: cp.Manifest | None = None
         self.pieces: Mapping[str, str] = {}
-        self._on_its_way: InFlight | None = None
+        self._in_flight: InFlight | None = None
         self._failed_step: int | None = None
 
-    def publish(self, folder: Path, id_: cp.CheckpointId, tell: Callable[[ev.Event], None]) -> ev.Event:
+    def upload(self, folder: Path, id_: cp.CheckpointId, emit: Callable[[ev.Event], None]) -> ev.Event:
         """Put a staged checkpoint into the store; where the evidence comes with the call, prove it too."""
         began = self.job.clock.now()
-        order = self._order(folder, id_)
-        self._on_its_way = self.knowledge.on_its_way = None
+        request = self._request(folder, id_)
+        self._in_flight = self.knowledge.in_flight = None
         try:
-            self._remove_failed(id_)
-            manifest = write_files(self.store, self.job.run, order)
+            self._remove_failed_upload(id_)
+            manifest = write_files(self.store, self.job.run, request)
         except FencedError as fenced:
-            tell(ev.UploadFailed(str(folder), "another machine has the run"))
+            emit(ev.UploadFailed(str(folder), "another machine has the run"))
             return ev.FenceChecked(fenced.names)
         except CorruptStagedCheckpoint as error:
             return ev.UploadFailed(str(folder), str(error), hopeless=True)
-        self._on_its_way = self._in_flight(folder, manifest, began)
+        self._in_flight = self._begin_confirming(folder, manifest, began)
         submitted = ev.CheckpointWritten(str(folder), id_, manifest.bytes)
         if self.job.store.traits.confirm_every_s:
             return submitted
-        tell(submitted)
+        emit(submitted)
         return self.confirm(folder)
 
     def confirm(self, folder: Path) -> ev.Event:
         """Ask for the evidence on what was submitted of this folder."""
-        sent = self._on_its_way
+        sent = self._in_flight
         if sent is None or sent.folder != folder:
             return ev.UploadFailed(str(folder), "it is not on its way any more")
         try:
-            kinds = self._prove(sent)
+            kinds = self._confirm_all(sent)
             self.store.check_fence()  # who stood still before the manifest may have named what was swept since
         except FencedError as fenced:
             return ev.FenceChecked(fenced.names)
@@ -128,24 +128,24 @@ class CheckpointUploader:
             ):
                 raise  # it is not there as it should be: only sending it again can help
             return ev.DurabilityPending(str(folder), str(error))
-        return self._proved(sent, kinds)
+        return self._mark_durable(sent, kinds)
 
-    def _prove(self, sent: InFlight) -> str:
+    def _confirm_all(self, sent: InFlight) -> str:
         """Prove the files, write the manifest, prove that; return what proves all of it."""
         try:
-            sent.proof.poll_files(self.job.store)
+            sent.check.poll_files(self.job.store)
         except NotConfirmed as error:
             if not error.possible:
-                self._seal(sent)  # the manifest is all that a later machine can judge the files by
+                self._write_manifest_once(sent)  # the manifest is all that a later machine can judge the files by
             raise
-        if not sent.sealed:
-            sent.proof.see_files(self.job.store)
-        self._seal(sent)
-        return sent.proof.poll_manifest(self.job.store)
+        if not sent.manifest_written:
+            sent.check.check_files_listed(self.job.store)
+        self._write_manifest_once(sent)
+        return sent.check.poll_manifest(self.job.store)
 
-    def _proved(self, sent: InFlight, kinds: str) -> ev.Event:
-        manifest, upload_s = sent.proof.manifest, 0.0
-        self._on_its_way = self.knowledge.on_its_way = None
+    def _mark_durable(self, sent: InFlight, kinds: str) -> ev.Event:
+        manifest, upload_s = sent.check.manifest, 0.0
+        self._in_flight = self.knowledge.in_flight = None
         self.knowledge.durable.add(manifest.id)
         self.knowledge.learn(self.job.run.manifest(manifest), manifest)
         if not sent.inherited:  # else this session's journal and end say so, because that one's are closed
@@ -156,36 +156,38 @@ class CheckpointUploader:
             upload_s = self.job.clock.now().since(sent.began)
         return ev.CheckpointDurable(str(sent.folder), manifest.id, manifest.bytes, upload_s, kinds)
 
-    def take_up(self, folder: Path, manifest: cp.Manifest) -> None:
+    def confirm_inherited(self, folder: Path, manifest: cp.Manifest) -> None:
         """Ask from now on for the evidence on what a dead session wrote; ``folder`` is its copy on the local disk."""
-        self._on_its_way = self._in_flight(folder, manifest, self.job.clock.now(), inherited=True)
+        self._in_flight = self._begin_confirming(folder, manifest, self.job.clock.now(), inherited=True)
 
-    def write_manifest(self) -> cp.CheckpointId | None:
+    def write_manifest_unconfirmed(self) -> cp.CheckpointId | None:
         """Write the manifest of what is submitted, proved or not: its files may still arrive after this session's end.
 
         Who reads it verifies them all. Returns the checkpoint, or None if nothing is on its way.
         """
-        sent = self._on_its_way
+        sent = self._in_flight
         if sent is None:
             return None
         with suppress(StoreError, FencedError):
-            self._seal(sent)
-        return sent.proof.manifest.id if sent.sealed else None
+            self._write_manifest_once(sent)
+        return sent.check.manifest.id if sent.manifest_written else None
 
-    def _order(self, folder: Path, id_: cp.CheckpointId) -> UploadRequest:
+    def _request(self, folder: Path, id_: cp.CheckpointId) -> UploadRequest:
         piece = None if self.log is None else self.log.piece(id_.step)
         newest = None if self.newest is None or self.newest.id in self.knowledge.broken else self.newest
         piece = piece if piece and piece[1] else None
         return UploadRequest(folder, id_, self.parent, piece, newest, self.job.shared_bytes_min, self.pieces)
 
-    def _in_flight(self, folder: Path, manifest: cp.Manifest, began: Instant, *, inherited: bool = False) -> InFlight:
-        self.knowledge.on_its_way = manifest
+    def _begin_confirming(
+        self, folder: Path, manifest: cp.Manifest, began: Instant, *, inherited: bool = False
+    ) -> InFlight:
+        self.knowledge.in_flight = manifest
         times, apart_s = confirmations_needed(self.job.store), self.job.store.traits.confirm_every_s
         return InFlight(
             folder, began, DurabilityCheck(self.job.run, manifest, times, apart_s, self.job.clock), inherited
         )
 
-    def _remove_failed(self, id_: cp.CheckpointId) -> None:
+    def _remove_failed_upload(self, id_: cp.CheckpointId) -> None:
         """Remove what an earlier, failed upload left: it would keep every later one out of a full store."""
         if self._failed_step not in {None, id_.step}:
             with suppress(StoreError):
@@ -193,45 +195,45 @@ class CheckpointUploader:
                 pruning.remove_unfinished(self.store, self.job.run, self.knowledge, unfinished)
         self._failed_step = id_.step
 
-    def _seal(self, sent: InFlight) -> None:
+    def _write_manifest_once(self, sent: InFlight) -> None:
         """Write the manifest, once; that of an inherited one lies in another's folder already."""
-        if not (sent.sealed or sent.inherited):
-            write_manifest(self.store, self.job.run, sent.proof.manifest)
-        sent.sealed = True
+        if not (sent.manifest_written or sent.inherited):
+            write_manifest(self.store, self.job.run, sent.check.manifest)
+        sent.manifest_written = True
 
 
-def write_files(store: FencedStore, run: RunPaths, order: UploadRequest) -> cp.Manifest:
+def write_files(store: FencedStore, run: RunPaths, request: UploadRequest) -> cp.Manifest:
     """Put a staged checkpoint's files into the store; return the manifest that ``seal`` will write.
 
     Raises StoreError to retry, Hopeless where the staged folder is at fault, Outranked where the fence fell.
     """
     try:
-        content, sealed = staged_checkpoints.sealed(order.folder)
+        content, sealed = staged_checkpoints.sealed(request.folder)
     except CheckpointInfoError as error:
         raise CorruptStagedCheckpoint(str(error)) from error
-    if content.step != order.id.step:
-        raise CorruptStagedCheckpoint(f"{CONTENT_FILE} is of step {content.step}, not {order.id.step}")
+    if content.step != request.id.step:
+        raise CorruptStagedCheckpoint(f"{CONTENT_FILE} is of step {content.step}, not {request.id.step}")
     store.check_fence()
-    folder = run.step(order.id.rank, order.id.step)
-    promised = {**content.files, CONTENT_FILE: sealed}
-    shared = _reusable_files(store, run, order, promised)
-    sent_bytes = sum(promised[name][0] for name in promised if name not in shared)
+    folder = run.step(request.id.rank, request.id.step)
+    expected = {**content.files, CONTENT_FILE: sealed}
+    shared = _reusable_files(store, run, request, expected)
+    sent_bytes = sum(expected[name][0] for name in expected if name not in shared)
     _check_room(store, sent_bytes)
     files = tuple(
-        shared.get(name) or _write_file(store, run, folder, order.folder / name, promised[name]) for name in promised
+        shared.get(name) or _write_file(store, run, folder, request.folder / name, expected[name]) for name in expected
     )
     log = None
-    if order.log is not None:
-        log = _write_log_piece(store, run, order)
+    if request.log is not None:
+        log = _write_log_piece(store, run, request)
     return cp.Manifest(
-        id=order.id,
+        id=request.id,
         files=files,
         total_steps=content.total_steps,
         metrics=content.metrics,
-        parent=order.parent,
+        parent=request.parent,
         log=log,
         made_by=content.made_by,
-        pieces=log_pieces.with_log(order.pieces, log),
+        pieces=log_pieces.with_log(request.pieces, log),
     )
 
 
@@ -261,13 +263,13 @@ def _check_room(store: Store, sent_bytes: int) -> None:
 
 
 def _reusable_files(
-    store: Store, run: RunPaths, order: UploadRequest, promised: Mapping[str, tuple[int, str]]
+    store: Store, run: RunPaths, request: UploadRequest, expected: Mapping[str, tuple[int, str]]
 ) -> dict[str, cp.FileEntry]:
     """Return the files that lie in older folders of this session and need not be sent: each still listed at its length."""
     shared: dict[str, cp.FileEntry] = {}
     listed: dict[str, set[tuple[str, int | None]]] = {}
-    for name in promised:
-        entry = dedup.already_there(order.newest, name, promised[name], order.shared_bytes_min)
+    for name in expected:
+        entry = dedup.already_there(request.newest, name, expected[name], request.shared_bytes_min)
         if entry is None:
             continue
         folder, _, file = f"{run.name}/{entry.path}".rpartition("/")
@@ -278,21 +280,21 @@ def _reusable_files(
     return shared
 
 
-def _write_file(store: Store, run: RunPaths, folder: str, source: Path, promised: tuple[int, str]) -> cp.FileEntry:
+def _write_file(store: Store, run: RunPaths, folder: str, source: Path, expected: tuple[int, str]) -> cp.FileEntry:
     """Put one file in, under its own name or, if a failed try of other content holds that, under the next free one."""
     tries = 0
     while True:
         name = source.name if tries == 0 else f"{source.stem}~{tries}{source.suffix}"
         path = f"{folder}/{name}"
         try:
-            measured = store.push(str(source), path, algorithm_of(promised[1]), link=True)
+            measured = store.push(str(source), path, algorithm_of(expected[1]), link=True)
         except NotFound as error:
             raise CorruptStagedCheckpoint(f"{source.name} is missing from the staged folder") from error
         except AlreadyExists:
             tries += 1
-            if (measured := _read_back(store, path, source, algorithm_of(promised[1]))) != FileDigest(*promised):
+            if (measured := _read_back(store, path, source, algorithm_of(expected[1]))) != FileDigest(*expected):
                 continue
-        if (measured.bytes, measured.digest) != promised:
+        if (measured.bytes, measured.digest) != expected:
             raise CorruptStagedCheckpoint(f"{source.name} changed on the local disk after it was staged")
         return cp.FileEntry(source.name, path.removeprefix(f"{run.name}/"), measured.bytes, measured.digest)
 
@@ -305,17 +307,17 @@ def _read_back(store: Store, path: str, source: Path, algorithm: str) -> FileDig
         beside.unlink(missing_ok=True)
 
 
-def _write_log_piece(store: Store, run: RunPaths, order: UploadRequest) -> cp.FileEntry:
+def _write_log_piece(store: Store, run: RunPaths, request: UploadRequest) -> cp.FileEntry:
     """Write the piece of the step log, or find it there from an earlier try."""
-    assert order.log is not None
-    from_step, body = order.log
-    rank = order.id.rank
+    assert request.log is not None
+    from_step, body = request.log
+    rank = request.id.rank
     session = run.session(rank)
-    for name in step_log_store.names(store, session, from_step, order.id.step):
+    for name in step_log_store.names(store, session, from_step, request.id.step):
         if store.read(f"{session}/{name}") == body:
             break
     else:
-        name = step_log_store.piece_name(step_log_store.next_number(store, session), from_step, order.id.step)
+        name = step_log_store.piece_name(step_log_store.next_number(store, session), from_step, request.id.step)
         store.create(f"{session}/{name}", body)
     return cp.FileEntry(name, f"{rank}/{name}", len(body), digest_of((body,), preferred()))
 

@@ -36,7 +36,7 @@ class Unfenced(FencedStore):
     def check_fence(self) -> None:
         """Let every session write."""
 
-    def _stand(self) -> None:
+    def _require_owner(self) -> None:
         pass
 
 

@@ -37,7 +37,7 @@ def long(tmp_path):
     turn.begin()
     for _ in range(4):
         turn.publish(turn.stage())
-    turn.storing.retain()
+    turn.storing.prune()
     assert len(checkpoint_fetch.find(world.store(), RUN)) == 2
     world.rank = turn.storing.rank
     return world

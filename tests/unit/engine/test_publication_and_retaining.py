@@ -88,13 +88,13 @@ def test_two_checkpoints_of_one_step_share_the_folder_and_the_last_one_out_empti
     turn.publish(turn.stage(0))
     for _ in range(KEEP - 1):
         turn.publish(turn.stage())
-    turn.storing.retain()
+    turn.storing.prune()
     laws_hold(world)
 
 
 def test_a_folder_of_another_step_than_its_name_says_is_refused(turn):
     folder = turn.stage()
-    outcome = turn.storing.publish(folder, turn.step + 1, lambda _: None)
+    outcome = turn.storing.upload(folder, turn.step + 1, lambda _: None)
     assert isinstance(outcome, ev.UploadFailed)
     assert outcome.hopeless
     with pytest.raises(CheckpointInfoError, match="of step"):
@@ -110,7 +110,7 @@ def test_a_staged_folder_at_fault_is_not_tried_for_ever(turn, harm):
         (folder / "state-00000.safetensors").write_bytes(b"x")
     else:
         (folder / CONTENT_FILE).unlink()
-    outcome = turn.storing.publish(folder, turn.step, lambda _: None)
+    outcome = turn.storing.upload(folder, turn.step, lambda _: None)
     assert isinstance(outcome, ev.UploadFailed)
     assert outcome.hopeless
 
@@ -133,7 +133,7 @@ def test_submitted_is_said_before_the_evidence_and_durable_only_after(turn):
     heard: list[ev.Event] = []
     order: list[str] = []
     turn.store.evidence = lambda path: order.append("evidence") or "fsync"
-    outcome = turn.storing.publish(turn.stage(), turn.step, lambda event: (heard.append(event), order.append("said")))
+    outcome = turn.storing.upload(turn.stage(), turn.step, lambda event: (heard.append(event), order.append("said")))
     assert isinstance(heard[0], ev.CheckpointWritten)
     assert order[0] == "said"
     assert isinstance(outcome, ev.CheckpointDurable)
@@ -163,9 +163,9 @@ def test_a_broken_checkpoint_is_not_counted_and_goes_once_enough_newer_ones_are_
     assert ready.id == min(world.safe)
     assert turn.storing.knowledge.broken == {broken}
     turn.publish(turn.stage(1))
-    assert turn.storing.retain().removed == ()
+    assert turn.storing.prune().removed == ()
     turn.publish(turn.stage(1))
-    assert set(turn.storing.retain().removed) == {ready.id, broken}
+    assert set(turn.storing.prune().removed) == {ready.id, broken}
 
 
 def test_a_pinned_checkpoint_stays(world, turn):
@@ -173,17 +173,17 @@ def test_a_pinned_checkpoint_stays(world, turn):
     pruning.pin(world.store(), RUN, pinned)
     for _ in range(KEEP + 1):
         turn.publish(turn.stage())
-        turn.storing.retain()
+        turn.storing.prune()
     assert pinned in {found.id for found in checkpoint_fetch.find(world.store(), RUN)}
 
 
 def test_leftovers_wait_until_enough_is_durable(world, turn):
     half = next(path for path in (world.root / "store" / RUN.name).rglob("step-000000015") if path.is_dir())
-    turn.storing.retain()
+    turn.storing.prune()
     assert half.exists()
     for _ in range(KEEP):
         turn.publish(turn.stage())
-    turn.storing.retain()
+    turn.storing.prune()
     assert not half.exists()
 
 
@@ -197,8 +197,8 @@ def test_a_removal_that_was_cut_short_is_finished_by_the_next(world, turn):
         return call.go()
 
     with syscalls.bent(no_files):
-        assert isinstance(named(turn.storing.retain), StoreError)
-    turn.storing.retain()
+        assert isinstance(named(turn.storing.prune), StoreError)
+    turn.storing.prune()
     laws_hold(world)
 
 
@@ -210,7 +210,7 @@ def test_half_written_files_of_dead_writers_are_swept_from_every_room_of_the_run
         (room / ".tmp-dead-0").write_bytes(b"half")
     for _ in range(KEEP):
         turn.publish(turn.stage())
-    freed = turn.storing.retain().freed_bytes
+    freed = turn.storing.prune().freed_bytes
     assert not list(run.rglob(".tmp-dead*"))
     assert freed >= 4 * len(rooms)
 
@@ -268,5 +268,5 @@ def test_retention_sweeps_what_dead_writers_left_half_written_also_in_the_root_o
     (folder / ".tmp-dead-0").write_bytes(b"half")
     for _ in range(KEEP):
         turn.publish(turn.stage())
-    turn.storing.retain()
+    turn.storing.prune()
     assert not (folder / ".tmp-dead-0").exists()

@@ -105,10 +105,10 @@ def test_a_file_that_only_the_one_on_its_way_names_stays(world, turn):
     alone = replace(newest, files=(frozen(newest),), id=replace(newest.id, step=newest.id.step + 1))
     for manifest in (world.root / "store" / RUN.name / folder(newest)).glob("manifest-*"):
         manifest.unlink()
-    turn.storing.knowledge.on_its_way = alone
+    turn.storing.knowledge.in_flight = alone
     pruning.remove_unfinished(turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(older[0])}")
     assert frozen(newest).path in there(world)
-    turn.storing.knowledge.on_its_way = None
+    turn.storing.knowledge.in_flight = None
     pruning.remove_unfinished(turn.store, RUN, turn.storing.knowledge, f"{RUN.name}/{folder(older[0])}")
     assert frozen(newest).path not in there(world)
 
@@ -184,13 +184,13 @@ def test_the_evidence_of_a_shared_file_is_asked_for_again(world, turn):
 
 def test_a_shared_file_outlives_the_checkpoint_that_brought_it_and_then_its_folder_goes(world, turn):
     first, *_ = published(turn, KEEP + 1)
-    removed = turn.storing.retain().removed
+    removed = turn.storing.prune().removed
     assert first.id in removed
     left = [path for path in there(world) if path.startswith(folder(first))]
     assert left == [frozen(first).path]
     turn.world.size = (2, 50)
     published(turn, KEEP)
-    turn.storing.retain()
+    turn.storing.prune()
     assert not [path for path in there(world) if path.startswith(folder(first))]
     assert not (world.root / "store" / RUN.name / folder(first)).exists()
 
@@ -198,12 +198,12 @@ def test_a_shared_file_outlives_the_checkpoint_that_brought_it_and_then_its_fold
 def test_freed_is_what_the_disk_got_back(world, turn):
     published(turn, KEEP + 1)
     before_bytes = used_bytes(world)
-    freed = turn.storing.retain().freed_bytes
+    freed = turn.storing.prune().freed_bytes
     assert freed == before_bytes - used_bytes(world)
     turn.world.size = (2, 50)
     published(turn, KEEP)
     before_bytes = used_bytes(world)
-    freed = turn.storing.retain().freed_bytes
+    freed = turn.storing.prune().freed_bytes
     assert freed == before_bytes - used_bytes(world)
     laws_hold(world)
 
@@ -214,7 +214,7 @@ def test_a_pinned_checkpoint_keeps_the_files_it_shares(world, turn):
     turn.world.size = (2, 50)
     for _ in range(KEEP + 1):
         published(turn)
-        turn.storing.retain()
+        turn.storing.prune()
     assert first.id not in {each.id for each in manifests(world)}
     judged = {each.id: each.verdict for each in checkpoint_admin.judged(world.store(), RUN, world.root / "machine")}
     assert judged[second.id] is cp.Validity.WHOLE
@@ -236,7 +236,7 @@ def test_while_a_manifest_cannot_be_read_nothing_it_could_name_goes(world, turn)
 def test_what_a_failed_upload_left_goes_but_not_what_others_share_in_that_folder(world, turn):
     """A step is published, shared, let go and then staged once more: its folder holds files of two kinds."""
     first, *_ = published(turn, KEEP + 1)
-    turn.storing.retain()
+    turn.storing.prune()
     unfinished = world.root / "store" / RUN.name / folder(first)
     (unfinished / "state-00000~1.safetensors").write_bytes(b"of a failed try")
     freed = pruning.remove_unfinished(
@@ -252,7 +252,7 @@ def test_each_manifest_is_read_once_and_ones_own_never(world, turn):
     turn.store.read = lambda path: read.append(path) or real(path)
     for _ in range(KEEP + 2):
         published(turn)
-        turn.storing.retain()
+        turn.storing.prune()
     told = [path for path in read if "manifest-" in path]
     assert len(told) == len(set(told)) <= KEEP
     assert not [path for path in told if str(turn.storing.rank) in path]
@@ -263,7 +263,7 @@ def test_all_manifests_go_before_the_first_file_goes(world, turn):
     deleted: list[str] = []
     real = turn.store.delete
     turn.store.delete = lambda path: deleted.append(path) or real(path)
-    turn.storing.retain()
+    turn.storing.prune()
     kinds = ["manifest-" in path for path in deleted]
     assert kinds == sorted(kinds, reverse=True)
     assert sum(kinds) == KEEP + 2

@@ -1,7 +1,25 @@
-"""The store of a fleet machine: a folder whose files count as durable when the user's computer has received them.
+"""The store on a machine of the fleet: a local folder whose files are durable when the user's computer holds them.
 
-The agent on the machine transfers the files. Beside the folder it writes a log of the files that the computer
-acknowledged, each complete and with its digest compared. That log is the only evidence.
+Theory of operation
+
+Rules:
+
+1. Reads and writes are those of ``FolderStore``. Only ``evidence`` and the traits differ.
+2. The agent, a separate process, sends the files to the user's computer (``fleet.transfer``). The computer verifies
+   each file by its digest and acknowledges it.
+3. The agent appends each acknowledgement to ``acknowledged.jsonl`` beside the store's folder. This list is the only
+   confirmation (I4). The store never asks the agent or the network.
+4. ``evidence`` reads what was appended since the last call. A shorter list than before is read again from its start.
+5. An acknowledgement counts only while the file is still in the folder.
+
+Cases of ``evidence``:
+
+- The list names the file as complete: returns "relay".
+- The list names it as refused: ``StoreError``, kind "lied". The upload fails, because waiting cannot help.
+- The list names neither: ``NotConfirmed``. It is marked as moving if a part arrived since the last call, so that
+  a slow transfer is not replaced by a newer checkpoint.
+- The file is not in the folder: ``NotFound``.
+- The computer is asleep or offline: nothing is appended, and the checkpoint stays pending. Training continues.
 """
 
 from __future__ import annotations

@@ -1,7 +1,36 @@
-"""Back before a trouble: which checkpoints are withdrawn by it, which steps are passed over, and how often that is tried.
+"""Rollback after a loss anomaly: the rolled-back checkpoints, the skipped steps, and the number of attempts.
 
-A session that meets a trouble leaves one record of it in its own folder. All that the others need stands in the
-record's name, so that a listing is enough and all machines draw the same from it.
+Theory of operation
+
+An anomaly is a loss that is not finite, or one that jumps. If the user chose "stop" or "rollback", the session ends and
+leaves one record. The next session derives from all records where to resume and which steps to skip.
+
+Rules:
+
+1. A record is a file of the session's own folder. Its name holds every number, so a listing is enough (I5):
+   ``rollback-<limit>-<anomaly>-<skip from>-<skip end>-<attempt>-<rate>.json``. The content is for people.
+2. The record is written before the session ends. A session that cannot write it does not roll back.
+3. A record covers its own session and all older ones. Their checkpoints beyond ``limit`` steps are rolled back and
+   never resumed from. Checkpoints of later sessions are not affected.
+4. ``limit`` is the last step whose checkpoint is known good: the loss logged at the step after it was normal.
+5. Later sessions skip the steps ``skip_from <= index < skip_end`` and advance the data past them.
+6. Learning rates are multiplied by ``rate`` once per record.
+7. At most ``TRIES_MAX`` attempts are made for one anomaly. After that the session stops, with attempt 0 in its record.
+8. A session that starts at step 0 on purpose leaves ``anew.json``. Records of older sessions do not apply after it.
+
+Cases:
+
+- First anomaly, or the session resumed beyond the last one: attempt 1. It skips from ``limit`` to the anomaly.
+- An anomaly while the last one is not passed yet: the next attempt. The resumed checkpoint itself is suspect.
+  The session resumes from an older one and skips everything from step 0 on to the later of the two anomalies.
+- A durable checkpoint beyond the last anomaly exists, before the new one: the last anomaly is over. This is a new one,
+  with attempt 1 again.
+- The attempts are used up, or the user chose "stop": the record rolls back the checkpoints beyond the last good step
+  and skips nothing. A restart resumes from the same checkpoint, after the user has corrected the cause.
+- A restart after such a stop meets the anomaly again: the checkpoint it resumed from is rolled back too.
+- A name that no session can have written, for example one that skips steps after its anomaly: it is ignored.
+
+While the last anomaly is not passed yet, nothing is pruned: another attempt may need any older checkpoint.
 """
 
 from __future__ import annotations

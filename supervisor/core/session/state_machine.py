@@ -1,7 +1,42 @@
 """The supervisor as one pure function: ``decide(session, event, now) -> (session, commands)``.
 
-``TABLE`` says in which phases an event means something; elsewhere it is late or early and changes nothing.
-``TRANSITIONS`` is the state diagram of ARCHITECTURE.md; a test holds decide to it.
+Theory of operation
+
+Rules:
+
+1. ``decide`` reads no clock, no disk and no process. Time is an argument, and the outcome of every command returns as
+   an event. A journal of events and commands therefore explains a session completely.
+2. One thread owns the session. It calls ``decide`` for one event at a time and passes the commands to the executor.
+3. A table maps each event to the phases in which it applies, and to its handler. In any other phase the event is late
+   or early, and nothing changes.
+4. ``TRANSITIONS`` is the state diagram. A test compares the behaviour of ``decide`` with it.
+5. A final phase ignores every event.
+6. All timers are fields of ``session.timers``. ``next_wakeup`` returns the next due time, and the loop sends
+   ``TimerFired`` then. A due timer that runs its handler must be cleared or moved, else the session would spin.
+7. ``decide`` never raises for a valid event. A defect in the engine arrives as the event ``InternalError``.
+
+Phases:
+
+- STARTING: inspect the run, wait for a possible owner, claim, and wait the settle time.
+- RESTORING: read the history, fetch the newest valid checkpoint, prepare the environment, start the trainer.
+- RUNNING: the trainer runs. Saves, uploads, fence checks and journal pieces are driven by timers.
+- BACKOFF: the trainer failed. The next attempt starts after a delay.
+- DRAINING: the end is decided. ``shutdown`` continues it after every event until nothing is left to wait for.
+- SUCCEEDED, HANDED_OVER, FENCED, FAILED, CANCELLED: final, each with its exit code.
+
+Order within one call of ``decide``:
+
+a. If this process stood still for ``GAP_S``, another machine may own the run. Writes are suspended, and a fence check
+   is ordered before anything else.
+b. The handler of the event runs, or the handler of every due timer.
+c. In the phase DRAINING the shutdown continues.
+d. The drain timer and ``PublishState`` follow, unless nothing changed that they depend on.
+
+Cases:
+
+- The trainer is silent for longer than its hang deadline: the timers find it, and the trainer is ended.
+- The machine's time ends soon: the session hands over if the limit is hard. Otherwise it saves once and continues.
+- The store does not answer: no phase changes. Uploads wait, and training continues.
 """
 
 from __future__ import annotations

@@ -1,4 +1,35 @@
-"""The store as a session may use it for publishing and removing: once outranked, it writes and deletes nothing more (I10)."""
+"""Store wrapper of one session. A superseded session writes and deletes nothing through it (I10).
+
+Theory of operation
+
+The stores have no conditional write, no lock and no common clock. Two processes can therefore both believe that they
+own a run. Fencing does not prevent that. It makes the older process harmless.
+
+Rules:
+
+1. Each session has an id, ``SessionId(generation, writer)``. The generation is one above every generation in the
+   listing (I11). The writer is random, so that two simultaneous claims still differ.
+2. A session claims by writing ``claim.json`` into a folder that is named by its id. Nobody else writes there (I8).
+3. Ids are ordered by generation, then by writer. Every reader of the same listing finds the same highest id (I5).
+4. A session that sees a higher id is superseded. This is permanent: a later listing without that id is a stale one.
+5. Every listing of the run's folder is a fence check, whatever it was made for.
+6. From then on ``list`` and every write or delete raise ``FencedError``. ``read``, ``pull`` and ``evidence`` go on.
+7. ``superseded`` also requires the session's own folder in the listing. Without it the listing proves nothing, and
+   the call raises ``StoreError``, kind "gone".
+
+Cases:
+
+- Two machines claim at the same time. Each waits the settle time, in which late files become visible, and lists
+  again. The higher id goes on, the other ends.
+- The owner may still be alive. A newcomer writes a probe, ``knock-<id>-<nonce>.json``, before it claims. The owner
+  checks the fence every few seconds and answers with ``here-<n>-<nonce>.json``. An answer, and any other new name in
+  the owner's folder, counts as life. Silence counts by the newcomer's own clock only (I12).
+- The owner was suspended and wakes up. It suspends its writes, lists until a settle time has passed since it woke, and
+  continues only if no higher id appeared.
+- A write was already in the kernel when the fence fell. It lands in the folder of the superseded session. Readers
+  accept it or skip it like any other checkpoint, ordered by (generation, step).
+- Somebody creates a folder with a huge generation. ``believed`` ignores ids that no session can have reached.
+"""
 
 from __future__ import annotations
 

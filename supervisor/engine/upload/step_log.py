@@ -1,8 +1,42 @@
-"""The step log over all machines: rows of staged checkpoints here, pieces in the store, one joined curve for readers.
+"""Step log over all sessions: rows of staged checkpoints on this disk, pieces in the store, one joined log for readers.
 
-A piece covers the steps ``[from, to)`` and is written before the manifest of the checkpoint at ``to``. Joining takes
-the pieces in the order (epoch, number): each cuts what is known at its ``from`` and adds its rows. So what was
-computed twice appears once, and what is DURABLE has its rows.
+Theory of operation
+
+A row is one line of ``run.log()``. A piece is a file of rows in a session's folder:
+``log-<number>-<from>-<to>.jsonl``. It holds the rows of the steps ``from <= step < to``.
+
+Rules for the writer:
+
+1. The trainer stages the rows since the previous checkpoint together with each checkpoint. ``StepLog.take`` appends
+   them to one local file and flushes it.
+2. The piece of an upload starts where the last durable checkpoint ended. It ends at the step of the checkpoint.
+3. The piece is written before the manifest. Every durable checkpoint has its rows (I18).
+4. After the confirmation, ``published`` removes the uploaded rows from the local file.
+5. A session that continues from a staged checkpoint of a dead session adopts the rows of that session.
+6. Manifests carry the digests of all pieces before them. Retention deletes manifests, but never a piece.
+
+Rules for the reader (``read``):
+
+7. Lineage: start with the newest session that has pieces. Its first piece starts at the step where it resumed.
+   The previous session of the lineage is the newest older one with a piece that ends at that step. If there is none,
+   it is the next older session. Repeat down to step 0.
+8. Each session counts only below the first step of the session after it. Steps that were computed again therefore
+   appear once, with the rows of the newer session.
+9. Within a session the pieces apply in the order of their numbers. Each piece replaces the rows from its first step on.
+   A trainer that restarted at an earlier step is covered by this rule.
+10. Of several copies of one piece the copy with the digest of the manifest counts. Without a digest the longest counts,
+    because an incomplete copy is a shorter one.
+
+Cases:
+
+- An upload is tried again: the new piece has a higher number and starts no later. By rule 9 a corrupt earlier piece
+  does not matter then.
+- A piece is missing, empty, changed or corrupt: its steps become a ``Gap`` with the reason.
+- No piece covers some steps: a gap too, unless those steps logged nothing. A manifest that names all pieces proves
+  that. A neighbouring piece with fewer rows than steps makes it probable.
+- Rows beyond the newest checkpoint are missing: no gap, because no checkpoint depends on them.
+- The last line of the local file is incomplete after a crash: it is skipped. ``_append`` truncates a half-written row.
+- The local file was deleted while it is open: ``_see_named`` writes it again from the open descriptor.
 """
 
 from __future__ import annotations

@@ -1,6 +1,42 @@
-"""The one checkpoint on its way to the store: submitted, asked about, sealed, proved. At most one at a time (I17).
+"""Uploads one checkpoint from the local disk to the store: files, confirmation, manifest, confirmation.
 
-The order of writing is the protocol; I2, I4, I9 and I10 rest on it.
+Theory of operation
+
+Rules:
+
+1. A checkpoint exists for readers as soon as its manifest exists. The manifest is therefore written last (I1).
+2. The order of one upload is fixed:
+
+   a. fence check,
+   b. files of the state, except those that an older checkpoint of this session already holds,
+   c. piece of the step log,
+   d. confirmation of every file and of the piece,
+   e. listing check (on a mounted drive only): every file is listed at its length,
+   f. fence check,
+   g. manifest, named by its own hash,
+   h. confirmation of the manifest, and the listing check again,
+   i. fence check; then ``CheckpointDurable``.
+
+3. Only the store's confirmation makes a checkpoint durable (I4). Elapsed time never does.
+4. A closed file is never modified (I9). A retry reuses a file of equal content and leaves any other file alone.
+5. A superseded session writes nothing (I10). ``FencedStore`` refuses the write with ``FencedError``.
+6. One checkpoint is in flight (I17). A new upload replaces it, and a late ``confirm`` for it fails.
+7. All methods are called on one queue, "store". Only ``log`` is shared with the thread that reads the channel.
+
+``upload`` performs a to c. On a disk it also performs d to i at once. On a drive it returns ``CheckpointWritten``,
+and the session calls ``confirm`` every few seconds. Each ``confirm`` performs as much of d to i as the store allows.
+
+Cases:
+
+- The store fails during b or c: ``StoreError``. The session tries again later, and step b reuses the complete files.
+- Another step is uploaded after a failure: the files of the failed step are deleted first, to free their space.
+- The staged folder is damaged: ``CorruptStagedCheckpoint``. A retry cannot help, so the failure is permanent.
+- The store confirms nothing yet: ``NotConfirmed``, reported as ``DurabilityPending``. The next ``confirm`` continues.
+- The store can never confirm: the manifest is written all the same, because a later machine can verify by it.
+- A drive fails during d or h: ``DurabilityPending`` too. A missing file or an incorrect one fails the upload instead.
+- The process stood still between f and i: the fence check i finds a successor that may have deleted the files.
+- The session ends with an upload in flight: ``write_manifest_unconfirmed`` writes g without d. Its readers verify it.
+- A dead session wrote the checkpoint: ``confirm_inherited`` confirms it. Its manifest exists already.
 """
 
 from __future__ import annotations

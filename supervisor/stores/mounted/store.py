@@ -1,6 +1,38 @@
 """A mounted drive as a store, on the supervisor's side. Only workers touch the drive, and each request has a deadline.
 
-A drive that hangs costs its caller the deadline and an error of kind "hung". Other callers are not delayed (I14).
+Theory of operation
+
+A call on a FUSE mount can block in the kernel for ever, and no signal ends it. The mount can also disappear and leave a
+plain folder, or come back as another drive. Both must not stop training (I14) or lose data silently (I13).
+
+Rules:
+
+1. This process never opens, lists or stats a path on the drive. Even the kind of drive is read from the mount table.
+2. Each request goes to a worker process, one at a time for each worker. ``WORKERS_MAX`` requests run in parallel.
+3. A worker that is silent for ``patience_s`` is given up: it gets SIGKILL, and the caller gets ``StoreError`` "hung".
+   During a long copy the worker sends ticks, so a slow drive is not a silent one.
+4. A killed worker may stay in the kernel until the drive returns. While ``WORKERS_MAX`` of them do, new requests fail
+   at once as "hung", and no further process is started.
+5. Before each operation the worker verifies the mount (``guard``): same mount point, type, source and device, and not a
+   plain folder. Paths are opened relative to the descriptor of the mount's root.
+6. The record of the run must have the digest that it had when first read (``identity``). Otherwise another drive is
+   mounted there: ``StoreError`` "gone".
+7. The drive has no links, renames or temporary names. A file is created under its final name, written, flushed, closed
+   and read back. Existing files are never overwritten (I9).
+8. A closed file is only in the client's cache. ``evidence`` asks the client whether it is uploaded (``upload_status``)
+   and raises ``NotConfirmed`` until then (I4).
+
+Workers keep no state that matters. Each request carries the record digests, and whether the path was confirmed before.
+Each answer returns the digests.
+
+Cases:
+
+- The worker exits over a request: ``StoreError`` "unreadable". The next request gets a new worker.
+- The drive hangs at start: the same deadlines apply, and the start reports that the drive does not answer.
+- The mount is gone: ``StoreError`` "gone". The descriptor is released, and the next request opens the mount again.
+- The client has no known interface: ``traits.evidence`` is empty. A checkpoint becomes durable only when another
+  machine reads it.
+- The program ends: the workers' input closes, and they exit.
 """
 
 from __future__ import annotations

@@ -25,7 +25,6 @@ APART = {
     "supervisor.engine.file_watch.discovery": "one of the three parts of the watching of files; one session uses all three",
     "supervisor.engine.file_watch.watcher": "one of the three parts of the watching of files; one session uses all three",
     "supervisor.engine.host.checkup": "the checks of `doctor`; the verb only prints them",
-    "supervisor.engine.resume.rollback_records": "records of a rollback, which a resume reads back by the same names",
     "supervisor.engine.resume_test.rehearsal": "the use case of `rehearse`; the verb only parses and prints",
     "supervisor.engine.runs.log_reader": "the use case of `logs`; the verb only parses and prints",
     "supervisor.engine.runs.remove_run": "the use case of `rm`; the verb only parses and prints",

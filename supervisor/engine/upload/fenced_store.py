@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class FencedError(Exception):
-    """Another session has a higher rank: nothing more may be written. ``names`` is the listing that showed it."""
+    """Another session has a higher id, so nothing more may be written. ``names`` is the listing that showed it."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__("outranked")
@@ -55,10 +55,7 @@ class FencedError(Exception):
 
 
 class FencedStore:
-    """Any store, for one session: every listing of the run is a look at the fence, whatever it was made for.
-
-    Being outranked is remembered for good, because a later listing that does not show it is a stale one.
-    """
+    """Wrapper of any store for one session, see the module docstring."""
 
     def __init__(self, inner: Store, run: RunPaths, rank: SessionId) -> None:
         self.inner, self.traits = inner, inner.traits
@@ -66,13 +63,13 @@ class FencedStore:
         self._run, self._rank = run, rank
 
     def look(self) -> tuple[str, ...]:
-        """List the run; the names are returned whoever is the highest."""
+        """List the run and return its names, even if another session is higher."""
         return self._seen(self.inner.list(self._run.name))
 
     def superseded(self) -> tuple[str, ...] | None:
-        """List the run; return the names if they, or an earlier listing, show a higher session.
+        """List the run; return the names if this or an earlier listing shows a higher session.
 
-        Raises StoreError if the session's own folder is not listed: then the listing says nothing about the others.
+        Raises StoreError if the session's own folder is not listed: the listing then proves nothing.
         """
         names = self.look()
         if self.superseded_listing is None and str(self._rank) not in names:
@@ -80,13 +77,13 @@ class FencedStore:
         return self.superseded_listing
 
     def check_fence(self) -> None:
-        """List the run; raise FencedError if another session has taken it over."""
+        """List the run; raise FencedError if another session is higher."""
         names = self.superseded()
         if names is not None:
             raise FencedError(names)
 
     def list(self, folder: str) -> Sequence[FolderEntry]:
-        """List; if that shows a higher session, raise Outranked."""
+        """List a folder; raise FencedError if the session is superseded."""
         entries = self.inner.list(folder)
         if folder == self._run.name:
             self._seen(entries)
@@ -94,38 +91,38 @@ class FencedStore:
         return entries
 
     def read(self, path: str) -> bytes:
-        """Read."""
+        """Read a file."""
         return self.inner.read(path)
 
     def pull(self, path: str, local: str, algorithm: str, *, link: bool = False) -> FileDigest:
-        """Copy to the local disk."""
+        """Copy a file to the local disk."""
         return self.inner.pull(path, local, algorithm, link=link)
 
     def create(self, path: str, body: bytes) -> None:
-        """Create, unless outranked."""
+        """Create a file, unless superseded."""
         self._require_owner()
         self.inner.create(path, body)
 
     def push(self, local: str, path: str, algorithm: str, *, link: bool = False) -> FileDigest:
-        """Copy into the store, unless outranked."""
+        """Copy a file into the store, unless superseded."""
         self._require_owner()
         return self.inner.push(local, path, algorithm, link=link)
 
     def delete(self, path: str) -> None:
-        """Delete, unless outranked."""
+        """Delete, unless superseded."""
         self._require_owner()
         self.inner.delete(path)
 
     def evidence(self, path: str) -> str:
-        """Ask for the evidence."""
+        """Return the store's confirmation of a file."""
         return self.inner.evidence(path)
 
     def free_bytes(self) -> int | None:
-        """Say how much room there is."""
+        """Return the free space."""
         return self.inner.free_bytes()
 
     def sweep(self, folder: str) -> int:
-        """Remove what dead writers left, unless outranked."""
+        """Remove temporary files of dead writers, unless superseded."""
         self._require_owner()
         return self.inner.sweep(folder)
 

@@ -1,6 +1,6 @@
-"""Removing what retention lets go: all manifests first, then the files that no other manifest names, then the folders.
+"""Pruning: deletes the manifests that retention does not keep, then files that no other manifest names, then folders.
 
-So no reader sees a half, and a file that checkpoints share outlives the one that brought it.
+In this order no reader sees a part of a checkpoint, and a file that checkpoints share stays as long as one names it.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ PIN = re.compile(rf"pin-{CHECKPOINT}{fields.TWIN}\.json")
 
 @dataclass
 class DurabilityIndex:
-    """What this session has proved about the store's checkpoints: the base on which anything may be removed.
+    """Facts about the store's checkpoints that this session has verified. Pruning relies on them alone.
 
-    ``manifests``: by path, each read once, because nothing in the store is ever changed. ``in_flight``: the manifest that
-    this session will write next, whose files may lie in older folders. ``there``: those whose files were seen.
-    ``bare``: folders of older sessions without any checkpoint or record, which nobody writes into any more and which are not
-    listed again; ``swept``: those without leftovers.
+    ``manifests`` holds each manifest by path, read once, because files never change. ``in_flight`` is the manifest that
+    this session writes next. Its files may lie in older folders. ``there`` holds the checkpoints whose files were
+    listed. ``bare`` holds folders of older sessions without a checkpoint or record. They are not listed again.
+    ``swept`` holds folders without leftovers.
     """
 
     durable: set[CheckpointId] = field(default_factory=set)
@@ -55,11 +55,11 @@ class DurabilityIndex:
     swept: set[str] = field(default_factory=set)
 
     def learn_bare(self, listed: RunListing, mine: SessionId) -> None:
-        """Know which folders of sessions before ``mine`` need no second look."""
+        """Note the folders of sessions before ``mine`` that need no second listing."""
         self.bare.update(name for name in listed.bare if (rank := rank_of(name)) is not None and rank < mine)
 
     def learn(self, path: str, manifest: Manifest) -> None:
-        """Know a manifest of ours that lies under ``path``, and its score."""
+        """Note a manifest of this session at ``path``, and its score."""
         self.manifests[path] = manifest
         loss = manifest.metrics.get("loss")
         if isinstance(loss, int | float):
@@ -75,11 +75,11 @@ def prune(
     *,
     keep: Collection[CheckpointId] = (),
 ) -> tuple[tuple[CheckpointId, ...], int]:
-    """Remove what the policy lets go and the leftovers of uploads that never finished; return (removed, freed bytes).
+    """Delete what the policy does not keep, and the leftovers of failed uploads. Returns (deleted ids, freed bytes).
 
-    Manifests of earlier sessions count as DURABLE only if this session proved them (it resumed from one), because
-    that they can be listed proves nothing. A receipt counts where its manifest could be read and the files are there:
-    anybody who may write into the store can make one of a checkpoint that there is not.
+    Manifests of earlier sessions count as durable only if this session has confirmed them. A listing proves nothing. A
+    verification record counts if its manifest is readable and its files are listed: anyone with access to the store can
+    forge the record alone.
     """
     listed = list_run(store, run, knowledge.bare)
     knowledge.learn_bare(listed, mine)
@@ -117,7 +117,7 @@ def prune(
 def _files_are_listed(
     store: Store, run: RunPaths, id_: CheckpointId, manifests: Manifests, knowledge: DurabilityIndex
 ) -> bool:
-    """Say whether a checkpoint's manifest can be read and all its files are listed at their lengths; looked at once."""
+    """Return whether the manifest is readable and all its files are listed at their lengths. Checked once for each."""
     if id_ in knowledge.there:
         return True
     manifest = manifests(id_)
@@ -139,13 +139,13 @@ def _without_twin_suffix(name: str) -> str:
 
 
 def keep_last(options: Mapping[str, Any], default: int) -> int:
-    """Return how many checkpoints a run's recorded options keep; the default where they do not say a number."""
+    """Return how many checkpoints the run's recorded options keep, or the default."""
     told = options.get("keep_last", default)
     return told if type(told) is int else default
 
 
 def watched(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the logged values that must be finite, as recorded; () for every loss."""
+    """Return the recorded names of logged values that must be finite; () stands for every loss."""
     return tuple(filter(None, str(options.get("nan_watch") or "").split(",")))
 
 
@@ -155,10 +155,10 @@ def with_quality(
     listed: RunListing,
     watched: Collection[str],
 ) -> list[retention.RetentionItem]:
-    """Return the checkpoints with their quality, as far down as it matters: to the newest good one that is proved.
+    """Return the checkpoints with their quality, from the newest down to the newest good durable one.
 
-    So a store whose losses are all numbers is asked for one manifest, which is mostly known already. What is withdrawn is
-    never good.
+    For a run with finite losses this reads one manifest, which is usually known. A rolled-back checkpoint is never
+    good.
     """
     found: list[retention.RetentionItem] = []
     matters = True
@@ -174,7 +174,7 @@ def with_quality(
 
 
 class Manifests:
-    """The manifests of a store's checkpoints, each read when first asked for and known from then on."""
+    """Manifests of a store's checkpoints, each read once on demand."""
 
     def __init__(self, store: Store, knowledge: DurabilityIndex, found: Iterable[Candidate]) -> None:
         self._store, self._known = store, knowledge.manifests
@@ -191,23 +191,23 @@ class Manifests:
 
 
 def remove_unfinished(store: Store, run: RunPaths, knowledge: DurabilityIndex, folder: str) -> int:
-    """Remove what no manifest names from a step folder of our own that has none; return the bytes freed."""
+    """Delete unreferenced files from a step folder without a manifest; return the freed bytes."""
     return _empty(store, folder, _ReferencedFiles(store, run, knowledge, find(store, run)))
 
 
 def pinned(store: Store, run: RunPaths) -> set[CheckpointId]:
-    """Return the checkpoints that a person asked to keep for good."""
+    """Return the checkpoints that a user pinned."""
     matches = (PIN.fullmatch(entry.name) for entry in store.list(run.name))
     return {CheckpointId(int(m[1]), int(m[2]), m[3], int(m[4])) for m in matches if m}
 
 
 def pin(store: Store, run: RunPaths, id_: CheckpointId) -> None:
-    """Keep a checkpoint for good, by a file of its own in the run's folder."""
+    """Pin a checkpoint with a file in the run's folder."""
     store.create(f"{run.name}/pin-{id_.epoch}-{id_.step}-{id_.writer}-{id_.seq}.json", b"{}")
 
 
 def unpin(store: Store, run: RunPaths, step: int) -> list[CheckpointId]:
-    """Let go of what a person asked to keep at this step; return what was pinned. Twins that a drive made go too."""
+    """Remove the pins of this step, including copies that a drive made; return the unpinned checkpoints."""
     found = []
     for entry in store.list(run.name):
         match = PIN.fullmatch(entry.name)
@@ -218,7 +218,7 @@ def unpin(store: Store, run: RunPaths, step: int) -> list[CheckpointId]:
 
 
 class _ReferencedFiles:
-    """What the checkpoints that stay need. Their manifests are read when first asked, because often nobody asks."""
+    """Files that the remaining checkpoints name. Manifests are read on demand, because often none is needed."""
 
     def __init__(self, store: Store, run: RunPaths, knowledge: DurabilityIndex, left: Iterable[Candidate]) -> None:
         self._store, self._run, self._known, self._left = store, run, knowledge.manifests, left
@@ -226,7 +226,7 @@ class _ReferencedFiles:
         self._remaining: list[dedup.RemainingFiles] | None = None
 
     def unreferenced(self, paths: Iterable[str]) -> list[str]:
-        """Return which of these paths, of the store, nobody needs."""
+        """Return the paths that no remaining checkpoint names."""
         if self._remaining is None:
             self._remaining = [self._read(each) for each in self._left]
             if self._in_flight is not None:
@@ -245,7 +245,7 @@ class _ReferencedFiles:
 
 
 def _empty(store: Store, folder: str, referenced: _ReferencedFiles) -> int:
-    """Remove the files of a folder that nobody referenced, and it when it is empty; nothing while it shows a manifest."""
+    """Delete a folder's unreferenced files, then the folder if it is empty. A folder with a manifest stays."""
     entries = store.list(folder)
     lengths = {f"{folder}/{entry.name}": entry.bytes or 0 for entry in entries if not entry.folder}
     if any(MANIFEST_NAME.fullmatch(path.rpartition("/")[2]) for path in lengths):
@@ -253,14 +253,14 @@ def _empty(store: Store, folder: str, referenced: _ReferencedFiles) -> int:
     going = referenced.unreferenced(lengths) if lengths else []
     for path in going:
         store.delete(path)
-    if len(going) == len(entries):  # a folder in it is of nobody's making, and stays
+    if len(going) == len(entries):  # a subfolder was not made by the supervisor, and stays
         store.delete(folder)
     return sum(lengths[path] for path in going)
 
 
 @dataclass(frozen=True, slots=True)
 class _LeftoverFilter:
-    """What may be a leftover: not the ``published`` folders, no session above ``mine``, none of ours from ``step`` on."""
+    """Rule for leftovers: no ``published`` folder, no session above ``mine``, no own folder from ``step`` on."""
 
     published: Collection[str]
     mine: SessionId
@@ -276,7 +276,7 @@ class _LeftoverFilter:
 def _remove_leftovers(
     store: Store, run: RunPaths, leftovers: _LeftoverFilter, referenced: _ReferencedFiles, knowledge: DurabilityIndex
 ) -> int:
-    """Remove what has no manifest, be it that one was removed or never written, and files that never got their name."""
+    """Delete folders without a manifest, temporary files, and answered requests; return the freed bytes."""
     entries = store.list(run.name)
     folders = {f"{run.name}/{entry.name}" for entry in entries if entry.folder}
     freed = sum(store.sweep(folder) for folder in ("", run.name, *folders.intersection({run.environments})))

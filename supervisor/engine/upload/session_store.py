@@ -1,4 +1,4 @@
-"""What one session does in its store: look, claim, restore, publish, retain. Called on the lanes, never on the loop."""
+"""Store operations of one session: inspect, claim, restore, upload, prune. They never run on the loop's thread."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     from supervisor.engine.context import SessionContext
 
-ROOM_FOR = 1.5  # times the newest checkpoint, for the next one to fit with what else is written meanwhile
+ROOM_FOR = 1.5  # factor on the newest checkpoint's size: room for the next one and for other writes meanwhile
 
 
 class SessionStore:
-    """Holds what the session knows of its store: its rank, what is proved, which rows of the log are there."""
+    """Holds the session's id, the checkpoints that are known to be durable, and the uploader with its step log."""
 
     def __init__(self, job: SessionContext, say: Callable[[str], None] = lambda _: None) -> None:
         self.job = job
@@ -58,18 +58,17 @@ class SessionStore:
         self.uploader = CheckpointUploader(job, self.fenced, self.knowledge)
 
     def inspect_run(self) -> ev.Event:
-        """List the run before and after the claim."""
+        """List the run, before the claim and after it."""
         view = claims.inspect(self.job.store, self.job.run, self.job.alive)
         arguments = view.claim.get("arguments")
-        same = arguments is not None and masked([str(each) for each in arguments]) == masked(
-            self.job.arguments
-        )  # a lost claim tells nothing of its job
+        # a lost claim does not show its job
+        same = arguments is not None and masked([str(each) for each in arguments]) == masked(self.job.arguments)
         edited = project.changes(project.from_plain(view.claim.get("project")), self.job.project)
         lost = finished_run.missing(self.job.store, self.job.run, view.last) if same else ""
         return ev.RunInspected(view.names, view.last, same, " and ".join(edited), lost)
 
     def claim(self, epoch: int) -> SessionId:
-        """Make the session's folders, here and in the store."""
+        """Create the session's folders, on the local disk and in the store."""
         self.rank = SessionId(epoch, self.job.writer)
         self.local = SessionPaths(self.job.local_root, self.job.run_id, self.rank)
         self.nonfinite.rank = self.rank
@@ -88,24 +87,25 @@ class SessionStore:
         return self.rank
 
     def read_history(self) -> ev.Event:
-        """Tell how earlier machines ended, and leave it for the next."""
-        recorded = history.read(self.job.store, self.job.run, self.rank, self.job.alive, self.job.platform)
+        """Return how earlier sessions ended, and write a summary for the next one."""
+        found = history.read(self.job.store, self.job.run, self.rank, self.job.alive, self.job.platform)
         try:
-            history.write_summary(self.job.store, self.job.run, self.rank, recorded)
-        except StoreError as error:  # the next start can do without it: it reads farther back
+            history.write_summary(self.job.store, self.job.run, self.rank, found)
+        except StoreError as error:  # the next start reads the older records instead
             return replace(
-                recorded, words=f"{recorded.words} What is left for the next start was not written: {error}".strip()
+                found, words=f"{found.words} What is left for the next start was not written: {error}".strip()
             )
-        return recorded
+        return found
 
     def read_peer_lifetimes(self) -> ev.Event:
-        """Tell how long the machines of other runs in this store lived."""
+        """Return how long the machines of other runs in this store lived."""
         return ev.PeerLifetimesRead(history.peer_lifetimes(self.job.store, self.job.run, self.job.platform))
 
     def restart(self) -> ev.Event | None:
-        """Return where a session goes on of which only the trainer died, without asking the store; None if that has to be.
+        """Return the checkpoint to restart a failed trainer from, without the store; None if the store must be asked.
 
-        The newest it staged, or while it has staged none, what it began with: nobody else writes into our epoch.
+        It is the newest staged one. If nothing was staged yet, it is the one that this session started from. No other
+        session writes into this generation.
         """
         began = self.job.clock.now()
         if self._start is None:
@@ -127,9 +127,9 @@ class SessionStore:
         return replace(start, seconds=self.job.clock.now().since(began))
 
     def restore(self, *, afresh: bool) -> ev.Event:
-        """Bring the newest whole checkpoint, of the store or left staged on this machine, to the local disk.
+        """Fetch the newest valid checkpoint, from the store or from the staged ones of this machine.
 
-        ``afresh`` holds for the whole session: what was there before it is left out of account.
+        ``afresh`` ignores everything older than this session, until the session ends.
         """
         ready = self._restore(afresh=afresh)
         if self._start is None and isinstance(ready, ev.CheckpointReady):
@@ -137,6 +137,7 @@ class SessionStore:
         return ready
 
     def _restore(self, *, afresh: bool) -> ev.Event:
+        """Choose where the run resumes, then prepare the step log and the uploader for it."""
         began = self.job.clock.now()
         self._afresh = self._afresh or afresh
         first = self.uploader.log is None
@@ -151,7 +152,7 @@ class SessionStore:
             self.knowledge.broken.update(each.id for each in answer.skipped if each.verdict is cp.Validity.BROKEN)
         if isinstance(answer, cp.NeedsUser):
             if outranked := self.fenced.superseded():
-                return ev.FenceChecked(outranked)  # a successor has published and removed while we looked
+                return ev.FenceChecked(outranked)  # a successor uploaded and pruned meanwhile
             raise packed_checkpoints.refusal(self.job.store, self.job.run, answer, *skipped)
         if isinstance(answer, cp.StartFresh):
             self.uploader.log = step_log_store.StepLog(self.local.step_log, 0)
@@ -174,20 +175,20 @@ class SessionStore:
         return ev.CheckpointReady(str(fetched.folder), id_, durable, adopted, skipped, seconds, fetched.rolled, changed)
 
     def take_log(self, folder: Path) -> None:
-        """Take the step log rows of a staged checkpoint into the session's log."""
+        """Add the rows of a staged checkpoint to the session's step log."""
         self._seen.add(folder.name)
         if self.uploader.log is not None:
-            # a folder that cannot be read is damaged, and publishing it will say so
+            # an unreadable folder is damaged, and its upload reports that
             with suppress(OSError, ValueError):
                 self.uploader.log.take(folder)
 
     def newest_durable(self) -> cp.CheckpointId | None:
-        """Return the newest checkpoint of this run that is known to be safe; of one that begins anew, of this session alone."""
+        """Return the newest durable checkpoint of this run. If the session started fresh, only its own count."""
         since = self.rank.epoch if self._afresh else 0
         return max((id_ for id_ in tuple(self.knowledge.durable) if id_.epoch >= since), default=None)
 
     def unreported(self) -> list[staged_checkpoints.StagedCheckpoint]:
-        """Return staged folders whose message got lost, as it does when the trainer dies right after staging."""
+        """Return staged folders without a message. A trainer that dies right after staging leaves such a folder."""
         return [
             each
             for each in staged_checkpoints.staged_in(self.local.staging, self.rank)
@@ -195,7 +196,7 @@ class SessionStore:
         ]
 
     def upload(self, folder: Path, step: int, emit: Callable[[ev.Event], None]) -> ev.Event:
-        """Put a staged checkpoint into the store."""
+        """Upload a staged checkpoint. A full store is pruned once, and the upload repeated."""
         id_ = checkpoint_id(folder, step, self.rank)
         try:
             return self.uploader.upload(folder, id_, emit)
@@ -206,12 +207,12 @@ class SessionStore:
             return self.uploader.upload(folder, id_, emit)
 
     def note_nonfinite(self) -> None:
-        """Record the losses that are no number and are not on record yet. Raises StoreError."""
+        """Record the non-finite losses that are not on record yet. Raises StoreError."""
         if self.nonfinite.waiting and self.fenced.superseded() is None:
             self.nonfinite.write(self.job.store, self.job.run)
 
     def flush(self, within_s: float) -> ev.Event:
-        """Let the platform send all that is written: the store is gone after it."""
+        """Let the platform upload everything that is written. The store is not usable after it."""
         id_ = self.uploader.write_manifest_unconfirmed()
         try:
             self.job.flush(within_s)
@@ -220,12 +221,12 @@ class SessionStore:
         return ev.DriveFlushed(id_)
 
     def prune(self) -> ev.Event:
-        """Remove what may go, unless we are outranked by now."""
+        """Delete the checkpoints that retention does not keep, unless the session is superseded."""
         names = self.fenced.superseded()
         if names is not None:
             return ev.FenceChecked(names)
         proved = verification_records.recorded(self.job.store, self.job.run)
-        # of this session's own only what it has published itself: somebody else's word for it is forged
+        # a record about a checkpoint of this session itself is forged: only this session can have confirmed it
         self.knowledge.durable |= {id_ for id_ in proved if id_.rank < self.rank}
         self.note_nonfinite()
         try:
@@ -237,7 +238,7 @@ class SessionStore:
         return ev.Pruned(removed, freed)
 
     def check_fence(self) -> ev.Event:
-        """List the run: who is the highest, and does somebody want us to stop."""
+        """List the run. The answer shows the highest session, requests to stop, and probes."""
         looked_s = self.job.clock.now().mono_s
         names = self.fenced.look()
         if not names:
@@ -246,17 +247,17 @@ class SessionStore:
         return ev.FenceChecked(names, stop, looked_s, knocks)
 
     def write_pieces(self, pieces: list[tuple[str, bytes]]) -> None:
-        """Close pieces of the journal and of the output in the session's folder."""
+        """Write pieces of the journal and of the output into the session's folder."""
         for name, body in pieces:
             uploader.create_idempotent(self.job.store, f"{self.job.run.session(self.rank)}/{name}", body)
 
     def _note_origin(self, fetched: checkpoint_fetch.FetchResult, found: cp.Candidate) -> str:
-        """Note what the session goes on from; return in words what changed since the one that made it."""
+        """Record the checkpoint that this session starts from; return what changed since the session that made it."""
         self._record_nonfinite_origin(fetched, found)
         return self._changed(found.id)
 
     def _record_nonfinite_origin(self, fetched: checkpoint_fetch.FetchResult, found: cp.Candidate) -> None:
-        """Record that this session goes on from a checkpoint whose loss is no number: what made that may soon be removed."""
+        """Record that the checkpoint may hold a non-finite value. The checkpoint that shows it may soon be pruned."""
         watched, listed = self.job.retention.watched, fetched.listed
         manifest = found.manifest or cp.Manifest(
             found.id, (), metrics=staged_checkpoints.content(fetched.folder).metrics
@@ -267,11 +268,11 @@ class SessionStore:
         )
         if known != "good":
             self.nonfinite.saw(found.id.step, 0, f"the checkpoint of step {found.id.step} may hold what is no number")
-            with suppress(StoreError):  # then it is written before anything is removed
+            with suppress(StoreError):  # it is written before anything is pruned
                 self.note_nonfinite()
 
     def _changed(self, id_: cp.CheckpointId) -> str:
-        """Say how script and arguments differ from those of the session that made a checkpoint; "" where they do not."""
+        """Describe how script and arguments differ from those of the checkpoint's session; "" if they do not."""
         claim = claims.read_claim(self.job.store, self.job.run, id_.rank)
         if "arguments" not in claim:
             return f"with which script and arguments session {id_.epoch} ran is not known: its claim.json is lost or damaged"
@@ -281,7 +282,7 @@ class SessionStore:
         return f"since session {id_.epoch}, which made this checkpoint, {' and '.join(words)}" if words else ""
 
     def _newest_staged(self) -> checkpoint_fetch.FetchResult | None:
-        """Return this session's newest staged checkpoint if it is whole: only the trainer died, the store is not needed."""
+        """Return this session's newest staged checkpoint if it is valid and not older than its newest durable one."""
         proved = self._newest_own_durable()
         for each in reversed(staged_checkpoints.staged_in(self.local.staging, self.rank)):
             if proved is not None and each.id < proved:
@@ -292,10 +293,11 @@ class SessionStore:
         return None
 
     def _newest_own_durable(self) -> cp.CheckpointId | None:
-        """Return the newest DURABLE one of this session. Asked on any lane, so of a copy: the store's lane adds to it."""
+        """Return this session's newest durable checkpoint. Callable on any queue, so it reads a copy of the set."""
         return max((id_ for id_ in tuple(self.knowledge.durable) if id_.epoch == self.rank.epoch), default=None)
 
     def _fetch_newest(self) -> checkpoint_fetch.FetchResult:
+        """Fetch the newest valid checkpoint of the store or of this machine. Raises UserError for a full local disk."""
         left = [each for each in staged_checkpoints.staged_on_this_machine(self.local.run) if self._has_rows(each)]
         epoch = self.rank.epoch if self._afresh else 0
         into = self.local.restored / "checkpoint"
@@ -310,11 +312,12 @@ class SessionStore:
         return fetched
 
     def _has_rows(self, each: staged_checkpoints.StagedCheckpoint) -> bool:
+        """Return whether the step log of a dead session is complete enough to continue from its staged checkpoint."""
         of = each.id.rank
         return step_log_store.covers(SessionPaths(self.job.local_root, self.job.run_id, of).step_log)
 
     def _continue_from(self, found: cp.Candidate, folder: Path) -> None:
-        """Name this checkpoint of the store as the parent of the next one, with the pieces of the log up to it."""
+        """Make this checkpoint of the store the parent of the next one. Confirm it if nobody has."""
         assert found.manifest is not None
         self.uploader.parent = found.id
         self.uploader.pieces = log_pieces.with_log(found.manifest.pieces, found.manifest.log)
@@ -323,16 +326,16 @@ class SessionStore:
             self.uploader.confirm_inherited(folder, found.manifest)
 
     def _mark_if_confirmed(self, found: cp.Candidate) -> None:
-        """Count what was read as DURABLE if that is a proof."""
+        """Mark a fetched checkpoint as durable if it is confirmed."""
         assert found.manifest is not None
         if self._is_confirmed(found, found.manifest):
             self.knowledge.durable.add(found.id)
 
     def _is_confirmed(self, found: cp.Candidate, manifest: cp.Manifest) -> bool:
-        """Say whether what was read is flushed too: it may have been read from memory.
+        """Return whether a fetched checkpoint is durable. Its bytes may have been read from a cache.
 
-        On a drive: if it was written on another machine, which it has then certainly left, or was proved before. One answer of
-        this machine's client would not be enough.
+        On a mounted drive it is durable if another machine wrote it: reading it here proves that the upload finished.
+        It also is if an earlier session confirmed it. One answer of this machine's client is not enough.
         """
         if self.job.store.traits.mounted:
             claim = claims.read_claim(self.job.store, self.job.run, found.id.rank)
@@ -348,7 +351,7 @@ class SessionStore:
         return True
 
     def _retention(self) -> retention.RetentionPolicy:
-        """Return the policy, with as few to keep as may be where the next checkpoint would not fit."""
+        """Return the retention policy, reduced to the minimum if the next checkpoint would not fit."""
         policy, newest = self.job.retention, self.uploader.newest
         free = self.job.store.free_bytes() if self.job.store.traits.mounted else None
         if newest is None or free is None or free >= ROOM_FOR * newest.bytes:
@@ -356,7 +359,7 @@ class SessionStore:
         return replace(policy, newest=retention.NEWEST_MIN)
 
     def _make_room(self) -> None:
-        """Remove what may go of a full store, down to the fewest; what cannot go stays, and the full store is said."""
+        """Prune a full store down to the minimum. The upload that follows reports a store that stays full."""
         policy = replace(self.job.retention, newest=retention.NEWEST_MIN)
         with suppress(StoreError, FencedError):
             if self.fenced.superseded() is None:
@@ -364,6 +367,7 @@ class SessionStore:
                 pruning.prune(self.fenced, self.job.run, policy, self.knowledge, self.rank)
 
     def _adopt_step_log(self, id_: cp.CheckpointId) -> None:
+        """Take over the step log rows of the dead session that staged this checkpoint."""
         dead = SessionPaths(self.job.local_root, self.job.run_id, id_.rank)
         folders = [each.folder for each in staged_checkpoints.staged_in(dead.staging, dead.rank) if each.id <= id_]
         self.uploader.pieces = checkpoint_fetch.pieces_before(self.job.store, self.job.run, id_)

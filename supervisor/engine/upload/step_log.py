@@ -36,7 +36,7 @@ Cases:
   that. A neighbouring piece with fewer rows than steps makes it probable.
 - Rows beyond the newest checkpoint are missing: no gap, because no checkpoint depends on them.
 - The last line of the local file is incomplete after a crash: it is skipped. ``_append`` truncates a half-written row.
-- The local file was deleted while it is open: ``_see_named`` writes it again from the open descriptor.
+- The local file was deleted while it is open: ``_restore_name`` writes it again from the open descriptor.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ PIECE = log_pieces.NAME
 
 
 class StepLog:
-    """Rows that are staged but not yet in the store, in a file of this session: ``{"from": s}``, then rows.
+    """Rows that are staged and not uploaded yet, in one file of this session: a line ``{"from": step}``, then the rows.
 
-    Rows are taken on the thread that hears the trainer and handed out on the one that writes the store. The file is
-    flushed, because a staged checkpoint that outlives a power loss can be gone on from only with all rows before it. It is
-    kept open: where somebody empties the local folder the rows are still in it, and it gets its name again.
+    Rows arrive on the thread that reads the channel and leave on the thread that uploads. Each row is flushed: a staged
+    checkpoint that survives a power loss is usable only with all rows before it. The file stays open, so that a deleted
+    one can be written again.
     """
 
     def __init__(self, path: Path, from_step: int) -> None:
@@ -87,7 +87,7 @@ class StepLog:
         self._write({})
 
     def take(self, folder: Path) -> None:
-        """Add the rows of a staged checkpoint. A full local disk keeps them in memory until there is room."""
+        """Add the rows of a staged checkpoint. If the local disk is full, they stay in memory until there is room."""
         rows = read_rows(folder / LOG_FILE)
         with self._lock:
             self._unwritten.append(b"".join(map(_line, rows)))
@@ -95,9 +95,9 @@ class StepLog:
                 self._append()
 
     def adopt(self, predecessor: Path, folders: Iterable[Path], below: float = math.inf) -> None:
-        """Take over the unpublished rows of a dead session of this machine, and those of its staged folders.
+        """Take over the rows of a dead session of this machine, and those of its staged folders.
 
-        From the step ``below`` on what it did may be withdrawn, and none of it counts.
+        Rows from step ``below`` on do not count, because their checkpoints may be rolled back.
         """
         head, rows = _read(predecessor)
         merged = {row["step"]: row for row in rows}
@@ -109,7 +109,7 @@ class StepLog:
             self._write(merged)
 
     def piece(self, to_step: int) -> tuple[int, bytes]:
-        """Return the rows up to ``to_step`` as a piece: (from, body)."""
+        """Return the piece that ends at ``to_step``: its first step and its rows."""
         with self._lock:
             rows = self._rows()
             rows += [fields.plain(line) for lines in self._unwritten for line in lines.splitlines()]
@@ -117,14 +117,14 @@ class StepLog:
         return self.from_step, b"".join(_line(chosen[step]) for step in sorted(chosen))
 
     def published(self, to_step: int) -> None:
-        """Forget the rows that are in the store now."""
-        with self._lock, suppress(OSError):  # with the old rows still in it the file is longer, not wrong
+        """Drop the rows that are uploaded now."""
+        with self._lock, suppress(OSError):  # a file that keeps the old rows is longer, but correct
             self.from_step = to_step
             self._append()
             self._write({row["step"]: row for row in self._rows() if row["step"] >= to_step})
 
     def _append(self) -> None:
-        self._see_named()
+        self._restore_name()
         end = os.lseek(self._file, 0, os.SEEK_END)
         try:
             while self._unwritten:
@@ -133,11 +133,11 @@ class StepLog:
                 end += len(self._unwritten.pop(0))
         except OSError:
             with suppress(OSError):
-                os.ftruncate(self._file, end)  # half a row would swallow the next one
+                os.ftruncate(self._file, end)  # an incomplete row would corrupt the next one
             raise
 
-    def _see_named(self) -> None:
-        """Give the file its name again where somebody has taken it away."""
+    def _restore_name(self) -> None:
+        """Write the file again if it was deleted."""
         with suppress(FileNotFoundError):
             if os.path.samestat(self.path.stat(), os.fstat(self._file)):
                 return
@@ -156,50 +156,48 @@ class StepLog:
             os.fsync(file)
             beside.replace(self.path)
         except BaseException:
-            _let_go(file)
+            _close_quietly(file)
             raise
         self._close()
-        self._file, self._close = file, weakref.finalize(self, _let_go, file)
+        self._file, self._close = file, weakref.finalize(self, _close_quietly, file)
         folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(folder)  # or rows that are added next would be flushed into a file without a name
+            os.fsync(folder)  # without this, later rows could be flushed into a file without a name
         finally:
             os.close(folder)
 
 
-def _let_go(file: int) -> None:
-    """Close a file whose rows are flushed, or that nothing rests on: an error of it tells nothing."""
+def _close_quietly(file: int) -> None:
+    """Close a file whose rows are flushed or not needed. An error of the close means nothing then."""
     with suppress(OSError):
         os.close(file)
 
 
 def covers(path: Path) -> bool:
-    """Say whether a dead session's file can be gone on from: without its first line nobody knows what it holds."""
+    """Return whether a dead session's file can be continued. Without its first line its range is unknown."""
     return _read(path)[0] is not None
 
 
 def piece_name(number: int, from_step: int, to_step: int) -> str:
-    """Return a piece's name; it says what it covers, so that a listing is enough to join."""
+    """Return a piece's name. The name states its range, so that a listing is enough to join."""
     return f"log-{number:06d}-{from_step:09d}-{to_step:09d}.jsonl"
 
 
 def next_number(store: Store, session: str) -> int:
-    """Return the number for the next piece in a session's folder."""
+    """Return the number of the next piece in a session's folder."""
     return 1 + max((number for number, _, _ in _pieces(store, session)), default=0)
 
 
 def names(store: Store, session: str, from_step: int, to_step: int) -> list[str]:
-    """Return the pieces in a session's folder that say they cover ``[from_step, to_step)``."""
+    """Return the pieces of a session's folder whose names state the range ``[from_step, to_step)``."""
     covers = f"-{from_step:09d}-{to_step:09d}."
     return [name for _, _, name in _pieces(store, session) if covers in name]
 
 
 def read(store: Store, run: RunPaths, manifests: Iterable[Manifest] = ()) -> Joined:
-    """Return the rows of the whole run in order of their steps, each step at most once, and what is missing of them.
+    """Return the rows of the whole run, sorted by step, each step once, and the gaps.
 
-    They are those of the newest session that has any, and below its first step those of the session it went on from:
-    which is not always the one before it, because what that one did may never have become a checkpoint. Each piece is
-    held to what the ``manifests``, newest first, tell of it. The time it takes is linear in the rows of all pieces.
+    Each piece is verified against ``manifests``, newest first. The time is linear in the rows of all pieces.
     """
     named = list(manifests)
     told = log_pieces.told_by(named)
@@ -209,15 +207,15 @@ def read(store: Store, run: RunPaths, manifests: Iterable[Manifest] = ()) -> Joi
         joined_.rows.extend(part.rows)
         joined_.gaps.extend(part.gaps)
         joined_.spans.extend(part.spans)
-    joined_.gaps.extend(_unexplained(joined_.spans))
+    joined_.gaps.extend(_uncovered(joined_.spans))
     joined_.gaps.sort(key=lambda gap: gap.from_step)
-    if named:  # what lies beyond the newest checkpoint was never promised
+    if named:  # no checkpoint depends on rows beyond the newest one
         joined_.gaps[:] = [gap for gap in joined_.gaps if gap.from_step < named[0].id.step]
     return joined_
 
 
 def joined(store: Store, run: RunPaths) -> Iterator[dict[str, Any]]:
-    """Return the rows that ``read`` does. StoreError: a piece is damaged, as far as it shows by itself."""
+    """Return the rows that ``read`` returns. Raises StoreError if a piece is visibly corrupt."""
     found = read(store, run)
     for gap in found.gaps:
         if gap.torn:
@@ -226,7 +224,7 @@ def joined(store: Store, run: RunPaths) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a step log file; an absent file has none."""
+    """Return the rows of a step log file. An absent file has none."""
     try:
         return list(_rows(path.read_bytes()))
     except FileNotFoundError:
@@ -244,7 +242,7 @@ def _read(path: Path) -> tuple[int | None, list[dict[str, Any]]]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the whole JSON objects of a file that may end in half a line, as one does after a crash."""
+    """Return the complete JSON objects of a file. After a crash its last line may be incomplete."""
     try:
         return _whole_lines(path.read_bytes())
     except FileNotFoundError:
@@ -257,7 +255,7 @@ def _whole_lines(body: bytes) -> list[dict[str, Any]]:
         try:
             row = fields.plain(line)
         except ValueError:
-            continue  # the torn last line of a process that was killed while it wrote
+            continue  # the incomplete last line of a killed process
         if isinstance(row, dict):
             found.append(row)
     return found
@@ -265,7 +263,7 @@ def _whole_lines(body: bytes) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Rows that are not there: those of the steps ``[from_step, to_step)``, as far as they had logged anything."""
+    """Missing rows of the steps ``[from_step, to_step)``. Steps that logged nothing are not missing."""
 
     from_step: int
     to_step: int
@@ -280,9 +278,9 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The steps that a piece covers. ``sure``: what is not covered beside them had logged nothing.
+    """The steps that a piece covers. ``sure``: steps beside the piece that no piece covers have logged nothing.
 
-    Because a manifest tells of all pieces, or because not every one of its own steps has a row either.
+    It is set if a manifest names all pieces, or if the piece itself has fewer rows than steps.
     """
 
     from_step: int
@@ -292,7 +290,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The joined log, and what is missing of it."""
+    """The joined log and its gaps."""
 
     rows: list[dict[str, Any]]
     gaps: list[Gap]
@@ -301,7 +299,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A piece and the paths of its copies: a drive may show one name twice, and one folder."""
+    """A piece and the paths of its copies. A drive may show one name twice, and one folder twice."""
 
     number: int
     from_step: int
@@ -312,7 +310,7 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """The pieces of a session, and the step below which they count; ``told``: a manifest says which there are, from the first on."""
+    """The pieces of a session, which count below one step. ``told``: a manifest names them from the first on."""
 
     pieces: Sequence[_Piece]
     below: float = math.inf
@@ -320,14 +318,11 @@ class _Session:
 
 
 def _lineage(store: Store, run: RunPaths, told: log_pieces.Told) -> list[_Session]:
-    """Return the sessions that lead to the newest, newest first.
-
-    A session goes on from where a piece of an older one ended, the newest that did.
-    """
+    """Return the sessions that lead to the newest, newest first."""
     sessions = []
     for rank, folders in _sessions(store, run, told):
         named = told.get(str(rank), {})
-        if pieces := _with_told(_copies(store, folders), named):
+        if pieces := _with_named_pieces(_copies(store, folders), named):
             sessions.append(_Session(pieces, told=any(piece.number == 1 for piece in named)))
     chosen: list[_Session] = []
     ends = [{piece.to_step for piece in session.pieces} for session in sessions]
@@ -340,8 +335,8 @@ def _lineage(store: Store, run: RunPaths, told: log_pieces.Told) -> list[_Sessio
     return chosen
 
 
-def _with_told(found: list[_Piece], named: Mapping[log_pieces.LogPiece, str]) -> list[_Piece]:
-    """Add what is told of the pieces, also of those that are not there any more."""
+def _with_named_pieces(found: list[_Piece], named: Mapping[log_pieces.LogPiece, str]) -> list[_Piece]:
+    """Add the pieces that a manifest names, also those that are not in the store any more."""
     there = {log_pieces.LogPiece(each.number, each.from_step, each.to_step): each for each in found}
     absent = {each: _Piece(each.number, each.from_step, each.to_step, ()) for each in named.keys() - there.keys()}
     pieces = {**there, **absent}
@@ -349,9 +344,9 @@ def _with_told(found: list[_Piece], named: Mapping[log_pieces.LogPiece, str]) ->
 
 
 def _of_session(store: Store, session: _Session) -> Joined:
-    """Return the rows of one session: each piece cuts what is known at its first step, because the trainer began again there.
+    """Return the rows of one session. Each piece replaces the rows from its first step on.
 
-    A piece that is damaged does not matter if a later one begins no later: its upload was tried again.
+    A corrupt piece is harmless if a later one starts no later: its upload was tried again.
     """
     rows: list[dict[str, Any]] = []
     found = Joined(rows, [])
@@ -365,7 +360,7 @@ def _of_session(store: Store, session: _Session) -> Joined:
         try:
             mine = _rows_of(store, piece)
         except ValueError as error:
-            torn = not isinstance(error, _Lacking)
+            torn = not isinstance(error, _WrongPiece)
             words = f"is damaged: {error}" if torn else str(error)
             found.gaps.append(Gap(piece.from_step, to_step, f"{log_name(piece)} {words}", torn))
             found.spans.append(Span(piece.from_step, to_step, sure=True))
@@ -377,8 +372,8 @@ def _of_session(store: Store, session: _Session) -> Joined:
     return found
 
 
-def _unexplained(spans: Iterable[Span]) -> Iterator[Gap]:
-    """Yield the steps that no piece covers between two parts of the log, where nothing else explains that."""
+def _uncovered(spans: Iterable[Span]) -> Iterator[Gap]:
+    """Yield the steps that no piece covers, unless they are known to have logged nothing."""
     ended, sure = 0, False
     for span in spans:
         if span.from_step > ended and not (sure or span.sure):
@@ -386,32 +381,33 @@ def _unexplained(spans: Iterable[Span]) -> Iterator[Gap]:
         ended, sure = span.to_step, span.sure
 
 
-class _Lacking(ValueError):  # noqa: N818, because it is what is found
-    """A piece that can be read is not the one that is looked for."""
+class _WrongPiece(ValueError):  # noqa: N818, because it describes the piece
+    """A readable piece is not the expected one."""
 
 
 def _rows_of(store: Store, piece: _Piece) -> list[dict[str, Any]]:
-    """Return the rows of a piece in order. ValueError says what is wrong with it.
+    """Return the sorted rows of a piece. Raises ValueError with the reason if it is unusable.
 
-    Of several copies the one that is told of counts; where none is, the longest, because a torn one is a short one.
+    The copy with the digest of the manifest counts. Without a digest the longest counts, because an incomplete copy is
+    a shorter one.
     """
     if not piece.paths:
-        raise _Lacking("is not there")
+        raise _WrongPiece("is not there")
     bodies = [store.read(path) for path in piece.paths]
     right = [body for body in bodies if piece.digest and _is(body, piece.digest)]
     body = right[0] if right else max(bodies, key=len)
     if not body.strip():
-        raise _Lacking("is empty")
+        raise _WrongPiece("is empty")
     rows = sorted(_rows(body), key=_step)
     if piece.digest and not right:
-        raise _Lacking("is not what was written")
+        raise _WrongPiece("is not what was written")
     if not all(piece.from_step <= row["step"] < piece.to_step for row in rows):
-        raise _Lacking("has rows of other steps")
+        raise _WrongPiece("has rows of other steps")
     return rows
 
 
 def log_name(piece: _Piece) -> str:
-    """Return where a piece lies, for words."""
+    """Return the path of a piece for messages."""
     return piece.paths[0] if piece.paths else piece_name(piece.number, piece.from_step, piece.to_step)
 
 
@@ -420,9 +416,9 @@ def _is(body: bytes, told: str) -> bool:
 
 
 def _sessions(store: Store, run: RunPaths, told: log_pieces.Told) -> list[tuple[SessionId, list[str]]]:
-    """Return the folders of each session, oldest first: more than one where a drive made one of them twice.
+    """Return the folders of each session, oldest first. A drive may show one session as several folders.
 
-    One that is told of and has none any more counts too.
+    A session that only a manifest names counts too.
     """
     found: dict[SessionId, list[str]] = {rank: [] for each in told if (rank := rank_of(each))}
     for entry in store.list(run.name):
@@ -432,7 +428,7 @@ def _sessions(store: Store, run: RunPaths, told: log_pieces.Told) -> list[tuple[
 
 
 def _copies(store: Store, folders: list[str]) -> list[_Piece]:
-    """Return the pieces of one session in their order."""
+    """Return the pieces of one session in order."""
     found: dict[tuple[int, int, int], list[str]] = {}
     for folder in folders:
         for entry in store.list(folder):

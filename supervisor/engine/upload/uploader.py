@@ -73,19 +73,20 @@ if TYPE_CHECKING:
     from supervisor.engine.upload.step_log import StepLog
 
 
-ROOM_BYTES = 16 * 1024 * 1024  # for journals, manifests and what the client itself needs
+ROOM_BYTES = 16 * 1024 * 1024  # reserve for journals, manifests and the drive client
 
 
-class CorruptStagedCheckpoint(Exception):  # noqa: N818, because it is a verdict on the folder
-    """The staged folder itself is not whole: trying to publish it again cannot help."""
+class CorruptStagedCheckpoint(Exception):  # noqa: N818, because it describes the folder
+    """The staged folder is incomplete or damaged. Another upload of it cannot succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """What to publish: a staged folder as checkpoint ``id``; ``log`` is (from step, rows) of its piece of the step log.
+    """One upload: the staged ``folder`` becomes the checkpoint ``id``.
 
-    ``newest`` is the newest checkpoint that this session has proved DURABLE: a file of at least ``shared_bytes_min`` that
-    it has too is not sent again. ``pieces``: what is told of the step log before it.
+    ``log`` holds the first step and the rows of its piece of the step log. ``newest`` is the newest durable checkpoint
+    of this session: its files of at least ``shared_bytes_min`` are not written again. ``pieces`` names all earlier
+    pieces.
     """
 
     folder: Path
@@ -99,7 +100,10 @@ class UploadRequest:
 
 @dataclass(slots=True)
 class InFlight:
-    """What is submitted and not yet proved. ``inherited``: a dead session wrote it, manifest and all."""
+    """A checkpoint whose files are written and that is not durable yet.
+
+    ``inherited``: a dead session wrote it, including its manifest.
+    """
 
     folder: Path
     began: Instant
@@ -109,10 +113,10 @@ class InFlight:
 
 
 class CheckpointUploader:
-    """Called on the lane of the store.
+    """Uploads the checkpoints of one session, see the module docstring.
 
-    ``log``: the rows that are staged and not yet in the store; ``parent``: what this session's next checkpoint goes on from;
-    ``newest``: its last proved; ``pieces``: those of the log so far.
+    ``log`` holds the rows that are staged and not uploaded. ``parent`` is the checkpoint that the next one continues.
+    ``newest`` is this session's last durable checkpoint. ``pieces`` names the pieces of the step log so far.
     """
 
     def __init__(self, job: SessionContext, store: FencedStore, knowledge: DurabilityIndex) -> None:
@@ -125,7 +129,11 @@ class CheckpointUploader:
         self._failed_step: int | None = None
 
     def upload(self, folder: Path, id_: cp.CheckpointId, emit: Callable[[ev.Event], None]) -> ev.Event:
-        """Put a staged checkpoint into the store; where the evidence comes with the call, prove it too."""
+        """Write the files of a staged checkpoint. On a disk, confirm it and write its manifest too.
+
+        Returns the outcome. An earlier event of the same upload goes to ``emit``. Raises StoreError if the store
+        failed.
+        """
         began = self.job.clock.now()
         request = self._request(folder, id_)
         self._in_flight = self.knowledge.in_flight = None
@@ -144,14 +152,42 @@ class CheckpointUploader:
         emit(submitted)
         return self.confirm(folder)
 
+    def _request(self, folder: Path, id_: cp.CheckpointId) -> UploadRequest:
+        """Describe the upload of a staged folder with what is durable so far."""
+        piece = None if self.log is None else self.log.piece(id_.step)
+        newest = None if self.newest is None or self.newest.id in self.knowledge.broken else self.newest
+        piece = piece if piece and piece[1] else None
+        return UploadRequest(folder, id_, self.parent, piece, newest, self.job.shared_bytes_min, self.pieces)
+
+    def _remove_failed_upload(self, id_: cp.CheckpointId) -> None:
+        """Delete the files of an earlier failed upload. On a full store they would block every later one."""
+        if self._failed_step not in {None, id_.step}:
+            with suppress(StoreError):
+                unfinished = self.job.run.step(id_.rank, self._failed_step or 0)
+                pruning.remove_unfinished(self.store, self.job.run, self.knowledge, unfinished)
+        self._failed_step = id_.step
+
+    def _begin_confirming(
+        self, folder: Path, manifest: cp.Manifest, began: Instant, *, inherited: bool = False
+    ) -> InFlight:
+        """Start the confirmation. Pruning keeps the files of this manifest from now on."""
+        self.knowledge.in_flight = manifest
+        times, apart_s = confirmations_needed(self.job.store), self.job.store.traits.confirm_every_s
+        return InFlight(
+            folder, began, DurabilityCheck(self.job.run, manifest, times, apart_s, self.job.clock), inherited
+        )
+
     def confirm(self, folder: Path) -> ev.Event:
-        """Ask for the evidence on what was submitted of this folder."""
+        """Continue the upload of this folder: confirmation, manifest, confirmation of the manifest.
+
+        Raises StoreError if only another upload can help.
+        """
         sent = self._in_flight
         if sent is None or sent.folder != folder:
             return ev.UploadFailed(str(folder), "it is not on its way any more")
         try:
             kinds = self._confirm_all(sent)
-            self.store.check_fence()  # who stood still before the manifest may have named what was swept since
+            self.store.check_fence()  # after a pause before the manifest, a successor may have deleted files that it names
         except FencedError as fenced:
             return ev.FenceChecked(fenced.names)
         except NotConfirmed as error:
@@ -162,29 +198,36 @@ class CheckpointUploader:
                 or error.kind == "lied"
                 or not self.job.store.traits.confirm_every_s
             ):
-                raise  # it is not there as it should be: only sending it again can help
+                raise  # a file is missing or incorrect: only another upload can help
             return ev.DurabilityPending(str(folder), str(error))
         return self._mark_durable(sent, kinds)
 
     def _confirm_all(self, sent: InFlight) -> str:
-        """Prove the files, write the manifest, prove that; return what proves all of it."""
+        """Confirm the files, write the manifest, confirm the manifest. Returns the kinds of evidence."""
         try:
             sent.check.poll_files(self.job.store)
         except NotConfirmed as error:
             if not error.possible:
-                self._write_manifest_once(sent)  # the manifest is all that a later machine can judge the files by
+                self._write_manifest_once(sent)  # a later machine verifies the files by the manifest alone
             raise
         if not sent.manifest_written:
             sent.check.check_files_listed(self.job.store)
         self._write_manifest_once(sent)
         return sent.check.poll_manifest(self.job.store)
 
+    def _write_manifest_once(self, sent: InFlight) -> None:
+        """Write the manifest unless it is there. An inherited one lies in the folder of its own session."""
+        if not (sent.manifest_written or sent.inherited):
+            write_manifest(self.store, self.job.run, sent.check.manifest)
+        sent.manifest_written = True
+
     def _mark_durable(self, sent: InFlight, kinds: str) -> ev.Event:
+        """Every byte is confirmed. The next checkpoint continues this one, unless a dead session wrote it."""
         manifest, upload_s = sent.check.manifest, 0.0
         self._in_flight = self.knowledge.in_flight = None
         self.knowledge.durable.add(manifest.id)
         self.knowledge.learn(self.job.run.manifest(manifest), manifest)
-        if not sent.inherited:  # else this session's journal and end say so, because that one's are closed
+        if not sent.inherited:  # an inherited one is only reported: the journal of its own session is closed
             self._failed_step = None
             self.parent, self.newest, self.pieces = manifest.id, manifest, manifest.pieces
             if self.log is not None:
@@ -193,13 +236,14 @@ class CheckpointUploader:
         return ev.CheckpointDurable(str(sent.folder), manifest.id, manifest.bytes, upload_s, kinds)
 
     def confirm_inherited(self, folder: Path, manifest: cp.Manifest) -> None:
-        """Ask from now on for the evidence on what a dead session wrote; ``folder`` is its copy on the local disk."""
+        """Confirm from now on what a dead session uploaded. ``folder`` is the local copy."""
         self._in_flight = self._begin_confirming(folder, manifest, self.job.clock.now(), inherited=True)
 
     def write_manifest_unconfirmed(self) -> cp.CheckpointId | None:
-        """Write the manifest of what is submitted, proved or not: its files may still arrive after this session's end.
+        """Write the manifest of the checkpoint in flight, at the end of the session.
 
-        Who reads it verifies them all. Returns the checkpoint, or None if nothing is on its way.
+        Its files may still become durable after this session, and every reader verifies them. Returns the
+        checkpoint, or None if no manifest was written.
         """
         sent = self._in_flight
         if sent is None:
@@ -208,40 +252,21 @@ class CheckpointUploader:
             self._write_manifest_once(sent)
         return sent.check.manifest.id if sent.manifest_written else None
 
-    def _request(self, folder: Path, id_: cp.CheckpointId) -> UploadRequest:
-        piece = None if self.log is None else self.log.piece(id_.step)
-        newest = None if self.newest is None or self.newest.id in self.knowledge.broken else self.newest
-        piece = piece if piece and piece[1] else None
-        return UploadRequest(folder, id_, self.parent, piece, newest, self.job.shared_bytes_min, self.pieces)
 
-    def _begin_confirming(
-        self, folder: Path, manifest: cp.Manifest, began: Instant, *, inherited: bool = False
-    ) -> InFlight:
-        self.knowledge.in_flight = manifest
-        times, apart_s = confirmations_needed(self.job.store), self.job.store.traits.confirm_every_s
-        return InFlight(
-            folder, began, DurabilityCheck(self.job.run, manifest, times, apart_s, self.job.clock), inherited
-        )
+def checkpoint_id(folder: Path, step: int, rank: SessionId) -> cp.CheckpointId:
+    """Return the id of a staged folder in this session.
 
-    def _remove_failed_upload(self, id_: cp.CheckpointId) -> None:
-        """Remove what an earlier, failed upload left: it would keep every later one out of a full store."""
-        if self._failed_step not in {None, id_.step}:
-            with suppress(StoreError):
-                unfinished = self.job.run.step(id_.rank, self._failed_step or 0)
-                pruning.remove_unfinished(self.store, self.job.run, self.knowledge, unfinished)
-        self._failed_step = id_.step
-
-    def _write_manifest_once(self, sent: InFlight) -> None:
-        """Write the manifest, once; that of an inherited one lies in another's folder already."""
-        if not (sent.manifest_written or sent.inherited):
-            write_manifest(self.store, self.job.run, sent.check.manifest)
-        sent.manifest_written = True
+    A folder that a dead session staged gets number 0. Its own number may equal that of a folder of this session.
+    """
+    match = staged_checkpoints.FOLDER.fullmatch(folder.name)
+    adopted = rank_of(folder.parent.parent.name) not in {None, rank}
+    return cp.CheckpointId(rank.epoch, step, rank.writer, int(match[2]) if match and not adopted else 0)
 
 
 def write_files(store: FencedStore, run: RunPaths, request: UploadRequest) -> cp.Manifest:
-    """Put a staged checkpoint's files into the store; return the manifest that ``seal`` will write.
+    """Write the files of a staged checkpoint, then its piece of the step log. Returns the manifest to write later.
 
-    Raises StoreError to retry, Hopeless where the staged folder is at fault, Outranked where the fence fell.
+    Raises StoreError to try again, CorruptStagedCheckpoint for a damaged folder, FencedError for a superseded session.
     """
     try:
         content, sealed = staged_checkpoints.sealed(request.folder)
@@ -273,35 +298,10 @@ def write_files(store: FencedStore, run: RunPaths, request: UploadRequest) -> cp
     )
 
 
-def write_manifest(store: FencedStore, run: RunPaths, manifest: cp.Manifest) -> None:
-    """Write the manifest, unless outranked: from then on it is a checkpoint."""
-    store.check_fence()
-    create_idempotent(store, run.manifest(manifest), cp.manifest_body(manifest))
-
-
-def create_idempotent(store: Store, path: str, body: bytes) -> None:
-    """Create a small file of our own; one that an earlier try of the same left is taken if it is whole, else removed."""
-    try:
-        store.create(path, body)
-    except AlreadyExists:
-        if store.read(path) == body:
-            return
-        store.delete(path)  # torn: its writer, we, died or failed in it, and no reader takes it for whole
-        store.create(path, body)
-
-
-def _check_room(store: Store, sent_bytes: int) -> None:
-    """Raise StoreError where a mounted drive has no room: begun and broken off, an upload would take the last of it."""
-    free = store.free_bytes() if store.traits.mounted else None
-    if free is not None and free < sent_bytes + ROOM_BYTES:
-        words = f"{sent_bytes / 1e6:,.0f} MB are to be sent, and {store.traits.place} has {free / 1e6:,.0f} MB free"
-        raise StoreError(words, "full")
-
-
 def _reusable_files(
     store: Store, run: RunPaths, request: UploadRequest, expected: Mapping[str, tuple[int, str]]
 ) -> dict[str, cp.FileEntry]:
-    """Return the files that lie in older folders of this session and need not be sent: each still listed at its length."""
+    """Return the files that older folders of this session hold already. Each is still listed at its length."""
     shared: dict[str, cp.FileEntry] = {}
     listed: dict[str, set[tuple[str, int | None]]] = {}
     for name in expected:
@@ -316,8 +316,19 @@ def _reusable_files(
     return shared
 
 
+def _check_room(store: Store, sent_bytes: int) -> None:
+    """Raise StoreError if a mounted drive has too little space. An aborted upload would use up the rest of it."""
+    free = store.free_bytes() if store.traits.mounted else None
+    if free is not None and free < sent_bytes + ROOM_BYTES:
+        words = f"{sent_bytes / 1e6:,.0f} MB are to be sent, and {store.traits.place} has {free / 1e6:,.0f} MB free"
+        raise StoreError(words, "full")
+
+
 def _write_file(store: Store, run: RunPaths, folder: str, source: Path, expected: tuple[int, str]) -> cp.FileEntry:
-    """Put one file in, under its own name or, if a failed try of other content holds that, under the next free one."""
+    """Write one file under its own name.
+
+    If a failed try left other content under that name, the next free name is used.
+    """
     tries = 0
     while True:
         name = source.name if tries == 0 else f"{source.stem}~{tries}{source.suffix}"
@@ -336,6 +347,7 @@ def _write_file(store: Store, run: RunPaths, folder: str, source: Path, expected
 
 
 def _read_back(store: Store, path: str, source: Path, algorithm: str) -> FileDigest:
+    """Measure the file that an earlier try left in the store."""
     beside = source.with_name(f".back-{source.name}")
     try:
         return store.pull(path, str(beside), algorithm, link=True)
@@ -344,7 +356,7 @@ def _read_back(store: Store, path: str, source: Path, algorithm: str) -> FileDig
 
 
 def _write_log_piece(store: Store, run: RunPaths, request: UploadRequest) -> cp.FileEntry:
-    """Write the piece of the step log, or find it there from an earlier try."""
+    """Write the piece of the step log, or reuse the one from an earlier try."""
     assert request.log is not None
     from_step, body = request.log
     rank = request.id.rank
@@ -358,11 +370,18 @@ def _write_log_piece(store: Store, run: RunPaths, request: UploadRequest) -> cp.
     return cp.FileEntry(name, f"{rank}/{name}", len(body), digest_of((body,), preferred()))
 
 
-def checkpoint_id(folder: Path, step: int, rank: SessionId) -> cp.CheckpointId:
-    """Return the id that a staged folder gets in this session.
+def write_manifest(store: FencedStore, run: RunPaths, manifest: cp.Manifest) -> None:
+    """Check the fence and write the manifest. From now on readers see a checkpoint."""
+    store.check_fence()
+    create_idempotent(store, run.manifest(manifest), cp.manifest_body(manifest))
 
-    One that a dead session staged gets the number 0, because its own may be that of a folder this session's trainer stages.
-    """
-    match = staged_checkpoints.FOLDER.fullmatch(folder.name)
-    adopted = rank_of(folder.parent.parent.name) not in {None, rank}
-    return cp.CheckpointId(rank.epoch, step, rank.writer, int(match[2]) if match and not adopted else 0)
+
+def create_idempotent(store: Store, path: str, body: bytes) -> None:
+    """Create a small file of this session. A complete one of an earlier try is kept, an incomplete one replaced."""
+    try:
+        store.create(path, body)
+    except AlreadyExists:
+        if store.read(path) == body:
+            return
+        store.delete(path)  # incomplete: an earlier try of this session failed, and no reader accepts it
+        store.create(path, body)

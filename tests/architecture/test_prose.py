@@ -104,6 +104,10 @@ def test_a_document_is_plain_english(path: Path) -> None:
     assert not faults(re.sub(r"^\|.*$", "", text, flags=re.MULTILINE) if path.name in QUOTING else text)
 
 
+def test_the_newest_section_of_the_changelog_is_plain_english() -> None:
+    assert not faults((ROOT / "CHANGELOG.md").read_text().split("\n## ")[1])
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_mean_sentence_of_a_document_is_short(path: Path) -> None:
     lengths = [words(sentence) for sentence, cell in sentences(path.read_text()) if not cell]

@@ -1,5 +1,6 @@
 """Side effects of a session: loop, executor, use cases, over the ports of the core.
 
+- ``atomic``: files that are whole under their name or absent; locks between processes
 - ``clock``: the only reader of a clock on the supervisor's side
 - ``context``: collaborators of one session
 - ``executor``: carries out commands, on the loop or on a queue

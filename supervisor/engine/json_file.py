@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.session.status import is_status
 from supervisor.core.wire import fields
+from supervisor.engine import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
 
 def write(path: Path, body: Mapping[str, Any]) -> None:
     """Write a note, or replace it. Raises OSError."""
-    beside = path.with_name(f".new-{path.name}")
-    beside.write_text(json.dumps(dict(body), default=str), encoding="utf-8")
-    beside.replace(path)
+    atomic.replace(path, json.dumps(dict(body), default=str).encode())
 
 
 def read(path: Path) -> dict[str, Any] | None:

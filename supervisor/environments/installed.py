@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.environment import Installed, normal_name
 from supervisor.core.errors import SetupError
 from supervisor.core.frozen import dataclass
+from supervisor.engine import atomic
 from supervisor.engine.host import accelerators
 
 if TYPE_CHECKING:
@@ -151,10 +152,8 @@ def _read_cache(path: Path) -> dict[str, Any] | None:
 
 def _write_cache(path: Path, answer: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # No pid in it, because containers that share a checkout have the same ones.
-    temporary = path.with_suffix(f".tmp-{os.urandom(4).hex()}")
-    temporary.write_text(json.dumps(answer), encoding="utf-8")
-    temporary.rename(path)
+    # No pid in the temporary name, because containers that share a checkout have the same ones.
+    atomic.replace(path, json.dumps(answer).encode(), unique=True)
 
 
 def _probe(path: str, environ: Mapping[str, str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from supervisor.core import environment
 from supervisor.core.environment import EnvironmentRecord, normal_name
 from supervisor.core.frozen import dataclass, replace
 from supervisor.core.humanize import duration
+from supervisor.engine import atomic
 from supervisor.engine.progress import told_every
 from supervisor.environments import file_lock
 from supervisor.environments import installed as installed_packages
@@ -407,7 +408,5 @@ def _read_cache(ready: Path) -> dict[str, Any] | None:
 
 def _write_cache(ready: Path, answer: dict[str, Any]) -> None:
     ready.parent.mkdir(parents=True, exist_ok=True)
-    # No pid in it, because containers that share a checkout have the same ones.
-    temporary = ready.with_suffix(f".tmp-{os.urandom(4).hex()}")
-    temporary.write_text(json.dumps(answer), encoding="utf-8")
-    temporary.rename(ready)
+    # No pid in the temporary name, because containers that share a checkout have the same ones.
+    atomic.replace(ready, json.dumps(answer).encode(), unique=True)

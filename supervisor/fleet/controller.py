@@ -20,6 +20,7 @@ from supervisor.core.fleet.waiting import due_s as word_due_s
 from supervisor.core.frozen import dataclass
 from supervisor.core.wire import fields, shapes
 from supervisor.core.wire.journal_codec import UnknownRecord, from_line, to_line
+from supervisor.engine import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,9 +60,8 @@ class FleetJournal:
             raise UserError(words, "stop that one, or watch it: `status`", FENCED) from None
         self._file = folder / JOURNAL
         if not self._file.is_file():
-            beside = folder / f".new-{JOURNAL}"
-            beside.write_text(json.dumps({"prefix": prefix}) + "\n", encoding="utf-8")
-            beside.replace(self._file)  # whole or not there, because nothing can be folded without it
+            # whole or not there, because nothing can be folded without it
+            atomic.replace(self._file, (json.dumps({"prefix": prefix}) + "\n").encode())
         try:
             self.first = folded(self._file)
         except ValueError as error:

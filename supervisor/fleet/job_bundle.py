@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.frozen import dataclass
 from supervisor.core.project import to_plain
-from supervisor.engine import json_file
+from supervisor.engine import atomic, json_file
 from supervisor.engine.runs import project
 from supervisor.fleet.transfer.inbox import CODE, KEY, PROJECT, SCHEMA, SECRETS
 
@@ -132,9 +132,8 @@ def project_of(script: Path) -> Path:
 
 def _write_code(file: Path, root: Path) -> None:
     """The same sources make the same bytes: names in order, no times, no owners."""
-    beside = file.with_name(f".new-{file.name}")
     with (
-        beside.open("wb") as raw,
+        atomic.writing(file) as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as code,
     ):
@@ -147,7 +146,6 @@ def _write_code(file: Path, root: Path) -> None:
             _add(code, path, f"{PROJECT}/{path.relative_to(root).as_posix()}")
         for path in sorted(each for each in PACKAGE.rglob("*") if each.is_file() and "__pycache__" not in each.parts):
             _add(code, path, f"package/supervisor/{path.relative_to(PACKAGE).as_posix()}")
-    beside.replace(file)
 
 
 def _add(code: tarfile.TarFile, path: Path, name: str) -> None:

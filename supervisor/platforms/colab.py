@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.policy.deadline import TimeLimit
 from supervisor.core.ports import Platform
+from supervisor.engine import atomic
 from supervisor.engine.trainer_process import process_identity
 
 if TYPE_CHECKING:
@@ -145,9 +146,7 @@ def _age_s(now: Instant, stamp: Path, machine: Mapping[str, str]) -> float:
     except (OSError, ValueError, KeyError, TypeError):  # absent or truncated: the first start on this machine
         pass
     try:
-        temporary = stamp.with_name(f"{stamp.name}.{os.getpid()}")
-        temporary.write_text(json.dumps({**machine, "mono_s": now.mono_s}))
-        temporary.rename(stamp)
+        atomic.replace(stamp, json.dumps({**machine, "mono_s": now.mono_s}).encode(), unique=True)
     except OSError:
         return now.mono_s  # nothing can be stored here: the boot is the only bound
     return 0.0

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODULES_MAX, MODULES_USUAL = 16, 14
-CROWDED = {"supervisor.cli.verbs": "one file a verb: a reader looks for the verb, not for a subject"}
+CROWDED = {
+    "supervisor.cli.verbs": "one file a verb: a reader looks for the verb, not for a subject",
+    "supervisor.engine": "the loop and what each of its parts uses; use cases lie in packages",
+}
 # A module with one importer elsewhere -> why it lies where it lies.
 APART = {
     "supervisor.cli.export_model": "`checkpoints export` of a model; cli.verbs holds one file a verb and nothing else",

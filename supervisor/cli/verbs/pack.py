@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from supervisor.cli import package_data
 from supervisor.cli.options import Parser, parser
 from supervisor.core.errors import UsageError
+from supervisor.engine import atomic
 from supervisor.views.formatting import size
 from supervisor.views.wrapping import show
 
@@ -43,14 +43,14 @@ def run(arguments: Sequence[str]) -> int:
 
 def _write(target: Path, name: str, files: Mapping[str, Path]) -> None:
     """Write a zip that has all files below one folder, as a clone does; it gets its name when it is whole."""
-    half = target.with_name(f".{target.name}-{os.getpid()}.tmp")
     try:
-        with zipfile.ZipFile(half, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed:
+        with (
+            atomic.writing(target, unique=True) as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as packed,
+        ):
             for inside, path in files.items():
                 packed.write(path, f"{name}/{inside}")
-        half.replace(target)
     except OSError as error:
-        half.unlink(missing_ok=True)
         raise UsageError(
             f"{target} cannot be written: {error.strerror}", "name another file with -o FILE, in a folder that exists"
         ) from error

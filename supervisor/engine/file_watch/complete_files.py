@@ -13,6 +13,7 @@ from supervisor.core.checkpoint.file_manifest import FILE
 from supervisor.core.frozen import dataclass
 from supervisor.core.unmodified import file_patterns, save_groups
 from supervisor.core.unmodified.save_groups import SaveGroup
+from supervisor.engine import atomic
 from supervisor.engine.file_watch import file_formats
 from supervisor.engine.file_watch import scan as folder_scan
 
@@ -133,9 +134,7 @@ class CompleteFiles:
 
     def _cut(self) -> None:
         kept = self._read()[-LINES_KEPT:]
-        beside = self._note.with_suffix(".tmp")
-        beside.write_text("".join(f"{json.dumps(each)}\n" for each in kept), encoding="ascii")
-        beside.replace(self._note)
+        atomic.replace(self._note, "".join(f"{json.dumps(each)}\n" for each in kept).encode("ascii"))
         self._lines = len(kept)
 
 

@@ -109,15 +109,6 @@ def whole_lines(source: int, length: int) -> int:
     return length if end < 0 else begin + end + 1
 
 
-def flush_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _chunks(source: int, length: int, at: int) -> Iterator[bytes]:
     end = at + length
     while at < end and (chunk := os.pread(source, min(CHUNK_BYTES, end - at), at)):

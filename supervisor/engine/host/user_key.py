@@ -6,12 +6,12 @@ It is made at the first start, in the user's state folder. Another machine gets 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.core.errors import UsageError
 from supervisor.core.signing import KEY
+from supervisor.engine import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,19 +66,9 @@ def _read(file: Path) -> str:
 
 def _make(file: Path) -> str:
     """Make the key whole under another name, then link it: of two first starts at once both use the same one."""
-    beside = file.with_name(f".new-{os.urandom(4).hex()}")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        opened = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(opened, "w", encoding="ascii") as made:
-            made.write(f"{os.urandom(KEY_BYTES).hex()}\n")
-            made.flush()
-            os.fsync(made.fileno())
-        with suppress(FileExistsError):
-            os.link(beside, file)
+        atomic.create(file, f"{os.urandom(KEY_BYTES).hex()}\n".encode(), flush=True)
     except OSError:
         return ""  # a machine without a place for it signs nothing, and its next start looks packages up again
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
     return _read(file)

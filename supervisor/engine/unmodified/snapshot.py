@@ -17,6 +17,7 @@ from supervisor.core.checkpoint.file_manifest import FILE, FILES_FILE, FOLDER, L
 from supervisor.core.digest import algorithm_of
 from supervisor.core.frozen import dataclass
 from supervisor.core.unmodified import file_patterns
+from supervisor.engine import atomic
 from supervisor.engine.file_watch import stable_copy
 from supervisor.engine.unmodified.bundle import Known, SnapshotDraft
 
@@ -75,9 +76,9 @@ def take(order: SnapshotRequest, before: Known) -> TakenSnapshot:
         carried = FileManifest(order.step, order.called, entries, order.checkpoint, order.counted)
         draft.write(FILES_FILE, form.body(carried))
         draft.write(CONTENT_FILE, _sealed(order, carried, draft))
-        stable_copy.flush_folder(temporary)
+        atomic.flush_folder(temporary)
         temporary.rename(order.staging / order.name)
-        stable_copy.flush_folder(order.staging)
+        atomic.flush_folder(order.staging)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(order.staging / order.name, ignore_errors=True)  # its name may not be flushed: it is not staged

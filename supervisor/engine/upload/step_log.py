@@ -58,6 +58,7 @@ from supervisor.core.digest import digest_of
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import StoreError
 from supervisor.core.wire import fields
+from supervisor.engine import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -160,11 +161,7 @@ class StepLog:
             raise
         self._close()
         self._file, self._close = file, weakref.finalize(self, _close_quietly, file)
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)  # without this, later rows could be flushed into a file without a name
-        finally:
-            os.close(folder)
+        atomic.flush_folder(self.path.parent)  # without this, later rows could be flushed into a file without a name
 
 
 def _close_quietly(file: int) -> None:

@@ -14,6 +14,7 @@ from supervisor.core.checkpoint.manifest import MANIFEST_NAME
 from supervisor.core.digest import digest_of, preferred
 from supervisor.core.frozen import dataclass
 from supervisor.core.wire import acks
+from supervisor.engine import atomic
 from supervisor.engine.clock import BootClock
 from supervisor.fleet.transfer import part as transfer_part
 from supervisor.fleet.transfer.send_order import FileToSend, found, is_of_checkpoint, named_by, newest_first, order
@@ -251,7 +252,5 @@ class Outbox:
 def _origin(file: Path, name: str = "") -> str:
     """Return this outbox's random name, made once."""
     if not file.exists():
-        beside = file.with_name(f".new-{ORIGIN}")
-        beside.write_text(name or os.urandom(8).hex())
-        beside.replace(file)
+        atomic.replace(file, (name or os.urandom(8).hex()).encode())
     return file.read_text()

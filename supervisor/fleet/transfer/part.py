@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from supervisor.core.digest import KNOWN, algorithm_of
 from supervisor.core.frozen import dataclass
 from supervisor.core.wire import fields, shapes
+from supervisor.engine import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -120,17 +120,13 @@ def write(file: Path, name: str, header: PartHeader, bodies: Iterable[bytes]) ->
     """Write a parcel, whole under its name or not at all. ``bodies`` are the pieces' bytes, in their order."""
     summed, length = hashlib.sha256(), 0
     told = json.dumps(_plain(header), separators=(",", ":")).encode()
-    beside = file.with_name(f".new-{file.name}")
-    with beside.open("wb") as out:
+    with atomic.writing(file, flush=True) as out:
         for chunk in (MAGIC, len(told).to_bytes(_LENGTH, "big"), told, *bodies):
             summed.update(chunk)
             length += out.write(chunk)
         inner = summed.digest()
         summed.update(inner)
         length += out.write(inner)
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(file)
     return TransferPart(file, name, length, summed.hexdigest())
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.digest import Digest, algorithm_of, digest_of
 from supervisor.core.ports import AlreadyExists, FileDigest, NotFound
+from supervisor.engine import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,9 +132,7 @@ class Reassembly:
             os.fsync(fd)
         finally:
             os.close(fd)
-        beside = note.with_suffix(".new")
-        beside.write_text(json.dumps({"path": piece.path, "arrived": sorted(set(arrived))}))
-        beside.replace(note)
+        atomic.replace(note, json.dumps({"path": piece.path, "arrived": sorted(set(arrived))}).encode())
         return _covered(arrived) >= piece.total
 
     def _part(self, piece: FileChunk) -> Path:

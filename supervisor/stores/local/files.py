@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.digest import Digest
 from supervisor.core.ports import AlreadyExists, FileDigest, FolderEntry
+from supervisor.engine import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -187,14 +188,7 @@ def link_into_place(temporary: str, full: str) -> None:
         if error.errno not in _NO_LINKS:
             raise
         _rename_if_free(temporary, full)
-    flush_folder(os.path.dirname(full))
-
-
-def flush_folder(folder: str) -> None:
-    """Make the names in a folder, and their removals, survive a power loss."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    with closing(fd):
-        os.fsync(fd)
+    atomic.flush_folder(os.path.dirname(full))
 
 
 def remove_temporary(temporary: str) -> None:

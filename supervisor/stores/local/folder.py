@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.digest import SHA256
 from supervisor.core.ports import FileDigest, NotFound, StoreError, StoreTraits
+from supervisor.engine import atomic
 from supervisor.stores.local import files as local_files
 from supervisor.stores.os_errors import as_store_error
 
@@ -104,7 +105,7 @@ class FolderStore:
             except FileNotFoundError:
                 self._require_same_root()
             with contextlib.suppress(FileNotFoundError):
-                local_files.flush_folder(os.path.dirname(self._path(path)))
+                atomic.flush_folder(os.path.dirname(self._path(path)))
 
     def sweep(self, folder: str) -> int:
         """Remove partial files that dead writers left in a folder; return the freed bytes."""
@@ -125,7 +126,7 @@ class FolderStore:
             with self._reading(path) as fd:
                 os.fsync(fd)
             folder = os.path.dirname(self._path(path))
-            local_files.flush_folder(folder)
+            atomic.flush_folder(folder)
             self._ensure_folder(folder)
         return self.traits.evidence
 
@@ -231,7 +232,7 @@ class FolderStore:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder)
         try:
-            local_files.flush_folder(above)
+            atomic.flush_folder(above)
         except PermissionError:
             if folder.startswith(f"{self.root}/"):
                 raise  # folders above the root may be unreadable, and this store did not make them

@@ -233,7 +233,7 @@ def test_a_full_disk_is_said_and_tried_again(folder: Folder, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("supervisor.engine.file_watch.stable_copy.flush_folder", full)
+        broken.setattr("supervisor.engine.atomic.flush_folder", full)
         folder.settle()
     assert any(isinstance(each, SaveFailed) for each in folder.said)
     folder.after(40.0)

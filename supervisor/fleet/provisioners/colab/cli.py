@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from supervisor.core.fleet.provisioning import MachineError
+from supervisor.engine import atomic
 from supervisor.fleet.provisioners.colab.output import LOGIN_HINT, CliOutput
 
 if TYPE_CHECKING:
@@ -224,12 +225,7 @@ def write(path: Path, text: str) -> None:
             return
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
+    atomic.replace(path, text.encode(), unique=True, flush=True, private=True)
 
 
 def _binary(environ: Mapping[str, str]) -> str:

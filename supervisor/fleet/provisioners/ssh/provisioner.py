@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import UserError
 from supervisor.core.fleet.provisioning import Balance, FleetTraits, Machine, MachineError, NoSuchFile
+from supervisor.engine import atomic
 from supervisor.fleet.provisioners.ssh.client import Patience, SshHost
 
 if TYPE_CHECKING:
@@ -167,11 +167,7 @@ class SshProvisioner:
         """Return the id of this computer's state, which is drawn once, whole, however many ask at once."""
         file = self._folder / "owner"
         if not file.exists():
-            with tempfile.NamedTemporaryFile("w", dir=self._folder, delete=False) as fresh:
-                fresh.write(uuid.uuid4().hex)
-            with contextlib.suppress(FileExistsError):
-                os.link(fresh.name, file)
-            Path(fresh.name).unlink()
+            atomic.create(file, uuid.uuid4().hex.encode())
         return file.read_text()
 
     def _adopted(self) -> list[str]:

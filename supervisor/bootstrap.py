@@ -107,12 +107,9 @@ def _release(version: str) -> tuple[int, ...]:
 
 def _hold_in_use(folder: Path) -> None:
     """Say to `clean`, by a lock that this process keeps to its end, that the folder is in use."""
-    import fcntl
-    from contextlib import suppress
+    from supervisor.engine import atomic
 
-    with suppress(OSError):  # without locks in this file system, what is mapped tells it
-        descriptor = os.open(folder / STAMP, os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    atomic.hold_in_use(folder / STAMP)
 
 
 def _is_there(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from supervisor.core.fleet.serving import named
 from supervisor.core.fleet.state import LEFT, FleetPolicy
 from supervisor.core.frozen import dataclass, replace
 from supervisor.core.suggestion import meant
+from supervisor.engine import atomic
 from supervisor.engine.clock import BootClock
 from supervisor.engine.paths import RunPaths
 from supervisor.engine.runs import project, run_status, runs
@@ -133,14 +133,10 @@ def _account(provisioner: Provisioner, folder: Path, run: str) -> Iterator[None]
     place = folder / provisioner.name
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (place / "account.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not atomic.lock(lock.fileno()):
             lock.seek(0)
             words = f"another launch on this computer uses this {provisioner.traits.place} account: run {lock.read().strip()}"
-            raise UserError(
-                words, "one machine at a time for an account: wait for its end, or stop it there", FENCED
-            ) from None
+            raise UserError(words, "one machine at a time for an account: wait for its end, or stop it there", FENCED)
         lock.truncate(0)
         lock.write(f"{run}\n")
         lock.flush()

@@ -1,6 +1,6 @@
 """The script's packages: requirements, installed packages and the difference.
 
-- ``file_lock``: file locks
+- ``file_lock``: one builder of an environment at a time
 - ``installed``: packages of an interpreter
 - ``installers``: uv, pip and apt
 - ``overlay``: a virtual environment over another interpreter

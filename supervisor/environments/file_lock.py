@@ -1,14 +1,12 @@
-"""File locks: one builder at a time, and a mark on environments in use.
-
-The system releases a killed process's locks.
-"""
+"""The lock of an environment: one builder at a time."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from supervisor.engine import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,26 +27,14 @@ def locked(path: Path, say: Callable[[str], None]) -> Iterator[int]:
         os.close(descriptor)
 
 
-def mark_in_use(path: Path) -> None:
-    """Mark a folder as in use: hold a shared lock on its file ``path`` until this process exits.
-
-    Only `clean` respects the lock; no start waits for it.
-    """
-    with suppress(OSError):  # without locks in this file system, `clean` sees the mapped files
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-
-
 def _acquire(path: Path, say: Callable[[str], None]) -> int:
     """Return a locked descriptor of the file that has this name now: `clean` may remove the file during the wait."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = atomic.open_lock(path, 0o644)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not atomic.lock(descriptor):
                 say("waiting for another supervisor that is installing packages here")
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                atomic.lock(descriptor, wait=True)
             own_stat = os.fstat(descriptor)
             with suppress(FileNotFoundError):
                 path_stat = os.stat(path)  # noqa: PTH116, because it is compared with fstat

@@ -18,7 +18,6 @@ from supervisor.core.frozen import dataclass, replace
 from supervisor.core.humanize import duration
 from supervisor.engine import atomic
 from supervisor.engine.progress import told_every
-from supervisor.environments import file_lock
 from supervisor.environments import installed as installed_packages
 from supervisor.environments.installers.port import CannotInstallError
 from supervisor.environments.requirements import script_requirements
@@ -142,7 +141,7 @@ def prepare(
         _write_cache(_cache_file(home, cache_key, recorded), answer)
         _write_cache(_cache_file(home, cache_key, record.to_bytes()), answer | {"drift": []})
     if answer["installed"]:
-        file_lock.mark_in_use(Path(answer["python"]).parent.parent / STAMP)
+        atomic.hold_in_use(Path(answer["python"]).parent.parent / STAMP)
     record = EnvironmentRecord.from_bytes(answer["record"].encode())
     _report_unmet(wanted, answer["unmet"], record, say, install=install)
     return PreparedInterpreter(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import queue
@@ -51,13 +50,11 @@ class FleetJournal:
 
     def __init__(self, folder: Path, prefix: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        self._lock = atomic.open_lock(folder / LOCK)
+        if not atomic.lock(self._lock):
             os.close(self._lock)
             words = "another launch of this run is at it on this computer"
-            raise UserError(words, "stop that one, or watch it: `status`", FENCED) from None
+            raise UserError(words, "stop that one, or watch it: `status`", FENCED)
         self._file = folder / JOURNAL
         if not self._file.is_file():
             # whole or not there, because nothing can be folded without it

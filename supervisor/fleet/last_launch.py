@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.fleet.waiting import spent, spoken_state
 from supervisor.core.frozen import dataclass
 from supervisor.core.humanize import duration
-from supervisor.engine.trainer_process.orphans import is_held
+from supervisor.engine import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,6 +102,6 @@ def look(environ: Mapping[str, str], run: str, store: str) -> LastLaunch | None:
 
 def _is_held(lock: Path) -> bool:
     try:
-        return is_held(lock)
+        return atomic.is_locked(lock)
     except OSError:
         return False

@@ -6,7 +6,6 @@ process that names the folder or has a file of it mapped, and a checkpoint that 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from supervisor.core.checkpoint.session_id import rank_of
 from supervisor.core.frozen import dataclass, replace
-from supervisor.engine import json_file
+from supervisor.engine import atomic, json_file
 from supervisor.engine.paths import STATUS
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.trainer_process.process_identity import PROC
@@ -92,7 +91,7 @@ def _held(item: Item) -> Iterator[None]:
         return
     descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        atomic.lock(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)
@@ -188,12 +187,11 @@ def _is_held(lock: Path) -> bool:
     except OSError:  # there is none
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        return not atomic.lock(descriptor)
+    except OSError:  # a file system without locks: what cannot be told is not removed
         return True
     finally:
         os.close(descriptor)
-    return False
 
 
 def _users(paths: Sequence[Path]) -> dict[Path, int]:

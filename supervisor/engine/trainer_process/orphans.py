@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from supervisor.core.checkpoint.session_id import SessionId, rank_of
-from supervisor.engine import json_file
+from supervisor.engine import atomic, json_file
 from supervisor.engine.paths import SUPERVISOR
 from supervisor.engine.trainer_process import descendants
 from supervisor.engine.trainer_process.process_identity import PROC, started
@@ -33,8 +32,8 @@ def note_trainer(session: Path, pid: int) -> None:
 
 def hold(lock: Path) -> int:
     """Take the lock of a session's folder and return its descriptor; the trainer inherits it."""
-    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX)  # it waits at most for a successor's look, because the folder is ours alone
+    fd = atomic.open_lock(lock)
+    atomic.lock(fd, wait=True)  # it waits at most for a successor's look, because the folder is ours alone
     return fd
 
 
@@ -47,11 +46,11 @@ def end_orphans(run: Path, mine: SessionId, say: Callable[[str], None] = lambda 
     for session, rank in _dead(run, mine):
         if _supervised(session):
             continue
-        if is_held(session / LOCK):
+        if atomic.is_locked(session / LOCK):
             _hear_out(session, rank, say)
             _kill_trainer(session)
         _end_descendants(run.name, rank, say)
-        if is_held(session / LOCK):
+        if atomic.is_locked(session / LOCK):
             say(
                 f"another process holds the local folder of session {rank.epoch}: waiting at most {WAIT_S:.0f} s for it"
             )
@@ -71,7 +70,7 @@ def _hear_out(session: Path, rank: SessionId, say: Callable[[str], None]) -> Non
     )
     pause = Event()
     for _ in range(int(WAIT_S / POLL_S)):
-        if not is_held(session / LOCK) or not _runs(trainer):
+        if not atomic.is_locked(session / LOCK) or not _runs(trainer):
             return
         pause.wait(POLL_S)
 
@@ -86,7 +85,7 @@ def _end_descendants(run_id: str, rank: SessionId, say: Callable[[str], None]) -
 def forget_dead_sessions(run: Path, mine: SessionId, *, keep: Path) -> None:
     """Remove the local folders of sessions that nobody serves any more, but for the one that holds ``keep``."""
     for session, _ in _dead(run, mine):
-        if not keep.is_relative_to(session) and not is_held(session / LOCK):
+        if not keep.is_relative_to(session) and not atomic.is_locked(session / LOCK):
             shutil.rmtree(session, ignore_errors=True)
 
 
@@ -98,28 +97,13 @@ def _dead(run: Path, mine: SessionId) -> Iterator[tuple[Path, SessionId]]:
                 yield folder, rank
 
 
-def is_held(lock: Path) -> bool:
-    """Return whether a process has this lock; an absent file is held by none. Raises OSError."""
-    try:
-        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
 def _freed_within(lock: Path, seconds: float) -> bool:
     pause = Event()
     for _ in range(int(seconds / POLL_S)):
-        if not is_held(lock):
+        if not atomic.is_locked(lock):
             return True
         pause.wait(POLL_S)
-    return not is_held(lock)
+    return not atomic.is_locked(lock)
 
 
 def _supervised(session: Path) -> bool:

@@ -6,7 +6,6 @@ not notice.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from supervisor.core.errors import UserError
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import StoreError
+from supervisor.engine import atomic
 from supervisor.engine.paths import RunPaths
 from supervisor.engine.task_queue import NICE
 from supervisor.fleet.agent import agent_status, lost_store
@@ -231,13 +231,11 @@ def _give_way() -> None:
 def alone(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
     """Be the only agent of a folder: a second one waits for the first, after it has called ``wait``."""
     folder.mkdir(parents=True, exist_ok=True)
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = atomic.open_lock(folder / "lock")
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not atomic.lock(fd):
             wait()
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            atomic.lock(fd, wait=True)
         yield
     finally:
         os.close(fd)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from enum import StrEnum
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint.session_id import rank_of
 from supervisor.core.fleet import messages as fw
-from supervisor.engine import json_file
+from supervisor.engine import atomic, json_file
 from supervisor.engine.paths import STATUS, RunPaths
 from supervisor.engine.runs import run_status, runs
 from supervisor.engine.trainer_process.process_identity import mine
@@ -142,13 +141,9 @@ def watched(folder: Path) -> bool | None:
     except OSError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not atomic.lock(fd)
     except OSError:
         return None
-    else:
-        return False
     finally:
         os.close(fd)
 

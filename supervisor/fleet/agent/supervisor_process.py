@@ -7,13 +7,14 @@ notes in its memory: a folder that is removed under it is made again, and the su
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from supervisor.engine import atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,27 +95,19 @@ class SupervisorProcess:
     def _locked(self) -> int | None:
         """Return the descriptor of the lock, taken, or None while another has it."""
         if self._seen is not None:
-            if not _taken(self._seen):
+            if not atomic.lock(self._seen):
                 return None
             os.close(self._seen)  # which gives it back
         self._seen = self._opened()
         fd = self._opened()
-        if _taken(fd):
+        if atomic.lock(fd):
             return fd
         os.close(fd)
         return None
 
     def _opened(self) -> int:
         self._folder.mkdir(exist_ok=True)  # the folder above is the machine, which is not made from here
-        return os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _taken(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return atomic.open_lock(self._folder / LOCK)
 
 
 def _name(number: int) -> str:

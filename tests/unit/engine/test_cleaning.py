@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.engine import atomic
 from supervisor.engine.host import cleaning
 from supervisor.engine.host.cleaning import Places
-from supervisor.environments import file_lock
 
 RUN = "0123456789abcdef"
 
@@ -84,7 +84,7 @@ def test_what_is_locked_stays(places: Places, name: str):
         if name.endswith(".lock"):
             fcntl.flock(file, fcntl.LOCK_EX)
         else:
-            file_lock.mark_in_use(lock)
+            atomic.hold_in_use(lock)
         found = cleaning.found(places, everything=True)
         (environment,) = [item for item in found if item.kind == "environment"]
         assert environment.keeps == "a process holds its lock"

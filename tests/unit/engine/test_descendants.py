@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.checkpoint.session_id import SessionId
+from supervisor.engine import atomic
 from supervisor.engine.trainer_process import descendants, orphans, process_identity
 from supervisor.engine.trainer_process.descendants import VARIABLE, Mark
 
@@ -139,10 +140,10 @@ def test_what_forked_and_holds_the_lock_of_a_dead_trainer_is_not_waited_for(star
     orphans.note_trainer(session, first.pid)
     os.close(lock)
     first.wait(30)
-    assert orphans.is_held(session / orphans.LOCK)
+    assert atomic.is_locked(session / orphans.LOCK)
     monkeypatch.setattr(orphans, "WAIT_S", float("nan"))  # waiting would fail
     at_the_next_start(tmp_path)
-    assert not orphans.is_held(session / orphans.LOCK)
+    assert not atomic.is_locked(session / orphans.LOCK)
 
 
 def test_the_wait_for_a_living_trainer_is_said_at_once(start, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from supervisor.core.checkpoint.session_id import SessionId
+from supervisor.engine import atomic
 from supervisor.engine.trainer_process import orphans, process_identity
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def test_a_trainer_that_ends_by_itself_is_waited_for(dead, monkeypatch):
     trainer = orphan(dead, HOLD)
     monkeypatch.setattr(orphans, "POLL_S", 0.001)
     looks = []
-    held = orphans.is_held
+    held = atomic.is_locked
 
     def look(lock: Path) -> bool:
         looks.append(lock)
@@ -61,7 +62,7 @@ def test_a_trainer_that_ends_by_itself_is_waited_for(dead, monkeypatch):
             trainer.stdin.close()
         return held(lock)
 
-    monkeypatch.setattr(orphans, "is_held", look)
+    monkeypatch.setattr(atomic, "is_locked", look)
     orphans.end_orphans(dead.parent, MINE)
     assert len(looks) >= 3
     assert finish(trainer) == 0
@@ -72,7 +73,7 @@ def test_a_trainer_that_does_not_end_is_killed(dead, monkeypatch):
     trainer = orphan(dead, IGNORE)
     orphans.end_orphans(dead.parent, MINE)
     assert finish(trainer) == -signal.SIGKILL
-    assert not orphans.is_held(dead / orphans.LOCK)
+    assert not atomic.is_locked(dead / orphans.LOCK)
 
 
 def test_workers_that_outlived_their_trainer_are_killed_too(dead, monkeypatch):
@@ -81,9 +82,9 @@ def test_workers_that_outlived_their_trainer_are_killed_too(dead, monkeypatch):
     assert trainer.stdout is not None
     trainer.stdout.readline()
     trainer.wait()
-    assert orphans.is_held(dead / orphans.LOCK)
+    assert atomic.is_locked(dead / orphans.LOCK)
     orphans.end_orphans(dead.parent, MINE)
-    assert not orphans.is_held(dead / orphans.LOCK)
+    assert not atomic.is_locked(dead / orphans.LOCK)
     finish(trainer)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import signal
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
+from supervisor.engine import atomic
 from supervisor.fleet.provisioners.colab.cli import write
 from supervisor.fleet.provisioners.colab.output import record_in, sessions_file
 
@@ -118,21 +118,16 @@ class MachineRecords:
     def lock(self, what: str) -> Iterator[int | None]:
         """Hold a lock for the block; None when somebody has it. Children that inherit it go on holding it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder / f"{what}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        handle = atomic.open_lock(self.folder / f"{what}.lock")
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-            else:
-                yield handle
+            yield handle if atomic.lock(handle) else None
         finally:
             os.close(handle)
 
     def wait_for(self, what: str) -> None:
         """Wait until nobody holds this lock; for those whose holders are being killed."""
         with (self.folder / f"{what}.lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            atomic.lock(file.fileno(), wait=True)
 
     def forget(self) -> None:
         """Remove it all."""

@@ -69,7 +69,9 @@ def _store_error() -> Exception:
 
 def _hasty(policy: Callable[..., FleetPolicy]) -> Callable[..., FleetPolicy]:
     def made(*arguments: Any) -> FleetPolicy:
-        return replace(policy(*arguments), poll_s=1.0, silence_s=40.0, listings_apart_s=0.3, fruitless_max=8)
+        return replace(
+            policy(*arguments), poll_s=1.0, silence_s=40.0, listings_apart_s=0.3, machines_without_progress_max=8
+        )
 
     return made
 

@@ -252,8 +252,8 @@ class Night:
         safe = -1
         for journal in (self.folder / "local").glob(f"**/fleet/*/{JOURNAL}"):
             for _, value in records(journal):
-                if isinstance(value, fw.MachinePolled | fw.CallFailed) and value.safe is not None:
-                    safe = max(safe, value.safe)
+                if isinstance(value, fw.MachinePolled | fw.CallFailed) and value.durable_step is not None:
+                    safe = max(safe, value.durable_step)
                 if isinstance(value, fw.MachinePrepared) and (-1 if value.step is None else value.step) < safe:
                     self.wrong.append(f"a machine went on from step {value.step}, and step {safe} was safe")
 

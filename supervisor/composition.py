@@ -143,10 +143,10 @@ def _removed(
 ) -> bool:
     """Leave no run behind whose first start was refused before its script ever ran. A fleet's record is its home's."""
     refused = session.ending is not None and session.ending.exit_code in {FAILED_SETUP, FAILED_PRECHECKS}
-    if not refused or session.trainer.attempt or session.rank is None or (choice.store or "").startswith(RELAY):
+    if not refused or session.trainer.attempt or session.session_id is None or (choice.store or "").startswith(RELAY):
         return False
     try:
-        return runs.remove_unstarted(store, run, session.rank)
+        return runs.remove_unstarted(store, run, session.session_id)
     except StoreError as error:
         say(f"the run {run.name} stays in the list, because its record cannot be removed: {error}", "")
         return False
@@ -254,14 +254,14 @@ def configure(choice: StoreChoice, platform: Platform, store: Store) -> Config:
         save_every=settings["save_every"],
         restarts=recovery.RetryPolicy(settings["max_restarts"], settings["max_preemptions"]),
         liveness=watch,
-        lifetime=lifetime,
+        time_limit=lifetime,
         age_s=age_s,
         resume=settings["resume"],
         takeover=choice.takeover,
-        settle_s=store.traits.settle_s,
-        safe_settle_s=store.traits.safe_settle_s,
+        visibility_delay_s=store.traits.settle_s,
+        safe_visibility_delay_s=store.traits.safe_settle_s,
         silence_s=store.traits.silence_s,
-        answer_s=answer_within_s(store.traits),
+        probe_timeout_s=answer_within_s(store.traits),
         upload_wait_s=float(os.environ.get("SUPERVISOR_RUN_UPLOAD_WAIT_S") or _upload_wait_s(store.traits)),
         confirm_every_s=store.traits.confirm_every_s,
         can_flush=platform.flush is not None and store.traits.mounted,
@@ -269,7 +269,7 @@ def configure(choice: StoreChoice, platform: Platform, store: Store) -> Config:
         prior_life_s=platform.prior_life_s,
         on_nan=settings["on_nan"],
         on_spike=settings["on_spike"],
-        nan_rate=float(settings["nan_rate"]),
+        rollback_lr_factor=float(settings["nan_rate"]),
     )
 
 
@@ -298,7 +298,7 @@ def _job(
 ) -> SessionContext:
     run = RunPaths(choice.name)
     root = local_root(os.environ)
-    deadline = None if config.lifetime is None else base.clock.now().wall_s + config.lifetime.seconds - config.age_s
+    deadline = None if config.time_limit is None else base.clock.now().wall_s + config.time_limit.seconds - config.age_s
     installer = _installer(choice, screen)
     return SessionContext(
         script=choice.script,

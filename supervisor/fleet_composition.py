@@ -145,7 +145,7 @@ def _account(provisioner: Provisioner, folder: Path, run: str) -> Iterator[None]
 
 def _tell_of_edits(show: view.FleetScreen, edited: Sequence[str], fleet: Fleet) -> None:
     """Say which files are not what the machines before were sent: the next one gets them as they are now."""
-    if not (edited and (fleet.lives or fleet.machine)):
+    if not (edited and (fleet.machine_history or fleet.machine)):
         return
     first = f"{fleet.machine.endpoint} goes on with the code that it has; " if fleet.machine is not None else ""
     words = (
@@ -160,7 +160,7 @@ def _take_back(controller: Controller, hands: FleetExecutor, end: fw.EndControll
     delivered = hands.withdraw_stop()
     if not (delivered and controller.fleet.stop):
         return end
-    words = f"{end.words}; the stop had reached it before, so the run may save and end there"
+    words = f"{end.message}; the stop had reached it before, so the run may save and end there"
     return fw.EndController(end.exit_code, end.state, words, "the same command goes on with the run in any case")
 
 
@@ -171,9 +171,11 @@ def _finished(store: Store, run: RunPaths, clock: BootClock) -> bool:
 
 def _require_same_place(first: Fleet, on: str) -> None:
     """Refuse to look for a machine where it is not: it would count as lost, and another would be brought up beside it."""
-    if first.machine is not None and first.on not in {"", on}:
-        words = f"{first.machine.endpoint} still serves this run, on {first.on}"
-        raise UserError(words, f"launch with --on {first.on}: that goes on with it, and Ctrl-C there gives it back")
+    if first.machine is not None and first.provider not in {"", on}:
+        words = f"{first.machine.endpoint} still serves this run, on {first.provider}"
+        raise UserError(
+            words, f"launch with --on {first.provider}: that goes on with it, and Ctrl-C there gives it back"
+        )
 
 
 def find_provisioner(on: str, folder: Path, environ: Mapping[str, str]) -> Provisioner:

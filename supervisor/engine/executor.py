@@ -94,9 +94,9 @@ class Executor:
             self._watch.close()
         self.files.close()
         self.launcher.close()
-        if not keep and self.storing.rank.epoch:
+        if not keep and self.storing.rank.generation:
             shutil.rmtree(self.storing.local.session, ignore_errors=True)
-        if finished and self.storing.rank.epoch:
+        if finished and self.storing.rank.generation:
             forget_dead_sessions(self.storing.local.run, self.storing.rank, keep=self.storing.local.session)
 
     def mend(self) -> None:
@@ -124,19 +124,19 @@ class Executor:
 
     def _knock(self, command: do.ProbeOwner) -> None:
         def act() -> ev.Event:
-            claims.probe(self.job.store, self.job.run, SessionId(command.epoch, command.writer))
+            claims.probe(self.job.store, self.job.run, SessionId(command.generation, command.writer))
             return ev.OwnerProbed()
 
         self._on("store", act, lambda error: ev.OwnerProbed(str(error)))
 
     def _answer(self, command: do.AnswerProbe) -> None:
         """On the lane of the fence, because the store's may be busy with a large file for minutes."""
-        answer = partial(claims.answer_probe, self.job.store, self.job.run, self.storing.rank, command.knock)
+        answer = partial(claims.answer_probe, self.job.store, self.job.run, self.storing.rank, command.probe)
         self._later("fence", answer)
 
     def _write_claim(self, command: do.WriteClaim) -> None:
         def act() -> ev.Event:
-            rank = self.storing.claim(command.epoch)
+            rank = self.storing.claim(command.generation)
             try:
                 self.launcher.open(self.storing.local)
             except (OSError, RuntimeError):
@@ -162,13 +162,13 @@ class Executor:
         """Where only the trainer died the store is not needed, and may be busy or away: so another lane is asked first."""
 
         def act() -> ev.Event | None:
-            ready = None if command.afresh else self.storing.restart()
+            ready = None if command.fresh else self.storing.restart()
             if ready is None:
                 self._on("store", there, self._cannot_start)
             return self.files.put_back(ready)
 
         def bring() -> ev.Event | None:
-            return self.files.put_back(self.storing.restore(afresh=command.afresh))
+            return self.files.put_back(self.storing.restore(afresh=command.fresh))
 
         there = self._ticking("fetching the newest checkpoint and verifying it", bring)
         self._on("restart", act, self._cannot_start)
@@ -178,7 +178,7 @@ class Executor:
             self.mend()
             resuming = self.files.resuming(command.checkpoint)
             self.launcher.added = (resuming.arguments, resuming.environ)
-            pid = self.launcher.launch(command.attempt, resuming.checkpoint, command.rolled)
+            pid = self.launcher.launch(command.attempt, resuming.checkpoint, command.rollbacks)
         except UserError as error:
             self.inbox(_setup_failed(error))
             return
@@ -243,17 +243,22 @@ class Executor:
 
     def _write_rollback(self, command: do.WriteRollback) -> None:
         """On the lane of the fence, because the store's may be busy with a large file, and this must not be lost."""
-        act = partial(record_rollback, self.storing.fenced, self.job.run, command.rollback, command.words)
+        act = partial(record_rollback, self.storing.fenced, self.job.run, command.rollback, command.message)
         self._on("fence", act, lambda error: ev.RollbackWritten(str(error)))
 
     def _note_nonfinite(self, command: do.RecordNonfinite) -> None:
         """On the lane of the fence, because the store's may be busy. What fails here is written before anything is removed."""
-        self.storing.nonfinite.saw(command.fine, command.step, command.words)
+        self.storing.nonfinite.saw(command.last_good_step, command.step, command.message)
         self._later("fence", self.storing.note_nonfinite)
 
     def _write_end(self, command: do.RecordSessionEnd) -> None:
         pieces, output = self.journal.take(), self.output.take()
-        body = {"reason": command.reason, "exit_code": command.exit_code, "words": command.words, "step": command.step}
+        body = {
+            "reason": command.reason,
+            "exit_code": command.exit_code,
+            "words": command.message,
+            "step": command.step,
+        }
 
         def act() -> ev.Event:
             self.storing.uploader.write_manifest_unconfirmed()

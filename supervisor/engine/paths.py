@@ -62,7 +62,7 @@ class RunPaths:
     def manifest(self, manifest: Manifest) -> str:
         """Return where a manifest lies: in the folder of its checkpoint, named by its own hash."""
         name = manifest_name(manifest.id.seq, manifest_body(manifest))
-        return f"{self.step(manifest.id.rank, manifest.id.step)}/{name}"
+        return f"{self.step(manifest.id.session_id, manifest.id.step)}/{name}"
 
     def stop_request(self, rank: SessionId, how: str, nonce: str) -> str:
         """Return the name of a request that this session end ("save" or "now")."""

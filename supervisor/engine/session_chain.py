@@ -48,4 +48,4 @@ def follows(session: Session) -> bool:
 def following(config: Config, began_s: float, clock: Clock) -> Config:
     """Return the configuration of the next session of a process that began with ``config`` at ``began_s``."""
     lived_s = clock.now().mono_s - began_s
-    return replace(config, resume="auto", takeover=False, safe_settle_s=0.0, age_s=config.age_s + lived_s)
+    return replace(config, resume="auto", takeover=False, safe_visibility_delay_s=0.0, age_s=config.age_s + lived_s)

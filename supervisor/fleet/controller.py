@@ -74,7 +74,7 @@ class FleetJournal:
         if isinstance(value, fw.PollTimerFired | fw.WaitEnded | fw.PollMachine | fw.Report):
             return
         if isinstance(value, fw.MachinePolled):
-            told = (value.phase, value.exit_code, value.safe, value.step is None)
+            told = (value.phase, value.exit_code, value.durable_step, value.step is None)
             if told == self._told:
                 return
             self._told = told
@@ -204,7 +204,7 @@ class Controller:
                 continue
             if isinstance(event, BaseException):
                 raise event
-            if isinstance(event, fw.UserRequest) and event.wish == "leave":
+            if isinstance(event, fw.UserRequest) and event.action == "leave":
                 raise UserError("left while the journal could not be written", self._costing(), INTERRUPTED)
             self._held.append(event)
 

@@ -36,7 +36,7 @@ class Budget:
         ``arriving`` tells the files that are here in part, with their bytes. Raises StoreError.
         """
         rank = rank_of(path.partition("/")[0])
-        if rank is not None and rank.epoch > self._before + SESSIONS_MAX:
+        if rank is not None and rank.generation > self._before + SESSIONS_MAX:
             return f"no machine serves {SESSIONS_MAX:,} sessions"
         if self._held is None:
             self._held = {**arriving(), **self._listed()}
@@ -57,7 +57,7 @@ class Budget:
         found: dict[str, int] = {}
         for entry in self._store.list(self._run.name):
             rank = rank_of(entry.name)
-            if rank is None or not entry.folder or rank.epoch <= self._before:
+            if rank is None or not entry.folder or rank.generation <= self._before:
                 continue
             for inside in self._store.list(f"{self._run.name}/{entry.name}"):
                 path = f"{entry.name}/{inside.name}"

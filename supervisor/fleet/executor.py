@@ -173,24 +173,24 @@ class FleetExecutor:
         code = _whole(told, "exit_code")
         next_save_s = plain.get("next_save_in_s")
         return fw.MachinePolled(
-            beat=_whole(told, "beat", -1),
+            heartbeat=_whole(told, "beat", -1),
             phase=phase,
             exit_code=code,
             step=_whole(plain, "step"),
-            safe=self._safe(),
+            durable_step=self._safe(),
             more=bool(listed) and not done,
             fetched_bytes=fetched,
-            line=self._describe(plain) if plain else str(told.get("words") or ""),
-            trouble="; ".join(filter(None, troubles)),
-            epoch=self._epoch,
-            waiting=_whole(told, "waiting_files") or 0,
-            asked=done and self._asked_by_others(),
+            status_line=self._describe(plain) if plain else str(told.get("words") or ""),
+            error="; ".join(filter(None, troubles)),
+            generation=self._epoch,
+            files_waiting=_whole(told, "waiting_files") or 0,
+            stop_requested=done and self._asked_by_others(),
             output=_last_lines(str(told.get("output") or "")) if done else "",
             cause=str(plain.get("cause") or "") if done and code else "",
             saved=_saved(plain),
             trained=(total := _whole(plain, "total_steps")) is not None and _whole(plain, "step", -1) >= total,
             next_save_s=None if next_save_s is None else fields.number(next_save_s, "next_save_in_s"),
-            watched=watched if isinstance(watched := told.get("watched"), bool) else None,
+            cell_attends=watched if isinstance(watched := told.get("watched"), bool) else None,
             warnings=tuple(
                 str(each) for each in fields.sequence(told.get("warnings") or [], "warnings")[:WARNINGS_MAX]
             ),
@@ -199,7 +199,7 @@ class FleetExecutor:
     def _asked_by_others(self) -> bool:
         """Say whether a person asked the session that serves to stop, by other means than this launch."""
         asked = claims.stop_requests(self._home.store, self._home.run).values()
-        return any(rank.epoch == self._epoch and by != LAUNCH for rank, by in asked)
+        return any(rank.generation == self._epoch and by != LAUNCH for rank, by in asked)
 
     def withdraw_stop(self) -> bool:
         """Take back the stops of launches at home and on the way; say whether one was delivered. Raises StoreError."""
@@ -240,12 +240,12 @@ class FleetExecutor:
         if self._epoch is None:
             return fw.CallFailed(fw.CallName.FORWARD_STOP, "nothing", "no session serves yet")
         rank = max(claims.ranks(self._home.store, self._home.run), default=None)
-        if rank is None or rank.epoch < self._epoch:
+        if rank is None or rank.generation < self._epoch:
             return fw.CallFailed(
                 fw.CallName.FORWARD_STOP, "unreachable", "the session that serves is not known here yet"
             )
         claims.request_stop(self._home.store, self._home.run, rank, "save", LAUNCH)
-        return fw.StopForwarded(rank.epoch)
+        return fw.StopForwarded(rank.generation)
 
 
 def _saved(plain: Mapping[str, Any]) -> int | None:

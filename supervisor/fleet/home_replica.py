@@ -140,9 +140,9 @@ class HomeReplica:
         self._mail.forget()
         self._gathering.drop(lambda _: True)
         ranks, newest = claims.ranks(self._store, self._run), self.newest()
-        kept = [] if newest is None else [newest.epoch, newest.step, newest.writer, newest.seq]
+        kept = [] if newest is None else [newest.generation, newest.step, newest.writer, newest.seq]
         spare = disk_quota.spare_bytes(self._store)
-        told = {"epoch": ranks[-1].epoch if ranks else 0, "newest": kept, "bytes_max": spare}
+        told = {"epoch": ranks[-1].generation if ranks else 0, "newest": kept, "bytes_max": spare}
         json_file.write(self._state / BEFORE, told)
         self._budget = None
 
@@ -181,7 +181,7 @@ class HomeReplica:
             manifest = parse_manifest(name, bytes(body))
         except ManifestError as error:
             return {piece.path: f"it is damaged: {error}"}, set(), None
-        if folder != self._run.step(manifest.id.rank, manifest.id.step):
+        if folder != self._run.step(manifest.id.session_id, manifest.id.step):
             return {piece.path: "it is of another checkpoint"}, set(), None
         refused: dict[str, str] = {}
         lacking: set[str] = set()
@@ -216,7 +216,7 @@ class HomeReplica:
         rank = rank_of(path.removeprefix(f"{self._run.name}/").partition("/")[0])
         before = json_file.read(self._state / BEFORE) or {}
         top = before.get("epoch")
-        return rank is not None and type(top) is int and rank.epoch <= top
+        return rank is not None and type(top) is int and rank.generation <= top
 
     def _brought_before(self) -> set[CheckpointId]:
         """Return the newest checkpoint that was here when this machine began: no machine has it removed."""
@@ -226,7 +226,7 @@ class HomeReplica:
     def _whole(self, manifest: Manifest) -> CheckpointId | None:
         """Leave a receipt of a checkpoint that is whole at home; None if there was one."""
         id_ = manifest.id
-        path = f"{self._run.step(id_.rank, id_.step)}/"
+        path = f"{self._run.step(id_.session_id, id_.step)}/"
         self._gathering.drop(lambda part: not part or _behind(part, path))
         if id_ in verification_records.recorded(self._store, self._run):
             return None
@@ -238,9 +238,9 @@ class HomeReplica:
         newest = max(merged.checkpoints)
         try:
             self._knowledge.durable |= verification_records.recorded(self._store, self._run)
-            policy = self._policy(newest.rank)
+            policy = self._policy(newest.session_id)
             kept = self._brought_before()
-            removed, _ = pruning.prune(self._store, self._run, policy, self._knowledge, newest.rank, keep=kept)
+            removed, _ = pruning.prune(self._store, self._run, policy, self._knowledge, newest.session_id, keep=kept)
             verification_records.delete(self._store, self._run, removed)
             self._knowledge.durable.difference_update(removed)
             if removed:

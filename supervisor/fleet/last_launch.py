@@ -30,12 +30,12 @@ class LastLaunch:
     def line(self, now: Instant) -> str:
         """Return it as one line for people."""
         if self.end is not None:
-            return f"launch ended: {spoken_state(self.end.state)}: {self.end.words} · exit code {self.end.exit_code}{self._units(now)}"
+            return f"launch ended: {spoken_state(self.end.state)}: {self.end.message} · exit code {self.end.exit_code}{self._units(now)}"
         machine = self.fleet.machine
         if machine is None:
             where = "is between two machines" if self.running else "does not run; no machine of it is known to be up"
             return f"launch: its controller {where}{self._units(now)}"
-        lived = duration(now.wall_s - self.fleet.life.began_wall_s) if self.fleet.life else "some time"
+        lived = duration(now.wall_s - self.fleet.service.began_wall_s) if self.fleet.service else "some time"
         on = f"{machine.name or machine.endpoint} for {lived}{self._units(now)}"
         if self.running:
             return f"launch: on {on}"
@@ -48,9 +48,9 @@ class LastLaunch:
             "running": self.running,
             "state": self.end and self.end.state,
             "exit_code": self.end and self.end.exit_code,
-            "words": self.end and self.end.words,
+            "words": self.end and self.end.message,
             "machine": machine and machine.endpoint,
-            "machines": len(fleet.lives) - fleet.lives_before + (machine is not None),
+            "machines": len(fleet.machine_history) - fleet.earlier_machines + (machine is not None),
             "units_used": None if fleet.units is None else round(fleet.used(now.wall_s), 3),
             "units_per_hour": fleet.units_per_hour,
             "units_left": None if fleet.units is None else round(fleet.left(now.wall_s), 3),

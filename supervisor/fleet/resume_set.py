@@ -76,7 +76,7 @@ def choose(store: Store, run: RunPaths, into: Path) -> Chosen:
 def paths(store: Store, run: RunPaths, chosen: Chosen) -> Iterator[tuple[str, int, str]]:
     """Yield (path, bytes, digest or "") of all that the next machine needs; the checkpoint's manifest is the last."""
     id_ = None if chosen.manifest is None else chosen.manifest.id
-    told = {f"verified-{id_.epoch}-{id_.step}-{id_.writer}-{id_.seq}-"} if id_ else set()
+    told = {f"verified-{id_.generation}-{id_.step}-{id_.writer}-{id_.seq}-"} if id_ else set()
     for entry in store.list(run.name):
         inside = f"{run.name}/{entry.name}"
         if rank_of(entry.name):

@@ -48,8 +48,8 @@ def listen(cloud: Cloud, on_notice: Callable[[PreemptionNotice], None], pause: C
             wait_s, failed_s = failed_s, min(2 * failed_s, RETRY_S_MAX)
             continue
         for notice in notices:
-            if notice.words not in reported:
-                reported.add(notice.words)
+            if notice.message not in reported:
+                reported.add(notice.message)
                 on_notice(notice)
         wait_s, failed_s = EVERY_S, EVERY_S
 

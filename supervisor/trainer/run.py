@@ -277,7 +277,7 @@ class Run:
             step=now[0],
             section=now[1],
             total_steps=self._total,
-            epoch_of_data=self._position().epoch_of_data,
+            epoch=self._position().epoch_of_data,
             step_s=seconds.get("step", 0.0) / done if done else None,
             seconds=seconds,
             longest_s=dict(self._sections.longest_s),

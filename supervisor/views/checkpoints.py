@@ -71,7 +71,7 @@ def plain(row: Row) -> dict[str, Any]:
     """Return a row as JSON prints it; unknown is null."""
     return {
         "step": row.id.step,
-        "session": row.id.epoch,
+        "session": row.id.generation,
         "writer": row.id.writer,
         "state": row.state,
         "evidence": row.evidence,
@@ -103,7 +103,7 @@ def plain_verdict(found: Candidate, evidence: str | None = None) -> dict[str, An
     """Return the same for JSON. ``evidence``: what proves it safe, as far as this verification could tell."""
     return {
         "step": found.id.step,
-        "session": found.id.epoch,
+        "session": found.id.generation,
         "writer": found.id.writer,
         "verdict": _word(found),
         "problem": found.why or None,
@@ -129,7 +129,7 @@ def _cells(row: Row, now_wall_s: float) -> tuple[str, ...]:
     pinned = "" if not row.pinned or reason == "pinned" else "pinned; "
     return (
         f"{row.id.step:,}",
-        str(row.id.epoch),
+        str(row.id.generation),
         "" if row.bytes is None else size(row.bytes),
         _ago(row.made_wall_s, now_wall_s),
         _STATES.get(row.state, row.state),

@@ -40,7 +40,7 @@ def goodbye(session: Session, run: str, status: RunStatus, now: Instant, *, opti
     """Print how it ended; of a failure its two lines, for programs too."""
     ending = session.ending
     if ending is not None and ending.phase is Phase.FAILED:
-        say_error(ending.words, ending.hint)
+        say_error(ending.message, ending.hint)
     elif ending is not None and (lost := all_lost(session, run, status)):
         say_error(*lost)
     if not json_lines:
@@ -74,7 +74,7 @@ def farewell(
     ending = session.ending
     if ending is None:
         return []
-    words = [] if ending.phase is Phase.FAILED else [ending.words[:1].upper() + ending.words[1:]]
+    words = [] if ending.phase is Phase.FAILED else [ending.message[:1].upper() + ending.message[1:]]
     seen = durability_text.of_status(status, now)
     bad = nan_to_json(status)
     words += [nan_since(bad)] if bad else []

@@ -77,7 +77,7 @@ class FleetTextScreen:
         """Say what holds for the machines, and what earlier controllers left."""
         policy = self._policy
         whose = "one machine at a time for this account" if policy.paid else "one machine at a time for this run"
-        bounds = [f"{whose}, at most {policy.machines_max} in this launch, {policy.a_day} a day"]
+        bounds = [f"{whose}, at most {policy.machines_max} in this launch, {policy.machines_per_day_max} a day"]
         bounds += ["only with a positive balance of units"] if policy.paid else []
         bounds += [f"at most {policy.units_max:g} units"] if policy.units_max is not None else []
         self._write(f"machines on {self._place}: {', '.join(bounds)}; no keep-alive")
@@ -87,15 +87,15 @@ class FleetTextScreen:
     def said(self, said: fw.Report) -> None:
         """Print the words, and under them what to do."""
         mark = "" if said.level == "info" else f"{said.level}: "
-        self._write(f"{mark}{shown(said.words)}", shown(shell_commands.expanded(said.hint)), said.level)
+        self._write(f"{mark}{shown(said.message)}", shown(shell_commands.expanded(said.hint)), said.level)
 
     def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None:
         """Print the line when it is time."""
         if not isinstance(event, fw.MachinePolled):
             return
-        if event.trouble and event.trouble != self._trouble:
-            self._write(f"warning: {shown(event.trouble)}", level="warning")
-        self._trouble = event.trouble
+        if event.error and event.error != self._trouble:
+            self._write(f"warning: {shown(event.error)}", level="warning")
+        self._trouble = event.error
         every_s = LIVE_EVERY_S if self._bottom else PLAIN_EVERY_S
         if now.mono_s - self._shown_s < every_s:
             return
@@ -103,7 +103,7 @@ class FleetTextScreen:
         if self._bottom is None:
             self._out.write(f"{shown(line(fleet, event, now))}\n")
         else:
-            self._bottom.draw(shown(line(fleet, event, now, self._bottom.room())), YELLOW if event.trouble else GREEN)
+            self._bottom.draw(shown(line(fleet, event, now, self._bottom.room())), YELLOW if event.error else GREEN)
 
     def close(self) -> None:
         """Leave the last state of the line on the screen, and wait a moment until everything is shown."""
@@ -152,16 +152,16 @@ def line(fleet: Fleet, event: fw.MachinePolled, now: Instant, width: int | None 
 
     Where ``width`` columns do not hold all of it, what matters least is left out; step and what is safe stay.
     """
-    lived = "" if fleet.life is None else f", up {duration(now.wall_s - fleet.life.began_wall_s)}"
+    lived = "" if fleet.service is None else f", up {duration(now.wall_s - fleet.service.began_wall_s)}"
     where = fleet.machine.name or fleet.machine.endpoint if fleet.machine else "no machine"
-    number = len(fleet.lives) - fleet.lives_before + 1
+    number = len(fleet.machine_history) - fleet.earlier_machines + 1
     machine = f"machine {number} ({where}{lived})"
     if width is not None and len(machine) > width // 3:
         machine = f"machine {number}"
-    step, *others = (event.line or event.phase or "starting").split(" · ")
+    step, *others = (event.status_line or event.phase or "starting").split(" · ")
     if event.trained or event.phase == fw.HANDING_OVER:
         done = "all steps are done" if event.trained else "the run has ended there"
-        others = [f"{done}, {event.waiting} file{'s' if event.waiting != 1 else ''} to fetch"]
+        others = [f"{done}, {event.files_waiting} file{'s' if event.files_waiting != 1 else ''} to fetch"]
     parts = [(2, machine), (0, step), *((4 + place, words) for place, words in enumerate(others)), (1, safe(fleet))]
     parts += [(3, words)] if (words := spent(fleet, now)) else []
     return f"{NAME}{fitted(parts, None if width is None else width - len(NAME))}"
@@ -169,7 +169,7 @@ def line(fleet: Fleet, event: fw.MachinePolled, now: Instant, width: int | None 
 
 def safe(fleet: Fleet) -> str:
     """Return what this computer holds."""
-    return "nothing safe yet" if fleet.safe is None else f"safe on this computer: step {fleet.safe:,}"
+    return "nothing safe yet" if fleet.durable_step is None else f"safe on this computer: step {fleet.durable_step:,}"
 
 
 def say_goodbye(
@@ -185,10 +185,10 @@ def say_goodbye(
         print(json.dumps(to_plain(end)), flush=True)
         return
     if end.state not in {"SUCCEEDED", "CANCELLED", "PENDING", LEFT}:
-        show_error(shown(end.words), shown(end.hint) or "launch again")
-    lines = [] if not fleet.lives[fleet.lives_before :] else [*machines(fleet)]
+        show_error(shown(end.message), shown(end.hint) or "launch again")
+    lines = [] if not fleet.machine_history[fleet.earlier_machines :] else [*machines(fleet)]
     state = painted_state(spoken_state(end.state), sys.stdout)
-    lines.append(f"{NAME}{state}: {end.words} · {safe(fleet)} · exit code {end.exit_code}")
+    lines.append(f"{NAME}{state}: {end.message} · {safe(fleet)} · exit code {end.exit_code}")
     if end.state in {LEFT, "PENDING"} and end.hint:
         lines.append(f"{INDENT}{shell_commands.expanded(end.hint)}")
     lines += _next(end, name, store, nan) if begun else []
@@ -208,7 +208,7 @@ def _next(end: fw.EndController, name: str, store: str, nan: Mapping[str, Any] |
 
 def machines(fleet: Fleet) -> list[str]:
     """Return a table: each machine of this launch, how long it was there, how far it came, how it ended."""
-    lives = fleet.lives[fleet.lives_before :]
+    lives = fleet.machine_history[fleet.earlier_machines :]
     rows = [
         [life.machine.name or life.machine.endpoint, _lived(life), _first(life), _reached(life), life.end]
         for life in lives
@@ -251,5 +251,5 @@ def _first(life: MachineService) -> str:
 
 
 def _reached(life: MachineService) -> str:
-    first, last = life.safe_from, life.safe
+    first, last = life.durable_from, life.durable_step
     return "-" if last is None else f"step {first or 0:,} to {last:,}"

@@ -70,7 +70,7 @@ class PlainScreen:
         if said.level != "error":
             hint = f"\n{INDENT}{shell_commands.expanded(said.hint)}" if said.hint else ""
             self._out.write(
-                shown_lines(f"{NAME}{_MARKS.get(said.level, '')}{shell_commands.expanded(said.words)}{hint}\n")
+                shown_lines(f"{NAME}{_MARKS.get(said.level, '')}{shell_commands.expanded(said.message)}{hint}\n")
             )
 
     def printed(self, text: bytes) -> None:
@@ -131,7 +131,7 @@ class LiveScreen:
             painted = self._bottom.painted
             colour = YELLOW if said.level == "warning" else CYAN
             hint = f"\n{painted(INDENT + shown_lines(shell_commands.expanded(said.hint)), DIM)}" if said.hint else ""
-            words = f"{NAME}{_MARKS.get(said.level, '')}{shown_lines(shell_commands.expanded(said.words))}"
+            words = f"{NAME}{_MARKS.get(said.level, '')}{shown_lines(shell_commands.expanded(said.message))}"
             self._bottom.above(f"{painted(words, colour)}{hint}")
 
     def printed(self, text: bytes) -> None:

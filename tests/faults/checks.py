@@ -100,7 +100,7 @@ def check_unreadable(root: Path, made: Made) -> None:
     turn = world.turn("second")
     turn.claim()
     newest = max(world.safe)
-    step = world.root / "store" / RUN.step(session_id.SessionId(newest.epoch, newest.writer), newest.step)
+    step = world.root / "store" / RUN.step(session_id.SessionId(newest.generation, newest.writer), newest.step)
     with syscalls.bent(_dead(f"{step}/state")):
         outcome = named(turn.restore)
     demand(isinstance(outcome, Exception), f"unreadable was taken for absent: {outcome!r}")

@@ -59,10 +59,10 @@ def every_manifest_is_whole(world: World) -> None:
 
 def every_file_is_its_sessions_own(world: World) -> None:
     """No checkpoint rests on a file that another session wrote and could remove, or on one that was never DURABLE."""
-    safe = {f"{session_id.SessionId(id_.epoch, id_.writer)}/step-{id_.step:09d}" for id_ in world.safe}
+    safe = {f"{session_id.SessionId(id_.generation, id_.writer)}/step-{id_.step:09d}" for id_ in world.safe}
     for found in checkpoint_fetch.find(world.store(), RUN):
         manifest = checkpoint_fetch.read_manifest(world.store(), found).manifest
-        own = RUN.step(session_id.SessionId(found.id.epoch, found.id.writer), found.id.step).removeprefix(
+        own = RUN.step(session_id.SessionId(found.id.generation, found.id.writer), found.id.step).removeprefix(
             f"{RUN.name}/"
         )
         for entry in manifest.files if manifest else ():
@@ -77,14 +77,16 @@ def it_resumes_from(world: World, turn: Turn, ready: ev.CheckpointReady, least: 
         demand(least is None, f"it begins anew though {least} was safe")
         return
     demand(
-        least is None or (ready.id.epoch, ready.id.step) >= (least.epoch, least.step), f"{ready.id} is behind {least}"
+        least is None or (ready.id.generation, ready.id.step) >= (least.generation, least.step),
+        f"{ready.id} is behind {least}",
     )
     folder = Path(ready.folder)
     for name, body in world.content(ready.id.step).items():
         demand((folder / name).read_bytes() == body, f"{name} of {ready.id} is not what was saved")
     staged_checkpoints.verify(folder, ready.id.step)
     demand(
-        turn.storing.rank > session_id.SessionId(ready.id.epoch, ready.id.writer), "it outranks what it resumes from"
+        turn.storing.rank > session_id.SessionId(ready.id.generation, ready.id.writer),
+        "it outranks what it resumes from",
     )
 
 

@@ -149,7 +149,7 @@ def _faulty_turn(world: World) -> tuple[Turn, list[Path]]:
                 break
         demand(
             isinstance(outcome, ev.CheckpointDurable | Exception)
-            or (isinstance(outcome, ev.UploadFailed) and not outcome.hopeless),
+            or (isinstance(outcome, ev.UploadFailed) and not outcome.permanent),
             f"a fault of the store ends as {outcome!r}",
         )
         waiting = [] if isinstance(outcome, ev.CheckpointDurable) else [folder]
@@ -184,7 +184,7 @@ def _forget_staged(world: World) -> None:
 
 
 def _say(mouth: int, id_: cp.CheckpointId) -> None:
-    syscalls.REAL["write"](mouth, f"{id_.epoch} {id_.step} {id_.writer} {id_.seq}\n".encode())
+    syscalls.REAL["write"](mouth, f"{id_.generation} {id_.step} {id_.writer} {id_.seq}\n".encode())
 
 
 def main() -> int:

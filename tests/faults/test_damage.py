@@ -284,6 +284,6 @@ def test_a_staged_folder_that_changed_after_staging_is_not_published(quick):
     (folder / "state-00001.safetensors").write_bytes(b"other")
     outcome = turn.publish(folder)
     assert isinstance(outcome, ev.UploadFailed)
-    assert outcome.hopeless
+    assert outcome.permanent
     turn.publish(turn.stage())
     laws_hold(World(world.root, world.size, world.safe))

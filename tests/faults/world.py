@@ -143,7 +143,7 @@ class Turn:
         assert isinstance(looked, ev.RunInspected)
         before = session_id.highest(looked.names)
         rank = self.storing.claim(session_id.next_epoch(looked.names))
-        demand(before is None or rank.epoch > before.epoch, f"epoch {rank.epoch} is used again")
+        demand(before is None or rank.generation > before.generation, f"epoch {rank.generation} is used again")
         self.storing.read_history()
         return rank
 

@@ -77,7 +77,7 @@ class Served:
             self.machine.create(f"{folder}/{name}", content)
             path = f"{folder}/{name}".removeprefix(f"{RUN.name}/")
             files.append(cp.FileEntry(name, path, len(content), digest_of((content,), preferred())))
-        manifest = cp.Manifest(cp.CheckpointId(self.rank.epoch, step, self.rank.writer, self.seq), tuple(files))
+        manifest = cp.Manifest(cp.CheckpointId(self.rank.generation, step, self.rank.writer, self.seq), tuple(files))
         self.machine.create(self.path(manifest), cp.manifest_body(manifest))
         return manifest
 
@@ -85,7 +85,7 @@ class Served:
     def path(manifest: cp.Manifest) -> str:
         """Return where a manifest lies."""
         name = cp.manifest_name(manifest.id.seq, cp.manifest_body(manifest))
-        return f"{RUN.step(manifest.id.rank, manifest.id.step)}/{name}"
+        return f"{RUN.step(manifest.id.session_id, manifest.id.step)}/{name}"
 
     def cut(self) -> list[TransferPart]:
         """Let the agent pack what is new; return all that can be fetched."""

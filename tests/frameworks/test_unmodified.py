@@ -127,7 +127,7 @@ def test_it_goes_on_after_the_step_that_was_safe(machines, case):
 def test_its_saves_are_seen(machines, case):
     heard = said(machines[1], case)
     found = [each for each in heard if isinstance(each, ScriptSavedFile)]
-    assert any(Path(each.path).name.startswith(case.saved) and each.whole for each in found)
+    assert any(Path(each.path).name.startswith(case.saved) and each.closed for each in found)
     assert all(Path(each.path).is_relative_to(machines[1].work) for each in found)
     assert not [each.text for each in heard if isinstance(each, TrainerNote) and "cannot be watched" in each.text]
 

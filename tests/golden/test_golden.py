@@ -76,7 +76,7 @@ def test_every_checkpoint_is_listed_as_it_was_then_and_proved_whole(store, tmp_p
     for name in RUNS:
         rows = checkpoint_admin.rows(store, RunPaths(name), tmp_path / "local", 2)
         was = told(f"checkpoints-{name}.json")
-        assert [(row.id.epoch, row.id.step, row.state) for row in rows] == [
+        assert [(row.id.generation, row.id.step, row.state) for row in rows] == [
             (each["session"], each["step"], each["state"]) for each in was
         ]
         judged = list(checkpoint_admin.judged(store, RunPaths(name), tmp_path / "into"))
@@ -158,7 +158,7 @@ def test_a_journal_of_launch_is_folded_and_written_again_byte_for_byte():
     _, *lines = path.read_text().splitlines()
     assert [again(line, fw.TYPES) for line in lines] == lines
     fleet = controller.folded(path)
-    assert (fleet.machine, fleet.exit_code, fleet.safe) == (None, 0, 40)
+    assert (fleet.machine, fleet.exit_code, fleet.durable_step) == (None, 0, 40)
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ def by_hand(fresh_machine: Callable[[], Machine], script: Path, *arguments: str)
 
 def withdrawn(store: Path) -> list[str]:
     listed = checkpoint_fetch.list_run(FolderStore(str(store)), RunPaths("toy"))
-    return [each.name for each in sorted(listed.rollbacks, key=lambda each: each.rank)]
+    return [each.name for each in sorted(listed.rollbacks, key=lambda each: each.session_id)]
 
 
 def status(machine: Machine) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Watched:
             except StoreError as error:
                 self.wrong.append(str(error))
             else:
-                mark = (chosen.epoch, chosen.step) if chosen else (0, 0)
+                mark = (chosen.generation, chosen.step) if chosen else (0, 0)
                 if not self.choices or self.choices[-1] != mark:
                     self.choices.append(mark)
             self._over.wait(LOOK_EVERY_S)

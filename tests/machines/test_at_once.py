@@ -46,7 +46,9 @@ def all_at_once(
         told = "\n".join(turn.text for turn in turns)
         assert codes == {0: 1, FENCED: len(turns) - 1}, told
         ranks = sorted(rank_of(path.name) for path in (cloud.runs / "toy").glob("e*"))[-len(turns) :]
-        assert len({rank.epoch for rank in ranks}) == 1, "they did not claim at the same time, so this proves nothing"
+        assert len({rank.generation for rank in ranks}) == 1, (
+            "they did not claim at the same time, so this proves nothing"
+        )
         done = [path.parent.name for path in (cloud.runs / "toy").glob("e*/end-succeeded.json")]
         assert done == [str(ranks[-1])], told
         gave_way = rf"another machine has taken over this run \(({'|'.join(map(str, ranks))})\)"

@@ -40,7 +40,7 @@ def test_a_run_on_machines_with_wrong_clocks_is_as_any_other(
             machine = new_machine(skew_s=wrong * DAY_S, boots_s=number * 7_000_000)
             turn = machine.start(TOY, *OFTEN, "--takeover", arguments=JOB)
             if number < len(DAYS) - 1:
-                turn.until(lambda number=number: cloud.choice() and cloud.choice().epoch == number + 1)
+                turn.until(lambda number=number: cloud.choice() and cloud.choice().generation == number + 1)
                 machine.end()
                 shuffle_stamps(cloud, number)
                 began.append(cloud.choice().step)

@@ -150,7 +150,7 @@ def arrived(arrival: StartupTiming | None = None, drift: tuple[str, ...] = ()) -
     status = RunStatus(session_from_step=484, step=484)
     for at_s, record in (
         (1000.0, ev.SessionStarted()),
-        (1001.0, ev.ClaimWritten(CheckpointId(3, 0, "ab", 1).rank)),
+        (1001.0, ev.ClaimWritten(CheckpointId(3, 0, "ab", 1).session_id)),
         (1061.0, do.ReadHistory()),
         (1063.0, ev.CheckpointReady("folder", CheckpointId(2, 484, "ab", 1), durable=True, seconds=1.9)),
         (1073.0, ev.EnvironmentReady(72.0, ("torch 2",), drift)),

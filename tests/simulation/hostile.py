@@ -75,10 +75,10 @@ class History:
         fence_every_s = chance.choice([10.0, 20.0, 60.0])
         self.config = Config(
             save_every=chance.choice([SaveSchedule(), SaveSchedule("s", 240.0)]),
-            lifetime=chance.choice([None, TimeLimit(HOUR_S, hard=False), TimeLimit(1.5 * HOUR_S, hard=True)]),
-            settle_s=self.shelf.settle_s,
+            time_limit=chance.choice([None, TimeLimit(HOUR_S, hard=False), TimeLimit(1.5 * HOUR_S, hard=True)]),
+            visibility_delay_s=self.shelf.settle_s,
             fence_every_s=fence_every_s,
-            answer_s=2 * self.shelf.settle_s + 2 * fence_every_s + ANSWER_MARGIN_S,
+            probe_timeout_s=2 * self.shelf.settle_s + 2 * fence_every_s + ANSWER_MARGIN_S,
             confirm_every_s=CONFIRM_EVERY_S if drive else 0.0,
             can_flush=drive and chance.random() < 0.3,
             upload_wait_s=1800.0 if drive else 600.0,
@@ -233,7 +233,7 @@ class History:
 
     def _ask_to_stop(self, one: Supervisor) -> None:
         rank = one.executor.storing.rank if one.executor else None
-        if rank and rank.epoch:
+        if rank and rank.generation:
             how = self.world.chance.choice(["save", "now"])
             name = stop_request(rank, how, self.world.chance.getrandbits(32))
             self.shelf.drop(name, b"{}", self.world.now)

@@ -91,7 +91,7 @@ class Observer:
             self._looked_at[by] = at
             self._since_look.pop(by, None)
             rank = by.executor.storing.rank
-            if rank.epoch and judge((each.name for each in found), rank):
+            if rank.generation and judge((each.name for each in found), rank):
                 self._fenced.add(by)
 
     def asked(self, by: Supervisor, path: str) -> None:
@@ -140,7 +140,7 @@ class Observer:
             looked = self._looked_at[by] - self.shelf.lag_s
             known = [
                 each for each in self._claims
-                if each.epoch >= rank.epoch and self.shelf.since(f"run/{each}/claim.json") < looked
+                if each.generation >= rank.generation and self.shelf.since(f"run/{each}/claim.json") < looked
             ]  # fmt: skip
             self._hold("I11", not known, f"{rank} claims an epoch that {known} had")
             self._claims.add(rank)
@@ -213,13 +213,13 @@ class Observer:
         if isinstance(command, do.FetchCheckpoint):
             known = self._known(by)
             self.withdrawals.restoring(by)
-            if command.afresh:
+            if command.fresh:
                 self._afresh.add(by)
             if by in self._afresh:  # for the whole session, also where only its trainer begins again
                 known = [id_ for id_ in known if id_.writer == by.writer]
-            began = self.withdrawals.began(by.executor.storing.rank.epoch)
+            began = self.withdrawals.began(by.executor.storing.rank.generation)
             known = [
-                id_ for id_ in known if id_.epoch >= began
+                id_ for id_ in known if id_.generation >= began
             ]  # what is older is another training, by a person's word
             self._worked[by] = bool(known)
             good = [id_ for id_ in known if id_ not in self.rotten | self._expired and not self.withdrawals.gone(id_)]
@@ -302,7 +302,7 @@ class Observer:
         """What is DURABLE since long enough for this session to see it, of sessions it may follow."""
         old = self.world.now - self.shelf.lag_s
         mine = by.executor.storing.rank
-        return [id_ for id_, at in self.durable.items() if at <= old and SessionId(id_.epoch, id_.writer) <= mine]
+        return [id_ for id_, at in self.durable.items() if at <= old and SessionId(id_.generation, id_.writer) <= mine]
 
     def _refused(self, words: str, by: Supervisor) -> None:
         """A start asks a person, who lets it begin anew only if there is nothing to lose."""
@@ -340,13 +340,13 @@ class Observer:
         """A process that stood still, or lost its mount, is frozen until it saw a listing that is new enough."""
         heard, now = self._heard_at.get(by, self.world.now), self.world.now
         self._heard_at[by] = now
-        if by.session.rank is None:
+        if by.session.session_id is None:
             return
         away = isinstance(event, ev.StoreUnreachable) and event.kind in {"gone", "hung"}
         if now - heard > GAP_S or away:
             self._frozen[by] = now
         if isinstance(event, ev.FenceChecked) and by in self._frozen:
-            enough = self._frozen[by] + by.session.config.settle_s
+            enough = self._frozen[by] + by.session.config.visibility_delay_s
             if self._looked_at[by] >= enough:
                 del self._frozen[by]
 
@@ -355,7 +355,7 @@ class Observer:
         self._hold("I10", by not in self._frozen, words)
 
     def _still_flies(self, by: Supervisor, event: ev.DurabilityPending) -> None:
-        if not event.possible or self.world.now - self._stuck.get(by, self.world.now) > STUCK_AFTER_S:
+        if not event.confirmable or self.world.now - self._stuck.get(by, self.world.now) > STUCK_AFTER_S:
             self._landed(by, event.folder)  # it may be given up now for a newer one
 
     def _files_of(self, id_: CheckpointId) -> set[str]:
@@ -376,7 +376,7 @@ class Observer:
 
     def _rests(self, manifest: Manifest) -> None:
         """No checkpoint rests on a file of another session, nor on one that was not DURABLE."""
-        mine = str(SessionId(manifest.id.epoch, manifest.id.writer))
+        mine = str(SessionId(manifest.id.generation, manifest.id.writer))
         for entry in manifest.files:
             folder = entry.path.rpartition("/")[0]
             self._hold("I8", folder.split("/")[0] == mine, f"{manifest.id} rests on {entry.path}")

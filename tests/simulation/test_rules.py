@@ -52,7 +52,7 @@ class Hand:
     def __init__(self, drive: Drive, observer: Observer, chain: Chain, machine) -> None:
         self.machine, self.observer, self.chain, self.gone = machine, observer, chain, False
         self.writer = f"{drive.world.chance.getrandbits(32):08x}"
-        self.session = Session(Config(settle_s=SETTLE_S, confirm_every_s=CONFIRM_EVERY_S))
+        self.session = Session(Config(visibility_delay_s=SETTLE_S, confirm_every_s=CONFIRM_EVERY_S))
         self.numbers = iter(range(1, 1000))
         view = DriveView(drive, drive.world, observer)
         view.process = self

@@ -201,7 +201,7 @@ def two_uploads_at_once(plant):
         if not session.saves.waiting or session.frozen:
             return session, ()
         command = do.UploadCheckpoint(session.saves.waiting, session.saves.waiting_step)
-        saves = replace(session.saves, publishing=command.folder, waiting="")
+        saves = replace(session.saves, uploading=command.folder, next_upload="")
         return session.with_(saves=saves), (command,)
 
     plant(saving, "publish_next", publish_next)
@@ -297,7 +297,7 @@ def thawed_by_any_listing(plant):
     phases, right = state_machine.TABLE[ev.FenceChecked]
 
     def fence_seen(session, event, now):
-        return right(session.with_(frozen=False), event, now)
+        return right(session.with_(writes_suspended=False), event, now)
 
     plant(state_machine.TABLE, ev.FenceChecked, (phases, fence_seen))
 

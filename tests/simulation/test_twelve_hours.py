@@ -20,7 +20,7 @@ def test_a_hard_deadline_is_met_with_everything_durable():
 def test_a_soft_deadline_saves_and_works_on_until_the_machine_ends():
     day = Day(hard=False).live()
     assert day.session.phase is Phase.RUNNING
-    assert day.session.drained
+    assert day.session.drain_requested
     assert day.age_s > TWELVE_H_S - 60
     assert day.session.saves.durable.step > (TWELVE_H_S - 600) / 0.5
     assert not [each for each in day.done if isinstance(each, do.SignalTrainer | do.RecordSessionEnd)]

@@ -41,7 +41,10 @@ class Day:
 
     def __post_init__(self) -> None:
         config = Config(
-            lifetime=TimeLimit(TWELVE_H_S, hard=self.hard), fence_every_s=60.0, journal_every_s=60.0, settle_s=60.0
+            time_limit=TimeLimit(TWELVE_H_S, hard=self.hard),
+            fence_every_s=60.0,
+            journal_every_s=60.0,
+            visibility_delay_s=60.0,
         )
         self.session = Session(config)
         self.durable: CheckpointId | None = None
@@ -85,7 +88,7 @@ class Day:
             case do.WriteJournal():
                 self._later(at + 0.2, ev.JournalWritten())
             case do.InspectRun():
-                self._later(at, ev.RunInspected((str(self.mine),) if self.session.rank else ()))
+                self._later(at, ev.RunInspected((str(self.mine),) if self.session.session_id else ()))
             case do.WriteClaim():
                 self._later(at, ev.ClaimWritten(self.mine))
             case do.PrepareEnvironment():

@@ -272,7 +272,7 @@ class Supervisor:
         self.exit_code = ending.exit_code if ending else FAILED
         self._leave()
         saves = self.session.saves
-        unproved = bool(saves.publishing or saves.waiting or saves.unproved) or self.session.phase is Phase.FAILED
+        unproved = bool(saves.uploading or saves.next_upload or saves.unconfirmed) or self.session.phase is Phase.FAILED
         self.executor.close(keep=unproved)
         self.observer.ended(self)
         if follows(self.session) and not self.machine.gone:  # the same process goes on with a new session

@@ -175,7 +175,7 @@ class Trainer:
         self.world.after(1.0, self, lambda: self.exit(0))
 
     def _step(self) -> None:
-        if any(each.tries and each.skip_from <= self.step < each.skip_end for each in self.rolled):
+        if any(each.attempt and each.skip_from <= self.step < each.skip_end for each in self.rolled):
             self.rows.append({"step": self.step, "skipped": True})
             self.step += 1
             return

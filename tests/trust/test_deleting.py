@@ -26,12 +26,14 @@ def plant(forged, rank, step, *, body=None, files=True):
     if body is None:
         newest = forged.newest()
         told = json.loads(newest.read_bytes())
-        told |= {"id": {"epoch": rank.epoch, "step": step, "writer": rank.writer, "seq": 1}, "log": None}
+        told |= {"id": {"epoch": rank.generation, "step": step, "writer": rank.writer, "seq": 1}, "log": None}
         told["files"] = [{**each, "path": f"{rank}/step-{step:09d}/{each['name']}"} for each in told["files"]]
         told["files"] = told["files"] if files else []
         body = json.dumps(told, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
     (folder / manifest_name(1, body)).write_bytes(body)
-    (forged.root / RUN.name / f"verified-{rank.epoch}-{step}-{rank.writer}-1-{step % 256:02x}.json").write_text("{}")
+    (forged.root / RUN.name / f"verified-{rank.generation}-{step}-{rank.writer}-1-{step % 256:02x}.json").write_text(
+        "{}"
+    )
 
 
 def real_left(forged):
@@ -41,7 +43,7 @@ def real_left(forged):
 def retained(forged, own):
     store = forged.store
     knowledge = pruning.DurabilityIndex(
-        durable={*own, *(id_ for id_ in verification_records.recorded(store, RUN) if id_.rank < MINE)}
+        durable={*own, *(id_ for id_ in verification_records.recorded(store, RUN) if id_.session_id < MINE)}
     )
     removed, _ = pruning.prune(store, RUN, retention.RetentionPolicy(2), knowledge, MINE)
     return {id_.step for id_ in removed}

@@ -89,7 +89,7 @@ def test_a_link_is_in_no_listing_and_is_named(forged, victim):
     (forged.root / RUN.name / "e00000009-zz").symlink_to(victim)
     (forged.root / RUN.name / "pin-3-40-b4dc8281-1005.json").symlink_to(victim / "photo.jpg")
     store = forged.store
-    assert max(claims.ranks(store, RUN)).epoch == 3
+    assert max(claims.ranks(store, RUN)).generation == 3
     assert pruning.pinned(store, RUN) == set()
     assert store.left_out == {"golden/e00000009-zz", "golden/pin-3-40-b4dc8281-1005.json"}
 

@@ -124,7 +124,7 @@ def test_the_newest_checkpoint_of_the_machine_before_outlives_what_another_sends
         served.carry()
     left = {found.id for found in checkpoint_fetch.find(served.home_store, RUN)}
     assert kept.id in left
-    assert max(left).epoch == 9
+    assert max(left).generation == 9
 
 
 def test_the_free_space_of_a_disk_is_not_all_given(served, monkeypatch):
@@ -172,7 +172,7 @@ def test_no_status_of_a_machine_ends_the_controller(tmp_path, body):
     assert isinstance(event, fw.CallFailed | fw.MachinePolled)
     if isinstance(event, fw.MachinePolled):
         assert event.step is None or type(event.step) is int
-        assert type(event.beat) is int
+        assert type(event.heartbeat) is int
     else:
         assert event.kind == "unreachable"
 

@@ -144,7 +144,7 @@ class AttachedSession:
             plain = json.loads(told.stdout)
         except (OSError, ValueError, subprocess.SubprocessError):
             return  # it does not answer: then what was last seen here is what there is
-        if self.here is not None and plain["epoch"] == self.here.rank.epoch:
+        if self.here is not None and plain["epoch"] == self.here.rank.generation:
             arrival = self.here.plain.get("arrival")
             self.here = replace(self.here, plain={**plain, "arrival": arrival}, folder=Path())
             self.told_code = plain["exit_code"]

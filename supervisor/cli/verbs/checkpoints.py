@@ -245,7 +245,7 @@ def _prune(about: About) -> int:
         return 0
     if seen.served:
         raise UserError(
-            f"session {seen.rank.epoch} is at {about.place.name}, or may be: it removes old checkpoints by itself",
+            f"session {seen.rank.generation} is at {about.place.name}, or may be: it removes old checkpoints by itself",
             _command(about, "stop {run}"),
         )
     known = list(checkpoint_admin.judged(about.store, about.place, about.local))

@@ -67,9 +67,9 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
     start.settings(options, own, script.name)  # what is wrong with them is said here and now
     name, store = start.named(script, options, own)
     policy = FleetPolicy(
-        wanted=MachineRequest(options.gpu or options.tpu or "", options.high_mem),
+        request=MachineRequest(options.gpu or options.tpu or "", options.high_mem),
         machines_max=count(options.max_machines),
-        a_day=count(options.max_machines_a_day),
+        machines_per_day_max=count(options.max_machines_a_day),
         units_max=None if options.max_units is None else _units(options.max_units),
         until_wall_s=None if options.until is None else until(options.until, BootClock().now().wall_s),
     )

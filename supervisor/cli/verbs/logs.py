@@ -98,7 +98,7 @@ class _Writer:
             if part != self._part:
                 self._decoder.reset()
             if part != self._part and self.anything:
-                head = f"--- session {part.rank.epoch}, attempt {part.attempt}\n"
+                head = f"--- session {part.rank.generation}, attempt {part.attempt}\n"
                 self._write((b"" if self._ended else b"\n") + head.encode())
             self._part, self.anything = part, True
             self._write(text)

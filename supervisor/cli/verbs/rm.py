@@ -89,7 +89,7 @@ def _require_nobody(store: Store, place: RunPaths, seen: RunOverview, options: N
 
     if seen.rank is None:
         return
-    number, within_s = seen.rank.epoch, composition.answer_within_s(store.traits)
+    number, within_s = seen.rank.generation, composition.answer_within_s(store.traits)
     if options.takeover:
         claims.request_stop(store, place, seen.rank, "now")
         show(f"{place.name}: asked session {number} to end at once; waiting at most {duration(within_s)}")

@@ -78,7 +78,7 @@ def _with_launch(seen: RunOverview, options: Namespace, now: Instant) -> RunOver
     plain = {**seen.plain, "launch": launch.plain(now)}
     if launch.end is None or seen.end or seen.alive or seen.rank is None:
         return replace(seen, plain=plain)
-    end = {"reason": "launch", "words": launch.end.words, "exit_code": launch.end.exit_code}
+    end = {"reason": "launch", "words": launch.end.message, "exit_code": launch.end.exit_code}
     told = {"state": launch.end.state, "exit_code": launch.end.exit_code}
     return replace(seen, plain={**plain, **told}, end=end)
 
@@ -114,7 +114,7 @@ def headline(seen: RunOverview) -> str:
     """Say which machine is at it, as honestly as can be told from here."""
     if seen.rank is None:
         return "no machine has served it yet"
-    who = f"session {seen.rank.epoch}"
+    who = f"session {seen.rank.generation}"
     platform = f" ({seen.plain['platform']})" if seen.plain["platform"] else ""
     if seen.end:
         words = seen.end.get("words") or seen.end.get("reason")

@@ -51,7 +51,7 @@ def _through_store(options: Namespace) -> int:
             show(f"{place.name}: nothing to stop: {shown(_why_not(found))}")
         else:
             claims.request_stop(store, place, found.rank, "now" if options.now else "save")
-            show(f"{place.name}: asked session {found.rank.epoch} to {_how(options)}")
+            show(f"{place.name}: asked session {found.rank.generation} to {_how(options)}")
             found = _waited(seen, found, clock, patience_s=store.traits.silence_s)
     return _told(found, options)
 
@@ -66,7 +66,7 @@ def _directly(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int
     stopping = here.plain.get("state") == CANCELLING
     if not stopping or options.now:
         here.signal(signal.SIGTERM)
-        show(f"{here.run}: told session {here.rank.epoch} to {_how(options)}")
+        show(f"{here.run}: told session {here.rank.generation} to {_how(options)}")
     if options.now and not stopping:
         Event().wait(TWICE_AFTER_S)  # because two signals at once arrive as one
         here.signal(signal.SIGTERM)
@@ -116,14 +116,14 @@ def _why_not(found: RunOverview) -> str:
     if found.rank is None:
         return "no machine has served it yet"
     if found.end:
-        return f"session {found.rank.epoch} ended already: {found.end.get('words') or found.end.get('reason')}"
-    return f"session {found.rank.epoch} died on this machine without a word"
+        return f"session {found.rank.generation} ended already: {found.end.get('words') or found.end.get('reason')}"
+    return f"session {found.rank.generation} died on this machine without a word"
 
 
 def _end_of(found: RunOverview) -> str:
     if found.end:
         words = found.end.get("words")
-        return f"session {found.rank.epoch if found.rank else '?'} ended{': ' if words else ''}{words or ''}"
+        return f"session {found.rank.generation if found.rank else '?'} ended{': ' if words else ''}{words or ''}"
     if found.served:
         return "another machine has taken it over meanwhile; stop it again to stop that one"
     return "the session died before it could answer"

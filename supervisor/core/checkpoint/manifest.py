@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.digest import not_known
 from supervisor.core.frozen import dataclass
-from supervisor.core.wire import fields, shapes
+from supervisor.core.wire import fields, names, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,18 +31,18 @@ CHECKPOINT = f"([0-9]{{1,12}})-([0-9]{{1,15}})-({fields.WRITER})-([0-9]{{1,6}})"
 class CheckpointId:
     """Total order of all checkpoints of a run: a later session outranks, then the later step."""
 
-    epoch: shapes.Epoch
+    generation: shapes.Epoch
     step: shapes.Step
     writer: shapes.Writer
     seq: shapes.Seq
 
     def __str__(self) -> str:
-        return f"step {self.step:,} of session {self.epoch}"
+        return f"step {self.step:,} of session {self.generation}"
 
     @property
-    def rank(self) -> SessionId:
+    def session_id(self) -> SessionId:
         """The session that wrote it."""
-        return SessionId(self.epoch, self.writer)
+        return SessionId(self.generation, self.writer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,7 @@ def _see_usable(manifest: Manifest) -> None:
         raise NewerFormat(f"its digests are {algorithm!r}, which this program does not know")
     if len({entry.name for entry in entries}) < len(entries):
         raise ManifestError("it names one file twice")
-    session = str(manifest.id.rank)
+    session = str(manifest.id.session_id)
     for entry in entries:
         if not _is_own(entry.path, session, manifest.id.step, is_log=entry is manifest.log):
             raise ManifestError(f"{entry.path!r:.120} is no place of a file of {session}")
@@ -266,7 +266,8 @@ def _is_own(path: str, session: str, newest: int, *, is_log: bool) -> bool:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__slots__}
+    kind: Any = type(value)
+    return {key: getattr(value, name) for name, key in names.keys(kind)}
 
 
 def _plain(value: Any) -> Any:

@@ -23,18 +23,20 @@ FOLDER_CHARACTERS_MAX = 100  # of a session's name, and of what a drive adds to 
 JUMP_MAX = 1_000_000  # more than any run has sessions
 SESSION = f"e({fields.EPOCH})-({fields.WRITER})"
 SESSION_FOLDER = re.compile(f"{SESSION}{fields.TWIN}")
-_order = attrgetter("epoch", "writer")  # the order of Rank, compared in C: a run may have many thousand sessions
+_order = attrgetter(
+    "generation", "writer"
+)  # the order of SessionId, compared in C: a run may have many thousand sessions
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class SessionId:
     """A session's place among all of the run; the highest may write."""
 
-    epoch: int
+    generation: int
     writer: str
 
     def __str__(self) -> str:
-        return f"e{self.epoch:08d}-{self.writer}"
+        return f"e{self.generation:08d}-{self.writer}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ class SessionObservation:
     ``asked``: how many asked it for a sign of life. ``answered``: how many of them its newest answer says it has seen.
     """
 
-    rank: SessionId
-    signs: int = 0
+    session_id: SessionId
+    file_count: int = 0
     end: str = ""
     alive: bool | None = None
     asked: int = 0
@@ -77,8 +79,8 @@ def believed(names: Iterable[str]) -> set[SessionId]:
     """
     ranks = sorted(filter(None, map(rank_of, names)), key=_order)
     for before, rank in pairwise(ranks):
-        if rank.epoch - before.epoch > JUMP_MAX:
-            return {each for each in ranks if each.epoch <= before.epoch}
+        if rank.generation - before.generation > JUMP_MAX:
+            return {each for each in ranks if each.generation <= before.generation}
     return set(ranks)
 
 
@@ -96,12 +98,12 @@ def judge(names: Iterable[str], mine: SessionId) -> SessionId | None:
 def next_epoch(names: Iterable[str]) -> int:
     """Return the epoch to claim: one above every epoch in any name seen, so that none is ever used again."""
     top = highest(names)
-    if top is not None and top.epoch >= fields.EPOCHS_MAX:
+    if top is not None and top.generation >= fields.EPOCHS_MAX:
         raise UserError(
             f"the run has a session folder {top}, whose number is the last that there is: no session can have made it",
             "remove that folder from the store and start again; the sessions before it stay as they are",
         )
-    return 1 if top is None else top.epoch + 1
+    return 1 if top is None else top.generation + 1
 
 
 def may_succeed(sighting: SessionObservation | None, *, silent_s: float, silence_s: float) -> bool:

@@ -39,34 +39,43 @@ def decide(fleet: Fleet, event: fw.Event, now: Instant) -> Outcome:
     if isinstance(event, fw.WaitEnded):
         return waiting.waited(fleet, now)
     if fleet.machine is None and isinstance(event, _OF_A_MACHINE):
-        return fleet.with_(doing="", wake_s=now.mono_s), ()  # it was declared lost meanwhile
+        return fleet.with_(call_in_flight="", wake_s=now.mono_s), ()  # it was declared lost meanwhile
     after, commands = _TABLE[type(event)](fleet, event, now)
     return waiting.with_news(fleet, after, now), commands
 
 
 def next_wakeup(fleet: Fleet, now: Instant) -> float:
     """Return when ``Woke`` is due, in monotonic seconds, always later than now; infinity while a call is in flight."""
-    if fleet.doing or fleet.wake_s is None or fleet.phase is FleetPhase.ENDED:
+    if fleet.call_in_flight or fleet.wake_s is None or fleet.phase is FleetPhase.ENDED:
         return inf
     return max(fleet.wake_s, now.mono_s + 0.001)
 
 
 def _began(fleet: Fleet, event: fw.ControllerStarted, now: Instant) -> Outcome:
-    may_stop = fleet.stop_before or fleet.stop_passed_on or fleet.doing == fw.CallName.FORWARD_STOP
+    may_stop = fleet.stop_before or fleet.stop_forwarded or fleet.call_in_flight == fw.CallName.FORWARD_STOP
     fleet = fleet.with_(
-        policy=event.policy, on=event.on or fleet.on, stop_passed_on=False, stop_before=may_stop,
-        look=False, fresh=False, closing=None, stray=None, unsaved=None, told=(), news=(), quiet_s=None, balance_s=None,
-        look_lost_s=now.mono_s if fleet.lost_ones else None, lost_looks=0,
+        policy=event.policy, provider=event.provider or fleet.provider, stop_forwarded=False, stop_before=may_stop,
+        look=False, fresh=False, closing=None, stray=None, unsaved=None, errors_reported=(), news=(), quiet_s=None, balance_s=None,
+        lost_listing_s=now.mono_s if fleet.lost_ones else None, lost_listings=0,
     )  # fmt: skip
-    fleet = fleet.with_(doing="", wake_s=None, absent=0, troubles=0, stop="", stop_s=None).trusted(now.mono_s)
+    fleet = fleet.with_(call_in_flight="", wake_s=None, absent=0, consecutive_errors=0, stop="", stop_s=None).trusted(
+        now.mono_s
+    )
     if fleet.phase is FleetPhase.ENDED:
-        fleet = fleet.with_(phase=FleetPhase.LOOKING, refusals=0, fruitless=0, exit_code=None, release_then="", name="")
-        fleet = fleet.with_(lives_before=len(fleet.lives), units_first=None)
+        fleet = fleet.with_(
+            phase=FleetPhase.LOOKING,
+            provision_failures=0,
+            machines_without_progress=0,
+            exit_code=None,
+            release_then="",
+            name="",
+        )
+        fleet = fleet.with_(earlier_machines=len(fleet.machine_history), units_first=None)
     return serving.look(fleet)
 
 
 def _woke(fleet: Fleet, _event: fw.PollTimerFired, now: Instant) -> Outcome:
-    if fleet.doing:
+    if fleet.call_in_flight:
         return fleet, ()
     fleet = fleet.with_(wake_s=None)
     if fleet.closing is not None:
@@ -87,9 +96,9 @@ def _woke_with_a_machine(fleet: Fleet, now: Instant) -> Outcome:
 
 
 def _told(fleet: Fleet, event: fw.UserRequest, now: Instant) -> Outcome:
-    if event.wish == "leave":
+    if event.action == "leave":
         return ending.leave(fleet)
-    return serving.ask_to_stop(fleet, event.words or "stopped by you", now)
+    return serving.ask_to_stop(fleet, event.message or "stopped by you", now)
 
 
 def _balanced(fleet: Fleet, event: fw.BalanceRead, now: Instant) -> Outcome:
@@ -108,7 +117,7 @@ def _only_counts(fleet: Fleet) -> bool:
 
 
 def _listed(fleet: Fleet, event: fw.MachinesListed, now: Instant) -> Outcome:
-    fleet = fleet.with_(doing="")
+    fleet = fleet.with_(call_in_flight="")
     here = {each.endpoint: each for each in event.machines}
     fleet, said = _report(fleet, event.machines)
     if fleet.closing is not None:
@@ -117,7 +126,7 @@ def _listed(fleet: Fleet, event: fw.MachinesListed, now: Instant) -> Outcome:
     if fleet.machine is not None:
         fleet, commands = _listed_beside(fleet, fleet.machine, event.machines, now)
         return fleet, (*said, *commands)
-    known = next((life for life in reversed(fleet.lives) if life.machine.endpoint in here), None)
+    known = next((life for life in reversed(fleet.machine_history) if life.machine.endpoint in here), None)
     if known is not None:
         fleet, commands = serving.there_again(fleet, known, here[known.machine.endpoint], now)
         return fleet, (*said, *commands)
@@ -148,7 +157,7 @@ def _report(fleet: Fleet, machines: Any) -> tuple[Fleet, tuple[fw.Command, ...]]
     """Tell of a machine that appeared while one was being brought up and that cannot be proved to be ours."""
     if fleet.machine is not None or fleet.phase is not FleetPhase.BRINGING_UP:
         return fleet, ()
-    known = {*fleet.before, *fleet.foreign, *(life.machine.endpoint for life in fleet.lives)}
+    known = {*fleet.before, *fleet.unowned_reported, *(life.machine.endpoint for life in fleet.machine_history)}
     new = [each.endpoint for each in machines if not each.name and each.endpoint not in known]
     said = tuple(
         fw.Report(
@@ -157,29 +166,38 @@ def _report(fleet: Fleet, machines: Any) -> tuple[Fleet, tuple[fw.Command, ...]]
         )
         for each in new
     )  # fmt: skip
-    return fleet.with_(foreign=(*fleet.foreign, *new)), said
+    return fleet.with_(unowned_reported=(*fleet.unowned_reported, *new)), said
 
 
 def _failed(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
-    life = fleet.life and fleet.life.reached(None, event.safe, now.wall_s)
-    fleet = fleet.with_(doing="", life=life, safe=fleet.safe if event.safe is None else event.safe)
+    life = fleet.service and fleet.service.reached(None, event.durable_step, now.wall_s)
+    fleet = fleet.with_(
+        call_in_flight="",
+        service=life,
+        durable_step=fleet.durable_step if event.durable_step is None else event.durable_step,
+    )
     if event.call == fw.CallName.CREATE_MACHINE:
         return _not_brought_up(fleet, event, now)
     if (at_its_end := _failed_at_the_end(fleet, event, now)) is not None:
         return at_its_end
-    trouble_s = now.mono_s if fleet.troubles == 0 else fleet.trouble_s
-    fleet = fleet.with_(troubles=fleet.troubles + 1, deaf=_deaf(fleet, event), trouble_s=trouble_s, trouble=event.words)
+    trouble_s = now.mono_s if fleet.consecutive_errors == 0 else fleet.trouble_s
+    fleet = fleet.with_(
+        consecutive_errors=fleet.consecutive_errors + 1,
+        failed_polls=_deaf(fleet, event),
+        trouble_s=trouble_s,
+        trouble=event.message,
+    )
     if fleet.machine is not None and (given_up := _given_up(fleet, fleet.machine, event, now)):
         return given_up
-    if fleet.troubles == 1 and (
+    if fleet.consecutive_errors == 1 and (
         event.kind == "gone" or (event.call == fw.CallName.POLL_MACHINE and event.kind == "unreachable")
     ):
         return serving.look(fleet)  # at once, because it may be dead, and every minute of that is lost
     fleet, said = waiting.trouble(fleet, event, now)
     # a listing that fails is no answer: the machine itself is asked in turn
     unlisted = event.call in {fw.CallName.LIST_MACHINES, fw.CallName.CHECK_BALANCE}
-    look = fleet.machine is None or (fleet.troubles >= TROUBLES_BEFORE_LISTING and not unlisted)
-    pause_s = min(fleet.policy.poll_s * 2**fleet.troubles, PAUSE_S_MAX)
+    look = fleet.machine is None or (fleet.consecutive_errors >= TROUBLES_BEFORE_LISTING and not unlisted)
+    pause_s = min(fleet.policy.poll_s * 2**fleet.consecutive_errors, PAUSE_S_MAX)
     return fleet.with_(wake_s=now.mono_s + pause_s, look=look, absent=0 if unlisted else fleet.absent), said
 
 
@@ -192,7 +210,7 @@ def _failed_at_the_end(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outc
     if event.call == fw.CallName.RELEASE_MACHINE and fleet.stray is not None:
         return ending.not_given_back(fleet, event, now)
     if _hopeless(fleet, event):
-        return ending.end(fleet, errors.FAILED_PRECHECKS, "FAILED_PRECHECKS", event.words, event.hint)
+        return ending.end(fleet, errors.FAILED_PRECHECKS, "FAILED_PRECHECKS", event.message, event.hint)
     return None
 
 
@@ -200,9 +218,13 @@ def _hopeless(fleet: Fleet, event: fw.CallFailed) -> bool:
     """Say whether only a person can mend it, at the start of a launch; later it is waited for, and said."""
     if fleet.machine is not None or event.kind not in {"login", "denied", "failed"}:
         return False
-    if event.kind == "failed" and event.call != fw.CallName.CREATE_MACHINE and fleet.troubles < FAILURES_MAX - 1:
+    if (
+        event.kind == "failed"
+        and event.call != fw.CallName.CREATE_MACHINE
+        and fleet.consecutive_errors < FAILURES_MAX - 1
+    ):
         return False
-    return len(fleet.lives) == fleet.lives_before or (
+    return len(fleet.machine_history) == fleet.earlier_machines or (
         event.kind == "denied" and event.call == fw.CallName.CREATE_MACHINE
     )
 
@@ -211,7 +233,7 @@ def _deaf(fleet: Fleet, event: fw.CallFailed) -> int:
     """Count polls that failed while listings came through: without a network here, nothing speaks against the machine."""
     if event.call in {fw.CallName.LIST_MACHINES, fw.CallName.CHECK_BALANCE}:
         return 0
-    return fleet.deaf + (event.call == fw.CallName.POLL_MACHINE and event.kind != "home")
+    return fleet.failed_polls + (event.call == fw.CallName.POLL_MACHINE and event.kind != "home")
 
 
 def _is_lost(fleet: Fleet, event: fw.CallFailed) -> bool:
@@ -231,11 +253,11 @@ def _given_up(fleet: Fleet, machine: Machine, event: fw.CallFailed, now: Instant
         return serving.lost(fleet, now)
     if event.call == fw.CallName.FORWARD_STOP and event.kind == "nothing" and fleet.empty:
         return serving.release(fleet, "end")  # its status was read since, and nothing was trained there
-    if event.call == fw.CallName.RELEASE_MACHINE and fleet.troubles >= RELEASES_MAX:
-        words = f"{machine.endpoint} could not be given back, and may go on using units: {event.words}"
+    if event.call == fw.CallName.RELEASE_MACHINE and fleet.consecutive_errors >= RELEASES_MAX:
+        words = f"{machine.endpoint} could not be given back, and may go on using units: {event.message}"
         hint = ending.release_command(fleet, machine.endpoint)
         return ending.end(fleet, fleet.exit_code or errors.FAILED, "FAILED_CONTROLLER", words, hint)
-    said = fw.Report("error", event.words, event.hint)
+    said = fw.Report("error", event.message, event.hint)
     if (
         event.call == fw.CallName.PREPARE_MACHINE and event.kind == "hopeless"
     ):  # it is this computer's: no other machine can help
@@ -244,7 +266,7 @@ def _given_up(fleet: Fleet, machine: Machine, event: fw.CallFailed, now: Instant
     if (
         event.call in {fw.CallName.PREPARE_MACHINE, fw.CallName.START_AGENT}
         and event.kind == "failed"
-        and fleet.troubles >= FAILURES_MAX
+        and fleet.consecutive_errors >= FAILURES_MAX
     ):
         fleet, commands = serving.release(fleet, "next")
         return fleet, (said, *commands)
@@ -253,12 +275,12 @@ def _given_up(fleet: Fleet, machine: Machine, event: fw.CallFailed, now: Instant
 
 def _not_brought_up(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
     if _hopeless(fleet, event):
-        return ending.end(fleet, errors.FAILED_PRECHECKS, "FAILED_PRECHECKS", event.words, event.hint)
+        return ending.end(fleet, errors.FAILED_PRECHECKS, "FAILED_PRECHECKS", event.message, event.hint)
     if fleet.stop and event.kind != "unreachable":
         return ending.end(fleet, fleet.stop_code, "CANCELLED", fleet.stop)
-    refusals = fleet.refusals + 1
-    if refusals > fleet.policy.refusals_max:
-        words = f"no machine was to be had in {refusals} tries: {event.words}"
+    refusals = fleet.provision_failures + 1
+    if refusals > fleet.policy.provision_failures_max:
+        words = f"no machine was to be had in {refusals} tries: {event.message}"
         return ending.end(
             fleet, errors.NO_PROGRESS, "FAILED_NO_RESOURCE", words, event.hint or "try other hardware, or later"
         )
@@ -269,8 +291,8 @@ def _not_brought_up(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome
     # with an unknown outcome the same name is asked for again: there may be a machine of it
     phase = FleetPhase.BRINGING_UP if event.kind == "unreachable" else FleetPhase.WAITING
     # the name is kept: an earlier try of unknown outcome may still have made a machine of it
-    fleet = fleet.with_(refusals=refusals, phase=phase, wake_s=now.mono_s + pause_s)
-    words = f"no machine: {event.words}; trying again in {duration(pause_s)}"
+    fleet = fleet.with_(provision_failures=refusals, phase=phase, wake_s=now.mono_s + pause_s)
+    words = f"no machine: {event.message}; trying again in {duration(pause_s)}"
     return fleet, (fw.Report("warning", words, event.hint),)
 
 

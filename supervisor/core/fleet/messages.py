@@ -33,11 +33,11 @@ class CallName(StrEnum):
 class ControllerStarted:
     """A controller begins: for the first time, or again after its end or death. What was in flight is unknown.
 
-    ``on``: whose machines it uses, as `--on` names it.
+    ``provider``: whose machines it uses, as `--on` names it.
     """
 
     policy: FleetPolicy = FleetPolicy()
-    on: str = ""
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class WaitEnded:
 class UserRequest:
     """A person asks: "stop" (save, fetch, give the machine back), or "leave" (the machine goes on by itself)."""
 
-    wish: str
-    words: str = ""
+    action: str
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,31 +109,31 @@ PREPARING, RUNNING, HANDING_OVER, DONE = "preparing", "running", "handing over r
 
 @dataclass(frozen=True, slots=True)
 class MachinePolled:
-    """The machine's status, after what it had ready was fetched. ``safe``: the newest step that home holds whole.
+    """The machine's status, after what it had ready was fetched. ``durable_step``: the newest step that home holds whole.
 
-    ``phase`` is the agent's; ``more``: it has still something to be fetched; ``line``: its progress, for people.
-    ``epoch``: of the session there, None before the first; ``waiting``: files that home does not hold yet; ``asked``: a
+    ``phase`` is the agent's; ``more``: it has still something to be fetched; ``status_line``: its progress, for people.
+    ``generation``: of the session there, None before the first; ``files_waiting``: files that home does not hold yet; ``stop_requested``: a
     person asked that session to stop by other means than this launch; ``output``: the end of its output, where it failed;
-    ``next_save_s``: until its next save; ``watched``: whether a cell waits with the agent, None where none has to;
+    ``next_save_s``: until its next save; ``cell_attends``: whether a cell waits with the agent, None where none has to;
     ``warnings``: the newest that its supervisor printed; ``cause``: why the session there ended, in its own words;
     ``saved``: the newest step that is saved on the machine, wherever it is on its way; ``trained``: all steps are done.
     """
 
-    beat: int
+    heartbeat: int
     phase: str
     exit_code: int | None = None
     step: int | None = None
-    safe: int | None = None
+    durable_step: int | None = None
     more: bool = False
     fetched_bytes: int = 0
-    line: str = ""
-    trouble: str = ""
-    epoch: int | None = None
-    waiting: int = 0
-    asked: bool = False
+    status_line: str = ""
+    error: str = ""
+    generation: int | None = None
+    files_waiting: int = 0
+    stop_requested: bool = False
     output: str = ""
     next_save_s: float | None = None
-    watched: bool | None = None
+    cell_attends: bool | None = None
     warnings: Sequence[str] = ()
     cause: str = ""
     saved: int | None = None
@@ -142,16 +142,16 @@ class MachinePolled:
 
 @dataclass(frozen=True, slots=True)
 class AgentRestarted:
-    """What ran on the machine was ended; its files are there. ``words``: the last line of its agent's log."""
+    """What ran on the machine was ended; its files are there. ``message``: the last line of its agent's log."""
 
-    words: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StopForwarded:
-    """The wish to stop lies in the home store; the relay brings it to the machine. ``epoch``: of the session it names."""
+    """The wish to stop lies in the home store; the relay brings it to the machine. ``generation``: of the session it names."""
 
-    epoch: int | None = None
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +163,13 @@ class MachineReleased:
 
 @dataclass(frozen=True, slots=True)
 class CallFailed:
-    """A call failed. ``call``: its command's name; ``kind`` as in MachineError; ``safe`` as in Polled."""
+    """A call failed. ``call``: its command's name; ``kind`` as in MachineError; ``durable_step`` as in Polled."""
 
     call: str
     kind: str
-    words: str
+    message: str
     hint: str = ""
-    safe: int | None = None
+    durable_step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Report:
     """Tell people."""
 
     level: str
-    words: str
+    message: str
     hint: str = ""
 
 
@@ -196,7 +196,7 @@ class CreateMachine:
     """Bring a machine up, or find the one of this name."""
 
     name: str
-    wanted: MachineRequest
+    request: MachineRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ class EndController:
 
     exit_code: int
     state: str
-    words: str
+    message: str
     hint: str = ""
 
 

@@ -42,7 +42,7 @@ def about_ours(fleet: Fleet, found: Machine | None, now: Instant) -> Outcome:
             return fleet.with_(absent=absent, wake_s=now.mono_s + fleet.policy.listings_apart_s), ()
         if fleet.phase is FleetPhase.RELEASING:
             return released(fleet, fw.MachineReleased(machine.endpoint), now)
-        if fleet.deaf == 0 and (fleet.phase is FleetPhase.SERVING or fleet.troubles == 0):
+        if fleet.failed_polls == 0 and (fleet.phase is FleetPhase.SERVING or fleet.consecutive_errors == 0):
             # it answered last, or was not asked: the machine is asked before the listings are believed
             return fleet.with_(absent=absent).calling(fw.CallName.POLL_MACHINE), (fw.PollMachine(machine),)
         return lost(fleet, now)
@@ -59,7 +59,7 @@ def there_again(fleet: Fleet, life: MachineService, found: Machine, now: Instant
     what = "was taken for lost" if lost else "was given back"
     words = f"{life.machine.endpoint} {what} and is there: {'going on with it' if lost else 'giving it back again'}"
     fleet = fleet.with_(
-        machine=life.machine, life=life.reopened(), lives=fleet.lives_without(life), phase=phase, release_then="next",
+        machine=life.machine, service=life.reopened(), machine_history=fleet.history_without(life), phase=phase, release_then="next",
     )  # fmt: skip
     fleet, commands = about_ours(fleet.trusted(now.mono_s), found, now)
     return fleet, (fw.Report("warning", words), *commands)
@@ -84,7 +84,7 @@ def go_on(fleet: Fleet, now: Instant) -> Outcome:
         )
     if fleet.phase is FleetPhase.STARTING:
         return fleet.calling(fw.CallName.START_AGENT), (fw.StartAgent(machine),)
-    if fleet.deaf >= TROUBLES_BEFORE_RESTART or fleet.stale:
+    if fleet.failed_polls >= TROUBLES_BEFORE_RESTART or fleet.stale:
         return restart(fleet, machine, now)
     return fleet.calling(fw.CallName.POLL_MACHINE), (fw.PollMachine(machine),)
 
@@ -95,11 +95,11 @@ def restart(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
         fleet, commands = release(fleet, "next")
         words = f"{machine.endpoint} does not go on after {RESTARTS_MAX} restarts: giving it back"
         return fleet, (fw.Report("warning", words), *commands)
-    words = f"gives no sign of life for {duration(now.mono_s - fleet.beat_s)}"
+    words = f"gives no sign of life for {duration(now.mono_s - fleet.heartbeat_s)}"
     if fleet.preparing_s is not None:
-        words = f"has been preparing for {duration(now.mono_s - fleet.preparing_s)} ({fleet.line})"
+        words = f"has been preparing for {duration(now.mono_s - fleet.preparing_s)} ({fleet.status_line})"
     words = f"{machine.endpoint} {words}: restarting what runs there"
-    fleet = fleet.with_(restarts=fleet.restarts + 1, troubles=0, preparing_s=None).trusted(now.mono_s)
+    fleet = fleet.with_(restarts=fleet.restarts + 1, consecutive_errors=0, preparing_s=None).trusted(now.mono_s)
     return fleet.calling(fw.CallName.RESTART_AGENT), (fw.Report("warning", words), fw.RestartAgent(machine))
 
 
@@ -109,15 +109,15 @@ def next_machine(fleet: Fleet, now: Instant) -> Outcome:
     if against is not None:
         return end(fleet, *against)
     policy = fleet.policy
-    today = [life for life in fleet.lives if life.began_wall_s > now.wall_s - DAY_S]
-    if len(today) >= policy.a_day:
-        wait_s = max(1.0, today[-policy.a_day].began_wall_s + DAY_S - now.wall_s)
+    today = [life for life in fleet.machine_history if life.began_wall_s > now.wall_s - DAY_S]
+    if len(today) >= policy.machines_per_day_max:
+        wait_s = max(1.0, today[-policy.machines_per_day_max].began_wall_s + DAY_S - now.wall_s)
         words = f"{len(today)} machines were brought up within a day: the next in {duration(wait_s)}"
         return fleet.with_(phase=FleetPhase.WAITING, wake_s=now.mono_s + wait_s), (fw.Report("warning", words),)
     name = fleet.name or f"{fleet.prefix}-{fleet.number + 1}"
     number = int(name.rpartition("-")[2])
     fleet = fleet.with_(phase=FleetPhase.BRINGING_UP, name=name, number=number, asked_wall_s=now.wall_s)
-    return fleet.calling(fw.CallName.CREATE_MACHINE), (fw.CreateMachine(name, policy.wanted),)
+    return fleet.calling(fw.CallName.CREATE_MACHINE), (fw.CreateMachine(name, policy.request),)
 
 
 def against_more(fleet: Fleet, now: Instant) -> tuple[int, str, str, str] | None:
@@ -130,7 +130,7 @@ def against_more(fleet: Fleet, now: Instant) -> tuple[int, str, str, str] | None
         return fleet.stop_code, states.get(fleet.stop_code, "PENDING"), fleet.stop, hint
     if policy.until_wall_s is not None and now.wall_s >= policy.until_wall_s:
         words = "the time set with --until is over"
-    elif len(fleet.lives) - fleet.lives_before >= policy.machines_max:
+    elif len(fleet.machine_history) - fleet.earlier_machines >= policy.machines_max:
         words = f"{policy.machines_max} machines have served: --max-machines"
     elif policy.units_max is not None and fleet.units_used >= policy.units_max:
         words = f"{fleet.units_used:.2f} units are used: --max-units"
@@ -152,10 +152,16 @@ def taken_up(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
 
 
 def _begin(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
-    life = MachineService(machine, now.wall_s, safe_from=fleet.safe, safe=fleet.safe, asked_wall_s=fleet.asked_wall_s)
+    life = MachineService(
+        machine,
+        now.wall_s,
+        durable_from=fleet.durable_step,
+        durable_step=fleet.durable_step,
+        asked_wall_s=fleet.asked_wall_s,
+    )
     fleet = fleet.with_(
-        doing="", machine=machine, phase=FleetPhase.PREPARING, refusals=0, troubles=0, absent=0, restarts=0, life=life, beat=-1,
-        stop_epoch=None, empty=False, asked_wall_s=None, unsaved=None, balance_s=now.mono_s + BALANCE_SOON_S, line="", fetching=False,
+        call_in_flight="", machine=machine, phase=FleetPhase.PREPARING, provision_failures=0, consecutive_errors=0, absent=0, restarts=0, service=life, heartbeat=-1,
+        stop_generation=None, empty=False, asked_wall_s=None, unsaved=None, balance_s=now.mono_s + BALANCE_SOON_S, status_line="", fetching=False,
     )  # fmt: skip
     fleet, commands = go_on(fleet.trusted(now.mono_s), now)
     return fleet, (fw.Report("info", f"{machine.name} is up: {machine.endpoint}"), *commands)
@@ -169,7 +175,7 @@ def named(files: Sequence[str]) -> str:
 
 def adopted(fleet: Fleet, event: fw.MachineAdopted, now: Instant) -> Outcome:
     """It can be used again."""
-    return go_on(fleet.with_(doing="", machine=event.machine, troubles=0), now)
+    return go_on(fleet.with_(call_in_flight="", machine=event.machine, consecutive_errors=0), now)
 
 
 def prepared(fleet: Fleet, event: fw.MachinePrepared, now: Instant) -> Outcome:
@@ -177,8 +183,10 @@ def prepared(fleet: Fleet, event: fw.MachinePrepared, now: Instant) -> Outcome:
     what = "code" if event.step is None else "code and checkpoint"
     begin = "begins at its first step" if event.step is None else f"goes on from step {event.step:,}"
     words = f"{what} sent ({event.sent_bytes / 1e6:,.1f} MB): the run {begin}"
-    life = fleet.life and replace(fleet.life, prepared_wall_s=now.wall_s)
-    fleet, commands = go_on(fleet.with_(doing="", phase=FleetPhase.STARTING, troubles=0, life=life), now)
+    life = fleet.service and replace(fleet.service, prepared_wall_s=now.wall_s)
+    fleet, commands = go_on(
+        fleet.with_(call_in_flight="", phase=FleetPhase.STARTING, consecutive_errors=0, service=life), now
+    )
     told: list[fw.Command] = [fw.Report("info", words)]
     if event.changed:
         words = f"the project was edited since this launch began ({named(event.changed)}): the machine gets it as it was then"
@@ -188,23 +196,32 @@ def prepared(fleet: Fleet, event: fw.MachinePrepared, now: Instant) -> Outcome:
 
 def agent_started(fleet: Fleet, _event: fw.AgentStarted, now: Instant) -> Outcome:
     """Its agent runs."""
-    life = fleet.life
+    life = fleet.service
     if life is not None and life.agent_wall_s is None:
         life = replace(life, agent_wall_s=now.wall_s)
-    serving = fleet.with_(doing="", phase=FleetPhase.SERVING, fresh=False, troubles=0, beat_s=now.mono_s, life=life)
+    serving = fleet.with_(
+        call_in_flight="",
+        phase=FleetPhase.SERVING,
+        fresh=False,
+        consecutive_errors=0,
+        heartbeat_s=now.mono_s,
+        service=life,
+    )
     return go_on(serving, now)
 
 
 def polled(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> Outcome:
     """See how far it is; ask it to stop, or look after it, where that is due."""
-    moved = event.beat != fleet.beat
-    life = fleet.life and replace(fleet.life.reached(event.step, event.safe, now.wall_s), heard_wall_s=now.wall_s)
+    moved = event.heartbeat != fleet.heartbeat
+    life = fleet.service and replace(
+        fleet.service.reached(event.step, event.durable_step, now.wall_s), heard_wall_s=now.wall_s
+    )
     said = _went_back(fleet, event)
     fleet = waiting.calmed(fleet, now).with_(
-        doing="", troubles=0, absent=0, deaf=0, stale=False, life=life, beat=event.beat, safe=event.safe if event.safe is not None else fleet.safe,
-        beat_s=now.mono_s if moved else fleet.beat_s, restarts=0 if moved and _further(fleet, event) else fleet.restarts,
+        call_in_flight="", consecutive_errors=0, absent=0, failed_polls=0, stale=False, service=life, heartbeat=event.heartbeat, durable_step=event.durable_step if event.durable_step is not None else fleet.durable_step,
+        heartbeat_s=now.mono_s if moved else fleet.heartbeat_s, restarts=0 if moved and _further(fleet, event) else fleet.restarts,
         preparing_s=None if event.phase != fw.PREPARING else now.mono_s if fleet.preparing_s is None else fleet.preparing_s,
-        line=event.line, fetching=event.trained or event.phase == fw.HANDING_OVER, cause=event.cause, heard_s=now.mono_s, empty=event.phase != "" and event.epoch is None and not event.waiting,
+        status_line=event.status_line, fetching=event.trained or event.phase == fw.HANDING_OVER, cause=event.cause, heard_s=now.mono_s, empty=event.phase != "" and event.generation is None and not event.files_waiting,
     )  # fmt: skip
     fleet, warned = waiting.warnings(fleet, event, now)
     fleet, lacking = unsaved.seen(fleet, event, now)
@@ -214,19 +231,19 @@ def polled(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> Outcome:
 
 def _further(fleet: Fleet, event: fw.MachinePolled) -> bool:
     """Say whether the run is further than it was: only then what was restarted goes on."""
-    known = fleet.life
+    known = fleet.service
     if known is None or event.step is None:
         return False
-    return known.step is None or event.step > known.step or (event.safe or 0) > (known.safe or 0)
+    return known.step is None or event.step > known.step or (event.durable_step or 0) > (known.durable_step or 0)
 
 
 def _stop_heard(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> Fleet:
     """Return the fleet with what the status means for a stop that was asked for: from now on it has so long."""
     if not fleet.stop:
         return fleet
-    passed_on = fleet.stop_passed_on and (event.epoch is None or event.epoch == fleet.stop_epoch)
+    passed_on = fleet.stop_forwarded and (event.generation is None or event.generation == fleet.stop_generation)
     stop_s = fleet.stop_s if fleet.stop_read else now.mono_s + STOP_WITHIN_S
-    return fleet.with_(stop_read=True, stop_s=stop_s, stop_passed_on=passed_on)
+    return fleet.with_(stop_read=True, stop_s=stop_s, stop_forwarded=passed_on)
 
 
 def _after_poll(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> Outcome:
@@ -246,12 +263,12 @@ def _while_it_runs(fleet: Fleet, machine: Machine, event: fw.MachinePolled, now:
         return ask_to_stop(fleet, limit, now, code=errors.HANDED_OVER)
     if not fleet.stop and (words := unsaved.given_up(fleet, now)):
         return ask_to_stop(fleet, words, now, code=errors.NO_PROGRESS)
-    if fleet.stop and not fleet.stop_passed_on and event.phase:
+    if fleet.stop and not fleet.stop_forwarded and event.phase:
         return fleet.calling(fw.CallName.FORWARD_STOP), (fw.ForwardStop(),)
     endless = fleet.preparing_s is not None and now.mono_s - fleet.preparing_s > PREPARING_S_MAX
-    if endless or now.mono_s - fleet.beat_s > fleet.policy.silence_s:
+    if endless or now.mono_s - fleet.heartbeat_s > fleet.policy.silence_s:
         return look(fleet.with_(stale=True))
-    if event.watched is False:
+    if event.cell_attends is False:
         said = fw.Report(
             "info",
             f"the notebook cell that kept {machine.endpoint} busy has ended: starting another, as idle machines are taken away",
@@ -265,20 +282,20 @@ def _pause_s(fleet: Fleet, event: fw.MachinePolled) -> float:
     most_s = fleet.policy.poll_s
     if event.more:
         return 0.0
-    if fleet.life is None or fleet.life.step is None or fleet.stop:
+    if fleet.service is None or fleet.service.step is None or fleet.stop:
         return min(most_s, POLL_SOON_S)
     if event.next_save_s is not None:
         return min(most_s, max(POLL_SOON_S, event.next_save_s + SAVED_S))
-    return min(most_s, POLL_UNSAFE_S) if fleet.life.safe == fleet.life.safe_from else most_s
+    return min(most_s, POLL_UNSAFE_S) if fleet.service.durable_step == fleet.service.durable_from else most_s
 
 
 def _went_back(fleet: Fleet, event: fw.MachinePolled) -> tuple[fw.Command, ...]:
     """Say that a machine's run began at an earlier step again, while nothing of it is safe."""
-    before = None if fleet.life is None else fleet.life.step
-    if event.step is None or before is None or event.step >= before or event.epoch is None:
+    before = None if fleet.service is None else fleet.service.step
+    if event.step is None or before is None or event.step >= before or event.generation is None:
         return ()
-    held = "nothing is safe yet" if fleet.safe is None else f"step {fleet.safe:,} is safe"
-    if fleet.safe is not None and event.step >= fleet.safe:
+    held = "nothing is safe yet" if fleet.durable_step is None else f"step {fleet.durable_step:,} is safe"
+    if fleet.durable_step is not None and event.step >= fleet.durable_step:
         return ()
     words = f"the run went back from step {before:,} to step {event.step:,} on its machine; {held}"
     return (fw.Report("warning", words, "see why: `logs`"),)
@@ -286,22 +303,26 @@ def _went_back(fleet: Fleet, event: fw.MachinePolled) -> tuple[fw.Command, ...]:
 
 def restarted(fleet: Fleet, event: fw.AgentRestarted, now: Instant) -> Outcome:
     """What ran there has ended: its agent is started again."""
-    if event.words:
-        fleet, commands = go_on(fleet.with_(doing="", phase=FleetPhase.STARTING, beat_s=now.mono_s), now)
-        return fleet, (fw.Report("warning", f"the agent's last line: {event.words}"), *commands)
-    return go_on(fleet.with_(doing="", phase=FleetPhase.STARTING, beat_s=now.mono_s), now)
+    if event.message:
+        fleet, commands = go_on(fleet.with_(call_in_flight="", phase=FleetPhase.STARTING, heartbeat_s=now.mono_s), now)
+        return fleet, (fw.Report("warning", f"the agent's last line: {event.message}"), *commands)
+    return go_on(fleet.with_(call_in_flight="", phase=FleetPhase.STARTING, heartbeat_s=now.mono_s), now)
 
 
 def stop_passed_on(fleet: Fleet, event: fw.StopForwarded, now: Instant) -> Outcome:
     """It will hear of the wish."""
-    return fleet.with_(doing="", stop_passed_on=True, stop_epoch=event.epoch, wake_s=now.mono_s), ()
+    return fleet.with_(call_in_flight="", stop_forwarded=True, stop_generation=event.generation, wake_s=now.mono_s), ()
 
 
 def over(fleet: Fleet, code: int, event: fw.MachinePolled) -> Outcome:
     """The run's session on the machine ended with this exit code, and home holds all of it."""
     if code == errors.HANDED_OVER and not fleet.stop:
         return release(fleet.with_(exit_code=code), "next")
-    if code in {errors.INTERRUPTED, errors.TERMINATED} and fleet.stop_before and not (fleet.stop or event.asked):
+    if (
+        code in {errors.INTERRUPTED, errors.TERMINATED}
+        and fleet.stop_before
+        and not (fleet.stop or event.stop_requested)
+    ):
         fleet, commands = release(fleet, "next")
         words = "the stop of an earlier launch had reached the machine, so the run saved and ended there; it goes on"
         return fleet, (fw.Report("warning", words), *commands)
@@ -315,14 +336,14 @@ def release(fleet: Fleet, then: str) -> Outcome:
     """Give the machine back, to go on with the ``next``, or to ``end``."""
     machine = fleet.machine
     assert machine is not None
-    fleet = fleet.with_(phase=FleetPhase.RELEASING, release_then=then, troubles=0, wake_s=None)
+    fleet = fleet.with_(phase=FleetPhase.RELEASING, release_then=then, consecutive_errors=0, wake_s=None)
     return fleet.calling(fw.CallName.RELEASE_MACHINE), (fw.ReleaseMachine(machine),)
 
 
 def give_up_stopping(fleet: Fleet) -> Outcome:
     """The run was asked to stop and had its time for it: give the machine back, and say what is left there."""
     assert fleet.machine is not None
-    here = "nothing" if fleet.safe is None else f"step {fleet.safe:,}"
+    here = "nothing" if fleet.durable_step is None else f"step {fleet.durable_step:,}"
     words = f"the run has not ended {duration(STOP_WITHIN_S)} after the stop: giving {fleet.machine.endpoint} back"
     fleet, commands = release(fleet, "end")
     return fleet, (fw.Report("error", words, f"this computer holds {here}; what was not fetched is lost"), *commands)
@@ -336,7 +357,7 @@ def released(fleet: Fleet, event: fw.MachineReleased, now: Instant) -> Outcome:
             fleet, commands = end(fleet, *fleet.closing)
             return fleet, (told, *commands)
         return fleet.with_(wake_s=now.mono_s), (told,)
-    fleet = fleet.with_(doing="")
+    fleet = fleet.with_(call_in_flight="")
     if fleet.machine is None or fleet.machine.endpoint != event.endpoint:
         return look(fleet)
     fleet = fleet.closed(GIVEN_BACK, now.wall_s)
@@ -353,21 +374,21 @@ def released(fleet: Fleet, event: fw.MachineReleased, now: Instant) -> Outcome:
 def lost(fleet: Fleet, now: Instant) -> Outcome:
     """Enough listings in a row do not have it."""
     assert fleet.machine is not None
-    endpoint, life = fleet.machine.endpoint, fleet.life
+    endpoint, life = fleet.machine.endpoint, fleet.service
     lived_s = now.wall_s - life.began_wall_s if life else 0.0
-    safe = "nothing safe" if fleet.safe is None else f"step {fleet.safe:,} safe"
+    safe = "nothing safe" if fleet.durable_step is None else f"step {fleet.durable_step:,} safe"
     words = f"{endpoint} is gone after {duration(lived_s)}: {safe} on this computer"
-    fleet = next_lost_look(fleet.with_(lost_looks=0), now)
+    fleet = next_lost_look(fleet.with_(lost_listings=0), now)
     fleet, commands = pause_before_next(fleet.closed(LOST, now.wall_s), now)
     return fleet, (fw.Report("warning", words), *commands)
 
 
 def pause_before_next(fleet: Fleet, now: Instant) -> Outcome:
     """Wait a moment, longer after each machine that brought nothing; give up after some."""
-    last = fleet.lives[-1]
-    fruitless = 0 if last.safe != last.safe_from else fleet.fruitless + 1
-    fleet = fleet.with_(fruitless=fruitless, phase=FleetPhase.WAITING, name="")
-    if fruitless >= fleet.policy.fruitless_max:
+    last = fleet.machine_history[-1]
+    fruitless = 0 if last.durable_step != last.durable_from else fleet.machines_without_progress + 1
+    fleet = fleet.with_(machines_without_progress=fruitless, phase=FleetPhase.WAITING, name="")
+    if fruitless >= fleet.policy.machines_without_progress_max:
         words = f"{fruitless} machines in a row brought nothing new home"
         hint = "see what each did: `logs`"
         return end(fleet, errors.NO_PROGRESS, "FAILED", words, hint)
@@ -381,15 +402,15 @@ def ask_to_stop(fleet: Fleet, words: str, now: Instant, code: int = errors.INTER
     """Have the run save and end, then fetch and give back; without a machine end at once."""
     if fleet.stop:
         return fleet, ()
-    fleet = fleet.with_(stop=words, stop_code=code, stop_passed_on=False, stop_read=False, stop_s=None)
-    if fleet.machine is None and not fleet.doing:
+    fleet = fleet.with_(stop=words, stop_code=code, stop_forwarded=False, stop_read=False, stop_s=None)
+    if fleet.machine is None and not fleet.call_in_flight:
         return end(fleet, code, "CANCELLED" if code == errors.INTERRUPTED else "PENDING", words)
     said = fw.Report(
         "warning",
         words,
         "the run saves, its results are fetched, the machine is given back; Ctrl-C from now on leaves it running instead",
     )
-    if fleet.doing:
+    if fleet.call_in_flight:
         return fleet, (said,)
     fleet, commands = go_on(fleet.with_(wake_s=None), now)
     return fleet, (said, *commands)
@@ -401,7 +422,7 @@ def limit_reached(fleet: Fleet, now: Instant) -> str:
     if policy.until_wall_s is not None and now.wall_s >= policy.until_wall_s:
         return "the time set with --until is over"
     used = fleet.used(now.wall_s)
-    if policy.units_max is not None and fleet.life is not None and used >= policy.units_max:
+    if policy.units_max is not None and fleet.service is not None and used >= policy.units_max:
         return f"about {used:.2f} units are used: --max-units"
     return ""
 

@@ -42,7 +42,7 @@ def final(fleet: Fleet) -> Outcome:
 
 def release_command(fleet: Fleet, endpoint: str) -> str:
     """Return the command that gives one machine back."""
-    return f"`launch --on {fleet.on or 'PLACE'} --release {endpoint}`"
+    return f"`launch --on {fleet.provider or 'PLACE'} --release {endpoint}`"
 
 
 def end(fleet: Fleet, code: int, state: str, words: str, hint: str = "") -> Outcome:
@@ -52,7 +52,9 @@ def end(fleet: Fleet, code: int, state: str, words: str, hint: str = "") -> Outc
             closing=(code, state, words, hint), closing_tries=0, phase=FleetPhase.RELEASING, exit_code=code
         )
         return fleet.calling(fw.CallName.LIST_MACHINES), (fw.ListMachines(),)
-    fleet = fleet.with_(phase=FleetPhase.ENDED if state != LEFT else fleet.phase, exit_code=code, doing="", wake_s=None)
+    fleet = fleet.with_(
+        phase=FleetPhase.ENDED if state != LEFT else fleet.phase, exit_code=code, call_in_flight="", wake_s=None
+    )
     return fleet.with_(closing=None), (fw.EndController(code, state, words, hint),)
 
 
@@ -61,15 +63,13 @@ def leave(fleet: Fleet) -> Outcome:
     words, hint = "no machine of this run is up", "the same command goes on with the run"
     if fleet.machine is not None:
         words, hint = f"{fleet.machine.endpoint} goes on by itself", "the same command takes it up again"
-    if fleet.doing == fw.CallName.CREATE_MACHINE:
+    if fleet.call_in_flight == fw.CallName.CREATE_MACHINE:
         words = f"a machine may still appear: {fleet.name}"
-        hint = (
-            f"the same command takes it up; or `launch --on {fleet.on or 'PLACE'} --list`, and --release gives it back"
-        )
-    elif fleet.doing == fw.CallName.RELEASE_MACHINE and (about := fleet.stray or fleet.machine) is not None:
+        hint = f"the same command takes it up; or `launch --on {fleet.provider or 'PLACE'} --list`, and --release gives it back"
+    elif fleet.call_in_flight == fw.CallName.RELEASE_MACHINE and (about := fleet.stray or fleet.machine) is not None:
         words, hint = f"{about.endpoint} is being given back", "the same command sees to it that it is"
     fleet = fleet.with_(
-        stop_before=fleet.stop_before or fleet.stop_passed_on or fleet.doing == fw.CallName.FORWARD_STOP
+        stop_before=fleet.stop_before or fleet.stop_forwarded or fleet.call_in_flight == fw.CallName.FORWARD_STOP
     )
     return end(fleet, errors.INTERRUPTED, LEFT, words, hint)
 
@@ -105,7 +105,7 @@ def closing_failed(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
     said = [
         fw.Report(
             "warning",
-            f"{life.machine.endpoint} was lost, and it is not known whether it is gone: {event.words}",
+            f"{life.machine.endpoint} was lost, and it is not known whether it is gone: {event.message}",
             f"it may cost units; give it back: {release_command(fleet, life.machine.endpoint)}",
         )
         for life in fleet.lost_ones
@@ -143,7 +143,9 @@ def given_back(fleet: Fleet, endpoint: str) -> tuple[Fleet, fw.Report]:
     def noted(life: MachineService) -> MachineService:
         return replace(life, end=GIVEN_BACK) if (life.machine.endpoint, life.end) == (endpoint, LOST) else life
 
-    fleet = fleet.with_(doing="", stray=None, lives=tuple(noted(life) for life in fleet.lives))
+    fleet = fleet.with_(
+        call_in_flight="", stray=None, machine_history=tuple(noted(life) for life in fleet.machine_history)
+    )
     return fleet, fw.Report("info", f"{endpoint} is given back")
 
 
@@ -152,19 +154,19 @@ def not_given_back(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
     assert fleet.stray is not None
     endpoint = fleet.stray.endpoint
     said: Any = fw.Report(
-        "warning", f"{endpoint} could not be given back yet: {event.words}", release_command(fleet, endpoint)
+        "warning", f"{endpoint} could not be given back yet: {event.message}", release_command(fleet, endpoint)
     )
     return fleet.with_(stray=None, wake_s=now.mono_s), (said,)
 
 
 def lost_look_due(fleet: Fleet, now: Instant) -> bool:
     """Say whether the list is to be asked for a lost machine that may still cost."""
-    if fleet.look_lost_s is None or now.mono_s < fleet.look_lost_s:
+    if fleet.lost_listing_s is None or now.mono_s < fleet.lost_listing_s:
         return False
     return any(life.began_wall_s + fleet.policy.billed_s > now.wall_s for life in fleet.lost_ones)
 
 
 def next_lost_look(fleet: Fleet, now: Instant) -> Fleet:
     """Return the fleet with the time of the next listing for lost machines: a minute, then ever longer."""
-    pause_s = min(LOST_LOOK_S * 2**fleet.lost_looks, LOST_LOOK_S_MAX)
-    return fleet.with_(lost_looks=fleet.lost_looks + 1, look_lost_s=now.mono_s + pause_s)
+    pause_s = min(LOST_LOOK_S * 2**fleet.lost_listings, LOST_LOOK_S_MAX)
+    return fleet.with_(lost_listings=fleet.lost_listings + 1, lost_listing_s=now.mono_s + pause_s)

@@ -32,15 +32,15 @@ class FleetPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FleetPolicy:
-    """What a person allows. ``until_wall_s``: by this computer's clock; ``a_day``: machines brought up within 24 hours.
+    """What a person allows. ``until_wall_s``: by this computer's clock; ``machines_per_day_max``: machines brought up within 24 hours.
 
-    ``silence_s``: how long a machine's beat may stand still; ``fruitless_max``: machines in a row that bring nothing new
+    ``silence_s``: how long a machine's beat may stand still; ``machines_without_progress_max``: machines in a row that bring nothing new
     home; ``billed_s``: how long a machine can cost units at most.
     """
 
-    wanted: MachineRequest = MachineRequest()
+    request: MachineRequest = MachineRequest()
     machines_max: shapes.Whole = 24
-    a_day: shapes.Whole = 12
+    machines_per_day_max: shapes.Whole = 12
     units_max: float | None = None
     until_wall_s: float | None = None
     paid: bool = False
@@ -48,14 +48,14 @@ class FleetPolicy:
     listings: shapes.Whole = 3
     listings_apart_s: float = 5.0
     silence_s: float = 180.0
-    fruitless_max: shapes.Whole = 3
-    refusals_max: shapes.Whole = 40
+    machines_without_progress_max: shapes.Whole = 3
+    provision_failures_max: shapes.Whole = 40
     billed_s: float = 43200.0
 
 
 @dataclass(frozen=True, slots=True)
 class MachineService:
-    """One machine's time with us, by this computer's clock. ``safe_from``, ``safe``: newest step at home at first and at last.
+    """One machine's time with us, by this computer's clock. ``durable_from``, ``durable_step``: newest step at home at first and at last.
 
     ``end``: "" while it serves, LOST or GIVEN_BACK. ``asked_wall_s``: the bring-up was asked for; ``prepared_wall_s``: all
     files are there; ``agent_wall_s``: the agent runs; ``heard_wall_s``: its newest status came.
@@ -63,8 +63,8 @@ class MachineService:
 
     machine: Machine
     began_wall_s: float
-    safe_from: int | None = None
-    safe: int | None = None
+    durable_from: int | None = None
+    durable_step: int | None = None
     step: int | None = None
     first_step_wall_s: float | None = None
     ended_wall_s: float | None = None
@@ -77,12 +77,12 @@ class MachineService:
     def reached(self, step: int | None, safe: int | None, wall_s: float) -> MachineService:
         """Return it with what was seen now."""
         first_s = self.first_step_wall_s
-        if first_s is None and step is not None and step > (self.safe_from or 0):
+        if first_s is None and step is not None and step > (self.durable_from or 0):
             first_s = wall_s
         return replace(
             self,
             step=self.step if step is None else step,
-            safe=self.safe if safe is None else safe,
+            durable_step=self.durable_step if safe is None else safe,
             first_step_wall_s=first_s,
         )
 
@@ -95,61 +95,61 @@ class MachineService:
 class Unsaved:
     """A machine that trains without a new checkpoint. ``due_s``: when one was due (monotonic), ``end_s``: when it is given up.
 
-    ``saved``: the newest step that it had saved; ``told``: people know.
+    ``saved``: the newest step that it had saved; ``reported``: people know.
     """
 
     saved: int | None
     due_s: float
     end_s: float
-    told: bool = False
+    reported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """``doing``: the call in flight; ``wake_s``: when to go on (monotonic); ``machine``, ``life``: who serves now.
+    """``call_in_flight``: the call in flight; ``wake_s``: when to go on (monotonic); ``machine``, ``service``: who serves now.
 
-    ``before``: what was listed before the machine in ``name`` was asked for; ``foreign``: what has been reported;
-    ``stale``: a poll has shown a beat that stands still for too long; ``deaf``: polls that failed while listings came through;
-    ``lives``: those that ended; ``lives_before``: how many of them before this launch.
+    ``before``: what was listed before the machine in ``name`` was asked for; ``unowned_reported``: what has been reported;
+    ``stale``: a poll has shown a beat that stands still for too long; ``failed_polls``: polls that failed while listings came through;
+    ``machine_history``: those that ended; ``earlier_machines``: how many of them before this launch.
 
     ``fresh``: the machine was made just now, and nothing was started on it.
-    ``stop_read``: the status was read after the stop was asked for; ``stop_epoch``: the session that the stop names;
+    ``stop_read``: the status was read after the stop was asked for; ``stop_generation``: the session that the stop names;
     ``stop_before``: a stop of an earlier launch may have reached the machine; ``empty``: by its status nothing was
-    trained there. ``stray``: a machine of ours that is given back beside the one that serves; ``lost_looks``,
-    ``look_lost_s``: listings for lost machines, and when the next is due. ``closing``: the end (code, state, words, hint)
-    that waits for a last listing, in ``closing_tries``. ``told``: troubles that were shown, each with its time.
-    ``preparing_s``: since when the agent only prepares. ``word_s``: the last words about waiting; ``heard_s``: the last status.
+    trained there. ``stray``: a machine of ours that is given back beside the one that serves; ``lost_listings``,
+    ``lost_listing_s``: listings for lost machines, and when the next is due. ``closing``: the end (code, state, words, hint)
+    that waits for a last listing, in ``closing_tries``. ``errors_reported``: troubles that were shown, each with its time.
+    ``preparing_s``: since when the agent only prepares. ``last_report_s``: the last words about waiting; ``heard_s``: the last status.
     ``fetching``: nothing trains any more there, and results are fetched. ``unsaved``: since when nothing new was saved on the machine although it trains, None while it does not.
     """
 
     prefix: str
     policy: FleetPolicy = FleetPolicy()
-    on: str = ""
+    provider: str = ""
     phase: FleetPhase = FleetPhase.LOOKING
     machine: Machine | None = None
-    life: MachineService | None = None
+    service: MachineService | None = None
     name: str = ""
     number: int = 0
-    lives: Sequence[MachineService] = ()
-    lives_before: int = 0
+    machine_history: Sequence[MachineService] = ()
+    earlier_machines: int = 0
     before: Sequence[str] = ()
-    foreign: Sequence[str] = ()
-    doing: str = ""
+    unowned_reported: Sequence[str] = ()
+    call_in_flight: str = ""
     wake_s: float | None = None
     look: bool = False
     absent: int = 0
-    troubles: int = 0
-    refusals: int = 0
-    fruitless: int = 0
+    consecutive_errors: int = 0
+    provision_failures: int = 0
+    machines_without_progress: int = 0
     restarts: int = 0
-    beat: int = -1
-    beat_s: float = 0.0
+    heartbeat: int = -1
+    heartbeat_s: float = 0.0
     stale: bool = False
-    deaf: int = 0
-    safe: int | None = None
+    failed_polls: int = 0
+    durable_step: int | None = None
     stop: str = ""
     stop_code: int = INTERRUPTED
-    stop_passed_on: bool = False
+    stop_forwarded: bool = False
     stop_s: float | None = None
     release_then: str = ""
     exit_code: int | None = None
@@ -160,24 +160,24 @@ class Fleet:
     balance_s: float | None = None
     fresh: bool = False
     stop_read: bool = False
-    stop_epoch: int | None = None
+    stop_generation: int | None = None
     stop_before: bool = False
     empty: bool = False
     stray: Machine | None = None
-    lost_looks: int = 0
-    look_lost_s: float | None = None
+    lost_listings: int = 0
+    lost_listing_s: float | None = None
     closing: tuple[int, str, str, str] | None = None
     closing_tries: int = 0
     asked_wall_s: float | None = None
-    told: Sequence[tuple[str, float]] = ()
+    errors_reported: Sequence[tuple[str, float]] = ()
     trouble_s: float = 0.0
     news: Sequence[object] = ()
     news_s: float = 0.0
     quiet_s: float | None = None
-    word_s: float = 0.0
+    last_report_s: float = 0.0
     heard_s: float = 0.0
     unsaved: Unsaved | None = None
-    line: str = ""
+    status_line: str = ""
     fetching: bool = False
     cause: str = ""
     trouble: str = ""
@@ -189,24 +189,31 @@ class Fleet:
 
     def trusted(self, mono_s: float) -> Fleet:
         """Return it with no doubt about the machine: silence counts from now on."""
-        return replace(self, beat_s=mono_s, stale=False, deaf=0)
+        return replace(self, heartbeat_s=mono_s, stale=False, failed_polls=0)
 
     def calling(self, call: str) -> Fleet:
         """Return it with a call in flight."""
-        return replace(self, doing=call, wake_s=None)
+        return replace(self, call_in_flight=call, wake_s=None)
 
     def closed(self, end: str, wall_s: float) -> Fleet:
         """Return it without the machine that served, whose life ends."""
-        ended = () if self.life is None else (replace(self.life, end=end, ended_wall_s=wall_s),)
-        return replace(self, machine=None, life=None, lives=(*self.lives, *ended), absent=0, troubles=0)
+        ended = () if self.service is None else (replace(self.service, end=end, ended_wall_s=wall_s),)
+        return replace(
+            self,
+            machine=None,
+            service=None,
+            machine_history=(*self.machine_history, *ended),
+            absent=0,
+            consecutive_errors=0,
+        )
 
-    def lives_without(self, life: MachineService) -> tuple[MachineService, ...]:
+    def history_without(self, life: MachineService) -> tuple[MachineService, ...]:
         """Return the lives but for one."""
-        return tuple(each for each in self.lives if each is not life)
+        return tuple(each for each in self.machine_history if each is not life)
 
     def used(self, wall_s: float) -> float:
         """Return the units used up by now: what was read last, and the rate since then."""
-        since_s = max(0.0, wall_s - self.units_wall_s) if self.life is not None else 0.0
+        since_s = max(0.0, wall_s - self.units_wall_s) if self.service is not None else 0.0
         return self.units_used + since_s / 3600 * (self.units_per_hour or 0.0)
 
     def left(self, wall_s: float) -> float:
@@ -216,7 +223,7 @@ class Fleet:
     @property
     def lost_ones(self) -> tuple[MachineService, ...]:
         """The machines of this launch that listings lacked, and that were never proved to be given back."""
-        return tuple(life for life in self.lives if life.end == LOST)
+        return tuple(life for life in self.machine_history if life.end == LOST)
 
     @property
     def units_used(self) -> float:

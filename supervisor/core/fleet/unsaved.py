@@ -31,19 +31,19 @@ def seen(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> tuple[Fleet, tu
         known = Unsaved(known.saved, now.mono_s, now.mono_s + OVERDUE_S_MAX)
         return fleet.with_(unsaved=known), ()
     since_s, left_s = now.mono_s - known.due_s, known.end_s - now.mono_s
-    if known.told or left_s > since_s or fleet.machine is None:
+    if known.reported or left_s > since_s or fleet.machine is None:
         return fleet, ()
     words = (
         f"{fleet.machine.endpoint} has saved nothing new for {duration(since_s)}; {held(fleet)}; "
         f"in {duration(max(0.0, left_s))} the launch ends with exit code 93 if that stays so"
     )
-    return fleet.with_(unsaved=replace(known, told=True)), (fw.Report("warning", words, HINT),)
+    return fleet.with_(unsaved=replace(known, reported=True)), (fw.Report("warning", words, HINT),)
 
 
 def given_up(fleet: Fleet, now: Instant) -> str:
     """Return why the machine is not gone on with, in words; "" where it saves, or has time left."""
     known = fleet.unsaved
-    if known is None or not known.told or now.mono_s < known.end_s:
+    if known is None or not known.reported or now.mono_s < known.end_s:
         return ""
     units = f" ({words})" if (words := spent(fleet, now)) else ""
     since_s = now.mono_s - known.due_s
@@ -52,7 +52,7 @@ def given_up(fleet: Fleet, now: Instant) -> str:
 
 def held(fleet: Fleet) -> str:
     """Return what this computer holds, in words."""
-    return "nothing is safe" if fleet.safe is None else f"step {fleet.safe:,} is safe"
+    return "nothing is safe" if fleet.durable_step is None else f"step {fleet.durable_step:,} is safe"
 
 
 def _from_now(event: fw.MachinePolled, now: Instant) -> Unsaved:

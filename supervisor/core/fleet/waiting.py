@@ -36,13 +36,13 @@ _PHASES = {
 
 def with_news(before: Fleet, fleet: Fleet, now: Instant) -> Fleet:
     """Return the fleet with the time of its newest change: another phase, machine or step, or something newly safe."""
-    life = fleet.life
+    life = fleet.service
     news = (
         fleet.phase,
         fleet.machine and fleet.machine.endpoint,
         life and life.step,
-        fleet.safe,
-        len(fleet.lives),
+        fleet.durable_step,
+        len(fleet.machine_history),
         fleet.stop,
     )
     if news == before.news:
@@ -56,7 +56,7 @@ def due_s(fleet: Fleet) -> float:
         return inf
     if fleet.quiet_s is None:
         return fleet.news_s + QUIET_S
-    return min(fleet.quiet_s, max(fleet.word_s, fleet.heard_s) + QUIET_AGAIN_S)
+    return min(fleet.quiet_s, max(fleet.last_report_s, fleet.heard_s) + QUIET_AGAIN_S)
 
 
 def waited(fleet: Fleet, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
@@ -68,22 +68,22 @@ def waited(fleet: Fleet, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
     if now.mono_s < due_s(fleet):
         return fleet, ()
     since_s = now.mono_s - fleet.news_s
-    fleet = fleet.with_(word_s=now.mono_s, quiet_s=now.mono_s + min(2 * since_s, QUIET_AGAIN_S_MAX))
+    fleet = fleet.with_(last_report_s=now.mono_s, quiet_s=now.mono_s + min(2 * since_s, QUIET_AGAIN_S_MAX))
     words = f"nothing has changed for {duration(since_s)}: waiting for {awaited(fleet, now)}; {_cost(fleet)}"
-    if fleet.troubles and fleet.trouble:
+    if fleet.consecutive_errors and fleet.trouble:
         words = f"{words}; the newest trouble: {fleet.trouble}"
     return fleet, (fw.Report("warning", words, _what_to_do(fleet)),)
 
 
 def awaited(fleet: Fleet, now: Instant) -> str:
     """Name what is waited for now."""
-    about = (fleet.doing == fw.CallName.RELEASE_MACHINE and fleet.stray) or fleet.machine
-    who = fleet.name if about is None or fleet.doing == fw.CallName.CREATE_MACHINE else about.endpoint
-    if fleet.phase is FleetPhase.SERVING and fleet.doing in {"", fw.CallName.POLL_MACHINE}:
+    about = (fleet.call_in_flight == fw.CallName.RELEASE_MACHINE and fleet.stray) or fleet.machine
+    who = fleet.name if about is None or fleet.call_in_flight == fw.CallName.CREATE_MACHINE else about.endpoint
+    if fleet.phase is FleetPhase.SERVING and fleet.call_in_flight in {"", fw.CallName.POLL_MACHINE}:
         what = "the results of {}" if fleet.fetching else _PHASES[fleet.phase]
-        return f"{what.format(who)}{f' (its last status: {fleet.line})' if fleet.line else ''}"
-    if fleet.doing:
-        return _CALLS[fleet.doing].format(who)
+        return f"{what.format(who)}{f' (its last status: {fleet.status_line})' if fleet.status_line else ''}"
+    if fleet.call_in_flight:
+        return _CALLS[fleet.call_in_flight].format(who)
     again = "" if fleet.wake_s is None else f", in {duration(max(0.0, fleet.wake_s - now.mono_s))}"
     return f"{_PHASES.get(fleet.phase, fleet.phase.value).format(who)}{again}"
 
@@ -93,19 +93,21 @@ def trouble(fleet: Fleet, event: fw.CallFailed, now: Instant) -> tuple[Fleet, tu
 
     One call that did not get through is an everyday event, so the first of those is not shown.
     """
-    key, told = f"{event.kind}: {event.words}", dict(fleet.told)
+    key, told = f"{event.kind}: {event.message}", dict(fleet.errors_reported)
     if key in told:
         worth = now.mono_s - told[key] >= TROUBLE_AGAIN_S
     else:
         new_kind = not any(each.startswith(f"{event.kind}: ") for each in told)
         apart = new_kind or now.mono_s - max(told.values(), default=-inf) >= TROUBLES_APART_S
-        worth = apart and (event.kind != "unreachable" or fleet.troubles > 1)
+        worth = apart and (event.kind != "unreachable" or fleet.consecutive_errors > 1)
     if not worth:
         return fleet, ()
     since_s = now.mono_s - fleet.trouble_s
     age = f" (for {duration(since_s)} now)" if since_s >= TROUBLES_APART_S else ""
-    kept = tuple((each, at_s) for each, at_s in fleet.told if each != key)[-20:]
-    return fleet.with_(told=(*kept, (key, now.mono_s))), (fw.Report("warning", f"{event.words}{age}", event.hint),)
+    kept = tuple((each, at_s) for each, at_s in fleet.errors_reported if each != key)[-20:]
+    return fleet.with_(errors_reported=(*kept, (key, now.mono_s))), (
+        fw.Report("warning", f"{event.message}{age}", event.hint),
+    )
 
 
 def warnings(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
@@ -116,11 +118,13 @@ def warnings(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> tuple[Fleet
     said = []
     for words in event.warnings:
         key = f"warning: {_NUMBERS.sub('0', words)}"
-        told = dict(fleet.told)
+        told = dict(fleet.errors_reported)
         if key in told and now.mono_s - told[key] < TROUBLE_AGAIN_S:
             continue
         said.append(fw.Report("warning", f"on {machine.name or machine.endpoint}: {words}", "see its output: `logs`"))
-        fleet = fleet.with_(told=(*((each, at_s) for each, at_s in fleet.told if each != key), (key, now.mono_s)))
+        fleet = fleet.with_(
+            errors_reported=(*((each, at_s) for each, at_s in fleet.errors_reported if each != key), (key, now.mono_s))
+        )
     return fleet, tuple(said)
 
 
@@ -128,17 +132,17 @@ def calmed(fleet: Fleet, now: Instant) -> Fleet:
     """Return the fleet after a call that went well: what was shown some minutes ago may be shown again."""
     recent = tuple(
         (key, at_s)
-        for key, at_s in fleet.told
+        for key, at_s in fleet.errors_reported
         if now.mono_s - at_s <= (TROUBLE_AGAIN_S if key.startswith("warning: ") else TROUBLE_OVER_S)
     )
-    return fleet.with_(told=recent) if len(recent) < len(fleet.told) else fleet
+    return fleet.with_(errors_reported=recent) if len(recent) < len(fleet.errors_reported) else fleet
 
 
 def _cost(fleet: Fleet) -> str:
     if fleet.machine is None:
         return (
             "no machine of this run is up, so it costs nothing"
-            if fleet.doing != fw.CallName.CREATE_MACHINE
+            if fleet.call_in_flight != fw.CallName.CREATE_MACHINE
             else "a machine may begin to cost"
         )
     if not fleet.policy.paid:

@@ -45,11 +45,11 @@ class NonfiniteRecord:
 
     def covers(self, id_: CheckpointId) -> bool:
         """Say whether a checkpoint lies between the last good loss and the bad one."""
-        return id_.rank <= self.rank and self.fine < id_.step <= self.step
+        return id_.session_id <= self.rank and self.fine < id_.step <= self.step
 
     def passes_on(self, id_: CheckpointId) -> bool:
         """Say whether a checkpoint goes on from one that is not good."""
-        return self.step == 0 and id_.rank == self.rank and id_.step >= self.fine
+        return self.step == 0 and id_.session_id == self.rank and id_.step >= self.fine
 
 
 def parse(rank: SessionId, name: str) -> NonfiniteRecord | None:

@@ -59,26 +59,28 @@ ANEW_NAME = "anew.json"
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """What the session ``rank`` left of a trouble that the step with the index ``trouble`` showed.
+    """What the session ``session_id`` left of a trouble that the step with the index ``anomaly_step`` showed.
 
-    Of it and of all sessions under it, checkpoints of more than ``limit`` steps are withdrawn. The indices
-    ``skip_from <= index < skip_end`` are passed over from then on. ``tries``: 1 and 2 go back; 0 has only stopped, and
+    Of it and of all sessions under it, checkpoints of more than ``last_good_step`` steps are withdrawn. The indices
+    ``skip_from <= index < skip_end`` are passed over from then on. ``attempt``: 1 and 2 go back; 0 has only stopped, and
     passes over nothing. ``rate``: learning rates are multiplied by it once.
     """
 
-    rank: SessionId
-    limit: int
-    trouble: int
+    session_id: SessionId
+    last_good_step: int
+    anomaly_step: int
     skip_from: int = 0
     skip_end: int = 0
-    tries: int = 0
+    attempt: int = 0
     rate: float = 1.0
 
     @property
     def name(self) -> str:
         """The name of its record, in the folder of its session."""
-        numbers = "-".join(f"{each:09d}" for each in (self.limit, self.trouble, self.skip_from, self.skip_end))
-        return f"rollback-{numbers}-{self.tries}-{self.rate:g}.json"
+        numbers = "-".join(
+            f"{each:09d}" for each in (self.last_good_step, self.anomaly_step, self.skip_from, self.skip_end)
+        )
+        return f"rollback-{numbers}-{self.attempt}-{self.rate:g}.json"
 
 
 def parse(rank: SessionId, name: str) -> Rollback | None:
@@ -99,7 +101,7 @@ def parse(rank: SessionId, name: str) -> Rollback | None:
 
 def withdrawn(id_: CheckpointId, rollbacks: Iterable[Rollback]) -> bool:
     """Say whether a rollback withdrew this checkpoint: then nobody ever goes on from it."""
-    return any(id_.rank <= each.rank and id_.step > each.limit for each in rollbacks)
+    return any(id_.session_id <= each.session_id and id_.step > each.last_good_step for each in rollbacks)
 
 
 def applying(rollbacks: Iterable[Rollback], anew: Collection[int], epoch: int | None) -> tuple[Rollback, ...]:
@@ -108,7 +110,9 @@ def applying(rollbacks: Iterable[Rollback], anew: Collection[int], epoch: int | 
     ``anew``: the epochs of sessions that began at step 0 on purpose. What was before such a one is another training.
     """
     began = max((each for each in anew if epoch is None or each <= epoch), default=0)
-    return tuple(sorted((each for each in rollbacks if each.rank.epoch >= began), key=lambda each: each.rank))
+    return tuple(
+        sorted((each for each in rollbacks if each.session_id.generation >= began), key=lambda each: each.session_id)
+    )
 
 
 def decided(
@@ -122,10 +126,10 @@ def decided(
     """
     limit = fine_steps(trouble)
     last = _last(rolled)
-    if last is None or began > last.trouble or (passed is not None and passed <= limit):
-        return Rollback(mine, limit, trouble.step, limit, trouble.step + 1, tries=1)
+    if last is None or began > last.anomaly_step or (passed is not None and passed <= limit):
+        return Rollback(mine, limit, trouble.step, limit, trouble.step + 1, attempt=1)
     end = max(trouble.step + 1, last.skip_end)
-    return Rollback(mine, max(0, min(limit, began - 1)), end - 1, 0, end, tries=last.tries + 1)
+    return Rollback(mine, max(0, min(limit, began - 1)), end - 1, 0, end, attempt=last.attempt + 1)
 
 
 def stopped(instead_of: Rollback, trouble: Anomaly, *, rolled: Sequence[Rollback], began: int) -> Rollback:
@@ -136,9 +140,9 @@ def stopped(instead_of: Rollback, trouble: Anomaly, *, rolled: Sequence[Rollback
     """
     fine = fine_steps(trouble)
     limit = fine if fine >= began else max(0, trouble.step - 1)
-    if instead_of.tries > TRIES_MAX and not rolled[-1].tries:
-        limit = instead_of.limit
-    return Rollback(instead_of.rank, limit, trouble.step)
+    if instead_of.attempt > TRIES_MAX and not rolled[-1].attempt:
+        limit = instead_of.last_good_step
+    return Rollback(instead_of.session_id, limit, trouble.step)
 
 
 def what(trouble: Anomaly) -> str:
@@ -149,18 +153,20 @@ def what(trouble: Anomaly) -> str:
 
 def told(rollback: Rollback) -> str:
     """Return in words what is done."""
-    if not rollback.tries:
-        return f"checkpoints after step {rollback.limit:,} are withdrawn"
+    if not rollback.attempt:
+        return f"checkpoints after step {rollback.last_good_step:,} are withdrawn"
     first, last = rollback.skip_from, rollback.skip_end - 1
     skips = f"steps {first:,} to {last:,}" if first else f"all steps up to {last:,}"
     slower = f", with the learning rate times {rollback.rate:g}" if rollback.rate != 1.0 else ""
-    words = f"going back to step {rollback.limit:,} or before and leaving out {skips}{slower}"
-    return f"{words} (try {rollback.tries} of {TRIES_MAX})"
+    words = f"going back to step {rollback.last_good_step:,} or before and leaving out {skips}{slower}"
+    return f"{words} (try {rollback.attempt} of {TRIES_MAX})"
 
 
 def as_words(rolled: Iterable[Rollback]) -> str:
     """Return what the trainer has to heed, for its environment."""
-    return " ".join(f"{each.rank}:{each.skip_from}:{each.skip_end}:{each.rate:g}" for each in rolled if each.tries)
+    return " ".join(
+        f"{each.session_id}:{each.skip_from}:{each.skip_end}:{each.rate:g}" for each in rolled if each.attempt
+    )
 
 
 def of_words(words: str) -> list[tuple[str, range, float]]:
@@ -172,20 +178,20 @@ def of_words(words: str) -> list[tuple[str, range, float]]:
 def beyond(rolled: Sequence[Rollback], step: int) -> bool:
     """Say whether so many steps are beyond the last trouble that was gone back from."""
     last = _last(rolled)
-    return last is not None and step > last.trouble
+    return last is not None and step > last.anomaly_step
 
 
 def needs_older(rolled: Sequence[Rollback], *, began: int, passed: int | None) -> bool:
     """Say whether the last trouble is not passed yet: then going back once more may need any checkpoint there is."""
     last = _last(rolled)
-    return last is not None and began <= last.trouble and passed is None
+    return last is not None and began <= last.anomaly_step and passed is None
 
 
 def _last(rolled: Sequence[Rollback]) -> Rollback | None:
-    return next((each for each in reversed(rolled) if each.tries), None)
+    return next((each for each in reversed(rolled) if each.attempt), None)
 
 
 def fine_steps(trouble: Anomaly) -> int:
     """Return of how many steps a checkpoint is known to be good: the loss of the step after them was."""
-    fine = trouble.step - 1 if trouble.fine is None else min(trouble.fine, trouble.step - 1)
+    fine = trouble.step - 1 if trouble.last_good_step is None else min(trouble.last_good_step, trouble.step - 1)
     return max(0, fine)

@@ -26,23 +26,27 @@ def met(session: Session, said: messages.Anomaly, now: Instant) -> Outcome:
     """Do what was chosen for such a trouble. While the session ends for another reason, only record what is withdrawn."""
     how = session.config.on_nan if said.kind == "nan" else session.config.on_spike
     ending = session.ending
-    over = ending is not None and (ending.end_asked or ending.phase is Phase.FENCED)
-    if how == "ignore" and said.kind == "nan" and session.rank is not None and not over:
+    over = ending is not None and (ending.end_record_requested or ending.phase is Phase.FENCED)
+    if how == "ignore" and said.kind == "nan" and session.session_id is not None and not over:
         return session, (do.RecordNonfinite(rollback.fine_steps(said), said.step, rollback.what(said)),)
     if how == "ignore" or session.phase not in {Phase.RUNNING, Phase.DRAINING} or over:
         return session, ()
-    if session.rollback is not None or session.rank is None:
+    if session.rollback is not None or session.session_id is None:
         return session, ()
     chosen = rollback.decided(
-        said, mine=session.rank, rolled=session.rolled, began=session.resumed_step, passed=session.passed
+        said,
+        mine=session.session_id,
+        rolled=session.active_rollbacks,
+        began=session.resumed_step,
+        passed=session.first_durable_past_anomaly,
     )
     words = rollback.what(said)
-    goes_back = how == "rollback" and chosen.tries <= rollback.TRIES_MAX
+    goes_back = how == "rollback" and chosen.attempt <= rollback.TRIES_MAX
     if goes_back:
-        chosen = replace(chosen, rate=session.config.nan_rate)
+        chosen = replace(chosen, rate=session.config.rollback_lr_factor)
     else:
-        chosen = rollback.stopped(chosen, said, rolled=session.rolled, began=session.resumed_step)
-    session = _without(session, chosen.limit).with_(rollback=chosen, cause=words)
+        chosen = rollback.stopped(chosen, said, rolled=session.active_rollbacks, began=session.resumed_step)
+    session = _without(session, chosen.last_good_step).with_(rollback=chosen, cause=words)
     commands: tuple[do.Command, ...] = (do.WriteRollback(chosen, words),)
     if session.phase is Phase.DRAINING:
         return session, (do.Notify("warning", words, rollback.told(chosen)), *commands)
@@ -65,7 +69,7 @@ def met(session: Session, said: messages.Anomaly, now: Instant) -> Outcome:
 
 def recorded(session: Session, event: ev.RollbackWritten, _now: Instant) -> Outcome:
     """Every machine can know it from now on. If it could not be written, nobody may go on as if it were."""
-    return unrecorded(session, event.error) if event.error else (session.with_(recorded=True), ())
+    return unrecorded(session, event.error) if event.error else (session.with_(rollback_recorded=True), ())
 
 
 def _hint(said: messages.Anomaly, how: str) -> str:
@@ -81,5 +85,5 @@ def _without(session: Session, limit: int) -> Session:
     saves = session.saves
     if saves.newest_step is None or saves.newest_step <= limit:
         return session
-    waiting = "" if saves.waiting == saves.newest else saves.waiting
-    return session.with_(saves=saves.with_(newest="", newest_step=None, waiting=waiting))
+    waiting = "" if saves.next_upload == saves.newest else saves.next_upload
+    return session.with_(saves=saves.with_(newest="", newest_step=None, next_upload=waiting))

@@ -18,24 +18,24 @@ class InspectRun:
 
 @dataclass(frozen=True, slots=True)
 class ProbeOwner:
-    """Ask the session ``epoch``-``writer`` for a sign of life, through the store. Outcome: Knocked."""
+    """Ask the session ``generation``-``writer`` for a sign of life, through the store. Outcome: Knocked."""
 
-    epoch: int
+    generation: int
     writer: str
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerProbe:
-    """Give a sign of life in our own folder: knock number ``knock`` was seen. No outcome: it can only be late."""
+    """Give a sign of life in our own folder: knock number ``probe`` was seen. No outcome: it can only be late."""
 
-    knock: int
+    probe: int
 
 
 @dataclass(frozen=True, slots=True)
 class WriteClaim:
     """Claim this epoch. Outcome: ClaimWritten or SetupFailed."""
 
-    epoch: int
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +52,16 @@ class ReadHistory:
 class FetchCheckpoint:
     """Bring the newest whole checkpoint to the local disk. Outcome: CheckpointReady or SetupFailed."""
 
-    afresh: bool = False
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StartTrainer:
-    """Start the trainer, which heeds ``rolled``. Outcome: Launched or SetupFailed, later TrainerExited."""
+    """Start the trainer, which heeds ``rollbacks``. Outcome: Launched or SetupFailed, later TrainerExited."""
 
     attempt: int
     checkpoint: str
-    rolled: tuple[Rollback, ...] = ()
+    rollbacks: tuple[Rollback, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +125,19 @@ class WriteJournal:
 
 @dataclass(frozen=True, slots=True)
 class WriteRollback:
-    """Record what this session withdraws, and why in ``words``. Outcome: RollbackWritten, or FenceSeen if outranked."""
+    """Record what this session withdraws, and why in ``message``. Outcome: RollbackWritten, or FenceSeen if outranked."""
 
     rollback: Rollback
-    words: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class RecordNonfinite:
     """Record that a loss is no number, so that the checkpoints before it stay. No outcome: removing waits for it."""
 
-    fine: int
+    last_good_step: int
     step: int
-    words: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class RecordSessionEnd:
 
     reason: str
     exit_code: int
-    words: str
+    message: str
     step: int | None
 
 
@@ -162,7 +162,7 @@ class Notify:
     """Words for the user, now. ``level``: "info", "warning" or "error"."""
 
     level: str
-    words: str
+    message: str
     hint: str = ""
 
 

@@ -54,7 +54,7 @@ class OwnerProbed:
 class ClaimWritten:
     """Our claim lies in the store."""
 
-    rank: SessionId
+    session_id: SessionId
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class EnvironmentReady:
 
 @dataclass(frozen=True, slots=True)
 class HistoryRead:
-    """What the journals of earlier sessions say, and in ``words`` how the last one ended.
+    """What the journals of earlier sessions say, and in ``summary`` how the last one ended.
 
     ``reclaimed_s``: how old machines were that ended without a word; ``reclaimed_on`` has the same by platform.
     """
@@ -80,7 +80,7 @@ class HistoryRead:
     longest_s: Mapping[str, float] = field(default_factory=dict)
     last_step: int | None = None
     step_s: float | None = None
-    words: str = ""
+    summary: str = ""
     reclaimed_on: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
@@ -93,10 +93,10 @@ class PeerLifetimesRead:
 
 @dataclass(frozen=True, slots=True)
 class MachineDetected:
-    """What this machine is, in ``words``; ``device``: its accelerators, "" for none; ``advice``: what to know of it."""
+    """What this machine is, in ``description``; ``device``: its accelerators, "" for none; ``advice``: what to know of it."""
 
     device: str
-    words: str
+    description: str
     advice: str = ""
 
 
@@ -104,9 +104,9 @@ class MachineDetected:
 class CheckpointReady:
     """A whole, verified checkpoint lies in the local ``folder`` (empty: begin at step 0).
 
-    ``durable``: in the store; ``adopted``: staged here by a dead session; ``rolled``: rollbacks that hold from here on.
+    ``durable``: in the store; ``adopted``: staged here by a dead session; ``rollbacks``: rollbacks that hold from here on.
     ``changed`` says in words how script and arguments differ from those of the session that made it.
-    ``files``: it carries the files of a script that nobody changed; ``counted``: as in ``carried.Carried``.
+    ``files``: it carries the files of a script that nobody changed; ``step_known``: as in ``carried.Carried``.
     """
 
     folder: str
@@ -115,10 +115,10 @@ class CheckpointReady:
     adopted: bool = False
     skipped: tuple[str, ...] = ()
     seconds: float = 0.0
-    rolled: tuple[Rollback, ...] = ()
+    rollbacks: tuple[Rollback, ...] = ()
     changed: str = ""
     files: bool = False
-    counted: bool = True
+    step_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +175,15 @@ class CheckpointWritten:
 
 @dataclass(frozen=True, slots=True)
 class DurabilityPending:
-    """What was submitted is still not proved, and ``words`` say why. ``possible``: whether a proof can ever come.
+    """What was submitted is still not proved, and ``reason`` say why. ``confirmable``: whether a proof can ever come.
 
-    ``moving``: more of it has left the machine since the last question.
+    ``progressing``: more of it has left the machine since the last question.
     """
 
     folder: str
-    words: str
-    possible: bool = True
-    moving: bool = False
+    reason: str
+    confirmable: bool = True
+    progressing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ class UploadFailed:
 
     folder: str
     error: str
-    hopeless: bool = False
+    permanent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +225,14 @@ class PruneFailed:
 class FenceChecked:
     """The run's folder was listed while running. ``stop`` is a request to end ("" none, "save", "now").
 
-    ``looked_s``: the monotonic time at which the listing began; None: just now. ``knocks``: how many asked for a sign of
+    ``listed_s``: the monotonic time at which the listing began; None: just now. ``probes``: how many asked for a sign of
     life from us so far.
     """
 
     names: tuple[str, ...]
     stop: str = ""
-    looked_s: float | None = None
-    knocks: int = 0
+    listed_s: float | None = None
+    probes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +289,7 @@ class PreemptionNotice:
     """The platform says that this machine goes in ``in_s`` seconds. Not ``certain``: it may go, or later."""
 
     in_s: float
-    words: str
+    message: str
     certain: bool = True
 
 
@@ -303,10 +303,10 @@ class MemorySampled:
 
 @dataclass(frozen=True, slots=True)
 class InternalError:
-    """The supervisor cannot go on: ``error`` is for a bug report; with ``words`` it is no defect, and they say what to do."""
+    """The supervisor cannot go on: ``error`` is for a bug report; with ``message`` it is no defect, and they say what to do."""
 
     error: str
-    words: str = ""
+    message: str = ""
     hint: str = ""
     exit_code: int = FAILED
 

@@ -49,9 +49,9 @@ def tell(carried: HistoryRead, stories: Sequence[SessionSummary]) -> HistoryRead
     for story in stories:
         carried = _add(carried, story)
     if not stories:
-        return replace(carried, words="")
+        return replace(carried, summary="")
     last = stories[-1]
-    return replace(carried, words=words(last), last_step=last.last_step, step_s=last.step_s)
+    return replace(carried, summary=words(last), last_step=last.last_step, step_s=last.step_s)
 
 
 def words(story: SessionSummary) -> str:

@@ -39,46 +39,46 @@ def trainer_said(session: Session, event: ev.TrainerMessage, now: Instant) -> Ou
 def trainer_exited(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
     """The attempt is over: finished, told to, or dead; a death is judged by its cause and by progress."""
     trainer = session.trainer.with_(alive=False)
-    session = session.with_(trainer=trainer, saves=session.saves.with_(asked=False))
+    session = session.with_(trainer=trainer, saves=session.saves.with_(save_requested=False))
     session = session.timed(save=None, terminate=None, kill=None, leave=None)
     if session.phase is Phase.DRAINING:
         return session, ()
     came_to_its_end = script_end.came_to_its_end(_farther(session).trainer, event.code)
-    if came_to_its_end and session.saves.lost:
-        words = f"the script finished, but its last checkpoint could not be saved: {session.saves.lost}"
-        return _died(session.with_(trainer=trainer.with_(said=("script", words), mark=words)), event, now)
+    if came_to_its_end and session.saves.save_error:
+        words = f"the script finished, but its last checkpoint could not be saved: {session.saves.save_error}"
+        return _died(session.with_(trainer=trainer.with_(failure=("script", words), failure_place=words)), event, now)
     if came_to_its_end:
         words, beside = script_end.finished_words(session, event.code)
         session, commands = begin(session, Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", words))
         session = session.timed(give_up_waiting=now.mono_s + session.config.upload_wait_s)
         return session, (do.Notify("warning", beside), *commands) if beside else commands
-    if event.code == 0 and trainer.said is None:
+    if event.code == 0 and trainer.failure is None:
         words = script_end.unfinished_words(session)
-        session = session.with_(trainer=trainer.with_(said=("unfinished", words), mark="unfinished"))
+        session = session.with_(trainer=trainer.with_(failure=("unfinished", words), failure_place="unfinished"))
     return _died(session, event, now)
 
 
 def fence_seen(session: Session, event: ev.FenceChecked, now: Instant) -> Outcome:
     """The regular look: outranked, asked to stop, or free to go on."""
-    rank = session.rank
+    rank = session.session_id
     if rank is None:
         return session, ()
     session = session.timed(fence=now.mono_s + session.config.fence_every_s)
     session, said = _answers_again(session, now)
-    if event.knocks > session.answered:
-        session, said = session.with_(answered=event.knocks), (*said, do.AnswerProbe(event.knocks))
+    if event.probes > session.probes_answered:
+        session, said = session.with_(probes_answered=event.probes), (*said, do.AnswerProbe(event.probes))
     by = session_id.judge(event.names, rank)
     if session.ending and session.ending.phase is Phase.FENCED:
         return session, ()  # once outranked is outranked for good: a later listing that shows less is a stale one
     if by is not None:
         return begin_fenced(session, by)
-    if session.frozen:
-        thaws_s = session.frozen_at_s + session.config.settle_s
-        looked_s = now.mono_s if event.looked_s is None else event.looked_s
+    if session.writes_suspended:
+        thaws_s = session.writes_suspended_s + session.config.visibility_delay_s
+        looked_s = now.mono_s if event.listed_s is None else event.listed_s
         if looked_s < thaws_s:  # it may be from before the freeze, or stale, and not show a successor yet
             session = session.timed(fence=min(max(thaws_s, now.mono_s), session.timers.fence or thaws_s))
         else:
-            session = saving.ask_again(session.with_(frozen=False), now)
+            session = saving.ask_again(session.with_(writes_suspended=False), now)
     if event.stop and (session.phase is not Phase.DRAINING or _more_urgent(session, event.stop)):
         session, commands = stop_asked(session, event.stop, now)
     else:
@@ -93,10 +93,10 @@ def fence_unreadable(session: Session, event: ev.StoreUnreachable, now: Instant)
     """
     session = session.timed(fence=now.mono_s + session.config.fence_every_s)
     if event.kind in _AWAY:
-        session = session.with_(frozen=True, frozen_at_s=now.mono_s)
-    if session.dark:
-        return session.with_(dark=event.kind), ()
-    session = session.with_(dark=event.kind, dark_since_s=now.mono_s)
+        session = session.with_(writes_suspended=True, writes_suspended_s=now.mono_s)
+    if session.store_error_kind:
+        return session.with_(store_error_kind=event.kind), ()
+    session = session.with_(store_error_kind=event.kind, store_error_s=now.mono_s)
     hint = "training goes on, checkpoints are kept on this machine's disk until it answers again"
     if event.kind == "gone":
         hint = f"mount it again in the same place; {hint}"
@@ -110,7 +110,7 @@ def journal_closed(session: Session, _event: ev.JournalWritten | ev.JournalFaile
 
 def silent(session: Session, now: Instant) -> Outcome:
     """No sign of life for too long. Before its first step the script may be at work all the same: that is looked at first."""
-    if session.trainer.vitals.section == "start" and session.config.liveness.fixed_s is None:
+    if session.trainer.heartbeats.section == "start" and session.config.liveness.fixed_s is None:
         return _moved(session, now), (do.SampleTrainerCpu(),)
     return _hung(session, now)
 
@@ -120,7 +120,7 @@ def seen(session: Session, event: ev.TrainerCpuSampled, now: Instant) -> Outcome
     trainer = session.trainer
     if trainer.finished is not None:
         return script_end.looked_at(session, event, now)
-    if not trainer.alive or trainer.hung or trainer.vitals.section != "start":
+    if not trainer.alive or trainer.hung or trainer.heartbeats.section != "start":
         return session, ()
     if event.cpu_s is None or event.cpu_s - trainer.cpu_s >= WORKING_CPU_S:
         return session.with_(trainer=trainer.with_(cpu_s=event.cpu_s or 0.0)), ()
@@ -132,7 +132,7 @@ def _hung(session: Session, now: Instant) -> Outcome:
 
     It is killed some seconds later all the same, because a stopped process does not hear the signal for its stacks.
     """
-    section = session.trainer.vitals.section
+    section = session.trainer.heartbeats.section
     words = f"no sign of life from the trainer in its section {section!r}: dumping its stacks and restarting it"
     session = session.with_(trainer=session.trainer.with_(hung=True))
     fixed_s = session.config.liveness.fixed_s
@@ -141,7 +141,7 @@ def _hung(session: Session, now: Instant) -> Outcome:
 
 
 def _beat(session: Session, beat: messages.Heartbeat, now: Instant) -> Outcome:
-    trainer, vitals = session.trainer, session.trainer.vitals
+    trainer, vitals = session.trainer, session.trainer.heartbeats
     moved = beat.step != trainer.step or beat.section != vitals.section
     done = beat.step - trainer.step if trainer.step is not None and beat.step > trainer.step else 0
     known = vitals.longest_s
@@ -154,19 +154,23 @@ def _beat(session: Session, beat: messages.Heartbeat, now: Instant) -> Outcome:
     )
     total = trainer.total_steps if beat.total_steps is None else beat.total_steps
     trainer = trainer.with_(
-        step=beat.step, step_s=beat.step_s or trainer.step_s, vitals=vitals, total_steps=total, asked=beat.asked
+        step=beat.step,
+        step_s=beat.step_s or trainer.step_s,
+        heartbeats=vitals,
+        total_steps=total,
+        saves_on_request=beat.saves_on_request,
     )
     session = session.with_(trainer=trainer)
-    if not beat.asked and session.timers.save is not None:
-        session = session.with_(saves=session.saves.with_(asked=False)).timed(save=None)
-    unarmed = session.timers.save is None and not session.saves.asked and session.phase is Phase.RUNNING
+    if not beat.saves_on_request and session.timers.save is not None:
+        session = session.with_(saves=session.saves.with_(save_requested=False)).timed(save=None)
+    unarmed = session.timers.save is None and not session.saves.save_requested and session.phase is Phase.RUNNING
     if unarmed and beat.section == "step" and save_interval(session):
         session = saving.first_save_due(session, now)  # the attempt has come to its steps
     return session, ()
 
 
 def _staged(session: Session, said: messages.CheckpointStaged, now: Instant) -> Outcome:
-    if session.rollback and said.step > session.rollback.limit:
+    if session.rollback and said.step > session.rollback.last_good_step:
         return session, ()  # it is withdrawn already
     return saving.staged(_moved(session, now), said, now)
 
@@ -182,7 +186,7 @@ def _restored(session: Session, _said: messages.Restored, now: Instant) -> Outco
 def _read_back(session: Session, said: messages.ReadBack, now: Instant) -> Outcome:
     """A script that read nothing of what was put back is at its first step: progress counts from there."""
     session = _moved(session, now)
-    session = session.with_(trainer=session.trainer.with_(anew=not said.path))
+    session = session.with_(trainer=session.trainer.with_(ignored_restored_files=not said.path))
     if said.path or session.trainer.attempt > 1:
         return session, ()
     return session.with_(resumed_step=0, progress_step=0), ()
@@ -199,14 +203,14 @@ def _greeted(session: Session, said: messages.Hello, _now: Instant) -> Outcome:
 def _script_failed(session: Session, said: messages.ScriptFailed, _now: Instant) -> Outcome:
     words = ": ".join(filter(None, (said.type, said.message))) + (f" ({said.where})" if said.where else "")
     mark = f"{said.type} {said.where}" if said.where else words
-    return session.with_(trainer=session.trainer.with_(said=(said.kind, words), mark=mark)), ()
+    return session.with_(trainer=session.trainer.with_(failure=(said.kind, words), failure_place=mark)), ()
 
 
 def _answers_again(session: Session, now: Instant) -> Outcome:
-    if not session.dark:
+    if not session.store_error_kind:
         return session, ()
-    words = f"the store answers again, after {duration(now.mono_s - session.dark_since_s)}"
-    return session.with_(dark=""), (do.Notify("info", words),)
+    words = f"the store answers again, after {duration(now.mono_s - session.store_error_s)}"
+    return session.with_(store_error_kind=""), (do.Notify("info", words),)
 
 
 def _more_urgent(session: Session, stop: str) -> bool:
@@ -217,27 +221,27 @@ def _more_urgent(session: Session, stop: str) -> bool:
 
 
 def _moved(session: Session, now: Instant) -> Session:
-    vitals = replace(session.trainer.vitals, moved_at_s=now.mono_s)
-    return session.with_(trainer=session.trainer.with_(vitals=vitals))
+    vitals = replace(session.trainer.heartbeats, moved_at_s=now.mono_s)
+    return session.with_(trainer=session.trainer.with_(heartbeats=vitals))
 
 
 def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
     trainer = session.trainer
-    death = recovery.name_death(code=event.code, oom=event.oom, hung=trainer.hung, said=trainer.said)
-    if trainer.hung and trainer.vitals.section == liveness.AFTER:
+    death = recovery.name_death(code=event.code, oom=event.oom, hung=trainer.hung, said=trainer.failure)
+    if trainer.hung and trainer.heartbeats.section == liveness.AFTER:
         death = replace(death, passing=False)  # nothing is left to train: it hangs there the next time too
     if event.other_file:
         death = replace(death, cause=recovery.Cause.SCRIPT, passing=True)
     reached = max(session.saves.newest_step or 0, session.resumed_step)
-    if trainer.anew:  # what it saves again is no progress; steps that no attempt had done are
+    if trainer.ignored_restored_files:  # what it saves again is no progress; steps that no attempt had done are
         reached = trainer.step or 0
-    mark = trainer.mark or ("after the end" if trainer.finished or trainer.hung else "")
+    mark = trainer.failure_place or ("after the end" if trainer.finished or trainer.hung else "")
     steps = _own_steps(session)
     repeats = _repeats(session, death, mark, steps)
     failures = 1 if reached > session.progress_step and not repeats else session.failures + 1
     session = session.with_(failures=failures, progress_step=max(reached, session.progress_step), cause=death.cause)
     session = _marked(session, mark).with_(failed_steps=steps)
-    move = recovery.next_move(death, failures, session.config.restarts, same=session.failed_same, repeats=repeats)
+    move = recovery.next_move(death, failures, session.config.restarts, same=session.same_failures, repeats=repeats)
     if isinstance(move, recovery.GiveUp):
         hint = _hint(death)
         said = do.Notify("error", move.words, hint)
@@ -254,7 +258,11 @@ def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
 def _own_steps(session: Session) -> int:
     """Return the number of steps that this attempt has made itself. Snapshots count where no steps are reported."""
     step = _farther(session).trainer.step or 0
-    return (session.trainer.step or 0) if session.trainer.anew else max(0, step - (session.base_step or 0))
+    return (
+        (session.trainer.step or 0)
+        if session.trainer.ignored_restored_files
+        else max(0, step - (session.base_step or 0))
+    )
 
 
 def _repeats(session: Session, death: recovery.Death, mark: str, steps: int) -> bool:
@@ -263,7 +271,7 @@ def _repeats(session: Session, death: recovery.Death, mark: str, steps: int) -> 
     Steps of an unmodified script are counted on from the file that it opened. A script that trains everything again
     seems to get farther each time. An end that comes from outside has to come after exactly as many steps.
     """
-    if session.base_step is None or session.trainer.anew or not steps:
+    if session.base_step is None or session.trainer.ignored_restored_files or not steps:
         return False
     if (death.cause, mark) != (session.cause, session.failed_at):
         return False
@@ -281,10 +289,10 @@ def _marked(session: Session, mark: str) -> Session:
 
     An end without a word (no ``mark``) is no place that could be known again.
     """
-    step = (session if session.trainer.anew else _farther(session)).trainer.step or 0
-    again = bool(mark) and mark == session.failed_at and step <= session.farthest
-    same = session.failed_same + 1 if again else 1
-    return session.with_(failed_at=mark, failed_same=same, farthest=max(step, session.farthest))
+    step = (session if session.trainer.ignored_restored_files else _farther(session)).trainer.step or 0
+    again = bool(mark) and mark == session.failed_at and step <= session.highest_step
+    same = session.same_failures + 1 if again else 1
+    return session.with_(failed_at=mark, same_failures=same, highest_step=max(step, session.highest_step))
 
 
 def _hint(death: recovery.Death) -> str:

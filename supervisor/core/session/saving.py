@@ -37,8 +37,8 @@ def inherited(session: Session, folder: str, step: int, now: Instant) -> Outcome
     It gives way to the first one of our own, whose proof says more. Until then the run's end waits for it.
     """
     saves = session.saves.with_(
-        newest=folder, newest_step=step, publishing=folder, waiting_step=step, inherited=folder,
-        submitted_at_s=now.mono_s, warn_at_s=now.mono_s + _warn_after(session),
+        newest=folder, newest_step=step, uploading=folder, next_upload_step=step, inherited=folder,
+        written_s=now.mono_s, pending_warning_s=now.mono_s + _warn_after(session),
     )  # fmt: skip
     session, every_s = session.with_(saves=saves), session.config.confirm_every_s
     if every_s:
@@ -49,18 +49,18 @@ def inherited(session: Session, folder: str, step: int, now: Instant) -> Outcome
 def staged(session: Session, said: messages.CheckpointStaged, now: Instant) -> Outcome:
     """A whole checkpoint lies on the local disk: publish it, or let it wait as the newest."""
     saves = session.saves
-    if saves.inherited and saves.publishing == saves.inherited:
-        saves = saves.with_(publishing="", submitted_at_s=None)
-    kept = {saves.publishing, said.folder}
-    dropped = [folder for folder in dict.fromkeys((saves.waiting, saves.newest)) if folder and folder not in kept]
+    if saves.inherited and saves.uploading == saves.inherited:
+        saves = saves.with_(uploading="", written_s=None)
+    kept = {saves.uploading, said.folder}
+    dropped = [folder for folder in dict.fromkeys((saves.next_upload, saves.newest)) if folder and folder not in kept]
     saves = saves.with_(
         newest=said.folder,
         newest_step=said.step,
-        waiting=said.folder,
-        waiting_step=said.step,
-        asked=False,
-        lost="",
-        counted=said.counted,
+        next_upload=said.folder,
+        next_upload_step=said.step,
+        save_requested=False,
+        save_error="",
+        step_known=said.step_known,
         last_at_s=now.mono_s,
         stall_s=max(said.stall_s, saves.stall_s * 0.9),
         write_s=max(said.write_s, saves.write_s * 0.9),
@@ -75,7 +75,9 @@ def save_failed(session: Session, said: messages.SaveFailed, now: Instant) -> Ou
     """A failed save is an event, not the end of a run: say so and try again."""
     every = save_interval(session)
     wait_s = min(RETRY_SAVE_S, every.every_s if every else RETRY_SAVE_S)
-    session = session.with_(saves=session.saves.with_(asked=False, lost=said.error)).timed(save=now.mono_s + wait_s)
+    session = session.with_(saves=session.saves.with_(save_requested=False, save_error=said.error)).timed(
+        save=now.mono_s + wait_s
+    )
     return session, (do.Notify("warning", f"the save at step {said.step:,} failed: {said.error}", "training goes on"),)
 
 
@@ -86,27 +88,29 @@ def ask_for_save(session: Session, reason: str, now: Instant) -> Outcome:
     """
     if not session.trainer.alive:
         return session.timed(save=None), ()
-    if not session.saves.asked:
-        session = session.with_(saves=session.saves.with_(asked=True))
+    if not session.saves.save_requested:
+        session = session.with_(saves=session.saves.with_(save_requested=True))
     return session.timed(save=now.mono_s + ASK_AGAIN_S), (do.SendToTrainer(messages.SaveRequest(reason)),)
 
 
 def publish_next(session: Session) -> Outcome:
     """Start the waiting upload if none is on its way and nothing speaks against writing."""
     saves = session.saves
-    if saves.publishing or not saves.waiting or session.frozen or session.timers.publish is not None:
+    if saves.uploading or not saves.next_upload or session.writes_suspended or session.timers.upload is not None:
         return session, ()
-    command = do.UploadCheckpoint(saves.waiting, saves.waiting_step)
+    command = do.UploadCheckpoint(saves.next_upload, saves.next_upload_step)
     # one that was inherited and is sent by this session now gives way to no other: at most one upload is in flight (I17)
-    inherited = "" if saves.waiting == saves.inherited else saves.inherited
-    return session.with_(saves=saves.with_(publishing=saves.waiting, waiting="", inherited=inherited)), (command,)
+    inherited = "" if saves.next_upload == saves.inherited else saves.inherited
+    return session.with_(saves=saves.with_(uploading=saves.next_upload, next_upload="", inherited=inherited)), (
+        command,
+    )
 
 
 def submitted(session: Session, event: ev.CheckpointWritten, now: Instant) -> Outcome:
     """The files are written, not yet proved: nothing may be called saved. Ask for the proof, where it comes later."""
-    if event.folder != session.saves.publishing:
+    if event.folder != session.saves.uploading:
         return session, ()
-    saves = session.saves.with_(submitted_at_s=now.mono_s, warn_at_s=now.mono_s + _warn_after(session))
+    saves = session.saves.with_(written_s=now.mono_s, pending_warning_s=now.mono_s + _warn_after(session))
     every_s = session.config.confirm_every_s
     return session.with_(saves=saves).timed(confirm=now.mono_s + every_s if every_s else None), ()
 
@@ -114,15 +118,15 @@ def submitted(session: Session, event: ev.CheckpointWritten, now: Instant) -> Ou
 def confirm(session: Session, _now: Instant) -> Outcome:
     """Ask for the evidence on what is on its way, unless nothing may be written now: the manifest may be next."""
     session = session.timed(confirm=None)
-    if session.frozen or not session.saves.publishing:
+    if session.writes_suspended or not session.saves.uploading:
         return session, ()
-    return session, (do.ConfirmDurability(session.saves.publishing),)
+    return session, (do.ConfirmDurability(session.saves.uploading),)
 
 
 def ask_again(session: Session, now: Instant) -> Session:
     """Ask soon for the evidence on what was submitted before the store went away."""
     later = session.config.confirm_every_s or session.saves.inherited
-    if session.saves.submitted_at_s is None or not later:
+    if session.saves.written_s is None or not later:
         return session
     return session.timed(confirm=now.mono_s)
 
@@ -130,43 +134,47 @@ def ask_again(session: Session, now: Instant) -> Session:
 def unconfirmed(session: Session, event: ev.DurabilityPending, now: Instant) -> Outcome:
     """Go on asking; say so when it takes long; send a newer one instead when it takes far too long."""
     saves = session.saves
-    if event.folder != saves.publishing:
+    if event.folder != saves.uploading:
         return session, ()
-    since_s = now.mono_s - (now.mono_s if saves.submitted_at_s is None else saves.submitted_at_s)
-    slow = event.moving or not event.possible
-    if saves.waiting and not slow and since_s > max(STUCK_AFTER_S, STUCK_FACTOR * saves.upload_s):
-        saves = saves.with_(publishing="", submitted_at_s=None)
+    since_s = now.mono_s - (now.mono_s if saves.written_s is None else saves.written_s)
+    slow = event.progressing or not event.confirmable
+    if saves.next_upload and not slow and since_s > max(STUCK_AFTER_S, STUCK_FACTOR * saves.upload_s):
+        saves = saves.with_(uploading="", written_s=None)
         session, commands = publish_next(session.with_(saves=saves))
         dropped = (do.DeleteStaged(event.folder),) if event.folder != saves.newest else ()
         return session, (*dropped, *commands)
-    if not event.possible:
-        saves = saves.with_(publishing="", submitted_at_s=None, unproved=event.folder)
+    if not event.confirmable:
+        saves = saves.with_(uploading="", written_s=None, unconfirmed=event.folder)
         return publish_next(session.with_(saves=saves))
     session = session.timed(confirm=now.mono_s + session.config.confirm_every_s)
-    if event.moving:
-        saves = saves.with_(submitted_at_s=now.mono_s)  # a slow way must not make each one give way to the next
+    if event.progressing:
+        saves = saves.with_(written_s=now.mono_s)  # a slow way must not make each one give way to the next
         session = session.with_(saves=saves)
-    if now.mono_s < saves.warn_at_s:
+    if now.mono_s < saves.pending_warning_s:
         return session, ()
-    session = session.with_(saves=saves.with_(warn_at_s=now.mono_s + since_s))
-    words = f"written but not safe for {duration(since_s)}: {event.words}"
+    session = session.with_(saves=saves.with_(pending_warning_s=now.mono_s + since_s))
+    words = f"written but not safe for {duration(since_s)}: {event.reason}"
     return session, (do.Notify("warning", words, f"training goes on; {_safe(saves)}"),)
 
 
 def durable(session: Session, event: ev.CheckpointDurable, now: Instant) -> Outcome:
     """Proved: this is the only place where something becomes safe."""
-    first = session.saves.durable is None or session.saves.durable.epoch != event.id.epoch
+    first = session.saves.durable is None or session.saves.durable.generation != event.id.generation
     saves = session.saves.with_(
-        publishing="" if event.folder == session.saves.publishing else session.saves.publishing,
-        submitted_at_s=None,
-        unproved="",
+        uploading="" if event.folder == session.saves.uploading else session.saves.uploading,
+        written_s=None,
+        unconfirmed="",
         durable=event.id,
         failures=0,
         upload_s=max(event.upload_s, session.saves.upload_s * 0.9),
     )
     session = session.with_(saves=saves)
-    if session.rolled and session.passed is None and rollback.beyond(session.rolled, event.id.step):
-        session = session.with_(passed=event.id.step)
+    if (
+        session.active_rollbacks
+        and session.first_durable_past_anomaly is None
+        and rollback.beyond(session.active_rollbacks, event.id.step)
+    ):
+        session = session.with_(first_durable_past_anomaly=event.id.step)
     commands: tuple[do.Command, ...] = ()
     if event.folder != saves.newest:
         commands += (do.DeleteStaged(event.folder),)
@@ -182,9 +190,9 @@ def durable(session: Session, event: ev.CheckpointDurable, now: Instant) -> Outc
     hurried = session.phase is Phase.DRAINING and bool(more)
     # what is withdrawn, or may be, must not count for what makes older checkpoints superfluous
     troubled = session.rollback or rollback.needs_older(
-        session.rolled, began=session.resumed_step, passed=session.passed
+        session.active_rollbacks, began=session.resumed_step, passed=session.first_durable_past_anomaly
     )
-    if not (session.frozen or session.phase is Phase.FENCED or hurried or troubled):
+    if not (session.writes_suspended or session.phase is Phase.FENCED or hurried or troubled):
         more += (do.Prune(),)
     return _rearmed(session, now), (*commands, *more)
 
@@ -192,19 +200,19 @@ def durable(session: Session, event: ev.CheckpointDurable, now: Instant) -> Outc
 def publish_failed(session: Session, event: ev.UploadFailed, now: Instant) -> Outcome:
     """Keep the staged files and try again later; a newer one that waits takes the turn."""
     saves = session.saves
-    if event.folder != saves.publishing:
+    if event.folder != saves.uploading:
         return session, ()  # a late answer about one that is through: another may be on its way by now
-    superseded = bool(saves.waiting) or event.hopeless
+    superseded = bool(saves.next_upload) or event.permanent
     saves = saves.with_(
-        publishing="",
-        submitted_at_s=None,
-        newest="" if event.hopeless and saves.newest == event.folder else saves.newest,
-        lost=event.error if event.hopeless and saves.newest == event.folder else saves.lost,
-        waiting=saves.waiting or ("" if event.hopeless else event.folder),
+        uploading="",
+        written_s=None,
+        newest="" if event.permanent and saves.newest == event.folder else saves.newest,
+        save_error=event.error if event.permanent and saves.newest == event.folder else saves.save_error,
+        next_upload=saves.next_upload or ("" if event.permanent else event.folder),
         failures=saves.failures + 1,
     )
     wait_s = PUBLISH_WAIT(saves.failures)
-    session = session.with_(saves=saves).timed(publish=now.mono_s + wait_s, confirm=None)
+    session = session.with_(saves=saves).timed(upload=now.mono_s + wait_s, confirm=None)
     commands: tuple[do.Command, ...] = ()
     if superseded and event.folder != saves.newest:
         commands = (do.DeleteStaged(event.folder),)
@@ -238,7 +246,7 @@ def _warn_after(session: Session) -> float:
 
 
 def _rearmed(session: Session, now: Instant) -> Session:
-    if session.saves.asked:
+    if session.saves.save_requested:
         return session
     every = save_interval(session)
     if every is None or not session.trainer.alive:

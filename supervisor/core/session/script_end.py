@@ -30,7 +30,7 @@ _OUTSIDE_LOOP = frozenset({"start", "restore", AFTER})
 
 def finished(session: Session, said: messages.Finished, now: Instant) -> Outcome:
     """The script came to its normal end: from now on its process has its grace."""
-    trainer = session.trainer.with_(finished=said, ended_at_s=now.mono_s)
+    trainer = session.trainer.with_(finished=said, finished_s=now.mono_s)
     session = session.with_(trainer=trainer)
     if session.phase is not Phase.RUNNING or not trainer.alive:
         return session, ()
@@ -44,7 +44,7 @@ def leave(session: Session, now: Instant) -> Outcome:
     trainer, grace_s = session.trainer, _grace_s(session)
     if trainer.finished is None or not trainer.alive or session.phase is not Phase.RUNNING:
         return session.timed(leave=None), ()
-    waited_s = now.mono_s - trainer.ended_at_s
+    waited_s = now.mono_s - trainer.finished_s
     if grace_s is not None and waited_s >= grace_s:
         return session.timed(leave=None), (do.SampleTrainerCpu(),)
     words = f"the script is done, and its process has not ended{_of_threads(trainer)}"
@@ -55,7 +55,7 @@ def leave(session: Session, now: Instant) -> Outcome:
         return session.timed(leave=None), (said,)
     kept = "all that it trained is kept" if trainer.attached else "what it has saved by then is kept"
     hint = f"it is ended in {duration(grace_s - waited_s)}, unless it computes; {kept}"
-    session = session.timed(leave=trainer.ended_at_s + grace_s)
+    session = session.timed(leave=trainer.finished_s + grace_s)
     return session, (do.Notify("info", words, hint), do.SampleTrainerCpu())
 
 
@@ -64,7 +64,7 @@ def looked_at(session: Session, event: ev.TrainerCpuSampled, now: Instant) -> Ou
     trainer, grace_s = session.trainer, _grace_s(session)
     computed_s = None if event.cpu_s is None else event.cpu_s - trainer.cpu_s
     session = session.with_(trainer=trainer.with_(cpu_s=event.cpu_s or 0.0))
-    waited_s = now.mono_s - trainer.ended_at_s
+    waited_s = now.mono_s - trainer.finished_s
     if session.timers.leave is not None or grace_s is None or not trainer.alive:
         return session, ()
     if computed_s is not None and computed_s >= WORKING_CPU_S and waited_s < max(GRACE_S_MAX, grace_s):
@@ -80,7 +80,7 @@ def came_to_its_end(trainer: TrainerState, code: int) -> bool:
     """Say whether the script came to its end. What its process does after that is no failure, unless it chose a code."""
     if trainer.finished is not None:
         return code <= 0
-    return code == 0 and trainer.said is None and not _inside_loop(trainer)
+    return code == 0 and trainer.failure is None and not _inside_loop(trainer)
 
 
 def unfinished_words(session: Session) -> str:
@@ -105,14 +105,14 @@ def finished_words(session: Session, code: int) -> tuple[str, str]:
 def reached(session: Session) -> int:
     """Return the step it came to: as it counts, or as the newest snapshot of its files says; 0 where nobody counts."""
     told = session.trainer.step or 0
-    if not session.saves.counted:
+    if not session.saves.step_known:
         return told if session.trainer.step_s else 0
     return told if session.trainer.step_s else max(told, session.saves.newest_step or 0)
 
 
 def _inside_loop(trainer: TrainerState) -> bool:
     """Say whether the process ended in a loop that it had not come through, as far as it told."""
-    if trainer.vitals.section in _OUTSIDE_LOOP or not (trainer.attached or trainer.total_steps):
+    if trainer.heartbeats.section in _OUTSIDE_LOOP or not (trainer.attached or trainer.total_steps):
         return False
     return trainer.total_steps is None or (trainer.step or 0) < trainer.total_steps
 

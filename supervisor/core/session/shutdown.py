@@ -35,10 +35,10 @@ def begin(session: Session, ending: Ending) -> Outcome:
     """Enter the drain towards ``ending``. An end that is being written is not written twice, whatever comes then."""
     if session.phase in FINAL:
         return session, ()
-    if session.ending and session.ending.end_asked:
-        ending = replace(ending, end_asked=True)
+    if session.ending and session.ending.end_record_requested:
+        ending = replace(ending, end_record_requested=True)
     session = session.with_(phase=Phase.DRAINING, ending=ending)
-    return session.timed(look=None, retry=None, save=None), ()
+    return session.timed(inspect=None, retry=None, save=None), ()
 
 
 def begin_stop(session: Session, ending: Ending, now: Instant, *, save: bool, within_s: float | None = None) -> Outcome:
@@ -58,14 +58,16 @@ def begin_fenced(session: Session, by: SessionId | None) -> Outcome:
     words = f"another machine has taken over this run ({by}); nothing of it was touched"
     ending = Ending(Phase.FENCED, errors.FENCED, "fenced", words, wait_for_uploads=False)
     session, _ = begin(session, ending)
-    session = session.with_(frozen=True)
+    session = session.with_(writes_suspended=True)
     said = do.Notify("warning", words, "this process ends; the run goes on there")
     return session, (said, do.SignalTrainer("kill")) if session.trainer.alive else (said,)
 
 
 def grace(session: Session, ending: Ending | None = None) -> float:
     """Return how long the trainer may take to save and end, in seconds: five times what it has needed so far."""
-    on_sigterm = ending is not None and ending.exit_code == errors.TERMINATED and ending.words == _SIGNALS["SIGTERM"][1]
+    on_sigterm = (
+        ending is not None and ending.exit_code == errors.TERMINATED and ending.message == _SIGNALS["SIGTERM"][1]
+    )
     return max(GRACE_ON_SIGTERM_S if on_sigterm else GRACE_S_MIN, 5 * _measured_s(session))
 
 
@@ -83,7 +85,9 @@ def signalled(session: Session, event: ev.SignalReceived, now: Instant) -> Outco
     if under_way is Phase.CANCELLED:
         return _at_once(session, replace(ending, wait_for_uploads=False))
     rolls_back = session.ending is not None and session.ending.reason == ROLLED_BACK
-    if under_way in {Phase.FAILED, Phase.FENCED} or (session.ending and session.ending.end_asked and not rolls_back):
+    if under_way in {Phase.FAILED, Phase.FENCED} or (
+        session.ending and session.ending.end_record_requested and not rolls_back
+    ):
         return session, ()
     heard = f"{words.removeprefix('stopped by ')}: saving first, then ending"
     session, commands = begin_stop(session, ending, now, save=True)
@@ -102,12 +106,12 @@ def stop_asked(session: Session, how: str, now: Instant) -> Outcome:
 def noticed(session: Session, event: ev.PreemptionNotice, now: Instant) -> Outcome:
     """The machine goes for certain: save and hand over within what is left. It only may: save and go on."""
     if not event.certain:
-        said = do.Notify("warning", f"this machine may end soon: {event.words}", "saving now, then going on")
+        said = do.Notify("warning", f"this machine may end soon: {event.message}", "saving now, then going on")
         session, commands = saving.ask_for_save(session, "notice", now)
         return session, (said, *commands)
-    words = f"this machine ends soon: {event.words}"
+    words = f"this machine ends soon: {event.message}"
     ending = Ending(Phase.HANDED_OVER, errors.HANDED_OVER, "handed-over", words)
-    within_s, end_s, life = event.in_s, lifetime_end(session), session.config.lifetime
+    within_s, end_s, life = event.in_s, lifetime_end(session), session.config.time_limit
     if end_s is not None and life is not None and life.hard:
         within_s = max(1.0, min(within_s, end_s - now.mono_s))
     session, commands = begin_stop(session, ending, now, save=True, within_s=within_s)
@@ -118,7 +122,7 @@ def noticed(session: Session, event: ev.PreemptionNotice, now: Instant) -> Outco
 def controller_failed(session: Session, event: ev.InternalError, _now: Instant) -> Outcome:
     """A defect of ours: leave the staged and the stored as they are, end the trainer, say it."""
     last = event.error.strip().rpartition("\n")[2]
-    words = event.words or f"a defect in the supervisor: {last}"
+    words = event.message or f"a defect in the supervisor: {last}"
     hint = event.hint or "report it with the journal, which has the whole of it; what was saved is kept"
     said = do.Notify("error", words, hint)
     ending = Ending(Phase.FAILED, event.exit_code, "controller-failed", words, wait_for_uploads=False, hint=hint)
@@ -139,32 +143,32 @@ def hand_over(session: Session, now: Instant) -> Outcome:
 def advance(session: Session, now: Instant) -> Outcome:
     """Go one step further in the drain, whatever just happened: trainer gone, uploads through, end written."""
     ending = session.ending
-    if session.phase is not Phase.DRAINING or ending is None or session.trainer.alive or ending.end_asked:
+    if session.phase is not Phase.DRAINING or ending is None or session.trainer.alive or ending.end_record_requested:
         return session, ()
     saves, timers = session.saves, session.timers
-    if session.rollback and not session.recorded and (ending.wait_for_uploads or ending.reason == ROLLED_BACK):
+    if session.rollback and not session.rollback_recorded and (ending.wait_for_uploads or ending.reason == ROLLED_BACK):
         return session, ()  # waited_enough sees to it that this comes to an end
-    unproved = bool(saves.publishing or saves.waiting)
+    unproved = bool(saves.uploading or saves.next_upload)
     until_s = _waits_until(session)
     if ending.wait_for_uploads and unproved and (until_s is None or now.mono_s < until_s):
         return _waiting(session, ending, now)
     if unproved and ending.phase is Phase.SUCCEEDED:
         words = f"finished, but the last checkpoint is not known to be safe; it lies in {saves.newest}"
         hint = "start again on this machine when the store answers: it is put there then"
-        if saves.submitted_at_s is not None:
+        if saves.written_s is not None:
             hint = "it is written: keep this machine until it is uploaded (`checkpoints`), or start again here"
         ending = Ending(Phase.FAILED, errors.FAILED, UNPROVED, words, hint=hint)
-    elif saves.lost and ending.phase is Phase.SUCCEEDED:
-        words = f"finished, but the last checkpoint could not be put into the store: {saves.lost}"
+    elif saves.save_error and ending.phase is Phase.SUCCEEDED:
+        words = f"finished, but the last checkpoint could not be put into the store: {saves.save_error}"
         hint = "start again: it goes on from the checkpoint before that one"
         ending = Ending(Phase.FAILED, errors.FAILED, "failed", words, hint=hint)
     within_s = session.config.upload_wait_s if ending.reason == ROLLED_BACK else WRITE_END_S
     timers = Timers(give_up_waiting=now.mono_s + within_s)
-    session = session.with_(ending=replace(ending, end_asked=True), timers=timers)
-    if session.rank is None:
+    session = session.with_(ending=replace(ending, end_record_requested=True), timers=timers)
+    if session.session_id is None:
         return finish_at_once(session)
     step = saves.durable.step if saves.durable else None
-    return session, (do.RecordSessionEnd(ending.reason, ending.exit_code, ending.words, step),)
+    return session, (do.RecordSessionEnd(ending.reason, ending.exit_code, ending.message, step),)
 
 
 def end_written(session: Session, _event: ev.SessionEndRecorded, now: Instant) -> Outcome:
@@ -173,14 +177,14 @@ def end_written(session: Session, _event: ev.SessionEndRecorded, now: Instant) -
     What is then still not proved is left to the platform to send, where it can: that ends the mount, so it comes last.
     """
     ending = session.ending
-    if session.phase is not Phase.DRAINING or ending is None or ending.flush_asked:
+    if session.phase is not Phase.DRAINING or ending is None or ending.flush_requested:
         return session, ()
-    if not (session.config.can_flush and ending.wait_for_uploads and session.saves.submitted_at_s is not None):
+    if not (session.config.can_flush and ending.wait_for_uploads and session.saves.written_s is not None):
         return finish_at_once(session)
     end_s = lifetime_end(session)
     within_s = FLUSH_S if end_s is None else min(FLUSH_S, max(30.0, end_s - now.mono_s))
     session = session.with_(
-        ending=replace(ending, flush_asked=True), timers=Timers(give_up_waiting=now.mono_s + within_s)
+        ending=replace(ending, flush_requested=True), timers=Timers(give_up_waiting=now.mono_s + within_s)
     )
     said = do.Notify("info", f"letting {session.config.place} send what is left, for at most {duration(within_s)}")
     return session, (said, do.FlushDrive(within_s))
@@ -194,9 +198,9 @@ def flushed(session: Session, event: ev.DriveFlushed, _now: Instant) -> Outcome:
             do.Notify("warning", f"{session.config.place} could not send what is left: {event.error}"),
             *commands,
         )
-    saves = session.saves.with_(publishing="", submitted_at_s=None, durable=event.id or session.saves.durable)
+    saves = session.saves.with_(uploading="", written_s=None, durable=event.id or session.saves.durable)
     ending = session.ending
-    if ending is not None and ending.reason == UNPROVED and not saves.waiting:
+    if ending is not None and ending.reason == UNPROVED and not saves.next_upload:
         ending = Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", "the script finished")
     return finish_at_once(session.with_(saves=saves, ending=ending))
 
@@ -210,7 +214,7 @@ def finish_at_once(session: Session) -> Outcome:
 def unrecorded(session: Session, why: str) -> Outcome:
     """What is withdrawn could not be put on record: nobody may go on as if it were."""
     words = f"what is to be withdrawn could not be recorded: {why}"
-    session = session.with_(recorded=True)
+    session = session.with_(rollback_recorded=True)
     if session.ending is None or session.ending.reason != ROLLED_BACK:
         return session, (
             do.Notify("warning", words, "the next session may meet the trouble again, and goes back then"),
@@ -232,14 +236,14 @@ def waited_enough(session: Session, now: Instant) -> Outcome:
         return session.timed(give_up_waiting=None), ()
     if session.trainer.alive:
         return session.timed(give_up_waiting=now.mono_s + KILL_AFTER_TERM_S), (do.SignalTrainer("kill"),)
-    if session.rollback and not session.recorded:
+    if session.rollback and not session.rollback_recorded:
         return unrecorded(session, "the store gave no answer in time")
-    return finish_at_once(session) if session.ending and session.ending.end_asked else (session, ())
+    return finish_at_once(session) if session.ending and session.ending.end_record_requested else (session, ())
 
 
 def _measured_s(session: Session) -> float:
     """Return how long the trainer needs at the longest to come to a step's end and save."""
-    longest = session.trainer.vitals.longest_s
+    longest = session.trainer.heartbeats.longest_s
     return longest.get("step", 0.0) + longest.get("eval", 0.0) + session.saves.stall_s + session.saves.write_s
 
 
@@ -252,7 +256,7 @@ def _grace_within(session: Session, within_s: float) -> float:
 
 def _kill_after(session: Session, now: Instant) -> float:
     """Return how long a trainer that was asked to end has before it is killed: less where the end must be on record soon."""
-    if session.ending is not None and session.ending.words == _SIGNALS["SIGTERM"][1]:
+    if session.ending is not None and session.ending.message == _SIGNALS["SIGTERM"][1]:
         return KILL_AFTER_TERM_S / 2
     until_s = session.timers.give_up_waiting
     left_s = KILL_AFTER_TERM_S if until_s is None else until_s - END_S - now.mono_s
@@ -261,20 +265,20 @@ def _kill_after(session: Session, now: Instant) -> float:
 
 def _waits_until(session: Session) -> float | None:
     """Return until when uploads are waited for, in monotonic seconds; None for as long as it takes."""
-    dark_s = session.dark_since_s + DARK_WAIT_S if session.dark else None
+    dark_s = session.store_error_s + DARK_WAIT_S if session.store_error_kind else None
     return min((at for at in (session.timers.give_up_waiting, dark_s) if at is not None), default=None)
 
 
 def _waiting(session: Session, ending: Ending, now: Instant) -> Outcome:
     """Say once what is being waited for, where that may take its time."""
     until_s = _waits_until(session)
-    if ending.waiting_said or until_s is None or not session.config.confirm_every_s:
+    if ending.wait_reported or until_s is None or not session.config.confirm_every_s:
         return session, ()
     step = session.saves.newest_step
     what = "the last checkpoint" if step is None else f"step {step:,}"
     words = f"waiting at most {duration(until_s - now.mono_s)} until {what} is safe {at(session.config.place or 'the store')}"
     said = do.Notify("info", words, "Ctrl-C ends at once; what is written then may not be uploaded")
-    return session.with_(ending=replace(ending, waiting_said=True)), (said,)
+    return session.with_(ending=replace(ending, wait_reported=True)), (said,)
 
 
 def _at_once(session: Session, ending: Ending) -> Outcome:

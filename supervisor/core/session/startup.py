@@ -33,16 +33,18 @@ KNOCK_AFTER_S = 90.0  # of silence after a sign: who lives closes a piece of its
 
 def started(session: Session, _event: ev.SessionStarted, now: Instant) -> Outcome:
     """Begin: look who has been here. A settle time that is too short for the store is said first."""
-    session, config = session.with_(started_s=now.mono_s, rival_since_s=now.mono_s), session.config
-    if config.settle_s >= config.safe_settle_s:
+    session, config = session.with_(started_s=now.mono_s, owner_seen_s=now.mono_s), session.config
+    if config.visibility_delay_s >= config.safe_visibility_delay_s:
         return session, (do.InspectRun(),)
     words = (
-        f"--visibility-delay {duration(config.settle_s)} is less than the {duration(config.safe_settle_s)} by which {config.place or 'this drive'} may show"
+        f"--visibility-delay {duration(config.visibility_delay_s)} is less than the {duration(config.safe_visibility_delay_s)} by which {config.place or 'this drive'} may show"
         " files late: this start may miss newer checkpoints and compute their steps again, or push out a machine that is training"
     )
     return session, (
         do.Notify(
-            "warning", words, f"safe is --visibility-delay {config.safe_settle_s:.0f}s, or no --visibility-delay"
+            "warning",
+            words,
+            f"safe is --visibility-delay {config.safe_visibility_delay_s:.0f}s, or no --visibility-delay",
         ),
         do.InspectRun(),
     )
@@ -50,33 +52,38 @@ def started(session: Session, _event: ev.SessionStarted, now: Instant) -> Outcom
 
 def looked(session: Session, event: ev.RunInspected, now: Instant) -> Outcome:
     """Before the claim: wait for a live rival or claim. After it: are we still the highest."""
-    if session.rank is not None:
-        return _settled(session, event, session.rank)
+    if session.session_id is not None:
+        return _settled(session, event, session.session_id)
     last = event.last
     finished = last and last.end == "succeeded" and event.same_job and session.config.resume != "never"
     if finished and not event.lost:
         return _finished_already(session, event)
-    asked = session.knocked_s is not None
+    asked = session.probed_s is not None
     session, first_seen = _watch_rival(session, last, now)
     if last is None or session.config.takeover or _silent(session, last, now):
         said = do.Notify(
             "warning", f"this run had finished, but {event.lost}", "going on from the newest undamaged one"
         )
         return session, (*((said,) if finished else ()), do.WriteClaim(session_id.next_epoch(event.names)))
-    session = session.timed(look=now.mono_s + LOOK_AGAIN_S)
+    session = session.timed(inspect=now.mono_s + LOOK_AGAIN_S)
     commands: tuple[do.Command, ...] = ()
     if first_seen:
-        words = f"session {last.rank.epoch} of this run may live on another machine or process: asking it for a sign"
-        hint = f"waiting until it ends or gives none for {session.config.answer_s:.0f} s; to take over now: --takeover"
+        words = f"session {last.session_id.generation} of this run may live on another machine or process: asking it for a sign"
+        hint = f"waiting until it ends or gives none for {session.config.probe_timeout_s:.0f} s; to take over now: --takeover"
         commands = (do.Notify("warning", words, hint),)
-    elif asked and session.knocked_s is None:
-        words = f"session {last.rank.epoch} has shown a new name in the store: it lives, or the name came late"
+    elif asked and session.probed_s is None:
+        words = (
+            f"session {last.session_id.generation} has shown a new name in the store: it lives, or the name came late"
+        )
         hint = f"it is asked again after {KNOCK_AFTER_S:.0f} s of silence; to take over now: --takeover"
         commands = (do.Notify("info", words, hint),)
-    if not session.knocking and (first_seen or now.mono_s - session.rival_since_s >= KNOCK_AFTER_S):
-        session, commands = session.with_(knocking=True), (*commands, do.ProbeOwner(last.rank.epoch, last.rank.writer))
-    if not session.preparing:  # the time of waiting is time to install what the job needs
-        session, commands = session.with_(preparing=True), (*commands, do.PrepareEnvironment())
+    if not session.probe_sent and (first_seen or now.mono_s - session.owner_seen_s >= KNOCK_AFTER_S):
+        session, commands = (
+            session.with_(probe_sent=True),
+            (*commands, do.ProbeOwner(last.session_id.generation, last.session_id.writer)),
+        )
+    if not session.environment_requested:  # the time of waiting is time to install what the job needs
+        session, commands = session.with_(environment_requested=True), (*commands, do.PrepareEnvironment())
     return session, commands
 
 
@@ -92,25 +99,25 @@ def _finished_already(session: Session, event: ev.RunInspected) -> Outcome:
 
 def knocked(session: Session, event: ev.OwnerProbed, now: Instant) -> Outcome:
     """Count the silence from here: whoever lives answers now. A question that could not be put is no question."""
-    return session.with_(knocked_s=None if event.error else now.mono_s), ()
+    return session.with_(probed_s=None if event.error else now.mono_s), ()
 
 
 def claim_written(session: Session, event: ev.ClaimWritten, now: Instant) -> Outcome:
     """Prepare the environment while other machines' claims have time to show."""
     timers = replace(
         session.timers,
-        look=now.mono_s + session.config.settle_s,
-        fence=now.mono_s + session.config.settle_s + session.config.fence_every_s,
+        inspect=now.mono_s + session.config.visibility_delay_s,
+        fence=now.mono_s + session.config.visibility_delay_s + session.config.fence_every_s,
         journal=now.mono_s + session.config.journal_every_s,
     )
-    commands: tuple[do.Command, ...] = () if session.preparing else (do.PrepareEnvironment(),)
-    if session.config.settle_s >= SETTLE_SAID_S:
-        words = f"for {duration(session.config.settle_s)} what other machines wrote may still come to show in the store"
+    commands: tuple[do.Command, ...] = () if session.environment_requested else (do.PrepareEnvironment(),)
+    if session.config.visibility_delay_s >= SETTLE_SAID_S:
+        words = f"for {duration(session.config.visibility_delay_s)} what other machines wrote may still come to show in the store"
         commands = (
             do.Notify("info", words, "waiting for that and preparing meanwhile; --visibility-delay changes it"),
             *commands,
         )
-    return session.with_(rank=event.rank, timers=timers, preparing=True), commands
+    return session.with_(session_id=event.session_id, timers=timers, environment_requested=True), commands
 
 
 def environment_ready(session: Session, event: ev.EnvironmentReady, _now: Instant) -> Outcome:
@@ -122,14 +129,14 @@ def environment_ready(session: Session, event: ev.EnvironmentReady, _now: Instan
 
 def history_read(session: Session, event: ev.HistoryRead, _now: Instant) -> Outcome:
     """Know how earlier machines lived and ended; then bring the checkpoint."""
-    vitals = replace(session.trainer.vitals, longest_s=event.longest_s)
-    session = session.with_(history=event, trainer=session.trainer.with_(vitals=vitals))
+    vitals = replace(session.trainer.heartbeats, longest_s=event.longest_s)
+    session = session.with_(history=event, trainer=session.trainer.with_(heartbeats=vitals))
     if recovery.lost_machines_exceeded(event.lost_in_a_row, session.config.restarts):
         words = f"{event.lost_in_a_row} machines in a row were lost without a new checkpoint"
         hint = "find out why (`logs`, `status`), then start with a larger --max-preemptions"
         return begin(session, Ending(Phase.FAILED, errors.NO_PROGRESS, "no-progress", words, hint=hint))
-    said = (do.Notify("info", event.words),) if event.words else ()
-    return session, (*said, do.FetchCheckpoint(afresh=session.config.resume == "never"))
+    said = (do.Notify("info", event.summary),) if event.summary else ()
+    return session, (*said, do.FetchCheckpoint(fresh=session.config.resume == "never"))
 
 
 def lives_read(session: Session, event: ev.PeerLifetimesRead, _now: Instant) -> Outcome:
@@ -140,7 +147,7 @@ def lives_read(session: Session, event: ev.PeerLifetimesRead, _now: Instant) -> 
 
 def machine_seen(session: Session, event: ev.MachineDetected, _now: Instant) -> Outcome:
     """Say once on what the run goes on here."""
-    return session, (do.Notify("info", event.words, event.advice),)
+    return session, (do.Notify("info", event.description, event.advice),)
 
 
 def restored(session: Session, event: ev.CheckpointReady, now: Instant) -> Outcome:
@@ -154,7 +161,7 @@ def restored(session: Session, event: ev.CheckpointReady, now: Instant) -> Outco
         saves = saves.with_(durable=event.id)
     session = session.with_(checkpoint=event.folder, saves=saves, base_step=step if event.files else None)
     if session.trainer.attempt == 0:
-        session = session.with_(resumed_step=step, progress_step=step, rolled=event.rolled)
+        session = session.with_(resumed_step=step, progress_step=step, active_rollbacks=event.rollbacks)
     said: list[do.Command] = [do.Notify("warning", words) for words in event.skipped]
     said.append(do.Notify("info", _where(session, event, step)))
     if event.id is not None and event.changed and session.trainer.attempt == 0:
@@ -166,8 +173,8 @@ def restored(session: Session, event: ev.CheckpointReady, now: Instant) -> Outco
 
 def launched(session: Session, _event: ev.TrainerStarted, now: Instant) -> Outcome:
     """The trainer runs: judge it by its beats from now on."""
-    vitals = Heartbeats("start", now.mono_s, 0, session.trainer.vitals.longest_s)
-    trainer = TrainerState(attempt=session.trainer.attempt, alive=True, vitals=vitals)
+    vitals = Heartbeats("start", now.mono_s, 0, session.trainer.heartbeats.longest_s)
+    trainer = TrainerState(attempt=session.trainer.attempt, alive=True, heartbeats=vitals)
     if session.phase is Phase.DRAINING:
         return session.with_(trainer=trainer), (do.SignalTrainer("kill"),)
     return session.with_(phase=Phase.RUNNING, trainer=trainer), ()
@@ -190,15 +197,15 @@ def retry(session: Session, _now: Instant) -> Outcome:
 def _adopted(session: Session, event: ev.CheckpointReady, step: int) -> Outcome:
     """Publish what a dead session left. It counts as our newest, because the trainer restores from that folder."""
     saves = session.saves
-    if event.folder in {saves.publishing, saves.waiting}:
+    if event.folder in {saves.uploading, saves.next_upload}:
         return session, ()
-    saves = saves.with_(newest=event.folder, newest_step=step, waiting=event.folder, waiting_step=step)
+    saves = saves.with_(newest=event.folder, newest_step=step, next_upload=event.folder, next_upload_step=step)
     return publish_next(session.with_(saves=saves))
 
 
 def _inherited(session: Session, event: ev.CheckpointReady, now: Instant) -> Outcome:
     """Have the checkpoint proved that a dead session wrote and that the run goes on from: it may end with it."""
-    if event.durable or event.id is None or session.trainer.attempt or event.id.rank == session.rank:
+    if event.durable or event.id is None or session.trainer.attempt or event.id.session_id == session.session_id:
         return session, ()
     return inherited(session, event.folder, event.id.step, now)
 
@@ -207,13 +214,13 @@ def _where(session: Session, event: ev.CheckpointReady, step: int) -> str:
     if event.id is None:
         if session.config.resume == "never":
             return "beginning at step 0"
-        earlier = session.history.words or session.trainer.attempt
+        earlier = session.history.summary or session.trainer.attempt
         why = "no checkpoint of the earlier work is there" if earlier else "there is no earlier work"
         return f"beginning at step 0: {why}"
     reached, step_s = session.history.last_step, session.history.step_s
     words = f"going on from step {step:,}, verified"
     if event.files:
-        words = f"the script's files of {'step' if event.counted else 'snapshot'} {step:,} are here, verified"
+        words = f"the script's files of {'step' if event.step_known else 'snapshot'} {step:,} are here, verified"
     if session.trainer.attempt == 0 and reached is not None and reached > step:
         seconds = f" (about {(reached - step) * step_s:.0f} s of work)" if step_s else ""
         words += f"; {reached - step:,} steps{seconds} are computed again"
@@ -221,39 +228,39 @@ def _where(session: Session, event: ev.CheckpointReady, step: int) -> str:
 
 
 def _proceed(session: Session, commands: tuple[do.Command, ...]) -> Outcome:
-    if not (session.environment_ready and session.settled and session.checkpoint is not None):
+    if not (session.environment_ready and session.claim_settled and session.checkpoint is not None):
         return session, commands
     if session.phase is not Phase.RESTORING:
         return session, commands
     attempt = session.trainer.attempt + 1
     session = session.with_(trainer=session.trainer.with_(attempt=attempt))
-    return session, (*commands, do.StartTrainer(attempt, session.checkpoint or "", session.rolled))
+    return session, (*commands, do.StartTrainer(attempt, session.checkpoint or "", session.active_rollbacks))
 
 
 def _settled(session: Session, event: ev.RunInspected, mine: session_id.SessionId) -> Outcome:
     by = session_id.judge(event.names, mine)
     if by is not None:
         return begin_fenced(session, by)
-    return _proceed(session.with_(settled=True, phase=Phase.RESTORING), (do.ReadHistory(),))
+    return _proceed(session.with_(claim_settled=True, phase=Phase.RESTORING), (do.ReadHistory(),))
 
 
 def _silent(session: Session, last: session_id.SessionObservation, now: Instant) -> bool:
-    since_s, enough_s = session.rival_since_s, session.config.silence_s
-    if session.knocked_s is not None:
-        since_s, enough_s = max(since_s, session.knocked_s), session.config.answer_s
+    since_s, enough_s = session.owner_seen_s, session.config.silence_s
+    if session.probed_s is not None:
+        since_s, enough_s = max(since_s, session.probed_s), session.config.probe_timeout_s
     return session_id.may_succeed(last, silent_s=now.mono_s - since_s, silence_s=enough_s)
 
 
 def _watch_rival(session: Session, last: session_id.SessionObservation | None, now: Instant) -> tuple[Session, bool]:
     if last is None:
         return session, False
-    seen = (last.rank, last.signs)
-    if session.rival_signs == seen:
+    seen = (last.session_id, last.file_count)
+    if session.owner_observed == seen:
         return session, False
-    first = session.rival_signs is None
+    first = session.owner_observed is None
     if not first and _late(session, last, now):
-        return session.with_(rival_signs=seen), False
-    session = session.with_(rival_signs=seen, rival_since_s=now.mono_s, knocking=False, knocked_s=None)
+        return session.with_(owner_observed=seen), False
+    session = session.with_(owner_observed=seen, owner_seen_s=now.mono_s, probe_sent=False, probed_s=None)
     return session, first
 
 
@@ -263,7 +270,7 @@ def _late(session: Session, last: session_id.SessionObservation, now: Instant) -
     A store shows a name up to ``settle_s`` after it was written. Until then only an answer counts, because it says how
     many questions its writer had seen.
     """
-    if not session.knocking or (session.rival_signs or (None,))[0] != last.rank:
+    if not session.probe_sent or (session.owner_observed or (None,))[0] != last.session_id:
         return False
-    asked_s = session.rival_since_s if session.knocked_s is None else session.knocked_s
-    return now.mono_s - asked_s < session.config.settle_s and last.answered < max(1, last.asked)
+    asked_s = session.owner_seen_s if session.probed_s is None else session.probed_s
+    return now.mono_s - asked_s < session.config.visibility_delay_s and last.answered < max(1, last.asked)

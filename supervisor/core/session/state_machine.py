@@ -173,16 +173,16 @@ def _hang_time(session: Session, by_s: float) -> float | None:
     trainer, policy = session.trainer, session.config.liveness
     watched = trainer.alive and session.phase is Phase.RUNNING and not trainer.hung and policy.enabled
     watched = watched and trainer.finished is None  # then its process has its own grace
-    if not watched or trainer.vitals.moved_at_s + shortest(policy) > by_s:
+    if not watched or trainer.heartbeats.moved_at_s + shortest(policy) > by_s:
         return None
-    return hangs_at(trainer.vitals, policy)
+    return hangs_at(trainer.heartbeats, policy)
 
 
 def _drain_time(session: Session) -> float | None:
     end_s = lifetime_end(session)
-    if end_s is None or session.drained or session.phase not in _WORKING:
+    if end_s is None or session.drain_requested or session.phase not in _WORKING:
         return None
-    saves, longest = session.saves, session.trainer.vitals.longest_s
+    saves, longest = session.saves, session.trainer.heartbeats.longest_s
     life_s = end_s - session.started_s
     save_s = saves.stall_s + saves.write_s
     return session.started_s + drain_at(life_s, save_s=save_s, upload_s=saves.upload_s, step_s=longest.get("step", 0.0))
@@ -204,7 +204,7 @@ def _due(session: Session, now: Instant) -> Outcome:
 
 
 def _look(session: Session, _now: Instant) -> Outcome:
-    return session.timed(look=None), (do.InspectRun(),)
+    return session.timed(inspect=None), (do.InspectRun(),)
 
 
 def _save(session: Session, now: Instant) -> Outcome:
@@ -220,7 +220,7 @@ def _write_journal(session: Session, _now: Instant) -> Outcome:
 
 
 def _publish(session: Session, _now: Instant) -> Outcome:
-    return saving.publish_next(session.timed(publish=None))
+    return saving.publish_next(session.timed(upload=None))
 
 
 def _kill(session: Session, _now: Instant) -> Outcome:
@@ -228,8 +228,8 @@ def _kill(session: Session, _now: Instant) -> Outcome:
 
 
 def _drain(session: Session, now: Instant) -> Outcome:
-    session = session.with_(drained=True)
-    life = session.config.lifetime
+    session = session.with_(drain_requested=True)
+    life = session.config.time_limit
     if life is not None and life.hard:
         return shutdown.hand_over(session, now)
     said = do.Notify("info", "this machine may end soon: saving now, then going on until it really ends")
@@ -239,13 +239,13 @@ def _drain(session: Session, now: Instant) -> Outcome:
 
 def _after_gap(session: Session, now: Instant) -> Outcome:
     """A process that slept, was paused or suspended may have been replaced meanwhile: look before writing anything."""
-    if now.mono_s - session.seen_s < GAP_S or session.rank is None or session.seen_s == 0.0:
+    if now.mono_s - session.seen_s < GAP_S or session.session_id is None or session.seen_s == 0.0:
         return session, ()
     if now.mono_s - next_wakeup(session) < GAP_S:
         return session, ()
     gap_s = now.mono_s - session.seen_s
-    trainer = session.trainer.with_(vitals=replace(session.trainer.vitals, moved_at_s=now.mono_s))
-    session = session.with_(frozen=True, frozen_at_s=now.mono_s, trainer=trainer).timed(fence=None)
+    trainer = session.trainer.with_(heartbeats=replace(session.trainer.heartbeats, moved_at_s=now.mono_s))
+    session = session.with_(writes_suspended=True, writes_suspended_s=now.mono_s, trainer=trainer).timed(fence=None)
     said = do.Notify(
         "warning", f"this process stood still for {gap_s:.0f} s", "looking whether another machine took over"
     )
@@ -258,9 +258,9 @@ def _quiet(before: Session, after: Session) -> bool:
         before.saves is after.saves
         and before.phase is after.phase
         and before.timers.save == after.timers.save
-        and before.trainer.vitals.longest_s is after.trainer.vitals.longest_s
+        and before.trainer.heartbeats.longest_s is after.trainer.heartbeats.longest_s
         and before.trainer.attempt == after.trainer.attempt
-        and before.drained == after.drained
+        and before.drain_requested == after.drain_requested
         and before.ending is after.ending
         and before.history is after.history
         and before.recoveries == after.recoveries
@@ -292,12 +292,12 @@ def _shown(session: Session) -> dict[str, Any]:
 
 
 _DUE: dict[str, Callable[[Session, Instant], Outcome]] = {
-    "look": _look,
+    "inspect": _look,
     "retry": startup.retry,
     "save": _save,
     "fence": _look_at_fence,
     "journal": _write_journal,
-    "publish": _publish,
+    "upload": _publish,
     "confirm": saving.confirm,
     "terminate": shutdown.terminate,
     "kill": _kill,

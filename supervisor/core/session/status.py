@@ -255,7 +255,7 @@ def _started(status: RunStatus, _record: ev.SessionStarted, now: Instant) -> Run
 
 
 def _claimed(status: RunStatus, record: ev.ClaimWritten, _now: Instant) -> RunStatus:
-    return replace(status, epoch=record.rank.epoch)
+    return replace(status, epoch=record.session_id.generation)
 
 
 def _environment(status: RunStatus, record: ev.EnvironmentReady, _now: Instant) -> RunStatus:
@@ -279,7 +279,7 @@ def _restored(status: RunStatus, record: ev.CheckpointReady, now: Instant) -> Ru
     first = step if status.session_from_step is None else status.session_from_step
     return replace(
         status, step=step, durable=known, durable_at=at, session_from_step=first, attempt_seconds={}, resumed=None,
-        counted=record.counted if record.id else status.counted,
+        counted=record.step_known if record.id else status.counted,
     )  # fmt: skip
 
 
@@ -353,10 +353,10 @@ def _beat(status: RunStatus, beat: messages.Heartbeat) -> RunStatus:
         status,
         step=beat.step if telling else max(status.step or 0, beat.step),
         total_steps=beat.total_steps if beat.total_steps is not None else status.total_steps,
-        epoch_of_data=beat.epoch_of_data if beat.epoch_of_data is not None else status.epoch_of_data,
+        epoch_of_data=beat.epoch if beat.epoch is not None else status.epoch_of_data,
         step_s=step_s,
         section=beat.section,
-        asked=beat.asked,
+        asked=beat.saves_on_request,
         metrics={**status.metrics, **beat.metrics},
         attempt_seconds=dict(beat.seconds) or status.attempt_seconds,
     )
@@ -368,7 +368,7 @@ def _staged(status: RunStatus, said: messages.CheckpointStaged, now: Instant) ->
     if said.reason in {"files", "end"} and not (status.own_saves and status.own_saves.told):
         status = _saved_by_itself(status, now, told=False)
     return replace(
-        status, step=reached, staged=said.step, counted=said.counted, unproved_since=status.unproved_since or now
+        status, step=reached, staged=said.step, counted=said.step_known, unproved_since=status.unproved_since or now
     )
 
 
@@ -394,7 +394,7 @@ def _durable(status: RunStatus, record: ev.CheckpointDurable, now: Instant) -> R
 
 
 def _unconfirmed(status: RunStatus, record: ev.DurabilityPending, _now: Instant) -> RunStatus:
-    return replace(status, unconfirmed=record.words, provable=record.possible)
+    return replace(status, unconfirmed=record.reason, provable=record.confirmable)
 
 
 def _unreadable(status: RunStatus, record: ev.StoreUnreachable, _now: Instant) -> RunStatus:
@@ -465,6 +465,6 @@ _FOLDS: dict[type, Any] = {
     ev.MemorySampled: _memory,
     do.PublishState: _announced,
     ev.MachineDetected: lambda status, record, _now: replace(status, device=status.device or record.device or None),
-    do.RecordSessionEnd: lambda status, record, _now: replace(status, words=record.words),
-    do.WriteRollback: lambda status, at, _now: replace(status, rollbacks=status.rollbacks + bool(at.rollback.tries)),
+    do.RecordSessionEnd: lambda status, record, _now: replace(status, words=record.message),
+    do.WriteRollback: lambda status, at, _now: replace(status, rollbacks=status.rollbacks + bool(at.rollback.attempt)),
 }

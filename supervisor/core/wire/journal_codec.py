@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from enum import Enum
-from functools import lru_cache
 from typing import Any, get_args
 
 from supervisor.core.checkpoint import session_id
@@ -65,7 +64,7 @@ def to_plain(value: Any) -> Any:
         return value
     if is_dataclass(value) and not isinstance(value, type):
         kind: Any = type(value)
-        return {"is": names.of(kind), **{name: to_plain(getattr(value, name)) for name in _fields(kind)}}
+        return {"is": names.of(kind), **{key: to_plain(getattr(value, name)) for name, key in names.keys(kind)}}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, list | tuple):
@@ -82,8 +81,3 @@ def from_plain(plain: Any, types: Mapping[str, type[Any]] = _TYPES) -> Any:
     if kind is None:
         raise UnknownRecord(f"a record of kind {name!r:.40}")
     return shapes.of(kind, plain, str(name))
-
-
-@lru_cache(maxsize=256)
-def _fields(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import asdict, field
+from dataclasses import field
 from typing import Any
 
 from supervisor.core.frozen import dataclass
-from supervisor.core.wire import shapes
+from supervisor.core.wire import names, shapes
 
 VERSION = 1
 LINE_BYTES_MAX = 64 * 1024
@@ -42,18 +42,18 @@ class Heartbeat:
 
     ``step_s`` is the trainer's own running mean of a step; ``seconds`` sums the time in each section so far;
     ``longest_s`` is the longest single stay in each section so far; ``metrics`` are the newest logged values.
-    Not ``asked``: nobody can ask this script for a save, it saves when it likes.
+    Not ``saves_on_request``: nobody can ask this script for a save, it saves when it likes.
     """
 
     step: int
     section: str
     total_steps: int | None = None
-    epoch_of_data: float | None = None
+    epoch: float | None = None
     step_s: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     longest_s: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, Scalar] = field(default_factory=dict)
-    asked: bool = True
+    saves_on_request: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class CheckpointStaged:
     """A whole checkpoint lies in ``folder`` (a name inside the staging folder), flushed to the local disk.
 
     ``stall_s`` is how long the training loop stood still for it; ``write_s`` how long writing it took beside the loop,
-    and ``slow_s`` how much longer the loop's steps took meanwhile. Not ``counted``: ``step`` is only its number.
+    and ``slow_s`` how much longer the loop's steps took meanwhile. Not ``step_known``: ``step`` is only its number.
     """
 
     step: int
@@ -79,7 +79,7 @@ class CheckpointStaged:
     stall_s: float
     write_s: float
     slow_s: float = 0.0
-    counted: bool = True
+    step_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +94,12 @@ class SaveFailed:
 class ScriptSavedFile:
     """The script itself, which nobody attached, has just written the file or folder ``path`` (absolute) with ``step`` steps done.
 
-    Not ``whole``: the file was still open, so that its end may not be on the disk yet.
+    Not ``closed``: the file was still open, so that its end may not be on the disk yet.
     """
 
     path: str
     step: int | None = None
-    whole: bool = True
+    closed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class TrainerNote:
 class Anomaly:
     """What the step with the index ``step`` logged as ``name`` shows that training has gone wrong.
 
-    ``kind``: "nan" (``value`` is no finite number) or "spike" (it is far over what it was). ``fine``: the last index before
+    ``kind``: "nan" (``value`` is no finite number) or "spike" (it is far over what it was). ``last_good_step``: the last index before
     it at which all that is watched was in order; if there is none since the checkpoint, the last one before that.
     """
 
@@ -136,7 +136,7 @@ class Anomaly:
     name: str
     value: str
     kind: str
-    fine: int | None = None
+    last_good_step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,8 @@ def encode(message: Message) -> bytes:
     A text too long for a line is cut; metrics or sections that are too many are left out. Neither is worth losing a
     beat for.
     """
-    body = {"t": _NAMES[type(message)], **asdict(message)}
+    kind: Any = type(message)
+    body = {"t": _NAMES[kind], **{key: getattr(message, name) for name, key in names.keys(kind)}}
     line = _line(body)
     if len(line) > LINE_BYTES_MAX:
         line = _line({key: _short(value) for key, value in body.items()})

@@ -61,10 +61,10 @@ def fitting(kind: Callable[..., T], value: object) -> T:
     """Return the record with those fields that fit, where every field has a default: for records that nothing rests on."""
     told = value if isinstance(value, dict) else {}
     good: dict[str, Any] = {}
-    for name, (reader, _) in _fields(kind).items():
-        if name in told:
+    for key, (name, reader, _) in _fields(kind).items():
+        if key in told:
             try:
-                good[name] = reader(told[name], name)
+                good[name] = reader(told[key], key)
             except ValueError:
                 continue
     return kind(**good)
@@ -74,7 +74,7 @@ def kept(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object without those fields that are not as ``kind`` says; one that it does not name stays as it is."""
     good = {}
     for name, each in value.items():
-        reader, _ = _fields(kind).get(name, (_anything, False))
+        _, reader, _ = _fields(kind).get(name, (name, _anything, False))
         try:
             reader(each, name)
         except ValueError:
@@ -84,11 +84,16 @@ def kept(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def _fields(kind: Any) -> dict[str, tuple[Read, bool]]:
-    """Return for each field how it is read, and whether it must be there."""
+def _fields(kind: Any) -> dict[str, tuple[str, Read, bool]]:
+    """Return for each key of the record its field, the field's reader, and whether it must be there."""
     hints = get_type_hints(kind, localns=_KNOWN, include_extras=True)
+    keys = dict(names.keys(kind))
     return {
-        field.name: (_compiled(hints[field.name]), field.default is MISSING and field.default_factory is MISSING)
+        keys[field.name]: (
+            field.name,
+            _compiled(hints[field.name]),
+            field.default is MISSING and field.default_factory is MISSING,
+        )
         for field in fields_of(kind)
     }
 
@@ -172,11 +177,11 @@ def _made(kind: Any) -> Read:
         if not isinstance(value, dict):
             raise ValueError(f"{at} is {value!r:.40}, not an object")  # noqa: TRY004
         found = {}
-        for name, (reader, needed) in _fields(kind).items():
-            if name in value:
-                found[name] = reader(value[name], f"{at}.{name}" if at != "it" else name)
+        for key, (name, reader, needed) in _fields(kind).items():
+            if key in value:
+                found[name] = reader(value[key], f"{at}.{key}" if at != "it" else key)
             elif needed:
-                raise ValueError(f"{at} lacks {name!r}")
+                raise ValueError(f"{at} lacks {key!r}")
         return kind(**found)
 
     return read_record

@@ -49,7 +49,7 @@ class CompleteFiles:
     def add(self, rank: SessionId, root: Path, path: str, step: int | None) -> None:
         """Note what lies at a path, relative to the root, as whole; ``rank`` is the session that saw it saved."""
         seen = {each: found for each, found in folder_scan.scan(root, {path}).items() if found.kind == FILE}
-        self._write([self._boot, rank.epoch, rank.writer, str(root), path, step, seen])
+        self._write([self._boot, rank.generation, rank.writer, str(root), path, step, seen])
 
     def all_still(self, rank: SessionId, root: Path, files: Mapping[str, FileMark]) -> None:
         """Note files that were whole at one look."""
@@ -58,7 +58,7 @@ class CompleteFiles:
         }
         if new:
             self._noted.update({path: _marks(seen) for path, seen in new.items()})
-            self._write([self._boot, rank.epoch, rank.writer, str(root), "", None, new])
+            self._write([self._boot, rank.generation, rank.writer, str(root), "", None, new])
 
     def newer(self, root: Path, rank: SessionId, entries: Iterable[FileRow]) -> list[NewerFiles]:
         """Return the files under ``root`` that are whole and newer than a snapshot of these entries by session ``rank``.
@@ -69,7 +69,7 @@ class CompleteFiles:
         saves: list[SaveGroup] = []
         files: list[dict[str, list[int]]] = []
         for boot, epoch, writer, of, path, step, marks in self._read():
-            later = epoch > rank.epoch or (epoch == rank.epoch and writer == rank.writer)
+            later = epoch > rank.generation or (epoch == rank.generation and writer == rank.writer)
             if boot == self._boot and of == str(root) and later:
                 saves.append(SaveGroup(path, step))
                 files.append(marks)

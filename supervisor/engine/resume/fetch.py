@@ -1,4 +1,4 @@
-"""Fetches checkpoints: lists a run, verifies candidates, chooses where the run resumes. Keeps I1, I3, I5, I6, I7."""
+"""The life of a checkpoint in the store: find, prove, bring, and where the run goes on. I1, I3 and I5-I7 are kept here."""
 
 from __future__ import annotations
 
@@ -38,10 +38,9 @@ ALL_WITHDRAWN_HINT = (
 
 @dataclass(frozen=True, slots=True)
 class RunListing:
-    """The content of a run by names alone: manifests, records, and sessions that started at step 0 on purpose.
+    """What the listings of a run show, by names alone: manifests, records, sessions that began at step 0 on purpose.
 
-    ``telling`` holds the sessions with a journal, oldest first. ``bare`` holds the folders of sessions with nothing but
-    a journal.
+    ``telling``: the sessions with a journal, oldest first; ``bare``: folders of sessions that hold nothing of all this but that.
     """
 
     found: list[cp.Candidate] = field(default_factory=list)
@@ -53,19 +52,19 @@ class RunListing:
 
     @property
     def began(self) -> int:
-        """Generation of the last session that started fresh, else 0. Older sessions are another training."""
+        """The epoch of the last session that began at step 0 on purpose, 0 for none: what is older is another training."""
         return max(self.anew, default=0)
 
     def holding(self, epoch: int | None) -> tuple[rollback.Rollback, ...]:
-        """Return the rollbacks that apply to a resume from a checkpoint of this session; None stands for step 0."""
+        """Return the rollbacks that hold for who goes on from a checkpoint of this session, None: from step 0."""
         return rollback.applying(set(self.rollbacks), self.anew, epoch)  # a drive may show a record twice
 
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """The resume choice, the local folder of the checkpoint, and the local candidates that were skipped.
+    """Where the run goes on, the local folder of that checkpoint, and what of this machine had to be passed over.
 
-    ``rolled`` holds the rollbacks that apply to this resume.
+    ``rolled``: the rollbacks that hold for who goes on there.
     """
 
     answer: cp.ResumeFrom | cp.StartFresh | cp.NeedsUser
@@ -76,7 +75,7 @@ class FetchResult:
 
 
 def list_run(store: Store, run: RunPaths, bare: Collection[str] = ()) -> RunListing:
-    """List a run, except the folders that are known to be ``bare``."""
+    """List all there is of a run, but for the folders that are known to be ``bare``."""
     listed, sessions = RunListing(bare={*bare}), store.list(run.name)
     known = believed(session.name for session in sessions)
     for session in sessions:
@@ -90,7 +89,7 @@ def list_run(store: Store, run: RunPaths, bare: Collection[str] = ()) -> RunList
 
 
 def _list_session(store: Store, session: str, rank: SessionId, listed: RunListing) -> bool:
-    """Add the content of one session's folder; return whether it holds more than a journal."""
+    """Add what one session's folder shows; say whether anything more than a journal is in it."""
     shows = False
     for entry in store.list(session):
         name, step = entry.name, cp.STEP_FOLDER.fullmatch(entry.name)
@@ -101,7 +100,7 @@ def _list_session(store: Store, session: str, rank: SessionId, listed: RunListin
         elif went_bad := nonfinite.parse(rank, name):
             listed.nonfinite.append(went_bad)
         elif rollback.ANEW.fullmatch(name):
-            listed.anew.add(rank.epoch)
+            listed.anew.add(rank.generation)
         else:
             if journal.PIECE.fullmatch(name):
                 listed.telling.append(rank)
@@ -111,7 +110,7 @@ def _list_session(store: Store, session: str, rank: SessionId, listed: RunListin
 
 
 def find(store: Store, run: RunPaths) -> list[cp.Candidate]:
-    """Return every manifest in the listings, including those of rolled-back checkpoints."""
+    """Return every manifest that the listings show, also of what is withdrawn."""
     return list_run(store, run).found
 
 
@@ -121,13 +120,13 @@ def find_in(store: Store, run: RunPaths, rank: SessionId, step: int) -> list[cp.
 
 
 def active(store: Store, run: RunPaths) -> list[cp.Candidate]:
-    """Return every manifest in the listings, except those of rolled-back checkpoints."""
+    """Return every manifest that the listings show of what nobody withdrew."""
     listed = list_run(store, run)
     return [each for each in listed.found if not rollback.withdrawn(each.id, listed.rollbacks)]
 
 
 def pieces_before(store: Store, run: RunPaths, id_: cp.CheckpointId) -> Mapping[str, str]:
-    """Return the names of the step log pieces from the newest readable manifest before a checkpoint."""
+    """Return what the newest readable manifest before a checkpoint tells of the pieces of the step log."""
     before = (each for each in find(store, run) if each.id < id_)
     for found in sorted(before, key=lambda each: (each.id, each.path), reverse=True):
         if (manifest := read_manifest(store, found).manifest) is not None:
@@ -136,9 +135,9 @@ def pieces_before(store: Store, run: RunPaths, id_: cp.CheckpointId) -> Mapping[
 
 
 def manifests_of_log(store: Store, run: RunPaths) -> list[cp.Manifest]:
-    """Return the manifests that name pieces of the step log, newest first.
+    """Return the manifests that tell of the pieces of the step log, newest first.
 
-    One manifest that names all earlier pieces is enough. Manifests of older versions name only their own piece.
+    One that carries all before it is enough. Older versions wrote none that does: then each tells of its own piece.
     """
     named: list[cp.Manifest] = []
     for found in sorted(active(store, run), key=lambda each: (each.id, each.path), reverse=True):
@@ -151,7 +150,7 @@ def manifests_of_log(store: Store, run: RunPaths) -> list[cp.Manifest]:
 
 
 def read_manifest(store: Store, found: cp.Candidate) -> cp.Candidate:
-    """Read one manifest. The answer holds it, or a verdict with the reason."""
+    """Read one manifest; the answer bears it, or a verdict that says why not."""
     try:
         body = store.read(found.path)
         manifest = cp.parse_manifest(found.path.rpartition("/")[2], body)
@@ -170,9 +169,9 @@ def read_manifest(store: Store, found: cp.Candidate) -> cp.Candidate:
 def fetch(
     store: Store, run: RunPaths, found: cp.Candidate, into: Path, *, link: bool = False
 ) -> tuple[cp.Candidate, Path]:
-    """Copy a checkpoint to the local folder ``into`` and verify every byte. The verdict is in the answer.
+    """Copy a checkpoint to the local folder ``into``, proving every byte on the way; the verdict says how it went.
 
-    With ``link`` nobody may modify the fetched files, because they may be the store's own (``Store.pull``).
+    With ``link`` nobody may write into the files that it brings: they may be the store's own (``Store.pull``).
     """
     if found.path.startswith(LOCAL):
         return _verify_local(found)
@@ -186,7 +185,7 @@ def fetch(
         why = next(filter(None, said), "")
     except StoreError as error:
         if error.kind == "local":
-            raise  # only the local disk is full: the checkpoint may be valid
+            raise  # it is this machine that has no room; the checkpoint may be as good as ever
         return replace(found, verdict=cp.Validity.UNREADABLE, why=str(error)), into
     if why:
         return replace(found, verdict=cp.Validity.BROKEN, why=why), into
@@ -194,27 +193,27 @@ def fetch(
 
 
 def verify_staged(each: local.StagedCheckpoint) -> tuple[cp.Candidate, Path]:
-    """Verify a staged checkpoint of this machine. The verdict is in the answer."""
+    """Prove a staged checkpoint of this machine; the verdict says how it went."""
     return _verify_local(cp.Candidate(each.id, f"{LOCAL}{each.folder}"))
 
 
 def fetch_newest_valid(
     store: Store, run: RunPaths, staged: Iterable[local.StagedCheckpoint], into: Path, *, epoch: int = 0
 ) -> FetchResult:
-    """Fetch the newest valid checkpoint of the store or of this machine, and fall back to older ones as needed.
+    """Bring the newest whole checkpoint of the store or of this machine to the local disk, walking back as needed.
 
-    Checkpoints of sessions below ``epoch`` are ignored, and those from before the last start at step 0 on purpose.
+    Checkpoints of sessions below ``epoch`` are left out of account, and those from before the run last began at step 0 on purpose.
     """
     listed = list_run(store, run)
     afresh, epoch = epoch > 0, max(epoch, listed.began)
-    published = [each for each in listed.found if each.id.epoch >= epoch]
-    here = {each.id: cp.Candidate(each.id, f"{LOCAL}{each.folder}") for each in staged if each.id.epoch >= epoch}
+    published = [each for each in listed.found if each.id.generation >= epoch]
+    here = {each.id: cp.Candidate(each.id, f"{LOCAL}{each.folder}") for each in staged if each.id.generation >= epoch}
     gone = {id_ for id_ in here.keys() | {each.id for each in published} if rollback.withdrawn(id_, listed.rollbacks)}
     here = {id_: each for id_, each in here.items() if id_ not in gone}
-    # the store's copy of a checkpoint is tried first, because it need not be uploaded again
+    # of one checkpoint the store's copy is asked first, because what is there need not be uploaded again
     only_here = [here.pop(id_) for id_ in here.keys() - {each.id for each in published}]
     everything = {(each.id, each.path): each for each in (*published, *only_here) if each.id not in gone}
-    telling = [] if afresh else [rank for rank in listed.telling if rank.epoch >= epoch]
+    telling = [] if afresh else [rank for rank in listed.telling if rank.generation >= epoch]
     signs = bool(published) or _journals_show_work(store, run, telling)
     passed_over: list[cp.Candidate] = []
     while True:
@@ -231,12 +230,12 @@ def fetch_newest_valid(
                 where = Path(answer.found.path.removeprefix(LOCAL))
             if isinstance(answer, cp.NeedsUser) and gone and not everything:
                 answer = cp.NeedsUser(ALL_WITHDRAWN, ALL_WITHDRAWN_HINT)
-            rolled = listed.holding(answer.found.id.epoch if isinstance(answer, cp.ResumeFrom) else None)
+            rolled = listed.holding(answer.found.id.generation if isinstance(answer, cp.ResumeFrom) else None)
             return FetchResult(answer, where, tuple(passed_over), rolled, listed)
         judged, _ = fetch(store, run, answer.found, into, link=True)
         if judged.verdict is cp.Validity.BROKEN and judged.path.startswith(LOCAL):
             passed_over.append(judged)
-            del everything[judged.id, judged.path]  # it was never uploaded, so it may be skipped
+            del everything[judged.id, judged.path]  # never published, so no promise is broken by passing it over
             continue
         everything[judged.id, judged.path] = judged
         if judged.verdict in {cp.Validity.BROKEN, cp.Validity.PACKED} and judged.id in here:
@@ -245,20 +244,22 @@ def fetch_newest_valid(
 
 
 def describe_skipped(found: cp.Candidate) -> str:
-    """Describe a skipped checkpoint."""
+    """Say that one was not whole."""
     return f"the checkpoint of {found.id} was passed over: {found.why}"
 
 
 def _manifests(store: Store, folder: str, rank: SessionId, step: int) -> Iterator[cp.Candidate]:
     for file in store.list(folder):
         if name := cp.MANIFEST_NAME.fullmatch(file.name):
-            yield cp.Candidate(cp.CheckpointId(rank.epoch, step, rank.writer, int(name[1])), f"{folder}/{file.name}")
+            yield cp.Candidate(
+                cp.CheckpointId(rank.generation, step, rank.writer, int(name[1])), f"{folder}/{file.name}"
+            )
 
 
 def _fetch_file(
     store: Store, run: RunPaths, found: cp.Candidate, entry: cp.FileEntry, into: Path, *, link: bool
 ) -> str:
-    """Copy one file; return "" or the defect. A drive may show one name twice, and each copy is tried."""
+    """Copy one file in; return "" or what is wrong with it. A store that shows one name twice is asked for each."""
     why = f"{entry.name} is missing"
     target = fields.into(into, entry.name)
     for path in _locations(store, run, found, entry):
@@ -273,7 +274,7 @@ def _fetch_file(
 
 
 def _locations(store: Store, run: RunPaths, found: cp.Candidate, entry: cp.FileEntry) -> Iterator[str]:
-    """Yield the possible paths of a file: the one in the manifest, then the names that a drive gives to duplicates."""
+    """Yield where a file may lie: where its manifest says, then under the names that a drive gives to twins."""
     yield f"{run.name}/{entry.path}"
     folder, _, name = f"{run.name}/{entry.path}".rpartition("/")
     stem, dot, suffix = name.rpartition(".")
@@ -285,7 +286,7 @@ def _locations(store: Store, run: RunPaths, found: cp.Candidate, entry: cp.FileE
 
 
 def _folder_twins(store: Store, run: RunPaths, entry: cp.FileEntry) -> Iterator[str]:
-    """Yield all folders that a drive shows for the folder in a path. They need not hold the manifest."""
+    """Yield the folders that a drive shows for the one a path names, which need not be that of its manifest."""
     session, *inner = entry.path.split("/")[:-1]
     for place in store.list(run.name):
         if rank_of(place.name) != rank_of(session):
@@ -302,7 +303,7 @@ def _folder_twins(store: Store, run: RunPaths, entry: cp.FileEntry) -> Iterator[
 
 
 def _check_readable(found: cp.Candidate, folder: Path) -> cp.Candidate:
-    """Return the verdict on a fetched folder with correct bytes: this version may not be able to read it."""
+    """Every byte is what was published; say whether this program can read it, the script's own files included."""
     try:
         if FILES_FILE in local.content(folder).files:
             parse_files((folder / FILES_FILE).read_bytes())
@@ -314,10 +315,9 @@ def _check_readable(found: cp.Candidate, folder: Path) -> cp.Candidate:
 
 
 def _all_truncated(store: Store, answer: cp.NeedsUser, everything: Collection[cp.Candidate]) -> bool:
-    """Return whether the run holds only manifests that a crash inside ``create`` truncated.
+    """Say whether all there is are manifests that a crash inside ``create`` cut short, as it can where that is no one step.
 
-    Such a manifest never existed as a whole, so its checkpoint was never called safe. Stores with atomic creation have
-    none.
+    Of each the beginning is there or nothing; so it was never published, nor called safe.
     """
     if store.traits.evidence == "fsync" or not answer.skipped or len(answer.skipped) != len(everything):
         return False
@@ -325,7 +325,6 @@ def _all_truncated(store: Store, answer: cp.NeedsUser, everything: Collection[cp
 
 
 def _is_truncated(body: bytes) -> bool:
-    """Return whether a manifest is empty or ends too early."""
     try:
         json.loads(body)
     except json.JSONDecodeError as error:
@@ -336,13 +335,12 @@ def _is_truncated(body: bytes) -> bool:
 
 
 def _journals_show_work(store: Store, run: RunPaths, telling: Sequence[SessionId]) -> bool:
-    """Return whether a journal of these sessions names a durable checkpoint."""
+    """Say whether a journal of these sessions names a checkpoint that was safe once."""
     told = (journal.newest_status(store, run, rank) for rank in reversed(telling))
     return any(status is not None and status.durable is not None for status in told)
 
 
 def _verify_local(found: cp.Candidate) -> tuple[cp.Candidate, Path]:
-    """Verify the staged folder of a candidate."""
     folder = Path(found.path.removeprefix(LOCAL))
     try:
         local.verify(folder, found.id.step)

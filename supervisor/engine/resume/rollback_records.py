@@ -1,4 +1,4 @@
-"""Records of rollbacks and non-finite losses in a session's folder, see ``core.policy.rollback``."""
+"""The records by which a session says for all machines what is not to be gone on from, or must stay: see ``core.rollback``."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 def record_rollback(store: FencedStore, run: RunPaths, order: rollback.Rollback, words: str) -> ev.Event:
-    """Record a rollback, unless the session is superseded: then it must not count. Raises StoreError."""
+    """Record what the session withdraws, unless it is outranked by now: then nothing of it counts. Raises StoreError."""
     if outranked := store.superseded():
         return ev.FenceChecked(outranked)
     body = json.dumps({"words": words}, ensure_ascii=False).encode()
-    create_idempotent(store.inner, f"{run.session(order.rank)}/{order.name}", body)
+    create_idempotent(store.inner, f"{run.session(order.session_id)}/{order.name}", body)
     return ev.RollbackWritten()
 
 
 def record_fresh_start(job: SessionContext, mine: SessionId) -> None:
-    """Record that the session starts at step 0 on purpose. Earlier rollbacks do not apply to its successors."""
+    """Record that the session begins at step 0 on purpose: no rollback before it holds for those who go on from it."""
     create_idempotent(job.store, f"{job.run.session(mine)}/{rollback.ANEW_NAME}", b"{}")
 
 
 class Nonfinites:
-    """Non-finite losses of this session: noted on the loop's thread, recorded on the queues."""
+    """The losses of this session that are no number: seen on the loop's thread, written on the lanes."""
 
     def __init__(self) -> None:
         self.rank = SessionId(0, "")
@@ -40,16 +40,16 @@ class Nonfinites:
         self._written: set[str] = set()
 
     def saw(self, fine: int, step: int, words: str) -> None:
-        """Note a loss. A repeated one is ignored."""
+        """Take one up; a repeated one is the same."""
         self._seen.setdefault(nonfinite.NonfiniteRecord(self.rank, fine, step).name, words)
 
     @property
     def waiting(self) -> bool:
-        """Whether a loss is not recorded yet."""
+        """Whether one is not on record yet."""
         return len(self._seen) > len(self._written)
 
     def write(self, store: Store, run: RunPaths) -> None:
-        """Record the noted losses. Raises StoreError."""
+        """Put on record what is not. Raises StoreError."""
         for name, words in tuple(self._seen.items()):
             if name not in self._written:
                 body = json.dumps({"words": words}, ensure_ascii=False).encode()

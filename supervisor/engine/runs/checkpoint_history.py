@@ -1,4 +1,4 @@
-"""Times of each checkpoint, from verification records and journals: staged, uploaded, confirmed."""
+"""When each checkpoint was put into the store, and when and by what it was proved: as receipts and journals tell."""
 
 from __future__ import annotations
 
@@ -23,22 +23,15 @@ if TYPE_CHECKING:
     from supervisor.engine.paths import RunPaths
 
 FLUSHED, ENDED = "flush", "end"
-ENDS_MAX = 8  # number of end records that are read: only those of the newest sessions add to the journals
-KINDS = (
-    "Durable",
-    "Flushed",
-    "Submitted",
-    "Staged",
-    "PublishFailed",
-    "CheckpointReady",
-)  # most lines of a journal are heartbeats
+ENDS_MAX = 8  # records of ends that are read: only of the newest sessions they can say more than the journals
+KINDS = ("Durable", "Flushed", "Submitted", "Staged", "PublishFailed", "CheckpointReady")  # most of a journal are beats
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointHistory:
-    """Times of one checkpoint by the clock of the machine that recorded them. Without ``evidence`` it is not durable.
+    """What is told of one checkpoint, times by the clock of the machine that tells. No ``evidence``: it is not DURABLE.
 
-    ``staged_wall_s``: complete on its machine's disk. ``made_wall_s``: files in the store.
+    ``staged_wall_s``: since when it lies whole on its machine's disk; ``made_wall_s``: since when its files are in the store.
     """
 
     staged_wall_s: float | None = None
@@ -50,14 +43,14 @@ class CheckpointHistory:
 def read_journals(
     store: Store, run: RunPaths, wanted: Collection[CheckpointId]
 ) -> dict[CheckpointId, CheckpointHistory]:
-    """Return the history of each checkpoint.
+    """Return what is told of each.
 
-    Journals are read from the newest piece back, and no further than needed. On a drive each piece is a download.
+    Read from the newest piece of a journal back, and no farther than it takes: on a drive each piece is a download.
     """
     told = dict.fromkeys(wanted, CheckpointHistory())
     theirs: dict[SessionId, set[CheckpointId]] = {}
     for id_ in told:
-        theirs.setdefault(id_.rank, set()).add(id_)
+        theirs.setdefault(id_.session_id, set()).add(id_)
     known = ranks(store, run)
     for rank in reversed(known):
         if rank in theirs:
@@ -66,9 +59,9 @@ def read_journals(
     for rank in known:
         while unproved and told[unproved[-1]].evidence:
             unproved.pop()  # the oldest one is last
-        if unproved and unproved[-1].epoch < rank.epoch:
+        if unproved and unproved[-1].generation < rank.generation:
             _read_resumed(store, run, rank, told)
-    left = {id_.rank for id_, each in told.items() if not each.evidence}
+    left = {id_.session_id for id_, each in told.items() if not each.evidence}
     for rank in sorted({*left, *known[-1:]}, reverse=True)[:ENDS_MAX] if left else ():
         _read_end(store, run, rank, told)
     for id_, receipt in verification_records.read(store, run).items():
@@ -78,16 +71,16 @@ def read_journals(
 
 
 def was_confirmed(store: Store, run: RunPaths, id_: CheckpointId) -> bool:
-    """Return whether a verification record or its own session's journal confirms a checkpoint."""
+    """Say whether a receipt or the journal of its own session proves a checkpoint: read at each start, so no farther."""
     if id_ in verification_records.recorded(store, run):
         return True
     told = {id_: CheckpointHistory()}
-    _read_own(store, run, id_.rank, {id_}, told)
+    _read_own(store, run, id_.session_id, {id_}, told)
     return bool(told[id_].evidence)
 
 
 def in_flight(store: Store, run: RunPaths) -> tuple[CheckpointId, CheckpointHistory] | None:
-    """Return the checkpoint that the newest session uploaded without a confirmation. It has no manifest yet."""
+    """Return the checkpoint whose files the newest session has put into the store and not proved: it has no manifest yet."""
     rank = max(ranks(store, run), default=None)
     if rank is None:
         return None
@@ -107,7 +100,7 @@ def in_flight(store: Store, run: RunPaths) -> tuple[CheckpointId, CheckpointHist
 def _read_own(
     store: Store, run: RunPaths, rank: SessionId, mine: set[CheckpointId], told: dict[CheckpointId, CheckpointHistory]
 ) -> None:
-    """Add what a session's journal states about its own checkpoints."""
+    """See what a session says of its own checkpoints."""
     for record in _newest_first(store, run, rank):
         at_s = record.at.wall_s
         match record.value:
@@ -122,24 +115,24 @@ def _read_own(
                 if id_ in mine:
                     told[id_] = replace(told[id_], staged_wall_s=at_s)
         if all(told[id_].staged_wall_s is not None or told[id_].made_wall_s is not None for id_ in mine):
-            return  # an upload follows its staging, and a confirmation its upload
+            return  # nothing is sent before it is staged, and nothing proved before it is there
 
 
 def _staged(rank: SessionId, folder: str) -> CheckpointId | None:
     named = FOLDER.fullmatch(folder.rpartition("/")[2])
-    return CheckpointId(rank.epoch, int(named[1]), rank.writer, int(named[2])) if named else None
+    return CheckpointId(rank.generation, int(named[1]), rank.writer, int(named[2])) if named else None
 
 
 def _read_resumed(store: Store, run: RunPaths, rank: SessionId, told: dict[CheckpointId, CheckpointHistory]) -> None:
-    """Add which checkpoint a session resumed from, and whether it was confirmed then or later."""
+    """See which checkpoint a session went on from, near its beginning, and whether it was proved by then or later."""
     begun: CheckpointId | None = None
     for record in _oldest_first(store, run, rank):
         match record.value:
             case ev.CheckpointReady(id=id_, durable=durable):
-                if id_ is None or id_ not in told or told[id_].evidence or id_.epoch >= rank.epoch:
+                if id_ is None or id_ not in told or told[id_].evidence or id_.generation >= rank.generation:
                     return
                 if durable:
-                    here = _same_machine(store, run, id_.rank, rank)
+                    here = _same_machine(store, run, id_.session_id, rank)
                     evidence = store.traits.evidence if here else verification_records.VERIFIED
                     told[id_] = replace(told[id_], evidence=evidence, proved_wall_s=record.at.wall_s)
                     return
@@ -150,7 +143,7 @@ def _read_resumed(store: Store, run: RunPaths, rank: SessionId, told: dict[Check
 
 
 def _read_end(store: Store, run: RunPaths, rank: SessionId, told: dict[CheckpointId, CheckpointHistory]) -> None:
-    """Add the durable checkpoint from the record of a session's end. It may be newer than the journal."""
+    """See which checkpoint the record of a session's end names as safe: it may say more than the journal before it."""
     end = read_end(store, run, rank)
     id_ = finished_run.named(end)
     if id_ in told and not told[id_].evidence:

@@ -109,7 +109,7 @@ class UnmodifiedScriptSession:
                 self._put_back(ready, *found)
                 if not self._beside:
                     self._counted = found[0].counted
-                    ready = replace(ready, files=True, counted=self._counted)
+                    ready = replace(ready, files=True, step_known=self._counted)
             elif self.watch.called and not ready.folder:
                 self._begin_clean()
         except (OSError, CheckpointInfoError) as error:
@@ -238,8 +238,8 @@ class UnmodifiedScriptSession:
         assert ready.id is not None
         aside = self.storing.local.run / ASIDE / f"{self.storing.rank}-{ready.id.step}"
         attached = STATE_FILE in records  # then the files belong to the step of the state, however new others are
-        untied = not (ready.rolled or attached)
-        newer = self._whole().newer(root, ready.id.rank, carried.entries) if untied else []
+        untied = not (ready.rollbacks or attached)
+        newer = self._whole().newer(root, ready.id.session_id, carried.entries) if untied else []
         done = file_restore.put_back(Path(ready.folder), carried, root, aside, {each.path for each in newer})
         if self._paths is not None:
             self._paths |= {entry.path for entry in carried.entries} | {each.path for each in newer}
@@ -252,7 +252,7 @@ class UnmodifiedScriptSession:
             file_snapshot.known_of(Path(ready.folder), carried, records, scan),
             step,
             together.checkpoint,
-            ours=ready.adopted or ready.id.epoch == self.storing.rank.epoch,
+            ours=ready.adopted or ready.id.generation == self.storing.rank.generation,
         )
         if attached:
             self._beside = ready.folder
@@ -330,9 +330,9 @@ class UnmodifiedScriptSession:
                 self._paths = {*self._paths, inside, *logs}
                 if self._watcher is None:
                     self._observe()
-            if self._watcher is not None and saved.whole:
+            if self._watcher is not None and saved.closed:
                 self._watcher.saved(inside)
-            if saved.whole:
+            if saved.closed:
                 self._whole().add(self.storing.rank, self.root, inside, saved.step)
 
     def _read_back(self, told: messages.ReadBack) -> None:

@@ -152,7 +152,7 @@ class SnapshotSeries:
         self._staged(folder)
         stall_s, self._stalled_s = max(0.0, self._saving_s - self._stalled_s), self._saving_s
         write_s = self.clock.now().since(began)
-        said = messages.CheckpointStaged(step, str(folder), taken.bytes, reason, stall_s, write_s, counted=counted)
+        said = messages.CheckpointStaged(step, str(folder), taken.bytes, reason, stall_s, write_s, step_known=counted)
         self._inbox(ev.TrainerMessage(said))
 
     def failed(self, error: OSError) -> None:
@@ -220,7 +220,7 @@ class SnapshotSeries:
         metrics = {name: value for name, value in beat.metrics.items() if _finite(value)}
         return {
             "total_steps": beat.total_steps,
-            "epoch_of_data": beat.epoch_of_data,
+            "epoch_of_data": beat.epoch,
             "metrics": metrics,
             "made_by": made_by,
         }

@@ -89,7 +89,7 @@ def prune(
         retention.RetentionItem(
             each.id,
             durable=each.id in knowledge.durable
-            and each.id.rank <= mine
+            and each.id.session_id <= mine
             and not rollback.withdrawn(each.id, listed.rollbacks)
             and _files_are_listed(store, run, each.id, manifests, knowledge),
             broken=each.id in knowledge.broken,
@@ -203,7 +203,7 @@ def pinned(store: Store, run: RunPaths) -> set[CheckpointId]:
 
 def pin(store: Store, run: RunPaths, id_: CheckpointId) -> None:
     """Pin a checkpoint with a file in the run's folder."""
-    store.create(f"{run.name}/pin-{id_.epoch}-{id_.step}-{id_.writer}-{id_.seq}.json", b"{}")
+    store.create(f"{run.name}/pin-{id_.generation}-{id_.step}-{id_.writer}-{id_.seq}.json", b"{}")
 
 
 def unpin(store: Store, run: RunPaths, step: int) -> list[CheckpointId]:

@@ -93,7 +93,7 @@ class SessionStore:
             history.write_summary(self.job.store, self.job.run, self.rank, found)
         except StoreError as error:  # the next start reads the older records instead
             return replace(
-                found, words=f"{found.words} What is left for the next start was not written: {error}".strip()
+                found, summary=f"{found.summary} What is left for the next start was not written: {error}".strip()
             )
         return found
 
@@ -156,7 +156,7 @@ class SessionStore:
             raise packed_checkpoints.refusal(self.job.store, self.job.run, answer, *skipped)
         if isinstance(answer, cp.StartFresh):
             self.uploader.log = step_log_store.StepLog(self.local.step_log, 0)
-            return ev.CheckpointReady("", None, skipped=skipped, rolled=fetched.rolled)
+            return ev.CheckpointReady("", None, skipped=skipped, rollbacks=fetched.rolled)
         skipped += packed_checkpoints.warnings(self.job.store, self.job.run, answer.skipped)
         packed_checkpoints.pin_packed(self.job.store, self.job.run, answer.skipped)
         here = answer.found.path.startswith(checkpoint_fetch.LOCAL)
@@ -184,8 +184,8 @@ class SessionStore:
 
     def newest_durable(self) -> cp.CheckpointId | None:
         """Return the newest durable checkpoint of this run. If the session started fresh, only its own count."""
-        since = self.rank.epoch if self._afresh else 0
-        return max((id_ for id_ in tuple(self.knowledge.durable) if id_.epoch >= since), default=None)
+        since = self.rank.generation if self._afresh else 0
+        return max((id_ for id_ in tuple(self.knowledge.durable) if id_.generation >= since), default=None)
 
     def unreported(self) -> list[staged_checkpoints.StagedCheckpoint]:
         """Return staged folders without a message. A trainer that dies right after staging leaves such a folder."""
@@ -227,7 +227,7 @@ class SessionStore:
             return ev.FenceChecked(names)
         proved = verification_records.recorded(self.job.store, self.job.run)
         # a record about a checkpoint of this session itself is forged: only this session can have confirmed it
-        self.knowledge.durable |= {id_ for id_ in proved if id_.rank < self.rank}
+        self.knowledge.durable |= {id_ for id_ in proved if id_.session_id < self.rank}
         self.note_nonfinite()
         try:
             removed, freed = pruning.prune(self.fenced, self.job.run, self._retention(), self.knowledge, self.rank)
@@ -273,13 +273,13 @@ class SessionStore:
 
     def _changed(self, id_: cp.CheckpointId) -> str:
         """Describe how script and arguments differ from those of the checkpoint's session; "" if they do not."""
-        claim = claims.read_claim(self.job.store, self.job.run, id_.rank)
+        claim = claims.read_claim(self.job.store, self.job.run, id_.session_id)
         if "arguments" not in claim:
-            return f"with which script and arguments session {id_.epoch} ran is not known: its claim.json is lost or damaged"
+            return f"with which script and arguments session {id_.generation} ran is not known: its claim.json is lost or damaged"
         words = project.changes(project.from_plain(claim.get("project")), self.job.project)
         arguments = project.arguments_changed([str(each) for each in claim["arguments"]], self.job.arguments)
         words += [arguments] if arguments else []
-        return f"since session {id_.epoch}, which made this checkpoint, {' and '.join(words)}" if words else ""
+        return f"since session {id_.generation}, which made this checkpoint, {' and '.join(words)}" if words else ""
 
     def _newest_staged(self) -> checkpoint_fetch.FetchResult | None:
         """Return this session's newest staged checkpoint if it is valid and not older than its newest durable one."""
@@ -294,12 +294,14 @@ class SessionStore:
 
     def _newest_own_durable(self) -> cp.CheckpointId | None:
         """Return this session's newest durable checkpoint. Callable on any queue, so it reads a copy of the set."""
-        return max((id_ for id_ in tuple(self.knowledge.durable) if id_.epoch == self.rank.epoch), default=None)
+        return max(
+            (id_ for id_ in tuple(self.knowledge.durable) if id_.generation == self.rank.generation), default=None
+        )
 
     def _fetch_newest(self) -> checkpoint_fetch.FetchResult:
         """Fetch the newest valid checkpoint of the store or of this machine. Raises UserError for a full local disk."""
         left = [each for each in staged_checkpoints.staged_on_this_machine(self.local.run) if self._has_rows(each)]
-        epoch = self.rank.epoch if self._afresh else 0
+        epoch = self.rank.generation if self._afresh else 0
         into = self.local.restored / "checkpoint"
         try:
             fetched = checkpoint_fetch.fetch_newest_valid(self.job.store, self.job.run, left, into, epoch=epoch)
@@ -313,7 +315,7 @@ class SessionStore:
 
     def _has_rows(self, each: staged_checkpoints.StagedCheckpoint) -> bool:
         """Return whether the step log of a dead session is complete enough to continue from its staged checkpoint."""
-        of = each.id.rank
+        of = each.id.session_id
         return step_log_store.covers(SessionPaths(self.job.local_root, self.job.run_id, of).step_log)
 
     def _continue_from(self, found: cp.Candidate, folder: Path) -> None:
@@ -322,7 +324,7 @@ class SessionStore:
         self.uploader.parent = found.id
         self.uploader.pieces = log_pieces.with_log(found.manifest.pieces, found.manifest.log)
         self._mark_if_confirmed(found)
-        if found.id not in self.knowledge.durable and found.id.rank != self.rank:
+        if found.id not in self.knowledge.durable and found.id.session_id != self.rank:
             self.uploader.confirm_inherited(folder, found.manifest)
 
     def _mark_if_confirmed(self, found: cp.Candidate) -> None:
@@ -338,7 +340,7 @@ class SessionStore:
         It also is if an earlier session confirmed it. One answer of this machine's client is not enough.
         """
         if self.job.store.traits.mounted:
-            claim = claims.read_claim(self.job.store, self.job.run, found.id.rank)
+            claim = claims.read_claim(self.job.store, self.job.run, found.id.session_id)
             machine = claim.get("machine") or {}
             here = self.job.alive(machine) is not None or process_identity.maybe_here(machine, self.job.identity)
             if bool(machine) and not here:
@@ -368,7 +370,7 @@ class SessionStore:
 
     def _adopt_step_log(self, id_: cp.CheckpointId) -> None:
         """Take over the step log rows of the dead session that staged this checkpoint."""
-        dead = SessionPaths(self.job.local_root, self.job.run_id, id_.rank)
+        dead = SessionPaths(self.job.local_root, self.job.run_id, id_.session_id)
         folders = [each.folder for each in staged_checkpoints.staged_in(dead.staging, dead.rank) if each.id <= id_]
         self.uploader.pieces = checkpoint_fetch.pieces_before(self.job.store, self.job.run, id_)
         if self.uploader.log is not None:

@@ -144,7 +144,7 @@ class CheckpointUploader:
             emit(ev.UploadFailed(str(folder), "another machine has the run"))
             return ev.FenceChecked(fenced.names)
         except CorruptStagedCheckpoint as error:
-            return ev.UploadFailed(str(folder), str(error), hopeless=True)
+            return ev.UploadFailed(str(folder), str(error), permanent=True)
         self._in_flight = self._begin_confirming(folder, manifest, began)
         submitted = ev.CheckpointWritten(str(folder), id_, manifest.bytes)
         if self.job.store.traits.confirm_every_s:
@@ -163,7 +163,7 @@ class CheckpointUploader:
         """Delete the files of an earlier failed upload. On a full store they would block every later one."""
         if self._failed_step not in {None, id_.step}:
             with suppress(StoreError):
-                unfinished = self.job.run.step(id_.rank, self._failed_step or 0)
+                unfinished = self.job.run.step(id_.session_id, self._failed_step or 0)
                 pruning.remove_unfinished(self.store, self.job.run, self.knowledge, unfinished)
         self._failed_step = id_.step
 
@@ -187,7 +187,7 @@ class CheckpointUploader:
             return ev.UploadFailed(str(folder), "it is not on its way any more")
         try:
             kinds = self._confirm_all(sent)
-            self.store.check_fence()  # during a pause a successor may have deleted files
+            self.store.check_fence()  # after a pause before the manifest, a successor may have deleted files that it names
         except FencedError as fenced:
             return ev.FenceChecked(fenced.names)
         except NotConfirmed as error:
@@ -260,7 +260,7 @@ def checkpoint_id(folder: Path, step: int, rank: SessionId) -> cp.CheckpointId:
     """
     match = staged_checkpoints.FOLDER.fullmatch(folder.name)
     adopted = rank_of(folder.parent.parent.name) not in {None, rank}
-    return cp.CheckpointId(rank.epoch, step, rank.writer, int(match[2]) if match and not adopted else 0)
+    return cp.CheckpointId(rank.generation, step, rank.writer, int(match[2]) if match and not adopted else 0)
 
 
 def write_files(store: FencedStore, run: RunPaths, request: UploadRequest) -> cp.Manifest:
@@ -275,7 +275,7 @@ def write_files(store: FencedStore, run: RunPaths, request: UploadRequest) -> cp
     if content.step != request.id.step:
         raise CorruptStagedCheckpoint(f"{CONTENT_FILE} is of step {content.step}, not {request.id.step}")
     store.check_fence()
-    folder = run.step(request.id.rank, request.id.step)
+    folder = run.step(request.id.session_id, request.id.step)
     expected = {**content.files, CONTENT_FILE: sealed}
     shared = _reusable_files(store, run, request, expected)
     sent_bytes = sum(expected[name][0] for name in expected if name not in shared)
@@ -359,7 +359,7 @@ def _write_log_piece(store: Store, run: RunPaths, request: UploadRequest) -> cp.
     """Write the piece of the step log, or reuse the one from an earlier try."""
     assert request.log is not None
     from_step, body = request.log
-    rank = request.id.rank
+    rank = request.id.session_id
     session = run.session(rank)
     for name in step_log_store.names(store, session, from_step, request.id.step):
         if store.read(f"{session}/{name}") == body:

@@ -215,12 +215,12 @@ class UnmodifiedScript:
             step=now[0],
             section=now[1],
             total_steps=self.total_steps,
-            epoch_of_data=self.epoch,
+            epoch=self.epoch,
             step_s=self.step_s,
             seconds=seconds,
             longest_s=longest_s,
             metrics=self._metrics(now[0]),
-            asked=self.driver is not None and self.driver.saves_when_asked,
+            saves_on_request=self.driver is not None and self.driver.saves_when_asked,
         )
 
     def asked_to_save(self, _message: SaveRequest) -> None:

@@ -65,7 +65,7 @@ class Left:
 
     def trained(self, rank: SessionId, step: int, **announced: Any) -> None:
         beat = ev.TrainerMessage(Heartbeat(step, "step", total_steps=100, step_s=0.5, metrics={"loss": 0.25}))
-        durable = ev.CheckpointDurable("", CheckpointId(rank.epoch, step, rank.writer, 1), 10, 0.1, "fsync")
+        durable = ev.CheckpointDurable("", CheckpointId(rank.generation, step, rank.writer, 1), 10, 0.1, "fsync")
         self.journal(rank, do.PublishState(**{"phase": "RUNNING", "state": "RUNNING", **announced}), beat, durable)
 
     def end(self, rank: SessionId, reason: str, exit_code: int = 0, words: str = "so it ended") -> None:
@@ -86,7 +86,7 @@ class Left:
         ]
         said = {"format": "training-supervisor-checkpoint", "version": 1, "step": step, "files": files}
         (folder / "checkpoint.json").write_text(json.dumps(said))
-        id_ = CheckpointId(rank.epoch, step, rank.writer, 1)
+        id_ = CheckpointId(rank.generation, step, rank.writer, 1)
         log = (step - 10, rows)
         order = uploader.UploadRequest(folder, id_, None, log)
         fenced = Unfenced(self.store, self.run, rank)
@@ -94,7 +94,7 @@ class Left:
         return id_
 
     def file(self, id_: CheckpointId, name: str) -> Path:
-        return Path(self.store.root) / self.run.step(SessionId(id_.epoch, id_.writer), id_.step) / name
+        return Path(self.store.root) / self.run.step(SessionId(id_.generation, id_.writer), id_.step) / name
 
 
 @pytest.fixture

@@ -168,8 +168,8 @@ def test_the_list_reads_each_file_of_a_run_of_many_machines_once_or_twice(said, 
         right = getattr(FolderStore, name)
         monkeypatch.setattr(FolderStore, name, partialmethod(_counted, right, calls, name))
     ranks = []
-    right_rank = CheckpointId.rank.fget
-    monkeypatch.setattr(CheckpointId, "rank", property(lambda id_: (ranks.append(id_), right_rank(id_))[1]))
+    right_rank = CheckpointId.session_id.fget
+    monkeypatch.setattr(CheckpointId, "session_id", property(lambda id_: (ranks.append(id_), right_rank(id_))[1]))
     code, words = said("checkpoints", "--json")
     assert code == 0
     assert [row["state"] for row in json.loads(words)] == ["DURABLE"] * sessions

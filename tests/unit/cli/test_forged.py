@@ -133,7 +133,7 @@ def _replace(left, name, new, body):
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"at": "x"}', b'{"at": [1], "evidence": 7}', b"\xff", b"[" * 200_000])
 def test_a_receipt_of_anything_else_still_proves_what_its_name_says(said, two, body):
     id_ = two.ids[-1]
-    path = two.root / "runs/plates" / f"verified-{id_.epoch}-{id_.step}-{id_.writer}-{id_.seq}-00.json"
+    path = two.root / "runs/plates" / f"verified-{id_.generation}-{id_.step}-{id_.writer}-{id_.seq}-00.json"
     path.write_bytes(body)
     for words in (["checkpoints"], ["checkpoints", "--json"], ["status"], ["list"]):
         assert said(*words)[0] == 0, words
@@ -149,9 +149,9 @@ def test_a_carried_history_of_other_types_is_read_past(two, changes):
     from supervisor.engine.runs import history
 
     good = {"lives_s": [1.0], "reclaimed_s": [], "lost": 1, "lost_in_a_row": 0, "longest_s": {}, "reclaimed_on": {}}
-    two.store.create(f"plates/{two.ids[0].rank}/history.json", json.dumps({**good, **changes}).encode())
+    two.store.create(f"plates/{two.ids[0].session_id}/history.json", json.dumps({**good, **changes}).encode())
     told = history.read(two.store, two.run, SessionId(2, "b"), lambda _: None, "local")
-    assert "session 1" in told.words
+    assert "session 1" in told.summary
 
 
 def test_a_pipe_in_the_place_of_a_file_keeps_no_verb_waiting(said, two):

@@ -61,7 +61,7 @@ class Killed:
 
     def end(self, step):
         id_ = self.ids[step]
-        plain = {"epoch": id_.epoch, "step": id_.step, "writer": id_.writer, "seq": id_.seq}
+        plain = {"epoch": id_.generation, "step": id_.step, "writer": id_.writer, "seq": id_.seq}
         body = {
             "reason": "stopped",
             "exit_code": 130,

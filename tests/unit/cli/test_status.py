@@ -187,7 +187,7 @@ def test_a_damaged_note_of_one_session_hides_no_other(root, body):
     (third / "status.json").write_bytes(b'{"run": "plates"}')
     (third / "supervisor.json").write_bytes(body)
     found = list(local_sessions.living(run))
-    assert [each.rank.epoch for each in found] == [2]
+    assert [each.rank.generation for each in found] == [2]
     assert run_status.of_here(found[0], "the store is away").state == "RUNNING"
 
 

@@ -64,7 +64,7 @@ class World:
                 return [ev.HistoryRead((40000.0, 39000.0), (40000.0, 39000.0), 2, 1)]
             case do.FetchCheckpoint():
                 rolled = (Rollback(SessionId(1, "old"), 40, 45, 40, 46, 1),) if self.chance.random() < 0.3 else ()
-                return [ev.CheckpointReady("/r", CheckpointId(2, 50, "old", 1), not bad, adopted=bad, rolled=rolled)]
+                return [ev.CheckpointReady("/r", CheckpointId(2, 50, "old", 1), not bad, adopted=bad, rollbacks=rolled)]
             case do.StartTrainer():
                 return [ev.TrainerStarted(7)]
             case do.SendToTrainer(messages.SaveRequest()):
@@ -77,7 +77,7 @@ class World:
                 return [] if bad else [ev.TrainerExited(-9)]
             case do.UploadCheckpoint():
                 id_ = CheckpointId(3, command.step, "mine", 1)
-                failed = ev.UploadFailed(command.folder, "disk full", hopeless=self.chance.random() < 0.2)
+                failed = ev.UploadFailed(command.folder, "disk full", permanent=self.chance.random() < 0.2)
                 return (
                     [failed]
                     if bad

@@ -42,7 +42,7 @@ LOGS = ENTRIES.map(lambda entry: replace(entry, name="log-000001-000000000-00000
 
 def in_its_place(manifest):
     """Return the manifest with its files where its session puts them."""
-    session = str(manifest.id.rank)
+    session = str(manifest.id.session_id)
     files = tuple(replace(each, path=f"{session}/step-{manifest.id.step:09d}/x") for each in manifest.files)
     log = manifest.log and replace(manifest.log, path=f"{session}/{manifest.log.name}")
     return replace(manifest, files=files, log=log)

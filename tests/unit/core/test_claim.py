@@ -46,8 +46,8 @@ def test_exactly_the_highest_may_write(names, mine):
 @given(NAMES)
 def test_a_new_epoch_is_above_every_epoch_in_any_name(names):
     top = highest(names)
-    assert next_epoch(names) == (1 if top is None else top.epoch + 1)
-    assert all(rank.epoch < next_epoch(names) for rank in filter(None, map(rank_of, names)))
+    assert next_epoch(names) == (1 if top is None else top.generation + 1)
+    assert all(rank.generation < next_epoch(names) for rank in filter(None, map(rank_of, names)))
 
 
 @given(NAMES, RANKS)

@@ -17,11 +17,11 @@ from tests.unit.core.told import DONE, HERE, Told, claimed, running
 
 EVERY_STEPS = SaveSchedule("steps", 5)
 UNWATCHED = liveness.LivenessPolicy(enabled=False)
-DRIVE = Config(save_every=EVERY_STEPS, liveness=UNWATCHED, confirm_every_s=5.0, settle_s=60.0, place="Drive")
+DRIVE = Config(save_every=EVERY_STEPS, liveness=UNWATCHED, confirm_every_s=5.0, visibility_delay_s=60.0, place="Drive")
 
 
 def id_(step: int) -> CheckpointId:
-    return CheckpointId(MINE.epoch, step, MINE.writer, 1)
+    return CheckpointId(MINE.generation, step, MINE.writer, 1)
 
 
 def staged(step: int) -> ev.TrainerMessage:
@@ -86,7 +86,7 @@ def test_one_is_on_its_way_and_the_newest_waits():
 def test_a_long_wait_is_said_ever_more_rarely_and_proves_nothing():
     told = waiting()
     said = [each for each in pass_by(told, 3600, unconfirmed(10)) if isinstance(each, do.Notify)]
-    times = [each.words.split(":")[0].removeprefix("written but not safe for ") for each in said]
+    times = [each.message.split(":")[0].removeprefix("written but not safe for ") for each in said]
     assert times == ["2 min", "4 min", "8 min", "16 min", "32 min"]
     assert all("nothing of this session is safe" in each.hint for each in said)
     assert told.session.saves.durable is None
@@ -101,7 +101,7 @@ def test_an_upload_that_is_stuck_makes_way_for_a_newer_one():
 
 def test_an_upload_that_moves_is_only_slow_and_keeps_its_turn():
     told = waiting()(staged(20))
-    moving = replace(unconfirmed(10), moving=True)
+    moving = replace(unconfirmed(10), progressing=True)
     for _ in range(3):
         assert not [each for each in pass_by(told, 890, unconfirmed(10)) if isinstance(each, do.UploadCheckpoint)]
         told(moving)
@@ -112,11 +112,11 @@ def test_an_upload_that_moves_is_only_slow_and_keeps_its_turn():
 def test_a_store_that_can_never_prove_anything_is_not_waited_for_and_nothing_is_called_safe():
     told = waiting().until(do.ConfirmDurability)(unconfirmed(10, possible=False))
     assert told.session.saves.durable is None
-    assert told.session.saves.publishing == ""
+    assert told.session.saves.uploading == ""
     assert told(staged(20)).asked(do.UploadCheckpoint)
     told(submitted(20), unconfirmed(20, possible=False), *DONE)
     assert told.asked(do.RecordSessionEnd)[0].reason == "succeeded"
-    assert told.session.saves.unproved == "/s/step-20"
+    assert told.session.saves.unconfirmed == "/s/step-20"
 
 
 def test_a_file_that_vanished_from_the_store_is_sent_again():
@@ -132,7 +132,7 @@ def test_a_store_that_is_away_is_said_once_and_nothing_is_written_to_it(kind: st
     for _ in range(5):
         told.until(do.CheckFence)
         assert not told(ev.StoreUnreachable("Transport endpoint is not connected", kind)).asked(do.Notify)
-        assert not told(staged(told.session.saves.waiting_step + 10)).asked(do.UploadCheckpoint)
+        assert not told(staged(told.session.saves.next_upload_step + 10)).asked(do.UploadCheckpoint)
     assert told.session.phase is Phase.RUNNING
 
 
@@ -140,17 +140,17 @@ def test_after_it_is_back_a_listing_counts_only_when_it_cannot_be_stale():
     told = waiting()(ev.StoreUnreachable("gone", "gone"))
     back_s = told.now.mono_s
     told.until(do.CheckFence)(ev.FenceChecked(HERE))
-    assert told.session.frozen
-    assert "answers again" in told.asked(do.Notify)[0].words
+    assert told.session.writes_suspended
+    assert "answers again" in told.asked(do.Notify)[0].message
     told.until(do.ConfirmDurability)
-    assert told.now.mono_s - back_s >= DRIVE.settle_s
-    assert not told.session.frozen
+    assert told.now.mono_s - back_s >= DRIVE.visibility_delay_s
+    assert not told.session.writes_suspended
 
 
 def test_a_successor_that_shows_only_later_is_still_seen_before_anything_is_written():
     told = waiting()(ev.StoreUnreachable("gone", "gone"))
     told.until(do.CheckFence)(ev.FenceChecked(HERE))
-    told.until(do.CheckFence)(ev.FenceChecked((*HERE, f"e{MINE.epoch + 1:08d}-zzzz")))
+    told.until(do.CheckFence)(ev.FenceChecked((*HERE, f"e{MINE.generation + 1:08d}-zzzz")))
     assert told.session.ending.phase is Phase.FENCED
     assert not told.asked(do.ConfirmDurability)
 
@@ -158,7 +158,7 @@ def test_a_successor_that_shows_only_later_is_still_seen_before_anything_is_writ
 def test_a_finished_run_waits_for_its_proof_and_says_so_once():
     told = waiting()(*DONE)
     commands = pass_by(told, 300, unconfirmed(10))
-    assert [each.words for each in (*told.commands, *commands) if isinstance(each, do.Notify)][:1] != []
+    assert [each.message for each in (*told.commands, *commands) if isinstance(each, do.Notify)][:1] != []
     assert not [each for each in commands if isinstance(each, do.RecordSessionEnd)]
     assert told(durable(10)).asked(do.RecordSessionEnd)[0].reason == "succeeded"
 
@@ -187,7 +187,7 @@ def test_what_is_not_proved_in_time_is_left_to_the_platform_to_send_and_is_then_
 def test_a_flush_that_fails_is_said_and_nothing_is_called_safe():
     told = flushing()(ev.DriveFlushed(None, "flush_and_unmount failed"))
     assert told.session.phase is Phase.FAILED
-    assert "could not send" in told.asked(do.Notify)[0].words
+    assert "could not send" in told.asked(do.Notify)[0].message
     assert told.session.saves.durable is None
 
 
@@ -286,13 +286,13 @@ def test_on_a_folder_it_is_asked_for_at_once_and_own_checkpoints_are_no_dead_one
     told = claimed()(ev.CheckpointReady("/r", DEAD, durable=False)).until(do.ConfirmDurability)
     assert told.asked(do.ConfirmDurability) == [do.ConfirmDurability("/r")]
     assert told.now.mono_s < 1001
-    own = claimed()(ev.CheckpointReady("/r", CheckpointId(MINE.epoch, 40, MINE.writer, 1), durable=False))
+    own = claimed()(ev.CheckpointReady("/r", CheckpointId(MINE.generation, 40, MINE.writer, 1), durable=False))
     assert own.session.timers.confirm is None
 
 
 def test_nothing_is_asked_for_while_another_machine_may_have_the_run():
     told = claimed()(ev.TimerFired(), after_s=4000.0)
-    assert told.session.frozen
+    assert told.session.writes_suspended
     told(ev.CheckpointReady("/r", DEAD, durable=False)).wake()
     assert not told.asked(do.ConfirmDurability)
     assert told(ev.FenceChecked(HERE)).until(do.ConfirmDurability).asked(do.ConfirmDurability) == [
@@ -302,7 +302,7 @@ def test_nothing_is_asked_for_while_another_machine_may_have_the_run():
 
 def test_a_last_checkpoint_that_is_damaged_on_this_disk_is_no_success():
     told = running()(staged(900), *DONE)
-    told(ev.UploadFailed("/s/step-900", "model.safetensors changed on the local disk", hopeless=True))
+    told(ev.UploadFailed("/s/step-900", "model.safetensors changed on the local disk", permanent=True))
     [end] = told.asked(do.RecordSessionEnd)
     assert (end.reason, end.exit_code) == ("failed", 1)
-    assert "changed on the local disk" in end.words
+    assert "changed on the local disk" in end.message

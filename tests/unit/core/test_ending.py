@@ -28,7 +28,7 @@ def test_a_finished_script_waits_for_its_last_checkpoint_to_be_proved():
     told = running()(STAGED, *DONE)
     assert told.session.phase is Phase.DRAINING
     assert told(DURABLE).asked(do.RecordSessionEnd) == [
-        do.RecordSessionEnd("succeeded", 0, told.session.ending.words, 9)
+        do.RecordSessionEnd("succeeded", 0, told.session.ending.message, 9)
     ]
     assert ended(told(ev.SessionEndRecorded())) == (Phase.SUCCEEDED, 0)
 
@@ -36,12 +36,12 @@ def test_a_finished_script_waits_for_its_last_checkpoint_to_be_proved():
 def test_a_finished_script_whose_end_cannot_be_proved_is_no_success():
     told = running()(STAGED, *DONE).until(do.RecordSessionEnd)
     assert told.asked(do.RecordSessionEnd)[0].reason == "unproved"
-    assert "/s/step-9" in told.session.ending.words
+    assert "/s/step-9" in told.session.ending.message
     assert ended(told(ev.SessionEndRecorded("EIO"))) == (Phase.FAILED, 1)
 
 
 def test_a_hard_deadline_saves_waits_for_proof_and_hands_over():
-    told = running(Config(lifetime=TimeLimit(60.0, hard=True), save_every=SaveSchedule("steps", 5))).until(
+    told = running(Config(time_limit=TimeLimit(60.0, hard=True), save_every=SaveSchedule("steps", 5))).until(
         do.SendToTrainer
     )
     assert isinstance(told.asked(do.SendToTrainer)[0].message, StopRequest)
@@ -53,7 +53,7 @@ def test_a_hard_deadline_saves_waits_for_proof_and_hands_over():
 
 
 def test_a_hard_deadline_with_a_store_that_hangs_ends_in_time_all_the_same():
-    told = running(Config(lifetime=TimeLimit(60.0, hard=True), save_every=SaveSchedule("steps", 5))).until(
+    told = running(Config(time_limit=TimeLimit(60.0, hard=True), save_every=SaveSchedule("steps", 5))).until(
         do.SendToTrainer
     )
     told(STAGED, *DONE).until(do.RecordSessionEnd)
@@ -64,7 +64,7 @@ def test_a_hard_deadline_with_a_store_that_hangs_ends_in_time_all_the_same():
 
 
 def test_a_soft_deadline_saves_and_goes_on():
-    told = running(Config(lifetime=TimeLimit(60.0, hard=False), save_every=SaveSchedule("steps", 5))).until(
+    told = running(Config(time_limit=TimeLimit(60.0, hard=False), save_every=SaveSchedule("steps", 5))).until(
         do.SendToTrainer
     )
     assert isinstance(told.asked(do.SendToTrainer)[0].message, SaveRequest)
@@ -128,7 +128,7 @@ def test_a_notice_that_is_not_certain_saves_and_goes_on():
 
 
 def test_a_known_end_is_believed_over_a_notice_of_more():
-    told = running(Config(lifetime=TimeLimit(700.0, hard=True)))
+    told = running(Config(time_limit=TimeLimit(700.0, hard=True)))
     told(ev.PreemptionNotice(9000.0, "SIGUSR1 from Slurm job 7"))
     left_s = 700.0 - (told.now.mono_s - told.session.started_s)
     assert told.session.timers.give_up_waiting == pytest.approx(told.now.mono_s + left_s)

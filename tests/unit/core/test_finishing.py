@@ -31,7 +31,7 @@ def restarted(told, folder=""):
 
 
 def words_of(told):
-    return " ".join(f"{said.words} {said.hint}" for said in told.asked(do.Notify))
+    return " ".join(f"{said.message} {said.hint}" for said in told.asked(do.Notify))
 
 
 # --- exit code 0 -------------------------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ def test_exit_code_0_inside_the_loop_is_no_success():
     assert (told.session.phase, told.session.ending.phase, told.session.ending.exit_code) == (
         Phase.DRAINING, Phase.FAILED, 93,
     )  # fmt: skip
-    assert "the same twice" in told.session.ending.words
+    assert "the same twice" in told.session.ending.message
 
 
 def test_exit_code_0_inside_the_loop_goes_on_while_there_are_new_steps():
@@ -76,7 +76,7 @@ def test_exit_code_0_elsewhere_is_the_end(before):
 
 def test_a_loop_that_was_left_is_said_with_its_total():
     told = begun()(beat(26), ev.TrainerMessage(Finished(26, short_of=40)), ev.TrainerExited(0))
-    assert told.session.ending.words == "the script finished at step 26 of 40, because it left its loop"
+    assert told.session.ending.message == "the script finished at step 26 of 40, because it left its loop"
 
 
 @pytest.mark.parametrize("kind", ["left", "short"])
@@ -84,7 +84,7 @@ def test_a_script_that_says_that_it_ends_inside_its_loop_is_not_tried_again(kind
     told = begun()(beat(26), ev.TrainerMessage(ScriptFailed(kind, "", "it left its loop at step 26 of 40", "t.py:3")))
     told(ev.TrainerExited(0))
     assert (told.session.ending.phase, told.session.ending.exit_code) == (Phase.FAILED, 1)
-    assert told.session.ending.words == "it left its loop at step 26 of 40 (t.py:3)"
+    assert told.session.ending.message == "it left its loop at step 26 of 40 (t.py:3)"
 
 
 # --- the same end twice ------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def failing(told, kind, type_, step, where="t.py:12"):
 def test_the_same_error_at_the_same_line_is_tried_once_more_and_then_given_up():
     told = failing(restarted(failing(begun(), "script", "KeyError", 3)), "script", "KeyError", 3)
     assert told.session.ending.exit_code == 93
-    assert told.session.ending.words.count("t.py:12") == 1
+    assert told.session.ending.message.count("t.py:12") == 1
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_another_error_another_line_or_a_new_step_is_tried_on(second):
 def test_an_error_in_the_code_ends_at_once_also_after_progress():
     told = failing(begun()(staged(20)), "code", "NameError", 25)
     assert (told.session.ending.phase, told.session.ending.exit_code) == (Phase.FAILED, 1)
-    assert "t.py:12" in told.session.ending.words
+    assert "t.py:12" in told.session.ending.message
 
 
 def test_an_outage_is_tried_as_often_as_before():
@@ -160,11 +160,11 @@ def test_a_process_that_waits_for_a_thread_after_the_end_is_ended_and_succeeded(
     seconds, said = waited(told)
     assert told.asked(do.SignalTrainer) == [do.SignalTrainer("kill")]
     assert 55 <= seconds <= 65
-    assert "the thread 'uploader'" in said[0].words
+    assert "the thread 'uploader'" in said[0].message
     assert "it is ended in 55 s" in said[0].hint
     told(ev.TrainerExited(-9))
     assert (told.session.ending.phase, told.session.ending.exit_code) == (Phase.SUCCEEDED, 0)
-    assert "did not end by itself" in told.session.ending.words
+    assert "did not end by itself" in told.session.ending.message
 
 
 def test_a_process_that_computes_after_the_end_has_more_time_but_not_for_ever():
@@ -185,7 +185,7 @@ def test_with_hang_after_none_it_is_said_and_waited_for():
     told = done(Config(liveness=liveness.LivenessPolicy(enabled=False)))
     _, said = waited(told, limit_s=7200)
     assert told.session.trainer.alive
-    assert len([each for each in said if "uploader" in each.words]) == 1
+    assert len([each for each in said if "uploader" in each.message]) == 1
 
 
 @pytest.mark.parametrize("code", [-11, -9, -6])
@@ -221,7 +221,7 @@ def test_a_stop_while_the_process_goes_on_after_the_end_is_obeyed():
 
 def test_a_session_with_a_step_count_keeps_its_words():
     told = running()(ev.TrainerMessage(Finished(900)), ev.TrainerExited(0))
-    assert told.session.ending.words == "the script finished"
+    assert told.session.ending.message == "the script finished"
 
 
 @pytest.mark.parametrize(

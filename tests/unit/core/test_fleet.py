@@ -33,7 +33,7 @@ UNITS = st.one_of(st.none(), st.floats(0, 100))
 EVENTS = st.one_of(
     st.builds(
         fw.ControllerStarted,
-        st.builds(FleetPolicy, machines_max=st.integers(1, 3), a_day=st.integers(1, 3), paid=st.booleans(), units_max=UNITS),
+        st.builds(FleetPolicy, machines_max=st.integers(1, 3), machines_per_day_max=st.integers(1, 3), paid=st.booleans(), units_max=UNITS),
     ),
     st.just(fw.PollTimerFired()),
     st.builds(fw.UserRequest, st.sampled_from(["stop", "leave"])),
@@ -65,7 +65,7 @@ def test_any_event_in_any_fleet_is_decided(happened: list[tuple[fw.Event, float]
         assert sum(isinstance(each, CALLS) for each in commands) <= 1
         assert not (ended and commands and not isinstance(event, fw.ControllerStarted)), "who has ended is deaf"
         assert next_wakeup(fleet, now) > now_s
-        going_on = fleet.doing or fleet.phase is FleetPhase.ENDED or not isinf(next_wakeup(fleet, now))
+        going_on = fleet.call_in_flight or fleet.phase is FleetPhase.ENDED or not isinf(next_wakeup(fleet, now))
         assert (
             going_on
             or any(isinstance(each, fw.EndController) for each in commands)
@@ -150,7 +150,13 @@ def test_whatever_the_world_does_every_machine_is_given_back(seed: int, trouble:
     """With a controller that dies at any point and goes on from what it wrote down."""
     chance = Random(seed)
     world, now_s = Hour(chance, trouble), 0.0
-    policy = replace(POLICY, fruitless_max=1000, machines_max=1000, a_day=1000, refusals_max=1000)
+    policy = replace(
+        POLICY,
+        machines_without_progress_max=1000,
+        machines_max=1000,
+        machines_per_day_max=1000,
+        provision_failures_max=1000,
+    )
     journal: list[tuple[fw.Event, Instant]] = []
     fleet, event, code = Fleet("run"), fw.ControllerStarted(policy), None
     for _ in range(3000):
@@ -173,7 +179,7 @@ def test_whatever_the_world_does_every_machine_is_given_back(seed: int, trouble:
         now_s += chance.random()
     assert code == 0
     assert list(world.machines) == ["theirs"]
-    assert {life.machine.endpoint for life in fleet.lives} == set(world.made)
+    assert {life.machine.endpoint for life in fleet.machine_history} == set(world.made)
 
 
 def folded(journal: list[tuple[fw.Event, Instant]]) -> Fleet:
@@ -192,7 +198,7 @@ def test_a_journal_with_a_damaged_line_is_still_folded(seed: int, data: st.DataO
         folded(journal[:lost] + journal[lost + 1 :]), fw.ControllerStarted(POLICY), Instant(1e6, 1e6)
     )
     assert commands
-    assert fleet.doing
+    assert fleet.call_in_flight
 
 
 def a_night(seed: int) -> list[fw.Event]:
@@ -212,7 +218,7 @@ def serving(policy: FleetPolicy = POLICY, safe: int | None = 0) -> Fleet:
     fleet = Fleet("run")
     for event in (
         fw.ControllerStarted(policy), fw.BalanceRead(10.0, 1.0) if policy.paid else fw.PollTimerFired(), fw.MachinesListed(), fw.MachineCreated(OURS), fw.MachinePrepared(),
-        fw.AgentStarted(), fw.MachinePolled(1, "running", step=5, safe=safe),
+        fw.AgentStarted(), fw.MachinePolled(1, "running", step=5, durable_step=safe),
     ):  # fmt: skip
         fleet, _ = decide(fleet, event, Instant(0, 0))
     assert fleet.phase is FleetPhase.SERVING
@@ -237,7 +243,7 @@ LISTED = fw.MachinesListed((OURS, THEIRS))
 def test_a_computer_that_slept_asks_the_machine_before_it_restarts_anything() -> None:
     fleet, commands = after(serving(), (fw.PollTimerFired(), 3600.0))
     assert calls(commands) == ["Poll"]
-    fleet, commands = after(fleet, (fw.MachinePolled(900, "running", step=900, safe=800), 3601.0))
+    fleet, commands = after(fleet, (fw.MachinePolled(900, "running", step=900, durable_step=800), 3601.0))
     assert fleet.machine == OURS
     assert calls(commands) == []
 
@@ -272,7 +278,7 @@ def test_a_full_disk_at_home_takes_no_machine_away() -> None:
 def test_a_machine_whose_beat_stands_still_is_restarted_twice_and_then_given_back() -> None:
     fleet, now_s, seen = serving(), 1.0, []
     answers = {
-        "Poll": fw.MachinePolled(1, "running", step=5, safe=0), "ListMachines": LISTED, "Restart": fw.AgentRestarted(), "StartAgent": fw.AgentStarted(),
+        "Poll": fw.MachinePolled(1, "running", step=5, durable_step=0), "ListMachines": LISTED, "Restart": fw.AgentRestarted(), "StartAgent": fw.AgentStarted(),
     }  # fmt: skip
     commands: tuple[fw.Command, ...] = ()
     while "Release" not in seen:
@@ -311,9 +317,9 @@ def test_a_machine_counts_as_lost_after_enough_listings_apart_from_each_other() 
         assert calls(commands) == ["ListMachines"]
     fleet, _ = after(fleet, (fw.MachinesListed((THEIRS,)), 30.0))
     assert fleet.machine is None
-    assert [life.end for life in fleet.lives] == ["lost"]
+    assert [life.end for life in fleet.machine_history] == ["lost"]
     fleet, commands = after(fleet, (fw.PollTimerFired(), 40.0), (fw.MachinesListed((THEIRS,)), 41.0))
-    assert commands[-1:] == (fw.CreateMachine("run-2", POLICY.wanted),)
+    assert commands[-1:] == (fw.CreateMachine("run-2", POLICY.request),)
 
 
 def test_three_machines_in_a_row_that_bring_nothing_home_are_enough() -> None:
@@ -327,7 +333,7 @@ def test_three_machines_in_a_row_that_bring_nothing_home_are_enough() -> None:
             fleet, _ = after(
                 fleet, (fw.MachineCreated(machine), now_s), (fw.MachinePrepared(), now_s), (fw.AgentStarted(), now_s)
             )
-        fleet, commands = after(fleet.with_(doing="Poll"), (UNREACHABLE, now_s))
+        fleet, commands = after(fleet.with_(call_in_flight="Poll"), (UNREACHABLE, now_s))
         for _ in range(3):
             fleet, commands = after(fleet, (fw.MachinesListed(), now_s))
     assert calls(commands) == ["ListMachines"], "a machine that was lost may still cost"
@@ -394,7 +400,7 @@ def test_no_machine_is_brought_up_against_a_limit(policy: FleetPolicy, event: fw
     [(replace(POLICY, until_wall_s=100.0), 101.0), (replace(POLICY, paid=True, units_max=2.0), 7300.0)],
 )
 def test_at_a_limit_the_run_saves_is_fetched_and_the_machine_given_back(policy: FleetPolicy, at_s: float) -> None:
-    told = fw.MachinePolled(3, "running", step=50, safe=9, epoch=1)
+    told = fw.MachinePolled(3, "running", step=50, durable_step=9, generation=1)
     fleet, commands = after(serving(policy), (fw.PollTimerFired(), at_s), (told, at_s), (told, at_s))
     assert calls(commands) == ["PassOnStop"]
     fleet, commands = after(
@@ -408,7 +414,7 @@ def test_at_a_limit_the_run_saves_is_fetched_and_the_machine_given_back(policy: 
 
 
 def test_refusals_are_waited_out_ever_longer_and_not_for_ever() -> None:
-    policy = replace(POLICY, refusals_max=8)
+    policy = replace(POLICY, provision_failures_max=8)
     fleet, now_s, pauses = Fleet("run"), 0.0, []
     fleet, commands = after(fleet, (fw.ControllerStarted(policy), now_s), (fw.MachinesListed(), now_s))
     while calls(commands) == ["BringUp"]:
@@ -432,7 +438,7 @@ def test_what_only_a_person_can_mend_ends_at_once(kind: str) -> None:
     )
     (end,) = commands
     assert isinstance(end, fw.EndController)
-    assert (end.exit_code, end.words, end.hint) == (errors.FAILED_PRECHECKS, "words", "hint")
+    assert (end.exit_code, end.message, end.hint) == (errors.FAILED_PRECHECKS, "words", "hint")
 
 
 def test_a_bring_up_of_unknown_outcome_is_asked_for_again_by_the_same_name() -> None:
@@ -445,9 +451,9 @@ def test_a_bring_up_of_unknown_outcome_is_asked_for_again_by_the_same_name() -> 
     fleet, commands = after(
         fleet, (fw.PollTimerFired(), 99.0), (fw.MachinesListed((THEIRS, Machine("", "appeared"))), 99.0)
     )
-    assert commands[-1] == fw.CreateMachine("run-1", POLICY.wanted)
+    assert commands[-1] == fw.CreateMachine("run-1", POLICY.request)
     (said,) = [each for each in commands if isinstance(each, fw.Report)]
-    assert "appeared" in said.words
+    assert "appeared" in said.message
     assert "not touched" in said.hint
 
 
@@ -467,7 +473,7 @@ def test_a_machine_of_ours_that_this_computer_forgot_is_adopted_by_its_record() 
 def test_the_first_wish_stops_and_the_second_leaves_the_machine_alone() -> None:
     fleet, commands = after(serving(), (fw.UserRequest("stop", "stopped by you"), 1.0))
     assert calls(commands) == ["Poll"], "the machine is asked before anything is concluded"
-    fleet, commands = after(fleet, (fw.MachinePolled(2, "running", step=6, epoch=1), 1.5))
+    fleet, commands = after(fleet, (fw.MachinePolled(2, "running", step=6, generation=1), 1.5))
     assert calls(commands) == ["PassOnStop"]
     fleet, commands = after(fleet, (fw.UserRequest("leave"), 2.0))
     assert [type(each) for each in commands] == [fw.EndController]
@@ -489,7 +495,7 @@ def test_a_stop_while_a_machine_is_brought_up_gives_it_back_at_once() -> None:
 @pytest.mark.parametrize("answer", [fw.BalanceRead(7.5, 1.0), fw.CallFailed("CheckBalance", "unreachable", "no route")])
 def test_what_the_last_machine_cost_is_counted_before_the_end(answer: fw.Event) -> None:
     fleet, commands = after(
-        serving(FleetPolicy(paid=True)), (fw.MachinePolled(2, "done", exit_code=0, step=9, safe=9), 5.0)
+        serving(FleetPolicy(paid=True)), (fw.MachinePolled(2, "done", exit_code=0, step=9, durable_step=9), 5.0)
     )
     fleet, commands = after(fleet, (fw.MachineReleased(OURS.endpoint), 6.0))
     assert calls(commands) == ["CheckBalance"]
@@ -508,7 +514,9 @@ def begun_again(fleet: Fleet) -> Fleet:
 
 
 def says(commands: tuple[fw.Command, ...]) -> str:
-    return "\n".join(f"{each.words} {each.hint}" for each in commands if isinstance(each, fw.Report | fw.EndController))
+    return "\n".join(
+        f"{each.message} {each.hint}" for each in commands if isinstance(each, fw.Report | fw.EndController)
+    )
 
 
 @pytest.mark.parametrize("unheard", [UNREACHABLE, fw.CallFailed("Poll", "home", "disk full"), fw.MachinePolled(-1, "")])
@@ -526,23 +534,24 @@ def test_a_stop_before_the_first_status_asks_the_machine_and_gives_nothing_back(
     assert "Poll" in seen
     assert "Release" not in seen
     fleet, commands = after(
-        fleet.with_(doing=""), (fw.MachinePolled(900, "running", step=9326, safe=942, epoch=1, waiting=7), now_s)
+        fleet.with_(call_in_flight=""),
+        (fw.MachinePolled(900, "running", step=9326, durable_step=942, generation=1, files_waiting=7), now_s),
     )
     assert calls(commands) == ["PassOnStop"]
     fleet, commands = after(
-        fleet, (fw.StopForwarded(1), now_s), (fw.MachinePolled(901, "done", 130, 9400, 9400, epoch=1), now_s + 9)
+        fleet, (fw.StopForwarded(1), now_s), (fw.MachinePolled(901, "done", 130, 9400, 9400, generation=1), now_s + 9)
     )
     assert commands[-1] == fw.ReleaseMachine(OURS)
 
 
 @pytest.mark.parametrize("phase", [FleetPhase.STARTING, FleetPhase.PREPARING])
 def test_a_stop_asks_a_machine_on_which_an_earlier_controller_may_have_started_the_agent(phase: FleetPhase) -> None:
-    fleet = serving().with_(phase=phase, life=serving().life)
+    fleet = serving().with_(phase=phase, service=serving().service)
     fleet, commands = after(
-        fleet.with_(doing="Prepare"), (fw.ControllerStarted(POLICY), 50.0), (STOP, 50.5), (LISTED, 51.0)
+        fleet.with_(call_in_flight="Prepare"), (fw.ControllerStarted(POLICY), 50.0), (STOP, 50.5), (LISTED, 51.0)
     )
     assert calls(commands) == ["Poll"]
-    trained = after(fleet, (fw.MachinePolled(9, "running", step=800, safe=5, epoch=1), 52.0))[1]
+    trained = after(fleet, (fw.MachinePolled(9, "running", step=800, durable_step=5, generation=1), 52.0))[1]
     assert calls(trained) == ["PassOnStop"]
     nothing = after(fleet, (fw.MachinePolled(-1, ""), 52.0))[1]
     assert calls(nothing) == ["Release"], "no agent was ever started there"
@@ -550,7 +559,7 @@ def test_a_stop_asks_a_machine_on_which_an_earlier_controller_may_have_started_t
 
 @pytest.mark.parametrize(("told", "call"), [
     (fw.MachinePolled(2, "preparing"), "Release"),
-    (fw.MachinePolled(2, "running", waiting=10), ""),
+    (fw.MachinePolled(2, "running", files_waiting=10), ""),
     (fw.MachinePolled(2, ""), ""),
 ])  # fmt: skip
 def test_a_machine_without_a_session_is_given_back_only_if_its_status_shows_that_nothing_waits(
@@ -563,19 +572,19 @@ def test_a_machine_without_a_session_is_given_back_only_if_its_status_shows_that
 
 
 def test_a_stop_that_named_a_session_which_died_is_passed_on_to_the_next_one() -> None:
-    first = fw.MachinePolled(2, "running", step=6, epoch=1)
+    first = fw.MachinePolled(2, "running", step=6, generation=1)
     fleet, _ = after(serving(), (STOP, 1.0), (first, 2.0), (fw.StopForwarded(1), 2.5))
-    assert calls(after(fleet, (replace(first, beat=3), 3.0))[1]) == []
-    assert calls(after(fleet, (replace(first, beat=3, epoch=2), 3.0))[1]) == ["PassOnStop"]
+    assert calls(after(fleet, (replace(first, heartbeat=3), 3.0))[1]) == []
+    assert calls(after(fleet, (replace(first, heartbeat=3, generation=2), 3.0))[1]) == ["PassOnStop"]
 
 
 def test_the_time_to_stop_counts_from_the_first_status_and_its_end_is_told() -> None:
     fleet, now_s = after(serving(), (STOP, 1.0))[0], 2.0
     fleet, _ = after(fleet, (UNREACHABLE, now_s))
     assert fleet.stop_s is None
-    told = fw.MachinePolled(5, "running", step=7, safe=5, epoch=1)
+    told = fw.MachinePolled(5, "running", step=7, durable_step=5, generation=1)
     fleet, _ = after(
-        fleet, (LISTED, 3000.0), (told, 3001.0), (fw.StopForwarded(1), 3002.0), (replace(told, beat=6), 3003.0)
+        fleet, (LISTED, 3000.0), (told, 3001.0), (fw.StopForwarded(1), 3002.0), (replace(told, heartbeat=6), 3003.0)
     )
     fleet, commands = after(fleet, (fw.PollTimerFired(), 3001.0 + 1800.0))
     assert calls(commands) == ["Release"]
@@ -584,18 +593,18 @@ def test_the_time_to_stop_counts_from_the_first_status_and_its_end_is_told() -> 
 
 
 def test_a_leave_takes_the_stop_back_and_the_next_launch_goes_on_after_it() -> None:
-    told = fw.MachinePolled(2, "running", step=6, epoch=1)
+    told = fw.MachinePolled(2, "running", step=6, generation=1)
     fleet, commands = after(
         serving(), (STOP, 1.0), (told, 2.0), (fw.StopForwarded(1), 2.5), (fw.UserRequest("leave"), 3.0)
     )
     assert "goes on by itself" in says(commands)
     fleet = begun_again(fleet)
-    assert (fleet.stop, fleet.stop_passed_on) == ("", False)
-    done = fw.MachinePolled(9, "done", 143, 50, 50, epoch=1)
+    assert (fleet.stop, fleet.stop_forwarded) == ("", False)
+    done = fw.MachinePolled(9, "done", 143, 50, 50, generation=1)
     next_, commands = after(fleet, (done, 101.0))
     assert (next_.release_then, calls(commands)) == ("next", ["Release"])
     assert "the stop of an earlier launch" in says(commands)
-    ended, _ = after(fleet, (replace(done, asked=True), 101.0))
+    ended, _ = after(fleet, (replace(done, stop_requested=True), 101.0))
     assert ended.release_then == "end", "a person asked for it since"
     stopped, _ = after(serving(), (done, 101.0))
     assert stopped.release_then == "end", "this launch has asked for nothing"
@@ -611,7 +620,7 @@ def test_a_leave_names_the_call_that_is_in_flight() -> None:
 
 
 def gone(fleet: Fleet, at_s: float) -> Fleet:
-    fleet, _ = after(fleet.with_(doing="Poll"), (UNREACHABLE, at_s))
+    fleet, _ = after(fleet.with_(call_in_flight="Poll"), (UNREACHABLE, at_s))
     for absent in range(3):
         fleet, _ = after(fleet, (fw.MachinesListed((THEIRS,)), at_s + absent))
     assert fleet.machine is None
@@ -623,10 +632,10 @@ SECOND = Machine("run-2", "machine-2", record="r2")
 
 def second(at_s: float) -> Fleet:
     """The first machine was lost, and the second serves."""
-    fleet = gone(serving().with_(doing="ListMachines"), at_s)
+    fleet = gone(serving().with_(call_in_flight="ListMachines"), at_s)
     fleet, _ = after(
         fleet, (fw.PollTimerFired(), at_s + 9), (fw.MachinesListed(), at_s + 10), (fw.MachineCreated(SECOND), at_s + 11), (fw.MachinePrepared(), at_s + 12),
-        (fw.AgentStarted(), at_s + 13), (fw.MachinePolled(1, "running", step=9, safe=9), at_s + 14),
+        (fw.AgentStarted(), at_s + 13), (fw.MachinePolled(1, "running", step=9, durable_step=9), at_s + 14),
     )  # fmt: skip
     assert fleet.machine == SECOND
     return fleet
@@ -643,11 +652,13 @@ def test_a_lost_machine_that_is_listed_again_beside_its_successor_is_given_back(
     fleet, commands = after(fleet, (fw.CallFailed("Release", "unreachable", "no answer"), 102.0))
     assert "--on" in says(commands)
     fleet, commands = after(
-        fleet.with_(look_lost_s=103.0), (fw.PollTimerFired(), 103.0), (fw.MachinesListed((SECOND, listed)), 104.0)
+        fleet.with_(lost_listing_s=103.0), (fw.PollTimerFired(), 103.0), (fw.MachinesListed((SECOND, listed)), 104.0)
     )
     fleet, commands = after(fleet, (fw.MachineReleased(listed.endpoint), 105.0), (fw.PollTimerFired(), 105.0))
     assert (fleet.machine, calls(commands)) == (SECOND, ["Poll"])
-    assert [life.end for life in fleet.lives] == (["given back"] if listed.endpoint == OURS.endpoint else ["lost"])
+    assert [life.end for life in fleet.machine_history] == (
+        ["given back"] if listed.endpoint == OURS.endpoint else ["lost"]
+    )
 
 
 def test_a_lost_machine_is_looked_for_as_long_as_it_could_cost_and_not_longer() -> None:
@@ -657,7 +668,9 @@ def test_a_lost_machine_is_looked_for_as_long_as_it_could_cost_and_not_longer() 
         if calls(commands) == ["ListMachines"]:
             looks.append(now_s)
             fleet, commands = after(fleet, (fw.MachinesListed((SECOND,)), now_s))
-        fleet, _ = after(fleet, (fw.MachinePolled(int(now_s), "running", step=9, safe=9, saved=int(now_s)), now_s))
+        fleet, _ = after(
+            fleet, (fw.MachinePolled(int(now_s), "running", step=9, durable_step=9, saved=int(now_s)), now_s)
+        )
         now_s += 30
     assert len(looks) >= 40
     assert max(later - earlier for earlier, later in pairwise(looks)) <= 960
@@ -668,7 +681,7 @@ def test_before_the_end_a_lost_machine_is_looked_for_and_named_where_nobody_know
     fleet, _ = after(
         second(10.0), (fw.MachinePolled(2, "done", 0, 9, 9), 30.0), (fw.MachineReleased("machine-2"), 31.0)
     )
-    assert fleet.doing == "ListMachines"
+    assert fleet.call_in_flight == "ListMachines"
     found, commands = after(fleet, (fw.MachinesListed((OURS, THEIRS)), 32.0))
     assert calls(commands) == ["Release"]
     found, commands = after(found, (fw.MachineReleased("machine-1"), 33.0))
@@ -692,12 +705,12 @@ def test_an_outage_of_the_listing_leaves_the_machine_itself_asked() -> None:
         seen += made
         answer = {
             "ListMachines": fw.CallFailed("ListMachines", "unreachable", "503"),
-            "Poll": UNREACHABLE if len(seen) < 4 else fw.MachinePolled(len(seen), "running", step=len(seen), safe=len(seen)),
+            "Poll": UNREACHABLE if len(seen) < 4 else fw.MachinePolled(len(seen), "running", step=len(seen), durable_step=len(seen)),
         }  # fmt: skip
         fleet, commands = after(fleet, (answer[made[0]] if made else fw.PollTimerFired(), now_s))
         now_s = now_s + 1 if calls(commands) else next_wakeup(fleet, Instant(now_s, 0))
     assert seen.count("Poll") > 5
-    assert fleet.life.safe > 4
+    assert fleet.service.durable_step > 4
 
 
 @pytest.mark.parametrize("call", ["BringUp", "ListMachines"])
@@ -716,7 +729,7 @@ def test_what_cannot_get_better_ends_where_no_machine_was_ever_there(call: str) 
 
 
 def test_a_login_that_ends_at_night_is_waited_for_and_said_once_and_after_half_an_hour_again() -> None:
-    fleet, now_s, said = gone(serving().with_(doing="ListMachines"), 1.0), 10.0, []
+    fleet, now_s, said = gone(serving().with_(call_in_flight="ListMachines"), 1.0), 10.0, []
     while now_s < 3600:
         fleet, commands = after(fleet, (fw.PollTimerFired(), now_s))
         failed = fw.CallFailed("ListMachines", "login", "Colab does not know this login", "run `colab usage`")
@@ -724,7 +737,7 @@ def test_a_login_that_ends_at_night_is_waited_for_and_said_once_and_after_half_a
         said += [each for each in commands if isinstance(each, fw.Report)]
         now_s = next_wakeup(fleet, Instant(now_s + 1, 0))
     assert [each.hint for each in said] == ["run `colab usage`"] * 2
-    assert "(for 30 min now)" in said[1].words
+    assert "(for 30 min now)" in said[1].message
     fleet, commands = after(fleet, (fw.PollTimerFired(), now_s), (fw.MachinesListed((THEIRS,)), now_s))
     assert calls(commands) == ["BringUp"]
 
@@ -733,9 +746,13 @@ def test_each_kind_of_trouble_is_shown_the_first_time() -> None:
     fleet, _ = after(serving(), (fw.PollTimerFired(), 1.0), (UNREACHABLE, 2.0), (LISTED, 3.0))
     fleet, commands = after(fleet, (fw.CallFailed("Poll", "login", "a login is wanted", "log in"), 4.0))
     assert "a login is wanted log in" in says(commands)
-    fleet, commands = after(fleet.with_(doing="Poll"), (fw.CallFailed("Poll", "home", "disk full", "make room"), 5.0))
+    fleet, commands = after(
+        fleet.with_(call_in_flight="Poll"), (fw.CallFailed("Poll", "home", "disk full", "make room"), 5.0)
+    )
     assert "disk full make room" in says(commands)
-    fleet, commands = after(fleet.with_(doing="Poll"), (fw.CallFailed("Poll", "home", "disk full", "make room"), 6.0))
+    fleet, commands = after(
+        fleet.with_(call_in_flight="Poll"), (fw.CallFailed("Poll", "home", "disk full", "make room"), 6.0)
+    )
     assert says(commands) == ""
 
 
@@ -752,8 +769,8 @@ def test_after_a_machine_that_brought_something_the_next_one_waits_for_nothing_t
     units: float, policy: FleetPolicy, at_s: float, first: str
 ) -> None:
     fleet = serving(replace(policy, paid=True)).with_(units=units, units_per_hour=2.0)
-    fleet, _ = after(fleet, (fw.MachinePolled(2, "running", step=9, safe=9), 1.0))
-    fleet = gone(fleet.with_(doing="ListMachines"), at_s)
+    fleet, _ = after(fleet, (fw.MachinePolled(2, "running", step=9, durable_step=9), 1.0))
+    fleet = gone(fleet.with_(call_in_flight="ListMachines"), at_s)
     now_s = next_wakeup(fleet, Instant(at_s + 2, 0))  # the last listing was then
     assert now_s <= at_s + 2.01
     fleet, commands = after(fleet, (fw.PollTimerFired(), now_s))
@@ -793,7 +810,7 @@ def test_no_state_is_silent_for_longer_than_three_minutes(state: str) -> None:
     assert max(said) <= 180
     if state == "serving":
         assert "`logs`" in says(after(fleet, (fw.WaitEnded(), 1e6))[1])
-        moved, _ = after(fleet, (fw.MachinePolled(99, "running", step=500, safe=9), 1e6))
+        moved, _ = after(fleet, (fw.MachinePolled(99, "running", step=500, durable_step=9), 1e6))
         assert next_word(moved) > 1e6 + 100
 
 
@@ -813,35 +830,37 @@ def test_words_about_waiting_come_again_soon_after_the_last_status_and_rarely_wh
 
 
 def test_a_run_that_begins_at_an_earlier_step_again_with_nothing_safe_is_said() -> None:
-    fleet, _ = after(serving(safe=None), (fw.MachinePolled(2, "running", step=2711, epoch=1), 1.0))
-    _, commands = after(fleet, (fw.MachinePolled(3, "running", step=583, epoch=2), 2.0))
+    fleet, _ = after(serving(safe=None), (fw.MachinePolled(2, "running", step=2711, generation=1), 1.0))
+    _, commands = after(fleet, (fw.MachinePolled(3, "running", step=583, generation=2), 2.0))
     assert "went back from step 2,711 to step 583 on its machine; nothing is safe yet" in says(commands)
-    fleet, _ = after(serving(safe=500), (fw.MachinePolled(2, "running", step=2711, safe=500, epoch=1), 1.0))
-    _, commands = after(fleet, (fw.MachinePolled(3, "running", step=500, safe=500, epoch=2), 2.0))
+    fleet, _ = after(
+        serving(safe=500), (fw.MachinePolled(2, "running", step=2711, durable_step=500, generation=1), 1.0)
+    )
+    _, commands = after(fleet, (fw.MachinePolled(3, "running", step=500, durable_step=500, generation=2), 2.0))
     assert says(commands) == "", "it goes on from what is safe"
 
 
 def test_the_cell_that_waits_on_the_machine_is_started_again_where_it_is_gone() -> None:
-    fleet, commands = after(serving(), (fw.MachinePolled(2, "running", step=6, watched=False), 1.0))
+    fleet, commands = after(serving(), (fw.MachinePolled(2, "running", step=6, cell_attends=False), 1.0))
     assert commands[-1] == fw.StartAgent(OURS, again=True)
     assert calls(after(fleet, (fw.AgentStarted(), 2.0))[1]) == ["Poll"]
     for watched in (True, None):
-        assert calls(after(serving(), (fw.MachinePolled(2, "running", step=6, watched=watched), 1.0))[1]) == []
+        assert calls(after(serving(), (fw.MachinePolled(2, "running", step=6, cell_attends=watched), 1.0))[1]) == []
 
 
 def test_a_machine_is_asked_every_few_seconds_until_its_first_step_is_seen_and_then_after_each_save() -> None:
     policy = replace(POLICY, poll_s=60.0)
     fleet, _ = after(
         Fleet("run"), (fw.ControllerStarted(policy), 0.0), (fw.MachinesListed(), 0.0), (fw.MachineCreated(OURS), 0.0), (fw.MachinePrepared(), 0.0),
-        (fw.AgentStarted(), 0.0), (fw.MachinePolled(1, "running", waiting=2), 10.0),
+        (fw.AgentStarted(), 0.0), (fw.MachinePolled(1, "running", files_waiting=2), 10.0),
     )  # fmt: skip
     assert next_wakeup(fleet, Instant(10.0, 0)) == 15.0
     fleet, _ = after(fleet, (fw.MachinePolled(2, "running", step=3), 20.0))
     assert next_wakeup(fleet, Instant(20.0, 0)) == 35.0, "nothing of it is safe yet"
     for told, pause_s in (
-        (fw.MachinePolled(2, "running", step=6, safe=6), 60.0),
-        (fw.MachinePolled(2, "running", step=6, safe=6, next_save_s=20.0), 23.0),
-        (fw.MachinePolled(2, "running", step=6, safe=6, next_save_s=900.0), 60.0),
+        (fw.MachinePolled(2, "running", step=6, durable_step=6), 60.0),
+        (fw.MachinePolled(2, "running", step=6, durable_step=6, next_save_s=20.0), 23.0),
+        (fw.MachinePolled(2, "running", step=6, durable_step=6, next_save_s=900.0), 60.0),
     ):
         fleet, _ = after(serving(policy), (told, 10.0))
         assert next_wakeup(fleet, Instant(10.0, 0)) == 10.0 + pause_s, told
@@ -855,7 +874,10 @@ def test_units_are_read_while_a_machine_serves_and_count_on_between() -> None:
     assert calls(commands) == ["ListMachines"]
     assert fleet.used(62.0 + 3600) == pytest.approx(0.1 + 1.96)
     fleet, commands = after(
-        fleet, (LISTED, 63.0), (fw.MachinePolled(9, "running", step=9, safe=9), 64.0), (fw.PollTimerFired(), 70.0)
+        fleet,
+        (LISTED, 63.0),
+        (fw.MachinePolled(9, "running", step=9, durable_step=9), 64.0),
+        (fw.PollTimerFired(), 70.0),
     )
     assert calls(commands) == ["Poll"], "not at every poll"
 
@@ -868,7 +890,7 @@ def test_the_last_lines_of_a_script_that_failed_are_shown() -> None:
 def test_what_the_supervisor_there_warns_of_is_passed_on_once_whatever_its_numbers() -> None:
     def told(beat: int, words: str) -> fw.MachinePolled:
         return fw.MachinePolled(
-            beat, "running", step=beat, safe=0, epoch=1, warnings=("the loss is not a number", words)
+            beat, "running", step=beat, durable_step=0, generation=1, warnings=("the loss is not a number", words)
         )
 
     full = "the save at step {} failed: No space left on device"
@@ -906,7 +928,7 @@ def test_a_machine_of_another_run_keeps_this_one_from_a_second_machine_for_the_s
 def test_the_end_says_why_in_the_sessions_own_words() -> None:
     told = fw.MachinePolled(2, "done", 1, 9, 9, cause="the script refused its arguments")
     _, commands = after(serving(), (told, 1.0), (fw.MachineReleased("machine-1"), 2.0))
-    assert commands[-1].words == "the run ended with exit code 1: the script refused its arguments"
+    assert commands[-1].message == "the run ended with exit code 1: the script refused its arguments"
 
 
 def test_a_machine_that_only_prepares_for_ten_minutes_is_restarted_and_then_given_back() -> None:
@@ -917,7 +939,12 @@ def test_a_machine_that_only_prepares_for_ten_minutes_is_restarted_and_then_give
         made = calls(commands)
         seen += made
         told = fw.MachinePolled(
-            int(now_s), fw.PREPARING, step=300, safe=100, line="waiting for 2 parcels from your computer", epoch=2
+            int(now_s),
+            fw.PREPARING,
+            step=300,
+            durable_step=100,
+            status_line="waiting for 2 parcels from your computer",
+            generation=2,
         )
         answers = {
             "Poll": told,
@@ -936,17 +963,19 @@ def test_a_machine_that_only_prepares_for_ten_minutes_is_restarted_and_then_give
 
 def test_what_is_waited_for_is_named_with_the_machine_that_it_is_about() -> None:
     fleet = serving()
-    stray = fleet.with_(doing="Release", stray=replace(OURS, endpoint="stray-1"))
+    stray = fleet.with_(call_in_flight="Release", stray=replace(OURS, endpoint="stray-1"))
     for waiting, words in (
-        (fleet.with_(doing="Poll", line="step 5"), "a new step of machine-1 (its last status: step 5)"),
+        (fleet.with_(call_in_flight="Poll", status_line="step 5"), "a new step of machine-1 (its last status: step 5)"),
         (after(fleet, (fw.MachinePolled(2, "running", step=9, trained=True), 1.0))[0], "the results of machine-1"),
         (after(fleet, (fw.MachinePolled(2, fw.HANDING_OVER, step=9), 1.0))[0], "the results of machine-1"),
-        (fleet.with_(doing="ListMachines"), "the list of machines"),
-        (fleet.with_(phase=FleetPhase.PREPARING, doing="Prepare"), "code and checkpoint to reach machine-1"),
-        (fleet.with_(phase=FleetPhase.RELEASING, doing="Release"), "machine-1 to be given back"),
+        (fleet.with_(call_in_flight="ListMachines"), "the list of machines"),
+        (fleet.with_(phase=FleetPhase.PREPARING, call_in_flight="Prepare"), "code and checkpoint to reach machine-1"),
+        (fleet.with_(phase=FleetPhase.RELEASING, call_in_flight="Release"), "machine-1 to be given back"),
         (stray, "stray-1 to be given back"),
         (
-            fleet.with_(machine=None, life=None, name="run-2", phase=FleetPhase.BRINGING_UP, doing="BringUp"),
+            fleet.with_(
+                machine=None, service=None, name="run-2", phase=FleetPhase.BRINGING_UP, call_in_flight="BringUp"
+            ),
             "the new machine run-2",
         ),
     ):
@@ -977,7 +1006,7 @@ def test_a_machine_that_answers_is_never_replaced_nor_given_back_whatever_the_li
         beat += 1
         listed = {"none": (), "theirs": (THEIRS,), "ours": (OURS,), "no word": (replace(OURS, name=""),)}
         heard: dict[str, fw.Event] = {
-            "Poll": fw.MachinePolled(beat, "running", step=beat, safe=beat),
+            "Poll": fw.MachinePolled(beat, "running", step=beat, durable_step=beat),
             "ListMachines": fw.MachinesListed(listed[listing]) if listing in listed else fw.CallFailed(call, "unreachable", "503"),
             "CheckBalance": fw.BalanceRead(9.0, 1.0), "Adopt": fw.MachineAdopted(OURS),
         }  # fmt: skip
@@ -991,7 +1020,7 @@ def test_listings_that_lack_a_machine_and_its_own_silence_together_are_enough_af
     fleet, commands = after(serving(), (fw.ControllerStarted(POLICY), 1.0))
     for _ in range(4):  # nothing gets through: the pauses have grown
         fleet, commands = after(
-            fleet.with_(doing="ListMachines"), (fw.CallFailed("ListMachines", "unreachable", "no route"), 2.0)
+            fleet.with_(call_in_flight="ListMachines"), (fw.CallFailed("ListMachines", "unreachable", "no route"), 2.0)
         )
     for at_s in range(100, 103):
         fleet, commands = after(fleet, (fw.MachinesListed((THEIRS,)), float(at_s)))

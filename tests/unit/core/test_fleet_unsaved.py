@@ -36,8 +36,8 @@ def watched(told: Callable[[int], fw.MachinePolled], hours: int) -> tuple[list[s
         fleet, _ = decide(fleet, event, Instant(0, 0))
     for minute in range(hours * HOUR):
         at = Instant(minute * 60.0, minute * 60.0)
-        fleet, commands = decide(fleet, replace(told(minute), beat=minute, step=(minute * 7) % 100), at)
-        said += [f"{minute}: {each.words} {each.hint}" for each in commands if isinstance(each, fw.Report)]
+        fleet, commands = decide(fleet, replace(told(minute), heartbeat=minute, step=(minute * 7) % 100), at)
+        said += [f"{minute}: {each.message} {each.hint}" for each in commands if isinstance(each, fw.Report)]
         if fleet.stop:
             break
     return said, fleet
@@ -54,7 +54,7 @@ def test_a_run_that_never_saves_is_told_of_and_ended_with_93() -> None:
     for event in (
         fw.StopForwarded(1),
         fw.PollTimerFired(),
-        fw.MachinePolled(99, "done", 1, epoch=1),
+        fw.MachinePolled(99, "done", 1, generation=1),
         fw.MachineReleased("machine-1"),
     ):
         fleet, _ = decide(fleet, event, at)
@@ -62,13 +62,13 @@ def test_a_run_that_never_saves_is_told_of_and_ended_with_93() -> None:
     (end,) = commands
     assert isinstance(end, fw.EndController)
     assert (fleet.phase, end.exit_code, end.state) == (FleetPhase.ENDED, errors.NO_PROGRESS, "FAILED")
-    assert "without a new checkpoint" in end.words
-    assert "units used" in end.words
+    assert "without a new checkpoint" in end.message
+    assert "units used" in end.message
     assert "make room on the machine" in end.hint
 
 
 def test_a_machine_that_saved_once_and_never_again_is_given_up_too() -> None:
-    said, fleet = watched(lambda at: replace(EVENT, next_save_s=30.0, saved=7, safe=7 if at > 5 else None), 3)
+    said, fleet = watched(lambda at: replace(EVENT, next_save_s=30.0, saved=7, durable_step=7 if at > 5 else None), 3)
     assert "step 7 is safe" in said[-1]
     assert fleet.stop_code == errors.NO_PROGRESS
 

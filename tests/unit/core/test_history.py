@@ -59,7 +59,7 @@ def test_every_story_can_be_told_and_counts(stories):
     told = tell(HistoryRead(), stories)
     assert told.lost == sum(not story.end for story in stories)
     assert 0 <= told.lost_in_a_row <= told.lost
-    assert bool(told.words) == bool(stories)
+    assert bool(told.summary) == bool(stories)
     assert len(told.lives_s) <= LIVES_KEPT
 
 

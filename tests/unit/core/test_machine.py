@@ -128,10 +128,10 @@ def test_one_upload_is_in_flight_and_at_most_one_waits(seed, config):
 @given(SEEDS, CONFIGS)
 def test_a_fenced_or_frozen_session_publishes_and_removes_nothing(seed, config):
     for moment in life(seed, config):
-        if moment.after.frozen or (moment.after.ending and moment.after.ending.phase is Phase.FENCED):
+        if moment.after.writes_suspended or (moment.after.ending and moment.after.ending.phase is Phase.FENCED):
             assert not [each for each in moment.commands if isinstance(each, do.UploadCheckpoint | do.Prune)]
         if moment.before.ending and moment.before.ending.phase is Phase.FENCED and moment.after.phase not in FINAL:
-            assert moment.after.frozen
+            assert moment.after.writes_suspended
 
 
 @LIVES
@@ -140,7 +140,7 @@ def test_the_folder_a_restart_would_need_is_not_discarded(seed, config):
     for moment in life(seed, config):
         for command in moment.commands:
             if isinstance(command, do.DeleteStaged):
-                assert command.folder not in {moment.after.saves.newest, moment.after.saves.publishing}
+                assert command.folder not in {moment.after.saves.newest, moment.after.saves.uploading}
 
 
 @LIVES
@@ -166,11 +166,11 @@ def test_a_late_wake_up_is_no_gap(waits):
     told = running()
     at = next_wakeup(told.session)
     told(ev.TimerFired(), after_s=at - told.now.mono_s + waits - 1.0)
-    assert not told.session.frozen
+    assert not told.session.writes_suspended
 
 
 @LIVES
 @given(SEEDS)
 def test_a_world_without_faults_brings_every_session_to_its_end_or_keeps_it_running(seed):
-    *_, last = life(seed, Config(lifetime=TimeLimit(3600.0, hard=True)), moments=600)
+    *_, last = life(seed, Config(time_limit=TimeLimit(3600.0, hard=True)), moments=600)
     assert last.after.phase in FINAL or last.now.mono_s < 1000 + 3600 + 1300

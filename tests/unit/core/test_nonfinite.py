@@ -15,7 +15,7 @@ SEEN = NonfiniteRecord(FIRST, 499, 510)
 
 
 def at(step, rank=FIRST):
-    return CheckpointId(rank.epoch, step, rank.writer, 1)
+    return CheckpointId(rank.generation, step, rank.writer, 1)
 
 
 def told(*manifests):

@@ -104,7 +104,7 @@ def test_failures_without_progress_end_in_93_and_progress_resets_the_count():
 def test_a_script_that_could_not_save_its_end_is_not_called_finished():
     told = running()(ev.TrainerMessage(SaveFailed(900, "disk full")), *DONE)
     assert told.session.phase is Phase.BACKOFF
-    assert "disk full" in told.asked(do.Notify)[0].words
+    assert "disk full" in told.asked(do.Notify)[0].message
     saved = running()(
         ev.TrainerMessage(SaveFailed(800, "disk full")),
         ev.TrainerMessage(CheckpointStaged(900, "/s", 1, "final", 0, 0)),
@@ -116,31 +116,31 @@ def test_a_script_that_could_not_save_its_end_is_not_called_finished():
 def test_a_script_finishes_at_the_step_it_tells_or_else_at_that_of_its_newest_snapshot(section, step_s, end):
     beat = ev.TrainerMessage(Heartbeat(34, section, None, None, step_s))
     told = running()(beat, ev.TrainerMessage(CheckpointStaged(45, "/s", 1, "due", 0.1, 0.1)), *DONE)
-    assert told.session.ending.words == f"the script finished at step {end}"
+    assert told.session.ending.message == f"the script finished at step {end}"
 
 
 def test_out_of_memory_is_named_and_said_what_to_do_about():
     told = running(Config(restarts=recovery.RetryPolicy(max_restarts=0)))(ev.TrainerExited(-9, oom=True))
     [said] = told.asked(do.Notify)
-    assert "memory" in said.words
+    assert "memory" in said.message
     assert "smaller batch" in said.hint
 
 
 def test_a_zombie_looks_before_it_writes_and_ends_with_75():
     told = running()(ev.TimerFired(), after_s=4000.0)
-    assert told.session.frozen
+    assert told.session.writes_suspended
     assert told.asked(do.CheckFence)
     told(ev.FenceChecked((*HERE, "e00000004-next")))
     assert told.asked(do.SignalTrainer) == [do.SignalTrainer("kill")]
     told(ev.FenceChecked(HERE))
-    assert told.session.frozen
+    assert told.session.writes_suspended
     told(ev.TrainerExited(-9), ev.SessionEndRecorded())
     assert (told.session.phase, told.session.ending.exit_code) == (Phase.FENCED, 75)
 
 
 def test_a_machine_that_slept_alone_goes_on():
     told = running()(ev.TimerFired(), after_s=4000.0)(ev.FenceChecked(HERE))
-    assert not told.session.frozen
+    assert not told.session.writes_suspended
     assert told.session.phase is Phase.RUNNING
 
 
@@ -214,7 +214,7 @@ def test_a_script_that_opens_its_file_and_trains_everything_again_is_not_tried_w
         if 1 < number < len(steps):
             assert told.session.failures == number
     assert told.session.ending.exit_code == 93
-    assert "4 attempts in a row made as many steps and ended like that" in told.session.ending.words
+    assert "4 attempts in a row made as many steps and ended like that" in told.session.ending.message
 
 
 def test_the_second_such_attempt_says_that_it_is_no_progress():

@@ -78,10 +78,10 @@ def test_a_newer_one_takes_the_turn_of_one_that_failed():
 
 
 def test_a_folder_that_is_damaged_is_given_up_and_training_goes_on():
-    told = running()(staged(10), ev.UploadFailed("/s/step-10", "state.json is missing", hopeless=True))
+    told = running()(staged(10), ev.UploadFailed("/s/step-10", "state.json is missing", permanent=True))
     assert told.asked(do.DeleteStaged) == [do.DeleteStaged("/s/step-10")]
-    assert not told.session.saves.waiting
-    assert told(staged(20)).session.saves.waiting == "/s/step-20"
+    assert not told.session.saves.next_upload
+    assert told(staged(20)).session.saves.next_upload == "/s/step-20"
 
 
 def test_a_failed_save_is_said_and_asked_for_again():
@@ -89,7 +89,7 @@ def test_a_failed_save_is_said_and_asked_for_again():
     while not saves_asked(told.wake()):
         pass
     told(ev.TrainerMessage(SaveFailed(10, "No space left on device")))
-    assert "step 10" in told.asked(do.Notify)[0].words
+    assert "step 10" in told.asked(do.Notify)[0].message
     asked_s = told.now.mono_s
     while not saves_asked(told.wake()):
         pass
@@ -103,7 +103,7 @@ def test_a_trainer_that_did_not_hear_is_asked_to_save_again():
         if saves_asked(told.until(do.SendToTrainer)):
             asked_at.append(told.now.mono_s)
     assert asked_at[1] - asked_at[0] > 60
-    assert told.session.saves.asked
+    assert told.session.saves.save_requested
 
 
 def test_the_first_save_comes_early_and_the_interval_follows_from_what_it_cost():

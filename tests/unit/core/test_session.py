@@ -34,9 +34,9 @@ def test_a_field_that_does_not_exist_cannot_be_changed():
     ("config", "reached", "end"),
     [
         (Config(), (), None),
-        (Config(lifetime=TimeLimit(100.0, hard=True)), (), 1100.0),
-        (Config(lifetime=TimeLimit(100.0, hard=True), age_s=30.0), (), 1070.0),
-        (Config(lifetime=TimeLimit(43200.0, hard=False)), (20000.0, 21000.0), 22000.0),
+        (Config(time_limit=TimeLimit(100.0, hard=True)), (), 1100.0),
+        (Config(time_limit=TimeLimit(100.0, hard=True), age_s=30.0), (), 1070.0),
+        (Config(time_limit=TimeLimit(43200.0, hard=False)), (20000.0, 21000.0), 22000.0),
     ],
 )
 def test_when_the_machine_is_expected_to_end(config, reached, end):

@@ -33,7 +33,7 @@ def test_a_session_starts_in_order():
 
 
 def _begins(told):
-    return [said.words for said in told.asked(do.Notify) if said.words.startswith("beginning")]
+    return [said.message for said in told.asked(do.Notify) if said.message.startswith("beginning")]
 
 
 def test_earlier_work_of_which_no_checkpoint_is_there_is_not_called_absent():
@@ -42,12 +42,12 @@ def test_earlier_work_of_which_no_checkpoint_is_there_is_not_called_absent():
     again = running()(ev.TrainerExited(-9)).until(do.FetchCheckpoint)(ev.CheckpointReady("", None))
     assert _begins(again) == ["beginning at step 0: no checkpoint of the earlier work is there"]
     other = Told()(ev.SessionStarted(), ev.RunInspected(()), ev.ClaimWritten(MINE)).wake()
-    other(ev.RunInspected(HERE), ev.HistoryRead(words="The last machine was killed."))(ev.CheckpointReady("", None))
+    other(ev.RunInspected(HERE), ev.HistoryRead(summary="The last machine was killed."))(ev.CheckpointReady("", None))
     assert _begins(other) == ["beginning at step 0: no checkpoint of the earlier work is there"]
 
 
 def test_other_machines_have_time_to_show_before_the_second_look():
-    told = Told(Config(settle_s=60.0))(ev.SessionStarted(), ev.RunInspected(()))(ev.ClaimWritten(MINE))
+    told = Told(Config(visibility_delay_s=60.0))(ev.SessionStarted(), ev.RunInspected(()))(ev.ClaimWritten(MINE))
     claimed_s = told.now.mono_s
     while not told.asked(do.InspectRun):
         told.wake()
@@ -62,65 +62,67 @@ def test_who_is_outranked_after_its_claim_ends_before_it_began():
 
 
 def test_a_live_rival_is_waited_for_until_it_is_silent():
-    told = Told(Config(silence_s=10.0))(ev.SessionStarted(), ev.RunInspected((str(RIVAL.rank),), RIVAL))
+    told = Told(Config(silence_s=10.0))(ev.SessionStarted(), ev.RunInspected((str(RIVAL.session_id),), RIVAL))
     assert told.asked(do.Notify)
     for _ in range(5):
         assert not told.asked(do.WriteClaim)
         assert told.wake().asked(do.InspectRun)
-        told(ev.RunInspected((str(RIVAL.rank),), RIVAL))
+        told(ev.RunInspected((str(RIVAL.session_id),), RIVAL))
     assert told.asked(do.WriteClaim)
 
 
 def test_a_rival_is_asked_for_a_sign_and_one_that_gives_none_is_gone():
-    told = Told(Config(answer_s=20.0))(ev.SessionStarted(), ev.RunInspected((str(RIVAL.rank),), RIVAL))
-    assert told.asked(do.ProbeOwner) == [do.ProbeOwner(RIVAL.rank.epoch, RIVAL.rank.writer)]
+    told = Told(Config(probe_timeout_s=20.0))(ev.SessionStarted(), ev.RunInspected((str(RIVAL.session_id),), RIVAL))
+    assert told.asked(do.ProbeOwner) == [do.ProbeOwner(RIVAL.session_id.generation, RIVAL.session_id.writer)]
     asked_s = told(ev.OwnerProbed()).now.mono_s
     while not told.asked(do.WriteClaim):
         told.wake()
-        told(ev.RunInspected((str(RIVAL.rank),), RIVAL))
+        told(ev.RunInspected((str(RIVAL.session_id),), RIVAL))
         assert not told.asked(do.ProbeOwner)
     assert 20 <= told.now.mono_s - asked_s < 25
 
 
 def test_a_rival_that_answers_is_waited_for_and_asked_again_only_after_a_long_silence():
-    told = Told(Config(answer_s=20.0))(
-        ev.SessionStarted(), ev.RunInspected((str(RIVAL.rank),), RIVAL), ev.OwnerProbed()
+    told = Told(Config(probe_timeout_s=20.0))(
+        ev.SessionStarted(), ev.RunInspected((str(RIVAL.session_id),), RIVAL), ev.OwnerProbed()
     )
-    answered = SessionObservation(RIVAL.rank, RIVAL.signs + 1)
-    answered_s = told(ev.RunInspected((str(RIVAL.rank),), answered)).now.mono_s
+    answered = SessionObservation(RIVAL.session_id, RIVAL.file_count + 1)
+    answered_s = told(ev.RunInspected((str(RIVAL.session_id),), answered)).now.mono_s
     while not told.asked(do.ProbeOwner):
         assert not told.asked(do.WriteClaim)
         told.wake()
-        told(ev.RunInspected((str(RIVAL.rank),), answered))
+        told(ev.RunInspected((str(RIVAL.session_id),), answered))
     assert told.now.mono_s - answered_s >= 90
 
 
 def test_a_name_that_comes_after_the_question_is_said_because_the_silence_counts_from_then():
     """A drive may show the names of a dead machine late: what was said of the time to wait holds no more."""
-    told = Told(Config(answer_s=20.0))(
-        ev.SessionStarted(), ev.RunInspected((str(RIVAL.rank),), RIVAL), ev.OwnerProbed()
+    told = Told(Config(probe_timeout_s=20.0))(
+        ev.SessionStarted(), ev.RunInspected((str(RIVAL.session_id),), RIVAL), ev.OwnerProbed()
     )
-    late = SessionObservation(RIVAL.rank, RIVAL.signs + 1)
-    [said] = told(ev.RunInspected((str(RIVAL.rank),), late)).asked(do.Notify)
-    assert said.words == "session 2 has shown a new name in the store: it lives, or the name came late"
+    late = SessionObservation(RIVAL.session_id, RIVAL.file_count + 1)
+    [said] = told(ev.RunInspected((str(RIVAL.session_id),), late)).asked(do.Notify)
+    assert said.message == "session 2 has shown a new name in the store: it lives, or the name came late"
     assert "asked again after 90 s of silence" in said.hint
-    assert not told(ev.RunInspected((str(RIVAL.rank),), late)).asked(do.Notify)
+    assert not told(ev.RunInspected((str(RIVAL.session_id),), late)).asked(do.Notify)
 
 
 @pytest.mark.parametrize("settle_s", [0.0, 0.3, 59.0])
 def test_a_settle_time_under_what_the_drive_is_known_for_is_said_once_with_the_safe_one(settle_s):
-    told = Told(Config(settle_s=settle_s, safe_settle_s=60.0, place="Drive"))(
+    told = Told(Config(visibility_delay_s=settle_s, safe_visibility_delay_s=60.0, place="Drive"))(
         ev.SessionStarted(), ev.RunInspected((), None)
     )
     said = [each for each in told.asked(do.Notify) if each.level == "warning"]
     assert len(said) == 1
-    assert "by which Drive may show files late: this start may miss newer checkpoints" in said[0].words
+    assert "by which Drive may show files late: this start may miss newer checkpoints" in said[0].message
     assert "--visibility-delay 60s" in said[0].hint
 
 
 @pytest.mark.parametrize(("settle_s", "safe_settle_s"), [(60.0, 60.0), (90.0, 60.0), (0.0, 0.0)])
 def test_a_settle_time_that_is_enough_is_not_warned_of(settle_s, safe_settle_s):
-    told = Told(Config(settle_s=settle_s, safe_settle_s=safe_settle_s))(ev.SessionStarted(), ev.RunInspected((), None))
+    told = Told(Config(visibility_delay_s=settle_s, safe_visibility_delay_s=safe_settle_s))(
+        ev.SessionStarted(), ev.RunInspected((), None)
+    )
     assert not [each for each in told.asked(do.Notify) if each.level == "warning"]
 
 
@@ -128,60 +130,66 @@ def test_a_settle_time_that_is_enough_is_not_warned_of(settle_s, safe_settle_s):
 def test_late_names_of_a_dead_machine_do_not_begin_the_silence_again(asked_and_answered):
     """A drive shows a name up to its settle time late: until then only an answer says that its writer was asked."""
     asked, answered = asked_and_answered
-    told = Told(Config(answer_s=50.0, settle_s=20.0))(ev.SessionStarted(), ev.RunInspected((str(RIVAL.rank),), RIVAL))
+    told = Told(Config(probe_timeout_s=50.0, visibility_delay_s=20.0))(
+        ev.SessionStarted(), ev.RunInspected((str(RIVAL.session_id),), RIVAL)
+    )
     asked_s = told(ev.OwnerProbed()).now.mono_s
-    signs = RIVAL.signs
+    signs = RIVAL.file_count
     while not told.asked(do.WriteClaim):
         told.wake()
         signs += told.now.mono_s - asked_s < 20
-        late = SessionObservation(RIVAL.rank, signs, asked=asked, answered=answered)
-        told(ev.RunInspected((str(RIVAL.rank),), late))
+        late = SessionObservation(RIVAL.session_id, signs, asked=asked, answered=answered)
+        told(ev.RunInspected((str(RIVAL.session_id),), late))
         assert not told.asked(do.ProbeOwner), "it is asked once"
-    assert signs > RIVAL.signs + 2
+    assert signs > RIVAL.file_count + 2
     assert 50 <= told.now.mono_s - asked_s < 55
 
 
 def test_a_name_that_comes_later_than_any_name_can_be_is_a_sign_of_life():
-    told = Told(Config(answer_s=50.0, settle_s=20.0))(
-        ev.SessionStarted(), ev.RunInspected((str(RIVAL.rank),), RIVAL), ev.OwnerProbed()
+    told = Told(Config(probe_timeout_s=50.0, visibility_delay_s=20.0))(
+        ev.SessionStarted(), ev.RunInspected((str(RIVAL.session_id),), RIVAL), ev.OwnerProbed()
     )
     asked_s = told.now.mono_s
     while told.now.mono_s - asked_s <= 20:
         told.wake()
-        told(ev.RunInspected((str(RIVAL.rank),), RIVAL))
-    [said] = told(ev.RunInspected((str(RIVAL.rank),), SessionObservation(RIVAL.rank, RIVAL.signs + 1))).asked(do.Notify)
-    assert "has shown a new name" in said.words
+        told(ev.RunInspected((str(RIVAL.session_id),), RIVAL))
+    [said] = told(
+        ev.RunInspected((str(RIVAL.session_id),), SessionObservation(RIVAL.session_id, RIVAL.file_count + 1))
+    ).asked(do.Notify)
+    assert "has shown a new name" in said.message
 
 
 def test_an_answer_counts_at_once_also_where_names_may_be_late():
-    told = Told(Config(answer_s=50.0, settle_s=20.0))(
-        ev.SessionStarted(), ev.RunInspected((str(RIVAL.rank),), RIVAL), ev.OwnerProbed()
+    told = Told(Config(probe_timeout_s=50.0, visibility_delay_s=20.0))(
+        ev.SessionStarted(), ev.RunInspected((str(RIVAL.session_id),), RIVAL), ev.OwnerProbed()
     )
-    answered = SessionObservation(RIVAL.rank, RIVAL.signs + 1, asked=2, answered=2)
-    [said] = told(ev.RunInspected((str(RIVAL.rank),), answered)).asked(do.Notify)
-    assert "has shown a new name" in said.words
+    answered = SessionObservation(RIVAL.session_id, RIVAL.file_count + 1, asked=2, answered=2)
+    [said] = told(ev.RunInspected((str(RIVAL.session_id),), answered)).asked(do.Notify)
+    assert "has shown a new name" in said.message
 
 
 def test_a_question_that_cannot_be_put_leaves_the_long_silence():
-    told = Told(Config(answer_s=20.0, silence_s=60.0))(ev.SessionStarted(), ev.RunInspected((str(RIVAL.rank),), RIVAL))
+    told = Told(Config(probe_timeout_s=20.0, silence_s=60.0))(
+        ev.SessionStarted(), ev.RunInspected((str(RIVAL.session_id),), RIVAL)
+    )
     asked_s = told(ev.OwnerProbed("Input/output error")).now.mono_s
     while not told.asked(do.WriteClaim):
         told.wake()
-        told(ev.RunInspected((str(RIVAL.rank),), RIVAL))
+        told(ev.RunInspected((str(RIVAL.session_id),), RIVAL))
     assert told.now.mono_s - asked_s >= 60
 
 
 def test_a_session_answers_each_question_once():
     told = running()
-    assert told(ev.FenceChecked(HERE, knocks=1)).asked(do.AnswerProbe) == [do.AnswerProbe(1)]
-    assert not told(ev.FenceChecked(HERE, knocks=1)).asked(do.AnswerProbe)
-    assert told(ev.FenceChecked(HERE, knocks=2)).asked(do.AnswerProbe) == [do.AnswerProbe(2)]
+    assert told(ev.FenceChecked(HERE, probes=1)).asked(do.AnswerProbe) == [do.AnswerProbe(1)]
+    assert not told(ev.FenceChecked(HERE, probes=1)).asked(do.AnswerProbe)
+    assert told(ev.FenceChecked(HERE, probes=2)).asked(do.AnswerProbe) == [do.AnswerProbe(2)]
 
 
 def test_a_rival_that_gives_signs_is_waited_for_as_long_as_it_does():
     told = Told(Config(silence_s=10.0))(ev.SessionStarted())
     for signs in range(30):
-        told(ev.RunInspected((str(RIVAL.rank),), SessionObservation(RIVAL.rank, signs)))
+        told(ev.RunInspected((str(RIVAL.session_id),), SessionObservation(RIVAL.session_id, signs)))
         assert not told.asked(do.WriteClaim)
         told.wake()
 
@@ -189,21 +197,23 @@ def test_a_rival_that_gives_signs_is_waited_for_as_long_as_it_does():
 @pytest.mark.parametrize(
     ("rival", "config"),
     [
-        (SessionObservation(RIVAL.rank, 3, alive=False), Config()),
-        (SessionObservation(RIVAL.rank, 3, end="stopped"), Config()),
-        (SessionObservation(RIVAL.rank, 3, alive=True), Config(takeover=True)),
+        (SessionObservation(RIVAL.session_id, 3, alive=False), Config()),
+        (SessionObservation(RIVAL.session_id, 3, end="stopped"), Config()),
+        (SessionObservation(RIVAL.session_id, 3, alive=True), Config(takeover=True)),
     ],
 )
 def test_a_rival_that_is_dead_or_ended_or_to_be_taken_over_is_not_waited_for(rival, config):
-    assert Told(config)(ev.SessionStarted(), ev.RunInspected((str(rival.rank),), rival)).asked(do.WriteClaim)
+    assert Told(config)(ev.SessionStarted(), ev.RunInspected((str(rival.session_id),), rival)).asked(do.WriteClaim)
 
 
 def test_a_finished_run_is_not_run_again_unless_its_arguments_differ():
     done = SessionObservation(SessionId(2, "old"), 3, end="succeeded")
-    told = Told()(ev.SessionStarted(), ev.RunInspected((str(done.rank),), done))
+    told = Told()(ev.SessionStarted(), ev.RunInspected((str(done.session_id),), done))
     assert (told.session.phase, told.session.ending.exit_code) == (Phase.SUCCEEDED, 0)
-    assert Told()(ev.SessionStarted(), ev.RunInspected((str(done.rank),), done, same_job=False)).asked(do.WriteClaim)
-    assert Told(Config(resume="never"))(ev.SessionStarted(), ev.RunInspected((str(done.rank),), done)).asked(
+    assert Told()(ev.SessionStarted(), ev.RunInspected((str(done.session_id),), done, same_job=False)).asked(
+        do.WriteClaim
+    )
+    assert Told(Config(resume="never"))(ev.SessionStarted(), ev.RunInspected((str(done.session_id),), done)).asked(
         do.WriteClaim
     )
 
@@ -229,7 +239,7 @@ def test_a_user_who_must_resume_is_not_given_step_0():
 
 def test_to_begin_anew_is_passed_on():
     told = Told(Config(resume="never"))(ev.SessionStarted(), ev.RunInspected(()), ev.ClaimWritten(MINE)).wake()
-    assert told(ev.RunInspected(HERE), ev.HistoryRead()).asked(do.FetchCheckpoint) == [do.FetchCheckpoint(afresh=True)]
+    assert told(ev.RunInspected(HERE), ev.HistoryRead()).asked(do.FetchCheckpoint) == [do.FetchCheckpoint(fresh=True)]
 
 
 def test_a_budget_of_lost_machines_that_is_used_up_ends_the_run():
@@ -244,12 +254,12 @@ def test_a_budget_of_lost_machines_that_is_used_up_ends_the_run():
 
 def test_the_user_reads_from_where_the_run_goes_on_and_what_was_lost():
     told = Told()(ev.SessionStarted(), ev.RunInspected(()), ev.ClaimWritten(MINE)).wake()
-    told(ev.RunInspected(HERE), ev.HistoryRead(last_step=60, step_s=2.0, words="The last machine was lost."))
-    assert [each.words for each in told.asked(do.Notify)] == ["The last machine was lost."]
+    told(ev.RunInspected(HERE), ev.HistoryRead(last_step=60, step_s=2.0, summary="The last machine was lost."))
+    assert [each.message for each in told.asked(do.Notify)] == ["The last machine was lost."]
     [said] = told(ev.CheckpointReady("/r", OLD)).asked(do.Notify)
-    assert "step 40" in said.words
-    assert "20 steps" in said.words
-    assert "40 s of work" in said.words
+    assert "step 40" in said.message
+    assert "20 steps" in said.message
+    assert "40 s of work" in said.message
 
 
 @pytest.mark.parametrize("code", [3, 4])

@@ -103,7 +103,7 @@ def test_unknown_is_not_zero():
 @pytest.mark.parametrize("asked", [True, False])
 def test_no_interval_between_saves_is_promised_of_a_script_that_saves_by_itself_nor_after_its_end(asked):
     announced = do.PublishState("RUNNING", "RUNNING", save_every_s=36.0, expected_loss_s=18.0)
-    beat = ev.TrainerMessage(Heartbeat(40, "step", None, None, 0.1, asked=asked))
+    beat = ev.TrainerMessage(Heartbeat(40, "step", None, None, 0.1, saves_on_request=asked))
     status, now = folded([(0, beat), (1, ev.TrainerExited(0)), (1, announced)])
     seen = to_json(status, now)
     assert (seen["save_every_s"], seen["expected_loss_s"]) == ((36.0, 18.0) if asked else (None, None))

@@ -33,7 +33,7 @@ def test_the_highest_session_is_looked_at_closer(store, run):
     claims.write_end(store, run, FIRST, "stopped", {})
     view = claims.inspect(store, run, lambda machine: machine == {"pid": 2})
     assert view.last is not None
-    assert (view.last.rank, view.last.end, view.last.alive, view.last.signs) == (SECOND, "", True, 1)
+    assert (view.last.session_id, view.last.end, view.last.alive, view.last.file_count) == (SECOND, "", True, 1)
 
 
 def test_an_epoch_is_taken_once(store, run):

@@ -27,7 +27,7 @@ def left(folder: Path, *ids: CheckpointId) -> str:
         "plates/run.json", b'{"schema": 1, "id": "abc0abc0abc0abc0", "script": "t.py", "arguments": [], "options": {}}'
     )
     for id_ in ids:
-        rank = SessionId(id_.epoch, id_.writer)
+        rank = SessionId(id_.generation, id_.writer)
         store.create(f"{RUN.step(rank, id_.step)}/manifest-{id_.seq:06d}-{0:016x}.json", b"{}")
         store.create(f"{RUN.step(rank, id_.step)}/state-{id_.seq}.bin", os.urandom(50))
     (folder / "plates/.tmp-half").write_bytes(b"half")

@@ -96,7 +96,7 @@ def test_a_folder_of_another_step_than_its_name_says_is_refused(turn):
     folder = turn.stage()
     outcome = turn.storing.upload(folder, turn.step + 1, lambda _: None)
     assert isinstance(outcome, ev.UploadFailed)
-    assert outcome.hopeless
+    assert outcome.permanent
     with pytest.raises(CheckpointInfoError, match="of step"):
         staged_checkpoints.verify(folder, turn.step + 1)
 
@@ -112,7 +112,7 @@ def test_a_staged_folder_at_fault_is_not_tried_for_ever(turn, harm):
         (folder / CONTENT_FILE).unlink()
     outcome = turn.storing.upload(folder, turn.step, lambda _: None)
     assert isinstance(outcome, ev.UploadFailed)
-    assert outcome.hopeless
+    assert outcome.permanent
 
 
 def test_a_store_that_loses_the_folder_meanwhile_does_not_make_the_staged_one_hopeless(world, turn):
@@ -155,7 +155,10 @@ def test_what_only_a_listing_shows_counts_for_nothing_when_old_ones_are_removed(
 def test_a_broken_checkpoint_is_not_counted_and_goes_once_enough_newer_ones_are_durable(world):
     broken = max(world.safe)
     path = (
-        world.root / "store" / RUN.step(SessionId(broken.epoch, broken.writer), broken.step) / "state-00000.safetensors"
+        world.root
+        / "store"
+        / RUN.step(SessionId(broken.generation, broken.writer), broken.step)
+        / "state-00000.safetensors"
     )
     path.write_bytes(b"damaged")
     turn = world.turn("second")

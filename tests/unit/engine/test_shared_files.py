@@ -56,7 +56,7 @@ def frozen(manifest: cp.Manifest) -> cp.FileEntry:
 
 
 def folder(manifest: cp.Manifest) -> str:
-    return f"{SessionId(manifest.id.epoch, manifest.id.writer)}/step-{manifest.id.step:09d}"
+    return f"{SessionId(manifest.id.generation, manifest.id.writer)}/step-{manifest.id.step:09d}"
 
 
 def there(world: World) -> set[str]:

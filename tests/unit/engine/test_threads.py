@@ -95,7 +95,7 @@ def test_a_refused_thread_or_process_is_no_defect_and_says_what_to_do(error, ref
     failed = threads.defect(error)
     session, _ = controller_failed(Session(Config()), failed, Instant(0.0, 0.0))
     assert session.ending is not None
-    assert (session.ending.words == NO_MORE_PROCESSES) == refused
+    assert (session.ending.message == NO_MORE_PROCESSES) == refused
     assert (session.ending.hint == NO_MORE_PROCESSES_HINT) == refused
     assert (session.ending.exit_code == FAILED_PRECHECKS) == refused
     assert type(error).__name__ in failed.error

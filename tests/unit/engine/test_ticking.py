@@ -34,7 +34,7 @@ class Slow:
         return "done"
 
     def _say(self, said: do.Notify) -> None:
-        self.said.append(said.words)
+        self.said.append(said.message)
         if len(self.said) >= ENOUGH:
             self._enough.set()
 
@@ -54,7 +54,7 @@ class Slow:
         (lambda slow: Executor._look(slow, do.InspectRun()), "looking at the run in the store"),
         (lambda slow: Executor._read_history(slow, do.ReadHistory()), "reading what earlier machines left"),
         (
-            lambda slow: Executor._restore(slow, do.FetchCheckpoint(afresh=True)),
+            lambda slow: Executor._restore(slow, do.FetchCheckpoint(fresh=True)),
             "fetching the newest checkpoint and verifying it",
         ),
     ],

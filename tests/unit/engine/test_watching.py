@@ -394,7 +394,7 @@ def save_at(folder: Folder, name: str, step: int) -> None:
 
 
 def labels(folder: Folder) -> list[tuple[str, bool]]:
-    return [(each.folder.rpartition("/")[2], each.counted) for each in folder.staged]
+    return [(each.folder.rpartition("/")[2], each.step_known) for each in folder.staged]
 
 
 def test_a_second_snapshot_at_the_last_step_has_its_step_and_the_next_sequence_number(folder: Folder) -> None:
@@ -437,4 +437,4 @@ def test_two_files_of_one_number_are_snapshots_of_one_number(
         folder.after(60.0)
         folder.settle()
     assert [each.step for each in folder.staged] == steps
-    assert not any(each.counted for each in folder.staged)
+    assert not any(each.step_known for each in folder.staged)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 OURS = Machine("run-1", "machine-1", record='{"id": 1}')
 NIGHT = (
-    fw.ControllerStarted(on="colab"), fw.MachinesListed(), fw.MachineCreated(OURS), fw.MachinePrepared(), fw.AgentStarted(), fw.MachinePolled(1, "running", safe=0),
-    fw.MachinePolled(2, "running", step=30, safe=25),
+    fw.ControllerStarted(provider="colab"), fw.MachinesListed(), fw.MachineCreated(OURS), fw.MachinePrepared(), fw.AgentStarted(), fw.MachinePolled(1, "running", durable_step=0),
+    fw.MachinePolled(2, "running", step=30, durable_step=25),
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def written(folder: Path, *events: fw.Event) -> FleetJournal:
 
 def test_the_next_controller_knows_the_machine_and_where_it_is(tmp_path):
     first = written(tmp_path, *NIGHT).first
-    assert (first.prefix, first.machine, first.phase, first.safe, first.on) == (
+    assert (first.prefix, first.machine, first.phase, first.durable_step, first.provider) == (
         "run",
         OURS,
         FleetPhase.SERVING,
@@ -70,7 +70,7 @@ def test_a_killed_first_write_leaves_no_journal_that_cannot_be_read(tmp_path):
 
 
 def test_polls_that_say_nothing_new_are_left_out_and_the_first_after_a_trouble_is_not(tmp_path):
-    polls = [fw.MachinePolled(beat, "running", step=beat, safe=25) for beat in range(3, 9)]
+    polls = [fw.MachinePolled(beat, "running", step=beat, durable_step=25) for beat in range(3, 9)]
     trouble = fw.CallFailed("Poll", "unreachable", "no route")
     written(tmp_path, *NIGHT, *polls, trouble, *polls)
     lines = (tmp_path / JOURNAL).read_text().splitlines()
@@ -87,7 +87,7 @@ def test_nights_of_hiccups_do_not_make_the_fold_give_a_machine_back(tmp_path):
             at = Instant(hour * 3600 + minute, 0)
             journal.record(at, fw.CallFailed("Poll", "unreachable", "no route"))
         journal.record(Instant(hour * 3600 + 10, 0), fw.MachinesListed((OURS,)))
-        journal.record(Instant(hour * 3600 + 20, 0), fw.MachinePolled(hour * 1000, "running", step=30, safe=25))
+        journal.record(Instant(hour * 3600 + 20, 0), fw.MachinePolled(hour * 1000, "running", step=30, durable_step=25))
     journal.close()
     first = FleetJournal(tmp_path, "run").first
     assert (first.phase, first.machine, first.restarts) == (FleetPhase.SERVING, OURS, 0)
@@ -118,7 +118,7 @@ class Show:
         self.words = []
 
     def said(self, said):
-        self.words.append(f"{said.words} {said.hint}")
+        self.words.append(f"{said.message} {said.hint}")
 
     def seen(self, fleet, event, now): ...
 
@@ -130,7 +130,7 @@ class Still:
 
 def test_a_journal_on_a_full_disk_is_waited_for_and_what_costs_meanwhile_is_said(tmp_path, monkeypatch):
     journal, show = FleetJournal(tmp_path, "run"), Show()
-    hands = Hands(fw.MachinesListed(), fw.MachineCreated(OURS), fw.MachinePrepared(), fw.AgentStarted(), fw.MachinePolled(1, "done", 0, safe=9), fw.MachineReleased("machine-1"))  # fmt: skip
+    hands = Hands(fw.MachinesListed(), fw.MachineCreated(OURS), fw.MachinePrepared(), fw.AgentStarted(), fw.MachinePolled(1, "done", 0, durable_step=9), fw.MachineReleased("machine-1"))  # fmt: skip
     monkeypatch.setattr("supervisor.fleet.controller.JOURNAL_AGAIN_S", 0.01)
     append, failed = FleetJournal._append, []
 

@@ -15,7 +15,7 @@ OURS = Machine("run-1", "machine-1", record="r")
 NOW = Instant(3700.0, 3700.0)
 NIGHT = (
     fw.ControllerStarted(FleetPolicy(paid=True), "colab"), fw.BalanceRead(90.0, 0.0), fw.MachinesListed(), fw.MachineCreated(OURS), fw.MachinePrepared(), fw.AgentStarted(),
-    fw.MachinePolled(1, "running", step=5, safe=0), fw.BalanceRead(89.0, 2.0), fw.MachinesListed((OURS,)),
+    fw.MachinePolled(1, "running", step=5, durable_step=0), fw.BalanceRead(89.0, 2.0), fw.MachinesListed((OURS,)),
 )  # fmt: skip
 
 

@@ -176,7 +176,7 @@ def test_a_notice_is_heard_once_and_the_next_one_too():
             return next(told)
 
     cloud_metadata.listen(Fake(), heard.append, lambda _seconds: next(waits))
-    assert [notice.words for notice in heard] == ["likely", "now"]
+    assert [notice.message for notice in heard] == ["likely", "now"]
 
 
 def test_a_server_that_is_not_there_is_asked_ever_less_often():

@@ -145,4 +145,4 @@ def test_after_a_trouble_that_somebody_acts_on_nothing_is_saved_any_more(begun, 
     drive(run, held, 2)
     run.end()
     assert [open_folder(folder).step for folder in staged(tmp_path)] == [2]
-    assert [(each.step, each.fine) for each in said if isinstance(each, Anomaly)] == [(3, 2)]
+    assert [(each.step, each.last_good_step) for each in said if isinstance(each, Anomaly)] == [(3, 2)]

@@ -188,7 +188,7 @@ def test_a_trouble_that_the_supervisor_acts_on_is_told_with_the_last_step_that_w
         script.values = {LOSS: value, "accuracy": math.nan}
         script.beat()
     assert said[0] == TrainerNote("warning", "accuracy is nan at step 11")
-    assert said[1:] == [Anomaly(13, LOSS, "nan", "nan", fine=11)]
+    assert said[1:] == [Anomaly(13, LOSS, "nan", "nan", last_good_step=11)]
 
 
 def test_a_value_that_was_judged_says_nothing_of_later_steps():
@@ -198,7 +198,7 @@ def test_a_value_that_was_judged_says_nothing_of_later_steps():
         script.stepped()
         script.values = {LOSS: value}
         script.beat()
-    assert said == [Anomaly(3, LOSS, "nan", "nan", fine=0)]
+    assert said == [Anomaly(3, LOSS, "nan", "nan", last_good_step=0)]
 
 
 def test_a_script_that_cannot_leave_out_steps_says_so_once():

@@ -25,7 +25,7 @@ class Slow:
         self.said: list[str] = []
         self._enough = Event()
         self.storing = SimpleNamespace(
-            look=self._slow, read_history=self._slow, restart=lambda: None, restore=lambda **_: self._slow()
+            inspect_run=self._slow, read_history=self._slow, restart=lambda: None, restore=lambda **_: self._slow()
         )
         self.files = SimpleNamespace(put_back=lambda ready: ready)
 

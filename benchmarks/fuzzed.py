@@ -217,7 +217,7 @@ def in_folder(name: str) -> Callable[[bytes], Any]:
         (at / CONTENT_FILE).write_bytes(checkpoint_json.sealed(named))
         opened = checkpoint_folder.open_folder(at)
         opened.load({each: checkpoint_folder.LoadRequest(node, {}) for each, node in opened.state["objects"].items()})
-        return rng.states(opened.rng) if name == checkpoint_folder.RNG_FILE else None
+        return rng.decode_states(opened.rng) if name == checkpoint_folder.RNG_FILE else None
 
     return read
 

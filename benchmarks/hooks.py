@@ -22,7 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.wire.messages import encode
-from supervisor.trainer.client import BEAT_EVERY_S
+from supervisor.trainer.client import HEARTBEAT_INTERVAL_S
 from supervisor.trainer.context import TrainerContext
 from supervisor.trainer.hooks import keras as keras_hook
 from supervisor.trainer.hooks import torch as torch_hook
@@ -61,7 +61,7 @@ def _beat(script: UnmodifiedScript) -> None:
         beat = script.beat()
         if beat is not None:
             encode(beat)
-        time.sleep(BEAT_EVERY_S)
+        time.sleep(HEARTBEAT_INTERVAL_S)
 
 
 def _torch(script: UnmodifiedScript, blocks: int) -> dict[str, float]:

@@ -175,7 +175,9 @@ def _attached(opened: OpenCheckpoint) -> dict[str, Any]:
     """Return what is attached, by path, and the generators; without those from which nobody drew: not seeded, they are always others."""
     digests = {path: (told, hashlib.sha256(body).hexdigest()) for path, (told, body) in compare.values(opened).items()}
     kept = opened.rng
-    drawn = {f"rng.{name}": rng.of(name, kept) for name in kept["generators"] if name not in rng.undrawn(kept)}
+    drawn = {
+        f"rng.{name}": rng.stored_states(name, kept) for name in kept["generators"] if name not in rng.undrawn(kept)
+    }
     return {**digests, **drawn}
 
 

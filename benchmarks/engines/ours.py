@@ -43,7 +43,7 @@ class Ours(TorchEngine):
 
     def _attached(self, staging: Path, checkpoint: str = "") -> Any:
         os.environ |= {"SUPERVISOR_RUN_STAGING": str(staging), "SUPERVISOR_RUN_CHECKPOINT": checkpoint}
-        trainer_context._here.clear()  # noqa: SLF001  # because a process may attach only once, and each restore here is a life
+        trainer_context._current.clear()  # noqa: SLF001  # because a process may attach only once, and each restore here is a life
         return attach.attach(model=self.state.model, optimizer=self.state.optimizer)
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "attach", "resume_step"]
 
-HASH_SEED, DRAWN = "PYTHONHASHSEED", "drawn"  # keys of what a checkpoint says of its maker, beside SEED
+HASH_SEED, RNG_DIGESTS = "PYTHONHASHSEED", "drawn"  # keys of what a checkpoint says of its maker, beside SEED
 
 
 def attach(**attached: Any) -> Run:
@@ -42,28 +42,32 @@ def attach(**attached: Any) -> Run:
     Anything with ``state_dict()`` and ``load_state_dict()`` may be attached; random generators are kept without asking.
     RefusedError names what cannot be kept exactly.
     """
-    here = trainer_context.here()
-    if here.run is not None:
+    context = trainer_context.current()
+    if context.run is not None:
         raise UsageError("supervisor.attach() was called twice", "attach everything in one call")
     sections = SectionTimer(clock.now_s)
-    here.connect()
-    version_check.check_loaded(here.warn)
-    make_xxhash_importable(here.settings.packages)
+    context.connect()
+    version_check.check_loaded(context.warn)
+    make_xxhash_importable(context.settings.packages)
     state = AttachedState(attached)
-    made_by = here.made_by = {PYTHON: platform.python_version(), **adapters.described(state.frameworks)}
-    made_by |= _beginning(here, state)
+    made_by = context.made_by = {PYTHON: platform.python_version(), **adapters.described(state.frameworks)}
+    made_by |= _initial_rng_record(context, state)
     saver = Saver(
-        here.settings.staging, here.settings.attempt, clock.now_s, here.say, lambda: (sections.laps, sections.lapped_s)
+        context.settings.staging,
+        context.settings.attempt,
+        clock.now_s,
+        context.send,
+        lambda: (sections.laps, sections.lapped_s),
     )
-    run = Run(here, state, saver, sections, clock.now_s)
-    hello = Hello(os.getpid(), here.settings.attempt, True, made_by[FRAMEWORK], made_by[DEVICE])
-    here.attach(run, hello)
-    _restore(here, run, state, sections)
-    if not here.settings.supervised:
+    run = Run(context, state, saver, sections, clock.now_s)
+    hello = Hello(os.getpid(), context.settings.attempt, True, made_by[FRAMEWORK], made_by[DEVICE])
+    context.attach(run, hello)
+    _restore(context, run, state, sections)
+    if not context.settings.supervised:
         saver.after_staged = standalone.keep_newest
-    told = (signal.SIGTERM,) if here.settings.supervised else (signal.SIGTERM, signal.SIGINT)
-    signals.listen(run.told_by_signal, told)
-    atexit.register(_at_exit, here, run, os.getpid())
+    numbers = (signal.SIGTERM,) if context.settings.supervised else (signal.SIGTERM, signal.SIGINT)
+    signals.listen(run.on_signal, numbers)
+    atexit.register(_at_exit, context, run, os.getpid())
     return run
 
 
@@ -72,94 +76,102 @@ def resume_step() -> int:
 
     So a layer that is unfrozen at step 1,000, or a parameter group that is added there, is built before attach().
     """
-    here = trainer_context.here()
-    if here.run is not None:
-        return here.run.first_step
-    folders = [here.settings.checkpoint] if here.settings.supervised else standalone.newest_first(here.settings.staging)
+    context = trainer_context.current()
+    if context.run is not None:
+        return context.run.first_step
+    folders = (
+        [context.settings.checkpoint]
+        if context.settings.supervised
+        else standalone.newest_first(context.settings.staging)
+    )
     for folder in filter(None, folders):
         try:
             return open_folder(folder).step
         except DamagedError:
-            if here.settings.supervised:
+            if context.settings.supervised:
                 raise
     return 0
 
 
-def _restore(here: TrainerContext, run: Run, state: AttachedState, sections: SectionTimer) -> None:
-    began_s = clock.now_s()
+def _restore(context: TrainerContext, run: Run, state: AttachedState, sections: SectionTimer) -> None:
+    started_s = clock.now_s()
     with sections.within("restore"):
-        here.wake()
-        opened = _restored(here, state)
-        here.notice(state)
-    run.slow_down(opened.manifest.made_by if opened is not None else {})
+        context.wake()
+        opened = _restore_newest(context, state)
+        context.notice(state)
+    run.scale_learning_rates(opened.manifest.made_by if opened is not None else {})
     if opened is None:
         return
-    run.resume_at(opened.step)
-    _compare_with_beginning(here, state, opened.manifest.made_by)
-    for words in device_changes.changes(opened.manifest.made_by, here.made_by):
-        here.say(TrainerNote("warning", words))
-    if here.settings.supervised:
-        here.say(Restored(opened.step, clock.now_s() - began_s))
+    run.set_resumed(opened.step)
+    _warn_if_rng_differs(context, state, opened.manifest.made_by)
+    for message in device_changes.changes(opened.manifest.made_by, context.made_by):
+        context.send(TrainerNote("warning", message))
+    if context.settings.supervised:
+        context.send(Restored(opened.step, clock.now_s() - started_s))
     else:
-        here.say(TrainerNote("info", f"resumed after step {opened.step} from {opened.folder}"))
+        context.send(TrainerNote("info", f"resumed after step {opened.step} from {opened.folder}"))
 
 
-def _beginning(here: TrainerContext, state: AttachedState) -> dict[str, str]:
+def _initial_rng_record(context: TrainerContext, state: AttachedState) -> dict[str, str]:
     """Return what checkpoints are to say of the chance that the script had before it called attach() first."""
     found = {HASH_SEED: os.environ[HASH_SEED]} if os.environ.get(HASH_SEED) else {}
-    if here.seed is not None:
-        found |= {SEED: str(here.seed), DRAWN: rng.as_word(rng.digests(state.frameworks))}
+    if context.seed is not None:
+        found |= {SEED: str(context.seed), RNG_DIGESTS: rng.digests_text(rng.digests(state.frameworks))}
     return found
 
 
-def _compare_with_beginning(here: TrainerContext, state: AttachedState, before: Mapping[str, str]) -> None:
+def _warn_if_rng_differs(context: TrainerContext, state: AttachedState, before: Mapping[str, str]) -> None:
     """Say what was drawn, or is ordered, otherwise than when the run began; what checkpoints say of that stays."""
-    seed, now = before.get(HASH_SEED), here.made_by.get(HASH_SEED, "not set")
+    seed, now = before.get(HASH_SEED), context.made_by.get(HASH_SEED, "not set")
     if seed is not None and seed != now:
-        words = f"{HASH_SEED} was {seed} and is {now}: sets of words have another order"
-        here.say(TrainerNote("warning", f"{words}; start with {HASH_SEED}={seed} to have it as before"))
+        message = f"{HASH_SEED} was {seed} and is {now}: sets of words have another order"
+        context.send(TrainerNote("warning", f"{message}; start with {HASH_SEED}={seed} to have it as before"))
     if SEED not in before:
         return  # an earlier version made it, or a script on its own
-    if here.seed is not None and (words := rng.drawn_otherwise(before.get(DRAWN, ""), rng.digests(state.frameworks))):
-        here.say(TrainerNote("warning", words))
-    here.made_by.update({name: before[name] for name in (SEED, DRAWN) if name in before})
+    if context.seed is not None and (
+        message := rng.draw_difference(before.get(RNG_DIGESTS, ""), rng.digests(state.frameworks))
+    ):
+        context.send(TrainerNote("warning", message))
+    context.made_by.update({name: before[name] for name in (SEED, RNG_DIGESTS) if name in before})
 
 
-def _restored(here: TrainerContext, state: AttachedState) -> OpenCheckpoint | None:
+def _restore_newest(context: TrainerContext, state: AttachedState) -> OpenCheckpoint | None:
     """Put the newest checkpoint back and return it; None if there is none. What is damaged is told and passed over."""
-    if here.settings.checkpoint is not None:
-        return _put_back(here, state, here.settings.checkpoint)
+    if context.settings.checkpoint is not None:
+        return _restore_from(context, state, context.settings.checkpoint)
     damaged: DamagedError | None = None
-    for folder in () if here.settings.supervised else standalone.newest_first(here.settings.staging):
+    for folder in () if context.settings.supervised else standalone.newest_first(context.settings.staging):
         try:
-            return _put_back(here, state, folder)
+            return _restore_from(context, state, folder)
         except DamagedError as error:
             damaged = error
-            here.say(TrainerNote("warning", f"{error.what}; set aside, trying the one before"))
+            context.send(TrainerNote("warning", f"{error.what}; set aside, trying the one before"))
             standalone.set_aside(folder)
-    if damaged is not None or (not here.settings.supervised and standalone.has_only_damaged(here.settings.staging)):
+    if damaged is not None or (
+        not context.settings.supervised and standalone.has_only_damaged(context.settings.staging)
+    ):
         raise UserError(
-            f"no checkpoint in {here.settings.staging} is whole",
+            f"no checkpoint in {context.settings.staging} is whole",
             "look at the damaged- folders there; remove them to begin again at step 0",
         ) from damaged
-    if here.settings.base_step:
+    if context.settings.base_step:
         raise UserError(
-            f"this run is at step {here.settings.base_step:,} by files that the script saved itself: attach() cannot read those",
+            f"this run is at step {context.settings.base_step:,} by files that the script saved itself: attach() cannot read those",
             "start it under another --name, or without attach() as before",
         )
-    state.captured()  # refuses now what could not be saved later
+    state.capture()  # refuses now what could not be saved later
     return None
 
 
-def _put_back(here: TrainerContext, state: AttachedState, folder: Path) -> OpenCheckpoint:
+def _restore_from(context: TrainerContext, state: AttachedState, folder: Path) -> OpenCheckpoint:
     opened = open_folder(folder)
     state.materialise()
-    for word in state.restore(opened):
-        here.say(TrainerNote("warning", word))
+    for message in state.restore(opened):
+        context.send(TrainerNote("warning", message))
     return opened
 
 
-def _at_exit(here: TrainerContext, run: Run, owner: int) -> None:
+def _at_exit(context: TrainerContext, run: Run, owner_pid: int) -> None:
     """Save at the end of a script that left its loop early; not after an error, whose state nobody wants."""
-    if os.getpid() == owner and not here.failed and getattr(sys, "last_value", None) is None:
+    if os.getpid() == owner_pid and not context.failed and getattr(sys, "last_value", None) is None:
         run.close()

@@ -16,8 +16,8 @@ from supervisor.core.wire import messages
 from supervisor.core.wire.messages import Heartbeat, Malformed, Message, SaveRequest, StopRequest
 from supervisor.trainer.clock import now_s, sleep
 
-BEAT_EVERY_S = 0.5
-CONNECT_EVERY_S = 0.1
+HEARTBEAT_INTERVAL_S = 0.5
+CONNECT_RETRY_S = 0.1
 OUTBOX_MESSAGES_MAX = 1000
 RECEIVE_BYTES = 64 * 1024
 
@@ -28,13 +28,13 @@ class ChannelListener(Protocol):
     def beat(self) -> Heartbeat | None:
         """Return the present beat; None if nothing has moved since the last one."""
 
-    def asked_to_save(self, message: SaveRequest) -> None:
+    def on_save_request(self, message: SaveRequest) -> None:
         """The supervisor wants a checkpoint."""
 
-    def asked_to_stop(self, message: StopRequest) -> None:
+    def on_stop_request(self, message: StopRequest) -> None:
         """The supervisor wants the script to end at the next step boundary."""
 
-    def supervisor_gone(self) -> None:
+    def on_supervisor_lost(self) -> None:
         """The supervisor's end of the channel is closed; may end the process."""
 
 
@@ -49,25 +49,25 @@ class Client:
         self._received = b""
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
-        self._gone = False
-        self._owner = os.getpid()
+        self._disconnected = False
+        self._owner_pid = os.getpid()
         connection.setblocking(False)
-        os.register_at_fork(after_in_child=self._forget)
-        threading.Thread(target=self._converse, name="supervisor-channel", daemon=True).start()
+        os.register_at_fork(after_in_child=self._close_in_child)
+        threading.Thread(target=self._serve, name="supervisor-channel", daemon=True).start()
 
-    def listen_with(self, listener: ChannelListener) -> None:
+    def set_listener(self, listener: ChannelListener) -> None:
         """Hand what is heard to another listener from now on."""
         self._listener = listener
 
     def send(self, message: Message) -> None:
         """Leave a message for the thread to send; never blocks. The oldest are lost if nobody reads for very long."""
-        if os.getpid() == self._owner and not self._gone:
+        if os.getpid() == self._owner_pid and not self._disconnected:
             self._outbox.append(messages.encode(message))
             self.wake()
 
     def wake(self) -> None:
         """Let the thread look for a beat at once."""
-        if os.getpid() != self._owner:
+        if os.getpid() != self._owner_pid:
             return
         try:
             os.write(self._wake_write, b"!")
@@ -76,90 +76,90 @@ class Client:
 
     def flush(self, timeout_s: float) -> None:
         """Wait until everything left so far is with the supervisor, at most ``timeout_s``."""
-        if os.getpid() == self._owner:
+        if os.getpid() == self._owner_pid:
             sent = threading.Event()
             self._outbox.append(sent)
             self.wake()
-            if not self._gone:  # looked at after the event was left: from then on nobody would set it
+            if not self._disconnected:  # looked at after the event was left: from then on nobody would set it
                 sent.wait(timeout_s)
 
-    def _converse(self) -> None:
+    def _serve(self) -> None:
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
         try:
             while True:
-                self._collect_beat()
-                self._send_some()
+                self._queue_heartbeat()
+                self._send_pending()
                 wanted = select.POLLIN | (select.POLLOUT if self._sending else 0)
                 poll.register(self._connection, wanted)
-                ready = dict(poll.poll(BEAT_EVERY_S * 1000))
+                ready = dict(poll.poll(HEARTBEAT_INTERVAL_S * 1000))
                 if self._wake_read in ready:
                     os.read(self._wake_read, RECEIVE_BYTES)
                 if self._connection.fileno() in ready:
-                    self._hear()
+                    self._receive()
         except (OSError, EOFError):
-            self._gone = True
+            self._disconnected = True
             while self._outbox:
-                left = self._outbox.popleft()
-                if isinstance(left, threading.Event):
-                    left.set()  # nobody will read the rest
-            self._listener.supervisor_gone()
+                item = self._outbox.popleft()
+                if isinstance(item, threading.Event):
+                    item.set()  # nobody will read the rest
+            self._listener.on_supervisor_lost()
 
-    def _collect_beat(self) -> None:
+    def _queue_heartbeat(self) -> None:
         beat = self._listener.beat()
         if beat is not None:
             self._outbox.append(messages.encode(beat))
 
-    def _send_some(self) -> None:
+    def _send_pending(self) -> None:
         while self._sending or self._outbox:
             if not self._sending:
-                left = self._outbox.popleft()
-                if isinstance(left, threading.Event):
-                    left.set()
+                item = self._outbox.popleft()
+                if isinstance(item, threading.Event):
+                    item.set()
                     continue
-                self._sending = left
+                self._sending = item
             try:
                 self._sending = self._sending[self._connection.send(self._sending) :]
             except BlockingIOError:
                 return
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         try:
             received = self._connection.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return
         if not received:
             raise EOFError
-        self._received, heard = messages.feed(self._received, received)
-        for message in heard:
+        self._received, messages_in = messages.feed(self._received, received)
+        for message in messages_in:
             if isinstance(message, SaveRequest):
-                self._listener.asked_to_save(message)
+                self._listener.on_save_request(message)
             elif isinstance(message, StopRequest):
-                self._listener.asked_to_stop(message)
+                self._listener.on_stop_request(message)
             elif isinstance(message, Malformed):
                 continue  # garbage disturbs nobody
 
-    def _forget(self) -> None:
+    def _close_in_child(self) -> None:
         # A data loader's worker that held the socket open would hide this process's death from the supervisor.
         self._connection.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
 
-def connect(path: str, listener: ChannelListener, within_s: float = 0.0) -> Client:
+def connect(path: str, listener: ChannelListener, timeout_s: float = 0.0) -> Client:
     """Return a client of the supervisor listening at ``path``; OSError if nobody does within so many seconds.
 
     A supervisor whose local folder was emptied makes the name again within a second.
     """
-    until_s = now_s() + within_s
+    deadline_s = now_s() + timeout_s
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.connect(path)
         except OSError:
             connection.close()
-            if now_s() >= until_s:
+            if now_s() >= deadline_s:
                 raise
-            sleep(CONNECT_EVERY_S)
+            sleep(CONNECT_RETRY_S)
         else:
             return Client(connection, listener)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.run import Run
     from supervisor.trainer.state.capture import AttachedState
 
-CONNECT_WITHIN_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
 
 
 class TrainerContext:
@@ -44,13 +44,13 @@ class TrainerContext:
     def __init__(self, settings: TrainerSettings) -> None:
         self.settings = settings
         self.run: Run | None = None
-        self.unattached: UnmodifiedScript | None = None  # counts what the hooks see of a script that has no run
+        self.unmodified_script: UnmodifiedScript | None = None  # counts what the hooks see of a script that has no run
         self.made_by: dict[str, str] = {}
         self.seed: int | None = None  # of generators that the script does not seed; None where it runs on its own
         self.failed = False  # the script ended in an error: its state is not worth a checkpoint
         self.stopped = False  # the supervisor knows that the script ends before its work is done
         self._client: Client | None = None
-        self._started = False
+        self._first_heartbeat_sent = False
         self._owner = os.getpid()
         if called := os.environ.get(shell_commands.ENVIRONMENT):
             shell_commands.set_called_as(called)
@@ -62,7 +62,7 @@ class TrainerContext:
         from supervisor.trainer.client import connect
 
         try:
-            self._client = connect(self.settings.channel, self.unattached or self, CONNECT_WITHIN_S)
+            self._client = connect(self.settings.channel, self.unmodified_script or self, CONNECT_TIMEOUT_S)
         except OSError as error:
             raise SetupError(
                 f"the supervisor's channel {self.settings.channel} cannot be reached: {error}",
@@ -70,7 +70,7 @@ class TrainerContext:
             ) from error
         except RuntimeError as error:
             raise SetupError(f"{NO_MORE_PROCESSES}: {error}", NO_MORE_PROCESSES_HINT) from error
-        self.say(Hello(os.getpid(), self.settings.attempt))
+        self.send(Hello(os.getpid(), self.settings.attempt))
 
     @property
     def forked(self) -> bool:
@@ -80,21 +80,21 @@ class TrainerContext:
     @property
     def step(self) -> int:
         """Steps done over all attempts, as far as anybody has told."""
-        speaker = self.run or self.unattached
-        return speaker.step if speaker is not None else 0
+        source = self.run or self.unmodified_script
+        return source.step if source is not None else 0
 
     def watch(self, script: UnmodifiedScript) -> None:
         """Until the script calls attach(), ``script`` hears the supervisor. Call it before ``connect``."""
-        self.unattached = script
+        self.unmodified_script = script
 
     def attach(self, run: Run, hello: Hello) -> None:
         """From now on ``run`` hears the supervisor."""
         self.run = run
         if self._client is not None:
-            self._client.listen_with(run)
-            self.say(hello)
+            self._client.set_listener(run)
+            self.send(hello)
 
-    def say(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Send a message; without a supervisor, print what a person should know."""
         self.stopped = self.stopped or isinstance(message, Stopped)
         if self._client is not None:
@@ -107,34 +107,34 @@ class TrainerContext:
 
     def warn(self, what: str, hint: str) -> None:
         """Say in two lines what there is and what to do."""
-        self.say(TrainerNote("warning", what, hint))
+        self.send(TrainerNote("warning", what, hint))
 
     def notice(self, state: AttachedState) -> None:
         """Say what the state has noticed since this was asked."""
         notices, state.notices = state.notices, []
         for level, words in notices:
-            self.say(TrainerNote(level, words))
+            self.send(TrainerNote(level, words))
 
-    def met(self, trouble: Anomaly) -> bool:
+    def report_anomaly(self, anomaly: Anomaly) -> bool:
         """Say that training has gone wrong; return whether the supervisor acts on it."""
-        acted_on = trouble.kind in self.settings.troubles.awaited
+        acted_on = anomaly.kind in self.settings.anomalies.handled_kinds
         if acted_on:
-            print(f"training-supervisor: {rollback.what(trouble)}", file=sys.stderr)  # the last of it that `logs` shows
-        elif trouble.kind == "spike":
-            self.say(TrainerNote("warning", rollback.what(trouble)))
+            print(f"training-supervisor: {rollback.what(anomaly)}", file=sys.stderr)  # the last of it that `logs` shows
+        elif anomaly.kind == "spike":
+            self.send(TrainerNote("warning", rollback.what(anomaly)))
         if self.settings.supervised:
-            self.say(trouble)
+            self.send(anomaly)
         return acted_on
 
-    def say_last(self, message: Message) -> None:
+    def send_final(self, message: Message) -> None:
         """Say how the run ends, after a beat with its newest numbers, and see it off."""
-        speaker = self.run or self.unattached
-        if self.unattached is not None and isinstance(message, Finished):
-            self.unattached.begins(trains=False)  # it has not read anything until its very end
-        beat = speaker.beat() if speaker is not None else None
+        source = self.run or self.unmodified_script
+        if self.unmodified_script is not None and isinstance(message, Finished):
+            self.unmodified_script.on_training_start(trains=False)  # it has not read anything until its very end
+        beat = source.beat() if source is not None else None
         if beat is not None:
-            self.say(beat)
-        self.say(message)
+            self.send(beat)
+        self.send(message)
         self.flush()
 
     def wake(self) -> None:
@@ -149,19 +149,19 @@ class TrainerContext:
 
     def beat(self) -> Heartbeat | None:
         """One beat says that the process lives; after that, only attach() can tell how it goes."""
-        if self._started:
+        if self._first_heartbeat_sent:
             return None
-        self._started = True
+        self._first_heartbeat_sent = True
         return Heartbeat(0, "start")
 
-    def asked_to_save(self, message: SaveRequest) -> None:
+    def on_save_request(self, message: SaveRequest) -> None:
         """A script that is not attached cannot be saved from here."""
 
-    def asked_to_stop(self, message: StopRequest) -> None:  # noqa: ARG002  # whatever the reason
+    def on_stop_request(self, message: StopRequest) -> None:  # noqa: ARG002  # whatever the reason
         """Only the system's own way is left."""
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def supervisor_gone(self) -> None:
+    def on_supervisor_lost(self) -> None:
         """End, because nobody would look after what this process goes on writing."""
         silence_pipes()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -175,21 +175,21 @@ class TrainerContext:
 
 def silence_pipes() -> None:
     """Let output into pipes go nowhere: whoever read them died, and the next print would end the script before its save."""
-    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    devnull = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     for descriptor in (1, 2):
         try:
             if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-                os.dup2(nowhere, descriptor)
+                os.dup2(devnull, descriptor)
         except OSError:
             continue  # the script closed it itself
-    os.close(nowhere)
+    os.close(devnull)
 
 
-_here: list[TrainerContext] = []
+_current: list[TrainerContext] = []
 
 
-def here() -> TrainerContext:
+def current() -> TrainerContext:
     """Return this process's one Life."""
-    if not _here:
-        _here.append(TrainerContext(read_settings(os.environ, sys.argv[0] if sys.argv else "")))
-    return _here[0]
+    if not _current:
+        _current.append(TrainerContext(read_settings(os.environ, sys.argv[0] if sys.argv else "")))
+    return _current[0]

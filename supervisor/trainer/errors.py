@@ -13,7 +13,7 @@ class UnsupportedStateError(SetupError):
         self.path = path
 
 
-def cannot_keep(path: str, value: object) -> UnsupportedStateError:
+def unsupported(path: str, value: object) -> UnsupportedStateError:
     """Return the refusal of a value whose type has no exact form in a checkpoint."""
     noun = _NOUNS.get(type(value).__name__, f"a value of type {type(value).__module__}.{type(value).__qualname__}")
     return UnsupportedStateError(

@@ -11,11 +11,11 @@ from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED, UsageError
 from supervisor.core.policy.liveness import AFTER
 from supervisor.core.wire.messages import Anomaly, Heartbeat, SaveRequest, StopRequest, TrainerNote
 from supervisor.trainer.context import silence_pipes
-from supervisor.trainer.process.script_end import LeftThreads
+from supervisor.trainer.process.script_end import LoopExit
 from supervisor.trainer.save.companion_files import CompanionFiles
 from supervisor.trainer.steps.loss_monitor import LossMonitor
 from supervisor.trainer.steps.step_boundary import Position, StepBoundary
-from supervisor.trainer.steps.step_log import FLUSH_ROWS, WATCHED_ROWS, StepLogRows
+from supervisor.trainer.steps.step_log import FLUSH_ROWS, MONITORED_FLUSH_ROWS, StepLogRows
 from supervisor.trainer.steps.step_skipping import StepSkipper
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.state.capture import AttachedState
     from supervisor.trainer.steps.section_timer import SectionTimer
 
-WAKE_EVERY_S = 0.05
+WAKE_INTERVAL_S = 0.05
 
 
 class Run:
@@ -39,50 +39,54 @@ class Run:
     """
 
     def __init__(
-        self, life: TrainerContext, state: AttachedState, saver: Saver, sections: SectionTimer, clock: Clock
+        self, context: TrainerContext, state: AttachedState, saver: Saver, sections: SectionTimer, clock: Clock
     ) -> None:
         self.step = 0
         self.resumed = False
-        self.name = life.settings.name
-        self.attempt = life.settings.attempt
-        self._life = life
+        self.name = context.settings.name
+        self.attempt = context.settings.attempt
+        self._context = context
         self._state = state
         self._saver = saver
         self._sections = sections
         self._clock = clock
-        awaited = life.settings.troubles.awaited
-        self._watch = LossMonitor(life.settings.troubles.names, self._on_trouble)
-        flush_rows = WATCHED_ROWS if awaited else FLUSH_ROWS
-        self._rows = StepLogRows(self._on_nonfinite, self._watch.see, flush_rows=flush_rows, on_text=self._on_text)
-        troubles = life.settings.troubles
-        self._passing = StepSkipper(troubles.rolled, state.attached, life.say, most=troubles.most)
-        settings = life.settings
+        handled_kinds = context.settings.anomalies.handled_kinds
+        self._loss_monitor = LossMonitor(context.settings.anomalies.loss_names, self._on_anomaly)
+        flush_rows = MONITORED_FLUSH_ROWS if handled_kinds else FLUSH_ROWS
+        self._step_log = StepLogRows(
+            self._on_nonfinite, self._loss_monitor.observe, flush_rows=flush_rows, on_text=self._on_text
+        )
+        anomalies = context.settings.anomalies
+        self._skipper = StepSkipper(
+            anomalies.rollbacks, state.attached, context.send, allow_most=anomalies.allow_skipping_most
+        )
+        settings = context.settings
         # Without a supervisor nobody puts files back, and they stay where they are.
         self.companions = CompanionFiles(
             settings.working,
-            settings.folder,
+            settings.watch_dir,
             settings.staging,
-            lambda words: life.say(TrainerNote("warning", words)),
+            lambda words: context.send(TrainerNote("warning", words)),
             supervised=settings.supervised,
         )
-        self._boundary = StepBoundary(life, state, saver, self._rows, clock, companions=self.companions)
-        self._nonfinite: set[str] = set()
-        self._entered: list[ExitStack] = []
+        self._boundary = StepBoundary(context, state, saver, self._step_log, clock, companions=self.companions)
+        self._nonfinite_names: set[str] = set()
+        self._open_sections: list[ExitStack] = []
         self._total: int | None = None
         self._epoch_steps: int | None = None
         self._first_step = 0
         self._looping = False
-        self._left: LeftThreads | None = None
-        self._unended = 0
-        self._early = True
-        self._woken_s = clock() - WAKE_EVERY_S
-        self._beat_seen: tuple[int, str] | None = None
+        self._loop_exit: LoopExit | None = None
+        self._unfinished_steps = 0
+        self._ended_early = True
+        self._last_wake_s = clock() - WAKE_INTERVAL_S
+        self._last_heartbeat: tuple[int, str] | None = None
 
     @property
     def scratch(self) -> Path:
         """A folder that stays on this machine from attempt to attempt: for caches, never for results."""
-        self._life.settings.scratch.mkdir(parents=True, exist_ok=True)
-        return self._life.settings.scratch
+        self._context.settings.scratch.mkdir(parents=True, exist_ok=True)
+        return self._context.settings.scratch
 
     @property
     def first_step(self) -> int:
@@ -95,29 +99,29 @@ class Run:
         return self.step > self._first_step
 
     @property
-    def came_through_a_step(self) -> bool:
+    def completed_a_step(self) -> bool:
         """At least one step came to its end in this process: one that an error ended in its middle does not count."""
-        return self.step - self._unended > self._first_step
+        return self.step - self._unfinished_steps > self._first_step
 
     def steps(self, total: int, epoch_steps: int | None = None) -> Iterator[int]:
         """Yield the 0-based indices still to do, up to ``total`` steps over all attempts; save and end when it is time.
 
         A step that is left by ``break`` counts as done if it has logged something.
         """
-        self._state.watch_data()
+        self._state.watch_unattached_data()
         self.begin(total, epoch_steps)
         try:
             while self.step < total:
-                if self.skips(self.step):
-                    self._passing.tell(self.step)
-                    self.pass_over()
+                if self.is_skipped(self.step):
+                    self._skipper.advance_data(self.step)
+                    self.skip_step()
                     continue
                 yield self.step
                 self.advance()
         except GeneratorExit:
-            self._unended = self._rows.holds(self.step)
-            self.step += self._unended
-            self._left = LeftThreads(sys._getframe(1))  # noqa: SLF001  # the frame that has the loop
+            self._unfinished_steps = self._step_log.has_row(self.step)
+            self.step += self._unfinished_steps
+            self._loop_exit = LoopExit(sys._getframe(1))  # noqa: SLF001  # the frame that has the loop
             raise
         finally:
             self._leave_loop()
@@ -127,21 +131,21 @@ class Run:
 
         A batch is a step that is done when the next one is asked for. What comes behind the inner loop belongs to its epoch.
         """
-        places = self._state.places
-        if len(places) != 1:
+        positions = self._state.data_positions
+        if len(positions) != 1:
             raise UsageError(
-                f"run.epochs() goes by one attached DataLoader, and {len(places) or 'none'} of that kind is attached",
+                f"run.epochs() goes by one attached DataLoader, and {len(positions) or 'none'} of that kind is attached",
                 "call supervisor.attach(data=loader) with the one that trains, or go over run.steps(total)",
             )
-        (place,) = places
-        self.begin(total * len(place), len(place))
-        place.drives = True
+        (position,) = positions
+        self.begin(total * len(position), len(position))
+        position.batches_are_steps = True
         try:
-            while place.number < total:
-                yield place.number
-                place.epoch_ends()
+            while position.number < total:
+                yield position.number
+                position.on_epoch_end()
         finally:
-            place.drives = False
+            position.batches_are_steps = False
             self._leave_loop()
 
     @property
@@ -160,15 +164,15 @@ class Run:
         Sets the random generators to the checkpoint's. Raises SystemExit if the script was told to end.
         """
         self._total, self._epoch_steps = total, epoch_steps
-        self._left, self._early = None, True
+        self._loop_exit, self._ended_early = None, True
         self._boundary.begin(self._position())
-        self._passing.begins(self.step, total)
-        for place in self._state.places:
-            place.loop_begins()
+        self._skipper.on_loop_start(self.step, total)
+        for position in self._state.data_positions:
+            position.on_loop_start()
         self._sections.enter("step")
         self._wake()
         self._looping = True
-        self._boundary.end_if_told(self._position(), self._sections, made_progress=self.made_progress)
+        self._boundary.exit_if_requested(self._position(), self._sections, made_progress=self.made_progress)
         if self._boundary.stop_at is not None and self.step >= self._boundary.stop_at:
             raise SystemExit(0)
 
@@ -177,23 +181,23 @@ class Run:
 
         What is logged of a step is logged before. Raises SystemExit where the script is to end, its state saved.
         """
-        if self._passing.any and self.skips(self.step) and not self._rows.holds_passed(self.step):
-            self._passing.missed(self.step)
+        if self._skipper.active and self.is_skipped(self.step) and not self._step_log.is_skipped_row(self.step):
+            self._skipper.on_unskipped(self.step)
         self.step = step = self.step + 1
         now_s = self._clock()
         self._sections.lap(now_s)
         boundary = self._boundary
-        due = boundary.attention or step >= boundary.due.step or now_s >= boundary.due.at_s
-        if due or step in (self._total, boundary.stop_at):
-            boundary.attend(self._position(), now_s, self._sections, made_progress=self.made_progress)
+        is_due = boundary.pending or step >= boundary.schedule.step or now_s >= boundary.schedule.at_s
+        if is_due or step in (self._total, boundary.stop_at):
+            boundary.process(self._position(), now_s, self._sections, made_progress=self.made_progress)
 
-    def skips(self, index: int) -> bool:
+    def is_skipped(self, index: int) -> bool:
         """Say whether the step with this index is to be left out, because training went wrong there before."""
-        return self._passing.any and self._passing.skips(index)
+        return self._skipper.active and self._skipper.is_skipped(index)
 
-    def pass_over(self) -> None:
+    def skip_step(self) -> None:
         """Leave out the step that comes next: instead of doing it, logging and ``advance``. Its data are the caller's to pass."""
-        self._rows.pass_over(self.step)
+        self._step_log.skip_step(self.step)
         self.advance()
 
     def end(self, *, early: bool = True) -> None:
@@ -201,7 +205,7 @@ class Run:
 
         Not ``early``: the framework did not say that it stops sooner, so that a loop short of its total is no end.
         """
-        self._early = early
+        self._ended_early = early
         self.close()
         self._leave_loop()
 
@@ -210,13 +214,13 @@ class Run:
 
         What is logged after the last step is shown, but is in no checkpoint's log, because it belongs to no step.
         """
-        self._rows.add(self.step, values)
+        self._step_log.add(self.step, values)
         if not self._looping:
-            self._beat_seen = None
+            self._last_heartbeat = None
 
     def save(self) -> None:
         """Ask for a checkpoint at the next step boundary."""
-        self._boundary.ask("script")
+        self._boundary.request_save("script")
 
     def before_update(self) -> None:
         """Call it right before ``optimizer.step()`` to have checkpoints copied beside forward and backward.
@@ -237,40 +241,40 @@ class Run:
             yield
         self._wake()
 
-    def enter(self, name: str) -> None:
-        """As ``section``, for callbacks that hear of the begin and of the end apart: until ``leave``."""
+    def enter_section(self, name: str) -> None:
+        """As ``section``, for callbacks that hear of the begin and of the end apart: until ``leave_section``."""
         stack = ExitStack()
         stack.enter_context(self.section(name))
-        self._entered.append(stack)
+        self._open_sections.append(stack)
 
-    def leave(self) -> None:
+    def leave_section(self) -> None:
         """End the section that was entered last."""
-        self._entered.pop().close()
+        self._open_sections.pop().close()
 
     @property
-    def short_of(self) -> int | None:
+    def unreached_total(self) -> int | None:
         """The total of the last loop where it was left before that; None where it came to its total."""
         return self._total if self._total is not None and self.step < self._total else None
 
     @property
     def stopped_short(self) -> bool:
         """A framework's loop ended before its total, and the framework did not say so."""
-        return self.short_of is not None and not self._early and not self._looping
+        return self.unreached_total is not None and not self._ended_early and not self._looping
 
     def is_inside_loop(self, ended: SystemExit) -> bool:
         """Say whether the script ended itself in the middle of a loop; where it was told to stop at a step it did not."""
         if any(end is not None and self.step >= end for end in (self._total, self._boundary.stop_at)):
             return False
-        return self._looping or (self._left is not None and self._left.by(ended))
+        return self._looping or (self._loop_exit is not None and self._loop_exit.caused_by(ended))
 
     # --- what the channel's thread calls: flags only --------------------------------------------------------------
 
     def beat(self) -> Heartbeat | None:
         """Return a beat if something has moved since the last."""
         now = (self.step, self._sections.name)
-        if now == self._beat_seen:
+        if now == self._last_heartbeat:
             return None
-        self._beat_seen = now
+        self._last_heartbeat = now
         seconds = dict(self._sections.seconds)
         done = self.step - self._first_step
         return Heartbeat(
@@ -281,40 +285,40 @@ class Run:
             step_s=seconds.get("step", 0.0) / done if done else None,
             seconds=seconds,
             longest_s=dict(self._sections.longest_s),
-            metrics=self._rows.metrics_if_any(),
+            metrics=self._step_log.metrics_or_empty(),
         )
 
-    def asked_to_save(self, message: SaveRequest) -> None:
+    def on_save_request(self, message: SaveRequest) -> None:
         """Stage a checkpoint at the next boundary."""
-        self._boundary.ask(message.reason)
+        self._boundary.request_save(message.reason)
 
-    def asked_to_stop(self, message: StopRequest) -> None:
+    def on_stop_request(self, message: StopRequest) -> None:
         """End at the next boundary."""
-        self._boundary.end_at_next(0, save=message.save)
+        self._boundary.request_exit(0, save=message.save)
 
-    def supervisor_gone(self) -> None:
+    def on_supervisor_lost(self) -> None:
         """Stage one last checkpoint and end: what is written after that would be an orphan's."""
-        self._boundary.end_at_next(FENCED, save=True)
+        self._boundary.request_exit(FENCED, save=True)
         silence_pipes()
-        self._life.end_after_grace()
+        self._context.end_after_grace()
 
     # --- restoring, signals and the end, called by attach() and the runner ----------------------------------------
 
-    def resume_at(self, step: int) -> None:
+    def set_resumed(self, step: int) -> None:
         """The state of ``step`` is back in the objects."""
         self.step = self._first_step = step
-        self._watch.begins(step)
+        self._loss_monitor.start_at(step)
         self._saver.staged_step = step
         self.resumed = True
 
-    def told_by_signal(self, number: int) -> None:
+    def on_signal(self, number: int) -> None:
         """SIGTERM and Ctrl-C: inside the loop, end at the next boundary; outside there is nothing to wait for."""
         interrupted = number == signal.SIGINT
-        if interrupted and (not self._looping or self._boundary.ending is not None):
+        if interrupted and (not self._looping or self._boundary.exit_request is not None):
             raise KeyboardInterrupt
         if not self._looping:
             raise SystemExit(TERMINATED)
-        self._boundary.end_at_next(INTERRUPTED if interrupted else TERMINATED, save=True)
+        self._boundary.request_exit(INTERRUPTED if interrupted else TERMINATED, save=True)
         if interrupted:
             print("training-supervisor: saving after this step; Ctrl-C again ends at once", file=sys.stderr)
 
@@ -324,15 +328,15 @@ class Run:
         if self.made_progress:
             self._boundary.save_now(self._position(), "final", self._sections)
 
-    def slow_down(self, restored: Mapping[str, str]) -> None:
+    def scale_learning_rates(self, restored: Mapping[str, str]) -> None:
         """Make learning rates smaller where a rollback asks for it; ``restored`` says what made the state that is back."""
-        self._passing.slow_down(self._life.made_by, restored)
+        self._skipper.scale_learning_rates(self._context.made_by, restored)
 
-    def look_back(self, error: BaseException) -> None:
+    def flush_on_error(self, error: BaseException) -> None:
         """The script failed: tell of a trouble before it, which may be why. A device that failed has nothing to tell."""
         if not self.is_device_oom(error):
             with suppress(RuntimeError):
-                self._rows.flush()
+                self._step_log.flush()
 
     def is_device_oom(self, error: BaseException) -> bool:
         """Say whether the error means that the accelerator's memory is used up."""
@@ -350,19 +354,19 @@ class Run:
     def _wake(self) -> None:
         """Have the change of section told at once, but not more often than anybody looks."""
         now_s = self._clock()
-        if now_s - self._woken_s >= WAKE_EVERY_S:
-            self._woken_s = now_s
-            self._life.wake()
+        if now_s - self._last_wake_s >= WAKE_INTERVAL_S:
+            self._last_wake_s = now_s
+            self._context.wake()
 
     def _on_nonfinite(self, step: int, name: str, value: str) -> None:
-        if name not in self._nonfinite and not self._boundary.poisoned:  # or the supervisor says it
-            self._nonfinite.add(name)
-            self._life.say(TrainerNote("warning", f"{name} is {value} at step {step}"))
+        if name not in self._nonfinite_names and not self._boundary.saving_blocked:  # or the supervisor says it
+            self._nonfinite_names.add(name)
+            self._context.send(TrainerNote("warning", f"{name} is {value} at step {step}"))
 
     def _on_text(self, name: str, what: str) -> None:
-        self._life.say(
+        self._context.send(
             TrainerNote("warning", f"run.log({name}=…): a {what} is written as text, because JSON has no such value")
         )
 
-    def _on_trouble(self, trouble: Anomaly) -> None:
-        self._boundary.poisoned |= self._life.met(trouble)
+    def _on_anomaly(self, anomaly: Anomaly) -> None:
+        self._boundary.saving_blocked |= self._context.report_anomaly(anomaly)

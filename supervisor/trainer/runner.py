@@ -28,54 +28,54 @@ def main(arguments: list[str]) -> int:
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         # because Slurm sends its notice to every process of a job step, and it is the supervisor's to act on it
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    here = trainer_context.here()
+    context = trainer_context.current()
     try:
-        here.seed = seeding.begin(here.settings.checkpoint)
-        _watch(here)
-        here.connect()
-        _execute(arguments[0], here.settings.module)
-        if here.settings.attach and here.unattached is not None:
+        context.seed = seeding.begin(context.settings.checkpoint)
+        _install_hooks(context)
+        context.connect()
+        _run_script(arguments[0], context.settings.module)
+        if context.settings.auto_attach and context.unmodified_script is not None:
             from supervisor.trainer.hooks import auto_attach
 
-            auto_attach.unused(here.unattached)
+            auto_attach.warn_if_unused(context.unmodified_script)
     except SystemExit as ended:
-        if here.forked:
+        if context.forked:
             raise
-        here.failed = ended.code not in {None, SUCCEEDED}
-        if not here.failed:
-            _finish(here, ended)
-        elif chosen := script_end.chosen(here, ended):
-            here.say_last(chosen)
-        here.flush()
+        context.failed = ended.code not in {None, SUCCEEDED}
+        if not context.failed:
+            _finish(context, ended)
+        elif exit_failure := script_end.exit_failure(context, ended):
+            context.send_final(exit_failure)
+        context.flush()
         raise
     except KeyboardInterrupt as error:
-        here.failed = True
+        context.failed = True
         _print_traceback(error)
         return INTERRUPTED
     except BaseException as error:  # noqa: BLE001  # because the supervisor must hear of every way a script can end
-        return _report(here, error)
-    _finish(here)
+        return _report_error(context, error)
+    _finish(context)
     return SUCCEEDED
 
 
-def _watch(here: TrainerContext) -> None:
-    if here.settings.supervised and here.settings.hooks:
+def _install_hooks(context: TrainerContext) -> None:
+    if context.settings.supervised and context.settings.hooks:
         from supervisor.trainer import hooks
         from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
-        script = UnmodifiedScript(here)
-        here.watch(script)
+        script = UnmodifiedScript(context)
+        context.watch(script)
         hooks.install(script)
 
 
-def _execute(script: str, named: str = "") -> None:
+def _run_script(script: str, module_name: str = "") -> None:
     """Do what ``python SCRIPT`` does; the module has no spec, so that multiprocessing finds the script by its file.
 
-    ``named``: the module of this name is run instead, whose file the script is.
+    ``module_name``: the module of this name is run instead, whose file the script is.
     """
     path = Path(script)
-    if named:
-        _execute_module(named, path)
+    if module_name:
+        _run_module(module_name, path)
         return
     try:
         source = path.read_bytes()
@@ -91,7 +91,7 @@ def _execute(script: str, named: str = "") -> None:
     exec(compile(source, script, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # the user's own script
 
 
-def _execute_module(name: str, file: Path) -> None:
+def _run_module(name: str, file: Path) -> None:
     """Do what ``python -m NAME`` does in the folder from which the module is found; ``file`` is the module's."""
     parts = name.split(".")
     up = len(parts) if file.name == "__main__.py" and parts[-1] != "__main__" else len(parts) - 1
@@ -117,25 +117,25 @@ def _execute_module(name: str, file: Path) -> None:
     exec(code, module.__dict__)  # noqa: S102  # the user's own module
 
 
-def _finish(here: TrainerContext, ended: SystemExit | None = None) -> None:
-    if here.stopped or here.forked:
+def _finish(context: TrainerContext, ended: SystemExit | None = None) -> None:
+    if context.stopped or context.forked:
         return
-    if here.run is not None:
-        here.run.close()
-    here.say_last(script_end.word(here, ended))
+    if context.run is not None:
+        context.run.close()
+    context.send_final(script_end.outcome_message(context, ended))
 
 
-def _report(here: TrainerContext, error: BaseException) -> int:
-    here.failed = True
+def _report_error(context: TrainerContext, error: BaseException) -> int:
+    context.failed = True
     if isinstance(error, UserError):
         print(f"{error.what}\n{error.hint}", file=sys.stderr)
     else:
         _print_traceback(error)
-    if here.forked:
+    if context.forked:
         return FAILED
-    if here.run is not None:
-        here.run.look_back(error)
-    here.say_last(script_end.failure(here, error))
+    if context.run is not None:
+        context.run.flush_on_error(error)
+    context.send_final(script_end.failure_message(context, error))
     return error.exit_code if isinstance(error, UserError) else FAILED
 
 

@@ -11,7 +11,7 @@ from supervisor.core.policy.rollback import of_words
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ALONE_SAVE_EVERY_S = 600.0
+STANDALONE_SAVE_INTERVAL_S = 600.0
 GRACE_S = 30.0
 
 
@@ -24,16 +24,16 @@ class SaveInterval(NamedTuple):
 
 
 class AnomalyPolicy(NamedTuple):
-    """What to watch for. ``awaited``: the kinds of trouble on which the supervisor acts; ``names``: of values, () for losses.
+    """What to watch for. ``handled_kinds``: the kinds of trouble on which the supervisor acts; ``loss_names``: of values, () for losses.
 
-    ``rolled``: of each rollback that holds the session's name, the indices to pass over, the rate. ``most``: a person says
+    ``rollbacks``: of each rollback that holds the session's name, the indices to pass over, the rate. ``allow_skipping_most``: a person says
     that most of the run may be passed over.
     """
 
-    awaited: frozenset[str] = frozenset()
-    names: tuple[str, ...] = ()
-    rolled: tuple[tuple[str, range, float], ...] = ()
-    most: bool = False
+    handled_kinds: frozenset[str] = frozenset()
+    loss_names: tuple[str, ...] = ()
+    rollbacks: tuple[tuple[str, range, float], ...] = ()
+    allow_skipping_most: bool = False
 
 
 class TrainerSettings(NamedTuple):
@@ -41,9 +41,9 @@ class TrainerSettings(NamedTuple):
 
     A rehearsal ends the script at step ``stop_at``, as if its work were done there. ``packages`` is the folder of the
     supervisor's own packages, "" where they are not known. ``base_step``: the step of the files that a script nobody attached
-    goes on from, and ``put_back`` the list of them; ``hooks``: such a script's framework is watched; ``folder``: what it
+    goes on from, and ``restored_list`` the list of them; ``hooks``: such a script's framework is watched; ``watch_dir``: what it
     writes there is kept, "" for none; relative to ``working``, the folder it was started in.
-    ``attach``: our callback joins the framework's loop. ``module``: what runs is the module of this name, "" for a script.
+    ``auto_attach``: our callback joins the framework's loop. ``module``: what runs is the module of this name, "" for a script.
     """
 
     supervised: bool
@@ -52,18 +52,18 @@ class TrainerSettings(NamedTuple):
     checkpoint: Path | None
     staging: Path
     scratch: Path
-    save_every: SaveInterval
+    save_interval: SaveInterval
     grace_s: float
     channel: str
     stop_at: int | None = None
     packages: str = ""
     base_step: int = 0
-    put_back: str = ""
+    restored_list: str = ""
     hooks: bool = True
-    folder: str = ""
+    watch_dir: str = ""
     working: Path = Path()
-    attach: bool = False
-    troubles: AnomalyPolicy = AnomalyPolicy()
+    auto_attach: bool = False
+    anomalies: AnomalyPolicy = AnomalyPolicy()
     module: str = ""
 
 
@@ -71,7 +71,7 @@ def read_settings(environ: Mapping[str, str], script: str) -> TrainerSettings:
     """Return the settings; UsageError for a value that the supervisor would not write."""
     name = environ.get("SUPERVISOR_RUN_NAME") or Path(script).stem or "run"
     channel = environ.get("SUPERVISOR_RUN_CHANNEL", "")
-    own = Path("checkpoints") / name
+    default_dir = Path("checkpoints") / name
     checkpoint = environ.get("SUPERVISOR_RUN_CHECKPOINT", "")
     every = environ.get("SUPERVISOR_RUN_SAVE_EVERY", "")
     return TrainerSettings(
@@ -79,35 +79,37 @@ def read_settings(environ: Mapping[str, str], script: str) -> TrainerSettings:
         name=name,
         attempt=int(environ.get("SUPERVISOR_RUN_ATTEMPT") or 1),
         checkpoint=Path(checkpoint) if checkpoint else None,
-        staging=Path(environ.get("SUPERVISOR_RUN_STAGING") or own).absolute(),
-        scratch=Path(environ.get("SUPERVISOR_RUN_SCRATCH") or own / "scratch").absolute(),
-        save_every=_save_every(every) if every else SaveInterval(seconds=None if channel else ALONE_SAVE_EVERY_S),
+        staging=Path(environ.get("SUPERVISOR_RUN_STAGING") or default_dir).absolute(),
+        scratch=Path(environ.get("SUPERVISOR_RUN_SCRATCH") or default_dir / "scratch").absolute(),
+        save_interval=_parse_interval(every)
+        if every
+        else SaveInterval(seconds=None if channel else STANDALONE_SAVE_INTERVAL_S),
         grace_s=float(environ.get("SUPERVISOR_RUN_GRACE_S") or GRACE_S),
         channel=channel,
         stop_at=int(environ["SUPERVISOR_RUN_STOP_AT"]) if environ.get("SUPERVISOR_RUN_STOP_AT") else None,
         packages=environ.get("SUPERVISOR_RUN_PACKAGES", ""),
         base_step=int(environ.get("SUPERVISOR_RUN_BASE_STEP") or 0),
-        put_back=environ.get("SUPERVISOR_RUN_PUT_BACK", ""),
+        restored_list=environ.get("SUPERVISOR_RUN_PUT_BACK", ""),
         hooks=environ.get("SUPERVISOR_RUN_HOOKS") != "off",
-        folder=environ.get("SUPERVISOR_RUN_WATCH") or "",
+        watch_dir=environ.get("SUPERVISOR_RUN_WATCH") or "",
         working=Path.cwd(),
-        attach=environ.get("SUPERVISOR_RUN_ATTACH") == "auto",
-        troubles=_troubles(environ) if channel else AnomalyPolicy(),
+        auto_attach=environ.get("SUPERVISOR_RUN_ATTACH") == "auto",
+        anomalies=_anomaly_policy(environ) if channel else AnomalyPolicy(),
         module=environ.get("SUPERVISOR_RUN_MODULE", "") if channel else "",
     )
 
 
-def _troubles(environ: Mapping[str, str]) -> AnomalyPolicy:
-    acts = {"nan": environ.get("SUPERVISOR_RUN_ON_NAN"), "spike": environ.get("SUPERVISOR_RUN_ON_SPIKE")}
+def _anomaly_policy(environ: Mapping[str, str]) -> AnomalyPolicy:
+    actions = {"nan": environ.get("SUPERVISOR_RUN_ON_NAN"), "spike": environ.get("SUPERVISOR_RUN_ON_SPIKE")}
     return AnomalyPolicy(
-        awaited=frozenset(kind for kind, how in acts.items() if how in {"stop", "rollback"}),
-        names=tuple(filter(None, environ.get("SUPERVISOR_RUN_NAN_WATCH", "").split(","))),
-        rolled=tuple(of_words(environ.get("SUPERVISOR_RUN_ROLLBACKS", ""))),
-        most=bool(environ.get("SUPERVISOR_RUN_LEAVE_OUT_MOST")),
+        handled_kinds=frozenset(kind for kind, how in actions.items() if how in {"stop", "rollback"}),
+        loss_names=tuple(filter(None, environ.get("SUPERVISOR_RUN_NAN_WATCH", "").split(","))),
+        rollbacks=tuple(of_words(environ.get("SUPERVISOR_RUN_ROLLBACKS", ""))),
+        allow_skipping_most=bool(environ.get("SUPERVISOR_RUN_LEAVE_OUT_MOST")),
     )
 
 
-def _save_every(text: str) -> SaveInterval:
+def _parse_interval(text: str) -> SaveInterval:
     if text == "asked":
         return SaveInterval()
     for unit, field in (("steps", "steps"), ("ep", "epochs")):

@@ -26,7 +26,7 @@ from supervisor.trainer.save.snapshot import Snapshot
 from supervisor.trainer.save.writer import NewFile
 from supervisor.trainer.state import rng
 from supervisor.trainer.state.capture import AttachedState
-from supervisor.trainer.state.tree import TreeCapture, framework_of, rebuild, value_of_bytes
+from supervisor.trainer.state.tree import TreeCapture, adapter_of, rebuild, value_of_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class Kept:
 
     def any_part_of_the_bytes_can_be_read(self) -> None:
         for name, value in self.row.values().items():
-            _, leaf = self.framework.keep(value, name) or (None, None)
+            _, leaf = self.framework.encode(value, name) or (None, None)
             if leaf is None or leaf.bytes > 10_000:
                 continue
             whole = bytearray(leaf.bytes)
@@ -75,13 +75,13 @@ class Kept:
     def equal_tokens_mean_equal_forms(self) -> None:
         forms: dict[Any, Any] = {}
         for name, value in self.row.values().items():
-            node, leaf = self.framework.keep(value, "x") or (None, None)
+            node, leaf = self.framework.encode(value, "x") or (None, None)
             if leaf is None:
                 continue
-            token = self.framework.token(value)
+            token = self.framework.signature(value)
             assert token is not None, name
             assert forms.setdefault(token, (node, leaf[:4])) == (node, leaf[:4]), name
-            assert self.framework.token(value) == token, name
+            assert self.framework.signature(value) == token, name
 
     def one_value_held_twice_is_kept_once_and_two_equal_ones_twice(self) -> None:
         ours, theirs = self.row.values(), self.row.values()
@@ -106,32 +106,32 @@ class Kept:
         value, change = found
         before = self.row.bits(value)
         state = AttachedState({"it": Holder({"value": value, "twice": [value]})})
-        captured = state.captured()
+        captured = state.capture()
         layout = plan(captured.leaves)
         snapshot = Snapshot(layout, captured.leaves, captured.values)
-        copying = snapshot.take(captured.values)
+        copying = snapshot.copy(captured.values)
         change()
         assert copying.wait()
         assert self.row.bits(value) != before
         assert before in bytes(snapshot.bytes_of(layout.pieces[0]))
-        again = state.captured()
+        again = state.capture()
         assert again.structure == captured.structure, "it was walked anew, though its form is the same"
-        assert snapshot.take(again.values).wait()
+        assert snapshot.copy(again.values).wait()
         assert self.row.bits(value) in bytes(snapshot.bytes_of(layout.pieces[0]))
 
     def a_node_of_another_size_is_refused(self) -> None:
         value = next(value for name, value in self.row.values().items() if name.endswith(("-cube", "view")))
-        node, leaf = self.framework.keep(value, "x") or ({}, None)
+        node, leaf = self.framework.encode(value, "x") or ({}, None)
         assert leaf is not None
         if self.row.row == "plain":
             return  # bytes say nothing of their length but by their length
         with pytest.raises(ValueError, match="bytes for"):
-            self.framework.target(node, leaf.bytes + 1, None, on_host=True)
+            self.framework.restore_target(node, leaf.bytes + 1, None, on_host=True)
 
     def one_element_may_be_logged_and_changed_afterwards(self) -> None:
         found = {name: each for name, each in self.row.values().items() if name in {"float32-scalar", "int32-scalar"}}
         for name, value in found.items():
-            kept = self.framework.logged(value)
+            kept = self.framework.loggable(value)
             number = (self.framework.scalars([kept, kept]) or [None])[1]
             assert type(number) is (float if "float" in name else int), name
 
@@ -140,30 +140,30 @@ class Kept:
 
     def the_state_that_did_not_change_its_form_is_followed_not_walked(self) -> None:
         state = AttachedState(self.row.objects(1))
-        first = state.captured().structure
+        first = state.capture().structure
         self.row.use(state.attached)
-        second = state.captured().structure  # what an optimizer makes at its first step is there now
+        second = state.capture().structure  # what an optimizer makes at its first step is there now
         self.row.use(state.attached)
         data = {"data", "checkpoint"} & set(state.attached)  # a position has no fixed length
-        assert state.captured().structure <= (second + 1 if data else second), (first, second)
+        assert state.capture().structure <= (second + 1 if data else second), (first, second)
 
     def draws_go_on_where_they_were(self) -> None:
         self.row.objects(3)
         self.row.draw()
-        kept = rng.RngStates(rng.taken(adapters.loaded()), rng.NOTHING).as_kept()
+        kept = rng.RngStates(rng.current_states(adapters.loaded()), rng.EMPTY).to_stored()
         wanted = self.row.draw()
         self.row.objects(4)
-        rng.put_back(rng.states(json.loads(json.dumps(kept))))
+        rng.set_states(rng.decode_states(json.loads(json.dumps(kept))))
         assert self.row.draw() == wanted
 
     def staged_for_a_new_process(self) -> None:
         objects = self.row.objects(1)
         self.row.use(objects)
         values = self.row.values()
-        captured = AttachedState(objects | {"values": Holder(values)}).captured()
+        captured = AttachedState(objects | {"values": Holder(values)}).capture()
         layout = plan(captured.leaves)
         snapshot = Snapshot(layout, captured.leaves, captured.values)
-        assert snapshot.take(captured.values).wait()
+        assert snapshot.copy(captured.values).wait()
         wanted = {
             "values": {name: self.seen(value) for name, value in values.items()},
             "drawn": None,
@@ -199,7 +199,7 @@ class Back(Kept):
         state.materialise()
         words = state.restore(checkpoint_folder.open_folder(self.where / STEP))
         assert words == [], words
-        words = state.put_back_rng()
+        words = state.restore_rng()
         assert words == [], words
         assert self.row.draw() == self.wanted["drawn"]
         assert self.row.use(objects) == self.wanted["used"]
@@ -226,7 +226,7 @@ def in_memory(value: Any) -> Any:
     made: dict[str, Any] = {}
 
     def value_of(found: dict[str, Any]) -> Any:
-        assert framework_of(found).name == found["!"].partition(".")[0]
+        assert adapter_of(found).name == found["!"].partition(".")[0]
         if found["leaf"] not in made:
             made[found["leaf"]] = value_of_bytes(found, kept[found["leaf"]])
         return made[found["leaf"]]

@@ -221,7 +221,7 @@ def fitted(folder, place, make, stop_at=None, *, module=Net, loaders=True, callb
     environ = {"SUPERVISOR_RUN_STAGING": str(folder / place)}
     if stop_at is not None:
         environ["SUPERVISOR_RUN_STOP_AT"] = str(stop_at)
-    trainer_context._here[:] = [TrainerContext(read_settings(environ, "train.py"))]
+    trainer_context._current[:] = [TrainerContext(read_settings(environ, "train.py"))]
     pl.seed_everything(3, verbose=False)
     rows, train = make()
     trainer = pl.Trainer(
@@ -235,5 +235,5 @@ def fitted(folder, place, make, stop_at=None, *, module=Net, loaders=True, callb
     except SystemExit as ended:
         if stop_at is None or ended.code:
             raise
-    trainer_context.here().run.flush()
+    trainer_context.current().run.flush()
     return rows, trainer

@@ -34,11 +34,11 @@ class Attempts:
         if stop_at is not None:
             environ["SUPERVISOR_RUN_STOP_AT"] = str(stop_at)
         here = TrainerContext(read_settings(environ, "train.py"))
-        say = here.say
-        here.say = lambda message: (  # type: ignore[method-assign]
+        say = here.send
+        here.send = lambda message: (  # type: ignore[method-assign]
             self.said.append(message.text) if isinstance(message, TrainerNote) else say(message)
         )
-        self._patch.setattr(trainer_context, "_here", [here])
+        self._patch.setattr(trainer_context, "_current", [here])
         try:
             return script()
         except SystemExit as end:

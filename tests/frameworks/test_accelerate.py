@@ -114,7 +114,7 @@ def test_a_loop_that_is_left_by_hand_says_at_its_end_how_far_it_came(attempts, i
                 break
 
     attempts.attempt(train, "run")
-    told = script_end.word(trainer_context.here(), None)
+    told = script_end.outcome_message(trainer_context.current(), None)
     assert isinstance(told, Finished)
     assert told.short_of == 12, "the supervisor's last line has it"
     assert 0 < told.step < 12

@@ -230,7 +230,7 @@ def test_left_within_a_step_nothing_of_it_is_kept(attempts):
                 raise SystemExit(0)
 
     attempts.attempt(lambda: fit(more=[Leaving()]), "run")
-    trainer_context.here().run.close()
+    trainer_context.current().run.close()
     with pytest.raises(ValueError, match="empty"):
         attempts.step("run")
 

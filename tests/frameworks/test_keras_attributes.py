@@ -511,7 +511,7 @@ def test_a_fit_whose_data_run_out_says_that_it_ended_before_its_last_step(attemp
 
 
 def test_training_that_comes_after_the_fit_that_is_kept_is_said_once(attempts, monkeypatch):
-    monkeypatch.setattr(keras_after, "_told", set())
+    monkeypatch.setattr(keras_after, "_warned", set())
     for owner, name in ((keras.callbacks.CallbackList, "on_train_begin"), (keras.Model, "train_on_batch")):
         monkeypatch.setattr(owner, name, getattr(owner, name))
 

@@ -241,13 +241,13 @@ def test_a_training_whose_data_run_out_is_no_success(attempts):
     attempts.attempt(
         trained(train_dataset=lambda: Ending(24), accelerator_config=lambda: {"dispatch_batches": False}), "run"
     )
-    told = script_end.word(trainer_context.here(), None)
+    told = script_end.outcome_message(trainer_context.current(), None)
     assert isinstance(told, ScriptFailed)
     assert told.kind == "short"
 
 
 def test_a_training_that_a_callback_stops_is_a_success(attempts):
     attempts.attempt(trained("--patience", "1", learning_rate=lambda: 1.0, eval_steps=lambda: 2), "run")
-    told = script_end.word(trainer_context.here(), None)
+    told = script_end.outcome_message(trainer_context.current(), None)
     assert isinstance(told, Finished)
     assert told.step < STEPS

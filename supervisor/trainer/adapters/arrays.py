@@ -39,7 +39,9 @@ def copy_bytes(array: np.ndarray[Any, Any], first: int, out: memoryview) -> None
         np.copyto(np.frombuffer(out, dtype=np.uint8), raw[first : first + len(out)])
 
 
-def target(dtype: np.dtype[Any], shape: Sequence[int], size: int, finish: Callable[[Any], Any]) -> RestoreTarget:
+def restore_target(
+    dtype: np.dtype[Any], shape: Sequence[int], size: int, finish: Callable[[Any], Any]
+) -> RestoreTarget:
     """Return a target of ``size`` bytes; ``finish`` makes the value of the array. ValueError if it is of another size."""
     packed = np.empty(tuple(shape), dtype)
     if packed.nbytes != size:

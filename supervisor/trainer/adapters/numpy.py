@@ -27,9 +27,9 @@ class NumPy(FrameworkAdapter):
     def describe(self) -> tuple[str, str]:
         return f"numpy {np.__version__}", "cpu"
 
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
+    def encode(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         if type(value) is np.ndarray:
-            return self._keep_array(value, path)
+            return self._encode_array(value, path)
         if isinstance(value, np.generic) and not isinstance(value, np.void | np.object_):
             raw = np.asarray(value)
             return {TAG: "numpy.scalar", "dtype": _dtype_name(raw.dtype, path), "bytes": raw.tobytes().hex()}, None
@@ -37,7 +37,7 @@ class NumPy(FrameworkAdapter):
             return {TAG: "numpy.dtype", "dtype": _dtype_name(value, path)}, None
         return None
 
-    def token(self, value: Any) -> Hashable:
+    def signature(self, value: Any) -> Hashable:
         return (value.shape, value.strides, value.dtype) if type(value) is np.ndarray else None
 
     def address(self, value: Any) -> Hashable:
@@ -50,7 +50,7 @@ class NumPy(FrameworkAdapter):
             raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
             np.copyto(np.frombuffer(out, dtype=np.uint8), raw[first : first + len(out)])
 
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:  # noqa: ARG002  # the port has it
+    def restore_target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:  # noqa: ARG002  # the port has it
         assert live is None, "no owner of arrays says that its state is its memory"
         packed = np.empty(node["shape"], dtype=np.dtype(node["dtype"]))
         if packed.nbytes != size:
@@ -58,11 +58,11 @@ class NumPy(FrameworkAdapter):
         view = packed.reshape(-1).view(np.uint8).data if size else memoryview(bytearray())
         return HostTarget(view, lambda: np.asarray(packed, order=node["order"]))
 
-    def give(self, node: dict[str, Any]) -> Any:
+    def decode(self, node: dict[str, Any]) -> Any:
         dtype = np.dtype(node["dtype"])
         return dtype if node[TAG] == "numpy.dtype" else np.frombuffer(bytes.fromhex(node["bytes"]), dtype=dtype)[0]
 
-    def access(self, value: Any) -> StateAccess | None:
+    def state_access(self, value: Any) -> StateAccess | None:
         if isinstance(value, np.random.Generator):
             bits = value.bit_generator
             return (lambda: bits.state), (lambda state: setattr(bits, "state", state))
@@ -77,7 +77,7 @@ class NumPy(FrameworkAdapter):
         np.random.set_state(state)  # noqa: NPY002  # the global generator is what scripts use
         return None
 
-    def logged(self, value: Any) -> Any:
+    def loggable(self, value: Any) -> Any:
         if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
             return value.copy()
         return None
@@ -85,7 +85,7 @@ class NumPy(FrameworkAdapter):
     def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:
         return [item.item() for item in kept]
 
-    def _keep_array(self, value: np.ndarray[Any, Any], path: str) -> tuple[dict[str, Any], LeafSpec]:
+    def _encode_array(self, value: np.ndarray[Any, Any], path: str) -> tuple[dict[str, Any], LeafSpec]:
         order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
         dtype = _dtype_name(value.dtype, path)
         node = {TAG: "numpy.array", "dtype": dtype, "shape": list(value.shape), "order": order}

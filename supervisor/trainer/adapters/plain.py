@@ -39,17 +39,17 @@ class Plain(FrameworkAdapter):
     def describe(self) -> tuple[str, str]:
         return f"python {platform.python_version()}", "cpu"
 
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
+    def encode(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         kind = type(value)
         if kind in _BYTES:
             return {TAG: f"plain.{kind.__name__}"}, self._leaf(value, "U8", (len(value),), 1)
         if kind is array.array:
-            return self._keep_array(value, path)
+            return self._encode_array(value, path)
         if kind is memoryview:
-            return self._keep_view(value, path)
+            return self._encode_view(value, path)
         return None
 
-    def token(self, value: Any) -> Hashable:
+    def signature(self, value: Any) -> Hashable:
         if type(value) not in _BUFFERS:
             return None
         view = memoryview(value)
@@ -63,11 +63,11 @@ class Plain(FrameworkAdapter):
         raw = source.cast("B") if source.nbytes else memoryview(b"")
         out[:] = raw[first : first + len(out)]
 
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:  # noqa: ARG002  # the port has it
+    def restore_target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:  # noqa: ARG002  # the port has it
         raw = bytearray(size)
         return HostTarget(memoryview(raw), lambda: _made(raw, node))
 
-    def access(self, value: Any) -> StateAccess | None:
+    def state_access(self, value: Any) -> StateAccess | None:
         return (value.getstate, value.setstate) if isinstance(value, random.Random) else None
 
     def rng_state(self) -> Any:
@@ -77,7 +77,7 @@ class Plain(FrameworkAdapter):
         random.setstate(state)
         return None
 
-    def _keep_array(self, value: array.array[Any], path: str) -> tuple[dict[str, Any], LeafSpec]:
+    def _encode_array(self, value: array.array[Any], path: str) -> tuple[dict[str, Any], LeafSpec]:
         if value.typecode in {"u", "w"}:
             raise UnsupportedStateError(
                 path, "an array of characters cannot be kept in a checkpoint", "keep the text as a str"
@@ -86,7 +86,7 @@ class Plain(FrameworkAdapter):
         node = {TAG: "plain.array", "code": value.typecode, "length": len(value)}
         return node, self._leaf(value, f"{kind}{8 * value.itemsize}", (len(value),), value.itemsize)
 
-    def _keep_view(self, value: memoryview, path: str) -> tuple[dict[str, Any], LeafSpec]:
+    def _encode_view(self, value: memoryview, path: str) -> tuple[dict[str, Any], LeafSpec]:
         if not value.c_contiguous or value.format.lstrip("@") not in set("bBhHiIlLqQfd?c") or value.ndim == 0:
             raise UnsupportedStateError(
                 path, "this memoryview cannot be kept in a checkpoint", "return bytes(view) from state_dict()"

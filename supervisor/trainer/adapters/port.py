@@ -57,10 +57,10 @@ class Slot(NamedTuple):
 class RestoreTarget(Protocol):
     """Where the bytes of a leaf go when a checkpoint is read: in slices."""
 
-    def room(self, begin: int, count: int) -> memoryview:
+    def buffer(self, begin: int, count: int) -> memoryview:
         """Return where to put the bytes [begin, begin + count)."""
 
-    def took(self, begin: int, count: int) -> None:
+    def filled(self, begin: int, count: int) -> None:
         """These bytes are there and verified to be what the disk holds; the room may be given out again."""
 
     def value(self) -> Any:
@@ -70,7 +70,7 @@ class RestoreTarget(Protocol):
 class Skeleton(Protocol):
     """What of an owner a checkpoint must find in a fresh process."""
 
-    def outgrown(self, owner: Any) -> str:
+    def changes(self, owner: Any) -> str:
         """Return words on how the owner differs from it; "" where it does not."""
 
 
@@ -91,12 +91,12 @@ class FrameworkAdapter(Protocol):
         return {}
 
     @abstractmethod
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
+    def encode(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         """Return the node (with its tag) and leaf of a value; None if it is not of this framework; RefusedError if inexact."""
 
     @abstractmethod
-    def token(self, value: Any) -> Hashable:
-        """Return what, if it is unchanged, makes ``keep`` return the same node and form again. Cheap: asked at every save."""
+    def signature(self, value: Any) -> Hashable:
+        """Return what, if it is unchanged, makes ``encode`` return the same node and form again. Cheap: asked at every save."""
 
     @abstractmethod
     def address(self, value: Any) -> Hashable:
@@ -106,11 +106,11 @@ class FrameworkAdapter(Protocol):
     def read(self, value: Any, first: int, out: memoryview) -> None:
         """Copy the row-major bytes of a leaf's value from ``first`` on into ``out`` until it is full."""
 
-    def copies(self, slots: Sequence[Slot], buffer: HostBuffer) -> Copies:  # noqa: ARG002  # for what pins the buffer
+    def plan_copies(self, slots: Sequence[Slot], buffer: HostBuffer) -> Copies:  # noqa: ARG002  # for what pins the buffer
         """Return the copies that fill the slots, planned once for many snapshots; they must not keep the present values."""
         return Copies([], [copy_by_read(self, slot) for slot in slots])
 
-    def changed_by_updates(self, owner: Any) -> Collection[Hashable]:  # noqa: ARG002  # most know nothing of it
+    def optimizer_updated(self, owner: Any) -> Collection[Hashable]:  # noqa: ARG002  # most know nothing of it
         """Return the addresses of those tensors of an attached object that nothing but an optimizer's step changes."""
         return ()
 
@@ -119,53 +119,53 @@ class FrameworkAdapter(Protocol):
         return 0
 
     @abstractmethod
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
+    def restore_target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
         """Return where to read the ``size`` bytes of a node's leaf: into ``live`` if it is not None, else into a new value.
 
         A new value goes to the device that the node names if this machine has it, unless ``on_host``. ValueError if the
         node is of another size.
         """
 
-    def give(self, node: dict[str, Any]) -> Any:
+    def decode(self, node: dict[str, Any]) -> Any:
         """Return the value of a node that has no leaf."""
         raise NotImplementedError(node)
 
-    def access(self, value: Any) -> StateAccess | None:  # noqa: ARG002  # most have none
+    def state_access(self, value: Any) -> StateAccess | None:  # noqa: ARG002  # most have none
         """Return (get, set) for a stateful object that has no state_dict; None for others."""
         return None
 
-    def advice(self, value: Any) -> tuple[str, str] | None:  # noqa: ARG002  # most have none
+    def attach_advice(self, value: Any) -> tuple[str, str] | None:  # noqa: ARG002  # most have none
         """Return why a value of this framework cannot be attached, and what to attach instead; None for others."""
         return None
 
-    def caution(self, owner: Any) -> str:  # noqa: ARG002  # most know nothing of it
+    def restore_warning(self, owner: Any) -> str:  # noqa: ARG002  # most know nothing of it
         """Return words on what of an owner a resume does not bring back, whatever its state says; else ""."""
         return ""
 
-    def watch_unattached(self) -> None:
+    def watch_unattached_data(self) -> None:
         """The script has a loop of its own: note from now on what data it iterates."""
 
-    def unattached(self, attached: Collection[Any]) -> str:  # noqa: ARG002  # most know nothing of it
+    def unattached_data_warning(self, attached: Collection[Any]) -> str:  # noqa: ARG002  # most know nothing of it
         """Return words if the script is in the middle of data whose place nothing that is attached keeps; else ""."""
         return ""
 
-    def aliased(self, owner: Any) -> Literal["no", "state", "whole"]:  # noqa: ARG002  # most know nothing of it
+    def in_place_mode(self, owner: Any) -> Literal["no", "state", "whole"]:  # noqa: ARG002  # most know nothing of it
         """Say whether the owner's state_dict() shows its own memory, so that a checkpoint is read straight into it.
 
         "whole": reading is all there is to do; "state": its load_state_dict must still be called, and copies nothing.
         """
         return "no"
 
-    def places_itself(self, owner: Any) -> bool:  # noqa: ARG002  # most know nothing of it
+    def loads_itself(self, owner: Any) -> bool:  # noqa: ARG002  # most know nothing of it
         """Say whether the owner's load_state_dict copies to where its tensors are, so that a copy on the host will do."""
         return False
 
-    def beside(self, owner: Any, attached: Collection[Any]) -> Any:  # noqa: ARG002  # most have nothing beside their state
+    def extra_state(self, owner: Any, attached: Collection[Any]) -> Any:  # noqa: ARG002  # most have nothing beside their state
         """Return what an owner has beside its state, as a tree: flags, gradients that no optimizer has used; None for nothing."""
         return None
 
-    def put_back_beside(self, owner: Any, kept: Any) -> None:
-        """Set what ``beside`` has returned."""
+    def restore_extra_state(self, owner: Any, kept: Any) -> None:
+        """Set what ``extra_state`` has returned."""
         raise NotImplementedError(owner, kept)
 
     def differing_flags(self, owner: Any, kept: Any) -> list[str]:
@@ -176,7 +176,7 @@ class FrameworkAdapter(Protocol):
         """Return what a fresh process must have built of the owner for its checkpoint to fit; None where anything fits."""
         return None
 
-    def fit(self, owner: Any, node: dict[str, Any]) -> None:
+    def adapt_structure(self, owner: Any, node: dict[str, Any]) -> None:
         """Make a fresh owner as the checkpoint's where that changes nothing that the script has built itself."""
 
     def materialise(self, owner: Any) -> None:
@@ -190,12 +190,12 @@ class FrameworkAdapter(Protocol):
     def set_rng_state(self, state: Any) -> str | None:
         """Put the state back; return words for the user if some of it has no place on this machine."""
 
-    def logged(self, value: Any) -> Any:  # noqa: ARG002  # plain scalars are kept before a framework is asked
+    def loggable(self, value: Any) -> Any:  # noqa: ARG002  # plain scalars are kept before a framework is asked
         """Return what to keep of a logged value, without waiting for a device; None if it is not of this framework."""
         return None
 
     def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:  # noqa: ARG002  # see logged
-        """Return the numbers of values that ``logged`` returned, all of this framework; may wait for the device."""
+        """Return the numbers of values that ``loggable`` returned, all of this framework; may wait for the device."""
         return None
 
     def is_device_oom(self, error: BaseException) -> bool:  # noqa: ARG002  # most have no device
@@ -216,9 +216,9 @@ class HostTarget:
         self._view = view
         self.value = finish
 
-    def room(self, begin: int, count: int) -> memoryview:
+    def buffer(self, begin: int, count: int) -> memoryview:
         """Return that part of the memory."""
         return self._view[begin : begin + count]
 
-    def took(self, begin: int, count: int) -> None:
+    def filled(self, begin: int, count: int) -> None:
         """Nothing is left to do: the bytes were read where they belong."""

@@ -57,11 +57,11 @@ ROWS = {
 def install(script: UnmodifiedScript) -> None:
     """Have each framework hooked when the script loads it. Call it before the script runs."""
 
-    def loaded(module: ModuleType) -> None:
+    def on_import(module: ModuleType) -> None:
         try:
             import_module(f"{__name__}.{ROWS[module.__name__]}").install(module, script)
         except Exception as error:  # noqa: BLE001  # whatever a version of the framework lacks, it trains without us
             words = f"{module.__name__} cannot be watched ({type(error).__name__}: {error}); training goes on"
-            script.say(TrainerNote("warning", words))
+            script.send(TrainerNote("warning", words))
 
-    call_after_import(ROWS, loaded)
+    call_after_import(ROWS, on_import)

@@ -26,7 +26,7 @@ ATTACHED = (
 )
 
 
-def into_keras(keras: ModuleType, script: UnmodifiedScript) -> None:
+def join_keras(keras: ModuleType, script: UnmodifiedScript) -> None:
     """Add ``KerasCallback`` to the callbacks of the first ``fit``."""
     fit = keras.Model.fit
 
@@ -41,12 +41,12 @@ def into_keras(keras: ModuleType, script: UnmodifiedScript) -> None:
         if any(isinstance(each, KerasCallback) for each in callbacks or ()):
             return
         named["callbacks"] = [*(callbacks or ()), KerasCallback()]
-        _say(script, "KerasCallback")
+        _note_joined(script, "KerasCallback")
 
     keras.Model.fit = _joined(script, fit, join)
 
 
-def into_transformers(module: ModuleType, script: UnmodifiedScript) -> None:
+def join_transformers(module: ModuleType, script: UnmodifiedScript) -> None:
     """Add ``TransformersCallback`` in front of the callbacks of the first Trainer that trains."""
 
     def join(trainer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -58,24 +58,24 @@ def into_transformers(module: ModuleType, script: UnmodifiedScript) -> None:
         if any(given) or named.get("resume_from_checkpoint"):
             raise UserError("train() was told what to resume from", "call train() without arguments")
         callbacks.insert(0, TransformersCallback(trainer))
-        _say(script, "TransformersCallback")
+        _note_joined(script, "TransformersCallback")
 
     module.Trainer.train = _joined(script, module.Trainer.train, join)
 
 
-def into_lightning(module: ModuleType, script: UnmodifiedScript) -> None:
+def join_lightning(module: ModuleType, script: UnmodifiedScript) -> None:
     """Add ``LightningCallback`` to the Trainer of the first ``fit``."""
 
     def join(trainer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:  # noqa: ARG001  # as the others
-        from supervisor.trainer.loops.lightning.callback import LightningCallback, refuse_what_cannot_be_kept
+        from supervisor.trainer.loops.lightning.callback import LightningCallback, require_supported
 
         if any(isinstance(each, LightningCallback) for each in trainer.callbacks):
             return
         if named.get("ckpt_path"):
             raise UserError("fit() was told what to resume from", "call fit() without ckpt_path")
-        refuse_what_cannot_be_kept(trainer)
+        require_supported(trainer)
         trainer.callbacks.insert(0, LightningCallback())
-        _say(script, "LightningCallback")
+        _note_joined(script, "LightningCallback")
 
     module.Trainer.fit = _joined(script, module.Trainer.fit, join)
 
@@ -85,32 +85,32 @@ def _joined(script: UnmodifiedScript, loop: Callable[..., Any], join: Callable[.
 
     @wraps(loop)
     def joined(self: Any, *given: Any, **named: Any) -> Any:
-        if script.attaches and not script.silent:
-            script.attaches = False
+        if script.auto_attach and not script.silent:
+            script.auto_attach = False
             try:
                 join(self, given, named)
             except UserError as error:
-                _say_not(script, f"{error.what}; {error.hint}")
+                _warn_not_joined(script, f"{error.what}; {error.hint}")
             except Exception as error:  # noqa: BLE001  # the script is right without us
-                _say_not(script, f"{type(error).__name__}: {error}".partition("\n")[0])
+                _warn_not_joined(script, f"{type(error).__name__}: {error}".partition("\n")[0])
         return loop(self, *given, **named)
 
     return joined
 
 
-def _say(script: UnmodifiedScript, name: str) -> None:
-    script.say(TrainerNote("info", ATTACHED.format(name)))
+def _note_joined(script: UnmodifiedScript, name: str) -> None:
+    script.send(TrainerNote("info", ATTACHED.format(name)))
 
 
-def _say_not(script: UnmodifiedScript, why: str) -> None:
-    script.say(
+def _warn_not_joined(script: UnmodifiedScript, why: str) -> None:
+    script.send(
         TrainerNote("warning", f"--attach auto: this loop cannot be kept ({why}); the files that it saves are kept")
     )
 
 
-def unused(script: UnmodifiedScript) -> None:
+def warn_if_unused(script: UnmodifiedScript) -> None:
     """Say at the end of a script that asked for it that no loop was found."""
     frameworks = {"keras", "transformers.trainer", "lightning.pytorch", "pytorch_lightning"} & sys.modules.keys()
-    if script.attaches and not script.silent:
+    if script.auto_attach and not script.silent:
         found = f"it never called the loop of {', '.join(sorted(frameworks))}" if frameworks else "it has no such loop"
-        script.say(TrainerNote("warning", f"--attach auto joins Keras, transformers and Lightning: {found}"))
+        script.send(TrainerNote("warning", f"--attach auto joins Keras, transformers and Lightning: {found}"))

@@ -21,22 +21,22 @@ def guarded(script: UnmodifiedScript, name: str, function: Callable[..., Result]
 
     ``name`` is the framework's function that the hook sits in, as the warning shows it.
     """
-    told = False
+    reported = False
 
     @wraps(function)
-    def calls(*given: Any, **named: Any) -> Result | None:
-        nonlocal told
+    def wrapper(*given: Any, **named: Any) -> Result | None:
+        nonlocal reported
         try:
             return function(*given, **named)
         except Exception as error:  # noqa: BLE001  # whatever the hook did not foresee, the script is right without it
-            if not told:
-                told = True
+            if not reported:
+                reported = True
                 first_line = str(error).partition("\n")[0]
                 words = f"{name} cannot be followed here ({type(error).__name__}: {first_line}); training goes on"
-                script.say(TrainerNote("warning", f"{words}, steps and saves may be missing in what is shown"))
+                script.send(TrainerNote("warning", f"{words}, steps and saves may be missing in what is shown"))
             return None
 
-    return calls
+    return wrapper
 
 
 def guard_methods(script: UnmodifiedScript, kind: Kind) -> Kind:

@@ -11,7 +11,7 @@ from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer.hooks import auto_attach
 from supervisor.trainer.hooks.error_guard import guard_methods
 from supervisor.trainer.hooks.on_demand_save import OnDemandSave
-from supervisor.trainer.hooks.save_tracker import tell_after
+from supervisor.trainer.hooks.save_tracker import track_saves
 from supervisor.trainer.hooks.unmodified_script import LOSS
 from supervisor.trainer.hooks.writer_functions import by_argument
 
@@ -29,24 +29,24 @@ def install(module: ModuleType, script: UnmodifiedScript) -> None:
     """Follow ``fit`` and ``save_checkpoint``."""
     trainer = module.Trainer
     base = sys.modules[module.__name__.removesuffix("trainer.trainer") + "callbacks"].Callback
-    watching = _callback(base, script)
+    observer = _callback(base, script)
     fit = trainer.fit
 
     @wraps(fit)
-    def watched(self: Any, *given: Any, **named: Any) -> Any:
-        if not script.silent and not any(isinstance(each, watching) for each in self.callbacks):
-            self.callbacks.insert(0, watching())  # because checkpoints are to be the last
+    def fit_with_callback(self: Any, *given: Any, **named: Any) -> Any:
+        if not script.silent and not any(isinstance(each, observer) for each in self.callbacks):
+            self.callbacks.insert(0, observer())  # because checkpoints are to be the last
         return fit(self, *given, **named)
 
-    trainer.fit = watched
-    auto_attach.into_lightning(module, script)
-    tell_after(script, trainer, "save_checkpoint", by_argument("filepath"))
+    trainer.fit = fit_with_callback
+    auto_attach.join_lightning(module, script)
+    track_saves(script, trainer, "save_checkpoint", by_argument("filepath"))
 
 
-class Cut:
+class EpochCutDetector:
     """Whether an epoch was ended by a StopIteration that is none of Lightning's own."""
 
-    is_silent = False
+    is_unexplained = False
 
     def watch(self, advance: Callable[[], Any]) -> Any:
         """Do one batch. Lightning takes a StopIteration for the end of the epoch, wherever it comes from.
@@ -60,12 +60,12 @@ class Cut:
             while trace is not None and trace.tb_next is not None:
                 trace = trace.tb_next
             code = None if trace is None else trace.tb_frame.f_code
-            asked = code is not None and code.co_name == "advance" and code.co_filename.endswith(EPOCH_LOOP_FILE)
-            self.is_silent = self.is_silent or not asked
+            requested = code is not None and code.co_name == "advance" and code.co_filename.endswith(EPOCH_LOOP_FILE)
+            self.is_unexplained = self.is_unexplained or not requested
             raise
 
 
-def cut_short(step: int, total: int) -> str:
+def ended_short_message(step: int, total: int) -> str:
     """Return the words for a fit that came to its end too early."""
     return (
         f"fit() ended at step {step:,} of {total:,}, and nothing asked for that (trainer.should_stop is not set): "
@@ -78,16 +78,16 @@ class _Training:
 
     def __init__(self, script: UnmodifiedScript, trainer: Any) -> None:
         self._script, self._trainer = script, trainer
-        self._asked = OnDemandSave()
+        self._request = OnDemandSave()
         self._ends_with_epoch = False
         total = trainer.estimated_stepping_batches
-        script.loop_began(self, trainer.global_step, total if isinstance(total, int) and total > 0 else None)
-        self._cut = Cut()
+        script.on_loop_start(self, trainer.global_step, total if isinstance(total, int) and total > 0 else None)
+        self._cut_detector = EpochCutDetector()
         epoch_loop = trainer.fit_loop.epoch_loop
-        usual = epoch_loop.advance
-        epoch_loop.advance = lambda *given: self._cut.watch(lambda: usual(*given))
+        original = epoch_loop.advance
+        epoch_loop.advance = lambda *given: self._cut_detector.watch(lambda: original(*given))
 
-    def stepped(self, loss: Any, batch_index: int) -> None:
+    def on_step(self, loss: Any, batch_index: int) -> None:
         """A batch is done, and with it a step, unless gradients are still gathered."""
         script, trainer = self._script, self._trainer
         if loss is not None:
@@ -95,39 +95,39 @@ class _Training:
         batches = trainer.num_training_batches
         script.epoch = trainer.current_epoch + (batch_index + 1) / batches if batches else None
         if trainer.global_step > script.step:
-            script.stepped(trainer.global_step)
-        if (self._asked.save or self._asked.end) and not self._ends_with_epoch:
+            script.on_step(trainer.global_step)
+        if (self._request.save or self._request.end) and not self._ends_with_epoch:
             self._save()
 
-    def ended(self) -> None:
+    def on_train_end(self) -> None:
         """``fit`` is over; where an epoch was cut short without a word, and steps are left, this is said."""
         vars(self._trainer.fit_loop.epoch_loop).pop("advance", None)
         step, total = self._script.step, self._script.total_steps
-        asked = self._trainer.should_stop or not self._cut.is_silent
-        if total is not None and step < total and not asked and not self._script.silent:
-            self._script.say(TrainerNote("warning", cut_short(step, total)))
-        self._script.loop_ended()
+        requested = self._trainer.should_stop or not self._cut_detector.is_unexplained
+        if total is not None and step < total and not requested and not self._script.silent:
+            self._script.send(TrainerNote("warning", ended_short_message(step, total)))
+        self._script.on_loop_end()
 
-    def epoch_began(self) -> None:
+    def on_epoch_start(self) -> None:
         """What saves at the end of an epoch has saved."""
         if self._ends_with_epoch:
-            self._script.stop_here()
+            self._script.stop()
 
     @property
-    def saves_when_asked(self) -> bool:
+    def saves_on_request(self) -> bool:
         """Only where the data can go on from within an epoch; otherwise Lightning's own saves are the better ones."""
-        return self._folder is not None and self._goes_on_within_an_epoch
+        return self._folder is not None and self._resumes_mid_epoch
 
-    def save_soon(self) -> None:
+    def request_save(self) -> None:
         """Save after this batch, where that is worth it."""
-        self._asked.save = self.saves_when_asked
+        self._request.save = self.saves_on_request
 
-    def end_soon(self, grace_s: float) -> bool:
+    def request_end(self, grace_s: float) -> bool:
         """Save and end: at the end of the epoch if that comes in time, else after this batch."""
         if self._folder is None:
             return False
-        self._ends_with_epoch = not self._goes_on_within_an_epoch and self._rest_s < SHARE_OF_GRACE * grace_s
-        self._asked.end = True
+        self._ends_with_epoch = not self._resumes_mid_epoch and self._rest_s < SHARE_OF_GRACE * grace_s
+        self._request.end = True
         return True
 
     @property
@@ -136,7 +136,7 @@ class _Training:
         return None if checkpoint is None else checkpoint.dirpath
 
     @property
-    def _goes_on_within_an_epoch(self) -> bool:
+    def _resumes_mid_epoch(self) -> bool:
         return hasattr(self._trainer.train_dataloader, "load_state_dict")
 
     @property
@@ -146,20 +146,20 @@ class _Training:
         return batches * step_s / max(1, self._trainer.accumulate_grad_batches) if step_s is not None else float("inf")
 
     def _save(self) -> None:
-        trainer, asked, folder = self._trainer, self._asked, self._folder
+        trainer, request, folder = self._trainer, self._request, self._folder
         if folder is None:
             return
         path = str(Path(folder, f"asked-epoch={trainer.current_epoch}-step={trainer.global_step}.ckpt"))
         trainer.save_checkpoint(path)
-        asked.save = False
-        asked.done(path, asked=True)
-        if asked.end:
-            if not self._goes_on_within_an_epoch:
+        request.save = False
+        request.on_saved(path, requested=True)
+        if request.end:
+            if not self._resumes_mid_epoch:
                 words = (
                     "Lightning goes on after this step, but its data loader cannot: it begins the epoch's data again"
                 )
-                self._script.say(TrainerNote("warning", words))
-            self._script.stop_here()
+                self._script.send(TrainerNote("warning", words))
+            self._script.stop()
 
 
 def _callback(base: Any, script: UnmodifiedScript) -> Any:
@@ -174,19 +174,19 @@ def _callback(base: Any, script: UnmodifiedScript) -> Any:
             self.training = _Training(script, trainer)
 
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
-            self.training.epoch_began()
+            self.training.on_epoch_start()
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
             if not script.silent:
-                self.training.stepped(outputs.get("loss") if isinstance(outputs, dict) else outputs, batch_idx)
+                self.training.on_step(outputs.get("loss") if isinstance(outputs, dict) else outputs, batch_idx)
 
         def on_validation_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
             script.enter("eval")
 
         def on_validation_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
-            script.enter("step" if script.driver is not None else "start")
+            script.enter("step" if script.loop is not None else "start")
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
-            self.training.ended()
+            self.training.on_train_end()
 
     return guard_methods(script, LightningObserver)

@@ -14,9 +14,9 @@ class OnDemandSave:
         self.end = False
         self._newest = ""
 
-    def done(self, path: str, *, asked: bool) -> None:
+    def on_saved(self, path: str, *, requested: bool) -> None:
         """A file or folder was written: one that was asked for before is not needed any more."""
-        newest, self._newest = self._newest, path if asked else ""
+        newest, self._newest = self._newest, path if requested else ""
         if not newest or newest == path:
             return
         if Path(newest).is_dir():

@@ -21,7 +21,7 @@ _EVENT = struct.Struct("iIII")
 
 
 class RestoredFiles:
-    """``paths``: the files, absolute. ``look`` may be called from any thread."""
+    """``paths``: the files, absolute. ``poll`` may be called from any thread."""
 
     def __init__(self, paths: list[str]) -> None:
         self.opened = ""  # the first that was opened for reading
@@ -34,14 +34,14 @@ class RestoredFiles:
         try:
             self._watch(paths)
         except (OSError, AttributeError, ImportError):  # a system without it, or without room for so many
-            self._end()
+            self._stop_watching()
 
     @property
     def known(self) -> bool:
         """Whether it is certain that a file was opened, or that none was."""
         return bool(self.opened) or self._descriptor >= 0
 
-    def look(self) -> str:
+    def poll(self) -> str:
         """Return the first file that was opened for reading so far; "" for none."""
         with self._lock:
             if self._descriptor >= 0 and not self.opened and os.getpid() == self._owner:
@@ -51,7 +51,7 @@ class RestoredFiles:
                 except OSError:  # the script closed what it did not know
                     self._descriptor = -1
                 if self.opened:
-                    self._end()
+                    self._stop_watching()
             return self.opened
 
     def _watch(self, paths: list[str]) -> None:
@@ -80,9 +80,9 @@ class RestoredFiles:
             while at < len(body):
                 watch, mask, _, length = _EVENT.unpack_from(body, at)
                 at += _EVENT.size + length
-                self._heard(watch, mask)
+                self._on_event(watch, mask)
 
-    def _heard(self, watch: int, mask: int) -> None:
+    def _on_event(self, watch: int, mask: int) -> None:
         path = self._watched.get(watch)
         if mask & OVERFLOW:  # some were not told: so many happen only to files that are in use
             self.opened = self.opened or next(iter(self._watched.values()), "")
@@ -118,13 +118,13 @@ class RestoredFiles:
                 return inodes[found.st_dev, found.st_ino]
         return ""
 
-    def _end(self) -> None:
+    def _stop_watching(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
-def begin(listing: str) -> RestoredFiles | None:
+def watch_restored_files(listing: str) -> RestoredFiles | None:
     """Watch the files that ``listing`` names, a JSON array of paths; None where there are none, or too many to watch."""
     try:
         paths = json.loads(Path(listing).read_bytes()) if listing else []

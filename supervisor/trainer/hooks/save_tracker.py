@@ -22,32 +22,32 @@ if TYPE_CHECKING:
 
     from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
-FOLLOWED_MAX = 64
+REPORTED_MAX = 64
 MOVES = (
     (os, "replace"), (os, "rename"), (os, "renames"), (os, "link"), (os, "symlink"), (shutil, "copyfile"),
     (shutil, "copytree"), (shutil, "move"),
 )  # fmt: skip
-GOES = frozenset({"replace", "rename", "renames", "move"})  # the old name does not stay
+RENAMES = frozenset({"replace", "rename", "renames", "move"})  # the old name does not stay
 
 
 class SaveTracker:
-    """``found`` takes what was written: a path, or an open file. Paths may be relative; they are told absolute."""
+    """``add`` takes what was written: a path, or an open file. Paths may be relative; they are told absolute."""
 
     def __init__(self, script: UnmodifiedScript) -> None:
         self._script = script
         self._nest = threading.local()
-        self._followed: OrderedDict[str, None] = OrderedDict()
-        self._open: list[_Open] = []
-        self._follows = False
+        self._reported: OrderedDict[str, None] = OrderedDict()
+        self._open: list[_OpenFile] = []
+        self._moves_tracked = False
 
     @contextmanager
     def within(self, *, section: str | None = "save") -> Iterator[None]:
         """Hold back what is found inside, and tell it at the end, each path once; of an error nothing is told."""
-        held: list[str] | None = getattr(self._nest, "held", None)
-        if held is not None:
+        pending: list[str] | None = getattr(self._nest, "pending", None)
+        if pending is not None:
             yield
             return
-        self._nest.held = held = []
+        self._nest.pending = pending = []
         try:
             if section is not None and threading.current_thread() is threading.main_thread():
                 with self._script.within(section):
@@ -55,12 +55,12 @@ class SaveTracker:
             else:
                 yield
         finally:
-            self._nest.held = None
-        for path in dict.fromkeys(held):
-            if not any(path.startswith(folder + os.sep) for folder in held):  # else the folder is told, whole
-                self._tell(path)
+            self._nest.pending = None
+        for path in dict.fromkeys(pending):
+            if not any(path.startswith(folder + os.sep) for folder in pending):  # else the folder is told, whole
+                self._report(path)
 
-    def found(self, written: Any) -> None:
+    def add(self, written: Any) -> None:
         """Tell what was written, or hold it back until the save around it is over."""
         is_open = hasattr(written, "write")
         path = _path(getattr(written, "name", None) if is_open else written)
@@ -68,62 +68,62 @@ class SaveTracker:
             return
         if is_open and not getattr(written, "closed", False):
             self._until_closed(written, path)
-        elif (held := getattr(self._nest, "held", None)) is not None:
-            held.append(path)
+        elif (pending := getattr(self._nest, "pending", None)) is not None:
+            pending.append(path)
         else:
-            self._tell(path)
+            self._report(path)
 
-    def look(self) -> None:
+    def poll_open_files(self) -> None:
         """Tell the files that were open when they were written and are closed now; for any thread."""
         for each in list(self._open):
             file = each.file()
             if file is None or file.closed:
                 self._close(each)
 
-    def covered(self, folder: str) -> None:
+    def collapse(self, folder: str) -> None:
         """What was held back of files in ``folder`` is told as this one folder."""
         whole = _path(folder) or ""
-        held = getattr(self._nest, "held", None) or []
-        if any(path.startswith(whole + os.sep) for path in held):
-            held[:] = [*(path for path in held if not path.startswith(whole + os.sep)), whole]
+        pending = getattr(self._nest, "pending", None) or []
+        if any(path.startswith(whole + os.sep) for path in pending):
+            pending[:] = [*(path for path in pending if not path.startswith(whole + os.sep)), whole]
 
-    def forget_held(self) -> None:
+    def drop_pending(self) -> None:
         """What is held back is told in another way."""
-        held: list[str] = getattr(self._nest, "held", None) or []
-        held.clear()
+        pending: list[str] = getattr(self._nest, "pending", None) or []
+        pending.clear()
 
     def _until_closed(self, file: Any, path: str) -> None:
-        self._follow()
+        self._track_moves()
         try:
-            self._open.append(_Open(weakref.ref(file), path, self._script.step_or_none))
+            self._open.append(_OpenFile(weakref.ref(file), path, self._script.step_or_none))
         except TypeError:  # it cannot be looked at later
             self._script.saved(path, whole=False)
 
-    def _close(self, each: _Open) -> None:
+    def _close(self, each: _OpenFile) -> None:
         with suppress(ValueError):  # another thread was faster
             self._open.remove(each)
-            self._tell(each.path, each.step)
+            self._report(each.path, each.step)
 
-    def _tell(self, path: str, step: int | None = None) -> None:
+    def _report(self, path: str, step: int | None = None) -> None:
         self._script.saved(path, step)
-        self._followed[path] = None
-        self._followed.move_to_end(path)
-        if len(self._followed) > FOLLOWED_MAX:
-            self._followed.popitem(last=False)
-        self._follow()
+        self._reported[path] = None
+        self._reported.move_to_end(path)
+        if len(self._reported) > REPORTED_MAX:
+            self._reported.popitem(last=False)
+        self._track_moves()
 
-    def _follow(self) -> None:
-        if self._follows:
+    def _track_moves(self) -> None:
+        if self._moves_tracked:
             return
-        self._follows = True
+        self._moves_tracked = True
         for module, name in MOVES:
-            setattr(module, name, self._then_told(getattr(module, name), name))
+            setattr(module, name, self._tracked(getattr(module, name), name))
 
-    def _then_told(self, moves: Callable[..., Any], name: str) -> Callable[..., Any]:
-        follow = guarded(self._script, f"{name}()", self._went)
+    def _tracked(self, moves: Callable[..., Any], name: str) -> Callable[..., Any]:
+        follow = guarded(self._script, f"{name}()", self._on_move)
 
         @wraps(moves)
-        def then_told(src: Any, dst: Any, *rest: Any, **options: Any) -> Any:
+        def wrapper(src: Any, dst: Any, *rest: Any, **options: Any) -> Any:
             outer, self._nest.moves = getattr(self._nest, "moves", False), True
             try:
                 result = moves(src, dst, *rest, **options)
@@ -133,44 +133,44 @@ class SaveTracker:
                 follow(name, src, result if isinstance(result, str | os.PathLike) else dst)
             return result
 
-        return then_told
+        return wrapper
 
-    def _went(self, name: str, src: Any, dst: Any) -> None:
+    def _on_move(self, name: str, src: Any, dst: Any) -> None:
         before, after = _path(src), _path(dst)
         if name == "symlink" and before and after and not os.fsdecode(src).startswith(os.sep):
             before = os.path.normpath(os.path.join(os.path.dirname(after), os.fsdecode(src)))  # noqa: PTH118, PTH120
         if before and after:
-            self._moved(before, after, leaves=name not in GOES)
+            self._apply_move(before, after, keeps_old=name not in RENAMES)
 
-    def _moved(self, before: str, after: str, *, leaves: bool) -> None:
-        """What was found lies under another name now, or, where the old one ``leaves`` too, under a second one."""
-        held: list[str] | None = getattr(self._nest, "held", None)
-        if held and any(_lies_in(path, before) for path in held):
-            moved = [_moved_path(path, before, after) for path in held if _lies_in(path, before)]
-            held[:] = [*(path for path in held if leaves or not _lies_in(path, before)), *moved]
+    def _apply_move(self, before: str, after: str, *, keeps_old: bool) -> None:
+        """What was found lies under another name now, or, where the old one ``keeps_old`` too, under a second one."""
+        pending: list[str] | None = getattr(self._nest, "pending", None)
+        if pending and any(_lies_in(path, before) for path in pending):
+            moved = [_moved_path(path, before, after) for path in pending if _lies_in(path, before)]
+            pending[:] = [*(path for path in pending if keeps_old or not _lies_in(path, before)), *moved]
             return
         for each in list(self._open):
             file = each.file()
             if not _lies_in(each.path, before):
                 continue
             if file is not None and not file.closed:
-                if leaves:
-                    self._open.append(_Open(each.file, _moved_path(each.path, before, after), each.step))
+                if keeps_old:
+                    self._open.append(_OpenFile(each.file, _moved_path(each.path, before, after), each.step))
                 else:
                     each.path = _moved_path(each.path, before, after)
                 continue
-            if leaves:
+            if keeps_old:
                 self._close(each)
             else:
                 with suppress(ValueError):
                     self._open.remove(each)
-            self._tell(after, each.step)
+            self._report(after, each.step)
             return
-        if any(_lies_in(path, before) for path in list(self._followed)):
-            self._tell(after)
+        if any(_lies_in(path, before) for path in list(self._reported)):
+            self._report(after)
 
 
-class _Open:
+class _OpenFile:
     """A file that was open when it was written: it is told when it is closed, under the name that it has then."""
 
     def __init__(self, file: weakref.ref[Any], path: str, step: int | None) -> None:
@@ -185,7 +185,7 @@ def _moved_path(path: str, before: str, after: str) -> str:
     return after + path[len(before) :]
 
 
-def tell_after(
+def track_saves(
     script: UnmodifiedScript, owner: Any, name: str, paths: Callable[[Any, dict[str, Any]], Iterable[Any]]
 ) -> None:
     """Have each call of ``owner.name`` tell what it wrote: ``paths(result, arguments by name)``."""
@@ -194,45 +194,45 @@ def tell_after(
     function = getattr(owner, name)
     signature = inspect.signature(function)
 
-    def tell(result: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def report(result: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         for path in paths(result, signature.bind(*given, **named).arguments):
-            script.saves.found(path)
+            script.saves.add(path)
 
-    def notice(result: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def note_unkept(result: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
         for written in paths(result, signature.bind(*given, **named).arguments):
             path = _path(getattr(written, "name", None) if hasattr(written, "write") else written)
             if path is not None and os.path.lexists(path):
-                script.saved_beside(path)
+                script.warn_unkept_file(path)
 
-    told = guarded(script, f"what {name}() writes", tell)
-    noticed = guarded(script, f"what {name}() writes", notice)
+    reported = guarded(script, f"what {name}() writes", report)
+    unkept_noted = guarded(script, f"what {name}() writes", note_unkept)
 
     @wraps(function)
     def saves(*given: Any, **named: Any) -> Any:
         if script.silent:
             result = function(*given, **named)
-            noticed(result, given, named)
+            unkept_noted(result, given, named)
             return result
         with script.saves.within():
             result = function(*given, **named)
-            told(result, given, named)
+            reported(result, given, named)
         return result
 
     setattr(owner, name, saves)
 
 
-def count_before(script: UnmodifiedScript, owner: Any, name: str, steps: Callable[[Any], int | None]) -> None:
+def count_steps_before(script: UnmodifiedScript, owner: Any, name: str, steps: Callable[[Any], int | None]) -> None:
     """Have each call of the method ``owner.name`` tell the steps that ``steps(object)`` finds, where nobody else counts."""
     method = getattr(owner, name)
     counted = guarded(script, f"the step in {name}()", steps)
 
     @wraps(method)
     def counts(self: Any, *given: Any, **named: Any) -> Any:
-        if not script.silent and script.driver is None:
-            script.begins()
+        if not script.silent and script.loop is None:
+            script.on_training_start()
             done = counted(self)
             if done is not None and done > script.step:
-                script.stepped(done)
+                script.on_step(done)
         return method(self, *given, **named)
 
     setattr(owner, name, counts)

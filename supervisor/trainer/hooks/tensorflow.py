@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.trainer.hooks.keras import number_of
-from supervisor.trainer.hooks.save_tracker import count_before, tell_after
+from supervisor.trainer.hooks.save_tracker import count_steps_before, track_saves
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 def install(tensorflow: ModuleType, script: UnmodifiedScript) -> None:
     """Follow what writes checkpoints."""
     train = tensorflow.train
-    tell_after(script, train.CheckpointManager, "save", lambda _, given: [given["self"].directory])
-    tell_after(script, train.Checkpoint, "save", _files)
-    tell_after(script, train.Checkpoint, "write", _files)
-    tell_after(script, tensorflow.saved_model, "save", lambda _, given: [given["export_dir"]])
+    track_saves(script, train.CheckpointManager, "save", lambda _, given: [given["self"].directory])
+    track_saves(script, train.Checkpoint, "save", _files)
+    track_saves(script, train.Checkpoint, "write", _files)
+    track_saves(script, tensorflow.saved_model, "save", lambda _, given: [given["export_dir"]])
 
     def steps_in(saves: Any) -> int | None:
         return _iterations(getattr(saves, "checkpoint", saves)) if tensorflow.executing_eagerly() else None
 
     for owner, name in ((train.CheckpointManager, "save"), (train.Checkpoint, "save"), (train.Checkpoint, "write")):
-        count_before(script, owner, name, steps_in)
+        count_steps_before(script, owner, name, steps_in)
 
 
 def _iterations(checkpoint: Any) -> int | None:

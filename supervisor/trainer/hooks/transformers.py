@@ -10,7 +10,7 @@ from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer.hooks import auto_attach
 from supervisor.trainer.hooks.error_guard import guard_methods
 from supervisor.trainer.hooks.on_demand_save import OnDemandSave
-from supervisor.trainer.hooks.save_tracker import tell_after
+from supervisor.trainer.hooks.save_tracker import track_saves
 from supervisor.trainer.hooks.writer_functions import by_argument
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ SAVE = "_save_checkpoint"  # followed so that the folder is told as a whole, by 
 
 def install(trainer: ModuleType, script: UnmodifiedScript) -> None:
     """Put the callback among those that every Trainer has."""
-    heard = _callback(trainer.TrainerCallback, _Training(script))
-    trainer.DEFAULT_CALLBACKS.append(heard)
+    observer = _callback(trainer.TrainerCallback, _Training(script))
+    trainer.DEFAULT_CALLBACKS.append(observer)
     if (save := getattr(trainer.Trainer, SAVE, None)) is not None:
-        setattr(trainer.Trainer, SAVE, _whole(save, script))
-    tell_after(script, trainer.Trainer, "save_model", by_argument("output_dir"))
-    auto_attach.into_transformers(trainer, script)
+        setattr(trainer.Trainer, SAVE, _as_one_save(save, script))
+    track_saves(script, trainer.Trainer, "save_model", by_argument("output_dir"))
+    auto_attach.join_transformers(trainer, script)
     for name in ("evaluate", "predict"):
         setattr(trainer.Trainer, name, _in_eval(getattr(trainer.Trainer, name), script))
 
@@ -36,55 +36,55 @@ def install(trainer: ModuleType, script: UnmodifiedScript) -> None:
 class _Training:
     """The Trainer's loop that runs."""
 
-    saves_when_asked = True
+    saves_on_request = True
 
     def __init__(self, script: UnmodifiedScript) -> None:
         self.script = script
-        self.asked = OnDemandSave()
-        self._requested = False
+        self.request = OnDemandSave()
+        self._was_requested = False
         self._epoch_first = 0
 
-    def epoch_began(self, state: Any) -> None:
+    def on_epoch_start(self, state: Any) -> None:
         """Note where it begins: in an epoch without a batch Trainer itself stops."""
         self._epoch_first = state.global_step
 
-    def ended(self, state: Any, control: Any) -> None:
+    def on_train_end(self, state: Any, control: Any) -> None:
         """``train`` is over; where it ended before its last step, and no callback asked for that, this is said."""
         step, total = state.global_step, state.max_steps
-        asked = control.should_training_stop and step > self._epoch_first
-        if step < total and not asked and not self.script.silent:
-            self.script.say(TrainerNote("warning", stopped_short(step, total)))
-        self.script.loop_ended()
+        requested = control.should_training_stop and step > self._epoch_first
+        if step < total and not requested and not self.script.silent:
+            self.script.send(TrainerNote("warning", ended_short_message(step, total)))
+        self.script.on_loop_end()
 
-    def began(self, state: Any) -> None:
-        self.script.loop_began(self, state.global_step, state.max_steps if state.max_steps > 0 else None)
+    def on_train_begin(self, state: Any) -> None:
+        self.script.on_loop_start(self, state.global_step, state.max_steps if state.max_steps > 0 else None)
 
-    def stepped(self, state: Any, control: Any) -> None:
+    def on_step(self, state: Any, control: Any) -> None:
         script = self.script
         script.epoch = state.epoch
-        script.stepped(state.global_step)
-        if (self.asked.save or self.asked.end) and not control.should_save:
-            control.should_save = self._requested = True
-        self.asked.save = False
+        script.on_step(state.global_step)
+        if (self.request.save or self.request.end) and not control.should_save:
+            control.should_save = self._was_requested = True
+        self.request.save = False
 
     def saved(self, folder: Path) -> None:
         """The Trainer's checkpoint of this step is whole."""
         if not folder.is_dir():
             return
-        self.script.saves.found(folder)
-        self.asked.done(str(folder), asked=self._requested)
-        self._requested = False
-        if self.asked.end:
-            self.script.stop_here()
+        self.script.saves.add(folder)
+        self.request.on_saved(str(folder), requested=self._was_requested)
+        self._was_requested = False
+        if self.request.end:
+            self.script.stop()
 
-    def save_soon(self) -> None:
+    def request_save(self) -> None:
         """Have a checkpoint saved after this step."""
-        self.asked.save = True
+        self.request.save = True
 
-    def end_soon(self, grace_s: float) -> bool:
+    def request_end(self, grace_s: float) -> bool:
         """Have one saved after this step, and end."""
-        self.asked.end = grace_s > 0
-        return self.asked.end
+        self.request.end = grace_s > 0
+        return self.request.end
 
 
 def _callback(base: Any, training: _Training) -> Any:
@@ -95,14 +95,14 @@ def _callback(base: Any, training: _Training) -> Any:
         """Sends on what the Trainer tells, unless the script speaks for itself."""
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            training.began(state)
+            training.on_train_begin(state)
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            training.epoch_began(state)
+            training.on_epoch_start(state)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
             if not script.silent:
-                training.stepped(state, control)
+                training.on_step(state, control)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
             script.values = {**script.values, **(logs or {})}
@@ -112,25 +112,25 @@ def _callback(base: Any, training: _Training) -> Any:
                 training.saved(Path(args.output_dir, f"checkpoint-{state.global_step}"))
 
         def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            training.ended(state, control)
+            training.on_train_end(state, control)
 
     return guard_methods(script, TransformersObserver)
 
 
-def stopped_short(step: int, total: int) -> str:
+def ended_short_message(step: int, total: int) -> str:
     """Return the words for a training that came to its end too early."""
     return f"train() ended at step {step:,} of {total:,}, and no callback stopped it: the data ran out"
 
 
-def _whole(save: Any, script: UnmodifiedScript) -> Any:
+def _as_one_save(save: Any, script: UnmodifiedScript) -> Any:
     @wraps(save)
-    def saves(*given: Any, **named: Any) -> Any:
+    def wrapper(*given: Any, **named: Any) -> Any:
         with script.saves.within():
             result = save(*given, **named)
-            script.saves.forget_held()
+            script.saves.drop_pending()
         return result
 
-    return saves
+    return wrapper
 
 
 def _in_eval(evaluate: Any, script: UnmodifiedScript) -> Any:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from supervisor.core.wire.messages import Scalar
     from supervisor.trainer.context import TrainerContext
 
-WAKE_EVERY_S = 0.05
+WAKE_INTERVAL_S = 0.05
 LOSS, TORCH = "loss", "torch"
 
 
@@ -41,63 +41,63 @@ class LoopControl(Protocol):
     """A framework's loop that can be asked for something; both are called in the channel's thread and only set flags."""
 
     @property
-    def saves_when_asked(self) -> bool:
-        """Whether ``save_soon`` leads to a save."""
+    def saves_on_request(self) -> bool:
+        """Whether ``request_save`` leads to a save."""
 
-    def save_soon(self) -> None:
+    def request_save(self) -> None:
         """Save at the next place where the framework can, if that is worth a file of its own."""
 
-    def end_soon(self, grace_s: float) -> bool:
+    def request_end(self, grace_s: float) -> bool:
         """Save and end within that time, by ``Unattached.stop_here``; False if it cannot."""
 
 
 class UnmodifiedScript:
     """``step`` counts the steps done over all attempts, as far as a hook tells them; the loop's thread alone counts.
 
-    It begins at the step of the files that were put back, and at 0 again if the script reads none of them (``begins``).
-    A framework that has the loop takes it (``driver``): from then on its own count is what counts. With attach() the
+    It begins at the step of the files that were put back, and at 0 again if the script reads none of them (``on_training_start``).
+    A framework that has the loop takes it (``loop``): from then on its own count is what counts. With attach() the
     script speaks for itself, and all of this is silent.
     """
 
-    def __init__(self, life: TrainerContext) -> None:
-        self.step = life.settings.base_step
+    def __init__(self, context: TrainerContext) -> None:
+        self.step = context.settings.base_step
         self.total_steps: int | None = None
         self.epoch: float | None = None
         self.values: dict[str, Any] = {}  # the newest, as the framework gave them: made numbers only for a beat
-        self.driver: LoopControl | None = None
+        self.loop: LoopControl | None = None
         self.sections = SectionTimer(clock.now_s)
         self.saves = SaveTracker(self)
-        self._life = life
-        self._learns = False
-        self._stepped = False
+        self._context = context
+        self._times_steps = False
+        self._has_stepped = False
         self._timed_steps = 0
-        self._watch = LossMonitor(life.settings.troubles.names, self._on_trouble, sampled=True)
-        self._watch.begins(self.step)
-        self._beside_said = False
-        self.attaches = life.settings.attach  # a callback of ours is to join the next loop
-        self._nonfinite: set[str] = set()
-        self._judged: dict[str, Any] = {}
-        self._poisoned = self._done_again = False
-        self._woken_s = -math.inf
-        self._beat_seen: tuple[int, str] | None = None
-        self._put_back = restored_files.begin(life.settings.put_back)
-        self.began = False
+        self._loss_monitor = LossMonitor(context.settings.anomalies.loss_names, self._on_anomaly, sampled=True)
+        self._loss_monitor.start_at(self.step)
+        self._unkept_reported = False
+        self.auto_attach = context.settings.auto_attach  # a callback of ours is to join the next loop
+        self._nonfinite_names: set[str] = set()
+        self._monitored_values: dict[str, Any] = {}
+        self._anomaly_reported = self._unskipped_reported = False
+        self._last_wake_s = -math.inf
+        self._last_heartbeat: tuple[int, str] | None = None
+        self._restored_files = restored_files.watch_restored_files(context.settings.restored_list)
+        self.training_started = False
         self.loads: set[str] | None = None  # what has loaded a state; None where no hook can tell
 
     @property
     def silent(self) -> bool:
         """The script is attached: whatever is said of it, it says itself."""
-        return self._life.run is not None
+        return self._context.run is not None
 
     @property
     def step_or_none(self) -> int | None:
         """Steps done, None where nobody counts them: training goes on, and no step was seen."""
-        return self.step if self._stepped or not self.began else None
+        return self.step if self._has_stepped or not self.training_started else None
 
     @property
-    def stepped_yet(self) -> bool:
+    def has_stepped(self) -> bool:
         """Whether a step was seen in this life."""
-        return self._stepped
+        return self._has_stepped
 
     @property
     def step_s(self) -> float | None:
@@ -106,52 +106,52 @@ class UnmodifiedScript:
 
     # --- what the hooks call, in the loop's thread ----------------------------------------------------------------
 
-    def begins(self, *, trains: bool = True) -> None:
+    def on_training_start(self, *, trains: bool = True) -> None:
         """Training begins: what was opened until now of the files that were put back is what the script goes on from.
 
         Not ``trains``: the script ends without a step of this process, which then knows nothing of what was loaded.
         """
-        if self.began or self.silent:
+        if self.training_started or self.silent:
             return
-        self.began = True
-        files = self._put_back
+        self.training_started = True
+        files = self._restored_files
         if files is None:
             return
-        path = files.look()
+        path = files.poll()
         if not files.known:
-            self._put_back = None
+            self._restored_files = None
             return
-        if not path and not self._stepped:
+        if not path and not self._has_stepped:
             self.step = 0
-            self._watch.begins(0)
+            self._loss_monitor.start_at(0)
         loaded = "" if self.loads is None or not (path and trains) else " ".join(sorted(self.loads)) or "nothing"
-        self.say(ReadBack(path, loaded=loaded))
+        self.send(ReadBack(path, loaded=loaded))
 
-    def loop_began(self, driver: LoopControl, step: int, total_steps: int | None) -> None:
+    def on_loop_start(self, loop: LoopControl, step: int, total_steps: int | None) -> None:
         """A framework's loop begins; it tells when it is in a step, so that how long one takes can be learned."""
         self.loads = None  # it loads in its own ways
-        self.begins()
-        self.driver, self.total_steps, self._learns = driver, total_steps, True
-        self.step, self._stepped = step, self._stepped or step > 0
-        self._watch.begins(step)
+        self.on_training_start()
+        self.loop, self.total_steps, self._times_steps = loop, total_steps, True
+        self.step, self._has_stepped = step, self._has_stepped or step > 0
+        self._loss_monitor.start_at(step)
         self.enter("step")
 
-    def loop_ended(self) -> None:
+    def on_loop_end(self) -> None:
         """The framework's loop is over; what comes now may be anything."""
-        self.driver, self.total_steps, self._learns = None, None, False
+        self.loop, self.total_steps, self._times_steps = None, None, False
         self.enter(AFTER)
 
-    def stepped(self, step: int | None = None) -> None:
+    def on_step(self, step: int | None = None) -> None:
         """One more step is done, or, where the framework counts them itself, ``step`` are."""
-        if not self.began:
-            self.begins()
+        if not self.training_started:
+            self.on_training_start()
         before, self.step = self.step, self.step + 1 if step is None else step
         if self.sections.name != "step":
             self.enter("step")
         else:
             self.sections.lap(clock.now_s())
             self._timed_steps += self.step - before
-        self._stepped = True
+        self._has_stepped = True
 
     def enter(self, name: str) -> None:
         """The script is in another section now."""
@@ -167,48 +167,49 @@ class UnmodifiedScript:
             yield
         self._wake()
 
-    def say(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Say it, unless the script speaks for itself."""
         if not self.silent:
-            self._life.say(message)
+            self._context.send(message)
 
     def saved(self, path: str, step: int | None = None, *, whole: bool = True) -> None:
         """Say that a file or folder was written, now or at an earlier ``step``."""
-        if not self.began and TORCH not in sys.modules:  # nothing else tells where training of such a script begins
-            self.begins()
-        self.say(ScriptSavedFile(path, self.step_or_none if step is None else step, whole))
+        # Without torch, no other hook tells where training begins.
+        if not self.training_started and TORCH not in sys.modules:
+            self.on_training_start()
+        self.send(ScriptSavedFile(path, self.step_or_none if step is None else step, whole))
 
-    def saved_beside(self, path: str) -> None:
+    def warn_unkept_file(self, path: str) -> None:
         """Say, the first time, that a file which an attached script saves itself is in no checkpoint."""
-        run = self._life.run
-        if run is None or self._beside_said or run.companions.covers(path):
+        run = self._context.run
+        if run is None or self._unkept_reported or run.companions.covers(path):
             return
-        self._beside_said = True
-        folder, working = Path(path).parent, self._life.settings.working
+        self._unkept_reported = True
+        folder, working = Path(path).parent, self._context.settings.working
         way = f"--watch-dir {os.path.relpath(folder, working)} keeps that folder, at the same step"
         if folder == working:
             way = "save it into a folder of its own and name that with --watch-dir"
-        words = f"{os.path.relpath(path, working)} is not part of the checkpoints, and is missing on another machine"
-        self._life.say(TrainerNote("warning", f"{words}: {way}"))
+        message = f"{os.path.relpath(path, working)} is not part of the checkpoints, and is missing on another machine"
+        self._context.send(TrainerNote("warning", f"{message}: {way}"))
 
-    def stop_here(self) -> None:
+    def stop(self) -> None:
         """End the script, whose state is saved: it was told to."""
-        self._life.say_last(Stopped(self.step))
+        self._context.send_final(Stopped(self.step))
         raise SystemExit(0)
 
     # --- what the channel's thread calls --------------------------------------------------------------------------
 
     def beat(self) -> Heartbeat | None:
         """Return a beat if something has moved since the last; the first says that the process lives."""
-        self.saves.look()
-        self._tell_of_late_reading()
+        self.saves.poll_open_files()
+        self._report_late_read()
         now = (self.step, self.sections.name)
-        if now == self._beat_seen:
+        if now == self._last_heartbeat:
             return None
-        self._beat_seen = now
-        self._tell_of_steps_to_leave_out()
+        self._last_heartbeat = now
+        self._warn_if_unskipped()
         seconds, longest_s = dict(self.sections.seconds), dict(self.sections.longest_s)
-        if not self._learns:
+        if not self._times_steps:
             # Between two steps of a plain loop may lie anything, such as a first validation: nothing tells the hooks.
             longest_s.pop("step", None)
         return Heartbeat(
@@ -220,22 +221,22 @@ class UnmodifiedScript:
             seconds=seconds,
             longest_s=longest_s,
             metrics=self._metrics(now[0]),
-            saves_on_request=self.driver is not None and self.driver.saves_when_asked,
+            saves_on_request=self.loop is not None and self.loop.saves_on_request,
         )
 
-    def asked_to_save(self, _message: SaveRequest) -> None:
+    def on_save_request(self, _message: SaveRequest) -> None:
         """Have the framework save soon, if it can be asked to; otherwise the script saves when it always does."""
-        if self.driver is not None:
-            self.driver.save_soon()
+        if self.loop is not None:
+            self.loop.request_save()
 
-    def asked_to_stop(self, message: StopRequest) -> None:
+    def on_stop_request(self, message: StopRequest) -> None:
         """Have the framework save and end, if it can be asked to; otherwise only the system's own way is left."""
-        if not (message.save and self.driver is not None and self.driver.end_soon(message.grace_s)):
-            self._life.asked_to_stop(message)
+        if not (message.save and self.loop is not None and self.loop.request_end(message.grace_s)):
+            self._context.on_stop_request(message)
 
-    def supervisor_gone(self) -> None:
+    def on_supervisor_lost(self) -> None:
         """End, because nobody would look after what this process goes on writing."""
-        self._life.supervisor_gone()
+        self._context.on_supervisor_lost()
 
     def _metrics(self, step: int) -> dict[str, Scalar]:
         """Return the newest values as numbers. It may wait for the device, but the loop does not wait for it."""
@@ -245,38 +246,38 @@ class UnmodifiedScript:
                 numbers[name] = float(value)
             except (TypeError, ValueError, RuntimeError):
                 continue  # not one number, or the device failed: the script meets that error itself
-        new = {name: number for name, number in numbers.items() if self._judged.get(name) is not values[name]}
-        self._judged = values
-        self._watch.see(step - 1, new)
+        new = {name: number for name, number in numbers.items() if self._monitored_values.get(name) is not values[name]}
+        self._monitored_values = values
+        self._loss_monitor.observe(step - 1, new)
         return {
             name: number if self._is_finite(step, name, number) else str(number) for name, number in numbers.items()
         }
 
     def _is_finite(self, step: int, name: str, number: float) -> bool:
         finite = math.isfinite(number)
-        if not finite and name not in self._nonfinite and not self._poisoned:  # or the supervisor says it
-            self.say(TrainerNote("warning", f"{name} is {number} at step {step}"))
-        (self._nonfinite.discard if finite else self._nonfinite.add)(name)
+        if not finite and name not in self._nonfinite_names and not self._anomaly_reported:  # or the supervisor says it
+            self.send(TrainerNote("warning", f"{name} is {number} at step {step}"))
+        (self._nonfinite_names.discard if finite else self._nonfinite_names.add)(name)
         return finite
 
-    def _on_trouble(self, trouble: Anomaly) -> None:
-        self._poisoned |= self._life.met(trouble)
+    def _on_anomaly(self, anomaly: Anomaly) -> None:
+        self._anomaly_reported |= self._context.report_anomaly(anomaly)
 
-    def _tell_of_steps_to_leave_out(self) -> None:
-        if self._stepped and not self._done_again and self._life.settings.troubles.rolled:
-            self._done_again = True
-            words = "nothing is left out after going back, and no rate is smaller: this script is not attached, so it"
-            self.say(
-                TrainerNote("warning", f"{words} does the same steps again, with the same data if it draws the same")
+    def _warn_if_unskipped(self) -> None:
+        if self._has_stepped and not self._unskipped_reported and self._context.settings.anomalies.rollbacks:
+            self._unskipped_reported = True
+            message = "nothing is left out after going back, and no rate is smaller: this script is not attached, so it"
+            self.send(
+                TrainerNote("warning", f"{message} does the same steps again, with the same data if it draws the same")
             )
 
-    def _tell_of_late_reading(self) -> None:
-        files = self._put_back
-        if self.began and files is not None and not files.opened and (path := files.look()):
-            self.say(ReadBack(path, late=True))
+    def _report_late_read(self) -> None:
+        files = self._restored_files
+        if self.training_started and files is not None and not files.opened and (path := files.poll()):
+            self.send(ReadBack(path, late=True))
 
     def _wake(self) -> None:
         now_s = clock.now_s()
-        if now_s - self._woken_s >= WAKE_EVERY_S:
-            self._woken_s = now_s
-            self._life.wake()
+        if now_s - self._last_wake_s >= WAKE_INTERVAL_S:
+            self._last_wake_s = now_s
+            self._context.wake()

@@ -6,7 +6,7 @@ import os
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from supervisor.trainer.hooks.save_tracker import tell_after
+from supervisor.trainer.hooks.save_tracker import track_saves
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,11 +38,11 @@ def install(module: ModuleType, script: UnmodifiedScript) -> None:
     for dotted, argument in TABLE[module.__name__].items():
         inside, _, name = dotted.rpartition(".")
         owner = attrgetter(inside)(module) if inside else module
-        tell_after(script, owner, name, by_argument(argument))
+        track_saves(script, owner, name, by_argument(argument))
 
 
 def by_argument(argument: str) -> Callable[[Any, dict[str, Any]], list[Any]]:
-    """Return what ``tell_after`` needs for a function whose ``argument`` names the target."""
+    """Return what ``track_saves`` needs for a function whose ``argument`` names the target."""
 
     def named(result: Any, arguments: dict[str, Any]) -> list[Any]:
         target = arguments.get(argument)

@@ -39,5 +39,5 @@ def named(name: str) -> Any:
     from supervisor.trainer import context as trainer_context
     from supervisor.trainer.process import version_check
 
-    version_check.check([_FRAMEWORKS[name]], trainer_context.here().warn)
+    version_check.check([_FRAMEWORKS[name]], trainer_context.current().warn)
     return getattr(import_module(ROWS[name]), name)

@@ -9,14 +9,19 @@ from accelerate import skip_first_batches
 
 from supervisor.core.errors import SetupError, UsageError
 from supervisor.trainer.attach import attach
-from supervisor.trainer.loops.dataloader.position import LoaderData, LoaderRngStates
+from supervisor.trainer.loops.dataloader.position import LoaderRngStates, PreparedLoaderPosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from accelerate import Accelerator
 
-_KEPT = {"model": "_models", "optimizer": "_optimizers", "scheduler": "_schedulers", "registered": "_custom_objects"}
+_ATTACHED_PARTS = {
+    "model": "_models",
+    "optimizer": "_optimizers",
+    "scheduler": "_schedulers",
+    "registered": "_custom_objects",
+}
 
 
 class AccelerateRun:
@@ -28,17 +33,19 @@ class AccelerateRun:
     """
 
     def __init__(self, accelerator: Accelerator, loader: Any) -> None:
-        _refuse(accelerator, loader)
+        _require_supported(accelerator, loader)
         self._accelerator, self._loader = accelerator, loader
-        self._data = LoaderData(loader, accelerator.gradient_accumulation_steps)
-        self._is_pending = False  # an epoch's last step was done, and what the script does after it is still to come
+        self._data = PreparedLoaderPosition(loader, accelerator.gradient_accumulation_steps)
+        self._epoch_end_pending = (
+            False  # an epoch's last step was done, and what the script does after it is still to come
+        )
         parts = {
-            **_prepared(accelerator),
+            **_prepared_parts(accelerator),
             "progress": _Counter(accelerator),
             "data": self._data,
         }
         self.run = attach(**parts)
-        self._resumes_within = self._data.batches > 0
+        self._resumes_mid_epoch = self._data.batches > 0
 
     def __getattr__(self, name: str) -> Any:
         if name == "run":
@@ -52,46 +59,46 @@ class AccelerateRun:
         """
         per_epoch = self._steps_per_epoch()
         self.run.begin(count * per_epoch if per_epoch else None, per_epoch)
-        now = LoaderRngStates.now()
+        saved_rng = LoaderRngStates.capture()
         try:
             while self._data.epoch < count:
                 epoch = self._data.epoch
-                yield epoch, self._batches(epoch, now)
-                self._data.ended(epoch + 1)
-                if self._is_pending:
-                    self._is_pending = False
+                yield epoch, self._batches(epoch, saved_rng)
+                self._data.end_epoch(epoch + 1)
+                if self._epoch_end_pending:
+                    self._epoch_end_pending = False
                     self.run.advance()
         except GeneratorExit:
-            self._data.ended(count)
-            self.run.step += self._is_pending  # not advance(), because nothing may be raised here
+            self._data.end_epoch(count)
+            self.run.step += self._epoch_end_pending  # not advance(), because nothing may be raised here
             raise
         finally:
             self.run.end()
 
-    def _batches(self, epoch: int, now: LoaderRngStates) -> Iterator[Any]:
+    def _batches(self, epoch: int, saved_rng: LoaderRngStates) -> Iterator[Any]:
         loader, data = self._loader, self._data
-        if self._resumes_within:
-            self._resumes_within = False
+        if self._resumes_mid_epoch:
+            self._resumes_mid_epoch = False
             loader = skip_first_batches(loader, data.batches)
-            data.resumes(now)
-            data.warn_of_inexact()
+            data.resume_epoch(saved_rng)
+            data.warn_if_inexact()
         else:
-            data.begins()
+            data.start_epoch()
         loader.set_epoch(epoch)
         used = first = data.batches
         try:
             for batch in loader:
-                if data.found is None and used == first > 0:
-                    now.put_back()  # finding the place has drawn
+                if data.batch_sampler is None and used == first > 0:
+                    saved_rng.restore()  # finding the place has drawn
                 yield batch
                 used += 1
                 if self._accelerator.sync_gradients:
-                    self._is_pending = loader.end_of_dataloader
-                    if not self._is_pending:
+                    self._epoch_end_pending = loader.end_of_dataloader
+                    if not self._epoch_end_pending:
                         data.batches = used
                         self.run.advance()
         except GeneratorExit:
-            self._is_pending = self._accelerator.sync_gradients
+            self._epoch_end_pending = self._accelerator.sync_gradients
             raise
 
     def _steps_per_epoch(self) -> int | None:
@@ -116,26 +123,30 @@ class _Counter:
         self._accelerator.step = kept["step"]
 
 
-def _prepared(accelerator: Accelerator) -> dict[str, Any]:
+def _prepared_parts(accelerator: Accelerator) -> dict[str, Any]:
     found = {}
-    for word, name in _KEPT.items():
+    for word, name in _ATTACHED_PARTS.items():
         owners = getattr(accelerator, name)
         for number, owner in enumerate(owners, 1):
-            found[word if len(owners) == 1 else f"{word}_{number}"] = _bare(owner, accelerator)
+            found[word if len(owners) == 1 else f"{word}_{number}"] = _unwrapped(owner, accelerator)
     if accelerator.scaler is not None:
         found["scaler"] = accelerator.scaler
     return found
 
 
-def _bare(owner: Any, accelerator: Accelerator) -> Any:
+def _unwrapped(owner: Any, accelerator: Accelerator) -> Any:
     """Return what is inside Accelerate's wrapper."""
     if hasattr(owner, "forward"):
         return accelerator.unwrap_model(owner)
     return getattr(owner, "optimizer", owner) if type(owner).__name__ == "AcceleratedOptimizer" else owner
 
 
-def _refuse(accelerator: Accelerator, loader: Any) -> None:
-    missing = [name for name in (*_KEPT.values(), "scaler", "sync_gradients", "step") if not hasattr(accelerator, name)]
+def _require_supported(accelerator: Accelerator, loader: Any) -> None:
+    missing = [
+        name
+        for name in (*_ATTACHED_PARTS.values(), "scaler", "sync_gradients", "step")
+        if not hasattr(accelerator, name)
+    ]
     if missing:
         raise SetupError(
             f"AccelerateRun does not know this version of Accelerate: its Accelerator has no {missing[0]}",

@@ -26,18 +26,18 @@ _SEEDED_AFTER = {"numpy.random": "seed", "torch": "manual_seed"}
 
 def begin(checkpoint: Path | None) -> int:
     """Seed the generators of this process, those of frameworks when the script imports them; return the seed."""
-    kept = _kept(checkpoint)
-    seed = int.from_bytes(os.urandom(SEED_BITS // 8), "big") if kept is None else kept
+    saved = _saved_seed(checkpoint)
+    seed = int.from_bytes(os.urandom(SEED_BITS // 8), "big") if saved is None else saved
     random.seed(seed)
 
-    def loaded(module: ModuleType) -> None:
+    def on_import(module: ModuleType) -> None:
         getattr(module, _SEEDED_AFTER[module.__name__])(seed)
 
-    call_after_import(_SEEDED_AFTER, loaded)
+    call_after_import(_SEEDED_AFTER, on_import)
     return seed
 
 
-def _kept(checkpoint: Path | None) -> int | None:
+def _saved_seed(checkpoint: Path | None) -> int | None:
     """Return the seed of the checkpoint; None where it has none, or cannot be read: attach() says what is wrong with it."""
     if checkpoint is None:
         return None

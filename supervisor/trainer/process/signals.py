@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-def listen(told: Callable[[int], None], numbers: tuple[signal.Signals, ...]) -> None:
-    """Call ``told(number)`` for each signal from now on; outside the main thread nothing can be done, and nothing is."""
+def listen(on_signal: Callable[[int], None], numbers: tuple[signal.Signals, ...]) -> None:
+    """Call ``on_signal(number)`` for each signal from now on; outside the main thread nothing can be done, and nothing is."""
     if threading.current_thread() is not threading.main_thread():
         return
     before = {number: signal.getsignal(number) for number in numbers}
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        told(number)
+        on_signal(number)
 
-    def put_back() -> None:
+    def restore_handlers() -> None:
         # A data loader's worker that kept our handler would survive the SIGTERM that is to end it.
         for number, handler in before.items():
             if signal.getsignal(number) is handle:
@@ -29,4 +29,4 @@ def listen(told: Callable[[int], None], numbers: tuple[signal.Signals, ...]) -> 
 
     for number in numbers:
         signal.signal(number, handle)
-    os.register_at_fork(after_in_child=put_back)
+    os.register_at_fork(after_in_child=restore_handlers)

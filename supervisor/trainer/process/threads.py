@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def started(act: Callable[[], object], name: str, *, daemon: bool = False) -> threading.Thread | None:
+def start_thread(target: Callable[[], object], name: str, *, daemon: bool = False) -> threading.Thread | None:
     """Run on a thread of its own; None if the machine allows no more: then nothing was done, and the caller does it."""
-    thread = threading.Thread(target=act, name=name, daemon=daemon)
+    thread = threading.Thread(target=target, name=name, daemon=daemon)
     try:
         thread.start()
     except RuntimeError:  # all that Python says of a limit on threads or processes

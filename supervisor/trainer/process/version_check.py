@@ -27,12 +27,12 @@ def check(names: Iterable[str], warn: Callable[[str, str], None]) -> None:
         if version is None:
             continue
         _checked.add(name)
-        judgement = supported_versions.judge(name, version)
-        if judgement.fit == "broken":
+        support = supported_versions.judge(name, version)
+        if support.fit == "broken":
             _checked.discard(name)
-            raise SetupError(judgement.what, judgement.hint)
-        if judgement.fit == "untested":
-            warn(judgement.what, judgement.hint)
+            raise SetupError(support.what, support.hint)
+        if support.fit == "untested":
+            warn(support.what, support.hint)
 
 
 def check_loaded(warn: Callable[[str, str], None]) -> None:
@@ -42,9 +42,9 @@ def check_loaded(warn: Callable[[str, str], None]) -> None:
 
 def _version(name: str) -> str | None:
     module = sys.modules.get(supported_versions.ROWS[name].module)
-    told = getattr(module, "__version__", None)
-    if isinstance(told, str):
-        return told
+    version = getattr(module, "__version__", None)
+    if isinstance(version, str):
+        return version
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

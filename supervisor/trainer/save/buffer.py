@@ -9,7 +9,7 @@ import ctypes
 import mmap
 from typing import TYPE_CHECKING
 
-from supervisor.trainer.process.threads import started
+from supervisor.trainer.process.threads import start_thread
 from supervisor.trainer.save.available_memory import has_room_for
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class HostBuffer:
     def touch(self) -> None:
         """Have the system provide all of the memory, beside the caller: for gigabytes it takes seconds."""
         if self._toucher is None:
-            self._toucher = started(self._touch, "supervisor-toucher", daemon=True)
+            self._toucher = start_thread(self._touch, "supervisor-toucher", daemon=True)
 
     def before_release(self, action: Callable[[], None]) -> None:
         """Have something done before the memory goes back to the system."""

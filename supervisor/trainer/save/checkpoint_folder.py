@@ -78,12 +78,12 @@ class DamagedError(UserError):
 class LoadRequest:
     """One attached state to read: its node, and the live values by leaf that are to be filled instead of making new ones.
 
-    ``rebuilt``: its tree is wanted too. ``kinds``: the classes of the script's own that the live state holds.
+    ``wants_tree``: its tree is wanted too. ``kinds``: the classes of the script's own that the live state holds.
     """
 
     node: Node
     live: Mapping[str, Any]
-    rebuilt: bool = True
+    wants_tree: bool = True
     on_host: bool = True
     kinds: Mapping[tuple[str, ...], type] = field(default_factory=dict)
 
@@ -102,12 +102,12 @@ def open_folder(path: str | Path) -> OpenCheckpoint:
     folder = Path(path)
     manifest = _manifest(folder)
     files = [TensorFile(fields.into(folder, name), size, digest) for name, (size, digest) in manifest.files.items()]
-    with _damage_of(folder):
-        small = {file.path.name: reader.content(file) for file in files if file.path.suffix in SMALL_SUFFIXES}
-        state = _state_of(small.get(STATE_FILE, b""))
+    with _as_damaged(folder):
+        small_files = {file.path.name: reader.read_small(file) for file in files if file.path.suffix in SMALL_SUFFIXES}
+        state = _parse_state(small_files.get(STATE_FILE, b""))
         pieces = tuple(filter(_is_piece, files))
-        places = reader.located(pieces, state["split"])
-        kept = rng.parsed(small[RNG_FILE]) if RNG_FILE in small else rng.NOTHING
+        places = reader.locate(pieces, state["split"])
+        kept = rng.parse(small_files[RNG_FILE]) if RNG_FILE in small_files else rng.EMPTY
     return OpenCheckpoint(folder, manifest, state, kept, pieces, places)
 
 
@@ -127,50 +127,50 @@ class OpenCheckpoint:
         """Steps that were done when it was made."""
         return self.manifest.step
 
-    def load(self, wanted: Mapping[str, LoadRequest]) -> dict[str, Any]:
+    def load(self, requests: Mapping[str, LoadRequest]) -> dict[str, Any]:
         """Read the tensors and return the trees that are wanted, by name.
 
         DamagedError leaves live values with bytes that mean nothing.
         """
         targets: dict[int, RestoreTarget] = {}  # by the identity of the node, which lives as long as the state
-        into: list[tuple[Extent, RestoreTarget]] = []
-        with _damage_of(self.folder):
-            for want in wanted.values():
-                same: dict[str, list[tuple[dict[str, Any], RestoreTarget]]] = {}
-                for node in tree.leaf_nodes(want.node):
-                    twins = same.setdefault(node["leaf"], [])
+        reads: list[tuple[Extent, RestoreTarget]] = []
+        with _as_damaged(self.folder):
+            for request in requests.values():
+                by_leaf: dict[str, list[tuple[dict[str, Any], RestoreTarget]]] = {}
+                for node in tree.leaf_nodes(request.node):
+                    twins = by_leaf.setdefault(node["leaf"], [])
                     target = next((target for twin, target in twins if twin == node), None)
                     if target is None:
-                        target = self._target(node, want)
+                        target = self._target(node, request)
                         twins.append((node, target))
-                        into += [(extent, target) for extent in self.places[node["leaf"]]]
+                        reads += [(extent, target) for extent in self.places[node["leaf"]]]
                     targets[id(node)] = target
-            reader.fill(self.pieces, into)
+            reader.read_into(self.pieces, reads)
             values = {target: target.value() for target in targets.values()}
             return {
-                name: tree.rebuild(want.node, lambda node: values[targets[id(node)]], want.kinds)
-                for name, want in wanted.items()
-                if want.rebuilt
+                name: tree.rebuild(request.node, lambda node: values[targets[id(node)]], request.kinds)
+                for name, request in requests.items()
+                if request.wants_tree
             }
 
     def leaves(self) -> dict[str, bytes]:
         """Return the bytes of every leaf, verified."""
-        into, found = [], {}
+        reads, found = [], {}
         for leaf, extents in self.places.items():
             found[leaf] = bytearray(sum(extent.bytes for extent in extents))
             target = HostTarget(memoryview(found[leaf]), lambda: None)
-            into += [(extent, target) for extent in extents]
-        with _damage_of(self.folder):
-            reader.fill(self.pieces, into)
+            reads += [(extent, target) for extent in extents]
+        with _as_damaged(self.folder):
+            reader.read_into(self.pieces, reads)
         return {leaf: bytes(content) for leaf, content in found.items()}
 
-    def _target(self, node: dict[str, Any], want: LoadRequest) -> RestoreTarget:
+    def _target(self, node: dict[str, Any], request: LoadRequest) -> RestoreTarget:
         leaf = node["leaf"]
         if leaf not in self.places:
             raise DamageError(f"tensor {leaf} is in none of its files")
         size = sum(extent.bytes for extent in self.places[leaf])
         try:
-            return tree.framework_of(node).target(node, size, want.live.get(leaf), on_host=want.on_host)
+            return tree.adapter_of(node).restore_target(node, size, request.live.get(leaf), on_host=request.on_host)
         except ValueError as error:
             raise DamageError(f"tensor {leaf} is not as {STATE_FILE} describes it: {error}") from error
 
@@ -178,17 +178,19 @@ class OpenCheckpoint:
 def write(staging: Path, name: str, draft: CheckpointDraft, pieces: Sequence[NewFile]) -> dict[str, tuple[int, str]]:
     """Write the folder ``staging/name``; return the length and digest of each file. OSError leaves no trace."""
 
-    def small() -> list[NewFile]:
+    def small_files() -> list[NewFile]:
         texts = {
             STATE_FILE: _state(draft),
-            RNG_FILE: json.dumps(draft.generators.as_kept(), separators=(",", ":"), allow_nan=False),
+            RNG_FILE: json.dumps(draft.generators.to_stored(), separators=(",", ":"), allow_nan=False),
             LOG_FILE: "".join(map(_row, draft.rows)),
         }
         return [NewFile(file, [memoryview(text.encode())]) for file, text in texts.items()]
 
     if draft.companions is not None:
         pieces = [*pieces, *draft.companions.files()]
-    return writer.write_folder(staging, name, pieces, lambda records: (CONTENT_FILE, _seal(draft, records)), small)
+    return writer.write_folder(
+        staging, name, pieces, lambda records: (CONTENT_FILE, _checkpoint_json(draft, records)), small_files
+    )
 
 
 def _state(draft: CheckpointDraft) -> str:
@@ -201,7 +203,7 @@ def _row(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _seal(draft: CheckpointDraft, records: Mapping[str, tuple[int, str]]) -> bytes:
+def _checkpoint_json(draft: CheckpointDraft, records: Mapping[str, tuple[int, str]]) -> bytes:
     return sealed(
         {
             "step": draft.step,
@@ -227,15 +229,15 @@ def _manifest(folder: Path) -> CheckpointInfo:
         raise _damaged(folder, str(error)) from error
 
 
-def _state_of(text: bytes) -> dict[str, Any]:
+def _parse_state(text: bytes) -> dict[str, Any]:
     try:
         state = dict(
             fields.document(text, len(text), None)
         )  # as long as its state is: its length is told beside its digest
-        told = shapes.of(_State, state)
+        parsed_state = shapes.of(_State, state)
     except ValueError as error:
         raise DamageError(f"{STATE_FILE} cannot be read: {error}") from error
-    return {**state, "beside": told.beside}
+    return {**state, "beside": parsed_state.beside}
 
 
 def _is_piece(file: TensorFile) -> bool:
@@ -243,12 +245,12 @@ def _is_piece(file: TensorFile) -> bool:
 
 
 @contextmanager
-def _damage_of(folder: Path) -> Iterator[None]:
+def _as_damaged(folder: Path) -> Iterator[None]:
     try:
         yield
     except DamageError as error:
         raise _damaged(folder, str(error)) from error
-    except (*rng.IMPOSSIBLE, RecursionError) as error:
+    except (*rng.DECODE_ERRORS, RecursionError) as error:
         raise _damaged(folder, f"what it says of its state cannot be ({type(error).__name__}: {error})") from error
 
 

@@ -41,7 +41,7 @@ TRIES = 3
 Paths = Callable[[], Iterable["str | os.PathLike[str]"]]
 
 
-class _Marks(NamedTuple):
+class _FileSignature(NamedTuple):
     """A file as ``lstat`` shows it. Equal marks mean equal content, within a tick of the file system's clock."""
 
     mode: int
@@ -54,11 +54,11 @@ class _Marks(NamedTuple):
 class _Copy:
     """The content of one file at one step: in memory (``body``) or in the spool (``path``). ``record`` once it is hashed."""
 
-    def __init__(self, marks: _Marks, *, body: bytes | None = None, path: Path | None = None) -> None:
-        self.marks, self.body, self.path = marks, body, path
+    def __init__(self, signature: _FileSignature, *, body: bytes | None = None, path: Path | None = None) -> None:
+        self.signature, self.body, self.path = signature, body, path
         self.record: Record | None = None
 
-    def hashed(self) -> Record:
+    def compute_record(self) -> Record:
         """Return length and digest; reads the spooled file once."""
         if self.record is None:
             if self.body is not None:
@@ -77,8 +77,8 @@ class _Copy:
 class Companions:
     """The companion files of one checkpoint. Made at the boundary; ``files`` is called by the writer thread."""
 
-    def __init__(self, step: int, called: str, names: dict[str, _Copy | FileRow], number: int) -> None:
-        self._step, self._called, self._names, self._number = step, called, names, number
+    def __init__(self, step: int, watch_dir: str, names: dict[str, _Copy | FileRow], number: int) -> None:
+        self._step, self._watch_dir, self._names, self._number = step, watch_dir, names, number
 
     def files(self) -> list[NewFile]:
         """Return what is to be written into the checkpoint's folder: the large files, one bundle, ``files.json``."""
@@ -89,7 +89,7 @@ class Companions:
             if isinstance(copy, FileRow):
                 entries.append(copy)
                 continue
-            size, digest = copy.hashed()
+            size, digest = copy.compute_record()
             if copy.body is not None:
                 piece = FileExtent(bundle, offset, size, digest)
                 bundled.append(memoryview(copy.body))
@@ -97,11 +97,11 @@ class Companions:
             else:
                 assert copy.path is not None
                 piece = FileExtent(copy.path.name, 0, size, digest)
-                made.append(NewFile(copy.path.name, whole=(copy.path, (size, digest))))
-            entries.append(FileRow(path, FILE, copy.marks.mode, copy.marks.mtime_ns, piece))
+                made.append(NewFile(copy.path.name, finished=(copy.path, (size, digest))))
+            entries.append(FileRow(path, FILE, copy.signature.mode, copy.signature.mtime_ns, piece))
         if bundled:
             made.append(NewFile(bundle, bundled))
-        body = form.body(FileManifest(self._step, self._called, tuple(entries)))
+        body = form.body(FileManifest(self._step, self._watch_dir, tuple(entries)))
         return [*made, NewFile(FILES_FILE, [memoryview(body)])]
 
 
@@ -109,45 +109,45 @@ class CompanionFiles:
     """Finds and copies the files. Only the loop's thread calls it, while no checkpoint is being written."""
 
     def __init__(
-        self, working: Path, called: str, staging: Path, say: Callable[[str], None], *, supervised: bool = True
+        self, working: Path, watch_dir: str, staging: Path, warn: Callable[[str], None], *, supervised: bool = True
     ) -> None:
         self._supervised = supervised
-        self._root = working / called if called else working
-        self._called = called
+        self._root = working / watch_dir if watch_dir else working
+        self._watch_dir = watch_dir
         self._spool = staging / SPOOL
-        self._say = say
-        self._named: list[Paths] = []
+        self._warn = warn
+        self._path_sources: list[Paths] = []
         self._copies: dict[str, _Copy] = {}
-        self._number = self._held_bytes = 0
-        self._said: set[str] = set()
+        self._number = self._memory_bytes = 0
+        self._warned: set[str] = set()
 
     @property
-    def any(self) -> bool:
+    def is_active(self) -> bool:
         """There is something to keep."""
-        return self._supervised and bool(self._called or self._named)
+        return self._supervised and bool(self._watch_dir or self._path_sources)
 
     def add(self, paths: Paths) -> None:
         """Keep the files and folders that ``paths()`` names at each save."""
-        self._named.append(paths)
+        self._path_sources.append(paths)
 
     def covers(self, path: str) -> bool:
         """Say whether a path is kept: it lies in the watched folder, or a callback names it or a folder around it."""
-        inside = self._inside(path)
+        inside = self._relative(path)
         if inside is None:
             return False
-        named = {self._inside(each) for paths in self._named for each in paths()}
-        return bool(self._called) or any(
+        named = {self._relative(each) for paths in self._path_sources for each in paths()}
+        return bool(self._watch_dir) or any(
             each is not None and (inside == each or inside.startswith(f"{each}/")) for each in named
         )
 
-    def take(self, step: int) -> Companions | None:
+    def snapshot(self, step: int) -> Companions | None:
         """Copy what changed; return the files of this step, None where nothing is to be kept. Raises OSError."""
-        if not self.any:
+        if not self.is_active:
             return None
         names: dict[str, _Copy | FileRow] = {}
-        self._held_bytes = sum(len(copy.body) for copy in self._copies.values() if copy.body is not None)
-        for path in self._wanted():
-            self._look(path, names)
+        self._memory_bytes = sum(len(copy.body) for copy in self._copies.values() if copy.body is not None)
+        for path in self._roots():
+            self._scan(path, names)
         kept = {path: copy for path, copy in names.items() if isinstance(copy, _Copy)}
         used = {copy.path for copy in kept.values()}
         for copy in self._copies.values():
@@ -155,26 +155,26 @@ class CompanionFiles:
                 copy.path.unlink(missing_ok=True)
         self._copies = kept
         self._number += 1
-        return Companions(step, self._called, names, self._number)
+        return Companions(step, self._watch_dir, names, self._number)
 
-    def _wanted(self) -> list[str]:
-        if self._called:
+    def _roots(self) -> list[str]:
+        if self._watch_dir:
             return [""]
-        inside = (self._inside(each) for paths in self._named for each in paths())
+        inside = (self._relative(each) for paths in self._path_sources for each in paths())
         return sorted({path for path in inside if path})
 
-    def _inside(self, path: str | os.PathLike[str]) -> str | None:
+    def _relative(self, path: str | os.PathLike[str]) -> str | None:
         """Return the path from the root; None, and a word to the user, for one that lies outside."""
         text = os.path.relpath(os.path.join(self._root, os.fspath(path)), self._root)  # noqa: PTH118  # no link is followed
         if text in {".", ".."} or text.startswith("../"):
-            words = f"{path} lies outside {self._called or 'the working folder'} and is not part of the checkpoints"
-            self._say_once(
-                str(path), f"{words}: on another machine it is missing; --watch-dir DIR keeps the folder DIR"
+            message = (
+                f"{path} lies outside {self._watch_dir or 'the working folder'} and is not part of the checkpoints"
             )
+            self._warn_once(str(path), f"{message}: on another machine it is missing; --watch-dir DIR keeps the folder DIR")
             return None
         return text
 
-    def _look(self, path: str, names: dict[str, _Copy | FileRow]) -> None:
+    def _scan(self, path: str, names: dict[str, _Copy | FileRow]) -> None:
         full = os.path.join(self._root, path) if path else os.fspath(self._root)  # noqa: PTH118  # no link is followed
         try:
             of = os.lstat(full)
@@ -186,53 +186,53 @@ class CompanionFiles:
             with os.scandir(full) as entries:
                 inside = sorted(entry.name for entry in entries if not file_patterns.is_temporary(entry.name))
             for name in inside:
-                self._look(f"{path}/{name}" if path else name, names)
+                self._scan(f"{path}/{name}" if path else name, names)
         elif stat.S_ISLNK(of.st_mode):
             names[path] = FileRow(path, LINK, target=os.readlink(full))  # noqa: PTH115  # a Path would change the text
         elif stat.S_ISREG(of.st_mode):
-            copy = self._copied(full, path, _marks(of))
+            copy = self._copy_file(full, path, _file_signature(of))
             if copy is not None:
                 names[path] = copy
         else:
-            self._say_once(path, f"{path!r} is neither file, folder nor link: it is not part of the checkpoints")
+            self._warn_once(path, f"{path!r} is neither file, folder nor link: it is not part of the checkpoints")
 
-    def _copied(self, full: str, path: str, marks: _Marks) -> _Copy | None:
+    def _copy_file(self, full: str, path: str, signature: _FileSignature) -> _Copy | None:
         """Return the file's copy of this moment; of one that changes all the time the copy before, if there is one."""
         known = self._copies.get(path)
         for _ in range(TRIES):
-            if known is not None and known.marks == marks:
+            if known is not None and known.signature == signature:
                 return known
             try:
-                copy = self._read(full, marks)
-                after = _marks(os.lstat(full))
+                copy = self._read(full, signature)
+                after = _file_signature(os.lstat(full))
             except FileNotFoundError:
                 return None
-            if after == marks:
+            if after == signature:
                 return copy
             if copy.path is not None:
                 copy.path.unlink(missing_ok=True)
-            marks = after
-        self._say_once(path, f"{path!r} changes while it is copied: the checkpoints keep an older copy of it, or none")
+            signature = after
+        self._warn_once(path, f"{path!r} changes while it is copied: the checkpoints keep an older copy of it, or none")
         return known
 
-    def _read(self, full: str, marks: _Marks) -> _Copy:
+    def _read(self, full: str, signature: _FileSignature) -> _Copy:
         descriptor = os.open(full, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as source:  # noqa: PTH123  # it must not follow a link
-            if marks.bytes <= SMALL_BYTES_MAX and self._held_bytes + marks.bytes <= SMALL_TOTAL_MAX:
-                self._held_bytes += marks.bytes
-                return _Copy(marks, body=source.read(SMALL_BYTES_MAX + 1))
+            if signature.bytes <= SMALL_BYTES_MAX and self._memory_bytes + signature.bytes <= SMALL_TOTAL_MAX:
+                self._memory_bytes += signature.bytes
+                return _Copy(signature, body=source.read(SMALL_BYTES_MAX + 1))
             self._spool.mkdir(parents=True, exist_ok=True)
             self._number += 1
             target = self._spool / f"file-{self._number:06d}"
             with target.open("xb") as into:
                 shutil.copyfileobj(source, into, CHUNK_BYTES)
-            return _Copy(marks, path=target)
+            return _Copy(signature, path=target)
 
-    def _say_once(self, path: str, words: str) -> None:
-        if path not in self._said:
-            self._said.add(path)
-            self._say(words)
+    def _warn_once(self, path: str, message: str) -> None:
+        if path not in self._warned:
+            self._warned.add(path)
+            self._warn(message)
 
 
-def _marks(of: os.stat_result) -> _Marks:
-    return _Marks(stat.S_IMODE(of.st_mode), of.st_size, of.st_mtime_ns, of.st_ctime_ns, (of.st_dev, of.st_ino))
+def _file_signature(of: os.stat_result) -> _FileSignature:
+    return _FileSignature(stat.S_IMODE(of.st_mode), of.st_size, of.st_mtime_ns, of.st_ctime_ns, (of.st_dev, of.st_ino))

@@ -20,51 +20,53 @@ if TYPE_CHECKING:
 
 LEAF_BYTES_MIN = 64 * 1024  # smaller ones are not worth a digest each
 SHARE_MIN = 0.05  # of the state, below which a file of their own is not worth its place
-SAVES_WATCHED = 3  # a tensor that was the same in so many saves is taken for still
-WATCH_AGAIN_SAVES = 50  # a schedule may freeze some later
+SAVES_TO_CONFIRM = 3  # a tensor that was the same in so many saves is taken for still
+RECHECK_SAVES = 50  # a schedule may freeze some later
 
 
 class FrozenTensorDetector:
-    """``leaves`` are still; ``changed`` says that this is news since the files were laid out. For one thread at a time."""
+    """``leaves`` are still; ``layout_outdated`` says that this is news since the files were laid out. For one thread at a time."""
 
     def __init__(self) -> None:
         self.leaves: frozenset[str] = frozenset()
-        self.changed = False
+        self.layout_outdated = False
         self._saves = 0
-        self._same: dict[str, str] = {}  # digests of the leaves that have not changed since the watch began
-        self._newest: tuple[Path, Mapping[str, Record]] | None = None
+        self._unchanged: dict[str, str] = {}  # digests of the leaves that have not changed since the watch began
+        self._last_staged: tuple[Path, Mapping[str, Record]] | None = None
 
-    def before(self, piece: TensorExtent) -> tuple[Path, Record] | None:
+    def reusable_file(self, piece: TensorExtent) -> tuple[Path, Record] | None:
         """Return the file of the save before, and its record, that this still piece may be equal to."""
-        if not piece.still or self._newest is None or piece.name not in self._newest[1]:
+        if not piece.frozen or self._last_staged is None or piece.name not in self._last_staged[1]:
             return None
-        folder, records = self._newest
+        folder, records = self._last_staged
         return folder / piece.name, records[piece.name]
 
-    def staged(self, folder: Path, records: Mapping[str, Record]) -> None:
+    def on_staged(self, folder: Path, records: Mapping[str, Record]) -> None:
         """A checkpoint lies in ``folder``."""
-        self._newest = folder, records
+        self._last_staged = folder, records
 
-    def look(self, snapshot: Snapshot) -> None:
+    def observe(self, snapshot: Snapshot) -> None:
         """Compare a snapshot with the ones before, and draw the conclusion once enough were seen."""
         if preferred() != XXH3:
             return  # without the fast digest it would cost more than it saves
-        turn = self._saves % WATCH_AGAIN_SAVES
+        round_number = self._saves % RECHECK_SAVES
         self._saves += 1
-        if turn == 0:
-            self._same = _digests(snapshot, {leaf for leaf, size in _sizes(snapshot).items() if size >= LEAF_BYTES_MIN})
-        elif self._same:
-            found = _digests(snapshot, self._same)
-            self._same = {leaf: digest for leaf, digest in found.items() if self._same[leaf] == digest}
-            if turn >= SAVES_WATCHED - 1:
+        if round_number == 0:
+            self._unchanged = _digests(
+                snapshot, {leaf for leaf, size in _sizes(snapshot).items() if size >= LEAF_BYTES_MIN}
+            )
+        elif self._unchanged:
+            found = _digests(snapshot, self._unchanged)
+            self._unchanged = {leaf: digest for leaf, digest in found.items() if self._unchanged[leaf] == digest}
+            if round_number >= SAVES_TO_CONFIRM - 1:
                 self._conclude(snapshot)
 
     def _conclude(self, snapshot: Snapshot) -> None:
         sizes = _sizes(snapshot)
-        if sum(sizes[leaf] for leaf in self._same) < SHARE_MIN * snapshot.layout.bytes:
-            self._same = {}
-        self.changed = self.changed or self.leaves != self._same.keys()
-        self.leaves = frozenset(self._same)
+        if sum(sizes[leaf] for leaf in self._unchanged) < SHARE_MIN * snapshot.layout.bytes:
+            self._unchanged = {}
+        self.layout_outdated = self.layout_outdated or self.leaves != self._unchanged.keys()
+        self.leaves = frozenset(self._unchanged)
 
 
 def _sizes(snapshot: Snapshot) -> dict[str, int]:

@@ -32,7 +32,7 @@ class LayoutPart(NamedTuple):
 class TensorExtent:
     """One safetensors file to be: header and parts, ``bytes`` long, from ``at`` of the buffer on.
 
-    ``still``: all its leaves were the same in the saves before.
+    ``frozen``: all its leaves were the same in the saves before.
     """
 
     name: str
@@ -40,7 +40,7 @@ class TensorExtent:
     parts: tuple[LayoutPart, ...]
     bytes: int
     at: int
-    still: bool
+    frozen: bool
 
     @property
     def end(self) -> int:
@@ -62,9 +62,9 @@ class Layout:
 
 
 def plan(
-    leaves: Mapping[str, LeafSpec], still: Collection[str] = (), *, piece_bytes_max: int = PIECE_BYTES_MAX
+    leaves: Mapping[str, LeafSpec], frozen: Collection[str] = (), *, piece_bytes_max: int = PIECE_BYTES_MAX
 ) -> Layout:
-    """Lay the leaves out, those in ``still`` in files of their own.
+    """Lay the leaves out, those in ``frozen`` in files of their own.
 
     The widest items come first, so that every tensor is aligned to its own items without a gap.
     """
@@ -72,13 +72,13 @@ def plan(
     pieces: list[TensorExtent] = []
     numbered = {name: (number, leaf) for number, (name, leaf) in enumerate(leaves.items())}
     for kind in (False, True):
-        chosen = {name: numbered[name] for name in leaves if (name in still) == kind}
-        for parts in _filled(chosen, piece_bytes_max, split, leaves):
-            pieces.append(_piece(pieces, parts, still=kind))
+        chosen = {name: numbered[name] for name in leaves if (name in frozen) == kind}
+        for parts in _file_parts(chosen, piece_bytes_max, split, leaves):
+            pieces.append(_piece(pieces, parts, frozen=kind))
     return Layout(tuple(pieces), split)
 
 
-def _filled(
+def _file_parts(
     leaves: Mapping[str, tuple[int, LeafSpec]], limit: int, split: dict[str, list[str]], taken: Container[str]
 ) -> Iterator[list[tuple[TensorEntry, LayoutPart]]]:
     """Yield the parts of one piece after the other, the pieces of about equal size."""
@@ -117,10 +117,10 @@ def _cut(
         yield part, (size // leaf.item_bytes,), first, size
 
 
-def _piece(before: list[TensorExtent], parts: list[tuple[TensorEntry, LayoutPart]], *, still: bool) -> TensorExtent:
+def _piece(before: list[TensorExtent], parts: list[tuple[TensorEntry, LayoutPart]], *, frozen: bool) -> TensorExtent:
     header = safetensors_file.header(entry for entry, _ in parts)
     size = len(header) + sum(part.bytes for _, part in parts)
     at = before[-1].end if before else 0
     return TensorExtent(
-        f"state-{len(before):05d}.safetensors", header, tuple(part for _, part in parts), size, at, still
+        f"state-{len(before):05d}.safetensors", header, tuple(part for _, part in parts), size, at, frozen
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from supervisor.core.checkpoint import safetensors_file
 from supervisor.core.digest import Digest, algorithm_of
 from supervisor.trainer.adapters.port import HostTarget
-from supervisor.trainer.process.threads import started
+from supervisor.trainer.process.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.adapters.port import RestoreTarget
 
 SLICE_BYTES = 1024 * 1024
-ROOMS_MAX = 512  # of one system call
+BUFFERS_MAX = 512  # of one system call
 READERS_MAX = 2
 PROBES = 8
 
@@ -57,14 +57,14 @@ class _Span(NamedTuple):
     first: int
 
 
-def content(file: TensorFile) -> bytes:
+def read_small(file: TensorFile) -> bytes:
     """Return all verified bytes of a small file."""
     whole = bytearray(file.bytes)
     _read_file(file, [_Span(0, file.bytes, HostTarget(memoryview(whole), lambda: None), 0)])
     return bytes(whole)
 
 
-def located(files: Iterable[TensorFile], split: Mapping[str, Sequence[str]]) -> dict[str, list[Extent]]:
+def locate(files: Iterable[TensorFile], split: Mapping[str, Sequence[str]]) -> dict[str, list[Extent]]:
     """Return where each leaf lies, by the headers of the safetensors files, which are not verified yet."""
     parts: dict[str, Extent] = {}
     for file in files:
@@ -84,7 +84,7 @@ def located(files: Iterable[TensorFile], split: Mapping[str, Sequence[str]]) -> 
     return found | {name: [part] for name, part in parts.items()}
 
 
-def fill(files: Sequence[TensorFile], wanted: Iterable[tuple[Extent, RestoreTarget]]) -> None:
+def read_into(files: Sequence[TensorFile], wanted: Iterable[tuple[Extent, RestoreTarget]]) -> None:
     """Read the files whole and put what is wanted into its targets; DamageError if a file is not what was promised.
 
     After an error the targets hold bytes that mean nothing.
@@ -94,12 +94,12 @@ def fill(files: Sequence[TensorFile], wanted: Iterable[tuple[Extent, RestoreTarg
     for extent, target in wanted:
         shared.setdefault(extent, []).append(target)
     for extent, targets in shared.items():
-        target = targets[0] if len(targets) == 1 else _Several(targets)
+        target = targets[0] if len(targets) == 1 else _Fanout(targets)
         spans[extent.file.path].append(_Span(extent.begin, extent.bytes, target, extent.first))
     work = iter(files)
     failed: list[BaseException] = []
     readers = min(READERS_MAX, len(files), len(os.sched_getaffinity(0))) if all(map(_is_in_memory, files)) else 1
-    beside = [started(lambda: _read_files(work, spans, failed), "supervisor-reader") for _ in range(readers - 1)]
+    beside = [start_thread(lambda: _read_files(work, spans, failed), "supervisor-reader") for _ in range(readers - 1)]
     _read_files(work, spans, failed)
     for thread in filter(None, beside):
         thread.join()
@@ -117,22 +117,22 @@ def _is_in_memory(file: TensorFile) -> bool:
     return False
 
 
-class _Several:
+class _Fanout:
     """The same bytes for several targets."""
 
     def __init__(self, targets: Sequence[RestoreTarget]) -> None:
         self._first, *self._others = targets
-        self._room = memoryview(b"")
+        self._buffer = memoryview(b"")
 
-    def room(self, begin: int, count: int) -> memoryview:
-        self._room = self._first.room(begin, count)
-        return self._room
+    def buffer(self, begin: int, count: int) -> memoryview:
+        self._buffer = self._first.buffer(begin, count)
+        return self._buffer
 
-    def took(self, begin: int, count: int) -> None:
+    def filled(self, begin: int, count: int) -> None:
         for other in self._others:
-            other.room(begin, count)[:] = self._room
-            other.took(begin, count)
-        self._first.took(begin, count)
+            other.buffer(begin, count)[:] = self._buffer
+            other.filled(begin, count)
+        self._first.filled(begin, count)
 
     def value(self) -> None:
         """Nobody asks: each of the targets has its own."""
@@ -152,14 +152,14 @@ def _read_file(file: TensorFile, wanted: list[_Span]) -> None:
     scratch = memoryview(bytearray(SLICE_BYTES))
     with _opened(file) as descriptor:
         for group in _grouped(_covering(file.bytes, wanted)):
-            rooms = [
-                span.target.room(span.first, span.bytes) if span.target else scratch[: span.bytes] for span in group
+            buffers = [
+                span.target.buffer(span.first, span.bytes) if span.target else scratch[: span.bytes] for span in group
             ]
-            _read_rooms(file, descriptor, rooms, group[0].begin)
-            for span, room in zip(group, rooms, strict=True):
-                digest.update(room)
+            _read_buffers(file, descriptor, buffers, group[0].begin)
+            for span, buffer in zip(group, buffers, strict=True):
+                digest.update(buffer)
                 if span.target:
-                    span.target.took(span.first, span.bytes)
+                    span.target.filled(span.first, span.bytes)
         longer = os.pread(descriptor, 1, file.bytes)
     if longer:
         raise DamageError(f"{file.path.name} is not {file.bytes} bytes long")
@@ -188,7 +188,7 @@ def _grouped(spans: Iterator[_Span]) -> Iterator[list[_Span]]:
     group: list[_Span] = []
     size = 0
     for span in spans:
-        if group and (size + span.bytes > SLICE_BYTES or len(group) == ROOMS_MAX or span.target is None):
+        if group and (size + span.bytes > SLICE_BYTES or len(group) == BUFFERS_MAX or span.target is None):
             yield group
             group, size = [], 0
         group.append(span)
@@ -197,13 +197,13 @@ def _grouped(spans: Iterator[_Span]) -> Iterator[list[_Span]]:
         yield group
 
 
-def _read_rooms(file: TensorFile, descriptor: int, rooms: list[memoryview], begin: int) -> None:
-    done, total = os.preadv(descriptor, rooms, begin), sum(map(len, rooms))
+def _read_buffers(file: TensorFile, descriptor: int, buffers: list[memoryview], begin: int) -> None:
+    done, total = os.preadv(descriptor, buffers, begin), sum(map(len, buffers))
     while done < total:
         rest, skip = [], done
-        for room in rooms:
-            rest += [room[skip:]] if skip < len(room) else []
-            skip = max(0, skip - len(room))
+        for buffer in buffers:
+            rest += [buffer[skip:]] if skip < len(buffer) else []
+            skip = max(0, skip - len(buffer))
         count = os.preadv(descriptor, rest, begin + done)
         if count == 0:
             raise DamageError(f"{file.path.name} is not {file.bytes} bytes long")

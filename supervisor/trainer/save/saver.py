@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from supervisor.core.wire.messages import CheckpointStaged, Message, SaveFailed, TrainerNote
-from supervisor.trainer.process.threads import started
+from supervisor.trainer.process.threads import start_thread
 from supervisor.trainer.save import checkpoint_folder, layout, writer
 from supervisor.trainer.save.frozen_tensors import FrozenTensorDetector
 from supervisor.trainer.save.save_overhead import SaveOverhead
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from supervisor.trainer.state.capture import StateCapture
 
 SAVES_PER_ATTEMPT_MAX = 1000
-LOUD_AFTER = 3  # saves in a row that failed, none before them staged by this process
-NICE = 10  # the writer's share of a processor that the loop wants too
+WARN_AFTER_FAILURES = 3  # saves in a row that failed, none before them staged by this process
+WRITER_NICENESS = 10  # the writer's share of a processor that the loop wants too
 
 
 class Saver:
-    """``staged_step`` is the newest step that was staged, by this process or before it; ``done`` as in ``SaveOverhead``."""
+    """``staged_step`` is the newest step that was staged, by this process or before it; ``step_totals`` as in ``SaveOverhead``."""
 
     def __init__(
         self,
         staging: Path,
         attempt: int,
         clock: Clock,
-        say: Callable[[Message], None],
-        done: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
+        send: Callable[[Message], None],
+        step_totals: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
     ) -> None:
         staging.mkdir(parents=True, exist_ok=True)
         writer.remove_leftovers(staging)
@@ -52,17 +52,17 @@ class Saver:
         self._staging = staging
         self._number = _first_number(staging, attempt)
         self._clock = clock
-        self._say = say
+        self._send = send
         self._snapshot: Snapshot | None = None
         self._structure = 0
-        self._stillness = FrozenTensorDetector()
+        self._frozen_tensors = FrozenTensorDetector()
         self._thread: threading.Thread | None = None
         self._copying: Copying | None = None
-        self._overlaps, self._may_overlap = False, True
+        self._overlap, self._overlap_allowed = False, True
         self._stall_s = 0.0
-        self._pace = SaveOverhead(done)
+        self._overhead = SaveOverhead(step_totals)
         self._owner = os.getpid()
-        self._failed_in_row, self._forked_said = 0, False
+        self._failures_in_row, self._forked_reported = 0, False
 
     @property
     def forked(self) -> bool:
@@ -77,63 +77,63 @@ class Saver:
     def prepare(self, captured: StateCapture) -> None:
         """Have everything ready for the first save but the copy itself: what takes time is done beside the loop."""
         try:
-            self._ready(captured).touch()
+            self._prepared_snapshot(captured).touch()
         except MemoryError:
             return  # said when a save is asked for
 
-    def begin(self, draft: CheckpointDraft, captured: StateCapture, reason: str, began_s: float) -> None:
+    def save_in_background(self, draft: CheckpointDraft, captured: StateCapture, reason: str, started_s: float) -> None:
         """Copy the state and write it beside the loop; it may change as soon as this returns.
 
         Once ``before_update`` was called, parameters and optimizer state may change only after its next call. Without
-        room for the copy the state is written before this returns. ``began_s``: since when the loop stands still.
+        room for the copy the state is written before this returns. ``started_s``: since when the loop stands still.
         """
         self.wait()
-        if self._refuses_child():
+        if self._refuse_forked_child():
             return
         try:
-            snapshot = self._ready(captured)
+            snapshot = self._prepared_snapshot(captured)
         except MemoryError as error:
-            self._say(TrainerNote("warning", f"{error}: step {draft.step} is saved while training waits"))
-            self._write_directly(draft, captured, reason, began_s)
+            self._send(TrainerNote("warning", f"{error}: step {draft.step} is saved while training waits"))
+            self._write_directly(draft, captured, reason, started_s)
             return
         try:
-            copying = self._copied(snapshot, captured)
+            copying = self._copy(snapshot, captured)
         except Exception as error:  # noqa: BLE001  # as in the writer: a save that fails must not end the run
-            self._failed(draft.step, error)
+            self._report_error(draft.step, error)
             return
-        self._stall_s = self._clock() - began_s
-        self._pace.write_begins()
+        self._stall_s = self._clock() - started_s
+        self._overhead.write_started()
         write = partial(self._write_beside, draft, snapshot, copying, reason)
-        self._thread = started(write, "supervisor-writer")
+        self._thread = start_thread(write, "supervisor-writer")
         if self._thread is None:
             self.before_update()
-            self._write_snapshot(draft, snapshot, copying, reason, lambda: self._clock() - began_s)
+            self._write_snapshot(draft, snapshot, copying, reason, lambda: self._clock() - started_s)
 
     def before_update(self) -> None:
         """Parameters and optimizer state are about to change: see to it that they are copied."""
         if self._copying is None or os.getpid() != self._owner:  # a child has neither the threads nor the buffer
-            self._copying, self._overlaps = None, self._may_overlap
+            self._copying, self._overlap = None, self._overlap_allowed
             return
-        began_s = self._clock()
+        started_s = self._clock()
         copying, self._copying = self._copying, None
         with suppress(Exception):  # the writer's thread meets the same error, and tells it
             copying.finish()
-        self._stall_s += self._clock() - began_s
+        self._stall_s += self._clock() - started_s
 
     def save_now(self, draft: CheckpointDraft, captured: StateCapture, reason: str) -> bool:
         """Write the state before returning, and say whether it is staged. Makes no buffer, but uses one that is there."""
         self.wait()
-        began_s = self._clock()
-        if self._refuses_child():
+        started_s = self._clock()
+        if self._refuse_forked_child():
             return False
-        if self._snapshot is None or not self._is_as_laid_out(captured):
-            return self._write_directly(draft, captured, reason, began_s)
+        if self._snapshot is None or not self._layout_is_current(captured):
+            return self._write_directly(draft, captured, reason, started_s)
         try:
-            copying = self._snapshot.take(captured.values)
+            copying = self._snapshot.copy(captured.values)
         except Exception as error:  # noqa: BLE001  # as in the writer
-            self._failed(draft.step, error)
+            self._report_error(draft.step, error)
             return False
-        return self._write_snapshot(draft, self._snapshot, copying, reason, lambda: self._clock() - began_s)
+        return self._write_snapshot(draft, self._snapshot, copying, reason, lambda: self._clock() - started_s)
 
     def wait(self) -> None:
         """Return when nothing is being written any more."""
@@ -143,29 +143,31 @@ class Saver:
             self._thread.join()
         self._thread = None
 
-    def _copied(self, snapshot: Snapshot, captured: StateCapture) -> Copying:
-        if not self._overlaps:
-            return snapshot.take(captured.values)
-        self._copying = snapshot.begin(captured.values)
-        self._copying.begin()
+    def _copy(self, snapshot: Snapshot, captured: StateCapture) -> Copying:
+        if not self._overlap:
+            return snapshot.copy(captured.values)
+        self._copying = snapshot.copy_in_background(captured.values)
+        self._copying.start_helper()
         return self._copying
 
-    def _ready(self, captured: StateCapture) -> Snapshot:
+    def _prepared_snapshot(self, captured: StateCapture) -> Snapshot:
         """Return a snapshot laid out for this state: mostly the one of the last save."""
-        if self._snapshot is None or not self._is_as_laid_out(captured):
+        if self._snapshot is None or not self._layout_is_current(captured):
             before, self._snapshot = self._snapshot, None
-            planned = layout.plan(captured.leaves, self._stillness.leaves)
-            self._snapshot = Snapshot(planned, captured.leaves, captured.values, before, late=captured.late)
-            self._structure, self._stillness.changed = captured.structure, False
+            planned = layout.plan(captured.leaves, self._frozen_tensors.leaves)
+            self._snapshot = Snapshot(
+                planned, captured.leaves, captured.values, before, updated_by_optimizer=captured.updated_by_optimizer
+            )
+            self._structure, self._frozen_tensors.layout_outdated = captured.structure, False
         return self._snapshot
 
-    def _is_as_laid_out(self, captured: StateCapture) -> bool:
-        return captured.structure == self._structure and not self._stillness.changed
+    def _layout_is_current(self, captured: StateCapture) -> bool:
+        return captured.structure == self._structure and not self._frozen_tensors.layout_outdated
 
     def _write_beside(self, draft: CheckpointDraft, snapshot: Snapshot, copying: Copying, reason: str) -> None:
-        _be_nice()
+        _lower_priority()
         if self._write_snapshot(draft, snapshot, copying, reason, lambda: self._stall_s):
-            self._stillness.look(snapshot)
+            self._frozen_tensors.observe(snapshot)
 
     def _write_snapshot(
         self, draft: CheckpointDraft, snapshot: Snapshot, copying: Copying, reason: str, stall_s: Callable[[], float]
@@ -173,25 +175,32 @@ class Saver:
         try:
             exact = copying.wait()
         except Exception as error:  # noqa: BLE001  # because whatever a save meets, training goes on and the word is out
-            self._failed(draft.step, error)
+            self._report_error(draft.step, error)
             return False
         if not exact:
-            self._overlaps = self._may_overlap = False
-            words = "parameters changed otherwise than by optimizer.step() while they were copied"
-            self.failed(draft.step, f"{words}; from now on they are copied at once, and the next save is whole")
+            self._overlap = self._overlap_allowed = False
+            message = "parameters changed otherwise than by optimizer.step() while they were copied"
+            self.report_failure(
+                draft.step, f"{message}; from now on they are copied at once, and the next save is whole"
+            )
             return False
         pieces = [
-            NewFile(piece.name, pages=snapshot.bytes_of(piece), bytes=piece.bytes, before=self._stillness.before(piece))
+            NewFile(
+                piece.name,
+                pages=snapshot.bytes_of(piece),
+                bytes=piece.bytes,
+                before=self._frozen_tensors.reusable_file(piece),
+            )
             for piece in snapshot.layout.pieces
         ]
         return self._write(replace(draft, split=snapshot.layout.split), pieces, reason, stall_s)
 
-    def _write_directly(self, draft: CheckpointDraft, captured: StateCapture, reason: str, began_s: float) -> bool:
-        planned = layout.plan(captured.leaves, self._stillness.leaves)
+    def _write_directly(self, draft: CheckpointDraft, captured: StateCapture, reason: str, started_s: float) -> bool:
+        planned = layout.plan(captured.leaves, self._frozen_tensors.leaves)
         pieces = [
             NewFile(piece.name, direct_chunks(piece, captured.leaves, captured.values)) for piece in planned.pieces
         ]
-        return self._write(replace(draft, split=planned.split), pieces, reason, lambda: self._clock() - began_s)
+        return self._write(replace(draft, split=planned.split), pieces, reason, lambda: self._clock() - started_s)
 
     def _write(
         self, draft: CheckpointDraft, pieces: Sequence[NewFile], reason: str, stall_s: Callable[[], float]
@@ -204,44 +213,44 @@ class Saver:
             if self.after_staged is not None:
                 self.after_staged(self._staging)
         except Exception as error:  # noqa: BLE001  # because whatever a save meets, training goes on and the word is out
-            self._failed(draft.step, error)
+            self._report_error(draft.step, error)
             return False
-        self._stillness.staged(self._staging / name, records)
-        self.staged_step, self._failed_in_row = draft.step, 0
+        self._frozen_tensors.on_staged(self._staging / name, records)
+        self.staged_step, self._failures_in_row = draft.step, 0
         size = sum(length for length, _ in records.values())
         write_s = self._clock() - written_from_s
-        self._say(CheckpointStaged(draft.step, name, size, reason, stall_s(), write_s, self._pace.write_ended()))
+        self._send(
+            CheckpointStaged(draft.step, name, size, reason, stall_s(), write_s, self._overhead.write_finished())
+        )
         return True
 
-    def failed(self, step: int, why: str) -> None:
+    def report_failure(self, step: int, why: str) -> None:
         """A save has failed: say it, and when none has succeeded, what that means."""
-        self._say(SaveFailed(step, why))
-        self._failed_in_row += 1
-        if self._failed_in_row == LOUD_AFTER:
+        self._send(SaveFailed(step, why))
+        self._failures_in_row += 1
+        if self._failures_in_row == WARN_AFTER_FAILURES:
             kept = (
                 "nothing of this run is safe"
                 if self.staged_step is None
                 else f"nothing after step {self.staged_step:,} is safe"
             )
-            words = (
-                f"{kept}: all of the last {LOUD_AFTER} saves failed, and the work since is lost if the machine ends now"
-            )
-            self._say(TrainerNote("warning", f"{words}; the last one: {why}"))
+            message = f"{kept}: all of the last {WARN_AFTER_FAILURES} saves failed, and the work since is lost if the machine ends now"
+            self._send(TrainerNote("warning", f"{message}; the last one: {why}"))
 
-    def _refuses_child(self) -> bool:
-        if self.forked and not self._forked_said:
-            self._forked_said = True
+    def _refuse_forked_child(self) -> bool:
+        if self.forked and not self._forked_reported:
+            self._forked_reported = True
             print("training-supervisor: only the process that called attach() saves, not its children", file=sys.stderr)
         return self.forked
 
-    def _failed(self, step: int, error: Exception) -> None:
-        self.failed(step, f"{type(error).__name__}: {error}")
+    def _report_error(self, step: int, error: Exception) -> None:
+        self.report_failure(step, f"{type(error).__name__}: {error}")
 
 
-def _be_nice() -> None:
+def _lower_priority() -> None:
     """Let this thread have what the loop leaves over."""
     if hasattr(os, "setpriority"):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WRITER_NICENESS)
 
 
 def _first_number(staging: Path, attempt: int) -> int:

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from supervisor.trainer.adapters.port import Copies, Slot
-from supervisor.trainer.process.threads import started
+from supervisor.trainer.process.threads import start_thread
 from supervisor.trainer.save.buffer import HostBuffer
 
 if TYPE_CHECKING:
@@ -27,18 +27,20 @@ SLICE_BYTES = 8 * 1024 * 1024
 class Snapshot:
     """A buffer that holds one moment of a state. Whoever reads its files sees to it that no snapshot is taken meanwhile.
 
-    ``late`` are the numbers of the leaves that nothing but an optimizer's step changes. ``before`` is the snapshot that
+    ``updated_by_optimizer`` are the numbers of the leaves that nothing but an optimizer's step changes. ``before`` is the snapshot that
     this one takes the place of: its buffer is used on if it is large enough. MemoryError if there is no room for a new one.
     """
 
     def __init__(
         self, layout: Layout, leaves: Mapping[str, LeafSpec], values: Sequence[Any], before: Snapshot | None = None,
-        *, late: Collection[int] = (),
+        *, updated_by_optimizer: Collection[int] = (),
     ) -> None:  # fmt: skip
         self.layout = layout
         self._buffer = _buffer(layout.bytes, before)
-        self._now, self._later = Copies([], []), Copies([], [])
-        self._watched = [(number, leaf.framework) for number, leaf in enumerate(leaves.values()) if number in late]
+        self._immediate, self._deferred = Copies([], []), Copies([], [])
+        self._version_checked = [
+            (number, leaf.framework) for number, leaf in enumerate(leaves.values()) if number in updated_by_optimizer
+        ]
         slots: dict[tuple[str, bool], tuple[FrameworkAdapter, list[Slot]]] = {}
         for piece in layout.pieces:
             data = piece.at + len(piece.header)
@@ -47,11 +49,11 @@ class Snapshot:
                 view = self._buffer.view[data + part.begin : data + part.begin + part.bytes]
                 leaf = leaves[part.leaf]
                 slot = Slot(part.number, values[part.number], leaf.bytes, part.first, view)
-                key = (leaf.framework.name, part.number in late)
+                key = (leaf.framework.name, part.number in updated_by_optimizer)
                 slots.setdefault(key, (leaf.framework, []))[1].append(slot)
-        for (_, is_late), (framework, of_framework) in slots.items():
-            device, host = framework.copies(of_framework, self._buffer)
-            copies = self._later if is_late else self._now
+        for (_, is_deferred), (framework, its_slots) in slots.items():
+            device, host = framework.plan_copies(its_slots, self._buffer)
+            copies = self._deferred if is_deferred else self._immediate
             copies.device.extend(device)
             copies.host.extend(host)
 
@@ -59,21 +61,21 @@ class Snapshot:
         """Have the system provide the buffer's memory, beside the loop, before the first snapshot needs it."""
         self._buffer.touch()
 
-    def take(self, values: Sequence[Any]) -> Copying:
+    def copy(self, values: Sequence[Any]) -> Copying:
         """Copy the live values; they may change as soon as this returns."""
-        device = [copy(values) for copy in (*self._now.device, *self._later.device)]
-        copying = Copying([*self._now.host, *self._later.host], values, device)
+        device = [copy(values) for copy in (*self._immediate.device, *self._deferred.device)]
+        copying = Copying([*self._immediate.host, *self._deferred.host], values, device)
         if self._is_worth_two_threads():
-            copying.begin()
+            copying.start_helper()
         copying.finish()
         return copying
 
-    def begin(self, values: Sequence[Any]) -> Copying:
+    def copy_in_background(self, values: Sequence[Any]) -> Copying:
         """Copy what may change at once; the rest is copied by ``begin`` and ``finish``, the latter before the optimizer's step."""
-        first = [copy(values) for copy in self._now.device]
-        Copying(self._now.host, values, first).finish()
-        later = [copy(values) for copy in self._later.device]
-        return Copying(self._later.host, values, [*first, *later], self._watched)
+        first = [copy(values) for copy in self._immediate.device]
+        Copying(self._immediate.host, values, first).finish()
+        later = [copy(values) for copy in self._deferred.device]
+        return Copying(self._deferred.host, values, [*first, *later], self._version_checked)
 
     def bytes_of(self, piece: TensorExtent) -> memoryview:
         """Return the bytes of the piece's file; up to ``piece.end`` they are followed by bytes that mean nothing."""
@@ -91,29 +93,29 @@ class Copying:
         work: Sequence[HostCopy],
         values: Sequence[Any],
         device: Sequence[Pending],
-        watched: Sequence[tuple[int, FrameworkAdapter]] = (),
+        version_checked: Sequence[tuple[int, FrameworkAdapter]] = (),
     ) -> None:
         self._work = iter(work)  # the next one is taken under the interpreter lock
         self._values: Sequence[Any] = values
         self._device = device
-        self._watched = [
-            (values[number], framework.version(values[number]), framework) for number, framework in watched
+        self._version_checked = [
+            (values[number], framework.version(values[number]), framework) for number, framework in version_checked
         ]
         self._failed: list[BaseException] = []
         self._helper: threading.Thread | None = None
-        self._taking_part = threading.Lock()
+        self._working = threading.Lock()
         self._settling = threading.Lock()
         self._exact = True
 
-    def begin(self) -> None:
+    def start_helper(self) -> None:
         """Have another thread take part."""
-        self._helper = started(self._copy, "supervisor-copy")
+        self._helper = start_thread(self._copy, "supervisor-copy")
         if self._helper is None:
             self._copy()
 
     def finish(self) -> None:
         """Take part, and return when the values may change. What went wrong on any thread is raised."""
-        with self._taking_part:
+        with self._working:
             self._copy()
         self._settle()
         for pending in self._device:
@@ -130,10 +132,12 @@ class Copying:
         with self._settling:  # the values stay as they are until whoever comes second has seen the end of this
             if self._helper is not None:
                 self._helper.join()
-            with self._taking_part:  # whoever finishes may still be at the last piece of work
+            with self._working:  # whoever finishes may still be at the last piece of work
                 pass
-            self._exact &= all(framework.version(value) == version for value, version, framework in self._watched)
-            self._values, self._watched = (), []
+            self._exact &= all(
+                framework.version(value) == version for value, version, framework in self._version_checked
+            )
+            self._values, self._version_checked = (), []
         if self._failed:
             raise self._failed[0]
 
@@ -147,7 +151,7 @@ class Copying:
 
 def _buffer(size: int, before: Snapshot | None) -> HostBuffer:
     if before is not None:
-        before._now, before._later = Copies([], []), Copies([], [])  # noqa: SLF001  # they hold views of the buffer
+        before._immediate, before._deferred = Copies([], []), Copies([], [])  # noqa: SLF001  # they hold views of the buffer
         if len(before._buffer.view) >= size:  # noqa: SLF001  # see the class
             return before._buffer  # noqa: SLF001  # see the class
         before._buffer.release()  # noqa: SLF001  # before the new one is made: there may be no room for both

@@ -41,13 +41,13 @@ def load_model_state(path: str | Path, into: Any = None, *, name: str = "") -> A
     The keys are those of the framework: ``0.weight`` of a torch module, ``sequential/dense/kernel`` of a Keras model.
     """
     states = read(path)
-    state = states[_named(name, list(states))]
+    state = states[_model_name(name, list(states))]
     if into is not None:
-        _put(into, state)
+        _load_into(into, state)
     return state
 
 
-def _named(name: str, names: list[str]) -> str:
+def _model_name(name: str, names: list[str]) -> str:
     likely = [name] if name else ["model"] if "model" in names else [each for each in names if each.startswith("model")]
     if len(likely) != 1 or likely[0] not in names:
         raise UsageError(
@@ -59,13 +59,13 @@ def _named(name: str, names: list[str]) -> str:
     return likely[0]
 
 
-def _put(model: Any, state: Any) -> None:
+def _load_into(model: Any, state: Any) -> None:
     if hasattr(model, "load_state_dict"):
         model.load_state_dict(state)
         return
     for framework in adapters.loaded():
-        if (access := framework.access(model)) is not None:
-            _, put = access
+        if (state_access := framework.state_access(model)) is not None:
+            _, put = state_access
             put(state)
             return
     raise UsageError(
@@ -112,7 +112,7 @@ def write_safetensors(folder: Path, file: Path, name: str = "") -> None:
     nodes = opened.state["objects"]
     leaves = opened.leaves()
     entries, contents, begin = [], [], 0
-    for key, node in _tensors(nodes[_named(name, list(nodes))]):
+    for key, node in _tensors(nodes[_model_name(name, list(nodes))]):
         if (dtype := DTYPES.get(str(node["dtype"]))) is None:
             raise UserError(f"{key} has the type {node['dtype']}, which safetensors lacks", "use --as torch", FAILED)
         content = leaves[node["leaf"]]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.digest import Digest, digest_of, preferred
 from supervisor.core.frozen import dataclass
-from supervisor.trainer.process.threads import started
+from supervisor.trainer.process.threads import start_thread
 from supervisor.trainer.save.buffer import PAGE_BYTES
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class NewFile:
 
     ``pages``: instead of chunks, memory of whole pages of which the first ``bytes`` count: written past the page cache.
     ``before``: a file that may hold the same; with an equal record it is linked instead of written.
-    ``whole``: a finished file with its record, which is linked, or copied where the disk has no links.
+    ``finished``: a finished file with its record, which is linked, or copied where the disk has no links.
     """
 
     name: str
@@ -42,27 +42,27 @@ class NewFile:
     pages: memoryview | None = None
     bytes: int = 0
     before: tuple[Path, Record] | None = None
-    whole: tuple[Path, Record] | None = None
+    finished: tuple[Path, Record] | None = None
 
 
 def write_folder(
     staging: Path,
     name: str,
     files: Sequence[NewFile],
-    seal: Callable[[Mapping[str, Record]], tuple[str, bytes]],
-    meanwhile: Callable[[], Sequence[NewFile]] = tuple,
+    last_file: Callable[[Mapping[str, Record]], tuple[str, bytes]],
+    small_files: Callable[[], Sequence[NewFile]] = tuple,
 ) -> dict[str, Record]:
     """Write ``files`` into ``staging/name`` and return their lengths and digests.
 
-    While they are written, the files that ``meanwhile()`` makes are written too. ``seal(records)`` gives the name and
+    While they are written, the files that ``small_files()`` makes are written too. ``last_file(records)`` gives the name and
     content of the file written last, from the lengths and digests of the others. OSError leaves nothing behind, as far as
     the disk lets us.
     """
     temporary = staging / f"{TEMPORARY}{name.removeprefix('step-')}"
     try:
-        _make(temporary)
-        records = _write_both(temporary, files, meanwhile)
-        last, content = seal(records)
+        _make_folder(temporary)
+        records = _write_both(temporary, files, small_files)
+        last, content = last_file(records)
         records[last] = _write_file(temporary, NewFile(last, [memoryview(content)]))
         _flush_folder(temporary)
         temporary.rename(staging / name)
@@ -74,7 +74,7 @@ def write_folder(
     return records
 
 
-def _make(temporary: Path) -> None:
+def _make_folder(temporary: Path) -> None:
     """Make the folder, and the staging folder around it where a cleaner has removed that."""
     try:
         temporary.mkdir()
@@ -92,7 +92,7 @@ def remove_leftovers(staging: Path) -> None:
 
 
 def _write_both(
-    folder: Path, files: Sequence[NewFile], meanwhile: Callable[[], Sequence[NewFile]]
+    folder: Path, files: Sequence[NewFile], small_files: Callable[[], Sequence[NewFile]]
 ) -> dict[str, Record]:
     """Write the large files on a thread and the small ones here: a small state takes as long as its tensors alone."""
     records: dict[str, Record] = {}
@@ -104,9 +104,9 @@ def _write_both(
         except BaseException as error:  # noqa: BLE001  # it is raised on the thread that asked
             failed.append(error)
 
-    thread = started(write, "supervisor-pieces")
+    thread = start_thread(write, "supervisor-pieces")
     try:
-        small = {file.name: _write_file(folder, file) for file in meanwhile()}
+        small = {file.name: _write_file(folder, file) for file in small_files()}
     finally:
         if thread is not None:
             thread.join()
@@ -118,11 +118,11 @@ def _write_both(
 
 
 def _write_file(folder: Path, file: NewFile) -> Record:
-    if file.whole is not None:
-        return _write_whole(folder / file.name, *file.whole)
+    if file.finished is not None:
+        return _link_or_copy(folder / file.name, *file.finished)
     if file.before is not None and file.pages is not None:
         path, record = file.before
-        if (file.bytes, digest_of((file.pages[: file.bytes],), preferred())) == record and _linked(
+        if (file.bytes, digest_of((file.pages[: file.bytes],), preferred())) == record and _try_link(
             path, folder / file.name
         ):
             return record
@@ -142,8 +142,8 @@ def _write_file(folder: Path, file: NewFile) -> Record:
     return size, str(digest)
 
 
-def _write_whole(to: Path, finished: Path, record: Record) -> Record:
-    if not _linked(finished, to):
+def _link_or_copy(to: Path, finished: Path, record: Record) -> Record:
+    if not _try_link(finished, to):
         shutil.copyfile(finished, to)
     with to.open("rb") as file:
         os.fsync(file.fileno())
@@ -156,7 +156,7 @@ def _write_pages(descriptor: int, pages: memoryview, size: int, digest: Digest) 
     Past the page cache: a fifth of the processor time, no memory of a small machine filled with pages to be written,
     and durable sooner (``python -m benchmarks.checkpoint``). A file system that has no such way is written as usual.
     """
-    _write_directly(descriptor, on=True)
+    _set_direct_io(descriptor, on=True)
     for begin in range(0, len(pages), SLICE_BYTES):
         part = pages[begin : begin + SLICE_BYTES]
         digest.update(part[: max(0, size - begin)])
@@ -170,17 +170,17 @@ def _write_all(descriptor: int, chunk: memoryview, at: int) -> None:
         try:
             written = os.pwrite(descriptor, chunk, at)  # a full disk may take a part and say so only at the next write
         except OSError as error:
-            if error.errno != errno.EINVAL or not _write_directly(descriptor, on=False):
+            if error.errno != errno.EINVAL or not _set_direct_io(descriptor, on=False):
                 raise
             continue
         if written <= 0:
             raise OSError(errno.EIO, "the disk took nothing")
         chunk, at = chunk[written:], at + written
         if at % PAGE_BYTES:
-            _write_directly(descriptor, on=False)  # the rest is not aligned any more
+            _set_direct_io(descriptor, on=False)  # the rest is not aligned any more
 
 
-def _write_directly(descriptor: int, *, on: bool) -> bool:
+def _set_direct_io(descriptor: int, *, on: bool) -> bool:
     """Switch writing past the page cache on or off; return whether that changed anything."""
     flag = getattr(os, "O_DIRECT", 0)
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
@@ -194,7 +194,7 @@ def _write_directly(descriptor: int, *, on: bool) -> bool:
     return True
 
 
-def _linked(path: Path, to: Path) -> bool:
+def _try_link(path: Path, to: Path) -> bool:
     try:
         os.link(path, to)
     except OSError:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from supervisor.trainer.adapters.leaf import LeafSpec
     from supervisor.trainer.adapters.port import FrameworkAdapter, Skeleton, StateAccess
     from supervisor.trainer.save.checkpoint_folder import OpenCheckpoint
-    from supervisor.trainer.state.script_classes import Kinds
+    from supervisor.trainer.state.script_classes import ScriptClasses
     from supervisor.trainer.state.typed_json import Node
 
 SHOWN_PATHS_MAX = 3
-SHARING_LOOKED_FOR = 2  # walks: at attach(), and once the state has all it will have
+SHARING_CHECKS = 2  # walks: at attach(), and once the state has all it will have
 BESIDE = "/beside"  # behind a name: what the object has beside its state
 
 
@@ -33,9 +33,9 @@ BESIDE = "/beside"  # behind a name: what the object has beside its state
 class StateCapture:
     """One moment of the state: ``values`` are the live tensors, in the order of ``leaves``.
 
-    ``text()`` is the JSON of ``objects``, ``beside()`` that of what these have beside their state; all are good until the
+    ``text()`` is the JSON of ``objects``, ``extra_state()`` that of what these have beside their state; all are good until the
     next capture. Moments of equal ``structure`` differ in
-    nothing but what the tensors hold, and in single numbers. ``late``: the numbers of the leaves that nothing but an
+    nothing but what the tensors hold, and in single numbers. ``updated_by_optimizer``: the numbers of the leaves that nothing but an
     optimizer's step changes.
     """
 
@@ -46,7 +46,7 @@ class StateCapture:
     leaves: dict[str, LeafSpec]
     values: list[Any]
     structure: int
-    late: frozenset[int]
+    updated_by_optimizer: frozenset[int]
 
 
 class AttachedState:
@@ -56,30 +56,30 @@ class AttachedState:
         self.frameworks: list[FrameworkAdapter] = adapters.loaded()
         self.attached = dict(attached)
         self.notices: list[tuple[str, str]] = []  # level and words, for whoever asked for the last capture to say
-        self._besides: dict[str, FrameworkAdapter] = {}
-        self._access = {name: self._access_of(name, value) for name, value in attached.items()}
-        self._skeletons = self._built()
-        self._kept_beside: dict[str, Any] = {}  # of the checkpoint that was restored
-        self._outgrown: set[str] = set()
-        self._flags_before: dict[str, Any] = {}  # as the checkpoint had them, until the first capture after it
-        self._watches_data = False
+        self._extra_adapters: dict[str, FrameworkAdapter] = {}
+        self._state_accesses = {name: self._state_access(name, value) for name, value in attached.items()}
+        self._skeletons = self._build_skeletons()
+        self._restored_extra: dict[str, Any] = {}  # of the checkpoint that was restored
+        self._outgrown_reported: set[str] = set()
+        self._restored_flags: dict[str, Any] = {}  # as the checkpoint had them, until the first capture after it
+        self._checks_data = False
         for framework in self.frameworks:
-            framework.watch_unattached()
-        self._shared_said: set[str] = set()
-        self._kept_rng: rng.Kept | None = None  # of the checkpoint that was restored
-        self._rng_at_first = rng.NOTHING
+            framework.watch_unattached_data()
+        self._sharing_reported: set[str] = set()
+        self._restored_rng: rng.StoredRng | None = None  # of the checkpoint that was restored
+        self._rng_at_start = rng.EMPTY
         self._trace: StateTrace | None = None
         self._leaves: dict[str, LeafSpec] = {}
-        self._late: frozenset[int] = frozenset()
+        self._updated_by_optimizer: frozenset[int] = frozenset()
         self._structure = 0
 
-    def captured(self) -> StateCapture:
+    def capture(self) -> StateCapture:
         """Walk the state; RefusedError names the first place that cannot be kept exactly."""
         known, self.frameworks = len(self.frameworks), adapters.loaded()
         self._compare_flags()
-        self._notice_data()
-        states = self._states(self._access) | self._beside()
-        generators = rng.RngStates(rng.taken(self.frameworks), self._rng_at_first)
+        self._notice_unattached_data()
+        states = self._states(self._state_accesses) | self._extra_states()
+        generators = rng.RngStates(rng.current_states(self.frameworks), self._rng_at_start)
         trace, self._trace = self._trace, None  # whatever is raised, nothing half followed is gone on with
         if trace is not None and len(self.frameworks) == known:
             try:
@@ -88,52 +88,61 @@ class AttachedState:
                 pass  # walk it anew
             else:
                 self._trace = trace
-                return self._captured(trace.nodes, trace.text, generators, values)
+                return self._build_capture(trace.nodes, trace.text, generators, values)
         self._structure += 1
         nodes, capture = self._walk(states)
         self._leaves, values = capture.leaves, list(capture.values.values())
-        self._late = self._changed_by_updates(values)
-        self._notice(states)
+        self._updated_by_optimizer = self._optimizer_updated_leaves(values)
+        self._notice_structure(states)
         try:
             self._trace = StateTrace(states, nodes, capture)
         except ChangedError:
-            return self._captured(
+            return self._build_capture(
                 nodes, lambda names: as_json({name: nodes[name] for name in names}), generators, values
             )
-        return self._captured(nodes, self._trace.text, generators, values)
+        return self._build_capture(nodes, self._trace.text, generators, values)
 
-    def _beside(self) -> dict[str, Any]:
+    def _extra_states(self) -> dict[str, Any]:
         owners = self.attached.values()
-        return {f"{name}{BESIDE}": each.beside(self.attached[name], owners) for name, each in self._besides.items()}
+        return {
+            f"{name}{BESIDE}": each.extra_state(self.attached[name], owners)
+            for name, each in self._extra_adapters.items()
+        }
 
     @property
-    def places(self) -> list[DataPosition]:
+    def data_positions(self) -> list[DataPosition]:
         """The places in loaders that are attached."""
-        owners = (getattr(get, "__self__", None) for get, _ in self._access.values())
+        owners = (getattr(get, "__self__", None) for get, _ in self._state_accesses.values())
         return [owner for owner in owners if isinstance(owner, DataPosition)]
 
-    def watch_data(self) -> None:
+    def watch_unattached_data(self) -> None:
         """The script has a loop of its own: notice data that it iterates and has not attached."""
-        self._watches_data = True
+        self._checks_data = True
 
-    def _notice_data(self) -> None:
-        words = [each.unattached(self.attached.values()) for each in self.frameworks] if self._watches_data else []
-        if any(words):
-            self._watches_data = False
-            self.notices += [("warning", each) for each in words if each]
+    def _notice_unattached_data(self) -> None:
+        message = (
+            [each.unattached_data_warning(self.attached.values()) for each in self.frameworks]
+            if self._checks_data
+            else []
+        )
+        if any(message):
+            self._checks_data = False
+            self.notices += [("warning", each) for each in message if each]
 
     def _compare_flags(self) -> None:
         """Notice once, after the first step since a resume, what trains and was frozen, or the other way round."""
-        before, self._flags_before = self._flags_before, {}
+        before, self._restored_flags = self._restored_flags, {}
         for name, tree in before.items():
-            names = self._besides[name].differing_flags(self.attached[name], tree) if name in self._besides else []
+            names = (
+                self._extra_adapters[name].differing_flags(self.attached[name], tree)
+                if name in self._extra_adapters
+                else []
+            )
             if names:
-                words = (
-                    f"{name}: requires_grad of {_few(names)} is not as in the checkpoint: the script has set it since"
-                )
-                self.notices.append(("warning", f"{words}; if that was not meant, set it before run.steps() only"))
+                message = f"{name}: requires_grad of {_shortened(names)} is not as in the checkpoint: the script has set it since"
+                self.notices.append(("warning", f"{message}; if that was not meant, set it before run.steps() only"))
 
-    def _built(self) -> dict[str, Skeleton]:
+    def _build_skeletons(self) -> dict[str, Skeleton]:
         return {
             name: skeleton
             for name, value in self.attached.items()
@@ -141,17 +150,17 @@ class AttachedState:
             if (skeleton := framework.skeleton(value)) is not None
         }
 
-    def _notice(self, states: Mapping[str, Any]) -> None:
+    def _notice_structure(self, states: Mapping[str, Any]) -> None:
         """The structure has changed: notice what a fresh process will not have, and what will not come back as one."""
         for name, skeleton in self._skeletons.items():
-            if name not in self._outgrown and (words := skeleton.outgrown(self.attached[name])):
-                self._outgrown.add(name)
-                self.notices.append(("warning", f"{name}: {words}; {_UNLOADABLE}"))
-        if self._structure <= SHARING_LOOKED_FOR:
+            if name not in self._outgrown_reported and (message := skeleton.changes(self.attached[name])):
+                self._outgrown_reported.add(name)
+                self.notices.append(("warning", f"{name}: {message}; {_UNLOADABLE}"))
+        if self._structure <= SHARING_CHECKS:
             self.notices += [
-                ("warning", words) for words in shared_containers(states) if words not in self._shared_said
+                ("warning", message) for message in shared_containers(states) if message not in self._sharing_reported
             ]
-            self._shared_said.update(words for _, words in self.notices)
+            self._sharing_reported.update(message for _, message in self.notices)
 
     def materialise(self) -> None:
         """Give attached objects that were built without memory (torch's meta device) some, for a checkpoint to fill."""
@@ -163,39 +172,43 @@ class AttachedState:
         """Put the state of a checkpoint back into the objects; return words about what did not come back.
 
         Where an object's state shows its own memory, the files are read straight into it: after a DamagedError it
-        holds bytes that mean nothing. The random generators are only read here: ``put_back_rng`` sets them when the
+        holds bytes that mean nothing. The random generators are only read here: ``restore_rng`` sets them when the
         loop begins.
         """
-        with _without_collecting():
+        with _gc_paused():
             return self._restore(opened)
 
     def _restore(self, opened: OpenCheckpoint) -> list[str]:
         nodes: dict[str, Node] = opened.state["objects"]
         self._refuse_other_names(set(nodes))
-        kinds, own, live = self._aliased(nodes)
-        if any(kind == "no" and self._kind_of(name) != "no" for name, (kind, _) in kinds.items()):
+        kinds, own, live = self._in_place_targets(nodes)
+        if any(kind == "no" and self._in_place_mode(name) != "no" for name, (kind, _) in kinds.items()):
             for name, node in nodes.items():
                 for framework in self.frameworks:
-                    framework.fit(self.attached[name], node)
-            kinds, own, live = self._aliased(nodes)
+                    framework.adapt_structure(self.attached[name], node)
+            kinds, own, live = self._in_place_targets(nodes)
         wanted = {
-            name: LoadRequest(node, kinds[name][1], kinds[name][0] != "whole", self._places_itself(name), own)
+            name: LoadRequest(node, kinds[name][1], kinds[name][0] != "whole", self._loads_itself(name), own)
             for name, node in nodes.items()
         }
         beside = {f"{name}{BESIDE}": node for name, node in opened.state.get("beside", {}).items()}
         wanted |= {name: LoadRequest(node, {}, on_host=False) for name, node in beside.items()}
         trees = opened.load(wanted)
-        self._kept_beside = {name.removesuffix(BESIDE): trees.pop(name) for name in beside}
-        loaded = [name for name in nodes if wanted[name].rebuilt]
+        self._restored_extra = {name.removesuffix(BESIDE): trees.pop(name) for name in beside}
+        loaded = [name for name in nodes if wanted[name].wants_tree]
         for name in loaded:
             self._load(name, trees.pop(name), opened.step)
-        self._kept_rng = opened.rng
+        self._restored_rng = opened.rng
         found, _ = self._walk(self._states(name for name in loaded if kinds[name][0] == "no"))
-        cautions = [(name, each.caution(self.attached[name])) for name in nodes for each in self.frameworks]
-        self.notices += [("warning", f"{name}: {words}") for name, words in cautions if words]
-        return [words for name in found for words in self._not_back(name, nodes[name], found[name], live[name])]
+        cautions = [(name, each.restore_warning(self.attached[name])) for name in nodes for each in self.frameworks]
+        self.notices += [("warning", f"{name}: {message}") for name, message in cautions if message]
+        return [
+            message
+            for name in found
+            for message in self._restore_differences(name, nodes[name], found[name], live[name])
+        ]
 
-    def _not_back(self, name: str, kept: Node, found: Node, fresh: Node) -> list[str]:
+    def _restore_differences(self, name: str, kept: Node, found: Node, fresh: Node) -> list[str]:
         """Return words on what the object does not show as the checkpoint has it."""
         paths = differences(kept, found, name)
         if not paths:
@@ -212,85 +225,92 @@ class AttachedState:
             *([_other_strides(sorted(only_strides))] if only_strides else []),
         ]
 
-    def put_back_rng(self) -> list[str]:
+    def restore_rng(self) -> list[str]:
         """Set random generators, flags and open gradients to the checkpoint's; return words about what has no place here.
 
         From now on it is known which of them were never drawn from in a loop of the run.
         """
-        kept, self._kept_rng = self._kept_rng, None
-        for name, tree in self._kept_beside.items():
-            if name in self._besides:
-                self._besides[name].put_back_beside(self.attached[name], tree)
-        self._flags_before, self._kept_beside = self._kept_beside, {}
+        kept, self._restored_rng = self._restored_rng, None
+        for name, tree in self._restored_extra.items():
+            if name in self._extra_adapters:
+                self._extra_adapters[name].restore_extra_state(self.attached[name], tree)
+        self._restored_flags, self._restored_extra = self._restored_extra, {}
         if kept is not None:
-            self._rng_at_first = kept
-            return rng.put_back(rng.states(kept))
-        begins = rng.RngStates(rng.taken(self.frameworks), rng.NOTHING).as_kept()
-        self._rng_at_first = {**begins, "undrawn": list(begins["generators"])}
+            self._rng_at_start = kept
+            return rng.set_states(rng.decode_states(kept))
+        begins = rng.RngStates(rng.current_states(self.frameworks), rng.EMPTY).to_stored()
+        self._rng_at_start = {**begins, "undrawn": list(begins["generators"])}
         return []
 
     def is_device_oom(self, error: BaseException) -> bool:
         """Say whether the error means that the accelerator's memory is used up."""
         return any(framework.is_device_oom(error) for framework in self.frameworks)
 
-    def _captured(
+    def _build_capture(
         self, nodes: dict[str, Node], text: Callable[[Iterable[str]], str], generators: rng.RngStates, values: list[Any]
     ) -> StateCapture:
         objects = {name: nodes[name] for name in self.attached}
-        besides = [f"{name}{BESIDE}" for name in self._besides]
+        besides = [f"{name}{BESIDE}" for name in self._extra_adapters]
 
         def beside() -> str:
             return text(besides).replace(f'{BESIDE}":', '":') if besides else "{}"
 
         return StateCapture(
-            objects, lambda: text(objects), beside, generators, self._leaves, values, self._structure, self._late
+            objects,
+            lambda: text(objects),
+            beside,
+            generators,
+            self._leaves,
+            values,
+            self._structure,
+            self._updated_by_optimizer,
         )
 
-    def _changed_by_updates(self, values: Sequence[Any]) -> frozenset[int]:
-        late = {
+    def _optimizer_updated_leaves(self, values: Sequence[Any]) -> frozenset[int]:
+        updated_by_optimizer = {
             (framework.name, address)
             for framework in self.frameworks
             for owner in self.attached.values()
-            for address in framework.changed_by_updates(owner)
+            for address in framework.optimizer_updated(owner)
         }
         return frozenset(
             number
             for number, (leaf, value) in enumerate(zip(self._leaves.values(), values, strict=True))
-            if (leaf.framework.name, leaf.framework.address(value)) in late
+            if (leaf.framework.name, leaf.framework.address(value)) in updated_by_optimizer
         )
 
     def _states(self, names: Iterable[str]) -> dict[str, Any]:
-        return {name: self._access[name][0]() for name in names}
+        return {name: self._state_accesses[name][0]() for name in names}
 
     def _walk(self, states: Mapping[str, Any]) -> tuple[dict[str, Node], TreeCapture]:
         capture = TreeCapture(self.frameworks)
         return {name: capture.node(state, name) for name, state in states.items()}, capture
 
-    def _aliased(
+    def _in_place_targets(
         self, nodes: Mapping[str, Node]
-    ) -> tuple[dict[str, tuple[str, Mapping[str, Any]]], Kinds, dict[str, Node]]:
+    ) -> tuple[dict[str, tuple[str, Mapping[str, Any]]], ScriptClasses, dict[str, Node]]:
         """Say how each object is filled by reading into its own tensors, and give these; the script's own classes; the nodes.
 
         They must be exactly those of the checkpoint.
         """
-        live, capture = self._walk(self._states(self._access))
+        live, capture = self._walk(self._states(self._state_accesses))
         kinds: dict[str, tuple[str, Mapping[str, Any]]] = {}
         for name, node in nodes.items():
-            kind = self._kind_of(name)
+            kind = self._in_place_mode(name)
             fits = kind != "no" and (node == live[name] or same_but_devices(node, live[name]))
             kinds[name] = (kind, capture.values) if fits else ("no", {})
         return kinds, capture.kinds, live
 
-    def _kind_of(self, name: str) -> str:
+    def _in_place_mode(self, name: str) -> str:
         owner = self.attached[name]
-        return next((kind for each in self.frameworks if (kind := each.aliased(owner)) != "no"), "no")
+        return next((kind for each in self.frameworks if (kind := each.in_place_mode(owner)) != "no"), "no")
 
-    def _places_itself(self, name: str) -> bool:
-        return any(framework.places_itself(self.attached[name]) for framework in self.frameworks)
+    def _loads_itself(self, name: str) -> bool:
+        return any(framework.loads_itself(self.attached[name]) for framework in self.frameworks)
 
     def _load(self, name: str, state: Any, step: int) -> None:
         try:
-            self._access[name][1](state)
+            self._state_accesses[name][1](state)
         except Exception as error:
             raise UnsupportedStateError(
                 name,
@@ -298,20 +318,20 @@ class AttachedState:
                 "start the script as it was when the checkpoint was made, or start a new run under another --name",
             ) from error
 
-    def _access_of(self, name: str, value: Any) -> StateAccess:
+    def _state_access(self, name: str, value: Any) -> StateAccess:
         for (
             framework
         ) in self.frameworks:  # first, because a Keras layer on torch has both, and its state_dict() is torch's
-            access = framework.access(value)
-            if access is not None:
-                return access
+            state_access = framework.state_access(value)
+            if state_access is not None:
+                return state_access
         if callable(getattr(value, "state_dict", None)) and callable(getattr(value, "load_state_dict", None)):
-            keeper = next((each for each in self.frameworks if each.beside(value, ()) is not None), None)
+            keeper = next((each for each in self.frameworks if each.extra_state(value, ()) is not None), None)
             if keeper is not None:
-                self._besides[name] = keeper
+                self._extra_adapters[name] = keeper
             return value.state_dict, value.load_state_dict
         for framework in self.frameworks:
-            if (advice := framework.advice(value)) is not None:
+            if (advice := framework.attach_advice(value)) is not None:
                 raise UnsupportedStateError(name, *advice)
         raise UnsupportedStateError(
             name,
@@ -342,7 +362,7 @@ _UNLOADABLE = (
 
 
 @contextmanager
-def _without_collecting() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """Hold the garbage collector back: with ten thousand tensors it would look through all of them again and again."""
     was = gc.isenabled()
     gc.disable()
@@ -354,13 +374,13 @@ def _without_collecting() -> Iterator[None]:
 
 
 def _not_restored(paths: list[str]) -> str:
-    return f"load_state_dict() did not restore {_few(paths)}: training may not go on exactly as before"
+    return f"load_state_dict() did not restore {_shortened(paths)}: training may not go on exactly as before"
 
 
 def _other_strides(paths: list[str]) -> str:
-    return f"{_few(paths)}: the values are back, but not the strides in memory, so sums may differ in their last bits"
+    return f"{_shortened(paths)}: the values are back, but not the strides in memory, so sums may differ in their last bits"
 
 
-def _few(paths: list[str]) -> str:
+def _shortened(paths: list[str]) -> str:
     more = f" and {len(paths) - SHOWN_PATHS_MAX} more" if len(paths) > SHOWN_PATHS_MAX else ""
     return f"{', '.join(paths[:SHOWN_PATHS_MAX])}{more}"

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
     from supervisor.trainer.adapters.port import FrameworkAdapter
 
-Kept = dict[str, Any]
-NOTHING: Kept = {"generators": {}, "bytes": {}, "undrawn": []}
+StoredRng = dict[str, Any]
+EMPTY: StoredRng = {"generators": {}, "bytes": {}, "undrawn": []}
 
 
 # what a state that no program wrote makes the code raise that reads it
-IMPOSSIBLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
+DECODE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _RngFile:
     """What ``rng.json`` says: nodes by framework, the bytes of their leaves, and which nobody has drawn from."""
 
     generators: Mapping[str, Any]
@@ -44,22 +44,26 @@ class _Kept:
 class RngStates:
     """Copies of the states of all generators at one moment, by framework.
 
-    ``at_first`` is what was kept of them when the run's first loop began, of those that were never drawn from.
+    ``at_start`` is what was kept of them when the run's first loop began, of those that were never drawn from.
     """
 
     states: Mapping[str, Any]
-    at_first: Kept
+    at_start: StoredRng
 
-    def as_kept(self) -> Kept:
+    def to_stored(self) -> StoredRng:
         """Return what stands in a checkpoint for these states."""
         kept = as_json(self.states)
         return {
             **kept,
-            "undrawn": [name for name in undrawn(self.at_first) if of(name, kept) == of(name, self.at_first)],
+            "undrawn": [
+                name
+                for name in undrawn(self.at_start)
+                if stored_states(name, kept) == stored_states(name, self.at_start)
+            ],
         }
 
 
-def as_json(states: Mapping[str, Any]) -> Kept:
+def as_json(states: Mapping[str, Any]) -> StoredRng:
     """Return states of generators as they stand in a file."""
     capture = TreeCapture([adapters.named(name) for name in states])
     generators = {name: capture.node(state, name) for name, state in states.items()}
@@ -71,7 +75,7 @@ def as_json(states: Mapping[str, Any]) -> Kept:
     return {"generators": generators, "bytes": contents}
 
 
-def taken(loaded: list[FrameworkAdapter]) -> dict[str, Any]:
+def current_states(loaded: list[FrameworkAdapter]) -> dict[str, Any]:
     """Return copies of the states of all generators of these frameworks, by framework."""
     return {framework.name: framework.rng_state() for framework in loaded}
 
@@ -81,21 +85,21 @@ def undrawn(kept: Mapping[str, Any]) -> list[str]:
     return list(kept.get("undrawn", []))  # versions before did not say
 
 
-def of(name: str, kept: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
+def stored_states(name: str, kept: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
     """Return what is kept of one framework's generators: equal states are equal in it."""
     contents = {leaf: content for leaf, content in kept["bytes"].items() if leaf.partition(".")[0] == name}
     return kept["generators"].get(name), contents
 
 
-def parsed(body: bytes) -> Kept:
+def parse(body: bytes) -> StoredRng:
     """Return what is kept in ``rng.json``. Raises ValueError."""
-    told = dict(fields.document(body, fields.LISTING_BYTES_MAX))
-    shapes.of(_Kept, told)
-    return told
+    document = dict(fields.document(body, fields.LISTING_BYTES_MAX))
+    shapes.of(_RngFile, document)
+    return document
 
 
-def states(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the states by framework, as ``put_back`` takes them."""
+def decode_states(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the states by framework, as ``set_states`` takes them."""
 
     def value_of(node: dict[str, Any]) -> Any:
         return value_of_bytes(node, binascii.a2b_base64(kept["bytes"][node["leaf"]]))
@@ -104,18 +108,18 @@ def states(kept: Mapping[str, Any]) -> dict[str, Any]:
         return {name: rebuild(node, value_of) for name, node in kept["generators"].items()}
 
 
-def put_back(found: Mapping[str, Any]) -> list[str]:
+def set_states(found: Mapping[str, Any]) -> list[str]:
     """Set the generators; return words about those that have no place on this machine."""
     with _damage():
-        words = [adapters.named(name).set_rng_state(state) for name, state in found.items() if state is not None]
-    return [word for word in words if word]
+        warnings = [adapters.named(name).set_rng_state(state) for name, state in found.items() if state is not None]
+    return [word for word in warnings if word]
 
 
 @contextmanager
 def _damage() -> Iterator[None]:
     try:
         yield
-    except IMPOSSIBLE as error:
+    except DECODE_ERRORS as error:
         raise UserError(
             f"the states of random generators in the checkpoint cannot be ({type(error).__name__}: {error!s:.200})",
             "use an older checkpoint; this one is left as it is",
@@ -135,20 +139,20 @@ def digests(loaded: Iterable[FrameworkAdapter]) -> dict[str, str]:
     return found
 
 
-def drawn_otherwise(before: str, digests: Mapping[str, str]) -> str:
+def draw_difference(before: str, digests: Mapping[str, str]) -> str:
     """Return words for a script that has drawn other random numbers before attach() than at the run's beginning; "" if not.
 
-    ``before``: what ``as_word`` made of the digests there.
+    ``before``: what ``digests_text`` made of the digests there.
     """
     known = dict(each.partition(":")[::2] for each in before.split())
     names = [name for name in digests if known.get(name, digests[name]) != digests[name]]
     if not names:
         return ""
-    spoken = ", ".join("python" if name == "plain" else name for name in names)
-    words = f"random numbers were drawn before attach() otherwise than when the run began ({spoken})"
-    return f"{words}: a split or an order made there may be another; seed right before making it"
+    shown = ", ".join("python" if name == "plain" else name for name in names)
+    warnings = f"random numbers were drawn before attach() otherwise than when the run began ({shown})"
+    return f"{warnings}: a split or an order made there may be another; seed right before making it"
 
 
-def as_word(digests: Mapping[str, str]) -> str:
+def digests_text(digests: Mapping[str, str]) -> str:
     """Return the digests as a text."""
     return " ".join(f"{name}:{digest}" for name, digest in digests.items())

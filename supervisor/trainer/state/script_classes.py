@@ -17,10 +17,10 @@ from supervisor.trainer.state.typed_json import TAG, Node
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-Kinds = dict[tuple[str, ...], type]
+ScriptClasses = dict[tuple[str, ...], type]
 
 
-def keep(value: Any, path: str, encode: Callable[[Any, str], Node], kinds: Kinds) -> Node | None:
+def encode(value: Any, path: str, encode: Callable[[Any, str], Node], kinds: ScriptClasses) -> Node | None:
     """Return the node of such a value, its class noted in ``kinds``; None for others."""
     kind = type(value)
     if is_namedtuple(value):
@@ -31,10 +31,10 @@ def keep(value: Any, path: str, encode: Callable[[Any, str], Node], kinds: Kinds
     if isinstance(value, enum.Enum):
         kinds["enum", kind.__qualname__] = kind
         return {TAG: "enum", "name": kind.__qualname__, "member": value.name, "value": encode(value.value, path)}
-    return _standard(value)
+    return _encode_standard(value)
 
 
-def give(node: dict[str, Any], kinds: Mapping[tuple[str, ...], type]) -> Any:
+def decode(node: dict[str, Any], kinds: Mapping[tuple[str, ...], type]) -> Any:
     """Return the value of a node whose items are decoded already; KeyError for a tag that is not known."""
     if node[TAG] == "namedtuple":
         items, fields = node["items"], node["fields"]
@@ -46,7 +46,7 @@ def give(node: dict[str, Any], kinds: Mapping[tuple[str, ...], type]) -> Any:
             return node["value"] if found is None else found(node["value"])
         except ValueError:
             return node["value"]  # the class has lost this member; that the value differs is said
-    return _given_standard(node)
+    return _decode_standard(node)
 
 
 def is_namedtuple(value: Any) -> bool:
@@ -62,7 +62,7 @@ def _plain_namedtuple(name: str, *fields: str) -> Any:
         return tuple  # names that no class can have
 
 
-def _standard(value: Any) -> Node | None:
+def _encode_standard(value: Any) -> Node | None:
     """Return the node of a plain value of the standard library that follows from a text exactly; None for others."""
     from datetime import date, datetime, timedelta, timezone
     from decimal import Decimal
@@ -81,7 +81,7 @@ def _standard(value: Any) -> Node | None:
     return None
 
 
-def _given_standard(node: dict[str, Any]) -> Any:
+def _decode_standard(node: dict[str, Any]) -> Any:
     from datetime import date, datetime, timedelta
     from decimal import Decimal
     from fractions import Fraction

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.adapters.port import FrameworkAdapter
     from supervisor.trainer.state.typed_json import Node
 
-Seen = list[tuple["Hashable", Any]]  # address and live value of each place with a tensor
+Visited = list[tuple["Hashable", Any]]  # address and live value of each place with a tensor
 
 
 class ChangedError(Exception):
@@ -33,21 +33,21 @@ class StateTrace:
     def __init__(self, states: Mapping[str, Any], nodes: dict[str, Node], capture: TreeCapture) -> None:
         self.nodes = nodes
         self._texts: dict[tuple[str, str | None], str] = {}
-        maker = _Maker(capture)
-        self._roots = {name: maker.place(states[name], node, nodes, name, name) for name, node in nodes.items()}
-        firsts = {leaf: number for number, leaf in reversed(list(enumerate(maker.leaves)))}
+        builder = _TraceBuilder(capture)
+        self._roots = {name: builder.build(states[name], node, nodes, name, name) for name, node in nodes.items()}
+        firsts = {leaf: number for number, leaf in reversed(list(enumerate(builder.leaves)))}
         if firsts.keys() != capture.leaves.keys():
             raise ChangedError  # a tensor in a place that is not followed, as in the key of a dict
         self._firsts = [firsts[leaf] for leaf in capture.leaves]
         self._addresses = [address for address, _ in self._walk(states)]
-        self._shared = _shared(self._addresses)
+        self._shared_with = _shared_with(self._addresses)
 
     def follow(self, states: Mapping[str, Any]) -> list[Any]:
         """Return the live value of each leaf; ChangedError if the trees are not what they were."""
         seen = self._walk(states)
         addresses = [address for address, _ in seen]
         if addresses != self._addresses:
-            if _shared(addresses) != self._shared:
+            if _shared_with(addresses) != self._shared_with:
                 raise ChangedError
             self._addresses = addresses
         return [seen[number][1] for number in self._firsts]
@@ -56,11 +56,11 @@ class StateTrace:
         """Return the JSON of these nodes by name; only what has changed since the last call is written anew."""
         return "{" + ",".join(f"{json.dumps(name)}:{self._object(name)}" for name in names) + "}"
 
-    def _walk(self, states: Mapping[str, Any]) -> Seen:
-        seen: Seen = []
+    def _walk(self, states: Mapping[str, Any]) -> Visited:
+        seen: Visited = []
         for name, root in self._roots.items():
-            if isinstance(root, _Branch) and root.is_plain_dict:
-                for key in root.followed(states[name], seen):
+            if isinstance(root, _ContainerNode) and root.is_plain_dict:
+                for key in root.changed_keys(states[name], seen):
                     self._texts.pop((name, key), None)
             elif root.follow(states[name], seen):
                 self._texts.pop((name, None), None)
@@ -68,7 +68,7 @@ class StateTrace:
 
     def _object(self, name: str) -> str:
         root, node = self._roots[name], self.nodes[name]
-        if isinstance(root, _Branch) and root.is_plain_dict:
+        if isinstance(root, _ContainerNode) and root.is_plain_dict:
             # Its entries are written apart, so that one number does not cost the whole text.
             return "{" + ",".join(f"{json.dumps(key)}:{self._text(name, key, node[key])}" for key in node) + "}"
         return self._text(name, None, node)
@@ -84,7 +84,7 @@ def as_json(node: Node) -> str:
     return json.dumps(node, separators=(",", ":"), allow_nan=False)
 
 
-def _shared(addresses: Sequence[Hashable]) -> list[int]:
+def _shared_with(addresses: Sequence[Hashable]) -> list[int]:
     """Return for each place the first one with the same memory: itself, mostly."""
     first: dict[Hashable, int] = {}
     return [
@@ -92,51 +92,59 @@ def _shared(addresses: Sequence[Hashable]) -> list[int]:
     ]
 
 
-class _Maker:
+class _TraceBuilder:
     """Makes the places of a tree from its values and nodes; ``leaves`` names the leaf of each place with a tensor."""
 
     def __init__(self, capture: TreeCapture) -> None:
         self.leaves: list[str] = []
         self._of_leaves = capture.leaves
-        self._singly = TreeCapture(capture.frameworks)  # not the one that holds the tensors: places live long
+        self._value_capture = TreeCapture(capture.frameworks)  # not the one that holds the tensors: places live long
 
-    def place(self, value: Any, node: Node, holder: Any, key: Any, path: str) -> _Tensor | _Single | _Branch:
+    def build(
+        self, value: Any, node: Node, holder: Any, key: Any, path: str
+    ) -> _TensorNode | _ValueNode | _ContainerNode:
         """Return the place of ``value``, whose node is ``holder[key]``."""
         if isinstance(node, dict) and TAG in node and "leaf" in node:
             self.leaves.append(node["leaf"])
-            return _Tensor(value, self._of_leaves[node["leaf"]].framework)
+            return _TensorNode(value, self._of_leaves[node["leaf"]].framework)
         kind = type(value)
         if kind is list:
-            return _Branch(value, [self.place(each, node[i], node, i, f"{path}.{i}") for i, each in enumerate(value)])
+            return _ContainerNode(
+                value, [self.build(each, node[i], node, i, f"{path}.{i}") for i, each in enumerate(value)]
+            )
         if kind in {tuple, deque} or is_namedtuple(value):
             items = node["items"]
-            return _Branch(value, [self.place(each, items[i], items, i, f"{path}.{i}") for i, each in enumerate(value)])
+            return _ContainerNode(
+                value, [self.build(each, items[i], items, i, f"{path}.{i}") for i, each in enumerate(value)]
+            )
         if kind is dict and TAG not in node:
-            places = [self.place(each, node[k], node, k, f"{path}.{k}") for k, each in value.items()]
-            return _Branch(value, places, is_plain_dict=True)
+            places = [self.build(each, node[k], node, k, f"{path}.{k}") for k, each in value.items()]
+            return _ContainerNode(value, places, is_plain_dict=True)
         if kind in {dict, OrderedDict, Counter, defaultdict}:
             pairs = zip(value.items(), node["items"], strict=True)
-            return _Branch(value, [self.place(each, pair[1], pair, 1, f"{path}.{k}") for (k, each), pair in pairs])
-        return _Single(value, holder, key, path, self._singly)
+            return _ContainerNode(
+                value, [self.build(each, pair[1], pair, 1, f"{path}.{k}") for (k, each), pair in pairs]
+            )
+        return _ValueNode(value, holder, key, path, self._value_capture)
 
 
-class _Tensor:
+class _TensorNode:
     """A place where a tensor was."""
 
-    __slots__ = ("_address_of", "_token", "_token_of")
+    __slots__ = ("_address_of", "_signature", "_signature_of")
 
     def __init__(self, value: Any, framework: FrameworkAdapter) -> None:
-        self._token_of, self._address_of = framework.token, framework.address
-        self._token = framework.token(value)
+        self._signature_of, self._address_of = framework.signature, framework.address
+        self._signature = framework.signature(value)
 
-    def follow(self, value: Any, seen: Seen) -> bool:
-        if self._token_of(value) != self._token:
+    def follow(self, value: Any, seen: Visited) -> bool:
+        if self._signature_of(value) != self._signature:
             raise ChangedError
         seen.append((self._address_of(value), value))
         return False
 
 
-class _Single:
+class _ValueNode:
     """A place where a number, a word or something else without tensors was."""
 
     __slots__ = ("_capture", "_holder", "_key", "_old", "_path")
@@ -144,10 +152,10 @@ class _Single:
     def __init__(self, value: Any, holder: Any, key: Any, path: str, capture: TreeCapture) -> None:
         self._old, self._holder, self._key, self._path, self._capture = value, holder, key, path, capture
 
-    def follow(self, value: Any, _seen: Seen) -> bool:
-        if value is self._old and type(value) in _FIXED:
+    def follow(self, value: Any, _seen: Visited) -> bool:
+        if value is self._old and type(value) in _IMMUTABLE:
             return False
-        node, before = self._capture.single(value, self._path), self._holder[self._key]
+        node, before = self._capture.node_without_leaves(value, self._path), self._holder[self._key]
         if node is None and value is not None:
             raise ChangedError
         self._old = value
@@ -157,31 +165,35 @@ class _Single:
         return True
 
 
-class _Branch:
+class _ContainerNode:
     """A place where a container was."""
 
-    __slots__ = ("_beside", "_children", "_exact_keys", "_keys", "_kind", "is_plain_dict")
+    __slots__ = ("_children", "_exact_keys", "_extras", "_keys", "_kind", "is_plain_dict")
 
     def __init__(self, value: Any, children: list[Any], *, is_plain_dict: bool = False) -> None:
         self.is_plain_dict = is_plain_dict
         self._kind, self._children = type(value), children
         self._keys = list(value) if isinstance(value, dict) else None
         self._exact_keys = [] if self._keys is None or set(map(type, value)) <= {str} else _exact_keys(value)
-        self._beside = _beside(value)
+        self._extras = _container_extras(value)
 
-    def follow(self, value: Any, seen: Seen) -> bool:
+    def follow(self, value: Any, seen: Visited) -> bool:
         changed = False
         for child, item in zip(self._children, self._items(value)):  # noqa: B905  # as many: _items has looked
             changed |= child.follow(item, seen)
         return changed
 
-    def followed(self, value: Any, seen: Seen) -> list[Any]:
+    def changed_keys(self, value: Any, seen: Visited) -> list[Any]:
         """Follow a dict; return the keys under which something has changed."""
         items = self._items(value)
         return [key for key, child, item in zip(value, self._children, items, strict=True) if child.follow(item, seen)]
 
     def _items(self, value: Any) -> Any:
-        if type(value) is not self._kind or len(value) != len(self._children) or _beside(value) != self._beside:
+        if (
+            type(value) is not self._kind
+            or len(value) != len(self._children)
+            or _container_extras(value) != self._extras
+        ):
             raise ChangedError
         if self._keys is None:
             return value
@@ -190,7 +202,7 @@ class _Branch:
         return value.values()
 
 
-def _beside(value: Any) -> Any:
+def _container_extras(value: Any) -> Any:
     """Return what a container keeps beside its items."""
     kind = type(value)
     if kind in {dict, list, tuple}:
@@ -205,4 +217,4 @@ def _exact_keys(value: dict[Any, Any]) -> list[Any]:
     return [key if type(key) is str else (type(key), repr(key)) for key in value]
 
 
-_FIXED = {type(None), bool, int, float, str, bytes}
+_IMMUTABLE = {type(None), bool, int, float, str, bytes}

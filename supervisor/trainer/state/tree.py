@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.errors import UserError
 from supervisor.trainer import adapters
 from supervisor.trainer.adapters.plain import INLINE_BYTES_MAX
-from supervisor.trainer.errors import UnsupportedStateError, cannot_keep, first_lines
+from supervisor.trainer.errors import UnsupportedStateError, first_lines, unsupported
 from supervisor.trainer.state import script_classes, typed_json
 from supervisor.trainer.state.typed_json import TAG, Node
 
@@ -30,38 +30,40 @@ class TreeCapture:
     frameworks: list[FrameworkAdapter]
     leaves: dict[str, LeafSpec] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
-    kinds: script_classes.Kinds = field(default_factory=dict)
+    kinds: script_classes.ScriptClasses = field(default_factory=dict)
     _names: dict[Hashable, str] = field(default_factory=dict)
 
     def node(self, value: Any, path: str) -> Node:
         """Return the node of the tree ``value``, which is called ``path`` in errors; RefusedError names what cannot be kept."""
         try:
-            return typed_json.encode(value, path, self._other)
+            return typed_json.encode(value, path, self._encode_other)
         except RecursionError:
             raise UnsupportedStateError(
                 path, "the state holds itself, or is nested too deeply", "return a flat state_dict()"
             ) from None
 
-    def single(self, value: Any, path: str) -> Node | None:
+    def node_without_leaves(self, value: Any, path: str) -> Node | None:
         """Return the node of a tree in which nothing is a leaf, else None."""
-        alone = TreeCapture(self.frameworks)
-        node = alone.node(value, path)
-        return None if alone.leaves else node
+        inner = TreeCapture(self.frameworks)
+        node = inner.node(value, path)
+        return None if inner.leaves else node
 
-    def _other(self, value: Any, path: str) -> Node:
+    def _encode_other(self, value: Any, path: str) -> Node:
         if type(value) is bytes and len(value) <= INLINE_BYTES_MAX:
             return typed_json.encode_bytes(value)
         for framework in self.frameworks:
-            kept = _kept(framework, value, path)
-            if kept is not None:
-                node, leaf = kept
-                return node if leaf is None else node | {"leaf": self._named(leaf, value, path)}
-        own = script_classes.keep(value, path, lambda item, at: typed_json.encode(item, at, self._other), self.kinds)
-        if own is None:
-            raise cannot_keep(path, value)
-        return own
+            encoded = _encode_with(framework, value, path)
+            if encoded is not None:
+                node, leaf = encoded
+                return node if leaf is None else node | {"leaf": self._leaf_name(leaf, value, path)}
+        script_value = script_classes.encode(
+            value, path, lambda item, at: typed_json.encode(item, at, self._encode_other), self.kinds
+        )
+        if script_value is None:
+            raise unsupported(path, value)
+        return script_value
 
-    def _named(self, leaf: LeafSpec, value: Any, path: str) -> str:
+    def _leaf_name(self, leaf: LeafSpec, value: Any, path: str) -> str:
         if leaf.identity is not None and leaf.identity in self._names:
             return self._names[leaf.identity]
         name, count = path, 1
@@ -75,9 +77,9 @@ class TreeCapture:
         return name
 
 
-def _kept(framework: FrameworkAdapter, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
+def _encode_with(framework: FrameworkAdapter, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
     try:
-        return framework.keep(value, path)
+        return framework.encode(value, path)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         name = f"{type(value).__module__}.{type(value).__qualname__}"
         why = f"a {name} cannot be kept in a checkpoint: {framework.name} says {first_lines(error, 1)}"
@@ -105,9 +107,9 @@ def rebuild(
         if "leaf" in found:
             return value_of(found)
         if "." in found[TAG]:
-            return framework_of(found).give(found)
+            return adapter_of(found).decode(found)
         try:
-            return script_classes.give(found, kinds or {})
+            return script_classes.decode(found, kinds or {})
         except KeyError:
             raise _unknown(found[TAG]) from None
 
@@ -116,14 +118,14 @@ def rebuild(
 
 def value_of_bytes(node: dict[str, Any], content: bytes | bytearray) -> Any:
     """Return the value on the host of a node whose leaf has these bytes."""
-    target = framework_of(node).target(node, len(content), None, on_host=True)
+    target = adapter_of(node).restore_target(node, len(content), None, on_host=True)
     if content:
-        target.room(0, len(content))[:] = content
-        target.took(0, len(content))
+        target.buffer(0, len(content))[:] = content
+        target.filled(0, len(content))
     return target.value()
 
 
-def framework_of(node: dict[str, Any]) -> FrameworkAdapter:
+def adapter_of(node: dict[str, Any]) -> FrameworkAdapter:
     """Return the framework of a node; UserError if it is not known, or cannot be imported here."""
     tag = node[TAG]
     name = tag.partition(".")[0]
@@ -160,14 +162,14 @@ def shared_containers(states: Mapping[str, Any]) -> list[str]:
 _MUTABLE = {list, dict, set, deque, OrderedDict, Counter, defaultdict}
 
 
-def differences(kept: Node, found: Node, path: str, *, strides: bool = True) -> list[str]:
+def differences(encoded: Node, found: Node, path: str, *, strides: bool = True) -> list[str]:
     """Return the paths at which two nodes are not the same; tensors by dtype, shape and strides, not by value."""
-    ours, theirs = typed_json.children(kept), typed_json.children(found)
-    if ours is None or theirs is None or _kind(kept) != _kind(found):
-        return [] if _comparable(kept, strides=strides) == _comparable(found, strides=strides) else [path]
+    ours, theirs = typed_json.children(encoded), typed_json.children(found)
+    if ours is None or theirs is None or _kind(encoded) != _kind(found):
+        return [] if _comparable(encoded, strides=strides) == _comparable(found, strides=strides) else [path]
     left, right = dict(ours), dict(theirs)
     paths = [f"{path}.{key}" for key in left.keys() ^ right.keys()]
-    if typed_json.own(kept) != typed_json.own(found):
+    if typed_json.container_attributes(encoded) != typed_json.container_attributes(found):
         paths.append(path)  # as the length that a deque may have
     for key in left.keys() & right.keys():
         paths += differences(left[key], right[key], f"{path}.{key}", strides=strides)

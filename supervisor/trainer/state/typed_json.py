@@ -79,7 +79,7 @@ def children(node: Node) -> list[tuple[Any, Node]] | None:
     return None
 
 
-def own(node: Node) -> dict[str, Any]:
+def container_attributes(node: Node) -> dict[str, Any]:
     """Return what a container's node says of it beside what it holds."""
     tagged = isinstance(node, dict) and TAG in node
     return {key: value for key, value in node.items() if key not in {"items", "metadata"}} if tagged else {}

@@ -11,14 +11,14 @@ class DataPosition(Protocol):
     """Kept beside a loader that was attached. A batch that was handed out is done when the next one is asked for."""
 
     number: int  # of the epoch under way
-    drives: bool  # each batch is a step of the run
+    batches_are_steps: bool  # each batch is a step of the run
 
     @abstractmethod
-    def loop_begins(self) -> None:
+    def on_loop_start(self) -> None:
         """The run's loop begins: a batch that was handed out before belongs to its first step."""
 
     @abstractmethod
-    def epoch_ends(self) -> None:
+    def on_epoch_end(self) -> None:
         """The script is done with the epoch, also where it has left some of it out."""
 
     @abstractmethod

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.settings import SaveInterval
 
 
-class SaveDue:
+class SaveSchedule:
     """``step`` and ``at_s`` are the next that count; infinity if only a message decides. Pure: the caller brings the time."""
 
     def __init__(self, every: SaveInterval) -> None:
@@ -29,9 +29,9 @@ class SaveDue:
                     "call run.steps(total, epoch_steps=…), or save by steps or minutes",
                 )
             self._steps = self._every.epochs * epoch_steps
-        self.passed(step, now_s)
+        self.schedule_next(step, now_s)
 
-    def passed(self, step: int, now_s: float) -> None:
+    def schedule_next(self, step: int, now_s: float) -> None:
         """A save was taken, or the loop begins: set the next."""
         if self._steps is not None:
             self.step = (step // self._steps + 1) * self._steps

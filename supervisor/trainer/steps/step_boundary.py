@@ -8,7 +8,7 @@ from supervisor.core.wire.messages import Stopped, TrainerNote
 from supervisor.trainer.clock import sleep
 from supervisor.trainer.errors import UnsupportedStateError, first_lines
 from supervisor.trainer.save.checkpoint_folder import CheckpointDraft
-from supervisor.trainer.steps.save_schedule import SaveDue
+from supervisor.trainer.steps.save_schedule import SaveSchedule
 
 if TYPE_CHECKING:
     from supervisor.trainer.clock import Clock
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from supervisor.trainer.steps.section_timer import SectionTimer
     from supervisor.trainer.steps.step_log import StepLogRows
 
-TRIES = 3
-TRY_AGAIN_S = 0.5
+FINAL_SAVE_TRIES = 3
+RETRY_DELAY_S = 0.5
 
 
 class Position(NamedTuple):
@@ -37,11 +37,11 @@ class Position(NamedTuple):
 
 
 class StepBoundary:
-    """Other threads and signal handlers only set ``asked`` or ``ending``, then ``attention``; the loop's thread attends."""
+    """Other threads and signal handlers only set ``save_reason`` or ``exit_request``, then ``pending``; the loop's thread attends."""
 
     def __init__(
         self,
-        life: TrainerContext,
+        context: TrainerContext,
         state: AttachedState,
         saver: Saver,
         rows: StepLogRows,
@@ -49,129 +49,129 @@ class StepBoundary:
         *,
         companions: CompanionFiles,
     ) -> None:
-        self.attention = False
-        self.asked: str | None = None
-        self.ending: tuple[int, bool] | None = None  # exit code, save before
-        self.due = SaveDue(life.settings.save_every)
-        self.stop_at = life.settings.stop_at
-        self.poisoned = False  # training has gone wrong: nothing more is saved until the supervisor has decided
-        self._life = life
+        self.pending = False
+        self.save_reason: str | None = None
+        self.exit_request: tuple[int, bool] | None = None  # exit code, save before
+        self.schedule = SaveSchedule(context.settings.save_interval)
+        self.stop_at = context.settings.stop_at
+        self.saving_blocked = False  # training has gone wrong: nothing more is saved until the supervisor has decided
+        self._context = context
         self._state = state
         self._saver = saver
-        self._rows = rows
+        self._step_log = rows
         self._clock = clock
         self._companions = companions
         self._prepared = False
-        self._given_up_step: int | None = None
+        self._failed_step: int | None = None
 
-    def ask(self, reason: str) -> None:
+    def request_save(self, reason: str) -> None:
         """Have a checkpoint staged at the next boundary."""
-        self.asked, self.attention = reason, True
+        self.save_reason, self.pending = reason, True
 
-    def end_at_next(self, exit_code: int, *, save: bool) -> None:
+    def request_exit(self, exit_code: int, *, save: bool) -> None:
         """Have the script end at the next boundary."""
-        self.ending, self.attention = (exit_code, save), True
+        self.exit_request, self.pending = (exit_code, save), True
 
-    def begin(self, here: Position) -> None:
+    def begin(self, position: Position) -> None:
         """The loop begins: from now on what is due is counted."""
-        self.due.begin(here.step, self._clock(), here.epoch_steps)
-        for word in self._state.put_back_rng():
-            self._life.say(TrainerNote("warning", word))
-        self.attention = True  # after the first step the state has all it will have, the optimizer's too
+        self.schedule.begin(position.step, self._clock(), position.epoch_steps)
+        for warning in self._state.restore_rng():
+            self._context.send(TrainerNote("warning", warning))
+        self.pending = True  # after the first step the state has all it will have, the optimizer's too
 
-    def attend(self, here: Position, now_s: float, sections: SectionTimer, *, made_progress: bool) -> None:
+    def process(self, position: Position, now_s: float, sections: SectionTimer, *, made_progress: bool) -> None:
         """Do what waits to be done after the step; what still cannot be done keeps its flag. May raise SystemExit."""
-        self.attention = False
-        self.end_if_told(here, sections, made_progress=made_progress)
-        if here.step in (here.total_steps, self.stop_at):
-            self.save_now(here, "final", sections)
-            if here.step != here.total_steps:
+        self.pending = False
+        self.exit_if_requested(position, sections, made_progress=made_progress)
+        if position.step in (position.total_steps, self.stop_at):
+            self.save_now(position, "final", sections)
+            if position.step != position.total_steps:
                 raise SystemExit(0)
             return
-        if here.step >= self.due.step or now_s >= self.due.at_s:
-            self.asked = self.asked or "due"
-            self.due.passed(here.step, now_s)
-        if not self._prepared and self.asked is None and (captured := self._captured(here.step)):
+        if position.step >= self.schedule.step or now_s >= self.schedule.at_s:
+            self.save_reason = self.save_reason or "due"
+            self.schedule.schedule_next(position.step, now_s)
+        if not self._prepared and self.save_reason is None and (captured := self._capture(position.step)):
             self._saver.prepare(captured)
         self._prepared = True
-        if self.asked is not None and self._saver.busy:
-            self.attention = True  # look again after the next step
-        elif self.asked is not None:
-            reason, self.asked = self.asked, None
-            self._save_beside(here, reason, sections)
+        if self.save_reason is not None and self._saver.busy:
+            self.pending = True  # look again after the next step
+        elif self.save_reason is not None:
+            reason, self.save_reason = self.save_reason, None
+            self._start_save(position, reason, sections)
 
-    def end_if_told(self, here: Position, sections: SectionTimer, *, made_progress: bool) -> None:
+    def exit_if_requested(self, position: Position, sections: SectionTimer, *, made_progress: bool) -> None:
         """End the script if it was told to: a last save, a last word, SystemExit."""
-        if self.ending is None:
+        if self.exit_request is None:
             return
-        exit_code, save = self.ending
+        exit_code, save = self.exit_request
         if save and made_progress:
-            self.save_now(here, "stop", sections)
+            self.save_now(position, "stop", sections)
         self._saver.wait()
-        self._life.say_last(Stopped(here.step))
+        self._context.send_final(Stopped(position.step))
         raise SystemExit(exit_code)
 
-    def save_now(self, here: Position, reason: str, sections: SectionTimer) -> None:
+    def save_now(self, position: Position, reason: str, sections: SectionTimer) -> None:
         """Save before going on, trying again a few times: after this there is no next boundary."""
         self._saver.wait()
-        if self._saver.forked or here.step in {self._saver.staged_step, self._given_up_step}:
+        if self._saver.forked or position.step in {self._saver.staged_step, self._failed_step}:
             return
         with sections.within("save"):
-            self._life.wake()
-            for tried in range(TRIES):
-                sleep(TRY_AGAIN_S * tried)
-                captured = self._captured(here.step)
-                draft = self._draft(here, captured) if captured else None
-                if self.poisoned:
+            self._context.wake()
+            for attempt in range(FINAL_SAVE_TRIES):
+                sleep(RETRY_DELAY_S * attempt)
+                captured = self._capture(position.step)
+                draft = self._draft(position, captured) if captured else None
+                if self.saving_blocked:
                     return
                 if captured and draft:
                     self._saver.save_now(draft, captured, reason)
-                if self._saver.staged_step == here.step:
+                if self._saver.staged_step == position.step:
                     return
-        self._given_up_step = here.step
-        words = f"step {here.step} could not be saved; the checkpoint before it stays the newest"
-        self._life.say(TrainerNote("warning", words))
+        self._failed_step = position.step
+        message = f"step {position.step} could not be saved; the checkpoint before it stays the newest"
+        self._context.send(TrainerNote("warning", message))
 
-    def _save_beside(self, here: Position, reason: str, sections: SectionTimer) -> None:
+    def _start_save(self, position: Position, reason: str, sections: SectionTimer) -> None:
         with sections.within("save"):
-            began_s = self._clock()
-            captured = self._captured(here.step)
-            draft = self._draft(here, captured) if captured else None  # numbers from the rows may show a trouble
-            if captured and draft and not self.poisoned:
-                self._saver.begin(draft, captured, reason, began_s)
+            started_s = self._clock()
+            captured = self._capture(position.step)
+            draft = self._draft(position, captured) if captured else None  # numbers from the rows may show a trouble
+            if captured and draft and not self.saving_blocked:
+                self._saver.save_in_background(draft, captured, reason, started_s)
 
-    def _captured(self, step: int) -> StateCapture | None:
+    def _capture(self, step: int) -> StateCapture | None:
         try:
-            return self._state.captured()
+            return self._state.capture()
         except (
             UnsupportedStateError
         ) as error:  # the state was fine when it was attached: training goes on, and it is said
-            self._saver.failed(step, f"{error.what}; {error.hint}")
+            self._saver.report_failure(step, f"{error.what}; {error.hint}")
         except Exception as error:  # noqa: BLE001  # a state_dict() of the script: a save that fails must not end the run
-            self._saver.failed(step, f"state_dict() failed: {first_lines(error, 2)}")
+            self._saver.report_failure(step, f"state_dict() failed: {first_lines(error, 2)}")
         finally:
-            self._life.notice(self._state)
+            self._context.notice(self._state)
         return None
 
-    def _draft(self, here: Position, captured: StateCapture) -> CheckpointDraft | None:
+    def _draft(self, position: Position, captured: StateCapture) -> CheckpointDraft | None:
         """Return the checkpoint without its tensors; None, and a word, where the script's files cannot be copied."""
         self._saver.wait()  # so that it is known which rows are staged already
         if self._saver.staged_step is not None:
-            self._rows.forget(self._saver.staged_step)
+            self._step_log.drop_saved(self._saver.staged_step)
         try:
-            companions = self._companions.take(here.step)
+            companions = self._companions.snapshot(position.step)
         except OSError as error:
-            self._saver.failed(here.step, f"the script's files cannot be copied: {error}")
+            self._saver.report_failure(position.step, f"the script's files cannot be copied: {error}")
             return None
         return CheckpointDraft(
-            step=here.step,
-            total_steps=here.total_steps,
-            epoch_of_data=here.epoch_of_data,
+            step=position.step,
+            total_steps=position.total_steps,
+            epoch_of_data=position.epoch_of_data,
             objects=captured.text,
             generators=captured.generators,
-            rows=self._rows.taken(here.step),
-            metrics=self._rows.metrics(),
-            made_by=self._life.made_by,
+            rows=self._step_log.unsaved_rows(position.step),
+            metrics=self._step_log.metrics(),
+            made_by=self._context.made_by,
             split={},
             beside=captured.beside,
             companions=companions,

@@ -28,13 +28,13 @@ class Nobody:
         """Nothing has moved."""
         return None
 
-    def asked_to_save(self, message: SaveRequest) -> None:
+    def on_save_request(self, message: SaveRequest) -> None:
         """Not asked here."""
 
-    def asked_to_stop(self, message: StopRequest) -> None:
+    def on_stop_request(self, message: StopRequest) -> None:
         """Not asked here."""
 
-    def supervisor_gone(self) -> None:
+    def on_supervisor_lost(self) -> None:
         """Not looked at."""
 
 
@@ -103,7 +103,7 @@ def test_a_trainer_waits_a_moment_for_a_name_that_is_being_made_again(tmp_path: 
     made: list[Channel] = []
     timer = threading.Timer(0.05, lambda: made.append(Channel(path, lambda _: None)))
     timer.start()
-    connected = client.connect(str(path), Nobody(), within_s=60.0)
+    connected = client.connect(str(path), Nobody(), timeout_s=60.0)
     connected.flush(60.0)
     timer.join()
     made[0].close()

@@ -33,10 +33,10 @@ def stage(tmp_path):
     """Stage attached objects, as the run does, and return the folder."""
 
     def staged(piece_bytes_max=256_000_000, name="step-000000005-1", mutate=lambda: None, **attached):
-        captured = AttachedState(attached).captured()
+        captured = AttachedState(attached).capture()
         layout = plan(captured.leaves, piece_bytes_max=piece_bytes_max)
         snapshot = Snapshot(layout, captured.leaves, captured.values)
-        assert snapshot.take(captured.values).wait()
+        assert snapshot.copy(captured.values).wait()
         mutate()
         rows = [{"step": 4, "loss": 0.5}]
         draft = CheckpointDraft(

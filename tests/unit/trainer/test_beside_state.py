@@ -26,18 +26,18 @@ def attach(tmp_path):
         environ = {"SUPERVISOR_RUN_STAGING": str(tmp_path / "staged"), "SUPERVISOR_RUN_SAVE_EVERY": every}
         life = TrainerContext(read_settings(environ, "train.py"))
         life.heard = []
-        life.say = life.heard.append
+        life.send = life.heard.append
         state = AttachedState(attached)
-        saver = Saver(life.settings.staging, 1, clock.now_s, life.say)
+        saver = Saver(life.settings.staging, 1, clock.now_s, life.send)
         run = Run(life, state, saver, SectionTimer(clock.now_s), clock.now_s)
         life.run = run
         run.state, run.heard = state, life.heard
         folders = checkpoints(tmp_path)
         if folders:
             run.words = state.restore(open_folder(folders[-1]))
-            run.resume_at(open_folder(folders[-1]).step)
+            run.set_resumed(open_folder(folders[-1]).step)
         else:
-            state.captured()
+            state.capture()
         return run
 
     return make

@@ -35,7 +35,7 @@ class Place:
 
     def saved(self) -> Path:
         self.step += 1
-        taken = self.kept.take(self.step)
+        taken = self.kept.snapshot(self.step)
         assert taken is not None
         name = f"step-{self.step:09d}-1"
         writer.write_folder(self.staging, name, taken.files(), lambda _records: ("checkpoint.json", b"{}"))
@@ -79,7 +79,7 @@ def test_a_file_that_is_rewritten_while_the_checkpoint_is_written_stays_as_it_wa
     place: Place, tmp_path: Path
 ) -> None:
     best = place.write("out/best.pt", LARGE)
-    taken = place.kept.take(1)
+    taken = place.kept.snapshot(1)
     best.write_bytes(b"later")
     assert taken is not None
     writer.write_folder(place.staging, "step-000000001-1", taken.files(), lambda _records: ("checkpoint.json", b"{}"))
@@ -140,7 +140,7 @@ def test_a_fifo_and_a_temporary_name_are_not_opened(place: Place, tmp_path: Path
 
 
 def test_nothing_is_taken_where_nothing_is_to_be_kept(tmp_path: Path) -> None:
-    assert Place(tmp_path).kept.take(1) is None
+    assert Place(tmp_path).kept.snapshot(1) is None
 
 
 def test_a_folder_that_is_not_there_yet_is_no_error(place: Place, tmp_path: Path) -> None:

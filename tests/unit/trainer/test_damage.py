@@ -135,13 +135,13 @@ def test_leaves_of_any_sizes_also_of_none_are_read_where_they_belong(tmp_path_fa
     from supervisor.core.digest import digest_of, preferred
 
     file = TensorFile(path, len(body), digest_of([body], preferred()))
-    places = reader.located([file], {})
+    places = reader.locate([file], {})
     chosen = [number for number in range(len(sizes)) if wanted.random() < 0.7]
     wanted.shuffle(chosen)
     outs = {number: bytearray(sizes[number]) for number in chosen}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "SLICE_BYTES", limit)
-        reader.fill(
+        reader.read_into(
             [file],
             [
                 (extent, reader.HostTarget(memoryview(outs[number]), lambda: None))
@@ -162,7 +162,7 @@ def test_of_several_readers_the_first_error_is_raised_and_all_threads_end(tmp_pa
         files.append(TensorFile(path, 1000 + number, "sha256:not-this"))
     before = threading.active_count()
     with pytest.raises(DamageError, match="its digest differs"):
-        reader.fill(files, [])
+        reader.read_into(files, [])
     assert threading.active_count() == before
 
 

@@ -25,7 +25,7 @@ def begun(tmp_path, holder):
             read_settings({"SUPERVISOR_RUN_STAGING": str(tmp_path / "staged"), **environ}, "train.py")
         )
         said = []
-        life.say = said.append
+        life.send = said.append
         held = holder({"weight": 0.0})
         state = AttachedState({"model": held})
         saver = Saver(life.settings.staging, 1, clock.now_s, said.append)
@@ -75,7 +75,7 @@ def test_told_to_stop_it_ends_at_the_next_boundary_with_its_state_saved(begun, t
     run, held = begun()
     run.begin(10)
     drive(run, held, 1)
-    run.told_by_signal(15)
+    run.on_signal(15)
     with pytest.raises(SystemExit) as ended:
         drive(run, held, 1)
     assert ended.value.code == 143
@@ -86,9 +86,9 @@ def test_sections_that_a_callback_enters_and_leaves_nest_in_the_step(begun):
     run, held = begun()
     run.begin(10)
     drive(run, held, 1)
-    run.enter("eval")
+    run.enter_section("eval")
     assert run.beat().section == "eval"
-    run.leave()
+    run.leave_section()
     assert run.beat().section == "step"
 
 
@@ -114,8 +114,8 @@ def test_a_driven_loop_asks_which_steps_to_leave_out_and_they_have_a_row(begun, 
     run, held = begun(SUPERVISOR_RUN_CHANNEL="/nowhere", SUPERVISOR_RUN_ROLLBACKS="e00000001-aa:1:3:1")
     run.begin(5)
     while run.step < 5:
-        if run.skips(run.step):
-            run.pass_over()
+        if run.is_skipped(run.step):
+            run.skip_step()
         else:
             drive(run, held, 1)
     run.end()
@@ -125,7 +125,7 @@ def test_a_driven_loop_asks_which_steps_to_leave_out_and_they_have_a_row(begun, 
 
 def test_a_driven_loop_that_cannot_leave_out_a_step_is_said_once(begun):
     run, held = begun(SUPERVISOR_RUN_CHANNEL="/nowhere", SUPERVISOR_RUN_ROLLBACKS="e00000001-aa:1:3:1")
-    said = run._life.say.__self__
+    said = run._context.send.__self__
     run.begin(5)
     drive(run, held, 5)
     again = [each.text for each in said if "was done again" in getattr(each, "text", "")]
@@ -136,7 +136,7 @@ def test_after_a_trouble_that_somebody_acts_on_nothing_is_saved_any_more(begun, 
     run, held = begun(
         SUPERVISOR_RUN_CHANNEL="/nowhere", SUPERVISOR_RUN_ON_NAN="stop", SUPERVISOR_RUN_SAVE_EVERY="2steps"
     )
-    said = run._life.say.__self__
+    said = run._context.send.__self__
     run.begin(6)
     drive(run, held, 3)
     run.flush()

@@ -19,8 +19,8 @@ from supervisor.trainer.settings import read_settings
 class Run:
     """As much of a run as the kinds depend on."""
 
-    def __init__(self, *, came_through_a_step):
-        self.came_through_a_step = came_through_a_step
+    def __init__(self, *, completed_a_step):
+        self.completed_a_step = completed_a_step
 
     def is_device_oom(self, error):
         return "CUDA out of memory" in str(error)
@@ -30,8 +30,8 @@ class Here:
     """As much of the process as the kinds depend on."""
 
     def __init__(self, *, steps=0):
-        self.run = Run(came_through_a_step=bool(steps))
-        self.unattached = None
+        self.run = Run(completed_a_step=bool(steps))
+        self.unmodified_script = None
         self.stopped = False
 
 
@@ -81,24 +81,24 @@ class Wrapped(Exception):  # noqa: N818
     ],
 )
 def test_errors_are_told_apart_before_and_after_the_first_step(error, kind, later):
-    assert script_end.failure(Here(), raised(error)).kind == kind
-    assert script_end.failure(Here(steps=9), raised(error)).kind == later
+    assert script_end.failure_message(Here(), raised(error)).kind == kind
+    assert script_end.failure_message(Here(steps=9), raised(error)).kind == later
 
 
 def test_a_script_that_is_not_attached_has_made_progress_only_after_a_step_was_seen():
     here = TrainerContext(read_settings({}, "train.py"))
-    here.say = list[object]().append
+    here.send = list[object]().append
     script = UnmodifiedScript(here)
     here.watch(script)
-    for begin in (lambda: None, script.begins):
+    for begin in (lambda: None, script.on_training_start):
         begin()
-        assert script_end.failure(here, raised(ImportError("x"))).kind == "setup"
-        assert script_end.failure(here, raised(TypeError("x"))).kind == "code"
-        assert script_end.chosen(here, raised(SystemExit(2))).kind == "setup"
-    script.stepped()
-    assert script_end.failure(here, raised(ImportError("x"))).kind == "code"
-    assert script_end.failure(here, raised(TypeError("x"))).kind == "script"
-    assert script_end.chosen(here, raised(SystemExit(2))).kind == "exit"
+        assert script_end.failure_message(here, raised(ImportError("x"))).kind == "setup"
+        assert script_end.failure_message(here, raised(TypeError("x"))).kind == "code"
+        assert script_end.exit_failure(here, raised(SystemExit(2))).kind == "setup"
+    script.on_step()
+    assert script_end.failure_message(here, raised(ImportError("x"))).kind == "code"
+    assert script_end.failure_message(here, raised(TypeError("x"))).kind == "script"
+    assert script_end.exit_failure(here, raised(SystemExit(2))).kind == "exit"
 
 
 @pytest.mark.parametrize(
@@ -118,14 +118,14 @@ def test_a_script_that_is_not_attached_has_made_progress_only_after_a_step_was_s
     ],
 )
 def test_an_error_is_told_in_one_line_whatever_its_message(message, told):
-    failed = script_end.failure(Here(), raised(ValueError(message)))
+    failed = script_end.failure_message(Here(), raised(ValueError(message)))
     assert failed.message == told
 
 
 def test_the_line_is_the_scripts_own_also_where_a_library_fails():
     with pytest.raises(ValueError, match="Expecting") as caught:
         json.loads("{")
-    told = script_end.failure(Here(), caught.value)
+    told = script_end.failure_message(Here(), caught.value)
     assert told.where.startswith(__file__)
     assert told.kind == "script"
 
@@ -133,7 +133,7 @@ def test_the_line_is_the_scripts_own_also_where_a_library_fails():
 def test_a_type_error_inside_a_library_may_be_anything():
     with pytest.raises(TypeError) as caught:
         json.loads(7)
-    assert script_end.failure(Here(), caught.value).kind == "script"
+    assert script_end.failure_message(Here(), caught.value).kind == "script"
 
 
 # --- the whole way, in a process of its own ----------------------------------------------------------------------
@@ -161,9 +161,9 @@ def body():
 try:
     body()
 except SystemExit as ended:
-    told = ends.word(life.here(), ended)
+    told = ends.outcome_message(life.current(), ended)
 else:
-    told = ends.word(life.here(), None)
+    told = ends.outcome_message(life.current(), None)
 print("TOLD", type(told).__name__, run.step)
 """
 LOOP = "for step in {loop}:\n    run.log(value=step)\n    if step == 25: {then}\n"

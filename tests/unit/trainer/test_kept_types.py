@@ -156,27 +156,27 @@ def test_names_that_no_class_may_have_make_a_tuple():
 def test_a_deque_of_transitions_with_arrays_is_followed_from_save_to_save(holder):
     replay = deque((Transition(bytearray([n]), float(n)) for n in range(3)), maxlen=3)
     state = AttachedState({"replay": holder(replay)})
-    first = state.captured()
+    first = state.capture()
     assert [bytes(value) for value in first.values] == [b"\0", b"\1", b"\2"]
     replay.append(Transition(bytearray([7]), 7.0))
-    second = state.captured()
+    second = state.capture()
     assert second.structure == first.structure
     assert [bytes(value) for value in second.values] == [b"\1", b"\2", b"\7"]
     assert json.loads(second.text())["replay"]["items"][2]["items"][1] == 7.0
     replay.pop()
-    assert state.captured().structure != first.structure
+    assert state.capture().structure != first.structure
 
 
 def test_containers_that_change_between_two_saves_are_seen(holder):
     counts, owed = Counter(a=1), defaultdict(int, a=1)
     state = AttachedState({"thing": holder([counts, owed])})
-    state.captured().text()
+    state.capture().text()
     counts["a"] += 1
     owed["a"] = 5
-    counter, default = json.loads(state.captured().text())["thing"]
+    counter, default = json.loads(state.capture().text())["thing"]
     assert (counter["items"], default["items"]) == ([["a", 2]], [["a", 5]])
     owed.default_factory = list
-    assert json.loads(state.captured().text())["thing"][1]["factory"] == "list"
+    assert json.loads(state.capture().text())["thing"][1]["factory"] == "list"
 
 
 @pytest.mark.torch
@@ -218,6 +218,6 @@ def test_a_tensor_with_a_history_is_kept_by_value(stage, holder):
     thing = holder({"collected": [weight.clone(), weight * 5]})
     assert AttachedState({"ema": thing}).restore(open_folder(path)) == []
     state = AttachedState({"ema": thing})
-    first = state.captured()
+    first = state.capture()
     thing.state["collected"][0] = weight.clone()
-    assert state.captured().structure == first.structure  # a clone made anew is the same place
+    assert state.capture().structure == first.structure  # a clone made anew is the same place

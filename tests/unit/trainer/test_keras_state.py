@@ -93,7 +93,7 @@ from supervisor.trainer.state.capture import AttachedState as State
 model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="one"), keras.layers.Dropout(0.5)], name="net")
 optimizer = keras.optimizers.Adam()
 state = State({"model": model, "optimizer": optimizer})
-words = state.restore(open_folder(sys.argv[1])) + state.put_back_rng()
+words = state.restore(open_folder(sys.argv[1])) + state.restore_rng()
 held = [*model.variables, *optimizer.variables]
 print(json.dumps([words, [[each.path, keras.ops.convert_to_numpy(each).astype("float64").tolist()] for each in held]]))
 """
@@ -138,8 +138,8 @@ def test_a_model_made_again_in_one_process_fits_though_keras_names_it_otherwise(
     state = AttachedState({"model": again})
     assert state.restore(open_folder(path)) == []
     assert values(again) == values(model)
-    assert state.captured().objects.keys() == {"model"}
-    assert list(state.captured().objects["model"]) == [each.path for each in model.variables], "the run's names stay"
+    assert state.capture().objects.keys() == {"model"}
+    assert list(state.capture().objects["model"]) == [each.path for each in model.variables], "the run's names stay"
 
 
 def test_a_model_of_another_form_is_refused_by_the_variable(stage):

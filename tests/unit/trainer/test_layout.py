@@ -89,7 +89,7 @@ def test_every_number_is_aligned_to_its_own_size_in_memory_and_in_the_file(state
 def test_what_is_still_shares_no_file_with_what_changes(state, limit):
     found, still = state
     for piece in plan(found, still, piece_bytes_max=limit).pieces:
-        assert {part.leaf in still for part in piece.parts} == {piece.still}
+        assert {part.leaf in still for part in piece.parts} == {piece.frozen}
 
 
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=60))
@@ -117,7 +117,7 @@ def test_nothing_to_lay_out_is_no_piece_and_no_byte():
     layout = plan({})
     assert (layout.pieces, layout.split, layout.bytes) == ((), {}, 0)
     snapshot = Snapshot(layout, {}, [])
-    assert snapshot.take([]).wait()
+    assert snapshot.copy([]).wait()
 
 
 @given(states(), limits, st.randoms(use_true_random=False))
@@ -127,7 +127,7 @@ def test_plain_safetensors_opens_every_file_and_finds_every_byte(tmp_path_factor
     values = [bytearray(chance.randbytes(each.bytes)) for each in found.values()]
     layout = plan(found, still, piece_bytes_max=limit)
     snapshot = Snapshot(layout, found, values)
-    assert snapshot.take(values).wait()
+    assert snapshot.copy(values).wait()
     folder, tensors = tmp_path_factory.mktemp("files"), {}
     for piece in layout.pieces:
         content = bytes(snapshot.bytes_of(piece)[: piece.bytes])

@@ -136,17 +136,17 @@ def live(tmp_path, monkeypatch):
         environ = {"SUPERVISOR_RUN_STAGING": str(staging), "SUPERVISOR_RUN_SAVE_EVERY": "1steps"}
         here = TrainerContext(read_settings(environ, "train.py"))
         heard = []
-        here.say = heard.append
-        monkeypatch.setattr(trainer_context, "_here", [here])
+        here.send = heard.append
+        monkeypatch.setattr(trainer_context, "_current", [here])
         dataset = Numbers()
         loader = make(dataset)
         state = AttachedState({"data": loader})
-        run = Run(here, state, Saver(staging, 1, clock.now_s, here.say), SectionTimer(clock.now_s), clock.now_s)
+        run = Run(here, state, Saver(staging, 1, clock.now_s, here.send), SectionTimer(clock.now_s), clock.now_s)
         here.run = run
         if begin is not None:
             (folder,) = [path for path in (tmp_path / "whole").iterdir() if path.name.startswith(f"step-{begin:09d}-")]
             assert state.restore(open_folder(folder)) == []
-            run.resume_at(begin)
+            run.set_resumed(begin)
         seen = []
         for epoch, batch in form(run, loader):
             seen.append((epoch, batch.tolist(), float(torch.rand(()))))

@@ -30,7 +30,7 @@ class Watched(UnmodifiedScript):
         life = TrainerContext(read_settings({}, "train.py"))
         super().__init__(life)
         self.said: list[object] = []
-        life.say = self.said.append  # type: ignore[method-assign]
+        life.send = self.said.append  # type: ignore[method-assign]
         life.watch(self)
 
     @property
@@ -46,8 +46,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 
 def saved_into(script: Watched, file: object) -> None:
-    script.stepped()
-    script.saves.found(file)
+    script.on_step()
+    script.saves.add(file)
 
 
 @pytest.mark.parametrize("looked", [False, True])
@@ -58,7 +58,7 @@ def test_an_open_file_that_is_renamed_is_told_under_its_new_name(
         saved_into(script, file)
     if looked:
         script.beat()
-    script.stepped()
+    script.on_step()
     (tmp_path / "model_7.pt.tmp").rename(tmp_path / "model_7.pt")
     script.beat()
     assert script.told[-1][0] == "model_7.pt"
@@ -85,7 +85,7 @@ def test_a_file_that_is_renamed_while_it_is_open_is_told_when_it_is_closed(scrip
 
 def test_hard_and_symbolic_links_are_told(script: Watched, tmp_path: Path) -> None:
     (tmp_path / "last.pt").write_bytes(b"x")
-    script.saves.found(tmp_path / "last.pt")
+    script.saves.add(tmp_path / "last.pt")
     os.link(tmp_path / "last.pt", tmp_path / "best.pt")
     (tmp_path / "checkpoint-1.pt").hardlink_to(tmp_path / "best.pt")
     (tmp_path / "latest").symlink_to("last.pt")
@@ -117,8 +117,8 @@ def test_what_is_moved_from_another_file_system_is_told(
         raise OSError(18, "Invalid cross-device link", src, dst)
 
     monkeypatch.setattr(os, "rename", across)
-    script.saves.found(tmp_path / "there" / "a.pt")
-    script.saves.found(tmp_path / "there" / "folder" / "b.pt")
+    script.saves.add(tmp_path / "there" / "a.pt")
+    script.saves.add(tmp_path / "there" / "folder" / "b.pt")
     (tmp_path / "here").mkdir()
     shutil.move(str(tmp_path / "there" / "a.pt"), str(tmp_path / "here"))
     shutil.move(str(tmp_path / "there" / "folder"), str(tmp_path / "checkpoint-5"))
@@ -129,9 +129,9 @@ def test_what_is_moved_from_another_file_system_is_told(
 def test_what_is_renamed_within_a_save_is_told_once_under_its_last_name(script: Watched, tmp_path: Path) -> None:
     (tmp_path / "tmp-checkpoint-5").mkdir()
     (tmp_path / "tmp-checkpoint-5" / "optimizer.pt").touch()
-    script.saves._follow()
+    script.saves._track_moves()
     with script.saves.within():
-        script.saves.found(tmp_path / "tmp-checkpoint-5" / "optimizer.pt")
+        script.saves.add(tmp_path / "tmp-checkpoint-5" / "optimizer.pt")
         (tmp_path / "tmp-checkpoint-5").rename(tmp_path / "checkpoint-5")
     told = [each.path for each in script.said if isinstance(each, ScriptSavedFile)]
     assert told == [str(tmp_path / "checkpoint-5" / "optimizer.pt")]

@@ -75,7 +75,7 @@ def test_a_folder_of_version_1_is_put_back_with_its_random_generators(version_1,
     assert state.restore(opened) == []
     assert opened.step == 7
     assert model.state["weights"] == array("d", [1.5, -0.0, 3.5])
-    assert state.put_back_rng() == []
+    assert state.restore_rng() == []
     assert random.getstate() == (3, (*range(624), 624), None)
 
 

@@ -21,48 +21,48 @@ def test_steps_that_take_longer_while_a_checkpoint_is_written_are_counted():
     loop = Loop()
     pace = SaveOverhead(loop)
     loop.run(100, 0.01)
-    pace.write_begins()
+    pace.write_started()
     loop.run(20, 0.015)
-    assert round(pace.write_ended(), 6) == 0.1
+    assert round(pace.write_finished(), 6) == 0.1
 
 
 def test_steps_that_take_no_longer_cost_nothing():
     loop = Loop()
     pace = SaveOverhead(loop)
     loop.run(100, 0.01)
-    pace.write_begins()
+    pace.write_started()
     loop.run(20, 0.008)
-    assert pace.write_ended() == 0.0
+    assert pace.write_finished() == 0.0
 
 
 def test_too_few_steps_tell_nothing():
     loop = Loop()
     pace = SaveOverhead(loop)
     loop.run(2, 0.01)
-    pace.write_begins()
+    pace.write_started()
     loop.run(50, 0.5)
-    assert pace.write_ended() == 0.0
+    assert pace.write_finished() == 0.0
     loop.run(100, 0.01)
-    pace.write_begins()
+    pace.write_started()
     loop.run(2, 0.5)
-    assert pace.write_ended() == 0.0
+    assert pace.write_finished() == 0.0
 
 
 def test_the_measure_is_the_time_since_the_write_before():
     loop = Loop()
     pace = SaveOverhead(loop)
     loop.run(100, 0.01)
-    pace.write_begins()
+    pace.write_started()
     loop.run(10, 0.02)
-    pace.write_ended()
+    pace.write_finished()
     loop.run(100, 0.03)  # the script does more in a step from here on
-    pace.write_begins()
+    pace.write_started()
     loop.run(10, 0.04)
-    assert round(pace.write_ended(), 6) == 0.1
+    assert round(pace.write_finished(), 6) == 0.1
 
 
 def test_a_save_that_training_waited_for_has_no_steps_beside_it():
     loop = Loop()
     pace = SaveOverhead(loop)
     loop.run(100, 0.01)
-    assert pace.write_ended() == 0.0
+    assert pace.write_finished() == 0.0

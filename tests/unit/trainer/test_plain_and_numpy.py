@@ -108,7 +108,7 @@ def test_numpy_values_without_exact_bytes_are_refused(value):
 
 def test_numpys_generators_may_be_attached_and_go_on_where_they_were():
     for generator in (np.random.default_rng(3), np.random.RandomState(3)):
-        get, put = NumPy().access(generator)
+        get, put = NumPy().state_access(generator)
         kept = in_memory(get())
         wanted = generator.random(5).tolist()
         put(kept)

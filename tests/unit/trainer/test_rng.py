@@ -17,7 +17,7 @@ def draw_numpy():
 
 
 def kept(state):
-    return json.loads(json.dumps(state.captured().generators.as_kept()))
+    return json.loads(json.dumps(state.capture().generators.as_kept()))
 
 
 class Checkpoint:
@@ -35,7 +35,7 @@ def resumed():
     def again(kept):
         state = AttachedState({})
         state.restore(Checkpoint(kept))
-        assert state.put_back_rng() == []
+        assert state.restore_rng() == []
         return state
 
     return again
@@ -44,7 +44,7 @@ def resumed():
 @pytest.fixture
 def begun():
     state = AttachedState({})
-    state.put_back_rng()
+    state.restore_rng()
     return state
 
 
@@ -61,7 +61,7 @@ def test_it_is_known_over_attempts(begun, resumed):
     random.seed()
     np.random.seed()  # noqa: NPY002  # the next process has others
     state = resumed(first)
-    assert rng.of("numpy", kept(state)) == rng.of("numpy", first)
+    assert rng.stored_states("numpy", kept(state)) == rng.stored_states("numpy", first)
     assert "plain" in rng.undrawn(kept(state))
     assert "numpy" not in rng.undrawn(kept(state))
     random.random()

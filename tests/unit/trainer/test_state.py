@@ -56,7 +56,7 @@ def test_the_global_generator_is_put_back_only_when_the_loop_begins(stage, holde
     state = AttachedState({"model": holder()})
     state.restore(open_folder(path))
     random.seed(77)
-    state.put_back_rng()
+    state.restore_rng()
     assert random.random() == wanted
 
 

@@ -38,9 +38,9 @@ class Saving:
         """Save, check that every byte is what it was, and return the checkpoint's pieces by name."""
         self.step += 1
         wanted = {name: bytes(block) for name, block in self.model.blocks.items()}
-        captured = self.state.captured()
+        captured = self.state.capture()
         draft = CheckpointDraft(self.step, None, None, captured.text, captured.generators, [], {}, {}, {})
-        self.saver.begin(draft, captured, "due", 0.0)
+        self.saver.save_in_background(draft, captured, "due", 0.0)
         changed = {name: bytes(block) for name, block in self.model.blocks.items()}
         for block in self.model.blocks.values():
             block[:] = b"\0" * len(block)  # at once, as the next step does
@@ -127,7 +127,7 @@ def test_where_nothing_is_still_no_digests_are_spent_after_the_first_saves(savin
 
 
 def test_a_tensor_that_is_frozen_later_is_found_when_the_watch_begins_again(saving, monkeypatch):
-    monkeypatch.setattr(module, "WATCH_AGAIN_SAVES", 5)
+    monkeypatch.setattr(module, "RECHECK_SAVES", 5)
     run = saving()
     for _ in range(4):
         run.train(*"abcxyz")
@@ -175,7 +175,7 @@ def test_without_the_fast_digest_nothing_is_watched(saving, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_any_schedule_of_freezing_growing_and_failing_saves_the_exact_bytes(saving, monkeypatch, seed):
-    monkeypatch.setattr(module, "WATCH_AGAIN_SAVES", 7)
+    monkeypatch.setattr(module, "RECHECK_SAVES", 7)
     monkeypatch.setattr("supervisor.trainer.save.layout.plan.__kwdefaults__", {"piece_bytes_max": 3 * LEAF // 2})
     chance = random.Random(seed)
     run = saving(**{name: chance.randrange(1, 3 * LEAF) for name in "abcdefxyz"})

@@ -116,11 +116,11 @@ def test_draws_inside_a_traced_function_are_said_not_to_come_back(stage):
     path = stage(generator=generator)
     state = AttachedState({"generator": generator})
     state.restore(open_folder(path))
-    assert state.put_back_rng() == []
+    assert state.restore_rng() == []
     noisy_step()
     path = stage(name="step-000000006-1", generator=generator)
     state.restore(open_folder(path))
-    (words,) = state.put_back_rng()
+    (words,) = state.restore_rng()
     assert "inside noisy_step count their draws" in words
     assert "tf.random.Generator" in words
 

@@ -110,7 +110,9 @@ def test_tensors_of_any_strides_are_filled_where_they_are(stage, limit):
     path = stage(piece_bytes_max=limit, model=model)
     before = [(each.data_ptr(), each.stride()) for each in tensors(other)]
     surroundings = other.gaps._base.clone()
-    assert AttachedState({"model": other})._aliased(open_folder(path).state["objects"])[0]["model"][0] == "whole"
+    assert (
+        AttachedState({"model": other})._in_place_targets(open_folder(path).state["objects"])[0]["model"][0] == "whole"
+    )
     restore(path, model=other)
     assert bits(other) == bits(model)
     assert [(each.data_ptr(), each.stride()) for each in tensors(other)] == before
@@ -318,7 +320,7 @@ def test_without_a_checkpoint_a_model_without_memory_is_refused_with_what_to_do(
     with torch.device("meta"):
         empty = mlp()
     with pytest.raises(UnsupportedStateError, match=r"^model\.0\.weight: .*meta") as caught:
-        AttachedState({"model": empty}).captured()
+        AttachedState({"model": empty}).capture()
     assert "real device" in caught.value.hint
 
 

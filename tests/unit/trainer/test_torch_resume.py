@@ -92,7 +92,7 @@ def test_training_goes_on_bit_for_bit(stage, optimizer, scheduler):
     resumed.train(1)
     state = AttachedState(resumed.attached())
     assert state.restore(open_folder(path)) == []
-    assert state.put_back_rng() == []
+    assert state.restore_rng() == []
     resumed.train(4)
     assert resumed.seen() == wanted
 

@@ -56,7 +56,7 @@ def test_a_save_without_room_for_a_copy_writes_the_same_bytes(name, limit):
     capture.node(random_bits(getattr(torch, name), 4, 6, 5).transpose(0, 2), "x")
     layout, values = plan(capture.leaves, piece_bytes_max=limit), list(capture.values.values())
     snapshot = Snapshot(layout, capture.leaves, values)
-    snapshot.take(values)
+    snapshot.copy(values)
     for piece in layout.pieces:
         assert b"".join(direct_chunks(piece, capture.leaves, values)) == snapshot.bytes_of(piece)[: piece.bytes]
 
@@ -80,7 +80,7 @@ def test_strides_come_back(shape, order, step, expand):
 
 
 def in_memory(tensor):
-    node, leaf = Torch().keep(tensor, "it")
+    node, leaf = Torch().encode(tensor, "it")
     kept = bytearray(leaf.bytes)
     Torch().read(tensor, 0, memoryview(kept))
     return value_of_bytes(node, kept)
@@ -136,7 +136,7 @@ class Subclass(torch.Tensor):
 
 def test_a_hint_names_to_local_only_where_there_is_one(holder):
     with pytest.raises(UnsupportedStateError) as refused:
-        AttachedState({"thing": holder([torch.ones(2).as_subclass(Subclass)])}).captured()
+        AttachedState({"thing": holder([torch.ones(2).as_subclass(Subclass)])}).capture()
     assert "to_local" not in refused.value.hint
     assert "plain tensors" in refused.value.hint
 
@@ -147,9 +147,9 @@ def test_a_framework_that_cannot_read_a_value_refuses_it_by_name(holder, monkeyp
     def fails(*_given):
         raise RuntimeError("no storage\nand more")
 
-    monkeypatch.setattr(Torch, "_keep_tensor", fails)
+    monkeypatch.setattr(Torch, "_encode_tensor", fails)
     with pytest.raises(UnsupportedStateError, match=r"^thing.0: .*torch says RuntimeError: no storage$"):
-        AttachedState({"thing": holder([torch.ones(2)])}).captured()
+        AttachedState({"thing": holder([torch.ones(2)])}).capture()
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_framework_that_cannot_read_a_value_refuses_it_by_name(holder, monkeyp
 @pytest.mark.filterwarnings("ignore")  # torch warns of quantized and nested tensors
 def test_a_tensor_that_would_not_come_back_is_refused(holder, make, words):
     with pytest.raises(UnsupportedStateError, match=f"^thing.0: .*{words}"):
-        AttachedState({"thing": holder([make()])}).captured()
+        AttachedState({"thing": holder([make()])}).capture()
 
 
 @pytest.mark.parametrize("name", ["state-00000.safetensors", "state.json", "checkpoint.json", "log.jsonl"])

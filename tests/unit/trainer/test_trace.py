@@ -196,7 +196,7 @@ def content(leaf, value):
 
 def outcome(state):
     try:
-        return state.captured(), ""
+        return state.capture(), ""
     except UnsupportedStateError as error:
         return None, str(error)
 
@@ -337,7 +337,7 @@ def test_tensors_that_the_script_lets_go_are_not_kept_alive_by_a_save(number):
     thing = Attached({"model": [torch.ones(5), {"deep": torch.ones(6), "count": 1}], "kept": torch.ones(7)})
     followed, kept = AttachedState({"thing": thing}), Kept()
     for _ in range(number):
-        kept.files(followed.captured())
+        kept.files(followed.capture())
     gone = [weakref.ref(thing.state["model"][0]), weakref.ref(thing.state["model"][1]["deep"])]
     thing.state = {"kept": thing.state["kept"]}
     gc.collect()

@@ -108,16 +108,16 @@ def test_keras_loads_the_weights_of_a_model_that_was_given_the_state(tmp_path: P
     ],
 )
 def test_the_model_is_found_by_its_name(name: str, names: list[str], found: str) -> None:
-    assert trained_model._named(name, names) == found
+    assert trained_model._model_name(name, names) == found
 
 
 @pytest.mark.parametrize(("name", "names"), [("", ["net", "data"]), ("", ["model_a", "model_b"]), ("x", ["model"])])
 def test_a_model_that_is_not_told_is_asked_for(name: str, names: list[str]) -> None:
     with pytest.raises(UserError, match="checkpoint") as refused:
-        trained_model._named(name, names)
+        trained_model._model_name(name, names)
     assert names[0] in refused.value.hint
 
 
 def test_an_object_of_no_framework_is_not_given_a_state() -> None:
     with pytest.raises(UserError, match="no load_state_dict"):
-        trained_model._put(object(), {})
+        trained_model._load_into(object(), {})

@@ -28,10 +28,10 @@ def save(tmp_path, holder):
     before = {}  # the first piece is linked from the folder of a save before, once there is one
 
     def written():
-        captured = AttachedState({"model": holder({"weights": weights})}).captured()
+        captured = AttachedState({"model": holder({"weights": weights})}).capture()
         layout = plan(captured.leaves, piece_bytes_max=6000)
         snapshot = Snapshot(layout, captured.leaves, captured.values)  # a forked child has none of its parent's buffers
-        snapshot.take(captured.values)
+        snapshot.copy(captured.values)
         files = [
             NewFile(each.name, pages=snapshot.bytes_of(each), bytes=each.bytes, before=before.get(each.name))
             for each in layout.pieces
@@ -183,10 +183,10 @@ def test_every_file_and_folder_is_flushed_before_the_name_says_whole(save, monke
 def test_without_a_buffer_the_same_files_are_written(tmp_path, holder):
     captured = AttachedState(
         {"model": holder({"weights": array("d", range(2000)), "tail": bytearray(b"abc")})}
-    ).captured()
+    ).capture()
     layout = plan(captured.leaves, piece_bytes_max=6000)
     snapshot = Snapshot(layout, captured.leaves, captured.values)
-    snapshot.take(captured.values)
+    snapshot.copy(captured.values)
     assert len(layout.pieces) > 1
     for piece in layout.pieces:
         direct = b"".join(direct_chunks(piece, captured.leaves, captured.values))

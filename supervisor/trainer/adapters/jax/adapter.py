@@ -36,11 +36,11 @@ class Jax(FrameworkAdapter):
         words = "cpu" if device is None or device.platform == "cpu" else device.device_kind
         return f"jax {jax.__version__}", words
 
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
+    def encode(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         if not isinstance(value, jax.Array):
             return None
         _refuse_without_bytes(value, path)
-        node: dict[str, Any] = {TAG: "jax.Array", "shape": list(value.shape), "device": _place(value)}
+        node: dict[str, Any] = {TAG: "jax.Array", "shape": list(value.shape), "device": _device_name(value)}
         if _is_key(value):
             raw = jax.random.key_data(value)
             node |= {TAG: "jax.Key", "impl": str(jax.random.key_impl(value)), "shape": list(raw.shape)}
@@ -48,7 +48,7 @@ class Jax(FrameworkAdapter):
         node |= {"dtype": value.dtype.name, "weak_type": _is_weak(value)}
         return node, arrays.leaf(self, value.dtype, value.shape, self.address(value))
 
-    def token(self, value: Any) -> Hashable:
+    def signature(self, value: Any) -> Hashable:
         if not isinstance(value, jax.Array) or isinstance(value, jax.core.Tracer) or value.is_deleted():
             return None
         return value.shape, value.dtype, value.sharding, value.committed, _is_weak(value)
@@ -66,9 +66,9 @@ class Jax(FrameworkAdapter):
             first = 0
         arrays.copy_bytes(np.asarray(raw), first, out)
 
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
+    def restore_target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
         assert live is None, "an array never changes"
-        device = None if not node["device"] else _host() if on_host else _here(node["device"])
+        device = None if not node["device"] else _host_device() if on_host else _local_device(node["device"])
 
         def finish(array: np.ndarray[Any, Any]) -> Any:
             made = jax.device_put(array, device)
@@ -80,10 +80,10 @@ class Jax(FrameworkAdapter):
                 return jax.random.wrap_key_data(made, impl=node["impl"])
             return _convert_element_type(made, made.dtype, weak_type=True) if node["weak_type"] else made
 
-        return arrays.target(arrays.dtype_named(node["dtype"]), node["shape"], size, finish)
+        return arrays.restore_target(arrays.dtype_named(node["dtype"]), node["shape"], size, finish)
 
-    def access(self, value: Any) -> StateAccess | None:
-        return jax_trees.access(value)
+    def state_access(self, value: Any) -> StateAccess | None:
+        return jax_trees.state_access(value)
 
     def rng_state(self) -> Any:
         return None
@@ -91,7 +91,7 @@ class Jax(FrameworkAdapter):
     def set_rng_state(self, state: Any) -> str | None:
         raise NotImplementedError(state)
 
-    def logged(self, value: Any) -> Any:
+    def loggable(self, value: Any) -> Any:
         if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer) and value.size == 1:
             return value  # it never changes; it is waited for when the log is written
         return None
@@ -130,16 +130,16 @@ def _is_weak(value: Any) -> bool:
     return bool(getattr(value, "weak_type", False))  # a key has none
 
 
-def _place(value: Any) -> str:
+def _device_name(value: Any) -> str:
     """Return the device that the script chose for it; "" where JAX may move it, or where it lies on several."""
     devices = list(value.devices())
     return f"{devices[0].platform}:{devices[0].id}" if value.committed and len(devices) == 1 else ""
 
 
-def _here(device: str) -> Any:
+def _local_device(device: str) -> Any:
     """Return the device if this machine has it, else the default."""
     return next((each for each in jax.local_devices() if f"{each.platform}:{each.id}" == device), None)
 
 
-def _host() -> Any:
+def _host_device() -> Any:
     return jax.local_devices(backend="cpu")[0]

@@ -24,7 +24,7 @@ _SINGLE = (jax.Array, np.ndarray, np.generic, bool, int, float, complex, str, by
 _SHOWN_MAX = 3
 
 
-def access(value: Any) -> StateAccess | None:
+def state_access(value: Any) -> StateAccess | None:
     """Return (get, set) for an object whose state is, or may hold, pytrees; None for what JAX knows nothing of."""
     if any(kind.__module__.partition(".")[0] == "torch" for kind in type(value).__mro__):
         return None
@@ -61,23 +61,23 @@ def packed(value: Any) -> Any:
 
 def unpacked(kept: Any, live: Any) -> Any:
     """Return the kept state with its trees made again by those of ``live()``, which is called if there are any."""
-    return _made(kept, live(), "") if _holds_tree(kept) else kept
+    return _rebuild(kept, live(), "") if _holds_tree(kept) else kept
 
 
-def _made(kept: Any, twin: Any, path: str) -> Any:
+def _rebuild(kept: Any, twin: Any, path: str) -> Any:
     if type(kept) is dict and kept.keys() == {TREE}:
-        return _tree(kept[TREE], twin, path)
+        return _rebuild_tree(kept[TREE], twin, path)
     if isinstance(kept, dict):
         inner = twin if isinstance(twin, dict) else {}
-        return type(kept)((key, _made(each, inner.get(key), f"{path}.{key}")) for key, each in kept.items())
+        return type(kept)((key, _rebuild(each, inner.get(key), f"{path}.{key}")) for key, each in kept.items())
     if isinstance(kept, list | tuple) and _holds_tree(kept):
         beside = twin if isinstance(twin, list | tuple) and len(twin) == len(kept) else [None] * len(kept)
-        items = [_made(each, beside[number], f"{path}.{number}") for number, each in enumerate(kept)]
+        items = [_rebuild(each, beside[number], f"{path}.{number}") for number, each in enumerate(kept)]
         return tuple.__new__(type(kept), items) if isinstance(kept, tuple) else items
     return kept
 
 
-def _tree(leaves: dict[str, Any], twin: Any, path: str) -> Any:
+def _rebuild_tree(leaves: dict[str, Any], twin: Any, path: str) -> Any:
     if not _is_node(twin) or isinstance(twin, _CONTAINERS):
         what = "nothing" if twin is None else f"a {type(twin).__name__}"
         raise ValueError(f"{path.removeprefix('.')} is a tree in it, and {what} here: make it before attach()")
@@ -85,7 +85,7 @@ def _tree(leaves: dict[str, Any], twin: Any, path: str) -> Any:
     wanted = {name for name, leaf in here if _is_kept(leaf)}
     missing, extra = sorted(leaves.keys() - {name for name, _ in here}), sorted(wanted - leaves.keys())
     if missing or extra:
-        which = f"it holds {_some(missing)}" if missing else f"it does not hold {_some(extra)}"
+        which = f"it holds {_shortened(missing)}" if missing else f"it does not hold {_shortened(extra)}"
         raise ValueError(f"{path.removeprefix('.')}: {which}, unlike the tree here")
     return jax.tree.unflatten(jax.tree.structure(twin), [leaves.get(name, leaf) for name, leaf in here])
 
@@ -110,7 +110,7 @@ def _holds_tree(kept: Any) -> bool:
     return isinstance(kept, list | tuple) and any(map(_holds_tree, kept))
 
 
-def _some(names: list[str]) -> str:
+def _shortened(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN_MAX]) + (f" and {len(names) - _SHOWN_MAX} more" if len(names) > _SHOWN_MAX else "")
 
 

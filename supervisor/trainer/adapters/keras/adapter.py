@@ -44,49 +44,51 @@ class Keras(FrameworkAdapter):
     def describe_device(self) -> dict[str, str]:
         return self._backend.describe_device()
 
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:  # noqa: ARG002  # the port has it
+    def encode(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:  # noqa: ARG002  # the port has it
         if not isinstance(value, keras.Variable):
             return None
         dtype, shape = value._dtype, tuple(value.shape)  # noqa: SLF001  # dtype is another in an autocast scope
         node = {TAG: "keras.Variable", "dtype": dtype, "shape": list(shape)}
         return node, arrays.leaf(self, arrays.dtype_named(dtype), shape, self.address(value))
 
-    def token(self, value: Any) -> Hashable:
-        return (value._dtype, self._backend.token(_held(value))) if isinstance(value, keras.Variable) else None  # noqa: SLF001
+    def signature(self, value: Any) -> Hashable:
+        if not isinstance(value, keras.Variable):
+            return None
+        return value._dtype, self._backend.signature(_backend_value(value))  # noqa: SLF001  # as above
 
     def address(self, value: Any) -> Hashable:
-        return self._backend.address(_held(value))
+        return self._backend.address(_backend_value(value))
 
     def read(self, value: Any, first: int, out: memoryview) -> None:
-        self._backend.read(_held(value), first, out)
+        self._backend.read(_backend_value(value), first, out)
 
-    def copies(self, slots: Sequence[Slot], buffer: HostBuffer) -> Copies:
-        inner = self._backend.copies([slot._replace(value=_held(slot.value)) for slot in slots], buffer)
+    def plan_copies(self, slots: Sequence[Slot], buffer: HostBuffer) -> Copies:
+        inner = self._backend.plan_copies([slot._replace(value=_backend_value(slot.value)) for slot in slots], buffer)
         return Copies(
-            [_of_held(copy) for copy in inner.device],
-            [_of_held(copy) for copy in inner.host],
+            [_on_backend_values(copy) for copy in inner.device],
+            [_on_backend_values(copy) for copy in inner.host],
         )
 
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:  # noqa: ARG002  # assign() places it
+    def restore_target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:  # noqa: ARG002  # assign() places it
         if self._backend.name == "jax":  # which has no 64 bits unless it is told to, and takes arrays for values
-            return arrays.target(arrays.dtype_named(node["dtype"]), node["shape"], size, lambda array: array)
+            return arrays.restore_target(arrays.dtype_named(node["dtype"]), node["shape"], size, lambda array: array)
         plain = node | {
             "device": "cpu:0",
             "requires_grad": False,
             "weak_type": False,
             TAG: f"{self._backend.name}.Tensor",
         }
-        return self._backend.target(plain, size, None if live is None else _held(live), on_host=True)
+        return self._backend.restore_target(plain, size, None if live is None else _backend_value(live), on_host=True)
 
-    def access(self, value: Any) -> StateAccess | None:
-        if isinstance(value, keras_state.InFit):
+    def state_access(self, value: Any) -> StateAccess | None:
+        if isinstance(value, keras_state.ReplaceableState):
             return value.get, value.set
         if isinstance(value, keras.Layer):
             self._models.add(value)
-        return keras_state.access(value, self._models)
+        return keras_state.state_access(value, self._models)
 
-    def places_itself(self, owner: Any) -> bool:
-        return isinstance(owner, keras_state.InFit) or keras_state.access(owner, ()) is not None
+    def loads_itself(self, owner: Any) -> bool:
+        return isinstance(owner, keras_state.ReplaceableState) or keras_state.state_access(owner, ()) is not None
 
     def rng_state(self) -> Any:
         generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
@@ -97,27 +99,27 @@ class Keras(FrameworkAdapter):
         keras_state.assign(global_seed_generator().state, state)
         return None
 
-    def logged(self, value: Any) -> Any:
-        return self._backend.logged(_held(value)) if isinstance(value, keras.Variable) else None
+    def loggable(self, value: Any) -> Any:
+        return self._backend.loggable(_backend_value(value)) if isinstance(value, keras.Variable) else None
 
     def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:
         return self._backend.scalars(kept)
 
 
-class _Held:
+class _BackendValues:
     """The backend's values of a list of variables, got when they are asked for: the backend may replace them at any step."""
 
     def __init__(self, variables: Sequence[Any]) -> None:
         self._variables = variables
 
     def __getitem__(self, number: int) -> Any:
-        return _held(self._variables[number])
+        return _backend_value(self._variables[number])
 
 
-def _held(variable: Any) -> Any:
+def _backend_value(variable: Any) -> Any:
     """Return what the backend holds for a variable, never cast."""
     return variable.value if variable._value is None else variable._value  # noqa: SLF001  # value is another in an autocast scope
 
 
-def _of_held(copy: Any) -> Any:
-    return lambda values: copy(_Held(values))
+def _on_backend_values(copy: Any) -> Any:
+    return lambda values: copy(_BackendValues(values))

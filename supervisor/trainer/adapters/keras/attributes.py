@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from supervisor.trainer.adapters.port import StateAccess
 
-HELD = "<held>"
+ATTRIBUTES_KEY = "<held>"
 DEPTH_MAX = 3
 SHOWN_OF_LONG = 16
 LONG = 1000
@@ -60,7 +60,7 @@ class FoundAttribute(NamedTuple):
     set: Callable[[Any], None]
 
 
-class HeldObject:
+class AttributeState:
     """What hangs on ``owners()``, pairs of a path and an object; ``known()`` are the objects that are kept elsewhere."""
 
     def __init__(
@@ -76,8 +76,8 @@ class HeldObject:
         """Put it back in place. A variable whose attribute is still empty is made; what has no place is left to be told."""
         here = dict(self.found())
         for path, each in kept.items():
-            if path not in here and each["kind"] in _MADE:
-                self._make(path, each)
+            if path not in here and each["kind"] in _CREATE:
+                self._create(path, each)
             elif path in here:
                 here[path].set(each["state"])
 
@@ -88,21 +88,21 @@ class HeldObject:
             path: value
             for prefix, owner in self._owners()
             for name, each in attributes(owner)
-            for path, value in _under(f"{prefix}.{name}" if prefix else name, each, 0, known)
+            for path, value in _stateful_under(f"{prefix}.{name}" if prefix else name, each, 0, known)
         }
         networks = [each for each in (self._model, *values.values()) if isinstance(each, keras.Layer)]
         for path, value in values.items():
-            if (found := access(value, networks)) is not None:
+            if (found := state_access(value, networks)) is not None:
                 yield path, found
 
-    def _make(self, path: str, each: Mapping[str, Any]) -> None:
+    def _create(self, path: str, each: Mapping[str, Any]) -> None:
         """Make a variable in an attribute that is None, or in a list that is still too short."""
         for prefix, owner in self._owners():
             head = f"{prefix}." if prefix else ""
             name, _, place = path.removeprefix(head).partition(".")
             if not path.startswith(head) or "." in place:
                 continue
-            held, made = getattr(owner, name, None), _MADE[each["kind"]](each["state"])
+            held, made = getattr(owner, name, None), _CREATE[each["kind"]](each["state"])
             if not place and held is None:
                 setattr(owner, name, made)
             elif place.isdigit() and (held is None or (isinstance(held, list) and len(held) == int(place))):
@@ -111,7 +111,7 @@ class HeldObject:
                 held[place] = made
 
 
-def _under(path: str, value: Any, depth: int, known: set[int]) -> Iterator[tuple[str, Any]]:
+def _stateful_under(path: str, value: Any, depth: int, known: set[int]) -> Iterator[tuple[str, Any]]:
     """Yield path and object of all with a state in and under a value, and note them as known."""
     if type(value) in _PLAIN or id(value) in known:
         return
@@ -120,10 +120,10 @@ def _under(path: str, value: Any, depth: int, known: set[int]) -> Iterator[tuple
         yield path, value
     elif depth < DEPTH_MAX:
         for name, inner in children(value):
-            yield from _under(f"{path}.{name}", inner, depth + 1, known)
+            yield from _stateful_under(f"{path}.{name}", inner, depth + 1, known)
 
 
-def access(value: Any, networks: Sequence[Any]) -> FoundAttribute | None:
+def state_access(value: Any, networks: Sequence[Any]) -> FoundAttribute | None:
     """Return how the state of a single object is got and put back; ``networks``: what an optimizer may be for."""
     if isinstance(value, keras.Variable):
         return FoundAttribute("keras.Variable", lambda: value, lambda kept: keras_state.assign(value, kept))
@@ -131,17 +131,17 @@ def access(value: Any, networks: Sequence[Any]) -> FoundAttribute | None:
     if "tensorflow" in sys.modules and not isinstance(value, _KERAS):
         from supervisor.trainer.adapters.tensorflow import objects as tensorflow_objects
 
-        if (found := tensorflow_objects.access(value)) is not None:
+        if (found := tensorflow_objects.state_access(value)) is not None:
             return FoundAttribute(tensorflow_objects.kind(value), *found)
     accesses: StateAccess | None = None
     if isinstance(value, _KERAS):
-        accesses = keras_state.access(value, networks)
+        accesses = keras_state.state_access(value, networks)
     elif isinstance(value, np.random.Generator | np.random.RandomState):
-        accesses = adapters.named("numpy").access(value)
+        accesses = adapters.named("numpy").state_access(value)
     elif isinstance(value, random.Random):
         accesses = value.getstate, value.setstate
     elif _is_torch_generator(value):
-        accesses = adapters.named("torch").access(value)
+        accesses = adapters.named("torch").state_access(value)
     elif not isinstance(value, type | keras.callbacks.Callback | keras.utils.PyDataset):
         get, put = getattr(value, "state_dict", None), getattr(value, "load_state_dict", None)
         accesses = (get, put) if callable(get) and callable(put) else None
@@ -159,7 +159,7 @@ def has_state(value: Any) -> bool:
     """Say whether it is kept for itself, which follows from its class."""
     kind = type(value)
     if kind not in _stateful:
-        _stateful[kind] = access(value, ()) is not None
+        _stateful[kind] = state_access(value, ()) is not None
     return _stateful[kind]
 
 
@@ -176,15 +176,15 @@ def is_of_a_library(value: Any) -> bool:
     return isinstance(value, type) or type(value).__module__.partition(".")[0] in _LIBRARIES
 
 
-def untracked(value: Any) -> Any:
+def unwrapped(value: Any) -> Any:
     """Return a container that Keras or TensorFlow has put its own around as the plain one that the script has set."""
     if type(value).__module__.partition(".")[0] not in {"keras", "tensorflow"}:
         return value
     if isinstance(value, dict):
-        return {key: untracked(each) for key, each in value.items()}
+        return {key: unwrapped(each) for key, each in value.items()}
     for kind in (list, set, tuple):
         if isinstance(value, kind):
-            return kind(map(untracked, value))
+            return kind(map(unwrapped, value))
     return value
 
 
@@ -206,7 +206,7 @@ def children(value: Any) -> Iterator[tuple[str, Any]]:
         if len(value) > LONG and all(type(each) in _PLAIN for each in value[:SHOWN_OF_LONG]):
             return
     elif isinstance(value, FunctionType):
-        items = _referred(value)
+        items = _referenced(value)
     elif isinstance(value, MethodType):
         items = [] if isinstance(value.__self__, keras.Layer) else [("self", value.__self__)]
     elif is_of_a_library(value):
@@ -246,9 +246,9 @@ def model_known(model: Any) -> Iterator[Any]:
         optimizer = getattr(optimizer, "inner_optimizer", None)
 
 
-def of_model(model: Any) -> HeldObject:
+def of_model(model: Any) -> AttributeState:
     """Return what hangs on a model."""
-    return HeldObject(lambda: model_owners(model), lambda: model_known(model), model)
+    return AttributeState(lambda: model_owners(model), lambda: model_known(model), model)
 
 
 class _Functions:
@@ -267,7 +267,7 @@ def _leaves(loss: Any) -> list[Any]:
     return [] if loss is None else [each for each in keras.tree.flatten(loss) if each is not None]
 
 
-def _referred(function: FunctionType) -> list[tuple[str, Any]]:
+def _referenced(function: FunctionType) -> list[tuple[str, Any]]:
     """Return what a function has from around it: variables of an outer function, and of its module."""
     inside = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
     found = []
@@ -287,4 +287,4 @@ def _tf_variable(value: Any) -> Any:
     return tf.Variable(value)
 
 
-_MADE: dict[str, Callable[[Any], Any]] = {"keras.Variable": keras.Variable, "tf.Variable": _tf_variable}
+_CREATE: dict[str, Callable[[Any], Any]] = {"keras.Variable": keras.Variable, "tf.Variable": _tf_variable}

@@ -23,11 +23,11 @@ NOT_STATE = {
     "model", "_model", "params", "validation_data", "filepath", "filename", "log_dir", "backup_dir", "min_delta",
 }  # fmt: skip
 # By these names a flag says that something is open in this process, and a number is a reading of its clock.
-_OPEN_HERE = re.compile(
+_OPEN_IN_PROCESS = re.compile(
     r"^_?((is|was|has|currently)_)?(tracing|recording|running|open|opened|connected|locked|profiling|writing)$"
     r"|^_is_|profiler|profiling|writer|timer"
 )
-_CLOCK_HERE = re.compile(
+_CLOCK_OF_PROCESS = re.compile(
     r"timer|^_?(t0|tic)$|(^|_)(start|begin|began|started|last)_(time|at)$|(^|_)time_(start|begin)$"
 )
 _KEYS = {str, int, bool, float, tuple, type(None)}
@@ -35,27 +35,27 @@ _SCALARS = {type(None), bool, int, float, str}
 _SIMPLE = (bool, int, float, str, bytes, type(None), np.ndarray, np.generic)
 
 
-def access(callback: Any) -> StateAccess:
+def state_access(callback: Any) -> StateAccess:
     """Return (get, set) of what a callback remembers. What it computes with (functions, files, models) is not touched."""
-    if tells_its_state(callback):
+    if has_own_state(callback):
         return callback.state_dict, callback.load_state_dict
-    held = _OfCallback(callback)
+    held = _CallbackState(callback)
     return held.get, held.set
 
 
-def tells_its_state(callback: Any) -> bool:
+def has_own_state(callback: Any) -> bool:
     """Say whether it has the two methods with which it keeps itself."""
     return callable(getattr(callback, "state_dict", None)) and callable(getattr(callback, "load_state_dict", None))
 
 
-class _OfCallback:
+class _CallbackState:
     """``_unset``: what the checkpoint did not hold and this process has not made yet: a function later, None till then."""
 
     def __init__(self, callback: Any) -> None:
         self._callback = callback
         self._unset: set[str] = set()
         model = getattr(callback, "model", None)
-        self._held = keras_attributes.HeldObject(
+        self._attributes = keras_attributes.AttributeState(
             lambda: [("", callback)], lambda: () if model is None else keras_attributes.model_known(model), model
         )
 
@@ -68,23 +68,25 @@ class _OfCallback:
         self._unset = {name for name in self._unset if held.get(name) is None}
         items = {name: dict(each) if type(each) is defaultdict else each for name, each in held.items()}
         plain = {name: each for name, each in items.items() if name not in self._unset and is_plain(each)}
-        hanging = self._held.get()
-        return {**plain, keras_attributes.HELD: hanging} if hanging else plain
+        attribute_state = self._attributes.get()
+        return {**plain, keras_attributes.ATTRIBUTES_KEY: attribute_state} if attribute_state else plain
 
     def set(self, state: Mapping[str, Any]) -> None:
         self._unset = {name for name, value in vars(self._callback).items() if value is None and name not in state}
         for name, value in state.items():
-            if name != keras_attributes.HELD and not is_of_this_process(name, value):  # versions before kept these too
+            if name != keras_attributes.ATTRIBUTES_KEY and not is_of_this_process(
+                name, value
+            ):  # versions before kept these too
                 put(self._callback, name, value)
-        self._held.set(state.get(keras_attributes.HELD, {}))
+        self._attributes.set(state.get(keras_attributes.ATTRIBUTES_KEY, {}))
 
 
 def is_of_this_process(name: str, value: Any) -> bool:
     """Say whether an attribute tells of something open in the process that set it, or of its clock: false in another one."""
     if isinstance(value, bool):
-        return _OPEN_HERE.search(name) is not None
+        return _OPEN_IN_PROCESS.search(name) is not None
     if isinstance(value, int | float):
-        return _CLOCK_HERE.search(name) is not None
+        return _CLOCK_OF_PROCESS.search(name) is not None
     return "writer" in name and isinstance(value, dict | list) and not value
 
 

@@ -22,26 +22,26 @@ SEED = "seed_generator_state"
 CREATE = "create all variables before supervisor.attach(): build the model, or call it once on a batch"
 
 
-def access(value: Any, models: Iterable[Any]) -> StateAccess | None:
+def state_access(value: Any, models: Iterable[Any]) -> StateAccess | None:
     """Return (get, set) for a Keras object; ``models`` are those attached beside it, for which an optimizer may be made."""
     if isinstance(value, keras.callbacks.Callback):
-        return keras_callbacks.access(value)
+        return keras_callbacks.state_access(value)
     if isinstance(value, keras.optimizers.Optimizer):
-        optimizer = _OfOptimizer(value, models)
+        optimizer = _OptimizerState(value, models)
         return optimizer.get, optimizer.set
     if isinstance(value, keras.Layer):
-        layer = _OfLayer(value, models)
+        layer = _LayerState(value, models)
         return layer.get, layer.set
     if isinstance(value, keras.random.SeedGenerator):
-        named = Named(lambda: [value.state])
+        named = NamedVariables(lambda: [value.state])
     elif isinstance(value, keras.metrics.Metric):
-        named = Named(lambda: value.variables)
+        named = NamedVariables(lambda: value.variables)
     else:
         return None
     return (lambda: _synced(named, models)), named.set
 
 
-class InFit:
+class ReplaceableState:
     """Stands for a Keras object that a fit may replace by another one."""
 
     def get(self) -> Any:
@@ -53,7 +53,7 @@ class InFit:
         raise NotImplementedError
 
 
-class Named:
+class NamedVariables:
     """Variables by path. They keep the names that a checkpoint gave them: Keras counts its own on within a process."""
 
     def __init__(self, variables: Callable[[], Sequence[Any]]) -> None:
@@ -75,12 +75,12 @@ class Named:
         if here.keys() != kept.keys():
             pairs = list(zip(here.values(), kept.values(), strict=False))
             if len(here) != len(kept) or not all(_fits(*pair) for pair in pairs):
-                raise ValueError(_unlike(here, kept))
+                raise ValueError(_mismatch(here, kept))
             here = dict(zip(kept, here.values(), strict=True))
             self._names = list(kept)
         for name, variable in here.items():
             if not _fits(variable, kept[name]):
-                raise ValueError(f"{name} is {_spoken(kept[name])} in it and {_spoken(variable)} here")
+                raise ValueError(f"{name} is {_describe(kept[name])} in it and {_describe(variable)} here")
         for name, variable in here.items():
             assign(variable, kept[name])
 
@@ -104,35 +104,35 @@ def build_optimizers(objects: Iterable[Any]) -> None:
             each.build(models[0].trainable_variables)
 
 
-class _OfLayer:
+class _LayerState:
     """The variables that Keras lists of a layer or model, and what hangs on its attributes beside them."""
 
     def __init__(self, layer: Any, models: Iterable[Any]) -> None:
         from supervisor.trainer.adapters.keras import attributes as keras_attributes  # it needs this file
 
-        self._key, self._held = keras_attributes.HELD, keras_attributes.of_model(layer)
-        self._models, self._named = models, Named(lambda: layer.variables)
+        self._key, self._attributes = keras_attributes.ATTRIBUTES_KEY, keras_attributes.of_model(layer)
+        self._models, self._named = models, NamedVariables(lambda: layer.variables)
 
     def get(self) -> dict[str, Any]:
-        variables, held = _synced(self._named, self._models), self._held.get()
+        variables, held = _synced(self._named, self._models), self._attributes.get()
         return {**variables, self._key: held} if held else variables
 
     def set(self, state: Mapping[str, Any]) -> None:
         self._named.set({name: value for name, value in state.items() if name != self._key})
-        self._held.set(state.get(self._key, {}))
+        self._attributes.set(state.get(self._key, {}))
 
 
-class _OfOptimizer:
+class _OptimizerState:
     """Its variables, and the paths of those that it trains, so that it can be made for them again."""
 
     def __init__(self, optimizer: Any, models: Iterable[Any]) -> None:
         self._optimizer, self._models = optimizer, models
-        self._named = Named(lambda: optimizer.variables)
+        self._named = NamedVariables(lambda: optimizer.variables)
         self._trains: list[str] = []
         self._compiled: Callable[[], Any] | None = None
 
     def get(self) -> dict[str, Any]:
-        self._tell_if_replaced()
+        self._warn_if_replaced()
         trained = self._optimizer._trainable_variables if self._optimizer.built else []  # noqa: SLF001  # nothing else tells
         if len(self._trains) != len(trained):
             self._trains = [variable.path for variable in trained]
@@ -144,7 +144,7 @@ class _OfOptimizer:
         self._named.set(state[VARIABLES])
         self._trains = list(state[TRAINS])
 
-    def _tell_if_replaced(self) -> None:
+    def _warn_if_replaced(self) -> None:
         """An optimizer that is not its model's any more has nothing to train: what trains now is not kept, and this is said."""
         if self._compiled is None:
             self._compiled = next(
@@ -157,7 +157,7 @@ class _OfOptimizer:
             name = type(model.optimizer).__name__
             words = f"compile() gave the model another optimizer ({name}) after attach(): its state is not kept, and after a "
             hint = "resume it begins again; compile once before attach(), and change its learning_rate instead"
-            trainer_context.here().say(TrainerNote("warning", words + hint))
+            trainer_context.current().send(TrainerNote("warning", words + hint))
 
 
 def _nothing() -> None:
@@ -180,7 +180,7 @@ def _trained(paths: Sequence[str], models: Iterable[Any]) -> list[Any]:
     )
 
 
-def _synced(named: Named, models: Iterable[Any]) -> dict[str, Any]:
+def _synced(named: NamedVariables, models: Iterable[Any]) -> dict[str, Any]:
     for model in models:
         if hasattr(model, "jax_state_sync"):
             model.jax_state_sync()  # on jax, fit() holds the state elsewhere while it runs
@@ -214,20 +214,20 @@ def _fits(variable: Any, value: Any) -> bool:
     return ours == theirs or (ours[1] == theirs[1] and "int" in ours[0] and "int" in theirs[0])
 
 
-def _spoken(value: Any) -> str:
+def _describe(value: Any) -> str:
     dtype, shape = _form(value)
     return f"{dtype}{list(shape)}"
 
 
-def _unlike(here: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
+def _mismatch(here: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
     missing, extra = sorted(kept.keys() - here.keys()), sorted(here.keys() - kept.keys())
     if missing and not extra:
-        return f"it holds {_some(missing)}, which is not here (yet): {CREATE}"
+        return f"it holds {_shortened(missing)}, which is not here (yet): {CREATE}"
     if extra and not missing:
-        return f"it does not hold {_some(extra)}"
-    return f"it holds {_some(missing)} where here is {_some(extra)}"
+        return f"it does not hold {_shortened(extra)}"
+    return f"it holds {_shortened(missing)} where here is {_shortened(extra)}"
 
 
-def _some(names: Collection[str]) -> str:
+def _shortened(names: Collection[str]) -> str:
     first = next(iter(names))
     return first if len(names) == 1 else f"{first} and {len(names) - 1} more"

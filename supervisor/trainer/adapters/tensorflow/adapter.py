@@ -39,7 +39,7 @@ class TensorFlow(FrameworkAdapter):
     name = "tensorflow"
 
     def __init__(self) -> None:
-        self._looked_into: dict[str, bool] = {}  # traced functions by name: whether they draw with hidden counters
+        self._draws_hidden: dict[str, bool] = {}  # traced functions by name: whether they draw with hidden counters
 
     def describe(self) -> tuple[str, str]:
         gpus = tf.config.list_logical_devices("GPU") if _is_started() else []
@@ -48,15 +48,15 @@ class TensorFlow(FrameworkAdapter):
         details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
         return f"tensorflow {tf.__version__}", details.get("device_name", "GPU")
 
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
+    def encode(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         if isinstance(value, tf.Variable):
-            return self._keep(value, _shape(value), path, "Variable")
+            return self._encode(value, _shape(value), path, "Variable")
         if isinstance(value, tf.Tensor):
             if not hasattr(value, "numpy"):
                 raise UnsupportedStateError(
                     path, "a symbolic tensor cannot be kept in a checkpoint", "keep values, not graphs"
                 )
-            return self._keep(value, tuple(value.shape), path, "Tensor")
+            return self._encode(value, tuple(value.shape), path, "Tensor")
         if isinstance(value, tf.DType):
             return {TAG: "tensorflow.DType", "name": value.name}, None
         if isinstance(value, tf.TensorShape):
@@ -64,7 +64,7 @@ class TensorFlow(FrameworkAdapter):
             return {TAG: "tensorflow.TensorShape", "dims": dims}, None
         return None
 
-    def token(self, value: Any) -> Hashable:
+    def signature(self, value: Any) -> Hashable:
         if isinstance(value, tf.Variable):
             return True, _shape(value), value.dtype, value.device
         return (False, value.shape, value.dtype, value.device) if isinstance(value, tf.Tensor) else None
@@ -81,17 +81,17 @@ class TensorFlow(FrameworkAdapter):
             first = 0
         arrays.copy_bytes(tensor._numpy(), first, out)  # noqa: SLF001  # without the copy that numpy() makes
 
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
+    def restore_target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
         assert live is None, "no owner of these says that its state is its memory"
-        device = "CPU:0" if on_host else _here(node["device"])
+        device = "CPU:0" if on_host else _local_device(node["device"])
 
         def finish(array: np.ndarray[Any, Any]) -> Any:
             with tf.init_scope(), tf.device(device):
                 return tf.constant(array)
 
-        return arrays.target(arrays.dtype_named(node["dtype"]), node["shape"], size, finish)
+        return arrays.restore_target(arrays.dtype_named(node["dtype"]), node["shape"], size, finish)
 
-    def give(self, node: dict[str, Any]) -> Any:
+    def decode(self, node: dict[str, Any]) -> Any:
         kind = node[TAG].removeprefix("tensorflow.")
         if kind == "DType":
             return tf.as_dtype(node["name"])
@@ -100,14 +100,14 @@ class TensorFlow(FrameworkAdapter):
         words = [binascii.a2b_base64(each) for each in node["words"]]
         return tf.reshape(tf.constant(words, tf.string), node["shape"])
 
-    def access(self, value: Any) -> StateAccess | None:
-        return tensorflow_graph.access(value)
+    def state_access(self, value: Any) -> StateAccess | None:
+        return tensorflow_graph.state_access(value)
 
-    def places_itself(self, owner: Any) -> bool:
-        return tensorflow_graph.access(owner) is not None
+    def loads_itself(self, owner: Any) -> bool:
+        return tensorflow_graph.state_access(owner) is not None
 
     def rng_state(self) -> Any:
-        state = context.context()
+        state = context.current()
         seed = state._seed  # noqa: SLF001  # there is no public way to ask for it
         generator = stateful_random_ops.global_generator
         return {
@@ -120,7 +120,7 @@ class TensorFlow(FrameworkAdapter):
     def set_rng_state(self, state: Any) -> str | None:
         if state["seed"] is not None:
             tf.random.set_seed(state["seed"])
-            context.context()._rng.setstate(state["draws"])  # noqa: SLF001  # as in rng_state
+            context.current()._rng.setstate(state["draws"])  # noqa: SLF001  # as in rng_state
         if state["generator"] is not None:
             algorithm, *numbers = state["generator"]
             _set_global_generator(algorithm, numbers)
@@ -132,7 +132,7 @@ class TensorFlow(FrameworkAdapter):
             )
         return None
 
-    def logged(self, value: Any) -> Any:
+    def loggable(self, value: Any) -> Any:
         if isinstance(value, tf.Variable) and value.shape.num_elements() == 1:
             return value.read_value()
         if isinstance(value, tf.Tensor) and hasattr(value, "numpy") and value.shape.num_elements() == 1:
@@ -145,7 +145,9 @@ class TensorFlow(FrameworkAdapter):
     def is_device_oom(self, error: BaseException) -> bool:
         return isinstance(error, tf.errors.ResourceExhaustedError)
 
-    def _keep(self, value: Any, shape: tuple[int, ...], path: str, kind: str) -> tuple[dict[str, Any], LeafSpec | None]:
+    def _encode(
+        self, value: Any, shape: tuple[int, ...], path: str, kind: str
+    ) -> tuple[dict[str, Any], LeafSpec | None]:
         if value.dtype == tf.string:
             return _words(value, shape), None
         if value.dtype in {tf.resource, tf.variant} or value.dtype.is_quantized:
@@ -162,14 +164,14 @@ class TensorFlow(FrameworkAdapter):
         if not _is_started():
             return []
         found = []
-        for name in context.context().list_function_names():
+        for name in context.current().list_function_names():
             if name.startswith("__wrapped__"):
                 continue  # an operation outside of all functions, whose seed comes from the draws above
-            if name not in self._looked_into:
-                nodes = context.context().get_function_def(name).node_def
-                self._looked_into[name] = any(node.op in _COUNTING for node in nodes)
-            if self._looked_into[name]:
-                found.append(_spoken(name))
+            if name not in self._draws_hidden:
+                nodes = context.current().get_function_def(name).node_def
+                self._draws_hidden[name] = any(node.op in _COUNTING for node in nodes)
+            if self._draws_hidden[name]:
+                found.append(_function_name(name))
         return sorted(set(found))
 
 
@@ -196,7 +198,7 @@ def _shape(variable: Any) -> tuple[int, ...]:
 
 def _is_started() -> bool:
     """Say whether TensorFlow uses its devices yet: asking it for more would take all the memory of a GPU."""
-    return context.context()._context_handle is not None  # noqa: SLF001  # there is no public way to ask
+    return context.current()._context_handle is not None  # noqa: SLF001  # there is no public way to ask
 
 
 def _is_on_host(tensor: Any) -> bool:
@@ -208,12 +210,12 @@ def _short(device: str) -> str:
     return device.rpartition("device:")[2] or "CPU:0"
 
 
-def _here(device: str) -> str:
+def _local_device(device: str) -> str:
     """Return the device if this machine has it, else the CPU."""
     return device if device in {_short(each.name) for each in tf.config.list_logical_devices()} else "CPU:0"
 
 
-def _spoken(function: str) -> str:
+def _function_name(function: str) -> str:
     """Return "train_step" for "__inference_train_step_1234"."""
     return re.sub(r"^__(inference|forward|backward)_+|_\d+$", "", function)
 

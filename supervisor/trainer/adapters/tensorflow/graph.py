@@ -26,7 +26,7 @@ SAVE_COUNTER = "save_counter"  # tf.train.Checkpoint makes it when it first save
 TRAINS = "<trains>"  # of an optimizer of Keras: the paths of the variables that it was built for
 
 
-def access(value: Any) -> StateAccess | None:
+def state_access(value: Any) -> StateAccess | None:
     """Return (get, set) for an object that TensorFlow's checkpoints can hold."""
     if isinstance(value, tf.data.Dataset):
         raise UnsupportedStateError(
@@ -44,8 +44,8 @@ def _state(root: Any) -> dict[str, Any]:
         if isinstance(held, tf.Variable):
             state[path] = held
         else:
-            state |= {f"{path}/{key}": _kept(value) for key, value in _tensors(held, path).items()}
-    return state | _trained(root)
+            state |= {f"{path}/{key}": _serialized(value) for key, value in _tensors(held, path).items()}
+    return state | _trained_paths(root)
 
 
 def _set(root: Any, kept: Mapping[str, Any]) -> None:
@@ -57,7 +57,7 @@ def _set(root: Any, kept: Mapping[str, Any]) -> None:
         from supervisor.trainer.adapters.keras import state as keras_state
 
         _build_optimizers(root, kept)
-        keras_state.build_optimizers([each for _, each in _under(root)])  # a checkpoint of before does not say for what
+        keras_state.build_optimizers([each for _, each in _walk(root)])  # a checkpoint of before does not say for what
         held = dict(_stateful(root))
     _refuse_others(state.keys(), _paths(held))
     for path, each in held.items():
@@ -65,16 +65,16 @@ def _set(root: Any, kept: Mapping[str, Any]) -> None:
             _refuse_other_form(path, each, state[path])
             each.assign(state[path])
         else:
-            tensors = {key: _tensor(state[f"{path}/{key}"]) for key in _tensors(each, path)}
+            tensors = {key: _deserialized(state[f"{path}/{key}"]) for key in _tensors(each, path)}
             each._restore_from_tensors(tensors)  # noqa: SLF001  # as TensorFlow's own checkpoints do
 
 
-def _trained(root: Any) -> dict[str, Any]:
+def _trained_paths(root: Any) -> dict[str, Any]:
     """Return for each of Keras's optimizers the paths of what it trains, so that it can be built for the same again."""
     if "keras" not in sys.modules:
         return {}
     found = {}
-    places = {id(each): path for path, each in _under(root, into_optimizers=False)}
+    places = {id(each): path for path, each in _walk(root, into_optimizers=False)}
     for path, optimizer in _optimizers(root):
         trained = optimizer._trainable_variables if optimizer.built else []  # noqa: SLF001  # nothing else tells
         names = [places.get(id(variable)) for variable in trained]
@@ -84,7 +84,7 @@ def _trained(root: Any) -> dict[str, Any]:
 
 
 def _build_optimizers(root: Any, kept: Mapping[str, Any]) -> None:
-    here = dict(_under(root, into_optimizers=False))
+    here = dict(_walk(root, into_optimizers=False))
     for path, optimizer in _optimizers(root):
         names = kept.get(f"{path}/{TRAINS}" if path else TRAINS, [])
         if names and not optimizer.built and all(name in here for name in names):
@@ -98,7 +98,7 @@ def _refuse_without_variables(root: Any) -> None:
     import keras
 
     variables = False
-    for path, each in _under(root, into_optimizers=False):
+    for path, each in _walk(root, into_optimizers=False):
         variables |= isinstance(each, tf.Variable | keras.Variable) and path != SAVE_COUNTER
         if isinstance(each, keras.Model) and not each.built and not each.variables:
             raise UnsupportedStateError(
@@ -118,7 +118,7 @@ def _refuse_without_variables(root: Any) -> None:
 def _optimizers(root: Any) -> list[tuple[str, Any]]:
     import keras
 
-    return [(path, each) for path, each in _under(root) if isinstance(each, keras.optimizers.Optimizer)]
+    return [(path, each) for path, each in _walk(root) if isinstance(each, keras.optimizers.Optimizer)]
 
 
 def _is_of_trains(path: str) -> bool:
@@ -127,7 +127,7 @@ def _is_of_trains(path: str) -> bool:
 
 def _stateful(root: Any) -> Iterator[tuple[str, Any]]:
     """Yield path and object of everything under ``root`` that has a state of its own."""
-    for path, each in _under(root):
+    for path, each in _walk(root):
         variable = each if isinstance(each, tf.Variable) else getattr(each, "_value", None)
         if isinstance(variable, tf.Variable):  # also a Keras variable's, which holds one of these
             yield path, variable
@@ -139,7 +139,7 @@ def _stateful(root: Any) -> Iterator[tuple[str, Any]]:
             yield path, each
 
 
-def _under(root: Any, *, into_optimizers: bool = True) -> Iterator[tuple[str, Any]]:
+def _walk(root: Any, *, into_optimizers: bool = True) -> Iterator[tuple[str, Any]]:
     """Yield the objects of the graph with the shortest path to each, the nearest first."""
     keras = sys.modules.get("keras")
     ends = (keras.optimizers.Optimizer,) if keras is not None and not into_optimizers else ()
@@ -171,13 +171,13 @@ def _tensors(held: Any, path: str) -> dict[str, Any]:
     return found
 
 
-def _kept(value: Any) -> Any:
+def _serialized(value: Any) -> Any:
     """Return a tensor as it is, and one that only TensorFlow can look into (tf.data's iterators have those) as bytes."""
     value = value() if callable(value) else value
     return ReadAhead(tf.io.serialize_tensor(value).numpy()) if value.dtype == tf.variant else value
 
 
-def _tensor(kept: Any) -> Any:
+def _deserialized(kept: Any) -> Any:
     return tf.io.parse_tensor(kept, tf.variant) if isinstance(kept, bytes) else kept
 
 
@@ -193,11 +193,11 @@ def _refuse_others(kept: Iterable[str], here: Iterable[str]) -> None:
     missing, extra = sorted(set(kept) - set(here)), sorted(set(here) - set(kept))
     if missing:
         raise ValueError(
-            f"it holds {_some(missing)}, which this object has not (yet): create all variables before "
+            f"it holds {_shortened(missing)}, which this object has not (yet): create all variables before "
             "supervisor.attach(), by calling the model once and optimizer.build(variables)"
         )
     if extra:
-        raise ValueError(f"it does not hold {_some(extra)}, which this object has")
+        raise ValueError(f"it does not hold {_shortened(extra)}, which this object has")
 
 
 def _refuse_other_form(path: str, variable: Any, kept: Any) -> None:
@@ -206,6 +206,6 @@ def _refuse_other_form(path: str, variable: Any, kept: Any) -> None:
         raise ValueError(f"{path} is {was} in it and {here} here")
 
 
-def _some(names: list[str]) -> str:
+def _shortened(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
     return ", ".join(names[:SHOWN_MAX]) + more

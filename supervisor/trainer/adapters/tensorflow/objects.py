@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 _TABLES = (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable)
 
 
-def access(value: Any) -> StateAccess | None:
+def state_access(value: Any) -> StateAccess | None:
     """Return (get, set) of such an object; None for others. A variable keeps its place."""
     if isinstance(value, tf.Variable):
         return (lambda: value), value.assign
     if isinstance(value, (tf.random.Generator, tf.Module, tf.train.Checkpoint, *_TABLES)):
-        return tensorflow_graph.access(value)
+        return tensorflow_graph.state_access(value)
     return None
 
 

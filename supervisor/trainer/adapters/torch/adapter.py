@@ -41,8 +41,10 @@ class Torch(FrameworkAdapter):
 
     def describe(self) -> tuple[str, str]:
         # A script that has not touched CUDA yet may not want it: asking for the name would start it.
-        started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        device = torch.cuda.get_device_name() if started else torch_xla.described() if torch_xla.is_started() else "cpu"
+        start_thread = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        device = (
+            torch.cuda.get_device_name() if start_thread else torch_xla.described() if torch_xla.is_started() else "cpu"
+        )
         return f"torch {torch.__version__}", device
 
     def describe_device(self) -> dict[str, str]:
@@ -52,9 +54,9 @@ class Torch(FrameworkAdapter):
         has_it = found.major >= FIRST_WITH_BFLOAT16
         return {MEMORY_GB: f"{found.total_memory / 1e9:.1f}", BFLOAT16: "yes" if has_it else "no"}
 
-    def keep(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
+    def encode(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         if isinstance(value, torch.Tensor):
-            return self._keep_tensor(value, path)
+            return self._encode_tensor(value, path)
         if isinstance(value, torch.Size):
             return {TAG: "torch.Size", "items": list(value)}, None
         if isinstance(value, torch.dtype):
@@ -63,7 +65,7 @@ class Torch(FrameworkAdapter):
             return {TAG: "torch.device", "name": str(value)}, None
         return None
 
-    def token(self, value: Any) -> Hashable:
+    def signature(self, value: Any) -> Hashable:
         if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
             return None
         form = (value.shape, value.stride(), value.dtype, value.device)
@@ -77,10 +79,10 @@ class Torch(FrameworkAdapter):
     def read(self, value: Any, first: int, out: memoryview) -> None:
         torch_copies.read(value, first, out)
 
-    def copies(self, slots: Sequence[Slot], buffer: HostBuffer) -> Copies:
-        return torch_copies.prepared(self, slots, buffer)
+    def plan_copies(self, slots: Sequence[Slot], buffer: HostBuffer) -> Copies:
+        return torch_copies.plan(self, slots, buffer)
 
-    def changed_by_updates(self, owner: Any) -> Collection[Hashable]:
+    def optimizer_updated(self, owner: Any) -> Collection[Hashable]:
         if isinstance(owner, torch.nn.Module):
             return [self.address(parameter) for parameter in owner.parameters()]
         if isinstance(owner, torch.optim.Optimizer):
@@ -91,15 +93,15 @@ class Torch(FrameworkAdapter):
     def version(self, value: Any) -> int:
         return 0 if value.is_inference() else value._version  # noqa: SLF001  # what autograd itself goes by
 
-    def target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
+    def restore_target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
         if live is not None:
             return torch_memory.into(live, size)
-        where = torch.device("cpu") if on_host else torch_memory.here(node["device"])
+        where = torch.device("cpu") if on_host else torch_memory.local_device(node["device"])
         # Memory of torch's own, because results may depend on how memory is aligned.
         fresh = torch_memory.empty(node, where)
-        return _Finished(torch_memory.into(fresh, size), lambda: _dressed(fresh, node))
+        return _FinishingTarget(torch_memory.into(fresh, size), lambda: _as_parameter(fresh, node))
 
-    def give(self, node: dict[str, Any]) -> Any:
+    def decode(self, node: dict[str, Any]) -> Any:
         kind = node[TAG].removeprefix("torch.")
         if kind == "Size":
             return torch.Size(node["items"])
@@ -107,36 +109,36 @@ class Torch(FrameworkAdapter):
             return torch_memory.dtype_of(node["name"])
         return torch.device(node["name"])
 
-    def access(self, value: Any) -> StateAccess | None:
+    def state_access(self, value: Any) -> StateAccess | None:
         if isinstance(value, torch.Generator):
             return value.get_state, value.set_state
-        return _loader().access(value) if "torch.utils.data" in sys.modules else None
+        return _loader().state_access(value) if "torch.utils.data" in sys.modules else None
 
-    def advice(self, value: Any) -> tuple[str, str] | None:
-        return _loader().advice(value) if "torch.utils.data" in sys.modules else None
+    def attach_advice(self, value: Any) -> tuple[str, str] | None:
+        return _loader().attach_advice(value) if "torch.utils.data" in sys.modules else None
 
-    def caution(self, owner: Any) -> str:
-        found: str = _loader().caution(owner) if "torch.utils.data" in sys.modules else ""
+    def restore_warning(self, owner: Any) -> str:
+        found: str = _loader().restore_warning(owner) if "torch.utils.data" in sys.modules else ""
         return found
 
-    def watch_unattached(self) -> None:
+    def watch_unattached_data(self) -> None:
         if "torch.utils.data" in sys.modules:
-            _loader().watch_unattached()
+            _loader().watch_unattached_data()
 
-    def unattached(self, attached: Collection[Any]) -> str:
-        found: str = _loader().unattached(attached) if "torch.utils.data" in sys.modules else ""
+    def unattached_data_warning(self, attached: Collection[Any]) -> str:
+        found: str = _loader().unattached_data_warning(attached) if "torch.utils.data" in sys.modules else ""
         return found
 
-    def aliased(self, owner: Any) -> Literal["no", "state", "whole"]:
-        return torch_memory.aliased(owner)
+    def in_place_mode(self, owner: Any) -> Literal["no", "state", "whole"]:
+        return torch_memory.in_place_mode(owner)
 
-    def beside(self, owner: Any, attached: Collection[Any]) -> Any:
+    def extra_state(self, owner: Any, attached: Collection[Any]) -> Any:
         if not isinstance(owner, torch.nn.Module):
             return None
-        return torch_modules.beside(owner, [each for each in attached if isinstance(each, torch.optim.Optimizer)])
+        return torch_modules.extra_state(owner, [each for each in attached if isinstance(each, torch.optim.Optimizer)])
 
-    def put_back_beside(self, owner: Any, kept: Any) -> None:
-        torch_modules.put_back(owner, kept)
+    def restore_extra_state(self, owner: Any, kept: Any) -> None:
+        torch_modules.restore_extra_state(owner, kept)
 
     def differing_flags(self, owner: Any, kept: Any) -> list[str]:
         return torch_modules.differing_flags(owner, kept)
@@ -146,8 +148,8 @@ class Torch(FrameworkAdapter):
             torch_modules.TorchSkeleton(owner) if isinstance(owner, torch.nn.Module | torch.optim.Optimizer) else None
         )
 
-    def fit(self, owner: Any, node: dict[str, Any]) -> None:
-        torch_modules.fit(owner, node)
+    def adapt_structure(self, owner: Any, node: dict[str, Any]) -> None:
+        torch_modules.adapt_structure(owner, node)
 
     def materialise(self, owner: Any) -> None:
         if isinstance(owner, torch.nn.Module):
@@ -172,7 +174,7 @@ class Torch(FrameworkAdapter):
             )
         return None
 
-    def logged(self, value: Any) -> Any:
+    def loggable(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor) and value.numel() == 1:
             return value.detach().clone()  # cloned, because scripts add to a running loss in place
         return None
@@ -192,7 +194,7 @@ class Torch(FrameworkAdapter):
                 found[index] = number
         return found
 
-    def places_itself(self, owner: Any) -> bool:
+    def loads_itself(self, owner: Any) -> bool:
         return isinstance(owner, torch.nn.Module)
 
     def is_device_oom(self, error: BaseException) -> bool:
@@ -200,7 +202,7 @@ class Torch(FrameworkAdapter):
             torch_xla.is_started() and "RESOURCE_EXHAUSTED" in str(error)
         )
 
-    def _keep_tensor(self, value: torch.Tensor, path: str) -> tuple[dict[str, Any], LeafSpec]:
+    def _encode_tensor(self, value: torch.Tensor, path: str) -> tuple[dict[str, Any], LeafSpec]:
         _refuse_unkeepable(value, path)
         row_major = torch_memory.is_row_major(value)
         if not row_major and _overlaps(value):
@@ -282,11 +284,11 @@ def _overlaps(value: torch.Tensor) -> bool:
     return False
 
 
-class _Finished:
+class _FinishingTarget:
     """A target whose value is made of what was read."""
 
     def __init__(self, read: RestoreTarget, finish: Any) -> None:
-        self.room, self.took = read.room, read.took
+        self.buffer, self.filled = read.buffer, read.filled
         self._read, self._finish = read, finish
 
     def value(self) -> Any:
@@ -294,7 +296,7 @@ class _Finished:
         return self._finish()
 
 
-def _dressed(tensor: torch.Tensor, node: dict[str, Any]) -> torch.Tensor:
+def _as_parameter(tensor: torch.Tensor, node: dict[str, Any]) -> torch.Tensor:
     if node[TAG] == "torch.Parameter":
         return torch.nn.Parameter(tensor, requires_grad=node["requires_grad"])
     return tensor.requires_grad_(node["requires_grad"]) if node["requires_grad"] else tensor

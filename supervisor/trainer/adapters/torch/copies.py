@@ -25,7 +25,7 @@ BATCH_BYTES = 8 * 1024 * 1024  # what one thread takes at a time
 BATCH_TENSORS = 256
 
 
-def prepared(framework: FrameworkAdapter, slots: Sequence[Slot], buffer: HostBuffer) -> Copies:
+def plan(framework: FrameworkAdapter, slots: Sequence[Slot], buffer: HostBuffer) -> Copies:
     """Return the copies that fill the slots."""
     by_device: dict[torch.device, list[Slot]] = defaultdict(list)
     for slot in slots:
@@ -36,7 +36,7 @@ def prepared(framework: FrameworkAdapter, slots: Sequence[Slot], buffer: HostBuf
         if device.type == "cuda":
             copies.device.append(_from_cuda(device, found, buffer))
         elif device.type == torch_xla.TYPE:
-            copies.device.append(torch_xla.copied(found, _whole, _raw))
+            copies.device.append(torch_xla.plan_copy(found, _whole, _raw))
         else:
             copies.host.extend(_from_host(framework, found))
     return copies

@@ -42,25 +42,25 @@ if TYPE_CHECKING:
 
     from supervisor.trainer.adapters.port import StateAccess
 
-_DRAWN_AT_ONCE = {
+_EAGER_SAMPLERS = {
     BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler,
 }  # fmt: skip
-_PLACE = "_supervisor_place"
+_POSITION = "_supervisor_place"
 ATTACH_IT = "supervisor.attach(data=loader), and iterate that loader: it goes on in the middle of its epoch"
 
 
-def access(value: Any) -> StateAccess | None:
+def state_access(value: Any) -> StateAccess | None:
     """Return how the place in a DataLoader is kept; None for what keeps its own, or cannot be kept."""
     if not isinstance(value, DataLoader) or is_stateful(value):
         return None
     if isinstance(value.dataset, IterableDataset):
         own: Any = value.dataset
         return (own.state_dict, own.load_state_dict) if is_stateful(own) and not value.num_workers else None
-    place = vars(value).get(_PLACE) or LoaderPlace(value)
-    return place.state_dict, place.load_state_dict
+    position = vars(value).get(_POSITION) or LoaderPosition(value)
+    return position.state_dict, position.load_state_dict
 
 
-def advice(value: Any) -> tuple[str, str] | None:
+def attach_advice(value: Any) -> tuple[str, str] | None:
     """Return why data of torch cannot be attached, and what can be; None for other things."""
     if isinstance(value, DataLoader):
         why = "a DataLoader over an IterableDataset has no place that can be found again"
@@ -78,7 +78,7 @@ def advice(value: Any) -> tuple[str, str] | None:
     return None
 
 
-def caution(value: Any) -> str:
+def restore_warning(value: Any) -> str:
     """Return words on what a loader that keeps its own place does not keep; "" for nothing."""
     if isinstance(value, DataLoader) and is_stateful(value) and value.num_workers and not is_stateful(value.dataset):
         words = f"what its {value.num_workers} workers draw at random themselves, they draw anew after a resume"
@@ -87,160 +87,171 @@ def caution(value: Any) -> str:
 
 
 class _Epoch:
-    """How an epoch was drawn: chance before it began, and before its sampler was asked first; ``passed`` are done."""
+    """How an epoch was drawn: chance before it began, and before its sampler was asked first; ``batches_done`` are done."""
 
-    def __init__(self, before: dict[str, Any], drawn: dict[str, Any] | None = None, passed: int = 0) -> None:
-        self.before, self.drawn, self.passed = before, drawn, passed
+    def __init__(self, before: dict[str, Any], drawn: dict[str, Any] | None = None, batches_done: int = 0) -> None:
+        self.before, self.drawn, self.batches_done = before, drawn, batches_done
         self.reading: dict[str, Any] | None = None  # the generators before the batch that comes first was read
-        self._kept: dict[str, Any] | None = None
+        self._stored: dict[str, Any] | None = None
 
-    def as_kept(self) -> dict[str, Any]:
+    def to_stored(self) -> dict[str, Any]:
         """Return what a checkpoint holds of it; made once, because it does not change."""
-        if self._kept is None or self._kept["drawn"] is None:
+        if self._stored is None or self._stored["drawn"] is None:
             drawn = None if self.drawn is None else _packed(self.drawn)
-            self._kept = {"before": _packed(self.before), "drawn": drawn}
-        return self._kept
+            self._stored = {"before": _packed(self.before), "drawn": drawn}
+        return self._stored
 
     @classmethod
-    def of_kept(cls, kept: dict[str, Any], passed: int) -> _Epoch:
-        """Return the epoch that ``as_kept`` has written down."""
-        drawn = kept["drawn"]
-        return cls(_unpacked(kept["before"]), None if drawn is None else _unpacked(drawn), passed)
+    def from_stored(cls, stored: dict[str, Any], batches_done: int) -> _Epoch:
+        """Return the epoch that ``to_stored`` has written down."""
+        drawn = stored["drawn"]
+        return cls(_unpacked(stored["before"]), None if drawn is None else _unpacked(drawn), batches_done)
 
 
 def _packed(states: dict[str, Any]) -> dict[str, Any]:
     return {"global": json.dumps(rng.as_json(states["global"])).encode(), "own": states["own"]}
 
 
-def _unpacked(kept: dict[str, Any]) -> dict[str, Any]:
-    return {"global": rng.states(json.loads(kept["global"])), "own": kept["own"]}
+def _unpacked(stored: dict[str, Any]) -> dict[str, Any]:
+    return {"global": rng.decode_states(json.loads(stored["global"])), "own": stored["own"]}
 
 
-class LoaderPlace(DataPosition):
+class LoaderPosition(DataPosition):
     """``number`` is the epoch that comes next or is under way. ``batches`` of it are done."""
 
     def __init__(self, loader: Any) -> None:
-        self.number, self.drives = 0, False
+        self.number, self.batches_are_steps = 0, False
         self._loader = weakref.ref(loader)
-        self._sampler = _Drawing(loader)
+        self._sampler = _SamplerWrapper(loader)
         self._iteration: _Iteration | None = None
-        self._next: _Epoch | None = None  # the resumed one, until a step of it is done
-        self._ahead = 0  # of batches that were handed out, those whose step is not done yet
-        self._reading: dict[str, Any] | None = None  # the generators before the newest of these was read
-        vars(loader)[_PLACE] = self
+        self._resumed_epoch: _Epoch | None = None  # the resumed one, until a step of it is done
+        self._handed_ahead = 0  # of batches that were handed out, those whose step is not done yet
+        self._rng_before_read: dict[str, Any] | None = None  # the generators before the newest of these was read
+        vars(loader)[_POSITION] = self
         kind: Any = type(loader)
-        loader.__class__ = _handing_out(kind)
+        loader.__class__ = _tracked_class(kind)
 
     @property
     def batches(self) -> int:
         """Batches of the epoch under way that are done."""
-        return max(0, self._iteration.handed - self._ahead) if self._iteration is not None else 0
+        return max(0, self._iteration.handed - self._handed_ahead) if self._iteration is not None else 0
 
     def __len__(self) -> int:
         return len(self._sampler)
 
     def iterate(self, inner: Callable[[], Any]) -> Any:
         """Return the iterator of an epoch; ``inner()`` makes the loader's own."""
-        run = trainer_context.here().run
+        run = trainer_context.current().run
         if not torch.is_grad_enabled() or (run is not None and run.in_section):
             return self._sampler.plain(inner)  # an evaluation
-        if self._next is not None and self._next.passed == self._length() and (run is None or not run.looping):
+        if (
+            self._resumed_epoch is not None
+            and self._resumed_epoch.batches_done == self._length()
+            and (run is None or not run.looping)
+        ):
             return self._sampler.plain(inner)  # nothing is left of that epoch: the script only looks at a batch
         before = self._iteration
-        if self._next is None and before is not None and not self.drives:
+        if self._resumed_epoch is None and before is not None and not self.batches_are_steps:
             self.number += 1
-        if before is not None and before.handed - before.first == self._ahead and not before.exhausted:
-            self._ahead = 0  # the batch before the loop was but looked at
-        epoch = self._next
-        chance = self._sampler.chance
+        if before is not None and before.handed - before.first == self._handed_ahead and not before.exhausted:
+            self._handed_ahead = 0  # the batch before the loop was but looked at
+        epoch = self._resumed_epoch
+        rng_states = self._sampler.rng_states
         if epoch is None:
-            epoch = _Epoch(_of_torch(chance.states()))
+            epoch = _Epoch(_torch_only(rng_states.capture()))
             self._sampler.next = (epoch, False)
             found = inner()
         else:
-            now = rng.taken(adapters.loaded())
-            chance.set(epoch.before)
+            now = rng.current_states(adapters.loaded())
+            rng_states.restore(epoch.before)
             self._sampler.next = (epoch, True)
             found = inner()
-            rng.put_back(now)
+            rng.set_states(now)
         self._iteration = _Iteration(self, found, epoch)
         return self._iteration
 
-    def asked(self, iteration: _Iteration) -> None:
+    def on_batch_requested(self, iteration: _Iteration) -> None:
         """The next batch is asked for: the one before is done."""
         self._iteration = iteration
-        run = trainer_context.here().run
-        if self.drives and run is not None and iteration.outstanding:
+        run = trainer_context.current().run
+        if self.batches_are_steps and run is not None and iteration.outstanding:
             iteration.outstanding = False
             run.advance()
-        if iteration.handed - self._ahead > iteration.first:
-            self._next = None
+        if iteration.handed - self._handed_ahead > iteration.first:
+            self._resumed_epoch = None
 
-    def read(self, iteration: _Iteration) -> Any:
+    def read_batch(self, iteration: _Iteration) -> Any:
         """Return the next batch, read with chance as it was where it was read before."""
-        if self._ahead:
-            self._reading = rng.taken(adapters.loaded())
+        if self._handed_ahead:
+            self._rng_before_read = rng.current_states(adapters.loaded())
         reading = iteration.epoch.reading if iteration.handed == iteration.first else None
         if reading is None:
             return iteration.next()
-        now = rng.taken(adapters.loaded())
-        self._reading = reading
-        rng.put_back(reading)
+        now = rng.current_states(adapters.loaded())
+        self._rng_before_read = reading
+        rng.set_states(reading)
         try:
             return iteration.next()
         finally:
-            rng.put_back(now)
+            rng.set_states(now)
 
-    def used_up(self, iteration: _Iteration) -> None:
+    def on_exhausted(self, iteration: _Iteration) -> None:
         """The epoch has no batch more: what is drawn next is another one."""
-        if self._next is iteration.epoch:
-            self._next = None
+        if self._resumed_epoch is iteration.epoch:
+            self._resumed_epoch = None
 
-    def leaves_out(self) -> bool:
+    def next_step_is_skipped(self) -> bool:
         """Say whether the step that comes next is left out, its batch with it."""
-        run = trainer_context.here().run
-        return self.drives and run is not None and run.skips(run.step)
+        run = trainer_context.current().run
+        return self.batches_are_steps and run is not None and run.is_skipped(run.step)
 
-    def left_out(self) -> None:
+    def on_batch_skipped(self) -> None:
         """The batch of that step was taken, and goes nowhere."""
-        run = trainer_context.here().run
+        run = trainer_context.current().run
         if run is not None:
-            run.pass_over()
+            run.skip_step()
 
-    def loop_begins(self) -> None:
+    def on_loop_start(self) -> None:
         it = self._iteration
-        self._ahead = 1 if it is not None and not it.exhausted and it.handed - it.first == 1 else 0
+        self._handed_ahead = 1 if it is not None and not it.exhausted and it.handed - it.first == 1 else 0
 
-    def epoch_ends(self) -> None:
-        it, self._iteration, self._next = self._iteration, None, None
+    def on_epoch_end(self) -> None:
+        it, self._iteration, self._resumed_epoch = self._iteration, None, None
         self.number += 1
-        run = trainer_context.here().run
+        run = trainer_context.current().run
         if it is not None and it.outstanding and run is not None:
             it.outstanding = False
             run.advance()  # the script has left the epoch early
 
     def state_dict(self) -> dict[str, Any]:
-        epoch = self._iteration.epoch if self._iteration is not None else self._next
-        passed = self.batches if self._iteration is not None else (epoch.passed if epoch is not None else 0)
-        kept = {"epoch": self.number, "batches": passed, "made_of": self._made_of(), "own": self._sampler.chance.own()}
+        epoch = self._iteration.epoch if self._iteration is not None else self._resumed_epoch
+        batches_done = self.batches if self._iteration is not None else (epoch.batches_done if epoch is not None else 0)
+        stored = {
+            "epoch": self.number,
+            "batches": batches_done,
+            "made_of": self._describe(),
+            "own": self._sampler.rng_states.held_states(),
+        }
         if self._iteration is None:
-            states = self._next.reading if self._next is not None else None
+            states = self._resumed_epoch.reading if self._resumed_epoch is not None else None
         else:
-            states = self._reading if self._ahead else None
-        reading = None if states is None else json.dumps(rng.as_json(_changed(states))).encode()
-        return kept | {"drawing": None if epoch is None else epoch.as_kept(), "reading": reading}
+            states = self._rng_before_read if self._handed_ahead else None
+        reading = None if states is None else json.dumps(rng.as_json(_drawn_since(states))).encode()
+        return stored | {"drawing": None if epoch is None else epoch.to_stored(), "reading": reading}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["batches"] and state["made_of"] != (made_of := self._made_of()):
+        if state["batches"] and state["made_of"] != (description := self._describe()):
             raise UsageError(
-                f"the checkpoint is in the middle of an epoch of {state['made_of']}, this loader has {made_of}",
+                f"the checkpoint is in the middle of an epoch of {state['made_of']}, this loader has {description}",
                 "use the same data and batch size as when the run began",
             )
-        self.number, self._iteration, self._ahead = state["epoch"], None, 0
-        self._sampler.chance.set_own(state["own"])
-        self._next = None if state["drawing"] is None else _Epoch.of_kept(state["drawing"], state["batches"])
-        if self._next is not None and state["reading"] is not None:
-            self._next.reading = rng.states(json.loads(state["reading"]))
+        self.number, self._iteration, self._handed_ahead = state["epoch"], None, 0
+        self._sampler.rng_states.restore_held(state["own"])
+        self._resumed_epoch = (
+            None if state["drawing"] is None else _Epoch.from_stored(state["drawing"], state["batches"])
+        )
+        if self._resumed_epoch is not None and state["reading"] is not None:
+            self._resumed_epoch.reading = rng.decode_states(json.loads(state["reading"]))
 
     def _length(self) -> int | None:
         try:
@@ -248,7 +259,7 @@ class LoaderPlace(DataPosition):
         except TypeError:
             return None  # without end
 
-    def _made_of(self) -> str:
+    def _describe(self) -> str:
         length = self._length()
         return "batches without end" if length is None else f"{length} batches"
 
@@ -256,29 +267,29 @@ class LoaderPlace(DataPosition):
 class _Iteration:
     """Hands the batches of an epoch out; ``first`` were done before, ``handed`` counts these too."""
 
-    def __init__(self, place: LoaderPlace, inner: Any, epoch: _Epoch) -> None:
-        self._place, self._inner, self.epoch = place, inner, epoch
-        self.first = self.handed = epoch.passed
+    def __init__(self, position: LoaderPosition, inner: Any, epoch: _Epoch) -> None:
+        self._position, self._inner, self.epoch = position, inner, epoch
+        self.first = self.handed = epoch.batches_done
         self.exhausted = self.outstanding = False
 
     def __iter__(self) -> _Iteration:
         return self
 
     def __next__(self) -> Any:
-        self._place.asked(self)
+        self._position.on_batch_requested(self)
         while True:
-            skipped = self._place.leaves_out()
+            skipped = self._position.next_step_is_skipped()
             try:
-                batch = self._place.read(self)
+                batch = self._position.read_batch(self)
             except StopIteration:
                 self.exhausted = True
-                self._place.used_up(self)
+                self._position.on_exhausted(self)
                 raise
             self.handed += 1
             if not skipped:
                 self.outstanding = True
                 return batch
-            self._place.left_out()
+            self._position.on_batch_skipped()
 
     def next(self) -> Any:
         """Return what the loader's own iterator gives."""
@@ -291,17 +302,17 @@ class _Iteration:
         return getattr(self._inner, name)
 
 
-class _Drawing:
+class _SamplerWrapper:
     """Stands in a loader in the place of its sampler, and gives what that gives."""
 
     def __init__(self, loader: Any) -> None:
         self._name = "batch_sampler" if loader.batch_sampler is not None else "sampler"
         self._inner = getattr(loader, self._name)
         self._workers = loader.num_workers
-        self.chance = EpochRngStates((loader, self._inner, getattr(self._inner, "sampler", None)))
+        self.rng_states = EpochRngStates((loader, self._inner, getattr(self._inner, "sampler", None)))
         self.next: tuple[_Epoch, bool] | None = None  # the epoch to draw, and whether it is drawn again
-        self._looked_at = all(
-            type(each) in _DRAWN_AT_ONCE for each in (self._inner, getattr(self._inner, "sampler", self._inner))
+        self._order_checked = all(
+            type(each) in _EAGER_SAMPLERS for each in (self._inner, getattr(self._inner, "sampler", self._inner))
         )
         vars(loader)[self._name] = self  # a DataLoader refuses the usual way, lest its workers miss the change
 
@@ -320,54 +331,54 @@ class _Drawing:
 
     def __iter__(self) -> Iterator[Any]:
         # A loader with workers asks for two iterators, and takes the second: what is here runs when the first item is taken.
-        return iter(self._inner) if self.next is None else self._drawn(*self.next)
+        return iter(self._inner) if self.next is None else self._draw(*self.next)
 
-    def _drawn(self, epoch: _Epoch, again: bool) -> Iterator[Any]:
+    def _draw(self, epoch: _Epoch, again: bool) -> Iterator[Any]:
         if again and epoch.drawn is not None:
-            now, own = rng.taken(adapters.loaded()), self.chance.own()
-            self.chance.set(epoch.drawn)
+            now, own = rng.current_states(adapters.loaded()), self.rng_states.held_states()
+            self.rng_states.restore(epoch.drawn)
             items = iter(self._inner)
-            for _ in islice(items, epoch.passed):
+            for _ in islice(items, epoch.batches_done):
                 pass
-            rng.put_back(now)  # the checkpoint's own, which has seen the order drawn already
-            if not self._workers and not epoch.passed:
-                self.chance.set_own(own)
+            rng.set_states(now)  # the checkpoint's own, which has seen the order drawn already
+            if not self._workers and not epoch.batches_done:
+                self.rng_states.restore_held(own)
         else:
-            epoch.drawn = self.chance.states()
+            epoch.drawn = self.rng_states.capture()
             items = iter(self._inner)
-            items = self._noting(items, epoch)
+            items = self._with_used_generators(items, epoch)
         seed = _seed_of(epoch.drawn)
-        for number, item in enumerate(self._looked(items), epoch.passed):
-            yield _Seeded(item, seed, number) if self._workers and type(item) is list else item
+        for number, item in enumerate(self._checked(items), epoch.batches_done):
+            yield _SeededIndices(item, seed, number) if self._workers and type(item) is list else item
 
-    def _noting(self, items: Iterator[Any], epoch: _Epoch) -> Iterator[Any]:
+    def _with_used_generators(self, items: Iterator[Any], epoch: _Epoch) -> Iterator[Any]:
         """Yield the items; of chance before the first, keep only the generators from which the order was drawn."""
         for item in islice(items, 1):
             assert epoch.drawn is not None, "it was noted before the sampler was asked"
-            kept = _changed(epoch.drawn["global"]) | _of_torch(epoch.drawn)["global"]
-            epoch.drawn = {**epoch.drawn, "global": kept}
+            stored = _drawn_since(epoch.drawn["global"]) | _torch_only(epoch.drawn)["global"]
+            epoch.drawn = {**epoch.drawn, "global": stored}
             yield item
         yield from items
 
-    def _looked(self, items: Iterator[Any]) -> Iterator[Any]:
+    def _checked(self, items: Iterator[Any]) -> Iterator[Any]:
         """Yield the items; say once if what comes depends on when it is asked for."""
         yield from islice(items, 1)
-        if not self._looked_at:
-            self._looked_at = True
+        if not self._order_checked:
+            self._order_checked = True
             before = rng.digests(adapters.loaded())
-            yield from self._told_if_lazy(items, before)
+            yield from self._warned_if_lazy(items, before)
         yield from items
 
-    def _told_if_lazy(self, items: Iterator[Any], before: dict[str, str]) -> Iterator[Any]:
+    def _warned_if_lazy(self, items: Iterator[Any], before: dict[str, str]) -> Iterator[Any]:
         for item in islice(items, 1):
             if rng.digests(adapters.loaded()) != before:
                 words = f"{type(self._inner).__name__} draws its order batch by batch from the global generators"
                 hint = "after a resume in the middle of an epoch it is another; give the sampler a generator of its own"
-                trainer_context.here().say(TrainerNote("warning", f"{words}: {hint}"))
+                trainer_context.current().send(TrainerNote("warning", f"{words}: {hint}"))
             yield item
 
 
-class _Seeded(list[Any]):
+class _SeededIndices(list[Any]):
     """The indices of one batch, which seed the global generators of the worker that reads them."""
 
     def __init__(self, items: Iterable[Any], seed: int, number: int) -> None:
@@ -375,7 +386,7 @@ class _Seeded(list[Any]):
         self._of = seed, number
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Seeded, (list(self[:]), *self._of)
+        return _SeededIndices, (list(self[:]), *self._of)
 
     def __iter__(self) -> Iterator[Any]:
         if get_worker_info() is not None:
@@ -387,14 +398,14 @@ class _Seeded(list[Any]):
         return super().__iter__()
 
 
-def _of_torch(states: dict[str, Any]) -> dict[str, Any]:
+def _torch_only(states: dict[str, Any]) -> dict[str, Any]:
     """Return chance with the generator alone from which a loader draws itself: torch's on the CPU."""
     return {**states, "global": {"torch": {**states["global"]["torch"], "cuda": []}}}
 
 
-def _changed(states: dict[str, Any]) -> dict[str, Any]:
+def _drawn_since(states: dict[str, Any]) -> dict[str, Any]:
     """Return of these states those of generators that were drawn from since."""
-    now = rng.taken(adapters.loaded())
+    now = rng.current_states(adapters.loaded())
     return {
         name: state
         for name, state in states.items()
@@ -411,43 +422,45 @@ def _seed_of(states: dict[str, Any]) -> int:
 
 
 @cache
-def _handing_out(kind: type) -> Any:
+def _tracked_class(kind: type) -> Any:
     """Return the subclass whose objects hand their batches out through their place."""
 
     def iterate(self: Any) -> Any:
-        return vars(self)[_PLACE].iterate(lambda: kind.__iter__(self))  # type: ignore[attr-defined]
+        return vars(self)[_POSITION].iterate(lambda: kind.__iter__(self))  # type: ignore[attr-defined]
 
     return type(kind.__name__, (kind,), {"__iter__": iterate, "__module__": kind.__module__, "__doc__": kind.__doc__})
 
 
 # --- loaders that nobody attached -------------------------------------------------------------------------------------
 
-_open: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # iterators of such loaders, and the loaders
-_watching: list[bool] = []
+_open_iterators: weakref.WeakKeyDictionary[Any, Any] = (
+    weakref.WeakKeyDictionary()
+)  # iterators of such loaders, and the loaders
+_installed: list[bool] = []
 
 
-def watch_unattached() -> None:
+def watch_unattached_data() -> None:
     """Note from now on which loaders are iterated. Once a process."""
-    if _watching:
+    if _installed:
         return
-    _watching.append(True)
+    _installed.append(True)
     iterate = DataLoader.__iter__
 
-    def noted(self: Any) -> Any:
+    def tracked_iter(self: Any) -> Any:
         found = iterate(self)
-        if _PLACE not in vars(self) and torch.is_grad_enabled():
-            _open[found] = self
+        if _POSITION not in vars(self) and torch.is_grad_enabled():
+            _open_iterators[found] = self
         return found
 
-    DataLoader.__iter__ = noted  # type: ignore[method-assign]
+    DataLoader.__iter__ = tracked_iter  # type: ignore[method-assign]
 
 
-def unattached(attached: Collection[Any]) -> str:
+def unattached_data_warning(attached: Collection[Any]) -> str:
     """Return words if a loader is in the middle of an epoch, and nothing that is attached knows of it; else ""."""
     known = {id(each) for each in attached} | {
         id(held) for each in attached for held in getattr(each, "__dict__", {}).values()
     }
-    for iterator, loader in list(_open.items()):
+    for iterator, loader in list(_open_iterators.items()):
         parts = (loader, loader.dataset, loader.sampler, loader.batch_sampler, iterator)
         done = getattr(iterator, "_num_yielded", 0)
         if loader.num_workers and id(loader.sampler) in {id(each) for each in attached}:

@@ -41,7 +41,7 @@ def bytes_of(value: torch.Tensor) -> memoryview:
     return memoryview((ctypes.c_char * size).from_address(value.data_ptr())).cast("B")
 
 
-def here(device: str) -> torch.device:
+def local_device(device: str) -> torch.device:
     """Return the device if this machine has it, else the CPU."""
     found = torch.device(device)
     if found.type == "cuda" and torch.cuda.is_available() and (found.index or 0) < torch.cuda.device_count():
@@ -114,7 +114,7 @@ class _PackedTarget:
         self._packed: torch.Tensor | None = None
         self._lock = threading.Lock()  # the parts of a tensor larger than a piece lie in several files
 
-    def room(self, begin: int, count: int) -> memoryview:
+    def buffer(self, begin: int, count: int) -> memoryview:
         with self._lock:
             if self._packed is None:
                 # not torch.empty: between the tensors that stay, the allocator finds no use for what was given back
@@ -122,7 +122,7 @@ class _PackedTarget:
                 self._packed = torch.frombuffer(memory, dtype=self._live.dtype).view(self._live.shape)
             return bytes_of(self._packed)[begin : begin + count]
 
-    def took(self, begin: int, count: int) -> None:  # noqa: ARG002  # how many is enough
+    def filled(self, begin: int, count: int) -> None:  # noqa: ARG002  # how many is enough
         with self._lock:
             self._left -= count
             packed, self._packed = self._packed, None if self._left == 0 else self._packed
@@ -145,17 +145,17 @@ class _CudaTarget:
     def __init__(self, live: torch.Tensor) -> None:
         self._live = live
         self._bytes = live.detach().view(-1).view(torch.uint8)
-        self._rooms: dict[int, torch.Tensor] = {}
+        self._buffers: dict[int, torch.Tensor] = {}
         self._sent: deque[Any] = deque()
 
-    def room(self, begin: int, count: int) -> memoryview:
-        self._rooms[begin] = _pinned(count)
-        return bytes_of(self._rooms[begin])
+    def buffer(self, begin: int, count: int) -> memoryview:
+        self._buffers[begin] = _pinned(count)
+        return bytes_of(self._buffers[begin])
 
-    def took(self, begin: int, count: int) -> None:
+    def filled(self, begin: int, count: int) -> None:
         with torch.cuda.device(self._bytes.device):
             # torch gives the pinned memory out again when the copy is done, not before
-            self._bytes[begin : begin + count].copy_(self._rooms.pop(begin), non_blocking=True)
+            self._bytes[begin : begin + count].copy_(self._buffers.pop(begin), non_blocking=True)
             self._sent.append(torch.cuda.current_stream().record_event())
         if len(self._sent) > self.AHEAD:
             self._sent.popleft().synchronize()
@@ -170,7 +170,7 @@ def _pinned(size: int) -> torch.Tensor:
     return torch.empty(size, dtype=torch.uint8, pin_memory=True)
 
 
-def aliased(owner: Any) -> Literal["no", "state", "whole"]:
+def in_place_mode(owner: Any) -> Literal["no", "state", "whole"]:
     """See the port. A module that does something of its own when it is loaded is left to do it."""
     if isinstance(owner, torch.optim.Optimizer):
         return "state" if _is_torchs(type(owner), "load_state_dict", "state_dict", "__setstate__") else "no"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NAMES_MAX = 3
 
 
-class _Counts:
+class _BackwardCounts:
     """How often backward ran in this process, and how often it had when each optimizer last stepped."""
 
     def __init__(self) -> None:
@@ -33,10 +33,10 @@ class _Counts:
         self.counting = False
 
 
-_counts = _Counts()
+_counts = _BackwardCounts()
 
 
-def count() -> None:
+def count_backwards() -> None:
     """Count from now on where gradients are made and where they are used. Once a process."""
     if _counts.counting:
         return
@@ -59,9 +59,9 @@ def count() -> None:
     register_optimizer_step_post_hook(stepped)
 
 
-def beside(module: torch.nn.Module, attached: Iterable[torch.optim.Optimizer]) -> dict[str, Any]:
+def extra_state(module: torch.nn.Module, attached: Iterable[torch.optim.Optimizer]) -> dict[str, Any]:
     """Return the flags that are not as usual, and the gradients that are open, by name."""
-    count()
+    count_backwards()
     frozen, evaluating, parameters = [], [], {}
     for path, part in module.named_modules():
         if not part.training:
@@ -71,11 +71,11 @@ def beside(module: torch.nn.Module, attached: Iterable[torch.optim.Optimizer]) -
                 parameters[f"{path}.{name}" if path else name] = parameter
     frozen = [name for name, parameter in parameters.items() if not parameter.requires_grad]
     kept = {"frozen": frozen, "eval": evaluating}
-    gradients = _open(parameters, attached) if _counts.backwards else {}
+    gradients = _open_gradients(parameters, attached) if _counts.backwards else {}
     return kept | {"gradients": gradients} if gradients else kept
 
 
-def _open(
+def _open_gradients(
     parameters: dict[str, torch.nn.Parameter], attached: Iterable[torch.optim.Optimizer]
 ) -> dict[str, torch.Tensor]:
     """Return the gradients that an optimizer is still to use: backward ran since it last stepped."""
@@ -91,7 +91,7 @@ def _open(
     }
 
 
-def put_back(module: torch.nn.Module, kept: dict[str, Any]) -> None:
+def restore_extra_state(module: torch.nn.Module, kept: dict[str, Any]) -> None:
     """Set flags and open gradients as they were."""
     frozen, evaluating = set(kept["frozen"]), set(kept["eval"])
     for name, part in module.named_modules():
@@ -119,19 +119,19 @@ class TorchSkeleton:
         self._parameters = _parameters(owner)
         self._groups = _groups(owner)
 
-    def outgrown(self, owner: Any) -> str:
+    def changes(self, owner: Any) -> str:
         """Return words on what the owner has that this skeleton lacks, or lacks that it has; "" for nothing."""
         groups = _groups(owner)
         if groups != self._groups:
-            return f"it has {_sizes(groups)}, at attach() it had {_sizes(self._groups)}"
+            return f"it has {_describe_groups(groups)}, at attach() it had {_describe_groups(self._groups)}"
         new = sorted(_parameters(owner) - self._parameters)
         gone = sorted(self._parameters - _parameters(owner))
         if isinstance(owner, torch.nn.Module):
             buffers = (name for name, _ in owner.named_buffers())
             new += [name for name in buffers if name.rpartition(".")[0] not in self._modules]
         if new:
-            return f"it has {_shown(new)}, which it did not have at attach()"
-        return f"it has no longer {_shown(gone)}, which it had at attach()" if gone else ""
+            return f"it has {_shortened(new)}, which it did not have at attach()"
+        return f"it has no longer {_shortened(gone)}, which it had at attach()" if gone else ""
 
 
 def _parameters(owner: Any) -> set[str]:
@@ -144,16 +144,16 @@ def _groups(owner: Any) -> list[int]:
     return [len(group["params"]) for group in owner.param_groups]
 
 
-def _sizes(groups: list[int]) -> str:
+def _describe_groups(groups: list[int]) -> str:
     return f"{len(groups)} parameter group{'s' if len(groups) != 1 else ''} of {', '.join(map(str, groups))}"
 
 
-def _shown(names: list[str]) -> str:
+def _shortened(names: list[str]) -> str:
     more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
     return f"{', '.join(names[:NAMES_MAX])}{more}"
 
 
-def fit(owner: Any, node: Node) -> None:
+def adapt_structure(owner: Any, node: Node) -> None:
     """Give a fresh module the buffers that the checkpoint has and it lacks, and the strides where its own memory allows."""
     if not isinstance(owner, torch.nn.Module):
         return

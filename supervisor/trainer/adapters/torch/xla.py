@@ -37,7 +37,7 @@ def address(value: torch.Tensor) -> Hashable:
     return TYPE, value.untyped_storage()._cdata, value.storage_offset()  # noqa: SLF001  # its data pointer is always 0
 
 
-def copied(
+def plan_copy(
     slots: Sequence[Slot], whole: Callable[[memoryview, torch.Tensor], torch.Tensor],
     raw: Callable[[torch.Tensor], torch.Tensor],
 ) -> DeviceCopy:  # fmt: skip

@@ -27,17 +27,17 @@ class LoaderRngStates(NamedTuple):
     torch: torch.Tensor
 
     @classmethod
-    def now(cls) -> LoaderRngStates:
+    def capture(cls) -> LoaderRngStates:
         """Return copies of the present states."""
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002  # the global one is what collators use
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Set the generators."""
         random.setstate(self.python)
         np.random.set_state(self.numpy)  # noqa: NPY002  # as above
         torch.set_rng_state(self.torch)
 
-    def as_kept(self) -> dict[str, Any]:
+    def to_stored(self) -> dict[str, Any]:
         """Return what a checkpoint can hold."""
         _, numbers, gauss = self.python
         name, key, position, has_gauss, cached = self.numpy
@@ -48,36 +48,36 @@ class LoaderRngStates(NamedTuple):
         }
 
     @classmethod
-    def of_kept(cls, kept: dict[str, Any]) -> LoaderRngStates:
-        """Return the states that ``as_kept`` has written down."""
-        python = (PYTHON_RNG_VERSION, tuple(kept["python"]["numbers"].tolist()), kept["python"]["gauss"])
-        return cls(python, tuple(kept["numpy"].values()), kept["torch"])
+    def from_stored(cls, stored: dict[str, Any]) -> LoaderRngStates:
+        """Return the states that ``to_stored`` has written down."""
+        python = (PYTHON_RNG_VERSION, tuple(stored["python"]["numbers"].tolist()), stored["python"]["gauss"])
+        return cls(python, tuple(stored["numpy"].values()), stored["torch"])
 
 
 class ResumePoint(NamedTuple):
-    """Where an epoch goes on: its first ``passed`` batches are not read again.
+    """Where an epoch goes on: its first ``batches_done`` batches are not read again.
 
-    ``begun`` is chance as it was when the epoch began, ``reading`` before the first batch that is read again was read,
-    ``now`` at the checkpoint, by which time that batch was read already.
+    ``rng_at_epoch_start`` is chance as it was when the epoch began, ``rng_before_read`` before the first batch that is read again was read,
+    ``rng_at_checkpoint`` at the checkpoint, by which time that batch was read already.
     """
 
-    passed: int
-    begun: LoaderRngStates
-    reading: LoaderRngStates
-    now: LoaderRngStates
+    batches_done: int
+    rng_at_epoch_start: LoaderRngStates
+    rng_before_read: LoaderRngStates
+    rng_at_checkpoint: LoaderRngStates
 
 
-class Batches(BatchSampler):
+class ReplayBatchSampler(BatchSampler):
     """Stands in a loader for its batch sampler: notes chance before each batch is read, and finds a kept position again.
 
-    Whoever resumes has the loader drop the first ``passed`` batches of indices (``skip_first_batches``): nothing is read for
+    Whoever resumes has the loader drop the first ``batches_done`` batches of indices (``skip_first_batches``): nothing is read for
     them, but the order of the others follows from them.
     """
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
-        self.reading: LoaderRngStates | None = None  # before the newest batch was read
-        self._resumption: ResumePoint | None = None
+        self.rng_before_read: LoaderRngStates | None = None  # before the newest batch was read
+        self._resume_point: ResumePoint | None = None
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":
@@ -87,112 +87,119 @@ class Batches(BatchSampler):
     def __len__(self) -> int:
         return len(self.inner)
 
-    def resume(self, resumption: ResumePoint) -> None:
+    def resume(self, resume_point: ResumePoint) -> None:
         """The next epoch to be drawn is this one."""
-        self._resumption = resumption
+        self._resume_point = resume_point
 
     def __iter__(self) -> Iterator[Any]:
-        resumption, self._resumption = self._resumption, None
+        resume_point, self._resume_point = self._resume_point, None
         for index, batch in enumerate(self.inner):
-            first = resumption is not None and index == resumption.passed
-            if first and resumption is not None:
-                resumption.reading.put_back()
-            if resumption is None or index >= resumption.passed:
-                self.reading = LoaderRngStates.now()
+            first = resume_point is not None and index == resume_point.batches_done
+            if first and resume_point is not None:
+                resume_point.rng_before_read.restore()
+            if resume_point is None or index >= resume_point.batches_done:
+                self.rng_before_read = LoaderRngStates.capture()
             yield batch
-            if first and resumption is not None:
-                resumption.now.put_back()
+            if first and resume_point is not None:
+                resume_point.rng_at_checkpoint.restore()
 
 
-class LoaderData:
+class PreparedLoaderPosition:
     """``epoch`` is the one that comes next or is under way, ``batches`` of it are used up."""
 
     def __init__(self, loader: Any, accumulated: int) -> None:
         self.epoch, self.batches = 0, 0
-        self.found: Batches | None = _watched(loader)
-        self._loader, self._accumulated = loader, accumulated
-        self._begun: LoaderRngStates | None = None
-        self._reading: LoaderRngStates | None = None  # of the checkpoint
+        self.batch_sampler: ReplayBatchSampler | None = _install_replay(loader)
+        self._loader, self._batches_per_step = loader, accumulated
+        self._rng_at_epoch_start: LoaderRngStates | None = None
+        self._rng_before_read: LoaderRngStates | None = None  # of the checkpoint
 
-    def begins(self) -> None:
+    def start_epoch(self) -> None:
         """The epoch begins, and with the next batch its order is drawn."""
         self.batches = 0
-        self._begun = LoaderRngStates.now()
+        self._rng_at_epoch_start = LoaderRngStates.capture()
 
-    def resumes(self, now: LoaderRngStates) -> None:
-        """The epoch goes on behind what is used up; ``now`` is chance as the checkpoint has it."""
-        assert self._begun is not None, "a position within an epoch is kept with the epoch's begin"
-        self._begun.put_back()
-        if self.found is not None:
-            self.found.resume(ResumePoint(self.batches, self._begun, self._reading or now, now))
+    def resume_epoch(self, rng_at_checkpoint: LoaderRngStates) -> None:
+        """The epoch goes on behind what is used up; ``rng_at_checkpoint`` is chance as the checkpoint has it."""
+        assert self._rng_at_epoch_start is not None, "a position within an epoch is kept with the epoch's begin"
+        self._rng_at_epoch_start.restore()
+        if self.batch_sampler is not None:
+            self.batch_sampler.resume(
+                ResumePoint(
+                    self.batches,
+                    self._rng_at_epoch_start,
+                    self._rng_before_read or rng_at_checkpoint,
+                    rng_at_checkpoint,
+                )
+            )
 
-    def ended(self, next_epoch: int) -> None:
+    def end_epoch(self, next_epoch: int) -> None:
         """The epoch is used up."""
         self.epoch, self.batches = next_epoch, 0
 
-    def warn_of_inexact(self) -> None:
+    def warn_if_inexact(self) -> None:
         """Say what of an epoch that goes on cannot be as it would have been."""
-        if self.found is None:
+        if self.batch_sampler is None:
             words = "the data are a stream: what was used of this epoch is read once more to find the place"
         elif self._loader.num_workers:
             words = "chance inside the DataLoader's workers cannot be kept: if the dataset draws it, this epoch differs"
         else:
             return
-        trainer_context.here().say(TrainerNote("warning", words))
+        trainer_context.current().send(TrainerNote("warning", words))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position; within an epoch with what its order and the reading of its batches follow from."""
-        sampler = _seed_holder(self._loader)
-        kept = {"epoch": self.epoch, "batches": self.batches, "seed": sampler.initial_seed if sampler else None}
-        if self.batches == 0 or self._begun is None:
-            return kept
-        reading = self.found.reading if self.found is not None else None
-        return kept | {
-            "made_of": self._made_of(),
-            "begun": self._begun.as_kept(),
-            "reading": (reading or self._begun).as_kept(),
+        sampler = _seeded_sampler(self._loader)
+        stored = {"epoch": self.epoch, "batches": self.batches, "seed": sampler.initial_seed if sampler else None}
+        if self.batches == 0 or self._rng_at_epoch_start is None:
+            return stored
+        rng_before_read = self.batch_sampler.rng_before_read if self.batch_sampler is not None else None
+        return stored | {
+            "made_of": self._describe(),
+            "begun": self._rng_at_epoch_start.to_stored(),
+            "reading": (rng_before_read or self._rng_at_epoch_start).to_stored(),
         }
 
-    def load_state_dict(self, kept: dict[str, Any]) -> None:
+    def load_state_dict(self, stored: dict[str, Any]) -> None:
         """Go on there; UsageError if that is a position in other data."""
-        if kept["batches"] and kept["made_of"] != (made_of := self._made_of()):
+        if stored["batches"] and stored["made_of"] != (description := self._describe()):
             raise UsageError(
-                f"the checkpoint is in the middle of an epoch of {kept['made_of']}, these data are {made_of}",
+                f"the checkpoint is in the middle of an epoch of {stored['made_of']}, these data are {description}",
                 "use the same data and batch size as when the run began",
             )
-        self.epoch, self.batches = kept["epoch"], kept["batches"]
-        sampler = _seed_holder(self._loader)
-        if sampler is not None and kept["seed"] is not None:
-            sampler.initial_seed = kept["seed"]
+        self.epoch, self.batches = stored["epoch"], stored["batches"]
+        sampler = _seeded_sampler(self._loader)
+        if sampler is not None and stored["seed"] is not None:
+            sampler.initial_seed = stored["seed"]
         if self.batches:
-            self._begun, self._reading = (
-                LoaderRngStates.of_kept(kept["begun"]),
-                LoaderRngStates.of_kept(kept["reading"]),
+            self._rng_at_epoch_start, self._rng_before_read = (
+                LoaderRngStates.from_stored(stored["begun"]),
+                LoaderRngStates.from_stored(stored["reading"]),
             )
 
-    def _made_of(self) -> str:
+    def _describe(self) -> str:
         try:
             batches: int | None = len(self._loader)
         except TypeError:
             batches = None  # a stream
-        return f"{batches} batches, {self._accumulated} a step"
+        return f"{batches} batches, {self._batches_per_step} a step"
 
 
-def _watched(loader: Any) -> Batches | None:
+def _install_replay(loader: Any) -> ReplayBatchSampler | None:
     """Have an Accelerate loader draw through Batches, and return these; None for data that has no indices."""
     base = getattr(loader, "base_dataloader", loader)
     inner = getattr(base, "batch_sampler", None)
     streams = isinstance(base.dataset, IterableDataset)  # torch gives a stream a sampler, too, that says nothing
     if inner is None or streams:
         return None
-    if isinstance(inner, Batches):
+    if isinstance(inner, ReplayBatchSampler):
         return inner
-    found = Batches(inner)
+    found = ReplayBatchSampler(inner)
     vars(base)["batch_sampler"] = found  # past the loader's guard, which is against another order; this one is the same
     return found
 
 
-def _seed_holder(loader: Any) -> Any:
+def _seeded_sampler(loader: Any) -> Any:
     """Return the sampler whose order follows from ``initial_seed``, if the loader has one."""
     sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
     return sampler if isinstance(getattr(sampler, "initial_seed", None), int) else None

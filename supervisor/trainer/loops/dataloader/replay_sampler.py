@@ -26,10 +26,10 @@ class ReplaySampler:
         self._loader, self._batches = loader, batches
         self._name = SAMPLER[loader.batch_sampler is not None]
         self._inner = getattr(loader, self._name)
-        self._chance = EpochRngStates((loader, self._inner, getattr(self._inner, "sampler", None)))
+        self._rng_states = EpochRngStates((loader, self._inner, getattr(self._inner, "sampler", None)))
         self._epoch: dict[str, Any] | None = None
-        self._again: tuple[dict[str, Any], int] | None = None
-        self.idle, self.iterated = False, loader
+        self._replay: tuple[dict[str, Any], int] | None = None
+        self.disabled, self.iterable = False, loader
         vars(loader)[self._name] = self  # a DataLoader refuses the usual way, lest its workers miss the change
 
     def __getattr__(self, name: str) -> Any:
@@ -39,47 +39,47 @@ class ReplaySampler:
         return len(self._inner)
 
     def __iter__(self) -> Iterator[Any]:
-        if self.idle:
+        if self.disabled:
             return iter(())
-        if self._again is not None:
-            epoch, skipped = self._again
+        if self._replay is not None:
+            epoch, skipped = self._replay
             if self._epoch is not epoch:  # a loader with workers asks for two iterators, and takes the second
                 self._epoch = epoch
-                self._chance.set(epoch["before"])  # the seed of the workers is drawn next
-            return self._gone_on_with(epoch, skipped)
+                self._rng_states.restore(epoch["before"])  # the seed of the workers is drawn next
+            return self._replayed(epoch, skipped)
         if self._epoch is None or self._epoch["drawn"] is not None:
-            self._epoch = {"before": self._chance.states(), "drawn": None}
+            self._epoch = {"before": self._rng_states.capture(), "drawn": None}
         self._epoch["began"] = self._batches()
-        return self._begun(self._epoch)
+        return self._first_draw(self._epoch)
 
     def state(self, *, mid_epoch: bool) -> dict[str, Any]:
         """Return how the epoch under way was drawn, and the generators as they are."""
-        return {"kind": self.kind, "epoch": self._epoch if mid_epoch else None, "now": self._chance.own()}
+        return {"kind": self.kind, "epoch": self._epoch if mid_epoch else None, "now": self._rng_states.held_states()}
 
-    def go_on(self, kept: dict[str, Any], batches: int) -> None:
+    def resume(self, kept: dict[str, Any], batches: int) -> None:
         """Make the next iteration the rest of the kept epoch, or, between two, a new one."""
-        self._chance.set_own(kept["now"])
-        self._again = None if kept["epoch"] is None else (kept["epoch"], batches - kept["epoch"]["began"])
-        if self._again is not None and self._loader.num_workers:
+        self._rng_states.restore_held(kept["now"])
+        self._replay = None if kept["epoch"] is None else (kept["epoch"], batches - kept["epoch"]["began"])
+        if self._replay is not None and self._loader.num_workers:
             words = "workers read the rest of the epoch in the same order; what they draw at random themselves, they draw anew"
-            trainer_context.here().say(TrainerNote("warning", words))
+            trainer_context.current().send(TrainerNote("warning", words))
 
-    def give_back(self) -> None:
+    def uninstall(self) -> None:
         """Put the script's sampler back."""
         vars(self._loader)[self._name] = self._inner
 
-    def _begun(self, epoch: dict[str, Any]) -> Iterator[Any]:
-        epoch["drawn"] = self._chance.states()
+    def _first_draw(self, epoch: dict[str, Any]) -> Iterator[Any]:
+        epoch["drawn"] = self._rng_states.capture()
         yield from self._inner
 
-    def _gone_on_with(self, epoch: dict[str, Any], skipped: int) -> Iterator[Any]:
-        self._again = None
-        now = rng.taken(adapters.loaded())
+    def _replayed(self, epoch: dict[str, Any], skipped: int) -> Iterator[Any]:
+        self._replay = None
+        now = rng.current_states(adapters.loaded())
         if epoch["drawn"] is None:
-            epoch["drawn"] = self._chance.states()
-        self._chance.set(epoch["drawn"])
+            epoch["drawn"] = self._rng_states.capture()
+        self._rng_states.restore(epoch["drawn"])
         rest = iter(self._inner)
         for _ in islice(rest, skipped):
             pass
-        rng.put_back(now)  # the checkpoint's own, which has seen the order drawn already
+        rng.set_states(now)  # the checkpoint's own, which has seen the order drawn already
         yield from rest

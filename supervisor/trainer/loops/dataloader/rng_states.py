@@ -28,21 +28,21 @@ class EpochRngStates:
         self._generators = list(unique.values())
         self._stateful = list({id(owner): owner for owner in owners[1:] if is_stateful(owner)}.values())
 
-    def states(self) -> dict[str, Any]:
+    def capture(self) -> dict[str, Any]:
         """Return copies of all states."""
-        return {"global": rng.taken(adapters.loaded()), "own": self.own()}
+        return {"global": rng.current_states(adapters.loaded()), "own": self.held_states()}
 
-    def own(self) -> list[Any]:
+    def held_states(self) -> list[Any]:
         """Return copies of the states of what the loader and its samplers hold."""
         generators = [_state(generator) for generator in self._generators]
         return [*generators, *(deepcopy(owner.state_dict()) for owner in self._stateful)]
 
-    def set(self, states: dict[str, Any]) -> None:
+    def restore(self, states: dict[str, Any]) -> None:
         """Set all to copies of such states."""
-        rng.put_back(states["global"])
-        self.set_own(states["own"])
+        rng.set_states(states["global"])
+        self.restore_held(states["own"])
 
-    def set_own(self, states: list[Any]) -> None:
+    def restore_held(self, states: list[Any]) -> None:
         """Set what the loader and its samplers hold."""
         owners = [*self._generators, *self._stateful]
         for owner, state in zip(owners, states, strict=True):

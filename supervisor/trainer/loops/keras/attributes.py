@@ -28,7 +28,7 @@ SAMPLES = 4096
 DEPTH_MAX = 4
 TRAINABLE = "trainable"
 _SCALARS = {type(None), bool, int, float, str}
-_NO_STATE = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)
+_STATELESS = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)
 
 
 class Attributes:
@@ -38,41 +38,41 @@ class Attributes:
         self._model, self._callbacks, self._eager = model, callbacks, eager
         self._before = {key: digest(value) for key, _, value in self._plain()}
         self._unkept_before = {key: digest(value) for key, _, value in self._unkept()}
-        self._late: dict[str, Any] = {}
-        self._told: set[str] = set()
+        self._pending: dict[str, Any] = {}
+        self._reported: set[str] = set()
         self._saves = 0
 
     def get(self) -> dict[str, Any]:
         """Return those plain attributes that are not as they were when the fit began, by path."""
         changed = {key: value for key, _, value in self._plain() if digest(value) != self._before.get(key)}
-        return {**changed, **self._late}
+        return {**changed, **self._pending}
 
     def set(self, kept: Mapping[str, Any]) -> None:
         """Put them back: now where that is seen at the next step, else after it."""
-        self._late = dict(kept)
+        self._pending = dict(kept)
         if self._eager:
-            self.traced()
+            self.on_traced()
 
-    def traced(self) -> None:
+    def on_traced(self) -> None:
         """The train function is traced: from here on the attributes are as they were kept."""
-        if self._late:
-            late, self._late = self._late, {}
+        if self._pending:
+            pending, self._pending = self._pending, {}
             owners = {f"{path}.{name}": (owner, name) for path, owner in self._owners() for name in _names(owner)}
-            for key, value in late.items():
+            for key, value in pending.items():
                 if key in owners:
                     keras_callbacks.put(*owners[key], value)
 
-    def look(self) -> None:
+    def report_unkept(self) -> None:
         """A save is made: name what has changed and is in no checkpoint. Not at each save, because it takes time."""
         self._saves += 1
         if self._saves & (self._saves - 1):
             return
         for key, owner, value in self._unkept():
-            if key in self._told or keras_attributes.is_whole(value):
+            if key in self._reported or keras_attributes.is_whole(value):
                 continue
             if digest(value) != self._unkept_before.get(key):
-                self._told.add(key)
-                _tell(owner, key.rpartition(".")[2], value)
+                self._reported.add(key)
+                _warn(owner, key.rpartition(".")[2], value)
 
     def _owners(self) -> Iterator[tuple[str, Any]]:
         yield from keras_attributes.model_owners(self._model)
@@ -97,7 +97,7 @@ class Attributes:
                     if not keras_callbacks.is_plain(value):
                         yield f"{path}.{name}", owner, value
         for number, callback in enumerate(self._callbacks):
-            if _is_keras(callback) or keras_callbacks.tells_its_state(callback):
+            if _is_keras(callback) or keras_callbacks.has_own_state(callback):
                 continue
             for name, value in keras_attributes.attributes(callback):
                 open_here = isinstance(value, bool) and keras_callbacks.is_of_this_process(name, value)
@@ -110,35 +110,35 @@ def digest(value: Any) -> str:
     """Return a short text that is another one when the value has changed, as far as that can be seen at a small price."""
     if type(value) in _SCALARS:
         return f"{type(value).__name__} {value!r}"
-    told: list[str] = []
-    _look_at(value, told, 0)
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+    lines: list[str] = []
+    _add_lines(value, lines, 0)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _look_at(value: Any, told: list[str], depth: int) -> None:
-    if len(told) > ITEMS_MAX or depth > DEPTH_MAX or isinstance(value, _NO_STATE) or _is_kept_elsewhere(value):
+def _add_lines(value: Any, lines: list[str], depth: int) -> None:
+    if len(lines) > ITEMS_MAX or depth > DEPTH_MAX or isinstance(value, _STATELESS) or _is_kept_elsewhere(value):
         return
     kind, inner = type(value).__name__, list[tuple[str, Any]]()
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
-        told.append(f"{kind} {str(value)[:BYTES_MAX]}")
+        lines.append(f"{kind} {str(value)[:BYTES_MAX]}")
     elif isinstance(value, np.ndarray | np.generic):
-        told.append(_array(np.asarray(value)))
+        lines.append(_array(np.asarray(value)))
     elif isinstance(value, dict):
-        told.append(f"{kind} {len(value)}")
+        lines.append(f"{kind} {len(value)}")
         inner = [(str(key)[:100], each) for key, each in list(value.items())[:ITEMS_MAX]]
     elif isinstance(value, set | frozenset):
-        told += [f"{kind} {len(value)}", *sorted(str(each)[:100] for each in list(value)[:ITEMS_MAX])]
+        lines += [f"{kind} {len(value)}", *sorted(str(each)[:100] for each in list(value)[:ITEMS_MAX])]
     elif isinstance(value, list | tuple | deque):
-        told.append(f"{kind} {len(value)}")
+        lines.append(f"{kind} {len(value)}")
         inner = [("", each) for each in list(value)[-ITEMS_MAX:]]
     elif keras_callbacks.is_plain(value):
-        told.append(f"{kind} {id(value)}")  # a tensor
+        lines.append(f"{kind} {id(value)}")  # a tensor
     elif not keras_attributes.is_of_a_library(value):
-        told.append(kind)
+        lines.append(kind)
         inner = list(keras_attributes.attributes(value))
     for name, each in inner:
-        told.append(name)
-        _look_at(each, told, depth + 1)
+        lines.append(name)
+        _add_lines(each, lines, depth + 1)
 
 
 def _array(array: np.ndarray[Any, Any]) -> str:
@@ -153,7 +153,7 @@ def _is_kept_elsewhere(value: Any) -> bool:
 
 
 def _attributes(owner: Any) -> Iterator[tuple[str, Any]]:
-    return ((name, keras_attributes.untracked(value)) for name, value in keras_attributes.attributes(owner))
+    return ((name, keras_attributes.unwrapped(value)) for name, value in keras_attributes.attributes(owner))
 
 
 def _names(owner: Any) -> list[str]:
@@ -167,11 +167,11 @@ def _is_keras(owner: Any) -> bool:
     return type(owner).__module__.startswith("keras.")
 
 
-def _tell(owner: Any, name: str, value: Any) -> None:
+def _warn(owner: Any, name: str, value: Any) -> None:
     is_flag = isinstance(value, bool)
     noun = "by its name a flag of this process" if is_flag else f"a {type(value).__name__}"
     hint = "hold it in a variable or in plain numbers"
     if isinstance(owner, keras.callbacks.Callback):
         hint = f"give {type(owner).__name__} state_dict() and load_state_dict()"
     words = f"{type(owner).__name__}.{name}, {noun}, changes and is not kept: after a resume it begins again; {hint}"
-    trainer_context.here().say(TrainerNote("warning", words))
+    trainer_context.current().send(TrainerNote("warning", words))

@@ -21,7 +21,7 @@ from supervisor.trainer import context as trainer_context
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_reading = threading.Lock()
+_read_lock = threading.Lock()
 
 
 class Generator(NamedTuple):
@@ -32,7 +32,7 @@ class Generator(NamedTuple):
     seed: Callable[[int], Any]
 
 
-class Seeded:
+class SeededBatches:
     """Reads batches of ``inner``, a PyDataset. Several threads that read at once share the generators: that is said."""
 
     def __init__(self, inner: Any, *seeds: int) -> None:
@@ -44,7 +44,7 @@ class Seeded:
     def __getitem__(self, index: int) -> Any:
         if self._draws is False:
             return self._inner[index]
-        with nullcontext() if self._processes else _reading:
+        with nullcontext() if self._processes else _read_lock:
             return self._read(index)
 
     def _read(self, index: int) -> Any:
@@ -55,7 +55,7 @@ class Seeded:
             drawn = [_bytes(each.get()) != _bytes(state) for each, state in zip(generators, before, strict=True)]
             self._draws = any(drawn) and not self._threads
             if any(drawn) and self._threads:
-                self._tell()
+                self._warn_of_threads()
             if not self._draws:
                 return batch
         try:
@@ -66,13 +66,13 @@ class Seeded:
             for each, state in zip(generators, before, strict=True):
                 each.set(state)
 
-    def _tell(self) -> None:
+    def _warn_of_threads(self) -> None:
         name = type(self._inner).__name__
         words = (
             f"{name}.__getitem__() draws by chance in {self._inner.workers} threads at once: what it draws differs from run to "
             "run, and after a resume; use_multiprocessing=True or workers=1 makes it exact"
         )
-        trainer_context.here().say(TrainerNote("warning", words))
+        trainer_context.current().send(TrainerNote("warning", words))
 
 
 def _bytes(state: Any) -> bytes:

@@ -23,10 +23,10 @@ def build(model: Any, iterator: Any) -> None:
     try:
         model._symbolic_build(data_batch=empty)
     except Exception as error:  # noqa: BLE001  # whatever a model lacks that has no forward pass of its own
-        _trace(model, empty, error)
+        _trace_step(model, empty, error)
 
 
-def _trace(model: Any, batch: Any, built: Exception) -> None:
+def _trace_step(model: Any, batch: Any, built: Exception) -> None:
     """Trace one step without doing it: the layers and optimizers that it uses are built in this."""
     import tensorflow as tf
 

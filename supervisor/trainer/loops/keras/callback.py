@@ -13,7 +13,7 @@ from supervisor.core.errors import UsageError
 from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.attach import attach
-from supervisor.trainer.hooks.keras import stopped_short
+from supervisor.trainer.hooks.keras import ended_short_message
 from supervisor.trainer.loops import best_files
 from supervisor.trainer.loops.keras import build as keras_build
 from supervisor.trainer.loops.keras import data_position as keras_data_position
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from supervisor.trainer.run import Run
 
-_used: list[Any] = []  # a process has one run
+_fits: list[Any] = []  # a process has one run
 
 
 class KerasCallback(keras.callbacks.Callback):
@@ -40,23 +40,23 @@ class KerasCallback(keras.callbacks.Callback):
         super().__init__()
         self._run: Run | None = None
         self._data: keras_data_position.KerasDataPosition | None = None
-        self._late: keras_loop_state.KerasDeferredRestore | None = None
-        self._train: Any = None
-        self._stands_in = self._trained  # one object: a bound method is a new one each time
+        self._deferred: keras_loop_state.KerasDeferredRestore | None = None
+        self._train_function: Any = None
+        self._wrapper = self._train_step  # one object: a bound method is a new one each time
         self._build: Callable[[], None] = lambda: None
         self._parts: dict[str, Any] = {}
         self._histories: list[Any] = []
-        self._as_numbers: set[str] = set()
+        self._converted_names: set[str] = set()
         self._initial_epoch: Any = None
         self._logs: dict[str, Any] | None = None
-        self._shown: dict[str, Any] = {}
-        self._passed = False
+        self._last_logs: dict[str, Any] = {}
+        self._step_skipped = False
         self._begun = False
-        self._length: tuple[int | None, int | None] = (None, None)
+        self._lengths: tuple[int | None, int | None] = (None, None)
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002  # Keras's signature
         """Have the last word among the callbacks, because others reset themselves when a fit begins."""
-        if _used:
+        if _fits:
             raise UsageError(
                 "supervisor.KerasCallback keeps one fit of a script, and this is its second",
                 "give each fit() a script of its own: save the model at the end of one, and load it in the next",
@@ -66,9 +66,9 @@ class KerasCallback(keras.callbacks.Callback):
                 f"supervisor.KerasCallback keeps one fit of a script, and line {line} gives it to a second one",
                 "give each fit() a script of its own: save the model at the end of one, and load it in the next",
             )
-        _used.append(self)
+        _fits.append(self)
         fit = _fit()
-        last = _Last(self)
+        last = _LastCallback(self)
         last.set_model(self.model)
         last.set_params(self.params)
         fit.f_locals["callbacks"].callbacks.append(last)
@@ -80,12 +80,12 @@ class KerasCallback(keras.callbacks.Callback):
         keras_build.build(self.model, iterator)
         self._build = lambda: keras_build.build(self.model, iterator)
         self._data = data = keras_data_position.KerasDataPosition(iterator, self)
-        others = keras_loop_state.others(fit.f_locals["callbacks"], self)
+        others = keras_loop_state.stateful_callbacks(fit.f_locals["callbacks"], self)
         self._histories = [each for each in others if isinstance(each, keras.callbacks.History)]
         eager = self.model.run_eagerly or keras.backend.backend() == "torch"
         self._attributes = Attributes(self.model, others, eager=eager)
         self._parts = {
-            "model": keras_loop_state.FitModel(self.model, self._compiled_again),
+            "model": keras_loop_state.FitModel(self.model, self._on_recompile),
             **({} if self.model.optimizer is None else {"optimizer": keras_loop_state.FitOptimizer(self.model)}),
             "metrics": keras_loop_state.MetricStates(self.model),
             "callbacks": keras_loop_state.KerasCallbackStates(fit.f_locals["callbacks"], others, self._attributes),
@@ -94,120 +94,120 @@ class KerasCallback(keras.callbacks.Callback):
         run.companions.add(lambda: best_files.of_keras(others))
         epoch_steps = data.steps_in_epoch
         epochs = fit.f_locals["epochs"] - fit.f_locals["initial_epoch"]
-        self._length = (None if epoch_steps is None else epochs * epoch_steps, epoch_steps)
+        self._lengths = (None if epoch_steps is None else epochs * epoch_steps, epoch_steps)
         self._initial_epoch = self.model._initial_epoch
         if run.resumed:
             self.model._initial_epoch = fit.f_locals["epochs"] if data.stopped else data.epoch
         else:
             data.epoch = fit.f_locals["initial_epoch"]
         data.take_over()
-        self._stand_in()
+        self._install_wrapper()
         if data.batch:
-            self._late = keras_loop_state.late(self._parts)
+            self._deferred = keras_loop_state.defer(self._parts)
         else:
             self._begin()
 
-    def first_batch_comes(self) -> None:
+    def before_first_batch(self) -> None:
         """An epoch begins, and what begins with it has begun: within an epoch this is where a resumed run goes on."""
         if not self._begun:
-            assert self._late is not None
-            self._stand_in()
-            self._late.put_back()
+            assert self._deferred is not None
+            self._install_wrapper()
+            self._deferred.restore()
             self._begin()
 
-    def step_comes(self) -> None:
+    def before_step(self) -> None:
         """Keras calls the train function next: it shall be ours, also where a callback has made another one."""
-        self._stand_in()
+        self._install_wrapper()
 
-    def step_is_done(self, **more: Any) -> None:
+    def after_step(self, **more: Any) -> None:
         """A step is done, and all callbacks have heard of it."""
         run, logs = self._run, self._logs
         assert run is not None
         if logs is None:
             return
         self._logs = None
-        if self._passed:
-            run.pass_over()
+        if self._step_skipped:
+            run.skip_step()
         else:
             run.log(**_flat(logs) | more)
             run.advance()
 
-    def epoch_is_done(self, logs: dict[str, Any]) -> None:
+    def after_epoch(self, logs: dict[str, Any]) -> None:
         """The epoch's last step is done, with validation and all that callbacks do about it."""
         assert self._data is not None
-        self._stand_in()
+        self._install_wrapper()
         for history in self._histories:
-            keras_loop_state.as_numbers(history, self._as_numbers)
-        self._data.epoch_is_done()
+            keras_loop_state.log_as_numbers(history, self._converted_names)
+        self._data.end_epoch()
         self._data.stopped = bool(self.model.stop_training)
         known = _flat(self._logs or {})
-        self.step_is_done(**{name: value for name, value in logs.items() if name not in known})
+        self.after_step(**{name: value for name, value in logs.items() if name not in known})
 
     def end(self) -> None:
         """The fit is over."""
-        run, data, total = self._run, self._data, self._length[0]
+        run, data, total = self._run, self._data, self._lengths[0]
         assert run is not None
         assert data is not None
-        self._stand_in()
-        self.model.train_function, self._train = self._train, None
+        self._install_wrapper()
+        self.model.train_function, self._train_function = self._train_function, None
         self.model._initial_epoch = self._initial_epoch
         early = bool(self.model.stop_training or data.stopped)
         if total is not None and run.step < total and not early:
-            trainer_context.here().say(TrainerNote("warning", stopped_short(run.step, total)))
+            trainer_context.current().send(TrainerNote("warning", ended_short_message(run.step, total)))
         run.end(early=early)
-        keras_second_fit.tell_of_more()
+        keras_second_fit.watch_for_more()
 
     def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002  # Keras's signature
-        if self._run is not None and self._train is not None:
-            self._run.enter("eval")
+        if self._run is not None and self._train_function is not None:
+            self._run.enter_section("eval")
 
     def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002  # Keras's signature
-        if self._run is not None and self._train is not None:
-            self._run.leave()
+        if self._run is not None and self._train_function is not None:
+            self._run.leave_section()
 
     def _begin(self) -> None:
         assert self._run is not None
         self._begun = True
-        self._run.begin(*self._length)
+        self._run.begin(*self._lengths)
 
-    def _stand_in(self) -> None:
+    def _install_wrapper(self) -> None:
         """Put our function around the train function. Another one than before means that the model was compiled again."""
         function = self.model.train_function
-        if function is self._stands_in or function is None:
+        if function is self._wrapper or function is None:
             return
-        again = self._train is not None
-        self._train, self.model.train_function = function, self._stands_in
+        again = self._train_function is not None
+        self._train_function, self.model.train_function = function, self._wrapper
         if again:
             self._parts["model"].compiled_again = True
-            self._compiled_again()
+            self._on_recompile()
 
-    def _compiled_again(self) -> None:
+    def _on_recompile(self) -> None:
         """The model has other metrics and another optimizer now: have their variables made, and follow them."""
         self._build()
         self.model.make_train_function()
         if "optimizer" in self._parts:
-            self._parts["optimizer"].renew()
+            self._parts["optimizer"].follow_model()
         elif self.model.optimizer is not None:
             words = "an optimizer that compile() gave the model within fit is not kept: compile with it before fit"
-            trainer_context.here().say(TrainerNote("warning", words))
+            trainer_context.current().send(TrainerNote("warning", words))
 
-    def _trained(self, *given: Any) -> Any:
+    def _train_step(self, *given: Any) -> Any:
         """Stand in for the train function, because its logs are here before anybody waits for them."""
         assert self._run is not None
         assert self._data is not None
         jax = keras.backend.backend() == "jax"
-        self._passed = self._run.skips(self._run.step)
-        if self._passed:
+        self._step_skipped = self._run.is_skipped(self._run.step)
+        if self._step_skipped:
             self._data.skip_steps(1)
-            self._logs = self._shown
+            self._logs = self._last_logs
             return (self._logs, given[0]) if jax else self._logs
-        result = self._train(*given)
-        self._logs = self._shown = result[0] if jax else result
-        self._attributes.traced()
+        result = self._train_function(*given)
+        self._logs = self._last_logs = result[0] if jax else result
+        self._attributes.on_traced()
         return result
 
 
-class _Last(keras.callbacks.Callback):
+class _LastCallback(keras.callbacks.Callback):
     """The last in the list: when it hears of something, all others have done what they do about it."""
 
     def __init__(self, callback: KerasCallback) -> None:
@@ -218,7 +218,7 @@ class _Last(keras.callbacks.Callback):
         self._callback.restore()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002  # Keras's signature
-        self._callback.epoch_is_done(logs or {})
+        self._callback.after_epoch(logs or {})
 
     def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002  # Keras's signature
         self._callback.end()

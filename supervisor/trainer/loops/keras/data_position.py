@@ -32,10 +32,10 @@ class KerasDataPosition:
         self.stopped = False
         self._iterator, self._callback = iterator, callback
         self._passes = self._seen = 0
-        self._execution: int = iterator.steps_per_execution
+        self._steps_per_execution: int = iterator.steps_per_execution
         self._source = keras_data_sources.of(iterator, random.getrandbits(SEED_BITS))
-        self._waiting: Any = None
-        self._under_way = False
+        self._pending_state: Any = None
+        self._in_step = False
 
     def take_over(self) -> None:
         """From now on Keras gets its batches from here."""
@@ -44,7 +44,7 @@ class KerasDataPosition:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the order and the position in it follow from; RefusedError within a step, which nothing can be kept of."""
-        if self._under_way:
+        if self._in_step:
             raise UnsupportedStateError("data", "fit was left within a step", "it goes on from the checkpoint before")
         return {
             "epoch": self.epoch,
@@ -53,10 +53,12 @@ class KerasDataPosition:
             "seen": self._seen,
             "pass_batches": self._iterator._num_batches,
             "stopped": self.stopped,
-            "steps_per_execution": self._execution,
+            "steps_per_execution": self._steps_per_execution,
             "kind": self._source.kind,
             "order": self._source.order(),
-            "source": self._waiting if self._waiting is not None else self._source.state(mid_pass=bool(self._seen)),
+            "source": self._pending_state
+            if self._pending_state is not None
+            else self._source.state(mid_pass=bool(self._seen)),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -66,40 +68,40 @@ class KerasDataPosition:
             raise ValueError(f"the data were of the kind {state['kind']} and are {kind}")
         self._source.set_order(state["order"])
         for name, here in (
-            ("steps_per_execution", self._execution),
+            ("steps_per_execution", self._steps_per_execution),
             ("pass_batches", self._iterator._num_batches or state["pass_batches"]),
         ):
             if state[name] != here:
                 raise ValueError(f"{name} was {state[name]} and is {here}")
         self.epoch, self.batch, self.stopped = state["epoch"], state["batch"], state["stopped"]
-        self._passes, self._seen, self._waiting = state["passes"], state["seen"], state["source"]
+        self._passes, self._seen, self._pending_state = state["passes"], state["seen"], state["source"]
         self._iterator._num_batches = state["pass_batches"]
 
-    def epoch_is_done(self) -> None:
+    def end_epoch(self) -> None:
         """The next epoch begins at its first batch."""
-        self.epoch, self.batch, self._under_way = self.epoch + 1, 0, False
+        self.epoch, self.batch, self._in_step = self.epoch + 1, 0, False
 
     def skip_steps(self, steps: int) -> None:
         """Read the batches of so many steps without use."""
         if keras.backend.backend() != "torch":  # there they are read before the step begins
-            for _ in range(steps * self._execution):
+            for _ in range(steps * self._steps_per_execution):
                 next(self._iterator._current_iterator, None)
 
     @property
     def steps_in_epoch(self) -> int | None:
         """Executions that make an epoch; None where it is not known."""
         batches = self._iterator.steps_per_epoch or self._iterator._num_batches
-        return -(-batches // self._execution) if batches else None
+        return -(-batches // self._steps_per_execution) if batches else None
 
     def _batches(self) -> Iterator[tuple[int, int, Any]]:
-        it, size = self._iterator, self._execution
+        it, size = self._iterator, self._steps_per_execution
         if it.steps_per_epoch is None and not self.batch:
             self._end_pass()
         self._begin_epoch()
-        self._open()
+        self._open_pass()
         it.data_adapter.on_epoch_begin()
         limit = it.steps_per_epoch or it._num_batches
-        self._callback.first_batch_comes()
+        self._callback.before_first_batch()
         while limit is None or self.batch < limit:
             if self._pass_is_done:
                 it._interrupted_warning()
@@ -108,12 +110,12 @@ class KerasDataPosition:
             it._steps_seen = self._seen  # if nothing comes now, this is how many there are
             self.batch += size
             self._seen += size
-            self._under_way = True
-            self._callback.step_comes()
+            self._in_step = True
+            self._callback.before_step()
             yield begin, self.batch - 1, it._current_iterator
             if (limit is None or self.batch < limit) and not self._pass_is_done:
-                self._under_way = False
-                self._callback.step_is_done()  # of the last one in an epoch, the end of the epoch is part
+                self._in_step = False
+                self._callback.after_step()  # of the last one in an epoch, the end of the epoch is part
         if self._pass_is_done:
             self._end_pass()
         it.data_adapter.on_epoch_end()
@@ -130,15 +132,15 @@ class KerasDataPosition:
     def _begin_epoch(self) -> None:
         """Have the data begin an epoch. Their kept state is of before that at its first batch, and of after that within it."""
         if not self.batch:
-            self._source.put_back(self._waiting)
-        self._source.epoch_begins()
+            self._source.restore(self._pending_state)
+        self._source.on_epoch_begin()
         if self.batch:
-            self._source.put_back(self._waiting)
+            self._source.restore(self._pending_state)
 
-    def _open(self) -> None:
+    def _open_pass(self) -> None:
         if self._iterator._current_iterator is None:
-            waiting, self._waiting = self._waiting, None
-            self._iterator._current_iterator = self._source.opened(self._passes, self._seen, waiting)
+            pending, self._pending_state = self._pending_state, None
+            self._iterator._current_iterator = self._source.open_pass(self._passes, self._seen, pending)
 
 
 def iterator_of(fit: Any) -> Any:

@@ -17,7 +17,7 @@ from supervisor.trainer import adapters
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.errors import UnsupportedStateError
 from supervisor.trainer.loops.keras import arrays as keras_arrays
-from supervisor.trainer.loops.keras.batch_seeds import Seeded
+from supervisor.trainer.loops.keras.batch_seeds import SeededBatches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,20 +60,20 @@ class DataSource:
         """Return what is to be kept besides the number of batches of the pass that is under way."""
         return None
 
-    def put_back(self, state: Any) -> None:
+    def restore(self, state: Any) -> None:
         """Give the data their own state again, before the pass is opened; most have none."""
 
-    def epoch_begins(self) -> None:
+    def on_epoch_begin(self) -> None:
         """Have the data do what they do at the beginning of an epoch, before the pass is opened; most do nothing."""
 
-    def opened(self, passes: int, first: int, state: Any) -> Iterator[Any]:
+    def open_pass(self, passes: int, first: int, state: Any) -> Iterator[Any]:
         """Begin a pass at its batch ``first``; ``state``: what was kept there."""
         raise NotImplementedError
 
-    def _as_keras_would(self) -> Iterator[Any]:
+    def _default_iterator(self) -> Iterator[Any]:
         return iter(self._iterator._get_iterator())
 
-    def _as_dataset(self, dataset: Any) -> None:
+    def _set_dataset(self, dataset: Any) -> None:
         if hasattr(self._iterator, "_distributed_dataset"):
             self._iterator._distributed_dataset = self._iterator._distribute_strategy.experimental_distribute_dataset(
                 dataset
@@ -100,15 +100,15 @@ class Arrays(DataSource):
                 raise ValueError(f"{name} was {kept[name]} and is {here}")
         self._seed = kept["seed"]
 
-    def opened(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # the port has it
+    def open_pass(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # the port has it
         order = keras_arrays.BatchOrder(self._adapter, self._seed, passes)
         if keras.backend.backend() == "tensorflow":
-            self._as_dataset(keras_arrays.dataset(self._adapter, order, first))
+            self._set_dataset(keras_arrays.dataset(self._adapter, order, first))
         else:
             made = keras_arrays.batches(self._adapter, order, first, keras.backend.backend())
             for name in ("get_jax_iterator", "get_torch_dataloader", "get_numpy_iterator"):
                 setattr(self._adapter, name, lambda: made)
-        return self._as_keras_would()
+        return self._default_iterator()
 
 
 class Reordered(keras.utils.PyDataset):
@@ -117,7 +117,7 @@ class Reordered(keras.utils.PyDataset):
     def __init__(self, inner: Any, order: np.ndarray[Any, Any] | None, first: int, *seeds: int) -> None:
         super().__init__(inner.workers, inner.use_multiprocessing, inner.max_queue_size)
         self._inner, self._order, self._first = inner, order, first
-        self._read = Seeded(inner, *seeds)
+        self._read = SeededBatches(inner, *seeds)
         self.on_epoch_end = inner.on_epoch_end  # its on_epoch_begin() was called before this pass was opened
 
     @property
@@ -149,19 +149,19 @@ class PyDataset(DataSource):
                 f"{name}.{'() and '.join(changes)}() may change what {name} gives, and that is not kept: after a resume an "
                 "epoch may have other batches; give it state_dict() and load_state_dict(), or use fit(shuffle=True)"
             )
-            trainer_context.here().say(TrainerNote("warning", words))
+            trainer_context.current().send(TrainerNote("warning", words))
 
     def state(self, *, mid_pass: bool) -> Any:  # noqa: ARG002  # it is the same
         return self._inner.state_dict() if self._stateful else None
 
-    def put_back(self, state: Any) -> None:
+    def restore(self, state: Any) -> None:
         if state is not None and self._stateful:
             self._inner.load_state_dict(state)
 
-    def epoch_begins(self) -> None:
+    def on_epoch_begin(self) -> None:
         self._inner.on_epoch_begin()
 
-    def opened(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # put_back() has it
+    def open_pass(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # put_back() has it
         total = self._inner.num_batches
         order = keras_arrays.shuffled(total, self._seed, passes) if self._adapter.shuffle and total else None
         reordered = Reordered(self._inner, order, first, self._seed, passes)
@@ -169,21 +169,21 @@ class PyDataset(DataSource):
         adapter._output_signature = self._adapter._output_signature  # or it would read two batches to find it
         self._iterator.data_adapter = adapter
         if keras.backend.backend() == "tensorflow":
-            self._as_dataset(adapter.get_tf_dataset())
-        return self._as_keras_would()
+            self._set_dataset(adapter.get_tf_dataset())
+        return self._default_iterator()
 
 
-class _Begun:
+class _OpenedDataset:
     """A tf.data.Dataset over which somebody goes already."""
 
     def __init__(self, dataset: Any, iterator: Any) -> None:
-        self._dataset, self._going = dataset, iterator
+        self._dataset, self._pass_iterator = dataset, iterator
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dataset, name)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._going)
+        return iter(self._pass_iterator)
 
 
 class Pipeline(DataSource):
@@ -198,79 +198,81 @@ class Pipeline(DataSource):
     def __init__(self, iterator: Any, seed: int) -> None:
         super().__init__(iterator, seed)
         self._dataset = self._adapter._dataset
-        self._going: Any = None
-        self._begun: Any = None
-        self._resumed = self._begins_anew = self._chance_is_new = False
+        self._pass_iterator: Any = None
+        self._state_at_start: Any = None
+        self._resumed = self._rereads = self._redraws_rng = False
 
     def state(self, *, mid_pass: bool) -> Any:  # noqa: ARG002  # its begin says how the next one shuffles
-        told = None if self._begun is None else {"begun": self._begun, "now": self._told()}
-        return told | {"chance": "new"} if told is not None and self._chance_is_new else told
+        stored = (
+            None if self._state_at_start is None else {"begun": self._state_at_start, "now": self._position_or_none()}
+        )
+        return stored | {"chance": "new"} if stored is not None and self._redraws_rng else stored
 
-    def opened(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # TensorFlow knows it
+    def open_pass(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # TensorFlow knows it
         on_tensorflow = keras.backend.backend() == "tensorflow"
         whole = self._iterator._get_iterator() if on_tensorflow else self._dataset
         if isinstance(state, dict) and state.get("chance") == "new":
-            whole = self._without_chance(whole)
-        before, self._resumed = (self._begun if self._resumed else None), False
+            whole = self._ignoring_rng(whole)
+        before, self._resumed = (self._state_at_start if self._resumed else None), False
         if state is not None and first:
-            self._going, self._begun, self._resumed = iter(whole), state["begun"], True
-            _access(self._going)[1](state["now"])
+            self._pass_iterator, self._state_at_start, self._resumed = iter(whole), state["begun"], True
+            _state_access(self._pass_iterator)[1](state["now"])
         else:
-            self._going = self._from_its_begin(whole, first, before if state is None else state["begun"])
+            self._pass_iterator = self._from_start(whole, first, before if state is None else state["begun"])
         if on_tensorflow:
-            return self._going  # type: ignore[no-any-return]
-        self._adapter._dataset = _Begun(self._dataset, self._going)
+            return self._pass_iterator  # type: ignore[no-any-return]
+        self._adapter._dataset = _OpenedDataset(self._dataset, self._pass_iterator)
         if keras.backend.backend() == "jax":
             return iter(self._adapter.get_jax_iterator())  # without Keras's batch ahead, which the state would lack
-        return self._as_keras_would()
+        return self._default_iterator()
 
-    def _from_its_begin(self, whole: Any, first: int, before: Any) -> Any:
+    def _from_start(self, whole: Any, first: int, before: Any) -> Any:
         """Return an iterator over a pass; what it does not tell of its place is read again up to there."""
-        whole = self._without_chance(whole) if self._chance_is_new else whole
+        whole = self._ignoring_rng(whole) if self._redraws_rng else whole
         if before is not None:
-            _access(iter(whole))[1](before)
-        self._going = iter(whole)
-        self._begun = self._told()
-        if self._begun is None and self._chance_is_new:
-            self._going = iter(self._without_chance(whole))
-            self._begun = self._told()
+            _state_access(iter(whole))[1](before)
+        self._pass_iterator = iter(whole)
+        self._state_at_start = self._position_or_none()
+        if self._state_at_start is None and self._redraws_rng:
+            self._pass_iterator = iter(self._ignoring_rng(whole))
+            self._state_at_start = self._position_or_none()
         if first and hasattr(whole, "skip"):
-            self._going, self._begun, self._begins_anew = iter(whole.skip(first)), None, True
+            self._pass_iterator, self._state_at_start, self._rereads = iter(whole.skip(first)), None, True
             words = f"this tf.data pipeline is read again up to its place in the pass, batch {first}, without training"
-            trainer_context.here().say(TrainerNote("warning", words))
+            trainer_context.current().send(TrainerNote("warning", words))
         elif first:
-            _say_it_began_anew(first)
-        return self._going
+            _warn_restarted(first)
+        return self._pass_iterator
 
-    def _without_chance(self, whole: Any) -> Any:
+    def _ignoring_rng(self, whole: Any) -> Any:
         """Return the pipeline as one that tells its place though its functions hold chance that it cannot tell."""
         import tensorflow as tf
 
-        self._chance_is_new = True
+        self._redraws_rng = True
         options = tf.data.Options()
         options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
         return whole.with_options(options)
 
-    def _told(self) -> Any:
+    def _position_or_none(self) -> Any:
         """Return the present iterator's state, or None, and say it, if it cannot tell."""
-        if self._begins_anew:
+        if self._rereads:
             return None
         try:
-            return _access(self._going)[0]()
+            return _state_access(self._pass_iterator)[0]()
         except UnsupportedStateError:
-            if not self._chance_is_new and hasattr(self._dataset, "with_options") and not _calls_python():
-                self._chance_is_new = True
+            if not self._redraws_rng and hasattr(self._dataset, "with_options") and not _calls_python():
+                self._redraws_rng = True
                 words = (
                     "this tf.data pipeline draws by chance in its functions (augmentation): after a resume the order of "
                     "the batches goes on exactly, and the augmentation is drawn anew"
                 )
             else:
-                self._begins_anew, self._chance_is_new = True, False
+                self._rereads, self._redraws_rng = True, False
                 words = (
                     "this tf.data pipeline cannot tell its place (it calls Python functions): after a resume it is read "
                     "again up to there; the batches are the same where Python makes the same ones"
                 )
-            trainer_context.here().say(TrainerNote("warning", words))
+            trainer_context.current().send(TrainerNote("warning", words))
             return None
 
 
@@ -278,15 +280,15 @@ def _calls_python() -> bool:
     """Say whether a traced function calls back into Python, whose place nothing can tell."""
     from tensorflow.python.eager import context
 
-    names = context.context().list_function_names()
-    kinds = {node.op for name in names for node in context.context().get_function_def(name).node_def}
+    names = context.current().list_function_names()
+    kinds = {node.op for name in names for node in context.current().get_function_def(name).node_def}
     return any("PyFunc" in kind for kind in kinds)
 
 
-def _access(going: Any) -> Any:
-    found = adapters.named("tensorflow").access(going)
+def _state_access(iterator: Any) -> Any:
+    found = adapters.named("tensorflow").state_access(iterator)
     if found is None:
-        raise UnsupportedStateError("data", f"a {type(going).__name__} cannot tell its position", "use one device")
+        raise UnsupportedStateError("data", f"a {type(iterator).__name__} cannot tell its position", "use one device")
     return found
 
 
@@ -304,12 +306,12 @@ class Loader(DataSource):
     def state(self, *, mid_pass: bool) -> Any:
         return self._drawn.state(mid_epoch=mid_pass)
 
-    def opened(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # the port has it
+    def open_pass(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # the port has it
         if state is not None:
-            self._drawn.go_on(state, first)
+            self._drawn.resume(state, first)
         if keras.backend.backend() == "tensorflow":
-            self._as_dataset(self._adapter.get_tf_dataset())
-        return self._as_keras_would()
+            self._set_dataset(self._adapter.get_tf_dataset())
+        return self._default_iterator()
 
 
 class Stream(DataSource):
@@ -317,12 +319,12 @@ class Stream(DataSource):
 
     def __init__(self, iterator: Any, seed: int) -> None:
         super().__init__(iterator, seed)
-        _say_it_begins_anew(f"a {type(iterator.data_adapter).__name__.removesuffix('Adapter')}")
+        _warn_will_restart(f"a {type(iterator.data_adapter).__name__.removesuffix('Adapter')}")
 
-    def opened(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # nothing is known of it
+    def open_pass(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # nothing is known of it
         if first:
-            _say_it_began_anew(first)
-        return self._as_keras_would()
+            _warn_restarted(first)
+        return self._default_iterator()
 
 
 def _draws_indices(loader: Any) -> bool:
@@ -331,13 +333,13 @@ def _draws_indices(loader: Any) -> bool:
     return not isinstance(loader.dataset, IterableDataset)
 
 
-def _say_it_begins_anew(what: str) -> None:
+def _warn_will_restart(what: str) -> None:
     words = f"{what} begins anew after a resume: batches come again, and as many are left out; by index it is exact"
-    trainer_context.here().say(TrainerNote("warning", words))
+    trainer_context.current().send(TrainerNote("warning", words))
 
 
-def _say_it_began_anew(first: int) -> None:
+def _warn_restarted(first: int) -> None:
     words = (
         f"the data began anew at batch {first} of this pass: the first batches come again, the last {first} do not come"
     )
-    trainer_context.here().say(TrainerNote("warning", words))
+    trainer_context.current().send(TrainerNote("warning", words))

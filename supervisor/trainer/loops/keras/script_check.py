@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 CALLBACK = "KerasCallback"
-_LEAVES = (ast.Return, ast.Raise, ast.Break, ast.Continue, ast.Yield, ast.YieldFrom, ast.Try)
-_ENDS = {"exit", "_exit", "quit", "abort"}
+_EXIT_NODES = (ast.Return, ast.Raise, ast.Break, ast.Continue, ast.Yield, ast.YieldFrom, ast.Try)
+_EXIT_CALLS = {"exit", "_exit", "quit", "abort"}
 
 
 def second_fit() -> int | None:
@@ -32,12 +32,12 @@ def second_in(tree: ast.Module) -> int | None:
     """Return the line of the second fit() with the callback in a parsed script."""
     names = _names_of_callbacks(tree)
     for block in _blocks(tree):
-        seen = False
+        found_first = False
         for statement in block:
             call = _fit_in(statement, names)
-            if call is not None and seen:
+            if call is not None and found_first:
                 return call.lineno
-            seen = (seen or call is not None) and not _may_leave(statement)
+            found_first = (found_first or call is not None) and not _may_exit(statement)
     return None
 
 
@@ -81,12 +81,12 @@ def _names_of_callbacks(tree: ast.Module) -> set[str]:
     return {name for name, values in given.items() if all(values)}
 
 
-def _may_leave(statement: ast.stmt) -> bool:
+def _may_exit(statement: ast.stmt) -> bool:
     for node in ast.walk(statement):
-        if isinstance(node, _LEAVES):
+        if isinstance(node, _EXIT_NODES):
             return True
         if isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name in _ENDS:
+            if name in _EXIT_CALLS:
                 return True
     return False

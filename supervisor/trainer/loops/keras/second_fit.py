@@ -19,32 +19,34 @@ NOT_KEPT = (
     "is not kept, because supervisor.KerasCallback keeps one fit() of a script, and that one is over: after a death "
     "this part begins again; give it a script of its own"
 )
-_told: set[str] = set()
-_kept_in: list[TrainerContext] = []  # the life whose fit the callback kept
+_warned: set[str] = set()
+_finished_in: list[TrainerContext] = []  # the life whose fit the callback kept
 
 
-def tell_of_more() -> None:
+def watch_for_more() -> None:
     """From now on, say so at the first call of each."""
-    first, _kept_in[:] = not _told, [trainer_context.here()]
-    _told.intersection_update({""})
+    first, _finished_in[:] = not _warned, [trainer_context.current()]
+    _warned.intersection_update({""})
     if first:
-        _told.add("")
-        told = keras.callbacks.CallbackList
-        told.on_train_begin = _said_before(told.on_train_begin, "this fit()", _is_kept)
+        _warned.add("")
+        callback_list = keras.callbacks.CallbackList
+        callback_list.on_train_begin = _warned_before(callback_list.on_train_begin, "this fit()", _is_kept)
         model = keras.Model
-        model.train_on_batch = _said_before(model.train_on_batch, "training by train_on_batch()", lambda _model: False)
+        model.train_on_batch = _warned_before(
+            model.train_on_batch, "training by train_on_batch()", lambda _model: False
+        )
 
 
-def _said_before(method: Callable[..., Any], what: str, is_kept: Callable[[Any], bool]) -> Callable[..., Any]:
+def _warned_before(method: Callable[..., Any], what: str, is_kept: Callable[[Any], bool]) -> Callable[..., Any]:
     @wraps(method)
-    def says(self: Any, *given: Any, **named: Any) -> Any:
-        if what not in _told and trainer_context.here() in _kept_in and not is_kept(self):
-            _told.add(what)
-            trainer_context.here().say(TrainerNote("warning", f"{what} {NOT_KEPT}"))
+    def wrapper(self: Any, *given: Any, **named: Any) -> Any:
+        if what not in _warned and trainer_context.current() in _finished_in and not is_kept(self):
+            _warned.add(what)
+            trainer_context.current().send(TrainerNote("warning", f"{what} {NOT_KEPT}"))
         return method(self, *given, **named)
 
-    return says
+    return wrapper
 
 
-def _is_kept(told: Any) -> bool:
-    return any(type(each).__name__ == "KerasCallback" for each in told.callbacks)
+def _is_kept(callback_list: Any) -> bool:
+    return any(type(each).__name__ == "KerasCallback" for each in callback_list.callbacks)

@@ -15,7 +15,7 @@ from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.adapters.keras import callbacks as keras_callbacks
 from supervisor.trainer.adapters.keras import state as keras_state
-from supervisor.trainer.adapters.keras.state import Named
+from supervisor.trainer.adapters.keras.state import NamedVariables
 from supervisor.trainer.errors import UnsupportedStateError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class MetricStates:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._named = Named(lambda: model.metrics_variables)
+        self._named = NamedVariables(lambda: model.metrics_variables)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the metrics' variables by name."""
@@ -51,47 +51,50 @@ class KerasCallbackStates:
     Beside them stands what has changed of the plain attributes of the model and its parts, because callbacks do that.
     """
 
-    def __init__(self, told: Any, others: Sequence[Any], attributes: Attributes) -> None:
-        self._told, self._attributes = told, attributes
-        self._access = {
-            f"{number} {type(each).__name__}": keras_callbacks.access(each) for number, each in enumerate(others)
+    def __init__(self, callback_list: Any, stateful: Sequence[Any], attributes: Attributes) -> None:
+        self._callback_list, self._attributes = callback_list, attributes
+        self._state_access = {
+            f"{number} {type(each).__name__}": keras_callbacks.state_access(each)
+            for number, each in enumerate(stateful)
         }
 
     def state_dict(self) -> dict[str, Any]:
         """Return what each remembers."""
-        if self._told._futures:
-            self._told._flush_futures()
-        state = {name: get() for name, (get, _) in self._access.items()}
+        if self._callback_list._futures:
+            self._callback_list._flush_futures()
+        state = {name: get() for name, (get, _) in self._state_access.items()}
         changed = self._attributes.get()
-        self._attributes.look()
+        self._attributes.report_unkept()
         return {**state, ATTRIBUTES: changed} if changed else state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Have each remember it; ValueError if these are others."""
         named = [name for name in state if name != ATTRIBUTES]
-        if set(named) != self._access.keys():
-            raise ValueError(f"it is of the callbacks {', '.join(named)}, and these are {', '.join(self._access)}")
-        for name, (_, put) in self._access.items():
+        if set(named) != self._state_access.keys():
+            raise ValueError(
+                f"it is of the callbacks {', '.join(named)}, and these are {', '.join(self._state_access)}"
+            )
+        for name, (_, put) in self._state_access.items():
             put(state[name])
         self._attributes.set(state.get(ATTRIBUTES, {}))
 
 
-def others(told: Any, own: Any) -> list[Any]:
+def stateful_callbacks(callback_list: Any, own: Any) -> list[Any]:
     """Return the callbacks of a fit that have something to remember, without ours, which is the last too."""
-    return [each for each in told.callbacks[:-1] if each is not own and not _is_shown_only(each)]
+    return [each for each in callback_list.callbacks[:-1] if each is not own and not _is_shown_only(each)]
 
 
-class FitModel(keras_state.InFit):
-    """Attached. The model of a fit; ``again`` is called after it was compiled anew, to have all made that compile() unmade.
+class FitModel(keras_state.ReplaceableState):
+    """Attached. The model of a fit; ``on_recompile`` is called after it was compiled anew, to have all made that compile() unmade.
 
     Where the script compiles it again within the fit, how it was compiled is kept too: another process does not come there.
     """
 
-    def __init__(self, model: Any, again: Callable[[], None]) -> None:
+    def __init__(self, model: Any, on_recompile: Callable[[], None]) -> None:
         self.model = model
         self.compiled_again = False
-        self._again = again
-        self._get, self._set = _access(model)
+        self._on_recompile = on_recompile
+        self._get, self._set = _state_access(model)
 
     def get(self) -> dict[str, Any]:
         """Return its variables, and what hangs on it; RefusedError if it was compiled in a way that cannot be repeated."""
@@ -108,10 +111,10 @@ class FitModel(keras_state.InFit):
             with keras.saving.custom_object_scope(_of_the_script()):
                 self.model.compile_from_config(json.loads(compiled["config"]))
             self.compiled_again = True
-            self._again()
-        self.put_back(state)
+            self._on_recompile()
+        self.restore_variables(state)
 
-    def put_back(self, state: Mapping[str, Any]) -> None:
+    def restore_variables(self, state: Mapping[str, Any]) -> None:
         """Put back all but how it was compiled."""
         self._set({name: value for name, value in state.items() if name != COMPILED})
 
@@ -132,17 +135,17 @@ class FitModel(keras_state.InFit):
         return {"config": config, "trainable": [bool(layer.trainable) for layer in self.model._flatten_layers()]}
 
 
-class FitOptimizer(keras_state.InFit):
+class FitOptimizer(keras_state.ReplaceableState):
     """Attached. The optimizer that the train function uses, which is another one after compile()."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.renew()
+        self.follow_model()
 
-    def renew(self) -> None:
+    def follow_model(self) -> None:
         """Follow the optimizer that the model has now."""
         self.optimizer = self.model.optimizer  # by this name a learning rate is found that shall be made smaller
-        self._get, self._set = _access(self.optimizer, [self.model])
+        self._get, self._set = _state_access(self.optimizer, [self.model])
 
     def get(self) -> Any:
         """Return its variables."""
@@ -160,49 +163,49 @@ class KerasDeferredRestore:
     """
 
     def __init__(self, parts: Sequence[StateAccess]) -> None:
-        self._parts = [(_frozen(get()), put) for get, put in parts]
+        self._parts = [(_copy(get()), put) for get, put in parts]
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """The epoch has begun: set all to what was kept within it."""
         parts, self._parts = self._parts, []
         for state, put in parts:
             put(state)
 
 
-def late(parts: Mapping[str, Any]) -> KerasDeferredRestore:
+def defer(parts: Mapping[str, Any]) -> KerasDeferredRestore:
     """Keep all of a fit's state as it is now, for after its epoch has begun."""
     model, optimizer = parts["model"], parts.get("optimizer")
-    told = [(each.state_dict, each.load_state_dict) for each in (parts["metrics"], parts["callbacks"])]
+    rest = [(each.state_dict, each.load_state_dict) for each in (parts["metrics"], parts["callbacks"])]
     held = [] if optimizer is None else [(optimizer.get, optimizer.set)]
-    return KerasDeferredRestore([(model.get, model.put_back), *held, *told])
+    return KerasDeferredRestore([(model.get, model.restore_variables), *held, *rest])
 
 
-def as_numbers(history: Any, told: set[str]) -> None:
+def log_as_numbers(history: Any, reported: set[str]) -> None:
     """Have a history hold numbers where a callback has logged variables: these would change behind its back."""
     for name, values in history.history.items():
         if values and callable(getattr(values[-1], "assign", None)):
             number = keras.ops.convert_to_numpy(values[-1])
             values[-1] = number.item() if number.size == 1 else number.tolist()
-            if name not in told:
-                told.add(name)
+            if name not in reported:
+                reported.add(name)
                 words = (
                     f"{name} is logged as a variable, which changes later: the history holds its number of each epoch"
                 )
-                trainer_context.here().say(TrainerNote("info", words))
+                trainer_context.current().send(TrainerNote("info", words))
 
 
 def _is_shown_only(callback: Any) -> bool:
     return isinstance(callback, keras.callbacks.ProgbarLogger)
 
 
-def _frozen(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     """Return a copy that stays as it is, whatever becomes of the variables and containers."""
     if isinstance(value, keras.Variable):
         return keras.ops.convert_to_numpy(value._value if value._value is not None else value.value).copy()
     if type(value) is dict:
-        return {key: _frozen(each) for key, each in value.items()}
+        return {key: _copy(each) for key, each in value.items()}
     if type(value) in {list, tuple}:
-        return type(value)(map(_frozen, value))
+        return type(value)(map(_copy, value))
     if callable(getattr(value, "read_value", None)):
         return value.read_value()  # TensorFlow's own variable
     if type(value).__module__.startswith("torch"):
@@ -210,8 +213,8 @@ def _frozen(value: Any) -> Any:
     return value if value.__hash__ is not None and not hasattr(value, "__dict__") else copy.deepcopy(value)
 
 
-def _access(value: Any, models: Sequence[Any] | None = None) -> StateAccess:
-    found = keras_state.access(value, [value] if models is None else models)
+def _state_access(value: Any, models: Sequence[Any] | None = None) -> StateAccess:
+    found = keras_state.state_access(value, [value] if models is None else models)
     assert found is not None
     return found
 

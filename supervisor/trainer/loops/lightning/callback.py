@@ -12,7 +12,7 @@ from supervisor.core.errors import UsageError
 from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.attach import attach
-from supervisor.trainer.hooks.lightning import cut_short
+from supervisor.trainer.hooks.lightning import ended_short_message
 from supervisor.trainer.loops import best_files
 from supervisor.trainer.loops.lightning import loop_hooks as lightning_loop_hooks
 from supervisor.trainer.loops.lightning.data_position import LightningDataPosition
@@ -40,11 +40,11 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
 
     def __init__(self) -> None:
         self._run: Run | None = None
-        self._seams: LoopPatches | None = None
-        self._late: tuple[LightningMetrics, Gradients] | None = None
+        self._patches: LoopPatches | None = None
+        self._deferred: tuple[LightningMetrics, Gradients] | None = None
         self._handler: Any = None
         self._loss: Any = None
-        self._shown: dict[str, Any] = {}
+        self._last_metrics: dict[str, Any] = {}
 
     @property
     def state_key(self) -> str:
@@ -53,31 +53,31 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002  # Lightning's signature
         if stage == "fit":
-            refuse_what_cannot_be_kept(trainer)
+            require_supported(trainer)
             if self._run is not None:
                 raise UsageError(SECOND_FIT, "give each fit() a script of its own; validate, test and predict are free")
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         dump = StateDump(trainer)
         metrics, gradients = LightningMetrics(trainer), Gradients(pl_module)
-        data = LightningDataPosition(trainer, lambda: self._seams is not None and self._seams.mid_epoch)
-        self._late = metrics, gradients
+        data = LightningDataPosition(trainer, lambda: self._patches is not None and self._patches.mid_epoch)
+        self._deferred = metrics, gradients
         # The model comes last, because what does not fit is told under the name of the part that completes the rest.
         parts = {"metrics": metrics, "data": data, "gradients": gradients, **dump.parts}
         self._run = attach(**parts)
         self._run.companions.add(lambda: best_files.of_lightning(trainer))
         self._handler = signal.getsignal(signal.SIGTERM)
-        self._seams = lightning_loop_hooks.LoopPatches(trainer, data, self)
+        self._patches = lightning_loop_hooks.LoopPatches(trainer, data, self)
         if self._run.resumed:
             trainer.num_sanity_val_steps = 0  # it would reset the metrics that are back
 
     def begin(self, trainer: Any) -> None:
         """The first step of this process comes next."""
         assert self._run is not None
-        assert self._late is not None
-        for late in self._late:
-            late.put_back()
-        self._shown = dict(trainer.callback_metrics)
+        assert self._deferred is not None
+        for deferred in self._deferred:
+            deferred.restore()
+        self._last_metrics = dict(trainer.callback_metrics)
         if threading.current_thread() is threading.main_thread():
             # Lightning's own would end fit in front of the boundary, with nothing saved.
             signal.signal(signal.SIGTERM, self._handler)
@@ -88,8 +88,8 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
         assert self._run is not None
         metrics = trainer.callback_metrics
         # A value that is still the same object was logged with the step that made it.
-        new = {name: value for name, value in metrics.items() if self._shown.get(name) is not value}
-        self._shown = dict(metrics)
+        new = {name: value for name, value in metrics.items() if self._last_metrics.get(name) is not value}
+        self._last_metrics = dict(metrics)
         loss, self._loss = self._loss, None
         self._run.log(**({} if loss is None else {"loss": loss}) | new)
         self._run.advance()
@@ -97,11 +97,11 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
     def end(self, trainer: Any) -> None:
         """No step is left; or an epoch was cut short, and neither ``should_stop`` nor a hook of the script asked for it."""
         assert self._run is not None
-        assert self._seams is not None
-        early = bool(trainer.should_stop or not self._seams.cut.is_silent)
-        total = self._run.short_of
+        assert self._patches is not None
+        early = bool(trainer.should_stop or not self._patches.cut_detector.is_unexplained)
+        total = self._run.unreached_total
         if total is not None and not early:
-            trainer_context.here().say(TrainerNote("warning", cut_short(self._run.step, total)))
+            trainer_context.current().send(TrainerNote("warning", ended_short_message(self._run.step, total)))
         self._run.end(early=early)
 
     @property
@@ -114,34 +114,34 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002  # Lightning's signature
         if self._run is not None and trainer.state.fn == "fit":
-            self._run.enter("eval")
+            self._run.enter_section("eval")
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002  # Lightning's signature
         if self._run is not None and trainer.state.fn == "fit":
-            self._run.leave()
+            self._run.leave_section()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:  # noqa: ARG002
         # Whatever ended fit, it was not between two steps, or all is saved: nothing is saved at exit.
-        trainer_context.here().failed = True
-        self._give_back()
+        trainer_context.current().failed = True
+        self._undo_patches()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002  # Lightning's signature
-        self._give_back()
+        self._undo_patches()
 
-    def _give_back(self) -> None:
-        seams, self._seams = self._seams, None
-        if seams is not None:
-            seams.undo()
+    def _undo_patches(self) -> None:
+        patches, self._patches = self._patches, None
+        if patches is not None:
+            patches.undo()
 
 
-def refuse_what_cannot_be_kept(trainer: Any) -> None:
+def require_supported(trainer: Any) -> None:
     """Raise UsageError for a Trainer whose state would not come back exactly."""
     if trainer.world_size > 1:
         raise UsageError(
             f"supervisor.LightningCallback keeps one process, and this trainer has {trainer.world_size}",
             "use Trainer(devices=1, num_nodes=1), or keep Lightning's own checkpoints with start --watch-dir",
         )
-    lightning_loop_hooks.refuse_unknown(trainer)
+    lightning_loop_hooks.require_known_version(trainer)
     if any(type(callback).__name__ == "StochasticWeightAveraging" for callback in trainer.callbacks):
         words = "StochasticWeightAveraging puts its schedule back in part only: a resumed run may end otherwise"
-        trainer_context.here().say(TrainerNote("warning", f"{words}; EMAWeightAveraging goes on exactly"))
+        trainer_context.current().send(TrainerNote("warning", f"{words}; EMAWeightAveraging goes on exactly"))

@@ -28,81 +28,81 @@ class LightningDataPosition:
     def __init__(self, trainer: Any, mid_epoch: Callable[[], bool]) -> None:
         self._trainer, self._mid_epoch = trainer, mid_epoch
         self._combined: Any = None
-        self._orders: list[ReplaySampler | SkippingLoader | StatefulLoader] = []
-        self._waiting: dict[str, Any] | None = None
+        self._sources: list[ReplaySampler | SkippingLoader | StatefulLoader] = []
+        self._pending_restore: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the order and the position in it follow from; between two epochs that is nothing but generators."""
-        if self._waiting is not None:
-            return self._waiting
+        if self._pending_restore is not None:
+            return self._pending_restore
         mid_epoch = self._mid_epoch()
         return {
             "batches": self.batches() if mid_epoch else 0,
             "made_in_epoch": self._trainer.fit_loop._last_train_dl_reload_epoch,  # noqa: SLF001  # there is no public one
-            "orders": [order.state(mid_epoch=mid_epoch) for order in self._orders],
+            "orders": [source.state(mid_epoch=mid_epoch) for source in self._sources],
             "own": self._combined._state_dicts() if mid_epoch else [],  # noqa: SLF001  # as Lightning keeps them
         }
 
     def load_state_dict(self, tree: dict[str, Any]) -> None:
         """Keep it until Lightning has the loaders."""
-        self._waiting = tree
+        self._pending_restore = tree
 
     def batches(self) -> int:
         """Return how many batches of this epoch Lightning has taken."""
         taken: int = self._trainer.fit_loop.epoch_loop.batch_progress.current.ready
         return taken
 
-    def take(self, combined: Any) -> None:
+    def set_loaders(self, combined: Any) -> None:
         """Lightning has (new) loaders: make their orders such that they can be gone on with."""
-        self.give_back()
+        self.uninstall()
         self._combined = combined
         flattened = list(combined.flattened)
-        self._orders = [self._order(loader) for loader in flattened]
-        iterated = [order.iterated for order in self._orders]
+        self._sources = [self._wrap(loader) for loader in flattened]
+        iterated = [source.iterable for source in self._sources]
         if any(one is not other for one, other in zip(iterated, flattened, strict=True)):
             combined.flattened = iterated
-        if self._waiting is not None:
-            self._refuse_other_loaders(self._waiting)
-            self._idle(now=True)  # Lightning begins an epoch here, but it is not the one that is gone on with
+        if self._pending_restore is not None:
+            self._refuse_other_loaders(self._pending_restore)
+            self._set_disabled(now=True)  # Lightning begins an epoch here, but it is not the one that is gone on with
 
-    def waits_within_an_epoch(self) -> bool:
+    def resumes_mid_epoch(self) -> bool:
         """Say whether an epoch is under way in what is to be put back."""
-        return self._waiting is not None and bool(self._waiting["batches"])
+        return self._pending_restore is not None and bool(self._pending_restore["batches"])
 
-    def put_back(self) -> bool:
+    def resume(self) -> bool:
         """Go on where the checkpoint was made; say whether an epoch is under way there, whose iterator must be made now."""
-        waiting, self._waiting = self._waiting, None
-        self._idle(now=False)
-        if waiting is None:
+        pending, self._pending_restore = self._pending_restore, None
+        self._set_disabled(now=False)
+        if pending is None:
             return False
-        self._trainer.fit_loop._last_train_dl_reload_epoch = waiting["made_in_epoch"]  # noqa: SLF001  # see state_dict
-        mid_epoch = bool(waiting["batches"])
-        for order, kept in zip(self._orders, waiting["orders"], strict=True):
-            order.go_on(kept, waiting["batches"])
+        self._trainer.fit_loop._last_train_dl_reload_epoch = pending["made_in_epoch"]  # noqa: SLF001  # see state_dict
+        mid_epoch = bool(pending["batches"])
+        for source, kept in zip(self._sources, pending["orders"], strict=True):
+            source.resume(kept, pending["batches"])
         if mid_epoch:
-            self._combined._load_state_dicts(waiting["own"])  # noqa: SLF001  # as Lightning puts them back
+            self._combined._load_state_dicts(pending["own"])  # noqa: SLF001  # as Lightning puts them back
         return mid_epoch
 
-    def give_back(self) -> None:
+    def uninstall(self) -> None:
         """Leave the script's loaders as they were."""
-        for order in self._orders:
-            if isinstance(order, ReplaySampler):
-                order.give_back()
-        self._orders = []
+        for source in self._sources:
+            if isinstance(source, ReplaySampler):
+                source.uninstall()
+        self._sources = []
 
-    def _order(self, loader: Any) -> ReplaySampler | SkippingLoader | StatefulLoader:
+    def _wrap(self, loader: Any) -> ReplaySampler | SkippingLoader | StatefulLoader:
         if is_stateful(loader):
             return StatefulLoader(loader)
         if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
             return ReplaySampler(loader, self.batches)
         return SkippingLoader(loader, self.batches)
 
-    def _idle(self, *, now: bool) -> None:
-        for order in self._orders:
-            order.idle = now
+    def _set_disabled(self, *, now: bool) -> None:
+        for source in self._sources:
+            source.disabled = now
 
     def _refuse_other_loaders(self, kept: dict[str, Any]) -> None:
-        kinds = [order.kind for order in self._orders]
+        kinds = [source.kind for source in self._sources]
         before = [each["kind"] for each in kept["orders"]]
         if kinds != before:
             raise UsageError(
@@ -118,10 +118,10 @@ class SkippingLoader:
 
     def __init__(self, loader: Any, batches: Callable[[], int]) -> None:
         self._loader, self._batches = loader, batches
-        self._chance = EpochRngStates((loader, getattr(loader, "dataset", None)))
+        self._rng_states = EpochRngStates((loader, getattr(loader, "dataset", None)))
         self._epoch: dict[str, Any] | None = None
-        self._again: tuple[dict[str, Any], int] | None = None
-        self.idle, self.iterated = False, self
+        self._replay: tuple[dict[str, Any], int] | None = None
+        self.disabled, self.iterable = False, self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
@@ -130,19 +130,19 @@ class SkippingLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
-        if self.idle:
+        if self.disabled:
             return iter(())
-        if self._again is None:
-            self._epoch = {"began": self._batches(), "before": self._chance.states()}
+        if self._replay is None:
+            self._epoch = {"began": self._batches(), "before": self._rng_states.capture()}
             return iter(self._loader)
-        (self._epoch, skipped), self._again = self._again, None
+        (self._epoch, skipped), self._replay = self._replay, None
         if skipped:
             words = (
                 f"{skipped} batches of this epoch are read again and passed over, because a "
                 f"{type(self._loader).__name__} of this kind cannot begin later; torchdata's StatefulDataLoader can"
             )
-            trainer_context.here().say(TrainerNote("warning", words))
-        self._chance.set(self._epoch["before"])
+            trainer_context.current().send(TrainerNote("warning", words))
+        self._rng_states.restore(self._epoch["before"])
         rest: Iterator[Any] = iter(self._loader)
         for _ in islice(rest, skipped):
             pass
@@ -150,12 +150,12 @@ class SkippingLoader:
 
     def state(self, *, mid_epoch: bool) -> dict[str, Any]:
         """Return the random generators with which the epoch under way began."""
-        return {"kind": self.kind, "epoch": self._epoch if mid_epoch else None, "now": self._chance.own()}
+        return {"kind": self.kind, "epoch": self._epoch if mid_epoch else None, "now": self._rng_states.held_states()}
 
-    def go_on(self, kept: dict[str, Any], batches: int) -> None:
+    def resume(self, kept: dict[str, Any], batches: int) -> None:
         """Make the next iteration the rest of the kept epoch, or, between two, a new one."""
-        self._chance.set_own(kept["now"])
-        self._again = None if kept["epoch"] is None else (kept["epoch"], batches - kept["epoch"]["began"])
+        self._rng_states.restore_held(kept["now"])
+        self._replay = None if kept["epoch"] is None else (kept["epoch"], batches - kept["epoch"]["began"])
 
 
 class StatefulLoader:
@@ -167,21 +167,21 @@ class StatefulLoader:
         sampler = getattr(loader, "batch_sampler", None)
         inner = getattr(sampler, "sampler", None), getattr(loader, "sampler", None)
         dataset = None if getattr(loader, "num_workers", 0) else getattr(loader, "dataset", None)
-        self._chance = EpochRngStates((loader, sampler, *inner, dataset))
-        self.iterated = loader if _is_sized(loader) else LookaheadLoader(loader)
-        self.idle = False
+        self._rng_states = EpochRngStates((loader, sampler, *inner, dataset))
+        self.iterable = loader if _is_sized(loader) else LookaheadLoader(loader)
+        self.disabled = False
 
     def state(self, *, mid_epoch: bool) -> dict[str, Any]:
         """Return the generators between two epochs, from which the next one's order follows."""
-        ahead = self.iterated.drawn if mid_epoch and isinstance(self.iterated, LookaheadLoader) else None
-        return {"kind": self.kind, "epoch": ahead, "now": None if mid_epoch else self._chance.own()}
+        ahead = self.iterable.rng_before_batch if mid_epoch and isinstance(self.iterable, LookaheadLoader) else None
+        return {"kind": self.kind, "epoch": ahead, "now": None if mid_epoch else self._rng_states.held_states()}
 
-    def go_on(self, kept: dict[str, Any], batches: int) -> None:  # noqa: ARG002  # the loader knows its own position
+    def resume(self, kept: dict[str, Any], batches: int) -> None:  # noqa: ARG002  # the loader knows its own position
         """Between two epochs, set the generators."""
         if kept["now"] is not None:
-            self._chance.set_own(kept["now"])
+            self._rng_states.restore_held(kept["now"])
         if kept["epoch"] is not None:
-            self.iterated.again = kept["epoch"]
+            self.iterable.replay = kept["epoch"]
 
 
 class LookaheadLoader:
@@ -189,9 +189,9 @@ class LookaheadLoader:
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
-        self._before: Any = None
-        self.drawn: dict[str, Any] | None = None  # the global generators before that batch was taken
-        self.again: dict[str, Any] | None = None
+        self._state_before_batch: Any = None
+        self.rng_before_batch: dict[str, Any] | None = None  # the global generators before that batch was taken
+        self.replay: dict[str, Any] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
@@ -199,11 +199,11 @@ class LookaheadLoader:
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self._loader)
         while True:
-            self._before = self._loader.state_dict()
-            if self.again is not None:
-                rng.put_back(self.again)
-                self.again = None
-            self.drawn = rng.taken(adapters.loaded())
+            self._state_before_batch = self._loader.state_dict()
+            if self.replay is not None:
+                rng.set_states(self.replay)
+                self.replay = None
+            self.rng_before_batch = rng.current_states(adapters.loaded())
             try:
                 batch = next(batches)
             except StopIteration:
@@ -212,7 +212,7 @@ class LookaheadLoader:
 
     def state_dict(self) -> Any:
         """Return the loader's state before the batch that was taken last."""
-        return self._before
+        return self._state_before_batch
 
     def load_state_dict(self, state: Any) -> None:
         """Have the loader go on there."""

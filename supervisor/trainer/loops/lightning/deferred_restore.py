@@ -26,21 +26,21 @@ class LightningDeferredRestore(ABC):
     """Attached: until ``put_back`` its state is what was loaded."""
 
     def __init__(self) -> None:
-        self._waiting: Any = None
+        self._pending: Any = None
 
     def state_dict(self) -> Any:
         """Return what is to be put back still, else the present state."""
-        return self.read() if self._waiting is None else self._waiting
+        return self.read() if self._pending is None else self._pending
 
     def load_state_dict(self, tree: Any) -> None:
         """Keep it until it can be put back."""
-        self._waiting = tree
+        self._pending = tree
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Put back what was loaded, if anything was."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            self.write(waiting)
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self.write(pending)
 
     @abstractmethod
     def read(self) -> Any:

@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core.errors import UsageError
-from supervisor.trainer.hooks.lightning import Cut
+from supervisor.trainer.hooks.lightning import EpochCutDetector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,105 +51,105 @@ class StepHooks(Protocol):
 class LoopPatches:
     """In the loops of one trainer until ``undo``. ``mid_epoch``: the present boundary lies within an epoch."""
 
-    def __init__(self, trainer: Any, data: LightningDataPosition, driven: StepHooks) -> None:
+    def __init__(self, trainer: Any, data: LightningDataPosition, hooks: StepHooks) -> None:
         self.mid_epoch = False
-        self._trainer, self._data, self._driven = trainer, data, driven
+        self._trainer, self._data, self._hooks = trainer, data, hooks
         self._fit, self._epoch = trainer.fit_loop, trainer.fit_loop.epoch_loop
-        self.cut = Cut()
+        self.cut_detector = EpochCutDetector()
         self._begun = False
-        self._entering = False  # a resumed epoch, whose counts are all in place
-        self._ended_epoch = False  # the last step of an epoch is done, the epoch's end is not
-        self._placed: list[tuple[Any, str]] = []
-        for owner, name, around in (
+        self._resuming_epoch = False  # a resumed epoch, whose counts are all in place
+        self._epoch_end_pending = False  # the last step of an epoch is done, the epoch's end is not
+        self._patched: list[tuple[Any, str]] = []
+        for owner, name, replacement in (
             (self._fit, "run", self._run),
             (self._fit, "_load_combined_loader_states", self._load_loaders),
-            (self._fit, "on_advance_start", self._epoch_starts),
-            (self._fit, "on_advance_end", self._epoch_ends),
-            (self._fit, "on_run_end", self._fit_ends),
+            (self._fit, "on_advance_start", self._on_epoch_start),
+            (self._fit, "on_advance_end", self._on_epoch_end),
+            (self._fit, "on_run_end", self._on_fit_end),
             (self._epoch, "reset", self._reset_epoch),
-            (self._epoch, "advance", self.cut.watch),
-            (self._epoch, "on_advance_end", self._batch_ends),
+            (self._epoch, "advance", self.cut_detector.watch),
+            (self._epoch, "on_advance_end", self._on_batch_end),
         ):
-            self._place(owner, name, around)
+            self._patch(owner, name, replacement)
         if self._fit._combined_loader is not None:  # noqa: SLF001  # made early: trainer.estimated_stepping_batches does that
             self._take_loaders()
             iter(self._fit._data_fetcher)  # noqa: SLF001  # anew, because it has an iterator of the usual sampler
 
     def undo(self) -> None:
         """Take everything out again, also of the script's loaders."""
-        for owner, name in self._placed:
+        for owner, name in self._patched:
             vars(owner).pop(name, None)
-        self._placed = []
-        self._data.give_back()
+        self._patched = []
+        self._data.uninstall()
 
-    def _place(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
-        usual = getattr(owner, name)
-        setattr(owner, name, lambda *given: around(lambda: usual(*given)))
-        self._placed.append((owner, name))
+    def _patch(self, owner: Any, name: str, replacement: Callable[..., Any]) -> None:
+        original = getattr(owner, name)
+        setattr(owner, name, lambda *given: replacement(lambda: original(*given)))
+        self._patched.append((owner, name))
 
     # --- each is given the usual method -----------------------------------------------------------------------------
 
-    def _run(self, usual: Callable[[], None]) -> None:
-        usual()
-        if self._driven.resumed and not self._begun:  # every step was done: what comes after the last is still to do
+    def _run(self, original: Callable[[], None]) -> None:
+        original()
+        if self._hooks.resumed and not self._begun:  # every step was done: what comes after the last is still to do
             self._fit.on_run_start()
             self._begin()
             self._fit.on_run_end()
 
-    def _load_loaders(self, usual: Callable[[], None]) -> None:
+    def _load_loaders(self, original: Callable[[], None]) -> None:
         self._take_loaders()
-        usual()
+        original()
 
     def _take_loaders(self) -> None:
         self._refuse_iterators()
-        self._data.take(self._fit._combined_loader)  # noqa: SLF001  # there is no public one
+        self._data.set_loaders(self._fit._combined_loader)  # noqa: SLF001  # there is no public one
 
-    def _epoch_starts(self, usual: Callable[[], None]) -> None:
+    def _on_epoch_start(self, original: Callable[[], None]) -> None:
         if self._begun:
-            usual()
-        elif self._data.waits_within_an_epoch():
-            usual()  # sets the samplers' epoch; the hooks of an epoch's start were called when it started
+            original()
+        elif self._data.resumes_mid_epoch():
+            original()  # sets the samplers' epoch; the hooks of an epoch's start were called when it started
             self._begin()
         else:
             self._begin()
-            usual()
+            original()
 
     def _begin(self) -> None:
         self._begun = True
-        if self._driven.resumed:
-            _settle(self._fit)
-        if self._data.put_back():
-            self.mid_epoch = self._entering = True
+        if self._hooks.resumed:
+            _mark_iteration_done(self._fit)
+        if self._data.resume():
+            self.mid_epoch = self._resuming_epoch = True
             iter(self._fit._data_fetcher)  # noqa: SLF001  # as on_run_start() of the epoch's loop does
             self._fit._resuming_from_checkpoint = True  # noqa: SLF001  # lest it does so again
-        self._driven.begin(self._trainer)
+        self._hooks.begin(self._trainer)
 
-    def _reset_epoch(self, usual: Callable[[], None]) -> None:
-        if not self._entering:
-            usual()
-        self._entering = False
+    def _reset_epoch(self, original: Callable[[], None]) -> None:
+        if not self._resuming_epoch:
+            original()
+        self._resuming_epoch = False
 
-    def _batch_ends(self, usual: Callable[[], None]) -> None:
-        usual()
+    def _on_batch_end(self, original: Callable[[], None]) -> None:
+        original()
         if self._epoch._should_accumulate():  # noqa: SLF001  # there is no public one
             return  # gradients wait for more batches
-        self._ended_epoch = self._epoch.done
-        if not self._ended_epoch:
+        self._epoch_end_pending = self._epoch.done
+        if not self._epoch_end_pending:
             self._boundary(mid_epoch=True)
 
-    def _epoch_ends(self, usual: Callable[[], None]) -> None:
-        usual()
-        if self._ended_epoch:
-            self._ended_epoch = False
+    def _on_epoch_end(self, original: Callable[[], None]) -> None:
+        original()
+        if self._epoch_end_pending:
+            self._epoch_end_pending = False
             self._boundary(mid_epoch=False)
 
     def _boundary(self, *, mid_epoch: bool) -> None:
         self.mid_epoch = mid_epoch
-        self._driven.advance(self._trainer)
+        self._hooks.advance(self._trainer)
 
-    def _fit_ends(self, usual: Callable[[], None]) -> None:
-        self._driven.end(self._trainer)  # before on_train_end, which is called again by a resume that has no step left
-        usual()
+    def _on_fit_end(self, original: Callable[[], None]) -> None:
+        self._hooks.end(self._trainer)  # before on_train_end, which is called again by a resume that has no step left
+        original()
 
     def _refuse_iterators(self) -> None:
         step = self._trainer.lightning_module.training_step
@@ -172,7 +172,7 @@ def lengths(trainer: Any, step: int) -> tuple[int | None, int | None]:
     return (None if endless else step + batches * trainer.max_epochs - progress.total.ready), epoch_steps
 
 
-def refuse_unknown(trainer: Any) -> None:
+def require_known_version(trainer: Any) -> None:
     """UsageError for a Lightning in which something that is needed has another name."""
     fit_loop = trainer.fit_loop
     owners = {
@@ -193,9 +193,9 @@ def _has(owner: Any, name: str) -> bool:
     return name in vars(owner) or hasattr(type(owner), name) if owner is not None else False
 
 
-def _settle(loop: Any) -> None:
+def _mark_iteration_done(loop: Any) -> None:
     """Have a loop and those within it go on as if they had come here by themselves: Lightning's restart is of other places."""
     loop.on_iteration_done()
     for inner in vars(loop).values():
         if hasattr(inner, "on_iteration_done"):
-            _settle(inner)
+            _mark_iteration_done(inner)

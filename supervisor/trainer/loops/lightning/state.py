@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.trainer.steps.step_skipping import multiply
+from supervisor.trainer.steps.step_skipping import scale_rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ class LearningRates(StatePart):
     def scale_learning_rate(self, rate: float) -> None:
         """Multiply every learning rate."""
         for owner in self._owners():
-            multiply(owner, rate)
+            scale_rates(owner, rate)
 
 
 class StateDump:
@@ -49,7 +49,7 @@ class StateDump:
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
-        self._taken: dict[str, dict[str, Any]] = {}
+        self._dumped_parts: dict[str, dict[str, Any]] = {}
         self._loaded: dict[str, dict[str, Any]] = {}
         self.parts: dict[str, StatePart] = {
             "progress": StatePart(self, "progress"),
@@ -65,9 +65,9 @@ class StateDump:
 
     def part(self, name: str) -> dict[str, Any]:
         """Return that part of one dump; a part that is asked for again is of a new one."""
-        if name not in self._taken:
-            self._taken = self._dumped()
-        return self._taken.pop(name)
+        if name not in self._dumped_parts:
+            self._dumped_parts = self._dump_parts()
+        return self._dumped_parts.pop(name)
 
     def load(self, name: str, tree: dict[str, Any]) -> None:
         """Take that part of a checkpoint; with the last one, all is put back."""
@@ -76,7 +76,7 @@ class StateDump:
             loaded, self._loaded = self._loaded, {}
             self._restore(loaded)
 
-    def _dumped(self) -> dict[str, dict[str, Any]]:
+    def _dump_parts(self) -> dict[str, dict[str, Any]]:
         trainer = self._trainer
         found = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # noqa: SLF001  # there is no public one
         for owner in filter(None, (trainer.lightning_module, trainer.datamodule)):
@@ -89,9 +89,9 @@ class StateDump:
         callbacks = found.pop("callbacks", {})
         return {
             "progress": progress,
-            "datamodule": _taken_out(found, trainer.datamodule),
+            "datamodule": _take_owner_state(found, trainer.datamodule),
             "callbacks": {key: _with_paths(state, _relative) for key, state in callbacks.items()},
-            "scaler": _taken_out(found, trainer.precision_plugin),
+            "scaler": _take_owner_state(found, trainer.precision_plugin),
             "scheduler": {"lr_schedulers": found.pop("lr_schedulers", [])},
             "optimizer": {"optimizer_states": found.pop("optimizer_states", [])},
             "model": found,  # and what its on_save_checkpoint has added
@@ -110,17 +110,17 @@ class StateDump:
         connector.restore_training_state()
         connector.resume_end()
         for callback in trainer.callbacks:
-            _complete(callback, states.get(callback.state_key, {}))
+            _restore_scores(callback, states.get(callback.state_key, {}))
         trainer.should_stop = own["should_stop"]
 
 
-def _taken_out(found: dict[str, Any], owner: Any) -> dict[str, Any]:
+def _take_owner_state(found: dict[str, Any], owner: Any) -> dict[str, Any]:
     """Lightning keeps such a state under the name of the class."""
     name = type(owner).__qualname__
     return {name: found.pop(name)} if name in found else {}
 
 
-def _complete(callback: Any, state: Any) -> None:
+def _restore_scores(callback: Any, state: Any) -> None:
     """A ModelCheckpoint whose folder has another name now, as with a logger's next version, forgets its scores."""
     if not (isinstance(state, dict) and "best_k_models" in state and "dirpath" in state):
         return

@@ -30,7 +30,7 @@ class TransformersCallback(TrainerCallback):
     ) -> None:
         """The Trainer is made: take part in its loop."""
         del args, state, control
-        trainer = _caller()
+        trainer = _calling_trainer()
         if self._loop is None and trainer is not None:
             self._loop = TrainerLoop(trainer)
             # First in the row, because what the others do at the begin is to meet the restored state.
@@ -59,14 +59,14 @@ class TransformersCallback(TrainerCallback):
     ) -> None:
         """Begin the run's loop with the first epoch."""
         del args, state, control
-        self._known().begin()
+        self._require_loop().begin()
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_objects: Any
     ) -> None:
         """Let what is being copied beside the loop be copied before it changes."""
         del args, state, control
-        self._known().run.before_update()
+        self._require_loop().run.before_update()
 
     def on_log(
         self,
@@ -86,14 +86,14 @@ class TransformersCallback(TrainerCallback):
     ) -> None:
         """The loop is over."""
         del args, state, control
-        self._known().end()
+        self._require_loop().end()
 
-    def _known(self) -> TrainerLoop:
+    def _require_loop(self) -> TrainerLoop:
         assert self._loop is not None, "on_train_begin refuses that"
         return self._loop
 
 
-def _caller() -> Trainer | None:
+def _calling_trainer() -> Trainer | None:
     """Return the Trainer whose constructor is running: no event names it."""
     frame: Any = sys._getframe(1)  # noqa: SLF001  # the only way up
     while frame is not None:

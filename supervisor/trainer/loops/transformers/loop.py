@@ -11,7 +11,7 @@ from supervisor.core.errors import SetupError, UsageError
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.attach import attach
 from supervisor.trainer.loops import best_files
-from supervisor.trainer.loops.dataloader.position import LoaderData, LoaderRngStates
+from supervisor.trainer.loops.dataloader.position import LoaderRngStates, PreparedLoaderPosition
 from supervisor.trainer.loops.transformers.state import TrainerCallbackStates, TrainerProgress
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.run import Run
 
 # The methods of Trainer that are wrapped, and the arguments that are looked at.
-_NEEDED = {
+_WRAPPED_METHODS = {
     "_init_training_state": {"max_steps", "num_update_steps_per_epoch", "num_train_epochs", "resume_from_checkpoint"},
     "_run_epoch": {
         "epoch", "epochs_trained", "steps_trained_in_current_epoch", "resume_from_checkpoint", "train_dataloader",
@@ -41,18 +41,18 @@ class TrainerLoop:
         self.is_attached = False
         self.run: Run
         self._trainer = trainer
-        self._data: LoaderData
+        self._data: PreparedLoaderPosition
         self._steps_of_epoch = 0  # how many there are
         self._epochs = 0
         self._max_steps = 0
         self._steps_done = 0  # of the present epoch
-        self._ran_out = False  # an epoch had no batch, so that Trainer itself stops
-        self._seen_step = 0
+        self._data_ran_out = False  # an epoch had no batch, so that Trainer itself stops
+        self._last_step = 0
         self._begun = self._ended = self._in_epoch = False
-        self._resumes_within = False
-        self._now: LoaderRngStates | None = None
-        _refuse(trainer)
-        instead: dict[str, Callable[..., Any]] = {
+        self._resumes_mid_epoch = False
+        self._saved_rng: LoaderRngStates | None = None
+        _require_supported(trainer)
+        replacements: dict[str, Callable[..., Any]] = {
             "_init_training_state": self._init_training_state,
             "_run_epoch": self._run_epoch,
             "_maybe_log_save_evaluate": self._maybe_log_save_evaluate,
@@ -60,8 +60,8 @@ class TrainerLoop:
             "_evaluate": self._evaluate,
             "_save_checkpoint": self._save_checkpoint,
         }
-        for name, around in instead.items():
-            _wrap(trainer, name, around)
+        for name, replacement in replacements.items():
+            _wrap(trainer, name, replacement)
 
     @property
     def first_epoch(self) -> int:
@@ -71,24 +71,24 @@ class TrainerLoop:
     def attach(self, loader: Any) -> None:
         """Everything there is to keep exists now: attach it, and with that put back what a checkpoint has of it."""
         trainer = self._trainer
-        self._data = LoaderData(loader, trainer.args.gradient_accumulation_steps)
+        self._data = PreparedLoaderPosition(loader, trainer.args.gradient_accumulation_steps)
         parts = {
             "model": trainer.model,
             "optimizer": getattr(trainer.optimizer, "optimizer", trainer.optimizer),
             "scheduler": trainer.lr_scheduler,
             "scaler": trainer.accelerator.scaler,
-            "callbacks": TrainerCallbackStates(trainer, trainer_context.here().say),
+            "callbacks": TrainerCallbackStates(trainer, trainer_context.current().send),
             "progress": TrainerProgress(trainer),
             "data": self._data,
         }
         self.run = attach(**{name: part for name, part in parts.items() if part is not None})
         self.run.companions.add(lambda: best_files.of_transformers(trainer))
         self.is_attached = True
-        self._resumes_within = self._data.batches > 0
-        self._seen_step = self.run.step
+        self._resumes_mid_epoch = self._data.batches > 0
+        self._last_step = self.run.step
         trainer.args.ignore_data_skip = False  # it is there to save the time that is not needed here
-        if self.run.resumed and self._resumes_within:
-            self._data.warn_of_inexact()
+        if self.run.resumed and self._resumes_mid_epoch:
+            self._data.warn_if_inexact()
 
     def begin(self) -> None:
         """An epoch begins; the first one begins the run's loop."""
@@ -96,18 +96,18 @@ class TrainerLoop:
             return
         self._begun = True
         self.run.begin(self._max_steps, self._steps_of_epoch or None)
-        self._now = LoaderRngStates.now()
+        self._saved_rng = LoaderRngStates.capture()
 
     def end(self) -> None:
         """No further step will be done."""
         if not self._ended:
             self._ended = True
-            self.run.end(early=self._trainer.control.should_training_stop and not self._ran_out)
+            self.run.end(early=self._trainer.control.should_training_stop and not self._data_ran_out)
 
     # --- what is called instead of the Trainer's methods ----------------------------------------------------------
 
-    def _init_training_state(self, inner: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        given = inspect.signature(inner).bind(*args, **named).arguments
+    def _init_training_state(self, original: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        given = inspect.signature(original).bind(*args, **named).arguments
         if given["resume_from_checkpoint"] is not None:
             raise UsageError(
                 "train() was called with resume_from_checkpoint, but TransformersCallback resumes by itself",
@@ -115,61 +115,61 @@ class TrainerLoop:
             )
         self._max_steps, self._epochs = given["max_steps"], given["num_train_epochs"]
         self._steps_of_epoch = given["num_update_steps_per_epoch"]
-        inner(*args, **named)
+        original(*args, **named)
         return _FirstEpoch(self), 0
 
-    def _run_epoch(self, inner: Callable[..., Any], **named: Any) -> None:
+    def _run_epoch(self, original: Callable[..., Any], **named: Any) -> None:
         epoch, data = named["epoch"], self._data
-        if self._resumes_within:
+        if self._resumes_mid_epoch:
             self._steps_done = data.batches // self._trainer.args.gradient_accumulation_steps
-            assert self._now is not None, "on_epoch_begin comes first"
-            data.resumes(self._now)
+            assert self._saved_rng is not None, "on_epoch_begin comes first"
+            data.resume_epoch(self._saved_rng)
             named |= {
                 "epochs_trained": epoch,
                 "steps_trained_in_current_epoch": data.batches,
                 "resume_from_checkpoint": "",
             }
-            self._resumes_within = False
+            self._resumes_mid_epoch = False
         else:
             self._steps_done = 0
-            data.begins()
+            data.start_epoch()
         self._in_epoch = True
-        inner(**named)
+        original(**named)
         self._in_epoch = False
         over = self._trainer.control.should_training_stop
-        self._ran_out = over and not self._steps_done
-        data.ended(self._epochs if over else epoch + 1)
+        self._data_ran_out = over and not self._steps_done
+        data.end_epoch(self._epochs if over else epoch + 1)
         self._advance()
         if over or epoch + 1 == self._epochs:
             self.end()
 
-    def _maybe_log_save_evaluate(self, inner: Callable[..., Any], *args: Any, **named: Any) -> None:
-        inner(*args, **named)
-        if self._trainer.state.global_step == self._seen_step:
+    def _maybe_log_save_evaluate(self, original: Callable[..., Any], *args: Any, **named: Any) -> None:
+        original(*args, **named)
+        if self._trainer.state.global_step == self._last_step:
             return  # the end of an epoch
-        self._seen_step = self._trainer.state.global_step
+        self._last_step = self._trainer.state.global_step
         self._steps_done += 1
         control = self._trainer.control
         if self._steps_done != self._steps_of_epoch and not (control.should_epoch_stop or control.should_training_stop):
             self._data.batches = self._steps_done * self._trainer.args.gradient_accumulation_steps
             self._advance()
 
-    def _load_rng_state(self, inner: Callable[..., Any], checkpoint: str | None) -> None:
+    def _load_rng_state(self, original: Callable[..., Any], checkpoint: str | None) -> None:
         """The Trainer wants to put back chance, after the first batches of an epoch that goes on were read."""
         if not self.is_attached:
-            inner(checkpoint)
-        elif self._data.found is None and self._now is not None:
-            self._now.put_back()
+            original(checkpoint)
+        elif self._data.batch_sampler is None and self._saved_rng is not None:
+            self._saved_rng.restore()
 
-    def _evaluate(self, inner: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    def _evaluate(self, original: Callable[..., Any], *args: Any, **named: Any) -> Any:
         if not self._in_epoch and self.run.resumed:
             return {}  # eval_on_start: it was done when the run began
         with self.run.section("eval"):
-            return inner(*args, **named)
+            return original(*args, **named)
 
-    def _save_checkpoint(self, inner: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    def _save_checkpoint(self, original: Callable[..., Any], *args: Any, **named: Any) -> Any:
         with self.run.section("save"):
-            return inner(*args, **named)
+            return original(*args, **named)
 
     def _advance(self) -> None:
         if self._trainer.state.global_step > self.run.step:
@@ -186,14 +186,14 @@ class _FirstEpoch:
         return self._loop.first_epoch
 
 
-def _wrap(trainer: Trainer, name: str, around: Callable[..., Any]) -> None:
-    inner = getattr(trainer, name)
-    setattr(trainer, name, lambda *args, **named: around(inner, *args, **named))
+def _wrap(trainer: Trainer, name: str, replacement: Callable[..., Any]) -> None:
+    original = getattr(trainer, name)
+    setattr(trainer, name, lambda *args, **named: replacement(original, *args, **named))
 
 
-def _refuse(trainer: Trainer) -> None:
+def _require_supported(trainer: Trainer) -> None:
     """Refuse what would not be exact: a Trainer with another loop than the known one, several processes."""
-    for name, wanted in _NEEDED.items():
+    for name, wanted in _WRAPPED_METHODS.items():
         method = getattr(trainer, name, None)
         if method is None or not wanted <= inspect.signature(method).parameters.keys():
             raise SetupError(

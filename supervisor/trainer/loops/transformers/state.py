@@ -54,8 +54,8 @@ class TrainerProgress:
 class TrainerCallbackStates:
     """The Trainer's control flags, and the state of every callback that has one (``state()``, or ``state_dict()``)."""
 
-    def __init__(self, trainer: Trainer, say: Callable[[TrainerNote], None]) -> None:
-        self._trainer, self._say = trainer, say
+    def __init__(self, trainer: Trainer, send: Callable[[TrainerNote], None]) -> None:
+        self._trainer, self._send = trainer, send
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states in the order of the callbacks."""
@@ -68,31 +68,31 @@ class TrainerCallbackStates:
         """Give each callback the state of the one with the same name and turn; say whose state has no owner any more."""
         for name, value in kept["control"].items():
             setattr(self._trainer.control, name, value)
-        waiting = list(self._stateful())
+        unclaimed = list(self._stateful())
         for name, state in kept["states"]:
-            owner = next((each for each in waiting if type(each).__name__ == name), None)
+            owner = next((each for each in unclaimed if type(each).__name__ == name), None)
             if owner is None:
-                self._say(
+                self._send(
                     TrainerNote(
                         "warning", f"the checkpoint has a state for {name}, which is no callback of this Trainer"
                     )
                 )
                 continue
-            waiting.remove(owner)
-            if _exports(owner):
+            unclaimed.remove(owner)
+            if _exports_state(owner):
                 vars(owner).update(state)
             else:
                 owner.load_state_dict(state)
 
     def _stateful(self) -> Iterator[Any]:
         for callback in self._trainer.callback_handler.callbacks:
-            if _exports(callback) or callable(getattr(callback, "load_state_dict", None)):
+            if _exports_state(callback) or callable(getattr(callback, "load_state_dict", None)):
                 yield callback
 
 
-def _exports(callback: Any) -> bool:
+def _exports_state(callback: Any) -> bool:
     return callable(getattr(callback, "state", None)) and callable(getattr(type(callback), "from_state", None))
 
 
 def _state_of(callback: Any) -> Any:
-    return callback.state()["attributes"] if _exports(callback) else callback.state_dict()
+    return callback.state()["attributes"] if _exports_state(callback) else callback.state_dict()

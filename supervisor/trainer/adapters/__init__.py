@@ -6,10 +6,9 @@ A framework is asked only when the script has imported it itself, so that a scri
 - ``device_changes``: sentences on what differs when a run resumes on other hardware
 - ``jax``: JAX
 - ``keras``: Keras 3 on any backend
-- ``leaf``: a tensor's description
 - ``numpy``: NumPy
 - ``plain``: plain Python
-- ``port``: the adapter protocol
+- ``port``: the adapter protocol, and the description of a tensor
 - ``tensorflow``: TensorFlow
 - ``torch``: PyTorch
 """

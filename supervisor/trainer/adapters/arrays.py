@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from supervisor.trainer.adapters.leaf import LeafSpec
-from supervisor.trainer.adapters.port import HostTarget, RestoreTarget
+from supervisor.trainer.adapters.port import HostTarget, LeafSpec, RestoreTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence

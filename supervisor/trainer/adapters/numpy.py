@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from supervisor.trainer.adapters.leaf import LeafSpec
-from supervisor.trainer.adapters.port import FrameworkAdapter, HostTarget, RestoreTarget
+from supervisor.trainer.adapters.port import FrameworkAdapter, HostTarget, LeafSpec, RestoreTarget
 from supervisor.trainer.errors import UnsupportedStateError
 from supervisor.trainer.state.typed_json import TAG
 

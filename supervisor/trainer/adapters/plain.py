@@ -7,8 +7,7 @@ import platform
 import random
 from typing import TYPE_CHECKING, Any
 
-from supervisor.trainer.adapters.leaf import LeafSpec
-from supervisor.trainer.adapters.port import FrameworkAdapter, HostTarget, RestoreTarget
+from supervisor.trainer.adapters.port import FrameworkAdapter, HostTarget, LeafSpec, RestoreTarget
 from supervisor.trainer.errors import UnsupportedStateError
 from supervisor.trainer.state.typed_json import TAG
 

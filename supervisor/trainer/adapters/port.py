@@ -7,13 +7,27 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from supervisor.trainer.adapters.leaf import LeafSpec
     from supervisor.trainer.save.buffer import HostBuffer
 
 StateAccess = tuple[Callable[[], Any], Callable[[Any], Any]]
 Scalar = int | float | str | bool | None
 HostCopy = Callable[[Sequence[Any]], None]
 DeviceCopy = Callable[[Sequence[Any]], "Pending"]
+
+
+class LeafSpec(NamedTuple):
+    """What a leaf looks like; ``framework`` knows how its bytes are read and written, in row-major order.
+
+    ``dtype`` and ``shape`` are what the safetensors header says. Leaves of equal ``identity`` share their memory and are
+    stored once; None is never shared.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    item_bytes: int
+    bytes: int
+    identity: Hashable
+    framework: FrameworkAdapter
 
 
 class Pending(Protocol):

@@ -9,7 +9,8 @@ from accelerate import skip_first_batches
 
 from supervisor.core.errors import SetupError, UsageError
 from supervisor.trainer.attach import attach
-from supervisor.trainer.loops.dataloader.position import LoaderRngStates, PreparedLoaderPosition
+from supervisor.trainer.loops.dataloader.position import PreparedLoaderPosition
+from supervisor.trainer.loops.dataloader.rng_states import LoaderRngStates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from supervisor.trainer.save.buffer import PAGE_BYTES
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterator, Mapping
 
-    from supervisor.trainer.adapters.leaf import LeafSpec
+    from supervisor.trainer.adapters.port import LeafSpec
 
 PIECE_BYTES_MAX = 256_000_000
 TWO_PIECES_FROM_BYTES = 64_000_000  # two readers verify two files at once

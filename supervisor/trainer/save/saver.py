@@ -17,7 +17,6 @@ from supervisor.core.wire.messages import CheckpointStaged, Message, SaveFailed,
 from supervisor.trainer.process.threads import start_thread
 from supervisor.trainer.save import checkpoint_folder, layout, writer
 from supervisor.trainer.save.frozen_tensors import FrozenTensorDetector
-from supervisor.trainer.save.save_overhead import SaveOverhead
 from supervisor.trainer.save.snapshot import Copying, Snapshot, direct_chunks
 from supervisor.trainer.save.writer import NewFile
 
@@ -32,6 +31,35 @@ if TYPE_CHECKING:
 SAVES_PER_ATTEMPT_MAX = 1000
 WARN_AFTER_FAILURES = 3  # saves in a row that failed, none before them staged by this process
 WRITER_NICENESS = 10  # the writer's share of a processor that the loop wants too
+
+OVERHEAD_STEPS_MIN = 5  # fewer steps say nothing
+
+
+class SaveOverhead:
+    """``step_totals()`` gives the steps done so far and the seconds spent in them."""
+
+    def __init__(self, step_totals: Callable[[], tuple[int, float]]) -> None:
+        self._step_totals = step_totals
+        self._idle_since = step_totals()
+        self._write_since: tuple[int, float] | None = None
+        self._idle_step_s: float | None = None
+
+    def write_started(self) -> None:
+        """The loop goes on, and something is written beside it from now on."""
+        self._write_since = now = self._step_totals()
+        steps, seconds = _between(self._idle_since, now)
+        if steps >= OVERHEAD_STEPS_MIN:
+            self._idle_step_s = seconds / steps
+
+    def write_finished(self) -> float:
+        """Return the seconds that the steps since ``write_started`` took more than undisturbed ones; 0 where too few tell."""
+        began, self._write_since, self._idle_since = self._write_since, None, self._step_totals()
+        if began is None:
+            return 0.0  # training waited for it: nothing was written beside the loop
+        steps, seconds = _between(began, self._idle_since)
+        if self._idle_step_s is None or steps < OVERHEAD_STEPS_MIN:
+            return 0.0
+        return max(0.0, seconds - steps * self._idle_step_s)
 
 
 class Saver:
@@ -258,3 +286,7 @@ def _first_number(staging: Path, attempt: int) -> int:
     with os.scandir(staging) as entries:
         numbers = [entry.name.rpartition("-")[2] for entry in entries if entry.name.startswith("step-")]
     return max([attempt * SAVES_PER_ATTEMPT_MAX, *(int(number) for number in numbers if number.isdecimal())]) + 1
+
+
+def _between(begin: tuple[int, float], end: tuple[int, float]) -> tuple[int, float]:
+    return end[0] - begin[0], end[1] - begin[1]

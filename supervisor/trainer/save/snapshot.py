@@ -16,8 +16,7 @@ from supervisor.trainer.save.buffer import HostBuffer
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from supervisor.trainer.adapters.leaf import LeafSpec
-    from supervisor.trainer.adapters.port import FrameworkAdapter, HostCopy, Pending
+    from supervisor.trainer.adapters.port import FrameworkAdapter, HostCopy, LeafSpec, Pending
     from supervisor.trainer.save.layout import Layout, TensorExtent
 
 TWO_THREADS_FROM_BYTES = 8_000_000  # below, starting the second costs more than it copies

@@ -18,8 +18,7 @@ from supervisor.trainer.steps.data_position import DataPosition
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from supervisor.trainer.adapters.leaf import LeafSpec
-    from supervisor.trainer.adapters.port import FrameworkAdapter, Skeleton, StateAccess
+    from supervisor.trainer.adapters.port import FrameworkAdapter, LeafSpec, Skeleton, StateAccess
     from supervisor.trainer.save.checkpoint_folder import OpenCheckpoint
     from supervisor.trainer.state.script_classes import ScriptClasses
     from supervisor.trainer.state.typed_json import Node

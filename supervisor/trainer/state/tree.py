@@ -16,8 +16,7 @@ from supervisor.trainer.state.typed_json import TAG, Node
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-    from supervisor.trainer.adapters.leaf import LeafSpec
-    from supervisor.trainer.adapters.port import FrameworkAdapter
+    from supervisor.trainer.adapters.port import FrameworkAdapter, LeafSpec
 
 
 @dataclass(slots=True)

@@ -3,9 +3,8 @@
 - ``data_position``: position in data that a script iterates
 - ``loss_monitor``: NaN and spike detection
 - ``sampler``: resumable shuffle sampler
-- ``save_schedule``: when the next save is due
 - ``section_timer``: seconds in start, restore, step, save, eval
-- ``step_boundary``: save, stop and report between two steps
+- ``step_boundary``: save, stop and report between two steps; when the next save is due
 - ``step_log``: rows until the next checkpoint
 - ``step_skipping``: skips steps after a rollback
 """

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from supervisor.core.errors import UsageError
 from supervisor.core.wire.messages import Stopped, TrainerNote
 from supervisor.trainer.clock import sleep
 from supervisor.trainer.errors import UnsupportedStateError, first_lines
 from supervisor.trainer.save.checkpoint_folder import CheckpointDraft
-from supervisor.trainer.steps.save_schedule import SaveSchedule
 
 if TYPE_CHECKING:
     from supervisor.trainer.clock import Clock
     from supervisor.trainer.context import TrainerContext
     from supervisor.trainer.save.companion_files import CompanionFiles
     from supervisor.trainer.save.saver import Saver
+    from supervisor.trainer.settings import SaveInterval
     from supervisor.trainer.state.capture import AttachedState, StateCapture
     from supervisor.trainer.steps.section_timer import SectionTimer
     from supervisor.trainer.steps.step_log import StepLogRows
@@ -34,6 +36,34 @@ class Position(NamedTuple):
     def epoch_of_data(self) -> float | None:
         """Epochs done, as a number with a fraction."""
         return self.step / self.epoch_steps if self.epoch_steps else None
+
+
+class SaveSchedule:
+    """``step`` and ``at_s`` are the next that count; infinity if only a message decides. Pure: the caller brings the time."""
+
+    def __init__(self, every: SaveInterval) -> None:
+        self.step: float = math.inf
+        self.at_s: float = math.inf
+        self._every = every
+        self._steps: int | None = every.steps
+
+    def begin(self, step: int, now_s: float, epoch_steps: int | None) -> None:
+        """Set the first: ``step`` steps are done now. UsageError if epochs are asked for and their length is unknown."""
+        if self._every.epochs is not None:
+            if epoch_steps is None:
+                raise UsageError(
+                    f"--save-every {self._every.epochs}ep needs the length of an epoch",
+                    "call run.steps(total, epoch_steps=…), or save by steps or minutes",
+                )
+            self._steps = self._every.epochs * epoch_steps
+        self.schedule_next(step, now_s)
+
+    def schedule_next(self, step: int, now_s: float) -> None:
+        """A save was taken, or the loop begins: set the next."""
+        if self._steps is not None:
+            self.step = (step // self._steps + 1) * self._steps
+        if self._every.seconds is not None:
+            self.at_s = now_s + self._every.seconds
 
 
 class StepBoundary:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from supervisor.core.checkpoint import safetensors_file
-from supervisor.trainer.adapters.leaf import LeafSpec
 from supervisor.trainer.adapters.plain import Plain
+from supervisor.trainer.adapters.port import LeafSpec
 from supervisor.trainer.save.buffer import PAGE_BYTES
 from supervisor.trainer.save.layout import PIECE_BYTES_MAX, TWO_PIECES_FROM_BYTES, plan
 from supervisor.trainer.save.snapshot import Snapshot, direct_chunks

@@ -1,6 +1,6 @@
 """What writing beside the loop costs is told from the loop's own steps, and from nothing else."""
 
-from supervisor.trainer.save.save_overhead import SaveOverhead
+from supervisor.trainer.save.saver import SaveOverhead
 
 
 class Loop:

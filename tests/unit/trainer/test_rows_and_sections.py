@@ -8,8 +8,8 @@ import pytest
 
 from supervisor.core.errors import UsageError
 from supervisor.trainer.settings import SaveInterval, read_settings
-from supervisor.trainer.steps.save_schedule import SaveSchedule
 from supervisor.trainer.steps.section_timer import SectionTimer
+from supervisor.trainer.steps.step_boundary import SaveSchedule
 from supervisor.trainer.steps.step_log import FLUSH_ROWS, StepLogRows, exact_row
 
 

@@ -21,8 +21,7 @@ from supervisor.trainer.state.typed_json import TAG
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from supervisor.trainer.adapters.leaf import LeafSpec
-    from supervisor.trainer.adapters.port import Scalar, StateAccess
+    from supervisor.trainer.adapters.port import LeafSpec, Scalar, StateAccess
 
 
 class Jax(FrameworkAdapter):

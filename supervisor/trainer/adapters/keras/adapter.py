@@ -21,8 +21,7 @@ from supervisor.trainer.state.typed_json import TAG
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from supervisor.trainer.adapters.leaf import LeafSpec
-    from supervisor.trainer.adapters.port import Scalar, Slot, StateAccess
+    from supervisor.trainer.adapters.port import LeafSpec, Scalar, Slot, StateAccess
     from supervisor.trainer.save.buffer import HostBuffer
 
 GLOBAL_SEED_GENERATOR = "global_seed_generator"  # Keras itself has a name for it only from 3.13 on

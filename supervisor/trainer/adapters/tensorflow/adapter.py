@@ -24,8 +24,7 @@ from supervisor.trainer.state.typed_json import TAG
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from supervisor.trainer.adapters.leaf import LeafSpec
-    from supervisor.trainer.adapters.port import Scalar, StateAccess
+    from supervisor.trainer.adapters.port import LeafSpec, Scalar, StateAccess
 
 _COUNTING = {
     "RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal",

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from supervisor.trainer.adapters.device_changes import BFLOAT16, MEMORY_GB
-from supervisor.trainer.adapters.leaf import LeafSpec
-from supervisor.trainer.adapters.port import Copies, FrameworkAdapter, RestoreTarget
+from supervisor.trainer.adapters.port import Copies, FrameworkAdapter, LeafSpec, RestoreTarget
 from supervisor.trainer.adapters.torch import copies as torch_copies
 from supervisor.trainer.adapters.torch import memory as torch_memory
 from supervisor.trainer.adapters.torch import modules as torch_modules

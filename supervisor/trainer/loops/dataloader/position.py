@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import torch
 from torch.utils.data import BatchSampler, IterableDataset
 
 from supervisor.core.errors import UsageError
 from supervisor.core.wire.messages import TrainerNote
 from supervisor.trainer import context as trainer_context
+from supervisor.trainer.loops.dataloader.rng_states import LoaderRngStates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PYTHON_RNG_VERSION = 3  # of random.getstate()
-
-
-class LoaderRngStates(NamedTuple):
-    """The states of the generators that drawing samples and reading data in this process use."""
-
-    python: Any
-    numpy: Any
-    torch: torch.Tensor
-
-    @classmethod
-    def capture(cls) -> LoaderRngStates:
-        """Return copies of the present states."""
-        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002  # the global one is what collators use
-
-    def restore(self) -> None:
-        """Set the generators."""
-        random.setstate(self.python)
-        np.random.set_state(self.numpy)  # noqa: NPY002  # as above
-        torch.set_rng_state(self.torch)
-
-    def to_stored(self) -> dict[str, Any]:
-        """Return what a checkpoint can hold."""
-        _, numbers, gauss = self.python
-        name, key, position, has_gauss, cached = self.numpy
-        return {
-            "python": {"numbers": np.array(numbers, dtype=np.uint32), "gauss": gauss},
-            "numpy": {"name": name, "key": key, "position": position, "has_gauss": has_gauss, "cached": cached},
-            "torch": self.torch,
-        }
-
-    @classmethod
-    def from_stored(cls, stored: dict[str, Any]) -> LoaderRngStates:
-        """Return the states that ``to_stored`` has written down."""
-        python = (PYTHON_RNG_VERSION, tuple(stored["python"]["numbers"].tolist()), stored["python"]["gauss"])
-        return cls(python, tuple(stored["numpy"].values()), stored["torch"])
 
 
 class ResumePoint(NamedTuple):

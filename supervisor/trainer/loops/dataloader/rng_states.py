@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from supervisor.trainer import adapters
 from supervisor.trainer.state import rng
 
+PYTHON_RNG_VERSION = 3  # of random.getstate()
 GENERATORS = (torch.Generator, random.Random)
 
 
@@ -52,6 +53,47 @@ class EpochRngStates:
                 owner.setstate(state)
             else:
                 owner.load_state_dict(deepcopy(state))
+
+
+class LoaderRngStates(NamedTuple):
+    """The states of the generators that drawing samples and reading data in this process use."""
+
+    python: Any
+    numpy: Any
+    torch: torch.Tensor
+
+    @classmethod
+    def capture(cls) -> LoaderRngStates:
+        """Return copies of the present states."""
+        import numpy as np  # only where the framework has imported it
+
+        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002  # the global one is what collators use
+
+    def restore(self) -> None:
+        """Set the generators."""
+        import numpy as np  # only where the framework has imported it
+
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)  # noqa: NPY002  # as above
+        torch.set_rng_state(self.torch)
+
+    def to_stored(self) -> dict[str, Any]:
+        """Return what a checkpoint can hold."""
+        import numpy as np  # only where the framework has imported it
+
+        _, numbers, gauss = self.python
+        name, key, position, has_gauss, cached = self.numpy
+        return {
+            "python": {"numbers": np.array(numbers, dtype=np.uint32), "gauss": gauss},
+            "numpy": {"name": name, "key": key, "position": position, "has_gauss": has_gauss, "cached": cached},
+            "torch": self.torch,
+        }
+
+    @classmethod
+    def from_stored(cls, stored: dict[str, Any]) -> LoaderRngStates:
+        """Return the states that ``to_stored`` has written down."""
+        python = (PYTHON_RNG_VERSION, tuple(stored["python"]["numbers"].tolist()), stored["python"]["gauss"])
+        return cls(python, tuple(stored["numpy"].values()), stored["torch"])
 
 
 def _state(generator: Any) -> Any:

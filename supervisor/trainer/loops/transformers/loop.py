@@ -11,7 +11,8 @@ from supervisor.core.errors import SetupError, UsageError
 from supervisor.trainer import context as trainer_context
 from supervisor.trainer.attach import attach
 from supervisor.trainer.loops import best_files
-from supervisor.trainer.loops.dataloader.position import LoaderRngStates, PreparedLoaderPosition
+from supervisor.trainer.loops.dataloader.position import PreparedLoaderPosition
+from supervisor.trainer.loops.dataloader.rng_states import LoaderRngStates
 from supervisor.trainer.loops.transformers.state import TrainerCallbackStates, TrainerProgress
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED, UsageError
 from supervisor.core.policy.liveness import AFTER
-from supervisor.core.wire.messages import Anomaly, Heartbeat, SaveRequest, StopRequest, TrainerNote
+from supervisor.core.wire.messages import Heartbeat, SaveRequest, StopRequest, TrainerNote
 from supervisor.trainer.context import silence_pipes
 from supervisor.trainer.process.script_end import LoopExit
 from supervisor.trainer.save.companion_files import CompanionFiles
-from supervisor.trainer.steps.loss_monitor import LossMonitor
+from supervisor.trainer.steps.progress import ProgressMonitor
 from supervisor.trainer.steps.step_boundary import Position, StepBoundary
 from supervisor.trainer.steps.step_log import FLUSH_ROWS, MONITORED_FLUSH_ROWS, StepLogRows
 from supervisor.trainer.steps.step_skipping import StepSkipper
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from supervisor.trainer.save.saver import Saver
     from supervisor.trainer.state.capture import AttachedState
     from supervisor.trainer.steps.section_timer import SectionTimer
-
-WAKE_INTERVAL_S = 0.05
 
 
 class Run:
@@ -51,10 +49,10 @@ class Run:
         self._sections = sections
         self._clock = clock
         handled_kinds = context.settings.anomalies.handled_kinds
-        self._loss_monitor = LossMonitor(context.settings.anomalies.loss_names, self._on_anomaly)
+        self._progress = ProgressMonitor(context, sections, clock)
         flush_rows = MONITORED_FLUSH_ROWS if handled_kinds else FLUSH_ROWS
         self._step_log = StepLogRows(
-            self._on_nonfinite, self._loss_monitor.observe, flush_rows=flush_rows, on_text=self._on_text
+            self._progress.warn_nonfinite, self._progress.observe, flush_rows=flush_rows, on_text=self._on_text
         )
         anomalies = context.settings.anomalies
         self._skipper = StepSkipper(
@@ -69,8 +67,9 @@ class Run:
             lambda words: context.send(TrainerNote("warning", words)),
             supervised=settings.supervised,
         )
-        self._boundary = StepBoundary(context, state, saver, self._step_log, clock, companions=self.companions)
-        self._nonfinite_names: set[str] = set()
+        self._boundary = StepBoundary(
+            context, state, saver, self._step_log, clock, companions=self.companions, progress=self._progress
+        )
         self._open_sections: list[ExitStack] = []
         self._total: int | None = None
         self._epoch_steps: int | None = None
@@ -79,8 +78,6 @@ class Run:
         self._loop_exit: LoopExit | None = None
         self._unfinished_steps = 0
         self._ended_early = True
-        self._last_wake_s = clock() - WAKE_INTERVAL_S
-        self._last_heartbeat: tuple[int, str] | None = None
 
     @property
     def scratch(self) -> Path:
@@ -169,8 +166,7 @@ class Run:
         self._skipper.on_loop_start(self.step, total)
         for position in self._state.data_positions:
             position.on_loop_start()
-        self._sections.enter("step")
-        self._wake()
+        self._progress.enter("step")
         self._looping = True
         self._boundary.exit_if_requested(self._position(), self._sections, made_progress=self.made_progress)
         if self._boundary.stop_at is not None and self.step >= self._boundary.stop_at:
@@ -216,7 +212,7 @@ class Run:
         """
         self._step_log.add(self.step, values)
         if not self._looping:
-            self._last_heartbeat = None
+            self._progress.force_heartbeat()
 
     def save(self) -> None:
         """Ask for a checkpoint at the next step boundary."""
@@ -236,10 +232,8 @@ class Run:
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
         """Count the time within as ``name`` ("eval"), which has a hang time-out of its own."""
-        with self._sections.within(name):
-            self._wake()
+        with self._progress.section(name):
             yield
-        self._wake()
 
     def enter_section(self, name: str) -> None:
         """As ``section``, for callbacks that hear of the begin and of the end apart: until ``leave_section``."""
@@ -271,15 +265,14 @@ class Run:
 
     def beat(self) -> Heartbeat | None:
         """Return a beat if something has moved since the last."""
-        now = (self.step, self._sections.name)
-        if now == self._last_heartbeat:
+        step = self.step
+        if not self._progress.has_news(step):
             return None
-        self._last_heartbeat = now
         seconds = dict(self._sections.seconds)
-        done = self.step - self._first_step
+        done = step - self._first_step
         return Heartbeat(
-            step=now[0],
-            section=now[1],
+            step=step,
+            section=self._sections.name,
             total_steps=self._total,
             epoch=self._position().epoch_of_data,
             step_s=seconds.get("step", 0.0) / done if done else None,
@@ -307,7 +300,7 @@ class Run:
     def set_resumed(self, step: int) -> None:
         """The state of ``step`` is back in the objects."""
         self.step = self._first_step = step
-        self._loss_monitor.start_at(step)
+        self._progress.start_at(step)
         self._saver.staged_step = step
         self.resumed = True
 
@@ -348,25 +341,9 @@ class Run:
     def _leave_loop(self) -> None:
         if self._looping:
             self._looping = False
-            self._sections.enter(AFTER)
-            self._wake()
-
-    def _wake(self) -> None:
-        """Have the change of section told at once, but not more often than anybody looks."""
-        now_s = self._clock()
-        if now_s - self._last_wake_s >= WAKE_INTERVAL_S:
-            self._last_wake_s = now_s
-            self._context.wake()
-
-    def _on_nonfinite(self, step: int, name: str, value: str) -> None:
-        if name not in self._nonfinite_names and not self._boundary.saving_blocked:  # or the supervisor says it
-            self._nonfinite_names.add(name)
-            self._context.send(TrainerNote("warning", f"{name} is {value} at step {step}"))
+            self._progress.enter(AFTER)
 
     def _on_text(self, name: str, what: str) -> None:
         self._context.send(
             TrainerNote("warning", f"run.log({name}=…): a {what} is written as text, because JSON has no such value")
         )
-
-    def _on_anomaly(self, anomaly: Anomaly) -> None:
-        self._boundary.saving_blocked |= self._context.report_anomaly(anomaly)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisor.core.policy.liveness import AFTER
 from supervisor.core.wire.messages import (
-    Anomaly,
     Heartbeat,
     Message,
     ReadBack,
@@ -24,7 +23,7 @@ from supervisor.core.wire.messages import (
 from supervisor.trainer import clock
 from supervisor.trainer.hooks import restored_files
 from supervisor.trainer.hooks.save_tracker import SaveTracker
-from supervisor.trainer.steps.loss_monitor import LossMonitor
+from supervisor.trainer.steps.progress import ProgressMonitor
 from supervisor.trainer.steps.section_timer import SectionTimer
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from supervisor.core.wire.messages import Scalar
     from supervisor.trainer.context import TrainerContext
 
-WAKE_INTERVAL_S = 0.05
 LOSS, TORCH = "loss", "torch"
 
 
@@ -71,15 +69,12 @@ class UnmodifiedScript:
         self._times_steps = False
         self._has_stepped = False
         self._timed_steps = 0
-        self._loss_monitor = LossMonitor(context.settings.anomalies.loss_names, self._on_anomaly, sampled=True)
-        self._loss_monitor.start_at(self.step)
+        self._progress = ProgressMonitor(context, self.sections, clock.now_s, sampled=True)
+        self._progress.start_at(self.step)
         self._unkept_reported = False
         self.auto_attach = context.settings.auto_attach  # a callback of ours is to join the next loop
-        self._nonfinite_names: set[str] = set()
         self._monitored_values: dict[str, Any] = {}
-        self._anomaly_reported = self._unskipped_reported = False
-        self._last_wake_s = -math.inf
-        self._last_heartbeat: tuple[int, str] | None = None
+        self._unskipped_reported = False
         self._restored_files = restored_files.watch_restored_files(context.settings.restored_list)
         self.training_started = False
         self.loads: set[str] | None = None  # what has loaded a state; None where no hook can tell
@@ -123,7 +118,7 @@ class UnmodifiedScript:
             return
         if not path and not self._has_stepped:
             self.step = 0
-            self._loss_monitor.start_at(0)
+            self._progress.start_at(0)
         loaded = "" if self.loads is None or not (path and trains) else " ".join(sorted(self.loads)) or "nothing"
         self.send(ReadBack(path, loaded=loaded))
 
@@ -133,7 +128,7 @@ class UnmodifiedScript:
         self.on_training_start()
         self.loop, self.total_steps, self._times_steps = loop, total_steps, True
         self.step, self._has_stepped = step, self._has_stepped or step > 0
-        self._loss_monitor.start_at(step)
+        self._progress.start_at(step)
         self.enter("step")
 
     def on_loop_end(self) -> None:
@@ -156,16 +151,13 @@ class UnmodifiedScript:
     def enter(self, name: str) -> None:
         """The script is in another section now."""
         if self.sections.name != name:
-            self.sections.enter(name)
-            self._wake()
+            self._progress.enter(name)
 
     @contextmanager
     def within(self, name: str) -> Iterator[None]:
         """Count the time within as ``name``."""
-        with self.sections.within(name):
-            self._wake()
+        with self._progress.section(name):
             yield
-        self._wake()
 
     def send(self, message: Message) -> None:
         """Say it, unless the script speaks for itself."""
@@ -203,24 +195,23 @@ class UnmodifiedScript:
         """Return a beat if something has moved since the last; the first says that the process lives."""
         self.saves.poll_open_files()
         self._report_late_read()
-        now = (self.step, self.sections.name)
-        if now == self._last_heartbeat:
+        step = self.step
+        if not self._progress.has_news(step):
             return None
-        self._last_heartbeat = now
         self._warn_if_unskipped()
         seconds, longest_s = dict(self.sections.seconds), dict(self.sections.longest_s)
         if not self._times_steps:
             # Between two steps of a plain loop may lie anything, such as a first validation: nothing tells the hooks.
             longest_s.pop("step", None)
         return Heartbeat(
-            step=now[0],
-            section=now[1],
+            step=step,
+            section=self.sections.name,
             total_steps=self.total_steps,
             epoch=self.epoch,
             step_s=self.step_s,
             seconds=seconds,
             longest_s=longest_s,
-            metrics=self._metrics(now[0]),
+            metrics=self._metrics(step),
             saves_on_request=self.loop is not None and self.loop.saves_on_request,
         )
 
@@ -248,20 +239,17 @@ class UnmodifiedScript:
                 continue  # not one number, or the device failed: the script meets that error itself
         new = {name: number for name, number in numbers.items() if self._monitored_values.get(name) is not values[name]}
         self._monitored_values = values
-        self._loss_monitor.observe(step - 1, new)
+        self._progress.observe(step - 1, new)
         return {
             name: number if self._is_finite(step, name, number) else str(number) for name, number in numbers.items()
         }
 
     def _is_finite(self, step: int, name: str, number: float) -> bool:
-        finite = math.isfinite(number)
-        if not finite and name not in self._nonfinite_names and not self._anomaly_reported:  # or the supervisor says it
-            self.send(TrainerNote("warning", f"{name} is {number} at step {step}"))
-        (self._nonfinite_names.discard if finite else self._nonfinite_names.add)(name)
-        return finite
-
-    def _on_anomaly(self, anomaly: Anomaly) -> None:
-        self._anomaly_reported |= self._context.report_anomaly(anomaly)
+        if math.isfinite(number):
+            self._progress.rearm_nonfinite(name)
+            return True
+        self._progress.warn_nonfinite(step, name, number)
+        return False
 
     def _warn_if_unskipped(self) -> None:
         if self._has_stepped and not self._unskipped_reported and self._context.settings.anomalies.rollbacks:
@@ -275,9 +263,3 @@ class UnmodifiedScript:
         files = self._restored_files
         if self.training_started and files is not None and not files.opened and (path := files.poll()):
             self.send(ReadBack(path, late=True))
-
-    def _wake(self) -> None:
-        now_s = clock.now_s()
-        if now_s - self._last_wake_s >= WAKE_INTERVAL_S:
-            self._last_wake_s = now_s
-            self._context.wake()

@@ -2,6 +2,7 @@
 
 - ``data_position``: position in data that a script iterates
 - ``loss_monitor``: NaN and spike detection
+- ``progress``: heartbeats, sections and anomalies, for attached and unmodified scripts
 - ``sampler``: resumable shuffle sampler
 - ``section_timer``: seconds in start, restore, step, save, eval
 - ``step_boundary``: save, stop and report between two steps; when the next save is due

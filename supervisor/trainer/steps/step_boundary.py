@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.save.saver import Saver
     from supervisor.trainer.settings import SaveInterval
     from supervisor.trainer.state.capture import AttachedState, StateCapture
+    from supervisor.trainer.steps.progress import ProgressMonitor
     from supervisor.trainer.steps.section_timer import SectionTimer
     from supervisor.trainer.steps.step_log import StepLogRows
 
@@ -78,21 +79,27 @@ class StepBoundary:
         clock: Clock,
         *,
         companions: CompanionFiles,
+        progress: ProgressMonitor,
     ) -> None:
         self.pending = False
         self.save_reason: str | None = None
         self.exit_request: tuple[int, bool] | None = None  # exit code, save before
         self.schedule = SaveSchedule(context.settings.save_interval)
         self.stop_at = context.settings.stop_at
-        self.saving_blocked = False  # training has gone wrong: nothing more is saved until the supervisor has decided
         self._context = context
         self._state = state
         self._saver = saver
         self._step_log = rows
         self._clock = clock
         self._companions = companions
+        self._progress = progress
         self._prepared = False
         self._failed_step: int | None = None
+
+    @property
+    def saving_blocked(self) -> bool:
+        """Training has gone wrong: nothing more is saved until the supervisor has decided."""
+        return self._progress.anomaly_handled
 
     def request_save(self, reason: str) -> None:
         """Have a checkpoint staged at the next boundary."""

@@ -67,7 +67,7 @@ def attempts(tmp_path, monkeypatch):
 
 def fit(*, policy="float32", steps_per_execution=1, heard=None, more=(), epochs=3, data=None, **options):
     """Fit a small net as a fresh process would, and return its history."""
-    callback._used.clear()
+    callback._fits.clear()
     keras.utils.clear_session()
     keras.utils.set_random_seed(7)
     keras.config.set_dtype_policy(policy)
@@ -212,7 +212,7 @@ def test_other_arrays_than_those_it_began_with_are_refused(attempts):
 def test_a_second_fit_of_a_script_is_refused_in_two_lines(attempts):
     def twice():
         fit(epochs=1)
-        used = list(callback._used)
+        used = list(callback._fits)
         model = keras.Sequential([keras.layers.Dense(1)])
         model.compile("sgd", "mse")
         assert used

@@ -39,7 +39,7 @@ def attempts(tmp_path, monkeypatch):
 
 
 def begun(seed=7):
-    callback._used.clear()
+    callback._fits.clear()
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
 

@@ -305,7 +305,7 @@ def test_a_state_dict_that_fails_in_mid_run_ends_no_training(attach, holder):
     done = []
     for step in run.steps(2):
         thing.state_dict = None if step == 0 else (lambda: thing.state)
-        run.state._access["thing"] = ((lambda: 1 / 0) if step == 0 else thing.state_dict, thing.load_state_dict)
+        run.state._state_accesses["thing"] = ((lambda: 1 / 0) if step == 0 else thing.state_dict, thing.load_state_dict)
         done.append(step)
     assert done == [0, 1]
     assert any("state_dict() failed: ZeroDivisionError" in getattr(said, "error", "") for said in run.heard)

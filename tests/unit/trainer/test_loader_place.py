@@ -331,7 +331,7 @@ def test_a_loader_that_keeps_its_own_place_is_told_what_its_workers_draw(stage):
 def test_a_sampler_that_workers_ask_ahead_is_told(live):
     def with_sampler(run, loader):
         run._state.attached["order"] = sampler = ResumableShuffleSampler(SAMPLES)
-        run._state._access["order"] = sampler.state_dict, sampler.load_state_dict
+        run._state._state_accesses["order"] = sampler.state_dict, sampler.load_state_dict
         batches = iter(data.DataLoader(Numbers(), BATCH, sampler=sampler, num_workers=1))
         for _ in run.steps(3):
             yield None, next(batches)
@@ -343,7 +343,7 @@ def test_a_sampler_that_workers_ask_ahead_is_told(live):
 def test_epochs_without_an_attached_loader_are_answered_with_the_two_ways(live, holder):
     def bare(run, _loader):
         run._state.attached.clear()
-        run._state._access.clear()
+        run._state._state_accesses.clear()
         yield from ((epoch, torch.zeros(())) for epoch in run.epochs(2))
 
     with pytest.raises(UsageError, match=r"run.epochs\(\) goes by one attached DataLoader") as refused:

@@ -17,7 +17,7 @@ def draw_numpy():
 
 
 def kept(state):
-    return json.loads(json.dumps(state.capture().generators.as_kept()))
+    return json.loads(json.dumps(state.capture().generators.to_stored()))
 
 
 class Checkpoint:

@@ -92,12 +92,12 @@ def test_what_is_unfrozen_moves_back_to_what_changes(saving):
     for _ in range(5):
         run.train("x", "y", "z")
         run.save()
-    assert run.saver._stillness.leaves == {"model.a", "model.b", "model.c"}
+    assert run.saver._frozen_tensors.leaves == {"model.a", "model.b", "model.c"}
     run.train("b", "x")
     pieces = run.save()
     run.train("b", "x")
     pieces = run.save()
-    assert run.saver._stillness.leaves == {"model.a", "model.c"}
+    assert run.saver._frozen_tensors.leaves == {"model.a", "model.c"}
     run.train("b", "x")
     after = run.save()
     assert shared(pieces, after) == {"state-00001.safetensors"}
@@ -111,7 +111,7 @@ def test_unfreezing_everything_ends_in_one_kind_of_file(saving):
     for _ in range(3):
         run.train(*"abcxyz")
         pieces = run.save()
-    assert run.saver._stillness.leaves == frozenset()
+    assert run.saver._frozen_tensors.leaves == frozenset()
     assert len(pieces) == 1
 
 
@@ -135,7 +135,7 @@ def test_a_tensor_that_is_frozen_later_is_found_when_the_watch_begins_again(savi
     for _ in range(8):
         run.train("x", "y", "z")
         run.save()
-    assert run.saver._stillness.leaves == {"model.a", "model.b", "model.c"}
+    assert run.saver._frozen_tensors.leaves == {"model.a", "model.b", "model.c"}
 
 
 def test_a_small_share_of_the_state_gets_no_file_of_its_own(saving):
@@ -151,7 +151,7 @@ def test_a_large_still_tensor_with_a_small_last_part_is_found_too(saving, monkey
     for _ in range(4):
         run.train("x")
         run.save()
-    assert run.saver._stillness.leaves == {"model.a"}
+    assert run.saver._frozen_tensors.leaves == {"model.a"}
 
 
 def test_where_the_folder_of_the_save_before_is_gone_the_still_file_is_written_again(saving):

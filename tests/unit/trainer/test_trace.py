@@ -213,7 +213,7 @@ class Kept:
                 plan(captured.leaves, piece_bytes_max=40), captured.leaves, captured.values, self.snapshot
             )
             self.structure = captured.structure
-        assert self.snapshot.take(captured.values).wait()
+        assert self.snapshot.copy(captured.values).wait()
         return {
             piece.name: bytes(self.snapshot.bytes_of(piece)[: piece.bytes]) for piece in self.snapshot.layout.pieces
         }

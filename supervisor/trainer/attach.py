@@ -1,4 +1,4 @@
-"""attach(): one call that makes a training script survive its machines."""
+"""attach(): one call that restores a training script and starts its checkpoints."""
 
 from __future__ import annotations
 
@@ -37,10 +37,20 @@ HASH_SEED, RNG_DIGESTS = "PYTHONHASHSEED", "drawn"  # keys of what a checkpoint 
 
 
 def attach(**attached: Any) -> Run:
-    """Restore the named objects if there is a checkpoint, and return the run that keeps them.
+    """Restore the named objects if there is a checkpoint, and return the run that saves them.
 
-    Anything with ``state_dict()`` and ``load_state_dict()`` may be attached; random generators are kept without asking.
-    RefusedError names what cannot be kept exactly.
+    Anything with ``state_dict()`` and ``load_state_dict()`` may be attached. Random generators are saved without being named.
+
+    Args:
+        attached: the objects to save, by name: ``attach(model=model, optimizer=optimizer, data=loader)``. The names stand in
+            the checkpoint, so that a resume needs the same ones.
+
+    Returns:
+        The run: iterate ``run.steps(total)``, and log with ``run.log(loss=loss)``.
+
+    Raises:
+        UnsupportedStateError: an object's state cannot be saved exactly, or does not fit the checkpoint.
+        UsageError: the script called ``attach()`` before.
     """
     context = trainer_context.current()
     if context.run is not None:
@@ -72,9 +82,10 @@ def attach(**attached: Any) -> Run:
 
 
 def resume_step() -> int:
-    """Return the step that attach() will go on from, 0 for a run that begins: for a script that builds by it.
+    """Return the step that attach() will resume from, 0 for a run that begins.
 
-    So a layer that is unfrozen at step 1,000, or a parameter group that is added there, is built before attach().
+    A script that builds its objects by the step calls this first. For example, it builds a layer that is unfrozen at step
+    1,000, or a parameter group that is added there, before attach().
     """
     context = trainer_context.current()
     if context.run is not None:
@@ -113,7 +124,7 @@ def _restore(context: TrainerContext, run: Run, state: AttachedState, sections: 
 
 
 def _initial_rng_record(context: TrainerContext, state: AttachedState) -> dict[str, str]:
-    """Return what checkpoints are to say of the chance that the script had before it called attach() first."""
+    """Return the random state before attach(), as checkpoints record it: seeds, and digests of the generators."""
     found = {HASH_SEED: os.environ[HASH_SEED]} if os.environ.get(HASH_SEED) else {}
     if context.seed is not None:
         found |= {SEED: str(context.seed), RNG_DIGESTS: rng.digests_text(rng.digests(state.frameworks))}
@@ -121,7 +132,7 @@ def _initial_rng_record(context: TrainerContext, state: AttachedState) -> dict[s
 
 
 def _warn_if_rng_differs(context: TrainerContext, state: AttachedState, before: Mapping[str, str]) -> None:
-    """Say what was drawn, or is ordered, otherwise than when the run began; what checkpoints say of that stays."""
+    """Warn if random numbers or the order of sets differ from the run's beginning, and keep the original record."""
     seed, now = before.get(HASH_SEED), context.made_by.get(HASH_SEED, "not set")
     if seed is not None and seed != now:
         message = f"{HASH_SEED} was {seed} and is {now}: sets of words have another order"
@@ -136,7 +147,9 @@ def _warn_if_rng_differs(context: TrainerContext, state: AttachedState, before: 
 
 
 def _restore_newest(context: TrainerContext, state: AttachedState) -> OpenCheckpoint | None:
-    """Put the newest checkpoint back and return it; None if there is none. What is damaged is told and passed over."""
+    """Restore the newest valid checkpoint and return it; None if there is none. A damaged one is reported and
+    set aside.
+    """
     if context.settings.checkpoint is not None:
         return _restore_from(context, state, context.settings.checkpoint)
     damaged: DamagedError | None = None
@@ -172,6 +185,8 @@ def _restore_from(context: TrainerContext, state: AttachedState, folder: Path) -
 
 
 def _at_exit(context: TrainerContext, run: Run, owner_pid: int) -> None:
-    """Save at the end of a script that left its loop early; not after an error, whose state nobody wants."""
+    """Save at the end of a script that left its loop early. After an error nothing is saved, because the state
+    may be wrong.
+    """
     if os.getpid() == owner_pid and not context.failed and getattr(sys, "last_value", None) is None:
         run.close()

@@ -1,6 +1,6 @@
-"""The channel to the supervisor: a thread that sends what it is given, looks for a beat twice a second, and listens.
+"""The trainer's end of the channel: a thread that sends messages and heartbeats and receives requests.
 
-Nothing here ever makes the training loop wait: messages are left in an outbox. The thread only sets flags in the script.
+The training loop never waits for it: messages are left in an outbox. The thread only sets flags in the script.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ RECEIVE_BYTES = 64 * 1024
 
 
 class ChannelListener(Protocol):
-    """The script's part of the conversation; every method is called in the client's thread and must only set flags."""
+    """The script's part of the channel. Each method is called in the client's thread and may only set flags."""
 
     def beat(self) -> Heartbeat | None:
-        """Return the present beat; None if nothing has moved since the last one."""
+        """Return the current heartbeat; None if nothing changed since the last one."""
 
     def on_save_request(self, message: SaveRequest) -> None:
-        """The supervisor wants a checkpoint."""
+        """The supervisor requests a checkpoint."""
 
     def on_stop_request(self, message: StopRequest) -> None:
-        """The supervisor wants the script to end at the next step boundary."""
+        """The supervisor requests the script's end at the next step boundary."""
 
     def on_supervisor_lost(self) -> None:
         """The supervisor's end of the channel is closed; may end the process."""
 
 
 class Client:
-    """One connection for the life of the process. In a forked child it does nothing and its socket is closed."""
+    """One connection for the life of the process. In a forked child it does nothing, and its socket is closed."""
 
     def __init__(self, connection: socket.socket, listener: ChannelListener) -> None:
         self._connection = connection
@@ -56,17 +56,19 @@ class Client:
         threading.Thread(target=self._serve, name="supervisor-channel", daemon=True).start()
 
     def set_listener(self, listener: ChannelListener) -> None:
-        """Hand what is heard to another listener from now on."""
+        """Deliver received messages to another listener."""
         self._listener = listener
 
     def send(self, message: Message) -> None:
-        """Leave a message for the thread to send; never blocks. The oldest are lost if nobody reads for very long."""
+        """Queue a message; never blocks. The oldest messages are dropped if the supervisor does not read for
+        very long.
+        """
         if os.getpid() == self._owner_pid and not self._disconnected:
             self._outbox.append(messages.encode(message))
             self.wake()
 
     def wake(self) -> None:
-        """Let the thread look for a beat at once."""
+        """Let the thread ask for a heartbeat at once."""
         if os.getpid() != self._owner_pid:
             return
         try:
@@ -75,7 +77,7 @@ class Client:
             return  # it has been woken often enough already
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until everything left so far is with the supervisor, at most ``timeout_s``."""
+        """Wait until all queued messages are sent, at most ``timeout_s`` seconds."""
         if os.getpid() == self._owner_pid:
             sent = threading.Event()
             self._outbox.append(sent)
@@ -147,9 +149,17 @@ class Client:
 
 
 def connect(path: str, listener: ChannelListener, timeout_s: float = 0.0) -> Client:
-    """Return a client of the supervisor listening at ``path``; OSError if nobody does within so many seconds.
+    """Connect to the supervisor that listens at ``path``.
 
-    A supervisor whose local folder was emptied makes the name again within a second.
+    A supervisor whose local folder was emptied creates the socket again within a second, so that a retry may help.
+
+    Args:
+        path: the path of the Unix socket.
+        listener: receives the supervisor's requests.
+        timeout_s: seconds to retry a refused connection.
+
+    Raises:
+        OSError: no supervisor listens there.
     """
     deadline_s = now_s() + timeout_s
     while True:

@@ -1,4 +1,4 @@
-"""The one place where the script's side reads a clock."""
+"""The only clock reader on the trainer's side."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""``python -m supervisor.trainer.compare A B``: are two checkpoints the same state, and if not, where do they differ.
+"""``python -m supervisor.trainer.compare A B``: compares the states of two checkpoints, bit for bit.
 
-Prints one JSON object: ``{"step": [a, b], "attached": [names], "generators": [names], "differ": [paths], "ahead": [paths]}``. Nothing but
-the bytes decides: no framework is needed, and no value is taken for equal because it is close. ``ahead``: what cannot be decided
-so, because threads had read ahead in the data, here more and there less; what the steps took from it shows in all else.
+Prints one JSON object: ``{"step": [a, b], "attached": [names], "generators": [names], "differ": [paths], "ahead": [paths]}``.
+Only the bytes decide: no framework is needed, and close values are different values. ``ahead`` lists paths that cannot be
+compared, because threads had read ahead in the data by different amounts. Data that steps consumed show in all other paths.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def differing(one: OpenCheckpoint, other: OpenCheckpoint) -> list[str]:
-    """Return the paths of the attached state at which the two are not the same, bit for bit."""
+    """Return the paths of the attached state at which the two checkpoints differ."""
     left, right = _trees(one), _trees(other)
     ours, theirs = one.leaves(), other.leaves()
     paths = sorted(left.keys() ^ right.keys())
@@ -57,7 +57,7 @@ def differing(one: OpenCheckpoint, other: OpenCheckpoint) -> list[str]:
 
 
 def values(opened: OpenCheckpoint) -> dict[str, Comparable]:
-    """Return all of the attached state that can be compared, by its path: single values, and of containers kind and keys."""
+    """Return the comparable values of the attached state by path: leaf values, and kind and keys of containers."""
     leaves = opened.leaves()
     return {
         path: _container(node) or _leaf_value(leaves, node) for path, node in _nodes(opened) if not _is_read_ahead(node)
@@ -65,7 +65,7 @@ def values(opened: OpenCheckpoint) -> dict[str, Comparable]:
 
 
 def differing_generators(one: Any, other: Any) -> list[str]:
-    """Return the names of the random generators that are not in the same state, and matter: one of the two was drawn from."""
+    """Return the names of generators that differ, unless both were never drawn from."""
     names = sorted({*one["generators"], *other["generators"]})
     return [
         f"rng.{_display_name(name)}"
@@ -75,7 +75,7 @@ def differing_generators(one: Any, other: Any) -> list[str]:
 
 
 def _compared_generators(one: Any, other: Any) -> list[str]:
-    """Return the generators that the comparison says something about: not those that nobody seeded, and nobody used."""
+    """Return the generators that the comparison covers: all but unseeded ones that were never drawn from."""
     there = [name for name, state in one["generators"].items() if state is not None]
     return [
         name
@@ -89,7 +89,7 @@ def _read_ahead(opened: OpenCheckpoint) -> list[str]:
 
 
 def _nodes(opened: OpenCheckpoint) -> Iterator[tuple[str, Node]]:
-    """Yield path and node of each value, a container before what it holds."""
+    """Yield path and node of each value, a container before its items."""
     pending = list(reversed(_trees(opened).items()))
     while pending:
         path, node = pending.pop()
@@ -98,7 +98,7 @@ def _nodes(opened: OpenCheckpoint) -> Iterator[tuple[str, Node]]:
 
 
 def _trees(opened: OpenCheckpoint) -> dict[str, Node]:
-    """Return the nodes by attached name, then what the objects have beside their state."""
+    """Return the nodes by attached name, then the state beside each object's own."""
     objects: dict[str, Node] = opened.state["objects"]
     beside = opened.state.get("beside", {})  # versions before did not keep it
     return objects | {f"{name}/beside": node for name, node in beside.items()}
@@ -137,7 +137,7 @@ def _is_read_ahead(node: Node) -> bool:
 
 
 def _container(node: Node) -> Comparable | None:
-    """Return what a container is beside what it holds: its kind, what its kind keeps, and the keys in their order."""
+    """Return a container's kind, its own attributes, and its keys in order."""
     below = typed_json.children(node)
     if below is None:
         return None

@@ -1,4 +1,4 @@
-"""What this process has only one of: its settings, its channel, and the run that attach() made."""
+"""The process-wide context of the trainer: its settings, its channel, and the run that attach() made."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 class TrainerContext:
-    """Speaks for the process: to the supervisor where there is one, to the person at the terminal where there is none.
+    """Sends messages to the supervisor, or prints them for the user where there is no supervisor.
 
-    It is also the listener of a script that has not called attach() and is not watched: such a script can only end.
+    It is also the channel's listener for a script without attach() and without hooks. Such a script can only be ended.
     """
 
     def __init__(self, settings: TrainerSettings) -> None:
@@ -56,7 +56,7 @@ class TrainerContext:
             shell_commands.set_called_as(called)
 
     def connect(self) -> None:
-        """Open the channel, if there is one and it is not open yet; SetupError if nobody listens there."""
+        """Open the channel if there is one. Raises SetupError if no supervisor listens there."""
         if self._client is not None or not self.settings.supervised:
             return
         from supervisor.trainer.client import connect
@@ -74,28 +74,30 @@ class TrainerContext:
 
     @property
     def forked(self) -> bool:
-        """Whether this is a child of the process that runs the script: how it ends is no end of the script."""
+        """This process is a child of the process that runs the script: its end is not the script's end."""
         return os.getpid() != self._owner
 
     @property
     def step(self) -> int:
-        """Steps done over all attempts, as far as anybody has told."""
+        """Steps done over all attempts, as far as they are known."""
         source = self.run or self.unmodified_script
         return source.step if source is not None else 0
 
     def watch(self, script: UnmodifiedScript) -> None:
-        """Until the script calls attach(), ``script`` hears the supervisor. Call it before ``connect``."""
+        """Let ``script`` receive the supervisor's messages until the script calls attach(). Call this before
+        ``connect``.
+        """
         self.unmodified_script = script
 
     def attach(self, run: Run, hello: Hello) -> None:
-        """From now on ``run`` hears the supervisor."""
+        """Let ``run`` receive the supervisor's messages."""
         self.run = run
         if self._client is not None:
             self._client.set_listener(run)
             self.send(hello)
 
     def send(self, message: Message) -> None:
-        """Send a message; without a supervisor, print what a person should know."""
+        """Send a message; without a supervisor, print what a user should know."""
         self.stopped = self.stopped or isinstance(message, Stopped)
         if self._client is not None:
             self._client.send(message)
@@ -106,17 +108,17 @@ class TrainerContext:
             print(f"training-supervisor: {message.text}{hint}", file=sys.stderr)
 
     def warn(self, what: str, hint: str) -> None:
-        """Say in two lines what there is and what to do."""
+        """Send a warning of two lines: the problem and the hint."""
         self.send(TrainerNote("warning", what, hint))
 
     def notice(self, state: AttachedState) -> None:
-        """Say what the state has noticed since this was asked."""
+        """Send the notices that the state has collected since the last call."""
         notices, state.notices = state.notices, []
         for level, words in notices:
             self.send(TrainerNote(level, words))
 
     def report_anomaly(self, anomaly: Anomaly) -> bool:
-        """Say that training has gone wrong; return whether the supervisor acts on it."""
+        """Report a training anomaly; return whether the supervisor acts on it."""
         acted_on = anomaly.kind in self.settings.anomalies.handled_kinds
         if acted_on:
             print(f"training-supervisor: {rollback.what(anomaly)}", file=sys.stderr)  # the last of it that `logs` shows
@@ -127,7 +129,7 @@ class TrainerContext:
         return acted_on
 
     def send_final(self, message: Message) -> None:
-        """Say how the run ends, after a beat with its newest numbers, and see it off."""
+        """Send how the run ends, after a heartbeat with its newest numbers, and wait for the delivery."""
         source = self.run or self.unmodified_script
         if self.unmodified_script is not None and isinstance(message, Finished):
             self.unmodified_script.on_training_start(trains=False)  # it has not read anything until its very end
@@ -138,17 +140,17 @@ class TrainerContext:
         self.flush()
 
     def wake(self) -> None:
-        """Have a beat sent at once."""
+        """Have a heartbeat sent at once."""
         if self._client is not None:
             self._client.wake()
 
     def flush(self) -> None:
-        """Give what was said a moment to reach the supervisor."""
+        """Wait a moment until the sent messages have reached the supervisor."""
         if self._client is not None:
             self._client.flush(2.0)
 
     def beat(self) -> Heartbeat | None:
-        """One beat says that the process lives; after that, only attach() can tell how it goes."""
+        """Return one heartbeat, which shows that the process lives. Only attach() can report more."""
         if self._first_heartbeat_sent:
             return None
         self._first_heartbeat_sent = True
@@ -158,11 +160,11 @@ class TrainerContext:
         """A script that is not attached cannot be saved from here."""
 
     def on_stop_request(self, message: StopRequest) -> None:  # noqa: ARG002  # whatever the reason
-        """Only the system's own way is left."""
+        """Send SIGTERM, the only way to stop such a script."""
         os.kill(os.getpid(), signal.SIGTERM)
 
     def on_supervisor_lost(self) -> None:
-        """End, because nobody would look after what this process goes on writing."""
+        """End the process, because no supervisor would upload its further work."""
         silence_pipes()
         os.kill(os.getpid(), signal.SIGTERM)
         self.end_after_grace()
@@ -174,7 +176,9 @@ class TrainerContext:
 
 
 def silence_pipes() -> None:
-    """Let output into pipes go nowhere: whoever read them died, and the next print would end the script before its save."""
+    """Redirect output into pipes to /dev/null: their reader has died, and the next print would end the script
+    before its save.
+    """
     devnull = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     for descriptor in (1, 2):
         try:
@@ -189,7 +193,7 @@ _current: list[TrainerContext] = []
 
 
 def current() -> TrainerContext:
-    """Return this process's one Life."""
+    """Return the context of this process."""
     if not _current:
         _current.append(TrainerContext(read_settings(os.environ, sys.argv[0] if sys.argv else "")))
     return _current[0]

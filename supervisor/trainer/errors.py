@@ -1,4 +1,4 @@
-"""The error for a state that cannot be kept exactly: it names the place in the state and what to do there."""
+"""The error for a state that cannot be saved exactly: it names the path in the state and the remedy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from supervisor.core.errors import SetupError
 
 
 class UnsupportedStateError(SetupError):
-    """``path`` (``scheduler.lr_lambdas.0``) holds something that would not come back as it was; a restart will not help."""
+    """``path`` (``scheduler.lr_lambdas.0``) holds a value that would not come back unchanged. A restart will not
+    help.
+    """
 
     def __init__(self, path: str, why: str, hint: str) -> None:
         super().__init__(f"{path}: {why}", hint)
@@ -14,7 +16,7 @@ class UnsupportedStateError(SetupError):
 
 
 def unsupported(path: str, value: object) -> UnsupportedStateError:
-    """Return the refusal of a value whose type has no exact form in a checkpoint."""
+    """Return the error for a value whose type has no exact form in a checkpoint."""
     noun = _NOUNS.get(type(value).__name__, f"a value of type {type(value).__module__}.{type(value).__qualname__}")
     return UnsupportedStateError(
         path,
@@ -25,7 +27,7 @@ def unsupported(path: str, value: object) -> UnsupportedStateError:
 
 
 def first_lines(error: BaseException, lines: int) -> str:
-    """Return what went wrong, with the first lines of its words: torch's go on with every tensor there is."""
+    """Return the error's type with the first lines of its message, because torch's go on with every tensor."""
     shown = [line.strip() for line in str(error).splitlines() if line.strip()][:lines]
     return f"{type(error).__name__}: {' '.join(shown)}"
 

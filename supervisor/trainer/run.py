@@ -1,4 +1,4 @@
-"""A run as the script sees it: the steps still to do, the log, and a boundary after each step."""
+"""The run that a script gets from attach(): the remaining steps, the step log, and a boundary after each step."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """Made by ``attach()``. ``step`` counts the steps that are done, over all machines and attempts.
+    """Made by ``attach()``. ``step`` counts the completed steps over all machines and attempts.
 
-    A checkpoint of step N says: N steps are done, N is the next index, and the log has rows under N only. A script's own
-    loop goes over ``steps()``; where a framework has the loop, a callback calls ``begin``, ``advance`` and ``end``.
+    In a checkpoint of step N, N steps are done, N is the next index, and the log has rows with smaller indices only. A script's
+    own loop iterates ``steps()``. Where a framework owns the loop, a callback calls ``begin``, ``advance`` and ``end``.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class Run:
 
     @property
     def scratch(self) -> Path:
-        """A folder that stays on this machine from attempt to attempt: for caches, never for results."""
+        """A folder that stays on this machine between attempts: for caches, never for results."""
         self._context.settings.scratch.mkdir(parents=True, exist_ok=True)
         return self._context.settings.scratch
 
     @property
     def first_step(self) -> int:
-        """The step that this process went on from; 0 where the run began here."""
+        """The step that this process resumed from; 0 if the run began here."""
         return self._first_step
 
     @property
@@ -97,13 +97,17 @@ class Run:
 
     @property
     def completed_a_step(self) -> bool:
-        """At least one step came to its end in this process: one that an error ended in its middle does not count."""
+        """At least one step ended normally in this process. A step that an error interrupted does not count."""
         return self.step - self._unfinished_steps > self._first_step
 
     def steps(self, total: int, epoch_steps: int | None = None) -> Iterator[int]:
-        """Yield the 0-based indices still to do, up to ``total`` steps over all attempts; save and end when it is time.
+        """Yield the remaining 0-based step indices, and save and stop at the boundaries between them.
 
-        A step that is left by ``break`` counts as done if it has logged something.
+        A step that the script leaves by ``break`` counts as done if it has logged something.
+
+        Args:
+            total: the number of steps over all attempts.
+            epoch_steps: steps of an epoch, for ``--save-every 2ep`` and the shown epoch; None if there are no epochs.
         """
         self._state.watch_unattached_data()
         self.begin(total, epoch_steps)
@@ -124,9 +128,15 @@ class Run:
             self._leave_loop()
 
     def epochs(self, total: int) -> Iterator[int]:
-        """Yield the 0-based epochs still to do of the attached DataLoader, the one under way first; its batches are the steps.
+        """Yield the remaining 0-based epochs of the attached DataLoader, the current one first. Its batches are the steps.
 
-        A batch is a step that is done when the next one is asked for. What comes behind the inner loop belongs to its epoch.
+        A batch's step is done when the next batch is requested. Code behind the inner loop belongs to its epoch.
+
+        Args:
+            total: the number of epochs over all attempts.
+
+        Raises:
+            UsageError: the number of attached DataLoaders is not one.
         """
         positions = self._state.data_positions
         if len(positions) != 1:
@@ -147,18 +157,23 @@ class Run:
 
     @property
     def looping(self) -> bool:
-        """Whether the loop has begun and is not over."""
+        """The loop has begun and has not ended."""
         return self._looping
 
     @property
     def in_section(self) -> bool:
-        """Whether the loop is in a section of its own, as an evaluation."""
+        """The loop is in a section of its own, such as an evaluation."""
         return self._looping and self._sections.name != "step"
 
     def begin(self, total: int | None, epoch_steps: int | None = None) -> None:
-        """A loop begins that somebody else drives, of ``total`` steps over all attempts (None: not known).
+        """Begin a loop that a framework drives. Sets the random generators to the checkpoint's.
 
-        Sets the random generators to the checkpoint's. Raises SystemExit if the script was told to end.
+        Args:
+            total: the number of steps over all attempts; None if unknown.
+            epoch_steps: steps of an epoch; None if unknown.
+
+        Raises:
+            SystemExit: the script was told to stop.
         """
         self._total, self._epoch_steps = total, epoch_steps
         self._loop_exit, self._ended_early = None, True
@@ -173,9 +188,12 @@ class Run:
             raise SystemExit(0)
 
     def advance(self) -> None:
-        """One step more is done, and all that is attached is as it shall be found again: save and end when it is time.
+        """Count one completed step, and save and stop if that is due.
 
-        What is logged of a step is logged before. Raises SystemExit where the script is to end, its state saved.
+        The attached objects must be in the state to resume from, and the step's values must be logged before.
+
+        Raises:
+            SystemExit: the script is to stop, and its state is saved.
         """
         if self._skipper.active and self.is_skipped(self.step) and not self._step_log.is_skipped_row(self.step):
             self._skipper.on_unskipped(self.step)
@@ -188,55 +206,56 @@ class Run:
             boundary.process(self._position(), now_s, self._sections, made_progress=self.made_progress)
 
     def is_skipped(self, index: int) -> bool:
-        """Say whether the step with this index is to be left out, because training went wrong there before."""
+        """Return whether a rollback skips the step with this index."""
         return self._skipper.active and self._skipper.is_skipped(index)
 
     def skip_step(self) -> None:
-        """Leave out the step that comes next: instead of doing it, logging and ``advance``. Its data are the caller's to pass."""
+        """Skip the next step instead of training, logging and ``advance``. The caller advances the data itself."""
         self._step_log.skip_step(self.step)
         self.advance()
 
     def end(self, *, early: bool = True) -> None:
-        """The loop is over, also before its ``total``: save what no checkpoint holds yet.
+        """End the loop, also before its ``total``, and save the steps that no checkpoint holds yet.
 
-        Not ``early``: the framework did not say that it stops sooner, so that a loop short of its total is no end.
+        Args:
+            early: False if the framework did not report an early stop, so that a loop short of its total counts as a failure.
         """
         self._ended_early = early
         self.close()
         self._leave_loop()
 
     def log(self, **values: Any) -> None:
-        """Note values of the present step: numbers, words, or tensors with one element, which are not waited for.
+        """Log values of the current step: numbers, strings, or tensors with one element. The device is not waited for.
 
-        What is logged after the last step is shown, but is in no checkpoint's log, because it belongs to no step.
+        Values that are logged after the last step are shown. They belong to no step, so that no checkpoint's log has them.
         """
         self._step_log.add(self.step, values)
         if not self._looping:
             self._progress.force_heartbeat()
 
     def save(self) -> None:
-        """Ask for a checkpoint at the next step boundary."""
+        """Request a checkpoint at the next step boundary."""
         self._boundary.request_save("script")
 
     def before_update(self) -> None:
-        """Call it right before ``optimizer.step()`` to have checkpoints copied beside forward and backward.
+        """Call this right before ``optimizer.step()`` to copy checkpoints during forward and backward.
 
-        By the first call the script promises that nothing but that step changes parameters and optimizer state.
+        The first call promises that only the optimizer's step changes parameters and optimizer state.
         """
         self._saver.before_update()
 
     def flush(self) -> None:
-        """Return when what was saved is staged, or its failure was told."""
+        """Wait until the last save is staged, or its failure is reported."""
         self._saver.wait()
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Count the time within as ``name`` ("eval"), which has a hang time-out of its own."""
+        """Count the time within as ``name`` ("eval"). A section has a hang timeout of its own."""
         with self._progress.section(name):
             yield
 
     def enter_section(self, name: str) -> None:
-        """As ``section``, for callbacks that hear of the begin and of the end apart: until ``leave_section``."""
+        """Begin a section for callbacks with separate begin and end events; ``leave_section`` ends it."""
         stack = ExitStack()
         stack.enter_context(self.section(name))
         self._open_sections.append(stack)
@@ -247,16 +266,16 @@ class Run:
 
     @property
     def unreached_total(self) -> int | None:
-        """The total of the last loop where it was left before that; None where it came to its total."""
+        """The total of the last loop if the loop ended before it; None if the loop reached it."""
         return self._total if self._total is not None and self.step < self._total else None
 
     @property
     def stopped_short(self) -> bool:
-        """A framework's loop ended before its total, and the framework did not say so."""
+        """A framework's loop ended before its total, and the framework did not report an early stop."""
         return self.unreached_total is not None and not self._ended_early and not self._looping
 
     def is_inside_loop(self, ended: SystemExit) -> bool:
-        """Say whether the script ended itself in the middle of a loop; where it was told to stop at a step it did not."""
+        """Return whether the script exited within a loop. An exit at the requested stop step does not count."""
         if any(end is not None and self.step >= end for end in (self._total, self._boundary.stop_at)):
             return False
         return self._looping or (self._loop_exit is not None and self._loop_exit.caused_by(ended))
@@ -264,7 +283,7 @@ class Run:
     # --- what the channel's thread calls: flags only --------------------------------------------------------------
 
     def beat(self) -> Heartbeat | None:
-        """Return a beat if something has moved since the last."""
+        """Return a heartbeat if step or section changed since the last one."""
         step = self.step
         if not self._progress.has_news(step):
             return None
@@ -286,11 +305,11 @@ class Run:
         self._boundary.request_save(message.reason)
 
     def on_stop_request(self, message: StopRequest) -> None:
-        """End at the next boundary."""
+        """Stop at the next boundary."""
         self._boundary.request_exit(0, save=message.save)
 
     def on_supervisor_lost(self) -> None:
-        """Stage one last checkpoint and end: what is written after that would be an orphan's."""
+        """Stage one last checkpoint and end. An orphan's later work would have no supervisor to upload it."""
         self._boundary.request_exit(FENCED, save=True)
         silence_pipes()
         self._context.end_after_grace()
@@ -298,14 +317,14 @@ class Run:
     # --- restoring, signals and the end, called by attach() and the runner ----------------------------------------
 
     def set_resumed(self, step: int) -> None:
-        """The state of ``step`` is back in the objects."""
+        """Record that the objects have the state of ``step``."""
         self.step = self._first_step = step
         self._progress.start_at(step)
         self._saver.staged_step = step
         self.resumed = True
 
     def on_signal(self, number: int) -> None:
-        """SIGTERM and Ctrl-C: inside the loop, end at the next boundary; outside there is nothing to wait for."""
+        """Handle SIGTERM and Ctrl-C: stop at the next boundary, or at once outside the loop."""
         interrupted = number == signal.SIGINT
         if interrupted and (not self._looping or self._boundary.exit_request is not None):
             raise KeyboardInterrupt
@@ -316,23 +335,27 @@ class Run:
             print("training-supervisor: saving after this step; Ctrl-C again ends at once", file=sys.stderr)
 
     def close(self) -> None:
-        """The script came to its normal end: save what no checkpoint holds yet, as after an early ``break``."""
+        """Save what no checkpoint holds yet: the script ended normally, or left its loop early."""
         self._saver.wait()
         if self.made_progress:
             self._boundary.save_now(self._position(), "final", self._sections)
 
     def scale_learning_rates(self, restored: Mapping[str, str]) -> None:
-        """Make learning rates smaller where a rollback asks for it; ``restored`` says what made the state that is back."""
+        """Scale learning rates after a rollback. ``restored``: the restored checkpoint's ``made_by``, which lists applied
+        rollbacks.
+        """
         self._skipper.scale_learning_rates(self._context.made_by, restored)
 
     def flush_on_error(self, error: BaseException) -> None:
-        """The script failed: tell of a trouble before it, which may be why. A device that failed has nothing to tell."""
+        """Report an anomaly that preceded the script's error, because it may be the cause. A failed device has
+        no values to read.
+        """
         if not self.is_device_oom(error):
             with suppress(RuntimeError):
                 self._step_log.flush()
 
     def is_device_oom(self, error: BaseException) -> bool:
-        """Say whether the error means that the accelerator's memory is used up."""
+        """Return whether the error means that the accelerator's memory is used up."""
         return self._state.is_device_oom(error)
 
     def _position(self) -> Position:

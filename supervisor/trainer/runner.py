@@ -1,4 +1,4 @@
-"""Runs the user's script as ``__main__``, as plain Python would, and tells the supervisor how it ended."""
+"""Runs the user's script as ``__main__``, as plain Python would, and reports to the supervisor how it ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """Return the exit code of the script; SystemExit passes through, so that Python prints what it always prints."""
+    """Run the script and return its exit code. SystemExit passes through, so that Python prints its usual message."""
     if not arguments:
         print("usage: python -m supervisor.trainer SCRIPT [ARGS…]", file=sys.stderr)
         return USAGE
@@ -69,9 +69,9 @@ def _install_hooks(context: TrainerContext) -> None:
 
 
 def _run_script(script: str, module_name: str = "") -> None:
-    """Do what ``python SCRIPT`` does; the module has no spec, so that multiprocessing finds the script by its file.
+    """Do what ``python SCRIPT`` does. The module has no spec, so that multiprocessing finds the script by its file.
 
-    ``module_name``: the module of this name is run instead, whose file the script is.
+    With ``module_name``, the module of this name runs instead, and the script is its file.
     """
     path = Path(script)
     if module_name:

@@ -1,4 +1,4 @@
-"""What the supervisor told this process through its environment, and what holds where there is no supervisor."""
+"""The settings that the supervisor passes in environment variables, and the defaults without a supervisor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GRACE_S = 30.0
 
 
 class SaveInterval(NamedTuple):
-    """When a checkpoint is due: one of the three is set; none of them means only when asked."""
+    """The interval between checkpoints. One of the three is set; none means only on request."""
 
     steps: int | None = None
     epochs: int | None = None
@@ -24,10 +24,11 @@ class SaveInterval(NamedTuple):
 
 
 class AnomalyPolicy(NamedTuple):
-    """What to watch for. ``handled_kinds``: the kinds of trouble on which the supervisor acts; ``loss_names``: of values, () for losses.
+    """What is monitored, and what rollbacks require.
 
-    ``rollbacks``: of each rollback that holds the session's name, the indices to pass over, the rate. ``allow_skipping_most``: a person says
-    that most of the run may be passed over.
+    ``handled_kinds`` are the kinds of anomaly on which the supervisor acts. ``loss_names`` are the monitored values, () for
+    every name with "loss". ``rollbacks`` has for each active rollback the session's name, the skipped indices and the learning
+    rate factor. ``allow_skipping_most``: the user allows that most of the run is skipped.
     """
 
     handled_kinds: frozenset[str] = frozenset()
@@ -37,13 +38,14 @@ class AnomalyPolicy(NamedTuple):
 
 
 class TrainerSettings(NamedTuple):
-    """``checkpoint`` is None at a first start; ``supervised`` is False where the script runs on its own.
+    """The settings of one trainer process.
 
-    A rehearsal ends the script at step ``stop_at``, as if its work were done there. ``packages`` is the folder of the
-    supervisor's own packages, "" where they are not known. ``base_step``: the step of the files that a script nobody attached
-    goes on from, and ``restored_list`` the list of them; ``hooks``: such a script's framework is watched; ``watch_dir``: what it
-    writes there is kept, "" for none; relative to ``working``, the folder it was started in.
-    ``auto_attach``: our callback joins the framework's loop. ``module``: what runs is the module of this name, "" for a script.
+    ``supervised`` is False if the script runs without a supervisor. ``checkpoint`` is None at a first start. ``stop_at``: a
+    resume test ends the script at this step. ``packages``: the folder of the supervisor's own packages, "" if unknown.
+    ``base_step``: the step of the files that an unmodified script resumes from; ``restored_list`` names a list of these files.
+    ``hooks``: the frameworks of such a script are hooked. ``watch_dir``: the script's output folder that is saved, relative to
+    ``working``, the folder in which the script was started; "" for none. ``auto_attach``: our callback joins the framework's
+    loop. ``module``: the name of the module to run, "" for a script.
     """
 
     supervised: bool
@@ -68,7 +70,11 @@ class TrainerSettings(NamedTuple):
 
 
 def read_settings(environ: Mapping[str, str], script: str) -> TrainerSettings:
-    """Return the settings; UsageError for a value that the supervisor would not write."""
+    """Return the settings. ``script``: the script's path, which names a run without a supervisor.
+
+    Raises:
+        UsageError: a variable has a value that the supervisor would not write.
+    """
     name = environ.get("SUPERVISOR_RUN_NAME") or Path(script).stem or "run"
     channel = environ.get("SUPERVISOR_RUN_CHANNEL", "")
     default_dir = Path("checkpoints") / name

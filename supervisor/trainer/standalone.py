@@ -1,4 +1,4 @@
-"""Saving without a supervisor: the checkpoints of the script's own folder, and the end of older ones."""
+"""Checkpoints without a supervisor: those in the script's own folder, and the removal of older ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SET_ASIDE = "damaged-"
 
 
 def newest_first(staging: Path) -> Iterator[Path]:
-    """Yield the folders of all checkpoints."""
+    """Yield the folders of all checkpoints, the newest first."""
     return (staging / name for name in reversed(_names(staging)))
 
 
@@ -28,14 +28,16 @@ def set_aside(folder: Path) -> None:
 
 
 def has_only_damaged(staging: Path) -> bool:
-    """Say whether there were checkpoints here, of which none was whole."""
+    """Return whether damaged checkpoints are the only ones here."""
     with os.scandir(staging) as entries:
         aside = any(entry.name.startswith(_SET_ASIDE) for entry in entries)
     return aside and not _names(staging)
 
 
 def keep_newest(staging: Path) -> None:
-    """Remove all but the newest checkpoints. The name goes first, so that a half-removed one is a leftover, and no checkpoint."""
+    """Remove all but the newest checkpoints. Each is renamed first, so that a half-removed one is a leftover and
+    not a checkpoint.
+    """
     for name in _names(staging)[:-KEEP]:
         leftover = staging / f"{TEMPORARY}{name}"
         (staging / name).rename(leftover)

@@ -1,6 +1,6 @@
-"""xxhash for a training process whose interpreter has none: that one package of the supervisor's own, and no other.
+"""Makes xxhash importable in a training process whose interpreter has none: that one package of the supervisor's, and no other.
 
-The folder it lies in never comes onto ``sys.path``, because what else lies there would take the place of the script's own.
+The package's folder never comes onto ``sys.path``, because its other packages would replace the script's own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ NAME = "xxhash"
 
 
 def make_xxhash_importable(folder: str) -> None:
-    """Load xxhash from ``folder`` if nothing else provides it. Made for another Python, or not there: all stays as it was."""
+    """Load xxhash from ``folder`` unless it is importable already. A build for another Python, or a missing one,
+    changes nothing.
+    """
     try:
         import xxhash  # noqa: F401  # only asked for
     except ImportError:

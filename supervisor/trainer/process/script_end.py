@@ -1,4 +1,4 @@
-"""How the script ended, for the supervisor: which kind of error, at which of its own lines, inside its loop or after it."""
+"""Classifies how the script ended: the kind of error, its line in the script, and inside its loop or after it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _DEVICE_PHRASES = (
 
 
 class LoopExit:
-    """Where a loop was left: the frames above it at that moment, its own first."""
+    """Where the script left a loop: the frames above the loop at that moment, the loop's own first."""
 
     def __init__(self, frame: FrameType | None) -> None:
         self._frames: list[tuple[CodeType, int]] = []
@@ -70,9 +70,9 @@ class LoopExit:
             frame = frame.f_back
 
     def caused_by(self, error: BaseException) -> bool:
-        """Say whether this error left it: the frame that had the loop is in its traceback, at the same instruction.
+        """Return whether this error left the loop: its traceback has the loop's frame at the same instruction.
 
-        Generators in between (a progress bar) are closed without the error, so the first frame that is none decides.
+        Generators in between, such as a progress bar, are closed without the error. So the first frame of another kind decides.
         """
         passed = {(each.tb_frame.f_code, each.tb_lasti) for each in _traces(error.__traceback__)}
         for code, at in self._frames:
@@ -84,20 +84,20 @@ class LoopExit:
 
 
 def failure_message(context: TrainerContext, error: BaseException) -> ScriptFailed:
-    """Return what the supervisor is told of an exception that ended the script."""
+    """Return the message for an exception that ended the script."""
     is_known = isinstance(error, UnsupportedStateError | SetupError | UsageError)
     message = str(error)[:MESSAGE_CHARACTERS_MAX] if is_known else in_one_line(str(error))
     return ScriptFailed(_kind(context, error), type(error).__name__, message, error_location(error))
 
 
 def in_one_line(message: str) -> str:
-    """Return a message as it fits into one line, without secrets; the traceback above it has all of it, with its colours."""
+    """Return a message that fits into one line, without secrets. The traceback above it has the full text."""
     words = masked_text(" ".join(_COLOUR.sub("", message).split()))
     return words if len(words) <= LINE_CHARACTERS_MAX else f"{words[:LINE_CHARACTERS_MAX]} …"
 
 
 def exit_failure(context: TrainerContext, ended: SystemExit) -> ScriptFailed | None:
-    """Return what is told of ``sys.exit`` with another code than 0; None where it was asked for from outside."""
+    """Return the message for ``sys.exit`` with a code other than 0; None if the exit was requested from outside."""
     if ended.code in {INTERRUPTED, TERMINATED} or context.stopped:
         return None
     if ended.code == USAGE and not _made_progress(context):
@@ -108,7 +108,7 @@ def exit_failure(context: TrainerContext, ended: SystemExit) -> ScriptFailed | N
 
 
 def outcome_message(context: TrainerContext, ended: SystemExit | None) -> Finished | ScriptFailed:
-    """Return what is told of exit code 0: finished, or ended inside a loop that had not come to its total."""
+    """Return the message for exit code 0: finished, or ended inside a loop before its total."""
     run, script = context.run, context.unmodified_script
     step = context.step
     if run is not None:
@@ -128,7 +128,9 @@ def outcome_message(context: TrainerContext, ended: SystemExit | None) -> Finish
 
 
 def error_location(error: BaseException) -> str:
-    """Return the line of the script's own at which it failed, as ``file:line``; of foreign code alone, that one's last."""
+    """Return the script's line at which it failed, as ``file:line``. If only library code is involved, return
+    its last line.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     traces = list(_traces(error.__traceback__))
@@ -172,7 +174,7 @@ def _is_outage(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error and what it came from."""
+    """Yield the error and its chain of causes."""
     for _ in range(CHAIN_MAX):
         if error is None:
             return
@@ -187,7 +189,7 @@ def _traces(trace: TracebackType | None) -> Iterator[TracebackType]:
 
 
 def _is_user_file(file: str) -> bool:
-    """Say whether a file is the user's: no part of Python, of an installed package or of the supervisor."""
+    """Return whether a file is the user's: not Python's, an installed package's or the supervisor's."""
     path = str(Path(file).absolute())
     libraries = (PACKAGE_DIR, *_library_dirs())
     return not file.startswith("<") and not path.startswith(libraries) and "site-packages" not in path
@@ -201,7 +203,7 @@ def _library_dirs() -> tuple[str, ...]:
 
 
 def _unfinished_workers() -> str:
-    """Name the threads that the process waits for before it ends; "" for none."""
+    """Name the threads that the process waits for at its end; "" for none."""
     threads = [each for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
     names = ", ".join(repr(each.name) for each in threads[:THREADS_NAMED])
     if not threads:

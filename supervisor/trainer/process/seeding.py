@@ -1,8 +1,8 @@
-"""Seeds for generators that the script does not seed: the same before attach() on every machine of a run.
+"""Seeds the generators that the script does not seed: the same before attach() on every machine of a run.
 
 A split that is drawn before attach() is drawn again on the next machine. So the global generators of Python, NumPy and torch
-get a seed before the script can draw from them: a new one at a run's beginning, later the one that the checkpoint has. A
-script that seeds itself draws as it always does, and of a script that never attaches nothing is kept.
+are seeded before the script can use them. A run's beginning draws a new seed; later attempts use the checkpoint's. A script
+that seeds itself is unaffected. For a script that never attaches, nothing is recorded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SEEDED_AFTER = {"numpy.random": "seed", "torch": "manual_seed"}
 
 
 def begin(checkpoint: Path | None) -> int:
-    """Seed the generators of this process, those of frameworks when the script imports them; return the seed."""
+    """Seed this process's generators, those of frameworks when the script imports them. Return the seed."""
     saved = _saved_seed(checkpoint)
     seed = int.from_bytes(os.urandom(SEED_BITS // 8), "big") if saved is None else saved
     random.seed(seed)
@@ -38,7 +38,7 @@ def begin(checkpoint: Path | None) -> int:
 
 
 def _saved_seed(checkpoint: Path | None) -> int | None:
-    """Return the seed of the checkpoint; None where it has none, or cannot be read: attach() says what is wrong with it."""
+    """Return the checkpoint's seed; None if it has none or cannot be read. attach() reports a damaged checkpoint."""
     if checkpoint is None:
         return None
     try:

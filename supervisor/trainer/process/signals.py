@@ -1,4 +1,6 @@
-"""SIGTERM and Ctrl-C for a process that trains: the handler only leaves word, and forked children get the usual ones back."""
+"""SIGTERM and Ctrl-C in a training process: the handler only sets flags, and forked children get the previous
+handlers back.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def listen(on_signal: Callable[[int], None], numbers: tuple[signal.Signals, ...]) -> None:
-    """Call ``on_signal(number)`` for each signal from now on; outside the main thread nothing can be done, and nothing is."""
+    """Call ``on_signal(number)`` for each signal from now on. Outside the main thread, Python allows no handlers, so nothing
+    changes.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
     before = {number: signal.getsignal(number) for number in numbers}

@@ -1,4 +1,4 @@
-"""Threads beside the training loop, on a machine that may allow no more of them: then the loop does their work itself."""
+"""Threads beside the training loop. Where the process limit allows no more of them, the loop does their work itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
 
 def start_thread(target: Callable[[], object], name: str, *, daemon: bool = False) -> threading.Thread | None:
-    """Run on a thread of its own; None if the machine allows no more: then nothing was done, and the caller does it."""
+    """Run ``target`` on a thread of its own; None if the process limit allows no more. The caller then does the
+    work itself.
+    """
     thread = threading.Thread(target=target, name=name, daemon=daemon)
     try:
         thread.start()

@@ -1,4 +1,4 @@
-"""Checks the frameworks that a script uses against ``core.supported``, when the script first needs one of them."""
+"""Checks framework versions against ``supported_versions`` when the script first needs one of them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ _checked: set[str] = set()
 
 
 def check(names: Iterable[str], warn: Callable[[str, str], None]) -> None:
-    """Warn once of each version that is not tested. Raises SetupError for one that is known not to work.
+    """Warn once of each untested version. A framework that is not installed is ignored.
 
-    ``warn`` is told what there is and what to do. A framework that is not installed is none of our concern.
+    Args:
+        names: the frameworks.
+        warn: gets the problem and the hint.
+
+    Raises:
+        SetupError: a version is known not to work.
     """
     for name in names:
         if name in _checked:

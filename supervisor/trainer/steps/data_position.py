@@ -1,4 +1,4 @@
-"""The place in data that a script iterates itself: what a run asks of it."""
+"""The protocol for the position in data that a script iterates itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class DataPosition(Protocol):
-    """Kept beside a loader that was attached. A batch that was handed out is done when the next one is asked for."""
+    """Kept beside an attached loader. A batch that was handed out is done when the next one is requested."""
 
     number: int  # of the epoch under way
     batches_are_steps: bool  # each batch is a step of the run
@@ -19,16 +19,16 @@ class DataPosition(Protocol):
 
     @abstractmethod
     def on_epoch_end(self) -> None:
-        """The script is done with the epoch, also where it has left some of it out."""
+        """The script has ended the epoch, possibly before its last batch."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return the place."""
+        """Return the position."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go there when the loader is iterated next."""
+        """Resume there when the loader is iterated next."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """Return the batches of an epoch; TypeError where it is not known."""
+        """Return the batches of an epoch; TypeError if unknown."""

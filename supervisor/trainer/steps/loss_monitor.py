@@ -1,9 +1,9 @@
-"""Watches the logged losses for what shows that training has gone wrong: a value that is no number, or jumps far up.
+"""Detects anomalies in the logged losses: NaN or infinite values, and spikes.
 
-A spike is a value over ``SPIKE_FACTOR`` times the median of the last ``SPIKE_WINDOW`` of its name, judged from
-``SPIKE_VALUES_MIN`` of them on. The median, because one bad batch cannot move it; the factor, because batches of healthy
-training scatter by less, and the spikes that papers on large language models tell of (PaLM, section 5.1; OPT, section 2.5)
-multiply the loss before it. After a restart the window fills anew, so what is judged depends on the rows alone.
+A spike is a value over ``SPIKE_FACTOR`` times the median of the last ``SPIKE_WINDOW`` values of its name. At least
+``SPIKE_VALUES_MIN`` values must be known. The median is used because one bad batch cannot move it. The factor is larger than
+the scatter of healthy training; published loss spikes of large language models exceed it (PaLM, section 5.1; OPT, section
+2.5). After a restart the window fills again, so that a judgement depends on the rows alone.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ SMALL_SHARE = 0.01  # of the largest median of a loss: what is under it is small
 
 
 class LossMonitor:
-    """Sees each row of the log once, in order. ``on_anomaly`` hears the first trouble of each kind and name.
+    """Observes each row of the log once, in order. ``on_anomaly`` gets the first anomaly of each kind and name.
 
-    Of a value that was a number again in between it hears anew.
-
-    ``sampled``: what is seen are single batches now and then, whose losses scatter over orders of magnitude once they are
-    small. A spike is then over all that was seen lately, too, and not small beside what the loss once was.
+    After a finite value, the next NaN of the same name is reported again. ``sampled``: the values are single batches now and
+    then, whose small losses scatter over orders of magnitude. A spike must then exceed all recent values, and must not be small
+    beside the loss's largest median.
     """
 
     def __init__(self, names: Sequence[str], on_anomaly: Callable[[Anomaly], None], *, sampled: bool = False) -> None:
@@ -40,11 +39,13 @@ class LossMonitor:
         self._last_good_step = self._last_step = -1
 
     def start_at(self, step: int) -> None:
-        """Rows come from the index ``step`` on: whether the checkpoint there is good, only they can tell."""
+        """Expect rows from the index ``step`` on. Only these rows can show whether the checkpoint at ``step`` is
+        good.
+        """
         self._last_good_step = self._last_step = step - 1
 
     def observe(self, step: int, values: Mapping[str, Any]) -> None:
-        """Look at the row of the step with this index; ``values`` are numbers already."""
+        """Judge the row of the step with this index; ``values`` are numbers already."""
         if step <= self._last_step:
             return
         self._last_step = step
@@ -62,7 +63,7 @@ class LossMonitor:
                 self._report_counts[each.name] = self._report_counts.get(each.name, 0) + 1
 
     def _rearm(self, finite: set[str]) -> None:
-        """A value that is a number again may be told of once more, so many times at most."""
+        """Allow another report for names that are finite again, up to ``REPORTS_MAX`` reports a name."""
         self._reported -= {("nan", name) for name in finite if self._report_counts.get(name, 0) < REPORTS_MAX}
 
     def _is_monitored(self, name: str) -> bool:
@@ -78,7 +79,7 @@ class LossMonitor:
 
 
 class _RecentValues:
-    """The last values of one name, also in order of size. ``largest_median``: the largest median that they ever had."""
+    """The last values of one name, also sorted by size. ``largest_median``: the largest median so far."""
 
     def __init__(self) -> None:
         self._values: deque[float] = deque()
@@ -87,11 +88,11 @@ class _RecentValues:
 
     @property
     def largest(self) -> float:
-        """The largest of them."""
+        """The largest recent value."""
         return self._ordered[-1] if self._ordered else 0.0
 
     def add(self, value: float) -> bool:
-        """Say whether the value is a spike over those before it, and count it among them."""
+        """Add the value; return whether it is a spike over the values before it."""
         seen = len(self._ordered)
         median = self._ordered[seen // 2] if seen >= SPIKE_VALUES_MIN else 0.0
         self.largest_median = max(self.largest_median, median)

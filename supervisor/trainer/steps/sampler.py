@@ -1,4 +1,6 @@
-"""The order of samples as a pure function of (seed, epoch of data): the position in it is one integer."""
+"""The resumable shuffle sampler: the order is a pure function of (seed, epoch), and the position in it is one
+integer.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,13 @@ if TYPE_CHECKING:
 
 
 class ResumableShuffleSampler:
-    """Endless: every ``length`` samples make an epoch with a shuffle of its own. Attach it, and the position is kept.
+    """Yields sample indices without end: every ``length`` samples are an epoch with a shuffle of its own.
 
-    It draws from a generator of its own, so that other uses of chance in the script do not change it.
+    Attach it to have its position saved. It has its own random generator, so that other random draws do not change the order.
+
+    Args of the constructor:
+        length: the number of samples.
+        seed: chooses the order.
     """
 
     def __init__(self, length: int, seed: int = 0) -> None:
@@ -35,11 +41,11 @@ class ResumableShuffleSampler:
         return self.epoch(epoch)[index]
 
     def skip(self, samples: int) -> None:
-        """Go on as if so many samples had been given out."""
+        """Skip the next ``samples`` indices."""
         self.position += samples
 
     def epoch(self, epoch: int) -> list[int]:
-        """Return the order of that epoch."""
+        """Return the order of the epoch with this 0-based number."""
         if self._shuffled is None or self._shuffled[0] != epoch:
             indices = list(range(self._length))
             random.Random(f"{self._seed}/{epoch}").shuffle(indices)  # noqa: S311  # an order, not a secret
@@ -47,11 +53,11 @@ class ResumableShuffleSampler:
         return self._shuffled[1]
 
     def state_dict(self) -> dict[str, int]:
-        """Return what the order and the position in it follow from."""
+        """Return the position, and the length and seed that determine the order."""
         return {"position": self.position, "length": self._length, "seed": self._seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on at the kept position; UsageError if it is a position in another order."""
+        """Resume at the saved position. Raises UsageError if it belongs to another order."""
         if (state["length"], state["seed"]) != (self._length, self._seed):
             raise UsageError(
                 f"the order of {self._length} samples with seed {self._seed} is not the kept one "

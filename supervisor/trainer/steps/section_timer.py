@@ -1,4 +1,4 @@
-"""Where the time of an attempt goes: seconds and longest stay in each section (start, restore, step, save, eval)."""
+"""Measures the time of an attempt by section (start, restore, step, save, eval): total seconds and the longest stay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class SectionTimer:
-    """One section at a time; within ``step`` each ``lap`` is a stay of its own. ``laps`` took ``lapped_s`` seconds in all."""
+    """One section at a time. Within ``step`` each ``lap`` is a stay of its own: ``laps`` took ``lapped_s``
+    seconds in all.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.name = "start"
@@ -24,13 +26,13 @@ class SectionTimer:
         self.laps, self.lapped_s = 0, 0.0
 
     def enter(self, name: str) -> None:
-        """End the stay in the present section and begin one in ``name``."""
+        """End the stay in the current section and begin one in ``name``."""
         self._add(self._clock())
         self._close(self.name)
         self.name, self._stay_s = name, 0.0
 
     def lap(self, now_s: float) -> None:
-        """A step was done: its stay ends and the next one's begins."""
+        """End the stay of one step and begin the next one's."""
         self._add(now_s)
         self._close(self.name)
         self.lapped_s += self._stay_s
@@ -39,7 +41,7 @@ class SectionTimer:
 
     @contextmanager
     def within(self, name: str) -> Iterator[None]:
-        """Interrupt the present section: its stay goes on afterwards and does not count the time between."""
+        """Interrupt the current section: its stay continues afterwards, without the time between."""
         self._add(self._clock())
         outer, outer_stay_s = self.name, self._stay_s
         self.name, self._stay_s = name, 0.0

@@ -1,4 +1,23 @@
-"""What happens between two steps: the save that is due or asked for, and the end that was asked for."""
+"""Handles the boundary between two steps: due saves, requested saves, and the requested end.
+
+Theory of operation. A checkpoint must hold the state of a whole step. So all saving and stopping happens on the training
+thread, at the boundary after a step, and everything else only requests it.
+
+1. Requests are flags. The channel's thread and signal handlers call ``request_save`` and ``request_exit``. Both set
+   ``save_reason`` or ``exit_request`` first and ``pending`` second. ``process`` clears ``pending`` before it reads the flags, so
+   that no request is lost.
+2. The fast path is three comparisons. ``Run.advance`` compares ``pending``, the next due step and the next due time, and calls
+   ``process`` only if one of them is due.
+3. ``process`` takes one decision: stop, last save, background save, or nothing. A request that cannot be served yet keeps its
+   flag: while a save is being written, ``pending`` is set again and the next boundary looks again. Saves never overlap.
+4. A background save (``Saver.save_in_background``) holds the loop only while the state is copied. A save before an exit
+   (``save_now``) waits for the disk and is tried ``FINAL_SAVE_TRIES`` times, because there is no next boundary.
+5. The state is captured after the first step although no save is due. From then on the state has its final structure,
+   the optimizer's slots included, and the saver can allocate its buffer beside the loop.
+6. The draft is built before the snapshot. It flushes the step log, and these numbers may show an anomaly. If the supervisor
+   handles it, ``saving_blocked`` is true and the save is dropped: a checkpoint of a diverged state would outlive the rollback.
+7. A failed capture ends no training. It is reported as a failed save, and the next due save tries again.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +46,9 @@ RETRY_DELAY_S = 0.5
 
 
 class Position(NamedTuple):
-    """Between two steps: ``step`` are done of ``total_steps``, ``epoch_steps`` make an epoch; None where it is not known."""
+    """The position between two steps: ``step`` of ``total_steps`` are done, and ``epoch_steps`` make an epoch;
+    None if unknown.
+    """
 
     step: int
     total_steps: int | None
@@ -35,12 +56,15 @@ class Position(NamedTuple):
 
     @property
     def epoch_of_data(self) -> float | None:
-        """Epochs done, as a number with a fraction."""
+        """Epochs done, with a fraction."""
         return self.step / self.epoch_steps if self.epoch_steps else None
 
 
 class SaveSchedule:
-    """``step`` and ``at_s`` are the next that count; infinity if only a message decides. Pure: the caller brings the time."""
+    """Tells when the next save is due: at exact multiples of steps, or after some seconds.
+
+    ``step`` and ``at_s`` are the next due step and time; infinity if only requests count. Pure: the caller passes the time.
+    """
 
     def __init__(self, every: SaveInterval) -> None:
         self.step: float = math.inf
@@ -49,7 +73,9 @@ class SaveSchedule:
         self._steps: int | None = every.steps
 
     def begin(self, step: int, now_s: float, epoch_steps: int | None) -> None:
-        """Set the first: ``step`` steps are done now. UsageError if epochs are asked for and their length is unknown."""
+        """Set the first due save: ``step`` steps are done now. UsageError if epochs are asked for and their
+        length is unknown.
+        """
         if self._every.epochs is not None:
             if epoch_steps is None:
                 raise UsageError(
@@ -60,7 +86,7 @@ class SaveSchedule:
         self.schedule_next(step, now_s)
 
     def schedule_next(self, step: int, now_s: float) -> None:
-        """A save was taken, or the loop begins: set the next."""
+        """Set the next due save: a save was taken, or the loop begins."""
         if self._steps is not None:
             self.step = (step // self._steps + 1) * self._steps
         if self._every.seconds is not None:
@@ -68,7 +94,7 @@ class SaveSchedule:
 
 
 class StepBoundary:
-    """Other threads and signal handlers only set ``save_reason`` or ``exit_request``, then ``pending``; the loop's thread attends."""
+    """Serves requests at step boundaries. Other threads only set flags; the loop's thread calls ``process``."""
 
     def __init__(
         self,
@@ -98,26 +124,36 @@ class StepBoundary:
 
     @property
     def saving_blocked(self) -> bool:
-        """Training has gone wrong: nothing more is saved until the supervisor has decided."""
+        """An anomaly is being handled: nothing is saved until the supervisor has decided."""
         return self._progress.anomaly_handled
 
     def request_save(self, reason: str) -> None:
-        """Have a checkpoint staged at the next boundary."""
+        """Request a checkpoint at the next boundary."""
         self.save_reason, self.pending = reason, True
 
     def request_exit(self, exit_code: int, *, save: bool) -> None:
-        """Have the script end at the next boundary."""
+        """Request the script's end at the next boundary."""
         self.exit_request, self.pending = (exit_code, save), True
 
     def begin(self, position: Position) -> None:
-        """The loop begins: from now on what is due is counted."""
+        """Start the schedule and set the random generators: the loop begins."""
         self.schedule.begin(position.step, self._clock(), position.epoch_steps)
         for warning in self._state.restore_rng():
             self._context.send(TrainerNote("warning", warning))
         self.pending = True  # after the first step the state has all it will have, the optimizer's too
 
     def process(self, position: Position, now_s: float, sections: SectionTimer, *, made_progress: bool) -> None:
-        """Do what waits to be done after the step; what still cannot be done keeps its flag. May raise SystemExit."""
+        """Serve what is due after the step; what cannot be served yet keeps its flag.
+
+        Args:
+            position: the position between two steps.
+            now_s: the time at the boundary.
+            sections: the timer, in which a save counts as "save".
+            made_progress: at least one step was done in this process, so that a last save is worth its time.
+
+        Raises:
+            SystemExit: the script is to end, and its state is saved.
+        """
         self.pending = False
         self.exit_if_requested(position, sections, made_progress=made_progress)
         if position.step in (position.total_steps, self.stop_at):
@@ -138,7 +174,7 @@ class StepBoundary:
             self._start_save(position, reason, sections)
 
     def exit_if_requested(self, position: Position, sections: SectionTimer, *, made_progress: bool) -> None:
-        """End the script if it was told to: a last save, a last word, SystemExit."""
+        """End the script if that was requested: a last save, the final message, SystemExit."""
         if self.exit_request is None:
             return
         exit_code, save = self.exit_request
@@ -149,7 +185,7 @@ class StepBoundary:
         raise SystemExit(exit_code)
 
     def save_now(self, position: Position, reason: str, sections: SectionTimer) -> None:
-        """Save before going on, trying again a few times: after this there is no next boundary."""
+        """Save before continuing, with retries: after this there is no next boundary."""
         self._saver.wait()
         if self._saver.forked or position.step in {self._saver.staged_step, self._failed_step}:
             return
@@ -191,7 +227,9 @@ class StepBoundary:
         return None
 
     def _draft(self, position: Position, captured: StateCapture) -> CheckpointDraft | None:
-        """Return the checkpoint without its tensors; None, and a word, where the script's files cannot be copied."""
+        """Return the checkpoint without its tensors; None, and a failed save, if the script's files cannot be
+        copied.
+        """
         self._saver.wait()  # so that it is known which rows are staged already
         if self._saver.staged_step is not None:
             self._step_log.drop_saved(self._saver.staged_step)

@@ -1,4 +1,4 @@
-"""The step log: one row for each step that logged something, kept lazily and written with the next checkpoint."""
+"""The step log: one row for each step that logged values, kept lazily and written with the next checkpoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _INT_BITS_MAX = 4096  # Python neither writes nor reads numbers of many thousand
 
 
 class StepLogRows:
-    """``add`` never waits for a device; ``unsaved_rows`` does. Values that are not finite are written as words: JSON has none."""
+    """``add`` never waits for a device; ``unsaved_rows`` does. Values that are not finite are written as text, because JSON has
+    none.
+    """
 
     def __init__(
         self,
@@ -42,7 +44,7 @@ class StepLogRows:
         self._as_text: set[str] = set()
 
     def add(self, step: int, values: dict[str, Any]) -> None:
-        """Keep values of the step whose index is ``step``; a later value of the same name replaces the earlier one."""
+        """Keep values of the step with this index; a later value of the same name replaces the earlier one."""
         if "step" in values:
             raise UsageError("run.log(step=…): the step is noted by itself", "give the value another name")
         for name, value in values.items():
@@ -58,36 +60,38 @@ class StepLogRows:
             self.flush()
 
     def is_skipped_row(self, step: int) -> bool:
-        """Say whether the step with this index is noted as left out."""
+        """Return whether the step with this index is recorded as skipped."""
         return self.has_row(step) and "skipped" in self._rows[-1][1]
 
     def skip_step(self, step: int) -> None:
-        """Note that the step with this index is left out, so that the log has no gap."""
+        """Record that the step with this index is skipped, so that the log has no gap."""
         self._rows.append((step, {"skipped": True}))
 
     def has_row(self, step: int) -> bool:
-        """Say whether the step with this index has logged something."""
+        """Return whether the step with this index has logged values."""
         return bool(self._rows) and self._rows[-1][0] == step
 
     def unsaved_rows(self, before: int) -> list[dict[str, Scalar]]:
-        """Return the rows of steps under ``before`` that no staged checkpoint holds yet."""
+        """Return the rows of steps below ``before`` that no staged checkpoint holds yet."""
         self.flush()
         return [{"step": step, **values} for step, values in self._rows if step < before]
 
     def drop_saved(self, before: int) -> None:
-        """The rows of steps under ``before`` are in a staged checkpoint."""
+        """Drop the rows of steps below ``before``: a staged checkpoint holds them."""
         values_kept = [row for row in self._rows if row[0] >= before]
         self._flushed = max(0, self._flushed - (len(self._rows) - len(values_kept)))
         self._rows = values_kept
 
     def metrics(self) -> dict[str, Scalar]:
-        """Return the newest values as numbers; for any thread. It may wait for the device, but only the caller waits."""
+        """Return the newest values as numbers. Any thread may call this; only the caller waits for the device."""
         values_kept = dict(self.newest)
         _to_scalars(self._frameworks, [values_kept])
         return {_utf8_text(name): _json_float(_json_scalar(value)) for name, value in values_kept.items()}
 
     def metrics_or_empty(self) -> dict[str, Scalar]:
-        """Return the same, or nothing if the device failed: the script meets that error itself, a beat must outlive it."""
+        """Return the newest values, or nothing if the device failed. The script meets that error itself; a heartbeat must
+        survive it.
+        """
         try:
             return self.metrics()
         except RuntimeError:
@@ -109,7 +113,7 @@ class StepLogRows:
         )
 
     def flush(self) -> None:
-        """Turn what is kept lazily into numbers; it may wait for a device."""
+        """Convert lazily kept values to numbers; may wait for a device."""
         fresh = self._rows[self._flushed :]
         self._flushed = len(self._rows)
         _to_scalars(self._frameworks, [values for _, values in fresh])
@@ -123,7 +127,7 @@ class StepLogRows:
                     self._on_nonfinite(step, name, str(value))
 
     def _make_writable(self, values: dict[str, Any]) -> None:
-        """Put a text in the place of what JSON cannot hold, and tell of each name once."""
+        """Replace values that JSON cannot hold by text, and report each name once."""
         for name in list(values):
             before, value = values[name], _json_scalar(values[name])
             if value is not before:
@@ -140,7 +144,7 @@ class StepLogRows:
 
 
 def _to_scalars(loaded: list[FrameworkAdapter], rows: list[dict[str, Any]]) -> None:
-    """Turn the lazily kept values of the rows into numbers, in place: one transfer for each framework."""
+    """Convert the lazily kept values of the rows to numbers, in place: one transfer for each framework."""
     lazy = [(row, name, value) for row in rows for name, value in row.items() if type(value) not in _PLAIN]
     for framework in loaded:
         mine = [item for item in lazy if framework.loggable(item[2]) is not None] if lazy else []
@@ -150,7 +154,7 @@ def _to_scalars(loaded: list[FrameworkAdapter], rows: list[dict[str, Any]]) -> N
 
 
 def _numbers(framework: FrameworkAdapter, values_kept: list[Any]) -> list[Any]:
-    """Return the numbers; of a value that has none, as a tensor without memory, a text."""
+    """Return the numbers; a text for a value without one, such as a tensor without memory."""
     try:
         return list(framework.scalars(values_kept) or [])
     except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
@@ -162,7 +166,7 @@ def _numbers(framework: FrameworkAdapter, values_kept: list[Any]) -> list[Any]:
 
 
 def _json_scalar(value: Any) -> Any:
-    """Return the value if JSON can hold it, else a number or a text that says the same."""
+    """Return the value if JSON can hold it, else a number or text with the same meaning."""
     kind = type(value)
     if kind is int:
         return value if value.bit_length() <= _INT_BITS_MAX else hex(value)
@@ -177,7 +181,7 @@ def _json_scalar(value: Any) -> Any:
 
 
 def _utf8_text(text: str) -> str:
-    """Return the text with lone surrogates, which UTF-8 does not have, written out."""
+    """Return the text with lone surrogates escaped, which UTF-8 does not have."""
     if text.isascii():
         return text
     written = text.encode("utf-8", "backslashreplace").decode()
@@ -191,6 +195,6 @@ def _json_float(value: Scalar) -> Scalar:
 
 
 def exact_row(row: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Return the row with words turned back into the floats that they stand for."""
+    """Return the row with the words for infinite and NaN values converted back to floats."""
     words = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
     return {name: words.get(value, value) if isinstance(value, str) else value for name, value in row.items()}

@@ -1,4 +1,4 @@
-"""After a rollback: which steps are passed over, who is told so that the data go on behind them, and the smaller rate."""
+"""Skips steps after a rollback: advances the data past them and scales the learning rate."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 
 
 class StepSkipper:
-    """``rollbacks``: of each rollback that holds, the name of its session, the indices to pass over, the rate.
+    """``rollbacks``: of each active rollback the session's name, the skipped indices and the learning rate factor.
 
-    ``allow_most``: a person says that most of the run may be passed over.
+    ``allow_most``: the user allows that most of the run is skipped.
     """
 
     def __init__(
@@ -39,18 +39,19 @@ class StepSkipper:
 
     @property
     def active(self) -> bool:
-        """Whether there is anything to heed at all."""
+        """There is at least one rollback."""
         return bool(self._rollbacks)
 
     def is_skipped(self, index: int) -> bool:
-        """Say whether the step with this index is passed over."""
+        """Return whether the step with this index is skipped."""
         return any(index in indices for _, indices, _ in self._rollbacks)
 
     def on_loop_start(self, step: int, total: int | None = None) -> None:
-        """The loop begins at ``step``: say what it will pass over, and what of the data can be.
+        """Report the steps that the loop will skip, and the data that can follow. ``step`` steps are done.
 
-        Raises SetupError where most of the ``total`` steps would be left out: that is no training, and a record of a
-        rollback is a name in a folder, which anybody who writes into the store can make.
+        Raises:
+            SetupError: more than half of ``total`` steps would be skipped. A rollback record is a name in a folder, and any writer
+                of the store can make one.
         """
         stop = math.inf if total is None else total
         ahead = _merged(range(max(step, each.start), int(min(each.stop, stop))) for _, each, _ in self._rollbacks)
@@ -73,7 +74,7 @@ class StepSkipper:
         self._send(TrainerNote("info" if named else "warning", f"leaving out {message}{of}: {data}"))
 
     def advance_data(self, step: int) -> None:
-        """The step with the index ``step`` is passed over: have the data go on behind it."""
+        """Advance the attached data past the skipped step with this index."""
         for name, value in self._attached.items():
             if isinstance(value, Order):
                 self._skip_samples(name, value, step)
@@ -81,16 +82,18 @@ class StepSkipper:
                 value.skip_steps(1)
 
     def on_unskipped(self, step: int) -> None:
-        """A loop that cannot leave out steps has done one again that was to be passed over."""
+        """Warn once that a loop repeated a step that it cannot skip."""
         if not self._unskipped_reported:
             message = f"step {step:,} was to be left out, but what drives this loop cannot do that: it was done again"
             self._send(TrainerNote("warning", message))
         self._unskipped_reported = True
 
     def scale_learning_rates(self, made_by: dict[str, str], restored: Mapping[str, str]) -> None:
-        """Multiply the learning rates for those rollbacks whose rate the ``restored`` state does not have; say so.
+        """Scale the learning rates for rollbacks that the ``restored`` state has not applied yet, and report it.
 
-        ``made_by``: what the next checkpoints will say, so that nobody does it twice.
+        Args:
+            made_by: the record of the next checkpoints; the applied rollbacks are added, so that none is applied twice.
+            restored: the record of the restored checkpoint.
         """
         known = restored.get(ROLLBACKS_KEY, "").split()
         new = [(name, rate) for name, _, rate in self._rollbacks if rate != 1.0 and name not in known]
@@ -106,7 +109,7 @@ class StepSkipper:
                 self._send(TrainerNote("warning", "no attached object has a learning rate that can be made smaller"))
 
     def _skip_samples(self, name: str, order: Order, step: int) -> None:
-        """As many samples as each step so far has drawn."""
+        """Skip as many samples as each step has drawn so far."""
         if step and order.position % step == 0:
             order.skip(order.position // step)
         elif name not in self._immovable:
@@ -117,7 +120,7 @@ class StepSkipper:
 
 
 def scale_rates(value: Any, rate: float) -> bool:
-    """Multiply the learning rate of an optimizer or scheduler; say whether it had one that could be."""
+    """Multiply the learning rate of an optimizer or scheduler; return whether it has one."""
     own = getattr(type(value), "scale_learning_rate", None)
     if callable(own):
         value.scale_learning_rate(rate)

@@ -18,10 +18,10 @@ class Script:
     def send(self, note):
         self.said.append(note.text)
 
-    def loop_began(self, _driver, step, total):
+    def on_loop_start(self, _driver, step, total):
         self.step, self.total_steps = step, total
 
-    def loop_ended(self):
+    def on_loop_end(self):
         self.total_steps = None
 
 

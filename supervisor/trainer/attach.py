@@ -147,8 +147,9 @@ def _warn_if_rng_differs(context: TrainerContext, state: AttachedState, before: 
 
 
 def _restore_newest(context: TrainerContext, state: AttachedState) -> OpenCheckpoint | None:
-    """Restore the newest valid checkpoint and return it; None if there is none. A damaged one is reported and
-    set aside.
+    """Restore the newest valid checkpoint and return it; None if there is none.
+
+    A damaged one is reported and set aside.
     """
     if context.settings.checkpoint is not None:
         return _restore_from(context, state, context.settings.checkpoint)
@@ -185,8 +186,9 @@ def _restore_from(context: TrainerContext, state: AttachedState, folder: Path) -
 
 
 def _at_exit(context: TrainerContext, run: Run, owner_pid: int) -> None:
-    """Save at the end of a script that left its loop early. After an error nothing is saved, because the state
-    may be wrong.
+    """Save at the end of a script that left its loop early.
+
+    After an error nothing is saved, because the state may be wrong.
     """
     if os.getpid() == owner_pid and not context.failed and getattr(sys, "last_value", None) is None:
         run.close()

@@ -60,8 +60,9 @@ class Client:
         self._listener = listener
 
     def send(self, message: Message) -> None:
-        """Queue a message; never blocks. The oldest messages are dropped if the supervisor does not read for
-        very long.
+        """Queue a message; never blocks.
+
+        The oldest messages are dropped if the supervisor does not read for very long.
         """
         if os.getpid() == self._owner_pid and not self._disconnected:
             self._outbox.append(messages.encode(message))

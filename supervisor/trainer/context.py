@@ -84,8 +84,9 @@ class TrainerContext:
         return source.step if source is not None else 0
 
     def watch(self, script: UnmodifiedScript) -> None:
-        """Let ``script`` receive the supervisor's messages until the script calls attach(). Call this before
-        ``connect``.
+        """Let ``script`` receive the supervisor's messages until the script calls attach().
+
+        Call this before ``connect``.
         """
         self.unmodified_script = script
 
@@ -176,8 +177,9 @@ class TrainerContext:
 
 
 def silence_pipes() -> None:
-    """Redirect output into pipes to /dev/null: their reader has died, and the next print would end the script
-    before its save.
+    """Redirect output into pipes to /dev/null.
+
+    Their reader has died, and the next print would end the script before its save.
     """
     devnull = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     for descriptor in (1, 2):

@@ -6,8 +6,9 @@ from supervisor.core.errors import SetupError
 
 
 class UnsupportedStateError(SetupError):
-    """``path`` (``scheduler.lr_lambdas.0``) holds a value that would not come back unchanged. A restart will not
-    help.
+    """``path`` (``scheduler.lr_lambdas.0``) holds a value that would not come back unchanged.
+
+    A restart will not help.
     """
 
     def __init__(self, path: str, why: str, hint: str) -> None:

@@ -341,14 +341,16 @@ class Run:
             self._boundary.save_now(self._position(), "final", self._sections)
 
     def scale_learning_rates(self, restored: Mapping[str, str]) -> None:
-        """Scale learning rates after a rollback. ``restored``: the restored checkpoint's ``made_by``, which lists applied
-        rollbacks.
+        """Scale learning rates after a rollback.
+
+        ``restored``: the restored checkpoint's ``made_by``, which lists applied rollbacks.
         """
         self._skipper.scale_learning_rates(self._context.made_by, restored)
 
     def flush_on_error(self, error: BaseException) -> None:
-        """Report an anomaly that preceded the script's error, because it may be the cause. A failed device has
-        no values to read.
+        """Report an anomaly that preceded the script's error, because it may be the cause.
+
+        A failed device has no values to read.
         """
         if not self.is_device_oom(error):
             with suppress(RuntimeError):

@@ -35,8 +35,9 @@ def has_only_damaged(staging: Path) -> bool:
 
 
 def keep_newest(staging: Path) -> None:
-    """Remove all but the newest checkpoints. Each is renamed first, so that a half-removed one is a leftover and
-    not a checkpoint.
+    """Remove all but the newest checkpoints.
+
+    Each is renamed first, so that a half-removed one is a leftover and not a checkpoint.
     """
     for name in _names(staging)[:-KEEP]:
         leftover = staging / f"{TEMPORARY}{name}"

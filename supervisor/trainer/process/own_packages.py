@@ -11,8 +11,9 @@ NAME = "xxhash"
 
 
 def make_xxhash_importable(folder: str) -> None:
-    """Load xxhash from ``folder`` unless it is importable already. A build for another Python, or a missing one,
-    changes nothing.
+    """Load xxhash from ``folder`` unless it is importable already.
+
+    A build for another Python, or a missing one, changes nothing.
     """
     try:
         import xxhash  # noqa: F401  # only asked for

@@ -128,8 +128,9 @@ def outcome_message(context: TrainerContext, ended: SystemExit | None) -> Finish
 
 
 def error_location(error: BaseException) -> str:
-    """Return the script's line at which it failed, as ``file:line``. If only library code is involved, return
-    its last line.
+    """Return the script's line at which it failed, as ``file:line``.
+
+    If only library code is involved, return its last line.
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"

@@ -1,5 +1,6 @@
-"""SIGTERM and Ctrl-C in a training process: the handler only sets flags, and forked children get the previous
-handlers back.
+"""SIGTERM and Ctrl-C in a training process.
+
+The handler only sets flags, and forked children get the previous handlers back.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def listen(on_signal: Callable[[int], None], numbers: tuple[signal.Signals, ...]) -> None:
-    """Call ``on_signal(number)`` for each signal from now on. Outside the main thread, Python allows no handlers, so nothing
-    changes.
+    """Call ``on_signal(number)`` for each signal from now on.
+
+    Outside the main thread, Python allows no handlers, so nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         return

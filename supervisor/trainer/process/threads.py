@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
 
 def start_thread(target: Callable[[], object], name: str, *, daemon: bool = False) -> threading.Thread | None:
-    """Run ``target`` on a thread of its own; None if the process limit allows no more. The caller then does the
-    work itself.
+    """Run ``target`` on a thread of its own; None if the process limit allows no more.
+
+    The caller then does the work itself.
     """
     thread = threading.Thread(target=target, name=name, daemon=daemon)
     try:

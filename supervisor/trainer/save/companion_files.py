@@ -170,7 +170,9 @@ class CompanionFiles:
             message = (
                 f"{path} lies outside {self._watch_dir or 'the working folder'} and is not part of the checkpoints"
             )
-            self._warn_once(str(path), f"{message}: on another machine it is missing; --watch-dir DIR keeps the folder DIR")
+            self._warn_once(
+                str(path), f"{message}: on another machine it is missing; --watch-dir DIR keeps the folder DIR"
+            )
             return None
         return text
 

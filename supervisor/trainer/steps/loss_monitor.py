@@ -39,8 +39,9 @@ class LossMonitor:
         self._last_good_step = self._last_step = -1
 
     def start_at(self, step: int) -> None:
-        """Expect rows from the index ``step`` on. Only these rows can show whether the checkpoint at ``step`` is
-        good.
+        """Expect rows from the index ``step`` on.
+
+        Only these rows can show whether the checkpoint at ``step`` is good.
         """
         self._last_good_step = self._last_step = step - 1
 

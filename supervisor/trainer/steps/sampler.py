@@ -1,5 +1,6 @@
-"""The resumable shuffle sampler: the order is a pure function of (seed, epoch), and the position in it is one
-integer.
+"""The resumable shuffle sampler.
+
+The order is a pure function of (seed, epoch), and the position in it is one integer.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 class SectionTimer:
-    """One section at a time. Within ``step`` each ``lap`` is a stay of its own: ``laps`` took ``lapped_s``
-    seconds in all.
+    """One section at a time.
+
+    Within ``step`` each ``lap`` is a stay of its own: ``laps`` took ``lapped_s`` seconds in all.
     """
 
     def __init__(self, clock: Clock) -> None:

@@ -46,7 +46,8 @@ RETRY_DELAY_S = 0.5
 
 
 class Position(NamedTuple):
-    """The position between two steps: ``step`` of ``total_steps`` are done, and ``epoch_steps`` make an epoch;
+    """The position between two steps: ``step`` of ``total_steps`` are done, and ``epoch_steps`` make an epoch.
+
     None if unknown.
     """
 
@@ -73,8 +74,9 @@ class SaveSchedule:
         self._steps: int | None = every.steps
 
     def begin(self, step: int, now_s: float, epoch_steps: int | None) -> None:
-        """Set the first due save: ``step`` steps are done now. UsageError if epochs are asked for and their
-        length is unknown.
+        """Set the first due save: ``step`` steps are done now.
+
+        UsageError if epochs are asked for and their length is unknown.
         """
         if self._every.epochs is not None:
             if epoch_steps is None:
@@ -227,8 +229,9 @@ class StepBoundary:
         return None
 
     def _draft(self, position: Position, captured: StateCapture) -> CheckpointDraft | None:
-        """Return the checkpoint without its tensors; None, and a failed save, if the script's files cannot be
-        copied.
+        """Return the checkpoint without its tensors.
+
+        None, and a failed save, if the script's files cannot be copied.
         """
         self._saver.wait()  # so that it is known which rows are staged already
         if self._saver.staged_step is not None:

@@ -21,8 +21,9 @@ _INT_BITS_MAX = 4096  # Python neither writes nor reads numbers of many thousand
 
 
 class StepLogRows:
-    """``add`` never waits for a device; ``unsaved_rows`` does. Values that are not finite are written as text, because JSON has
-    none.
+    """``add`` never waits for a device; ``unsaved_rows`` does.
+
+    Values that are not finite are written as text, because JSON has none.
     """
 
     def __init__(
@@ -89,8 +90,9 @@ class StepLogRows:
         return {_utf8_text(name): _json_float(_json_scalar(value)) for name, value in values_kept.items()}
 
     def metrics_or_empty(self) -> dict[str, Scalar]:
-        """Return the newest values, or nothing if the device failed. The script meets that error itself; a heartbeat must
-        survive it.
+        """Return the newest values, or nothing if the device failed.
+
+        The script meets that error itself; a heartbeat must survive it.
         """
         try:
             return self.metrics()

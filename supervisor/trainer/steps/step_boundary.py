@@ -61,7 +61,7 @@ class Position(NamedTuple):
         return self.step / self.epoch_steps if self.epoch_steps else None
 
 
-class SaveSchedule:
+class SaveTimer:
     """Tells when the next save is due: at exact multiples of steps, or after some seconds.
 
     ``step`` and ``at_s`` are the next due step and time; infinity if only requests count. Pure: the caller passes the time.
@@ -112,7 +112,7 @@ class StepBoundary:
         self.pending = False
         self.save_reason: str | None = None
         self.exit_request: tuple[int, bool] | None = None  # exit code, save before
-        self.schedule = SaveSchedule(context.settings.save_interval)
+        self.schedule = SaveTimer(context.settings.save_interval)
         self.stop_at = context.settings.stop_at
         self._context = context
         self._state = state

@@ -9,7 +9,7 @@ import pytest
 from supervisor.core.errors import UsageError
 from supervisor.trainer.settings import SaveInterval, read_settings
 from supervisor.trainer.steps.section_timer import SectionTimer
-from supervisor.trainer.steps.step_boundary import SaveSchedule
+from supervisor.trainer.steps.step_boundary import SaveTimer
 from supervisor.trainer.steps.step_log import FLUSH_ROWS, StepLogRows, exact_row
 
 
@@ -156,19 +156,19 @@ def test_a_section_within_another_is_not_counted_twice():
 
 
 def test_a_checkpoint_is_due_at_exact_multiples_however_the_run_was_cut():
-    due = SaveSchedule(SaveInterval(steps=500))
+    due = SaveTimer(SaveInterval(steps=500))
     due.begin(730, 0.0, None)
     assert due.step == 1000
     due.schedule_next(1003, 0.0)
     assert due.step == 1500
-    epochs = SaveSchedule(SaveInterval(epochs=2))
+    epochs = SaveTimer(SaveInterval(epochs=2))
     epochs.begin(0, 0.0, 30)
     assert epochs.step == 60
 
 
 def test_epochs_without_a_length_are_refused():
     with pytest.raises(UsageError, match="needs the length of an epoch"):
-        SaveSchedule(SaveInterval(epochs=2)).begin(0, 0.0, None)
+        SaveTimer(SaveInterval(epochs=2)).begin(0, 0.0, None)
 
 
 def test_settings_with_and_without_a_supervisor():

@@ -31,7 +31,7 @@ def test_what_was_a_number_again_in_between_is_told_anew_and_so_many_times_at_mo
     watched = watch(told)
     for step in range(100):
         watched.observe(step, {"loss": math.nan if step % 2 else 1.0})
-    assert [(each.step, each.fine) for each in told] == [(step, step - 1) for step in range(1, 2 * REPORTS_MAX, 2)]
+    assert [(each.step, each.last_good_step) for each in told] == [(step, step - 1) for step in range(1, 2 * REPORTS_MAX, 2)]
 
 
 def test_without_a_good_step_since_the_checkpoint_that_itself_is_suspect(told):
@@ -53,7 +53,7 @@ def test_a_step_with_a_bad_and_a_good_loss_is_no_good_step(told):
     watched.observe(3, {"loss": 1.0})
     watched.observe(4, {"loss": 1.0, "val_loss": math.nan})
     watched.observe(5, {"aux_loss": math.nan})
-    assert [(each.step, each.fine) for each in told] == [(4, 3), (5, 3)]
+    assert [(each.step, each.last_good_step) for each in told] == [(4, 3), (5, 3)]
 
 
 def test_a_spike_is_judged_by_the_median_once_enough_is_known(told):

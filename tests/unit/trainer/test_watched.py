@@ -31,7 +31,9 @@ def test_what_was_a_number_again_in_between_is_told_anew_and_so_many_times_at_mo
     watched = watch(told)
     for step in range(100):
         watched.observe(step, {"loss": math.nan if step % 2 else 1.0})
-    assert [(each.step, each.last_good_step) for each in told] == [(step, step - 1) for step in range(1, 2 * REPORTS_MAX, 2)]
+    assert [(each.step, each.last_good_step) for each in told] == [
+        (step, step - 1) for step in range(1, 2 * REPORTS_MAX, 2)
+    ]
 
 
 def test_without_a_good_step_since_the_checkpoint_that_itself_is_suspect(told):

@@ -1,4 +1,4 @@
-"""The life of a checkpoint in the store: find, prove, bring, and where the run goes on. I1, I3 and I5-I7 are kept here."""
+"""Fetches checkpoints: lists a run, verifies candidates, chooses where the run resumes. Keeps I1, I3, I5, I6, I7."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ ALL_WITHDRAWN_HINT = (
 
 @dataclass(frozen=True, slots=True)
 class RunListing:
-    """What the listings of a run show, by names alone: manifests, records, sessions that began at step 0 on purpose.
+    """The content of a run by names alone: manifests, records, and sessions that started at step 0 on purpose.
 
-    ``telling``: the sessions with a journal, oldest first; ``bare``: folders of sessions that hold nothing of all this but that.
+    ``telling`` holds the sessions with a journal, oldest first. ``bare`` holds the folders of sessions with nothing but
+    a journal.
     """
 
     found: list[cp.Candidate] = field(default_factory=list)
@@ -52,19 +53,19 @@ class RunListing:
 
     @property
     def began(self) -> int:
-        """The epoch of the last session that began at step 0 on purpose, 0 for none: what is older is another training."""
+        """Generation of the last session that started fresh, else 0. Older sessions are another training."""
         return max(self.anew, default=0)
 
     def holding(self, epoch: int | None) -> tuple[rollback.Rollback, ...]:
-        """Return the rollbacks that hold for who goes on from a checkpoint of this session, None: from step 0."""
+        """Return the rollbacks that apply to a resume from a checkpoint of this session; None stands for step 0."""
         return rollback.applying(set(self.rollbacks), self.anew, epoch)  # a drive may show a record twice
 
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """Where the run goes on, the local folder of that checkpoint, and what of this machine had to be passed over.
+    """The resume choice, the local folder of the checkpoint, and the local candidates that were skipped.
 
-    ``rolled``: the rollbacks that hold for who goes on there.
+    ``rolled`` holds the rollbacks that apply to this resume.
     """
 
     answer: cp.ResumeFrom | cp.StartFresh | cp.NeedsUser
@@ -75,7 +76,7 @@ class FetchResult:
 
 
 def list_run(store: Store, run: RunPaths, bare: Collection[str] = ()) -> RunListing:
-    """List all there is of a run, but for the folders that are known to be ``bare``."""
+    """List a run, except the folders that are known to be ``bare``."""
     listed, sessions = RunListing(bare={*bare}), store.list(run.name)
     known = believed(session.name for session in sessions)
     for session in sessions:
@@ -89,7 +90,7 @@ def list_run(store: Store, run: RunPaths, bare: Collection[str] = ()) -> RunList
 
 
 def _list_session(store: Store, session: str, rank: SessionId, listed: RunListing) -> bool:
-    """Add what one session's folder shows; say whether anything more than a journal is in it."""
+    """Add the content of one session's folder; return whether it holds more than a journal."""
     shows = False
     for entry in store.list(session):
         name, step = entry.name, cp.STEP_FOLDER.fullmatch(entry.name)
@@ -110,7 +111,7 @@ def _list_session(store: Store, session: str, rank: SessionId, listed: RunListin
 
 
 def find(store: Store, run: RunPaths) -> list[cp.Candidate]:
-    """Return every manifest that the listings show, also of what is withdrawn."""
+    """Return every manifest in the listings, including those of rolled-back checkpoints."""
     return list_run(store, run).found
 
 
@@ -120,13 +121,13 @@ def find_in(store: Store, run: RunPaths, rank: SessionId, step: int) -> list[cp.
 
 
 def active(store: Store, run: RunPaths) -> list[cp.Candidate]:
-    """Return every manifest that the listings show of what nobody withdrew."""
+    """Return every manifest in the listings, except those of rolled-back checkpoints."""
     listed = list_run(store, run)
     return [each for each in listed.found if not rollback.withdrawn(each.id, listed.rollbacks)]
 
 
 def pieces_before(store: Store, run: RunPaths, id_: cp.CheckpointId) -> Mapping[str, str]:
-    """Return what the newest readable manifest before a checkpoint tells of the pieces of the step log."""
+    """Return the names of the step log pieces from the newest readable manifest before a checkpoint."""
     before = (each for each in find(store, run) if each.id < id_)
     for found in sorted(before, key=lambda each: (each.id, each.path), reverse=True):
         if (manifest := read_manifest(store, found).manifest) is not None:
@@ -135,9 +136,9 @@ def pieces_before(store: Store, run: RunPaths, id_: cp.CheckpointId) -> Mapping[
 
 
 def manifests_of_log(store: Store, run: RunPaths) -> list[cp.Manifest]:
-    """Return the manifests that tell of the pieces of the step log, newest first.
+    """Return the manifests that name pieces of the step log, newest first.
 
-    One that carries all before it is enough. Older versions wrote none that does: then each tells of its own piece.
+    One manifest that names all earlier pieces is enough. Manifests of older versions name only their own piece.
     """
     named: list[cp.Manifest] = []
     for found in sorted(active(store, run), key=lambda each: (each.id, each.path), reverse=True):
@@ -150,7 +151,7 @@ def manifests_of_log(store: Store, run: RunPaths) -> list[cp.Manifest]:
 
 
 def read_manifest(store: Store, found: cp.Candidate) -> cp.Candidate:
-    """Read one manifest; the answer bears it, or a verdict that says why not."""
+    """Read one manifest. The answer holds it, or a verdict with the reason."""
     try:
         body = store.read(found.path)
         manifest = cp.parse_manifest(found.path.rpartition("/")[2], body)
@@ -169,9 +170,9 @@ def read_manifest(store: Store, found: cp.Candidate) -> cp.Candidate:
 def fetch(
     store: Store, run: RunPaths, found: cp.Candidate, into: Path, *, link: bool = False
 ) -> tuple[cp.Candidate, Path]:
-    """Copy a checkpoint to the local folder ``into``, proving every byte on the way; the verdict says how it went.
+    """Copy a checkpoint to the local folder ``into`` and verify every byte. The verdict is in the answer.
 
-    With ``link`` nobody may write into the files that it brings: they may be the store's own (``Store.pull``).
+    With ``link`` nobody may modify the fetched files, because they may be the store's own (``Store.pull``).
     """
     if found.path.startswith(LOCAL):
         return _verify_local(found)
@@ -185,7 +186,7 @@ def fetch(
         why = next(filter(None, said), "")
     except StoreError as error:
         if error.kind == "local":
-            raise  # it is this machine that has no room; the checkpoint may be as good as ever
+            raise  # only the local disk is full: the checkpoint may be valid
         return replace(found, verdict=cp.Validity.UNREADABLE, why=str(error)), into
     if why:
         return replace(found, verdict=cp.Validity.BROKEN, why=why), into
@@ -193,16 +194,16 @@ def fetch(
 
 
 def verify_staged(each: local.StagedCheckpoint) -> tuple[cp.Candidate, Path]:
-    """Prove a staged checkpoint of this machine; the verdict says how it went."""
+    """Verify a staged checkpoint of this machine. The verdict is in the answer."""
     return _verify_local(cp.Candidate(each.id, f"{LOCAL}{each.folder}"))
 
 
 def fetch_newest_valid(
     store: Store, run: RunPaths, staged: Iterable[local.StagedCheckpoint], into: Path, *, epoch: int = 0
 ) -> FetchResult:
-    """Bring the newest whole checkpoint of the store or of this machine to the local disk, walking back as needed.
+    """Fetch the newest valid checkpoint of the store or of this machine, and fall back to older ones as needed.
 
-    Checkpoints of sessions below ``epoch`` are left out of account, and those from before the run last began at step 0 on purpose.
+    Checkpoints of sessions below ``epoch`` are ignored, and those from before the last start at step 0 on purpose.
     """
     listed = list_run(store, run)
     afresh, epoch = epoch > 0, max(epoch, listed.began)
@@ -210,7 +211,7 @@ def fetch_newest_valid(
     here = {each.id: cp.Candidate(each.id, f"{LOCAL}{each.folder}") for each in staged if each.id.generation >= epoch}
     gone = {id_ for id_ in here.keys() | {each.id for each in published} if rollback.withdrawn(id_, listed.rollbacks)}
     here = {id_: each for id_, each in here.items() if id_ not in gone}
-    # of one checkpoint the store's copy is asked first, because what is there need not be uploaded again
+    # the store's copy of a checkpoint is tried first, because it need not be uploaded again
     only_here = [here.pop(id_) for id_ in here.keys() - {each.id for each in published}]
     everything = {(each.id, each.path): each for each in (*published, *only_here) if each.id not in gone}
     telling = [] if afresh else [rank for rank in listed.telling if rank.generation >= epoch]
@@ -235,7 +236,7 @@ def fetch_newest_valid(
         judged, _ = fetch(store, run, answer.found, into, link=True)
         if judged.verdict is cp.Validity.BROKEN and judged.path.startswith(LOCAL):
             passed_over.append(judged)
-            del everything[judged.id, judged.path]  # never published, so no promise is broken by passing it over
+            del everything[judged.id, judged.path]  # it was never uploaded, so it may be skipped
             continue
         everything[judged.id, judged.path] = judged
         if judged.verdict in {cp.Validity.BROKEN, cp.Validity.PACKED} and judged.id in here:
@@ -244,7 +245,7 @@ def fetch_newest_valid(
 
 
 def describe_skipped(found: cp.Candidate) -> str:
-    """Say that one was not whole."""
+    """Describe a skipped checkpoint."""
     return f"the checkpoint of {found.id} was passed over: {found.why}"
 
 
@@ -259,7 +260,7 @@ def _manifests(store: Store, folder: str, rank: SessionId, step: int) -> Iterato
 def _fetch_file(
     store: Store, run: RunPaths, found: cp.Candidate, entry: cp.FileEntry, into: Path, *, link: bool
 ) -> str:
-    """Copy one file in; return "" or what is wrong with it. A store that shows one name twice is asked for each."""
+    """Copy one file; return "" or the defect. A drive may show one name twice, and each copy is tried."""
     why = f"{entry.name} is missing"
     target = fields.into(into, entry.name)
     for path in _locations(store, run, found, entry):
@@ -274,7 +275,7 @@ def _fetch_file(
 
 
 def _locations(store: Store, run: RunPaths, found: cp.Candidate, entry: cp.FileEntry) -> Iterator[str]:
-    """Yield where a file may lie: where its manifest says, then under the names that a drive gives to twins."""
+    """Yield the possible paths of a file: the one in the manifest, then the names that a drive gives to duplicates."""
     yield f"{run.name}/{entry.path}"
     folder, _, name = f"{run.name}/{entry.path}".rpartition("/")
     stem, dot, suffix = name.rpartition(".")
@@ -286,7 +287,7 @@ def _locations(store: Store, run: RunPaths, found: cp.Candidate, entry: cp.FileE
 
 
 def _folder_twins(store: Store, run: RunPaths, entry: cp.FileEntry) -> Iterator[str]:
-    """Yield the folders that a drive shows for the one a path names, which need not be that of its manifest."""
+    """Yield all folders that a drive shows for the folder in a path. They need not hold the manifest."""
     session, *inner = entry.path.split("/")[:-1]
     for place in store.list(run.name):
         if rank_of(place.name) != rank_of(session):
@@ -303,7 +304,7 @@ def _folder_twins(store: Store, run: RunPaths, entry: cp.FileEntry) -> Iterator[
 
 
 def _check_readable(found: cp.Candidate, folder: Path) -> cp.Candidate:
-    """Every byte is what was published; say whether this program can read it, the script's own files included."""
+    """Return the verdict on a fetched folder with correct bytes: this version may not be able to read it."""
     try:
         if FILES_FILE in local.content(folder).files:
             parse_files((folder / FILES_FILE).read_bytes())
@@ -315,9 +316,10 @@ def _check_readable(found: cp.Candidate, folder: Path) -> cp.Candidate:
 
 
 def _all_truncated(store: Store, answer: cp.NeedsUser, everything: Collection[cp.Candidate]) -> bool:
-    """Say whether all there is are manifests that a crash inside ``create`` cut short, as it can where that is no one step.
+    """Return whether the run holds only manifests that a crash inside ``create`` truncated.
 
-    Of each the beginning is there or nothing; so it was never published, nor called safe.
+    Such a manifest never existed as a whole, so its checkpoint was never called safe. Stores with atomic creation have
+    none.
     """
     if store.traits.evidence == "fsync" or not answer.skipped or len(answer.skipped) != len(everything):
         return False
@@ -325,6 +327,7 @@ def _all_truncated(store: Store, answer: cp.NeedsUser, everything: Collection[cp
 
 
 def _is_truncated(body: bytes) -> bool:
+    """Return whether a manifest is empty or ends too early."""
     try:
         json.loads(body)
     except json.JSONDecodeError as error:
@@ -335,12 +338,13 @@ def _is_truncated(body: bytes) -> bool:
 
 
 def _journals_show_work(store: Store, run: RunPaths, telling: Sequence[SessionId]) -> bool:
-    """Say whether a journal of these sessions names a checkpoint that was safe once."""
+    """Return whether a journal of these sessions names a durable checkpoint."""
     told = (journal.newest_status(store, run, rank) for rank in reversed(telling))
     return any(status is not None and status.durable is not None for status in told)
 
 
 def _verify_local(found: cp.Candidate) -> tuple[cp.Candidate, Path]:
+    """Verify the staged folder of a candidate."""
     folder = Path(found.path.removeprefix(LOCAL))
     try:
         local.verify(folder, found.id.step)

@@ -1,4 +1,4 @@
-"""Brings a run that an earlier session of a platform left in a read-only folder into this session's own store."""
+"""Imports a run into this session's store from a read-only folder that an earlier session of the platform left."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def import_run(
     opened: Callable[[str], Store],
     say: Callable[[str, str], None],
 ) -> bool:
-    """Copy the run from the folder that has come farthest, unless the store has it; say so; return whether it was copied.
+    """Copy the run from the most advanced folder, unless the store has it; return whether it was copied.
 
-    Killed at any instruction it goes on the next time: what is there stays as it is, and the run's own record, by which
-    a store is known to have it, comes last. Raises UserError.
+    A killed import continues the next time: files that are there stay. The run's record comes last, because a store
+    with it counts as having the run. Raises UserError.
     """
     try:
         if not folders or runs.read_whole(store, run) is not None:
@@ -51,7 +51,7 @@ def import_run(
 
 
 def _progress(store: Store, run: RunPaths) -> tuple[int, int, int]:
-    """Return how far a copy has come: its newest checkpoint, else its newest session."""
+    """Return the progress of a copy: its newest checkpoint, else its newest session."""
     newest = max((found.id for found in checkpoint_fetch.find(store, run)), default=None)
     last = max((rank.generation for rank in ranks(store, run)), default=0)
     return (newest.generation, newest.step, last) if newest else (0, 0, last)

@@ -1,4 +1,4 @@
-"""Checkpoints whose files early builds of version 0.1 packed: they are passed over, pinned, and exported by such a build."""
+"""Checkpoints that early builds of version 0.1 compressed. They are skipped and pinned; such a build can export them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BEGIN_AGAIN = "to begin again at step 0: start --resume never"
 
 
 def newest_packed(found: Iterable[Candidate]) -> Candidate | None:
-    """Return the newest packed checkpoint, None where none is packed."""
+    """Return the newest packed checkpoint, or None."""
     return max((each for each in found if each.verdict is Validity.PACKED), key=lambda each: each.id, default=None)
 
 
@@ -41,20 +41,20 @@ def export_command(store: Store, run: RunPaths, found: Candidate) -> str:
 
 
 def warnings(store: Store, run: RunPaths, skipped: Sequence[Candidate]) -> tuple[str, ...]:
-    """Return words on each checkpoint that was passed over, and how to export the newest packed one."""
+    """Describe each skipped checkpoint, and the command that exports the newest packed one."""
     newest = newest_packed(skipped)
     return (*map(passed_over, skipped), *(() if newest is None else (export_command(store, run, newest),)))
 
 
 def refusal(store: Store, run: RunPaths, answer: NeedsUser, *also: str) -> UserError:
-    """Return the error of a run that cannot go on by itself; ``also``: words on what of this machine was passed over."""
+    """Return the error for a run that cannot resume. ``also`` describes the skipped candidates of this machine."""
     newest = newest_packed(answer.skipped)
     hint = answer.hint if newest is None else f"{BEGIN_AGAIN}; {export_command(store, run, newest)}"
     return UserError("; ".join([answer.why, *also, *map(passed_over, answer.skipped)]), hint, FAILED_PRECHECKS)
 
 
 def pin_packed(store: Store, run: RunPaths, found: Iterable[Candidate]) -> None:
-    """Pin packed checkpoints, so that retention leaves time to export them. Raises StoreError."""
+    """Pin packed checkpoints, so that there is time to export them. Raises StoreError."""
     for each in found:
         if each.verdict is Validity.PACKED:
             with suppress(AlreadyExists):

@@ -1,4 +1,4 @@
-"""The records by which a session says for all machines what is not to be gone on from, or must stay: see ``core.rollback``."""
+"""Records of rollbacks and non-finite losses in a session's folder, see ``core.policy.rollback``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def record_rollback(store: FencedStore, run: RunPaths, order: rollback.Rollback, words: str) -> ev.Event:
-    """Record what the session withdraws, unless it is outranked by now: then nothing of it counts. Raises StoreError."""
+    """Record a rollback, unless the session is superseded: then it must not count. Raises StoreError."""
     if outranked := store.superseded():
         return ev.FenceChecked(outranked)
     body = json.dumps({"words": words}, ensure_ascii=False).encode()
@@ -27,12 +27,12 @@ def record_rollback(store: FencedStore, run: RunPaths, order: rollback.Rollback,
 
 
 def record_fresh_start(job: SessionContext, mine: SessionId) -> None:
-    """Record that the session begins at step 0 on purpose: no rollback before it holds for those who go on from it."""
+    """Record that the session starts at step 0 on purpose. Earlier rollbacks do not apply to its successors."""
     create_idempotent(job.store, f"{job.run.session(mine)}/{rollback.ANEW_NAME}", b"{}")
 
 
 class Nonfinites:
-    """The losses of this session that are no number: seen on the loop's thread, written on the lanes."""
+    """Non-finite losses of this session: noted on the loop's thread, recorded on the queues."""
 
     def __init__(self) -> None:
         self.rank = SessionId(0, "")
@@ -40,16 +40,16 @@ class Nonfinites:
         self._written: set[str] = set()
 
     def saw(self, fine: int, step: int, words: str) -> None:
-        """Take one up; a repeated one is the same."""
+        """Note a loss. A repeated one is ignored."""
         self._seen.setdefault(nonfinite.NonfiniteRecord(self.rank, fine, step).name, words)
 
     @property
     def waiting(self) -> bool:
-        """Whether one is not on record yet."""
+        """Whether a loss is not recorded yet."""
         return len(self._seen) > len(self._written)
 
     def write(self, store: Store, run: RunPaths) -> None:
-        """Put on record what is not. Raises StoreError."""
+        """Record the noted losses. Raises StoreError."""
         for name, words in tuple(self._seen.items()):
             if name not in self._written:
                 body = json.dumps({"words": words}, ensure_ascii=False).encode()

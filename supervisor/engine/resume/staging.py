@@ -1,4 +1,4 @@
-"""Staged checkpoints on the local disk: find the whole ones, prove them, remove what is not needed."""
+"""Staged checkpoints on the local disk: finds, verifies and deletes them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CHUNK_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StagedCheckpoint:
-    """A staged folder: which checkpoint it is, and whose."""
+    """A staged folder and its id."""
 
     folder: Path
     id: CheckpointId
 
 
 def staged_in(staging: Path, rank: SessionId) -> list[StagedCheckpoint]:
-    """Return the staged folders of a session, oldest first. A folder has its name only when it is whole."""
+    """Return the staged folders of a session, oldest first. A folder gets its name only when it is complete."""
     try:
         names = sorted(each.name for each in staging.iterdir() if is_own(each)) if is_own(staging) else []
     except FileNotFoundError:
@@ -45,7 +45,7 @@ def staged_in(staging: Path, rank: SessionId) -> list[StagedCheckpoint]:
 
 
 def staged_on_this_machine(run_folder: Path) -> list[StagedCheckpoint]:
-    """Return the staged folders of all sessions of a run that this machine still has."""
+    """Return the staged folders of all sessions of a run on this machine."""
     try:
         sessions = [(each, rank_of(each.name)) for each in run_folder.iterdir() if is_own(each)]
     except FileNotFoundError:
@@ -54,7 +54,7 @@ def staged_on_this_machine(run_folder: Path) -> list[StagedCheckpoint]:
 
 
 def is_own(folder: Path) -> bool:
-    """Say whether a folder is this user's own, and no link: what another user has staged is not gone on from."""
+    """Return whether a folder is this user's and no link. A run never resumes from another user's folder."""
     try:
         found = folder.lstat()
     except OSError:
@@ -63,12 +63,12 @@ def is_own(folder: Path) -> bool:
 
 
 def content(folder: Path) -> CheckpointInfo:
-    """Read what the folder says of itself, or raise ContentError."""
+    """Return the folder's own description. Raises CheckpointInfoError."""
     return sealed(folder)[0]
 
 
 def sealed(folder: Path) -> tuple[CheckpointInfo, tuple[int, str]]:
-    """Read what the folder says of itself; return it with the length and digest of the bytes it was read from."""
+    """Return the folder's own description with the length and digest of its file. Raises CheckpointInfoError."""
     try:
         body = (folder / CONTENT_FILE).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -77,7 +77,7 @@ def sealed(folder: Path) -> tuple[CheckpointInfo, tuple[int, str]]:
 
 
 def verify(folder: Path, step: int) -> CheckpointInfo:
-    """Read and hash every file of a checkpoint folder, or raise ContentError naming the first that is not whole."""
+    """Hash every file of a checkpoint folder. Raises CheckpointInfoError for the first incorrect one."""
     said = content(folder)
     if said.step != step:
         raise CheckpointInfoError(f"{CONTENT_FILE} is of step {said.step}, not {step}")
@@ -92,7 +92,7 @@ def verify(folder: Path, step: int) -> CheckpointInfo:
 
 
 def discard(folder: Path) -> None:
-    """Remove a checkpoint folder; its own record goes first, so that half a folder is never taken for a whole one."""
+    """Delete a checkpoint folder. Its description goes first, so that a partial folder never looks complete."""
     (folder / CONTENT_FILE).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 

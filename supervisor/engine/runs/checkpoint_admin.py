@@ -1,4 +1,4 @@
-"""All checkpoints of a run as people look after them: list, verify, export, plan what may go."""
+"""Checkpoint administration for the command line: list, verify, export, prune."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from supervisor.engine.paths import RunPaths
 
 STEPS_FILE = "steps.jsonl"
-FILES_FOLDER = "files"  # what a script that nobody changed had written, as it lay in its folder
+FILES_FOLDER = "files"  # files of an unmodified script, as they were in its folder
 WITHDRAWN = "withdrawn: it is from after a trouble"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRow:
-    """One checkpoint; what is not known of it is None.
+    """One checkpoint. Unknown fields are None.
 
-    ``state``: STAGED, SUBMITTED or DURABLE; ``evidence`` names what proves the last, since ``proved_wall_s``; ``bytes`` of
-    all its files, of which ``sent_bytes`` are not shared with older ones; ``made_wall_s``: when they were in the store;
-    ``kept`` says why it stays ("" for one that the next retention removes).
+    ``state`` is STAGED, SUBMITTED or DURABLE. ``evidence`` names the confirmation, ``proved_wall_s`` its time.
+    ``bytes`` counts all files, ``sent_bytes`` only those that older checkpoints do not share. ``made_wall_s`` is the
+    time of the upload. ``kept`` is the reason to keep it, "" if the next pruning deletes it.
     """
 
     id: cp.CheckpointId
@@ -57,7 +57,7 @@ class CheckpointRow:
 def rows(
     store: Store, run: RunPaths, local_run: Path, newest: int, watched: Collection[str] = ()
 ) -> list[CheckpointRow]:
-    """Return all checkpoints, oldest first. ``local_run``: where this machine would keep staged ones of this run."""
+    """Return all checkpoints, oldest first. ``local_run`` is the run's folder on this machine."""
     seen = checkpoint_fetch.list_run(store, run)
     found = [checkpoint_fetch.read_manifest(store, each) for each in seen.found]
     here = {each.id for each in staged_checkpoints.staged_on_this_machine(local_run)}
@@ -85,18 +85,18 @@ def rows(
             kept=reasons.get(each.id, ""),
             why=each.why,
         )
-    # one that was proved and has no manifest any more was removed: its files here are only not swept yet
+    # a durable one without a manifest was pruned: its local files are not deleted yet
     unnamed = {id_: told[id_] for id_ in here - listed.keys() if not told[id_].evidence}
     way = in_flight(store, run)
     if way is not None and way[0] not in listed:
-        # a session that went on from another's staged checkpoint sends it as its own
+        # a session that resumed from another's staged checkpoint uploads it as its own
         unnamed = {id_: each for id_, each in unnamed.items() if id_.step != way[0].step} | dict([way])
     listed |= {id_: _staged_row(id_, each) for id_, each in unnamed.items()}
     return [listed[id_] for id_ in sorted(listed)]
 
 
 def _staged_row(id_: cp.CheckpointId, told: CheckpointHistory) -> CheckpointRow:
-    """Return what no manifest in the store names: it is on its machine's disk, and its files may be in the store already."""
+    """Return the row of a checkpoint without a manifest. It is on its machine's disk, and maybe partly in the store."""
     if told.made_wall_s is None:
         return CheckpointRow(id_, "STAGED", made_wall_s=told.staged_wall_s, kept="on this machine's disk only")
     kept = "on its way; its manifest comes when its files are safe"
@@ -104,24 +104,24 @@ def _staged_row(id_: cp.CheckpointId, told: CheckpointHistory) -> CheckpointRow:
 
 
 def ids(store: Store, run: RunPaths) -> set[cp.CheckpointId]:
-    """Return which checkpoints are published."""
+    """Return the ids of the uploaded checkpoints."""
     return {each.id for each in checkpoint_fetch.find(store, run)}
 
 
 def newest_of_step(store: Store, run: RunPaths, step: int) -> cp.Candidate | None:
-    """Return the published checkpoint of a step, of the newest session that has one."""
+    """Return the uploaded checkpoint of a step, from the newest session that has one."""
     return max((each for each in checkpoint_fetch.find(store, run) if each.id.step == step), key=_order, default=None)
 
 
 def judged(store: Store, run: RunPaths, into: Path) -> Iterator[cp.Candidate]:
-    """Yield every published checkpoint with its verdict, newest first, each read and hashed anew on the local disk."""
+    """Yield every uploaded checkpoint with its verdict, newest first. Each is fetched and hashed."""
     for found in sorted(checkpoint_fetch.find(store, run), key=_order, reverse=True):
         with tempfile.TemporaryDirectory(dir=_made(into), prefix="verify-") as folder:
             yield checkpoint_fetch.fetch(store, run, found, Path(folder) / "checkpoint", link=True)[0]
 
 
 def step_log(store: Store, run: RunPaths) -> step_log_store.Joined:
-    """Return the joined step log with what is missing of it, each piece held to what the manifests tell of it."""
+    """Return the joined step log and its gaps. Each piece is verified against the manifests."""
     return step_log_store.read(store, run, checkpoint_fetch.manifests_of_log(store, run))
 
 
@@ -132,18 +132,18 @@ def export(
     to: Path,
     missing: Callable[[step_log_store.Gap], object] = lambda _: None,
 ) -> cp.Candidate:
-    """Bring a checkpoint to the folder ``to``, with the step log up to it; whole under this name, or not at all.
+    """Export a checkpoint and the step log up to it to the folder ``to``, completely or not at all.
 
-    Of a damaged step log the rows that can be read come along, and ``missing`` is told of the others.
-
-    What a script that nobody changed had written lies in its folder ``files``. The verdict says how it went. OSError is the local disk's; a ``to`` that holds anything is one (ENOTEMPTY).
+    Readable rows of a corrupt step log are exported, and ``missing`` receives the gaps. Files of an unmodified script
+    go to the subfolder ``files``. The answer holds the verdict. Raises OSError for the local disk, also if ``to`` is
+    not empty (ENOTEMPTY).
     """
     beside = to.with_name(f".{to.name}.part")
     try:
         found, _ = checkpoint_fetch.fetch(store, run, wanted, beside)
         if found.verdict is cp.Validity.WHOLE:
             if found.manifest and found.manifest.log:
-                (beside / found.manifest.log.name).unlink(missing_ok=True)  # the joined log has its rows
+                (beside / found.manifest.log.name).unlink(missing_ok=True)  # the joined log has these rows
             log = step_log(store, run)
             for gap in log.gaps:
                 if gap.from_step < wanted.id.step:
@@ -160,7 +160,7 @@ def export(
 
 
 def proved(store: Store, run: RunPaths, known: Sequence[cp.Candidate]) -> set[cp.CheckpointId]:
-    """Return which of these, just verified, are safe. On a drive that they are whole is not enough: it may be its cache."""
+    """Return which of these verified checkpoints are durable. On a drive the bytes may come from the cache alone."""
     whole = {each.id for each in known if each.verdict is cp.Validity.WHOLE}
     if not store.traits.mounted:
         return whole
@@ -170,7 +170,7 @@ def proved(store: Store, run: RunPaths, known: Sequence[cp.Candidate]) -> set[cp
 def would_go(
     store: Store, run: RunPaths, known: Sequence[cp.Candidate], newest: int, watched: Collection[str] = ()
 ) -> tuple[Collection[cp.CheckpointId], int]:
-    """Return what retention removes when this much has been verified, and how many bytes that frees."""
+    """Return the checkpoints that pruning would delete after this verification, and the bytes that would be freed."""
     pins = pruning.pinned(store, run)
     safe = proved(store, run, known)
     broken = {each.id for each in known if each.verdict is cp.Validity.BROKEN}
@@ -187,9 +187,9 @@ def would_go(
 def prune(
     store: Store, run: RunPaths, known: Sequence[cp.Candidate], newest: int, watched: Collection[str] = ()
 ) -> tuple[int, int]:
-    """Remove by policy what verification showed to be behind enough proved ones; return (how many, freed bytes).
+    """Delete by policy after a verification; return (number, freed bytes).
 
-    Only while no session lives: it stands in for the session that would come next.
+    Only without a live session: it acts as the session that would come next.
     """
     last = ranks(store, run)[-1]
     knowledge = pruning.DurabilityIndex(

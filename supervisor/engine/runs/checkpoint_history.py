@@ -1,4 +1,4 @@
-"""When each checkpoint was put into the store, and when and by what it was proved: as receipts and journals tell."""
+"""Times of each checkpoint, from verification records and journals: staged, uploaded, confirmed."""
 
 from __future__ import annotations
 
@@ -23,15 +23,22 @@ if TYPE_CHECKING:
     from supervisor.engine.paths import RunPaths
 
 FLUSHED, ENDED = "flush", "end"
-ENDS_MAX = 8  # records of ends that are read: only of the newest sessions they can say more than the journals
-KINDS = ("Durable", "Flushed", "Submitted", "Staged", "PublishFailed", "CheckpointReady")  # most of a journal are beats
+ENDS_MAX = 8  # number of end records that are read: only those of the newest sessions add to the journals
+KINDS = (
+    "Durable",
+    "Flushed",
+    "Submitted",
+    "Staged",
+    "PublishFailed",
+    "CheckpointReady",
+)  # most lines of a journal are heartbeats
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointHistory:
-    """What is told of one checkpoint, times by the clock of the machine that tells. No ``evidence``: it is not DURABLE.
+    """Times of one checkpoint by the clock of the machine that recorded them. Without ``evidence`` it is not durable.
 
-    ``staged_wall_s``: since when it lies whole on its machine's disk; ``made_wall_s``: since when its files are in the store.
+    ``staged_wall_s``: complete on its machine's disk. ``made_wall_s``: files in the store.
     """
 
     staged_wall_s: float | None = None
@@ -43,9 +50,9 @@ class CheckpointHistory:
 def read_journals(
     store: Store, run: RunPaths, wanted: Collection[CheckpointId]
 ) -> dict[CheckpointId, CheckpointHistory]:
-    """Return what is told of each.
+    """Return the history of each checkpoint.
 
-    Read from the newest piece of a journal back, and no farther than it takes: on a drive each piece is a download.
+    Journals are read from the newest piece back, and no further than needed. On a drive each piece is a download.
     """
     told = dict.fromkeys(wanted, CheckpointHistory())
     theirs: dict[SessionId, set[CheckpointId]] = {}
@@ -71,7 +78,7 @@ def read_journals(
 
 
 def was_confirmed(store: Store, run: RunPaths, id_: CheckpointId) -> bool:
-    """Say whether a receipt or the journal of its own session proves a checkpoint: read at each start, so no farther."""
+    """Return whether a verification record or its own session's journal confirms a checkpoint."""
     if id_ in verification_records.recorded(store, run):
         return True
     told = {id_: CheckpointHistory()}
@@ -80,7 +87,7 @@ def was_confirmed(store: Store, run: RunPaths, id_: CheckpointId) -> bool:
 
 
 def in_flight(store: Store, run: RunPaths) -> tuple[CheckpointId, CheckpointHistory] | None:
-    """Return the checkpoint whose files the newest session has put into the store and not proved: it has no manifest yet."""
+    """Return the checkpoint that the newest session uploaded without a confirmation. It has no manifest yet."""
     rank = max(ranks(store, run), default=None)
     if rank is None:
         return None
@@ -100,7 +107,7 @@ def in_flight(store: Store, run: RunPaths) -> tuple[CheckpointId, CheckpointHist
 def _read_own(
     store: Store, run: RunPaths, rank: SessionId, mine: set[CheckpointId], told: dict[CheckpointId, CheckpointHistory]
 ) -> None:
-    """See what a session says of its own checkpoints."""
+    """Add what a session's journal states about its own checkpoints."""
     for record in _newest_first(store, run, rank):
         at_s = record.at.wall_s
         match record.value:
@@ -115,7 +122,7 @@ def _read_own(
                 if id_ in mine:
                     told[id_] = replace(told[id_], staged_wall_s=at_s)
         if all(told[id_].staged_wall_s is not None or told[id_].made_wall_s is not None for id_ in mine):
-            return  # nothing is sent before it is staged, and nothing proved before it is there
+            return  # an upload follows its staging, and a confirmation its upload
 
 
 def _staged(rank: SessionId, folder: str) -> CheckpointId | None:
@@ -124,7 +131,7 @@ def _staged(rank: SessionId, folder: str) -> CheckpointId | None:
 
 
 def _read_resumed(store: Store, run: RunPaths, rank: SessionId, told: dict[CheckpointId, CheckpointHistory]) -> None:
-    """See which checkpoint a session went on from, near its beginning, and whether it was proved by then or later."""
+    """Add which checkpoint a session resumed from, and whether it was confirmed then or later."""
     begun: CheckpointId | None = None
     for record in _oldest_first(store, run, rank):
         match record.value:
@@ -143,7 +150,7 @@ def _read_resumed(store: Store, run: RunPaths, rank: SessionId, told: dict[Check
 
 
 def _read_end(store: Store, run: RunPaths, rank: SessionId, told: dict[CheckpointId, CheckpointHistory]) -> None:
-    """See which checkpoint the record of a session's end names as safe: it may say more than the journal before it."""
+    """Add the durable checkpoint from the record of a session's end. It may be newer than the journal."""
     end = read_end(store, run, rank)
     id_ = finished_run.named(end)
     if id_ in told and not told[id_].evidence:

@@ -1,4 +1,4 @@
-"""Look who has been at a run, claim it, ask its session to stop: the use cases around ``core.claim``."""
+"""Claims: inspect a run's sessions, claim the run, ask its session to stop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STOP = re.compile(rf"stop-{_OF}-(save|now)-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """The process that wrote a claim, as ``identity.mine`` tells of it."""
+    """The process that wrote a claim, see ``process_identity.mine``."""
 
     boot: str | None = None
     processes: str | None = None
@@ -43,7 +43,7 @@ class Claimant:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim may say of its session; all of it may be absent."""
+    """The fields of a claim. All are optional."""
 
     machine: Claimant = Claimant()
     platform: str = ""
@@ -57,7 +57,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """What the record of a session's end may say."""
+    """The fields of a session's end record."""
 
     reason: str = ""
     words: str = ""
@@ -68,21 +68,19 @@ class End:
 
 
 Alive = Callable[[Mapping[str, Any]], "bool | None"]
-SESSIONS_READ_MAX = (
-    64  # so many of the newest sessions are asked in turn for what only the last one to tell of it needs to
-)
+SESSIONS_READ_MAX = 64  # limit of the newest sessions that are read in turn for a fact that one of them has
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What a request to stop says besides its name: which program asks."""
+    """The content of a stop request: the program that asks."""
 
     by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """One listing of a run: all names, and what is seen of its highest session."""
+    """One listing of a run, with an observation of its highest session."""
 
     names: tuple[str, ...]
     last: SessionObservation | None
@@ -90,7 +88,7 @@ class RunView:
 
 
 def inspect(store: Store, run: RunPaths, alive: Alive) -> RunView:
-    """List the run and look closer at its highest session. Raises StoreError where that cannot be read."""
+    """List the run and inspect its highest session. Raises StoreError."""
     names = tuple(entry.name for entry in store.list(run.name))
     top = highest(names)
     if top is None:
@@ -110,12 +108,12 @@ def inspect(store: Store, run: RunPaths, alive: Alive) -> RunView:
 
 
 def write_claim(store: Store, run: RunPaths, rank: SessionId, body: Mapping[str, Any]) -> None:
-    """Make our folder, by writing our claim into it. The epoch is taken from this moment on, by us or by nobody."""
+    """Create the session's folder by writing its claim. From now on no other session uses this generation."""
     store.create(f"{run.session(rank)}/{CLAIM}", json.dumps(body, ensure_ascii=False, indent=1).encode())
 
 
 def read_claim(store: Store, run: RunPaths, rank: SessionId) -> dict[str, Any]:
-    """Return a session's claim; empty if it never got to write one or it is damaged (then nothing rests on it).
+    """Return a session's claim; empty if it is absent or damaged.
 
     Fields of a wrong type are left out.
     """
@@ -127,9 +125,9 @@ def read_claim(store: Store, run: RunPaths, rank: SessionId) -> dict[str, Any]:
 
 
 def local_path(claim: Mapping[str, Any]) -> Path | None:
-    """Return the path of a session's folder on the local disk of its machine, or None if its claim does not say.
+    """Return the path of a session's local folder on its machine, or None if the claim has none.
 
-    Only a path that a session can have: absolute, and it ends in the run's id and the session's name.
+    Only a path that a session can have: absolute, and ending in the run's id and the session's name.
     """
     path = Path(str(claim.get("local", "")))
     fits = path.is_absolute() and ".." not in path.parts and rank_of(path.name) and RUN_ID.fullmatch(path.parent.name)
@@ -137,9 +135,9 @@ def local_path(claim: Mapping[str, Any]) -> Path | None:
 
 
 def local_folder(claim: Mapping[str, Any]) -> Path | None:
-    """Return the same if this machine has that folder, of this user.
+    """Return that path if this machine has the folder and this user owns it.
 
-    The name is unique, so where there is a folder of this name, it is that one.
+    The name is unique, so an existing folder of this name is the session's.
     """
     path = local_path(claim)
     try:
@@ -155,44 +153,44 @@ def ranks(store: Store, run: RunPaths) -> list[SessionId]:
 
 
 def newest_first(known: Sequence[SessionId]) -> Sequence[SessionId]:
-    """Return the sessions, of all that are ``known`` oldest first, that are asked in turn: the newest, and not without end.
+    """Return the newest of the ``known`` sessions, newest first, up to a limit.
 
-    A run's folder may hold many thousand that never came to leave anything.
+    A run's folder may hold many thousand sessions that left nothing.
     """
     return known[: -SESSIONS_READ_MAX - 1 : -1]
 
 
 def stop_wanted(names: tuple[str, ...], mine: SessionId) -> str:
-    """Return what somebody asked of this session: "" nothing, "save" or "now"."""
+    """Return the request to this session: "" none, "save" or "now"."""
     asked = {match[2] for name in names if (match := STOP.fullmatch(name)) and match[1] == str(mine)}
     return "now" if "now" in asked else "save" if asked else ""
 
 
 def probe_count(names: tuple[str, ...], mine: SessionId) -> int:
-    """Return how many asked this session for a sign of life so far."""
+    """Return the number of probes for this session so far."""
     return len({name for name in names if (match := KNOCK.fullmatch(name)) and match[1] == str(mine)})
 
 
 def probe(store: Store, run: RunPaths, rank: SessionId) -> None:
-    """Ask a session for a sign of life: it looks at the run's folder every few seconds."""
+    """Ask a session for a sign of life. A live session lists the run's folder every few seconds."""
     store.create(run.knock(rank, os.urandom(4).hex()), b"{}")
 
 
 def answer_probe(store: Store, run: RunPaths, mine: SessionId, number: int) -> None:
-    """Give a sign of life: an answer that names how many asked. Any new name in our folder is one, if it cannot be late."""
+    """Answer the probes with a file that names their number. It counts as a sign of life."""
     store.create(f"{run.session(mine)}/here-{number}-{os.urandom(2).hex()}.json", b"{}")
 
 
 def addressee(name: str) -> SessionId | None:
-    """Return the session that a question or request in the run's folder is for; None for any other name."""
+    """Return the session that a probe or stop request is for; None for any other name."""
     match = KNOCK.fullmatch(name) or STOP.fullmatch(name)
     return rank_of(match[1]) if match else None
 
 
 def request_stop(store: Store, run: RunPaths, rank: SessionId, how: str, by: str = "") -> str:
-    """Ask a session, through the store, to end; return the request's path. ``by``: the program that asks.
+    """Ask a session to end, through the store; return the request's path. ``by`` is the program that asks.
 
-    Requests name one session, so that the next one is not stopped too.
+    A request names one session, so that its successor is not stopped too.
     """
     path = run.stop_request(rank, how, os.urandom(4).hex())
     store.create(path, json.dumps({"by": by} if by else {}).encode())
@@ -200,7 +198,7 @@ def request_stop(store: Store, run: RunPaths, rank: SessionId, how: str, by: str
 
 
 def stop_requests(store: Store, run: RunPaths) -> dict[str, tuple[SessionId, str]]:
-    """Return the requests to stop: each path with the session that is asked, and the program that asked. Raises StoreError."""
+    """Return the stop requests: path -> (session, asking program). Raises StoreError."""
     found = {}
     for entry in store.list(run.name):
         match = STOP.fullmatch(entry.name)
@@ -213,17 +211,17 @@ def stop_requests(store: Store, run: RunPaths) -> dict[str, tuple[SessionId, str
         except NotFound:
             continue
         except ValueError:
-            found[path] = (rank, "")  # its name asks for it all the same
+            found[path] = (rank, "")  # its name is enough for the request
     return found
 
 
 def write_end(store: Store, run: RunPaths, rank: SessionId, reason: str, body: Mapping[str, Any]) -> None:
-    """Record how the session ended. The name says it too, so that a listing is enough."""
+    """Record the end of the session. The name holds the reason, so that a listing is enough."""
     store.create(f"{run.session(rank)}/end-{reason}.json", json.dumps(body, ensure_ascii=False, indent=1).encode())
 
 
 def read_end(store: Store, run: RunPaths, rank: SessionId) -> dict[str, Any]:
-    """Return the record of a session's end, or an empty one if it left none. Of a damaged one its name is believed."""
+    """Return the record of a session's end; empty if there is none. For a damaged record the name counts."""
     for entry in store.list(run.session(rank)):
         if match := END.fullmatch(entry.name):
             try:

@@ -1,6 +1,6 @@
-"""Supervisors that a notebook started: what they print, how they ended and what was last seen of them, on the local disk.
+"""Supervisors that a notebook started: their output, exit code and last seen state, on the local disk.
 
-A kernel may be restarted and a browser closed at any time; the next kernel finds everything here again.
+A kernel may restart and a browser may close at any time. The next kernel finds everything here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ READ_BYTES_MAX = 256_000
 
 @dataclass(frozen=True, slots=True)
 class DetachedSupervisor:
-    """One supervisor of ``run`` in ``store``; its ``folder`` outlives it."""
+    """One supervisor of ``run`` in ``store``. Its ``folder`` stays after its end."""
 
     folder: Path
     run: str
@@ -36,29 +36,29 @@ class DetachedSupervisor:
 
     @property
     def lives(self) -> bool:
-        """Whether it still runs: this very process, not another of its number."""
+        """Whether exactly this process is still running."""
         return self.since is not None and started(self.pid) == self.since
 
     @property
     def code(self) -> int | None:
-        """How it ended; None while it lives, and for one that died without a word."""
+        """Its exit code; None while it runs, or if it died without one."""
         code = (json_file.read(self.folder / EXIT) or {}).get("code")
         return code if isinstance(code, int) else None
 
     @property
     def seen(self) -> Mapping[str, Any]:
-        """What a person last saw of it; empty if nobody ever looked."""
+        """The state that was last shown to the user, else empty."""
         return json_file.read(self.folder / SEEN) or {}
 
     def saw(self, told: Mapping[str, Any]) -> None:
-        """Remember what a person sees of it now."""
-        with suppress(OSError):  # a full local disk only makes the next kernel tell less
+        """Note the state that is shown to the user."""
+        with suppress(OSError):  # after a full local disk the next kernel only shows less
             json_file.write(self.folder / SEEN, told)
 
     def printed(self, offset: int) -> tuple[str, int]:
-        """Return what it printed from a byte on, whole lines of it, and the byte to go on from.
+        """Return complete output lines from a byte on, and the next byte.
 
-        Of very much only the end is returned, because it is for people to look at.
+        Of long output only the end is returned.
         """
         try:
             with (self.folder / OUTPUT).open("rb") as file:
@@ -73,7 +73,7 @@ class DetachedSupervisor:
 
 
 def new(local_root: Path) -> Path:
-    """Make the folder of another one, and forget the oldest that have ended."""
+    """Create the folder of another supervisor, and delete those of the oldest ended ones."""
     above = local_root / FOLDER
     above.mkdir(parents=True, exist_ok=True)
     numbers = _numbers(above)
@@ -92,19 +92,19 @@ def new(local_root: Path) -> Path:
 
 
 def note(folder: Path, pid: int, run: str, store: str) -> DetachedSupervisor:
-    """Write down which process it is; written by itself, because whoever started it may be gone at any time."""
+    """Record the supervisor's process. It does so itself, because the kernel that started it may be gone."""
     made = DetachedSupervisor(folder, run, store, pid, started(pid))
     json_file.write(folder / NOTE, {"pid": pid, "since": made.since, "run": run, "store": store})
     return made
 
 
 def ended(folder: Path, code: int) -> None:
-    """Write down how it ended."""
+    """Record its exit code."""
     json_file.write(folder / EXIT, {"code": code})
 
 
 def known(local_root: Path, store: str) -> Iterator[DetachedSupervisor]:
-    """Yield those of a store, the newest first."""
+    """Yield the supervisors of a store, newest first."""
     above = local_root / FOLDER
     for number in reversed(_numbers(above)):
         found = _read(above / str(number))

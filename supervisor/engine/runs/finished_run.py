@@ -1,4 +1,4 @@
-"""Is what a finished run ended with still there? Looked at by names and lengths alone, because each start asks."""
+"""Checks whether the result of a finished run is still in the store, by names and lengths alone."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ NEVER_PROVED = "its last checkpoint is not known to be safe in the store"
 
 
 def to_plain(id_: cp.CheckpointId | None) -> dict[str, Any] | None:
-    """Return the checkpoint as the record of an end names it."""
+    """Return the checkpoint as an end record stores it."""
     return None if id_ is None else {"epoch": id_.generation, "step": id_.step, "writer": id_.writer, "seq": id_.seq}
 
 
 def named(end: Mapping[str, Any]) -> cp.CheckpointId | None:
-    """Return the checkpoint that the record of an end names as safe; None for none, or one that cannot be read."""
+    """Return the durable checkpoint that an end record names, or None."""
     try:
         return shapes.of(cp.CheckpointId, end.get("checkpoint"))
     except ValueError:
@@ -36,9 +36,9 @@ def named(end: Mapping[str, Any]) -> cp.CheckpointId | None:
 
 
 def missing(store: Store, run: RunPaths, last: SessionObservation | None) -> str:
-    """Return what is missing of the checkpoint that the finished session ``last`` ended with; "" if nothing is.
+    """Return what is missing of the checkpoint that the finished session ``last`` ended with, else "".
 
-    Of a session that ended otherwise, and of one that saved nothing, nothing is missing. Raises StoreError.
+    A session with another end, or without a checkpoint, misses nothing. Raises StoreError.
     """
     if last is None or last.end != SUCCEEDED:
         return ""
@@ -59,7 +59,7 @@ def missing(store: Store, run: RunPaths, last: SessionObservation | None) -> str
 
 
 def _never_proved(store: Store, run: RunPaths, rank: SessionId) -> str:
-    """Judge by the journal of an older version: what was written, or gone on from, and never became safe, may be lost."""
+    """Check by the journal of an older version: a checkpoint that was uploaded and never durable may be lost."""
     seen = newest_status(store, run, rank)
     if seen is None or seen.durable is not None:
         return ""
@@ -82,7 +82,7 @@ def _missing_of(store: Store, run: RunPaths, found: cp.Candidate) -> str:
 
 
 def _lies_there(listed: Iterable[FolderEntry], name: str, length: int) -> bool:
-    """Say whether a file is listed at its length, under its name or under that which a drive gives a twin."""
+    """Return whether a file is listed at its length, under its name or the name of a drive's duplicate."""
     stem, dot, suffix = name.rpartition(".")
     twin = re.compile(rf"{re.escape(stem)}( \(\d+\))?{re.escape(dot + suffix)}")
     return any(twin.fullmatch(each.name) and each.bytes in {length, None} for each in listed)

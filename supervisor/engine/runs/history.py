@@ -1,4 +1,4 @@
-"""Read what earlier sessions left, and carry it on, so that nobody ever reads more than the last few."""
+"""History of a run: reads the summaries of earlier sessions and writes one for the next, so that few are ever read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OTHER_RUNS_MAX, SESSIONS_BACK = 8, 2
 
 @dataclass(frozen=True, slots=True)
 class _Carried:
-    """What a session leaves of the history for its successor, by the names of ``HistoryRead``."""
+    """The summary that a session leaves for its successor, with the names of ``HistoryRead``."""
 
     lives_s: tuple[float, ...]
     reclaimed_s: tuple[float, ...]
@@ -38,7 +38,7 @@ class _Carried:
 
 
 def read(store: Store, run: RunPaths, mine: SessionId, alive: Alive, platform: str = "") -> HistoryRead:
-    """Return the history up to us. Of the machines that were reclaimed, those of our ``platform`` tell how long ours may live."""
+    """Return the history up to this session. Preempted machines of our ``platform`` predict this machine's lifetime."""
     stories: list[history.SessionSummary] = []
     carried = HistoryRead()
     for rank in newest_first([rank for rank in ranks(store, run) if rank < mine]):
@@ -53,9 +53,9 @@ def read(store: Store, run: RunPaths, mine: SessionId, alive: Alive, platform: s
 
 
 def peer_lifetimes(store: Store, run: RunPaths, platform: str) -> tuple[float, ...]:
-    """Return how old machines of this platform were that other runs in this store lost, in seconds.
+    """Return the ages in seconds at which machines of this platform were lost in other runs of this store.
 
-    From what their last sessions carry along; of so few runs and sessions that it costs some thirty small reads at most.
+    They come from the summaries of the last sessions. At most about thirty small files are read.
     """
     reached: list[float] = []
     others = sorted(entry.name for entry in store.list("") if entry.folder and entry.name != run.name)
@@ -69,13 +69,13 @@ def peer_lifetimes(store: Store, run: RunPaths, platform: str) -> tuple[float, .
 
 
 def told(store: Store, run: RunPaths, rank: SessionId, alive: Alive) -> str:
-    """Return one sentence about one session: how it ended and how far it had come."""
+    """Describe one session in a sentence: how it ended and how far it came."""
     story = _story(store, run, rank, newest_status(store, run, rank), alive)
     return f"session {rank.generation} {history.sentence(story)}"
 
 
 def write_summary(store: Store, run: RunPaths, mine: SessionId, told: HistoryRead) -> None:
-    """Leave the history for our successor."""
+    """Write the summary for the next session."""
     body = {
         "lives_s": told.lives_s,
         "reclaimed_s": told.reclaimed_s,
@@ -92,7 +92,7 @@ def _read_summary(store: Store, run: RunPaths, rank: SessionId) -> HistoryRead |
         known = shapes.read(_Carried, store.read(f"{run.session(rank)}/{CARRIED}"))
         return HistoryRead(**{name: getattr(known, name) for name in _Carried.__slots__})
     except (NotFound, ValueError):
-        return None  # it died before writing it, or it is damaged: the sessions before it are read instead
+        return None  # absent or damaged: the sessions before it are read instead
 
 
 def _story(

@@ -1,4 +1,4 @@
-"""Work that this machine holds and a store does not: staged checkpoints of dead sessions, found on the local disk alone."""
+"""Staged checkpoints of dead sessions that only this machine has, found on the local disk alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def steps_of(local_root: Path, where: str, run: str) -> Iterator[int]:
-    """Yield the steps that are staged here of the runs of this name in the store at ``where``."""
+    """Yield the steps that are staged here for the runs of this name in the store at ``where``."""
     for note in local_root.glob(f"*/*/{STATUS}"):
         rank, told = rank_of(note.parent.name), json_file.live_status(note)
         if rank is not None and told is not None and (told.get("run"), told.get("store")) == (run, where):
@@ -30,7 +30,7 @@ def steps_of(local_root: Path, where: str, run: str) -> Iterator[int]:
 
 
 def words(local_root: Path, where: str, run: str) -> tuple[str, str] | None:
-    """Return the two lines for a store that does not have a run of which this machine holds work; None if it holds none."""
+    """Return two lines for a store that lacks a run of which this machine has checkpoints; None if it has none."""
     step = max(steps_of(local_root, where, run), default=None)
     if step is None:
         return None
@@ -39,7 +39,7 @@ def words(local_root: Path, where: str, run: str) -> tuple[str, str] | None:
 
 
 def require_none(store: Store, run: RunPaths, local_root: Path) -> None:
-    """Raise UserError where the store has no such run any more and this machine holds work of it: step 0 never follows that."""
+    """Raise UserError if only this machine has checkpoints of the run: it must not restart at step 0 (I7)."""
     found = words(local_root, store.traits.where, run.name)
     try:
         if found is not None and runs.read(store, run) is None:

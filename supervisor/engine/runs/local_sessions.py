@@ -1,4 +1,4 @@
-"""Sessions that live on this machine, found on its own disk alone: for when their store does not answer."""
+"""Live sessions on this machine, found on its disk alone. Used while their store does not answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LocalSession:
-    """A session whose supervisor lives: ``folder`` is its own on the local disk, ``plain`` its live status."""
+    """A session with a live supervisor. ``folder`` is its local folder, ``plain`` its live status."""
 
     rank: SessionId
     folder: Path
@@ -35,27 +35,27 @@ class LocalSession:
 
     @property
     def store(self) -> str:
-        """Where its store is; "" if its status does not say."""
+        """The path of its store, "" if unknown."""
         return str(self.plain.get("store") or "")
 
     @property
     def lives(self) -> bool:
-        """Whether the supervisor still runs: this very process, not another of its number."""
+        """Whether exactly this supervisor process is still running."""
         return started(self.pid) == self.since
 
     def again(self) -> LocalSession:
-        """Return it with its status as it is now; where that is gone with the session, as it was last seen."""
+        """Return it with its current status, or with the last one if the session is gone."""
         return replace(self, plain=json_file.live_status(self.folder / STATUS) or self.plain)
 
     def signal(self, number: int) -> None:
-        """Send the supervisor a signal; one that has ended meanwhile needs none."""
+        """Send the supervisor a signal, unless it has ended."""
         with suppress(ProcessLookupError):
             if self.lives:
                 os.kill(self.pid, number)
 
 
 def living(local_root: Path) -> Iterator[LocalSession]:
-    """Yield all of this machine's living sessions. ``local_root``: where sessions keep their local folders."""
+    """Yield all live sessions of this machine. ``local_root`` is the parent of their local folders."""
     for run in _folders(local_root):
         for folder in _folders(run):
             rank = rank_of(folder.name)

@@ -1,4 +1,4 @@
-"""What the trainer printed, over all sessions: from the pieces in the store, or from the local file, which has more."""
+"""The trainer's output over all sessions, from pieces in the store or from the longer local file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, order=True)
 class LogPart:
-    """One life of the trainer."""
+    """The output of one attempt."""
 
     rank: SessionId
     attempt: int
 
 
 class TrainerLog:
-    """Reads the output in order, each byte once: what was given out before is not given out again."""
+    """Reads the output in order and returns each byte once."""
 
     def __init__(self, store: Store, run: RunPaths) -> None:
         self._store, self._run = store, run
@@ -34,7 +34,7 @@ class TrainerLog:
         self._folders: dict[SessionId, Path | None] = {}
 
     def new(self, *, session: int | None = None, attempt: int | None = None) -> Iterator[tuple[LogPart, bytes]]:
-        """Yield what was printed since the last call, oldest first. Raises StoreError."""
+        """Yield the output since the last call, oldest first. Raises StoreError."""
         for rank in ranks(self._store, self._run):
             if session not in {None, rank.generation}:
                 continue
@@ -46,7 +46,7 @@ class TrainerLog:
                         yield part, text
 
     def new_here(self, rank: SessionId) -> Iterator[tuple[LogPart, bytes]]:
-        """Yield the same for one session from its local files alone, which costs no look at the store."""
+        """Yield the output of one session from its local files alone, without the store."""
         folder = self._folder(rank)
         for number, file in _outputs(folder):
             part = LogPart(rank, number)
@@ -83,14 +83,14 @@ class TrainerLog:
 
 
 class LocalTrainerLog:
-    """The same for one session of this machine, from its local folder alone: for when its store does not answer."""
+    """The output of one session of this machine from its local folder. Used while its store does not answer."""
 
     def __init__(self, rank: SessionId, folder: Path) -> None:
         self._rank, self._folder = rank, folder
         self._given: dict[LogPart, int] = {}
 
     def new(self, attempt: int | None = None) -> Iterator[tuple[LogPart, bytes]]:
-        """Yield what was printed since the last call, oldest first."""
+        """Yield the output since the last call, oldest first."""
         for number, file in _outputs(self._folder):
             part = LogPart(self._rank, number)
             text = _from(file, self._given.get(part, 0)) if attempt in {None, part.attempt} else None
@@ -100,13 +100,13 @@ class LocalTrainerLog:
 
 
 def _outputs(folder: Path | None) -> list[tuple[int, Path]]:
-    """Return the number of each attempt that a session's local folder tells of, with its file, oldest first."""
+    """Return the attempts in a session's local folder with their files, oldest first."""
     found = ((OUTPUT.fullmatch(file.name), file) for file in folder.glob("output-*.log")) if folder else ()
     return sorted((int(match[1]), file) for match, file in found if match and file.is_file())
 
 
 def _from(file: Path, begin: int) -> bytes | None:
-    """Return a file's bytes from ``begin``, or None if it is not there (any more)."""
+    """Return a file's bytes from ``begin``, or None if it is absent."""
     try:
         with file.open("rb") as opened:
             opened.seek(begin)

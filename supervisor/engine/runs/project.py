@@ -1,4 +1,4 @@
-"""Read from the disk which project a script belongs to: its repository or folder, its bytes, the modules beside it."""
+"""Reads a script's project from disk: its repository or folder, its bytes, and the modules beside it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FIRST = "\tcommit (initial)"
 
 
 def of(script: Path) -> Project:
-    """Return the project of a script. ``script`` is absolute. Raises OSError where the script cannot be read."""
+    """Return the project of a script with an absolute path. Raises OSError if the script cannot be read."""
     body = script.read_bytes()
     root = root_of(script)
     remote, repository, commit = _git(root)
@@ -51,12 +51,12 @@ def root_of(script: Path) -> Path:
 
 
 def passed_on(told: Project) -> str:
-    """Return what an agent on another machine is told of the project."""
+    """Return the description of the project for an agent on another machine."""
     return json.dumps(to_plain(told), ensure_ascii=False)
 
 
 def told_by(text: str) -> Project | None:
-    """Return the project that home told of; None if it told of none."""
+    """Return the project that home described, or None."""
     try:
         read = from_plain(json.loads(text)) if text else Project()
     except ValueError:
@@ -65,7 +65,7 @@ def told_by(text: str) -> Project | None:
 
 
 def copy_remains(known: Project, mine: Project) -> bool:
-    """Say whether the known script still lies in the repository of this one, under its own path."""
+    """Return whether the known script still has its path in the repository of this one."""
     if not known.path or known.path == mine.path:
         return False
     root = Path(mine.place.removesuffix(mine.path))
@@ -73,7 +73,7 @@ def copy_remains(known: Project, mine: Project) -> bool:
 
 
 def _git(root: Path) -> tuple[str, str, str]:
-    """Return (remote, repository, first commit) of a repository, from its files: git itself may be absent."""
+    """Return (remote, repository, first commit) of a repository from its files. git itself may be absent."""
     folder = root / ".git"
     try:
         if folder.is_file():  # a worktree or a submodule
@@ -91,7 +91,7 @@ def _git(root: Path) -> tuple[str, str, str]:
 
 
 def _origin(config: str) -> str:
-    """Return the address of the remote "origin", else of the first one, else ""."""
+    """Return the address of the remote "origin", else of the first remote, else ""."""
     found: dict[str, str] = {}
     section = ""
     for line in map(str.strip, config.splitlines()):
@@ -104,7 +104,7 @@ def _origin(config: str) -> str:
 
 
 def _sources(script: Path, body: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield name and text of the modules beside the script that it imports, and of those that they import."""
+    """Yield name and text of the modules beside the script that it imports, directly or not."""
     waiting, seen = [body], {script}  # our own package is no part of the project
     while waiting:
         for name in sorted({each.decode() for each in _IMPORT.findall(waiting.pop())} - {OWN}):

@@ -1,4 +1,4 @@
-"""Removing a whole run from a store, in an order in which no reader ever takes a part of it for more than it is."""
+"""Deletes a whole run from a store. The order keeps every reader from taking a part for more than it is."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def size(store: Store, run: RunPaths) -> int:
-    """Return the bytes that all files of a run have in the store."""
+    """Return the bytes of all files of a run in the store."""
     return _size(store, run.name)
 
 
 def remove(store: Store, run: RunPaths, progress: Callable[[str], None] = lambda _: None) -> None:
-    """Remove the run. Killed at any instruction, what is left is still listed, and the same command goes on.
+    """Delete the run. After a kill at any instruction the rest is still listed, and the same command continues.
 
-    All manifests go first, so that no checkpoint is ever seen without its files; of each session its claim goes last, and
-    of the run its record. A large file on a drive is emptied first, because the trash counts too (``Store.delete``).
+    All manifests go first, so that no checkpoint is seen without its files. Of each session the claim goes last, and of
+    the run its record. A large file on a drive is truncated first, because trash uses quota too (``Store.delete``).
     """
     for found in checkpoint_fetch.find(store, run):
         progress(found.path)

@@ -1,4 +1,4 @@
-"""All that can be told of a run right now: from its store, and from the live status where its session lives here."""
+"""Current status of a run, from its store and from the live status if its session runs on this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FINAL_STATES = frozenset({"SUCCEEDED", "CANCELLED", "FAILED", "FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_CONTROLLER"})
 QUIET_S = 90.0
-ASKED_MAX = 8  # checkpoints whose journals are read: on a drive each piece is a download
+ASKED_MAX = 8  # limit of the checkpoints whose journals are read: on a drive each piece is a download
 _AFTER_END = {
     "succeeded": "SUCCEEDED",
     "stopped": "CANCELLED",
@@ -42,16 +42,16 @@ _AFTER_CODE = {FAILED_SETUP: "FAILED_SETUP", FAILED_PRECHECKS: "FAILED_PRECHECKS
 _OF_THE_LIVING = frozenset(
     {"state", "eta_s", "deadline_in_s", "next_save_in_s", "durable_age_s", "unconfirmed_s", "store_answers"}
 )
-_OF_THIS_FILE = frozenset({"store", "arrival"})  # what the live status tells besides
+_OF_THIS_FILE = frozenset({"store", "arrival"})  # further fields of the live status
 
 
 @dataclass(frozen=True, slots=True)
 class RunOverview:
-    """What is seen of a run; ``plain`` is what ``status --json`` prints.
+    """The observed status of a run. ``status --json`` prints ``plain``.
 
-    ``alive``: does the newest session live, None where this machine cannot tell. ``silent_s``: since its last sign in
-    the store, by the wall clock, for words only; up to ``quiet_s`` of that mean nothing in this store. ``end`` is the
-    record of its end, empty if it left none.
+    ``alive``: whether the newest session is alive, None if this machine cannot decide. ``silent_s``: seconds since its
+    last sign in the store by the wall clock, for display only. Up to ``quiet_s`` of silence is normal in this store.
+    ``end`` is the record of its end, else empty.
     """
 
     run: RunPaths
@@ -72,17 +72,17 @@ class RunOverview:
 
     @property
     def over(self) -> bool:
-        """Nothing more will happen by itself."""
+        """Whether nothing more will happen by itself."""
         return self.state in FINAL_STATES
 
     @property
     def served(self) -> bool:
-        """A session is at it, as far as can be told: it left no end and is not known to be dead."""
+        """Whether a session is active, as far as known: it has no end record and is not known to be dead."""
         return self.rank is not None and not self.end and self.alive is not False
 
 
 def look(store: Store, run: RunPaths, record: RunRecord, now: Instant) -> RunOverview:
-    """Read it. Raises StoreError where the store cannot be read."""
+    """Read the status. Raises StoreError."""
     from supervisor.engine.trainer_process import process_identity
 
     view = claims.inspect(store, run, process_identity.alive)
@@ -119,7 +119,7 @@ def look(store: Store, run: RunPaths, record: RunRecord, now: Instant) -> RunOve
 
 
 def of_here(found: LocalSession, error: str) -> RunOverview:
-    """Return what a session of this machine says of itself, while its store does not answer."""
+    """Return the status from a session of this machine while its store does not answer."""
     plain = {key: value for key, value in found.plain.items() if key not in _OF_THIS_FILE}
     plain = {**to_json(RunStatus(), None), **plain, "store_answers": False, "unconfirmed": error}
     lives = found.lives
@@ -135,9 +135,9 @@ def of_here(found: LocalSession, error: str) -> RunOverview:
 
 
 def earlier(store: Store, run: RunPaths, seen: RunOverview, newest: int) -> Sequence[str]:
-    """Return a sentence for each of the ``newest`` machines that are gone, the last one first.
+    """Return a sentence for each of the ``newest`` ended machines, the last one first.
 
-    A last one that left its own word of its end is told of by that word.
+    If the last one left an end record, its own words are used.
     """
     from supervisor.engine.trainer_process import process_identity
 
@@ -149,16 +149,16 @@ def earlier(store: Store, run: RunPaths, seen: RunOverview, newest: int) -> Sequ
 def _state(seen: RunStatus, end: Mapping[str, Any], alive: bool | None, rank: SessionId) -> str:
     if end:
         if end.get("reason") == ROLLED_BACK:
-            return "RECOVERING" if alive else "PENDING"  # the same process goes on with a new session
+            return "RECOVERING" if alive else "PENDING"  # the same process continues with a new session
         named = _AFTER_END.get(str(end.get("reason", "")))
         return named or _AFTER_CODE.get(end.get("exit_code", 0), "FAILED")
     if alive is False:
-        return "PENDING"  # it died without a word: the run waits for its next machine
+        return "PENDING"  # it died without an end record: the run waits for its next machine
     return seen.state if seen.epoch == rank.generation and seen.state not in FINAL_STATES else "STARTING"
 
 
 def _live(claim: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the newest status of a session on this machine, or None if it wrote none here."""
+    """Return the live status of a session on this machine, or None."""
     folder = claims.local_folder(claim)
     told = None if folder is None else json_file.live_status(folder / STATUS)
     return told and {key: told[key] for key in told if key not in _OF_THIS_FILE}
@@ -169,7 +169,7 @@ def _cause(end: Mapping[str, Any]) -> str | None:
 
 
 def _with_manifests(store: Store, run: RunPaths, plain: Mapping[str, Any], now: Instant) -> dict[str, Any]:
-    """Add what a listing shows: a manifest that is there was submitted; what is told of it makes it DURABLE, as in the list."""
+    """Add the checkpoints in the listing. A manifest means uploaded; its history decides whether it is durable."""
     seen = checkpoint_fetch.list_run(store, run)
     listed = {found.id for found in seen.found if found.id.generation >= seen.began}
     if not listed:
@@ -180,7 +180,7 @@ def _with_manifests(store: Store, run: RunPaths, plain: Mapping[str, Any], now: 
 def _last_good(
     plain: Mapping[str, Any], listed: Collection[CheckpointId], seen: checkpoint_fetch.RunListing
 ) -> dict[str, Any]:
-    """Add the newest checkpoint before the loss became no number, as the store shows it."""
+    """Add the newest checkpoint before the loss became non-finite, as the store shows it."""
     told = plain.get("nan")
     if not told:
         return {}

@@ -1,4 +1,4 @@
-"""Runs in a store: enter one (making its record the first time), list them, read what was last known of one."""
+"""Runs in a store: enters one (and creates its record), lists them, reads the last known status."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ RECORD = re.compile(r"run( \(([0-9]{1,9})\))?\.json")
 NAME = re.compile(rf"[^\s/\\.{fields.CONTROLS}][^/\\{fields.CONTROLS}]{{0,99}}")
 ID = claims.RUN_ID
 LEFT_OUT_NAMED = 3
-SESSIONS_BACK = 3  # so many of the newest sessions tell what a lost record said
+SESSIONS_BACK = 3  # number of the newest sessions that replace a lost record
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run's record, written once: its random id, its script, and how it was first started.
+    """A run's record, written once: its random id, its script, and the options of its first start.
 
-    ``damaged`` says what is wrong with the record in the store, where all this comes from the run's sessions instead.
+    ``damaged`` describes the defect of the stored record if its content comes from the run's sessions instead.
     """
 
     id: str
@@ -60,14 +60,14 @@ def _run_id(value: object, at: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What any version of the record says first."""
+    """The version field, common to all versions of the record."""
 
     schema: shapes.Whole
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """The record as it lies in the store."""
+    """The stored form of the record."""
 
     id: Annotated[str, _run_id]
     script: shapes.Text
@@ -77,17 +77,18 @@ class _Record:
     project: Mapping[str, Any] | None = None
 
 
-class DamagedRecord(UserError):  # noqa: N818, because it is what is found
-    """The run's record can be read, and is none."""
+class DamagedRecord(UserError):  # noqa: N818, because it describes the record
+    """The run's record is readable, but not a record."""
 
 
 def enter(
     store: Store, run: RunPaths, script: Path, arguments: Sequence[str], options: Mapping[str, Any], *,
     mine: Project | None = None, same_run: bool = False,
 ) -> RunRecord:  # fmt: skip
-    """Return the run's record, making it if the run is new. Raises UserError where the run is another project's.
+    """Return the run's record, and create it for a new run. Raises UserError if the run belongs to another project.
 
-    ``mine``: the script's project, None for what the disk shows. ``same_run``: a person says that the script is the run's.
+    ``mine`` is the script's project, None to read it from disk. ``same_run``: the user states that the script is the
+    run's.
     """
     if not NAME.fullmatch(run.name):
         raise UsageError(f"{run.name!r} cannot be the name of a run", "choose --name with letters, digits, - and _")
@@ -105,16 +106,16 @@ def enter(
 
 
 def require_same(store: Store, run: RunPaths, mine: Project) -> None:
-    """Raise UserError where the run is another project's. A run that there is not is nobody's."""
+    """Raise UserError if the run belongs to another project. An absent run belongs to nobody."""
     known = read(store, run)
     if known is not None:
         _require_same(store, run, known, mine)
 
 
 def read(store: Store, run: RunPaths) -> RunRecord | None:
-    """Return a run's record, or None if there is no such run. Raises StoreError, UserError for a newer version's.
+    """Return a run's record, or None for an absent run. Raises StoreError, and UserError for a newer version's record.
 
-    Where the record is absent or damaged and the run has sessions, these tell what it said: ``damaged`` is then not "".
+    If the record is absent or damaged and the run has sessions, their claims replace it, and ``damaged`` is set.
     """
     damage: DamagedRecord | None = None
     try:
@@ -132,9 +133,9 @@ def read(store: Store, run: RunPaths) -> RunRecord | None:
 
 
 def read_whole(store: Store, run: RunPaths) -> RunRecord | None:
-    """Return a run's record as it lies in the store, None where there is none. Raises DamagedRecord beside read's errors.
+    """Return the stored record, None if there is none. Raises DamagedRecord and the errors of ``read``.
 
-    Of twins the first whole one counts: the others were broken off, or made on two machines at once.
+    Of duplicates the first complete one counts. The others are incomplete, or two machines wrote them at once.
     """
     damaged = None
     try:
@@ -158,13 +159,13 @@ def names(store: Store) -> list[str]:
 
 
 def last_status(store: Store, run: RunPaths, known: Sequence[SessionId]) -> RunStatus | None:
-    """Return the last status that one of the newest ``known`` sessions, oldest first, published; None if none did."""
+    """Return the last status of the newest of the ``known`` sessions (oldest first) that has one, else None."""
     told = (newest_status(store, run, rank) for rank in claims.newest_first(known))
     return next((status for status in told if status is not None), None)
 
 
 def cannot_use(store: Store, error: StoreError) -> UserError:
-    """Say in two lines that a store cannot be used, and what to do."""
+    """Return the error for an unusable store: the problem and what to do."""
     hints = {
         "full": "make room there or choose another --store; nothing was lost",
         "read-only": "make it writable for this user, or choose another --store; nothing was lost",
@@ -180,9 +181,9 @@ def cannot_use(store: Store, error: StoreError) -> UserError:
 
 
 def remove_unstarted(store: Store, run: RunPaths, rank: SessionId) -> bool:
-    """Remove a run that its first session could not start; False where another machine is at it, or has been.
+    """Delete a run that its first session could not start; return False if another machine uses it.
 
-    Raises StoreError. The session goes first and the record last, because what is left then still reads as a run.
+    Raises StoreError. The session goes first and the record last, because the rest then still reads as a run.
     """
     inside = store.list(run.name)
     if {found for entry in inside if (found := rank_of(entry.name))} - {rank}:
@@ -205,11 +206,11 @@ def _is_run(store: Store, name: str) -> bool:
     except StoreError as error:
         if error.kind != "unreadable":
             raise
-        return True  # it may be one: who asks for it is told that it cannot be read
+        return True  # it may be a run: reading it reports the error
 
 
 def left_out(store: Store) -> str:
-    """Say in one line what in a store is neither a file nor a folder and was passed over; "" where nothing was seen."""
+    """Describe entries of a store that are neither files nor folders and were skipped; "" if there are none."""
     found = sorted(getattr(store, "left_out", ()))
     if not found:
         return ""
@@ -219,23 +220,23 @@ def left_out(store: Store) -> str:
 
 
 def is_sign(name: str) -> bool:
-    """Say whether a name in a folder shows that the folder is a run's."""
+    """Return whether a name in a folder shows that the folder is a run's."""
     return name == "run.json" or rank_of(name) is not None
 
 
 def is_record(name: str) -> bool:
-    """Say whether a name in a run's folder is that of its record, or of a twin of it."""
+    """Return whether a name is that of a run's record, or of a duplicate of it."""
     return RECORD.fullmatch(name) is not None
 
 
 def _require_same(store: Store, run: RunPaths, known: RunRecord, mine: Project) -> None:
-    """Raise UserError unless the first start or one of the last sessions was of this project."""
+    """Raise UserError unless the first start or one of the last sessions belongs to this project."""
     told = [_claimed_project(known, claim) for claim in _last_claims(store, run)]
     told = [each for each in (known.project, *told) if each.known]
     if any(same(each, mine, copy_remains=project.copy_remains(each, mine)) for each in told):
         return
     if not told and (known.digest == mine.digest or _same_path(known.script, mine.place)):
-        return  # a record of an older version whose sessions tell no more
+        return  # a record of an older version whose sessions add nothing
     told = told or [Project(path=known.script)]
     other = told[0]
     here, there = mine.where, other.where
@@ -261,7 +262,7 @@ def _proposed(store: Store, mine: Project) -> str:
 
 
 def _last_claims(store: Store, run: RunPaths) -> list[Mapping[str, Any]]:
-    """Return the claims of the newest sessions that can be read, the last one first."""
+    """Return the readable claims of the newest sessions, the last one first."""
     newest = claims.ranks(store, run)[: -SESSIONS_BACK - 1 : -1]
     return [claim for rank in newest if (claim := claims.read_claim(store, run, rank))]
 
@@ -281,13 +282,13 @@ def _claimed_project(known: RunRecord, claim: Mapping[str, Any]) -> Project:
 
 
 def _same_path(known: str, place: str) -> bool:
-    """Say whether the recorded path of a script, which begins at its project, is the end of an absolute one."""
+    """Return whether a recorded path, which begins at its project, is the end of an absolute one."""
     one, other = PurePosixPath(known).parts, PurePosixPath(place).parts
     return bool(one) and one == other[-len(one) :]
 
 
 def _left_by_sessions(store: Store, run: RunPaths) -> RunRecord | None:
-    """Return what the newest sessions tell of the run, None if it has none."""
+    """Return the run's record from its newest sessions, None if it has none."""
     if not claims.ranks(store, run):
         return None
     found = RunRecord("", "")
@@ -306,9 +307,9 @@ def _left_by_sessions(store: Store, run: RunPaths) -> RunRecord | None:
 
 
 def _known(store: Store, run: RunPaths, made: RunRecord) -> RunRecord | None:
-    """Return the record that is there. Beside a torn one another is put, and the torn one stays.
+    """Return the stored record. Beside an incomplete record another is written.
 
-    It is not removed, because on a drive it may be another machine's that is still on its way.
+    The incomplete one stays, because on a drive it may be another machine's that is still arriving.
     """
     try:
         return read_whole(store, run)
@@ -339,7 +340,7 @@ def _parsed(body: bytes, run: RunPaths) -> RunRecord:
 
 
 def _twins(store: Store, run: RunPaths) -> list[str]:
-    """Return the names of the run's records in an order that is the same for all who see them."""
+    """Return the names of the run's records in an order that is the same for all readers."""
     found = ((RECORD.fullmatch(entry.name), entry.name) for entry in store.list(run.name))
     return [name for _, name in sorted((int(match[2] or 0), name) for match, name in found if match)]
 
@@ -365,7 +366,7 @@ def _create(store: Store, run: RunPaths, made: RunRecord, path: str) -> RunRecor
 
 
 def _shown(script: Path) -> str:
-    """Return the script's path as it is the same on every machine: from the folder that holds its repository."""
+    """Return the script's path from the folder of its repository on, which is the same on every machine."""
     for parent in script.parents:
         if (parent / ".git").exists() or (parent / "pyproject.toml").exists():
             return script.relative_to(parent).as_posix()

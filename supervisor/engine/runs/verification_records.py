@@ -1,7 +1,7 @@
-"""Receipts: small files beside the sessions that say which checkpoints were proved safe outside the session that wrote them.
+"""Verification records: small files that name checkpoints which were confirmed outside of the session that wrote them.
 
-Two proofs make one: a checkpoint was read back whole on another machine, so it has left the one that wrote it; or the
-drive's client was asked about every file of it, as often as a session would have.
+A record has one of two reasons. Another machine read the whole checkpoint, so it has left the machine that wrote it.
+Or the drive's client confirmed every file of it, as often as a session requires.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SAME_MACHINE = "read on the machine that wrote it, so it proves nothing about th
 
 @dataclass(frozen=True, slots=True)
 class VerifiedCheckpoint:
-    """What a whole checkpoint rests on: its ``evidence``, or none; ``why`` there is none, or no receipt of it."""
+    """The ``evidence`` for a valid checkpoint, or "". ``why``: why evidence or record is missing."""
 
     evidence: str = ""
     why: str = ""
@@ -45,7 +45,7 @@ class VerifiedCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class VerificationPace:
-    """The clock, and how to wait some seconds."""
+    """The clock, and a function that waits."""
 
     clock: Clock
     pause: Callable[[float], object]
@@ -53,7 +53,7 @@ class VerificationPace:
 
 @dataclass(frozen=True, slots=True)
 class VerificationRecord:
-    """``evidence``: what the proof was; ``at_wall_s``: when, by the clock of the machine that proved it, for words only."""
+    """The ``evidence``, and its time ``at_wall_s`` by the clock of the confirming machine, for display only."""
 
     evidence: str = VERIFIED
     at_wall_s: float | None = None
@@ -61,19 +61,19 @@ class VerificationRecord:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """A receipt as it lies in the store."""
+    """The stored form of a record."""
 
     evidence: shapes.Text = VERIFIED
     at: shapes.Finite | None = None
 
 
 def recorded(store: Store, run: RunPaths) -> set[CheckpointId]:
-    """Return the checkpoints that have one: all of them are DURABLE. The names say it, so a listing is enough."""
+    """Return the checkpoints with a record. All of them are durable. The name is enough, so a listing is enough."""
     return {id_ for id_, _ in _paths(store, run)}
 
 
 def read(store: Store, run: RunPaths) -> dict[CheckpointId, VerificationRecord]:
-    """Return them with what they say. One that is damaged or late to arrive still proves what its name says."""
+    """Return the records. A damaged or late one still confirms the checkpoint in its name."""
     found = {}
     for id_, path in _paths(store, run):
         try:
@@ -85,9 +85,9 @@ def read(store: Store, run: RunPaths) -> dict[CheckpointId, VerificationRecord]:
 
 
 def confirm(store: Store, run: RunPaths, manifest: Manifest, known: str, pace: VerificationPace) -> VerifiedCheckpoint:
-    """Say what proves a checkpoint that was just read whole, and leave a receipt of what is new.
+    """Return the evidence for a checkpoint that was just read completely, and record new evidence.
 
-    ``known``: the evidence that is told of it already, or "". Raises StoreError where the store cannot be asked.
+    ``known`` is the evidence that is recorded already, or "". Raises StoreError if the store cannot be asked.
     """
     if on_another_machine(store, run, manifest.id.session_id):
         return VerifiedCheckpoint(VERIFIED) if known == VERIFIED else _written(store, run, manifest, VERIFIED, pace)
@@ -101,7 +101,7 @@ def confirm(store: Store, run: RunPaths, manifest: Manifest, known: str, pace: V
 
 
 def write(store: Store, run: RunPaths, manifest: Manifest, evidence: str, now: Instant) -> None:
-    """Say for good that this checkpoint was proved. Raises StoreError."""
+    """Record that this checkpoint is confirmed. Raises StoreError."""
     id_ = manifest.id
     name = f"verified-{id_.generation}-{id_.step}-{id_.writer}-{id_.seq}-{os.urandom(4).hex()}.json"
     said = {"schema": 1, "by": process_identity.mine(), "bytes": manifest.bytes, "evidence": evidence, "at": now.wall_s}
@@ -109,25 +109,25 @@ def write(store: Store, run: RunPaths, manifest: Manifest, evidence: str, now: I
 
 
 def delete(store: Store, run: RunPaths, gone: Collection[CheckpointId]) -> None:
-    """Remove the receipts of checkpoints that were removed."""
+    """Delete the records of deleted checkpoints."""
     for id_, path in _paths(store, run) if gone else ():
         if id_ in gone:
             store.delete(path)
 
 
 def on_another_machine(store: Store, run: RunPaths, writer: SessionId) -> bool:
-    """Say whether this is certainly another machine than the one of that session.
+    """Return whether this is certainly another machine than that session's.
 
-    One that may be the same one would read what its drive client still has in its cache and never sent.
+    The same machine could read its drive client's cache, which may never be uploaded.
     """
     machine: Mapping[str, Any] = read_claim(store, run, writer).get("machine") or {}
     return bool(machine.get("boot")) and not process_identity.maybe_here(machine, process_identity.mine())
 
 
 def confirm_by_client(store: Store, run: RunPaths, manifest: Manifest, pause: Callable[[float], object]) -> str:
-    """Return what the store's client says that proves a published checkpoint, asked as often as a session would.
+    """Return the evidence of the store's client for an uploaded checkpoint, polled as often as a session requires.
 
-    Raises Unconfirmed if it does not say so now.
+    Raises NotConfirmed if the client does not confirm it now.
     """
     every_s = store.traits.confirm_every_s
     proof = DurabilityCheck(run, manifest, confirmations_needed(store))

@@ -20,7 +20,7 @@ RECEIVE_BYTES = 64 * 1024
 
 
 class Channel:
-    """Listens on its own threads; every message goes to ``said``. One trainer at a time is spoken to, the newest."""
+    """Receives on its own threads and passes every message to ``said``. It sends to the newest trainer only."""
 
     def __init__(self, wanted: Path, said: Callable[[Message | Malformed], None]) -> None:
         self._said = said
@@ -32,32 +32,32 @@ class Channel:
 
     @property
     def unnamed(self) -> bool:
-        """Whether somebody has removed the socket's name, so that no trainer can find it any more."""
+        """Whether the socket's name was deleted, so that no trainer can find it."""
         return not self.path.exists()
 
     def renew(self) -> None:
-        """Listen under the name again; who is connected already stays so. Raises OSError."""
+        """Listen under the name again. A connected trainer stays connected. Raises OSError."""
         if self.unnamed:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             before, self._listening = self._listening, self._listen_at()
             _shut(before)
 
     def tell(self, message: SaveRequest | StopRequest) -> bool:
-        """Send a message to the trainer; False if none is connected."""
+        """Send a message to the trainer; return False if none is connected."""
         speaking = self._speaking
         if speaking is None:
             return False
         try:
             speaking.sendall(encode(message))
         except OSError:
-            return False  # it is gone, and its exit comes as an event of its own
+            return False  # the trainer is gone, and its exit is a separate event
         return True
 
     def hear_out(self, seconds: float) -> None:
-        """Wait until all that dead trainers said is heard, so that no last words come after the news of the death."""
+        """Wait until all messages of dead trainers are received. The exit event then follows every message."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
             last.settimeout(seconds)
-            with contextlib.suppress(OSError):  # connections are taken in order: once this one is, all before it are
+            with contextlib.suppress(OSError):  # connections are accepted in order, so all earlier ones are accepted
                 last.connect(str(self.path))
                 last.shutdown(socket.SHUT_WR)
                 last.recv(1)
@@ -65,7 +65,7 @@ class Channel:
             listener.join(seconds)
 
     def close(self) -> None:
-        """Stop listening; the trainer sees the end of the channel as the end of its supervisor."""
+        """Stop listening. The trainer takes the closed channel for the end of its supervisor."""
         for each in (self._listening, self._speaking):
             if each is not None:
                 with contextlib.suppress(OSError):
@@ -103,7 +103,7 @@ class Channel:
                 return  # closed: the session is over
             self._speaking = connection
             listener = Thread(target=self._listen, args=(connection,), name="trainer", daemon=True)
-            listener.start()  # before it is listed, because one that has not started cannot be waited for
+            listener.start()  # started before it is listed, because join() needs a started thread
             self._listeners = [each for each in self._listeners if each.is_alive()] + [listener]
 
     def _listen(self, connection: socket.socket) -> None:
@@ -123,12 +123,12 @@ class Channel:
 
 def _shut(listening: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        listening.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who waits in accept()
+        listening.shutdown(socket.SHUT_RDWR)  # close() alone does not wake a thread in accept()
     listening.close()
 
 
 def _coalesced(said: list[Message | Malformed]) -> list[Message | Malformed]:
-    """Of beats in a row keep the last: a flood of them must not keep the loop busy."""
+    """Keep only the last of several heartbeats in a row. A flood of them must not keep the loop busy."""
     kept: list[Message | Malformed] = []
     for message in said:
         if kept and isinstance(message, Heartbeat) and isinstance(kept[-1], Heartbeat):

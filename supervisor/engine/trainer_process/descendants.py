@@ -1,7 +1,7 @@
-"""Processes that a trainer started, wherever they went: they carry its session in their environment, and no other process does.
+"""Processes that a trainer started. They carry the trainer's session in their environment.
 
-A child that left the trainer's process group (setsid, a daemon) or was started by a trainer whose supervisor was killed would
-live for ever, with its port and its share of the accelerator's memory.
+A child may leave the trainer's process group (setsid, a daemon), or its supervisor may be killed. It would then run
+for ever, with its port and its accelerator memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GRACE_S, POLL_S = 5.0, 0.02
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Whose trainer a process belongs to: the run, the session, and the process of its supervisor."""
+    """The owner of a trainer's processes: the run, the session, and the process of its supervisor."""
 
     run_id: str
     rank: SessionId
@@ -34,7 +34,7 @@ class Mark:
 
     @property
     def supervised(self) -> bool:
-        """Whether that supervisor still lives."""
+        """Whether that supervisor is alive."""
         return started(self.pid) == self.since
 
     def __str__(self) -> str:
@@ -47,9 +47,9 @@ def mine(run_id: str, rank: SessionId) -> Mark:
 
 
 def end(wanted: Callable[[Mark], bool], grace_s: float = GRACE_S) -> int:
-    """Ask the marked processes that are wanted to end, and kill those that have not within the grace; return how many.
+    """Terminate the marked processes and kill the rest after the grace period; return their number.
 
-    Only processes of this user and this process table count, and never this one or one that it descends from.
+    Only processes of this user and of this process table count, never this one or its ancestors.
     """
     asked = [each for each in _marked(wanted) if _signal(*each, wanted, signal.SIGTERM)]
     pause = Event()
@@ -57,7 +57,7 @@ def end(wanted: Callable[[Mark], bool], grace_s: float = GRACE_S) -> int:
         if not any(started(pid) == since for pid, since in asked):
             break
         pause.wait(POLL_S)
-    meanwhile = _marked(wanted) if asked else ()  # what those that were asked have started
+    meanwhile = _marked(wanted) if asked else ()  # processes that the signalled ones have started
     for pid, since in (*asked, *meanwhile):
         _signal(pid, since, wanted, signal.SIGKILL)
     return len(asked)
@@ -67,9 +67,9 @@ def _marked(wanted: Callable[[Mark], bool]) -> Iterator[tuple[int, str]]:
     try:
         spared, user, table = _ancestry(), os.geteuid(), _table(PROC / "self")
     except OSError:
-        return  # a system without /proc: nothing can be told there
+        return  # a system without /proc shows nothing
     for process in PROC.iterdir():
-        # the environment first: it tells nearly all processes apart, in one call each
+        # the environment first: one call excludes nearly every process
         mark = _mark_of(process) if process.name.isdecimal() else None
         if mark is None or int(process.name) in spared or not wanted(mark):
             continue
@@ -83,7 +83,7 @@ def _marked(wanted: Callable[[Mark], bool]) -> Iterator[tuple[int, str]]:
 
 
 def _signal(pid: int, since: str, wanted: Callable[[Mark], bool], number: int) -> bool:
-    """Send a signal to this very process: its number may be another's by now, so it is held while it is looked at again."""
+    """Send a signal to exactly this process. A descriptor holds it while its identity is checked again."""
     try:
         held = os.pidfd_open(pid)
     except (AttributeError, OSError):
@@ -104,7 +104,7 @@ def _mark_of(process: Path) -> Mark | None:
     try:
         environ = (process / "environ").read_bytes()
     except OSError:
-        return None  # gone, or not to be looked into
+        return None  # gone, or not readable
     prefix = f"{VARIABLE}=".encode()
     if prefix not in environ:
         return None

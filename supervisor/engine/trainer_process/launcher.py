@@ -1,4 +1,4 @@
-"""Starts attempts of the trainer and passes on what they say and print."""
+"""Starts attempts of the trainer and forwards their messages and output."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PACKAGES = "SUPERVISOR_RUN_PACKAGES"
 
 
 class Launcher:
-    """At most one trainer lives at a time. ``open`` once the session has its folders, then ``launch`` per attempt."""
+    """Runs at most one trainer at a time. Call ``open`` after the claim, then ``launch`` for each attempt."""
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class Launcher:
         self._channel = Channel(local.session / "channel", self._said)
 
     def mend(self) -> bool:
-        """Make the session's local folders and notes again where somebody has removed them; say whether that was so.
+        """Create the session's local folders and notes again if they were deleted; return whether they were.
 
-        A trainer that lives keeps its connection; the next one finds the channel under its name again. Raises OSError.
+        A live trainer keeps its connection, and the next one finds the channel under its name again. Raises OSError.
         """
         local, channel = self._local, self._channel
         if local is None or channel is None or self._lock is None or not (local.emptied or channel.unnamed):
@@ -71,7 +71,7 @@ class Launcher:
         if not local.lock.exists():
             os.close(
                 self._lock
-            )  # what lives of the trainer holds it on; but a lock without a name is no sign to others
+            )  # living processes of the trainer hold the old lock, but others cannot find a lock without a name
             self._take(local)
             if self._trainer is not None:
                 orphans.note_trainer(local.session, self._trainer.pid)
@@ -98,12 +98,12 @@ class Launcher:
         return self._trainer.pid
 
     def tell(self, message: SaveRequest | StopRequest) -> None:
-        """Say something to the trainer. One that never attached cannot hear it: for that there is its grace."""
+        """Send a message to the trainer. A trainer that never attached is ended after its grace period."""
         if self._channel is not None:
             self._channel.tell(message)
 
     def hear_out(self) -> None:
-        """Wait for the last words of a trainer that has ended."""
+        """Wait for the last messages of an ended trainer."""
         if self._channel is not None:
             self._channel.hear_out(LAST_WORDS_S)
 
@@ -113,17 +113,17 @@ class Launcher:
             self._trainer.end(how)
 
     def cpu_s(self) -> float | None:
-        """Return the processor time of the trainer's processes so far, in seconds; None where it cannot be had."""
+        """Return the CPU seconds of the trainer's processes, or None if unknown."""
         return cpu_s(self._trainer.pid) if self._trainer is not None else None
 
     def close(self) -> None:
-        """End whatever still runs."""
+        """End all remaining processes."""
         if self._trainer is not None:
             self.end("kill")
             self._end_descendants()
         if self._channel is not None:
             self._channel.close()
-        if self._lock is not None:  # the next session of this process is another holder
+        if self._lock is not None:  # the next session of this process takes its own lock
             os.close(self._lock)
             self._lock = None
 
@@ -171,18 +171,18 @@ class Launcher:
 
 
 def hash_seed(run_id: str) -> str:
-    """Return the seed of Python's hashes, the same on all machines of a run: a set of words has one order in it."""
+    """Return the seed of Python's hashes. All machines of a run share it, so that a set of strings keeps its order."""
     return str(int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:4], "big"))
 
 
 def _secrets(file: str) -> dict[str, str]:
-    """Return what only the trainer is to have in its environment: lines ``NAME=value`` of a file. Raises OSError."""
+    """Return the variables for the trainer alone, from a file of ``NAME=value`` lines. Raises OSError."""
     lines = Path(file).read_text(encoding="utf-8").splitlines() if file else []
     told = (line.partition("=") for line in lines if not line.lstrip().startswith("#"))
     return {name.strip(): value for name, found, value in told if found and name.strip()}
 
 
 def own_packages() -> str:
-    """Return the folder in which the supervisor has xxhash, for a trainer that has none; "" if there is none."""
+    """Return the folder with the supervisor's xxhash, for a trainer without one; "" if there is none."""
     found = find_spec("xxhash")
     return str(Path(found.origin).parents[1]) if found and found.origin else ""

@@ -1,4 +1,4 @@
-"""What the trainer prints: passed on at once, kept on the local disk, and put into the store in closed pieces."""
+"""The trainer's output: shown at once, kept on the local disk, and written to the store in closed pieces."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PIECE = re.compile(rf"output-([0-9]{{4,9}})-([0-9]{{6,9}}){fields.TWIN}\.log")
-OUTPUT = re.compile(r"output-([0-9]{4,9})\.log")  # of one attempt, on its machine
+OUTPUT = re.compile(r"output-([0-9]{4,9})\.log")  # for one attempt, on its machine
 PIECE_BYTES_MAX = 4 * 1024 * 1024
 TAIL_LINES = 20
 LINE_BYTES_MAX = 64 * 1024
 
 
 class LogCapture:
-    """Bytes come from the reader's thread, pieces are taken on the loop's thread."""
+    """Receives bytes on the reader's thread. Pieces are taken on the loop's thread."""
 
     def __init__(self) -> None:
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -35,19 +35,19 @@ class LogCapture:
         self._lock = Lock()
 
     def begin(self, attempt: int, file: Path) -> None:
-        """A new attempt prints from now on."""
+        """Start the output of a new attempt."""
         with self._lock:
             self.attempt, self._file, self._rest = attempt, file, b""
             self.tail.clear()
 
     def add(self, text: bytes) -> list[bytes]:
-        """Take what was printed; return the whole lines in it, for showing.
+        """Add output; return the complete lines to show.
 
-        A progress bar's carriage returns count as the end of a line of which only the last state is kept.
+        A carriage return ends a line too. Of a progress bar only the last state is kept.
         """
         with self._lock:
             if self._file is not None:
-                # a full local disk must not stop the reader: the trainer would hang on its full pipe
+                # a full local disk must not stop the reader: the trainer would block on its full pipe
                 with suppress(OSError), self._file.open("ab") as file:
                     file.write(text)
             self._keep(text)
@@ -59,7 +59,7 @@ class LogCapture:
         return shown
 
     def take(self) -> list[tuple[str, bytes]]:
-        """Return the pieces (name, body) that are not in the store yet: those that were put back, and the new ones."""
+        """Return the pieces (name, body) that are not in the store yet, returned ones first."""
         with self._lock:
             pending, self._pending, self._pending_bytes = self._pending, [], 0
             pieces, self._unwritten = self._unwritten, []
@@ -70,16 +70,16 @@ class LogCapture:
         return pieces
 
     def put_back(self, pieces: list[tuple[str, bytes]]) -> None:
-        """Take back pieces whose writing failed. They keep their names, because one may have been written all the same."""
+        """Take back pieces whose write failed. They keep their names: the write may have succeeded."""
         with self._lock:
             self._unwritten = [*pieces, *self._unwritten]
             while sum(len(body) for _, body in self._unwritten) > PIECE_BYTES_MAX:
-                self._unwritten.pop(0)  # a flood again: the newest is kept, because memory is the trainer's
+                self._unwritten.pop(0)  # a flood: only the newest output is kept, to leave the memory to the trainer
 
     def _keep(self, text: bytes) -> None:
         self._pending.append((self.attempt, text))
         self._pending_bytes += len(text)
         while self._pending_bytes > PIECE_BYTES_MAX and len(self._pending) > 1:
-            # a flood: the local file has it all, the store gets the newest, because memory is the trainer's
+            # a flood: the store gets the newest output only, and the local file holds all of it
             _, dropped = self._pending.pop(0)
             self._pending_bytes -= len(dropped)

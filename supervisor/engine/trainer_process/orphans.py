@@ -1,4 +1,4 @@
-"""What a dead supervisor of this machine may have left: a trainer that still runs, and folders nobody needs."""
+"""Leftovers of a dead supervisor on this machine: a running trainer and folders without a use."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ POLL_S = 0.05
 
 
 def note_trainer(session: Path, pid: int) -> None:
-    """Record which process the trainer is, so that a successor can end it if it outlives its supervisor."""
+    """Record the trainer's process, so that a successor can end it if it outlives its supervisor."""
     json_file.write(session / TRAINER, {"pid": pid, "since": started(pid)})
 
 
 def hold(lock: Path) -> int:
-    """Take the lock of a session's folder and return its descriptor; the trainer inherits it."""
+    """Lock a session's folder and return the descriptor. The trainer inherits it."""
     fd = atomic.open_lock(lock)
-    atomic.lock(fd, wait=True)  # it waits at most for a successor's look, because the folder is ours alone
+    atomic.lock(fd, wait=True)  # waits at most for a successor's check, because the folder is this session's own
     return fd
 
 
 def end_orphans(run: Path, mine: SessionId, say: Callable[[str], None] = lambda _: None) -> None:
-    """Wait for trainers of dead supervisors to stage their last checkpoint and end; kill what does not end.
+    """Wait until trainers of dead supervisors have staged their last checkpoint, and kill those that do not end.
 
-    An orphan notices by itself that its supervisor is gone and ends at its next step boundary; waiting for it saves
-    the work since its last checkpoint. What it had started is not waited for. ``say`` tells a person what is waited for.
+    An orphaned trainer notices the end of its supervisor and stops at its next step boundary. Waiting for it saves the
+    work since its last checkpoint. Processes that it started are not waited for. ``say`` informs the user.
     """
     for session, rank in _dead(run, mine):
         if _supervised(session):
@@ -55,12 +55,12 @@ def end_orphans(run: Path, mine: SessionId, say: Callable[[str], None] = lambda 
                 f"another process holds the local folder of session {rank.generation}: waiting at most {WAIT_S:.0f} s for it"
             )
             _freed_within(session / LOCK, WAIT_S)
-    # a session whose local folder is gone can have left some too
+    # a session without a local folder can have left processes too
     descendants.end(lambda mark: mark.run_id == run.name and mark.rank < mine and not mark.supervised)
 
 
 def _hear_out(session: Path, rank: SessionId, say: Callable[[str], None]) -> None:
-    """Wait while the trainer lives; what it forked may hold the lock for ever after it."""
+    """Wait while the trainer lives. Its forked children may hold the lock for ever."""
     trainer = json_file.process(session / TRAINER)
     if trainer is None or not _runs(trainer):
         return
@@ -83,7 +83,7 @@ def _end_descendants(run_id: str, rank: SessionId, say: Callable[[str], None]) -
 
 
 def forget_dead_sessions(run: Path, mine: SessionId, *, keep: Path) -> None:
-    """Remove the local folders of sessions that nobody serves any more, but for the one that holds ``keep``."""
+    """Delete the local folders of dead sessions, except the one that holds ``keep``."""
     for session, _ in _dead(run, mine):
         if not keep.is_relative_to(session) and not atomic.is_locked(session / LOCK):
             shutil.rmtree(session, ignore_errors=True)
@@ -107,7 +107,7 @@ def _freed_within(lock: Path, seconds: float) -> bool:
 
 
 def _supervised(session: Path) -> bool:
-    """Say whether the session's supervisor lives (it was taken over from, and ends its trainer itself)."""
+    """Return whether the session's supervisor is alive. It was superseded then, and ends its trainer itself."""
     noted = json_file.process(session / SUPERVISOR)
     return noted is not None and _runs(noted)
 
@@ -117,9 +117,9 @@ def _runs(process: tuple[int, str]) -> bool:
 
 
 def _kill_trainer(session: Path) -> None:
-    """Kill the trainer and the workers that outlived it: who has the lock open and is of the trainer's process session.
+    """Kill the trainer and its workers: processes that have the lock open and belong to the trainer's process session.
 
-    The noted pid alone would prove nothing, because it may be another process's by now.
+    The recorded pid alone proves nothing, because another process may have it by now.
     """
     noted = json_file.process(session / TRAINER)
     wanted = (session / LOCK).stat()

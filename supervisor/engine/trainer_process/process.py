@@ -1,4 +1,4 @@
-"""The trainer as a child process in a process session of its own: start it, signal its whole group, hear its end."""
+"""The trainer as a child process in its own process session: starts it, signals its group, reports its exit."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """``printed`` gets the output as it comes; ``exited`` the exit status and whether memory ran out, once.
+    """``printed`` receives the output. ``exited`` receives the exit status, and whether memory ran out, once.
 
-    Before that, ``left`` ends what the trainer's group does not hold: as long as such a process lives, the output has no end.
+    Before that, ``left`` ends processes outside of the trainer's group. The output has no end while such a process
+    lives.
     """
 
     printed: Callable[[bytes], None]
@@ -36,7 +37,7 @@ class Listeners:
 
 
 class TrainerProcess:
-    """One attempt. Its group dies with it, so that no data loader of a dead trainer holds the accelerator."""
+    """One attempt. Its group ends with it, so that no data loader of a dead trainer keeps the accelerator."""
 
     def __init__(
         self, command: Sequence[str], environ: Mapping[str, str], listeners: Listeners, *, keep_open: Sequence[int] = ()
@@ -63,7 +64,7 @@ class TrainerProcess:
             self._reader.start()
             Thread(target=self._wait, name="waiter", daemon=True).start()
         except RuntimeError:
-            os.killpg(self.pid, signal.SIGKILL)  # nobody would hear of its end
+            os.killpg(self.pid, signal.SIGKILL)  # its exit would not be reported
             self._child.wait()
             if self._child.stdout is not None:
                 self._child.stdout.close()
@@ -72,7 +73,7 @@ class TrainerProcess:
     def end(self, how: str) -> None:
         """Send the signal for ``how``: "stacks" and "term" to the trainer, "kill" to its whole group.
 
-        Only the trainer is asked, because data loaders that end first would make it fail before its last save.
+        Only the trainer gets the first two. Data loaders that end first would make it fail before its last save.
         """
         self._ended_by_us = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -91,7 +92,7 @@ class TrainerProcess:
     def _wait(self) -> None:
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            # before the pid is given back, because only until then it is certain whose group this is
+            # before the pid is released: afterwards the group may be another's
             os.killpg(self.pid, signal.SIGKILL)
         code = self._child.wait()
         self._listeners.left()
@@ -101,9 +102,9 @@ class TrainerProcess:
 
 
 def oom_kills(root: Path = CGROUP, proc: Path = Path("/proc")) -> int:
-    """Return how many processes of our control group the kernel has killed for want of memory; where none tells, of all.
+    """Return how many processes of this control group the kernel killed for lack of memory, else of the whole machine.
 
-    What memory others lack on this machine says nothing about us.
+    A lack of memory in other groups does not concern the trainer.
     """
     own = [count for path in _own_groups(root, proc) if (count := _count(path)) is not None]
     return sum(own) if own else _count(proc / "vmstat") or 0
@@ -134,5 +135,5 @@ def _own_groups(root: Path, proc: Path) -> list[Path]:
 
 
 def trainer_command(python: str, script: Path, arguments: Sequence[str]) -> list[str]:
-    """Return how a script is run: by our runner, which speaks for it until it calls attach()."""
+    """Return the command of a script. The runner reports for the script until it calls attach()."""
     return [python or sys.executable, "-m", "supervisor.trainer", str(script), *arguments]

@@ -1,4 +1,4 @@
-"""Which process on which boot of which machine: so that a dead predecessor on this machine is known at once."""
+"""Identity of a process: machine, boot, and process. A dead predecessor on this machine is recognised by it at once."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MACHINE = "SUPERVISOR_RUN_MACHINE"  # set by a fleet's agent: several machines o
 
 
 def new_writer() -> str:
-    """Return a random name for a session's writer; two machines never draw the same."""
+    """Return a random writer name for a session."""
     return os.urandom(4).hex()
 
 
 def mine() -> dict[str, Any]:
-    """Return what tells this process apart from every other, as it goes into the claim."""
+    """Return the identity of this process, for its claim."""
     return {
         "boot": _text(PROC / "sys/kernel/random/boot_id"),
         "processes": _link(PROC / "self/ns/pid"),
@@ -32,10 +32,10 @@ def mine() -> dict[str, Any]:
 
 
 def alive(claimed: Mapping[str, Any]) -> bool | None:
-    """Say whether the process that wrote a claim lives: True, False, or None where it cannot be told from here.
+    """Return whether the process that wrote a claim is alive; None if that cannot be decided here.
 
-    A pid means something only within one boot and one process namespace, because both begin to count anew; and of a fleet's
-    machine what comes later than its end is still to be fetched, so its death alone tells the others nothing.
+    A pid is meaningful only within one boot and one process namespace. On a machine of the fleet a dead process proves
+    nothing to others, because its last files may still be on the way.
     """
     here = mine()
     if not claimed.get("boot") or any(claimed.get(key) != here[key] for key in ("boot", "processes")):
@@ -49,15 +49,16 @@ def alive(claimed: Mapping[str, Any]) -> bool | None:
 
 
 def maybe_here(claimed: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-    """Say whether the machine of a claim may be the one that is described by ``here``, so that they share their disk.
+    """Return whether the machine of a claim may be the one described by ``here``, with the same disk.
 
-    After a restart it has another boot and the same name; a container beside us has the same boot and another name.
+    After a restart the boot differs and the name is the same. A container beside this one has the same boot and another
+    name.
     """
     return any(claimed.get(key) and claimed[key] == here.get(key) for key in ("boot", "host"))
 
 
 def started(pid: int) -> str | None:
-    """Return when a process began (clock ticks since boot), or None if there is none or it is a zombie."""
+    """Return the start of a process in clock ticks since boot; None if there is none or it is a zombie."""
     try:
         after_name = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -66,9 +67,9 @@ def started(pid: int) -> str | None:
 
 
 def cpu_s(group: int) -> float | None:
-    """Return the processor time that the living processes of a group have used, in seconds; None on systems without /proc.
+    """Return the CPU seconds of the living processes of a group; None on systems without /proc.
 
-    Fields as in proc(5): pgrp is the 5th, utime to cstime (its own and its ended children's) are the 14th to 17th.
+    Fields as in proc(5): pgrp is the 5th, utime to cstime (own and ended children's) are the 14th to 17th.
     """
     ticks, found = 0, False
     for stat in PROC.glob("[0-9]*/stat"):
@@ -86,7 +87,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError:
-        return ""  # no such file on this system: liveness is then unknown, never guessed
+        return ""  # no such file on this system: liveness is unknown
 
 
 def _link(path: Path) -> str:

@@ -187,7 +187,7 @@ class CheckpointUploader:
             return ev.UploadFailed(str(folder), "it is not on its way any more")
         try:
             kinds = self._confirm_all(sent)
-            self.store.check_fence()  # after a pause before the manifest, a successor may have deleted files that it names
+            self.store.check_fence()  # during a pause a successor may have deleted files
         except FencedError as fenced:
             return ev.FenceChecked(fenced.names)
         except NotConfirmed as error:

@@ -106,7 +106,7 @@ def serve(choice: StoreChoice) -> int:
     screen = terminal.choose(json_lines=choice.json_lines)
     config = configure(choice, platform, store)
     before = ranks(store, run)
-    if words := runs.left_out(store):
+    if words := runs.describe_left_out(store):
         teller(json_lines=choice.json_lines)(words, "")
     known = runs.last_status(store, run, before) or RunStatus(run=run.name, id=record.id)
     known = replace(known, platform=platform.name, place=store.traits.place)
@@ -188,7 +188,7 @@ def require_run(store: Store, run: RunPaths, clock: BootClock) -> None:
                 raise UserError(startup.NOTHING_THERE, startup.NOTHING_THERE_HINT, FAILED_PRECHECKS)
             pause.wait(LOOK_AGAIN_S)
     except StoreError as error:
-        raise runs.cannot_use(store, error) from error
+        raise runs.unusable_store(store, error) from error
 
 
 def find_platform(environ: Mapping[str, str], now: Instant) -> Platform:

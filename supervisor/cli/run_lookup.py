@@ -43,7 +43,7 @@ def opened(options: Namespace) -> Iterator[Store]:
     ensure()
     shell_commands.set_about(option=option(options))
     from supervisor import composition
-    from supervisor.engine.runs.runs import cannot_use, left_out
+    from supervisor.engine.runs.runs import describe_left_out, unusable_store
 
     try:
         store = composition.open_store(where(options))
@@ -51,10 +51,10 @@ def opened(options: Namespace) -> Iterator[Store]:
         raise StoreAwayError(error.what, error.hint, error.exit_code) from error
     try:
         yield store
-        if words := left_out(store):
+        if words := describe_left_out(store):
             show(words, sys.stderr)
     except StoreError as error:
-        two = cannot_use(store, error)
+        two = unusable_store(store, error)
         if error.kind in AWAY:
             raise StoreAwayError(two.what, two.hint, two.exit_code) from error
         raise two from error
@@ -77,7 +77,7 @@ def living_here(options: Namespace, name: str | None, error: StoreAwayError | No
     from supervisor.engine.runs import local_sessions
 
     place = os.path.abspath(where(options))  # noqa: PTH100, because resolve() asks the mount, which may hang
-    found = [each for each in local_sessions.living(composition.local_root(os.environ)) if each.store == place]
+    found = [each for each in local_sessions.alive_sessions(composition.local_root(os.environ)) if each.store == place]
     named = [each for each in found if name in {None, each.run}]
     if len({each.run for each in named}) != 1:
         raise error

@@ -27,7 +27,7 @@ from supervisor.engine.runs import claims, finished_run, runs
 from supervisor.engine.task_queue import SerialExecutor
 from supervisor.engine.trainer_process.launcher import Launcher
 from supervisor.engine.trainer_process.log_capture import LogCapture
-from supervisor.engine.trainer_process.orphans import forget_dead_sessions
+from supervisor.engine.trainer_process.orphans import delete_dead_sessions
 from supervisor.engine.unmodified.session import UnmodifiedScriptSession
 from supervisor.engine.upload.session_store import SessionStore
 
@@ -47,35 +47,35 @@ class Executor:
         self.output = LogCapture()
         self.storing = SessionStore(job, lambda words: say(do.Notify("info", words)))
         self.files = UnmodifiedScriptSession(job, self.storing, inbox)
-        self.launcher = Launcher(job, self._trainer_said, self._trainer_exited, self.output)
+        self.launcher = Launcher(job, self._on_trainer_message, self._on_trainer_exit, self.output)
         self._say = say
         self._watch: FenceWatch | None = None
-        self._lanes = {name: SerialExecutor(name) for name in ("store", "fence", "setup", "restart")}
+        self._queues = {name: SerialExecutor(name) for name in ("store", "fence", "setup", "restart")}
         self._handlers: dict[type, Callable[[Any], None]] = {
-            do.InspectRun: self._look,
-            do.ProbeOwner: self._knock,
-            do.AnswerProbe: self._answer,
+            do.InspectRun: self._inspect_run,
+            do.ProbeOwner: self._probe_owner,
+            do.AnswerProbe: self._answer_probe,
             do.WriteClaim: self._write_claim,
             do.PrepareEnvironment: self._prepare,
             do.ReadHistory: self._read_history,
-            do.FetchCheckpoint: self._restore,
-            do.StartTrainer: self._launch,
+            do.FetchCheckpoint: self._fetch_checkpoint,
+            do.StartTrainer: self._start_trainer,
             do.SendToTrainer: lambda command: self.files.asked(
-                command.message, partial(self.launcher.tell, command.message)
+                command.message, partial(self.launcher.send, command.message)
             ),
             do.SignalTrainer: lambda command: self.launcher.end(command.how),
             do.SampleTrainerCpu: lambda _: self.inbox(ev.TrainerCpuSampled(self.launcher.cpu_s())),
-            do.UploadCheckpoint: self._publish,
+            do.UploadCheckpoint: self._upload,
             do.ConfirmDurability: self._confirm,
-            do.DeleteStaged: lambda command: self._later(
+            do.DeleteStaged: lambda command: self._in_background(
                 "setup", partial(staged_checkpoints.discard, Path(command.folder))
             ),
-            do.Prune: self._retain,
-            do.CheckFence: self._look_at_fence,
+            do.Prune: self._prune,
+            do.CheckFence: self._check_fence,
             do.WriteJournal: self._write_journal,
             do.WriteRollback: self._write_rollback,
-            do.RecordNonfinite: self._note_nonfinite,
-            do.RecordSessionEnd: self._write_end,
+            do.RecordNonfinite: self._record_nonfinite,
+            do.RecordSessionEnd: self._record_end,
             do.FlushDrive: self._flush,
             do.Notify: say,
             do.PublishState: lambda _: None,
@@ -97,21 +97,23 @@ class Executor:
         if not keep and self.storing.rank.generation:
             shutil.rmtree(self.storing.local.session, ignore_errors=True)
         if finished and self.storing.rank.generation:
-            forget_dead_sessions(self.storing.local.run, self.storing.rank, keep=self.storing.local.session)
+            delete_dead_sessions(self.storing.local.run, self.storing.rank, keep=self.storing.local.session)
 
-    def mend(self) -> None:
+    def recreate_folders(self) -> None:
         """Make the session's local folder again where somebody has emptied it. Raises OSError."""
-        if self.launcher.mend():
+        if self.launcher.recreate_folders():
             words = f"the local folder of this session was emptied and is made again: {self.storing.local.session}"
             hint = "what was staged there and not uploaded is lost; name another folder in SUPERVISOR_RUN_LOCAL"
             self._say(do.Notify("warning", words, hint))
 
-    def _look(self, _command: do.InspectRun) -> None:
-        self._on(
-            "store", self._ticking("looking at the run in the store", self.storing.inspect_run), self._cannot_start
+    def _inspect_run(self, _command: do.InspectRun) -> None:
+        self._submit(
+            "store",
+            self._with_progress("looking at the run in the store", self.storing.inspect_run),
+            self._setup_failed_by_store,
         )
 
-    def _ticking(self, words: str, act: Callable[[], Any]) -> Callable[[], Any]:
+    def _with_progress(self, words: str, act: Callable[[], Any]) -> Callable[[], Any]:
         """Return the act with a word every few seconds while it lasts, because on a drive it may take minutes."""
 
         def told() -> Any:
@@ -122,17 +124,17 @@ class Executor:
 
         return told
 
-    def _knock(self, command: do.ProbeOwner) -> None:
+    def _probe_owner(self, command: do.ProbeOwner) -> None:
         def act() -> ev.Event:
             claims.probe(self.job.store, self.job.run, SessionId(command.generation, command.writer))
             return ev.OwnerProbed()
 
-        self._on("store", act, lambda error: ev.OwnerProbed(str(error)))
+        self._submit("store", act, lambda error: ev.OwnerProbed(str(error)))
 
-    def _answer(self, command: do.AnswerProbe) -> None:
+    def _answer_probe(self, command: do.AnswerProbe) -> None:
         """On the lane of the fence, because the store's may be busy with a large file for minutes."""
         answer = partial(claims.answer_probe, self.job.store, self.job.run, self.storing.rank, command.probe)
-        self._later("fence", answer)
+        self._in_background("fence", answer)
 
     def _write_claim(self, command: do.WriteClaim) -> None:
         def act() -> ev.Event:
@@ -144,7 +146,7 @@ class Executor:
                 raise
             return ev.ClaimWritten(rank)
 
-        self._on("store", act, self._cannot_start)
+        self._submit("store", act, self._setup_failed_by_store)
 
     def _prepare(self, _command: do.PrepareEnvironment) -> None:
         def act() -> ev.Event:
@@ -152,30 +154,30 @@ class Executor:
             self.launcher.prepared = prepared
             return ev.EnvironmentReady(prepared.seconds, tuple(prepared.installed), tuple(prepared.drift))
 
-        self._on("setup", act, self._cannot_start)
+        self._submit("setup", act, self._setup_failed_by_store)
 
     def _read_history(self, _command: do.ReadHistory) -> None:
-        act = self._ticking("reading what earlier machines left", self.storing.read_history)
-        self._on("store", act, self._cannot_start)
+        act = self._with_progress("reading what earlier machines left", self.storing.read_history)
+        self._submit("store", act, self._setup_failed_by_store)
 
-    def _restore(self, command: do.FetchCheckpoint) -> None:
+    def _fetch_checkpoint(self, command: do.FetchCheckpoint) -> None:
         """Where only the trainer died the store is not needed, and may be busy or away: so another lane is asked first."""
 
         def act() -> ev.Event | None:
             ready = None if command.fresh else self.storing.restart()
             if ready is None:
-                self._on("store", there, self._cannot_start)
+                self._submit("store", there, self._setup_failed_by_store)
             return self.files.put_back(ready)
 
         def bring() -> ev.Event | None:
             return self.files.put_back(self.storing.restore(afresh=command.fresh))
 
-        there = self._ticking("fetching the newest checkpoint and verifying it", bring)
-        self._on("restart", act, self._cannot_start)
+        there = self._with_progress("fetching the newest checkpoint and verifying it", bring)
+        self._submit("restart", act, self._setup_failed_by_store)
 
-    def _launch(self, command: do.StartTrainer) -> None:
+    def _start_trainer(self, command: do.StartTrainer) -> None:
         try:
-            self.mend()
+            self.recreate_folders()
             resuming = self.files.resuming(command.checkpoint)
             self.launcher.added = (resuming.arguments, resuming.environ)
             pid = self.launcher.launch(command.attempt, resuming.checkpoint, command.rollbacks)
@@ -197,34 +199,34 @@ class Executor:
         if self._watch is None and not traits.mounted:
             self._watch = FenceWatch(Path(traits.where) / self.job.run.name, self.storing.check_fence, self.inbox)
         if command.attempt == 1:
-            self._later("setup", self._keep_environment)
+            self._in_background("setup", self._keep_environment)
             if self.job.deadline_wall_s is not None:  # else there is nothing to plan, and one can do without
-                self._on("setup", self.storing.read_peer_lifetimes, lambda _: ev.PeerLifetimesRead(()))
+                self._submit("setup", self.storing.read_peer_lifetimes, lambda _: ev.PeerLifetimesRead(()))
 
     def _keep_environment(self) -> None:
         self.job.environments.record(self.storing.rank)
         self.job.environments.keep()
 
-    def _publish(self, command: do.UploadCheckpoint) -> None:
+    def _upload(self, command: do.UploadCheckpoint) -> None:
         def act() -> ev.Event:
             return self.storing.upload(Path(command.folder), command.step, self.inbox)
 
-        self._on("store", act, lambda error: ev.UploadFailed(command.folder, str(error)))
+        self._submit("store", act, lambda error: ev.UploadFailed(command.folder, str(error)))
 
     def _confirm(self, command: do.ConfirmDurability) -> None:
         act = partial(self.storing.uploader.confirm, Path(command.folder))
-        self._on("store", act, lambda error: ev.UploadFailed(command.folder, str(error)))
+        self._submit("store", act, lambda error: ev.UploadFailed(command.folder, str(error)))
 
     def _flush(self, command: do.FlushDrive) -> None:
-        self._on(
+        self._submit(
             "store", partial(self.storing.flush, command.within_s), lambda error: ev.DriveFlushed(None, str(error))
         )
 
-    def _retain(self, _command: do.Prune) -> None:
-        self._on("store", self.storing.prune, lambda error: ev.PruneFailed(str(error)))
+    def _prune(self, _command: do.Prune) -> None:
+        self._submit("store", self.storing.prune, lambda error: ev.PruneFailed(str(error)))
 
-    def _look_at_fence(self, _command: do.CheckFence) -> None:
-        self._on("fence", self.storing.check_fence, lambda error: ev.StoreUnreachable(str(error), error.kind))
+    def _check_fence(self, _command: do.CheckFence) -> None:
+        self._submit("fence", self.storing.check_fence, lambda error: ev.StoreUnreachable(str(error), error.kind))
 
     def _write_journal(self, _command: do.WriteJournal) -> None:
         self.inbox(memory_seen())
@@ -239,19 +241,19 @@ class Executor:
             self.output.put_back(output)
             return ev.JournalFailed(str(error))
 
-        self._on("store", act, failed)
+        self._submit("store", act, failed)
 
     def _write_rollback(self, command: do.WriteRollback) -> None:
         """On the lane of the fence, because the store's may be busy with a large file, and this must not be lost."""
         act = partial(record_rollback, self.storing.fenced, self.job.run, command.rollback, command.message)
-        self._on("fence", act, lambda error: ev.RollbackWritten(str(error)))
+        self._submit("fence", act, lambda error: ev.RollbackWritten(str(error)))
 
-    def _note_nonfinite(self, command: do.RecordNonfinite) -> None:
+    def _record_nonfinite(self, command: do.RecordNonfinite) -> None:
         """On the lane of the fence, because the store's may be busy. What fails here is written before anything is removed."""
-        self.storing.nonfinite.saw(command.last_good_step, command.step, command.message)
-        self._later("fence", self.storing.note_nonfinite)
+        self.storing.nonfinite.note(command.last_good_step, command.step, command.message)
+        self._in_background("fence", self.storing.note_nonfinite)
 
-    def _write_end(self, command: do.RecordSessionEnd) -> None:
+    def _record_end(self, command: do.RecordSessionEnd) -> None:
         pieces, output = self.journal.take(), self.output.take()
         body = {
             "reason": command.reason,
@@ -269,9 +271,9 @@ class Executor:
             claims.write_end(self.job.store, self.job.run, self.storing.rank, command.reason, body)
             return ev.SessionEndRecorded()
 
-        self._on("store", act, lambda error: ev.SessionEndRecorded(str(error)))
+        self._submit("store", act, lambda error: ev.SessionEndRecorded(str(error)))
 
-    def _trainer_said(self, message: messages.Message | messages.Malformed) -> None:
+    def _on_trainer_message(self, message: messages.Message | messages.Malformed) -> None:
         if isinstance(message, messages.CheckpointStaged):
             folder = self.storing.local.staging / message.folder
             self.storing.take_log(folder)
@@ -279,8 +281,8 @@ class Executor:
         self.files.heard(message)
         self.inbox(ev.TrainerMessage(message))
 
-    def _trainer_exited(self, code: int, *, oom: bool) -> None:
-        self.launcher.hear_out()
+    def _on_trainer_exit(self, code: int, *, oom: bool) -> None:
+        self.launcher.drain()
         other_file = False
         try:
             other_file = self.files.ended(code)
@@ -292,13 +294,13 @@ class Executor:
             self.inbox(ev.TrainerMessage(said))
         self.inbox(ev.TrainerExited(code, oom, tuple(map(masked_text, self.output.tail)), other_file))
 
-    def _on(self, lane: str, act: Callable[[], ev.Event | None], failed: Failed) -> None:
-        self._lanes[lane].submit(partial(self._attempt, act, failed))
+    def _submit(self, lane: str, act: Callable[[], ev.Event | None], failed: Failed) -> None:
+        self._queues[lane].submit(partial(self._attempt, act, failed))
 
-    def _cannot_start(self, error: StoreError) -> ev.Event:
-        return _setup_failed(runs.cannot_use(self.job.store, error))
+    def _setup_failed_by_store(self, error: StoreError) -> ev.Event:
+        return _setup_failed(runs.unusable_store(self.job.store, error))
 
-    def _later(self, lane: str, act: Callable[[], None]) -> None:
+    def _in_background(self, lane: str, act: Callable[[], None]) -> None:
         def quietly() -> None:
             try:
                 act()
@@ -307,7 +309,7 @@ class Executor:
                     do.Notify("warning", f"tidying up failed: {error}", "nothing that is needed is touched by it")
                 )
 
-        self._lanes[lane].submit(quietly)
+        self._queues[lane].submit(quietly)
 
     def _attempt(self, act: Callable[[], ev.Event | None], failed: Failed) -> None:
         """Put the outcome into the inbox; None if somebody else will."""

@@ -45,7 +45,7 @@ class LiveStatus:
         if urgent or now.mono_s - self._written_s >= EVERY_S:
             self._written_s = now.mono_s
             with suppress(OSError):  # a full local disk makes `status` here old; it must not end the session
-                self._executor.mend()
+                self._executor.recreate_folders()
                 where = self._executor.job.store.traits.where
                 told = {**to_json(self._journal.status, now), "store": where, "arrival": self._arrival.told}
                 json_file.write(local.status, told)

@@ -78,7 +78,7 @@ class Judge:
         """Begin with these files and compare the choice with what it must be."""
         store: Store = Paper(files, self.traits)  # type: ignore[assignment]
         brought = checkpoint_fetch.fetch_newest_valid(store, RUN, (), self.into)
-        answer, passed_over = brought.answer, brought.passed_over
+        answer, passed_over = brought.answer, brought.skipped_local
         expected = max((id_ for id_, paths in self.files.items() if self._same(paths, files)), default=None)
         seen = [id_ for id_, paths in self.files.items() if paths[0] in files and (expected is None or id_ > expected)]
         if expected is None:

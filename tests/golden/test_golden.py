@@ -79,7 +79,7 @@ def test_every_checkpoint_is_listed_as_it_was_then_and_proved_whole(store, tmp_p
         assert [(row.id.generation, row.id.step, row.state) for row in rows] == [
             (each["session"], each["step"], each["state"]) for each in was
         ]
-        judged = list(checkpoint_admin.judged(store, RunPaths(name), tmp_path / "into"))
+        judged = list(checkpoint_admin.verify_all(store, RunPaths(name), tmp_path / "into"))
         assert [(each.verdict, each.why) for each in judged] == [(cp.Validity.WHOLE, "")] * len(was)
 
 

@@ -62,7 +62,7 @@ def id_of(store, step):
 
 
 def test_the_packed_one_is_named_and_the_plain_one_is_whole(store, tmp_path):
-    found = {each.id.step: (each.verdict, each.why) for each in checkpoint_admin.judged(store, RUN, tmp_path)}
+    found = {each.id.step: (each.verdict, each.why) for each in checkpoint_admin.verify_all(store, RUN, tmp_path)}
     assert found == {15: (cp.Validity.PACKED, cp.PACKED), 5: (cp.Validity.WHOLE, "")}
 
 
@@ -126,7 +126,7 @@ def test_a_launch_that_finds_packed_ones_alone_ends_in_two_lines(only_packed, tm
 
 
 def test_packed_ones_are_pinned_once_and_no_other(store, tmp_path):
-    found = list(checkpoint_admin.judged(store, RUN, tmp_path))
+    found = list(checkpoint_admin.verify_all(store, RUN, tmp_path))
     packed_checkpoints.pin_packed(store, RUN, found)
     packed_checkpoints.pin_packed(store, RUN, found)
     assert pruning.pinned(store, RUN) == {id_of(store, 15)}

@@ -122,11 +122,11 @@ def test_what_a_notebook_started_is_found_again(tmp_path) -> None:
     folder = detached.new(tmp_path)
     mine = detached.note(folder, os.getpid(), "plates", "/runs")
     (folder / detached.OUTPUT).write_bytes(b"one\ntwo\nhal")
-    assert mine.lives
+    assert mine.alive
     assert mine.code is None
-    assert mine.printed(0) == ("one\ntwo\n", 8)
-    assert mine.printed(8) == ("", 8)
-    mine.saw({"step": 3})
+    assert mine.output_since(0) == ("one\ntwo\n", 8)
+    assert mine.output_since(8) == ("", 8)
+    mine.note_shown({"step": 3})
     detached.ended(folder, 42)
     found = list(detached.known(tmp_path, "/runs"))
     assert found == [mine]

@@ -102,7 +102,7 @@ class Launcher:
         self.trainer.begin(checkpoint)
         return attempt
 
-    def tell(self, message: messages.SaveRequest | messages.StopRequest) -> None:
+    def send(self, message: messages.SaveRequest | messages.StopRequest) -> None:
         """Pass a message on."""
         if self.trainer is not None and not self.trainer.gone:
             self.trainer.tell(message)
@@ -117,11 +117,11 @@ class Launcher:
         working = self.trainer is not None and not self.trainer.hangs
         return self.supervisor.machine.now().mono_s if working else 0.0
 
-    def mend(self) -> bool:
+    def recreate_folders(self) -> bool:
         """Say that the local folder is there: nobody empties it here."""
         return False
 
-    def hear_out(self) -> None:
+    def drain(self) -> None:
         """Everything said is heard at once here."""
 
     def close(self) -> None:
@@ -177,7 +177,7 @@ class Hands(Executor):
 
     def __init__(self, supervisor: Supervisor, job: SessionContext, journal: Journal) -> None:
         super().__init__(job, supervisor.hear, journal, lambda _: None)
-        self._lanes: dict[str, Any] = {name: Lane(supervisor) for name in self._lanes}
+        self._queues: dict[str, Any] = {name: Lane(supervisor) for name in self._queues}
         self.launcher: Any = Launcher(supervisor)
         self._watch: Any = Unwatched()
         # these would look at source and files in real threads, which no history can hold
@@ -225,12 +225,12 @@ class Supervisor:
 
     def trainer_said(self, message: messages.Message) -> None:
         """Pass on a message as the channel does."""
-        self.executor._trainer_said(message)
+        self.executor._on_trainer_message(message)
 
     def trainer_exited(self, code: int, *, oom: bool) -> None:
         """Pass on the end of the trainer."""
         if not self.gone:
-            self.executor._trainer_exited(code, oom=oom)
+            self.executor._on_trainer_exit(code, oom=oom)
 
     def next_staging(self) -> int:
         """Number the staged folders."""

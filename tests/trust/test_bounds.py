@@ -49,7 +49,7 @@ def test_links_and_odd_files_of_a_store_are_said_once_in_one_line(tmp_path, caps
     assert said == [
         f"2 links or other odd files in the store are not gone through: {RUN.name}/e00000009-zz, {RUN.name}/pin-3-40-b4dc8281-1005.json"
     ]
-    assert runs.left_out(Forged(tmp_path / "other").store) == ""
+    assert runs.describe_left_out(Forged(tmp_path / "other").store) == ""
 
 
 @pytest.mark.parametrize("record", [b'{"schema": 99}', b"[" * 100_000])

@@ -34,7 +34,7 @@ def untouched(victim):
 
 
 def prune(forged, tmp_path):
-    known = list(checkpoint_admin.judged(forged.store, RUN, tmp_path / "into"))
+    known = list(checkpoint_admin.verify_all(forged.store, RUN, tmp_path / "into"))
     checkpoint_admin.prune(forged.store, RUN, known, 2)
 
 

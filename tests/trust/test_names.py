@@ -35,7 +35,7 @@ def victim(tmp_path):
 
 
 def verdicts(forged, tmp_path):
-    return [each.verdict for each in checkpoint_admin.judged(forged.store, RUN, tmp_path / "into")]
+    return [each.verdict for each in checkpoint_admin.verify_all(forged.store, RUN, tmp_path / "into")]
 
 
 def test_a_file_whose_name_leads_out_is_never_written_by_verify(forged, victim, tmp_path):
@@ -147,7 +147,7 @@ def test_a_session_of_another_run_is_not_forgotten_by_a_forged_id(tmp_path, forg
     )
     known = runs.read(forged.store, RUN)
     assert known is not None
-    orphans.forget_dead_sessions(
+    orphans.delete_dead_sessions(
         SessionPaths(tmp_path / "local", known.id, SessionId(500, "zz")).run, SessionId(500, "zz"), keep=tmp_path
     )
     assert precious.is_dir()

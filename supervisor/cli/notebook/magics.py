@@ -165,7 +165,7 @@ class LineBuffer:
         if self._seen.kept is None:
             print(notebook.text(scene))
             return
-        text, self._offset = self._seen.kept.printed(self._offset)
+        text, self._offset = self._seen.kept.output_since(self._offset)
         sys.stdout.write(text)
         sys.stdout.flush()
 

@@ -79,7 +79,7 @@ class AttachedSession:
         """Whether the supervisor still runs; one that this kernel started is buried at once when it ends."""
         if self.process is not None:
             return self.process.poll() is None
-        return (self.kept or self.here).lives  # type: ignore[union-attr]  # one of them was found
+        return (self.kept or self.here).alive  # type: ignore[union-attr]  # one of them was found
 
     @property
     def code(self) -> int | None:
@@ -108,10 +108,10 @@ class AttachedSession:
         """Read what it says and prints, and its status."""
         ended = not self.lives  # asked first, so that an ended one has said all there is
         if self.kept is not None:
-            text, self._offset = self.kept.printed(self._offset)
+            text, self._offset = self.kept.output_since(self._offset)
             self.lines = (self.lines + text.splitlines())[-LINES_KEPT:]
         found = self.here or self._found()
-        self.here = found.again() if found is not None else None
+        self.here = found.refreshed() if found is not None else None
         said, printed = notebook.sorted_lines(self.lines)
         failed = ended and self.code not in FINE
         plain = self.here.plain if self.here is not None else None
@@ -155,11 +155,11 @@ class AttachedSession:
             kept_at = (scene.plain or {}).get("checkpoints", {}).get("durable")
             step = (scene.plain or {}).get("step")
             told = {"wall_s": self.clock.now().wall_s, "step": step, "durable": kept_at}
-            self.kept.saw({**told, "offset": self._offset, "ended": scene.ended})
+            self.kept.note_shown({**told, "offset": self._offset, "ended": scene.ended})
 
     def _found(self) -> LocalSession | None:
         pid = None if self.kept is None else self.kept.pid
-        return next((each for each in local_sessions.living(self.local_root) if each.pid == pid), None)
+        return next((each for each in local_sessions.alive_sessions(self.local_root) if each.pid == pid), None)
 
 
 def begin(
@@ -195,7 +195,7 @@ def begin(
 def find(target: SessionTarget, clock: Clock, local_root: Path) -> AttachedSession | None:
     """Return the session of the run that lives on this machine, whoever started it."""
     for each in detached.known(local_root, target.store):
-        if each.lives and (not target.run or each.run in {"", target.run}):
+        if each.alive and (not target.run or each.run in {"", target.run}):
             found = AttachedSession(
                 target.run or each.run, clock, local_root, kept=each, said_max=SAID_MAX_AFTER_ABSENCE
             )
@@ -203,7 +203,7 @@ def find(target: SessionTarget, clock: Clock, local_root: Path) -> AttachedSessi
             return found
     named = [
         each
-        for each in local_sessions.living(local_root)
+        for each in local_sessions.alive_sessions(local_root)
         if each.store == target.store and target.run in {"", each.run}
     ]
     if not named:
@@ -307,7 +307,7 @@ def _meanwhile(found: DetachedSupervisor, now: notebook.PanelState, wall_s: floa
 
 
 def _ended_meanwhile(before: DetachedSupervisor) -> str:
-    text, _ = before.printed(int(before.seen.get("offset", 0)))
+    text, _ = before.output_since(int(before.seen.get("offset", 0)))
     said, _ = notebook.sorted_lines(text.splitlines())
     last = next(
         (each for each in reversed(said) if each.startswith(("error: ", "SUCC", "CANC", "HAND", "FAIL", "FENC"))), ""

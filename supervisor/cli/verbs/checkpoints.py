@@ -112,7 +112,7 @@ def _verify(about: About) -> int:
     plain: list[dict[str, Any]] = []
     pace = verification_records.VerificationPace(BootClock(), Event().wait)
     known = checkpoint_history.read_journals(about.store, about.place, checkpoint_admin.ids(about.store, about.place))
-    for each in checkpoint_admin.judged(about.store, about.place, about.local):
+    for each in checkpoint_admin.verify_all(about.store, about.place, about.local):
         proved = verification_records.VerifiedCheckpoint()
         if each.manifest and each.verdict is Validity.WHOLE:
             told = known[each.id].evidence if each.id in known else ""
@@ -248,12 +248,12 @@ def _prune(about: About) -> int:
             f"session {seen.rank.generation} is at {about.place.name}, or may be: it removes old checkpoints by itself",
             _command(about, "stop {run}"),
         )
-    known = list(checkpoint_admin.judged(about.store, about.place, about.local))
-    going, freed = checkpoint_admin.would_go(about.store, about.place, known, about.newest, about.watched)
+    known = list(checkpoint_admin.verify_all(about.store, about.place, about.local))
+    going, freed = checkpoint_admin.prunable(about.store, about.place, known, about.newest, about.watched)
     if not about.options.yes:
         named = "".join(f"\n  {each}" for each in sorted(going))
         show(f"{about.place.name}: {len(going)} of {len(known)} would go, {size(freed)}{named}")
-        unproved = len(known) - len(checkpoint_admin.proved(about.store, about.place, known))
+        unproved = len(known) - len(checkpoint_admin.durable_of(about.store, about.place, known))
         if unproved:
             show(
                 f"  {unproved} of them are not safe, and make none go: `{_command(about, 'checkpoints {run} verify')}`"

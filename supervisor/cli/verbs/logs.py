@@ -76,7 +76,7 @@ def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> in
         raise error
     wrapping.show(f"{error.what}; this is what its session on this machine printed", sys.stderr)
     show, printed, pause = _Writer(raw=options.raw), LocalTrainerLog(here.rank, here.folder), Event()
-    while options.follow and here.lives:
+    while options.follow and here.alive:
         show(printed.new(options.attempt))
         pause.wait(FILE_EVERY_S)
     show(printed.new(options.attempt))

@@ -91,9 +91,9 @@ def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> in
     show(f"{error.what}; this is what its session on this machine says", sys.stderr)
 
     def seen() -> RunOverview:
-        if not here.lives:
+        if not here.alive:
             raise error
-        return run_status.of_here(here.again(), error.what)
+        return run_status.from_local_session(here.refreshed(), error.what)
 
     def lines(of: RunOverview) -> list[str]:
         return _lines(of, options, ())

@@ -73,8 +73,8 @@ def _directly(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int
 
     def seen() -> RunOverview:
         nonlocal here
-        here = here.again()
-        return run_status.of_here(here, error.what)
+        here = here.refreshed()
+        return run_status.from_local_session(here, error.what)
 
     return _told(_waited(seen, seen(), BootClock(), patience_s=PATIENCE_S), options)
 

@@ -15,7 +15,7 @@ from supervisor.core.humanize import duration
 from supervisor.core.policy import save_interval as interval_policy
 from supervisor.core.ports import Store, StoreError
 from supervisor.engine.host.store_latency import Measurement, Probe, measure
-from supervisor.engine.runs.runs import cannot_use
+from supervisor.engine.runs.runs import unusable_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +46,7 @@ def store(probed: Store, clock: Clock, life_s: float, pause: Callable[[float], o
         if new:
             probed.delete("")
     except StoreError as error:
-        two = cannot_use(probed, error)
+        two = unusable_store(probed, error)
         yield Diagnosis("store", "problem", two.what, two.hint)
         return
     kind = f" ({traits.place})" if traits.place else ""

@@ -40,7 +40,7 @@ ALL_WITHDRAWN_HINT = (
 class RunListing:
     """The content of a run by names alone: manifests, records, and sessions that started at step 0 on purpose.
 
-    ``telling`` holds the sessions with a journal, oldest first. ``bare`` holds the folders of sessions with nothing but
+    ``with_journal`` holds the sessions with a journal, oldest first. ``bare`` holds the folders of sessions with nothing but
     a journal.
     """
 
@@ -48,15 +48,15 @@ class RunListing:
     rollbacks: list[rollback.Rollback] = field(default_factory=list)
     nonfinite: list[nonfinite.NonfiniteRecord] = field(default_factory=list)
     anew: set[int] = field(default_factory=set)
-    telling: list[SessionId] = field(default_factory=list)
+    with_journal: list[SessionId] = field(default_factory=list)
     bare: set[str] = field(default_factory=set)
 
     @property
-    def began(self) -> int:
+    def fresh_generation(self) -> int:
         """Generation of the last session that started fresh, else 0. Older sessions are another training."""
         return max(self.anew, default=0)
 
-    def holding(self, epoch: int | None) -> tuple[rollback.Rollback, ...]:
+    def active_rollbacks(self, epoch: int | None) -> tuple[rollback.Rollback, ...]:
         """Return the rollbacks that apply to a resume from a checkpoint of this session; None stands for step 0."""
         return rollback.applying(set(self.rollbacks), self.anew, epoch)  # a drive may show a record twice
 
@@ -70,7 +70,7 @@ class FetchResult:
 
     answer: cp.ResumeFrom | cp.StartFresh | cp.NeedsUser
     folder: Path
-    passed_over: tuple[cp.Candidate, ...] = ()
+    skipped_local: tuple[cp.Candidate, ...] = ()
     rolled: tuple[rollback.Rollback, ...] = ()
     listed: RunListing = field(default_factory=RunListing)
 
@@ -85,7 +85,7 @@ def list_run(store: Store, run: RunPaths, bare: Collection[str] = ()) -> RunList
             continue
         if not _list_session(store, f"{run.name}/{session.name}", rank, listed):
             listed.bare.add(session.name)
-    listed.telling[:] = in_order(set(listed.telling))
+    listed.with_journal[:] = in_order(set(listed.with_journal))
     return listed
 
 
@@ -104,7 +104,7 @@ def _list_session(store: Store, session: str, rank: SessionId, listed: RunListin
             listed.anew.add(rank.generation)
         else:
             if journal.PIECE.fullmatch(name):
-                listed.telling.append(rank)
+                listed.with_journal.append(rank)
             continue
         shows = True
     return shows
@@ -206,7 +206,7 @@ def fetch_newest_valid(
     Checkpoints of sessions below ``epoch`` are ignored, and those from before the last start at step 0 on purpose.
     """
     listed = list_run(store, run)
-    afresh, epoch = epoch > 0, max(epoch, listed.began)
+    afresh, epoch = epoch > 0, max(epoch, listed.fresh_generation)
     published = [each for each in listed.found if each.id.generation >= epoch]
     here = {each.id: cp.Candidate(each.id, f"{LOCAL}{each.folder}") for each in staged if each.id.generation >= epoch}
     gone = {id_ for id_ in here.keys() | {each.id for each in published} if rollback.withdrawn(id_, listed.rollbacks)}
@@ -214,9 +214,9 @@ def fetch_newest_valid(
     # the store's copy of a checkpoint is tried first, because it need not be uploaded again
     only_here = [here.pop(id_) for id_ in here.keys() - {each.id for each in published}]
     everything = {(each.id, each.path): each for each in (*published, *only_here) if each.id not in gone}
-    telling = [] if afresh else [rank for rank in listed.telling if rank.generation >= epoch]
-    signs = bool(published) or _journals_show_work(store, run, telling)
-    passed_over: list[cp.Candidate] = []
+    with_journal = [] if afresh else [rank for rank in listed.with_journal if rank.generation >= epoch]
+    signs = bool(published) or _journals_show_work(store, run, with_journal)
+    skipped_local: list[cp.Candidate] = []
     while True:
         answer = cp.resume_point(everything.values(), signs_of_work=signs)
         if not isinstance(answer, cp.Verify):
@@ -224,23 +224,25 @@ def fetch_newest_valid(
             if (
                 isinstance(answer, cp.NeedsUser)
                 and _all_truncated(store, answer, everything.values())
-                and not _journals_show_work(store, run, telling)
+                and not _journals_show_work(store, run, with_journal)
             ):
-                return FetchResult(cp.StartFresh(), into, (*passed_over, *answer.skipped), listed.holding(None))
+                return FetchResult(
+                    cp.StartFresh(), into, (*skipped_local, *answer.skipped), listed.active_rollbacks(None)
+                )
             if isinstance(answer, cp.ResumeFrom) and answer.found.path.startswith(LOCAL):
                 where = Path(answer.found.path.removeprefix(LOCAL))
             if isinstance(answer, cp.NeedsUser) and gone and not everything:
                 answer = cp.NeedsUser(ALL_WITHDRAWN, ALL_WITHDRAWN_HINT)
-            rolled = listed.holding(answer.found.id.generation if isinstance(answer, cp.ResumeFrom) else None)
-            return FetchResult(answer, where, tuple(passed_over), rolled, listed)
-        judged, _ = fetch(store, run, answer.found, into, link=True)
-        if judged.verdict is cp.Validity.BROKEN and judged.path.startswith(LOCAL):
-            passed_over.append(judged)
-            del everything[judged.id, judged.path]  # it was never uploaded, so it may be skipped
+            rolled = listed.active_rollbacks(answer.found.id.generation if isinstance(answer, cp.ResumeFrom) else None)
+            return FetchResult(answer, where, tuple(skipped_local), rolled, listed)
+        checked, _ = fetch(store, run, answer.found, into, link=True)
+        if checked.verdict is cp.Validity.BROKEN and checked.path.startswith(LOCAL):
+            skipped_local.append(checked)
+            del everything[checked.id, checked.path]  # it was never uploaded, so it may be skipped
             continue
-        everything[judged.id, judged.path] = judged
-        if judged.verdict in {cp.Validity.BROKEN, cp.Validity.PACKED} and judged.id in here:
-            second = here.pop(judged.id)
+        everything[checked.id, checked.path] = checked
+        if checked.verdict in {cp.Validity.BROKEN, cp.Validity.PACKED} and checked.id in here:
+            second = here.pop(checked.id)
             everything[second.id, second.path] = second
 
 
@@ -337,9 +339,9 @@ def _is_truncated(body: bytes) -> bool:
     return False
 
 
-def _journals_show_work(store: Store, run: RunPaths, telling: Sequence[SessionId]) -> bool:
+def _journals_show_work(store: Store, run: RunPaths, with_journal: Sequence[SessionId]) -> bool:
     """Return whether a journal of these sessions names a durable checkpoint."""
-    told = (journal.newest_status(store, run, rank) for rank in reversed(telling))
+    told = (journal.newest_status(store, run, rank) for rank in reversed(with_journal))
     return any(status is not None and status.durable is not None for status in told)
 
 

@@ -9,7 +9,7 @@ from supervisor.core import shell_commands
 from supervisor.core.checkpoint.manifest import Validity
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import AlreadyExists
-from supervisor.engine.resume.fetch import describe_skipped as passed_over
+from supervisor.engine.resume.fetch import describe_skipped
 from supervisor.engine.upload.prune import pin
 
 if TYPE_CHECKING:
@@ -43,14 +43,14 @@ def export_command(store: Store, run: RunPaths, found: Candidate) -> str:
 def warnings(store: Store, run: RunPaths, skipped: Sequence[Candidate]) -> tuple[str, ...]:
     """Describe each skipped checkpoint, and the command that exports the newest packed one."""
     newest = newest_packed(skipped)
-    return (*map(passed_over, skipped), *(() if newest is None else (export_command(store, run, newest),)))
+    return (*map(describe_skipped, skipped), *(() if newest is None else (export_command(store, run, newest),)))
 
 
 def refusal(store: Store, run: RunPaths, answer: NeedsUser, *also: str) -> UserError:
     """Return the error for a run that cannot resume. ``also`` describes the skipped candidates of this machine."""
     newest = newest_packed(answer.skipped)
     hint = answer.hint if newest is None else f"{BEGIN_AGAIN}; {export_command(store, run, newest)}"
-    return UserError("; ".join([answer.why, *also, *map(passed_over, answer.skipped)]), hint, FAILED_PRECHECKS)
+    return UserError("; ".join([answer.why, *also, *map(describe_skipped, answer.skipped)]), hint, FAILED_PRECHECKS)
 
 
 def pin_packed(store: Store, run: RunPaths, found: Iterable[Candidate]) -> None:

@@ -39,12 +39,12 @@ class Nonfinites:
         self._seen: dict[str, str] = {}
         self._written: set[str] = set()
 
-    def saw(self, fine: int, step: int, words: str) -> None:
+    def note(self, fine: int, step: int, words: str) -> None:
         """Note a loss. A repeated one is ignored."""
         self._seen.setdefault(nonfinite.NonfiniteRecord(self.rank, fine, step).name, words)
 
     @property
-    def waiting(self) -> bool:
+    def unrecorded(self) -> bool:
         """Whether a loss is not recorded yet."""
         return len(self._seen) > len(self._written)
 

@@ -113,7 +113,7 @@ def newest_of_step(store: Store, run: RunPaths, step: int) -> cp.Candidate | Non
     return max((each for each in checkpoint_fetch.find(store, run) if each.id.step == step), key=_order, default=None)
 
 
-def judged(store: Store, run: RunPaths, into: Path) -> Iterator[cp.Candidate]:
+def verify_all(store: Store, run: RunPaths, into: Path) -> Iterator[cp.Candidate]:
     """Yield every uploaded checkpoint with its verdict, newest first. Each is fetched and hashed."""
     for found in sorted(checkpoint_fetch.find(store, run), key=_order, reverse=True):
         with tempfile.TemporaryDirectory(dir=_made(into), prefix="verify-") as folder:
@@ -159,7 +159,7 @@ def export(
     return found
 
 
-def proved(store: Store, run: RunPaths, known: Sequence[cp.Candidate]) -> set[cp.CheckpointId]:
+def durable_of(store: Store, run: RunPaths, known: Sequence[cp.Candidate]) -> set[cp.CheckpointId]:
     """Return which of these verified checkpoints are durable. On a drive the bytes may come from the cache alone."""
     whole = {each.id for each in known if each.verdict is cp.Validity.WHOLE}
     if not store.traits.mounted:
@@ -167,12 +167,12 @@ def proved(store: Store, run: RunPaths, known: Sequence[cp.Candidate]) -> set[cp
     return {id_ for id_, told in read_journals(store, run, whole).items() if told.evidence}
 
 
-def would_go(
+def prunable(
     store: Store, run: RunPaths, known: Sequence[cp.Candidate], newest: int, watched: Collection[str] = ()
 ) -> tuple[Collection[cp.CheckpointId], int]:
     """Return the checkpoints that pruning would delete after this verification, and the bytes that would be freed."""
     pins = pruning.pinned(store, run)
-    safe = proved(store, run, known)
+    safe = durable_of(store, run, known)
     broken = {each.id for each in known if each.verdict is cp.Validity.BROKEN}
     seen = checkpoint_fetch.list_run(store, run)
     safe = {id_ for id_ in safe if not rollback.withdrawn(id_, seen.rollbacks)}
@@ -193,7 +193,7 @@ def prune(
     """
     last = ranks(store, run)[-1]
     knowledge = pruning.DurabilityIndex(
-        durable=proved(store, run, known),
+        durable=durable_of(store, run, known),
         broken={each.id for each in known if each.verdict is cp.Validity.BROKEN},
         manifests={each.path: each.manifest for each in known if each.manifest},
     )

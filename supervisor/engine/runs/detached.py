@@ -35,7 +35,7 @@ class DetachedSupervisor:
     since: str | None
 
     @property
-    def lives(self) -> bool:
+    def alive(self) -> bool:
         """Whether exactly this process is still running."""
         return self.since is not None and started(self.pid) == self.since
 
@@ -50,12 +50,12 @@ class DetachedSupervisor:
         """The state that was last shown to the user, else empty."""
         return json_file.read(self.folder / SEEN) or {}
 
-    def saw(self, told: Mapping[str, Any]) -> None:
+    def note_shown(self, told: Mapping[str, Any]) -> None:
         """Note the state that is shown to the user."""
         with suppress(OSError):  # after a full local disk the next kernel only shows less
             json_file.write(self.folder / SEEN, told)
 
-    def printed(self, offset: int) -> tuple[str, int]:
+    def output_since(self, offset: int) -> tuple[str, int]:
         """Return complete output lines from a byte on, and the next byte.
 
         Of long output only the end is returned.
@@ -79,7 +79,7 @@ def new(local_root: Path) -> Path:
     numbers = _numbers(above)
     for number in numbers[:-OLD_KEPT]:
         found = _read(above / str(number))
-        if found is None or not found.lives:
+        if found is None or not found.alive:
             shutil.rmtree(above / str(number), ignore_errors=True)
     number = max(numbers, default=0) + 1
     while True:

@@ -68,7 +68,7 @@ def peer_lifetimes(store: Store, run: RunPaths, platform: str) -> tuple[float, .
     return tuple(reached)
 
 
-def told(store: Store, run: RunPaths, rank: SessionId, alive: Alive) -> str:
+def describe(store: Store, run: RunPaths, rank: SessionId, alive: Alive) -> str:
     """Describe one session in a sentence: how it ended and how far it came."""
     story = _story(store, run, rank, newest_status(store, run, rank), alive)
     return f"session {rank.generation} {history.sentence(story)}"

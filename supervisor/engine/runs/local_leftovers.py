@@ -45,4 +45,4 @@ def require_none(store: Store, run: RunPaths, local_root: Path) -> None:
         if found is not None and runs.read(store, run) is None:
             raise UserError(*found, FAILED_PRECHECKS)
     except StoreError as error:
-        raise runs.cannot_use(store, error) from error
+        raise runs.unusable_store(store, error) from error

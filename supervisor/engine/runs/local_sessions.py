@@ -39,22 +39,22 @@ class LocalSession:
         return str(self.plain.get("store") or "")
 
     @property
-    def lives(self) -> bool:
+    def alive(self) -> bool:
         """Whether exactly this supervisor process is still running."""
         return started(self.pid) == self.since
 
-    def again(self) -> LocalSession:
+    def refreshed(self) -> LocalSession:
         """Return it with its current status, or with the last one if the session is gone."""
         return replace(self, plain=json_file.live_status(self.folder / STATUS) or self.plain)
 
     def signal(self, number: int) -> None:
         """Send the supervisor a signal, unless it has ended."""
         with suppress(ProcessLookupError):
-            if self.lives:
+            if self.alive:
                 os.kill(self.pid, number)
 
 
-def living(local_root: Path) -> Iterator[LocalSession]:
+def alive_sessions(local_root: Path) -> Iterator[LocalSession]:
     """Yield all live sessions of this machine. ``local_root`` is the parent of their local folders."""
     for run in _folders(local_root):
         for folder in _folders(run):
@@ -63,7 +63,7 @@ def living(local_root: Path) -> Iterator[LocalSession]:
             if rank is None or plain is None or noted is None:
                 continue
             found = LocalSession(rank, folder, plain, *noted)
-            if found.lives:
+            if found.alive:
                 yield found
 
 

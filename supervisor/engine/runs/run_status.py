@@ -118,19 +118,19 @@ def look(store: Store, run: RunPaths, record: RunRecord, now: Instant) -> RunOve
     )
 
 
-def of_here(found: LocalSession, error: str) -> RunOverview:
+def from_local_session(found: LocalSession, error: str) -> RunOverview:
     """Return the status from a session of this machine while its store does not answer."""
     plain = {key: value for key, value in found.plain.items() if key not in _OF_THIS_FILE}
     plain = {**to_json(RunStatus(), None), **plain, "store_answers": False, "unconfirmed": error}
-    lives = found.lives
+    alive = found.alive
     return RunOverview(
         run=RunPaths(found.run),
         record=RunRecord(str(plain.get("id", "")), ""),
         plain=plain,
         rank=found.rank,
         sessions=found.rank.generation,
-        alive=lives,
-        end=None if lives else {"reason": "not told"},
+        alive=alive,
+        end=None if alive else {"reason": "not told"},
     )
 
 
@@ -143,7 +143,7 @@ def earlier(store: Store, run: RunPaths, seen: RunOverview, newest: int) -> Sequ
 
     known = claims.ranks(store, run)
     ended = known[:-1] if seen.served or seen.end else known
-    return [history.told(store, run, rank, process_identity.alive) for rank in reversed(ended[-newest:])]
+    return [history.describe(store, run, rank, process_identity.alive) for rank in reversed(ended[-newest:])]
 
 
 def _state(seen: RunStatus, end: Mapping[str, Any], alive: bool | None, rank: SessionId) -> str:
@@ -171,7 +171,7 @@ def _cause(end: Mapping[str, Any]) -> str | None:
 def _with_manifests(store: Store, run: RunPaths, plain: Mapping[str, Any], now: Instant) -> dict[str, Any]:
     """Add the checkpoints in the listing. A manifest means uploaded; its history decides whether it is durable."""
     seen = checkpoint_fetch.list_run(store, run)
-    listed = {found.id for found in seen.found if found.id.generation >= seen.began}
+    listed = {found.id for found in seen.found if found.id.generation >= seen.fresh_generation}
     if not listed:
         return {}
     return {**_proved(store, run, plain, listed, now), **_last_good(plain, listed, seen)}

@@ -101,7 +101,7 @@ def enter(
         if not same_run:
             _require_same(store, run, known, mine)
     except StoreError as error:
-        raise cannot_use(store, error) from error
+        raise unusable_store(store, error) from error
     return known
 
 
@@ -164,7 +164,7 @@ def last_status(store: Store, run: RunPaths, known: Sequence[SessionId]) -> RunS
     return next((status for status in told if status is not None), None)
 
 
-def cannot_use(store: Store, error: StoreError) -> UserError:
+def unusable_store(store: Store, error: StoreError) -> UserError:
     """Return the error for an unusable store: the problem and what to do."""
     hints = {
         "full": "make room there or choose another --store; nothing was lost",
@@ -209,7 +209,7 @@ def _is_run(store: Store, name: str) -> bool:
         return True  # it may be a run: reading it reports the error
 
 
-def left_out(store: Store) -> str:
+def describe_left_out(store: Store) -> str:
     """Describe entries of a store that are neither files nor folders and were skipped; "" if there are none."""
     found = sorted(getattr(store, "left_out", ()))
     if not found:

@@ -20,10 +20,10 @@ RECEIVE_BYTES = 64 * 1024
 
 
 class Channel:
-    """Receives on its own threads and passes every message to ``said``. It sends to the newest trainer only."""
+    """Receives on its own threads and passes every message to ``on_message``. It sends to the newest trainer only."""
 
-    def __init__(self, wanted: Path, said: Callable[[Message | Malformed], None]) -> None:
-        self._said = said
+    def __init__(self, wanted: Path, on_message: Callable[[Message | Malformed], None]) -> None:
+        self._on_message = on_message
         self._own_folder: Path | None = None
         self.path = self._short(wanted)
         self._speaking: socket.socket | None = None
@@ -31,18 +31,18 @@ class Channel:
         self._listening = self._listen_at()
 
     @property
-    def unnamed(self) -> bool:
+    def name_deleted(self) -> bool:
         """Whether the socket's name was deleted, so that no trainer can find it."""
         return not self.path.exists()
 
-    def renew(self) -> None:
+    def listen_again(self) -> None:
         """Listen under the name again. A connected trainer stays connected. Raises OSError."""
-        if self.unnamed:
+        if self.name_deleted:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             before, self._listening = self._listening, self._listen_at()
             _shut(before)
 
-    def tell(self, message: SaveRequest | StopRequest) -> bool:
+    def send(self, message: SaveRequest | StopRequest) -> bool:
         """Send a message to the trainer; return False if none is connected."""
         speaking = self._speaking
         if speaking is None:
@@ -53,7 +53,7 @@ class Channel:
             return False  # the trainer is gone, and its exit is a separate event
         return True
 
-    def hear_out(self, seconds: float) -> None:
+    def drain(self, seconds: float) -> None:
         """Wait until all messages of dead trainers are received. The exit event then follows every message."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
             last.settimeout(seconds)
@@ -116,9 +116,9 @@ class Channel:
                     received = b""
                 if not received:
                     return
-                rest, said = feed(rest, received)
-                for message in _coalesced(said):
-                    self._said(message)
+                rest, on_message = feed(rest, received)
+                for message in _coalesced(on_message):
+                    self._on_message(message)
 
 
 def _shut(listening: socket.socket) -> None:
@@ -127,10 +127,10 @@ def _shut(listening: socket.socket) -> None:
     listening.close()
 
 
-def _coalesced(said: list[Message | Malformed]) -> list[Message | Malformed]:
+def _coalesced(on_message: list[Message | Malformed]) -> list[Message | Malformed]:
     """Keep only the last of several heartbeats in a row. A flood of them must not keep the loop busy."""
     kept: list[Message | Malformed] = []
-    for message in said:
+    for message in on_message:
         if kept and isinstance(message, Heartbeat) and isinstance(kept[-1], Heartbeat):
             kept.pop()
         kept.append(message)

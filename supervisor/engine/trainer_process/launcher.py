@@ -40,14 +40,14 @@ class Launcher:
     def __init__(
         self,
         job: SessionContext,
-        said: Callable[[Message | Malformed], None],
+        on_message: Callable[[Message | Malformed], None],
         exited: Callable[..., None],
         output: LogCapture,
     ) -> None:
         self.job = job
         self.prepared: PreparedEnvironment | None = None
         self.added: tuple[Sequence[str], Mapping[str, str]] = ((), {})  # arguments and variables of the next attempt
-        self._said, self._exited, self._output = said, exited, output
+        self._on_message, self._exited, self._output = on_message, exited, output
         self._local: SessionPaths | None = None
         self._channel: Channel | None = None
         self._lock: int | None = None
@@ -57,15 +57,15 @@ class Launcher:
         """Take the session's lock and listen."""
         self._local = local
         self._take(local)
-        self._channel = Channel(local.session / "channel", self._said)
+        self._channel = Channel(local.session / "channel", self._on_message)
 
-    def mend(self) -> bool:
+    def recreate_folders(self) -> bool:
         """Create the session's local folders and notes again if they were deleted; return whether they were.
 
         A live trainer keeps its connection, and the next one finds the channel under its name again. Raises OSError.
         """
         local, channel = self._local, self._channel
-        if local is None or channel is None or self._lock is None or not (local.emptied or channel.unnamed):
+        if local is None or channel is None or self._lock is None or not (local.emptied or channel.name_deleted):
             return False
         local.make()
         if not local.lock.exists():
@@ -75,11 +75,11 @@ class Launcher:
             self._take(local)
             if self._trainer is not None:
                 orphans.note_trainer(local.session, self._trainer.pid)
-        channel.renew()
+        channel.listen_again()
         return True
 
     def _take(self, local: SessionPaths) -> None:
-        self._lock = orphans.hold(local.lock)
+        self._lock = orphans.lock_session(local.lock)
         json_file.write(local.session / SUPERVISOR, {"pid": os.getpid(), "since": started(os.getpid())})
 
     def launch(self, attempt: int, checkpoint: str, rolled: Sequence[Rollback] = ()) -> int:
@@ -97,15 +97,15 @@ class Launcher:
         orphans.note_trainer(self._local.session, self._trainer.pid)
         return self._trainer.pid
 
-    def tell(self, message: SaveRequest | StopRequest) -> None:
+    def send(self, message: SaveRequest | StopRequest) -> None:
         """Send a message to the trainer. A trainer that never attached is ended after its grace period."""
         if self._channel is not None:
-            self._channel.tell(message)
+            self._channel.send(message)
 
-    def hear_out(self) -> None:
+    def drain(self) -> None:
         """Wait for the last messages of an ended trainer."""
         if self._channel is not None:
-            self._channel.hear_out(LAST_WORDS_S)
+            self._channel.drain(LAST_WORDS_S)
 
     def end(self, how: str) -> None:
         """Signal the trainer's group."""

@@ -30,7 +30,7 @@ def note_trainer(session: Path, pid: int) -> None:
     json_file.write(session / TRAINER, {"pid": pid, "since": started(pid)})
 
 
-def hold(lock: Path) -> int:
+def lock_session(lock: Path) -> int:
     """Lock a session's folder and return the descriptor. The trainer inherits it."""
     fd = atomic.open_lock(lock)
     atomic.lock(fd, wait=True)  # waits at most for a successor's check, because the folder is this session's own
@@ -47,7 +47,7 @@ def end_orphans(run: Path, mine: SessionId, say: Callable[[str], None] = lambda 
         if _supervised(session):
             continue
         if atomic.is_locked(session / LOCK):
-            _hear_out(session, rank, say)
+            _wait_for_end(session, rank, say)
             _kill_trainer(session)
         _end_descendants(run.name, rank, say)
         if atomic.is_locked(session / LOCK):
@@ -59,7 +59,7 @@ def end_orphans(run: Path, mine: SessionId, say: Callable[[str], None] = lambda 
     descendants.end(lambda mark: mark.run_id == run.name and mark.rank < mine and not mark.supervised)
 
 
-def _hear_out(session: Path, rank: SessionId, say: Callable[[str], None]) -> None:
+def _wait_for_end(session: Path, rank: SessionId, say: Callable[[str], None]) -> None:
     """Wait while the trainer lives. Its forked children may hold the lock for ever."""
     trainer = json_file.process(session / TRAINER)
     if trainer is None or not _runs(trainer):
@@ -82,7 +82,7 @@ def _end_descendants(run_id: str, rank: SessionId, say: Callable[[str], None]) -
         say(f"ended {processes} that the trainer of session {rank.generation} had started and left behind")
 
 
-def forget_dead_sessions(run: Path, mine: SessionId, *, keep: Path) -> None:
+def delete_dead_sessions(run: Path, mine: SessionId, *, keep: Path) -> None:
     """Delete the local folders of dead sessions, except the one that holds ``keep``."""
     for session, _ in _dead(run, mine):
         if not keep.is_relative_to(session) and not atomic.is_locked(session / LOCK):

@@ -25,7 +25,7 @@ from supervisor.engine.resume.rollback_records import Nonfinites, record_fresh_s
 from supervisor.engine.runs import claims, finished_run, history, verification_records
 from supervisor.engine.runs.checkpoint_history import was_confirmed
 from supervisor.engine.trainer_process import process_identity
-from supervisor.engine.trainer_process.orphans import end_orphans, forget_dead_sessions
+from supervisor.engine.trainer_process.orphans import delete_dead_sessions, end_orphans
 from supervisor.engine.upload import prune as pruning
 from supervisor.engine.upload import step_log as step_log_store
 from supervisor.engine.upload import uploader
@@ -147,7 +147,7 @@ class SessionStore:
             record_fresh_start(self.job, self.rank)
         fetched = self._newest_staged() or self._fetch_newest()
         answer = fetched.answer
-        skipped = tuple(map(checkpoint_fetch.describe_skipped, fetched.passed_over))
+        skipped = tuple(map(checkpoint_fetch.describe_skipped, fetched.skipped_local))
         if not isinstance(answer, cp.StartFresh):
             self.knowledge.broken.update(each.id for each in answer.skipped if each.verdict is cp.Validity.BROKEN)
         if isinstance(answer, cp.NeedsUser):
@@ -166,7 +166,7 @@ class SessionStore:
             self.uploader.log = step_log_store.StepLog(self.local.step_log, answer.found.id.step)
             if here:
                 self._adopt_step_log(answer.found.id)
-        forget_dead_sessions(self.local.run, self.rank, keep=fetched.folder)
+        delete_dead_sessions(self.local.run, self.rank, keep=fetched.folder)
         id_ = answer.found.id
         durable = id_ in self.knowledge.durable
         adopted = here and answer.found.id.writer != self.rank.writer
@@ -208,7 +208,7 @@ class SessionStore:
 
     def note_nonfinite(self) -> None:
         """Record the non-finite losses that are not on record yet. Raises StoreError."""
-        if self.nonfinite.waiting and self.fenced.superseded() is None:
+        if self.nonfinite.unrecorded and self.fenced.superseded() is None:
             self.nonfinite.write(self.job.store, self.job.run)
 
     def flush(self, within_s: float) -> ev.Event:
@@ -267,7 +267,7 @@ class SessionStore:
             found.id, lambda id_: manifest if id_ == found.id else of(id_), listed.nonfinite, watched
         )
         if known != "good":
-            self.nonfinite.saw(found.id.step, 0, f"the checkpoint of step {found.id.step} may hold what is no number")
+            self.nonfinite.note(found.id.step, 0, f"the checkpoint of step {found.id.step} may hold what is no number")
             with suppress(StoreError):  # it is written before anything is pruned
                 self.note_nonfinite()
 

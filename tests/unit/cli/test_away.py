@@ -232,4 +232,4 @@ def test_a_place_that_the_platform_refuses_is_away_too(said, living, monkeypatch
 
 
 def test_a_machine_on_which_nothing_ever_ran_has_no_session(root):
-    assert not list(local_sessions.living(root / "nowhere"))
+    assert not list(local_sessions.alive_sessions(root / "nowhere"))

@@ -186,9 +186,9 @@ def test_a_damaged_note_of_one_session_hides_no_other(root, body):
     third.mkdir()
     (third / "status.json").write_bytes(b'{"run": "plates"}')
     (third / "supervisor.json").write_bytes(body)
-    found = list(local_sessions.living(run))
+    found = list(local_sessions.alive_sessions(run))
     assert [each.rank.generation for each in found] == [2]
-    assert run_status.of_here(found[0], "the store is away").state == "RUNNING"
+    assert run_status.from_local_session(found[0], "the store is away").state == "RUNNING"
 
 
 def test_a_journal_whose_fields_are_of_other_types_is_read_as_far_as_it_can_be(said, left):

@@ -57,7 +57,7 @@ def test_the_last_words_of_a_very_short_life_are_heard_before_its_end(tmp_path: 
             if child == 0:
                 short_life(channel.path)
             os.waitpid(child, 0)
-            channel.hear_out(60.0)
+            channel.drain(60.0)
             assert len(heard) == lives
     finally:
         channel.close()
@@ -67,7 +67,7 @@ def test_a_flush_to_nobody_returns(tmp_path: Path) -> None:
     channel = Channel(tmp_path / "channel", lambda _said: None)
     connected = client.connect(str(channel.path), Nobody())
     channel.close()
-    channel.hear_out(1.0)
+    channel.drain(1.0)
     connected.flush(0.1)
     connected.send(ScriptFailed("script", "ValueError", "", ""))
     connected.flush(0.1)
@@ -79,14 +79,14 @@ def test_a_channel_whose_name_was_removed_is_found_again_and_who_is_connected_st
     channel = Channel(tmp_path / "session" / "channel", heard.append)
     first = client.connect(str(channel.path), Nobody())
     shutil.rmtree(tmp_path / "session")
-    assert channel.unnamed
+    assert channel.name_deleted
     with pytest.raises(FileNotFoundError):
         client.connect(str(channel.path), Nobody())
     first.send(Heartbeat(1, "step"))
     first.flush(60.0)
-    channel.renew()
-    channel.renew()  # nothing is to be done any more
-    assert not channel.unnamed
+    channel.listen_again()
+    channel.listen_again()  # nothing is to be done any more
+    assert not channel.name_deleted
     second = client.connect(str(channel.path), Nobody())
     second.send(Heartbeat(2, "step"))
     second.flush(60.0)

@@ -187,7 +187,7 @@ def test_names_that_cannot_be_folders_are_refused(store, script, name):
 
 @pytest.mark.parametrize("kind", ["full", "read-only", "gone", "unreadable"])
 def test_a_store_that_cannot_be_used_is_said_in_two_lines(store, kind):
-    said = runs.cannot_use(store, StoreError("no answer", kind))
+    said = runs.unusable_store(store, StoreError("no answer", kind))
     assert said.exit_code == FAILED_PRECHECKS
     assert said.hint
 

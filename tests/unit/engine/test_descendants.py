@@ -135,7 +135,7 @@ def test_what_forked_and_holds_the_lock_of_a_dead_trainer_is_not_waited_for(star
     """The trainer is gone, so there is no last checkpoint to wait for."""
     session = tmp_path / DEAD.run_id / str(DEAD.rank)
     session.mkdir(parents=True)
-    lock = orphans.hold(session / orphans.LOCK)
+    lock = orphans.lock_session(session / orphans.LOCK)
     first = start(DEAD, FORKED, pass_fds=(lock,), start_new_session=True)
     orphans.note_trainer(session, first.pid)
     os.close(lock)
@@ -150,7 +150,7 @@ def test_the_wait_for_a_living_trainer_is_said_at_once(start, tmp_path, monkeypa
     session = tmp_path / DEAD.run_id / str(DEAD.rank)
     session.mkdir(parents=True)
     monkeypatch.setattr(orphans, "WAIT_S", 0.1)
-    lock = orphans.hold(session / orphans.LOCK)
+    lock = orphans.lock_session(session / orphans.LOCK)
     trainer = start(DEAD, DEAF, pass_fds=(lock,), start_new_session=True)
     orphans.note_trainer(session, trainer.pid)
     os.close(lock)

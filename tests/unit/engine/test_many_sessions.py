@@ -60,7 +60,7 @@ def test_one_look_over_a_run_lists_each_folder_once(counted, run, tmp_path):
     assert counted.listed == Counter([run.name, *(f"{run.name}/{name}" for name in names)])
     assert listed.bare == set(names)
     assert not listed.found
-    assert not listed.telling
+    assert not listed.with_journal
 
 
 def test_where_a_run_goes_on_is_found_by_one_look(counted, run, tmp_path):

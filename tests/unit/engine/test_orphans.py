@@ -33,7 +33,7 @@ def dead(tmp_path) -> Path:
 
 def orphan(session: Path, program: str) -> subprocess.Popen[bytes]:
     """Start a trainer that holds the session's lock, whose supervisor is no more."""
-    lock = orphans.hold(session / orphans.LOCK)
+    lock = orphans.lock_session(session / orphans.LOCK)
     trainer = subprocess.Popen(
         [sys.executable, "-S", "-c", program], pass_fds=(lock,), start_new_session=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -111,19 +111,19 @@ def test_folders_of_dead_sessions_go_but_for_the_one_that_is_needed(tmp_path):
     needed, old, higher = (tmp_path / str(SessionId(epoch, "aa")) for epoch in (2, 1, 9))
     for session in (needed, old, higher, tmp_path / "scratch"):
         (session / "staging").mkdir(parents=True)
-    orphans.forget_dead_sessions(tmp_path, SessionId(3, "bb"), keep=needed / "staging")
+    orphans.delete_dead_sessions(tmp_path, SessionId(3, "bb"), keep=needed / "staging")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([needed.name, higher.name, "scratch"])
 
 
 def test_the_folder_of_a_session_that_is_still_held_stays(dead, tmp_path):
-    lock = orphans.hold(dead / orphans.LOCK)
-    orphans.forget_dead_sessions(dead.parent, MINE, keep=tmp_path / "elsewhere")
+    lock = orphans.lock_session(dead / orphans.LOCK)
+    orphans.delete_dead_sessions(dead.parent, MINE, keep=tmp_path / "elsewhere")
     assert dead.exists()
     os.close(lock)
-    orphans.forget_dead_sessions(dead.parent, MINE, keep=tmp_path / "elsewhere")
+    orphans.delete_dead_sessions(dead.parent, MINE, keep=tmp_path / "elsewhere")
     assert not dead.exists()
 
 
 def test_nothing_here_is_nothing_to_do(tmp_path):
     orphans.end_orphans(tmp_path / "none", MINE)
-    orphans.forget_dead_sessions(tmp_path / "none", MINE, keep=tmp_path)
+    orphans.delete_dead_sessions(tmp_path / "none", MINE, keep=tmp_path)

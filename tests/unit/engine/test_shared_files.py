@@ -122,7 +122,7 @@ def test_a_file_that_is_not_there_any_more_is_sent_again(world, turn, harm):
         path.write_bytes(b"cut")
     (second,) = published(turn)
     assert frozen(second).path == f"{folder(second)}/{FROZEN}"
-    judged = {each.id: each.verdict for each in checkpoint_admin.judged(world.store(), RUN, world.root / "machine")}
+    judged = {each.id: each.verdict for each in checkpoint_admin.verify_all(world.store(), RUN, world.root / "machine")}
     assert judged[second.id] is cp.Validity.WHOLE
 
 
@@ -152,7 +152,7 @@ def test_a_file_below_the_least_size_is_sent_each_time(tmp_path):
 def test_a_checkpoint_in_two_folders_resumes_verifies_exports_and_lists(world, turn):
     published(turn, 2)
     newest = manifests(world)[-1]
-    judged = list(checkpoint_admin.judged(world.store(), RUN, world.root / "machine"))
+    judged = list(checkpoint_admin.verify_all(world.store(), RUN, world.root / "machine"))
     assert {each.verdict for each in judged} == {cp.Validity.WHOLE}
     wanted = max(checkpoint_fetch.find(world.store(), RUN), key=lambda each: each.id)
     exported = checkpoint_admin.export(world.store(), RUN, wanted, world.root / "out")
@@ -170,7 +170,7 @@ def test_a_shared_file_is_found_under_the_names_that_a_drive_gives_to_twins(worl
     path = world.root / "store" / RUN.name / frozen(first).path
     renamed = {"file": path, "folder": path.parent, "session": path.parent.parent}[twin]
     renamed.rename(renamed.with_name(f"{renamed.stem} (1){renamed.suffix}"))
-    judged = {each.id: each.verdict for each in checkpoint_admin.judged(world.store(), RUN, world.root / "machine")}
+    judged = {each.id: each.verdict for each in checkpoint_admin.verify_all(world.store(), RUN, world.root / "machine")}
     assert judged[newest.id] is cp.Validity.WHOLE
 
 
@@ -216,7 +216,7 @@ def test_a_pinned_checkpoint_keeps_the_files_it_shares(world, turn):
         published(turn)
         turn.storing.prune()
     assert first.id not in {each.id for each in manifests(world)}
-    judged = {each.id: each.verdict for each in checkpoint_admin.judged(world.store(), RUN, world.root / "machine")}
+    judged = {each.id: each.verdict for each in checkpoint_admin.verify_all(world.store(), RUN, world.root / "machine")}
     assert judged[second.id] is cp.Validity.WHOLE
 
 
@@ -272,8 +272,8 @@ def test_all_manifests_go_before_the_first_file_goes(world, turn):
 
 def test_what_pruning_says_it_frees_is_what_it_frees(world, turn):
     published(turn, KEEP + 2)
-    known = list(checkpoint_admin.judged(world.store(), RUN, world.root / "machine"))
-    going, would_free = checkpoint_admin.would_go(world.store(), RUN, known, KEEP)
+    known = list(checkpoint_admin.verify_all(world.store(), RUN, world.root / "machine"))
+    going, would_free = checkpoint_admin.prunable(world.store(), RUN, known, KEEP)
     shutil.rmtree(next((world.root / "store" / RUN.name).rglob("e00000001-*/step-000000020")))  # an upload cut short
     removed, freed = checkpoint_admin.prune(world.store(), RUN, known, KEEP)
     assert (removed, freed) == (len(going), would_free)

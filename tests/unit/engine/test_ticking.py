@@ -38,23 +38,23 @@ class Slow:
         if len(self.said) >= ENOUGH:
             self._enough.set()
 
-    def _on(self, _lane: str, act: Callable[[], Any], _failed: object) -> None:
+    def _submit(self, _lane: str, act: Callable[[], Any], _failed: object) -> None:
         self.done = act()
 
-    def _cannot_start(self, error: Exception) -> None:
+    def _setup_failed_by_store(self, error: Exception) -> None:
         raise error
 
-    def _ticking(self, words: str, act: Callable[[], Any]) -> Callable[[], Any]:
-        return Executor._ticking(self, words, act)
+    def _with_progress(self, words: str, act: Callable[[], Any]) -> Callable[[], Any]:
+        return Executor._with_progress(self, words, act)
 
 
 @pytest.mark.parametrize(
     ("begin", "words"),
     [
-        (lambda slow: Executor._look(slow, do.InspectRun()), "looking at the run in the store"),
+        (lambda slow: Executor._inspect_run(slow, do.InspectRun()), "looking at the run in the store"),
         (lambda slow: Executor._read_history(slow, do.ReadHistory()), "reading what earlier machines left"),
         (
-            lambda slow: Executor._restore(slow, do.FetchCheckpoint(fresh=True)),
+            lambda slow: Executor._fetch_checkpoint(slow, do.FetchCheckpoint(fresh=True)),
             "fetching the newest checkpoint and verifying it",
         ),
     ],

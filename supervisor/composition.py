@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from supervisor import stores
 from supervisor.core import shell_commands
 from supervisor.core.errors import FAILED, FAILED_PRECHECKS, FAILED_SETUP, UserError
 from supervisor.core.frozen import dataclass
@@ -53,7 +54,7 @@ LOOK_AGAIN_S = 1.0
 SESSION_PATIENCE_S, VERB_TIMEOUT_S, ANSWER_MARGIN_S = 60.0, 10.0, 30.0
 TRAINERS = ("on_nan", "on_spike", "nan_watch", "watch", "attach", "module")  # options that the trainer is told
 UPLOAD_WAIT_S, SLOW_UPLOAD_WAIT_S = 600.0, 1800.0  # at the end, for the last checkpoint; where the proof comes later
-RELAY = "relay:"  # before a folder: what lies there is safe when the user's computer has fetched it
+RELAY = stores.TABLE["relay"].prefix  # before a folder: what lies there is safe when the user's computer has fetched it
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -206,21 +207,14 @@ def open_store(where: str, timeout_s: float = VERB_TIMEOUT_S, settle_s: float | 
     from supervisor.stores.mounted import known_mounts, mounts
     from supervisor.stores.retrying import RetryingStore
 
-    if where.startswith(RELAY):
-        from supervisor.stores.relay import RelayStore
-
-        return RetryingStore(RelayStore(where.removeprefix(RELAY)))
+    if (row := stores.with_prefix(where)) is not None:
+        return RetryingStore(row.open_at(stores.StorePlace(where.removeprefix(row.prefix))))
     _platform_module(os.environ).check_store(where, mounts.is_mount_point, os.environ)
     mount = mounts.mount_of(where, mounts.mounts())
     known_mounts.check(where, mount, local_root(os.environ) / "mounts")
-    if mount is None or not mounts.is_drive(mount):
-        from supervisor.stores.local.folder import FolderStore
-
-        return RetryingStore(FolderStore(where, settle_s=settle_s or 0.0))
-    from supervisor.stores.mounted.store import MountedStore
-
-    store = MountedStore(where, mount=mount, timeout_s=timeout_s, settle_s=settle_s)
-    return RetryingStore(store, timeout_s)
+    row = stores.for_path(drive=mount is not None and mounts.is_drive(mount))
+    store = row.open_at(stores.StorePlace(where, mount, timeout_s, settle_s))
+    return RetryingStore(store, timeout_s if row.drive else 0.0)
 
 
 def default_store(environ: Mapping[str, str]) -> str:

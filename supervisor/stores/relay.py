@@ -26,12 +26,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from supervisor.core.ports import NotConfirmed, StoreError
 from supervisor.core.wire.acks import NAME, AckLog
 from supervisor.stores.local import files as local_files
 from supervisor.stores.local.folder import FolderStore
 from supervisor.stores.os_errors import as_store_error
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from supervisor.stores import StorePlace
 
 EVIDENCE = "relay"
 PLACE = "your computer"
@@ -46,6 +52,11 @@ class RelayStore(FolderStore):
         self.traits = replace(self.traits, evidence=EVIDENCE, place=PLACE, confirm_every_s=CONFIRM_EVERY_S)
         self._list = os.path.join(os.path.dirname(self.root), NAME)
         self._acks, self._ack_log_bytes = AckLog(), 0
+
+    @classmethod
+    def open_at(cls, place: StorePlace) -> Self:
+        """Return the store at a place. A local folder needs no visibility delay."""
+        return cls(place.where)
 
     def evidence(self, path: str) -> str:
         """Return the evidence if the computer has the file.

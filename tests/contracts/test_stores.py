@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from importlib import import_module
 from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ from supervisor.core.ports import (
 )
 from supervisor.engine.paths import RunPaths
 from supervisor.engine.upload.fenced_store import FencedStore
-from supervisor.stores import TABLE, retrying
+from supervisor.stores import TABLE, StorePlace, retrying
 from supervisor.stores.retrying import RetryingStore
 from tests.contracts import drives
 from tests.contracts.acknowledging import AcknowledgingStore
@@ -44,9 +43,7 @@ BODY = b"weights" * 1000
 
 
 def made(name: str, root: Path) -> Store:
-    module, _, kind = TABLE[name].partition(":")
-    store: Store = getattr(import_module(module), kind)(str(root / "store"))
-    return store
+    return TABLE[name].open_at(StorePlace(str(root / "store")))
 
 
 def virtual() -> Store:
@@ -71,7 +68,8 @@ WRAPPERS = {
 }
 
 
-ROWS = [f"{name}, {wrapper}" for name in (*TABLE, "virtual", "drive") for wrapper in WRAPPERS]
+NAMES = [name for name, row in TABLE.items() if not row.drive]  # a store on a drive is tested as "drive" and "rclone"
+ROWS = [f"{name}, {wrapper}" for name in (*NAMES, "virtual", "drive") for wrapper in WRAPPERS]
 ROWS += ["drive in a worker, retried", pytest.param("rclone, retried", marks=pytest.mark.slow)]
 
 

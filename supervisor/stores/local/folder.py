@@ -22,8 +22,10 @@ from supervisor.stores.os_errors import as_store_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Self
 
     from supervisor.core.ports import FolderEntry
+    from supervisor.stores import StorePlace
 
 TEMPORARY = ".tmp-"
 
@@ -38,6 +40,11 @@ class FolderStore:
         self._token, self._numbers = os.urandom(4).hex(), count()
         self._flushed: set[str] = set()
         self.left_out: set[str] = set()
+
+    @classmethod
+    def open_at(cls, place: StorePlace) -> Self:
+        """Return the store at a place. The folder is not touched yet."""
+        return cls(place.where, settle_s=place.settle_s or 0.0)
 
     def list(self, folder: str) -> Sequence[FolderEntry]:
         """Return the names in a folder without temporary ones. An absent folder is empty."""

@@ -49,6 +49,9 @@ from supervisor.stores.upload_status import rclone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
+
+    from supervisor.stores import StorePlace
 
 SETTLE_S = 60.0
 SILENCE_S = 210.0
@@ -95,6 +98,12 @@ class MountedStore:
         self._record_digests: dict[str, str] = {}
         self.left_out: set[str] = set()
         self._confirmed: set[str] = set()
+
+    @classmethod
+    def open_at(cls, place: StorePlace) -> Self:
+        """Return the store at a place on a mounted drive. The drive is not touched yet."""
+        assert place.mount is not None, "the table of stores has this row for paths on a drive"
+        return cls(place.where, mount=place.mount, timeout_s=place.timeout_s, settle_s=place.settle_s)
 
     def list(self, folder: str) -> Sequence[FolderEntry]:
         """Return the names in a folder."""

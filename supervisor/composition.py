@@ -40,8 +40,8 @@ from supervisor.engine.session_chain import EventRouter, following, follows
 from supervisor.engine.trainer_process import process_identity
 from supervisor.engine.upload import prune as pruning
 from supervisor.views import terminal
-from supervisor.views.async_stream import teller
-from supervisor.views.exit_summary import goodbye
+from supervisor.views.async_stream import notice_printer
+from supervisor.views.exit_summary import print_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,7 +108,7 @@ def serve(choice: StoreChoice) -> int:
     config = configure(choice, platform, store)
     before = ranks(store, run)
     if words := runs.describe_left_out(store):
-        teller(json_lines=choice.json_lines)(words, "")
+        notice_printer(json_lines=choice.json_lines)(words, "")
     known = runs.last_status(store, run, before) or RunStatus(run=run.name, id=record.id)
     known = replace(known, platform=platform.name, place=store.traits.place)
     if choice.settings["resume"] == "never":
@@ -129,10 +129,12 @@ def serve(choice: StoreChoice) -> int:
     finally:
         over.set()
         screen.close()
-    say = teller(json_lines=choice.json_lines)
+    say = notice_printer(json_lines=choice.json_lines)
     there = bool(before) or not _removed(session, choice, store, run, say)
     option = shell_commands.store_option(choice.store)
-    goodbye(session, choice.name if there else "", known, clock.now(), option=option, json_lines=choice.json_lines)
+    print_summary(
+        session, choice.name if there else "", known, clock.now(), option=option, json_lines=choice.json_lines
+    )
     leaving = MachineRelease(platform, store.traits, inbox=door.inbox, clock=clock, say=say)
     keep = choice.settings["keep_machine"] or kept(os.environ)
     leaving.leave(session, safe=not unproved(session), keep=keep)
@@ -158,7 +160,7 @@ def _session(
 ) -> tuple[Session, RunStatus]:
     """Serve one session to its end; return it with the status that it leaves."""
     journal, inbox = Journal(None, known), door.next()
-    executor = Executor(job, inbox, journal, screen.say)
+    executor = Executor(job, inbox, journal, screen.notify)
     live = LiveStatus(executor, journal)
     loop = Loop(Session(config), job.clock, inbox, journal)
 
@@ -311,7 +313,7 @@ def _job(
         save_every=_for_trainer(config.save_every),
         retention=retention.RetentionPolicy(choice.settings["keep_last"], watched=pruning.watched(choice.settings)),
         claim_extra={"options": _told(choice), "script": str(choice.script), "age_s": round(config.age_s, 1)},
-        show=screen.printed,
+        show=screen.trainer_output,
         deadline_wall_s=deadline,
         flush=platform.flush or cannot_flush,
         watched={
@@ -330,7 +332,7 @@ def _installer(choice: StoreChoice, screen: terminal.Screen) -> EnvironmentInsta
     from supervisor.environments import prepare as environments
 
     def say(words: str) -> None:
-        screen.say(Notify("info", words))
+        screen.notify(Notify("info", words))
 
     def make(
         recorded: Recorded | None, wheels: Callable[[Callable[[str], bool]], Path | None]
@@ -388,5 +390,7 @@ def _inherited(choice: StoreChoice, platform: Platform, store: Store, run: RunPa
     from supervisor.engine.resume.import_run import import_run
     from supervisor.stores.local.folder import FolderStore
 
-    brought = import_run(store, run, platform.earlier(run.name), FolderStore, teller(json_lines=choice.json_lines))
+    brought = import_run(
+        store, run, platform.earlier(run.name), FolderStore, notice_printer(json_lines=choice.json_lines)
+    )
     return replace(choice, takeover=True) if brought else choice

@@ -98,7 +98,7 @@ def _serve(launch: FleetLaunch, provisioner: Provisioner, store: Store, journal:
     controller = Controller(journal, hands, clock, show)
     _listen_to_signals(controller)
     try:
-        show.begins(controller.fleet)
+        show.started(controller.fleet)
         hands.withdraw_stop()  # of an earlier launch: who launches again wants the run to go on
         _tell_of_edits(show, hands.pack(), controller.fleet)
         end = controller.run(policy, launch.on)
@@ -108,7 +108,7 @@ def _serve(launch: FleetLaunch, provisioner: Provisioner, store: Store, journal:
         show.close()
     record = runs.read(store, run)
     nan = None if record is None else run_status.look(store, run, record, clock.now()).plain.get("nan")
-    view.say_goodbye(
+    view.print_summary(
         end,
         controller.fleet,
         run.name,
@@ -151,7 +151,7 @@ def _tell_of_edits(show: view.FleetScreen, edited: Sequence[str], fleet: Fleet) 
     words = (
         f"the project was edited since the last launch ({named(edited)}): {first}the next machine gets it as it is now"
     )
-    show.said(fw.Report("warning", words, "put the files back before you launch, if that is not meant"))
+    show.notify(fw.Report("warning", words, "put the files back before you launch, if that is not meant"))
 
 
 def _take_back(controller: Controller, hands: FleetExecutor, end: fw.EndController) -> fw.EndController:

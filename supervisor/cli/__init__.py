@@ -87,17 +87,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(arguments: list[str]) -> int:
     try:
-        code = _answer(arguments)
+        code = _dispatch(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         code = 0  # the reader of our output has enough, as `head` has
     except OSError as error:  # all others are known by now: this is our own output
         code = _cannot_print(error)
-    _let_go_of_output()
+    _discard_output()
     return code
 
 
-def _answer(arguments: list[str]) -> int:
+def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         verbs = "\n".join(f"  {verb:12} {words}" for verb, (_, words) in TABLE.items())
         start = shell_commands.command("start", invocation.example_script())
@@ -123,7 +123,7 @@ def _run(verb: str, arguments: list[str]) -> int:
 
     row = TABLE.get(ALIASES.get(verb, verb))
     if row is None:
-        return _two_lines(*_instead_of(verb, arguments), USAGE)
+        return _two_lines(*_unknown_verb(verb, arguments), USAGE)
     try:
         from importlib import import_module
 
@@ -135,10 +135,10 @@ def _run(verb: str, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except (StoreError, OSError, RuntimeError) as error:
-        return _told_of(verb, error, debug="--debug" in arguments)
+        return _report_system_error(verb, error, debug="--debug" in arguments)
 
 
-def _instead_of(verb: str, arguments: list[str]) -> tuple[str, str]:
+def _unknown_verb(verb: str, arguments: list[str]) -> tuple[str, str]:
     """Return the two lines for a word that is no command: the nearest may be meant, or `start` left out."""
     from supervisor.core.suggestion import nearest
 
@@ -148,7 +148,7 @@ def _instead_of(verb: str, arguments: list[str]) -> tuple[str, str]:
         from supervisor.cli.verbs import start
 
         own, behind = start.split(arguments)
-        known, others = suggestions.sorted_out(start.command_line(), [verb, *own])
+        known, others = suggestions.split_known(start.command_line(), [verb, *own])
         behind = [*others, *behind]
         line = shell_commands.command("start", *known, *(["--", *behind] if behind else []))
         return f"{what}: `start` runs a script", line
@@ -157,7 +157,7 @@ def _instead_of(verb: str, arguments: list[str]) -> tuple[str, str]:
     return what, f"{shell_commands.command('--help')} lists them"
 
 
-def _told_of(verb: str, error: Exception, *, debug: bool) -> int:
+def _report_system_error(verb: str, error: Exception, *, debug: bool) -> int:
     """Say in two lines what the system refused; raise the error again where it is none of that, or is asked for."""
     from supervisor.core import errors
 
@@ -195,19 +195,19 @@ def _open_closed_streams() -> None:
 
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            if nowhere != number:
-                os.dup2(nowhere, number)
-                os.close(nowhere)
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  # for good
 
 
-def _let_go_of_output() -> None:
+def _discard_output() -> None:
     """See to it that what is left in the buffers does not fail once more at the end of the process."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
-            from supervisor.views.async_stream import lead_nowhere
+            from supervisor.views.async_stream import redirect_to_null
 
-            lead_nowhere(stream)
+            redirect_to_null(stream)

@@ -7,7 +7,7 @@ import sys
 from supervisor.core.errors import UsageError
 
 
-def agreed(question: str, *, yes: bool, what: str) -> bool:
+def confirmed(question: str, *, yes: bool, what: str) -> bool:
     """Ask a yes-or-no question on the terminal; no is the default.
 
     Args:

@@ -30,15 +30,15 @@ class SeveralLiveError(UsageError):
         self.found = found
 
 
-def seen_of(store: Store, name: str, now: Instant) -> RunOverview | None:
+def overview_of(store: Store, name: str, now: Instant) -> RunOverview | None:
     """Return what is seen of a run. One that cannot be read is said on stderr, and hides no other run."""
-    seen = seen_or_why(store, name, now)
-    return None if isinstance(seen, str) else seen
+    overview = overview_or_error(store, name, now)
+    return None if isinstance(overview, str) else overview
 
 
-def seen_or_why(store: Store, name: str, now: Instant) -> RunOverview | str | None:
+def overview_or_error(store: Store, name: str, now: Instant) -> RunOverview | str | None:
     """Return what is seen of a run, or why it cannot be read, which is said on stderr; None for one that went away."""
-    from supervisor.cli.run_lookup import tell_damage
+    from supervisor.cli.run_lookup import warn_of_damage
     from supervisor.engine.paths import RunPaths
     from supervisor.engine.runs import run_status, runs
 
@@ -46,7 +46,7 @@ def seen_or_why(store: Store, name: str, now: Instant) -> RunOverview | str | No
     try:
         record = runs.read(store, place)
         if record is not None:
-            tell_damage(record)
+            warn_of_damage(record)
             return run_status.look(store, place, record, now)
     except UserError as error:
         why = f"{error.what}; {error.hint}"
@@ -74,28 +74,28 @@ def live(found: Sequence[RunOverview]) -> list[RunOverview]:
     ]
 
 
-def chosen(store: Store, names: Sequence[str], options: Namespace, *, verb: str) -> str:
+def choose_run(store: Store, names: Sequence[str], options: Namespace, *, verb: str) -> str:
     """Return the run that is meant and say on stderr which one it is. Raises UsageError where that is not clear."""
     from supervisor.engine.clock import BootClock
 
     now = BootClock().now()
-    found = [each for name in names if (each := seen_of(store, name, now)) is not None]
-    living = live(found)
-    if len(living) > 1:
-        raise SeveralLiveError(living)
-    if verb == "stop" and not living:
+    found = [each for name in names if (each := overview_of(store, name, now)) is not None]
+    live_runs = live(found)
+    if len(live_runs) > 1:
+        raise SeveralLiveError(live_runs)
+    if verb == "stop" and not live_runs:
         listed = shell_commands.command("list", option=shell_commands.store_option(options.store))
         raise UsageError("no run is live: there is nothing to stop", f"`{listed}` shows how each ended")
-    signs = [each for each in found if each.silent_s is not None]
-    if not living and not signs:
-        raise UsageError("there are several runs; say which", f"give its name behind the verb; {_the_store_has(names)}")
-    one = living[0] if living else min(signs, key=lambda each: each.silent_s or 0.0)
-    why = "the live run" if living else "the newest run"
+    with_heartbeat = [each for each in found if each.silent_s is not None]
+    if not live_runs and not with_heartbeat:
+        raise UsageError("there are several runs; say which", f"give its name behind the verb; {_list_of_runs(names)}")
+    one = live_runs[0] if live_runs else min(with_heartbeat, key=lambda each: each.silent_s or 0.0)
+    why = "the live run" if live_runs else "the newest run"
     show(f"this is about {one.run.name}, {why} of {len(names)}; give another's name behind the verb", sys.stderr)
     return one.run.name
 
 
-def _the_store_has(names: Sequence[str]) -> str:
-    from supervisor.cli.run_lookup import the_store_has
+def _list_of_runs(names: Sequence[str]) -> str:
+    from supervisor.cli.run_lookup import list_of_runs
 
-    return the_store_has(names)
+    return list_of_runs(names)

@@ -8,7 +8,7 @@ from supervisor.core import shell_commands
 
 COLUMN = 22
 RUN = "plates"
-_SESSION = {
+_SESSION_CODES = {
     0: "the run is finished",
     1: "the script failed",
     2: "the command line is wrong",
@@ -20,34 +20,42 @@ _SESSION = {
     130: "stopped by Ctrl-C, after saving",
     143: "stopped by SIGTERM or stop, after saving",
 }
-_LOOK = {0: "shown", 2: "the command line is wrong, or there is no such run", 4: "the store is not usable"}
-_DONE = {0: "done", 2: "the command line is wrong", 4: "it cannot be done here"}
+_READ_CODES = {0: "shown", 2: "the command line is wrong, or there is no such run", 4: "the store is not usable"}
+_ACTION_CODES = {0: "done", 2: "the command line is wrong", 4: "it cannot be done here"}
 CODES: dict[str, dict[int, str]] = {
-    "start": _SESSION,
-    "resume": _SESSION,
-    "launch": _SESSION,
-    "agent": _SESSION,
-    "status": _LOOK,
-    "list": _LOOK,
-    "logs": _LOOK,
-    "stop": {0: "the session has ended", 1: "no answer: it may be gone", **{code: _LOOK[code] for code in (2, 4)}},
+    "start": _SESSION_CODES,
+    "resume": _SESSION_CODES,
+    "launch": _SESSION_CODES,
+    "agent": _SESSION_CODES,
+    "status": _READ_CODES,
+    "list": _READ_CODES,
+    "logs": _READ_CODES,
+    "stop": {
+        0: "the session has ended",
+        1: "no answer: it may be gone",
+        **{code: _READ_CODES[code] for code in (2, 4)},
+    },
     "checkpoints": {
         0: "done; for verify: all are verified",
         1: "damaged, or nothing was exported",
         2: "the command line is wrong, or there is no such run or step",
         4: "the store is not usable; for verify: some cannot be read",
     },
-    "rm": {0: "removed, or nothing to remove", 1: "the answer was no", **{code: _LOOK[code] for code in (2, 4)}},
-    "clean": {0: "removed, or nothing to remove", 1: "the answer was no", **{code: _DONE[code] for code in (2, 4)}},
+    "rm": {0: "removed, or nothing to remove", 1: "the answer was no", **{code: _READ_CODES[code] for code in (2, 4)}},
+    "clean": {
+        0: "removed, or nothing to remove",
+        1: "the answer was no",
+        **{code: _ACTION_CODES[code] for code in (2, 4)},
+    },
     "doctor": {0: "a run can live here", 2: "the command line is wrong", 4: "a run could not live here"},
     "rehearse": {
         0: "the resume is bit-exact",
         1: "it differs, or does not resume",
-        **{code: _SESSION[code] for code in (2, 3, 4)},
+        **{code: _SESSION_CODES[code] for code in (2, 3, 4)},
         5: "not tested: over too soon, no kill in the middle, or nothing to compare",
     },
-    "examples": _DONE,
-    "pack": _DONE,
+    "examples": _ACTION_CODES,
+    "pack": _ACTION_CODES,
 }
 EXAMPLES: dict[str, tuple[tuple[str, ...], ...]] = {
     "start": (
@@ -100,7 +108,7 @@ class Format(argparse.HelpFormatter):
         return "\n".join(f"{indent}{line}" for part in lines for line in part)
 
 
-def below(verb: str) -> str:
+def epilog(verb: str) -> str:
     """Return what stands below the options: examples and exit codes."""
     parts = []
     if examples := EXAMPLES.get(verb):

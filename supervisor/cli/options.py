@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
     verb = ""
     of_script = False
     of_run = False  # it takes the name of a run, which may begin with a dash
-    behind: Sequence[str] = ()  # what the person wrote after the --
+    script_arguments: Sequence[str] = ()  # what the person wrote after the --
     new_names: Mapping[str, str] = MappingProxyType({})  # of an old name of an option
     _words: Sequence[str] = ()
 
@@ -46,15 +46,15 @@ class Parser(argparse.ArgumentParser):
 
         An option that is not known is answered with the line that was meant.
         """
-        self._words = words = self.with_name(list(args or ()))
+        self._words = words = self.name_from_dashes(list(args or ()))
         options, unknown = self.parse_known_args(words, namespace)
         if unknown:
-            self.refuse(words, unknown)
+            self.reject(words, unknown)
         if getattr(options, "named", None) and options.run is None:
             options.run = options.named
         return options
 
-    def with_name(self, words: list[str]) -> list[str]:
+    def name_from_dashes(self, words: list[str]) -> list[str]:
         """Return the words with the run that stands behind ``--`` named by ``--name``: ``rm -- -odd``. Raises UsageError."""
         if not self.of_run or self.of_script or "--" not in words:
             return words
@@ -72,7 +72,7 @@ class Parser(argparse.ArgumentParser):
         """Return the options, examples and exit codes, broken between words on a terminal."""
         from supervisor.views.wrapping import fitted
 
-        return fitted(super().format_help() + help_text.below(self.verb), sys.stdout)
+        return fitted(super().format_help() + help_text.epilog(self.verb), sys.stdout)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
@@ -89,7 +89,7 @@ class Parser(argparse.ArgumentParser):
         after = next((word for before, word in pairwise(self._words) if before == option), "")
         return after if after.startswith("-") and after.partition("=")[0] not in known else ""
 
-    def refuse(self, words: list[str], unknown: list[str]) -> NoReturn:
+    def reject(self, words: list[str], unknown: list[str]) -> NoReturn:
         """Raise UsageError for options that the verb does not know, with the line that was meant."""
         from supervisor.cli import suggestions
 
@@ -98,7 +98,7 @@ class Parser(argparse.ArgumentParser):
             if unknown[0].startswith("-")
             else f"{unknown[0]!r} is one word too many"
         )
-        near, line = suggestions.corrected(self, words, unknown)
+        near, line = suggestions.correct(self, words, unknown)
         if near:
             raise UsageError(f"{what}; did you mean {near}?", line)
         if self.of_run and unknown[0][:1] == "-" != unknown[0][1:2]:

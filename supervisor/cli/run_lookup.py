@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from supervisor.bootstrap import ensure
-from supervisor.cli.default_run import AWAY, chosen
+from supervisor.cli.default_run import AWAY, choose_run
 from supervisor.cli.invocation import example_script
 from supervisor.core import shell_commands
 from supervisor.core.errors import UsageError, UserError
@@ -60,7 +60,7 @@ def opened(options: Namespace) -> Iterator[Store]:
         raise two from error
 
 
-def told(options: Namespace, by_store: Callable[[Namespace], int], by_machine: ByMachine) -> int:
+def answer(options: Namespace, by_store: Callable[[Namespace], int], by_machine: ByMachine) -> int:
     """Answer from the store, or, where it does not answer or shows no such run, from the session on this machine."""
     try:
         return by_store(options)
@@ -68,7 +68,7 @@ def told(options: Namespace, by_store: Callable[[Namespace], int], by_machine: B
         return by_machine(options, error)
 
 
-def living_here(options: Namespace, name: str | None, error: StoreAwayError | NoSuchRunError) -> LocalSession:
+def local_session(options: Namespace, name: str | None, error: StoreAwayError | NoSuchRunError) -> LocalSession:
     """Return the session of the run, or of the store's only one, that lives on this machine; none: raise the ``error``.
 
     Only one of this very store will do, because another store may have a run of the same name.
@@ -96,7 +96,7 @@ def option(options: Namespace) -> str:
     return shell_commands.store_option(options.store)
 
 
-def one_run(store: Store, options: Namespace, name: str | None, verb: str) -> tuple[RunPaths, RunRecord]:
+def select_run(store: Store, options: Namespace, name: str | None, verb: str) -> tuple[RunPaths, RunRecord]:
     """Return the run that is named, or the only one there is, or the live or newest one; UsageError lists them otherwise."""
     from supervisor.engine.paths import RunPaths
     from supervisor.engine.runs import runs
@@ -105,58 +105,58 @@ def one_run(store: Store, options: Namespace, name: str | None, verb: str) -> tu
         place = RunPaths(name)
         record = runs.read(store, place) if runs.NAME.fullmatch(name) else None
         if record is None:
-            if found := _left_here(name, store):
+            if found := _local_leftovers(name, store):
                 raise NoSuchRunError(*found)
-            hint = _instead(runs.names(store), options, name, verb)
+            hint = _suggestion(runs.names(store), options, name, verb)
             raise NoSuchRunError(f"there is no run {name!r} in {where(options)}", hint)
-        tell_damage(record)
+        warn_of_damage(record)
         shell_commands.set_about(name, option(options))
         return place, record
     names = runs.names(store)
     if not names:
-        raise NoSuchRunError(none_yet(options), how_to_start(options))
-    one = names[0] if len(names) == 1 else chosen(store, names, options, verb=verb)
+        raise NoSuchRunError(no_runs_message(options), start_hint(options))
+    one = names[0] if len(names) == 1 else choose_run(store, names, options, verb=verb)
     record = runs.read(store, RunPaths(one))
     if record is None:
         raise StoreError(f"the record of {one} is gone")
     if len(names) == 1:
-        tell_damage(record)
+        warn_of_damage(record)
     shell_commands.set_about(one, option(options))
     return RunPaths(one), record
 
 
-def tell_damage(record: RunRecord) -> None:
+def warn_of_damage(record: RunRecord) -> None:
     """Say on stderr that a run's record is damaged or missing, in one line."""
     if record.damaged:
         show(f"{record.damaged}: what its sessions say is shown; the next start writes a new record", sys.stderr)
 
 
-def _left_here(name: str, store: Store) -> tuple[str, str] | None:
+def _local_leftovers(name: str, store: Store) -> tuple[str, str] | None:
     from supervisor import composition
     from supervisor.engine.runs import local_leftovers
 
     return local_leftovers.words(composition.local_root(os.environ), store.traits.where, name)
 
 
-def none_yet(options: Namespace) -> str:
+def no_runs_message(options: Namespace) -> str:
     """Say that a store is empty or absent."""
     return f"no runs in {where(options)} yet"
 
 
-def how_to_start(options: Namespace) -> str:
+def start_hint(options: Namespace) -> str:
     """Say what to do about an empty store."""
     start = shell_commands.command("start", example_script(), option=option(options))
     return f"start one: `{start}`; or name another --store DIR"
 
 
-def _instead(names: list[str], options: Namespace, name: str, verb: str) -> str:
+def _suggestion(names: list[str], options: Namespace, name: str, verb: str) -> str:
     from supervisor.cli.verbs import checkpoints
 
     actions = checkpoints.WORDS if verb == "checkpoints" else ()
-    return f"{meant(name, [*names, *actions])}{the_store_has(names)}" if names else how_to_start(options)
+    return f"{meant(name, [*names, *actions])}{list_of_runs(names)}" if names else start_hint(options)
 
 
-def the_store_has(names: Sequence[str]) -> str:
+def list_of_runs(names: Sequence[str]) -> str:
     """List the runs, not more than a person reads."""
     more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
     return f"the store has {', '.join(names[:SHOWN_MAX])}{more}"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.cli.suggestions import sorted_out
+from supervisor.cli.suggestions import split_known
 from supervisor.core import shell_commands
 from supervisor.core.errors import UsageError
 
@@ -47,9 +47,9 @@ def module_path(name: str) -> Path:
     raise UsageError(f"there is no module {name} in this folder", hint)
 
 
-def refuse_launchers(parser: Parser, own: Sequence[str], behind: Sequence[str]) -> None:
+def reject_launchers(parser: Parser, own: Sequence[str], script_arguments: Sequence[str]) -> None:
     """Raise UsageError for the command line of another launcher: here the script itself is named, and is one process."""
-    parser.behind = behind
+    parser.script_arguments = script_arguments
     at = _launcher_at(parser, own)
     if at is None:
         return
@@ -57,7 +57,7 @@ def refuse_launchers(parser: Parser, own: Sequence[str], behind: Sequence[str]) 
     if at and own[at - 1] in MODULE_OPTIONS:
         before = own[: at - 1]
     target, arguments = _target(after)
-    arguments += behind
+    arguments += script_arguments
     what = f"{launcher} is not needed: the supervisor runs the script itself, as one process"
     if not target:
         raise UsageError(what, f"{shell_commands.command(parser.verb)} SCRIPT -- ARGUMENTS OF THE SCRIPT")
@@ -73,7 +73,7 @@ def _launcher_at(parser: Parser, own: Sequence[str]) -> int | None:
             return at if word in LAUNCHING_MODULES else None
         name = os.path.basename(word)  # noqa: PTH119  a command's word
         launches = name in LAUNCHERS or (name.startswith("python") and name[6:].replace(".", "").isdigit())
-        if launches and word in sorted_out(parser, own[: at + 1])[0] and not Path(word).is_file():
+        if launches and word in split_known(parser, own[: at + 1])[0] and not Path(word).is_file():
             return at
     return None
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from supervisor.cli.options import Parser
 
 
-def sorted_out(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_known(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return which words are the verb's own, and which are options that it does not know, with their values.
 
     The words after an option that is not known are its values, up to the next option; the script stays the verb's.
@@ -47,7 +47,7 @@ def sorted_out(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[l
     return own, others
 
 
-def corrected(parser: Parser, words: Sequence[str], unknown: Sequence[str]) -> tuple[str, str]:
+def correct(parser: Parser, words: Sequence[str], unknown: Sequence[str]) -> tuple[str, str]:
     """Return the option that the first unknown one was meant to be ("" for none known), and the whole line to paste.
 
     An option of ours is put right where it stands. One that the script declares, or that is nearer to one that it
@@ -56,21 +56,21 @@ def corrected(parser: Parser, words: Sequence[str], unknown: Sequence[str]) -> t
     names = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]  # noqa: SLF001
     of_script = _options_of_script(parser, words)
     first = ""
-    put_right: list[str] = []
+    corrected: list[str] = []
     for word in words:
         wrong = word.partition("=")[0]
         if word not in unknown or not wrong.startswith("--"):
-            put_right.append(word)
+            corrected.append(word)
             continue
-        near, whose = _nearest(wrong, names, of_script)
-        near = near if whose else parser.new_names.get(near, near)
-        first = first or (f"{whose}{near}" if word == unknown[0] and near and near != wrong else "")
-        put_right.append((near or wrong) + word[len(wrong) :])
-    others = list(parser.behind)
+        near, owner = _nearest(wrong, names, of_script)
+        near = near if owner else parser.new_names.get(near, near)
+        first = first or (f"{owner}{near}" if word == unknown[0] and near and near != wrong else "")
+        corrected.append((near or wrong) + word[len(wrong) :])
+    others = list(parser.script_arguments)
     if parser.of_script:
-        put_right, found = sorted_out(parser, put_right)
+        corrected, found = split_known(parser, corrected)
         others = [*found, *others]
-    return first, shell_commands.command(parser.verb, *put_right, *(["--", *others] if others else []))
+    return first, shell_commands.command(parser.verb, *corrected, *(["--", *others] if others else []))
 
 
 def _nearest(wrong: str, ours: Sequence[str], of_script: Sequence[str]) -> tuple[str, str]:
@@ -85,7 +85,7 @@ def _options_of_script(parser: Parser, words: Sequence[str]) -> list[str]:
     """Return the long options that the named script declares, read from its source; none where it cannot be found."""
     if not parser.of_script:
         return []
-    script = _script(sorted_out(parser, words)[0])
+    script = _script(split_known(parser, words)[0])
     if script is None:
         return []
     from supervisor.core.unmodified import script_options

@@ -41,8 +41,8 @@ class FleetExecutorPort(Protocol):
 class Show(Protocol):
     """Shows the fleet to somebody."""
 
-    def said(self, said: fw.Report) -> None: ...
-    def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None: ...
+    def notify(self, notification: fw.Report) -> None: ...
+    def update(self, fleet: Fleet, event: fw.Event, now: Instant) -> None: ...
 
 
 class FleetJournal:
@@ -196,7 +196,7 @@ class Controller:
             except UserError as error:
                 at_s = self._clock.now().mono_s
                 if at_s >= due_s:
-                    self._show.said(fw.Report("error", error.what, f"make room on its disk; {self._costing()}"))
+                    self._show.notify(fw.Report("error", error.what, f"make room on its disk; {self._costing()}"))
                     due_s = at_s + QUIET_AGAIN_S
             try:
                 event = self._inbox.get(timeout=JOURNAL_AGAIN_S)
@@ -217,11 +217,11 @@ class Controller:
 
     def _decide(self, event: fw.Event, now: Instant) -> None:
         self.fleet, commands = decide(self.fleet, event, now)
-        self._show.seen(self.fleet, event, now)
+        self._show.update(self.fleet, event, now)
         for command in commands:
             self._record(now, command)
             if isinstance(command, fw.Report):
-                self._show.said(command)
+                self._show.notify(command)
             elif isinstance(command, fw.EndController):
                 self._end = command
             else:

@@ -81,18 +81,18 @@ class Lines:
                 self._out.write(text)
                 self._out.flush()
             except OSError:
-                lead_nowhere(self._out)
+                redirect_to_null(self._out)
 
 
-def lead_nowhere(out: TextIO) -> None:
+def redirect_to_null(out: TextIO) -> None:
     """Point a stream at nothing, because what is left in its buffer would fail once more at the end of the process."""
     with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, out.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, out.fileno())
+        os.close(null)
 
 
-def teller(*, json_lines: bool) -> Callable[[str, str], None]:
+def notice_printer(*, json_lines: bool) -> Callable[[str, str], None]:
     """Return who says what comes before and after the session: on stdout, or on stderr beside a program's lines."""
 
     def say(words: str, hint: str) -> None:
@@ -103,7 +103,7 @@ def teller(*, json_lines: bool) -> Callable[[str, str], None]:
     return say
 
 
-def say_error(what: str, hint: str) -> None:
+def print_error(what: str, hint: str) -> None:
     """Print the two lines that every error ends in: what happened, and what to do."""
     with suppress(OSError):
         wrapping.show_error(shown(what), shown(hint))

@@ -42,7 +42,7 @@ class Bottom:
             self._line = "" if last else drawn
             self._out.write(f"{CLEAR}{drawn}" + ("\n" if last else ""))
 
-    def above(self, text: str) -> None:
+    def print_above(self, text: str) -> None:
         """Print lines that stay above the line."""
         with self._lock:
             self._out.write(f"{CLEAR}{text}\n{self._line}")

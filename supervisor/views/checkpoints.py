@@ -133,12 +133,12 @@ def _cells(row: Row, now_wall_s: float) -> tuple[str, ...]:
         "" if row.bytes is None else size(row.bytes),
         _ago(row.made_wall_s, now_wall_s),
         _STATES.get(row.state, row.state),
-        _proved(row, now_wall_s),
+        _verified_text(row, now_wall_s),
         f"{pinned}{reason}",
     )
 
 
-def _proved(row: Row, now_wall_s: float) -> str:
+def _verified_text(row: Row, now_wall_s: float) -> str:
     if row.evidence:
         when = _ago(row.proved_wall_s, now_wall_s)
         return f"{proof(row.evidence)}{when and ', '}{when}"

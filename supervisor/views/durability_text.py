@@ -92,117 +92,148 @@ def of_plain(plain: Mapping[str, Any], *, live: bool = True) -> Durability:
     )
 
 
-def safe(seen: Durability) -> str:
+def safe(durability: Durability) -> str:
     """Say what is safe. Only DURABLE is ever called so."""
-    if seen.durable is None and seen.adopted is not None:
-        return f"{seen.unit} {seen.adopted:,} is verified on the disk of {seen.machine}, and not yet in the store"
-    if seen.durable is None:
+    if durability.durable is None and durability.adopted is not None:
+        return f"{durability.unit} {durability.adopted:,} is verified on the disk of {durability.machine}, and not yet in the store"
+    if durability.durable is None:
         return "nothing safe yet"
-    ago = "" if seen.durable_age_s is None else f", {duration(seen.durable_age_s)} ago"
-    return f"{_safe_in(seen)}: {seen.unit} {seen.durable:,}{ago}"
+    ago = "" if durability.durable_age_s is None else f", {duration(durability.durable_age_s)} ago"
+    return f"{_safe_in(durability)}: {durability.unit} {durability.durable:,}{ago}"
 
 
-def waiting(seen: Durability) -> str:
+def unconfirmed_text(durability: Durability) -> str:
     """Say what is not confirmed, and for how long; "" while there is nothing to worry about."""
-    if not seen.answers or (seen.written and not seen.provable):
-        return lying(seen) or f"{_store(seen)} does not answer"
-    if seen.pending is None or seen.waits_s is None or seen.waits_s <= QUIET_S:
+    if not durability.answers or (durability.written and not durability.provable):
+        return unconfirmed_place(durability) or f"{_store(durability)} does not answer"
+    if durability.pending is None or durability.waits_s is None or durability.waits_s <= QUIET_S:
         return ""
-    return f"not safe for {duration(seen.waits_s)}: {lying(seen)}"
+    return f"not safe for {duration(durability.waits_s)}: {unconfirmed_place(durability)}"
 
 
-def lying(seen: Durability) -> str:
+def unconfirmed_place(durability: Durability) -> str:
     """Say where the newest step lies that is not proved; "" if all is."""
-    if seen.pending is None:
+    if durability.pending is None:
         return ""
-    if not seen.answers:
-        return f"{_store(seen)} does not answer; {seen.unit} {seen.newest:,} is kept on the disk of {seen.machine}"
-    return f"{seen.unit} {seen.pending:,} is {_unproved(seen)}"
+    if not durability.answers:
+        return f"{_store(durability)} does not answer; {durability.unit} {durability.newest:,} is kept on the disk of {durability.machine}"
+    return f"{durability.unit} {durability.pending:,} is {_unproved(durability)}"
 
 
-def because(seen: Durability) -> str:
+def store_reason(durability: Durability) -> str:
     """Return in brackets what the store said last, where that says more than the words before it."""
-    told = not seen.why or not seen.answers or not seen.live or any(known in seen.why for known in _KNOWN)
-    return "" if told else f" ({seen.why})"
+    redundant = (
+        not durability.why
+        or not durability.answers
+        or not durability.live
+        or any(known in durability.why for known in _KNOWN)
+    )
+    return "" if redundant else f" ({durability.why})"
 
 
-def what_to_do(seen: Durability, run: str, store: str = "") -> str:
+def remedy(durability: Durability, run: str, store: str = "") -> str:
     """Return what a person can do about what is pending. ``store`` is the option that names the run's store, or ""."""
     verify = f"`{shell_commands.command_of_run('checkpoints', run, 'verify', option=store)}`"
-    lives = f"nothing is lost while {seen.machine} lives: keep it running"
-    if not seen.answers:
-        again = "it is sent when it answers again" if seen.live else f"when it is back `{_resume(run, store)}` sends it"
-        return f"see that {seen.place or 'the store'} is {'mounted' if seen.place else 'there'}; what is staged waits on the local disk, and {again}"
-    if not seen.written:
-        return lives if seen.live else f"start again on {seen.machine}, and it is sent: {_resume(run, store)}"
-    if not seen.provable:
+    keep_running = f"nothing is lost while {durability.machine} lives: keep it running"
+    if not durability.answers:
+        again = (
+            "it is sent when it answers again"
+            if durability.live
+            else f"when it is back `{_resume(run, store)}` sends it"
+        )
+        return f"see that {durability.place or 'the store'} is {'mounted' if durability.place else 'there'}; what is staged waits on the local disk, and {again}"
+    if not durability.written:
+        return (
+            keep_running
+            if durability.live
+            else f"start again on {durability.machine}, and it is sent: {_resume(run, store)}"
+        )
+    if not durability.provable:
         return f"{verify} from another machine makes it safe"
-    if not seen.place:
-        return lives if seen.live else f"{verify} reads it back and records that"
-    asks = "" if seen.live else f"; {verify} asks whether it is safe"
-    return f"{_client_hint(seen)}{lives}{asks}"
+    if not durability.place:
+        return keep_running if durability.live else f"{verify} reads it back and records that"
+    asks = "" if durability.live else f"; {verify} asks whether it is safe"
+    return f"{_client_hint(durability)}{keep_running}{asks}"
 
 
-def fitting(seen: Durability, width: int | None) -> str:
+def fit(durability: Durability, width: int | None) -> str:
     """Return what is safe and what is not in at most ``width`` columns, if that can be: the longest words that fit."""
-    whole, waits = safe(seen), waiting(seen)
+    whole, waits = safe(durability), unconfirmed_text(durability)
     if not waits:
         return whole
-    short = _short(seen)
-    choices = [f"{whole} · {waits}", f"{_without_age(seen)} · {waits}", f"{_without_age(seen)} · {short}", short, whole]
+    short = _short(durability)
+    choices = [
+        f"{whole} · {waits}",
+        f"{_without_age(durability)} · {waits}",
+        f"{_without_age(durability)} · {short}",
+        short,
+        whole,
+    ]
     return choices[0] if width is None else next((each for each in choices if len(each) <= width), short)
 
 
 def _pending(durable: int | None, submitted: int | None, staged: int | None) -> tuple[int | None, bool, int | None]:
     proved = -1 if durable is None else durable
-    waiting = [step for step in (submitted, staged) if step is not None and step > proved]
-    written = submitted in waiting
-    return (submitted if written else staged if waiting else None), written, max(waiting, default=None)
+    unconfirmed_text = [step for step in (submitted, staged) if step is not None and step > proved]
+    written = submitted in unconfirmed_text
+    return (
+        (submitted if written else staged if unconfirmed_text else None),
+        written,
+        max(unconfirmed_text, default=None),
+    )
 
 
-def _unproved(seen: Durability) -> str:
-    if not seen.written:
-        return f"only on the disk of {seen.machine}"
-    if not seen.provable:
-        return f"written to {seen.place or 'the mounted drive'}, which cannot tell whether it is safe"
-    if not seen.live and not seen.place:
+def _unproved(durability: Durability) -> str:
+    if not durability.written:
+        return f"only on the disk of {durability.machine}"
+    if not durability.provable:
+        return f"written to {durability.place or 'the mounted drive'}, which cannot tell whether it is safe"
+    if not durability.live and not durability.place:
         return "written, and no record says that it is safe on the disk"
-    if not seen.live:
-        return f"written, and it is not known whether {_store(seen)} {_took(seen)} it"
-    return f"written but {seen.place} has not {_took(seen)} it" if seen.place else "written but not safe yet"
+    if not durability.live:
+        return f"written, and it is not known whether {_store(durability)} {_accepted(durability)} it"
+    return (
+        f"written but {durability.place} has not {_accepted(durability)} it"
+        if durability.place
+        else "written but not safe yet"
+    )
 
 
-def _short(seen: Durability) -> str:
-    if not seen.answers:
-        return f"{_store(seen)} does not answer"
-    if not seen.provable and seen.written:
-        return f"{seen.unit} {seen.pending:,} written, not known to be safe"
-    return f"{seen.unit} {seen.pending:,} not safe for {duration(seen.waits_s or 0.0)}"
+def _short(durability: Durability) -> str:
+    if not durability.answers:
+        return f"{_store(durability)} does not answer"
+    if not durability.provable and durability.written:
+        return f"{durability.unit} {durability.pending:,} written, not known to be safe"
+    return f"{durability.unit} {durability.pending:,} not safe for {duration(durability.waits_s or 0.0)}"
 
 
-def _without_age(seen: Durability) -> str:
-    return safe(seen) if seen.durable is None else f"{_safe_in(seen)}: {seen.unit} {seen.durable:,}"
+def _without_age(durability: Durability) -> str:
+    return (
+        safe(durability)
+        if durability.durable is None
+        else f"{_safe_in(durability)}: {durability.unit} {durability.durable:,}"
+    )
 
 
-def _safe_in(seen: Durability) -> str:
-    return f"safe {at(seen.place)}" if seen.place else "safe"
+def _safe_in(durability: Durability) -> str:
+    return f"safe {at(durability.place)}" if durability.place else "safe"
 
 
-def _store(seen: Durability) -> str:
-    return seen.place or "the store"
+def _store(durability: Durability) -> str:
+    return durability.place or "the store"
 
 
-def _took(seen: Durability) -> str:
-    return "fetched" if seen.place == _COMPUTER else "uploaded"
+def _accepted(durability: Durability) -> str:
+    return "fetched" if durability.place == _COMPUTER else "uploaded"
 
 
-def _client_hint(seen: Durability) -> str:
-    if seen.place == _COMPUTER:
+def _client_hint(durability: Durability) -> str:
+    if durability.place == _COMPUTER:
         return "is your computer awake and online, and `launch` running there? "
-    name = f"{seen.place} {seen.proof}".lower()
+    name = f"{durability.place} {durability.proof}".lower()
     if "rclone" in name:
         return "is it full, or is the upload slow? see the log of rclone and `rclone about REMOTE:`; "
-    if seen.place == "Drive" or "drivefs" in name:
+    if durability.place == "Drive" or "drivefs" in name:
         return f"is Drive full? {QUOTA_PAGE}; is the upload slow? "
     return "is it full, or slow? "
 

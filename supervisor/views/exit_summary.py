@@ -11,8 +11,8 @@ from supervisor.core import shell_commands
 from supervisor.core.session.state import Phase, Session
 from supervisor.core.session.status import nan_to_json
 from supervisor.views import durability_text, wrapping
-from supervisor.views.async_stream import say_error
-from supervisor.views.formatting import last_good, nan_since
+from supervisor.views.async_stream import print_error
+from supervisor.views.formatting import last_good, nan_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,16 +36,18 @@ _NEXT: dict[Phase, Sequence[tuple[str, ...]]] = {
 }
 
 
-def goodbye(session: Session, run: str, status: RunStatus, now: Instant, *, option: str, json_lines: bool) -> None:
+def print_summary(
+    session: Session, run: str, status: RunStatus, now: Instant, *, option: str, json_lines: bool
+) -> None:
     """Print how it ended; of a failure its two lines, for programs too."""
     ending = session.ending
     if ending is not None and ending.phase is Phase.FAILED:
-        say_error(ending.message, ending.hint)
+        print_error(ending.message, ending.hint)
     elif ending is not None and (lost := all_lost(session, run, status)):
-        say_error(*lost)
+        print_error(*lost)
     if not json_lines:
         with suppress(OSError):
-            lines = farewell(session, run, status, now, option=option, paint=_painted)
+            lines = summary_lines(session, run, status, now, option=option, paint=_painted)
             wrapping.show("\n".join(lines))
 
 
@@ -64,7 +66,7 @@ def all_lost(session: Session, run: str, status: RunStatus) -> tuple[str, str] |
     return what, "start it again on this machine, and that is sent to the store"
 
 
-def farewell(
+def summary_lines(
     session: Session, run: str, status: RunStatus, now: Instant, *, option: str = "", paint: Callable[[str], str] = str
 ) -> list[str]:
     """Return the lines. ``option`` is what the commands need to find the run's store, if that is not the default.
@@ -75,21 +77,23 @@ def farewell(
     if ending is None:
         return []
     words = [] if ending.phase is Phase.FAILED else [ending.message[:1].upper() + ending.message[1:]]
-    seen = durability_text.of_status(status, now)
+    durability = durability_text.of_status(status, now)
     bad = nan_to_json(status)
-    words += [nan_since(bad)] if bad else []
+    words += [nan_text(bad)] if bad else []
     parts = [
         *words,
-        durability_text.safe(seen) if run else "it never began, and no run is kept of it",
+        durability_text.safe(durability) if run else "it never began, and no run is kept of it",
         f"exit code {ending.exit_code}",
     ]
     lines = [f"[supervisor] {paint(ending.phase)}: {' · '.join(parts)}"]
     if ending.phase is not Phase.FENCED:  # then what is staged here is of no use to anybody
-        lines += _unsafe(seen, run, option)
-    nexts = _next(ending.phase, status) if run else ()
-    if nexts and nexts[0] == _RESUME:
+        lines += _unsafe(durability, run, option)
+    next_lines = _next(ending.phase, status) if run else ()
+    if next_lines and next_lines[0] == _RESUME:
         lines.append(f"{INDENT}the same start command goes on with it, or:")
-    lines += [f"{INDENT}{shell_commands.command_of_run(verb, run, *words, option=option)}" for verb, *words in nexts]
+    lines += [
+        f"{INDENT}{shell_commands.command_of_run(verb, run, *words, option=option)}" for verb, *words in next_lines
+    ]
     return [*lines, f"{INDENT}-> {last_good(bad, run, option)}"] if bad else lines
 
 
@@ -102,9 +106,12 @@ def _next(phase: Phase, status: RunStatus) -> Sequence[tuple[str, ...]]:
     return _NEXT.get(phase, ())
 
 
-def _unsafe(seen: Durability, run: str, option: str) -> list[str]:
+def _unsafe(durability: Durability, run: str, option: str) -> list[str]:
     """Say what would be lost with this machine, and what to do about it."""
-    if seen.pending is None:
+    if durability.pending is None:
         return []
-    to_do = durability_text.what_to_do(replace(seen, live=False), run, option)
-    return [f"{INDENT}{durability_text.lying(seen)}{durability_text.because(seen)}", f"{INDENT}-> {to_do}"]
+    to_do = durability_text.remedy(replace(durability, live=False), run, option)
+    return [
+        f"{INDENT}{durability_text.unconfirmed_place(durability)}{durability_text.store_reason(durability)}",
+        f"{INDENT}-> {to_do}",
+    ]

@@ -18,7 +18,7 @@ from supervisor.core.wire.journal_codec import to_plain
 from supervisor.views import table
 from supervisor.views.async_stream import Lines
 from supervisor.views.bottom import Bottom
-from supervisor.views.formatting import fitted, last_good, nan_since
+from supervisor.views.formatting import fitted, last_good, nan_text
 from supervisor.views.wrapping import (
     CYAN,
     DIM,
@@ -48,9 +48,9 @@ LIVE_EVERY_S = 1.0
 class FleetScreen(Protocol):
     """Shows a fleet to somebody; no call waits for them."""
 
-    def begins(self, fleet: Fleet) -> None: ...
-    def said(self, said: fw.Report) -> None: ...
-    def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None: ...
+    def started(self, fleet: Fleet) -> None: ...
+    def notify(self, notification: fw.Report) -> None: ...
+    def update(self, fleet: Fleet, event: fw.Event, now: Instant) -> None: ...
     def close(self) -> None: ...
 
 
@@ -73,7 +73,7 @@ class FleetTextScreen:
         self._shown_s = 0.0
         self._trouble = ""
 
-    def begins(self, fleet: Fleet) -> None:
+    def started(self, fleet: Fleet) -> None:
         """Say what holds for the machines, and what earlier controllers left."""
         policy = self._policy
         whose = "one machine at a time for this account" if policy.paid else "one machine at a time for this run"
@@ -84,12 +84,16 @@ class FleetTextScreen:
         if fleet.machine is not None:
             self._write(f"an earlier launch left {shown(fleet.machine.endpoint)}: looking after it")
 
-    def said(self, said: fw.Report) -> None:
+    def notify(self, notification: fw.Report) -> None:
         """Print the words, and under them what to do."""
-        mark = "" if said.level == "info" else f"{said.level}: "
-        self._write(f"{mark}{shown(said.message)}", shown(shell_commands.expanded(said.hint)), said.level)
+        mark = "" if notification.level == "info" else f"{notification.level}: "
+        self._write(
+            f"{mark}{shown(notification.message)}",
+            shown(shell_commands.expanded(notification.hint)),
+            notification.level,
+        )
 
-    def seen(self, fleet: Fleet, event: fw.Event, now: Instant) -> None:
+    def update(self, fleet: Fleet, event: fw.Event, now: Instant) -> None:
         """Print the line when it is time."""
         if not isinstance(event, fw.MachinePolled):
             return
@@ -118,7 +122,7 @@ class FleetTextScreen:
             return
         below = f"\n{self._bottom.painted(INDENT + hint, DIM)}" if hint else ""
         colour = {"info": CYAN, "warning": YELLOW}.get(level, RED)
-        self._bottom.above(f"{self._bottom.painted(NAME + words, colour)}{below}")
+        self._bottom.print_above(f"{self._bottom.painted(NAME + words, colour)}{below}")
 
 
 class FleetJsonScreen:
@@ -127,14 +131,14 @@ class FleetJsonScreen:
     def __init__(self, out: Lines) -> None:
         self._out = out
 
-    def begins(self, fleet: Fleet) -> None:
+    def started(self, fleet: Fleet) -> None:
         """Nothing has happened yet."""
 
-    def said(self, said: fw.Report) -> None:
+    def notify(self, notification: fw.Report) -> None:
         """Print it."""
-        self._print(said)
+        self._print(notification)
 
-    def seen(self, _fleet: Fleet, event: fw.Event, _now: Instant) -> None:
+    def update(self, _fleet: Fleet, event: fw.Event, _now: Instant) -> None:
         """Print it."""
         if not isinstance(event, fw.PollTimerFired):
             self._print(event)
@@ -172,7 +176,7 @@ def safe(fleet: Fleet) -> str:
     return "nothing safe yet" if fleet.durable_step is None else f"safe on this computer: step {fleet.durable_step:,}"
 
 
-def say_goodbye(
+def print_summary(
     end: fw.EndController, fleet: Fleet, name: str, store: str, *, json_lines: bool, begun: bool = True,
     nan: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
@@ -202,7 +206,7 @@ def _next(end: fw.EndController, name: str, store: str, nan: Mapping[str, Any] |
     lines = [] if finished and nan is not None else [f"{INDENT}{shell_commands.command_of_run(*words, option=store)}"]
     return [
         *lines,
-        *([] if nan is None else [f"{INDENT}{nan_since(nan)}", f"{INDENT}-> {last_good(nan, name, store)}"]),
+        *([] if nan is None else [f"{INDENT}{nan_text(nan)}", f"{INDENT}-> {last_good(nan, name, store)}"]),
     ]
 
 
@@ -219,11 +223,11 @@ def machines(fleet: Fleet) -> list[str]:
     return [
         *(f"{INDENT}{each}" for each in table.rows(head, rows)),
         f"{INDENT}{len(lives)} machine{'s' if len(lives) != 1 else ''}, {total_s:,.0f} machine seconds{units}",
-        *(f"{INDENT}{words}" for before, life in pairwise(lives) if (words := way(before, life))),
+        *(f"{INDENT}{words}" for before, life in pairwise(lives) if (words := startup_breakdown(before, life))),
     ]
 
 
-def way(before: MachineService, life: MachineService) -> str:
+def startup_breakdown(before: MachineService, life: MachineService) -> str:
     """Return how long it took from the last status of one machine to the first new step of the next, part by part."""
     first_s, heard_s = life.first_step_wall_s, before.heard_wall_s or before.ended_wall_s
     if first_s is None or heard_s is None:

@@ -45,15 +45,15 @@ def number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def nan_since(told: Mapping[str, Any]) -> str:
+def nan_text(nan: Mapping[str, Any]) -> str:
     """Say since when a watched value is no number. ``told``: as ``status --json`` prints it under "nan"."""
-    names = ", ".join(told["names"]) or "the loss"
-    return f"{names} {'is' if len(told['names']) < 2 else 'are'} no number since step {told['since']:,}"
+    names = ", ".join(nan["names"]) or "the loss"
+    return f"{names} {'is' if len(nan['names']) < 2 else 'are'} no number since step {nan['since']:,}"
 
 
-def last_good(told: Mapping[str, Any], run: str, store: str) -> str:
+def last_good(nan: Mapping[str, Any], run: str, store: str) -> str:
     """Say which checkpoint is the last from before, and how to get it. ``store``: the option that names the store, or ""."""
-    step = told["last_good"]
+    step = nan["last_good"]
     if step is None:
         known = shell_commands.command_of_run("checkpoints", run, "list", option=store)
         return f"no checkpoint from before that is known: {known}"
@@ -71,7 +71,7 @@ def line(status: RunStatus, now: Instant, width: int | None = None) -> str:
     parts = [(0, step), (4, rate), (2, left)]
     parts += [(3 if place == 0 else 6, f"{name} {number(value)}") for place, (name, value) in _metrics(status)]
     room = None if width is None else width - len(f"{step} · ")
-    parts.append((0, durability_text.fitting(durability_text.of_status(status, now), room)))
+    parts.append((0, durability_text.fit(durability_text.of_status(status, now), room)))
     if status.next_save_at_s is not None:
         parts.append((5, f"next save in {duration(max(0.0, status.next_save_at_s - now.mono_s))}"))
     if status.own_saves is not None and not status.asked:

@@ -39,9 +39,9 @@ class PanelState:
     plain: Mapping[str, Any] | None = None
     silent_s: float = 0.0
     notes: Sequence[str] = ()
-    arrival: Sequence[str] = ()
-    said: Sequence[str] = ()
-    printed: Sequence[str] = ()
+    startup_lines: Sequence[str] = ()
+    messages: Sequence[str] = ()
+    output: Sequence[str] = ()
     ended: bool = False
     code: int | None = None
     stopping: bool = False
@@ -59,8 +59,8 @@ def text(scene: PanelState) -> str:
     if share(scene) is not None:
         filled = round(BAR_COLUMNS * (share(scene) or 0.0))
         lines.append(f"  [{'#' * filled}{'.' * (BAR_COLUMNS - filled)}]")
-    lines += [f"  {each}" for each in (*_facts(scene), *scene.notes, *scene.arrival)]
-    lines += [f"  | {each}" for each in (*_said(scene), *scene.printed)]
+    lines += [f"  {each}" for each in (*_facts(scene), *scene.notes, *scene.startup_lines)]
+    lines += [f"  | {each}" for each in (*_shown_messages(scene), *scene.output)]
     return "\n".join(lines)
 
 
@@ -76,11 +76,11 @@ def html(scene: PanelState) -> str:
         )
     parts += [f"<div>{_emphasised(each)}</div>" for each in _facts(scene)]
     parts += [f'<div style="margin-top:4px">{escape(each)}</div>' for each in scene.notes]
-    parts += [f'<div style="{_GREY}">{escape(each)}</div>' for each in scene.arrival]
-    if said := _said(scene):
-        parts.append(f'<pre style="{_PRE}">{escape(chr(10).join(said))}</pre>')
-    if scene.printed:
-        parts.append(f'<pre style="{_PRE};{_GREY}">{escape(chr(10).join(scene.printed))}</pre>')
+    parts += [f'<div style="{_GREY}">{escape(each)}</div>' for each in scene.startup_lines]
+    if messages := _shown_messages(scene):
+        parts.append(f'<pre style="{_PRE}">{escape(chr(10).join(messages))}</pre>')
+    if scene.output:
+        parts.append(f'<pre style="{_PRE};{_GREY}">{escape(chr(10).join(scene.output))}</pre>')
     return "".join([*parts, "</div>"])
 
 
@@ -91,67 +91,77 @@ def share(scene: PanelState) -> float | None:
     return float(min(1.0, scene.plain["step"] / scene.plain["total_steps"]))
 
 
-def arrival(told: Mapping[str, Any], began_s: float | None, beside: Mapping[str, float]) -> list[str]:
+def startup_lines(timing: Mapping[str, Any], began_s: float | None, other_seconds: Mapping[str, float]) -> list[str]:
     """Return how long the way to the first new step was, by part, and how this machine differs from the one before.
 
     ``began_s``: when the cell began, by the boot clock, None where another kernel's cell did. ``beside``: seconds of
     what was done before the supervisor was started.
     """
     lines = []
-    if "stepped_at_s" in told:
-        first = told["began_at_s"] if began_s is None else began_s - sum(beside.values())
-        own_s = 0.0 if began_s is None else told["began_at_s"] - began_s
-        whole_s, since = told["stepped_at_s"] - first, "its start" if began_s is None else "this cell began"
-        parts = [f"{name} {_seconds(s)}" for name, s in (*beside.items(), ("supervisor's start", own_s)) if s > 0]
-        parts += [f"{words} {_seconds(told[name])}" for name, words in _PARTS if name in told and _is_told(name, told)]
-        beside_s = told.get("packages_s", 0.0) - told.get("waited_for_packages_s", 0.0)
-        packages = f"; packages {_seconds(told['packages_s'])}, meanwhile" if beside_s > _UNTOLD_S else ""
-        begun = f"going on from step {told['from_step']:,}: first new step" if told.get("from_step") else "first step"
+    if "stepped_at_s" in timing:
+        first = timing["began_at_s"] if began_s is None else began_s - sum(other_seconds.values())
+        own_s = 0.0 if began_s is None else timing["began_at_s"] - began_s
+        whole_s, since = timing["stepped_at_s"] - first, "its start" if began_s is None else "this cell began"
+        parts = [
+            f"{name} {_seconds(s)}" for name, s in (*other_seconds.items(), ("supervisor's start", own_s)) if s > 0
+        ]
+        parts += [
+            f"{words} {_seconds(timing[name])}" for name, words in _PARTS if name in timing and _is_shown(name, timing)
+        ]
+        packages_extra_s = timing.get("packages_s", 0.0) - timing.get("waited_for_packages_s", 0.0)
+        packages = (
+            f"; packages {_seconds(timing['packages_s'])}, meanwhile" if packages_extra_s > _HIDDEN_BELOW_S else ""
+        )
+        begun = (
+            f"going on from step {timing['from_step']:,}: first new step" if timing.get("from_step") else "first step"
+        )
         lines.append(f"{begun} {_seconds(whole_s)} after {since}: {', '.join(parts)}{packages}")
-    drift = told.get("drift") or ()
+    drift = timing.get("drift") or ()
     return [*lines, *([f"other than on the machine before: {'; '.join(drift)}"] if drift else [])]
 
 
-def sorted_lines(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_output(lines: Sequence[str]) -> tuple[list[str], list[str]]:
     """Tell what the supervisor said from what the script printed; progress lines are neither, the panel says as much."""
-    said: list[str] = []
-    printed: list[str] = []
+    messages: list[str] = []
+    output: list[str] = []
     ours = False
     for line in lines:
         if line.startswith(NAME):
             ours = not line.startswith((f"{NAME}step ", f"{NAME}starting ·", f"{NAME}running ·"))
             if ours:
-                said.append(line.removeprefix(NAME))
+                messages.append(line.removeprefix(NAME))
         elif ours and line.startswith(INDENT):
-            said.append(f"    {line.strip()}")
-        elif line.startswith("error: ") or (line.startswith("  try: ") and said and said[-1].startswith("error: ")):
+            messages.append(f"    {line.strip()}")
+        elif line.startswith("error: ") or (
+            line.startswith("  try: ") and messages and messages[-1].startswith("error: ")
+        ):
             ours = False
-            said.append(line)
+            messages.append(line)
         else:
             ours = False
-            printed.append(line)
-    return said, printed
+            output.append(line)
+    return messages, output
 
 
-def leaving(said: Sequence[str]) -> bool:
+def is_releasing(messages: Sequence[str]) -> bool:
     """Whether the run is finished and its machine is about to be given back."""
-    return any("giving this machine back" in each for each in said)
+    return any("giving this machine back" in each for each in messages)
 
 
-def interrupted(said: Sequence[str], heard: int, passed_on: int, *, ended: bool) -> list[str]:
+def interrupt_notes(messages: Sequence[str], received: int, forwarded: int, *, ended: bool) -> list[str]:
     """Return what becomes of the interrupts that a cell has heard, and of those that were passed on to the session."""
-    if ended or not heard:
+    if ended or not received:
         return []
-    if leaving(said):
+    if is_releasing(messages):
         return ["interrupted: this machine is kept"]
-    if not passed_on:
+    if not forwarded:
         return ["interrupted: it is told to save and end, unless the kernel is restarting"]
-    if heard > 1:
+    if received > 1:
         return ["interrupted again: ending at once"]
     return ["interrupted: saving first, then ending; interrupt again to end at once and lose what is not saved"]
 
 
-def moved_on(plain: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+def advance(plain: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """Return a live status as it is so many seconds after it was written: ages grow, what is left shrinks."""
     later = dict(plain)
     for key in ("durable_age_s", "unconfirmed_s"):
@@ -173,7 +183,7 @@ _PARTS = (
     ("start_up_s", "start-up to the first step"),
 )
 _WAITS = frozenset({"settle_s", "waited_for_packages_s"})  # named only where there was something to wait for
-_UNTOLD_S = 0.05
+_HIDDEN_BELOW_S = 0.05
 _PRECISE_S = 10.0
 
 
@@ -183,14 +193,14 @@ def _head(scene: PanelState) -> tuple[str, str]:
     if scene.ended:
         words, colour = _ENDS.get(scene.code, (f"failed, exit code {scene.code}", "bad"))
         return f"{name}: {words}", colour
-    if leaving(scene.said):
+    if is_releasing(scene.messages):
         return f"{name}: finished; this machine is given back in a moment", "good"
     if scene.plain is None:
         return f"{name}: starting", "wait"
     state = "stopping" if scene.stopping or scene.plain["state"] == "CANCELLING" else state_word(scene.plain).lower()
-    seen = durability_text.of_plain(scene.plain)
+    durability = durability_text.of_plain(scene.plain)
     quiet = f" · no sign for {duration(scene.silent_s)}" if scene.silent_s > STALE_S else ""
-    colour = "good" if state == "running" and not quiet and not durability_text.waiting(seen) else "wait"
+    colour = "good" if state == "running" and not quiet and not durability_text.unconfirmed_text(durability) else "wait"
     return f"{name}: {state}{quiet}", colour
 
 
@@ -215,20 +225,20 @@ def _emphasised(line: str) -> str:
     return f"<b>{escape(line)}</b>" if line.startswith(("safe", "nothing safe")) else escape(line)
 
 
-def _said(scene: PanelState) -> list[str]:
+def _shown_messages(scene: PanelState) -> list[str]:
     """Return what was said, without the two lines of an error at the end, because the cell ends in them."""
-    return [each for each in scene.said if not (scene.ended and each.startswith(("error: ", "  try: ")))]
+    return [each for each in scene.messages if not (scene.ended and each.startswith(("error: ", "  try: ")))]
 
 
-def _is_told(part: str, told: Mapping[str, Any]) -> bool:
+def _is_shown(part: str, timing: Mapping[str, Any]) -> bool:
     """Whether a part of the way is named: work that was done always is, however quick it was."""
     if part in _WAITS:
-        return bool(told[part] > _UNTOLD_S)
-    return part != "restore_s" or bool(told.get("from_step"))
+        return bool(timing[part] > _HIDDEN_BELOW_S)
+    return part != "restore_s" or bool(timing.get("from_step"))
 
 
 def _seconds(seconds: float) -> str:
-    if seconds < _UNTOLD_S:
+    if seconds < _HIDDEN_BELOW_S:
         return "under 0.1 s"
     return f"{seconds:.1f} s" if seconds < _PRECISE_S else duration(seconds)
 

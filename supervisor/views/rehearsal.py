@@ -22,11 +22,11 @@ _KINDS = (
     ("callbacks", ("callback", "stopping", "metric", "best", "history")),
     ("weights", ("model", "net", "weights", "ema")),
 )
-BEGINS_AGAIN = (
+RESTARTS_AT_ZERO = (
     "it read none of them before its first step, or did all of its steps again: after a death all work is lost",
     'have it go on: rehearse SCRIPT --resume-args "--resume {checkpoint}", with the option that the script has for it',
 )
-_ASKED_FOR = ("weights", "optimizer", "random numbers", "data order", "callbacks")  # said also where there is none
+_ALWAYS_SHOWN = ("weights", "optimizer", "random numbers", "data order", "callbacks")  # said also where there is none
 
 
 def lines(found: Comparison) -> list[str]:
@@ -42,7 +42,7 @@ def lines(found: Comparison) -> list[str]:
         at = ", ".join(f"{step:,}" for step in found.anew)
         return [
             f"resume fails: the script begins at its first step again; put back were the files of: {at}",
-            *(f"  {words}" for words in BEGINS_AGAIN),
+            *(f"  {words}" for words in RESTARTS_AT_ZERO),
             *under,
         ]
     if found.exact:
@@ -57,7 +57,7 @@ def unprotected(paths: Sequence[str]) -> list[str]:
 
 def parts(found: Comparison) -> list[str]:
     """Return one line for each part of the state: is it the same, and what is in it."""
-    names: dict[str, list[str]] = {} if found.attached == (FILES,) else {kind: [] for kind in _ASKED_FOR}
+    names: dict[str, list[str]] = {} if found.attached == (FILES,) else {kind: [] for kind in _ALWAYS_SHOWN}
     for name in found.attached:
         names.setdefault(_kind(name), []).append(name)
     if found.generators:

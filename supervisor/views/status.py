@@ -9,7 +9,7 @@ from supervisor.core.escape import shown
 from supervisor.core.frozen import dataclass
 from supervisor.core.humanize import duration
 from supervisor.views import durability_text
-from supervisor.views.formatting import last_good, nan_since, number, saves_by_itself, state
+from supervisor.views.formatting import last_good, nan_text, number, saves_by_itself, state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ def block(plain: Mapping[str, Any], headline: str, earlier: Sequence[str], live_
     """Return the lines: state, progress, what is safe, the machine, how earlier ones ended, what to do next."""
     first = f"{shown(plain['run'])}: {live_at.paint(shown(state(plain)))} · {shown(headline)}"
     lines = _indented(progress(plain))
-    lines += [*_indented(trouble(plain)), *nan_lines(plain, live_at.store), *safe_lines(plain, live_at)]
+    lines += [*_indented(anomaly_line(plain)), *nan_lines(plain, live_at.store), *safe_lines(plain, live_at)]
     lines += [*_indented(machine_words(plain)), *_indented(_shares(plain))]
     lines += [f"  {words}" for words in earlier]
     return [first, *map(shown, lines), *next_commands(live_at.commands)]
@@ -57,7 +57,7 @@ def progress(plain: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def trouble(plain: Mapping[str, Any]) -> str:
+def anomaly_line(plain: Mapping[str, Any]) -> str:
     """Return how training itself went wrong last, and how often it was gone back from that; "" if it never did."""
     if not plain.get("trouble"):
         return ""
@@ -67,32 +67,42 @@ def trouble(plain: Mapping[str, Any]) -> str:
 
 def nan_lines(plain: Mapping[str, Any], store: str = "") -> list[str]:
     """Return that a watched value is no number now, and how to get the last checkpoint from before."""
-    told = plain.get("nan")
-    return [f"  {nan_since(told)}", f"    -> {last_good(told, plain['run'], store)}"] if told else []
+    notes = plain.get("nan")
+    return [f"  {nan_text(notes)}", f"    -> {last_good(notes, plain['run'], store)}"] if notes else []
 
 
 def safe_lines(plain: Mapping[str, Any], live_at: Live) -> list[str]:
     """Return what is safe, what is not, why, and what to do about it."""
-    seen = durability_text.of_plain(plain, live=live_at.live)
+    durability = durability_text.of_plain(plain, live=live_at.live)
     lines = [f"  {safe(plain, live=live_at.live)}"]
-    waiting = durability_text.waiting(seen) if seen.live else durability_text.lying(seen)
+    waiting = (
+        durability_text.unconfirmed_text(durability)
+        if durability.live
+        else durability_text.unconfirmed_place(durability)
+    )
     if waiting:
         lines += [
-            f"  {waiting}{durability_text.because(seen)}",
-            f"    -> {durability_text.what_to_do(seen, plain['run'], live_at.store)}",
+            f"  {waiting}{durability_text.store_reason(durability)}",
+            f"    -> {durability_text.remedy(durability, plain['run'], live_at.store)}",
         ]
     return lines
 
 
 def safe(plain: Mapping[str, Any], *, live: bool = True) -> str:
     """Say in one line what is safe, and what is on its way."""
-    seen = durability_text.of_plain(plain, live=live)
-    if not live and plain["epoch"] and seen.durable is None and seen.pending is None and plain["state"] != "SUCCEEDED":
+    durability = durability_text.of_plain(plain, live=live)
+    if (
+        not live
+        and plain["epoch"]
+        and durability.durable is None
+        and durability.pending is None
+        and plain["state"] != "SUCCEEDED"
+    ):
         return "nothing safe: the next start begins at step 0"
-    if seen.pending is None or not live or durability_text.waiting(seen):
-        return durability_text.safe(seen)
-    how = "written but not safe yet" if seen.written else "on that machine's disk"
-    return f"{durability_text.safe(seen)} ({seen.unit} {seen.pending:,} {how})"
+    if durability.pending is None or not live or durability_text.unconfirmed_text(durability):
+        return durability_text.safe(durability)
+    how = "written but not safe yet" if durability.written else "on that machine's disk"
+    return f"{durability_text.safe(durability)} ({durability.unit} {durability.pending:,} {how})"
 
 
 def next_commands(commands: Sequence[str]) -> list[str]:

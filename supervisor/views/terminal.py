@@ -39,8 +39,8 @@ _BEFORE_STEPS = frozenset({None, "start", "restore"})
 class Screen(Protocol):
     """Shows a session to somebody. No call ever waits for them; all but ``printed`` come from the loop's thread."""
 
-    def say(self, said: do.Notify) -> None: ...
-    def printed(self, text: bytes) -> None: ...
+    def notify(self, notification: do.Notify) -> None: ...
+    def trainer_output(self, text: bytes) -> None: ...
     def record(self, now: Instant, value: Any, status: RunStatus) -> None: ...
     def close(self) -> None: ...
 
@@ -51,7 +51,7 @@ class _Progress:
     def __init__(self) -> None:
         self._any_safe = False
 
-    def seen(self, value: Any, status: RunStatus) -> bool:
+    def update(self, value: Any, status: RunStatus) -> bool:
         """Look at a record; call it for each."""
         self._any_safe = self._any_safe or isinstance(value, ev.CheckpointDurable)
         return self._any_safe or status.section not in _BEFORE_STEPS
@@ -65,21 +65,23 @@ class PlainScreen:
         self._shown_s = 0.0
         self._progress = _Progress()
 
-    def say(self, said: do.Notify) -> None:
+    def notify(self, notification: do.Notify) -> None:
         """Print the words, and under them what to do."""
-        if said.level != "error":
-            hint = f"\n{INDENT}{shell_commands.expanded(said.hint)}" if said.hint else ""
+        if notification.level != "error":
+            hint = f"\n{INDENT}{shell_commands.expanded(notification.hint)}" if notification.hint else ""
             self._out.write(
-                shown_lines(f"{NAME}{_MARKS.get(said.level, '')}{shell_commands.expanded(said.message)}{hint}\n")
+                shown_lines(
+                    f"{NAME}{_MARKS.get(notification.level, '')}{shell_commands.expanded(notification.message)}{hint}\n"
+                )
             )
 
-    def printed(self, text: bytes) -> None:
+    def trainer_output(self, text: bytes) -> None:
         """Pass on a line of the trainer."""
         self._out.write(shown_output(text.decode("utf-8", "replace")) + "\n")
 
     def record(self, now: Instant, value: Any, status: RunStatus) -> None:
         """Print the progress line when it is time, and soon after a checkpoint became safe."""
-        if not self._progress.seen(value, status):
+        if not self._progress.update(value, status):
             return
         silent_s = now.mono_s - self._shown_s
         if silent_s >= PLAIN_EVERY_S or (isinstance(value, ev.CheckpointDurable) and silent_s >= SAFE_EVERY_S):
@@ -97,10 +99,10 @@ class JsonScreen:
     def __init__(self, out: Lines) -> None:
         self._out = out
 
-    def say(self, said: do.Notify) -> None:
+    def notify(self, notification: do.Notify) -> None:
         """Said words are among the commands already."""
 
-    def printed(self, text: bytes) -> None:
+    def trainer_output(self, text: bytes) -> None:
         """Pass on a line of the trainer."""
         import json
 
@@ -125,25 +127,29 @@ class LiveScreen:
         self._shown_s = 0.0
         self._progress = _Progress()
 
-    def say(self, said: do.Notify) -> None:
+    def notify(self, notification: do.Notify) -> None:
         """Print the words above the line, and under them what to do."""
-        if said.level != "error":
+        if notification.level != "error":
             painted = self._bottom.painted
-            colour = YELLOW if said.level == "warning" else CYAN
-            hint = f"\n{painted(INDENT + shown_lines(shell_commands.expanded(said.hint)), DIM)}" if said.hint else ""
-            words = f"{NAME}{_MARKS.get(said.level, '')}{shown_lines(shell_commands.expanded(said.message))}"
-            self._bottom.above(f"{painted(words, colour)}{hint}")
+            colour = YELLOW if notification.level == "warning" else CYAN
+            hint = (
+                f"\n{painted(INDENT + shown_lines(shell_commands.expanded(notification.hint)), DIM)}"
+                if notification.hint
+                else ""
+            )
+            words = f"{NAME}{_MARKS.get(notification.level, '')}{shown_lines(shell_commands.expanded(notification.message))}"
+            self._bottom.print_above(f"{painted(words, colour)}{hint}")
 
-    def printed(self, text: bytes) -> None:
+    def trainer_output(self, text: bytes) -> None:
         """Print a line of the trainer above the line."""
-        self._bottom.above(shown_output(text.decode("utf-8", "replace")))
+        self._bottom.print_above(shown_output(text.decode("utf-8", "replace")))
 
     def record(self, now: Instant, value: Any, status: RunStatus) -> None:
         """Redraw at most once a second, while the trainer makes steps; leave the last state when it ends."""
         ended = isinstance(value, ev.TrainerExited) and self._bottom.shows
-        if ended or (self._progress.seen(value, status) and now.mono_s - self._shown_s >= LIVE_EVERY_S):
+        if ended or (self._progress.update(value, status) and now.mono_s - self._shown_s >= LIVE_EVERY_S):
             self._shown_s = now.mono_s
-            colour = YELLOW if durability_text.waiting(durability_text.of_status(status, now)) else GREEN
+            colour = YELLOW if durability_text.unconfirmed_text(durability_text.of_status(status, now)) else GREEN
             self._bottom.draw(shown(line(status, now, self._bottom.room())), colour, last=ended)
 
     def close(self) -> None:

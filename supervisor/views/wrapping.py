@@ -24,7 +24,7 @@ STATE_COLOURS = {  # how the words for a run's state begin
     "FAILED": RED, "COULD NOT START": RED, "RUNNING": GREEN, "SUCCEEDED": GREEN, "INTERRUPTED": YELLOW, "WAITING": YELLOW,
     "HANDED_OVER": YELLOW, "FENCED": YELLOW, "CANCEL": YELLOW, "RECOVERING": YELLOW, "BACKOFF": YELLOW, "DRAINING": YELLOW,
 }  # fmt: skip
-_HANGS = re.compile(r"\[\w+\] (?:warning: )?|error: |  try: |  next: | +-> |(?:ok|warning|problem) +|\s*")
+_HANGING_INDENT = re.compile(r"\[\w+\] (?:warning: )?|error: |  try: |  next: | +-> |(?:ok|warning|problem) +|\s*")
 _WORD = re.compile(r"\s*\S+")
 _SHELL_WORD = re.compile(r"""\s*(?:'[^']*'|"[^"]*"|[^\s'"])+""")  # as shlex.quote writes them
 _ESCAPE = re.compile(r"\x1b\[\d*m")
@@ -94,7 +94,7 @@ def width(text: str) -> int:
 
 def _broken(line: str, columns: int) -> str:
     plain = _ESCAPE.sub("", line)
-    hangs = _HANGS.match(plain)
+    hangs = _HANGING_INDENT.match(plain)
     hang = " " * len(hangs[0]) if hangs and hangs[0].strip() else (hangs[0] if hangs else "") + "  "
     lines = [""]
     for word, of_command in _words(line):

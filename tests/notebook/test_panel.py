@@ -29,8 +29,10 @@ LINES = [
 
 
 def scene(**told: object) -> PanelState:
-    said, printed = notebook.sorted_lines(LINES)
-    return PanelState(**{"run": "plates", "plain": to_json(STATUS, NOW), "said": said, "printed": printed, **told})
+    messages, output = notebook.split_output(LINES)
+    return PanelState(
+        **{"run": "plates", "plain": to_json(STATUS, NOW), "messages": messages, "output": output, **told}
+    )
 
 
 def test_it_shows_what_a_person_wants_to_know() -> None:
@@ -53,16 +55,16 @@ def test_both_forms_say_the_same_and_html_is_escaped() -> None:
 
 
 def test_what_is_said_is_told_from_what_is_printed_and_progress_lines_are_left_out() -> None:
-    said, printed = notebook.sorted_lines([*LINES, "error: it failed", "  try: `%supervisor logs`"])
-    assert said == [
+    messages, output = notebook.split_output([*LINES, "error: it failed", "  try: `%supervisor logs`"])
+    assert messages == [
         "going on from step 484, verified", "warning: this machine may end soon", "    %supervisor doctor",
         "error: it failed", "  try: `%supervisor logs`",
     ]  # fmt: skip
-    assert printed == ["epoch 1 <b>done</b>"]
+    assert output == ["epoch 1 <b>done</b>"]
 
 
 def test_a_status_ages_while_nobody_writes_it() -> None:
-    later = notebook.moved_on(to_json(STATUS, NOW), 100.0)
+    later = notebook.advance(to_json(STATUS, NOW), 100.0)
     assert later["durable_age_s"] == 280.0
     assert later["next_save_in_s"] == 0.0
     assert "no sign for 1 min 40 s" in notebook.text(scene(plain=later, silent_s=100.0))
@@ -74,34 +76,34 @@ def test_ends_are_said_in_words() -> None:
     assert "exit code 93" in notebook.text(scene(ended=True, code=93))
     assert "gone without a word" in notebook.text(scene(ended=True, code=None))
     assert notebook.text(PanelState("plates")) == "plates: starting"
-    leaving = scene(said=["the run is finished and safe: giving this machine back, so that no more units are used"])
+    leaving = scene(messages=["the run is finished and safe: giving this machine back, so that no more units are used"])
     assert notebook.text(leaving).startswith("plates: finished; this machine is given back")
 
 
 def test_the_way_to_the_first_new_step_is_told_by_part_and_adds_up() -> None:
     told = arrived(drift=("the accelerator was Tesla T4, is now L4",))
-    first, drift = notebook.arrival(told, 996.0, {"mounting Drive": 4.0})
+    first, drift = notebook.startup_lines(told, 996.0, {"mounting Drive": 4.0})
     assert first == (
         "going on from step 484: first new step 1 min 29 s after this cell began: mounting Drive 4.0 s, supervisor's start"
         " 4.0 s, looking at the store 1.0 s, waiting for what other machines wrote 1 min, restore 2.0 s, waiting for"
         " packages 10 s, start-up to the first step 8.0 s; packages 1 min 12 s, meanwhile"
     )
     assert drift == "other than on the machine before: the accelerator was Tesla T4, is now L4"
-    elsewhere = notebook.arrival(told, None, {})[0]
+    elsewhere = notebook.startup_lines(told, None, {})[0]
     assert "first new step 1 min 21 s after its start: looking at the store" in elsewhere
 
 
 def test_what_was_done_is_told_however_quick_it_was_and_a_wait_only_where_there_was_one() -> None:
     quick = {"began_at_s": 10.0, "stepped_at_s": 10.9, "from_step": 484, "claim_s": 0.0, "settle_s": 0.0}
     quick |= {"restore_s": 0.001, "waited_for_packages_s": 0.049, "start_up_s": 0.051}
-    (told,) = notebook.arrival(quick, 9.99, {"mounting Drive": 0.004})
+    (told,) = notebook.startup_lines(quick, 9.99, {"mounting Drive": 0.004})
     assert told == (
         "going on from step 484: first new step 0.9 s after this cell began: mounting Drive under 0.1 s, supervisor's"
         " start under 0.1 s, looking at the store under 0.1 s, restore under 0.1 s, start-up to the first step 0.1 s"
     )
-    slow = notebook.arrival(quick | {"settle_s": 0.06, "waited_for_packages_s": 0.06}, None, {})[0]
+    slow = notebook.startup_lines(quick | {"settle_s": 0.06, "waited_for_packages_s": 0.06}, None, {})[0]
     assert "waiting for what other machines wrote 0.1 s, restore under 0.1 s, waiting for packages 0.1 s" in slow
-    first = notebook.arrival(quick | {"from_step": None}, None, {})[0]
+    first = notebook.startup_lines(quick | {"from_step": None}, None, {})[0]
     assert first.startswith("first step 0.9 s after its start: looking at the store under 0.1 s, start-up")
 
 
@@ -113,7 +115,7 @@ def test_later_attempts_do_not_change_what_the_first_took() -> None:
 
 
 def test_before_the_first_new_step_nothing_is_told() -> None:
-    assert notebook.arrival({"began_at_s": 1.0}, 0.0, {}) == []
+    assert notebook.startup_lines({"began_at_s": 1.0}, 0.0, {}) == []
 
 
 def test_what_a_notebook_started_is_found_again(tmp_path) -> None:

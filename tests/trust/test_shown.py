@@ -71,8 +71,8 @@ def test_the_lines_of_a_start_are_shown_too():
     out = io.StringIO()
     lines = Lines(out)
     for screen in (terminal.PlainScreen(lines), terminal.JsonScreen(lines), terminal.LiveScreen(lines, lambda: 80)):
-        screen.say(do.Notify("info", HOSTILE, HOSTILE))
-        screen.printed(HOSTILE.encode())
+        screen.notify(do.Notify("info", HOSTILE, HOSTILE))
+        screen.trainer_output(HOSTILE.encode())
     lines.close()
     without_ours = out.getvalue().replace(bottom.CLEAR, "")
     for ours in (wrapping.CYAN, wrapping.DIM, wrapping.PLAIN):

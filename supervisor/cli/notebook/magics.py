@@ -55,7 +55,7 @@ class Magics:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
-        self._beside: dict[str, float] = {}
+        self._other_seconds: dict[str, float] = {}
         self._store = ""
 
     def supervise(self, line: str) -> None:
@@ -65,7 +65,7 @@ class Magics:
         run the cell again, and it shows the same run and what happened meanwhile. Interrupting the cell saves first,
         then ends the run; interrupting twice ends it at once. The exit code is in _exit_code.
         """
-        self._in_two_lines(lambda: self._serve("start", words_of(line)))
+        self._with_two_line_errors(lambda: self._serve("start", words_of(line)))
 
     def supervisor(self, line: str) -> None:
         """%supervisor VERB …: any command of the command line, like status, stop, logs, checkpoints, doctor.
@@ -75,12 +75,12 @@ class Magics:
         """
         words = words_of(line) or ["--help"]
         if words[0] in SERVING and not {"-h", "--help"} & set(words):
-            self._in_two_lines(lambda: self._serve(words[0], words[1:]))
+            self._with_two_line_errors(lambda: self._serve(words[0], words[1:]))
         elif words[0] == MOUNT:
-            self._in_two_lines(self._mount)
+            self._with_two_line_errors(self._mount)
         else:
             same = ["--store", self._store] if words[0] in OF_A_STORE and self._store and "--store" not in words else []
-            self._shell.user_ns[CODE] = pass_through([words[0], *same, *words[1:]])
+            self._shell.user_ns[CODE] = run_verb([words[0], *same, *words[1:]])
 
     def _serve(self, verb: str, words: Sequence[str]) -> int:
         from supervisor import composition
@@ -89,19 +89,19 @@ class Magics:
         clock = BootClock()
         began_s = clock.now().mono_s
         if {"-h", "--help"} & set(start.split(words)[0]):
-            return pass_through([verb, *words])
+            return run_verb([verb, *words])
         root = composition.local_root(os.environ)
         target = target_of(verb, words)
         self._store = target.store
-        seen = notebook_session.find(target, clock, root)
+        seen = notebook_session.attach(target, clock, root)
         if seen is None:
             if mount_if_needed(target.store):
-                self._beside = {}  # because it counts from this cell's beginning
-            seen = notebook_session.begin(target, clock, root, began_s, self._beside)
-        self._beside = {}
+                self._other_seconds = {}  # because it counts from this cell's beginning
+            seen = notebook_session.start(target, clock, root, began_s, self._other_seconds)
+        self._other_seconds = {}
         in_kernel = hasattr(self._shell, "kernel")
-        shown = Panel() if in_kernel else LineBuffer(seen)
-        scene = notebook_session.follow(seen, shown, (lambda: bool(self._shell.exit_now)) if in_kernel else None)
+        display = Panel() if in_kernel else LineBuffer(seen)
+        scene = notebook_session.watch(seen, display, (lambda: bool(self._shell.exit_now)) if in_kernel else None)
         if scene is None:
             return 0
         if scene.code not in notebook_session.FINE:
@@ -117,12 +117,12 @@ class Magics:
         if not colab_drive.point_of(store, os.environ):
             print(f"nothing to mount here: runs are kept in {store}")
         elif mount_if_needed(store):
-            self._beside = {"mounting Drive": BootClock().now().mono_s - began_s}
+            self._other_seconds = {"mounting Drive": BootClock().now().mono_s - began_s}
         else:
             print("Drive is mounted already")
         return 0
 
-    def _in_two_lines(self, act: Any) -> None:
+    def _with_two_line_errors(self, act: Any) -> None:
         """Do it; leave its exit code for the next cell, and show a person's error without a traceback."""
         try:
             self._shell.user_ns[CODE] = act()
@@ -162,10 +162,10 @@ class LineBuffer:
 
     def show(self, scene: PanelState) -> None:
         """Print what is new; of a session that nobody's notebook started there is only the panel's text."""
-        if self._seen.kept is None:
+        if self._seen.supervisor is None:
             print(notebook.text(scene))
             return
-        text, self._offset = self._seen.kept.output_since(self._offset)
+        text, self._offset = self._seen.supervisor.output_since(self._offset)
         sys.stdout.write(text)
         sys.stdout.flush()
 
@@ -188,10 +188,10 @@ def target_of(verb: str, words: Sequence[str]) -> SessionTarget:
     own, script_arguments = start.split(words)
     if verb == "start":
         line = start.command_line()
-        script_target.refuse_launchers(line, own, script_arguments)
+        script_target.reject_launchers(line, own, script_arguments)
         options = line.parse_args(own)
         script = start.target(options)
-        name, store = start.named(
+        name, store = start.run_and_store(
             script, options, script_requirements.read(script, install=not options.no_install).options
         )
     else:
@@ -218,7 +218,7 @@ def mount_if_needed(store: str) -> bool:
     return bool(point) and colab_drive.mount(world, point)
 
 
-def pass_through(words: Sequence[str]) -> int:
+def run_verb(words: Sequence[str]) -> int:
     """Run a command of the command line and show what it prints, as it comes; an interrupt of the cell ends it."""
     if words[0] not in {*TABLE, *ALIASES, "-h", "--help", "--version", "-V"}:
         hint = f"{shell_commands.command(MOUNT)}, or one of: {', '.join(TABLE)}"

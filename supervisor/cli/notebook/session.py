@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from supervisor.engine.runs.detached import DetachedSupervisor
     from supervisor.engine.runs.local_sessions import LocalSession
 
-LOOK_EVERY_S = 0.25
+POLL_EVERY_S = 0.25
 SHOW_EVERY_S, SHOW_LATER_EVERY_S = 1.0, 5.0
 OFTEN_FOR_S = 300.0  # because a browser that is closed for hours must not find thousands of panels waiting for it
-NOTE_EVERY_S = 2.0
+SAVE_SEEN_EVERY_S = 2.0
 RESTARTS_WITHIN_S = 2.0  # Jupyter interrupts a kernel before it ends it: an interrupt alone is a person's
-SAID_MAX, SAID_MAX_AFTER_ABSENCE, PRINTED_MAX, PRINTED_MAX_AFTER_FAILURE = 10, 16, 3, 20
-STORE_PATIENCE_S = 60.0
+MESSAGES_MAX, MESSAGES_MAX_AFTER_ABSENCE, OUTPUT_MAX, OUTPUT_MAX_AFTER_FAILURE = 10, 16, 3, 20
+STORE_TIMEOUT_S = 60.0
 LINES_KEPT = 400
 FINE = frozenset({0, 42, 130, 143})
 
 
-class Shown(Protocol):
+class Display(Protocol):
     """Where a person sees it."""
 
     def show(self, scene: notebook.PanelState) -> None: ...
@@ -60,110 +60,112 @@ class AttachedSession:
     run: str
     clock: Clock
     local_root: Path
-    kept: DetachedSupervisor | None = None
-    here: LocalSession | None = None
+    supervisor: DetachedSupervisor | None = None
+    local: LocalSession | None = None
     process: subprocess.Popen[bytes] | None = None
     began_s: float | None = None
-    beside: dict[str, float] = field(default_factory=dict)
+    other_seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     interrupts: int = 0
-    passed_on: int = 0
-    said_max: int = SAID_MAX
-    told_code: int | None = None
-    _heard_s: float = 0.0
+    forwarded: int = 0
+    messages_max: int = MESSAGES_MAX
+    stored_code: int | None = None
+    _interrupted_s: float = 0.0
     _offset: int = 0
 
     @property
-    def lives(self) -> bool:
+    def alive(self) -> bool:
         """Whether the supervisor still runs; one that this kernel started is buried at once when it ends."""
         if self.process is not None:
             return self.process.poll() is None
-        return (self.kept or self.here).alive  # type: ignore[union-attr]  # one of them was found
+        return (self.supervisor or self.local).alive  # type: ignore[union-attr]  # one of them was found
 
     @property
     def code(self) -> int | None:
         """How it ended, None if nobody knows."""
-        told = None if self.kept is None else self.kept.code
-        if told is None and self.process is not None:
-            told = self.process.poll()
-        return self.told_code if told is None else told if told >= 0 else None
+        stored = None if self.supervisor is None else self.supervisor.code
+        if stored is None and self.process is not None:
+            stored = self.process.poll()
+        return self.stored_code if stored is None else stored if stored >= 0 else None
 
-    def hear(self) -> None:
+    def on_interrupt(self) -> None:
         """Hear an interrupt of the cell; it is passed on later, because Jupyter interrupts a kernel that it restarts."""
         self.interrupts += 1
-        self._heard_s = self.clock.now().mono_s
+        self._interrupted_s = self.clock.now().mono_s
 
-    def pass_on(self, after_s: float) -> None:
+    def forward_interrupt(self, after_s: float) -> None:
         """Pass on one interrupt, if no other came for ``after_s``: the first has it save and end, the second end at once."""
-        if self.passed_on == self.interrupts or self.clock.now().mono_s - self._heard_s < after_s:
+        if self.forwarded == self.interrupts or self.clock.now().mono_s - self._interrupted_s < after_s:
             return
-        self.passed_on += 1
-        pid = self.kept.pid if self.kept is not None else self.here.pid if self.here is not None else None
-        if pid is not None and self.lives:
+        self.forwarded += 1
+        pid = self.supervisor.pid if self.supervisor is not None else self.local.pid if self.local is not None else None
+        if pid is not None and self.alive:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
 
-    def look(self) -> notebook.PanelState:
+    def refresh(self) -> notebook.PanelState:
         """Read what it says and prints, and its status."""
-        ended = not self.lives  # asked first, so that an ended one has said all there is
-        if self.kept is not None:
-            text, self._offset = self.kept.output_since(self._offset)
+        ended = not self.alive  # asked first, so that an ended one has said all there is
+        if self.supervisor is not None:
+            text, self._offset = self.supervisor.output_since(self._offset)
             self.lines = (self.lines + text.splitlines())[-LINES_KEPT:]
-        found = self.here or self._found()
-        self.here = found.refreshed() if found is not None else None
-        said, printed = notebook.sorted_lines(self.lines)
+        found = self.local or self._found()
+        self.local = found.refreshed() if found is not None else None
+        messages, output = notebook.split_output(self.lines)
         failed = ended and self.code not in FINE
-        plain = self.here.plain if self.here is not None else None
+        plain = self.local.plain if self.local is not None else None
         silent_s = 0.0
         if plain is not None and not ended:
             silent_s = max(0.0, self.clock.now().wall_s - plain["updated"])
-            plain = notebook.moved_on(plain, silent_s)
+            plain = notebook.advance(plain, silent_s)
         return notebook.PanelState(
-            run=self.run or (self.here.run if self.here else ""),
+            run=self.run or (self.local.run if self.local else ""),
             plain=plain,
             silent_s=silent_s,
-            notes=(*self.notes, *notebook.interrupted(said, self.interrupts, self.passed_on, ended=ended)),
-            arrival=notebook.arrival((plain or {}).get("arrival") or {}, self.began_s, self.beside),
-            said=said[-self.said_max :],
-            printed=printed[-(PRINTED_MAX_AFTER_FAILURE if failed else PRINTED_MAX) :],
+            notes=(*self.notes, *notebook.interrupt_notes(messages, self.interrupts, self.forwarded, ended=ended)),
+            startup_lines=notebook.startup_lines((plain or {}).get("arrival") or {}, self.began_s, self.other_seconds),
+            messages=messages[-self.messages_max :],
+            output=output[-(OUTPUT_MAX_AFTER_FAILURE if failed else OUTPUT_MAX) :],
             ended=ended,
             code=self.code,
-            stopping=self.passed_on > 0 and not notebook.leaving(said),
+            stopping=self.forwarded > 0 and not notebook.is_releasing(messages),
         )
 
-    def ask_the_store(self) -> None:
+    def read_store_status(self) -> None:
         """Take the last status from the store, because a session that has ended takes its own along."""
-        store = self.kept.store if self.kept is not None else self.here.store if self.here is not None else ""
-        run = self.run or (self.here.run if self.here is not None else "")
+        store = (
+            self.supervisor.store if self.supervisor is not None else self.local.store if self.local is not None else ""
+        )
+        run = self.run or (self.local.run if self.local is not None else "")
         command = [sys.executable, "-m", "supervisor", "status", *([run] if run else []), "--json", "--store", store]
         try:
-            told = subprocess.run(
-                command, env=environment(), capture_output=True, text=True, timeout=STORE_PATIENCE_S, check=True
+            stored = subprocess.run(
+                command, env=environment(), capture_output=True, text=True, timeout=STORE_TIMEOUT_S, check=True
             )
-            plain = json.loads(told.stdout)
+            plain = json.loads(stored.stdout)
         except (OSError, ValueError, subprocess.SubprocessError):
             return  # it does not answer: then what was last seen here is what there is
-        if self.here is not None and plain["epoch"] == self.here.rank.generation:
-            arrival = self.here.plain.get("arrival")
-            self.here = replace(self.here, plain={**plain, "arrival": arrival}, folder=Path())
-            self.told_code = plain["exit_code"]
+        if self.local is not None and plain["epoch"] == self.local.rank.generation:
+            arrival = self.local.plain.get("arrival")
+            self.local = replace(self.local, plain={**plain, "arrival": arrival}, folder=Path())
+            self.stored_code = plain["exit_code"]
 
-    def remember(self, scene: notebook.PanelState) -> None:
+    def save_seen_state(self, scene: notebook.PanelState) -> None:
         """Leave what was seen for the cell of another kernel."""
-        if self.kept is not None:
+        if self.supervisor is not None:
             kept_at = (scene.plain or {}).get("checkpoints", {}).get("durable")
             step = (scene.plain or {}).get("step")
-            told = {"wall_s": self.clock.now().wall_s, "step": step, "durable": kept_at}
-            self.kept.note_shown({**told, "offset": self._offset, "ended": scene.ended})
+            stored = {"wall_s": self.clock.now().wall_s, "step": step, "durable": kept_at}
+            self.supervisor.note_shown({**stored, "offset": self._offset, "ended": scene.ended})
 
     def _found(self) -> LocalSession | None:
-        pid = None if self.kept is None else self.kept.pid
+        pid = None if self.supervisor is None else self.supervisor.pid
         return next((each for each in local_sessions.alive_sessions(self.local_root) if each.pid == pid), None)
 
 
-def begin(
-    target: SessionTarget, clock: Clock, local_root: Path, began_s: float, beside: dict[str, float]
+def start(
+    target: SessionTarget, clock: Clock, local_root: Path, began_s: float, other_seconds: dict[str, float]
 ) -> AttachedSession:
     """Start a session in a process session of its own, so that no kernel takes it along.
 
@@ -185,21 +187,29 @@ def begin(
             command, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True,
         )  # fmt: skip
-    mine = detached.DetachedSupervisor(folder, target.run, target.store, process.pid, started(process.pid))
-    made = AttachedSession(target.run, clock, local_root, kept=mine, process=process, began_s=began_s, beside=beside)
+    supervisor = detached.DetachedSupervisor(folder, target.run, target.store, process.pid, started(process.pid))
+    made = AttachedSession(
+        target.run,
+        clock,
+        local_root,
+        supervisor=supervisor,
+        process=process,
+        began_s=began_s,
+        other_seconds=other_seconds,
+    )
     if before is not None and before.seen and not before.seen.get("ended"):
-        made.notes.append(_ended_meanwhile(before))
+        made.notes.append(_end_while_away(before))
     return made
 
 
-def find(target: SessionTarget, clock: Clock, local_root: Path) -> AttachedSession | None:
+def attach(target: SessionTarget, clock: Clock, local_root: Path) -> AttachedSession | None:
     """Return the session of the run that lives on this machine, whoever started it."""
     for each in detached.known(local_root, target.store):
         if each.alive and (not target.run or each.run in {"", target.run}):
             found = AttachedSession(
-                target.run or each.run, clock, local_root, kept=each, said_max=SAID_MAX_AFTER_ABSENCE
+                target.run or each.run, clock, local_root, supervisor=each, messages_max=MESSAGES_MAX_AFTER_ABSENCE
             )
-            found.notes.append(_meanwhile(each, found.look(), clock.now().wall_s))
+            found.notes.append(_progress_while_away(each, found.refresh(), clock.now().wall_s))
             return found
     named = [
         each
@@ -209,58 +219,58 @@ def find(target: SessionTarget, clock: Clock, local_root: Path) -> AttachedSessi
     if not named:
         return None
     newest = max(named, key=lambda each: each.rank)
-    found = AttachedSession(newest.run, clock, local_root, here=newest)
+    found = AttachedSession(newest.run, clock, local_root, local=newest)
     found.notes.append("re-attached to the session that lives on this machine; it was not started by a notebook")
     return found
 
 
-def follow(
-    attended: AttachedSession, shown: Shown, kernel_ends: Callable[[], bool] | None = None
+def watch(
+    attached: AttachedSession, display: Display, kernel_ends: Callable[[], bool] | None = None
 ) -> notebook.PanelState | None:
     """Show it until it has ended, and return the last that was shown; interrupts of the cell are passed on meanwhile.
 
     ``kernel_ends``: whether Jupyter has told the kernel to end; the run goes on then, and None is returned. None where
     there is no kernel.
     """
-    pause, clock = threading.Event(), attended.clock
+    pause, clock = threading.Event(), attached.clock
     began_s = shown_s = clock.now().mono_s
-    noted_s = began_s - NOTE_EVERY_S
+    noted_s = began_s - SAVE_SEEN_EVERY_S
     last: tuple[Any, ...] = ()
     after_s = 0.0 if kernel_ends is None else RESTARTS_WITHIN_S
-    with interrupts_to(attended.hear):
+    with interrupts_to(attached.on_interrupt):
         while True:
             if kernel_ends is not None and kernel_ends():
-                attended.interrupts = attended.passed_on  # they were not meant for it
-                attended.notes.append("the kernel is ending; the run goes on: run this cell again to see it")
-                shown.show(attended.look())
+                attached.interrupts = attached.forwarded  # they were not meant for it
+                attached.notes.append("the kernel is ending; the run goes on: run this cell again to see it")
+                display.show(attached.refresh())
                 return None
-            attended.pass_on(after_s)
-            scene = attended.look()
+            attached.forward_interrupt(after_s)
+            scene = attached.refresh()
             now_s = clock.now().mono_s
-            news = (scene.said, scene.notes, scene.ended, scene.plain is None, scene.arrival)
-            often = now_s - began_s < OFTEN_FOR_S or attended.interrupts
+            news = (scene.messages, scene.notes, scene.ended, scene.plain is None, scene.startup_lines)
+            often = now_s - began_s < OFTEN_FOR_S or attached.interrupts
             if news != last or now_s - shown_s >= (SHOW_EVERY_S if often else SHOW_LATER_EVERY_S):
                 last, shown_s = news, now_s
-                shown.show(scene)
-            if scene.ended or now_s - noted_s >= NOTE_EVERY_S:
+                display.show(scene)
+            if scene.ended or now_s - noted_s >= SAVE_SEEN_EVERY_S:
                 noted_s = now_s
-                attended.remember(scene)
+                attached.save_seen_state(scene)
             if scene.ended:
                 break
-            pause.wait(LOOK_EVERY_S)
-        attended.ask_the_store()
-    scene = attended.look()
-    shown.show(scene)
+            pause.wait(POLL_EVERY_S)
+        attached.read_store_status()
+    scene = attached.refresh()
+    display.show(scene)
     return scene
 
 
 @contextmanager
-def interrupts_to(hear: Callable[[], None]) -> Iterator[None]:
+def interrupts_to(on_interrupt: Callable[[], None]) -> Iterator[None]:
     """Have interrupts heard instead of raised: raised they would come anywhere, in the middle of a drawing too."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread hears signals
         return
-    before = signal.signal(signal.SIGINT, lambda _number, _frame: hear())
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: on_interrupt())
     try:
         yield
     finally:
@@ -275,8 +285,8 @@ def environment() -> dict[str, str]:
 
 def error_of(scene: notebook.PanelState) -> tuple[str, str]:
     """Return the two lines of a failure: the supervisor's own, where it said them."""
-    errors = [each.removeprefix("error: ") for each in scene.said if each.startswith("error: ")]
-    tries = [each.strip().removeprefix("try: ") for each in scene.said if each.startswith("  try: ")]
+    errors = [each.removeprefix("error: ") for each in scene.messages if each.startswith("error: ")]
+    tries = [each.strip().removeprefix("try: ") for each in scene.messages if each.startswith("  try: ")]
     if errors:
         return errors[-1], tries[-1] if tries else f"{shell_commands.MAGIC} doctor"
     if scene.code is None:
@@ -287,7 +297,7 @@ def error_of(scene: notebook.PanelState) -> tuple[str, str]:
     )
 
 
-def _meanwhile(found: DetachedSupervisor, now: notebook.PanelState, wall_s: float) -> str:
+def _progress_while_away(found: DetachedSupervisor, now: notebook.PanelState, wall_s: float) -> str:
     """Say what happened while nobody looked."""
     seen, plain = found.seen, now.plain or {}
     if not seen:
@@ -306,11 +316,12 @@ def _meanwhile(found: DetachedSupervisor, now: notebook.PanelState, wall_s: floa
     return f"{away}{steps}{safe}"
 
 
-def _ended_meanwhile(before: DetachedSupervisor) -> str:
+def _end_while_away(before: DetachedSupervisor) -> str:
     text, _ = before.output_since(int(before.seen.get("offset", 0)))
-    said, _ = notebook.sorted_lines(text.splitlines())
+    messages, _ = notebook.split_output(text.splitlines())
     last = next(
-        (each for each in reversed(said) if each.startswith(("error: ", "SUCC", "CANC", "HAND", "FAIL", "FENC"))), ""
+        (each for each in reversed(messages) if each.startswith(("error: ", "SUCC", "CANC", "HAND", "FAIL", "FENC"))),
+        "",
     )
     how = f"exit code {before.code}" if before.code is not None else "it is gone without a word"
     return f"while nobody watched, the session before ended: {last or how}"

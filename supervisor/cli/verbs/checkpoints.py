@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.cli import export_model
 from supervisor.cli.options import Parser, count, one_of, parser
-from supervisor.cli.run_lookup import one_run, opened, option
+from supervisor.cli.run_lookup import opened, option, select_run
 from supervisor.core import shell_commands
 from supervisor.core.checkpoint.manifest import Validity
 from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UsageError, UserError
@@ -47,7 +47,7 @@ ACTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class CheckpointsContext:
     """What every action works with. ``local``: this machine's folder of the run; ``newest``: the K of retention."""
 
     store: Store
@@ -62,7 +62,7 @@ class About:
 def run(arguments: Sequence[str]) -> int:
     """Do one action; without a word for it, list."""
     options = _options(arguments)
-    name, action, words = _understood(options.words)
+    name, action, words = _parse_words(options.words)
     if options.form is not None:
         _check_form(options.form, name or options.named or "", action)
     with opened(options) as store:
@@ -70,12 +70,12 @@ def run(arguments: Sequence[str]) -> int:
         from supervisor.engine.runs import claims
         from supervisor.engine.upload import prune as pruning
 
-        place, record = one_run(store, options, name or options.named, "checkpoints")
+        place, record = select_run(store, options, name or options.named, "checkpoints")
         known = claims.ranks(store, place)
         chosen = (claims.read_claim(store, place, known[-1]) if known else {}).get("options") or record.options
         newest = max(2, pruning.keep_last(chosen, KEEP_DEFAULT))
         local = composition.local_root(os.environ) / record.id
-        about = About(store, place, record, local, newest, pruning.watched(chosen), options)
+        context = CheckpointsContext(store, place, record, local, newest, pruning.watched(chosen), options)
         acts: dict[str, Callable[..., int]] = {
             "list": _list,
             "verify": _verify,
@@ -84,26 +84,26 @@ def run(arguments: Sequence[str]) -> int:
             "unpin": _unpin,
             "prune": _prune,
         }
-        return acts[action](about, *words)
+        return acts[action](context, *words)
 
 
-def _list(about: About) -> int:
+def _list(context: CheckpointsContext) -> int:
     from supervisor.engine.clock import BootClock
     from supervisor.engine.runs import checkpoint_admin
 
-    found = checkpoint_admin.rows(about.store, about.place, about.local, about.newest, about.watched)
-    if about.options.json:
+    found = checkpoint_admin.rows(context.store, context.place, context.local, context.newest, context.watched)
+    if context.options.json:
         print(json.dumps([view.plain(row) for row in found]))
     elif not found:
-        show(f"{about.place.name}: no checkpoint yet")
-        _say_next(about, "status {run}")
+        show(f"{context.place.name}: no checkpoint yet")
+        _print_next(context, "status {run}")
     else:
         show("\n".join([*view.table(found, BootClock().now().wall_s), *view.legend(found)]))
-        _say_next(about, "checkpoints {run} verify", "checkpoints {run} export latest DIR")
+        _print_next(context, "checkpoints {run} verify", "checkpoints {run} export latest DIR")
     return 0
 
 
-def _verify(about: About) -> int:
+def _verify(context: CheckpointsContext) -> int:
     from supervisor.engine.clock import BootClock
     from supervisor.engine.resume import packed as packed_checkpoints
     from supervisor.engine.runs import checkpoint_admin, checkpoint_history, verification_records
@@ -111,27 +111,29 @@ def _verify(about: About) -> int:
     seen: list[Candidate] = []
     plain: list[dict[str, Any]] = []
     pace = verification_records.VerificationPace(BootClock(), Event().wait)
-    known = checkpoint_history.read_journals(about.store, about.place, checkpoint_admin.ids(about.store, about.place))
-    for each in checkpoint_admin.verify_all(about.store, about.place, about.local):
+    known = checkpoint_history.read_journals(
+        context.store, context.place, checkpoint_admin.ids(context.store, context.place)
+    )
+    for each in checkpoint_admin.verify_all(context.store, context.place, context.local):
         proved = verification_records.VerifiedCheckpoint()
         if each.manifest and each.verdict is Validity.WHOLE:
             told = known[each.id].evidence if each.id in known else ""
-            proved = verification_records.confirm(about.store, about.place, each.manifest, told, pace)
+            proved = verification_records.confirm(context.store, context.place, each.manifest, told, pace)
         seen.append(each)
         plain.append(view.plain_verdict(each, proved.evidence or None))
-        if not about.options.json:
+        if not context.options.json:
             show(view.verdict(each, proved.evidence, proved.why))
     verdicts = {each.verdict for each in seen}
-    gaps = checkpoint_admin.step_log(about.store, about.place).gaps
+    gaps = checkpoint_admin.step_log(context.store, context.place).gaps
     for gap in gaps:
-        show(f"step log: {gap}", sys.stderr if about.options.json else sys.stdout)
-    if about.options.json:
+        show(f"step log: {gap}", sys.stderr if context.options.json else sys.stdout)
+    if context.options.json:
         print(json.dumps(plain))
     else:
-        show(f"{about.place.name}: {view.summary(seen)}")
+        show(f"{context.place.name}: {view.summary(seen)}")
         if newest := packed_checkpoints.newest_packed(seen):
-            show(f"  {packed_checkpoints.export_command(about.store, about.place, newest)}")
-        _say_next(about, *_after_verify(verdicts))
+            show(f"  {packed_checkpoints.export_command(context.store, context.place, newest)}")
+        _print_next(context, *_after_verify(verdicts))
     if gaps or Validity.BROKEN in verdicts:
         return FAILED
     return 0 if verdicts <= {Validity.WHOLE} else FAILED_PRECHECKS
@@ -141,17 +143,17 @@ def _after_verify(verdicts: set[Validity | None]) -> list[str]:
     return ["resume {run}", "checkpoints {run} export latest DIR"] if Validity.WHOLE in verdicts else ["status {run}"]
 
 
-def _export(about: About, which: str, folder: str) -> int:
+def _export(context: CheckpointsContext, which: str, folder: str) -> int:
     from supervisor.engine.resume import packed as packed_checkpoints
     from supervisor.engine.runs import checkpoint_admin
 
     to = _new_folder(folder)
-    wanted = _candidates(about, which)
+    wanted = _candidates(context, which)
     skipped: list[Candidate] = []
     for each in wanted:
         gaps: list[object] = []
         try:
-            found = checkpoint_admin.export(about.store, about.place, each, to, gaps.append)
+            found = checkpoint_admin.export(context.store, context.place, each, to, gaps.append)
         except OSError as error:
             raise UserError(
                 f"{folder} cannot be written: {error.strerror}", "name another folder, or make room"
@@ -160,43 +162,45 @@ def _export(about: About, which: str, folder: str) -> int:
             for passed in skipped:
                 show(f"passed over: {view.verdict(passed)}")
             if newest := packed_checkpoints.newest_packed(skipped):
-                show(packed_checkpoints.export_command(about.store, about.place, newest))
+                show(packed_checkpoints.export_command(context.store, context.place, newest))
             show(f"exported {found.id} to {folder}, verified, with {checkpoint_admin.STEPS_FILE}")
             for gap in gaps:
                 show(f"{checkpoint_admin.STEPS_FILE}: {gap}")
-            if about.options.form:
-                show(f"the model alone: {export_model.write(about.options.form, to, Path(about.record.script))}")
+            if context.options.form:
+                show(f"the model alone: {export_model.write(context.options.form, to, Path(context.record.script))}")
             return 0
         skipped.append(found)
         if found.verdict not in {Validity.BROKEN, Validity.PACKED}:
             break  # an unreadable one may be whole: nothing older is taken for the latest
     newest = packed_checkpoints.newest_packed(skipped)
     hint = (
-        _other(about, which) if newest is None else packed_checkpoints.export_command(about.store, about.place, newest)
+        _other(context, which)
+        if newest is None
+        else packed_checkpoints.export_command(context.store, context.place, newest)
     )
     raise UserError(f"nothing was exported: {'; '.join(map(view.verdict, skipped))}", hint, FAILED)
 
 
-def _candidates(about: About, which: str) -> list[Candidate]:
+def _candidates(context: CheckpointsContext, which: str) -> list[Candidate]:
     from supervisor.engine.resume import fetch as checkpoint_fetch
 
     if which != "latest":
-        return [_one(about, which)]
+        return [_one(context, which)]
     every = sorted(
-        checkpoint_fetch.active(about.store, about.place), key=lambda each: (each.id, each.path), reverse=True
+        checkpoint_fetch.active(context.store, context.place), key=lambda each: (each.id, each.path), reverse=True
     )
     if not every:
-        raise UsageError(f"{about.place.name} has no checkpoint yet", _command(about, "status {run}"))
+        raise UsageError(f"{context.place.name} has no checkpoint yet", _command(context, "status {run}"))
     return every
 
 
-def _one(about: About, step: str) -> Candidate:
+def _one(context: CheckpointsContext, step: str) -> Candidate:
     from supervisor.engine.runs import checkpoint_admin
 
-    found = checkpoint_admin.newest_of_step(about.store, about.place, _number(step))
+    found = checkpoint_admin.newest_of_step(context.store, context.place, _number(step))
     if found is None:
         raise UsageError(
-            f"{about.place.name} has no checkpoint of step {step}", _command(about, "checkpoints {run} list")
+            f"{context.place.name} has no checkpoint of step {step}", _command(context, "checkpoints {run} list")
         )
     return found
 
@@ -205,64 +209,64 @@ def _number(step: str) -> int:
     return count(step.replace(",", "").removeprefix("step-"))
 
 
-def _pin(about: About, step: str) -> int:
+def _pin(context: CheckpointsContext, step: str) -> int:
     from supervisor.engine.upload import prune as pruning
 
-    found = _one(about, step)
+    found = _one(context, step)
     try:
-        pruning.pin(about.store, about.place, found.id)
+        pruning.pin(context.store, context.place, found.id)
     except AlreadyExists:
         show(f"{found.id} was pinned already")
     else:
         show(f"pinned {found.id}: it is kept for good")
-    _say_next(about, "checkpoints {run} list")
+    _print_next(context, "checkpoints {run} list")
     return 0
 
 
-def _unpin(about: About, step: str) -> int:
+def _unpin(context: CheckpointsContext, step: str) -> int:
     from supervisor.engine.upload import prune as pruning
 
-    let_go = pruning.unpin(about.store, about.place, _number(step))
-    if not let_go:
-        pinned = sorted({each.step for each in pruning.pinned(about.store, about.place)})
+    unpinned = pruning.unpin(context.store, context.place, _number(step))
+    if not unpinned:
+        pinned = sorted({each.step for each in pruning.pinned(context.store, context.place)})
         known = f"pinned are {', '.join(f'step {each:,}' for each in pinned)}" if pinned else "none is pinned"
         raise UsageError(
-            f"{about.place.name}: step {step} is not pinned; {known}", _command(about, "checkpoints {run}")
+            f"{context.place.name}: step {step} is not pinned; {known}", _command(context, "checkpoints {run}")
         )
-    for each in let_go:
+    for each in unpinned:
         show(f"unpinned {each}: it goes when newer ones are safe")
-    _say_next(about, "checkpoints {run}")
+    _print_next(context, "checkpoints {run}")
     return 0
 
 
-def _prune(about: About) -> int:
+def _prune(context: CheckpointsContext) -> int:
     from supervisor.engine.clock import BootClock
     from supervisor.engine.runs import checkpoint_admin, run_status
 
-    seen = run_status.look(about.store, about.place, about.record, BootClock().now())
+    seen = run_status.look(context.store, context.place, context.record, BootClock().now())
     if seen.rank is None:
-        show(f"{about.place.name}: no checkpoint yet")
+        show(f"{context.place.name}: no checkpoint yet")
         return 0
     if seen.served:
         raise UserError(
-            f"session {seen.rank.generation} is at {about.place.name}, or may be: it removes old checkpoints by itself",
-            _command(about, "stop {run}"),
+            f"session {seen.rank.generation} is at {context.place.name}, or may be: it removes old checkpoints by itself",
+            _command(context, "stop {run}"),
         )
-    known = list(checkpoint_admin.verify_all(about.store, about.place, about.local))
-    going, freed = checkpoint_admin.prunable(about.store, about.place, known, about.newest, about.watched)
-    if not about.options.yes:
-        named = "".join(f"\n  {each}" for each in sorted(going))
-        show(f"{about.place.name}: {len(going)} of {len(known)} would go, {size(freed)}{named}")
-        unproved = len(known) - len(checkpoint_admin.durable_of(about.store, about.place, known))
+    known = list(checkpoint_admin.verify_all(context.store, context.place, context.local))
+    removable, freed = checkpoint_admin.prunable(context.store, context.place, known, context.newest, context.watched)
+    if not context.options.yes:
+        named = "".join(f"\n  {each}" for each in sorted(removable))
+        show(f"{context.place.name}: {len(removable)} of {len(known)} would go, {size(freed)}{named}")
+        unproved = len(known) - len(checkpoint_admin.durable_of(context.store, context.place, known))
         if unproved:
             show(
-                f"  {unproved} of them are not safe, and make none go: `{_command(about, 'checkpoints {run} verify')}`"
+                f"  {unproved} of them are not safe, and make none go: `{_command(context, 'checkpoints {run} verify')}`"
             )
-        _say_next(about, "checkpoints {run} prune --yes")
+        _print_next(context, "checkpoints {run} prune --yes")
         return 0
-    removed, freed = checkpoint_admin.prune(about.store, about.place, known, about.newest, about.watched)
-    show(f"{about.place.name}: removed {removed} of {len(known)} and what uploads had left, {size(freed)} freed")
-    _say_next(about, "checkpoints {run} list")
+    removed, freed = checkpoint_admin.prune(context.store, context.place, known, context.newest, context.watched)
+    show(f"{context.place.name}: removed {removed} of {len(known)} and what uploads had left, {size(freed)} freed")
+    _print_next(context, "checkpoints {run} list")
     return 0
 
 
@@ -280,24 +284,24 @@ def _new_folder(text: str) -> Path:
     return to
 
 
-def _other(about: About, which: str) -> str:
-    return _command(about, "checkpoints {run} verify" if which == "latest" else "checkpoints {run} export latest DIR")
+def _other(context: CheckpointsContext, which: str) -> str:
+    return _command(context, "checkpoints {run} verify" if which == "latest" else "checkpoints {run} export latest DIR")
 
 
-def _command(about: About, words: str) -> str:
-    return f"{shell_commands.called_as()} {_line(about, words)}"
+def _command(context: CheckpointsContext, words: str) -> str:
+    return f"{shell_commands.called_as()} {_line(context, words)}"
 
 
-def _say_next(about: About, *commands: str) -> None:
-    show("\n".join(next_commands([_line(about, each) for each in commands])))
+def _print_next(context: CheckpointsContext, *commands: str) -> None:
+    show("\n".join(next_commands([_line(context, each) for each in commands])))
 
 
-def _line(about: About, words: str) -> str:
-    run = shlex.join(shell_commands.run_words(about.place.name))
-    return f"{words.format(run=run)}{option(about.options)}"
+def _line(context: CheckpointsContext, words: str) -> str:
+    run = shlex.join(shell_commands.run_words(context.place.name))
+    return f"{words.format(run=run)}{option(context.options)}"
 
 
-def _understood(words: list[str]) -> tuple[str | None, str, list[str]]:
+def _parse_words(words: list[str]) -> tuple[str | None, str, list[str]]:
     """Read ``[RUN] [ACTION [ITS WORDS]]``; a run may also stand at the end."""
     at = next((index for index, word in enumerate(words) if word in WORDS), None)
     if at == 0 and words[1:] and words[1] in WORDS and len(words) > WORDS[words[0]] + 1:
@@ -333,10 +337,10 @@ def _too_many(words: list[str], names: list[str]) -> UsageError:
 def _options(arguments: Sequence[str]) -> Namespace:
     """Read the verb's own arguments; the name of a run that begins with a dash stands behind ``--`` or in ``--name=``."""
     line = _parser()
-    words = line.with_name(list(arguments))
+    words = line.name_from_dashes(list(arguments))
     options, unknown = line.parse_known_intermixed_args(words)
     if unknown:
-        line.refuse(words, unknown)
+        line.reject(words, unknown)
     return options
 
 

@@ -33,21 +33,21 @@ def run(arguments: Sequence[str]) -> int:
     places = places_of(os.environ)
     with told_every(_say, lambda seconds: f"looking at what is here, {seconds:.0f} s so far"):
         found = cleaning.found(places, everything=options.all)
-    going, staying = [each for each in found if not each.keeps], [each for each in found if each.keeps]
+    removable, remaining = [each for each in found if not each.keeps], [each for each in found if each.keeps]
     if found:
-        show("\n".join(_listed(going, staying)))
-    if not going:
+        show("\n".join(_listed(removable, remaining)))
+    if not removable:
         show("nothing to remove")
         _remove_empty(places, everything=options.all)
         return 0
-    total = sum(each.bytes for each in going)
+    total = sum(each.bytes for each in removable)
     show(f"{size(total)} in all; runs and checkpoints in stores stay")
     if options.dry_run:
         return 0
-    if not confirm.agreed(f"Remove these {len(going)}?", yes=options.yes, what="what is listed"):
+    if not confirm.confirmed(f"Remove these {len(removable)}?", yes=options.yes, what="what is listed"):
         show("nothing was removed")
         return FAILED
-    return _removed(going, places, everything=options.all)
+    return _removed(removable, places, everything=options.all)
 
 
 def places_of(environ: Mapping[str, str]) -> Places:
@@ -92,21 +92,21 @@ def _serving(folder: Path) -> str:
     return ""
 
 
-def _removed(going: Sequence[Item], places: Places, *, everything: bool) -> int:
+def _removed(removable: Sequence[Item], places: Places, *, everything: bool) -> int:
     from supervisor.engine.host import cleaning
     from supervisor.engine.progress import told_every
 
     freed, left, now = 0, [], [""]
     with told_every(_say, lambda seconds: f"removing {now[0]}, {seconds:.0f} s so far"):
         # the supervisor's own packages last, because this very process may still need them
-        for item in sorted(going, key=lambda each: each.kind == "tool"):
+        for item in sorted(removable, key=lambda each: each.kind == "tool"):
             now[0] = str(item.path)
             if cleaning.remove(item):
                 freed += item.bytes
             else:
                 left.append(item)
     _remove_empty(places, everything=everything)
-    show(f"removed {len(going) - len(left)} of {len(going)}, {size(freed)} freed")
+    show(f"removed {len(removable) - len(left)} of {len(removable)}, {size(freed)} freed")
     for item in left:
         show(f"  stays, because something began to use it or it cannot be written: {item.path}")
     return FAILED if left else 0
@@ -128,9 +128,9 @@ def _remove_empty(places: Places, *, everything: bool) -> None:
                 above.rmdir()
 
 
-def _listed(going: Sequence[Item], staying: Sequence[Item]) -> list[str]:
-    lines = rows(HEADS, [(size(each.bytes), each.words, str(each.path)) for each in going]) if going else []
-    return [*lines, *(f"stays: {each.path} ({size(each.bytes)}): {each.keeps}" for each in staying)]
+def _listed(removable: Sequence[Item], remaining: Sequence[Item]) -> list[str]:
+    lines = rows(HEADS, [(size(each.bytes), each.words, str(each.path)) for each in removable]) if removable else []
+    return [*lines, *(f"stays: {each.path} ({size(each.bytes)}): {each.keeps}" for each in remaining)]
 
 
 def _say(words: str) -> None:

@@ -25,7 +25,7 @@ MACHINES = (
     "in ~/.local/share/training-supervisor/machines. What they make is fetched into --store here."
 )
 CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
-PASSED_ON = (
+FORWARDED_OPTIONS = (
     "save_every", "keep_last", "max_restarts", "max_preemptions", "budget", "resume", "hang_after",
 )  # fmt: skip
 
@@ -37,14 +37,14 @@ def run(arguments: Sequence[str]) -> int:
         hint = "give the path of its file, and have it import its package by name"
         raise UsageError("launch sends a script to the machine, and runs no module by -m", hint)
     line = _parser()
-    script_target.refuse_launchers(line, own, script_arguments)
+    script_target.reject_launchers(line, own, script_arguments)
     options = line.parse_args(own)
     ensure()
     from supervisor.core.fleet.provisioning import MachineError
 
     try:
         if options.list or options.release:
-            return _look_after(options)
+            return _manage_machines(options)
         return _launch(options, script_arguments)
     except MachineError as error:
         raise UserError(str(error), error.hint or "try again", FAILED_PRECHECKS) from error
@@ -65,7 +65,7 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
 
     own = script_requirements.read(script, install=not options.no_install).options
     start.settings(options, own, script.name)  # what is wrong with them is said here and now
-    name, store = start.named(script, options, own)
+    name, store = start.run_and_store(script, options, own)
     policy = FleetPolicy(
         request=MachineRequest(options.gpu or options.tpu or "", options.high_mem),
         machines_max=count(options.max_machines),
@@ -74,11 +74,11 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
         until_wall_s=None if options.until is None else until(options.until, BootClock().now().wall_s),
     )
     key = user_key.read_or_make(os.environ)
-    shipment = job_bundle.JobBundle(
+    bundle = job_bundle.JobBundle(
         name,
         script,
         tuple(script_arguments),
-        tuple(_passed_on(options)),
+        tuple(_forwarded_options(options)),
         job_bundle.secrets(options.secret, os.environ),
         key_of_run(key, name) if key else "",
     )
@@ -86,7 +86,7 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
     launch = fleet_composition.FleetLaunch(
         options.on,
         store or fleet_composition.DEFAULT_STORE,
-        shipment,
+        bundle,
         policy,
         json_lines=options.json,
         environ=environ,
@@ -106,7 +106,7 @@ def until(text: str, now_wall_s: float) -> float:
     return at if at > now_wall_s else at + DAY_S
 
 
-def _look_after(options: Namespace) -> int:
+def _manage_machines(options: Namespace) -> int:
     """List the account's machines, or give one back that is not known to be ours: a person says that it is."""
     from supervisor import fleet_composition
     from supervisor.fleet import last_launch
@@ -133,9 +133,9 @@ def _look_after(options: Namespace) -> int:
     return 0
 
 
-def _passed_on(options: Namespace) -> list[str]:
+def _forwarded_options(options: Namespace) -> list[str]:
     words: list[str] = []
-    for name in PASSED_ON:
+    for name in FORWARDED_OPTIONS:
         given = getattr(options, name)
         words += [] if given is None else [start.option_of(name), str(given)]
     words += ["--same-run"] if options.same_run else []

@@ -6,9 +6,9 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from supervisor.cli.default_run import seen_or_why
+from supervisor.cli.default_run import overview_or_error
 from supervisor.cli.options import Parser, parser
-from supervisor.cli.run_lookup import how_to_start, none_yet, opened, option
+from supervisor.cli.run_lookup import no_runs_message, opened, option, start_hint
 from supervisor.core import shell_commands
 from supervisor.core.humanize import duration
 from supervisor.core.session.status import RunStatus, to_json
@@ -35,13 +35,13 @@ def run(arguments: Sequence[str]) -> int:
         from supervisor.engine.runs import runs
 
         now = BootClock().now()
-        looked = {name: seen_or_why(store, name, now) for name in runs.names(store)}
+        looked = {name: overview_or_error(store, name, now) for name in runs.names(store)}
     found = [each for each in looked.values() if each is not None and not isinstance(each, str)]
     listed = {name: each for name, each in looked.items() if each is not None}
     if options.json:
         print(json.dumps([_plain(name, each) for name, each in listed.items()]))
     elif not listed:
-        show(f"{none_yet(options)}\n  {how_to_start(options)}")
+        show(f"{no_runs_message(options)}\n  {start_hint(options)}")
     else:
         cells = (_row(name, each) for name, each in listed.items())
         show("\n".join(rows(HEADS, cells, {STATE: lambda words: painted_state(words, sys.stdout)})))
@@ -50,24 +50,24 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _plain(name: str, seen: RunOverview | str) -> dict[str, object]:
-    if isinstance(seen, str):
-        return {**to_json(RunStatus(run=name), None), "state": UNREADABLE, "sessions": 0, "error": seen}
-    return {**seen.plain, "sessions": seen.sessions}
+def _plain(name: str, overview: RunOverview | str) -> dict[str, object]:
+    if isinstance(overview, str):
+        return {**to_json(RunStatus(run=name), None), "state": UNREADABLE, "sessions": 0, "error": overview}
+    return {**overview.plain, "sessions": overview.sessions}
 
 
-def _row(name: str, seen: RunOverview | str) -> tuple[str, ...]:
-    if isinstance(seen, str):
+def _row(name: str, overview: RunOverview | str) -> tuple[str, ...]:
+    if isinstance(overview, str):
         return (name, "CANNOT BE READ", "", "", "", "")
-    step, total = seen.plain["step"], seen.plain["total_steps"]
-    kept = seen.plain["checkpoints"]["durable"]
+    step, total = overview.plain["step"], overview.plain["total_steps"]
+    kept = overview.plain["checkpoints"]["durable"]
     return (
-        seen.run.name,
-        state(seen.plain),
+        overview.run.name,
+        state(overview.plain),
         "" if step is None else f"{step:,}" + (f"/{total:,}" if total else ""),
         "" if kept is None else f"{kept:,}",
-        str(seen.sessions),
-        "" if seen.silent_s is None else f"{duration(seen.silent_s)} ago",
+        str(overview.sessions),
+        "" if overview.silent_s is None else f"{duration(overview.silent_s)} ago",
     )
 
 

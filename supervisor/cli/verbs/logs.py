@@ -10,7 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from supervisor.cli.options import Parser, add_run, count, parser
-from supervisor.cli.run_lookup import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told
+from supervisor.cli.run_lookup import NoSuchRunError, StoreAwayError, answer, local_session, opened, option, select_run
 from supervisor.core import shell_commands
 from supervisor.core.escape import shown_output
 from supervisor.core.ports import StoreError
@@ -36,7 +36,7 @@ STORE_EVERY_S = 5.0
 
 def run(arguments: Sequence[str]) -> int:
     """Print the output, or the step log."""
-    return told(_parser().parse_args(arguments), _from_store, _from_here)
+    return answer(_parser().parse_args(arguments), _from_store, _from_local_session)
 
 
 def _from_store(options: Namespace) -> int:
@@ -45,7 +45,7 @@ def _from_store(options: Namespace) -> int:
         from supervisor.engine.runs import checkpoint_admin, run_status
         from supervisor.engine.runs.log_reader import TrainerLog
 
-        place, record = one_run(store, options, options.run, "logs")
+        place, record = select_run(store, options, options.run, "logs")
         if options.steps:
             over = partial(_is_over, store, place, record)
             log = checkpoint_admin.step_log(store, place)
@@ -67,16 +67,16 @@ def _from_store(options: Namespace) -> int:
     return 0
 
 
-def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
+def _from_local_session(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
     """Print what the trainer of the session on this machine printed. Without one, or for the step log, raise the error."""
     from supervisor.engine.runs.log_reader import LocalTrainerLog
 
-    here = living_here(options, options.run, error)
+    local = local_session(options, options.run, error)
     if options.steps:
         raise error
     wrapping.show(f"{error.what}; this is what its session on this machine printed", sys.stderr)
-    show, printed, pause = _Writer(raw=options.raw), LocalTrainerLog(here.rank, here.folder), Event()
-    while options.follow and here.alive:
+    show, printed, pause = _Writer(raw=options.raw), LocalTrainerLog(local.rank, local.folder), Event()
+    while options.follow and local.alive:
         show(printed.new(options.attempt))
         pause.wait(FILE_EVERY_S)
     show(printed.new(options.attempt))
@@ -120,20 +120,20 @@ def _follow(look: Callable[[], RunOverview], printed: TrainerLog, show: _Writer,
             seen = look()
             show(printed.new(**chosen))
         except StoreError:
-            if seen is None or not seen.alive or _gone(seen):
+            if seen is None or not seen.alive or _has_ended(seen):
                 raise  # a session that lives here is read from its own files until the store answers again
         if seen.over:
             return
         until_s = clock.now().mono_s + STORE_EVERY_S
         while clock.now().mono_s < until_s:
             pause.wait(FILE_EVERY_S)
-            if _gone(seen):
+            if _has_ended(seen):
                 break
             if seen.alive and seen.rank is not None and set(chosen.values()) == {None}:
                 show(printed.new_here(seen.rank))
 
 
-def _gone(seen: RunOverview) -> bool:
+def _has_ended(seen: RunOverview) -> bool:
     """Say whether a session that lived here has ended since."""
     from supervisor.engine.trainer_process import process_identity
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator, Sequence
 
-PEACE_SHARE = 4
+BASELINE_SHARE = 4
 REMOVALS_MAX, REMOVE_AGAIN_S = 20, 0.1
 
 
@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
         hint = "give the path of its file, and have it import its package by name"
         raise UsageError("rehearse takes a script, and runs no module by -m", hint)
     line = _parser()
-    script_target.refuse_launchers(line, own, script_arguments)
+    script_target.reject_launchers(line, own, script_arguments)
     options = line.parse_args(own)
     script = script_path(options.script)
     limit_s = duration(options.limit)
@@ -49,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     from supervisor.engine.clock import BootClock
     from supervisor.engine.resume_test.rehearsal import Rehearsal, RehearsalPlan
 
-    with _made_for_it(composition.local_root(os.environ)) as folder:
+    with _temporary_folder(composition.local_root(os.environ)) as folder:
         plan = RehearsalPlan(
             script=script,
             arguments=script_arguments,
@@ -58,15 +58,15 @@ def run(arguments: Sequence[str]) -> int:
             steps=options.steps,
             save_every=options.save_every,
             install=not options.no_install,
-            peace_s=limit_s / PEACE_SHARE,
+            peace_s=limit_s / BASELINE_SHARE,
             limit_s=limit_s,
-            watch=_fresh(options.watch),
+            watch=_watch_folder(options.watch),
             resume_arguments=resume_arguments.checked(options.resume_args or ""),
         )
         acts = Rehearsal(plan, composition.open_store, BootClock(), show)
-        peaceful = acts.in_peace()
-        show(f"    {peaceful.step:,} steps in {peaceful.seconds:.1f} s")
-        acts.with_kills(peaceful)
+        baseline = acts.in_peace()
+        show(f"    {baseline.step:,} steps in {baseline.seconds:.1f} s")
+        acts.with_kills(baseline)
         found = acts.compared()
         outside = acts.outside()
     show("\n".join([*view.lines(found), *view.unprotected(outside)]))
@@ -74,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0 if found.exact else FAILED
 
 
-def _fresh(watch: str | None) -> str:
+def _watch_folder(watch: str | None) -> str:
     """Return the folder to watch. One outside the working folder, which is not copied, must be empty: it is thrown away."""
     if not watch:
         return ""
@@ -95,7 +95,7 @@ def _next(verb: str, options: Namespace, script_arguments: Sequence[str]) -> str
 
 
 @contextmanager
-def _made_for_it(above: Path) -> Iterator[Path]:
+def _temporary_folder(above: Path) -> Iterator[Path]:
     """Make a folder and remove it in the end, also where a process that was killed is still writing its last file there."""
     try:
         above.mkdir(parents=True, exist_ok=True)

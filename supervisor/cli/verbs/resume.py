@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.cli.options import Parser, parser
-from supervisor.cli.run_lookup import one_run, opened, option, where
+from supervisor.cli.run_lookup import opened, option, select_run, where
 from supervisor.cli.verbs import start
 from supervisor.core import shell_commands
 from supervisor.core.errors import UsageError
@@ -29,20 +29,20 @@ def run(arguments: Sequence[str]) -> int:
     """Find the run, complete the command line from this machine's own record or the confirmed one, and serve it."""
     own, script_arguments = start.split(arguments)
     line = command_line()
-    line.behind = script_arguments
+    line.script_arguments = script_arguments
     options = line.parse_args(own)
     with opened(options) as store:
         from supervisor.engine.runs import claims
 
-        _refuse_a_name_behind(store, script_arguments, options)
-        place, record = one_run(store, options, options.run or options.name, "resume")
+        _reject_name_after_dashes(store, script_arguments, options)
+        place, record = select_run(store, options, options.run or options.name, "resume")
         known = claims.ranks(store, place)
         claim = claims.read_claim(store, place, known[-1]) if known else {}
-        mine = _own(store, place.name, record.id)
+        own_command = _local_command(store, place.name, record.id)
         there = Path(store.traits.where)
     told = [str(each) for each in claim.get("arguments", record.arguments)]
-    if mine is not None and Path(mine.script).is_file():
-        script, recorded, behind = Path(mine.script).resolve(), mine.options, list(mine.arguments)
+    if own_command is not None and Path(own_command.script).is_file():
+        script, recorded, behind = Path(own_command.script).resolve(), own_command.options, list(own_command.arguments)
         if not script_arguments and masked(told) != masked(behind):
             show(
                 "the store tells other arguments of the script; those of this machine's last start are used", sys.stderr
@@ -50,16 +50,16 @@ def run(arguments: Sequence[str]) -> int:
     else:
         script = find_script(record, str(claim.get("script", "")), place.name, options)
         recorded, behind = claim.get("options") or record.options, told
-    refuse_of_store(script, there)
+    reject_script_in_store(script, there)
     _require_secrets(script_arguments or behind, place.name, recorded, options)
-    if mine is None and not options.trust_store:
+    if own_command is None and not options.trust_store:
         _confirm(script, place.name, script_arguments or behind, recorded, options)
     complete(options, recorded)
     options.name, options.store = place.name, where(options)
     return start.serve(script, script_arguments or behind, options)
 
 
-def _refuse_a_name_behind(store: Store, behind: Sequence[str], options: Namespace) -> None:
+def _reject_name_after_dashes(store: Store, behind: Sequence[str], options: Namespace) -> None:
     """Raise UsageError where the only word behind ``--`` is the name of a run: what stands there is the script's."""
     from supervisor.engine.runs import runs
 
@@ -85,7 +85,7 @@ def _require_secrets(behind: Sequence[str], name: str, recorded: Mapping[str, An
     )
 
 
-def refuse_of_store(script: Path, store: Path) -> None:
+def reject_script_in_store(script: Path, store: Path) -> None:
     """Raise UsageError for a script that lies in the store: who may write there would choose what runs here."""
     if script.resolve().is_relative_to(Path(os.path.realpath(store))):
         raise UsageError(
@@ -94,7 +94,7 @@ def refuse_of_store(script: Path, store: Path) -> None:
         )
 
 
-def _own(store: Store, run: str, run_id: str) -> OwnCommand | None:
+def _local_command(store: Store, run: str, run_id: str) -> OwnCommand | None:
     from supervisor import composition
     from supervisor.engine.host import command_records
     from supervisor.engine.runs.runs import ID
@@ -107,7 +107,7 @@ def _own(store: Store, run: str, run_id: str) -> OwnCommand | None:
 def _confirm(script: Path, name: str, behind: Sequence[str], recorded: Mapping[str, Any], options: Namespace) -> None:
     """Show the command that only the store tells, and have a person say that it is the right one. Raises UsageError."""
     hidden = masked(behind)
-    words = ["start", str(script), "--name", name, *_as_words(recorded), *(["--", *hidden] if hidden else [])]
+    words = ["start", str(script), "--name", name, *_option_words(recorded), *(["--", *hidden] if hidden else [])]
     command = shown(shell_commands.command(*words, option=option(options)))
     if sys.stdin.isatty() and sys.stderr.isatty():
         sys.stderr.write(
@@ -127,11 +127,11 @@ def _confirm(script: Path, name: str, behind: Sequence[str], recorded: Mapping[s
     )
 
 
-def _as_words(recorded: Mapping[str, Any]) -> list[str]:
+def _option_words(recorded: Mapping[str, Any]) -> list[str]:
     """Return the options of a record that are not the defaults, as a person would type them."""
     words: list[str] = []
     for name, value in recorded.items():
-        typed = _as_typed(name, value)
+        typed = _typed_value(name, value)
         if (
             name not in {"resume", "install", "keep_machine"}
             and name in start.DEFAULTS
@@ -148,7 +148,7 @@ def complete(options: Namespace, recorded: Mapping[str, Any]) -> None:
     """
     for name, value in recorded.items():
         if name != "resume" and name in start.DEFAULTS and getattr(options, name, "") is None:
-            setattr(options, name, _as_typed(name, value))
+            setattr(options, name, _typed_value(name, value))
     if recorded.get("install") is False:
         options.no_install = True
 
@@ -179,7 +179,7 @@ def _places(recorded: str, absolute: str) -> Iterator[Path]:
     yield here / Path(recorded).name
 
 
-def _as_typed(name: str, value: Any) -> str:
+def _typed_value(name: str, value: Any) -> str:
     """Return an option as a person would have typed it."""
     if name == "budget" and (value is None or isinstance(value, int | float)):
         return "" if value is None else f"{value:.3f}s" if value else "none"

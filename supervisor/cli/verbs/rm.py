@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.cli import confirm
 from supervisor.cli.options import Parser, parser
-from supervisor.cli.run_lookup import one_run, opened, option
+from supervisor.cli.run_lookup import opened, option, select_run
 from supervisor.core import shell_commands
 from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.humanize import duration
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from supervisor.engine.runs.claims import RunView
     from supervisor.engine.runs.run_status import RunOverview
 
-LOOK_EVERY_S, SAY_EVERY_S = 0.5, 4.0
+POLL_EVERY_S, REPORT_EVERY_S = 0.5, 4.0
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,20 +44,22 @@ def run(arguments: Sequence[str]) -> int:
         from supervisor.engine.runs import remove_run
 
         clock = BootClock()
-        place, seen = _found(store, options, clock.now())
-        if seen is not None and seen.served:
-            _require_nobody(store, place, seen, options)
-        local = _local(seen)
+        place, overview = _found(store, options, clock.now())
+        if overview is not None and overview.served:
+            _require_no_session(store, place, overview, options)
+        local = _local(overview)
         if local is not None and local.keeps and "holds step" not in local.keeps:
             raise UserError(
                 f"{place.name}: {local.keeps} on this machine",
                 f"wait for its end, or `{_stop(options)}`",
                 FAILED_PRECHECKS,
             )
-        show("\n".join(_lines(store, place, seen, local)))
+        show("\n".join(_lines(store, place, overview, local)))
         if options.dry_run:
             return 0
-        if not confirm.agreed(f"Remove the run {place.name} for good?", yes=options.yes, what=f"the run {place.name}"):
+        if not confirm.confirmed(
+            f"Remove the run {place.name} for good?", yes=options.yes, what=f"the run {place.name}"
+        ):
             show("nothing was removed")
             return FAILED
         remove_run.remove(store, place, _Progress(clock.now().mono_s))
@@ -75,88 +77,92 @@ def _found(store: Store, options: Namespace, now: Instant) -> tuple[RunPaths, Ru
     from supervisor.engine.runs.runs import DamagedRecord
 
     try:
-        place, record = one_run(store, options, options.run, "rm")
+        place, record = select_run(store, options, options.run, "rm")
     except DamagedRecord as damaged:
         show(f"{damaged.what}; its files can still be removed", sys.stderr)
         return RunPaths(options.run), None
     return place, run_status.look(store, place, record, now)
 
 
-def _require_nobody(store: Store, place: RunPaths, seen: RunOverview, options: Namespace) -> None:
+def _require_no_session(store: Store, place: RunPaths, overview: RunOverview, options: Namespace) -> None:
     """Raise UserError where a session is at the run, or may be; with ``--takeover`` it is asked to end at once."""
     from supervisor import composition
     from supervisor.engine.runs import claims
 
-    if seen.rank is None:
+    if overview.rank is None:
         return
-    number, within_s = seen.rank.generation, composition.answer_within_s(store.traits)
+    number, within_s = overview.rank.generation, composition.answer_within_s(store.traits)
     if options.takeover:
-        claims.request_stop(store, place, seen.rank, "now")
+        claims.request_stop(store, place, overview.rank, "now")
         show(f"{place.name}: asked session {number} to end at once; waiting at most {duration(within_s)}")
-        _ended_within(store, place, within_s)
+        _wait_for_end(store, place, within_s)
         return
-    where = "on this machine" if seen.alive else "on another machine"
+    where = "on this machine" if overview.alive else "on another machine"
     refused = UserError(
         f"session {number} is at {place.name} {where}, and a run that a machine is at is not removed",
         f"`{_stop(options)}` first; rm --takeover asks it to end and removes the run all the same",
         FAILED_PRECHECKS,
     )
-    if seen.alive or (seen.silent_s is not None and seen.silent_s <= seen.quiet_s):
+    if overview.alive or (overview.silent_s is not None and overview.silent_s <= overview.quiet_s):
         raise refused
-    claims.probe(store, place, seen.rank)
+    claims.probe(store, place, overview.rank)
     show(f"{place.name}: session {number} left no end: asking it for a sign, at most {duration(within_s)}")
-    if _sign_within(store, place, within_s):
+    if _wait_for_answer(store, place, within_s):
         raise refused
 
 
-def _ended_within(store: Store, place: RunPaths, within_s: float) -> None:
-    _waited(store, place, within_s, lambda view: bool(view.last is None or view.last.end or view.last.alive is False))
+def _wait_for_end(store: Store, place: RunPaths, within_s: float) -> None:
+    _wait_until(
+        store, place, within_s, lambda view: bool(view.last is None or view.last.end or view.last.alive is False)
+    )
 
 
-def _sign_within(store: Store, place: RunPaths, within_s: float) -> bool:
+def _wait_for_answer(store: Store, place: RunPaths, within_s: float) -> bool:
     from supervisor.engine.runs import claims
     from supervisor.engine.trainer_process import process_identity
 
     first = claims.inspect(store, place, process_identity.alive).last
-    return _waited(store, place, within_s, lambda view: view.last != first)
+    return _wait_until(store, place, within_s, lambda view: view.last != first)
 
 
-def _waited(store: Store, place: RunPaths, within_s: float, done: Callable[[RunView], bool]) -> bool:
+def _wait_until(store: Store, place: RunPaths, within_s: float, done: Callable[[RunView], bool]) -> bool:
     """Look at the run until ``done`` says so; a line each few seconds says what is waited for."""
     from supervisor.engine.clock import BootClock
     from supervisor.engine.runs import claims
     from supervisor.engine.trainer_process import process_identity
 
     clock, pause = BootClock(), Event()
-    began_s = said_s = clock.now().mono_s
+    began_s = reported_s = clock.now().mono_s
     while (now_s := clock.now().mono_s) - began_s < within_s:
         if done(claims.inspect(store, place, process_identity.alive)):
             return True
-        if now_s - said_s >= SAY_EVERY_S:
-            said_s = now_s
+        if now_s - reported_s >= REPORT_EVERY_S:
+            reported_s = now_s
             show(f"  waiting: {duration(within_s - (now_s - began_s))} left")
-        pause.wait(LOOK_EVERY_S)
+        pause.wait(POLL_EVERY_S)
     return False
 
 
-def _local(seen: RunOverview | None) -> Item | None:
+def _local(overview: RunOverview | None) -> Item | None:
     from supervisor import composition
     from supervisor.engine.host import cleaning
 
-    if seen is None or not seen.record.id:
+    if overview is None or not overview.record.id:
         return None
-    folder = composition.local_root(os.environ) / seen.record.id
+    folder = composition.local_root(os.environ) / overview.record.id
     return cleaning.local_run(folder) if folder.is_dir() else None
 
 
-def _lines(store: Store, place: RunPaths, seen: RunOverview | None, local: Item | None) -> list[str]:
+def _lines(store: Store, place: RunPaths, overview: RunOverview | None, local: Item | None) -> list[str]:
     from supervisor.engine.runs import remove_run
 
     shown = [f"{place.name} in {store.traits.where}: {size(remove_run.size(store, place))}"]
-    if seen is not None:
-        kept = seen.plain["checkpoints"]["durable"]
+    if overview is not None:
+        kept = overview.plain["checkpoints"]["durable"]
         safe = "no safe step" if kept is None else f"newest safe step {kept:,}"
-        shown[0] += f" · {state(seen.plain)} · {safe} · {seen.sessions} session{'' if seen.sessions == 1 else 's'}"
+        shown[0] += (
+            f" · {state(overview.plain)} · {safe} · {overview.sessions} session{'' if overview.sessions == 1 else 's'}"
+        )
     if local is not None:
         shown.append(f"on this machine: {size(local.bytes)} in {local.path}")
         if local.keeps:
@@ -172,15 +178,15 @@ class _Progress:
     """Says every few seconds what is being removed, because on a drive a run of many files takes minutes."""
 
     def __init__(self, began_s: float) -> None:
-        self._said_s, self._count = began_s, 0
+        self._reported_s, self._count = began_s, 0
 
     def __call__(self, path: str) -> None:
         from supervisor.engine.clock import BootClock
 
         self._count += 1
         now_s = BootClock().now().mono_s
-        if now_s - self._said_s >= SAY_EVERY_S:
-            self._said_s = now_s
+        if now_s - self._reported_s >= REPORT_EVERY_S:
+            self._reported_s = now_s
             show(f"  removed {self._count:,} so far; now {path}")
 
 

@@ -47,7 +47,7 @@ DEFAULTS: dict[str, str] = {
     "resume_args": "",
     "module": "",
 }
-NOT_OF_A_SCRIPT = "module"  # only the command line sets it
+COMMAND_LINE_ONLY = "module"  # only the command line sets it
 OPTIONS = {  # settings that are recorded under an older name than their option's
     "budget": "--time-limit",
     "hang_after": "--hang-timeout",
@@ -62,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     """Parse, merge with the script's own options, and serve the run."""
     own, script_arguments = split(arguments)
     line = command_line()
-    script_target.refuse_launchers(line, own, script_arguments)
+    script_target.reject_launchers(line, own, script_arguments)
     options = line.parse_args(own)
     script = target(options)
     if options.script and not Path(options.script).is_file():
@@ -81,7 +81,7 @@ def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> 
     from supervisor.environments.requirements import script_requirements
 
     read = script_requirements.read(script, install=not options.no_install)
-    name, store = named(script, options, read.options)
+    name, store = run_and_store(script, options, read.options)
     read_settings = settings(options, read.options, script.name)
     _check_watch(read_settings["watch"], script, store)
     chosen = composition.StoreChoice(
@@ -100,12 +100,12 @@ def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> 
     return composition.serve(chosen)
 
 
-def _check_watch(called: str, script: Path, store: str | None) -> None:
+def _check_watch(watch_dir: str, script: Path, store: str | None) -> None:
     """Raise UsageError for a folder that must not be watched, before anything is made for it."""
     from supervisor import composition
     from supervisor.engine.file_watch import watch_options
 
-    if called:
+    if watch_dir:
         there = (store or composition.default_store(os.environ)).removeprefix(composition.RELAY)
         others = {
             watch_options.STORE: Path(there),
@@ -115,17 +115,17 @@ def _check_watch(called: str, script: Path, store: str | None) -> None:
             "the folder of its sessions": composition.local_root(os.environ),
             "your home": Path.home(),
         }
-        watch_options.refuse(called, others)
+        watch_options.refuse(watch_dir, others)
 
 
-def named(script: Path, options: Namespace, own: Mapping[str, Any]) -> tuple[str, str | None]:
+def run_and_store(script: Path, options: Namespace, own: Mapping[str, Any]) -> tuple[str, str | None]:
     """Return the run's name and its store, None for the platform's; ``own``: what the script says in itself."""
     return options.name or _text(own, "name") or options.module or script.stem, options.store or _text(own, "store")
 
 
 def settings(options: Namespace, own: Mapping[str, Any], script_name: str) -> dict[str, Any]:
     """Merge defaults, the script's ``[tool.supervisor]`` and the command line (which wins) into checked values."""
-    known = {option_of(key)[2:] for key in DEFAULTS if key != NOT_OF_A_SCRIPT} | {"store", "name"}
+    known = {option_of(key)[2:] for key in DEFAULTS if key != COMMAND_LINE_ONLY} | {"store", "name"}
     unknown = sorted(set(own) - known - {key.replace("_", "-") for key in OPTIONS})
     if unknown:
         hint = f"{meant(unknown[0], known)}known are {', '.join(sorted(known))}"
@@ -190,7 +190,7 @@ def _resume(text: str) -> str:
     return one_of(text, ("auto", "must", "never"))
 
 
-def _what_follows(text: str) -> str:
+def _anomaly_action(text: str) -> str:
     return one_of(text, ("ignore", "stop", "rollback"))
 
 
@@ -231,8 +231,8 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "settle": lambda text: None if text == "" else 0.0 if text in {"0", "0s"} else duration(text),
     "keep_machine": _yes_or_no,
     "keep_packages": byte_count,
-    "on_nan": _what_follows,
-    "on_spike": _what_follows,
+    "on_nan": _anomaly_action,
+    "on_spike": _anomaly_action,
     "nan_rate": _rate,
     "watch": str,
     "attach": _attach,
@@ -281,19 +281,19 @@ def add_options(made: Parser, *, named: bool = True) -> None:
     ``named``: the verb shows ``--name``; `resume` takes the run's name by its place.
     """
     made.set_defaults(module=None, confirmed=False)
-    _add_options_of_the_run(made.add_argument_group("the run"), named=named)
-    _add_options_of_saving(made.add_argument_group("saving and this machine"))
-    _add_options_of_trouble(made.add_argument_group("failures and loss anomalies"))
-    unchanged = made.add_argument_group("unmodified scripts")
-    unchanged.add_argument(
+    _add_run_options(made.add_argument_group("the run"), named=named)
+    _add_saving_options(made.add_argument_group("saving and this machine"))
+    _add_anomaly_options(made.add_argument_group("failures and loss anomalies"))
+    unmodified = made.add_argument_group("unmodified scripts")
+    unmodified.add_argument(
         "--watch-dir", dest="watch", metavar="DIR", help="keep the files that the script writes into DIR"
     )
-    unchanged.add_argument(
+    unmodified.add_argument(
         "--attach",
         metavar="HOW",
         help="auto: add our callback to the loop of Keras, transformers or Lightning (default: no)",
     )
-    unchanged.add_argument(
+    unmodified.add_argument(
         "--resume-args",
         metavar="ARGS",
         help='added to the script\'s when it resumes, like "--resume {checkpoint}", or auto',
@@ -301,7 +301,7 @@ def add_options(made: Parser, *, named: bool = True) -> None:
     add_old_names(made, {f"--{key.replace('_', '-')}": option for key, option in OPTIONS.items()})
 
 
-def _add_options_of_the_run(group: Group, *, named: bool) -> None:
+def _add_run_options(group: Group, *, named: bool) -> None:
     group.add_argument("--name", help="name of the run (default: the script's)" if named else SUPPRESS)
     group.add_argument("--resume", metavar="HOW", help="auto, must (there is something) or never (begin at step 0)")
     group.add_argument("--takeover", action="store_true", help="take the run from a machine that seems to live")
@@ -317,7 +317,7 @@ def _add_options_of_the_run(group: Group, *, named: bool) -> None:
     group.add_argument("--json", action="store_true", help="events as JSON lines on stdout")
 
 
-def _add_options_of_saving(group: Group) -> None:
+def _add_saving_options(group: Group) -> None:
     group.add_argument(
         "--save-every", metavar="WHEN", help="10m, 500steps, 1ep or auto (default: auto, from measured cost)"
     )
@@ -347,7 +347,7 @@ def _add_options_of_saving(group: Group) -> None:
     )
 
 
-def _add_options_of_trouble(group: Group) -> None:
+def _add_anomaly_options(group: Group) -> None:
     group.add_argument(
         "--max-restarts", metavar="N", help="failures of the script in a row without progress (default: 3)"
     )

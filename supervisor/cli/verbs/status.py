@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 from supervisor.cli.default_run import SeveralLiveError
 from supervisor.cli.options import Parser, add_run, parser
-from supervisor.cli.run_lookup import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told, where
+from supervisor.cli.run_lookup import (
+    NoSuchRunError,
+    StoreAwayError,
+    answer,
+    local_session,
+    opened,
+    option,
+    select_run,
+    where,
+)
 from supervisor.core import shell_commands
 from supervisor.core.humanize import duration
 from supervisor.views import live_text
@@ -25,14 +34,14 @@ if TYPE_CHECKING:
     from supervisor.engine.runs.run_status import RunOverview
 
 EARLIER_SHOWN = 3
-HERE_EVERY_S = 1.0
+LOCAL_EVERY_S = 1.0
 STORE_EVERY_S = 5.0
 PLAIN_EVERY_S = 10.0
 
 
 def run(arguments: Sequence[str]) -> int:
     """Show it once, or until the run ends."""
-    return told(_parser().parse_args(arguments), _from_store, _from_here)
+    return answer(_parser().parse_args(arguments), _from_store, _from_local_session)
 
 
 def _from_store(options: Namespace) -> int:
@@ -42,7 +51,7 @@ def _from_store(options: Namespace) -> int:
         from supervisor.fleet import last_launch
 
         try:
-            place, record = one_run(store, options, options.run, "status")
+            place, record = select_run(store, options, options.run, "status")
         except SeveralLiveError as several:
             if options.json or options.watch:
                 raise
@@ -51,7 +60,7 @@ def _from_store(options: Namespace) -> int:
 
         clock = BootClock()
 
-        def seen() -> RunOverview:
+        def overview() -> RunOverview:
             return _with_launch(run_status.look(store, place, record, clock.now()), options, clock.now())
 
         def lines(of: RunOverview) -> list[str]:
@@ -60,47 +69,47 @@ def _from_store(options: Namespace) -> int:
             return _lines(of, options, [*([launch.line(clock.now())] if launch else []), *told])
 
         if options.watch:
-            return _watch(seen, lines, as_json=options.json)
-        found = seen()
+            return _watch(overview, lines, as_json=options.json)
+        found = overview()
         print(_json(found)) if options.json else show("\n".join(lines(found)))
     return 0
 
 
-def _with_launch(seen: RunOverview, options: Namespace, now: Instant) -> RunOverview:
+def _with_launch(overview: RunOverview, options: Namespace, now: Instant) -> RunOverview:
     """Return it with what the launch of the run on this computer knows; its end counts where the session left none."""
     from dataclasses import replace
 
     from supervisor.fleet import last_launch
 
-    launch = last_launch.look(os.environ, seen.run.name, where(options))
+    launch = last_launch.look(os.environ, overview.run.name, where(options))
     if launch is None:
-        return seen
-    plain = {**seen.plain, "launch": launch.plain(now)}
-    if launch.end is None or seen.end or seen.alive or seen.rank is None:
-        return replace(seen, plain=plain)
+        return overview
+    plain = {**overview.plain, "launch": launch.plain(now)}
+    if launch.end is None or overview.end or overview.alive or overview.rank is None:
+        return replace(overview, plain=plain)
     end = {"reason": "launch", "words": launch.end.message, "exit_code": launch.end.exit_code}
     told = {"state": launch.end.state, "exit_code": launch.end.exit_code}
-    return replace(seen, plain={**plain, **told}, end=end)
+    return replace(overview, plain={**plain, **told}, end=end)
 
 
-def _from_here(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
+def _from_local_session(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
     """Show what the session on this machine says of itself. Without one, the error is all there is to say."""
     from supervisor.engine.runs import run_status
 
-    here = living_here(options, options.run, error)
+    local = local_session(options, options.run, error)
     show(f"{error.what}; this is what its session on this machine says", sys.stderr)
 
-    def seen() -> RunOverview:
-        if not here.alive:
+    def overview() -> RunOverview:
+        if not local.alive:
             raise error
-        return run_status.from_local_session(here.refreshed(), error.what)
+        return run_status.from_local_session(local.refreshed(), error.what)
 
     def lines(of: RunOverview) -> list[str]:
         return _lines(of, options, ())
 
     if options.watch:
-        return _watch(seen, lines, as_json=options.json)
-    print(_json(seen())) if options.json else show("\n".join(lines(seen())))
+        return _watch(overview, lines, as_json=options.json)
+    print(_json(overview())) if options.json else show("\n".join(lines(overview())))
     return 0
 
 
@@ -110,47 +119,47 @@ def _lines(of: RunOverview, options: Namespace, told: Sequence[str]) -> list[str
     return view.block(of.plain, headline(of), told, live)
 
 
-def headline(seen: RunOverview) -> str:
+def headline(overview: RunOverview) -> str:
     """Say which machine is at it, as honestly as can be told from here."""
-    if seen.rank is None:
+    if overview.rank is None:
         return "no machine has served it yet"
-    who = f"session {seen.rank.generation}"
-    platform = f" ({seen.plain['platform']})" if seen.plain["platform"] else ""
-    if seen.end:
-        words = seen.end.get("words") or seen.end.get("reason")
+    who = f"session {overview.rank.generation}"
+    platform = f" ({overview.plain['platform']})" if overview.plain["platform"] else ""
+    if overview.end:
+        words = overview.end.get("words") or overview.end.get("reason")
         return f"{who}{platform} ended: {words}"
-    if seen.alive:
-        return f"{who} on this machine{platform}, attempt {seen.plain['attempt'] or 1}"
-    if seen.alive is False:
+    if overview.alive:
+        return f"{who} on this machine{platform}, attempt {overview.plain['attempt'] or 1}"
+    if overview.alive is False:
         return f"{who} died on this machine without a word; starting again goes on from what is safe"
-    if seen.silent_s is None:
+    if overview.silent_s is None:
         return f"{who}{platform} on another machine; it has not spoken yet"
-    gone = "; it may be gone" if seen.silent_s > seen.quiet_s else ""
-    return f"{who}{platform} on another machine; last sign {duration(seen.silent_s)} ago{gone}"
+    gone = "; it may be gone" if overview.silent_s > overview.quiet_s else ""
+    return f"{who}{platform} on another machine; last sign {duration(overview.silent_s)} ago{gone}"
 
 
-def next_commands(seen: RunOverview, store: str) -> list[str]:
+def next_commands(overview: RunOverview, store: str) -> list[str]:
     """Return what is useful now."""
-    kept = seen.plain["checkpoints"]
+    kept = overview.plain["checkpoints"]
 
     def of_run(*words: str) -> str:
         verb, *more = words
-        return shell_commands.of_run(verb, seen.run.name, *more, option=store)
+        return shell_commands.of_run(verb, overview.run.name, *more, option=store)
 
-    if seen.state == "SUCCEEDED" and kept["durable"] is None and kept["submitted"] is None:
+    if overview.state == "SUCCEEDED" and kept["durable"] is None and kept["submitted"] is None:
         return [of_run("logs")]
-    if seen.state == "SUCCEEDED" and (bad := seen.plain.get("nan")):
+    if overview.state == "SUCCEEDED" and (bad := overview.plain.get("nan")):
         good = bad["last_good"]  # the newest holds the NaN, so that it is not the one to export
         fine = of_run("checkpoints", "list") if good is None else of_run("checkpoints", "export", str(good), "DIR")
         return [fine, of_run("logs", "--steps")]
-    if seen.state == "SUCCEEDED":
+    if overview.state == "SUCCEEDED":
         return [of_run("checkpoints", "export", "latest", "DIR"), of_run("logs", "--steps")]
-    if seen.served:
+    if overview.served:
         return [of_run("logs", "-f"), of_run("stop")]
     return [of_run("resume"), of_run("logs")]
 
 
-def _watch(seen: Callable[[], RunOverview], lines: Callable[[RunOverview], list[str]], *, as_json: bool) -> int:
+def _watch(overview: Callable[[], RunOverview], lines: Callable[[RunOverview], list[str]], *, as_json: bool) -> int:
     """Show it anew while it changes: at once on a terminal, elsewhere every 10 s and whenever the state changes."""
     from supervisor.engine.clock import BootClock
 
@@ -159,17 +168,17 @@ def _watch(seen: Callable[[], RunOverview], lines: Callable[[RunOverview], list[
     state, shown_s = "", 0.0
     with live_text.PrintedText(sys.stdout) if plain else live_text.Redrawn(sys.stdout) as shown:
         while True:
-            found, now_s = seen(), clock.now().mono_s
+            found, now_s = overview(), clock.now().mono_s
             if not plain or found.state != state or now_s - shown_s >= PLAIN_EVERY_S:
                 state, shown_s = found.state, now_s
                 shown.show(_json(found) if as_json else "\n".join(lines(found)))
             if found.over:
                 return 0
-            pause.wait(HERE_EVERY_S if found.alive else STORE_EVERY_S)
+            pause.wait(LOCAL_EVERY_S if found.alive else STORE_EVERY_S)
 
 
-def _json(seen: RunOverview) -> str:
-    return json.dumps(dict(seen.plain))
+def _json(overview: RunOverview) -> str:
+    return json.dumps(dict(overview.plain))
 
 
 def _parser() -> Parser:

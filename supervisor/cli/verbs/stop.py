@@ -8,7 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from supervisor.cli.options import Parser, add_run, parser
-from supervisor.cli.run_lookup import NoSuchRunError, StoreAwayError, living_here, one_run, opened, option, told
+from supervisor.cli.run_lookup import NoSuchRunError, StoreAwayError, answer, local_session, opened, option, select_run
 from supervisor.core import shell_commands
 from supervisor.core.errors import FAILED
 from supervisor.core.escape import shown
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Clock
     from supervisor.engine.runs.run_status import RunOverview
 
-LOOK_EVERY_S = 0.5
-SAY_EVERY_S = 10.0
-PATIENCE_S = 150.0
-TWICE_AFTER_S = 1.0
+POLL_EVERY_S = 0.5
+REPORT_EVERY_S = 10.0
+TIMEOUT_S = 150.0
+SECOND_SIGNAL_AFTER_S = 1.0
 CANCELLING = "CANCELLING"
 
 
 def run(arguments: Sequence[str]) -> int:
     """Ask the session that is at it to end, and wait for its word."""
-    return told(_parser().parse_args(arguments), _through_store, _directly)
+    return answer(_parser().parse_args(arguments), _through_store, _through_signal)
 
 
 def _through_store(options: Namespace) -> int:
@@ -41,45 +41,45 @@ def _through_store(options: Namespace) -> int:
         from supervisor.engine.runs import claims, run_status
 
         clock = BootClock()
-        place, record = one_run(store, options, options.run, "stop")
+        place, record = select_run(store, options, options.run, "stop")
 
-        def seen() -> RunOverview:
+        def overview() -> RunOverview:
             return run_status.look(store, place, record, clock.now())
 
-        found = seen()
+        found = overview()
         if found.rank is None or not found.served:
             show(f"{place.name}: nothing to stop: {shown(_why_not(found))}")
         else:
             claims.request_stop(store, place, found.rank, "now" if options.now else "save")
-            show(f"{place.name}: asked session {found.rank.generation} to {_how(options)}")
-            found = _waited(seen, found, clock, patience_s=store.traits.silence_s)
-    return _told(found, options)
+            show(f"{place.name}: asked session {found.rank.generation} to {_request_text(options)}")
+            found = _wait_until(overview, found, clock, timeout_s=store.traits.silence_s)
+    return _report(found, options)
 
 
-def _directly(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
+def _through_signal(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
     """Signal the session on this machine, because its store cannot pass the request on. None here: raise the error."""
     from supervisor.engine.clock import BootClock
     from supervisor.engine.runs import run_status
 
-    here = living_here(options, options.run, error)
+    local = local_session(options, options.run, error)
     show(f"{error.what}; telling its session on this machine directly", sys.stderr)
-    stopping = here.plain.get("state") == CANCELLING
+    stopping = local.plain.get("state") == CANCELLING
     if not stopping or options.now:
-        here.signal(signal.SIGTERM)
-        show(f"{here.run}: told session {here.rank.generation} to {_how(options)}")
+        local.signal(signal.SIGTERM)
+        show(f"{local.run}: told session {local.rank.generation} to {_request_text(options)}")
     if options.now and not stopping:
-        Event().wait(TWICE_AFTER_S)  # because two signals at once arrive as one
-        here.signal(signal.SIGTERM)
+        Event().wait(SECOND_SIGNAL_AFTER_S)  # because two signals at once arrive as one
+        local.signal(signal.SIGTERM)
 
-    def seen() -> RunOverview:
-        nonlocal here
-        here = here.refreshed()
-        return run_status.from_local_session(here, error.what)
+    def overview() -> RunOverview:
+        nonlocal local
+        local = local.refreshed()
+        return run_status.from_local_session(local, error.what)
 
-    return _told(_waited(seen, seen(), BootClock(), patience_s=PATIENCE_S), options)
+    return _report(_wait_until(overview, overview(), BootClock(), timeout_s=TIMEOUT_S), options)
 
 
-def _told(found: RunOverview, options: Namespace) -> int:
+def _report(found: RunOverview, options: Namespace) -> int:
     """Say what is safe now and what comes next; the exit code says whether it ended."""
     store = option(options)
     live_at = view.Live(found.served, _next(found, store), store)
@@ -87,28 +87,30 @@ def _told(found: RunOverview, options: Namespace) -> int:
     return 0 if not found.served else FAILED
 
 
-def _how(options: Namespace) -> str:
+def _request_text(options: Namespace) -> str:
     return "end at once" if options.now else "save and end"
 
 
-def _waited(seen: Callable[[], RunOverview], first: RunOverview, clock: Clock, *, patience_s: float) -> RunOverview:
+def _wait_until(
+    overview: Callable[[], RunOverview], first: RunOverview, clock: Clock, *, timeout_s: float
+) -> RunOverview:
     """Return what is seen when the session has ended, or shows no sign of life for so long."""
     pause, found = Event(), first
-    said_s = sign_s = clock.now().mono_s
-    sign = first.plain["updated"]
+    reported_s = updated_s = clock.now().mono_s
+    updated = first.plain["updated"]
     while True:
-        pause.wait(LOOK_EVERY_S)
-        found, now_s = seen(), clock.now().mono_s
+        pause.wait(POLL_EVERY_S)
+        found, now_s = overview(), clock.now().mono_s
         if found.rank != first.rank or not found.served:
             show(f"{found.run.name}: {shown(_end_of(found))}")
             return found
-        if found.plain["updated"] != sign:
-            sign, sign_s = found.plain["updated"], now_s
-        if now_s - sign_s > patience_s:
-            show(f"no answer for {duration(patience_s)}: the machine may be gone; if it lives, it will still stop")
+        if found.plain["updated"] != updated:
+            updated, updated_s = found.plain["updated"], now_s
+        if now_s - updated_s > timeout_s:
+            show(f"no answer for {duration(timeout_s)}: the machine may be gone; if it lives, it will still stop")
             return found
-        if now_s - said_s >= SAY_EVERY_S:
-            said_s = now_s
+        if now_s - reported_s >= REPORT_EVERY_S:
+            reported_s = now_s
             show(f"  waiting: {view.progress(found.plain)} · {view.safe(found.plain)}")
 
 

@@ -163,7 +163,7 @@ def test_stop_tells_the_session_here_directly(said, living, root):
 def test_stop_now_says_it_twice(said, living, root, monkeypatch):
     from supervisor.cli.verbs import stop
 
-    monkeypatch.setattr(stop, "TWICE_AFTER_S", HEARD)
+    monkeypatch.setattr(stop, "SECOND_SIGNAL_AFTER_S", HEARD)
     monkeypatch.setattr(stop, "Event", lambda: Pause(lambda seconds: seconds is HEARD and until(lambda: signals(root))))
     living(ends_at=2)
     assert said("stop", "plates", "--now")[0] == 0
@@ -173,7 +173,7 @@ def test_stop_now_says_it_twice(said, living, root, monkeypatch):
 def test_a_session_that_is_stopping_already_is_not_hurried(said, living, root, monkeypatch):
     from supervisor.cli.verbs import stop
 
-    monkeypatch.setattr(stop, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(stop, "TIMEOUT_S", 0.0)
     living(state="CANCELLING")
     code, words = said("stop", "plates")
     assert code == 1

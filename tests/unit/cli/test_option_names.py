@@ -68,12 +68,12 @@ def test_a_misspelled_old_name_is_answered_with_the_new_one(said, root):
 
 def test_launch_sends_the_new_names_to_a_machine():
     options = launch._parser().parse_args(["train.py", "--on", "local", "--budget", "3h", "--hang-after", "90s"])
-    assert launch._passed_on(options) == ["--time-limit", "3h", "--hang-timeout", "90s"]
+    assert launch._forwarded_options(options) == ["--time-limit", "3h", "--hang-timeout", "90s"]
 
 
 def test_a_recorded_command_is_shown_with_the_new_names():
     recorded = {"budget": 60.0, "settle": 5.0, "watch": "out"}
-    shown = resume._as_words(recorded)
+    shown = resume._option_words(recorded)
     assert shown == ["--time-limit", "60.000s", "--visibility-delay", "5.000s", "--watch-dir", "out"]
 
 

@@ -183,7 +183,7 @@ def test_the_folder_of_a_rehearsal_goes_although_a_dying_process_still_writes_th
         if len(calls) > 2:  # a last file comes while it is removed for the first and the second time
             remove(folder)
 
-    with rehearse._made_for_it(tmp_path / "runs") as folder:
+    with rehearse._temporary_folder(tmp_path / "runs") as folder:
         (folder / "late.jsonl").write_text("{}")
         monkeypatch.setattr(shutil, "rmtree", rmtree)
     assert not folder.exists()

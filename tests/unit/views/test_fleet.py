@@ -33,7 +33,7 @@ def test_the_report_tells_each_part_of_the_way_from_a_death_to_the_next_first_st
 
 
 def test_a_machine_without_a_step_has_no_way():
-    assert view.way(FIRST, MachineService(Machine("n-2", "b"), 150.0)) == ""
+    assert view.startup_breakdown(FIRST, MachineService(Machine("n-2", "b"), 150.0)) == ""
 
 
 def test_the_line_tells_units_used_the_rate_and_what_is_left():
@@ -67,9 +67,9 @@ def test_the_line_of_a_run_that_has_done_all_steps_tells_what_is_still_to_be_fet
 
 def test_the_goodbye_names_no_command_that_fails(capsys):
     end = fw.EndController(4, "FAILED_PRECHECKS", "nobody has logged in", "log in")
-    view.say_goodbye(end, Fleet("n"), "toy", "", json_lines=False, begun=False)
+    view.print_summary(end, Fleet("n"), "toy", "", json_lines=False, begun=False)
     assert "status toy" not in capsys.readouterr().out
-    view.say_goodbye(end, Fleet("n"), "toy", "", json_lines=False)
+    view.print_summary(end, Fleet("n"), "toy", "", json_lines=False)
     assert "status toy" in capsys.readouterr().out
 
 
@@ -78,12 +78,12 @@ def test_the_goodbye_of_a_run_whose_loss_is_no_number_proposes_the_last_checkpoi
         fw.EndController(0, "SUCCEEDED", "the run is finished"),
         {"since": 41, "fine": 40, "names": ["loss"], "last_good": 40},
     )
-    view.say_goodbye(end, Fleet("n"), "toy", "", json_lines=False, nan=nan)
+    view.print_summary(end, Fleet("n"), "toy", "", json_lines=False, nan=nan)
     told = capsys.readouterr().out
     assert "export latest" not in told
     assert "loss is no number since step 41" in told
     assert "checkpoints toy export 40 DIR" in told
-    view.say_goodbye(
+    view.print_summary(
         fw.EndController(130, "CANCELLED", "stopped"),
         Fleet("n"),
         "toy",
@@ -107,11 +107,11 @@ def shown_by_launch(out: io.StringIO) -> str:
     """Return what a launch writes there: its bounds, a warning, an error, a trouble and the progress."""
     fleet = Fleet("n", machine=SECOND.machine, service=MachineService(SECOND.machine, 0.0), durable_step=480)
     screen = view.choose("this computer", FleetPolicy(), json_lines=False, out=out)
-    screen.begins(fleet)
-    screen.said(fw.Report("warning", *LONG))
-    screen.said(fw.Report("error", *LONG))
-    screen.seen(fleet, fw.MachinePolled(1, "running", status_line=PROGRESS), Instant(3600.0, 3600.0))
-    screen.seen(
+    screen.started(fleet)
+    screen.notify(fw.Report("warning", *LONG))
+    screen.notify(fw.Report("error", *LONG))
+    screen.update(fleet, fw.MachinePolled(1, "running", status_line=PROGRESS), Instant(3600.0, 3600.0))
+    screen.update(
         fleet, fw.MachinePolled(1, "running", status_line=PROGRESS, error="it is slow"), Instant(3700.0, 3700.0)
     )
     screen.close()
@@ -147,6 +147,6 @@ def test_an_ended_launch_says_its_state_in_its_colour(monkeypatch):
     out, err = Terminal(), Terminal()
     monkeypatch.setattr("sys.stdout", out)
     monkeypatch.setattr("sys.stderr", err)
-    view.say_goodbye(fw.EndController(1, "FAILED", *LONG), Fleet("n"), "toy", "", json_lines=False)
+    view.print_summary(fw.EndController(1, "FAILED", *LONG), Fleet("n"), "toy", "", json_lines=False)
     assert f"{RED}FAILED" in out.getvalue()
     assert f"{RED}error:" in err.getvalue()

@@ -12,8 +12,8 @@ from supervisor.core.session.state import Config, Ending, Phase, Session, Traine
 from supervisor.core.session.status import OwnSaves, RunStatus, fold, to_json
 from supervisor.views import durability_text, formatting, status
 from supervisor.views.async_stream import Lines
-from supervisor.views.exit_summary import all_lost, farewell
-from supervisor.views.exit_summary import goodbye as print_goodbye
+from supervisor.views.exit_summary import all_lost, summary_lines
+from supervisor.views.exit_summary import print_summary as print_goodbye
 from supervisor.views.terminal import GREEN, YELLOW, LiveScreen, PlainScreen
 
 NOW = Instant(10_000.0, 1_795_000_000.0)
@@ -58,8 +58,8 @@ def test_of_a_fleet_it_is_the_users_own_computer_that_fetches():
     text = formatting.line(home, NOW)
     assert "safe on your computer: step 41,200, 3 min ago" in text
     assert "not safe for 12 min: step 41,400 is written but your computer has not fetched it" in text
-    assert durability_text.because(seen(home)) == ""
-    assert "is your computer awake and online" in durability_text.what_to_do(seen(home), "plates")
+    assert durability_text.store_reason(seen(home)) == ""
+    assert "is your computer awake and online" in durability_text.remedy(seen(home), "plates")
 
 
 def test_what_is_not_confirmed_for_long_is_said_with_what_is_safe():
@@ -126,15 +126,15 @@ def test_a_narrow_terminal_still_shows_what_is_not_safe(of, width):
     ],
 )
 def test_what_to_do_fits_what_is_wrong(of, hint):
-    assert hint in durability_text.what_to_do(seen(of), "plates", " --store x")
+    assert hint in durability_text.remedy(seen(of), "plates", " --store x")
 
 
 def test_when_its_session_has_ended_the_proof_can_still_be_asked_for():
-    assert "checkpoints plates verify` asks whether it is safe" in durability_text.what_to_do(
+    assert "checkpoints plates verify` asks whether it is safe" in durability_text.remedy(
         seen(LATE, live=False), "plates"
     )
-    assert "it is not known whether Drive uploaded it" in durability_text.lying(seen(LATE, live=False))
-    assert "resume plates" in durability_text.what_to_do(seen(replace(LATE, submitted=41_200), live=False), "plates")
+    assert "it is not known whether Drive uploaded it" in durability_text.unconfirmed_place(seen(LATE, live=False))
+    assert "resume plates" in durability_text.remedy(seen(replace(LATE, submitted=41_200), live=False), "plates")
 
 
 def block(of, *, live=True):
@@ -164,30 +164,30 @@ def test_the_status_of_a_run_that_is_all_safe_says_only_that():
     assert "->" not in text
 
 
-def goodbye(of, phase=Phase.CANCELLED):
+def print_summary(of, phase=Phase.CANCELLED):
     ending = Ending(phase, 130, "stopped", "stopped by Ctrl-C")
     session = Session(Config()).with_(phase=phase, ending=ending)
-    return "\n".join(farewell(session, "plates", of, NOW))
+    return "\n".join(summary_lines(session, "plates", of, NOW))
 
 
 def test_the_last_words_say_what_is_safe_and_what_is_not():
-    text = goodbye(LATE)
+    text = print_summary(LATE)
     assert "CANCELLED: Stopped by Ctrl-C · safe in Drive: step 41,200, 3 min ago · exit code 130\n" in text
     assert "             step 41,400 is written but Drive has not uploaded it\n" in text
     assert "keep it running; `python3 -m supervisor checkpoints plates verify` asks whether it is safe" in text
 
 
 def test_the_last_words_of_a_session_that_saved_all_have_no_hint():
-    assert "->" not in goodbye(SAFE)
+    assert "->" not in print_summary(SAFE)
 
 
 def test_the_last_words_of_a_fenced_session_say_nothing_of_its_own_staged_checkpoints():
-    assert "41,400" not in goodbye(LATE, Phase.FENCED)
+    assert "41,400" not in print_summary(LATE, Phase.FENCED)
 
 
 def test_a_run_that_ends_with_nothing_safe_is_not_told_to_export_it():
-    assert "export" in goodbye(SAFE, Phase.SUCCEEDED)
-    text = goodbye(replace(SAFE, durable=None, durable_at=None, submitted=None, staged=None), Phase.SUCCEEDED)
+    assert "export" in print_summary(SAFE, Phase.SUCCEEDED)
+    text = print_summary(replace(SAFE, durable=None, durable_at=None, submitted=None, staged=None), Phase.SUCCEEDED)
     assert "export" not in text
     assert "python3 -m supervisor logs plates" in text
 
@@ -207,7 +207,7 @@ def test_of_a_script_that_cannot_be_asked_no_next_save_is_promised():
 
 def test_what_nobody_counts_is_a_snapshot_on_every_screen():
     of = replace(SAFE, counted=False)
-    for text in (formatting.line(of, NOW), block(of), goodbye(of)):
+    for text in (formatting.line(of, NOW), block(of), print_summary(of)):
         assert "safe in Drive: snapshot 41,200" in text
         assert " step " not in text
     assert to_json(of, NOW)["unit"] == "snapshot"
@@ -248,7 +248,7 @@ def test_what_is_gone_on_from_is_not_called_nothing_while_it_is_on_its_way():
     """A dead session left it on this disk: it is verified here, and goes up."""
     ready = CheckpointReady("folder", CheckpointId(1, 41_200, "a", 1), durable=False, adopted=True)
     of = fold(NOTHING, ready, NOW)
-    for text in (formatting.line(of, NOW), block(of), goodbye(of)):
+    for text in (formatting.line(of, NOW), block(of), print_summary(of)):
         assert "step 41,200 is verified on the disk of" in text
         assert "nothing safe" not in text
     assert "safe in Drive: step 41,200" in formatting.line(replace(of, durable=41_200, durable_at=NOW), NOW)
@@ -257,7 +257,7 @@ def test_what_is_gone_on_from_is_not_called_nothing_while_it_is_on_its_way():
 @pytest.mark.parametrize(("good", "export"), [("10 20", True), ("", False)])
 def test_after_a_run_that_ended_in_nan_the_newest_is_not_the_one_to_export(good, export):
     of = replace(SAFE, nan_since=25, nan_fine=24, nan_names="loss", good=good)
-    text = goodbye(of, Phase.SUCCEEDED)
+    text = print_summary(of, Phase.SUCCEEDED)
     assert "export latest" not in text
     assert ("checkpoints plates export 20 DIR" in text) == export
     assert "checkpoints plates list" in text

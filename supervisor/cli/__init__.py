@@ -72,7 +72,7 @@ verbs:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code. No state of stdin, stdout and stderr ends it in a traceback."""
+    """Run one command; return its exit code. A closed or broken stdin, stdout or stderr never causes a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     invocation.note()
     if None in {sys.stdin, sys.stdout, sys.stderr}:
@@ -90,8 +90,8 @@ def _main(arguments: list[str]) -> int:
         code = _dispatch(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        code = 0  # the reader of our output has enough, as `head` has
-    except OSError as error:  # all others are known by now: this is our own output
+        code = 0  # the reader of the output has closed it, as `head` does
+    except OSError as error:  # all other errors are handled by now: this is our own output
         code = _cannot_print(error)
     _discard_output()
     return code
@@ -139,7 +139,7 @@ def _run(verb: str, arguments: list[str]) -> int:
 
 
 def _unknown_verb(verb: str, arguments: list[str]) -> tuple[str, str]:
-    """Return the two lines for a word that is no command: the nearest may be meant, or `start` left out."""
+    """Return the two lines for an unknown verb: the nearest verb may be meant, or `start` is missing."""
     from supervisor.core.suggestion import nearest
 
     what = f"there is no command {verb!r}"
@@ -158,16 +158,19 @@ def _unknown_verb(verb: str, arguments: list[str]) -> tuple[str, str]:
 
 
 def _report_system_error(verb: str, error: Exception, *, debug: bool) -> int:
-    """Say in two lines what the system refused; raise the error again where it is none of that, or is asked for."""
+    """Report in two lines a request that the system rejected.
+
+    Raise any other error again, and with ``debug`` every error.
+    """
     from supervisor.core import errors
 
-    refused = isinstance(error, RuntimeError) and "can't start new thread" in str(error)  # all that Python says of it
+    refused = isinstance(error, RuntimeError) and "can't start new thread" in str(error)  # Python's only text for it
     if debug or isinstance(error, BrokenPipeError) or (isinstance(error, RuntimeError) and not refused):
         raise error
     if refused or (isinstance(error, BlockingIOError) and error.filename is None):  # a thread, or a process (EAGAIN)
         return _two_lines(errors.NO_MORE_PROCESSES, errors.NO_MORE_PROCESSES_HINT, errors.FAILED_PRECHECKS)
     if isinstance(error, OSError) and error.filename is None:
-        raise error  # no file is named: it is the output that cannot be written
+        raise error  # no file is named: the output cannot be written
     hint = "see whether the store can be read; --debug shows more"
     return _two_lines(f"{verb} could not be done: {error}", hint, errors.FAILED_PRECHECKS)
 
@@ -178,7 +181,7 @@ def _two_lines(what: str, hint: str, exit_code: int) -> int:
     try:
         wrapping.show_error(shown(what), shown(hint))
     except OSError:
-        return exit_code  # every output stream is closed: the exit code alone is left to tell it
+        return exit_code  # every output stream is closed: only the exit code can report it
     return exit_code
 
 
@@ -190,7 +193,7 @@ def _cannot_print(error: OSError) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Let streams that were closed at the start lead nowhere: else the next file that is opened takes their place."""
+    """Point closed standard streams at the null device. Otherwise the next opened file would take their number."""
     import os
 
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
@@ -203,7 +206,7 @@ def _open_closed_streams() -> None:
 
 
 def _discard_output() -> None:
-    """See to it that what is left in the buffers does not fail once more at the end of the process."""
+    """Flush the output, or drop it, so that its buffer does not fail again at the end of the process."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""Asking before something is removed: a person at a terminal answers, and anything else has to say ``--yes``."""
+"""Confirmation before a removal: a person at a terminal answers; scripts pass ``--yes``."""
 
 from __future__ import annotations
 

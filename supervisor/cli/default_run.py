@@ -1,4 +1,4 @@
-"""Which run a verb without a name is about: the one that is live, else the one that was worked on last."""
+"""Run of a verb without a name: the live one, else the one that was active last."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AWAY = frozenset({"gone", "hung"})
 
 
 class SeveralLiveError(UsageError):
-    """More than one run is live: ``found`` has what is seen of each."""
+    """More than one run is live; ``found`` holds their overviews."""
 
     def __init__(self, found: Sequence[RunOverview]) -> None:
         names = ", ".join(each.run.name for each in found)
@@ -31,13 +31,13 @@ class SeveralLiveError(UsageError):
 
 
 def overview_of(store: Store, name: str, now: Instant) -> RunOverview | None:
-    """Return what is seen of a run. One that cannot be read is said on stderr, and hides no other run."""
+    """Return the overview of a run, or None. An unreadable run is reported on stderr and hides no other run."""
     overview = overview_or_error(store, name, now)
     return None if isinstance(overview, str) else overview
 
 
 def overview_or_error(store: Store, name: str, now: Instant) -> RunOverview | str | None:
-    """Return what is seen of a run, or why it cannot be read, which is said on stderr; None for one that went away."""
+    """Return the overview of a run, or the reason why it is unreadable (also on stderr); None if the run disappeared."""
     from supervisor.cli.run_lookup import warn_of_damage
     from supervisor.engine.paths import RunPaths
     from supervisor.engine.runs import run_status, runs
@@ -57,7 +57,7 @@ def overview_or_error(store: Store, name: str, now: Instant) -> RunOverview | st
         why = f"cannot be read: {error}"
         show(f"{name}: {why}", sys.stderr)
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError) as error:
-        # one run whose records nobody foresaw must not hide the others
+        # one run with unexpected records must not hide the others
         why = f"cannot be read: its records are damaged ({type(error).__name__}: {error})"
         show(f"{name}: {why}", sys.stderr)
     else:
@@ -66,7 +66,7 @@ def overview_or_error(store: Store, name: str, now: Instant) -> RunOverview | st
 
 
 def live(found: Sequence[RunOverview]) -> list[RunOverview]:
-    """Return the runs that a session serves now, as far as can be told: a silent one on another machine may be gone."""
+    """Return the runs with a live session, as far as known: a silent one on another machine may be lost."""
     return [
         each
         for each in found
@@ -75,7 +75,7 @@ def live(found: Sequence[RunOverview]) -> list[RunOverview]:
 
 
 def choose_run(store: Store, names: Sequence[str], options: Namespace, *, verb: str) -> str:
-    """Return the run that is meant and say on stderr which one it is. Raises UsageError where that is not clear."""
+    """Return the selected run and print it on stderr. Raises UsageError if the choice is ambiguous."""
     from supervisor.engine.clock import BootClock
 
     now = BootClock().now()

@@ -19,7 +19,7 @@ FORMS = (*FILES, "keras")
 
 
 def check(form: str | None) -> None:
-    """Refuse now what could only fail after the export."""
+    """Raise before the export if the form cannot be written."""
     if form == "keras":
         raise UsageError(
             "a Keras model writes its weights itself",
@@ -28,9 +28,9 @@ def check(form: str | None) -> None:
 
 
 def write(form: str, folder: Path, script: Path) -> Path:
-    """Write the model of the exported ``folder`` beside its other files, and return the file. Raises UserError.
+    """Write the model of the exported ``folder`` beside its other files; return the file. Raises UserError.
 
-    A Python that has torch is found as for the run itself: this one, or the private environment of ``script``.
+    The Python with torch is found as for the run: this one, or the private environment of ``script``.
     """
     from supervisor.engine.resume_test.comparison import environ
     from supervisor.engine.trainer_process.launcher import PACKAGES, own_packages

@@ -1,4 +1,4 @@
-"""The examples and the exit codes that `VERB --help` prints below the options."""
+"""Examples and exit codes that `VERB --help` prints below the options."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ EXAMPLES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 class Format(argparse.HelpFormatter):
-    """argparse's layout with lines that are broken between words only."""
+    """argparse's layout with line breaks between words only."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=COLUMN)
@@ -109,7 +109,7 @@ class Format(argparse.HelpFormatter):
 
 
 def epilog(verb: str) -> str:
-    """Return what stands below the options: examples and exit codes."""
+    """Return the text below the options: examples and exit codes."""
     parts = []
     if examples := EXAMPLES.get(verb):
         parts += ["examples:", *(f"  {shell_commands.command(*words)}" for words in examples), ""]

@@ -1,4 +1,4 @@
-"""How the program was called: read once, from what the interpreter was given."""
+"""Command by which the program was called, read once from the interpreter's command line."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ _CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__fi
 
 
 def note() -> None:
-    """Tell :mod:`supervisor.core.shell_commands` how this process was called."""
+    """Pass this process's command to :mod:`supervisor.core.shell_commands`."""
     shell_commands.set_called_as(read(sys.orig_argv, sys.argv[0] if sys.argv else "", os.environ, _which))
 
 
 def example_script() -> str:
-    """Return a script to try the program with: the shipped toy, which every verb finds from any folder."""
+    """Return an example script: the shipped toy, which every verb finds from any folder."""
     return TOY if package_data.script(TOY) else "SCRIPT"
 
 
 def read(original: Sequence[str], argv0: str, environ: Mapping[str, str], which: Callable[[str], str | None]) -> str:
-    """Return what stands before the verb.
+    """Return the words before the verb. A child process shows the command that its user typed.
 
-    ``original``: the interpreter's own command line (``sys.orig_argv``); ``argv0``: ``sys.argv[0]``; ``which`` looks a
-    command up. A process that one of ours started shows the commands of the one that a person called.
+    Args:
+        original: the interpreter's own command line (``sys.orig_argv``).
+        argv0: ``sys.argv[0]``.
+        environ: the environment variables.
+        which: looks a command up.
     """
     if environ.get(shell_commands.ENVIRONMENT):
         return environ[shell_commands.ENVIRONMENT]
@@ -51,19 +54,19 @@ def read(original: Sequence[str], argv0: str, environ: Mapping[str, str], which:
 
 
 def _module_at(original: Sequence[str]) -> int | None:
-    """Return where the module's name stands in ``python -m supervisor``, None where the interpreter was given none."""
+    """Return the position of the module's name in ``python -m supervisor``; None if there is none."""
     for at, word in enumerate(original[1:], start=1):
         if word == f"-m{PACKAGE}":
             return at
         if word == "-m" or (word.startswith("-") and not word.startswith("--") and word.endswith("m")):
             return at + 1 if list(original[at + 1 : at + 2]) == [PACKAGE] else None
         if not word.startswith("-") and original[at - 1] not in {"-W", "-X", "--check-hash-based-pycs"}:
-            return None  # a script: what follows is its own
+            return None  # a script: the following words are its own
     return None
 
 
 def _is_our_folder(argv0: str) -> bool:
-    """Return True where the interpreter was given the package's folder or its ``__main__.py``."""
+    """Return True if the interpreter was given the package's folder or its ``__main__.py``."""
     here = os.path.join(_CHECKOUT, PACKAGE)  # noqa: PTH118
     return os.path.abspath(argv0) in {here, os.path.join(here, "__main__.py")}  # noqa: PTH100, PTH118
 

@@ -1,4 +1,4 @@
-"""The old place of ``supervisor.cli.notebook.detached``: a notebook of an older version starts it by this name."""
+"""Old import path of ``supervisor.cli.notebook.detached``, used by notebooks of an older version."""
 
 import sys
 

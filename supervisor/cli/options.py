@@ -1,4 +1,4 @@
-"""Options that several verbs share, and how durations and intervals are written."""
+"""Options shared by several verbs, and the syntax of durations and intervals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STORE = "where runs are kept (default: ./runs; on Colab the folder supervisor of
 OF_SCRIPT = frozenset({"start", "resume", "rehearse", "launch"})
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _NO_VALUE = re.compile(r"argument (?:[^:]*/)?(-[^:/]+): expected one argument")
-_ARGPARSE = (  # argparse's words, and ours
+_ARGPARSE = (  # argparse's messages, and ours
     (_NO_VALUE, r"\1 needs a value"),
     (re.compile(r"the following arguments are required: (.*)"), r"\1 is missing"),
     (re.compile(r"argument (-[^:]+): ignored explicit argument '(.*)'"), r"\1 takes no value, and was given \2"),
@@ -32,19 +32,19 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are two lines and exit code 2. ``of_script``: what follows ``--`` is the script's."""
+    """argparse with errors of two lines and exit code 2. ``of_script``: the words after ``--`` are the script's."""
 
     verb = ""
     of_script = False
     of_run = False  # it takes the name of a run, which may begin with a dash
-    script_arguments: Sequence[str] = ()  # what the person wrote after the --
-    new_names: Mapping[str, str] = MappingProxyType({})  # of an old name of an option
+    script_arguments: Sequence[str] = ()  # the words after the --
+    new_names: Mapping[str, str] = MappingProxyType({})  # the present name of each old option
     _words: Sequence[str] = ()
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: None = None) -> argparse.Namespace:  # type: ignore[override]
-        """Parse; a run that was named by ``--name`` stands as if it had been named by its place.
+        """Parse; a run named by ``--name`` counts as the positional RUN.
 
-        An option that is not known is answered with the line that was meant.
+        The error for an unknown option proposes a corrected line.
         """
         self._words = words = self.name_from_dashes(list(args or ()))
         options, unknown = self.parse_known_args(words, namespace)
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         return options
 
     def name_from_dashes(self, words: list[str]) -> list[str]:
-        """Return the words with the run that stands behind ``--`` named by ``--name``: ``rm -- -odd``. Raises UsageError."""
+        """Return the words with the run after ``--`` given by ``--name``: ``rm -- -odd``. Raises UsageError."""
         if not self.of_run or self.of_script or "--" not in words:
             return words
         at = words.index("--")
@@ -69,13 +69,13 @@ class Parser(argparse.ArgumentParser):
         return [*words[:at], f"--name={name}", *others]
 
     def format_help(self) -> str:
-        """Return the options, examples and exit codes, broken between words on a terminal."""
+        """Return the options, examples and exit codes, wrapped for a terminal."""
         from supervisor.views.wrapping import fitted
 
         return fitted(super().format_help() + help_text.epilog(self.verb), sys.stdout)
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and leaving."""
+        """Raise UsageError instead of printing the usage and exiting."""
         hint = f"{self.prog} --help lists the options"
         if (found := _NO_VALUE.fullmatch(message)) and (value := self._dashed_value(found[1])):
             hint = f"a value that begins with a dash is written in one word: {shlex.quote(f'{found[1]}={value}')}"
@@ -84,13 +84,13 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, hint)
 
     def _dashed_value(self, option: str) -> str:
-        """Return the word that follows an option and begins with a dash, "" where it is an option of ours or none."""
+        """Return the word after an option if it begins with a dash and is no option of ours, else ""."""
         known = {name for action in self._actions for name in action.option_strings}
         after = next((word for before, word in pairwise(self._words) if before == option), "")
         return after if after.startswith("-") and after.partition("=")[0] not in known else ""
 
     def reject(self, words: list[str], unknown: list[str]) -> NoReturn:
-        """Raise UsageError for options that the verb does not know, with the line that was meant."""
+        """Raise UsageError for unknown options, with the corrected line."""
         from supervisor.cli import suggestions
 
         what = (
@@ -111,7 +111,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(verb: str, description: str) -> Parser:
-    """Return a parser with what every verb takes."""
+    """Return a parser with the options of every verb."""
     made = Parser(
         prog=shell_commands.command(verb), description=description, allow_abbrev=False, formatter_class=help_text.Format
     )
@@ -142,7 +142,7 @@ def add_old_names(made: Parser, new_names: Mapping[str, str]) -> None:
 
 
 def one_of(text: str, known: Sequence[str]) -> str:
-    """Read one of a few words, or raise UsageError."""
+    """Return ``text`` if it is one of a few words. Raises UsageError."""
     if text not in known:
         from supervisor.core.suggestion import meant
 
@@ -151,7 +151,7 @@ def one_of(text: str, known: Sequence[str]) -> str:
 
 
 def duration(text: str) -> float:
-    """Read "90s", "10m", "12h", "1h30m" as seconds, or raise UsageError."""
+    """Return the seconds of "90s", "10m", "12h" or "1h30m". Raises UsageError."""
     pieces = _DURATION.findall(text)
     if not pieces or "".join(number + unit for number, unit in pieces) != text:
         raise UsageError(f"{text!r} is not a duration", "write it like 90s, 10m, 12h or 1h30m")
@@ -159,7 +159,7 @@ def duration(text: str) -> float:
 
 
 def save_every(text: str) -> SaveSchedule:
-    """Read "auto", "10m", "500steps" or "1ep"."""
+    """Return the schedule of "auto", "10m", "500steps" or "1ep"."""
     if text == "auto":
         return SaveSchedule()
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)(steps|step|ep|epochs|epoch)", text):
@@ -174,7 +174,7 @@ def save_every(text: str) -> SaveSchedule:
 
 
 def byte_count(text: str) -> int:
-    """Read "100MB", "1.5GB", "0" or "none" as bytes, or raise UsageError."""
+    """Return the bytes of "100MB", "1.5GB", "0" or "none". Raises UsageError."""
     if text == "none":
         return 0
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|kB|KB|MB|GB|)", text)
@@ -184,7 +184,7 @@ def byte_count(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """Read a whole number of at least 0."""
+    """Return a whole number of at least 0."""
     if not text.isdecimal():
         raise UsageError(f"{text!r} is not a whole number", "write it like 3")
     return int(text)

@@ -39,7 +39,7 @@ def examples(package: Path = PACKAGE) -> dict[str, Path]:
 
 
 def product(package: Path = PACKAGE) -> dict[str, Path]:
-    """Return all files of the product by their paths in a clone, whichever way it was installed."""
+    """Return all files of the product by their paths in a clone, for every way of installation."""
     top = package.parent
     if is_clone(package):
         inside = [path for name in _FOLDERS for path in _walk(top / name)]
@@ -51,7 +51,7 @@ def product(package: Path = PACKAGE) -> dict[str, Path]:
 
 
 def _recorded(top: Path) -> list[Path]:
-    """Return our own files as the installer noted them: another distribution may have files in the same folder."""
+    """Return our files as the installer recorded them: another distribution may have files in the same folder."""
     for record in sorted(top.glob("training_supervisor-*.dist-info/RECORD")):
         lines = record.read_text(encoding="utf-8").splitlines()
         names = [line.rsplit(",", 2)[0] for line in lines]

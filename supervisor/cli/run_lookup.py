@@ -1,4 +1,4 @@
-"""Which store and which run a command is about; where either cannot be had, two lines say why."""
+"""Store and run of a command, or two lines that say why one of them is unavailable."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ SHOWN_MAX = 8
 
 
 class StoreAwayError(UserError):
-    """The store is not there or does not answer. A session on this machine may still tell of itself."""
+    """The store is absent or does not answer. A local session may still give its status."""
 
 
 class NoSuchRunError(UsageError):
-    """The store answers and shows no such run."""
+    """The store answers and has no such run."""
 
 
 @contextmanager
 def opened(options: Namespace) -> Iterator[Store]:
-    """Yield the store; every StoreError that leaves the block becomes two lines, StoreAwayError where it is not there."""
+    """Yield the store. A StoreError within the block becomes two lines, StoreAwayError if the store is absent."""
     ensure()
     shell_commands.set_about(option=option(options))
     from supervisor import composition
@@ -61,7 +61,7 @@ def opened(options: Namespace) -> Iterator[Store]:
 
 
 def answer(options: Namespace, by_store: Callable[[Namespace], int], by_machine: ByMachine) -> int:
-    """Answer from the store, or, where it does not answer or shows no such run, from the session on this machine."""
+    """Answer from the store; if it does not answer or has no such run, from the session on this machine."""
     try:
         return by_store(options)
     except (StoreAwayError, NoSuchRunError) as error:
@@ -69,9 +69,9 @@ def answer(options: Namespace, by_store: Callable[[Namespace], int], by_machine:
 
 
 def local_session(options: Namespace, name: str | None, error: StoreAwayError | NoSuchRunError) -> LocalSession:
-    """Return the session of the run, or of the store's only one, that lives on this machine; none: raise the ``error``.
+    """Return the live local session of the run, or of the store's only run. Raises ``error`` if there is none.
 
-    Only one of this very store will do, because another store may have a run of the same name.
+    The session must belong to this very store: another store may have a run of the same name.
     """
     from supervisor import composition
     from supervisor.engine.runs import local_sessions
@@ -85,19 +85,19 @@ def local_session(options: Namespace, name: str | None, error: StoreAwayError | 
 
 
 def where(options: Namespace) -> str:
-    """Return the store's place as a person writes it."""
+    """Return the store's place as the user writes it."""
     from supervisor import composition
 
     return str(options.store or composition.default_store(os.environ))
 
 
 def option(options: Namespace) -> str:
-    """Return `` --store DIR`` for the commands that are shown, or "" where the default is meant."""
+    """Return `` --store DIR`` for shown commands, or "" for the default store."""
     return shell_commands.store_option(options.store)
 
 
 def select_run(store: Store, options: Namespace, name: str | None, verb: str) -> tuple[RunPaths, RunRecord]:
-    """Return the run that is named, or the only one there is, or the live or newest one; UsageError lists them otherwise."""
+    """Return the named run, else the only one, else the live or newest one. Raises UsageError with the list."""
     from supervisor.engine.paths import RunPaths
     from supervisor.engine.runs import runs
 
@@ -126,7 +126,7 @@ def select_run(store: Store, options: Namespace, name: str | None, verb: str) ->
 
 
 def warn_of_damage(record: RunRecord) -> None:
-    """Say on stderr that a run's record is damaged or missing, in one line."""
+    """Report on stderr, in one line, that a run's record is damaged or missing."""
     if record.damaged:
         show(f"{record.damaged}: what its sessions say is shown; the next start writes a new record", sys.stderr)
 
@@ -139,12 +139,12 @@ def _local_leftovers(name: str, store: Store) -> tuple[str, str] | None:
 
 
 def no_runs_message(options: Namespace) -> str:
-    """Say that a store is empty or absent."""
+    """Return the message for a store that is empty or absent."""
     return f"no runs in {where(options)} yet"
 
 
 def start_hint(options: Namespace) -> str:
-    """Say what to do about an empty store."""
+    """Return the hint for an empty store."""
     start = shell_commands.command("start", example_script(), option=option(options))
     return f"start one: `{start}`; or name another --store DIR"
 
@@ -157,6 +157,6 @@ def _suggestion(names: list[str], options: Namespace, name: str, verb: str) -> s
 
 
 def list_of_runs(names: Sequence[str]) -> str:
-    """List the runs, not more than a person reads."""
+    """Return a list of the runs of limited length."""
     more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
     return f"the store has {', '.join(names[:SHOWN_MAX])}{more}"

@@ -1,4 +1,7 @@
-"""What a command line runs: a script, or a module as ``python -m`` does; other launchers are answered with the line that works."""
+"""Target of a command line: a script, or a module as with ``python -m``.
+
+For other launchers the error shows the right line.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ MODULE_OPTIONS = frozenset({"-m", "--module"})
 
 
 def module_path(name: str) -> Path:
-    """Return the file that ``python -m NAME`` runs, found without importing anything. Raises UsageError."""
+    """Return the file that ``python -m NAME`` runs, found without an import. Raises UsageError."""
     parts = name.split(".")
     if not all(part.isidentifier() for part in parts):
         hint = (
@@ -48,7 +51,7 @@ def module_path(name: str) -> Path:
 
 
 def reject_launchers(parser: Parser, own: Sequence[str], script_arguments: Sequence[str]) -> None:
-    """Raise UsageError for the command line of another launcher: here the script itself is named, and is one process."""
+    """Raise UsageError for another launcher's command line: the supervisor takes the script itself, as one process."""
     parser.script_arguments = script_arguments
     at = _launcher_at(parser, own)
     if at is None:
@@ -67,7 +70,7 @@ def reject_launchers(parser: Parser, own: Sequence[str], script_arguments: Seque
 
 
 def _launcher_at(parser: Parser, own: Sequence[str]) -> int | None:
-    """Return where another launcher stands in the place of the script, None where none does."""
+    """Return the position of another launcher in place of the script; None if there is none."""
     for at, word in enumerate(own):
         if at and own[at - 1] in MODULE_OPTIONS:
             return at if word in LAUNCHING_MODULES else None
@@ -79,7 +82,7 @@ def _launcher_at(parser: Parser, own: Sequence[str]) -> int | None:
 
 
 def _target(words: list[str]) -> tuple[list[str], list[str]]:
-    """Return how the script or module is named here, and its arguments; nothing where it cannot be told."""
+    """Return the launched script or module and its arguments; nothing if they are unknown."""
     for at, word in enumerate(words):
         if word in MODULE_OPTIONS and words[at + 1 :] and words[at + 1] not in LAUNCHING_MODULES:
             return ["-m", words[at + 1]], words[at + 2 :]

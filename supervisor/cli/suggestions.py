@@ -1,4 +1,4 @@
-"""What a person may have meant: the nearest option, and the line with the script's own arguments where they belong."""
+"""Suggestions for a mistyped line: the nearest option, and the line with the script's own arguments after ``--``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def split_known(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return which words are the verb's own, and which are options that it does not know, with their values.
+    """Return the verb's own words, and the unknown options with their values.
 
-    The words after an option that is not known are its values, up to the next option; the script stays the verb's.
+    The words after an unknown option are its values up to the next option. The script stays with the verb.
     """
     takes = {name: action.nargs != 0 for action in parser._actions for name in action.option_strings}  # noqa: SLF001
     own: list[str] = []
@@ -48,10 +48,10 @@ def split_known(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[
 
 
 def correct(parser: Parser, words: Sequence[str], unknown: Sequence[str]) -> tuple[str, str]:
-    """Return the option that the first unknown one was meant to be ("" for none known), and the whole line to paste.
+    """Return the option meant by the first unknown one ("" if none), and the whole line to paste.
 
-    An option of ours is put right where it stands. One that the script declares, or that is nearer to one that it
-    declares, goes with its value behind the ``--``.
+    An option of ours is corrected in place. One that the script declares, or is nearest to, moves with its value behind
+    the ``--``.
     """
     names = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]  # noqa: SLF001
     of_script = _options_of_script(parser, words)
@@ -74,7 +74,7 @@ def correct(parser: Parser, words: Sequence[str], unknown: Sequence[str]) -> tup
 
 
 def _nearest(wrong: str, ours: Sequence[str], of_script: Sequence[str]) -> tuple[str, str]:
-    """Return the option that was meant, and "the script's " where it is one of those."""
+    """Return the nearest option, and "the script's " if it is one of the script's."""
     if wrong in of_script:
         return wrong, "the script's "
     (our, our_ratio), (their, their_ratio) = nearest_option(wrong, ours), nearest_option(wrong, of_script)
@@ -82,7 +82,7 @@ def _nearest(wrong: str, ours: Sequence[str], of_script: Sequence[str]) -> tuple
 
 
 def _options_of_script(parser: Parser, words: Sequence[str]) -> list[str]:
-    """Return the long options that the named script declares, read from its source; none where it cannot be found."""
+    """Return the long options in the named script's source; none if the script is not found."""
     if not parser.of_script:
         return []
     script = _script(split_known(parser, words)[0])
@@ -96,7 +96,7 @@ def _options_of_script(parser: Parser, words: Sequence[str]) -> list[str]:
 
 
 def _script(own: Sequence[str]) -> Path | None:
-    """Return the file of the script or module that the words name."""
+    """Return the file of the named script or module."""
     from supervisor.cli import package_data, script_target
 
     for before, word in pairwise(["", *own]):

@@ -1,4 +1,4 @@
-"""What people see, drawn from one RunStatus.
+"""Output for the user, drawn from one RunStatus.
 
 - ``async_stream``: output that never blocks the run
 - ``bottom``: the bottom line of a terminal, redrawn in place

@@ -1,4 +1,4 @@
-"""A text stream that may be slow, paused or gone: neither the run nor its supervisor ever waits for who looks at it."""
+"""A text stream to a slow, paused or closed output. Neither the run nor its supervisor ever waits for a reader."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ CLOSE_WAIT_S = 2.0
 
 
 class Lines:
-    """Writes on a thread of its own, whole texts in order.
+    """Writes whole texts in order on its own thread.
 
-    What a paused terminal does not take is left out and counted; the local disk and the store have all of it.
+    Texts that a paused terminal does not take are dropped and counted. The local disk and the store have all of them.
     """
 
     def __init__(self, out: TextIO) -> None:
         out = drawn_on(out)
         if isinstance(out, TextIOWrapper):
-            out.reconfigure(errors="replace")  # a terminal that knows no "·" is no reason to stop
+            out.reconfigure(errors="replace")  # a terminal without "·" is no reason to stop
         self._out = out
         self._waiting: SimpleQueue[str | None] = SimpleQueue()
         self._left_out = 0
@@ -39,11 +39,11 @@ class Lines:
         try:
             self._thread.start()
         except RuntimeError:
-            self._thread = None  # this machine allows no more threads: then texts are written by who has them
+            self._thread = None  # the machine allows no more threads: the caller writes
         self.encoding = getattr(out, "encoding", "utf-8")
 
     def write(self, text: str) -> int:
-        """Have a text written; returns at once."""
+        """Queue a text; return at once."""
         if self._waiting.qsize() > WAITING_MAX:
             self._left_out += text.count("\n")
         else:
@@ -59,10 +59,10 @@ class Lines:
         return len(text)
 
     def flush(self) -> None:
-        """Every text is flushed by itself."""
+        """Do nothing: every text is flushed by itself."""
 
     def isatty(self) -> bool:
-        """Say whether somebody may be looking at it."""
+        """Return True if a person may be reading."""
         return self._out.isatty()
 
     def fileno(self) -> int:
@@ -70,7 +70,7 @@ class Lines:
         return self._out.fileno()
 
     def close(self) -> None:
-        """Wait a moment until everything is written."""
+        """Wait a short time until everything is written."""
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join(CLOSE_WAIT_S)
@@ -85,7 +85,7 @@ class Lines:
 
 
 def redirect_to_null(out: TextIO) -> None:
-    """Point a stream at nothing, because what is left in its buffer would fail once more at the end of the process."""
+    """Point a stream at the null device, because the rest of its buffer would fail again at the end of the process."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, out.fileno())
@@ -93,7 +93,7 @@ def redirect_to_null(out: TextIO) -> None:
 
 
 def notice_printer(*, json_lines: bool) -> Callable[[str, str], None]:
-    """Return who says what comes before and after the session: on stdout, or on stderr beside a program's lines."""
+    """Return the printer of notices before and after the session: to stdout, or to stderr beside JSON lines."""
 
     def say(words: str, hint: str) -> None:
         below = f"\n{' ' * len('[supervisor] ')}{shell_commands.expanded(hint)}" if hint else ""
@@ -104,6 +104,6 @@ def notice_printer(*, json_lines: bool) -> Callable[[str, str], None]:
 
 
 def print_error(what: str, hint: str) -> None:
-    """Print the two lines that every error ends in: what happened, and what to do."""
+    """Print the two lines of an error: what happened and what to do."""
     with suppress(OSError):
         wrapping.show_error(shown(what), shown(hint))

@@ -1,6 +1,6 @@
-"""One line at the bottom of a terminal that is redrawn in place; all other lines scroll above it.
+"""One line at the bottom of a terminal, redrawn in place; all other lines scroll above it.
 
-Drawn by hand, because a drawing library would cost more than all the rest of the supervisor.
+It is drawn by hand: a drawing library would cost more than the rest of the supervisor.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLEAR = "\r\x1b[K"
 
 
 class Bottom:
-    """The line, and how other lines are written above it. Texts are safe to show already."""
+    """The bottom line and the lines above it. Texts must be safe to show already."""
 
     def __init__(self, out: Lines, columns: Callable[[], int], *, colours: bool) -> None:
         self._out, self._columns, self._colours = out, columns, colours
@@ -32,11 +32,11 @@ class Bottom:
         return bool(self._line)
 
     def room(self) -> int:
-        """Return how many columns the line may take."""
+        """Return the number of columns for the line."""
         return self._columns() - 1
 
     def draw(self, line: str, colour: str, *, last: bool = False) -> None:
-        """Put this line in the place of the one before; the ``last`` one stays, and scrolls up with the others."""
+        """Replace the line. The ``last`` one stays, and scrolls up with the others."""
         drawn = self._coloured(line, colour)
         with self._lock:
             self._line = "" if last else drawn
@@ -48,11 +48,11 @@ class Bottom:
             self._out.write(f"{CLEAR}{text}\n{self._line}")
 
     def painted(self, text: str, colour: str) -> str:
-        """Return lines that stay as they are shown here: broken between words, in a colour where there are any."""
+        """Return permanent lines as shown here: wrapped between words, and coloured if the terminal has colours."""
         return self._coloured(wrapped(text, self._columns()), colour)
 
     def close(self) -> None:
-        """Leave the last state of the line on the screen, and wait a moment until everything is shown."""
+        """Leave the last state of the line on the screen, and wait a short time until everything is shown."""
         if self._line:
             self._out.write("\n")
         self._out.close()

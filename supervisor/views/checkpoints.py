@@ -31,7 +31,7 @@ _WORDS = {Validity.BROKEN: "damaged", Validity.NEWER: "of a newer version"}
 
 
 class Row(Protocol):
-    """One line of the list (``engine.catalogue.Row``)."""
+    """One line of the list (``engine.runs.checkpoint_admin.CheckpointRow``)."""
 
     @property
     def id(self) -> CheckpointId: ...
@@ -61,14 +61,14 @@ def table(found: Sequence[Row], now_wall_s: float) -> list[str]:
 
 
 def legend(found: Sequence[Row]) -> list[str]:
-    """Return a line that explains the states that are shown."""
+    """Return a line that explains the shown states."""
     seen = {row.state for row in found}
     words = [f"{_STATES[state]}: {means}" for state, means in _MEANINGS.items() if state in seen]
     return [f"  {'; '.join(words)}"] if words else []
 
 
 def plain(row: Row) -> dict[str, Any]:
-    """Return a row as JSON prints it; unknown is null."""
+    """Return a row for JSON; unknown values are null."""
     return {
         "step": row.id.step,
         "session": row.id.generation,
@@ -86,12 +86,12 @@ def plain(row: Row) -> dict[str, Any]:
 
 
 def proof(evidence: str) -> str:
-    """Say what proves a checkpoint safe. Where its files had different proofs, all are said."""
+    """Return the text of the evidence. If a checkpoint's files have different evidence, all are named."""
     return ", ".join(PROOFS.get(each, each) for each in evidence.split("+"))
 
 
 def verdict(found: Candidate, evidence: str = "", why: str = "") -> str:
-    """Return a line on one checkpoint that was read and hashed anew: what proves it safe, or why nothing does."""
+    """Return a line on one re-read and re-hashed checkpoint: its evidence, or why there is none."""
     if found.verdict is not Validity.WHOLE:
         return f"{found.id}: {_word(found)}: {found.why}"
     means = [each for each in (proof(evidence) if evidence else "", why) if each]
@@ -100,7 +100,7 @@ def verdict(found: Candidate, evidence: str = "", why: str = "") -> str:
 
 
 def plain_verdict(found: Candidate, evidence: str | None = None) -> dict[str, Any]:
-    """Return the same for JSON. ``evidence``: what proves it safe, as far as this verification could tell."""
+    """Return the same for JSON. ``evidence``: the evidence found by this verification."""
     return {
         "step": found.id.step,
         "session": found.id.generation,
@@ -113,7 +113,7 @@ def plain_verdict(found: Candidate, evidence: str | None = None) -> dict[str, An
 
 
 def summary(found: Sequence[Candidate]) -> str:
-    """Return how many are as they were written and how many are not."""
+    """Return the numbers of intact and of damaged checkpoints."""
     if not found:
         return "no checkpoint yet"
     words = ["verified" if each.verdict is Validity.WHOLE else _word(each) for each in found]

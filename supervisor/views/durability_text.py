@@ -1,4 +1,4 @@
-"""What is safe, what is not confirmed yet and what to do about it: the words that every view uses."""
+"""Text on safe and unconfirmed checkpoints and on remedies, shared by all views."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ if TYPE_CHECKING:
     from supervisor.core.clock import Instant
     from supervisor.core.session.status import RunStatus
 
-QUIET_S = 60.0  # so long an upload may take without a word
+QUIET_S = 60.0  # time without confirmation that is normal for an upload
 _KNOWN = ("has not uploaded it", "has not fetched it", "asked for again")
-_COMPUTER = "your computer"  # it fetches; all else is uploaded to
+_COMPUTER = "your computer"  # it fetches the files; other places receive uploads
 QUOTA_PAGE = "drive.google.com/settings/storage"
 
 
 @dataclass(frozen=True, slots=True)
 class Durability:
-    """What is known of a run's checkpoints; unknown is None.
+    """Known durability of a run's checkpoints; unknown is None.
 
-    ``pending`` is the step whose proof is waited for: ``written`` to the store, or only on the disk of ``machine``;
-    ``newest`` the newest of which that disk has a checkpoint that is not proved.
-    ``waits_s``: since when something is not proved. ``provable``: the store can give a proof; ``answers``: it does
-    anything at all; ``why``: what it said last. ``live``: a session looks after it. ``unit``: what the numbers count.
-    ``adopted``: the step that a dead session left on this disk, that is proved whole there, and that this one went on from.
+    - ``pending``: the step that waits for confirmation
+    - ``written``: it is in the store, else only on the disk of ``machine``
+    - ``newest``: the newest unconfirmed checkpoint on that disk
+    - ``waits_s``: time since when a checkpoint is unconfirmed
+    - ``provable``: the store can confirm uploads
+    - ``answers``: the store answers at all; ``why``: its last answer
+    - ``live``: a session is running
+    - ``unit``: meaning of the numbers
+    - ``adopted``: the verified step that a dead session left on this disk and that this session resumed
     """
 
     durable: int | None = None
@@ -49,7 +53,7 @@ class Durability:
 
 
 def of_status(status: RunStatus, now: Instant, *, live: bool = True) -> Durability:
-    """Read it from the status of the session that is here."""
+    """Return it from the status of the local session."""
     pending, written, newest = _pending(status.durable, status.submitted, status.staged)
     return Durability(
         durable=status.durable,
@@ -70,7 +74,7 @@ def of_status(status: RunStatus, now: Instant, *, live: bool = True) -> Durabili
 
 
 def of_plain(plain: Mapping[str, Any], *, live: bool = True) -> Durability:
-    """Read it from what ``status --json`` prints."""
+    """Return it from the output of ``status --json``."""
     kept = plain["checkpoints"]
     pending, written, newest = _pending(kept["durable"], kept["submitted"], kept["staged"])
     return Durability(
@@ -93,7 +97,7 @@ def of_plain(plain: Mapping[str, Any], *, live: bool = True) -> Durability:
 
 
 def safe(durability: Durability) -> str:
-    """Say what is safe. Only DURABLE is ever called so."""
+    """Return the text on the safe step. Only a DURABLE checkpoint is called safe."""
     if durability.durable is None and durability.adopted is not None:
         return f"{durability.unit} {durability.adopted:,} is verified on the disk of {durability.machine}, and not yet in the store"
     if durability.durable is None:
@@ -103,7 +107,7 @@ def safe(durability: Durability) -> str:
 
 
 def unconfirmed_text(durability: Durability) -> str:
-    """Say what is not confirmed, and for how long; "" while there is nothing to worry about."""
+    """Return the text on an unconfirmed checkpoint and its age; "" if there is no reason to worry."""
     if not durability.answers or (durability.written and not durability.provable):
         return unconfirmed_place(durability) or f"{_store(durability)} does not answer"
     if durability.pending is None or durability.waits_s is None or durability.waits_s <= QUIET_S:
@@ -112,7 +116,7 @@ def unconfirmed_text(durability: Durability) -> str:
 
 
 def unconfirmed_place(durability: Durability) -> str:
-    """Say where the newest step lies that is not proved; "" if all is."""
+    """Return the place of the newest unconfirmed step; "" if all are confirmed."""
     if durability.pending is None:
         return ""
     if not durability.answers:
@@ -121,7 +125,7 @@ def unconfirmed_place(durability: Durability) -> str:
 
 
 def store_reason(durability: Durability) -> str:
-    """Return in brackets what the store said last, where that says more than the words before it."""
+    """Return the store's last answer in brackets if it adds something."""
     redundant = (
         not durability.why
         or not durability.answers
@@ -132,7 +136,7 @@ def store_reason(durability: Durability) -> str:
 
 
 def remedy(durability: Durability, run: str, store: str = "") -> str:
-    """Return what a person can do about what is pending. ``store`` is the option that names the run's store, or ""."""
+    """Return the hint for a pending checkpoint. ``store`` is the option that names the run's store, or ""."""
     verify = f"`{shell_commands.command_of_run('checkpoints', run, 'verify', option=store)}`"
     keep_running = f"nothing is lost while {durability.machine} lives: keep it running"
     if not durability.answers:
@@ -157,7 +161,7 @@ def remedy(durability: Durability, run: str, store: str = "") -> str:
 
 
 def fit(durability: Durability, width: int | None) -> str:
-    """Return what is safe and what is not in at most ``width`` columns, if that can be: the longest words that fit."""
+    """Return the longest text on safe and unconfirmed steps that fits into ``width`` columns."""
     whole, waits = safe(durability), unconfirmed_text(durability)
     if not waits:
         return whole

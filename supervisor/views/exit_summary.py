@@ -1,4 +1,4 @@
-"""The last lines of `start`: how it ended, what is safe, and the next useful commands."""
+"""The last lines of `start`: how it ended, the safe step, and the next useful commands."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NEXT: dict[Phase, Sequence[tuple[str, ...]]] = {
 def print_summary(
     session: Session, run: str, status: RunStatus, now: Instant, *, option: str, json_lines: bool
 ) -> None:
-    """Print how it ended; of a failure its two lines, for programs too."""
+    """Print how the session ended; for a failure also its two lines, for programs too."""
     ending = session.ending
     if ending is not None and ending.phase is Phase.FAILED:
         print_error(ending.message, ending.hint)
@@ -56,7 +56,7 @@ def _painted(state: str) -> str:
 
 
 def all_lost(session: Session, run: str, status: RunStatus) -> tuple[str, str] | None:
-    """Return the two lines for a run that was trained and ended with no checkpoint in the store; None for all others."""
+    """Return the two lines for a run that trained and ended without a checkpoint in the store; None for all others."""
     trained = session.trainer.attempt > 0 and session.phase is not Phase.FENCED
     if not run or not trained or status.durable is not None or status.submitted is not None:
         return None
@@ -69,9 +69,17 @@ def all_lost(session: Session, run: str, status: RunStatus) -> tuple[str, str] |
 def summary_lines(
     session: Session, run: str, status: RunStatus, now: Instant, *, option: str = "", paint: Callable[[str], str] = str
 ) -> list[str]:
-    """Return the lines. ``option`` is what the commands need to find the run's store, if that is not the default.
+    """Return the lines.
 
-    ``run`` is "" where none was left behind, because its first start was refused: no command is shown then. Of a failure the words are left out, because its two lines say them.
+    For a failure its message is left out, because the two lines of the error contain it.
+
+    Args:
+        session: the session.
+        run: name of the run; "" if the first start was rejected and left no run, so that no command is shown.
+        status: its last status.
+        now: the time.
+        option: the option that names the store, or "".
+        paint: colours the state.
     """
     ending = session.ending
     if ending is None:
@@ -86,7 +94,7 @@ def summary_lines(
         f"exit code {ending.exit_code}",
     ]
     lines = [f"[supervisor] {paint(ending.phase)}: {' · '.join(parts)}"]
-    if ending.phase is not Phase.FENCED:  # then what is staged here is of no use to anybody
+    if ending.phase is not Phase.FENCED:  # the staged checkpoint is useless for a superseded session
         lines += _unsafe(durability, run, option)
     next_lines = _next(ending.phase, status) if run else ()
     if next_lines and next_lines[0] == _RESUME:
@@ -98,16 +106,16 @@ def summary_lines(
 
 
 def _next(phase: Phase, status: RunStatus) -> Sequence[tuple[str, ...]]:
-    """Return the commands that are useful now: without a checkpoint there is nothing to list or export."""
+    """Return the useful commands. Without a checkpoint there is nothing to list or export."""
     if phase is Phase.SUCCEEDED and status.durable is None and status.submitted is None:
         return (("logs",),)
     if phase is Phase.SUCCEEDED and status.nan_since is not None:
-        return (("checkpoints", "list"),)  # the newest holds the NaN, so that it is not the one to export
+        return (("checkpoints", "list"),)  # the newest checkpoint holds the NaN, so it is not the one to export
     return _NEXT.get(phase, ())
 
 
 def _unsafe(durability: Durability, run: str, option: str) -> list[str]:
-    """Say what would be lost with this machine, and what to do about it."""
+    """Return what would be lost with this machine, and the remedy."""
     if durability.pending is None:
         return []
     to_do = durability_text.remedy(replace(durability, live=False), run, option)

@@ -1,4 +1,4 @@
-"""What `launch` shows: which machine serves, how far the run is, what is safe on this computer; and at the end what each brought."""
+"""Output of `launch`: the serving machine, the run's progress, the step safe on this computer, and a table at the end."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LIVE_EVERY_S = 1.0
 
 
 class FleetScreen(Protocol):
-    """Shows a fleet to somebody; no call waits for them."""
+    """Shows a fleet; no call waits for its reader."""
 
     def started(self, fleet: Fleet) -> None: ...
     def notify(self, notification: fw.Report) -> None: ...
@@ -55,7 +55,7 @@ class FleetScreen(Protocol):
 
 
 def choose(place: str, policy: FleetPolicy, *, json_lines: bool, out: TextIO | None = None) -> FleetScreen:
-    """Return JSON lines where asked for, else words: one line that is rewritten on a terminal, plain lines elsewhere."""
+    """Return JSON lines if requested, else text: one line redrawn on a terminal, plain lines elsewhere."""
     out = out or sys.stdout
     lines = Lines(out)
     if json_lines:
@@ -66,7 +66,7 @@ def choose(place: str, policy: FleetPolicy, *, json_lines: bool, out: TextIO | N
 
 
 class FleetTextScreen:
-    """Words; progress every second on a terminal (``bottom``), else every half minute."""
+    """Text; progress every second on a terminal (``bottom``), else every half minute."""
 
     def __init__(self, out: Lines, place: str, policy: FleetPolicy, bottom: Bottom | None = None) -> None:
         self._out, self._place, self._policy, self._bottom = out, place, policy, bottom
@@ -74,7 +74,7 @@ class FleetTextScreen:
         self._trouble = ""
 
     def started(self, fleet: Fleet) -> None:
-        """Say what holds for the machines, and what earlier controllers left."""
+        """Print the limits of the machines, and the state left by earlier controllers."""
         policy = self._policy
         whose = "one machine at a time for this account" if policy.paid else "one machine at a time for this run"
         bounds = [f"{whose}, at most {policy.machines_max} in this launch, {policy.machines_per_day_max} a day"]
@@ -85,7 +85,7 @@ class FleetTextScreen:
             self._write(f"an earlier launch left {shown(fleet.machine.endpoint)}: looking after it")
 
     def notify(self, notification: fw.Report) -> None:
-        """Print the words, and under them what to do."""
+        """Print the message, and its hint below."""
         mark = "" if notification.level == "info" else f"{notification.level}: "
         self._write(
             f"{mark}{shown(notification.message)}",
@@ -94,7 +94,7 @@ class FleetTextScreen:
         )
 
     def update(self, fleet: Fleet, event: fw.Event, now: Instant) -> None:
-        """Print the line when it is time."""
+        """Print the line when it is due."""
         if not isinstance(event, fw.MachinePolled):
             return
         if event.error and event.error != self._trouble:
@@ -110,7 +110,7 @@ class FleetTextScreen:
             self._bottom.draw(shown(line(fleet, event, now, self._bottom.room())), YELLOW if event.error else GREEN)
 
     def close(self) -> None:
-        """Leave the last state of the line on the screen, and wait a moment until everything is shown."""
+        """Leave the last state of the line on the screen, and wait a short time until everything is shown."""
         if self._bottom is not None:
             self._bottom.close()
         else:
@@ -132,10 +132,10 @@ class FleetJsonScreen:
         self._out = out
 
     def started(self, fleet: Fleet) -> None:
-        """Nothing has happened yet."""
+        """Print nothing: no event has happened yet."""
 
     def notify(self, notification: fw.Report) -> None:
-        """Print it."""
+        """Print the event."""
         self._print(notification)
 
     def update(self, _fleet: Fleet, event: fw.Event, _now: Instant) -> None:
@@ -144,7 +144,7 @@ class FleetJsonScreen:
             self._print(event)
 
     def close(self) -> None:
-        """Wait a moment until everything is shown."""
+        """Wait a short time until everything is shown."""
         self._out.close()
 
     def _print(self, value: Any) -> None:
@@ -152,9 +152,9 @@ class FleetJsonScreen:
 
 
 def line(fleet: Fleet, event: fw.MachinePolled, now: Instant, width: int | None = None) -> str:
-    """Return how it goes: machine, its progress, what is safe here.
+    """Return the line: machine, progress, safe step on this computer.
 
-    Where ``width`` columns do not hold all of it, what matters least is left out; step and what is safe stay.
+    If ``width`` is too small, the least important parts are left out. The step and the safe step stay.
     """
     lived = "" if fleet.service is None else f", up {duration(now.wall_s - fleet.service.began_wall_s)}"
     where = fleet.machine.name or fleet.machine.endpoint if fleet.machine else "no machine"
@@ -172,7 +172,7 @@ def line(fleet: Fleet, event: fw.MachinePolled, now: Instant, width: int | None 
 
 
 def safe(fleet: Fleet) -> str:
-    """Return what this computer holds."""
+    """Return the text on the step that is safe on this computer."""
     return "nothing safe yet" if fleet.durable_step is None else f"safe on this computer: step {fleet.durable_step:,}"
 
 
@@ -180,10 +180,16 @@ def print_summary(
     end: fw.EndController, fleet: Fleet, name: str, store: str, *, json_lines: bool, begun: bool = True,
     nan: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
-    """Print how it ended, what each machine brought and cost, and what comes next.
+    """Print the end, each machine's progress and cost, and the next commands.
 
-    ``store``: the option that names it; ``begun``: the run is in it, so that other commands find it; ``nan``: since when its
-    loss is no number, as ``status --json`` prints it.
+    Args:
+        end: the end of the launch.
+        fleet: the fleet's state.
+        name: the run.
+        store: the option that names the store, or "".
+        json_lines: print JSON.
+        begun: the run is in the store, so that other commands find it.
+        nan: state of a NaN loss as in ``status --json``, or None.
     """
     if json_lines:
         print(json.dumps(to_plain(end)), flush=True)
@@ -200,7 +206,10 @@ def print_summary(
 
 
 def _next(end: fw.EndController, name: str, store: str, nan: Mapping[str, Any] | None) -> list[str]:
-    """Return what comes next. A run whose loss is no number is not exported from its newest checkpoint, which holds that."""
+    """Return the next commands.
+
+    A run with a NaN loss is not exported from its newest checkpoint, which holds the NaN.
+    """
     finished = end.state == "SUCCEEDED"
     words = ("checkpoints", name, "export", "latest", "DIR") if finished else ("status", name)
     lines = [] if finished and nan is not None else [f"{INDENT}{shell_commands.command_of_run(*words, option=store)}"]
@@ -211,7 +220,7 @@ def _next(end: fw.EndController, name: str, store: str, nan: Mapping[str, Any] |
 
 
 def machines(fleet: Fleet) -> list[str]:
-    """Return a table: each machine of this launch, how long it was there, how far it came, how it ended."""
+    """Return a table with each machine of this launch: its time, its progress and its end."""
     lives = fleet.machine_history[fleet.earlier_machines :]
     rows = [
         [life.machine.name or life.machine.endpoint, _lived(life), _first(life), _reached(life), life.end]
@@ -228,7 +237,7 @@ def machines(fleet: Fleet) -> list[str]:
 
 
 def startup_breakdown(before: MachineService, life: MachineService) -> str:
-    """Return how long it took from the last status of one machine to the first new step of the next, part by part."""
+    """Return the durations between one machine's last status and the next machine's first new step."""
     first_s, heard_s = life.first_step_wall_s, before.heard_wall_s or before.ended_wall_s
     if first_s is None or heard_s is None:
         return ""

@@ -1,4 +1,4 @@
-"""How sizes, numbers and a whole status read in one line."""
+"""Text for sizes, numbers and a whole status in one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def size(count: float) -> str:
 
 
 def state(plain: Mapping[str, Any]) -> str:
-    """Return a run's state in plain words: those of programs (``status --json``) stay out of sight where they mislead."""
+    """Return a run's state as a plain word instead of the names used in ``status --json``."""
     named = str(plain["state"])
     if named == "PENDING" and not plain.get("epoch"):
         return "NOT STARTED"
@@ -46,13 +46,16 @@ def number(value: object) -> str:
 
 
 def nan_text(nan: Mapping[str, Any]) -> str:
-    """Say since when a watched value is no number. ``told``: as ``status --json`` prints it under "nan"."""
+    """Return the text on a NaN loss. ``nan``: the value of "nan" in ``status --json``."""
     names = ", ".join(nan["names"]) or "the loss"
     return f"{names} {'is' if len(nan['names']) < 2 else 'are'} no number since step {nan['since']:,}"
 
 
 def last_good(nan: Mapping[str, Any], run: str, store: str) -> str:
-    """Say which checkpoint is the last from before, and how to get it. ``store``: the option that names the store, or ""."""
+    """Return the last checkpoint before the NaN and the command to get it.
+
+    ``store``: the option that names the store, or "".
+    """
     step = nan["last_good"]
     if step is None:
         known = shell_commands.command_of_run("checkpoints", run, "list", option=store)
@@ -62,9 +65,9 @@ def last_good(nan: Mapping[str, Any], run: str, store: str) -> str:
 
 
 def line(status: RunStatus, now: Instant, width: int | None = None) -> str:
-    """Return the progress line: step, rate, loss, time left, what is safe, next save, time to the deadline.
+    """Return the progress line: step, rate, loss, time left, safe step, next save, time to the deadline.
 
-    Where ``width`` columns do not hold all of it, what matters least is left out first; the step and what is safe stay.
+    If ``width`` is too small, the least important parts are left out first. The step and the safe step stay.
     """
     rate, left = _rate(status)
     step = _step(status)
@@ -83,17 +86,17 @@ def line(status: RunStatus, now: Instant, width: int | None = None) -> str:
 
 
 def saves_by_itself(age_s: float | None, every_s: float | None) -> str:
-    """Say how a script saves that nobody can ask for it: no time of its next save is promised."""
+    """Return the text on a script's own saves. Its next save is not predicted, because it takes no requests."""
     last = "" if age_s is None else f": last {duration(age_s)} ago"
     return f"the script saves by itself{last}" + ("" if every_s is None else f", about every {duration(every_s)}")
 
 
 def _step(status: RunStatus) -> str:
-    if status.step is None or (not status.step and status.durable):  # of these steps nobody tells
+    if status.step is None or (not status.step and status.durable):  # the script does not report these steps
         return status.state.lower()
     total = "" if status.total_steps is None else f"/{status.total_steps:,}"
     share = f" {100 * status.step / status.total_steps:.0f} %" if status.total_steps else ""
-    unit = "step" if status.step_s else status.unit  # a loop may count while the snapshots beside it are numbered only
+    unit = "step" if status.step_s else status.unit  # a loop may count steps while the snapshots have only numbers
     return f"{unit} {status.step:,}{total}{share}"
 
 
@@ -112,7 +115,7 @@ def _metrics(status: RunStatus) -> Iterable[tuple[int, tuple[str, object]]]:
 
 
 def fitted(parts: Sequence[tuple[int, str]], width: int | None) -> str:
-    """Join the parts that ``width`` columns hold; each stands with its place in the order of what matters, 0 first."""
+    """Join the parts that fit into ``width`` columns. Each part has a priority, 0 first."""
     if width is None:
         return " · ".join(words for _, words in parts)
     kept: list[int] = []

@@ -1,4 +1,4 @@
-"""Something that changes, shown until it ends: redrawn in place on a terminal, printed anew elsewhere."""
+"""Text that changes until it ends: redrawn in place on a terminal, printed again elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PrintedText:
         return None
 
     def show(self, text: str) -> None:
-        """Print it, if it says anything new."""
+        """Print the text if it is new."""
         if text != self._last:
             self._last = text
             print(text, file=self._out, flush=True)
@@ -46,7 +46,7 @@ class Redrawn:
         self._live.stop()
 
     def show(self, text: str) -> None:
-        """Put it in the place of the text before."""
+        """Replace the text before."""
         from rich.text import Text
 
         self._live.update(

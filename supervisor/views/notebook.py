@@ -1,4 +1,4 @@
-"""A session as one panel of a notebook: HTML, and beside it the same as plain text for whoever shows no HTML."""
+"""A session as one panel of a notebook: HTML, and the same as plain text for frontends without HTML."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ _GREY = "opacity:.7"
 
 @dataclass(frozen=True, slots=True)
 class PanelState:
-    """What there is to show.
+    """Content of the panel.
 
-    ``plain`` is the session's live status, None before it has one, and ``silent_s`` its age. ``notes`` are told by the
-    notebook itself; ``said`` by the supervisor, ``printed`` by the script. ``code``: how it ended, if ``ended``.
+    - ``plain``: the session's live status, None before it has one; ``silent_s``: its age
+    - ``notes``: lines of the notebook itself
+    - ``messages``: lines of the supervisor
+    - ``output``: lines of the script
+    - ``code``: exit code, if ``ended``
     """
 
     run: str
@@ -48,7 +51,7 @@ class PanelState:
 
 
 def panel(scene: PanelState) -> dict[str, str]:
-    """Return it as a notebook's bundle of media types."""
+    """Return the panel as a notebook's bundle of media types."""
     return {"text/plain": text(scene), "text/html": html(scene)}
 
 
@@ -65,7 +68,7 @@ def text(scene: PanelState) -> str:
 
 
 def html(scene: PanelState) -> str:
-    """Return the panel as one piece of HTML without scripts, which every kind of notebook shows."""
+    """Return the panel as HTML without scripts, which every kind of notebook shows."""
     head, colour = _head(scene)
     parts = [f'<div style="{_BOX}"><div><b style="color:{_COLOURS[colour]}">●</b> <b>{escape(head)}</b></div>']
     done = share(scene)
@@ -85,17 +88,19 @@ def html(scene: PanelState) -> str:
 
 
 def share(scene: PanelState) -> float | None:
-    """Return how much of the run is done, 0 to 1; None where nobody knows."""
+    """Return the completed share of the run, 0 to 1; None if unknown."""
     if not scene.plain or not scene.plain["total_steps"] or scene.plain["step"] is None:
         return None
     return float(min(1.0, scene.plain["step"] / scene.plain["total_steps"]))
 
 
 def startup_lines(timing: Mapping[str, Any], began_s: float | None, other_seconds: Mapping[str, float]) -> list[str]:
-    """Return how long the way to the first new step was, by part, and how this machine differs from the one before.
+    """Return the time to the first new step by part, and how this machine differs from the one before.
 
-    ``began_s``: when the cell began, by the boot clock, None where another kernel's cell did. ``beside``: seconds of
-    what was done before the supervisor was started.
+    Args:
+        timing: the value of "arrival" in the status.
+        began_s: start of the cell by the boot clock; None if another kernel's cell started it.
+        other_seconds: durations before the supervisor's start.
     """
     lines = []
     if "stepped_at_s" in timing:
@@ -121,7 +126,10 @@ def startup_lines(timing: Mapping[str, Any], began_s: float | None, other_second
 
 
 def split_output(lines: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Tell what the supervisor said from what the script printed; progress lines are neither, the panel says as much."""
+    """Split lines into messages of the supervisor and output of the script.
+
+    Progress lines are dropped: the panel shows them.
+    """
     messages: list[str] = []
     output: list[str] = []
     ours = False
@@ -144,12 +152,12 @@ def split_output(lines: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def is_releasing(messages: Sequence[str]) -> bool:
-    """Whether the run is finished and its machine is about to be given back."""
+    """Return True if the run is finished and its machine is about to be released."""
     return any("giving this machine back" in each for each in messages)
 
 
 def interrupt_notes(messages: Sequence[str], received: int, forwarded: int, *, ended: bool) -> list[str]:
-    """Return what becomes of the interrupts that a cell has heard, and of those that were passed on to the session."""
+    """Return the note on interrupts that the cell received, and on those forwarded to the session."""
     if ended or not received:
         return []
     if is_releasing(messages):
@@ -162,7 +170,7 @@ def interrupt_notes(messages: Sequence[str], received: int, forwarded: int, *, e
 
 
 def advance(plain: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """Return a live status as it is so many seconds after it was written: ages grow, what is left shrinks."""
+    """Return a live status advanced by ``seconds``: ages grow, remaining times shrink."""
     later = dict(plain)
     for key in ("durable_age_s", "unconfirmed_s"):
         if later.get(key) is not None:
@@ -182,13 +190,13 @@ _PARTS = (
     ("waited_for_packages_s", "waiting for packages"),
     ("start_up_s", "start-up to the first step"),
 )
-_WAITS = frozenset({"settle_s", "waited_for_packages_s"})  # named only where there was something to wait for
+_WAITS = frozenset({"settle_s", "waited_for_packages_s"})  # shown only if there was a wait
 _HIDDEN_BELOW_S = 0.05
 _PRECISE_S = 10.0
 
 
 def _head(scene: PanelState) -> tuple[str, str]:
-    """Return the first line, and whether it is good, bad or to be waited for."""
+    """Return the first line and its colour: good, bad or wait."""
     name = scene.run or "the run"
     if scene.ended:
         words, colour = _ENDS.get(scene.code, (f"failed, exit code {scene.code}", "bad"))
@@ -221,17 +229,17 @@ def _facts(scene: PanelState) -> list[str]:
 
 
 def _emphasised(line: str) -> str:
-    """Return a line as HTML; what is safe is what people look for."""
+    """Return a line as HTML with the safe step in bold."""
     return f"<b>{escape(line)}</b>" if line.startswith(("safe", "nothing safe")) else escape(line)
 
 
 def _shown_messages(scene: PanelState) -> list[str]:
-    """Return what was said, without the two lines of an error at the end, because the cell ends in them."""
+    """Return the messages without the final error lines, because the cell's own error shows these."""
     return [each for each in scene.messages if not (scene.ended and each.startswith(("error: ", "  try: ")))]
 
 
 def _is_shown(part: str, timing: Mapping[str, Any]) -> bool:
-    """Whether a part of the way is named: work that was done always is, however quick it was."""
+    """Return True if a part of the start-up is shown. Work that was done is always shown, however quick."""
     if part in _WAITS:
         return bool(timing[part] > _HIDDEN_BELOW_S)
     return part != "restore_s" or bool(timing.get("from_step"))

@@ -1,4 +1,4 @@
-"""The verdict of a rehearsal in words: bit-exact, or from which step on what differs and what that most likely means."""
+"""Text of a resume test's verdict: bit-exact, or the first differing step, the differences and their likely cause."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from supervisor.engine.resume_test.comparison import Comparison
 
 PATHS_SHOWN = 4
-FILES = "files"  # what is compared of a script that saves by itself
-# What people call the attached objects, so that a path can be named by what it is.
+FILES = "files"  # the compared part of a script that saves by itself
+# Usual names of the attached objects, so that a path can be named by its kind.
 _KINDS = (
     ("data order", ("data", "sampler", "loader", "order", "batches", "position", "dataset")),
     ("random numbers", ("rng", "random", "generator")),
@@ -26,11 +26,11 @@ RESTARTS_AT_ZERO = (
     "it read none of them before its first step, or did all of its steps again: after a death all work is lost",
     'have it go on: rehearse SCRIPT --resume-args "--resume {checkpoint}", with the option that the script has for it',
 )
-_ALWAYS_SHOWN = ("weights", "optimizer", "random numbers", "data order", "callbacks")  # said also where there is none
+_ALWAYS_SHOWN = ("weights", "optimizer", "random numbers", "data order", "callbacks")  # shown also if absent
 
 
 def lines(found: Comparison) -> list[str]:
-    """Return the verdict, and under it what led to it."""
+    """Return the verdict and the details below it."""
     resumed = ", ".join(f"{step:,}" for step in found.resumed) or "nothing"
     went_on = "files were put back of" if found.anew else "the killed run went on from"
     under = [*parts(found), f"  compared at step {found.steps[0]:,}; {went_on}: {resumed}"]
@@ -51,12 +51,12 @@ def lines(found: Comparison) -> list[str]:
 
 
 def unprotected(paths: Sequence[str]) -> list[str]:
-    """Return a line that names what was saved outside the copy of the working folder."""
+    """Return a line on files that were saved outside the copy of the working folder."""
     return [f"  saved outside the copy, into your own folders: {_some(paths)}"] if paths else []
 
 
 def parts(found: Comparison) -> list[str]:
-    """Return one line for each part of the state: is it the same, and what is in it."""
+    """Return one line for each part of the state: equal or not, and its content."""
     names: dict[str, list[str]] = {} if found.attached == (FILES,) else {kind: [] for kind in _ALWAYS_SHOWN}
     for name in found.attached:
         names.setdefault(_kind(name), []).append(name)
@@ -78,7 +78,7 @@ def parts(found: Comparison) -> list[str]:
 
 
 def reasons(found: Comparison) -> list[str]:
-    """Return what the difference most likely means and what to do."""
+    """Return the likely causes of a difference and their remedies."""
     words = []
     first = min(found.resumed, default=None)
     if found.row is not None and (first is None or found.row < first):

@@ -1,4 +1,4 @@
-"""A run's status as a short block of lines, drawn from the same values that ``status --json`` prints."""
+"""A run's status as a short block of lines, drawn from the values of ``status --json``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ METRICS_MAX = 4
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What the status alone does not tell: whether a session is at it, and the next ``commands`` with their ``store``.
+    """Values beside the status: if a session is live, and the next ``commands`` with their ``store``.
 
-    ``paint``: how the words for the state get their colour.
+    ``paint`` colours the words for the state.
     """
 
     live: bool = True
@@ -31,7 +31,7 @@ class Live:
 
 
 def block(plain: Mapping[str, Any], headline: str, earlier: Sequence[str], live_at: Live) -> list[str]:
-    """Return the lines: state, progress, what is safe, the machine, how earlier ones ended, what to do next."""
+    """Return the lines: state, progress, safe step, machine, earlier sessions, next commands."""
     first = f"{shown(plain['run'])}: {live_at.paint(shown(state(plain)))} · {shown(headline)}"
     lines = _indented(progress(plain))
     lines += [*_indented(anomaly_line(plain)), *nan_lines(plain, live_at.store), *safe_lines(plain, live_at)]
@@ -44,7 +44,8 @@ def progress(plain: Mapping[str, Any]) -> str:
     """Return step, rate, time left and metrics in one line; "" before the first step."""
     step, total, rate = plain["step"], plain["total_steps"], plain["steps_per_s"]
     parts = []
-    if step or (step == 0 and not plain["checkpoints"]["durable"]):  # else it is safe beyond: nobody tells the steps
+    # else a later checkpoint is safe: the steps are not reported
+    if step or (step == 0 and not plain["checkpoints"]["durable"]):
         share = f"/{total:,} ({100 * step / total:.0f} %)" if total else ""
         parts.append(f"{plain.get('unit') or 'step'} {step:,}{share}")
     if plain["epoch_of_data"] is not None:
@@ -58,7 +59,7 @@ def progress(plain: Mapping[str, Any]) -> str:
 
 
 def anomaly_line(plain: Mapping[str, Any]) -> str:
-    """Return how training itself went wrong last, and how often it was gone back from that; "" if it never did."""
+    """Return the last loss anomaly and the number of rollbacks; "" if there was none."""
     if not plain.get("trouble"):
         return ""
     times = plain["rollbacks"]
@@ -66,13 +67,13 @@ def anomaly_line(plain: Mapping[str, Any]) -> str:
 
 
 def nan_lines(plain: Mapping[str, Any], store: str = "") -> list[str]:
-    """Return that a watched value is no number now, and how to get the last checkpoint from before."""
+    """Return the lines on a NaN loss, and on the last checkpoint before it."""
     notes = plain.get("nan")
     return [f"  {nan_text(notes)}", f"    -> {last_good(notes, plain['run'], store)}"] if notes else []
 
 
 def safe_lines(plain: Mapping[str, Any], live_at: Live) -> list[str]:
-    """Return what is safe, what is not, why, and what to do about it."""
+    """Return the safe step, the unconfirmed step, the reason and the remedy."""
     durability = durability_text.of_plain(plain, live=live_at.live)
     lines = [f"  {safe(plain, live=live_at.live)}"]
     waiting = (
@@ -89,7 +90,7 @@ def safe_lines(plain: Mapping[str, Any], live_at: Live) -> list[str]:
 
 
 def safe(plain: Mapping[str, Any], *, live: bool = True) -> str:
-    """Say in one line what is safe, and what is on its way."""
+    """Return one line on the safe and the pending step."""
     durability = durability_text.of_plain(plain, live=live)
     if (
         not live
@@ -106,12 +107,12 @@ def safe(plain: Mapping[str, Any], *, live: bool = True) -> str:
 
 
 def next_commands(commands: Sequence[str]) -> list[str]:
-    """Return the lines that every verb ends with."""
+    """Return the last lines of every verb."""
     return [f"  next: {shell_commands.called_as()} {command}" for command in commands]
 
 
 def machine_words(plain: Mapping[str, Any]) -> str:
-    """Return when it saves next, when this machine is expected to end, and what it computes on."""
+    """Return the time of the next save, the expected end of this machine, and its device."""
     parts = []
     if plain["next_save_in_s"] is not None:
         parts.append(f"next save in {duration(plain['next_save_in_s'])}")

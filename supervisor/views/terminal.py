@@ -1,6 +1,6 @@
-"""What `start` shows while it runs: one self-updating line on a terminal, plain lines elsewhere, or JSON lines.
+"""Output of `start` while it runs: one updating line on a terminal, plain lines elsewhere, or JSON lines.
 
-Errors are not shown here: the session ends by them, and their two lines come last, on stderr.
+Errors are not shown here. They end the session, and their two lines come last, on stderr.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BEFORE_STEPS = frozenset({None, "start", "restore"})
 
 
 class Screen(Protocol):
-    """Shows a session to somebody. No call ever waits for them; all but ``printed`` come from the loop's thread."""
+    """Shows a session. No call waits for a reader; all but ``trainer_output`` come from the loop's thread."""
 
     def notify(self, notification: do.Notify) -> None: ...
     def trainer_output(self, text: bytes) -> None: ...
@@ -46,19 +46,19 @@ class Screen(Protocol):
 
 
 class _Progress:
-    """Whether there is any to show: steps, or, of a script whose steps nobody counts, that something is safe."""
+    """Tells when there is progress to show: steps, or a safe checkpoint of a script without counted steps."""
 
     def __init__(self) -> None:
         self._any_safe = False
 
     def update(self, value: Any, status: RunStatus) -> bool:
-        """Look at a record; call it for each."""
+        """Take in a record; return True if there is progress."""
         self._any_safe = self._any_safe or isinstance(value, ev.CheckpointDurable)
         return self._any_safe or status.section not in _BEFORE_STEPS
 
 
 class PlainScreen:
-    """Lines for logs, notebooks and pipes: progress at most every 10 s, and when something became safe."""
+    """Lines for logs, notebooks and pipes: progress at most every 10 s, and after each safe checkpoint."""
 
     def __init__(self, out: Lines) -> None:
         self._out = out
@@ -66,7 +66,7 @@ class PlainScreen:
         self._progress = _Progress()
 
     def notify(self, notification: do.Notify) -> None:
-        """Print the words, and under them what to do."""
+        """Print the message, and its hint below."""
         if notification.level != "error":
             hint = f"\n{INDENT}{shell_commands.expanded(notification.hint)}" if notification.hint else ""
             self._out.write(
@@ -76,11 +76,11 @@ class PlainScreen:
             )
 
     def trainer_output(self, text: bytes) -> None:
-        """Pass on a line of the trainer."""
+        """Print a line of the trainer."""
         self._out.write(shown_output(text.decode("utf-8", "replace")) + "\n")
 
     def record(self, now: Instant, value: Any, status: RunStatus) -> None:
-        """Print the progress line when it is time, and soon after a checkpoint became safe."""
+        """Print the progress line when it is due, and soon after a checkpoint became safe."""
         if not self._progress.update(value, status):
             return
         silent_s = now.mono_s - self._shown_s
@@ -89,7 +89,7 @@ class PlainScreen:
             self._out.write(f"{NAME}{shown(line(status, now))}\n")
 
     def close(self) -> None:
-        """Wait a moment until everything is shown."""
+        """Wait a short time until everything is shown."""
         self._out.close()
 
 
@@ -100,10 +100,10 @@ class JsonScreen:
         self._out = out
 
     def notify(self, notification: do.Notify) -> None:
-        """Said words are among the commands already."""
+        """Print nothing: messages are among the commands already."""
 
     def trainer_output(self, text: bytes) -> None:
-        """Pass on a line of the trainer."""
+        """Print a line of the trainer."""
         import json
 
         body = {"is": "Output", "text": text.decode("utf-8", "replace")}
@@ -115,12 +115,12 @@ class JsonScreen:
             self._out.write(shown(to_line({"mono_s": now.mono_s, "wall_s": now.wall_s}, value)) + "\n")
 
     def close(self) -> None:
-        """Wait a moment until everything is shown."""
+        """Wait a short time until everything is shown."""
         self._out.close()
 
 
 class LiveScreen:
-    """One line at the bottom that keeps itself up to date; everything else scrolls above it."""
+    """One updating line at the bottom; everything else scrolls above it."""
 
     def __init__(self, out: Lines, columns: Callable[[], int], *, colours: bool = True) -> None:
         self._bottom = Bottom(out, columns, colours=colours)
@@ -128,7 +128,7 @@ class LiveScreen:
         self._progress = _Progress()
 
     def notify(self, notification: do.Notify) -> None:
-        """Print the words above the line, and under them what to do."""
+        """Print the message above the line, and its hint below the message."""
         if notification.level != "error":
             painted = self._bottom.painted
             colour = YELLOW if notification.level == "warning" else CYAN
@@ -145,7 +145,7 @@ class LiveScreen:
         self._bottom.print_above(shown_output(text.decode("utf-8", "replace")))
 
     def record(self, now: Instant, value: Any, status: RunStatus) -> None:
-        """Redraw at most once a second, while the trainer makes steps; leave the last state when it ends."""
+        """Redraw at most once a second while the trainer makes steps; leave the last state when it ends."""
         ended = isinstance(value, ev.TrainerExited) and self._bottom.shows
         if ended or (self._progress.update(value, status) and now.mono_s - self._shown_s >= LIVE_EVERY_S):
             self._shown_s = now.mono_s
@@ -153,12 +153,12 @@ class LiveScreen:
             self._bottom.draw(shown(line(status, now, self._bottom.room())), colour, last=ended)
 
     def close(self) -> None:
-        """Leave the last state of the line on the screen, and wait a moment until everything is shown."""
+        """Leave the last state of the line on the screen, and wait a short time until everything is shown."""
         self._bottom.close()
 
 
 def choose(*, json_lines: bool, out: TextIO | None = None) -> Screen:
-    """Return the screen that fits where stdout leads."""
+    """Return the screen that fits stdout."""
     out = out or sys.stdout
     lines = Lines(out)
     if json_lines:

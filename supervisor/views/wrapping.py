@@ -1,6 +1,6 @@
-"""Permanent lines on a terminal: broken between words and never inside one, and coloured where the terminal has colours.
+"""Permanent lines on a terminal: wrapped between words, and coloured if the terminal has colours.
 
-What is no terminal gets each line whole: programs and pipes read it.
+Other outputs get each line unwrapped, because programs and pipes read them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COLUMNS = 80
 COLUMNS_MIN = 20
 CONTINUED = " \\"  # a shell reads the next line as the rest of this one
 RED, GREEN, YELLOW, CYAN, DIM, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m", "\x1b[2m", "\x1b[0m"
-STATE_COLOURS = {  # how the words for a run's state begin
+STATE_COLOURS = {  # first words of a run's state
     "FAILED": RED, "COULD NOT START": RED, "RUNNING": GREEN, "SUCCEEDED": GREEN, "INTERRUPTED": YELLOW, "WAITING": YELLOW,
     "HANDED_OVER": YELLOW, "FENCED": YELLOW, "CANCEL": YELLOW, "RECOVERING": YELLOW, "BACKOFF": YELLOW, "DRAINING": YELLOW,
 }  # fmt: skip
@@ -31,25 +31,25 @@ _ESCAPE = re.compile(r"\x1b\[\d*m")
 
 
 def show(text: str, out: TextIO | None = None) -> None:
-    """Print lines that stay."""
+    """Print permanent lines."""
     out = out or sys.stdout
     print(fitted(text, out), file=out, flush=True)
 
 
 def show_error(what: str, hint: str) -> None:
-    """Print the two lines that every error ends in: what happened, and what to do."""
+    """Print the two lines of an error: what happened and what to do."""
     two = f"{painted('error:', RED, sys.stderr)} {what}\n  {painted('try:', CYAN, sys.stderr)} {shell_commands.expanded(hint)}\n"
     sys.stderr.write(fitted(two, sys.stderr))
     sys.stderr.flush()
 
 
 def fitted(text: str, out: TextIO) -> str:
-    """Return the text as it is shown there: wrapped on a terminal, else as it is."""
+    """Return the text as ``out`` shows it: wrapped on a terminal, else unchanged."""
     return wrapped(text, columns_of(out)) if _is_terminal(out) else text
 
 
 def columns_of(out: TextIO) -> int:
-    """Return how many columns the terminal has; ``COLUMNS`` says it where it is set."""
+    """Return the number of columns of the terminal; ``COLUMNS`` overrides it."""
     told = os.environ.get("COLUMNS", "")
     if told.isdecimal() and int(told):
         return max(int(told), COLUMNS_MIN)
@@ -60,32 +60,32 @@ def columns_of(out: TextIO) -> int:
 
 
 def has_colours(out: TextIO) -> bool:
-    """Whether the stream is a terminal with colours, and nobody asked for none (``NO_COLOR``)."""
+    """Return True if the stream is a terminal with colours and ``NO_COLOR`` is not set."""
     return _is_terminal(out) and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def painted(text: str, colour: str, out: TextIO) -> str:
-    """Return the text in a colour, where the stream has colours."""
+    """Return the text in a colour if the stream has colours."""
     return f"{colour}{text}{PLAIN}" if has_colours(out) else text
 
 
 def painted_state(state: str, out: TextIO) -> str:
-    """Return the words for a run's state in the colour of how well it is, where the stream has colours."""
+    """Return the words for a run's state in the colour of its health if the stream has colours."""
     words = state.strip()
     colour = next((each for begins, each in STATE_COLOURS.items() if words.startswith(begins)), CYAN)
     return state.replace(words, painted(words, colour, out), 1) if words else state
 
 
 def wrapped(text: str, columns: int) -> str:
-    """Return the text with each line that is wider than ``columns`` broken between words.
+    """Return the text with each line wider than ``columns`` wrapped between words.
 
-    A command line is continued with a backslash, so that it can be pasted as it is shown.
+    A command line continues with a backslash, so that it can be pasted as shown.
     """
     return "\n".join(line if width(line) <= columns else _broken(line, columns) for line in text.split("\n"))
 
 
 def width(text: str) -> int:
-    """Return how many columns a text takes: Chinese characters take two, colours none."""
+    """Return the columns of a text: Chinese characters take two, colour codes none."""
     from unicodedata import combining, east_asian_width
 
     plain = _ESCAPE.sub("", text)
@@ -107,7 +107,7 @@ def _broken(line: str, columns: int) -> str:
 
 
 def _words(line: str) -> Iterator[tuple[str, bool]]:
-    """Yield the words with the space before them, and whether what comes before one is the same command line."""
+    """Yield each word with its leading space, and True if it continues a command line."""
     start = line.find(f"{shell_commands.called_as()} ")
     if start < 0 or shell_commands.called_as() == shell_commands.MAGIC:
         yield from ((word[0], False) for word in _WORD.finditer(line))

@@ -2,5 +2,5 @@
 
 - ``detached``: a session that survives the kernel
 - ``magics``: %supervise and %supervisor
-- ``session``: a session attended by a cell
+- ``session``: a session watched by a cell
 """

@@ -1,6 +1,6 @@
-"""``python -m supervisor.cli.notebook.detached FOLDER RUN STORE VERB …``: a session that tells its folder who it is and how it ended.
+"""``python -m supervisor.cli.notebook.detached FOLDER RUN STORE VERB …``: a session that survives the kernel.
 
-A notebook starts it in its own process session, so that it survives the kernel that started it.
+A notebook starts it in its own process session, so that it survives the kernel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command of the supervisor; return its exit code, which is also left in the folder."""
+    """Run the supervisor's command; return its exit code, which is also written into the folder."""
     from supervisor.cli import main as command_line
     from supervisor.engine.runs import detached
 

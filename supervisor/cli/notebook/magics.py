@@ -1,6 +1,6 @@
-"""What ``%load_ext supervisor`` gives a notebook: ``%supervise SCRIPT`` and ``%supervisor VERB``.
+"""The magics of ``%load_ext supervisor``: ``%supervise SCRIPT`` and ``%supervisor VERB``.
 
-Only light modules are imported here: the run and every verb are processes of their own, as on a command line.
+Only light modules are imported here. The run and every verb are separate processes, as on a command line.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENDS_AFTER_S = 10.0
 
 
 class VerbFailed(UserError):  # noqa: N818, because a notebook shows this name
-    """A cell failed: shown as two lines, and "Run all" stops here."""
+    """A failed cell: the notebook shows two lines, and "Run all" stops here."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"error: {self.what}", f"  try: {shell_commands.expanded(self.hint)}"]
@@ -59,19 +59,19 @@ class Magics:
         self._store = ""
 
     def supervise(self, line: str) -> None:
-        """%supervise SCRIPT [options of start] [-- ARGUMENTS]: start the run or resume it, and stay while it lives.
+        """%supervise SCRIPT [options of start] [-- ARGUMENTS]: start or resume the run, and stay while it runs.
 
-        Shows one panel that keeps itself up to date. Closing the browser or restarting the kernel does not end the run:
-        run the cell again, and it shows the same run and what happened meanwhile. Interrupting the cell saves first,
-        then ends the run; interrupting twice ends it at once. The exit code is in _exit_code.
+        One panel shows the run and updates itself. A closed browser or a restarted kernel does not end the run. Run the
+        cell again to see the same run and its progress since. Interrupting the cell saves first, then ends the run; a
+        second interrupt ends it at once. The exit code is in _exit_code.
         """
         self._with_two_line_errors(lambda: self._serve("start", words_of(line)))
 
     def supervisor(self, line: str) -> None:
         """%supervisor VERB …: any command of the command line, like status, stop, logs, checkpoints, doctor.
 
-        Without --store it looks where the last %supervise of this kernel kept its run. %supervisor mount mounts Google
-        Drive on Colab, and does nothing elsewhere. The exit code is in _exit_code.
+        Without --store it uses the store of this kernel's last %supervise. %supervisor mount mounts Google Drive on
+        Colab and does nothing elsewhere. The exit code is in _exit_code.
         """
         words = words_of(line) or ["--help"]
         if words[0] in SERVING and not {"-h", "--help"} & set(words):
@@ -96,7 +96,7 @@ class Magics:
         seen = notebook_session.attach(target, clock, root)
         if seen is None:
             if mount_if_needed(target.store):
-                self._other_seconds = {}  # because it counts from this cell's beginning
+                self._other_seconds = {}  # because the time counts from this cell's beginning
             seen = notebook_session.start(target, clock, root, began_s, self._other_seconds)
         self._other_seconds = {}
         in_kernel = hasattr(self._shell, "kernel")
@@ -123,7 +123,7 @@ class Magics:
         return 0
 
     def _with_two_line_errors(self, act: Any) -> None:
-        """Do it; leave its exit code for the next cell, and show a person's error without a traceback."""
+        """Call ``act``, leave its exit code for the next cell, and show a UserError without a traceback."""
         try:
             self._shell.user_ns[CODE] = act()
         except UserError as error:
@@ -132,14 +132,14 @@ class Magics:
 
 
 class Panel:
-    """One output of a cell, redrawn in place; whoever shows no HTML shows its text."""
+    """One output of a cell, redrawn in place; a frontend without HTML shows its text."""
 
     def __init__(self) -> None:
         self._handle: Any = None
         self._last: dict[str, str] = {}
 
     def show(self, scene: PanelState) -> None:
-        """Draw it, if it differs from what is there."""
+        """Draw the panel if it has changed."""
         bundle = notebook.panel(scene)
         if bundle == self._last:
             return
@@ -155,13 +155,13 @@ class Panel:
 
 
 class LineBuffer:
-    """For IPython on a terminal: what the session prints, as it comes."""
+    """Output for IPython on a terminal: the session's lines as they arrive."""
 
     def __init__(self, seen: AttachedSession) -> None:
         self._seen, self._offset = seen, 0
 
     def show(self, scene: PanelState) -> None:
-        """Print what is new; of a session that nobody's notebook started there is only the panel's text."""
+        """Print new lines. For a session that no notebook started, print the panel's text."""
         if self._seen.supervisor is None:
             print(notebook.text(scene))
             return
@@ -179,7 +179,7 @@ def words_of(line: str) -> list[str]:
 
 
 def target_of(verb: str, words: Sequence[str]) -> SessionTarget:
-    """Return which run in which store a line means. Raises UserError."""
+    """Return the run and the store that a line refers to. Raises UserError."""
     from supervisor import composition
     from supervisor.environments.requirements import script_requirements
 
@@ -202,7 +202,7 @@ def target_of(verb: str, words: Sequence[str]) -> SessionTarget:
 
 
 def mount_if_needed(store: str) -> bool:
-    """Mount Drive if a store needs it and it is not there; True if it was mounted now. Raises UserError."""
+    """Mount Drive if a store needs it and it is not mounted; return True if it was mounted now. Raises UserError."""
     from supervisor.engine.clock import BootClock
     from supervisor.platforms import colab_drive
     from supervisor.stores.mounted import mounts
@@ -219,7 +219,7 @@ def mount_if_needed(store: str) -> bool:
 
 
 def run_verb(words: Sequence[str]) -> int:
-    """Run a command of the command line and show what it prints, as it comes; an interrupt of the cell ends it."""
+    """Run a command of the command line and print its output as it arrives. An interrupt of the cell ends it."""
     if words[0] not in {*TABLE, *ALIASES, "-h", "--help", "--version", "-V"}:
         hint = f"{shell_commands.command(MOUNT)}, or one of: {', '.join(TABLE)}"
         raise VerbFailed(f"there is no command {words[0]!r}", hint, USAGE)

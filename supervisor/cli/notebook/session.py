@@ -1,4 +1,4 @@
-"""A session that a notebook's cell attends: started or found again, watched until it ends, saved when the cell is interrupted."""
+"""A session watched by a notebook cell: started or found again, shown until its end, saved when the cell is interrupted."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 POLL_EVERY_S = 0.25
 SHOW_EVERY_S, SHOW_LATER_EVERY_S = 1.0, 5.0
-OFTEN_FOR_S = 300.0  # because a browser that is closed for hours must not find thousands of panels waiting for it
+OFTEN_FOR_S = 300.0  # because a browser closed for hours must not receive thousands of panels
 SAVE_SEEN_EVERY_S = 2.0
-RESTARTS_WITHIN_S = 2.0  # Jupyter interrupts a kernel before it ends it: an interrupt alone is a person's
+RESTARTS_WITHIN_S = 2.0  # Jupyter interrupts a kernel before it ends it; an interrupt alone comes from the user
 MESSAGES_MAX, MESSAGES_MAX_AFTER_ABSENCE, OUTPUT_MAX, OUTPUT_MAX_AFTER_FAILURE = 10, 16, 3, 20
 STORE_TIMEOUT_S = 60.0
 LINES_KEPT = 400
@@ -39,14 +39,14 @@ FINE = frozenset({0, 42, 130, 143})
 
 
 class Display(Protocol):
-    """Where a person sees it."""
+    """Display of the panel."""
 
     def show(self, scene: notebook.PanelState) -> None: ...
 
 
 @dataclass(frozen=True)
 class SessionTarget:
-    """The run that is meant: ``run`` is "" where the store's only one is, ``command`` what starts or resumes it."""
+    """The requested run. ``run`` is "" for the store's only one; ``command`` starts or resumes it."""
 
     run: str
     store: str
@@ -55,7 +55,7 @@ class SessionTarget:
 
 @dataclass
 class AttachedSession:
-    """One session under the eyes of one cell. ``began_s``: when the cell began, None if another kernel started it."""
+    """One session watched by one cell. ``began_s``: start of the cell, None if another kernel started it."""
 
     run: str
     clock: Clock
@@ -76,26 +76,32 @@ class AttachedSession:
 
     @property
     def alive(self) -> bool:
-        """Whether the supervisor still runs; one that this kernel started is buried at once when it ends."""
+        """True while the supervisor runs. One that this kernel started is reaped when it ends."""
         if self.process is not None:
             return self.process.poll() is None
         return (self.supervisor or self.local).alive  # type: ignore[union-attr]  # one of them was found
 
     @property
     def code(self) -> int | None:
-        """How it ended, None if nobody knows."""
+        """The exit code, None if unknown."""
         stored = None if self.supervisor is None else self.supervisor.code
         if stored is None and self.process is not None:
             stored = self.process.poll()
         return self.stored_code if stored is None else stored if stored >= 0 else None
 
     def on_interrupt(self) -> None:
-        """Hear an interrupt of the cell; it is passed on later, because Jupyter interrupts a kernel that it restarts."""
+        """Note an interrupt of the cell.
+
+        It is forwarded later, because Jupyter also interrupts a kernel that it restarts.
+        """
         self.interrupts += 1
         self._interrupted_s = self.clock.now().mono_s
 
     def forward_interrupt(self, after_s: float) -> None:
-        """Pass on one interrupt, if no other came for ``after_s``: the first has it save and end, the second end at once."""
+        """Forward one interrupt unless another came within ``after_s``.
+
+        The first one saves and ends, the second ends at once.
+        """
         if self.forwarded == self.interrupts or self.clock.now().mono_s - self._interrupted_s < after_s:
             return
         self.forwarded += 1
@@ -105,8 +111,8 @@ class AttachedSession:
                 os.kill(pid, signal.SIGINT)
 
     def refresh(self) -> notebook.PanelState:
-        """Read what it says and prints, and its status."""
-        ended = not self.alive  # asked first, so that an ended one has said all there is
+        """Read the session's messages, output and status."""
+        ended = not self.alive  # checked first, so that an ended session's output is complete
         if self.supervisor is not None:
             text, self._offset = self.supervisor.output_since(self._offset)
             self.lines = (self.lines + text.splitlines())[-LINES_KEPT:]
@@ -133,7 +139,7 @@ class AttachedSession:
         )
 
     def read_store_status(self) -> None:
-        """Take the last status from the store, because a session that has ended takes its own along."""
+        """Read the last status from the store, because an ended session removes its local one."""
         store = (
             self.supervisor.store if self.supervisor is not None else self.local.store if self.local is not None else ""
         )
@@ -145,14 +151,14 @@ class AttachedSession:
             )
             plain = json.loads(stored.stdout)
         except (OSError, ValueError, subprocess.SubprocessError):
-            return  # it does not answer: then what was last seen here is what there is
+            return  # the store does not answer: the last state seen here stays
         if self.local is not None and plain["epoch"] == self.local.rank.generation:
             arrival = self.local.plain.get("arrival")
             self.local = replace(self.local, plain={**plain, "arrival": arrival}, folder=Path())
             self.stored_code = plain["exit_code"]
 
     def save_seen_state(self, scene: notebook.PanelState) -> None:
-        """Leave what was seen for the cell of another kernel."""
+        """Record the shown state for a cell of another kernel."""
         if self.supervisor is not None:
             kept_at = (scene.plain or {}).get("checkpoints", {}).get("durable")
             step = (scene.plain or {}).get("step")
@@ -167,9 +173,14 @@ class AttachedSession:
 def start(
     target: SessionTarget, clock: Clock, local_root: Path, began_s: float, other_seconds: dict[str, float]
 ) -> AttachedSession:
-    """Start a session in a process session of its own, so that no kernel takes it along.
+    """Start a session in its own process session, so that it survives the kernel.
 
-    ``began_s``: when the cell began, by the boot clock; ``beside``: seconds of what another cell did for it before.
+    Args:
+        target: the run.
+        clock: the boot clock.
+        local_root: folder of the local session folders.
+        began_s: start of the cell by the boot clock.
+        other_seconds: durations of earlier steps by another cell.
     """
     before = next((each for each in detached.known(local_root, target.store) if each.run == target.run), None)
     folder = detached.new(local_root)
@@ -203,7 +214,7 @@ def start(
 
 
 def attach(target: SessionTarget, clock: Clock, local_root: Path) -> AttachedSession | None:
-    """Return the session of the run that lives on this machine, whoever started it."""
+    """Return the run's live session on this machine, from any starter; None if there is none."""
     for each in detached.known(local_root, target.store):
         if each.alive and (not target.run or each.run in {"", target.run}):
             found = AttachedSession(
@@ -227,10 +238,14 @@ def attach(target: SessionTarget, clock: Clock, local_root: Path) -> AttachedSes
 def watch(
     attached: AttachedSession, display: Display, kernel_ends: Callable[[], bool] | None = None
 ) -> notebook.PanelState | None:
-    """Show it until it has ended, and return the last that was shown; interrupts of the cell are passed on meanwhile.
+    """Show the session until it has ended, and forward interrupts of the cell; return the last state shown.
 
-    ``kernel_ends``: whether Jupyter has told the kernel to end; the run goes on then, and None is returned. None where
-    there is no kernel.
+    Returns None if the kernel ends first; the run continues then.
+
+    Args:
+        attached: the session.
+        display: the panel.
+        kernel_ends: returns True if Jupyter has told the kernel to end; None without a kernel.
     """
     pause, clock = threading.Event(), attached.clock
     began_s = shown_s = clock.now().mono_s
@@ -240,7 +255,7 @@ def watch(
     with interrupts_to(attached.on_interrupt):
         while True:
             if kernel_ends is not None and kernel_ends():
-                attached.interrupts = attached.forwarded  # they were not meant for it
+                attached.interrupts = attached.forwarded  # they were meant for the kernel
                 attached.notes.append("the kernel is ending; the run goes on: run this cell again to see it")
                 display.show(attached.refresh())
                 return None
@@ -266,9 +281,9 @@ def watch(
 
 @contextmanager
 def interrupts_to(on_interrupt: Callable[[], None]) -> Iterator[None]:
-    """Have interrupts heard instead of raised: raised they would come anywhere, in the middle of a drawing too."""
+    """Call a function at each interrupt instead of raising: an exception could come anywhere, even within a drawing."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread hears signals
+        yield  # only the main thread receives signals
         return
     before = signal.signal(signal.SIGINT, lambda _number, _frame: on_interrupt())
     try:
@@ -278,13 +293,13 @@ def interrupts_to(on_interrupt: Callable[[], None]) -> Iterator[None]:
 
 
 def environment() -> dict[str, str]:
-    """Return what a process of ours finds in its environment, so that it finds this checkout too."""
+    """Return the environment for a child process, which must find this checkout too."""
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", shell_commands.ENVIRONMENT: shell_commands.MAGIC}
 
 
 def error_of(scene: notebook.PanelState) -> tuple[str, str]:
-    """Return the two lines of a failure: the supervisor's own, where it said them."""
+    """Return the two lines of a failure: the supervisor's own if it printed them."""
     errors = [each.removeprefix("error: ") for each in scene.messages if each.startswith("error: ")]
     tries = [each.strip().removeprefix("try: ") for each in scene.messages if each.startswith("  try: ")]
     if errors:
@@ -298,7 +313,7 @@ def error_of(scene: notebook.PanelState) -> tuple[str, str]:
 
 
 def _progress_while_away(found: DetachedSupervisor, now: notebook.PanelState, wall_s: float) -> str:
-    """Say what happened while nobody looked."""
+    """Return a note on the progress while no cell watched."""
     seen, plain = found.seen, now.plain or {}
     if not seen:
         return "re-attached to the session that lives on this machine"

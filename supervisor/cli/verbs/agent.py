@@ -1,4 +1,7 @@
-"""agent FOLDER: what `launch` runs on each machine: it starts the supervisor there and hands its results to home."""
+"""agent FOLDER: started by `launch` on each machine.
+
+It runs the supervisor there and transfers its results to the computer.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Serve the machine's folder until its job is done and home holds the results; return the supervisor's exit code."""
+    """Serve the machine's folder until its job is done and its results are transferred; return the exit code."""
     options = _parser().parse_args(arguments)
     folder = Path(options.folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""checkpoints [RUN]: look after the checkpoints of a run: list, verify, export, pin, unpin, prune."""
+"""checkpoints [RUN]: list, verify, export, pin, unpin and prune the checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ ACTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class CheckpointsContext:
-    """What every action works with. ``local``: this machine's folder of the run; ``newest``: the K of retention."""
+    """Context of each action.
+
+    ``local``: this machine's folder of the run; ``newest``: number of checkpoints to keep.
+    """
 
     store: Store
     place: RunPaths
@@ -60,7 +63,7 @@ class CheckpointsContext:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do one action; without a word for it, list."""
+    """Perform one action; the default is list."""
     options = _options(arguments)
     name, action, words = _parse_words(options.words)
     if options.form is not None:
@@ -171,7 +174,7 @@ def _export(context: CheckpointsContext, which: str, folder: str) -> int:
             return 0
         skipped.append(found)
         if found.verdict not in {Validity.BROKEN, Validity.PACKED}:
-            break  # an unreadable one may be whole: nothing older is taken for the latest
+            break  # an unreadable one may be valid: no older one is taken for the latest
     newest = packed_checkpoints.newest_packed(skipped)
     hint = (
         _other(context, which)
@@ -302,7 +305,7 @@ def _line(context: CheckpointsContext, words: str) -> str:
 
 
 def _parse_words(words: list[str]) -> tuple[str | None, str, list[str]]:
-    """Read ``[RUN] [ACTION [ITS WORDS]]``; a run may also stand at the end."""
+    """Parse ``[RUN] [ACTION [ITS WORDS]]``; a run may also stand at the end."""
     at = next((index for index, word in enumerate(words) if word in WORDS), None)
     if at == 0 and words[1:] and words[1] in WORDS and len(words) > WORDS[words[0]] + 1:
         at = 1  # the run has the name of an action
@@ -324,7 +327,7 @@ def _parse_words(words: list[str]) -> tuple[str | None, str, list[str]]:
 
 
 def _too_many(words: list[str], names: list[str]) -> UsageError:
-    """Return the error for words that are neither a run nor an action: the nearest action may have been meant."""
+    """Return the error for words that are neither a run nor an action, with the nearest action."""
     for word in names:
         if near := nearest(word, WORDS):
             line = shell_commands.command("checkpoints", *(near if each == word else each for each in words))
@@ -335,7 +338,7 @@ def _too_many(words: list[str], names: list[str]) -> UsageError:
 
 
 def _options(arguments: Sequence[str]) -> Namespace:
-    """Read the verb's own arguments; the name of a run that begins with a dash stands behind ``--`` or in ``--name=``."""
+    """Parse the verb's arguments. A run's name with a leading dash follows ``--`` or ``--name=``."""
     line = _parser()
     words = line.name_from_dashes(list(arguments))
     options, unknown = line.parse_known_intermixed_args(words)
@@ -345,7 +348,7 @@ def _options(arguments: Sequence[str]) -> Namespace:
 
 
 def _check_form(form: str, run: str, action: str) -> None:
-    """Raise UsageError for a form of the trained model that does not exist, and where nothing is exported."""
+    """Raise UsageError for an unknown form of the trained model, or for a form without an export."""
     try:
         one_of(form, export_model.FORMS)
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""clean: remove the environments, caches and leftovers that this product made on this machine; runs in stores stay."""
+"""clean: remove the environments, caches and leftovers of this product from this machine; runs in stores stay."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEADS = ("size", "what", "where")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """List what may go, ask, and remove it."""
+    """List the removable items, ask, and remove them."""
     options = _parser().parse_args(arguments)
     from supervisor.engine.host import cleaning
     from supervisor.engine.progress import told_every
@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def places_of(environ: Mapping[str, str]) -> Places:
-    """Return all places of this machine into which the product, its example and its launches write beside the stores."""
+    """Return all places outside the stores into which the product, its example and its launches write."""
     from supervisor import composition
     from supervisor.bootstrap import CHECKOUT, private_homes
     from supervisor.engine.host.cleaning import Places
@@ -79,7 +79,7 @@ def places_of(environ: Mapping[str, str]) -> Places:
 
 
 def _serving(folder: Path) -> str:
-    """Return the machine that a launch whose journal lies in ``folder`` still has; "" where there is none."""
+    """Return the machine that the launch with a journal in ``folder`` still has; "" if there is none."""
     from supervisor.fleet import controller
 
     for journal in sorted(folder.glob(f"fleet/*/{controller.JOURNAL}")):
@@ -98,7 +98,7 @@ def _removed(removable: Sequence[Item], places: Places, *, everything: bool) -> 
 
     freed, left, now = 0, [], [""]
     with told_every(_say, lambda seconds: f"removing {now[0]}, {seconds:.0f} s so far"):
-        # the supervisor's own packages last, because this very process may still need them
+        # the supervisor's own packages last, because this process may still need them
         for item in sorted(removable, key=lambda each: each.kind == "tool"):
             now[0] = str(item.path)
             if cleaning.remove(item):
@@ -124,7 +124,7 @@ def _remove_empty(places: Places, *, everything: bool) -> None:
     home = Path(os.environ.get("HOME") or Path.home())
     for folder in places.launches if everything else ():
         for above in (each for each in folder.parents if home in each.parents):
-            with suppress(OSError):  # it is not empty: others use it
+            with suppress(OSError):  # not empty: others use it
                 above.rmdir()
 
 

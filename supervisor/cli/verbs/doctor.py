@@ -1,4 +1,4 @@
-"""doctor: can a run live here? Each finding in one line, with what to do about it."""
+"""doctor: checks if a run can work on this machine. Each finding is one line with a hint."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "problem "}
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Check everything and print the findings."""
+    """Run all checks and print the findings."""
     options = _parser().parse_args(arguments)
     shell_commands.set_about(option=option(options))
     if options.key:
@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _print_key() -> int:
-    """Print the user's key as the one line that another machine or notebook needs. Raises UserError where there is none."""
+    """Print the user's key as the line that another machine or notebook needs. Raises UserError if there is none."""
     from supervisor.engine.host import user_key
 
     key = user_key.read_or_make(os.environ)
@@ -97,7 +97,7 @@ def _findings(options: Namespace) -> Iterator[Diagnosis]:
 
 
 def _leftovers() -> Iterator[Diagnosis]:
-    """Yield what `clean` would free; nothing where there is nothing to free."""
+    """Yield the bytes that `clean` would free; nothing if there are none."""
     from supervisor.cli.verbs.clean import places_of
     from supervisor.engine.host import cleaning
     from supervisor.engine.progress import told_every
@@ -127,7 +127,7 @@ def _python() -> Diagnosis:
 
 
 def _namesake() -> Iterator[Diagnosis]:
-    """Yield what supervisord, whose package has our name, does to this environment; nothing where it is not here."""
+    """Yield the effect of an installed supervisord, whose package has our name; nothing if it is absent."""
     import supervisor
 
     if broken := name_clash.broken(ours=hasattr(supervisor, "__version__")):

@@ -18,7 +18,7 @@ FOLDER = "training-supervisor-examples"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Copy the examples, and name them."""
+    """Copy the examples and print their paths."""
     options = _parser().parse_args(arguments)
     target = Path(options.folder)
     files = package_data.examples()

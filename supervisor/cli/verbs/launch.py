@@ -1,4 +1,4 @@
-"""launch SCRIPT --on PLACE: bring up machines one after another until the run ends, with nobody there."""
+"""launch SCRIPT --on PLACE: run the script on one machine after another, unattended."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FORWARDED_OPTIONS = (
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parse, and serve; or look after machines that are there."""
+    """Parse, then serve, or list and release machines."""
     own, script_arguments = start.split(arguments)
     if "-m" in own:
         hint = "give the path of its file, and have it import its package by name"
@@ -64,7 +64,7 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
     from supervisor.fleet import job_bundle
 
     own = script_requirements.read(script, install=not options.no_install).options
-    start.settings(options, own, script.name)  # what is wrong with them is said here and now
+    start.settings(options, own, script.name)  # reports invalid options before a machine is created
     name, store = start.run_and_store(script, options, own)
     policy = FleetPolicy(
         request=MachineRequest(options.gpu or options.tpu or "", options.high_mem),
@@ -96,7 +96,7 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
 
 
 def until(text: str, now_wall_s: float) -> float:
-    """Return the moment of "07:30" (the next such time here) or "in so long" ("9h") as a wall stamp, or raise UsageError."""
+    """Return the wall time of "07:30" (its next occurrence here) or "9h" from now. Raises UsageError."""
     if (match := CLOCK.fullmatch(text)) is None:
         return now_wall_s + duration(text)
     import time
@@ -107,7 +107,7 @@ def until(text: str, now_wall_s: float) -> float:
 
 
 def _manage_machines(options: Namespace) -> int:
-    """List the account's machines, or give one back that is not known to be ours: a person says that it is."""
+    """List the account's machines, or release one that is not known to be ours, as the user requested."""
     from supervisor import fleet_composition
     from supervisor.fleet import last_launch
     from supervisor.views.wrapping import show

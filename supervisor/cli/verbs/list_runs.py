@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HEADS = ("run", "state", "step", "safe step", "sessions", "last sign")
 STATE = HEADS.index("state")
-UNREADABLE = "UNREADABLE"  # the state, as JSON has it
+UNREADABLE = "UNREADABLE"  # the state in the JSON output
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""logs [RUN]: what the trainer printed, over all its machines; or with --steps the joined step log."""
+"""logs [RUN]: the trainer's output over all machines; with --steps the joined step log."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _from_store(options: Namespace) -> int:
 
 
 def _from_local_session(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
-    """Print what the trainer of the session on this machine printed. Without one, or for the step log, raise the error."""
+    """Print the output of the local session's trainer. Without one, or for the step log, raise the error."""
     from supervisor.engine.runs.log_reader import LocalTrainerLog
 
     local = local_session(options, options.run, error)
@@ -110,7 +110,7 @@ class _Writer:
 
 
 def _follow(look: Callable[[], RunOverview], printed: TrainerLog, show: _Writer, chosen: dict[str, int | None]) -> None:
-    """Print until the run ends. A session on this machine is read from its local file, others as pieces arrive."""
+    """Print until the run ends. A local session is read from its own file, others as pieces arrive in the store."""
     from supervisor.engine.clock import BootClock
 
     pause, clock = Event(), BootClock()
@@ -121,7 +121,7 @@ def _follow(look: Callable[[], RunOverview], printed: TrainerLog, show: _Writer,
             show(printed.new(**chosen))
         except StoreError:
             if seen is None or not seen.alive or _has_ended(seen):
-                raise  # a session that lives here is read from its own files until the store answers again
+                raise  # a local session is read from its own files until the store answers again
         if seen.over:
             return
         until_s = clock.now().mono_s + STORE_EVERY_S
@@ -134,7 +134,7 @@ def _follow(look: Callable[[], RunOverview], printed: TrainerLog, show: _Writer,
 
 
 def _has_ended(seen: RunOverview) -> bool:
-    """Say whether a session that lived here has ended since."""
+    """Return True if a session that was live on this machine has ended since."""
     from supervisor.engine.trainer_process import process_identity
 
     return bool(seen.alive) and process_identity.alive((seen.claim or {}).get("machine", {})) is False

@@ -21,7 +21,7 @@ DRIVE_FOLDER = "MyDrive/training-supervisor"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Write the zip, and say where it belongs."""
+    """Write the zip, and print its place in Drive."""
     from supervisor import __version__
 
     options = _parser().parse_args(arguments)
@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _write(target: Path, name: str, files: Mapping[str, Path]) -> None:
-    """Write a zip that has all files below one folder, as a clone does; it gets its name when it is whole."""
+    """Write a zip with all files below one folder, as a clone has them. It gets its name when it is complete."""
     try:
         with (
             atomic.writing(target, unique=True) as file,
@@ -57,7 +57,7 @@ def _write(target: Path, name: str, files: Mapping[str, Path]) -> None:
 
 
 def _near(path: Path) -> Path:
-    """Return a path as a person would type it from here."""
+    """Return a path as a user would type it from here."""
     try:
         return path.relative_to(Path.cwd())
     except ValueError:

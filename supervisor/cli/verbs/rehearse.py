@@ -1,4 +1,4 @@
-"""rehearse SCRIPT: kill and resume it in a minute or two, and compare with a run that nothing happened to."""
+"""rehearse SCRIPT: kill and resume it in a minute or two, and compare with an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ REMOVALS_MAX, REMOVE_AGAIN_S = 20, 0.1
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Rehearse, and print the verdict: exit code 0 only for a bit-exact resume, NOT_TESTED where nothing was shown."""
+    """Run the resume test and print the verdict.
+
+    Exit code 0 only for a bit-exact resume, NOT_TESTED without evidence.
+    """
     own, script_arguments = split(arguments)
     if "-m" in own:
         hint = "give the path of its file, and have it import its package by name"
@@ -43,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
     script = script_path(options.script)
     limit_s = duration(options.limit)
     ensure()
-    # so that the runs are ended and their folder is removed
+    # so that the runs end and their folder is removed
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     from supervisor import composition
     from supervisor.engine.clock import BootClock
@@ -75,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _watch_folder(watch: str | None) -> str:
-    """Return the folder to watch. One outside the working folder, which is not copied, must be empty: it is thrown away."""
+    """Return the folder to watch. One outside the working folder is not copied but cleared, so it must be empty."""
     if not watch:
         return ""
     inside, there = os.path.relpath(watch), Path(watch).absolute()
@@ -96,7 +99,7 @@ def _next(verb: str, options: Namespace, script_arguments: Sequence[str]) -> str
 
 @contextmanager
 def _temporary_folder(above: Path) -> Iterator[Path]:
-    """Make a folder and remove it in the end, also where a process that was killed is still writing its last file there."""
+    """Make a folder and remove it at the end, even while a killed process still writes its last file there."""
     try:
         above.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""resume [RUN]: the same as `start`, by the command that this machine remembers, or that the store tells and a person confirms."""
+"""resume [RUN]: like `start`, with the command recorded on this machine, or one from the store that a person confirms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Find the run, complete the command line from this machine's own record or the confirmed one, and serve it."""
+    """Find the run, complete the command line from the local or the confirmed record, and serve it."""
     own, script_arguments = start.split(arguments)
     line = command_line()
     line.script_arguments = script_arguments
@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _reject_name_after_dashes(store: Store, behind: Sequence[str], options: Namespace) -> None:
-    """Raise UsageError where the only word behind ``--`` is the name of a run: what stands there is the script's."""
+    """Raise UsageError if the only word behind ``--`` is the name of a run: words there are the script's."""
     from supervisor.engine.runs import runs
 
     dashed = len(behind) == 1 and behind[0].startswith("-") and not (options.run or options.name)
@@ -70,7 +70,7 @@ def _reject_name_after_dashes(store: Store, behind: Sequence[str], options: Name
 
 
 def _require_secrets(behind: Sequence[str], name: str, recorded: Mapping[str, Any], options: Namespace) -> None:
-    """Raise UsageError where the store holds the arguments without their secrets: the script cannot run with the masks."""
+    """Raise UsageError if the store holds the arguments with masked secrets: the script cannot run with the masks."""
     if not holes(behind):
         template = options.resume_args or str(recorded.get("resume_args") or "")
         if not holes([template]):
@@ -86,7 +86,7 @@ def _require_secrets(behind: Sequence[str], name: str, recorded: Mapping[str, An
 
 
 def reject_script_in_store(script: Path, store: Path) -> None:
-    """Raise UsageError for a script that lies in the store: who may write there would choose what runs here."""
+    """Raise UsageError for a script in the store: anyone who can write there would choose the code that runs here."""
     if script.resolve().is_relative_to(Path(os.path.realpath(store))):
         raise UsageError(
             f"the script {script} lies in the store, and nothing that lies in a store is run",
@@ -105,7 +105,7 @@ def _local_command(store: Store, run: str, run_id: str) -> OwnCommand | None:
 
 
 def _confirm(script: Path, name: str, behind: Sequence[str], recorded: Mapping[str, Any], options: Namespace) -> None:
-    """Show the command that only the store tells, and have a person say that it is the right one. Raises UsageError."""
+    """Show the command that only the store records, and ask a person to confirm it. Raises UsageError."""
     hidden = masked(behind)
     words = ["start", str(script), "--name", name, *_option_words(recorded), *(["--", *hidden] if hidden else [])]
     command = shown(shell_commands.command(*words, option=option(options)))
@@ -128,7 +128,7 @@ def _confirm(script: Path, name: str, behind: Sequence[str], recorded: Mapping[s
 
 
 def _option_words(recorded: Mapping[str, Any]) -> list[str]:
-    """Return the options of a record that are not the defaults, as a person would type them."""
+    """Return a record's options that differ from the defaults, as a user would type them."""
     words: list[str] = []
     for name, value in recorded.items():
         typed = _typed_value(name, value)
@@ -144,7 +144,7 @@ def _option_words(recorded: Mapping[str, Any]) -> list[str]:
 def complete(options: Namespace, recorded: Mapping[str, Any]) -> None:
     """Fill the options that were not given from those of the last session.
 
-    How it began is not repeated: a run that was once started with ``--resume never`` is resumed, not begun again.
+    ``--resume never`` is not repeated: a run started with it is resumed, not restarted.
     """
     for name, value in recorded.items():
         if name != "resume" and name in start.DEFAULTS and getattr(options, name, "") is None:
@@ -154,7 +154,7 @@ def complete(options: Namespace, recorded: Mapping[str, Any]) -> None:
 
 
 def find_script(record: RunRecord, absolute: str, name: str, options: Namespace) -> Path:
-    """Return the script of a run on this machine: the file that is the same, else the one of the same path."""
+    """Return the run's script on this machine: the file with the same digest, else the one at the same path."""
     from supervisor.core.digest import SHA256, digest_of
 
     there = [each for each in dict.fromkeys(_places(record.script, absolute)) if each.is_file()]
@@ -180,7 +180,7 @@ def _places(recorded: str, absolute: str) -> Iterator[Path]:
 
 
 def _typed_value(name: str, value: Any) -> str:
-    """Return an option as a person would have typed it."""
+    """Return an option's value as a user would type it."""
     if name == "budget" and (value is None or isinstance(value, int | float)):
         return "" if value is None else f"{value:.3f}s" if value else "none"
     if name == "settle" and not value:
@@ -191,7 +191,7 @@ def _typed_value(name: str, value: Any) -> str:
 
 
 def command_line() -> Parser:
-    """Return what reads the verb's own arguments."""
+    """Return the verb's parser."""
     made = parser("resume", "Resume a run that the store knows; with one run in the store no name is needed.")
     made.usage = "%(prog)s [RUN] [options] [-- OTHER ARGUMENTS OF THE SCRIPT]"
     made.add_argument("run", metavar="RUN", nargs="?", help="name of the run (default: the live run, else the newest)")

@@ -1,4 +1,4 @@
-"""rm RUN: remove a run from its store and from this machine, after asking; never one that a machine is at."""
+"""rm RUN: remove a run from its store and from this machine, after asking; never one with a live session."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ POLL_EVERY_S, REPORT_EVERY_S = 0.5, 4.0
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Say what would go, ask, and remove it."""
+    """List the files to remove, ask, and remove them."""
     options = _parser().parse_args(arguments)
     if options.run is None:
         raise UsageError(
@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _found(store: Store, options: Namespace, now: Instant) -> tuple[RunPaths, RunOverview | None]:
-    """Return the run, and what is seen of it; None where its record is damaged and no session tells what it said."""
+    """Return the run and its overview; None if its record is damaged."""
     from supervisor.engine.paths import RunPaths
     from supervisor.engine.runs import run_status
     from supervisor.engine.runs.runs import DamagedRecord
@@ -85,7 +85,7 @@ def _found(store: Store, options: Namespace, now: Instant) -> tuple[RunPaths, Ru
 
 
 def _require_no_session(store: Store, place: RunPaths, overview: RunOverview, options: Namespace) -> None:
-    """Raise UserError where a session is at the run, or may be; with ``--takeover`` it is asked to end at once."""
+    """Raise UserError if a session is live or may be. With ``--takeover`` ask it to end at once."""
     from supervisor import composition
     from supervisor.engine.runs import claims
 
@@ -126,7 +126,7 @@ def _wait_for_answer(store: Store, place: RunPaths, within_s: float) -> bool:
 
 
 def _wait_until(store: Store, place: RunPaths, within_s: float, done: Callable[[RunView], bool]) -> bool:
-    """Look at the run until ``done`` says so; a line each few seconds says what is waited for."""
+    """Inspect the run until ``done`` returns True; print a line every few seconds."""
     from supervisor.engine.clock import BootClock
     from supervisor.engine.runs import claims
     from supervisor.engine.trainer_process import process_identity
@@ -175,7 +175,7 @@ def _stop(options: Namespace) -> str:
 
 
 class _Progress:
-    """Says every few seconds what is being removed, because on a drive a run of many files takes minutes."""
+    """Prints the progress every few seconds: on a drive the removal of many files takes minutes."""
 
     def __init__(self, began_s: float) -> None:
         self._reported_s, self._count = began_s, 0

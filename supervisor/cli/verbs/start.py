@@ -1,4 +1,4 @@
-"""start SCRIPT: start or resume its run, and stay until this machine's turn ends."""
+"""start SCRIPT: start or resume its run, and stay until this machine's session ends."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def serve(script: Path, script_arguments: Sequence[str], options: Namespace) -> int:
     """Run one session of this job to its end."""
-    gc.disable()  # because all that is made until the loop runs also stays: looking it through delays the trainer
+    gc.disable()  # because objects made before the loop stay anyway: a collection would delay the trainer
     ensure()
     if gaps := masking.holes([*script_arguments, options.resume_args or ""]):
         words = f"{' '.join(gaps)}: {masking.MASK} stands where a secret was, and the script would get it as it is"
@@ -119,12 +119,12 @@ def _check_watch(watch_dir: str, script: Path, store: str | None) -> None:
 
 
 def run_and_store(script: Path, options: Namespace, own: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Return the run's name and its store, None for the platform's; ``own``: what the script says in itself."""
+    """Return the run's name and its store, None for the platform's. ``own``: the options in the script."""
     return options.name or _text(own, "name") or options.module or script.stem, options.store or _text(own, "store")
 
 
 def settings(options: Namespace, own: Mapping[str, Any], script_name: str) -> dict[str, Any]:
-    """Merge defaults, the script's ``[tool.supervisor]`` and the command line (which wins) into checked values."""
+    """Merge defaults, the script's ``[tool.supervisor]`` and the command line into checked values; the last one wins."""
     known = {option_of(key)[2:] for key in DEFAULTS if key != COMMAND_LINE_ONLY} | {"store", "name"}
     unknown = sorted(set(own) - known - {key.replace("_", "-") for key in OPTIONS})
     if unknown:
@@ -148,7 +148,7 @@ def option_of(key: str) -> str:
 
 
 def script_path(text: str) -> Path:
-    """Return the path of a script that can be read: where ``text`` says, else of the shipped one; or raise UsageError."""
+    """Return the path of a readable script at ``text``, else of the shipped one. Raises UsageError."""
     script = Path(text) if Path(text).exists() else package_data.script(text) or Path(text)
     if not script.is_file():
         there = "is a folder" if script.is_dir() else "does not exist"
@@ -160,7 +160,7 @@ def script_path(text: str) -> Path:
 
 
 def target(options: Namespace) -> Path:
-    """Return the file that runs: the script's, or with ``-m`` the module's. Raises UsageError."""
+    """Return the file to run: the script, or with ``-m`` the module's file. Raises UsageError."""
     if options.module and options.script:
         line = shell_commands.command("start", "-m", options.module, "--", options.script)
         raise UsageError(
@@ -176,12 +176,12 @@ def target(options: Namespace) -> Path:
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return our own arguments and, from behind ``--``, the script's."""
+    """Return our own arguments, and the script's arguments after ``--``."""
     own = list(arguments)
     at = own.index("--") if "--" in own else len(own)
     own, behind = own[:at], own[at + 1 :]
     if "--resume-args" in own[:-1]:
-        at = own.index("--resume-args")  # what it is given begins with a dash itself
+        at = own.index("--resume-args")  # its value begins with a dash itself
         own[at : at + 2] = [f"--resume-args={own[at + 1]}"]
     return own, behind
 
@@ -243,9 +243,9 @@ _READERS: dict[str, Callable[[str], Any]] = {
 
 
 def _check_syntax(script: Path) -> None:
-    """Raise SetupError for what no attempt could run: found here it costs nothing, and nothing is written for it."""
+    """Raise SetupError for a script that cannot run at all. At this point nothing has been written for it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the trainer's own compilation says them
+        warnings.simplefilter("ignore")  # the trainer's own compilation reports them
         try:
             compile(script.read_bytes(), script.name, "exec", dont_inherit=True)
         except OSError as error:
@@ -266,7 +266,7 @@ def _text(own: Mapping[str, Any], key: str) -> str | None:
 
 
 def command_line() -> Parser:
-    """Return what reads the verb's own arguments."""
+    """Return the verb's parser."""
     made = parser("start", "Start the run of SCRIPT, or resume it: the same command every time, on any machine.")
     made.usage = "%(prog)s SCRIPT [options] [-- ARGUMENTS OF THE SCRIPT]"
     made.add_argument("script", metavar="SCRIPT", nargs="?", help="the training script")
@@ -276,9 +276,11 @@ def command_line() -> Parser:
 
 
 def add_options(made: Parser, *, named: bool = True) -> None:
-    """Add the options of a session; they stay None where not given, so that the script's own can stand.
+    """Add the options of a session. Options that are not given stay None, so that the script's own apply.
 
-    ``named``: the verb shows ``--name``; `resume` takes the run's name by its place.
+    Args:
+        made: the parser.
+        named: the verb shows ``--name``; `resume` takes the run's name as a positional argument.
     """
     made.set_defaults(module=None, confirmed=False)
     _add_run_options(made.add_argument_group("the run"), named=named)

@@ -1,4 +1,4 @@
-"""status [RUN]: how a run is doing, from any machine that sees its store, also while no machine lives."""
+"""status [RUN]: state of a run, from any machine that sees its store, also while no machine runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PLAIN_EVERY_S = 10.0
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Show it once, or until the run ends."""
+    """Show the status once, or until the run ends."""
     return answer(_parser().parse_args(arguments), _from_store, _from_local_session)
 
 
@@ -76,7 +76,10 @@ def _from_store(options: Namespace) -> int:
 
 
 def _with_launch(overview: RunOverview, options: Namespace, now: Instant) -> RunOverview:
-    """Return it with what the launch of the run on this computer knows; its end counts where the session left none."""
+    """Return the overview with the launch of the run on this computer.
+
+    The launch's end counts if the session recorded none.
+    """
     from dataclasses import replace
 
     from supervisor.fleet import last_launch
@@ -93,7 +96,7 @@ def _with_launch(overview: RunOverview, options: Namespace, now: Instant) -> Run
 
 
 def _from_local_session(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
-    """Show what the session on this machine says of itself. Without one, the error is all there is to say."""
+    """Show the local session's own status. Without one, raise the error."""
     from supervisor.engine.runs import run_status
 
     local = local_session(options, options.run, error)
@@ -120,7 +123,7 @@ def _lines(of: RunOverview, options: Namespace, told: Sequence[str]) -> list[str
 
 
 def headline(overview: RunOverview) -> str:
-    """Say which machine is at it, as honestly as can be told from here."""
+    """Return the line on the session's machine, only as certain as this machine can know."""
     if overview.rank is None:
         return "no machine has served it yet"
     who = f"session {overview.rank.generation}"
@@ -139,7 +142,7 @@ def headline(overview: RunOverview) -> str:
 
 
 def next_commands(overview: RunOverview, store: str) -> list[str]:
-    """Return what is useful now."""
+    """Return the useful next commands."""
     kept = overview.plain["checkpoints"]
 
     def of_run(*words: str) -> str:
@@ -149,7 +152,7 @@ def next_commands(overview: RunOverview, store: str) -> list[str]:
     if overview.state == "SUCCEEDED" and kept["durable"] is None and kept["submitted"] is None:
         return [of_run("logs")]
     if overview.state == "SUCCEEDED" and (bad := overview.plain.get("nan")):
-        good = bad["last_good"]  # the newest holds the NaN, so that it is not the one to export
+        good = bad["last_good"]  # the newest checkpoint holds the NaN, so it is not the one to export
         fine = of_run("checkpoints", "list") if good is None else of_run("checkpoints", "export", str(good), "DIR")
         return [fine, of_run("logs", "--steps")]
     if overview.state == "SUCCEEDED":
@@ -160,7 +163,7 @@ def next_commands(overview: RunOverview, store: str) -> list[str]:
 
 
 def _watch(overview: Callable[[], RunOverview], lines: Callable[[RunOverview], list[str]], *, as_json: bool) -> int:
-    """Show it anew while it changes: at once on a terminal, elsewhere every 10 s and whenever the state changes."""
+    """Show the status again when it changes: at once on a terminal, elsewhere every 10 s and at each change of state."""
     from supervisor.engine.clock import BootClock
 
     pause, clock = Event(), BootClock()

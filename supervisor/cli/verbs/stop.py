@@ -1,4 +1,7 @@
-"""stop [RUN]: save, wait until it is safe, end; asked through the store, so from any machine that sees it."""
+"""stop [RUN]: save, wait until it is safe, end.
+
+The request goes through the store, so any machine that sees it can send it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ CANCELLING = "CANCELLING"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Ask the session that is at it to end, and wait for its word."""
+    """Ask the live session to end, and wait for its answer."""
     return answer(_parser().parse_args(arguments), _through_store, _through_signal)
 
 
@@ -57,7 +60,7 @@ def _through_store(options: Namespace) -> int:
 
 
 def _through_signal(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
-    """Signal the session on this machine, because its store cannot pass the request on. None here: raise the error."""
+    """Signal the local session, because its store cannot pass the request on. Raises ``error`` if there is none."""
     from supervisor.engine.clock import BootClock
     from supervisor.engine.runs import run_status
 
@@ -80,7 +83,7 @@ def _through_signal(options: Namespace, error: StoreAwayError | NoSuchRunError) 
 
 
 def _report(found: RunOverview, options: Namespace) -> int:
-    """Say what is safe now and what comes next; the exit code says whether it ended."""
+    """Print the safe step and the next commands; return exit code 0 if the session ended."""
     store = option(options)
     live_at = view.Live(found.served, _next(found, store), store)
     show("\n".join([*view.safe_lines(found.plain, live_at), *view.next_commands(live_at.commands)]))
@@ -94,7 +97,7 @@ def _request_text(options: Namespace) -> str:
 def _wait_until(
     overview: Callable[[], RunOverview], first: RunOverview, clock: Clock, *, timeout_s: float
 ) -> RunOverview:
-    """Return what is seen when the session has ended, or shows no sign of life for so long."""
+    """Return the overview when the session has ended, or has given no sign of life for ``timeout_s``."""
     pause, found = Event(), first
     reported_s = updated_s = clock.now().mono_s
     updated = first.plain["updated"]

@@ -173,9 +173,7 @@ def _require_same_place(first: Fleet, on: str) -> None:
     """Refuse to look for a machine where it is not: it would count as lost, and another would be brought up beside it."""
     if first.machine is not None and first.provider not in {"", on}:
         words = f"{first.machine.endpoint} still serves this run, on {first.provider}"
-        raise UserError(
-            words, f"launch with --on {first.provider}: that goes on with it, and Ctrl-C there gives it back"
-        )
+        raise UserError(words, f"launch with --on {first.provider}: that resumes it, and Ctrl-C there releases it")
 
 
 def find_provisioner(on: str, folder: Path, environ: Mapping[str, str]) -> Provisioner:

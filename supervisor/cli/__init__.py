@@ -45,7 +45,7 @@ TABLE = {
     ),
     "launch": (
         "supervisor.cli.verbs.launch",
-        "bring up machines one after another until the run ends, with nobody there",
+        "run a script on one machine after another until it ends, unattended",
     ),
     "examples": (
         "supervisor.cli.verbs.examples",

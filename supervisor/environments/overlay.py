@@ -54,7 +54,7 @@ def make(
     environ: Mapping[str, str],
     say: Callable[[str], None],
     directs: Sequence[str] = (),
-    source: str = "the script's wish",
+    source: str = "the script's requirements",
 ) -> None:
     """Build the overlay at ``folder`` unless it is complete. After a kill at any point, the next call starts afresh.
 

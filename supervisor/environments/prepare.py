@@ -308,7 +308,9 @@ def _read_record(recorded: bytes | None) -> tuple[EnvironmentRecord | None, tupl
     try:
         return EnvironmentRecord.from_bytes(recorded), ()
     except ValueError as error:
-        return None, (f"the recorded environment cannot be read ({error}): a new one was made from the script's wish",)
+        return None, (
+            f"the recorded environment cannot be read ({error}): a new one was made from the script's requirements",
+        )
 
 
 def _difference(
@@ -332,7 +334,7 @@ def _difference(
 
     if old and old.found.python_tag != found.python_tag:
         place.say(
-            f"the run was on Python {old.found.python}: its packages are chosen anew for {found.python}, same versions where they exist"
+            f"the run was on Python {old.found.python}: its packages are chosen again for {found.python}, same versions where they exist"
         )
     place.say(f"{wanted.source} asks for {todo.asked}: finding what to add")
     folders = pip_config.read(place.environ).wheel_folders

@@ -98,7 +98,7 @@ class FleetJournal:
         except OSError as error:  # what is not written down is not done
             words = f"{self._file} cannot be written: {error.strerror or error}"
             raise UserError(
-                words, "see to its disk; the machine goes on, and the same command takes it up again"
+                words, "see to its disk; the machine continues, and the same command attaches to it again"
             ) from error
 
     def _ends_whole(self) -> bool:
@@ -213,7 +213,7 @@ class Controller:
         if machine is None:
             return "nothing is begun before it can be written"
         rate = f" at {self.fleet.units_per_hour:.2f} units/h" if self.fleet.units_per_hour else ""
-        return f"meanwhile {machine.endpoint} goes on{rate}; Ctrl-C twice leaves it, and the same command takes it up again"
+        return f"meanwhile {machine.endpoint} continues{rate}; Ctrl-C twice leaves it, and the same command attaches to it again"
 
     def _decide(self, event: fw.Event, now: Instant) -> None:
         self.fleet, commands = decide(self.fleet, event, now)

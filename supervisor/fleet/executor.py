@@ -99,7 +99,7 @@ class FleetExecutor:
                 else ""
             )
             words = f"this computer's disk does not take what comes: {why or error}"
-            return fw.CallFailed(name, "home", words, "make room there; the machine goes on meanwhile")
+            return fw.CallFailed(name, "home", words, "make room there; the machine continues meanwhile")
 
     def _check_balance(self, _call: fw.CheckBalance) -> fw.Event:
         balance = self._provisioner.balance()

@@ -247,7 +247,7 @@ class HomeReplica:
                 self._gathering.look_again()
                 self._budget = None
         except StoreError as error:
-            return replace(merged, trouble=f"old checkpoints could not be removed at home: {error}")
+            return replace(merged, trouble=f"old checkpoints could not be removed on this computer: {error}")
         return replace(merged, removed=removed)
 
     def _policy(self, rank: SessionId) -> retention.RetentionPolicy:

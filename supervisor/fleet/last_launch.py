@@ -39,7 +39,7 @@ class LastLaunch:
         on = f"{machine.name or machine.endpoint} for {lived}{self._units(now)}"
         if self.running:
             return f"launch: on {on}"
-        return f"launch: its controller does not run; {on} may go on, and the same command takes it up"
+        return f"launch: its controller does not run; {on} may still run, and the same command attaches to it"
 
     def plain(self, now: Instant) -> dict[str, Any]:
         """Return it as `status --json` prints it."""

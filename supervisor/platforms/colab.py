@@ -29,8 +29,8 @@ LIFE_S = 12 * 3600.0
 PRIOR_LIFE_S = 6 * 3600.0
 ANSWER_S = 10.0
 FLUSH_HINT = "keep this machine until Drive shows the checkpoint; it uploads by itself"
-NO_NOTICE = "none is given: a Colab machine ends without a word, so checkpoints go out all the time"
-ITS_OWN_LIMITS = "its administrator sets how long it lives; --time-limit TIME tells it to the run"
+NO_NOTICE = "none is given: a Colab machine ends without a notice, so checkpoints are uploaded all the time"
+ITS_OWN_LIMITS = "its administrator sets its time limit; pass it with --time-limit TIME"
 _OF_DRIVE = re.compile(r"(/content/[^/]+)/(My ?Drive|Shareddrives|Shared drives)(/|$)")
 
 
@@ -131,7 +131,7 @@ def release(address: str) -> None:
         why = ""
     if why:
         hint = "Runtime, Disconnect and delete runtime does it by hand; until then it uses up compute units"
-        raise UserError(f"this machine could not be given back: {why}", hint)
+        raise UserError(f"this machine could not be released: {why}", hint)
 
 
 def _age_s(now: Instant, stamp: Path, machine: Mapping[str, str]) -> float:

@@ -82,7 +82,7 @@ def mount(world: World, point: str) -> bool:
             _REMOUNT,
         )
     if answer == DEAD:
-        world.say(f"the mount at {point} is dead (Transport endpoint is not connected): mounting Drive anew")
+        world.say(f"the mount at {point} is dead (Transport endpoint is not connected): mounting Drive again")
     elif not answer:
         _require_free_mount_point(point)
     if answer != LACKING:
@@ -163,7 +163,7 @@ def _unexplained_failure(world: World, *, waited: bool) -> _Failure:
     """Return the failure if Drive's program ended without a reason: by the time for the consent, its log, or chance."""
     if waited:
         return _Failure(
-            f"nobody answered the question for Drive's consent within {CONSENT_S:.0f} s",
+            f"Drive's consent was not given within {CONSENT_S:.0f} s",
             "run this cell again and answer it in the window that opens (allow pop-ups for this page)",
         )
     if _log_has(world.environ, "QUOTA_EXCEEDED", "storageQuota", "downloadQuotaExceeded"):

@@ -76,15 +76,15 @@ def requeue(job: str) -> str:
     if details.get("JobState", "").startswith(_CANCELLED):
         return f"Slurm job {job} was cancelled, so it is not put back into the queue"
     if details.get("Requeue") != "1":
-        return f"Slurm job {job} may not be requeued (sbatch --requeue allows it): submit it again to go on"
+        return f"Slurm job {job} may not be requeued (sbatch --requeue allows it): submit it again to resume"
     _ask("scontrol", "requeue", job)
-    return f"Slurm job {job} is back in the queue and goes on when it gets a node (sbatch --no-requeue keeps it out)"
+    return f"Slurm job {job} is back in the queue and resumes when it gets a node (sbatch --no-requeue keeps it out)"
 
 
 def _ask(*words: str) -> str:
     import subprocess
 
-    hint = "submit the job again by hand: the same script goes on from what is safe"
+    hint = "submit the job again by hand: the same script resumes from the safe step"
     try:
         done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=ANSWER_S)
     except (OSError, subprocess.TimeoutExpired) as error:

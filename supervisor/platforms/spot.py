@@ -34,10 +34,10 @@ class CloudRow:
 
 
 CLOUDS = {
-    "google": CloudRow("product_name", "Google", "Google Cloud", "a spot machine is told 30 s ahead"),
-    "aws": CloudRow("sys_vendor", "Amazon EC2", "AWS", "a spot machine is told 120 s ahead"),
+    "google": CloudRow("product_name", "Google", "Google Cloud", "a spot machine gets notice 30 s ahead"),
+    "aws": CloudRow("sys_vendor", "Amazon EC2", "AWS", "a spot machine gets notice 120 s ahead"),
     "azure": CloudRow(
-        "chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77", "Azure", "a spot machine is told 30 s ahead"
+        "chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77", "Azure", "a spot machine gets notice 30 s ahead"
     ),
 }
 

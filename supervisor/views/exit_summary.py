@@ -98,7 +98,7 @@ def summary_lines(
         lines += _unsafe(durability, run, option)
     next_lines = _next(ending.phase, status) if run else ()
     if next_lines and next_lines[0] == _RESUME:
-        lines.append(f"{INDENT}the same start command goes on with it, or:")
+        lines.append(f"{INDENT}the same start command resumes it, or:")
     lines += [
         f"{INDENT}{shell_commands.command_of_run(verb, run, *words, option=option)}" for verb, *words in next_lines
     ]

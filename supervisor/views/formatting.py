@@ -48,7 +48,7 @@ def number(value: object) -> str:
 def nan_text(nan: Mapping[str, Any]) -> str:
     """Return the text on a NaN loss. ``nan``: the value of "nan" in ``status --json``."""
     names = ", ".join(nan["names"]) or "the loss"
-    return f"{names} {'is' if len(nan['names']) < 2 else 'are'} no number since step {nan['since']:,}"
+    return f"{names} {'is' if len(nan['names']) < 2 else 'are'} NaN or infinite since step {nan['since']:,}"
 
 
 def last_good(nan: Mapping[str, Any], run: str, store: str) -> str:

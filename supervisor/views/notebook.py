@@ -118,7 +118,7 @@ def startup_lines(timing: Mapping[str, Any], began_s: float | None, other_second
             f"; packages {_seconds(timing['packages_s'])}, meanwhile" if packages_extra_s > _HIDDEN_BELOW_S else ""
         )
         begun = (
-            f"going on from step {timing['from_step']:,}: first new step" if timing.get("from_step") else "first step"
+            f"resuming from step {timing['from_step']:,}: first new step" if timing.get("from_step") else "first step"
         )
         lines.append(f"{begun} {_seconds(whole_s)} after {since}: {', '.join(parts)}{packages}")
     drift = timing.get("drift") or ()
@@ -153,7 +153,7 @@ def split_output(lines: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def is_releasing(messages: Sequence[str]) -> bool:
     """Return True if the run is finished and its machine is about to be released."""
-    return any("giving this machine back" in each for each in messages)
+    return any("releasing this machine" in each for each in messages)
 
 
 def interrupt_notes(messages: Sequence[str], received: int, forwarded: int, *, ended: bool) -> list[str]:
@@ -163,7 +163,7 @@ def interrupt_notes(messages: Sequence[str], received: int, forwarded: int, *, e
     if is_releasing(messages):
         return ["interrupted: this machine is kept"]
     if not forwarded:
-        return ["interrupted: it is told to save and end, unless the kernel is restarting"]
+        return ["interrupted: saving and ending, unless the kernel is restarting"]
     if received > 1:
         return ["interrupted again: ending at once"]
     return ["interrupted: saving first, then ending; interrupt again to end at once and lose what is not saved"]
@@ -202,7 +202,7 @@ def _head(scene: PanelState) -> tuple[str, str]:
         words, colour = _ENDS.get(scene.code, (f"failed, exit code {scene.code}", "bad"))
         return f"{name}: {words}", colour
     if is_releasing(scene.messages):
-        return f"{name}: finished; this machine is given back in a moment", "good"
+        return f"{name}: finished; this machine is released in a moment", "good"
     if scene.plain is None:
         return f"{name}: starting", "wait"
     state = "stopping" if scene.stopping or scene.plain["state"] == "CANCELLING" else state_word(scene.plain).lower()
@@ -255,7 +255,10 @@ _ENDS = {
     0: ("finished", "good"),
     42: ("handed over: run this cell again, here or on the next machine", "wait"),
     75: ("another machine has the run", "bad"),
-    130: ("stopped after saving; run this cell again to go on", "wait"),
-    143: ("stopped after saving; run this cell again to go on", "wait"),
-    None: ("the supervisor is gone without a word; run this cell again: it goes on from what is safe", "bad"),
+    130: ("stopped after saving; run this cell again to resume", "wait"),
+    143: ("stopped after saving; run this cell again to resume", "wait"),
+    None: (
+        "the supervisor disappeared without a shutdown record; run this cell again: it resumes from the safe step",
+        "bad",
+    ),
 }

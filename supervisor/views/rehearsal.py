@@ -24,7 +24,7 @@ _KINDS = (
 )
 RESTARTS_AT_ZERO = (
     "it read none of them before its first step, or did all of its steps again: after a death all work is lost",
-    'have it go on: rehearse SCRIPT --resume-args "--resume {checkpoint}", with the option that the script has for it',
+    'have it resume: rehearse SCRIPT --resume-args "--resume {checkpoint}", with the option that the script has for it',
 )
 _ALWAYS_SHOWN = ("weights", "optimizer", "random numbers", "data order", "callbacks")  # shown also if absent
 
@@ -32,7 +32,7 @@ _ALWAYS_SHOWN = ("weights", "optimizer", "random numbers", "data order", "callba
 def lines(found: Comparison) -> list[str]:
     """Return the verdict and the details below it."""
     resumed = ", ".join(f"{step:,}" for step in found.resumed) or "nothing"
-    went_on = "files were put back of" if found.anew else "the killed run went on from"
+    went_on = "files were put back of" if found.anew else "the killed run resumed from"
     under = [*parts(found), f"  compared at step {found.steps[0]:,}; {went_on}: {resumed}"]
     if found.measured:
         under.append(f"  not compared, because they hold measured times: {', '.join(found.measured)}")
@@ -87,11 +87,13 @@ def reasons(found: Comparison) -> list[str]:
     elif found.row is not None:
         near = max(step for step in found.resumed if step <= found.row)
         where = "exactly where" if near == found.row else f"{found.row - near:,} steps after"
-        words.append(f"it begins {where} the run was resumed: what the script keeps outside attach() began anew there")
+        words.append(
+            f"it begins {where} the run was resumed: what the script keeps outside attach() started again there"
+        )
     elif found.differ and found.rows:
         words.append("every logged value is the same; the state that differs does not show in them yet")
     if found.attached == (FILES,):
-        words.append("it resumes from its own files: what it does not save there, or load from there, begins anew")
+        words.append("it resumes from its own files: what it does not save there, or load from there, starts again")
     elif _kind_of_any(found.attached, "data order") is None:
         words.append("no data order is attached: its position is lost at each resume; attach(…, data=YOUR_SAMPLER)")
     elif any(_kind(path) == "data order" for path in found.differ):

@@ -63,7 +63,7 @@ def anomaly_line(plain: Mapping[str, Any]) -> str:
     if not plain.get("trouble"):
         return ""
     times = plain["rollbacks"]
-    return f"went wrong: {plain['trouble']}" + (f" · gone back {times} time{'s' * (times > 1)} so far" if times else "")
+    return f"anomaly: {plain['trouble']}" + (f" · rolled back {times} time{'s' * (times > 1)} so far" if times else "")
 
 
 def nan_lines(plain: Mapping[str, Any], store: str = "") -> list[str]:

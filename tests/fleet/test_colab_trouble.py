@@ -85,9 +85,9 @@ def test_what_listings_do_not_say_stops_no_fetching_and_leaves_no_machine(world:
     first.tunnel.answers = "404 Not Found"
     launch.until(lambda: len(service.assigned) == 2, WAIT_S)
     service.hidden.clear()
-    launch.until(f"{first.endpoint} is given back", WAIT_S)
+    launch.until(f"{first.endpoint} is released", WAIT_S)
     assert service.assigned == [service.vms[1]], "the one that serves stays"
-    assert f"{first.endpoint} was taken for lost and is listed again: giving it back" in launch.text
+    assert f"{first.endpoint} was taken for lost and is listed again: releasing it" in launch.text
     launch.end()
 
 
@@ -109,5 +109,5 @@ def test_a_machine_that_appears_after_a_leave_is_named_listed_as_ours_and_can_be
     listed = ran(world, tmp_path, "launch", "--on", "colab", "--list").stdout
     assert f"--release {appeared.endpoint}" in listed
     done = ran(world, tmp_path, "launch", "--on", "colab", "--release", appeared.endpoint)
-    assert (done.returncode, done.stdout) == (0, f"{appeared.endpoint} is given back\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"{appeared.endpoint} is released\n"), done.stderr
     assert world.service.assigned == []

@@ -171,7 +171,7 @@ def test_it_starts_nothing_before_the_whole_seed_has_come(place: Place, tmp_path
     place.consign(seed=seed.index())
     place.start()
     status = until(lambda: place.status.get("phase") == "preparing" and place.status)
-    assert status["words"] == "waiting for 1 parcels from your computer"
+    assert status["words"] == "waiting for 1 parts from your computer"
     place.put(transfer_part.TransferPart(_cut(parcel.file), parcel.name, 0, ""))
     until(lambda: "not whole" in place.status["error"])
     assert not (place.folder / "store/toy").exists()
@@ -216,7 +216,7 @@ def test_what_the_agent_keeps_for_itself_may_be_removed_and_the_run_goes_on(plac
     waiting(place, tmp_path / "gate")
     for name in removed:
         (place.folder / name).rename(tmp_path / f"removed-{name}")
-    until(lambda: "they were made again, and the run goes on" in place.status["error"])
+    until(lambda: "they were made again, and the run continues" in place.status["error"])
     (place.folder / "store/toy/run (100).json").write_text("made after that")
     until(lambda: place.pump.once(place) and "run (100).json" in place.at_home())  # type: ignore[arg-type]
     (tmp_path / "gate").touch()
@@ -255,7 +255,7 @@ def test_a_machine_whose_files_are_removed_ends_its_supervisor_and_hands_the_run
     assert place.codes == [42]
     assert status["exit_code"] == 42
     assert "files of the run were removed from the machine while it worked" in status["error"]
-    assert "the next machine goes on" in status["error"]
+    assert "the next machine resumes" in status["error"]
     until(lambda: not [each for each in processes() if str(tmp_path / "gate") in each])
 
 

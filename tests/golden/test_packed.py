@@ -92,7 +92,7 @@ def test_views_show_such_a_run_as_any_other(only_packed, capsys, words):
 def test_the_newest_plain_one_is_exported_and_the_packed_one_named(store, capsys, tmp_path):
     code, out, _ = command(capsys, store, "checkpoints", "packed", "export", "latest", str(tmp_path / "to"))
     assert code == 0
-    assert "passed over: step 15 of session 1: packed" in out
+    assert "skipped: step 15 of session 1: packed" in out
     assert LINE.search(out)
     assert json.loads((tmp_path / "to" / "checkpoint.json").read_text())["step"] == 5
 

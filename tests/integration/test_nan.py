@@ -132,7 +132,7 @@ def test_a_run_goes_back_and_ends_as_one_in_which_these_batches_were_left_out_by
     assert len(withdrawn(store)) == 1
     seen = status(machine)
     assert (seen["state"], seen["trouble"], seen["rollbacks"]) == ("SUCCEEDED", "loss is nan at step 25", 1)
-    assert "gone back 1 time" in machine.run("status", "toy").stdout
+    assert "rolled back 1 time" in machine.run("status", "toy").stdout
     assert "loss is nan at step 25" in machine.run("logs", "toy").stdout
 
 
@@ -299,7 +299,7 @@ def test_the_last_checkpoint_before_it_stays_over_machines_and_is_named_everywhe
     script.write_text(STAYS)
     code, text = served(machine, script, STEPS, "--run", str(machine.store / "toy"), "--steps", "70")
     assert code == 0, text
-    assert "loss is no number since step 25" in text
+    assert "loss is NaN or infinite since step 25" in text
     assert "checkpoints toy export 20 DIR" in text.splitlines()[-1]
     assert stored(machine) == [20, 50, 60, 70]
     second = fresh_machine()
@@ -307,12 +307,12 @@ def test_the_last_checkpoint_before_it_stays_over_machines_and_is_named_everywhe
         second, script, STEPS, "--run", str(machine.store / "toy"), "--steps", "120", "--silent-from", "70"
     )
     assert code == 0, text
-    assert "loss is no number since step 25" in text
+    assert "loss is NaN or infinite since step 25" in text
     third = fresh_machine()
     assert stored(third) == [20, 100, 110, 120]
     assert "the last before the loss became no number" in third.run("checkpoints", "toy").stdout
     shown = third.run("status", "toy").stdout
-    assert "loss is no number since step 25" in shown
+    assert "loss is NaN or infinite since step 25" in shown
     assert "checkpoints toy export 20 DIR" in shown
     assert status(third)["nan"] == {"since": 25, "fine": 24, "names": ["loss"], "last_good": 20}
     assert third.run("checkpoints", "toy", "prune", "--yes").returncode == 0
@@ -327,7 +327,7 @@ def test_once_the_loss_is_a_number_again_the_usual_rule_holds(machine: Machine, 
         machine, script, STEPS, "--run", str(machine.store / "toy"), "--steps", "90", "--mended-at", "45"
     )
     assert code == 0, text
-    assert "no number" not in text
+    assert "NaN or infinite since" not in text
     assert stored(machine) == [70, 80, 90]
     assert status(machine)["nan"] is None
     assert status(machine)["trouble"] == "loss is nan at step 25"
@@ -343,7 +343,7 @@ def test_of_a_script_that_nobody_changed_the_last_files_before_it_stay(machine: 
     options = ("--no-install", "--save-every", "500ms", "--resume-args", "--resume {checkpoint}")
     code, text = served(machine, script, options, "--once", "never")
     assert code == 0, text
-    assert "no number since step" in text
+    assert "NaN or infinite since step" in text
     named = status_of(machine, "plain")["nan"]
     assert named["last_good"] is not None, text
     assert named["last_good"] <= named["fine"] <= 26

@@ -93,7 +93,7 @@ def test_a_finished_run_gives_its_colab_machine_back_once(played: Callable[..., 
     assert [question for question, _ in server.asked] == ["POST /unassign"]
     said = turn.text
     assert re.search(r"a Colab machine, \d+ s old, planned for 12 h 0 min · ", said)
-    assert 0 < said.index("SUCCEEDED: ") < said.index("giving this machine back")
+    assert 0 < said.index("SUCCEEDED: ") < said.index("releasing this machine")
     again = machine.start(TOY, arguments=(*JOB, "--step-ms", "1"))
     assert again.wait() == 0
     assert "this run is finished already" in again.text.lower()

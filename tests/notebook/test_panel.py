@@ -74,10 +74,10 @@ def test_ends_are_said_in_words() -> None:
     assert notebook.text(scene(ended=True, code=0)).startswith("plates: finished")
     assert "run this cell again" in notebook.text(scene(ended=True, code=42)).splitlines()[0]
     assert "exit code 93" in notebook.text(scene(ended=True, code=93))
-    assert "gone without a word" in notebook.text(scene(ended=True, code=None))
+    assert "disappeared without a shutdown record" in notebook.text(scene(ended=True, code=None))
     assert notebook.text(PanelState("plates")) == "plates: starting"
-    leaving = scene(messages=["the run is finished and safe: giving this machine back, so that no more units are used"])
-    assert notebook.text(leaving).startswith("plates: finished; this machine is given back")
+    leaving = scene(messages=["the run is finished and safe: releasing this machine, so that no more units are used"])
+    assert notebook.text(leaving).startswith("plates: finished; this machine is released")
 
 
 def test_the_way_to_the_first_new_step_is_told_by_part_and_adds_up() -> None:

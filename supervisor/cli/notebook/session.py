@@ -1,4 +1,4 @@
-"""A session watched by a notebook cell: started or found again, shown until its end, saved when the cell is interrupted."""
+"""A session watched by a notebook cell: started or found again, shown until its end, saved at an interrupt."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def attach(target: SessionTarget, clock: Clock, local_root: Path) -> AttachedSes
         return None
     newest = max(named, key=lambda each: each.rank)
     found = AttachedSession(newest.run, clock, local_root, local=newest)
-    found.notes.append("re-attached to the session that lives on this machine; it was not started by a notebook")
+    found.notes.append("re-attached to the live session on this machine; it was not started by a notebook")
     return found
 
 
@@ -256,7 +256,7 @@ def watch(
         while True:
             if kernel_ends is not None and kernel_ends():
                 attached.interrupts = attached.forwarded  # they were meant for the kernel
-                attached.notes.append("the kernel is ending; the run goes on: run this cell again to see it")
+                attached.notes.append("the kernel is ending; the run continues: run this cell again to see it")
                 display.show(attached.refresh())
                 return None
             attached.forward_interrupt(after_s)
@@ -305,7 +305,10 @@ def error_of(scene: notebook.PanelState) -> tuple[str, str]:
     if errors:
         return errors[-1], tries[-1] if tries else f"{shell_commands.MAGIC} doctor"
     if scene.code is None:
-        return "the supervisor is gone without a word", "run this cell again: it goes on from what is safe"
+        return (
+            "the supervisor disappeared without a shutdown record",
+            "run this cell again: it resumes from the safe step",
+        )
     return (
         f"the run ended with exit code {scene.code}",
         f"{shell_commands.MAGIC} {shell_commands.of_run('logs', scene.run)}",
@@ -316,8 +319,8 @@ def _progress_while_away(found: DetachedSupervisor, now: notebook.PanelState, wa
     """Return a note on the progress while no cell watched."""
     seen, plain = found.seen, now.plain or {}
     if not seen:
-        return "re-attached to the session that lives on this machine"
-    away = f"re-attached: nobody watched for {duration(max(0.0, wall_s - seen['wall_s']))}, and it went on by itself"
+        return "re-attached to the live session on this machine"
+    away = f"re-attached: not watched for {duration(max(0.0, wall_s - seen['wall_s']))}; the run continued"
     steps = ""
     if plain.get("step") is not None:
         steps = f", from step {seen['step'] or 0:,} to {plain['step']:,}"
@@ -338,5 +341,5 @@ def _end_while_away(before: DetachedSupervisor) -> str:
         (each for each in reversed(messages) if each.startswith(("error: ", "SUCC", "CANC", "HAND", "FAIL", "FENC"))),
         "",
     )
-    how = f"exit code {before.code}" if before.code is not None else "it is gone without a word"
-    return f"while nobody watched, the session before ended: {last or how}"
+    how = f"exit code {before.code}" if before.code is not None else "it disappeared without a shutdown record"
+    return f"while no cell watched, the previous session ended: {last or how}"

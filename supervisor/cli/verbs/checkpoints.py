@@ -163,7 +163,7 @@ def _export(context: CheckpointsContext, which: str, folder: str) -> int:
             ) from error
         if found.verdict is Validity.WHOLE:
             for passed in skipped:
-                show(f"passed over: {view.verdict(passed)}")
+                show(f"skipped: {view.verdict(passed)}")
             if newest := packed_checkpoints.newest_packed(skipped):
                 show(packed_checkpoints.export_command(context.store, context.place, newest))
             show(f"exported {found.id} to {folder}, verified, with {checkpoint_admin.STEPS_FILE}")

@@ -171,7 +171,7 @@ def _accelerator(driver: str) -> Diagnosis:
     seen = accelerators.seen_within(DRIVER_WAIT_S, os.environ)
     if seen is None:
         words = f"the accelerator's driver does not answer within {duration(DRIVER_WAIT_S)}"
-        return Diagnosis("accelerator", "warning", words, "start the machine anew; `nvidia-smi` hangs as well then")
+        return Diagnosis("accelerator", "warning", words, "restart the machine; `nvidia-smi` hangs too")
     if seen.words:
         return Diagnosis("accelerator", "ok", f"{seen.words}, driver {driver}" if driver else seen.words)
     return Diagnosis(

@@ -119,17 +119,17 @@ def _manage_machines(options: Namespace) -> int:
             show(f"{each.endpoint}  {each.hardware or '-'}  {each.name or 'not known to be ours'}")
             if each.name:
                 show(
-                    f"  give it back: {shell_commands.command('launch', '--on', options.on, '--release', each.endpoint)}"
+                    f"  release it: {shell_commands.command('launch', '--on', options.on, '--release', each.endpoint)}"
                 )
         if not listed:
             show(f"no machines on {found.traits.place}")
         return 0
     machine = next((each for each in listed if each.endpoint == options.release), None)
     if machine is None:
-        show(f"{options.release} is not listed: there is nothing to give back")
+        show(f"{options.release} is not listed: there is nothing to release")
         return 0
     found.release(machine)
-    show(f"{options.release} is given back")
+    show(f"{options.release} is released")
     return 0
 
 
@@ -153,9 +153,7 @@ def _units(text: str) -> float:
 
 
 def _parser() -> Parser:
-    made = parser(
-        "launch", "Bring up machines one after another until the run of SCRIPT ends; the same command goes on with it."
-    )
+    made = parser("launch", "Run SCRIPT on one machine after another until it ends; the same command continues it.")
     made.usage = "%(prog)s SCRIPT --on PLACE [options] [-- ARGUMENTS OF THE SCRIPT]"
     made.add_argument("script", metavar="SCRIPT", nargs="?")
     machines = made.add_argument_group("machines", MACHINES)
@@ -168,12 +166,12 @@ def _parser() -> Parser:
     machines.add_argument("--max-machines-a-day", metavar="N", default="12", help="within 24 hours (default: 12)")
     machines.add_argument("--max-units", metavar="U", help="compute units of this launch")
     machines.add_argument(
-        "--until", metavar="WHEN", help="07:30, or 9h from now: then save, fetch, give the machine back"
+        "--until", metavar="WHEN", help="07:30, or 9h from now: then save, fetch and release the machine"
     )
     machines.add_argument(
         "--secret", metavar="NAME", action="append", default=[], help="send this variable to the script; repeatable"
     )
     machines.add_argument("--list", action="store_true", help="show the account's machines")
-    machines.add_argument("--release", metavar="ENDPOINT", help="give one machine back")
+    machines.add_argument("--release", metavar="ENDPOINT", help="release one machine")
     start.add_options(made)
     return made

@@ -170,7 +170,7 @@ def _nothing(name: str, chosen: dict[str, int | None]) -> str:
 def _parser() -> Parser:
     made = parser("logs", "What the trainer printed, over all machines.")
     add_run(made)
-    made.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
+    made.add_argument("-f", "--follow", action="store_true", help="continue until the run ends")
     made.add_argument("--attempt", type=count, metavar="N", help="only this life of the trainer (in each session)")
     made.add_argument("--session", type=count, metavar="N", help="only this session")
     made.add_argument("--steps", action="store_true", help="the step log, joined over all machines")

@@ -126,7 +126,7 @@ def _parser() -> Parser:
     made.add_argument(
         "--watch-dir", dest="watch", metavar="DIR", help="the folder into which an unmodified script saves"
     )
-    made.add_argument("--resume-args", metavar="TEMPLATE", help='what it is given to go on: "--resume {checkpoint}"')
+    made.add_argument("--resume-args", metavar="TEMPLATE", help='its resume arguments: "--resume {checkpoint}"')
     made.add_argument("--no-install", action="store_true", help="use the packages that are here")
     add_old_names(made, {"--watch": "--watch-dir"})
     return made

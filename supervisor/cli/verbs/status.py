@@ -134,7 +134,7 @@ def headline(overview: RunOverview) -> str:
     if overview.alive:
         return f"{who} on this machine{platform}, attempt {overview.plain['attempt'] or 1}"
     if overview.alive is False:
-        return f"{who} died on this machine without a word; starting again goes on from what is safe"
+        return f"{who} died on this machine without a shutdown record; a new start resumes from the safe step"
     if overview.silent_s is None:
         return f"{who}{platform} on another machine; it has not spoken yet"
     gone = "; it may be gone" if overview.silent_s > overview.quiet_s else ""

@@ -110,7 +110,7 @@ def _wait_until(
         if found.plain["updated"] != updated:
             updated, updated_s = found.plain["updated"], now_s
         if now_s - updated_s > timeout_s:
-            show(f"no answer for {duration(timeout_s)}: the machine may be gone; if it lives, it will still stop")
+            show(f"no answer for {duration(timeout_s)}: the machine may be lost; if it still runs, it will stop")
             return found
         if now_s - reported_s >= REPORT_EVERY_S:
             reported_s = now_s
@@ -122,7 +122,7 @@ def _why_not(found: RunOverview) -> str:
         return "no machine has served it yet"
     if found.end:
         return f"session {found.rank.generation} ended already: {found.end.get('words') or found.end.get('reason')}"
-    return f"session {found.rank.generation} died on this machine without a word"
+    return f"session {found.rank.generation} died on this machine without a shutdown record"
 
 
 def _end_of(found: RunOverview) -> str:

@@ -254,7 +254,7 @@ def _given_up(fleet: Fleet, machine: Machine, event: fw.CallFailed, now: Instant
     if event.call == fw.CallName.FORWARD_STOP and event.kind == "nothing" and fleet.empty:
         return serving.release(fleet, "end")  # its status was read since, and nothing was trained there
     if event.call == fw.CallName.RELEASE_MACHINE and fleet.consecutive_errors >= RELEASES_MAX:
-        words = f"{machine.endpoint} could not be given back, and may go on using units: {event.message}"
+        words = f"{machine.endpoint} could not be released and may use more units: {event.message}"
         hint = ending.release_command(fleet, machine.endpoint)
         return ending.end(fleet, fleet.exit_code or errors.FAILED, "FAILED_CONTROLLER", words, hint)
     said = fw.Report("error", event.message, event.hint)

@@ -52,7 +52,7 @@ class WaitEnded:
 
 @dataclass(frozen=True, slots=True)
 class UserRequest:
-    """A person asks: "stop" (save, fetch, give the machine back), or "leave" (the machine goes on by itself)."""
+    """A person asks: "stop" (save, fetch, give the machine back), or "leave" (the machine continues by itself)."""
 
     action: str
     message: str = ""

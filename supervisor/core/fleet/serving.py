@@ -56,8 +56,8 @@ def there_again(fleet: Fleet, life: MachineService, found: Machine, now: Instant
     """A machine that was done with is listed: a listing may miss a living one for a while, or show one that was given back."""
     lost = life.end == LOST
     phase = FleetPhase.SERVING if lost else FleetPhase.RELEASING
-    what = "was taken for lost" if lost else "was given back"
-    words = f"{life.machine.endpoint} {what} and is there: {'going on with it' if lost else 'giving it back again'}"
+    what = "was taken for lost" if lost else "was released"
+    words = f"{life.machine.endpoint} {what} and is there: {'using it again' if lost else 'releasing it again'}"
     fleet = fleet.with_(
         machine=life.machine, service=life.reopened(), machine_history=fleet.history_without(life), phase=phase, release_then="next",
     )  # fmt: skip
@@ -93,7 +93,7 @@ def restart(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
     """The machine is there and does not answer, or what runs on it gives no sign."""
     if fleet.restarts >= RESTARTS_MAX:
         fleet, commands = release(fleet, "next")
-        words = f"{machine.endpoint} does not go on after {RESTARTS_MAX} restarts: giving it back"
+        words = f"{machine.endpoint} does not continue after {RESTARTS_MAX} restarts: releasing it"
         return fleet, (fw.Report("warning", words), *commands)
     words = f"gives no sign of life for {duration(now.mono_s - fleet.heartbeat_s)}"
     if fleet.preparing_s is not None:
@@ -361,7 +361,7 @@ def released(fleet: Fleet, event: fw.MachineReleased, now: Instant) -> Outcome:
     if fleet.machine is None or fleet.machine.endpoint != event.endpoint:
         return look(fleet)
     fleet = fleet.closed(GIVEN_BACK, now.wall_s)
-    said = fw.Report("info", f"{event.endpoint} is given back")
+    said = fw.Report("info", f"{event.endpoint} is released")
     if fleet.release_then == "next" and not fleet.stop:
         fleet, commands = pause_before_next(fleet, now)
         return fleet, (said, *commands)
@@ -389,7 +389,7 @@ def pause_before_next(fleet: Fleet, now: Instant) -> Outcome:
     fruitless = 0 if last.durable_step != last.durable_from else fleet.machines_without_progress + 1
     fleet = fleet.with_(machines_without_progress=fruitless, phase=FleetPhase.WAITING, name="")
     if fruitless >= fleet.policy.machines_without_progress_max:
-        words = f"{fruitless} machines in a row brought nothing new home"
+        words = f"{fruitless} machines in a row: no new checkpoint reached this computer"
         hint = "see what each did: `logs`"
         return end(fleet, errors.NO_PROGRESS, "FAILED", words, hint)
     if fleet.stop:
@@ -408,7 +408,7 @@ def ask_to_stop(fleet: Fleet, words: str, now: Instant, code: int = errors.INTER
     said = fw.Report(
         "warning",
         words,
-        "the run saves, its results are fetched, the machine is given back; Ctrl-C from now on leaves it running instead",
+        "the run saves, its results are fetched, the machine is released; Ctrl-C from now on leaves it running instead",
     )
     if fleet.call_in_flight:
         return fleet, (said,)

@@ -33,7 +33,7 @@ def final(fleet: Fleet) -> Outcome:
         return end(fleet, fleet.stop_code, "FAILED", fleet.stop, unsaved.HINT)
     if code in cancelled or fleet.stop:
         state = "CANCELLED" if code in cancelled else "PENDING"
-        return end(fleet, code, state, fleet.stop or "the run was stopped", "the same command goes on with it")
+        return end(fleet, code, state, fleet.stop or "the run was stopped", "the same command resumes it")
     words = {errors.FENCED: "another machine has the run", errors.NO_PROGRESS: "the run makes no progress"}
     hint = "read all of its output: `logs`"
     told = words.get(code, f"the run ended with exit code {code}")
@@ -59,15 +59,15 @@ def end(fleet: Fleet, code: int, state: str, words: str, hint: str = "") -> Outc
 
 
 def leave(fleet: Fleet) -> Outcome:
-    """End this controller at once; the machine, or the call in flight, goes on by itself."""
+    """End this controller at once; the machine, or the call in flight, continues by itself."""
     words, hint = "no machine of this run is up", "the same command goes on with the run"
     if fleet.machine is not None:
-        words, hint = f"{fleet.machine.endpoint} goes on by itself", "the same command takes it up again"
+        words, hint = f"{fleet.machine.endpoint} continues by itself", "the same command attaches to it again"
     if fleet.call_in_flight == fw.CallName.CREATE_MACHINE:
         words = f"a machine may still appear: {fleet.name}"
-        hint = f"the same command takes it up; or `launch --on {fleet.provider or 'PLACE'} --list`, and --release gives it back"
+        hint = f"the same command attaches to it; or `launch --on {fleet.provider or 'PLACE'} --list`, and --release releases it"
     elif fleet.call_in_flight == fw.CallName.RELEASE_MACHINE and (about := fleet.stray or fleet.machine) is not None:
-        words, hint = f"{about.endpoint} is being given back", "the same command sees to it that it is"
+        words, hint = f"{about.endpoint} is being released", "the same command completes that"
     fleet = fleet.with_(
         stop_before=fleet.stop_before or fleet.stop_forwarded or fleet.call_in_flight == fw.CallName.FORWARD_STOP
     )
@@ -77,9 +77,7 @@ def leave(fleet: Fleet) -> Outcome:
 def of_another_run(fleet: Fleet, machine: Machine) -> Outcome:
     """A machine of another run of this computer is up: one at a time for an account."""
     words = f"{machine.endpoint} of another run ({machine.name}) is up; one machine at a time for an account"
-    hint = (
-        f"launch that run again to go on with it, or give the machine back: {release_command(fleet, machine.endpoint)}"
-    )
+    hint = f"launch that run again to resume it, or release the machine: {release_command(fleet, machine.endpoint)}"
     return end(fleet, errors.FENCED, "PENDING", words, hint)
 
 
@@ -106,7 +104,7 @@ def closing_failed(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
         fw.Report(
             "warning",
             f"{life.machine.endpoint} was lost, and it is not known whether it is gone: {event.message}",
-            f"it may cost units; give it back: {release_command(fleet, life.machine.endpoint)}",
+            f"it may cost units; release it: {release_command(fleet, life.machine.endpoint)}",
         )
         for life in fleet.lost_ones
     ]
@@ -131,7 +129,7 @@ def stray_in(fleet: Fleet, machines: Iterable[Machine]) -> Machine | None:
 def give_back(fleet: Fleet, stray: Machine) -> Outcome:
     """Give a machine of ours back that does not serve."""
     said = fw.Report(
-        "warning", f"{stray.endpoint} was taken for lost and is listed again: giving it back, because it costs units"
+        "warning", f"{stray.endpoint} was taken for lost and is listed again: releasing it, because it costs units"
     )
     told: tuple[fw.Command, ...] = () if stray == fleet.stray else (said,)
     return fleet.with_(stray=stray).calling(fw.CallName.RELEASE_MACHINE), (*told, fw.ReleaseMachine(stray))
@@ -146,15 +144,15 @@ def given_back(fleet: Fleet, endpoint: str) -> tuple[Fleet, fw.Report]:
     fleet = fleet.with_(
         call_in_flight="", stray=None, machine_history=tuple(noted(life) for life in fleet.machine_history)
     )
-    return fleet, fw.Report("info", f"{endpoint} is given back")
+    return fleet, fw.Report("info", f"{endpoint} is released")
 
 
 def not_given_back(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
-    """A machine beside the one that serves could not be given back: say so, and try again at the next listing for it."""
+    """A machine beside the one that serves could not be released: say so, and try again at the next listing for it."""
     assert fleet.stray is not None
     endpoint = fleet.stray.endpoint
     said: Any = fw.Report(
-        "warning", f"{endpoint} could not be given back yet: {event.message}", release_command(fleet, endpoint)
+        "warning", f"{endpoint} could not be released yet: {event.message}", release_command(fleet, endpoint)
     )
     return fleet.with_(stray=None, wake_s=now.mono_s), (said,)
 

@@ -25,12 +25,12 @@ _CALLS: dict[str, str] = {
     fw.CallName.CHECK_BALANCE: "the account's balance", fw.CallName.LIST_MACHINES: "the list of machines", fw.CallName.CREATE_MACHINE: "the new machine {}",
     fw.CallName.ADOPT_MACHINE: "{} to be usable again", fw.CallName.PREPARE_MACHINE: "code and checkpoint to reach {}",
     fw.CallName.START_AGENT: "our agent to start on {}", fw.CallName.POLL_MACHINE: "a new step of {}", fw.CallName.RESTART_AGENT: "what runs on {} to end",
-    fw.CallName.FORWARD_STOP: "the stop to be written down for {}", fw.CallName.RELEASE_MACHINE: "{} to be given back",
+    fw.CallName.FORWARD_STOP: "the stop to be written down for {}", fw.CallName.RELEASE_MACHINE: "{} to be released",
 }  # fmt: skip
 _PHASES = {
     FleetPhase.LOOKING: "the list of machines", FleetPhase.WAITING: "the next try to get a machine", FleetPhase.BRINGING_UP: "the next try to get a machine",
     FleetPhase.PREPARING: "the next try to send code and checkpoint to {}", FleetPhase.STARTING: "the next try to start our agent on {}",
-    FleetPhase.SERVING: "a new step of {}", FleetPhase.RELEASING: "the next try to give {} back",
+    FleetPhase.SERVING: "a new step of {}", FleetPhase.RELEASING: "the next attempt to release {}",
 }  # fmt: skip
 
 
@@ -152,8 +152,8 @@ def _cost(fleet: Fleet) -> str:
 
 def _what_to_do(fleet: Fleet) -> str:
     if fleet.machine is None:
-        return "it goes on by itself; Ctrl-C ends it, and the same command goes on later"
-    return "it goes on by itself; see its output: `logs`; Ctrl-C saves and gives the machine back"
+        return "it continues by itself; Ctrl-C ends it, and the same command goes on later"
+    return "it continues by itself; see its output: `logs`; Ctrl-C saves and releases the machine"
 
 
 def spoken_state(state: str) -> str:

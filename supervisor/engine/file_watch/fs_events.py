@@ -70,5 +70,5 @@ def begin(folder: Path, told: FileEvents, say: Callable[[str], None]) -> FileEve
     """Return who listens to the folder; what stands in the way is said."""
     made = FileEventSource(told)
     if not made.begin(folder):
-        say(f"the system does not tell of changes in {folder} ({made.why}): it is looked at every few seconds")
+        say(f"the system reports no changes in {folder} ({made.why}): it is scanned every few seconds")
     return made

@@ -50,7 +50,7 @@ def store(probed: Store, clock: Clock, life_s: float, pause: Callable[[float], o
         yield Diagnosis("store", "problem", two.what, two.hint)
         return
     kind = f" ({traits.place})" if traits.place else ""
-    yield Diagnosis("store", "ok", f"{traits.where}{kind} takes files, gives them back and removes them")
+    yield Diagnosis("store", "ok", f"{traits.where}{kind} writes, reads and removes files")
     yield _evidence(probed, measured)
     yield from _speed(measured, life_s)
     if traits.mounted or traits.settle_s:
@@ -80,7 +80,7 @@ def time(now: Instant) -> Diagnosis:
     if EARLIEST_WALL_S <= now.wall_s <= LATEST_WALL_S:
         return Diagnosis("clock", "ok", "the clock shows a possible time")
     return Diagnosis(
-        "clock", "warning", "the clock shows a time that cannot be", "set it; runs go on without, logs mislead"
+        "clock", "warning", "the clock shows a time that cannot be", "set it; runs work without it, but logs mislead"
     )
 
 
@@ -95,7 +95,7 @@ def _room(about: str, free: int | None, where: str, place: str = "") -> Diagnosi
     quota = "deleted files count too, until the trash is emptied: drive.google.com/settings/storage"
     if free is None:
         hint = quota if place == "Drive" else "see to it yourself that there is room for some checkpoints"
-        return Diagnosis(about, "ok", "nobody here knows how much is free", hint)
+        return Diagnosis(about, "ok", "the free space is unknown", hint)
     words = f"{free / 10**9:.1f} GB free"
     if free < FEW_BYTES:
         return Diagnosis(
@@ -121,7 +121,7 @@ def _evidence(probed: Store, measured: Measurement) -> Diagnosis:
         )
         return Diagnosis("evidence", "warning", f"{words} ({last.why})", hint)
     words = f"{_size(last)} are written but not safe after {duration(PROOF_WAIT_S)}: {last.why}"
-    hint = f"is {traits.place or 'the store'} full? is the upload slow? runs go on here, and say what is not safe yet"
+    hint = f"is {traits.place or 'the store'} full? is the upload slow? runs continue here and say what is not safe yet"
     return Diagnosis("evidence", "warning", words, hint)
 
 
@@ -133,7 +133,7 @@ def _speed(measured: Measurement, life_s: float) -> Iterator[Diagnosis]:
         return
     words += f" and safe after {_seconds(last.safe_s)}"
     slow = last.safe_s >= SLOW_S
-    yield Diagnosis("store speed", "ok", words, "training goes on meanwhile" if slow else "")
+    yield Diagnosis("store speed", "ok", words, "training continues meanwhile" if slow else "")
     upload_s = measured.upload_s(EXAMPLE_BYTES)
     if upload_s is None:
         return

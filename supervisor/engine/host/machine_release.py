@@ -61,15 +61,15 @@ class MachineRelease:
             return
         if self._traits.evidence in _OF_THIS_DISK:
             words = f"the run is finished, and all of it lies on this machine's own disk, in {self._traits.where}"
-            self._say(words, "copy it away before the machine ends; with a store on Drive it would be given back now")
+            self._say(words, "copy it away before the machine ends; with a store on Drive it would be released now")
             return
         if keep:
-            self._say("the run is finished and safe; this machine is kept, and goes on using up compute units", "")
+            self._say("the run is finished and safe; this machine is kept and uses more compute units", "")
             return
-        words = "the run is finished and safe: giving this machine back, so that no more compute units are used"
+        words = "the run is finished and safe: releasing this machine, so that no more compute units are used"
         self._say(words, f"in {duration(PAUSE_S)}, and all on it goes; Ctrl-C now or --keep-machine keeps it")
         if self._objected():
-            self._say("this machine is kept, and goes on using up compute units", "")
+            self._say("this machine is kept and uses more compute units", "")
             return
         if self._traits.mounted and platform.flush is not None:
             platform.flush(FLUSH_S)  # small files of the end may still be on their way

@@ -101,7 +101,7 @@ class Rehearsal:
         if turn.process.returncode not in {0, TERMINATED}:
             raise self._failed("the script fails even when nothing happens to it", turn)
         if step is None:
-            hint = "it must call supervisor.attach(…), or be told of: --watch-dir DIR, the folder in which it saves"
+            hint = "it must call supervisor.attach(…), or be given --watch-dir DIR, the folder in which it saves"
             raise UserError("the script saved no checkpoint", hint, FAILED)
         if self._plan.watch and turn.process.returncode != 0:
             words = f"the script did not end within {self._plan.peace_s:.0f} s, and one that saves by itself has to"
@@ -123,7 +123,7 @@ class Rehearsal:
             _kill_group(trainer)
             trainer, saved = self._wait(turn, third_s, trainer, saved)
             if trainer:
-                self._say(f"3/3 kill -9 of everything, when step {saved:,} was safe; going on on a blank machine")
+                self._say(f"3/3 kill -9 of everything, when step {saved:,} was safe; resuming on a blank machine")
                 turn.process.kill()
                 _kill_group(trainer)
             else:
@@ -142,9 +142,7 @@ class Rehearsal:
         stores = [self._open(str(self._plan.folder / name)) for name in (PEACEFUL, KILLED)]
         found = compare(stores[0], stores[1], self._plan.folder)
         if not found.resumed:
-            raise _not_tested(
-                "the killed run came to its end without having gone on from anything, which shows nothing"
-            )
+            raise _not_tested("the killed run ended without resuming from a checkpoint, which shows nothing")
         if min(found.resumed) >= max(found.steps):
             raise _not_tested(f"every kill fell at or after the last step, {max(found.steps):,}, which shows nothing")
         if found.empty:
@@ -187,7 +185,7 @@ class Rehearsal:
             return 0, _last_step(store) or 0
         hint = MORE_TO_DO
         if not self._plan.watch and any((self._plan.folder / PEACEFUL).rglob(FILES_FILE)):
-            hint += "; or if it went on from its own files of the first run: --watch-dir DIR, the folder that has them"
+            hint += "; or if it resumed from its own files of the first run: --watch-dir DIR, the folder that has them"
         raise _not_tested("the run ended before it could be killed in the middle", hint)
 
     @contextlib.contextmanager

@@ -50,9 +50,9 @@ ASIDE, AT_FIRST, WHOLE, PUT_BACK = "aside", "files-at-first.json", "files-whole.
 
 
 _NOT_LOADED = {
-    "nothing": "no load_state_dict() was seen before that step: `rehearse {script}` tells whether the script really goes on",
+    "nothing": "no load_state_dict() was seen before that step: `rehearse {script}` tells whether the script really resumes",
     "network": "a network has loaded its state, no optimizer has: moments begin fresh, if it has any",
-    "optimizer": "an optimizer has loaded its state, no network has: `rehearse {script}` tells whether the script really goes on",
+    "optimizer": "an optimizer has loaded its state, no network has: `rehearse {script}` tells whether the script really resumes",
 }
 
 
@@ -354,8 +354,8 @@ class UnmodifiedScriptSession:
     def _way_on(self) -> str:
         """Return what makes a script read what was put back."""
         if self._added:
-            return f"it was started with {shlex.join(self._added)}: is that how it is told to go on?"
-        return f"to have it go on from them: {resume_options.advice(script_sources.convention(self.job.script))}"
+            return f"it was started with {shlex.join(self._added)}: is that its resume option?"
+        return f"to have it resume from them: {resume_options.advice(script_sources.convention(self.job.script))}"
 
     def _discover(self) -> None:
         """Look in the working folder for what the script saves by means that no hook knows."""

@@ -110,7 +110,7 @@ class Agent:
                 raise lost_store.StoreLost(self.machine.notes)  # of a file that came in part, only the rest would come
             if job is not None and not lacking:
                 break
-            words = f"waiting for {lacking} parcels from your computer" if job else "waiting for its job"
+            words = f"waiting for {lacking} parts from your computer" if job else "waiting for its job"
             self._tell(AgentPhase.PREPARING, words=words)
             self._pause.wait(TICK_S)
         self._guarded("the note of its seed", (self.machine.folder / SEEDED).touch)
@@ -171,7 +171,9 @@ class Agent:
         made = [self._inbox.mend(), self._outbox.mend()]
         self._report.mend(self.machine.notes)
         if any(made):
-            self._mended = "our agent's files were removed from the machine: they were made again, and the run goes on"
+            self._mended = (
+                "our agent's files were removed from the machine: they were made again, and the run continues"
+            )
             self._say(self._mended)
 
     def _guarded(self, what: str, act: Callable[[], T]) -> T | None:

@@ -20,7 +20,7 @@ class StoreLost(UserError):  # noqa: N818, because it is what is found
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"files of the run were removed from the machine while it worked ({path})",
-            "what this computer does not hold is lost; the next machine goes on from what it holds",
+            "what this computer does not hold is lost; the next machine resumes from what it holds",
             HANDED_OVER,
         )
 

@@ -131,7 +131,7 @@ class PartInbox:
                 bad = self._folder / "bad"
                 bad.mkdir(exist_ok=True)
                 file.replace(bad / file.name)
-                self.trouble = f"what home sent is not whole: {error}"
+                self.trouble = f"a part from your computer is incomplete: {error}"
                 continue
             self._take(opened)
             with self._list.open("a", encoding="ascii") as applied:

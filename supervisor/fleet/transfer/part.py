@@ -134,10 +134,10 @@ def read(file: Path, sha256: str = "") -> OpenPart:
     """Read a parcel and prove it; ``sha256``: of the whole file, where it was told. Raises ParcelError, OSError."""
     length = file.stat().st_size
     if length > BYTES_MAX:
-        raise TransferPartError(f"{file.name} has {length:,} bytes, which no parcel has")
+        raise TransferPartError(f"{file.name} has {length:,} bytes, which no part has")
     body = file.read_bytes()
     if len(body) < len(MAGIC) + _LENGTH + _SUM or not body.startswith(MAGIC):
-        raise TransferPartError(f"{file.name} is not a parcel")
+        raise TransferPartError(f"{file.name} is not a part")
     inside = memoryview(body)[:-_SUM]
     summed = hashlib.sha256(inside)
     proved = summed.digest() == body[-_SUM:]
@@ -196,9 +196,7 @@ def _header(name: str, body: bytes) -> PartHeader:
             raise TransferPartError(f"{name} was packed by a newer version of training-supervisor: update this one")
         read = shapes.of(_Header, told)
         if len(read.entries) > ENTRIES_MAX:
-            raise TransferPartError(
-                f"it names {len(read.entries):,} pieces, and no parcel has more than {ENTRIES_MAX:,}"
-            )
+            raise TransferPartError(f"it names {len(read.entries):,} chunks, and no part has more than {ENTRIES_MAX:,}")
         for piece in read.entries:
             _see_possible(piece)
         for path in read.letter.refused if read.letter else ():

@@ -60,7 +60,7 @@ class MountGuard:
             self.opened += 1
         here = os.fstat(self._fd).st_dev
         if f"{os.major(here)}:{os.minor(here)}" != found.device:
-            raise StoreError(f"{point} was mounted anew", "gone")
+            raise StoreError(f"{point} was mounted again", "gone")
         if point != "/" and os.stat(os.path.dirname(point)).st_dev == here:
             raise StoreError(f"{point} is a plain folder", "gone")
         return self._fd, os.path.relpath(full, point)

@@ -155,7 +155,7 @@ def test_stop_tells_the_session_here_directly(said, living, root):
     code, words = said("stop", "plates")
     assert code == 0, words
     assert "telling its session on this machine directly" in words
-    assert "plates: told session 3 to save and end" in words
+    assert "plates: signalled session 3 to save and end" in words
     assert "plates: session 3 ended" in words
     assert signals(root) == [signal.SIGTERM]
 

@@ -99,7 +99,7 @@ def test_the_export_of_the_latest_walks_back_and_says_so(said, four, root):
     damage(four, four.ids[3])
     code, words = said("checkpoints", "export", "latest", "out")
     assert code == 0
-    assert "passed over: step 40 of session 1: damaged" in words
+    assert "skipped: step 40 of session 1: damaged" in words
     assert (root / "out/state.json").read_bytes() == b"weights 30"
 
 

@@ -84,7 +84,7 @@ def test_a_drive_is_measured_and_what_that_means_for_saving_is_said(said, drive,
     drive.refuses = 2
     code, found = findings(said)
     assert code == 0
-    assert found["store"]["words"].endswith("(Drive) takes files, gives them back and removes them")
+    assert found["store"]["words"].endswith("(Drive) writes, reads and removes files")
     assert "Drive itself says, twice, that each of its files is uploaded" in found["evidence"]["words"]
     assert found["store speed"]["words"].startswith("8 MB are written in ")
     assert " and safe after " in found["store speed"]["words"]
@@ -135,7 +135,7 @@ def test_a_full_drive_is_a_problem_and_an_unknown_quota_is_said(said, drive):
     assert code == 4
     assert "drive.google.com/settings/storage" in found["store space"]["hint"]
     drive.free = None
-    assert findings(said)[1]["store space"]["words"] == "nobody here knows how much is free"
+    assert findings(said)[1]["store space"]["words"] == "the free space is unknown"
 
 
 def test_a_place_that_the_platform_refuses_is_a_finding_among_the_others(said, root, monkeypatch):

@@ -58,7 +58,7 @@ def test_a_name_that_leads_out_is_damage_and_nothing_is_written_there(said, two,
     assert "step 20 of session 1: damaged: its manifest is damaged" in words
     code, words = said("checkpoints", "export", "latest", "out")
     assert code == 0, words
-    assert "passed over: step 20" in words
+    assert "skipped: step 20" in words
     after = everything(root)
     assert {path: after[path] for path in before} == before
     assert {path.relative_to(root).parts[0] for path in after.keys() - before.keys()} == {"out"}

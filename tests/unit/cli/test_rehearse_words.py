@@ -26,7 +26,7 @@ def words(**changes):
 
 def test_two_equal_runs_are_bit_exact():
     assert words().startswith("resume is bit-exact")
-    assert "went on from: 30, 60" in words()
+    assert "resumed from: 30, 60" in words()
 
 
 def test_each_part_has_its_own_verdict():

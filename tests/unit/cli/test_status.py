@@ -96,7 +96,7 @@ def test_a_machine_known_to_be_dead_leaves_the_run_waiting_for_the_next(said, le
     left.trained(left.session(1, {**mine, "pid": 4_000_000}), 40)
     code, words = said("status")
     assert code == 0
-    assert words.startswith("plates: INTERRUPTED · session 1 died on this machine without a word")
+    assert words.startswith("plates: INTERRUPTED · session 1 died on this machine without a shutdown record")
     assert "next: python3 -m supervisor resume plates" in words
 
 

@@ -32,7 +32,7 @@ def test_stopping_a_session_that_died_here_says_so(said, left, mine):
     left.session(1, {**mine, "pid": 4_000_000})
     code, words = said("stop")
     assert code == 0
-    assert "died on this machine without a word" in words
+    assert "died on this machine without a shutdown record" in words
 
 
 def given(**options):

@@ -597,7 +597,7 @@ def test_a_leave_takes_the_stop_back_and_the_next_launch_goes_on_after_it() -> N
     fleet, commands = after(
         serving(), (STOP, 1.0), (told, 2.0), (fw.StopForwarded(1), 2.5), (fw.UserRequest("leave"), 3.0)
     )
-    assert "goes on by itself" in says(commands)
+    assert "continues by itself" in says(commands)
     fleet = begun_again(fleet)
     assert (fleet.stop, fleet.stop_forwarded) == ("", False)
     done = fw.MachinePolled(9, "done", 143, 50, 50, generation=1)
@@ -616,7 +616,7 @@ def test_a_leave_names_the_call_that_is_in_flight() -> None:
     assert "a machine may still appear: run-1" in says(commands)
     fleet, _ = after(serving(), (fw.MachinePolled(2, "done", 0, 9, 9), 2.0))
     _, commands = after(fleet, (fw.UserRequest("leave"), 2.1))
-    assert "machine-1 is being given back" in says(commands)
+    assert "machine-1 is being released" in says(commands)
 
 
 def gone(fleet: Fleet, at_s: float) -> Fleet:
@@ -943,7 +943,7 @@ def test_a_machine_that_only_prepares_for_ten_minutes_is_restarted_and_then_give
             fw.PREPARING,
             step=300,
             durable_step=100,
-            status_line="waiting for 2 parcels from your computer",
+            status_line="waiting for 2 parts from your computer",
             generation=2,
         )
         answers = {
@@ -958,7 +958,7 @@ def test_a_machine_that_only_prepares_for_ten_minutes_is_restarted_and_then_give
         words += says(commands)
         now_s = now_s + 1 if calls(commands) else max(now_s + 1, next_wakeup(fleet, Instant(now_s, 0)))
     assert seen.count("Restart") == 2
-    assert "has been preparing for 10 min (waiting for 2 parcels from your computer)" in words
+    assert "has been preparing for 10 min (waiting for 2 parts from your computer)" in words
 
 
 def test_what_is_waited_for_is_named_with_the_machine_that_it_is_about() -> None:
@@ -970,8 +970,8 @@ def test_what_is_waited_for_is_named_with_the_machine_that_it_is_about() -> None
         (after(fleet, (fw.MachinePolled(2, fw.HANDING_OVER, step=9), 1.0))[0], "the results of machine-1"),
         (fleet.with_(call_in_flight="ListMachines"), "the list of machines"),
         (fleet.with_(phase=FleetPhase.PREPARING, call_in_flight="Prepare"), "code and checkpoint to reach machine-1"),
-        (fleet.with_(phase=FleetPhase.RELEASING, call_in_flight="Release"), "machine-1 to be given back"),
-        (stray, "stray-1 to be given back"),
+        (fleet.with_(phase=FleetPhase.RELEASING, call_in_flight="Release"), "machine-1 to be released"),
+        (stray, "stray-1 to be released"),
         (
             fleet.with_(
                 machine=None, service=None, name="run-2", phase=FleetPhase.BRINGING_UP, call_in_flight="BringUp"

@@ -58,7 +58,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_finished_run_gives_its_machine_back_and_says_so_before():
     machine = Machine()
     assert machine.leave() == ["release"]
-    assert machine.said[0].startswith("the run is finished and safe: giving this machine back")
+    assert machine.said[0].startswith("the run is finished and safe: releasing this machine")
     assert "--keep-machine" in machine.said[1]
 
 
@@ -97,7 +97,7 @@ def test_who_only_came_to_look_at_a_finished_run_keeps_the_machine():
 def test_keep_machine_keeps_it_and_says_what_that_costs():
     machine = Machine()
     assert machine.leave(keep=True) == []
-    assert "goes on using up compute units" in machine.said[0]
+    assert "uses more compute units" in machine.said[0]
 
 
 @pytest.mark.parametrize(("name", "done"), [("SIGINT", []), ("SIGTERM", []), ("SIGHUP", ["release"])])

@@ -145,7 +145,7 @@ def test_a_journal_on_a_full_disk_is_waited_for_and_what_costs_meanwhile_is_said
     journal.close()
     assert (end.state, len(failed)) == ("SUCCEEDED", 3)
     (said,) = [each for each in show.words if "cannot be written" in each]
-    assert "make room on its disk; meanwhile machine-1 goes on" in said
+    assert "make room on its disk; meanwhile machine-1 continues" in said
     assert folded_machine(tmp_path) is None
 
 

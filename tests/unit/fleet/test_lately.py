@@ -67,7 +67,7 @@ def test_after_its_end_a_launch_says_how_it_ended_until_the_next_one(environ, ag
 
 
 def test_a_launch_that_left_has_not_ended(environ):
-    journal(environ, *NIGHT, fw.EndController(130, "LEFT", "machine-1 goes on by itself")).close()
+    journal(environ, *NIGHT, fw.EndController(130, "LEFT", "machine-1 continues by itself")).close()
     assert last_launch.look(environ, "toy", "runs").end is None
 
 

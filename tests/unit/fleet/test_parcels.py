@@ -82,7 +82,7 @@ def test_a_whole_parcel_that_is_not_the_one_that_was_told_of_is_refused(tmp_path
 def test_what_no_parcel_can_be_is_not_read_into_memory(tmp_path):
     with (tmp_path / "huge").open("wb") as huge:
         huge.truncate(transfer_part.BYTES_MAX + 1)
-    with pytest.raises(TransferPartError, match="which no parcel has"):
+    with pytest.raises(TransferPartError, match="which no part has"):
         transfer_part.read(tmp_path / "huge")
 
 

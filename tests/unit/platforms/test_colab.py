@@ -149,7 +149,7 @@ def test_a_connection_that_breaks_is_the_machine_that_goes(server: Loopback):
 @pytest.mark.parametrize("status", [404, 500])
 def test_a_machine_that_is_not_given_back_says_what_to_do(server: Loopback, status: int):
     server.on("POST /unassign", status)
-    with pytest.raises(UserError, match="could not be given back") as refused:
+    with pytest.raises(UserError, match="could not be released") as refused:
         colab.release(server.address)
     assert "Disconnect and delete runtime" in refused.value.hint
 
@@ -160,7 +160,7 @@ def test_a_runtime_that_is_not_there_or_does_not_answer_is_said(server: Loopback
     monkeypatch.setattr(colab, "ANSWER_S", 0.05)
     try:
         for address in ("127.0.0.1:1", server.address, "nonsense:port"):
-            with pytest.raises(UserError, match="could not be given back"):
+            with pytest.raises(UserError, match="could not be released"):
                 colab.release(address)
     finally:
         over.set()

@@ -81,7 +81,7 @@ def test_the_goodbye_of_a_run_whose_loss_is_no_number_proposes_the_last_checkpoi
     view.print_summary(end, Fleet("n"), "toy", "", json_lines=False, nan=nan)
     told = capsys.readouterr().out
     assert "export latest" not in told
-    assert "loss is no number since step 41" in told
+    assert "loss is NaN or infinite since step 41" in told
     assert "checkpoints toy export 40 DIR" in told
     view.print_summary(
         fw.EndController(130, "CANCELLED", "stopped"),

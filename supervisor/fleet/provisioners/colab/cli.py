@@ -149,7 +149,7 @@ class ColabCli:
         except OSError as error:
             ours.unlink(missing_ok=True)
             seen.unlink(missing_ok=True)
-            raise MachineError("nobody has logged in to Colab on this computer", "login", LOGIN_HINT) from error
+            raise MachineError("no account is logged in to Colab on this computer", "login", LOGIN_HINT) from error
         digest = hashlib.sha256(login).hexdigest()
         try:
             known = ours.stat().st_size > 0 and seen.read_text() == digest

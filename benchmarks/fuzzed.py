@@ -249,7 +249,7 @@ def parcel(body: bytes) -> Any:
     inside = transfer_part.MAGIC + len(body).to_bytes(8, "big") + body + room
     file = scratch() / "some.parcel"
     file.write_bytes(inside + hashlib.sha256(inside).digest())
-    return [home()._refused(piece) for piece, _ in transfer_part.read(file)]  # noqa: SLF001
+    return [home()._rejection_reason(piece) for piece, _ in transfer_part.read(file)]  # noqa: SLF001
 
 
 @cache
@@ -348,7 +348,7 @@ def readers() -> dict[str, Reader]:
         "acknowledged": Reader(acknowledgements(), acknowledged),
         "job.json": Reader(jobs(), in_scratch("job.json", lambda file: agent_inbox.job(file.parent))),
         "fleet journal": Reader(
-            [(TOLD / "fleet-journal.jsonl").read_bytes()], in_scratch("fleet", controller.folded), NAMED
+            [(TOLD / "fleet-journal.jsonl").read_bytes()], in_scratch("fleet", controller.replay), NAMED
         ),
         "live status": Reader(golden("status-*.json", TOLD), in_scratch("status.json", json_file.live_status)),
     }

@@ -52,7 +52,7 @@ class FleetLaunch:
 
     on: str
     store: str
-    shipment: job_bundle.JobBundle
+    bundle: job_bundle.JobBundle
     policy: FleetPolicy = FleetPolicy()
     json_lines: bool = False
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -61,11 +61,11 @@ class FleetLaunch:
 
 def serve(launch: FleetLaunch) -> int:
     """Have the run served by one machine after another until it ends; return the exit code."""
-    shell_commands.set_about(launch.shipment.name, _option(launch))
+    shell_commands.set_about(launch.bundle.name, _option(launch))
     folder = state_root(launch.environ)
     provisioner = find_provisioner(launch.on, folder, launch.environ)
     store = wiring.open_store(launch.store)
-    run = RunPaths(launch.shipment.name)
+    run = RunPaths(launch.bundle.name)
     mine = last_launch.folder(launch.environ, run.name, launch.store)
     journal = FleetJournal(mine, f"{run.name}-{os.urandom(PREFIX_HEX // 2).hex()}")
     try:
@@ -76,10 +76,10 @@ def serve(launch: FleetLaunch) -> int:
 
 
 def _serve(launch: FleetLaunch, provisioner: Provisioner, store: Store, journal: FleetJournal, mine: Path) -> int:
-    clock, run = BootClock(), RunPaths(launch.shipment.name)
+    clock, run = BootClock(), RunPaths(launch.bundle.name)
     _require_same_place(journal.first, launch.on)
     if not launch.same_run:
-        runs.require_same(store, run, project.of(launch.shipment.script))
+        runs.require_same(store, run, project.of(launch.bundle.script))
     if journal.first.machine is None and _finished(store, run, clock):
         show_lines(f"{run.name}: this run is finished already, and this computer holds its results")
         show_lines("  to train from the start: add --name OTHER (a run of its own)")
@@ -93,17 +93,17 @@ def _serve(launch: FleetLaunch, provisioner: Provisioner, store: Store, journal:
         return min((each for each in (left, provisioner.traits.life_s) if each is not None), default=None)
 
     here = Home(store, run, home, mine / "way")
-    hands = FleetExecutor(provisioner, here, launch.shipment, describe=progress, release_at_s=release_at_s)
+    executor = FleetExecutor(provisioner, here, launch.bundle, describe=progress, release_at_s=release_at_s)
     show = view.choose(provisioner.traits.place, policy, json_lines=launch.json_lines)
-    controller = Controller(journal, hands, clock, show)
+    controller = Controller(journal, executor, clock, show)
     _listen_to_signals(controller)
     try:
         show.started(controller.fleet)
-        hands.withdraw_stop()  # of an earlier launch: who launches again wants the run to go on
-        _tell_of_edits(show, hands.pack(), controller.fleet)
+        executor.cancel_stop()  # of an earlier launch: who launches again wants the run to go on
+        _tell_of_edits(show, executor.pack(), controller.fleet)
         end = controller.run(policy, launch.on)
         if end.state == LEFT:
-            end = _take_back(controller, hands, end)
+            end = _take_back(controller, executor, end)
     finally:
         show.close()
     record = runs.read(store, run)
@@ -154,10 +154,10 @@ def _tell_of_edits(show: view.FleetScreen, edited: Sequence[str], fleet: Fleet) 
     show.notify(fw.Report("warning", words, "put the files back before you launch, if that is not meant"))
 
 
-def _take_back(controller: Controller, hands: FleetExecutor, end: fw.EndController) -> fw.EndController:
+def _take_back(controller: Controller, executor: FleetExecutor, end: fw.EndController) -> fw.EndController:
     """Withdraw the stop of a launch that leaves, and say where that comes too late."""
     controller.settle(SETTLE_S)
-    delivered = hands.withdraw_stop()
+    delivered = executor.cancel_stop()
     if not (delivered and controller.fleet.stop):
         return end
     words = f"{end.message}; the stop had reached it before, so the run may save and end there"

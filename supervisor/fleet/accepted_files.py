@@ -23,7 +23,7 @@ RUN_RECORD = re.compile(r"run( \([0-9]{1,9}\))?\.json")
 LOCK = re.compile(r"environment/[0-9A-Za-z._+-]{1,200}\.txt")
 
 
-def refused(path: str, total: int) -> str:
+def rejection_reason(path: str, total: int) -> str:
     """Return why a machine may not send a file of this path, relative to the run's folder; "" where it may.
 
     ``total``: the length that the machine says it has.

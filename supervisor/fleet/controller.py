@@ -60,7 +60,7 @@ class FleetJournal:
             # whole or not there, because nothing can be folded without it
             atomic.replace(self._file, (json.dumps({"prefix": prefix}) + "\n").encode())
         try:
-            self.first = folded(self._file)
+            self.first = replay(self._file)
         except ValueError as error:
             os.close(self._lock)
             raise UserError(
@@ -90,7 +90,9 @@ class FleetJournal:
         try:
             fd = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
-                os.write(fd, b"" if self._ends_whole() else b"\n")  # a killed controller may have left half a line
+                os.write(
+                    fd, b"" if self._ends_with_newline() else b"\n"
+                )  # a killed controller may have left half a line
                 os.write(fd, f"{line}\n".encode())
                 os.fsync(fd)
             finally:
@@ -101,7 +103,7 @@ class FleetJournal:
                 words, "see to its disk; the machine continues, and the same command attaches to it again"
             ) from error
 
-    def _ends_whole(self) -> bool:
+    def _ends_with_newline(self) -> bool:
         with self._file.open("rb") as file:
             return file.seek(0, os.SEEK_END) == 0 or (file.seek(-1, os.SEEK_END) >= 0 and file.read(1) == b"\n")
 
@@ -127,7 +129,7 @@ class _Head:
     prefix: shapes.Name
 
 
-def folded(file: Path) -> Fleet:
+def replay(file: Path) -> Fleet:
     """Return the fleet as a journal tells it: what was decided is decided again, and nothing is done.
 
     Raises ValueError where its first line is damaged: nothing can be folded without it.
@@ -143,12 +145,12 @@ def folded(file: Path) -> Fleet:
 class Controller:
     """One controller of one run."""
 
-    def __init__(self, journal: FleetJournal, hands: FleetExecutorPort, clock: Clock, show: Show) -> None:
+    def __init__(self, journal: FleetJournal, executor: FleetExecutorPort, clock: Clock, show: Show) -> None:
         self.fleet = journal.first
-        self._journal, self._hands, self._clock, self._show = journal, hands, clock, show
+        self._journal, self._executor, self._clock, self._show = journal, executor, clock, show
         self._inbox: queue.SimpleQueue[fw.Event | BaseException] = queue.SimpleQueue()
         self._calls: queue.SimpleQueue[fw.Call] = queue.SimpleQueue()
-        self._held: list[fw.Event] = []  # what came while the journal could not be written
+        self._unrecorded: list[fw.Event] = []  # what came while the journal could not be written
         self._end: fw.EndController | None = None
         self._idle = threading.Event()
         self._idle.set()
@@ -175,8 +177,8 @@ class Controller:
         return self._idle.wait(within_s)
 
     def _next(self) -> fw.Event:
-        if self._held:
-            return self._held.pop(0)
+        if self._unrecorded:
+            return self._unrecorded.pop(0)
         now = self._clock.now()
         wake_s, word_s = next_wakeup(self.fleet, now), word_due_s(self.fleet)
         try:
@@ -196,7 +198,7 @@ class Controller:
             except UserError as error:
                 at_s = self._clock.now().mono_s
                 if at_s >= due_s:
-                    self._show.notify(fw.Report("error", error.what, f"make room on its disk; {self._costing()}"))
+                    self._show.notify(fw.Report("error", error.what, f"make room on its disk; {self._cost_text()}"))
                     due_s = at_s + QUIET_AGAIN_S
             try:
                 event = self._inbox.get(timeout=JOURNAL_AGAIN_S)
@@ -205,10 +207,10 @@ class Controller:
             if isinstance(event, BaseException):
                 raise event
             if isinstance(event, fw.UserRequest) and event.action == "leave":
-                raise UserError("left while the journal could not be written", self._costing(), INTERRUPTED)
-            self._held.append(event)
+                raise UserError("left while the journal could not be written", self._cost_text(), INTERRUPTED)
+            self._unrecorded.append(event)
 
-    def _costing(self) -> str:
+    def _cost_text(self) -> str:
         machine = self.fleet.machine
         if machine is None:
             return "nothing is begun before it can be written"
@@ -233,7 +235,7 @@ class Controller:
         while True:
             call = self._calls.get()
             try:
-                self._inbox.put(self._hands.do(call))
+                self._inbox.put(self._executor.do(call))
             except BaseException as defect:  # noqa: BLE001  # a defect of ours ends the controller, which raises it
                 self._inbox.put(defect)
             self._idle.set()

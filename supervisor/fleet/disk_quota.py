@@ -30,7 +30,7 @@ class Budget:
         self._store, self._run, self._before, self._bytes_max = store, run, before, bytes_max
         self._held: dict[str, int] | None = None
 
-    def refused(self, path: str, total: int, arriving: Callable[[], Mapping[str, int]]) -> str:
+    def refused(self, path: str, total: int, partial_bytes: Callable[[], Mapping[str, int]]) -> str:
         """Return why a file is not taken beside those that lie here, "" where it is; a taken one counts from now on.
 
         ``arriving`` tells the files that are here in part, with their bytes. Raises StoreError.
@@ -39,7 +39,7 @@ class Budget:
         if rank is not None and rank.generation > self._before + SESSIONS_MAX:
             return f"no machine serves {SESSIONS_MAX:,} sessions"
         if self._held is None:
-            self._held = {**arriving(), **self._listed()}
+            self._held = {**partial_bytes(), **self._listed()}
         if path in self._held:
             return ""
         if len(self._held) >= FILES_MAX:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from supervisor.fleet.home_replica import HomeReplica
     from supervisor.fleet.job_bundle import JobBundle
 
-PARCELS_A_POLL = 8  # between them people see how it goes
+PARTS_PER_POLL = 8  # between them people see how it goes
 LAUNCH = "launch"  # the name in the stop requests of a controller
 AGENT_LOG = "agent.log"
 SHIPMENT = "shipment"
@@ -33,7 +33,7 @@ LOG_BYTES, LINE_CHARS = 20_000, 300
 OUTPUT_LINES = 12
 REPORT_BYTES_MAX, WARNINGS_MAX = 4 << 20, 20
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RecursionError)
-_OF_THE_SUPERVISOR = (
+_SUPERVISOR_LINE = (
     "[supervisor] ",
     " " * len("[supervisor] "),
     "error: ",
@@ -55,10 +55,10 @@ class FleetExecutor:
     """Does one call at a time. ``describe`` makes a line of a run's status; ``release_at_s``: how old a machine may get."""
 
     def __init__(
-        self, provisioner: Provisioner, home: Home, shipment: JobBundle, *,
+        self, provisioner: Provisioner, home: Home, bundle: JobBundle, *,
         describe: Callable[[Mapping[str, Any]], str], release_at_s: Callable[[], float | None],
     ) -> None:  # fmt: skip
-        self._provisioner, self._home, self._shipment = provisioner, home, shipment
+        self._provisioner, self._home, self._bundle = provisioner, home, bundle
         self._describe, self._release_at_s = describe, release_at_s
         self._epoch: int | None = None
         home.folder.mkdir(parents=True, exist_ok=True)
@@ -71,13 +71,13 @@ class FleetExecutor:
             fw.StartAgent: self._start_agent,
             fw.PollMachine: lambda call: self._poll(call.machine),
             fw.RestartAgent: self._restart,
-            fw.ForwardStop: lambda _: self._pass_on_stop(),
+            fw.ForwardStop: lambda _: self._forward_stop(),
             fw.ReleaseMachine: self._release,
         }
 
     def pack(self) -> list[str]:
         """Pack the project for all machines of this launch; return what changed since the last one. Raises UserError."""
-        return self._shipment.pack(self._home.folder / SHIPMENT, bytes_max=self._provisioner.traits.file_bytes_max)
+        return self._bundle.pack(self._home.folder / SHIPMENT, bytes_max=self._provisioner.traits.file_bytes_max)
 
     def do(self, call: fw.Call) -> fw.Event:
         """Do a call; what goes wrong is an event too."""
@@ -85,13 +85,13 @@ class FleetExecutor:
         try:
             return self._doers[type(call)](call)
         except MachineError as error:
-            return fw.CallFailed(name, error.kind, str(error), error.hint, self._safe())
+            return fw.CallFailed(name, error.kind, str(error), error.hint, self._durable_step())
         except UserError as error:
             return fw.CallFailed(name, "hopeless", error.what, error.hint)
         except _MALFORMED as error:
             # what a machine or its host answered is anybody's word: no answer ends the controller
             words = f"an answer cannot be understood ({type(error).__name__}: {error!s:.200})"
-            return fw.CallFailed(name, "unreachable", words, "", self._safe())
+            return fw.CallFailed(name, "unreachable", words, "", self._durable_step())
         except (StoreError, OSError) as error:
             why = (
                 f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
@@ -113,11 +113,11 @@ class FleetExecutor:
         return fw.AgentStarted()
 
     def _restart(self, call: fw.RestartAgent) -> fw.Event:
-        words = self._agents_last_line(call.machine) if self._epoch is None else ""
+        words = self._last_agent_line(call.machine) if self._epoch is None else ""
         self._provisioner.restart(call.machine)
         return fw.AgentRestarted(words)
 
-    def _agents_last_line(self, machine: Machine) -> str:
+    def _last_agent_line(self, machine: Machine) -> str:
         """Return the last line that the agent printed, where it says why it does not serve; "" if there is none."""
         local = self._home.folder / AGENT_LOG
         try:
@@ -134,61 +134,61 @@ class FleetExecutor:
     def _prepare(self, machine: Machine) -> fw.Event:
         """Send what the job needs, and last the job itself. Done again, it begins again."""
         packed = self._home.folder / SHIPMENT
-        files = self._shipment.files(packed)
+        files = self._bundle.files(packed)
         self._epoch = None
-        self._home.relay.begin_machine()
-        seed = self._home.relay.seed()
+        self._home.relay.start_machine()
+        seed = self._home.relay.make_resume_set()
         try:
             job = self._home.folder / JOB
-            job.write_bytes(self._shipment.job(seed.index(), self._release_at_s()))
-            sending = [*files, *((parcel.file, parcel.name) for parcel in seed.parcels), (job, JOB)]
+            job.write_bytes(self._bundle.job(seed.index(), self._release_at_s()))
+            sending = [*files, *((part.file, part.name) for part in seed.parcels), (job, JOB)]
             self._provisioner.put_all(machine, [(str(file), name) for file, name in sending])
             sent = sum(file.stat().st_size for file, _ in sending)
         finally:  # what is secret does not stay on this disk
             for name in (SECRETS, KEY):
                 (packed / name).unlink(missing_ok=True)
-        self._home.relay.forget_seed()
+        self._home.relay.delete_resume_set()
         step = None if seed.checkpoint is None else seed.checkpoint.step
-        return fw.MachinePrepared(step, sent, tuple(self._shipment.changed(packed)))
+        return fw.MachinePrepared(step, sent, tuple(self._bundle.changed(packed)))
 
     def _poll(self, machine: Machine) -> fw.Event:
         told = self._status(machine)
         phase = str(told.get("phase", ""))
         done = phase == AgentPhase.DONE.value
         listed = [fields.mapping(each, "a parcel") for each in fields.sequence(told.get("parcels") or [], "parcels")]
-        fetched, troubles = 0, [str(told.get("error") or "")]
-        for each in listed if done else listed[:PARCELS_A_POLL]:
+        fetched, errors = 0, [str(told.get("error") or "")]
+        for each in listed if done else listed[:PARTS_PER_POLL]:
             try:
                 size, words = self._fetch(machine, each)
             except NoSuchFile:
                 continue  # acknowledged meanwhile, or replaced by what is newer
             fetched += size
-            troubles += words
-        for parcel in self._home.relay.mail():
-            self._provisioner.put(machine, str(parcel.file), parcel.name)
-            self._home.relay.delivered(parcel)
+            errors += words
+        for part in self._home.relay.pending_acks():
+            self._provisioner.put(machine, str(part.file), part.name)
+            self._home.relay.delivered(part)
         plain = fields.mapping(told.get("run") or {}, "run")
-        epoch = _whole(plain, "epoch")
+        epoch = _int_field(plain, "epoch")
         self._epoch = self._epoch if epoch is None else epoch
-        code = _whole(told, "exit_code")
+        code = _int_field(told, "exit_code")
         next_save_s = plain.get("next_save_in_s")
         return fw.MachinePolled(
-            heartbeat=_whole(told, "beat", -1),
+            heartbeat=_int_field(told, "beat", -1),
             phase=phase,
             exit_code=code,
-            step=_whole(plain, "step"),
-            durable_step=self._safe(),
+            step=_int_field(plain, "step"),
+            durable_step=self._durable_step(),
             more=bool(listed) and not done,
             fetched_bytes=fetched,
             status_line=self._describe(plain) if plain else str(told.get("words") or ""),
-            error="; ".join(filter(None, troubles)),
+            error="; ".join(filter(None, errors)),
             generation=self._epoch,
-            files_waiting=_whole(told, "waiting_files") or 0,
-            stop_requested=done and self._asked_by_others(),
+            files_waiting=_int_field(told, "waiting_files") or 0,
+            stop_requested=done and self._stop_requested_by_user(),
             output=_last_lines(str(told.get("output") or "")) if done else "",
             cause=str(plain.get("cause") or "") if done and code else "",
-            saved=_saved(plain),
-            trained=(total := _whole(plain, "total_steps")) is not None and _whole(plain, "step", -1) >= total,
+            saved=_saved_step(plain),
+            trained=(total := _int_field(plain, "total_steps")) is not None and _int_field(plain, "step", -1) >= total,
             next_save_s=None if next_save_s is None else fields.number(next_save_s, "next_save_in_s"),
             cell_attends=watched if isinstance(watched := told.get("watched"), bool) else None,
             warnings=tuple(
@@ -196,16 +196,16 @@ class FleetExecutor:
             ),
         )
 
-    def _asked_by_others(self) -> bool:
+    def _stop_requested_by_user(self) -> bool:
         """Say whether a person asked the session that serves to stop, by other means than this launch."""
         asked = claims.stop_requests(self._home.store, self._home.run).values()
         return any(rank.generation == self._epoch and by != LAUNCH for rank, by in asked)
 
-    def withdraw_stop(self) -> bool:
+    def cancel_stop(self) -> bool:
         """Take back the stops of launches at home and on the way; say whether one was delivered. Raises StoreError."""
-        return self._home.relay.withdraw_stops(LAUNCH)
+        return self._home.relay.cancel_stops(LAUNCH)
 
-    def _safe(self) -> int | None:
+    def _durable_step(self) -> int | None:
         """Return the step of the newest checkpoint that home holds whole."""
         newest = self._home.relay.newest()
         return None if newest is None else newest.step
@@ -233,9 +233,9 @@ class FleetExecutor:
         size = local.stat().st_size
         local.unlink()
         words = [f"{path} is not taken: {why}" for path, why in merged.refused.items()]
-        return size, [*words, merged.trouble]
+        return size, [*words, merged.prune_error]
 
-    def _pass_on_stop(self) -> fw.Event:
+    def _forward_stop(self) -> fw.Event:
         """Leave the wish in the home store for the session that serves; the relay brings it there."""
         if self._epoch is None:
             return fw.CallFailed(fw.CallName.FORWARD_STOP, "nothing", "no session serves yet")
@@ -248,18 +248,18 @@ class FleetExecutor:
         return fw.StopForwarded(rank.generation)
 
 
-def _saved(plain: Mapping[str, Any]) -> int | None:
+def _saved_step(plain: Mapping[str, Any]) -> int | None:
     """Return the newest step that a machine's status shows as saved, wherever it lies. Raises ValueError."""
     kept = fields.mapping(plain.get("checkpoints") or {}, "checkpoints")
-    steps = (_whole(kept, name) for name in ("staged", "submitted", "durable"))
+    steps = (_int_field(kept, name) for name in ("staged", "submitted", "durable"))
     return max((step for step in steps if step is not None), default=None)
 
 
 @overload
-def _whole(told: Mapping[str, Any], name: str, absent: int) -> int: ...
+def _int_field(told: Mapping[str, Any], name: str, absent: int) -> int: ...
 @overload
-def _whole(told: Mapping[str, Any], name: str) -> int | None: ...
-def _whole(told: Mapping[str, Any], name: str, absent: int | None = None) -> int | None:
+def _int_field(told: Mapping[str, Any], name: str) -> int | None: ...
+def _int_field(told: Mapping[str, Any], name: str, absent: int | None = None) -> int | None:
     """Return a whole number that a machine tells, which may be negative as an exit code is. Raises ValueError."""
     value = told.get(name)
     if value is None:
@@ -271,5 +271,5 @@ def _whole(told: Mapping[str, Any], name: str, absent: int | None = None) -> int
 
 def _last_lines(output: str) -> str:
     """Return the last lines of an output, for people."""
-    own = [line.rstrip() for line in output.splitlines() if line.strip() and not line.startswith(_OF_THE_SUPERVISOR)]
+    own = [line.rstrip() for line in output.splitlines() if line.strip() and not line.startswith(_SUPERVISOR_LINE)]
     return "\n".join(own[-OUTPUT_LINES:])

@@ -70,7 +70,7 @@ class Merged:
     refused: Mapping[str, str] = field(default_factory=dict)
     checkpoints: tuple[CheckpointId, ...] = ()
     removed: tuple[CheckpointId, ...] = ()
-    trouble: str = ""
+    prune_error: str = ""
 
 
 class HomeReplica:
@@ -81,45 +81,45 @@ class HomeReplica:
         self._kept: retention.RetentionPolicy | None = None
         self._state = state
         state.mkdir(parents=True, exist_ok=True)
-        self._gathering = Reassembly(store, state / "gathering")
-        self._mail = AckOutbox(store, run, state / "mail")
+        self._reassembly = Reassembly(store, state / "gathering")
+        self._acks = AckOutbox(store, run, state / "mail")
         self._knowledge = pruning.DurabilityIndex()
         self._budget: disk_quota.Budget | None = None
 
     def merge(self, file: Path, sha256: str = "") -> Merged:
         """Take a parcel in. Raises ParcelError (nothing was changed), StoreError and OSError (call again)."""
         opened = transfer_part.read(file, sha256)
-        fates: dict[str, ChunkOutcome] = {}
+        outcomes: dict[str, ChunkOutcome] = {}
         refused: dict[str, str] = {}
         wanted: set[str] = set()
         whole: list[Manifest] = []
         for piece, body in sorted(opened, key=lambda each: _is_manifest(each[0].path)):
-            why, lacking, manifest = self._judge(piece, body)
+            why, lacking, manifest = self._check_chunk(piece, body)
             wanted.update(lacking)
             if why:
                 refused |= why
                 continue
-            fate = ChunkOutcome.WANTED if lacking else self._gathering.take(piece, body)
-            fates[piece.path] = fate
-            if fate is ChunkOutcome.WANTED:
+            outcome = ChunkOutcome.WANTED if lacking else self._reassembly.take(piece, body)
+            outcomes[piece.path] = outcome
+            if outcome is ChunkOutcome.WANTED:
                 wanted.add(piece.path)
-            elif fate is ChunkOutcome.REFUSED:
+            elif outcome is ChunkOutcome.REFUSED:
                 refused[piece.path] = "another file is at home under this name"
             elif manifest is not None:
                 whole.append(manifest)
-        held = tuple(path for path, fate in fates.items() if fate in {ChunkOutcome.ADDED, ChunkOutcome.TWIN})
-        new = tuple(path for path in held if fates[path] is ChunkOutcome.ADDED)
-        done = [self._whole(manifest) for manifest in whole]
-        self._mail.owe(opened.header, held, refused, wanted)
+        held = tuple(path for path, outcome in outcomes.items() if outcome in {ChunkOutcome.ADDED, ChunkOutcome.TWIN})
+        new = tuple(path for path in held if outcomes[path] is ChunkOutcome.ADDED)
+        done = [self._record_verified(manifest) for manifest in whole]
+        self._acks.add(opened.header, held, refused, wanted)
         merged = Merged(new, held, refused, tuple(id_ for id_ in done if id_))
-        return self._retained(merged) if merged.checkpoints else merged
+        return self._prune(merged) if merged.checkpoints else merged
 
-    def seed(self) -> ResumeSet:
+    def make_resume_set(self) -> ResumeSet:
         """Return parcels for the next machine; their files are kept until ``forget_seed``.
 
         Raises UserError where home shows work and no checkpoint in it is whole, StoreError.
         """
-        self.forget_seed()
+        self.delete_resume_set()
         folder = self._state / "seed"
         folder.mkdir(parents=True)
         if runs.read(self._store, self._run) is None:
@@ -128,17 +128,17 @@ class HomeReplica:
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
         wanted = list(resume_set.paths(self._store, self._run, chosen))
         packed = tuple(resume_set.pack(self._store, wanted, folder))
-        self._mail.known(path for path, _, _ in wanted)
+        self._acks.mark_known(path for path, _, _ in wanted)
         return resume_set.ResumeSet(packed, chosen.manifest.id if chosen.manifest else None, chosen.skipped)
 
-    def forget_seed(self) -> None:
+    def delete_resume_set(self) -> None:
         """Remove the files of the seed."""
         shutil.rmtree(self._state / "seed", ignore_errors=True)
 
-    def begin_machine(self) -> None:
+    def start_machine(self) -> None:
         """Forget what was meant for the last machine, and what came of it in part only."""
-        self._mail.forget()
-        self._gathering.drop(lambda _: True)
+        self._acks.forget()
+        self._reassembly.drop(lambda _: True)
         ranks, newest = claims.ranks(self._store, self._run), self.newest()
         kept = [] if newest is None else [newest.generation, newest.step, newest.writer, newest.seq]
         spare = disk_quota.spare_bytes(self._store)
@@ -146,15 +146,15 @@ class HomeReplica:
         json_file.write(self._state / BEFORE, told)
         self._budget = None
 
-    def mail(self) -> Sequence[transfer_part.TransferPart]:
+    def pending_acks(self) -> Sequence[transfer_part.TransferPart]:
         """Return what is to be put into the machine's inbox: what home holds, and what people ask of the session there."""
-        return self._mail.undelivered()
+        return self._acks.undelivered()
 
-    def delivered(self, parcel: transfer_part.TransferPart) -> None:
+    def delivered(self, part: transfer_part.TransferPart) -> None:
         """Know that a parcel was put into the inbox."""
-        self._mail.delivered(parcel)
+        self._acks.delivered(part)
 
-    def withdraw_stops(self, by: str) -> bool:
+    def cancel_stops(self, by: str) -> bool:
         """Remove the requests to stop that this program left at home and on the way; say whether one was delivered.
 
         Raises StoreError.
@@ -162,18 +162,18 @@ class HomeReplica:
         paths = [path for path, (_, who) in claims.stop_requests(self._store, self._run).items() if who == by]
         for path in paths:
             self._store.delete(path)
-        return bool(self._mail.withdraw(paths))
+        return bool(self._acks.cancel(paths))
 
     def newest(self) -> CheckpointId | None:
         """Return the newest checkpoint whose manifest is at home: all its files were whole when that came."""
         return max((found.id for found in checkpoint_fetch.find(self._store, self._run)), default=None)
 
-    def _judge(
+    def _check_chunk(
         self, piece: transfer_part.FileChunk, body: memoryview
     ) -> tuple[dict[str, str], set[str], Manifest | None]:
         """Say what speaks against a piece: (refused files and why, files that lack); and the manifest if it is one."""
         folder, _, name = piece.path.rpartition("/")
-        if why := self._refused(piece):
+        if why := self._rejection_reason(piece):
             return {piece.path: why}, set(), None
         if not _is_manifest(piece.path):
             return {}, set(), None
@@ -187,21 +187,21 @@ class HomeReplica:
         lacking: set[str] = set()
         for entry in manifest.all_files():
             path = f"{self._run.name}/{entry.path}"
-            there = self._gathering.measured(path, algorithm_of(entry.digest))
+            there = self._reassembly.measure(path, algorithm_of(entry.digest))
             if there is None:
                 lacking.add(path)
             elif there != FileDigest(entry.bytes, entry.digest):
                 refused |= {path: "it is not what its manifest names", piece.path: f"{entry.name} is not what it names"}
         return refused, lacking, manifest
 
-    def _refused(self, piece: transfer_part.FileChunk) -> str:
+    def _rejection_reason(self, piece: transfer_part.FileChunk) -> str:
         """Return why this machine may not send such a file; "" where it may."""
         if not piece.path.startswith(f"{self._run.name}/"):
             return f"it is not of the run {self._run.name}"
-        if self._is_of_before(piece.path):
+        if self._is_from_earlier_session(piece.path):
             return "it is of a session that another machine served"
         inside = piece.path.removeprefix(f"{self._run.name}/")
-        return accepted_files.refused(inside, piece.total) or self._over_budget(inside, piece.total)
+        return accepted_files.rejection_reason(inside, piece.total) or self._over_budget(inside, piece.total)
 
     def _over_budget(self, path: str, total: int) -> str:
         if self._budget is None:
@@ -209,45 +209,45 @@ class HomeReplica:
             epoch, spare = before.get("epoch"), before.get("bytes_max")
             bounds = (epoch if type(epoch) is int else 0, spare if type(spare) is int else None)
             self._budget = disk_quota.Budget(self._store, self._run, *bounds)
-        return self._budget.refused(path, total, lambda: self._gathering.arriving(f"{self._run.name}/"))
+        return self._budget.refused(path, total, lambda: self._reassembly.partial_bytes(f"{self._run.name}/"))
 
-    def _is_of_before(self, path: str) -> bool:
+    def _is_from_earlier_session(self, path: str) -> bool:
         """Say whether a file belongs to a session from before this machine began: those are whole here, or never will be."""
         rank = rank_of(path.removeprefix(f"{self._run.name}/").partition("/")[0])
         before = json_file.read(self._state / BEFORE) or {}
         top = before.get("epoch")
         return rank is not None and type(top) is int and rank.generation <= top
 
-    def _brought_before(self) -> set[CheckpointId]:
+    def _newest_before(self) -> set[CheckpointId]:
         """Return the newest checkpoint that was here when this machine began: no machine has it removed."""
         kept = (json_file.read(self._state / BEFORE) or {}).get("newest")
         return {CheckpointId(*kept)} if isinstance(kept, list) and len(kept) == len(CheckpointId.__slots__) else set()
 
-    def _whole(self, manifest: Manifest) -> CheckpointId | None:
+    def _record_verified(self, manifest: Manifest) -> CheckpointId | None:
         """Leave a receipt of a checkpoint that is whole at home; None if there was one."""
         id_ = manifest.id
         path = f"{self._run.step(id_.session_id, id_.step)}/"
-        self._gathering.drop(lambda part: not part or _behind(part, path))
+        self._reassembly.drop(lambda part: not part or _is_superseded(part, path))
         if id_ in verification_records.recorded(self._store, self._run):
             return None
         verification_records.write(self._store, self._run, manifest, EVIDENCE, self._clock.now())
         return id_
 
-    def _retained(self, merged: Merged) -> Merged:
+    def _prune(self, merged: Merged) -> Merged:
         """Remove what may go at home, as a session would. That it could not is no reason not to take more in."""
         newest = max(merged.checkpoints)
         try:
             self._knowledge.durable |= verification_records.recorded(self._store, self._run)
             policy = self._policy(newest.session_id)
-            kept = self._brought_before()
+            kept = self._newest_before()
             removed, _ = pruning.prune(self._store, self._run, policy, self._knowledge, newest.session_id, keep=kept)
             verification_records.delete(self._store, self._run, removed)
             self._knowledge.durable.difference_update(removed)
             if removed:
-                self._gathering.look_again()
+                self._reassembly.rescan()
                 self._budget = None
         except StoreError as error:
-            return replace(merged, trouble=f"old checkpoints could not be removed on this computer: {error}")
+            return replace(merged, prune_error=f"old checkpoints could not be removed on this computer: {error}")
         return replace(merged, removed=removed)
 
     def _policy(self, rank: SessionId) -> retention.RetentionPolicy:
@@ -265,7 +265,7 @@ def _is_manifest(path: str) -> bool:
     return MANIFEST_NAME.fullmatch(path.rpartition("/")[2]) is not None
 
 
-def _behind(part: str, folder: str) -> bool:
+def _is_superseded(part: str, folder: str) -> bool:
     """Say whether a file lies in an older step folder of the same session: a newer checkpoint went out in its place."""
     mine, theirs = part.rpartition("/")[0].rpartition("/"), folder.rstrip("/").rpartition("/")
     return mine[0] == theirs[0] and STEP_FOLDER.fullmatch(mine[2]) is not None and mine[2] < theirs[2]

@@ -79,14 +79,14 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def look(environ: Mapping[str, str], run: str, store: str) -> LastLaunch | None:
+def read_last(environ: Mapping[str, str], run: str, store: str) -> LastLaunch | None:
     """Return the newest word of the launch of this run, None where there never was one here."""
     place = folder(environ, run, store)
     if not (place / "journal.jsonl").is_file():
         return None
     from supervisor.core.fleet import messages as fw
     from supervisor.core.fleet.state import LEFT
-    from supervisor.fleet.controller import JOURNAL, LOCK, folded, records
+    from supervisor.fleet.controller import JOURNAL, LOCK, records, replay
 
     end = None
     for _, value in records(place / JOURNAL):
@@ -95,7 +95,7 @@ def look(environ: Mapping[str, str], run: str, store: str) -> LastLaunch | None:
         elif isinstance(value, fw.EndController):
             end = value if value.state != LEFT else None
     try:
-        return LastLaunch(folded(place / JOURNAL), end, running=_is_held(place / LOCK))
+        return LastLaunch(replay(place / JOURNAL), end, running=_is_held(place / LOCK))
     except (OSError, ValueError, KeyError):
         return None  # a journal that cannot be read is the next launch's affair
 

@@ -46,7 +46,7 @@ class ResumeSet:
 
     def index(self) -> list[dict[str, object]]:
         """Return how ``job.json`` names the parcels."""
-        return [parcel.index() for parcel in self.parcels]
+        return [part.index() for part in self.parcels]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ def choose(store: Store, run: RunPaths, into: Path) -> Chosen:
 
     ``into``: a local folder for that; it holds the files of the checkpoint for a while.
     """
-    brought = checkpoint_fetch.fetch_newest_valid(store, run, (), into)
-    answer = brought.answer
+    fetched = checkpoint_fetch.fetch_newest_valid(store, run, (), into)
+    answer = fetched.answer
     if isinstance(answer, cp.StartFresh):
         return Chosen(None, "", ())
     if isinstance(answer, cp.NeedsUser):
@@ -104,7 +104,7 @@ def pack(store: Store, wanted: Sequence[tuple[str, int, str]], folder: Path) -> 
         for offset in range(0, max(1, length), transfer_part.CONTENT_BYTES_MAX):
             size = min(transfer_part.CONTENT_BYTES_MAX, length - offset)
             pieces[transfer_part.FileChunk(path, offset, size, length, got.digest)] = file
-    for number, inside in enumerate(transfer_part.filled(pieces), 1):
+    for number, inside in enumerate(transfer_part.fill_parts(pieces), 1):
         name = f"seed-{number:06d}{transfer_part.SUFFIX}"
         bodies = (transfer_part.body(pieces[piece], piece) for piece in inside)
         yield transfer_part.write(

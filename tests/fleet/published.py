@@ -93,12 +93,12 @@ class Served:
         self.outbox.cut()
         return [parcel for _, parcel in self.outbox.ready]
 
-    def mail(self) -> None:
+    def pending_acks(self) -> None:
         """Carry home's mail to the machine."""
-        for parcel in self.home.mail():
+        for parcel in self.home.pending_acks():
             opened = transfer_part.read(parcel.file)
             if opened.header.letter is not None:
-                self.outbox.hear(opened.header.letter)
+                self.outbox.apply_ack(opened.header.letter)
             self.home.delivered(parcel)
 
     def carry(self) -> None:
@@ -106,7 +106,7 @@ class Served:
         while ready := self.cut():
             for parcel in ready:
                 self.home.merge(parcel.file, parcel.sha256)
-            self.mail()
+            self.pending_acks()
 
     def at_home(self) -> dict[str, bytes]:
         """Return every file of the home store."""

@@ -133,7 +133,7 @@ class Pump:
             listed += [each for each in listed if self.chance.random() < 0.3]
         for each in listed:
             self._fetch(machine, each)
-        for parcel in self.home.mail():
+        for parcel in self.home.pending_acks():
             if self.chance is not None and self.chance.random() < 0.2:
                 continue
             machine.put(parcel)
@@ -164,11 +164,11 @@ def home(folder: Path) -> HomeReplica:
 
 def begin(pump: Pump, machine: Machine, *, arguments: list[str], **more: object) -> CheckpointId | None:
     """Seed a new machine and start its agent; return the checkpoint from which it goes on."""
-    pump.home.begin_machine()
-    seed = pump.home.seed()
+    pump.home.start_machine()
+    seed = pump.home.make_resume_set()
     for parcel in seed.parcels:
         machine.put(parcel)
     machine.consign(seed.index(), arguments=arguments, **more)
-    pump.home.forget_seed()
+    pump.home.delete_resume_set()
     machine.start()
     return seed.checkpoint

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.machines import until
 from supervisor.core.fleet.provisioning import MachineError, MachineRequest, NoSuchFile
-from supervisor.fleet.agent.agent_status import watched
+from supervisor.fleet.agent.agent_status import is_watched
 from supervisor.fleet.provisioners.colab import account as colab_account
 from supervisor.fleet.provisioners.colab import cells as colab_cells
 from supervisor.fleet.provisioners.colab import provisioner as colab_provisioner
@@ -103,7 +103,7 @@ def test_an_agent_outlives_the_call_that_started_it_and_is_started_again_when_it
     here.start(vm)  # a new call joins the agent that lives
     assert json.loads(status.read_text())["pid"] == first["pid"]
     os.kill(next(pid for pid in inhabitants(box.first) if words_of(pid).endswith(b"launch.py\0")), signal.SIGKILL)
-    until(notes.over, WAIT_S)
+    until(notes.attached_ended, WAIT_S)
     here.start(vm)
     until(lambda: json.loads(status.read_text())["pid"] != first["pid"], WAIT_S)
     here.restart(vm)
@@ -117,14 +117,14 @@ def test_a_cell_waits_with_the_agent_again_after_its_kernel_died(
     here.start(vm)
     box = world.service.of(vm.endpoint).box
     folder = box.content / "training-supervisor"
-    until(lambda: (folder / "status.json").is_file() and watched(folder), WAIT_S)
+    until(lambda: (folder / "status.json").is_file() and is_watched(folder), WAIT_S)
     first = json.loads((folder / "status.json").read_text())
     for pid in inhabitants(box.first):
         if b"ipykernel" in words_of(pid):
             os.kill(pid, signal.SIGKILL)
-    until(lambda: watched(folder) is False, WAIT_S)
+    until(lambda: is_watched(folder) is False, WAIT_S)
     here.attend(vm)
-    until(lambda: watched(folder), WAIT_S)
+    until(lambda: is_watched(folder), WAIT_S)
     assert json.loads((folder / "status.json").read_text())["pid"] == first["pid"], "the agent trained on all the time"
     here.restart(vm)
 
@@ -143,11 +143,11 @@ def test_a_sweep_that_was_given_up_and_runs_late_does_not_end_the_agent_that_was
     first = json.loads(status.read_text())
     here.start(vm)
     newer = until(lambda: _other(status, first["pid"]), WAIT_S)
-    _, answer = here._account.cell(notes, colab_cells.sweep, meant)
+    _, answer = here._account.run_cell(notes, colab_cells.sweep, meant)
     assert answer == {"swept": True, "killed": 0}
     until(lambda: json.loads(status.read_text())["beat"] > newer["beat"] + 2, WAIT_S)
     assert json.loads(status.read_text())["pid"] == newer["pid"]
-    _, answer = here._account.cell(notes, colab_cells.sweep, notes.launches)
+    _, answer = here._account.run_cell(notes, colab_cells.sweep, notes.launches)
     assert answer["killed"] >= 1
     here.restart(vm)
 
@@ -286,7 +286,7 @@ def test_a_call_that_never_returns_is_ended(
     monkeypatch.undo()
     for cell_s in (10.0, 40.0, colab_account.CELL_S):  # the sweep too has only so long, which a busy machine may need
         monkeypatch.setattr(colab_account, "CELL_S", cell_s)
-        said, answer = here._account.cell(here._of(vm), lambda _mark: "while True: pass")
+        said, answer = here._account.run_cell(here._of(vm), lambda _mark: "while True: pass")
         assert (said.code, answer) == (None, {})
         with contextlib.suppress(MachineError):
             here.restart(vm)  # its kernel is busy for ever, and the sweep needs it

@@ -10,11 +10,11 @@ from supervisor.core.fleet.provisioning import Machine, MachineError
 from supervisor.fleet.provisioners.colab.output import (
     CliOutput,
     balance,
+    creation_error,
+    error_of,
     listing,
     record_in,
-    refusal,
     sessions_file,
-    trouble,
 )
 
 TRACE = "Traceback (most recent call last):\n  ...\ncolab_cli.client.ColabRequestError: Failed to issue request POST https://x/tun/m/assign?nbh=1: "
@@ -73,7 +73,7 @@ GET = (
     ],
 )  # fmt: skip
 def test_the_reason_is_told_whole_with_the_hint_that_fits(said: str, kind: str, words: str, hint: str) -> None:
-    told = trouble(CliOutput(1, "", said), "list the machines")
+    told = error_of(CliOutput(1, "", said), "list the machines")
     assert told.kind == kind
     assert words in str(told)
     assert hint in told.hint
@@ -114,7 +114,7 @@ def test_a_listing_of_a_newer_command_line_is_understood_and_a_banner_is_no_mach
     ],
 )  # fmt: skip
 def test_a_machine_that_was_not_made(said: CliOutput, logged: str, units: float | None, kind: str) -> None:
-    assert refusal(said, logged, units).kind == kind
+    assert creation_error(said, logged, units).kind == kind
 
 
 def test_units() -> None:
@@ -128,7 +128,7 @@ def test_units() -> None:
 
 def test_the_last_words_are_told() -> None:
     assert "Connection was lost." in str(
-        trouble(CliOutput(1, "", "Traceback\nRuntimeError: Connection was lost.\n"), "do it")
+        error_of(CliOutput(1, "", "Traceback\nRuntimeError: Connection was lost.\n"), "do it")
     )
 
 
@@ -146,8 +146,8 @@ def test_no_token_is_told() -> None:
         failed,
         "[colab] Download failed: 500 Server Error for url: https://h/x?colab-runtime-proxy-token=abc",
     ):
-        assert "abc" not in str(trouble(CliOutput(1, words, ""), "do it"))
-        assert "Download failed: " in str(trouble(CliOutput(1, words, ""), "do it"))
+        assert "abc" not in str(error_of(CliOutput(1, words, ""), "do it"))
+        assert "Download failed: " in str(error_of(CliOutput(1, words, ""), "do it"))
 
 
 @pytest.mark.parametrize(
@@ -165,6 +165,6 @@ def test_no_token_is_told() -> None:
 )  # fmt: skip
 def test_of_a_chain_of_errors_the_innermost_is_told(chain: str, reason: str) -> None:
     err = f"x.ConnectionError: HTTPSConnectionPool(host='h', port=443): Max retries exceeded with url: /t?k=abc (Caused by {chain})"
-    told = trouble(CliOutput(1, "", err), "list the machines")
+    told = error_of(CliOutput(1, "", err), "list the machines")
     assert str(told) == f"Colab did not list the machines: {reason}"
     assert "network" in told.hint

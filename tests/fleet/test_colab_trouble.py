@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.machines import ROOT, Turn, until
 from benchmarks.night_launch import FOLDER
-from supervisor.fleet.provisioners.colab.records import all_notes
+from supervisor.fleet.provisioners.colab.records import all_records
 from tests.fleet.paced import project
 from tests.fleet.plane.vm_box import missing
 from tests.fleet.plane.world import World, a_colab_world
@@ -31,7 +31,7 @@ WAIT_S = 400
 def world(tmp_path: Path) -> Iterator[World]:
     with a_colab_world(tmp_path / "world") as made:
         yield made
-        for notes in all_notes(next(made.folder.glob("local/**/state/colab/machines"))):
+        for notes in all_records(next(made.folder.glob("local/**/state/colab/machines"))):
             notes.detach()  # the call that stays with a machine outlives a launch that was killed
 
 

@@ -50,7 +50,7 @@ def round_trip(served: Served, most: int = 8) -> None:
     """One poll: some parcels are fetched, and the mail goes back."""
     for parcel in served.cut()[:most]:
         served.home.merge(parcel.file, parcel.sha256)
-    served.mail()
+    served.pending_acks()
 
 
 def first_step(served: Served) -> int:

@@ -20,7 +20,7 @@ from supervisor.engine.runs import claims, runs, verification_records
 from supervisor.engine.upload import prune as pruning
 from supervisor.fleet.transfer import part as transfer_part
 from supervisor.fleet.transfer import reassembly
-from supervisor.fleet.transfer.outbox import SMALL_AT_ONCE, WINDOW_BYTES
+from supervisor.fleet.transfer.outbox import SMALL_IN_FLIGHT_MAX, WINDOW_BYTES
 from supervisor.fleet.transfer.part import TransferPartError
 from tests.fleet.published import RUN, Served, contents
 
@@ -66,7 +66,7 @@ def test_the_machine_sees_that_something_moves(served: Served, small):
             served.machine.evidence(path)
         seen.append(waits.value.moving)
         served.home.merge(parcel.file)
-        served.mail()
+        served.pending_acks()
     assert seen == [False, True, True, True]
 
 
@@ -92,7 +92,7 @@ def test_a_manifest_that_came_first_is_not_taken_before_its_files(served: Served
     assert not merged.acknowledged
     assert not merged.checkpoints
     assert find(served.home_store, RUN) == []
-    served.mail()
+    served.pending_acks()
     served.carry()
     assert served.at_home() == served.on_the_machine()
 
@@ -143,7 +143,7 @@ def test_the_outbox_takes_no_more_than_its_window_of_the_disk(served: Served, mo
     while ready := served.cut():
         most = max(most, sum(file.stat().st_size for file in (served.root / "machine/outbox").iterdir()))
         served.home.merge(ready[0].file)
-        served.mail()
+        served.pending_acks()
     assert 3 * 4 * SIZE < most <= 8 * 4 * SIZE + 16
     assert served.at_home() == served.on_the_machine()
 
@@ -152,7 +152,7 @@ def test_small_news_of_a_long_absence_leave_the_room_to_the_next_checkpoint(serv
     for number in range(20):
         served.machine.create(f"{RUN.session(served.rank)}/journal-{number:06d}.jsonl", b"x")
         served.cut()
-    assert len(served.cut()) == SMALL_AT_ONCE
+    assert len(served.cut()) == SMALL_IN_FLIGHT_MAX
     served.publish(20, bytes(3_000_000))
     large = transfer_part.read(served.cut()[-1].file)
     assert len([piece for piece, _ in large if "journal" in piece.path]) > 10
@@ -203,7 +203,7 @@ def _one_bad_round(served: Served, chance: Random, kept: list[Path]) -> None:
     if chance.random() < 0.4:
         served.again()
     if chance.random() < 0.6:
-        served.mail()
+        served.pending_acks()
 
 
 def _nothing_is_held_that_is_not_at_home(served: Served) -> None:
@@ -227,7 +227,7 @@ def test_a_file_of_which_home_has_lost_a_part_is_sent_again(served: Served, smal
     served.again()
     for parcel in first:
         served.home.merge(parcel.file) if parcel is first[-1] else None
-    served.mail()
+    served.pending_acks()
     for number in list(served.outbox.acknowledged.parcels):
         assert number
     served.carry()
@@ -242,7 +242,7 @@ def test_a_piece_that_came_damaged_into_the_parcel_is_asked_for_again(served: Se
     )  # the machine reads it wrongly once
     served.home.merge(served.cut()[0].file)
     monkeypatch.undo()
-    served.mail()
+    served.pending_acks()
     served.carry()
     assert served.home.newest() == manifest.id
     assert served.at_home() == served.on_the_machine()
@@ -255,7 +255,7 @@ def test_home_keeps_as_many_checkpoints_as_the_run_says(served: Served):
         while ready := served.cut():
             for parcel in ready:
                 removed += served.home.merge(parcel.file).removed
-            served.mail()
+            served.pending_acks()
     assert [id_.step for id_ in removed] == [20, 40]
     assert [each.id.step for each in find(served.home_store, RUN)] == [60, 80]
     assert not [path for path in served.at_home() if "step-000000020" in path]
@@ -277,14 +277,14 @@ def test_a_pinned_checkpoint_and_a_shared_file_stay_at_home(served: Served):
 def seeded(served: Served) -> dict[str, bytes]:
     """Return what a seed holds, by path."""
     held: dict[str, bytes] = {}
-    for parcel in served.home.seed().parcels:
+    for parcel in served.home.make_resume_set().parcels:
         for piece, body in transfer_part.read(parcel.file, parcel.sha256):
             held[piece.path] = held.get(piece.path, b"") + bytes(body)
     return held
 
 
 def test_a_run_that_is_not_there_yet_has_no_seed(tmp_path: Path):
-    assert Served(tmp_path).home.seed().parcels == ()
+    assert Served(tmp_path).home.make_resume_set().parcels == ()
 
 
 def test_the_seed_is_what_the_next_session_reads_and_the_newest_whole_checkpoint(served: Served, small):
@@ -318,7 +318,7 @@ def test_a_checkpoint_that_rotted_at_home_is_passed_over_and_said(served: Served
     older, newer = served.publish(20), served.publish(40)
     served.carry()
     (served.root / "home/runs" / RUN.name / newer.files[0].path).write_bytes(b"WEIGHTS")
-    seed = served.home.seed()
+    seed = served.home.make_resume_set()
     assert seed.checkpoint == older.id
     assert "step 40" in seed.skipped[0]
     assert "damaged" in seed.skipped[0]
@@ -330,39 +330,41 @@ def test_with_nothing_whole_at_home_no_machine_begins_at_step_0(served: Served):
     served.carry()
     (served.root / "home/runs" / RUN.name / manifest.files[0].path).unlink()
     with pytest.raises(UserError, match="no usable checkpoint is in it"):
-        served.home.seed()
+        served.home.make_resume_set()
 
 
 def test_a_stop_a_knock_and_a_higher_claim_go_to_the_machine_once(served: Served):
     served.carry()
-    assert list(served.home.mail()) == []
+    assert list(served.home.pending_acks()) == []
     claims.request_stop(served.home_store, RUN, served.rank, "save")
     claims.probe(served.home_store, RUN, served.rank)
     claims.write_claim(served.home_store, RUN, SessionId(2, "bb"), {"machine": {}})
-    mail = served.home.mail()
+    mail = served.home.pending_acks()
     told = [piece.path for parcel in mail for piece, _ in transfer_part.read(parcel.file)]
     assert sorted(path.split("/")[1][:5] for path in told) == ["e0000", "knock", "stop-"]
-    assert [parcel.name for parcel in served.home.mail()] == [parcel.name for parcel in mail]  # until it is delivered
+    assert [parcel.name for parcel in served.home.pending_acks()] == [
+        parcel.name for parcel in mail
+    ]  # until it is delivered
     for parcel in mail:
         served.home.delivered(parcel)
-    assert list(served.home.mail()) == []
+    assert list(served.home.pending_acks()) == []
 
 
 def test_what_was_for_one_machine_is_not_told_to_the_next(served: Served):
     served.publish(20)
     for parcel in served.cut():
         served.home.merge(parcel.file)
-    assert served.home.mail()
-    served.home.begin_machine()
-    assert list(served.home.mail()) == [] or all(
-        transfer_part.read(parcel.file).header.letter is None for parcel in served.home.mail()
+    assert served.home.pending_acks()
+    served.home.start_machine()
+    assert list(served.home.pending_acks()) == [] or all(
+        transfer_part.read(parcel.file).header.letter is None for parcel in served.home.pending_acks()
     )
 
 
 def test_mail_for_another_outbox_changes_nothing(served: Served):
     served.publish(20)
     served.cut()
-    served.outbox.hear(transfer_part.Acknowledgement("another", (1,), tuple(served.on_the_machine())))
+    served.outbox.apply_ack(transfer_part.Acknowledgement("another", (1,), tuple(served.on_the_machine())))
     assert served.outbox.acknowledged.held == set()
     assert served.outbox.ready
 
@@ -391,7 +393,7 @@ def test_a_full_disk_at_home_changes_nothing_and_the_parcel_can_come_again(serve
     monkeypatch.setattr(served.home_store, "create", full)
     with pytest.raises(StoreError, match="no space"):
         served.home.merge(parcel.file)
-    assert list(served.home.mail()) == []
+    assert list(served.home.pending_acks()) == []
     monkeypatch.undo()
     served.carry()
     assert served.home.newest() == manifest.id
@@ -403,7 +405,7 @@ def test_pieces_of_a_dead_machine_are_not_kept_for_ever(served: Served, small):
         served.home.merge(parcel.file)
     folder = served.root / "home/state/gathering"
     assert list(folder.iterdir())
-    served.home.begin_machine()
+    served.home.start_machine()
     assert list(folder.iterdir()) == []
 
 

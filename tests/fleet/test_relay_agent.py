@@ -166,7 +166,7 @@ def test_secrets_are_named_to_the_trainer_and_told_to_nobody(place: Place, tmp_p
 def test_it_starts_nothing_before_the_whole_seed_has_come(place: Place, tmp_path):
     old = FolderStore(str(tmp_path / "home/runs"))
     old.create("toy/run.json", json.dumps(RECORD).encode())
-    seed = place.home.seed()
+    seed = place.home.make_resume_set()
     (parcel,) = seed.parcels
     place.consign(seed=seed.index())
     place.start()
@@ -232,7 +232,7 @@ def test_an_agent_whose_notes_were_removed_while_it_was_dead_waits_for_no_seed(p
     told = json.loads((place.folder / "job.json").read_bytes()) | {"seed": [{"sha256": "0" * 64}]}
     (place.folder / "job.json").write_text(json.dumps(told))
     (place.folder / agent.SEEDED).touch()
-    assert place.agent()._prepared().seed == ("0" * 64,)
+    assert place.agent()._wait_for_job().seed == ("0" * 64,)
 
 
 def emptied(folder: Path, to: Path, *, kept: bool) -> None:
@@ -290,7 +290,7 @@ def processes() -> list[str]:
 
 def test_a_second_agent_says_that_it_waits_for_the_first(tmp_path):
     waited: list[str] = []
-    with agent.alone(tmp_path, lambda: None):
+    with agent.exclusive(tmp_path, lambda: None):
         second = Thread(target=lambda: _hold(tmp_path, waited))
         second.start()
         until(lambda: waited == ["waits"])
@@ -299,7 +299,7 @@ def test_a_second_agent_says_that_it_waits_for_the_first(tmp_path):
 
 
 def _hold(folder: Path, waited: list[str]) -> None:
-    with agent.alone(folder, lambda: waited.append("waits")):
+    with agent.exclusive(folder, lambda: waited.append("waits")):
         waited.append("has it")
 
 

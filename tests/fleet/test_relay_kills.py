@@ -112,16 +112,16 @@ def test_killed_while_a_machine_is_seeded_the_next_try_seeds_it(template: Path, 
 
     def sow(folder: Path) -> None:
         served = Served(folder)
-        served.home.begin_machine()
-        served.home.seed()
+        served.home.start_machine()
+        served.home.make_resume_set()
 
     for folder in points(carried, tmp_path / "seeded", sow, first=2):
         home = Served(folder).home
-        home.begin_machine()
-        seed = home.seed()
+        home.start_machine()
+        seed = home.make_resume_set()
         told = [piece.path for parcel in seed.parcels for piece, _ in transfer_part.read(parcel.file, parcel.sha256)]
         assert seed.checkpoint is not None
         assert seed.checkpoint.step == 40
         assert RUN.record in told
-        home.forget_seed()
+        home.delete_resume_set()
         assert not (folder / "home/state/seed").exists()

@@ -157,7 +157,7 @@ def test_a_journal_of_launch_is_folded_and_written_again_byte_for_byte():
     path = HERE / "told" / "fleet-journal.jsonl"
     _, *lines = path.read_text().splitlines()
     assert [again(line, fw.TYPES) for line in lines] == lines
-    fleet = controller.folded(path)
+    fleet = controller.replay(path)
     assert (fleet.machine, fleet.exit_code, fleet.durable_step) == (None, 0, 40)
 
 

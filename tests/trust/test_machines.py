@@ -34,7 +34,7 @@ SESSION = "e00000003-b4dc8281"
     ],
 )  # fmt: skip
 def test_what_a_session_writes_is_taken(path):
-    assert accepted_files.refused(path, 1000) == ""
+    assert accepted_files.rejection_reason(path, 1000) == ""
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def test_what_a_session_writes_is_taken(path):
     ],
 )  # fmt: skip
 def test_what_no_session_writes_is_not_taken(path):
-    assert accepted_files.refused(path, 1000)
+    assert accepted_files.rejection_reason(path, 1000)
 
 
 @pytest.mark.parametrize("path", ["run.json", f"{SESSION}/claim.json", f"{SESSION}/journal-000001.jsonl"])
 def test_a_record_that_is_too_long_is_not_taken(path):
-    assert accepted_files.refused(path, fields.LISTING_BYTES_MAX + 1)
+    assert accepted_files.rejection_reason(path, fields.LISTING_BYTES_MAX + 1)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def served(tmp_path):
 
 def test_what_a_machine_sends_over_its_budget_is_not_taken_and_that_is_said(served, monkeypatch):
     monkeypatch.setattr(disk_quota, "spare_bytes", lambda _: 5_000)
-    served.home.begin_machine()
+    served.home.start_machine()
     first = served.publish(20, b"w" * 3_000)
     served.carry()
     assert served.home.newest() == first.id
@@ -74,12 +74,12 @@ def test_what_a_machine_sends_over_its_budget_is_not_taken_and_that_is_said(serv
     words = served.outbox.refused()[f"{RUN.name}/{second.files[0].path}"]
     assert "GB are what this disk can spare" in words
     assert served.home.newest() == first.id
-    served.home.begin_machine()  # the next machine has a budget of its own
+    served.home.start_machine()  # the next machine has a budget of its own
     assert disk_quota.Budget(served.home_store, RUN, 1, 5_000).refused("e00000002-bb/claim.json", 100, dict) == ""
 
 
 def test_the_budget_counts_what_lies_here_also_after_the_controllers_death(served):
-    served.home.begin_machine()
+    served.home.start_machine()
     served.publish(20, b"w" * 3_000)
     served.carry()
     path = f"{SESSION}/step-000000036/state.json"
@@ -101,10 +101,10 @@ def test_the_number_of_files_and_of_sessions_of_a_machine_is_bounded(served, mon
 
 
 def test_a_machine_may_not_write_into_the_sessions_of_those_before(served):
-    served.home.begin_machine()
+    served.home.start_machine()
     manifest = served.publish(20)
     served.carry()
-    served.home.begin_machine()
+    served.home.start_machine()
     served.machine.create(f"{RUN.session(served.rank)}/anew.json", b"{}")
     served.carry()
     assert "another machine served" in served.outbox.refused()[f"{RUN.session(served.rank)}/anew.json"]
@@ -116,7 +116,7 @@ def test_the_newest_checkpoint_of_the_machine_before_outlives_what_another_sends
     for step in (10, 20, 30):
         kept = served.publish(step)
         served.carry()
-    served.home.begin_machine()
+    served.home.start_machine()
     served.rank = SessionId(9, "evil")
     served.enter_session()
     for step in (1, 2, 3, 4, 5):

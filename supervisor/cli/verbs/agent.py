@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         ensure()
     except UserError as error:
-        agent_status.failed(folder, error)
+        agent_status.write_failure(folder, error)
         raise
     from supervisor import composition
     from supervisor.engine.clock import BootClock

@@ -84,7 +84,7 @@ def _serving(folder: Path) -> str:
 
     for journal in sorted(folder.glob(f"fleet/*/{controller.JOURNAL}")):
         try:
-            machine = controller.folded(journal).machine
+            machine = controller.replay(journal).machine
         except (OSError, ValueError, KeyError):
             return f"of {journal.parent.name}, whose journal cannot be read,"
         if machine is not None:

@@ -65,7 +65,7 @@ def _from_store(options: Namespace) -> int:
 
         def lines(of: RunOverview) -> list[str]:
             told = list(run_status.earlier(store, place, of, EARLIER_SHOWN))
-            launch = last_launch.look(os.environ, place.name, where(options))
+            launch = last_launch.read_last(os.environ, place.name, where(options))
             return _lines(of, options, [*([launch.line(clock.now())] if launch else []), *told])
 
         if options.watch:
@@ -84,7 +84,7 @@ def _with_launch(overview: RunOverview, options: Namespace, now: Instant) -> Run
 
     from supervisor.fleet import last_launch
 
-    launch = last_launch.look(os.environ, overview.run.name, where(options))
+    launch = last_launch.read_last(os.environ, overview.run.name, where(options))
     if launch is None:
         return overview
     plain = {**overview.plain, "launch": launch.plain(now)}

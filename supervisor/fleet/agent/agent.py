@@ -48,7 +48,7 @@ class AgentPaths:
     environ: dict[str, str]
 
     @property
-    def notes(self) -> Path:
+    def agent_folder(self) -> Path:
         """The agent's own folder."""
         return self.folder / NOTES
 
@@ -60,31 +60,31 @@ class Agent:
         self.machine = machine
         self._say = say
         self._outbox = Outbox(machine.folder / "outbox", machine.folder / "store", machine.clock)
-        self._inbox = agent_inbox.PartInbox(machine.folder / "inbox", machine.store, self._outbox, machine.notes)
-        self._report = AgentStatus(machine.folder, agent_status.age(machine.notes, machine.clock))
+        self._inbox = agent_inbox.PartInbox(machine.folder / "inbox", machine.store, self._outbox, machine.agent_folder)
+        self._report = AgentStatus(machine.folder, agent_status.age(machine.agent_folder, machine.clock))
         self._pause = Event()
         # of its own, because whoever is started by a thread that gives way gives way too, and that is the trainer
-        self._carrier = ThreadPoolExecutor(1, "carrier", initializer=_give_way)
-        self._troubles: dict[str, str] = {}
-        self._told: tuple[Any, ...] = ()
-        self._told_s = -REPORT_EVERY_S
-        self._over: dict[str, Any] | None = None
-        self._mended = self._untold = ""
+        self._transfer_thread = ThreadPoolExecutor(1, "carrier", initializer=_lower_priority)
+        self._errors: dict[str, str] = {}
+        self._last_status: tuple[Any, ...] = ()
+        self._last_status_s = -REPORT_EVERY_S
+        self._final_status: dict[str, Any] | None = None
+        self._restored_notice = self._pending_notice = ""
         self._record = lost_store.StoreRecord(machine.folder / "store")
 
     def serve(self) -> int:
         """Serve the machine's job to its end; return the supervisor's exit code."""
-        served = None
+        agent_job = None
         try:
-            job = self._prepared()
-            served = AgentJob(self.machine, job, self._outbox)
-            code = self._watched(served, job)
+            job = self._wait_for_job()
+            agent_job = AgentJob(self.machine, job, self._outbox)
+            code = self._run_supervisor(agent_job, job)
             self._hand_over(job, code)
         except lost_store.StoreLost as error:
-            self._troubles, self._mended = {"the machine": f"{error.what}; {error.hint}"}, ""
-            if served is not None:
-                served.end()
-            return self._end(error, lost_store.TOLD_WITHIN_S)
+            self._errors, self._restored_notice = {"the machine": f"{error.what}; {error.hint}"}, ""
+            if agent_job is not None:
+                agent_job.end()
+            return self._end(error, lost_store.REPORT_WITHIN_S)
         except UserError as error:
             return self._end(error)
         return code
@@ -93,144 +93,148 @@ class Agent:
         """Tell why nothing goes on here; for so long, where it cannot be told at once."""
         words, end_s = f"{error.what}; {error.hint}", self.machine.clock.now().mono_s + within_s
         self._say(words)
-        while not self._tell(AgentPhase.DONE, exit_code=error.exit_code, words=words, now=True):
+        while not self._write_status(AgentPhase.DONE, exit_code=error.exit_code, words=words, now=True):
             if self.machine.clock.now().mono_s >= end_s:
                 break
             self._pause.wait(TICK_S)
         return error.exit_code
 
-    def _prepared(self) -> agent_inbox.JobSpec:
+    def _wait_for_job(self) -> agent_inbox.JobSpec:
         """Wait until all is there that the job needs, and put it in place."""
         while True:
-            self._carry()
+            self._transfer()
             job = agent_inbox.job(self.machine.folder)
             seeded = (self.machine.folder / SEEDED).is_file()  # then only the notes of that may be gone
-            lacking = self._inbox.lacks(job.seed) if job and not seeded else 0
-            if self._mended:
-                raise lost_store.StoreLost(self.machine.notes)  # of a file that came in part, only the rest would come
-            if job is not None and not lacking:
+            missing = self._inbox.missing_parts(job.seed) if job and not seeded else 0
+            if self._restored_notice:
+                raise lost_store.StoreLost(
+                    self.machine.agent_folder
+                )  # of a file that came in part, only the rest would come
+            if job is not None and not missing:
                 break
-            words = f"waiting for {lacking} parts from your computer" if job else "waiting for its job"
-            self._tell(AgentPhase.PREPARING, words=words)
+            words = f"waiting for {missing} parts from your computer" if job else "waiting for its job"
+            self._write_status(AgentPhase.PREPARING, words=words)
             self._pause.wait(TICK_S)
-        self._guarded("the note of its seed", (self.machine.folder / SEEDED).touch)
-        self._tell(AgentPhase.PREPARING, words="unpacking the code", now=True)
+        self._retrying("the note of its seed", (self.machine.folder / SEEDED).touch)
+        self._write_status(AgentPhase.PREPARING, words="unpacking the code", now=True)
         agent_inbox.unpack(self.machine.folder)
         return job
 
-    def _watched(self, served: AgentJob, job: agent_inbox.JobSpec) -> int:
+    def _run_supervisor(self, agent_job: AgentJob, job: agent_inbox.JobSpec) -> int:
         """Hand over while the supervisor runs; return its exit code. It is started if it does not run and has not ended."""
         while True:
             code = None
-            if not self._in_doubt(job):  # in an empty store it would begin the run from its first step
-                code = self._guarded("the supervisor could not be started", served.advance)
-            self._carry()
+            if not self._store_missing(job):  # in an empty store it would begin the run from its first step
+                code = self._retrying("the supervisor could not be started", agent_job.advance)
+            self._transfer()
             if code is not None:
                 return code
-            self._tell(AgentPhase.RUNNING, words=served.words)
+            self._write_status(AgentPhase.RUNNING, words=agent_job.status_text)
             self._pause.wait(TICK_S)
 
     def _hand_over(self, job: agent_inbox.JobSpec, code: int) -> None:
         """Stay until home holds everything, or nobody waits for it any more."""
         with suppress(UserError):  # a record that cannot be read: home judges it, and holds no less for that
-            self._over = self._guarded(
-                "its end", lambda: agent_status.seen(self.machine.store, job.name, self.machine.clock)
+            self._final_status = self._retrying(
+                "its end", lambda: agent_status.stored_status(self.machine.store, job.name, self.machine.clock)
             )
         while True:
-            self._carry()
-            if self._in_doubt(job):  # of a store that is gone nothing waits, and home does not hold everything
+            self._transfer()
+            if self._store_missing(job):  # of a store that is gone nothing waits, and home does not hold everything
                 self._pause.wait(TICK_S)
                 continue
             files, _ = self._outbox.waiting()
             late = job.release_at_s is not None and self._report.age_s(self.machine.clock) >= job.release_at_s
-            if late or not (files or self._troubles):
+            if late or not (files or self._errors):
                 break
-            self._tell(AgentPhase.HANDING_OVER, exit_code=code, words=f"{files} files wait for your computer")
+            self._write_status(AgentPhase.HANDING_OVER, exit_code=code, words=f"{files} files wait for your computer")
             self._pause.wait(TICK_S)
         words = f"{files} files were not fetched" if files else "your computer holds everything"
-        self._tell(AgentPhase.DONE, exit_code=code, words=words, now=True)
+        self._write_status(AgentPhase.DONE, exit_code=code, words=words, now=True)
 
-    def _in_doubt(self, job: agent_inbox.JobSpec) -> bool:
+    def _store_missing(self, job: agent_inbox.JobSpec) -> bool:
         """Say whether the run's files may have been removed. Raises Lost when that is certain."""
         known = RunPaths(job.name).record in self._outbox.acknowledged.held
-        doubt = self._guarded("the store's record", lambda: self._record.in_doubt(job.name, known=known))
-        return doubt is not False
+        missing = self._retrying("the store's record", lambda: self._record.is_missing(job.name, known=known))
+        return missing is not False
 
-    def _carry(self) -> None:
+    def _transfer(self) -> None:
         """Take what came, pack what is new, on a thread that gives way to the training."""
-        self._carrier.submit(self._carry_now).result()
+        self._transfer_thread.submit(self._transfer_once).result()
 
-    def _carry_now(self) -> None:
-        self._guarded("the agent's notes", self._mend)
-        self._guarded("the inbox", self._inbox.apply)
-        self._guarded("the store", self._outbox.scan)
-        self._guarded("the outbox", self._outbox.cut)
+    def _transfer_once(self) -> None:
+        self._retrying("the agent's notes", self._restore_folders)
+        self._retrying("the inbox", self._inbox.apply)
+        self._retrying("the store", self._outbox.scan)
+        self._retrying("the outbox", self._outbox.cut)
 
-    def _mend(self) -> None:
+    def _restore_folders(self) -> None:
         """Make the agent's own folders again where they were removed while it lived. Raises OSError."""
-        made = [self._inbox.mend(), self._outbox.mend()]
-        self._report.mend(self.machine.notes)
+        made = [self._inbox.restore(), self._outbox.restore()]
+        self._report.restore(self.machine.agent_folder)
         if any(made):
-            self._mended = (
+            self._restored_notice = (
                 "our agent's files were removed from the machine: they were made again, and the run continues"
             )
-            self._say(self._mended)
+            self._say(self._restored_notice)
 
-    def _guarded(self, what: str, act: Callable[[], T]) -> T | None:
+    def _retrying(self, what: str, act: Callable[[], T]) -> T | None:
         """Do it; a passing failure is told in the status and tried again at the next tick."""
         try:
             done = act()
         except (OSError, StoreError) as error:
-            if self._troubles.get(what) != str(error):
+            if self._errors.get(what) != str(error):
                 self._say(f"{what}: {error}")
-            self._troubles[what] = str(error)
+            self._errors[what] = str(error)
             return None
-        self._troubles.pop(what, None)
+        self._errors.pop(what, None)
         return done
 
-    def _tell(self, phase: AgentPhase, *, words: str = "", exit_code: int | None = None, now: bool = False) -> bool:
+    def _write_status(
+        self, phase: AgentPhase, *, words: str = "", exit_code: int | None = None, now: bool = False
+    ) -> bool:
         """Rewrite the status every few seconds, and at once when there is something to fetch; False if it cannot be written."""
         ready = self._outbox.ready
         told = (phase, tuple(number for number, _ in ready), exit_code)
         now_s = self.machine.clock.now().mono_s
-        if not now and told == self._told and now_s - self._told_s < REPORT_EVERY_S:
+        if not now and told == self._last_status and now_s - self._last_status_s < REPORT_EVERY_S:
             return True
-        self._told, self._told_s = told, now_s
+        self._last_status, self._last_status_s = told, now_s
         files, waiting_bytes = self._outbox.waiting()
-        troubles = [f"{what}: {words}" for what, words in self._troubles.items()]
-        troubles += [each for each in (self._mended, self._inbox.trouble, self._outbox.trouble) if each]
-        troubles += [f"your computer does not take {path}: {why}" for path, why in self._outbox.refused().items()]
+        errors = [f"{what}: {words}" for what, words in self._errors.items()]
+        errors += [each for each in (self._restored_notice, self._inbox.error, self._outbox.error) if each]
+        errors += [f"your computer does not take {path}: {why}" for path, why in self._outbox.refused().items()]
         more: dict[str, Any] = {
             "relay": self._outbox.origin,
             "phase": phase.value,
-            "parcels": [{"n": number, **parcel.index()} for number, parcel in ready],
+            "parcels": [{"n": number, **part.index()} for number, part in ready],
             "waiting_files": files,
             "waiting_bytes": waiting_bytes,
             "exit_code": exit_code,
-            "error": "; ".join(troubles[-3:]),
+            "error": "; ".join(errors[-3:]),
             "warnings": agent_status.warnings(self.machine.folder),
-            "watched": agent_status.watched(self.machine.folder),
+            "watched": agent_status.is_watched(self.machine.folder),
             "words": words,
         }
-        if self._over is not None:
-            more["run"] = self._over
+        if self._final_status is not None:
+            more["run"] = self._final_status
         try:
             self._report.write(self.machine.clock, self.machine.local_root, more)
         except OSError as error:
-            if self._untold != str(error):
+            if self._pending_notice != str(error):
                 self._say(f"status.json cannot be written: {error}")  # without it home sees that the beat stands still
-            self._untold = str(error)
+            self._pending_notice = str(error)
             return False
-        self._untold = ""
+        self._pending_notice = ""
         return True
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     os.setpriority(os.PRIO_PROCESS, get_native_id(), NICE)
 
 
 @contextmanager
-def alone(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
+def exclusive(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
     """Be the only agent of a folder: a second one waits for the first, after it has called ``wait``."""
     folder.mkdir(parents=True, exist_ok=True)
     fd = atomic.open_lock(folder / "lock")
@@ -250,6 +254,6 @@ def serve(machine: AgentPaths) -> int:
         sys.stderr.write(f"agent: {words}\n")
         sys.stderr.flush()
 
-    with alone(machine.notes, lambda: say("another agent is at it: waiting for its end")):
+    with exclusive(machine.agent_folder, lambda: say("another agent is at it: waiting for its end")):
         done = agent_status.done(machine.folder)
         return Agent(machine, say).serve() if done is None else done

@@ -53,7 +53,7 @@ class AgentStatus:
         """Return for how long this machine serves."""
         return clock.now().mono_s - self._began_s
 
-    def mend(self, folder: Path) -> None:
+    def restore(self, folder: Path) -> None:
         """Note in the agent's folder once more when the first agent of this boot began. Raises OSError."""
         if not (folder / BEGAN).exists():
             json_file.write(folder / BEGAN, {"boot": mine()["boot"], "mono_s": self._began_s})
@@ -62,43 +62,43 @@ class AgentStatus:
         """Replace the status. Raises OSError."""
         self._beat += 1
         self._run = _newest(local_root) or self._run
-        failed = more.get("exit_code") not in {None, 0}
-        told = {
+        write_failure = more.get("exit_code") not in {None, 0}
+        status = {
             "schema": SCHEMA,
             "beat": self._beat,
             "pid": os.getpid(),
             "since": self._since,
             "age_s": round(self.age_s(clock), 3),
             "run": self._run,
-            "output": _end_of(self._folder / LOG) if failed else "",
+            "output": _tail(self._folder / LOG) if write_failure else "",
             **more,
         }
-        json_file.write(self._folder / REPORT, told)
+        json_file.write(self._folder / REPORT, status)
 
 
 def read(folder: Path) -> dict[str, Any]:
     """Return what was told last; nothing, if nothing was."""
     try:
-        told = json.loads((folder / REPORT).read_bytes())
+        status = json.loads((folder / REPORT).read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return status if isinstance(status, dict) else {}
 
 
 def done(folder: Path) -> int | None:
     """Return the exit code with which an earlier agent was done, or None if there is something to do."""
-    told = read(folder)
-    code = told.get("exit_code")
-    return code if told.get("phase") == AgentPhase.DONE and isinstance(code, int) else None
+    status = read(folder)
+    code = status.get("exit_code")
+    return code if status.get("phase") == AgentPhase.DONE and isinstance(code, int) else None
 
 
-def failed(folder: Path, error: UserError) -> None:
+def write_failure(folder: Path, error: UserError) -> None:
     """Tell that no agent could begin here. Another try may succeed, so nothing is done for good. Raises OSError."""
-    told = {**read(folder), "schema": SCHEMA, "phase": AgentPhase.PREPARING.value, "exit_code": None, "parcels": []}
-    json_file.write(folder / REPORT, {**told, "pid": os.getpid(), "error": f"{error.what}; {error.hint}"})
+    status = {**read(folder), "schema": SCHEMA, "phase": AgentPhase.PREPARING.value, "exit_code": None, "parcels": []}
+    json_file.write(folder / REPORT, {**status, "pid": os.getpid(), "error": f"{error.what}; {error.hint}"})
 
 
-def seen(store: Store, name: str, clock: Clock) -> dict[str, Any] | None:
+def stored_status(store: Store, name: str, clock: Clock) -> dict[str, Any] | None:
     """Return what the store tells of a run, as `status --json` prints it; None if it never began. Raises StoreError."""
     run = RunPaths(name)
     record = runs.read(store, run)
@@ -123,18 +123,18 @@ def _newest(local_root: Path) -> dict[str, Any] | None:
     """Return the live status of the newest session here, alive or not."""
     found = [each for each in local_root.glob(f"*/*/{STATUS}") if rank_of(each.parent.name)]
     newest = max(found, key=lambda each: (rank_of(each.parent.name), each), default=None)
-    told = None if newest is None else json_file.live_status(newest)
-    return told and {key: told[key] for key in told if key != "store"}
+    status = None if newest is None else json_file.live_status(newest)
+    return status and {key: status[key] for key in status if key != "store"}
 
 
 def warnings(folder: Path) -> list[str]:
     """Return the newest warnings that the supervisor here printed, such as that a save failed."""
-    lines = _end_of(folder / LOG, WARNINGS_BYTES).splitlines()
+    lines = _tail(folder / LOG, WARNINGS_BYTES).splitlines()
     found = [line.removeprefix(WARNING)[:WARNING_CHARS] for line in lines if line.startswith(WARNING)]
     return found[-WARNINGS_MAX:]
 
 
-def watched(folder: Path) -> bool | None:
+def is_watched(folder: Path) -> bool | None:
     """Say whether a cell waits with the agent, so that its kernel is busy; None where no cell ever did."""
     try:
         fd = os.open(folder / WATCH, os.O_RDWR | os.O_CLOEXEC)
@@ -148,7 +148,7 @@ def watched(folder: Path) -> bool | None:
         os.close(fd)
 
 
-def _end_of(log: Path, most_bytes: int = OUTPUT_BYTES) -> str:
+def _tail(log: Path, most_bytes: int = OUTPUT_BYTES) -> str:
     try:
         with log.open("rb") as opened:
             opened.seek(max(0, opened.seek(0, os.SEEK_END) - most_bytes))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 PROGRAM = "supervisor"
-AGAIN_MAX = 3
+RESTARTS_MAX = 3
 SIGNALLED = 128
 ENDLESS_S = 7 * 86400.0
 LAST_S = 60.0
@@ -38,31 +38,31 @@ class AgentJob:
     def __init__(self, machine: AgentPaths, job: JobSpec, outbox: Outbox) -> None:
         self._machine, self._job, self._acknowledged = machine, job, outbox.acknowledged
         self._origin = outbox.origin
-        self._turn = SupervisorProcess(machine.notes)
-        self.words = "starting"
+        self._supervisor = SupervisorProcess(machine.agent_folder)
+        self.status_text = "starting"
 
     def advance(self) -> int | None:
         """Start what is to be started; return the exit code when it has ended for good. Raises OSError, StoreError."""
-        if self._turn.lives:
-            self.words = "preparing the script"  # shown until the supervisor there tells more
+        if self._supervisor.alive:
+            self.status_text = "preparing the script"  # shown until the supervisor there tells more
             return None
-        begun = self._turn.begun
-        if begun:
-            code = self._turn.code()
-            code = self._from_end() if code is None else code
+        starts = self._supervisor.starts
+        if starts:
+            code = self._supervisor.code()
+            code = self._recorded_exit_code() if code is None else code
             if code is not None and (code < SIGNALLED or code in {INTERRUPTED, TERMINATED}):
                 return code
-            fruitless = sum(each.get("checkpoints") == self._checkpoints for each in begun)
-            if fruitless > AGAIN_MAX:
-                self.words = f"the supervisor died {fruitless} times without a new checkpoint"
+            restarts_without_progress = sum(each.get("checkpoints") == self._checkpoints for each in starts)
+            if restarts_without_progress > RESTARTS_MAX:
+                self.status_text = f"the supervisor died {restarts_without_progress} times without a new checkpoint"
                 return FAILED
         note = {"cwd": str(self._machine.folder / PROJECT), "checkpoints": self._checkpoints}
-        self._turn.begin(self._command(), self._environ(), self._machine.folder / LOG, note)
+        self._supervisor.start(self._command(), self._environ(), self._machine.folder / LOG, note)
         return None
 
     def end(self) -> None:
         """Ask the supervisor to end: what it writes has no place any more."""
-        self._turn.end()
+        self._supervisor.end()
 
     @property
     def _checkpoints(self) -> int:
@@ -100,7 +100,7 @@ class AgentJob:
             "SUPERVISOR_RUN_UPLOAD_WAIT_S": f"{max(LAST_S, (release_s or ENDLESS_S) - LAST_S):.0f}",
         }
 
-    def _from_end(self) -> int | None:
+    def _recorded_exit_code(self) -> int | None:
         """Return the exit code from the record that the last session of this machine left of its end."""
         run, store = RunPaths(self._job.name), self._machine.store
         last = max(claims.ranks(store, run), default=None)

@@ -10,8 +10,8 @@ from supervisor.engine.paths import RunPaths
 if TYPE_CHECKING:
     from pathlib import Path
 
-LOOKS = 3  # one after the other, because a wrong verdict costs a machine
-TOLD_WITHIN_S = 1800.0  # without its folder nothing can be told, until a letter from home makes that folder again
+CHECKS = 3  # one after the other, because a wrong verdict costs a machine
+REPORT_WITHIN_S = 1800.0  # without its folder nothing can be told, until a letter from home makes that folder again
 
 
 class StoreLost(UserError):  # noqa: N818, because it is what is found
@@ -33,7 +33,7 @@ class StoreRecord:
         self._seen = False
         self._missing = 0
 
-    def in_doubt(self, name: str, *, known: bool) -> bool:
+    def is_missing(self, name: str, *, known: bool) -> bool:
         """Look; say whether the record is missing. ``known``: it was here before this agent. Raises Lost, OSError."""
         if (self._store / RunPaths(name).record).exists():
             self._seen, self._missing = True, 0
@@ -41,6 +41,6 @@ class StoreRecord:
         if not (self._seen or known):
             return False
         self._missing += 1
-        if self._missing >= LOOKS:
+        if self._missing >= CHECKS:
             raise StoreLost(self._store)
         return True

@@ -31,12 +31,14 @@ class SupervisorProcess:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
-        self._seen: int | None = None  # the lock's file as it was last seen: it can be asked also after it was removed
-        self._known: list[dict[str, Any]] = []
+        self._lock_fd: int | None = (
+            None  # the lock's file as it was last seen: it can be asked also after it was removed
+        )
+        self._notes: list[dict[str, Any]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
-    def lives(self) -> bool:
+    def alive(self) -> bool:
         """Whether a supervisor that was started here still runs."""
         if self._child is not None:
             self._child.poll()
@@ -47,26 +49,26 @@ class SupervisorProcess:
         return False
 
     @property
-    def begun(self) -> list[dict[str, Any]]:
+    def starts(self) -> list[dict[str, Any]]:
         """What was noted of each that was begun, in their order."""
-        found = [_noted(note) for note in sorted(self._folder.glob("turn-*.json"))]
-        if len(found) < len(self._known):
+        found = [_read_note(note) for note in sorted(self._folder.glob("turn-*.json"))]
+        if len(found) < len(self._notes):
             self._folder.mkdir(exist_ok=True)
-            for number, note in enumerate(self._known, 1):
+            for number, note in enumerate(self._notes, 1):
                 (self._folder / f"{_name(number)}.json").write_text(json.dumps(note))
-            return list(self._known)
-        self._known = found
+            return list(self._notes)
+        self._notes = found
         return list(found)
 
-    def begin(self, command: Sequence[str], environ: Mapping[str, str], log: Path, note: Mapping[str, Any]) -> bool:
+    def start(self, command: Sequence[str], environ: Mapping[str, str], log: Path, note: Mapping[str, Any]) -> bool:
         """Start it, unless one lives; say whether it was started. Raises OSError."""
         lock = self._locked()
         if lock is None:
             return False
         try:
-            name = _name(len(self.begun) + 1)
+            name = _name(len(self.starts) + 1)
             (self._folder / f"{name}.json").write_text(json.dumps(dict(note)))
-            self._known.append(dict(note))
+            self._notes.append(dict(note))
             with log.open("ab") as out:
                 self._child = subprocess.Popen(
                     ["/bin/sh", "-c", SHELL, "sh", str(self._folder / f"{name}.code"), *command],
@@ -79,7 +81,7 @@ class SupervisorProcess:
 
     def code(self) -> int | None:
         """Return the exit code of the last one, None while it runs and where it left none."""
-        name = f"{_name(len(self.begun))}.code"
+        name = f"{_name(len(self.starts))}.code"
         try:
             return int((self._folder / name).read_text())
         except (FileNotFoundError, ValueError):
@@ -94,11 +96,11 @@ class SupervisorProcess:
 
     def _locked(self) -> int | None:
         """Return the descriptor of the lock, taken, or None while another has it."""
-        if self._seen is not None:
-            if not atomic.lock(self._seen):
+        if self._lock_fd is not None:
+            if not atomic.lock(self._lock_fd):
                 return None
-            os.close(self._seen)  # which gives it back
-        self._seen = self._opened()
+            os.close(self._lock_fd)  # which gives it back
+        self._lock_fd = self._opened()
         fd = self._opened()
         if atomic.lock(fd):
             return fd
@@ -114,7 +116,7 @@ def _name(number: int) -> str:
     return f"turn-{number:06d}"
 
 
-def _noted(note: Path) -> dict[str, Any]:
+def _read_note(note: Path) -> dict[str, Any]:
     try:
         body = json.loads(note.read_bytes())
     except ValueError:

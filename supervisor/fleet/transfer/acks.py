@@ -28,12 +28,12 @@ class AckOutbox:
 
     def __init__(self, store: Store, run: RunPaths, folder: Path) -> None:
         self._store, self._run, self._folder = store, run, folder
-        self._owed: dict[str, transfer_part.Acknowledgement] = {}
+        self._pending: dict[str, transfer_part.Acknowledgement] = {}
         self._known: set[str] = set()
         self._number = 0
         folder.mkdir(parents=True, exist_ok=True)
 
-    def owe(
+    def add(
         self,
         header: transfer_part.PartHeader,
         held: Collection[str],
@@ -41,63 +41,63 @@ class AckOutbox:
         wanted: Collection[str],
     ) -> None:
         """Note what is to be said of a parcel that came."""
-        owed = self._owed.get(header.origin, transfer_part.Acknowledgement(header.origin))
-        self._owed[header.origin] = transfer_part.Acknowledgement(
+        pending = self._pending.get(header.origin, transfer_part.Acknowledgement(header.origin))
+        self._pending[header.origin] = transfer_part.Acknowledgement(
             to=header.origin,
-            parcels=[*owed.parcels, header.number],
-            held=[*(path for path in owed.held if path not in wanted), *held],
-            refused={**owed.refused, **refused},
-            wanted=[*(path for path in owed.wanted if path not in held), *wanted],
+            parcels=[*pending.parcels, header.number],
+            held=[*(path for path in pending.held if path not in wanted), *held],
+            refused={**pending.refused, **refused},
+            wanted=[*(path for path in pending.wanted if path not in held), *wanted],
         )
-        self.known(held)
+        self.mark_known(held)
 
-    def known(self, paths: Iterable[str]) -> None:
+    def mark_known(self, paths: Iterable[str]) -> None:
         """Know that the machine has these: they came from there, or are in its seed."""
-        self._known.update(path for path in paths if self._tells(path))
+        self._known.update(path for path in paths if self._mentions(path))
 
     def undelivered(self) -> Sequence[transfer_part.TransferPart]:
         """Return all mail that was not delivered."""
-        for origin in tuple(self._owed):
-            self._write((), self._owed[origin])
-            del self._owed[origin]
-        asked = [(path, body) for path in self._asked() if (body := self._read(path)) is not None]
+        for origin in tuple(self._pending):
+            self._write((), self._pending[origin])
+            del self._pending[origin]
+        asked = [(path, body) for path in self._pending_requests() if (body := self._read(path)) is not None]
         if asked:
             self._write(asked, None)
             self._known.update(path for path, _ in asked)
         return [self._parcel(file) for file in sorted(self._folder.glob(f"*{transfer_part.SUFFIX}"))]
 
-    def delivered(self, parcel: transfer_part.TransferPart) -> None:
+    def delivered(self, part: transfer_part.TransferPart) -> None:
         """Forget a parcel."""
-        parcel.file.unlink(missing_ok=True)
+        part.file.unlink(missing_ok=True)
 
-    def withdraw(self, paths: Collection[str]) -> set[str]:
+    def cancel(self, paths: Collection[str]) -> set[str]:
         """Take back what was not delivered yet; return those of the paths that a machine may have by now."""
-        withdrawn: set[str] = set()
+        cancelled: set[str] = set()
         for file in self._folder.glob(f"*{transfer_part.SUFFIX}"):
             inside = {piece.path for piece in transfer_part.read(file).header.pieces}
             if inside.isdisjoint(paths):
                 continue
             file.unlink(missing_ok=True)
-            withdrawn |= inside & set(paths)
+            cancelled |= inside & set(paths)
             self._known -= inside  # what else lay in it is written once more
-        return {path for path in paths if path in self._known and path not in withdrawn}
+        return {path for path in paths if path in self._known and path not in cancelled}
 
     def forget(self) -> None:
         """Forget everything: another machine begins."""
-        self._owed.clear()
+        self._pending.clear()
         self._known.clear()
         for file in self._folder.iterdir():
             file.unlink()
 
-    def _asked(self) -> Iterator[str]:
+    def _pending_requests(self) -> Iterator[str]:
         """Yield what the machine may not know of: who claimed the run, and what is asked of its sessions."""
         for entry in self._store.list(self._run.name):
             inside = f"{self._run.name}/{entry.name}"
             path = f"{inside}/{CLAIM}" if rank_of(entry.name) else inside
-            if self._tells(path) and path not in self._known:
+            if self._mentions(path) and path not in self._known:
                 yield path
 
-    def _tells(self, path: str) -> bool:
+    def _mentions(self, path: str) -> bool:
         inside = path.removeprefix(f"{self._run.name}/")
         folder, _, name = inside.rpartition("/")
         return addressee(name) is not None if not folder else name == CLAIM and rank_of(folder) is not None

@@ -49,7 +49,7 @@ class _Seed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _JobFile:
     """The job as it is written."""
 
     name: shapes.Name
@@ -71,7 +71,7 @@ def job(folder: Path) -> JobSpec | None:
         told = fields.document(body)
         if fields.whole(told.get("schema"), "schema") > SCHEMA:
             raise UserError(f"{JOB} is of a newer version of training-supervisor", "send this version's code with it")
-        read = shapes.of(_Told, told)
+        read = shapes.of(_JobFile, told)
         return JobSpec(
             name=read.name,
             script=transfer_part.checked_path(read.script),
@@ -115,10 +115,10 @@ class PartInbox:
 
     def __init__(self, folder: Path, store: Store, outbox: Outbox, notes: Path) -> None:
         self._folder, self._outbox = folder, outbox
-        self._gathering = Reassembly(store, notes / "gathering")
+        self._reassembly = Reassembly(store, notes / "gathering")
         self._list = notes / "applied"
         self.applied = set(self._list.read_text().split()) if self._list.exists() else set()
-        self.trouble = ""
+        self.error = ""
         folder.mkdir(parents=True, exist_ok=True)
 
     def apply(self) -> int:
@@ -131,7 +131,7 @@ class PartInbox:
                 bad = self._folder / "bad"
                 bad.mkdir(exist_ok=True)
                 file.replace(bad / file.name)
-                self.trouble = f"a part from your computer is incomplete: {error}"
+                self.error = f"a part from your computer is incomplete: {error}"
                 continue
             self._take(opened)
             with self._list.open("a", encoding="ascii") as applied:
@@ -140,7 +140,7 @@ class PartInbox:
             file.unlink(missing_ok=True)
         return len(arrived)
 
-    def mend(self) -> bool:
+    def restore(self) -> bool:
         """Make the notes again where they were removed: they are in the memory too. Say whether they were."""
         gathering = self._list.parent / "gathering"
         if gathering.is_dir() and (self._list.exists() or not self.applied):
@@ -150,21 +150,21 @@ class PartInbox:
         self._list.write_text("".join(f"{sha256}\n" for sha256 in sorted(self.applied)), encoding="ascii")
         return True
 
-    def lacks(self, seed: Collection[str]) -> int:
+    def missing_parts(self, seed: Collection[str]) -> int:
         """Return how many parcels of the seed have not been applied."""
         return len(set(seed) - self.applied)
 
     def _take(self, opened: transfer_part.OpenPart) -> None:
         held = []
         for piece, body in opened:
-            fate = self._gathering.take(piece, body)
-            if fate in {ChunkOutcome.ADDED, ChunkOutcome.TWIN}:
+            outcome = self._reassembly.take(piece, body)
+            if outcome in {ChunkOutcome.ADDED, ChunkOutcome.TWIN}:
                 held.append(piece.path)
-            elif fate is not ChunkOutcome.INCOMPLETE:
-                self.trouble = f"{piece.path} from home was {fate.value}"
-        self._outbox.hold(held)
+            elif outcome is not ChunkOutcome.INCOMPLETE:
+                self.error = f"{piece.path} from home was {outcome.value}"
+        self._outbox.mark_received(held)
         if opened.header.letter is not None:
-            self._outbox.hear(opened.header.letter)
+            self._outbox.apply_ack(opened.header.letter)
 
 
 def _remove(folder: Path) -> None:

@@ -17,7 +17,14 @@ from supervisor.core.wire import acks
 from supervisor.engine import atomic
 from supervisor.engine.clock import BootClock
 from supervisor.fleet.transfer import part as transfer_part
-from supervisor.fleet.transfer.send_order import FileToSend, found, is_of_checkpoint, named_by, newest_first, order
+from supervisor.fleet.transfer.send_order import (
+    FileToSend,
+    is_of_checkpoint,
+    newest_first,
+    order,
+    paths_of_manifest,
+    scan,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 WINDOW_BYTES = 8 * transfer_part.BYTES_MAX
 ORIGIN = "origin"
 SMALL_BYTES = 1_000_000
-SMALL_AT_ONCE = 2  # parcels as small as that on their way, so that large ones have their place among the eight
+SMALL_IN_FLIGHT_MAX = 2  # parcels as small as that on their way, so that large ones have their place among the eight
 CHUNK_BYTES = 4 * 1024 * 1024
 GAP_S = 150.0  # without a word from the computer: more than two of its longest pauses
 REPLACED_AFTER_S = 15.0  # so long a parcel that was told of stays, because it may be fetched just now
@@ -38,13 +45,13 @@ REPLACED_AFTER_S = 15.0  # so long a parcel that was told of stays, because it m
 class _Sent:
     """A parcel on its way and what is in it; ``cut_s``: since when, by the boot clock."""
 
-    parcel: transfer_part.TransferPart
+    part: transfer_part.TransferPart
     pieces: Sequence[transfer_part.FileChunk]
     cut_s: float = -inf
 
     @property
     def small(self) -> bool:
-        return self.parcel.bytes < SMALL_BYTES
+        return self.part.bytes < SMALL_BYTES
 
 
 class Outbox:
@@ -53,7 +60,7 @@ class Outbox:
     def __init__(self, folder: Path, root: Path, clock: Clock | None = None) -> None:
         self.acknowledged = acks.AckLog()
         self._clock = clock or BootClock()
-        self._heard_s = -inf
+        self._last_ack_s = -inf
         self._named: dict[str, set[str]] = {}
         self._front: set[str] = set()
         self._folder, self._root = folder, root
@@ -65,13 +72,13 @@ class Outbox:
         self._last = 0  # the number of the newest parcel: what was removed may still be on its way under an older one
         self._files: dict[str, FileToSend] = {}
         self._digests: dict[str, str] = {}
-        self.trouble = ""
+        self.error = ""
         self._load()
 
     @property
     def ready(self) -> list[tuple[int, transfer_part.TransferPart]]:
         """The parcels that wait to be fetched, with their numbers, in the order in which they are to be."""
-        return [(number, self._sent[number].parcel) for number in sorted(self._sent, key=self._place)]
+        return [(number, self._sent[number].part) for number in sorted(self._sent, key=self._place)]
 
     def _place(self, number: int) -> tuple[tuple[int, int, int], int]:
         return min(order(piece.path, self._front)[:3] for piece in self._sent[number].pieces), number
@@ -87,19 +94,19 @@ class Outbox:
     def scan(self) -> None:
         """See what is new in the store, and what went."""
         known = self.acknowledged
-        self._files = found(self._root, lambda path: path in known.held or path in known.refused, self._files)
+        self._files = scan(self._root, lambda path: path in known.held or path in known.refused, self._files)
 
     def cut(self) -> None:
         """Make parcels of what is new, as many as there is room for; those of older checkpoints give way. Raises OSError."""
         first = self._front = self._first()
         self._replace(first)
-        while sum(sent.parcel.bytes for sent in self._sent.values()) + transfer_part.BYTES_MAX <= WINDOW_BYTES:
-            filled = next(transfer_part.filled(self._pieces(first)), [])
+        while sum(sent.part.bytes for sent in self._sent.values()) + transfer_part.BYTES_MAX <= WINDOW_BYTES:
+            filled = next(transfer_part.fill_parts(self._pieces(first)), [])
             pieces = [each for each in filled if each.path in first or not is_of_checkpoint(each.path)] or filled
             small = sum(piece.bytes for piece in pieces) < SMALL_BYTES and first.isdisjoint(
                 each.path for each in pieces
             )
-            if not pieces or (small and sum(sent.small for sent in self._sent.values()) >= SMALL_AT_ONCE):
+            if not pieces or (small and sum(sent.small for sent in self._sent.values()) >= SMALL_IN_FLIGHT_MAX):
                 return
             self._write(pieces)
 
@@ -110,8 +117,8 @@ class Outbox:
         """
         known = self.acknowledged
         manifests = newest_first(self._files)
-        self._named = {path: self._named.get(path) or named_by(self._root, path) for path in manifests}
-        if self._clock.now().mono_s - self._heard_s < GAP_S:
+        self._named = {path: self._named.get(path) or paths_of_manifest(self._root, path) for path in manifests}
+        if self._clock.now().mono_s - self._last_ack_s < GAP_S:
             for path in manifests:
                 folder = path.rpartition("/")[0]
                 own = [each for each in self._named[path] if each.startswith(f"{folder}/")]
@@ -129,38 +136,38 @@ class Outbox:
             older = any(is_of_checkpoint(path) for path in paths) and paths.isdisjoint(first)
             if older and now_s - sent.cut_s >= REPLACED_AFTER_S:
                 self._last = max((self._last, *self._sent))
-                self._sent.pop(number).parcel.file.unlink(missing_ok=True)
+                self._sent.pop(number).part.file.unlink(missing_ok=True)
 
-    def mend(self) -> bool:
+    def restore(self) -> bool:
         """Make the folder again where it was removed; what lay in it is cut once more. Say whether it was."""
         if (self._folder / ORIGIN).exists():
             return False
         self._folder.mkdir(exist_ok=True)
         self._last = max((self._last, *self._sent))
-        self._sent = {number: sent for number, sent in self._sent.items() if sent.parcel.file.exists()}
+        self._sent = {number: sent for number, sent in self._sent.items() if sent.part.file.exists()}
         _origin(self._folder / ORIGIN, self.origin)
         return True
 
-    def hear(self, letter: transfer_part.Acknowledgement) -> None:
+    def apply_ack(self, letter: transfer_part.Acknowledgement) -> None:
         """Take what the computer says; what is meant for another outbox is left alone."""
         if letter.to != self.origin:
             return
-        self._heard_s = self._clock.now().mono_s
+        self._last_ack_s = self._clock.now().mono_s
         told = {"held": list(letter.held), "refused": dict(letter.refused), "wanted": list(letter.wanted)}
         arrived = sorted({number for number in letter.parcels if number in self._sent})
         for number in arrived:
             pieces = [(piece.path, piece.offset) for piece in self._sent[number].pieces]
-            self._tell(acks.arrived(number, pieces))
-        self._tell(told)
+            self._note(acks.arrived(number, pieces))
+        self._note(told)
         for number in arrived:
-            self._sent.pop(number).parcel.file.unlink(missing_ok=True)
+            self._sent.pop(number).part.file.unlink(missing_ok=True)
         for path in letter.wanted:
             self._digests.pop(path, None)
 
-    def hold(self, paths: Collection[str]) -> None:
+    def mark_received(self, paths: Collection[str]) -> None:
         """Know that the computer holds these: they came from there."""
         if lacking := sorted(set(paths) - self.acknowledged.held):
-            self._tell({"held": lacking})
+            self._note({"held": lacking})
 
     def _load(self) -> None:
         """Take up what an earlier agent left; what it was killed in is made anew."""
@@ -183,42 +190,42 @@ class Outbox:
             if number in self.acknowledged.parcels:
                 file.unlink()
                 continue
-            parcel = transfer_part.TransferPart(file, f"outbox/{file.name}", file.stat().st_size, opened.sha256)
-            self._sent[number] = _Sent(parcel, opened.header.pieces)
+            part = transfer_part.TransferPart(file, f"outbox/{file.name}", file.stat().st_size, opened.sha256)
+            self._sent[number] = _Sent(part, opened.header.pieces)
 
     def _pieces(self, first: Collection[str]) -> Iterator[transfer_part.FileChunk]:
         """Yield the pieces that are neither there nor on their way, in the order in which they are to go."""
-        for file, offset in self._lacking(first):
+        for file, offset in self._missing_offsets(first):
             try:
                 digest = self._digest(file)
             except FileNotFoundError:
                 continue  # retention removed it: newer ones are safe
             except OSError as error:
-                self.trouble = f"{file.path} cannot be read: {error.strerror or error}"
+                self.error = f"{file.path} cannot be read: {error.strerror or error}"
                 continue  # the others go all the same
             length = min(transfer_part.CONTENT_BYTES_MAX, file.bytes - offset)
             yield transfer_part.FileChunk(file.path, offset, length, file.bytes, digest)
 
-    def _lacking(self, first: Collection[str]) -> Iterator[tuple[FileToSend, int]]:
+    def _missing_offsets(self, first: Collection[str]) -> Iterator[tuple[FileToSend, int]]:
         """Yield the offsets of pieces to send."""
-        on_the_way = {(piece.path, piece.offset) for sent in self._sent.values() for piece in sent.pieces}
+        in_flight_offsets = {(piece.path, piece.offset) for sent in self._sent.values() for piece in sent.pieces}
         for path in sorted(self._files, key=lambda each: order(each, first)):
             file = self._files[path]
-            if not self._may_go(file):
+            if not self._is_sendable(file):
                 continue
             offsets = range(0, max(1, file.bytes), transfer_part.CONTENT_BYTES_MAX)
             arrived = self.acknowledged.pieces.get(path, set())
-            going = [offset for offset in offsets if (path, offset) in on_the_way]
-            if not going and arrived.issuperset(offsets):
-                self._tell({"wanted": [path]})  # all of it was fetched, and the computer has lost some: once more
+            in_flight = [offset for offset in offsets if (path, offset) in in_flight_offsets]
+            if not in_flight and arrived.issuperset(offsets):
+                self._note({"wanted": [path]})  # all of it was fetched, and the computer has lost some: once more
                 arrived = set()
-            yield from ((file, offset) for offset in offsets if offset not in arrived and offset not in going)
+            yield from ((file, offset) for offset in offsets if offset not in arrived and offset not in in_flight)
 
-    def _may_go(self, file: FileToSend) -> bool:
+    def _is_sendable(self, file: FileToSend) -> bool:
         """A manifest goes only when the computer holds all that it names, so that it never shows a part of a checkpoint."""
         if not MANIFEST_NAME.fullmatch(file.path.rpartition("/")[2]):
             return True
-        return named_by(self._root, file.path) <= self.acknowledged.held
+        return paths_of_manifest(self._root, file.path) <= self.acknowledged.held
 
     def _digest(self, file: FileToSend) -> str:
         if file.path not in self._digests:
@@ -231,15 +238,15 @@ class Outbox:
         file = self._folder / f"{number:06d}{transfer_part.SUFFIX}"
         bodies = (transfer_part.body(self._root / piece.path, piece) for piece in pieces)
         try:
-            parcel = transfer_part.write(
+            part = transfer_part.write(
                 file, f"outbox/{file.name}", transfer_part.PartHeader(number, self.origin, pieces), bodies
             )
         except FileNotFoundError:
             self.scan()  # retention removed one of them in between
             return
-        self._sent[number] = _Sent(parcel, pieces, self._clock.now().mono_s)
+        self._sent[number] = _Sent(part, pieces, self._clock.now().mono_s)
 
-    def _tell(self, told: Mapping[str, Any]) -> None:
+    def _note(self, told: Mapping[str, Any]) -> None:
         if any(each not in ([], {}) for each in told.values()):
             self._append(acks.line(told))
             self.acknowledged.take(told)

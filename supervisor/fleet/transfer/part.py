@@ -119,9 +119,9 @@ class OpenPart:
 def write(file: Path, name: str, header: PartHeader, bodies: Iterable[bytes]) -> TransferPart:
     """Write a parcel, whole under its name or not at all. ``bodies`` are the pieces' bytes, in their order."""
     summed, length = hashlib.sha256(), 0
-    told = json.dumps(_plain(header), separators=(",", ":")).encode()
+    encoded = json.dumps(_plain(header), separators=(",", ":")).encode()
     with atomic.writing(file, flush=True) as out:
-        for chunk in (MAGIC, len(told).to_bytes(_LENGTH, "big"), told, *bodies):
+        for chunk in (MAGIC, len(encoded).to_bytes(_LENGTH, "big"), encoded, *bodies):
             summed.update(chunk)
             length += out.write(chunk)
         inner = summed.digest()
@@ -140,10 +140,10 @@ def read(file: Path, sha256: str = "") -> OpenPart:
         raise TransferPartError(f"{file.name} is not a part")
     inside = memoryview(body)[:-_SUM]
     summed = hashlib.sha256(inside)
-    proved = summed.digest() == body[-_SUM:]
+    verified = summed.digest() == body[-_SUM:]
     summed.update(body[-_SUM:])
     seen = summed.hexdigest()
-    if not proved or seen != (sha256 or seen):
+    if not verified or seen != (sha256 or seen):
         raise TransferPartError(f"{file.name} was cut short or changed on its way")
     begin = len(MAGIC) + _LENGTH
     end = begin + int.from_bytes(inside[len(MAGIC) : begin], "big")
@@ -154,18 +154,18 @@ def read(file: Path, sha256: str = "") -> OpenPart:
     return OpenPart(header, seen, content)
 
 
-def filled(pieces: Iterable[FileChunk]) -> Iterator[list[FileChunk]]:
+def fill_parts(pieces: Iterable[FileChunk]) -> Iterator[list[FileChunk]]:
     """Put pieces together, in their order, into parcels that are as full as may be."""
     inside: list[FileChunk] = []
     content = header = 0
     for piece in pieces:
-        told = len(piece.path) * 6 + 200  # at most, as JSON
-        full = content + piece.bytes > CONTENT_BYTES_MAX or header + told > HEADER_BYTES_MAX
+        encoded = len(piece.path) * 6 + 200  # at most, as JSON
+        full = content + piece.bytes > CONTENT_BYTES_MAX or header + encoded > HEADER_BYTES_MAX
         if inside and (full or len(inside) == ENTRIES_MAX):
             yield inside
             inside, content, header = [], 0, 0
         inside.append(piece)
-        content, header = content + piece.bytes, header + told
+        content, header = content + piece.bytes, header + encoded
     if inside:
         yield inside
 
@@ -191,14 +191,14 @@ def checked_path(path: object) -> str:
 
 def _header(name: str, body: bytes) -> PartHeader:
     try:
-        told = fields.document(body, HEADER_READ_MAX)
-        if fields.whole(told.get("version"), "version") > VERSION:
+        encoded = fields.document(body, HEADER_READ_MAX)
+        if fields.whole(encoded.get("version"), "version") > VERSION:
             raise TransferPartError(f"{name} was packed by a newer version of training-supervisor: update this one")
-        read = shapes.of(_Header, told)
+        read = shapes.of(_Header, encoded)
         if len(read.entries) > ENTRIES_MAX:
             raise TransferPartError(f"it names {len(read.entries):,} chunks, and no part has more than {ENTRIES_MAX:,}")
         for piece in read.entries:
-            _see_possible(piece)
+            _require_possible(piece)
         for path in read.letter.refused if read.letter else ():
             checked_path(path)
         return PartHeader(read.n, read.origin, read.entries, read.letter)
@@ -208,7 +208,7 @@ def _header(name: str, body: bytes) -> PartHeader:
         raise TransferPartError(f"{name} has a damaged header: {error}") from error
 
 
-def _see_possible(piece: FileChunk) -> None:
+def _require_possible(piece: FileChunk) -> None:
     """Raise ParcelError for a piece that no file has, or whose digest this version cannot make."""
     if piece.offset + piece.bytes > piece.total:
         raise TransferPartError(f"no file has such a piece: {piece.offset}, {piece.bytes} of {piece.total}")
@@ -218,9 +218,9 @@ def _see_possible(piece: FileChunk) -> None:
 
 def _plain(header: PartHeader) -> dict[str, Any]:
     entries = [{name: getattr(piece, name) for name in piece.__slots__} for piece in header.pieces]
-    told: dict[str, Any] = {"version": VERSION, "n": header.number, "origin": header.origin, "entries": entries}
+    encoded: dict[str, Any] = {"version": VERSION, "n": header.number, "origin": header.origin, "entries": entries}
     if header.letter is not None:
         letter = {name: getattr(header.letter, name) for name in header.letter.__slots__}
-        told["letter"] = {key: dict(each) if key == "refused" else each for key, each in letter.items()}
-        told["letter"] |= {key: list(told["letter"][key]) for key in ("parcels", "held", "wanted")}
-    return told
+        encoded["letter"] = {key: dict(each) if key == "refused" else each for key, each in letter.items()}
+        encoded["letter"] |= {key: list(encoded["letter"][key]) for key in ("parcels", "held", "wanted")}
+    return encoded

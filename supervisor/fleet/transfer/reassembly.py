@@ -51,17 +51,17 @@ class Reassembly:
 
         Raises StoreError and OSError, and may then be called again with the same piece.
         """
-        promised = FileDigest(piece.total, piece.digest)
-        there = self.measured(piece.path, algorithm_of(piece.digest))
+        expected = FileDigest(piece.total, piece.digest)
+        there = self.measure(piece.path, algorithm_of(piece.digest))
         if there is not None:
             self._forget(self._part(piece))
-            return ChunkOutcome.TWIN if there == promised else ChunkOutcome.REFUSED
+            return ChunkOutcome.TWIN if there == expected else ChunkOutcome.REFUSED
         if piece.bytes == piece.total:
-            return self._enter(piece, promised, body)
+            return self._enter(piece, expected, body)
         part = self._part(piece)
         if not self._keep(piece, part, body):
             return ChunkOutcome.INCOMPLETE
-        if _measure(part, algorithm_of(piece.digest)) != promised:
+        if _measure(part, algorithm_of(piece.digest)) != expected:
             self._forget(part)
             return ChunkOutcome.WANTED
         with suppress(AlreadyExists):  # a twin of this program was here in between; what it put in is compared below
@@ -69,11 +69,11 @@ class Reassembly:
         self._forget(part)
         return (
             ChunkOutcome.ADDED
-            if self.measured(piece.path, algorithm_of(piece.digest)) == promised
+            if self.measure(piece.path, algorithm_of(piece.digest)) == expected
             else ChunkOutcome.REFUSED
         )
 
-    def measured(self, path: str, algorithm: str) -> FileDigest | None:
+    def measure(self, path: str, algorithm: str) -> FileDigest | None:
         """Return length and digest of a file of the store, None if it is not there; read once, as it never changes."""
         known = self._known.get(path)
         if known is None or algorithm_of(known.digest) != algorithm:
@@ -87,13 +87,13 @@ class Reassembly:
             self._known[path] = known
         return known
 
-    def look_again(self) -> None:
+    def rescan(self) -> None:
         """Know only of files that are still there: some were removed from the store."""
         folders = {path.rpartition("/")[0] for path in self._known}
         there = {f"{folder}/{each.name}" for folder in folders for each in self._store.list(folder)}
         self._known = {path: known for path, known in self._known.items() if path in there}
 
-    def arriving(self, below: str) -> dict[str, int]:
+    def partial_bytes(self, below: str) -> dict[str, int]:
         """Return the files under the path ``below`` that are here in part, relative to it, with their bytes on the disk."""
         return {
             path.removeprefix(below): part.stat().st_blocks * BLOCK_BYTES
@@ -107,22 +107,22 @@ class Reassembly:
             if unwanted(path):
                 self._forget(part)
 
-    def _enter(self, piece: FileChunk, promised: FileDigest, body: memoryview) -> ChunkOutcome:
-        if digest_of((body,), algorithm_of(piece.digest)) != promised.digest:
+    def _enter(self, piece: FileChunk, expected: FileDigest, body: memoryview) -> ChunkOutcome:
+        if digest_of((body,), algorithm_of(piece.digest)) != expected.digest:
             return ChunkOutcome.WANTED
         with suppress(AlreadyExists):
             self._store.create(piece.path, bytes(body))
-            self._known[piece.path] = promised
+            self._known[piece.path] = expected
         return (
             ChunkOutcome.ADDED
-            if self.measured(piece.path, algorithm_of(piece.digest)) == promised
+            if self.measure(piece.path, algorithm_of(piece.digest)) == expected
             else ChunkOutcome.REFUSED
         )
 
     def _keep(self, piece: FileChunk, part: Path, body: memoryview) -> bool:
         """Keep a piece; say whether it was the last that lacked."""
         note = part.with_suffix(".json")
-        arrived = [(piece.offset, piece.bytes), *_noted(note)]
+        arrived = [(piece.offset, piece.bytes), *_read_note(note)]
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             view, at = body, piece.offset
@@ -151,7 +151,7 @@ class Reassembly:
                 yield part, ""
 
 
-def _noted(note: Path) -> list[tuple[int, int]]:
+def _read_note(note: Path) -> list[tuple[int, int]]:
     try:
         return [(int(offset), int(length)) for offset, length in json.loads(note.read_bytes())["arrived"]]
     except (OSError, ValueError, KeyError, TypeError):

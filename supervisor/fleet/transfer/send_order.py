@@ -26,7 +26,7 @@ class FileToSend:
     bytes: int
 
 
-def found(root: Path, settled: Callable[[str], bool], known: Mapping[str, FileToSend]) -> dict[str, FileToSend]:
+def scan(root: Path, settled: Callable[[str], bool], known: Mapping[str, FileToSend]) -> dict[str, FileToSend]:
     """Return the store's files that are not ``settled``. ``known``: those found before, which are not measured again."""
     files = {}
     for entry, path in _walk(str(root), ""):
@@ -65,7 +65,7 @@ def _older_last(path: str) -> tuple[int, int]:
     return (-int(step[1]), -int(step[2])) if step else (0, 0)
 
 
-def named_by(root: Path, path: str) -> set[str]:
+def paths_of_manifest(root: Path, path: str) -> set[str]:
     """Return the paths in the store of all files that a manifest names; of one that cannot be read, none."""
     try:
         manifest = parse_manifest(path.rpartition("/")[2], (root / path).read_bytes())

@@ -32,12 +32,12 @@ def journal(environ, *values):
 
 
 def test_a_run_that_was_never_launched_here_has_no_word(environ):
-    assert last_launch.look(environ, "toy", "runs") is None
+    assert last_launch.read_last(environ, "toy", "runs") is None
 
 
 def test_a_launch_that_runs_tells_its_machine_and_what_it_costs(environ):
     open_ = journal(environ, *NIGHT)
-    seen = last_launch.look(environ, "toy", "runs")
+    seen = last_launch.read_last(environ, "toy", "runs")
     assert seen.line(NOW) == "launch: on run-1 for 1 h 0 min · 3.00 units used · 2.00/h · 87.00 left (for 43 h 30 min)"
     plain = seen.plain(NOW)
     assert (plain["running"], plain["machine"], plain["units_used"], plain["units_left"]) == (
@@ -47,7 +47,7 @@ def test_a_launch_that_runs_tells_its_machine_and_what_it_costs(environ):
         87.0,
     )
     open_.close()
-    assert "its controller does not run; run-1" in last_launch.look(environ, "toy", "runs").line(NOW)
+    assert "its controller does not run; run-1" in last_launch.read_last(environ, "toy", "runs").line(NOW)
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -58,7 +58,7 @@ def test_after_its_end_a_launch_says_how_it_ended_until_the_next_one(environ, ag
         fw.EndController(130, "CANCELLED", "stopped by Ctrl-C"),
     )
     journal(environ, *NIGHT, *ends, *([fw.ControllerStarted()] if again else [])).close()
-    seen = last_launch.look(environ, "toy", "runs")
+    seen = last_launch.read_last(environ, "toy", "runs")
     if again:
         assert seen.end is None
     else:
@@ -68,11 +68,11 @@ def test_after_its_end_a_launch_says_how_it_ended_until_the_next_one(environ, ag
 
 def test_a_launch_that_left_has_not_ended(environ):
     journal(environ, *NIGHT, fw.EndController(130, "LEFT", "machine-1 continues by itself")).close()
-    assert last_launch.look(environ, "toy", "runs").end is None
+    assert last_launch.read_last(environ, "toy", "runs").end is None
 
 
 def test_a_damaged_journal_takes_no_status_away(environ):
     journal(environ, *NIGHT).close()
     file = last_launch.folder(environ, "toy", "runs") / "journal.jsonl"
     file.write_bytes(b"\0\0\0\n")
-    assert last_launch.look(environ, "toy", "runs") is None
+    assert last_launch.read_last(environ, "toy", "runs") is None

@@ -138,7 +138,7 @@ def test_parcels_are_filled_in_order_and_none_is_too_large(sizes):
         FileChunk(f"f{number}", 0, min(size, transfer_part.CONTENT_BYTES_MAX), size, "xxh3-128:0")
         for number, size in enumerate(sizes)
     ]
-    filled = list(transfer_part.filled(made))
+    filled = list(transfer_part.fill_parts(made))
     assert [piece for inside in filled for piece in inside] == made
     for inside, following in zip(filled, [*filled[1:], None], strict=True):
         content = sum(piece.bytes for piece in inside)
@@ -148,4 +148,4 @@ def test_parcels_are_filled_in_order_and_none_is_too_large(sizes):
 
 def test_many_small_files_do_not_burst_the_header():
     made = [FileChunk("p" * 999, 0, 0, 0, "xxh3-128:0") for _ in range(500)]
-    assert max(len(inside) for inside in transfer_part.filled(made)) < 200
+    assert max(len(inside) for inside in transfer_part.fill_parts(made)) < 200

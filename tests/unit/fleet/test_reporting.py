@@ -23,12 +23,12 @@ def test_the_newest_warnings_of_the_supervisor_are_told(tmp_path):
 
 
 def test_a_cell_that_died_is_seen_by_its_lock(tmp_path):
-    assert agent_status.watched(tmp_path) is None, "no cell ever waited here"
+    assert agent_status.is_watched(tmp_path) is None, "no cell ever waited here"
     fd = os.open(tmp_path / agent_status.WATCH, os.O_RDWR | os.O_CREAT)
     fcntl.flock(fd, fcntl.LOCK_SH)
-    assert agent_status.watched(tmp_path) is True
+    assert agent_status.is_watched(tmp_path) is True
     os.close(fd)
-    assert agent_status.watched(tmp_path) is False
+    assert agent_status.is_watched(tmp_path) is False
 
 
 def test_the_cell_holds_the_lock_while_its_agent_runs_and_the_agent_does_not(tmp_path, monkeypatch, capsys):
@@ -43,5 +43,5 @@ def test_the_cell_holds_the_lock_while_its_agent_runs_and_the_agent_does_not(tmp
     monkeypatch.setattr(colab_cells, "FOLDER", str(tmp_path))
     exec(compile(colab_cells.launch("mark"), "cell", "exec"), {})
     assert json.loads(seen.read_text()) is True
-    assert agent_status.watched(tmp_path) is False
+    assert agent_status.is_watched(tmp_path) is False
     assert '"ended": 0' in capsys.readouterr().out

@@ -33,11 +33,11 @@ def test_a_stop_that_was_not_delivered_is_gone_everywhere(home, packed):
     store, relay = home
     claims.request_stop(store, RUN, RANK, "save", "launch")
     claims.request_stop(store, RUN, RANK, "now")
-    parcels = relay.mail() if packed else ()
-    assert relay.withdraw_stops("launch") is False
+    parcels = relay.pending_acks() if packed else ()
+    assert relay.cancel_stops("launch") is False
     assert stops(store) == [""], "what a person asked for by another command stays"
     assert not any(parcel.file.exists() for parcel in parcels)
-    sent = [piece.path for parcel in relay.mail() for piece in opened(parcel)]
+    sent = [piece.path for parcel in relay.pending_acks() for piece in opened(parcel)]
     assert [path for path in sent if "-save-" in path] == []
     assert [path for path in sent if "-now-" in path], "what lay in the same parcel is sent all the same"
 
@@ -45,10 +45,10 @@ def test_a_stop_that_was_not_delivered_is_gone_everywhere(home, packed):
 def test_a_stop_that_was_delivered_is_told_as_delivered(home):
     store, relay = home
     claims.request_stop(store, RUN, RANK, "save", "launch")
-    for parcel in relay.mail():
+    for parcel in relay.pending_acks():
         relay.delivered(parcel)
-    assert relay.withdraw_stops("launch") is True
-    assert relay.withdraw_stops("launch") is False
+    assert relay.cancel_stops("launch") is True
+    assert relay.cancel_stops("launch") is False
     assert stops(store) == []
 
 

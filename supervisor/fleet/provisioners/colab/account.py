@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.fleet.provisioning import MachineError
 from supervisor.fleet.provisioners.colab.cli import pause
-from supervisor.fleet.provisioners.colab.output import balance, listing, sessions_file, trouble
+from supervisor.fleet.provisioners.colab.output import balance, error_of, listing, sessions_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ class Account:
 
     def balance(self) -> Balance:
         """Return the account's units."""
-        return balance(self._again(["usage"]))
+        return balance(self._call_with_retry(["usage"]))
 
     def units(self) -> float | None:
         """Return the units where they are to be had."""
@@ -47,17 +47,17 @@ class Account:
         with tempfile.TemporaryDirectory(dir=self._calls.folder, prefix="listing-") as folder:
             config = Path(folder) / "sessions.json"
             config.write_text(sessions_file(NOBODY))  # with an empty file, a failed login would read as no machines
-            return listing(self._again(["sessions"], config))
+            return listing(self._call_with_retry(["sessions"], config))
 
-    def _again(self, words: Sequence[str], config: Path | None = None) -> CliOutput:
+    def _call_with_retry(self, words: Sequence[str], config: Path | None = None) -> CliOutput:
         """Ask; and once more where it wants a login, because another call may be rewriting the login just now."""
-        said = self._calls.call(words, ASK_S, config=config)
-        if said.code != 0 and trouble(said, "").kind == "login":
+        result = self._calls.call(words, ASK_S, config=config)
+        if result.code != 0 and error_of(result, "").kind == "login":
             pause(1.0)
-            said = self._calls.call(words, ASK_S, config=config)
-        return said
+            result = self._calls.call(words, ASK_S, config=config)
+        return result
 
-    def gone(self, endpoint: str, *, listings: int = 0) -> bool:
+    def is_absent(self, endpoint: str, *, listings: int = 0) -> bool:
         """Say whether a machine was absent from so many listings, one after the other."""
         for turn in range(listings or self._traits.listings):
             if turn:
@@ -66,20 +66,22 @@ class Account:
                 return False
         return True
 
-    def on(self, notes: MachineRecords, words: Sequence[str], seconds: float, **more: Any) -> CliOutput:
+    def run(self, records: MachineRecords, words: Sequence[str], seconds: float, **more: Any) -> CliOutput:
         """Run a verb on one machine."""
         verb, *rest = words
-        return self._calls.call([verb, "-s", notes.name, *rest], seconds, config=notes.ready(notes.session), **more)
+        return self._calls.call(
+            [verb, "-s", records.name, *rest], seconds, config=records.ready(records.session), **more
+        )
 
-    def cell(
-        self, notes: MachineRecords, make: Callable[..., str], *arguments: Any
+    def run_cell(
+        self, records: MachineRecords, make: Callable[..., str], *arguments: Any
     ) -> tuple[CliOutput, dict[str, Any]]:
         """Run a short cell; its answer is {} when it has given none, whatever the exit status says."""
         mark = new_mark()
         words = ["exec", "--timeout", str(int(CELL_S))]
-        said = self.on(notes, words, CELL_S, code=make(mark, *arguments), enough=mark)
-        answers = [line.removeprefix(mark) for line in said.out.splitlines() if line.startswith(mark)]
-        return said, json.loads(answers[0]) if answers else {}
+        result = self.run(records, words, CELL_S, code=make(mark, *arguments), end_marker=mark)
+        answers = [line.removeprefix(mark) for line in result.out.splitlines() if line.startswith(mark)]
+        return result, json.loads(answers[0]) if answers else {}
 
 
 def new_mark() -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KEPT = Path(__file__).with_name("run_with_deadline.py")
 BINARY_VARIABLE = "SUPERVISOR_COLAB_CLI"
-ENOUGH_S = 0.3
+END_MARKER_WAIT_S = 0.3
 LOG_BYTES_MAX = 8 * 1024 * 1024
 CONFIG = Path(".config") / "colab-cli"
 
@@ -39,7 +39,7 @@ class ColabCli:
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self.folder = folder
-        self._person = Path(environ.get("HOME") or Path.home())
+        self._user_home = Path(environ.get("HOME") or Path.home())
         self._home = folder / "home"
         self._binary = _binary(environ)
         python = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
@@ -52,7 +52,7 @@ class ColabCli:
 
     def call(
         self, arguments: Sequence[str], deadline_s: float, *, config: Path | None = None, code: str = "",
-        enough: str = "", keep_open: Sequence[int] = (), heard: Callable[[str, IO[bytes]], None] | None = None,
+        end_marker: str = "", keep_open: Sequence[int] = (), on_line: Callable[[str, IO[bytes]], None] | None = None,
     ) -> CliOutput:  # fmt: skip
         """Run one call to its end or to its deadline.
 
@@ -65,9 +65,9 @@ class ColabCli:
                 command, env=self._environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
                 start_new_session=True, pass_fds=tuple(keep_open),
             )  # fmt: skip
-            listener = _Listener(child, enough, heard)
+            listener = _Listener(child, end_marker, on_line)
             with contextlib.suppress(BrokenPipeError):
-                listener.feed(code.encode(), close=heard is None)
+                listener.feed(code.encode(), close=on_line is None)
             ended = listener.wait(deadline_s)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)  # nothing of a call stays behind
@@ -89,7 +89,7 @@ class ColabCli:
     def command(self, arguments: Sequence[str], deadline_s: float, config: Path | None, *keep: str) -> list[str]:
         """Return the whole command line of a call; raises "login" when nobody has logged in."""
         self._prepare()
-        oauth = self._person / ".colab-cli-oauth-config.json"
+        oauth = self._user_home / ".colab-cli-oauth-config.json"
         options = ["--config", str(config or self._home / "none.json"), "--client-oauth-config", str(oauth)]
         return [sys.executable, "-SEI", str(KEPT), *keep, str(deadline_s), self._binary, *options, *arguments]
 
@@ -143,7 +143,7 @@ class ColabCli:
                     os.truncate(log, 0)
 
     def _copy_login(self, ours: Path) -> None:
-        source, seen = self._person / CONFIG / "token.json", ours.with_name("token.seen")
+        source, seen = self._user_home / CONFIG / "token.json", ours.with_name("token.seen")
         try:
             login = source.read_bytes()
         except OSError as error:
@@ -164,11 +164,11 @@ class _Listener:
     """Reads what a call prints as it comes."""
 
     def __init__(
-        self, child: subprocess.Popen[bytes], enough: str, heard: Callable[[str, IO[bytes]], None] | None
+        self, child: subprocess.Popen[bytes], end_marker: str, on_line: Callable[[str, IO[bytes]], None] | None
     ) -> None:
-        self._child, self._enough, self._heard = child, enough, heard
+        self._child, self._end_marker, self._on_line = child, end_marker, on_line
         self._lines: list[str] = []
-        self._said_enough, self._ended = threading.Event(), threading.Event()
+        self._end_seen, self._ended = threading.Event(), threading.Event()
         self._readers = [threading.Thread(target=each, daemon=True) for each in (self._read, self._watch)]
         for each in self._readers:
             each.start()
@@ -187,9 +187,9 @@ class _Listener:
 
     def wait(self, seconds: float) -> bool:
         """Return whether it came to an end, or said enough, in time."""
-        if not self._said_enough.wait(seconds) and not self._ended.is_set():
+        if not self._end_seen.wait(seconds) and not self._ended.is_set():
             return False
-        self._ended.wait(ENOUGH_S)
+        self._ended.wait(END_MARKER_WAIT_S)
         return True
 
     def close(self) -> None:
@@ -206,16 +206,16 @@ class _Listener:
         for raw in self._child.stdout:
             line = raw.decode("utf-8", "replace")
             self._lines.append(line)
-            if self._enough and line.startswith(self._enough):
-                self._said_enough.set()
-            if self._heard:
-                self._heard(line, self._child.stdin)
+            if self._end_marker and line.startswith(self._end_marker):
+                self._end_seen.set()
+            if self._on_line:
+                self._on_line(line, self._child.stdin)
 
     def _watch(self) -> None:
         # not reaped here, because its group is killed yet, and until then its number must be its own
         os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
         self._ended.set()
-        self._said_enough.set()
+        self._end_seen.set()
 
 
 def write(path: Path, text: str) -> None:

@@ -18,7 +18,7 @@ class Consent:
         self._ask, self._seconds = ask, seconds
         self._needed = False
 
-    def heard(self, line: str, answer: IO[bytes]) -> None:
+    def on_line(self, line: str, answer: IO[bytes]) -> None:
         """Take a line that it printed; after the one with the address, give the person their time and press the key."""
         if "REQUIRED" in line:
             self._needed = True

@@ -89,10 +89,10 @@ def options_of(wanted: MachineRequest) -> list[str]:
     return kinds[wanted.hardware.upper()] + (["--high-mem"] if wanted.high_memory else [])
 
 
-def listing(said: CliOutput) -> list[Machine]:
+def listing(result: CliOutput) -> list[Machine]:
     """Return every machine of the account, under the names that the command line knows; raises rather than leave one out."""
     found: list[Machine] = []
-    lines = [line.strip() for line in said.out.splitlines() if line.strip()]
+    lines = [line.strip() for line in result.out.splitlines() if line.strip()]
     for line in lines:
         if match := LINE.fullmatch(line):
             hardware = match["hardware"]
@@ -102,57 +102,59 @@ def listing(said: CliOutput) -> list[Machine]:
         elif line != EMPTY and not CHATTER.fullmatch(line) and ("|" in line or line.startswith("[")):
             words = f"the list of Colab's machines has a line that is not understood: {CliOutput(0, line, '').words}"
             raise MachineError(words, "unreachable", VERSION_HINT)
-    if said.code != 0 or bool(found) == (EMPTY in lines):
-        raise trouble(said, "list the machines")
+    if result.code != 0 or bool(found) == (EMPTY in lines):
+        raise error_of(result, "list the machines")
     return found
 
 
-def balance(said: CliOutput) -> Balance:
+def balance(result: CliOutput) -> Balance:
     """Return what `usage` said."""
-    units, rate = BALANCE.search(said.out), RATE.search(said.out)
-    if said.code != 0 or not units or not rate:
-        raise trouble(said, "tell the units")
+    units, rate = BALANCE.search(result.out), RATE.search(result.out)
+    if result.code != 0 or not units or not rate:
+        raise error_of(result, "tell the units")
     return Balance(float(units[1]), float(rate[1]))
 
 
-def trouble(said: CliOutput, doing: str) -> MachineError:
+def error_of(result: CliOutput, doing: str) -> MachineError:
     """Return the error for a call that did not do what it was to do, where nobody knows what became of it."""
-    text = said.out + said.err
+    text = result.out + result.err
     if any(each in text for each in LOGIN):
         return MachineError(f"Colab wants a login to {doing}", "login", LOGIN_HINT)
-    if said.code is None:
+    if result.code is None:
         return MachineError(f"Colab did not answer in time to {doing}")
-    if "Invalid value" in said.err or "No such option" in said.err:
-        return MachineError(f"this colab command does not know how to {doing}: {said.words}", "failed", VERSION_HINT)
-    reason = REASON.search(said.err.strip())
+    if "Invalid value" in result.err or "No such option" in result.err:
+        return MachineError(f"this colab command does not know how to {doing}: {result.words}", "failed", VERSION_HINT)
+    reason = REASON.search(result.err.strip())
     if reason is not None and reason[1] in ANSWERED:
         words, kind = ANSWERED[reason[1]]
         return MachineError(words.format(doing), kind, ERRORS[reason[1]][2] if reason[1] in ERRORS else LATER_HINT)
     if "No space left on device" in text:
         return MachineError(
-            f"a full disk kept Colab's command line from it: {said.words}", "home", "make room on this computer"
+            f"a full disk kept Colab's command line from it: {result.words}", "home", "make room on this computer"
         )
     hint = (
         NETWORK_HINT if NETWORK.search(text) else "it is Colab's answer; it is tried again by itself" if reason else ""
     )
-    return MachineError(f"Colab did not {doing}: {said.words}", "unreachable", hint)
+    return MachineError(f"Colab did not {doing}: {result.words}", "unreachable", hint)
 
 
-def refusal(said: CliOutput, logged: str, units: float | None) -> MachineError:
+def creation_error(result: CliOutput, logged: str, units: float | None) -> MachineError:
     """Return the error for a machine that was not made. ``logged``: what the command line wrote to its log meanwhile."""
-    if said.code is None or any(each in said.out + said.err for each in LOGIN):
-        return trouble(said, "make a machine")
-    outcome = OUTCOME.search(said.err) or (OUTCOME.search(logged) if "ValidationError" in said.err else None)
+    if result.code is None or any(each in result.out + result.err for each in LOGIN):
+        return error_of(result, "make a machine")
+    outcome = OUTCOME.search(result.err) or (OUTCOME.search(logged) if "ValidationError" in result.err else None)
     if outcome:
         denied = outcome[1].upper() in DENIED_OUTCOMES
         return _error("denylisted") if denied else _error("outcome", outcome[1])
-    if "Backend rejected accelerator" in said.err:
+    if "Backend rejected accelerator" in result.err:
         return _error("hardware")
-    if "Allocation refused" in said.err:
+    if "Allocation refused" in result.err:
         return _error("no units" if units is not None and units <= 0 else "precondition")
-    reason = REASON.search(said.err.strip())
+    reason = REASON.search(result.err.strip())
     return (
-        _error(reason[1] if reason[1] in ERRORS else "other", reason[1]) if reason else trouble(said, "make a machine")
+        _error(reason[1] if reason[1] in ERRORS else "other", reason[1])
+        if reason
+        else error_of(result, "make a machine")
     )
 
 

@@ -17,8 +17,8 @@ from supervisor.fleet.provisioners.colab import cells as colab_cells
 from supervisor.fleet.provisioners.colab.account import ASK_S, Account, new_mark
 from supervisor.fleet.provisioners.colab.cli import ColabCli, pause
 from supervisor.fleet.provisioners.colab.consent import Consent
-from supervisor.fleet.provisioners.colab.output import CliOutput, options_of, refusal, trouble
-from supervisor.fleet.provisioners.colab.records import MachineRecords, all_notes, ours
+from supervisor.fleet.provisioners.colab.output import CliOutput, creation_error, error_of, options_of
+from supervisor.fleet.provisioners.colab.records import MachineRecords, all_records, ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TRAITS = FleetTraits("Colab", paid=True, life_s=12 * 3600.0, poll_s=60.0, listings_apart_s=3.0)
 FOLDER = PurePosixPath(colab_cells.FOLDER.lstrip("/"))
 NEW_S, START_S, RESTART_S = 420.0, 60.0, 60.0
-LATELY_S = 15.0
+RECENT_S = 15.0
 SMALL_S, CARRY_S = 60.0, 60.0
 BYTES_S_LEAST = 50_000
 INLINE_BYTES = 32_000
@@ -80,12 +80,14 @@ class ColabProvisioner:
 
         The call that stays with a machine ends here when enough listings lack the machine: by itself it would not notice.
         """
-        known = {notes.endpoint: notes for notes in all_notes(self._machines)}
+        known = {records.endpoint: records for records in all_records(self._machines)}
         found, at_s = [], self._clock.now().mono_s
         for each in self._account.listed():
-            notes = known.get(each.endpoint)
+            records = known.get(each.endpoint)
             found.append(
-                Machine(notes.name if notes else "", each.endpoint, each.hardware, notes.record if notes else "")
+                Machine(
+                    records.name if records else "", each.endpoint, each.hardware, records.record if records else ""
+                )
             )
         self._seen = {each.endpoint for each in found}, at_s
         gone = known.keys() - {each.endpoint for each in found}
@@ -98,51 +100,51 @@ class ColabProvisioner:
     def bring_up(self, name: str, wanted: MachineRequest) -> Machine:
         """Return the machine of this name, which is made if there is none."""
         options = options_of(wanted)
-        notes = MachineRecords(self._machines, name)
+        records = MachineRecords(self._machines, name)
         end_s = self._clock.now().mono_s + NEW_S
         while True:
-            with notes.lock("new") as handle:
+            with records.lock("new") as handle:
                 if handle is not None:
-                    if (found := self._living(notes)) is not None:
+                    if (found := self._living(records)) is not None:
                         return found
-                    return self._new(notes, options, wanted.hardware, handle)
+                    return self._new(records, options, wanted.hardware, handle)
             if self._clock.now().mono_s > end_s:
                 raise MachineError(f"another process is still making {name}")
             pause(1.0)
 
     def adopt(self, machine: Machine) -> Machine:
         """Make a machine usable that this computer has forgotten."""
-        notes = ours(self._machines, machine)
-        if notes is None:
+        records = ours(self._machines, machine)
+        if records is None:
             raise MachineError(f"{machine.endpoint} is not ours: no record of it", "failed", "it is yours to stop")
-        if self._account.gone(notes.endpoint):
+        if self._account.is_absent(records.endpoint):
             raise MachineError(f"{machine.endpoint} is gone", "gone")
-        notes.refresh()
-        said = self._account.on(notes, ["ls"], SMALL_S)
-        if said.code != 0:
-            raise trouble(said, f"answer from {machine.endpoint}")
-        return Machine(notes.name, notes.endpoint, machine.hardware, notes.record)
+        records.refresh()
+        result = self._account.run(records, ["ls"], SMALL_S)
+        if result.code != 0:
+            raise error_of(result, f"answer from {machine.endpoint}")
+        return Machine(records.name, records.endpoint, machine.hardware, records.record)
 
     def put(self, machine: Machine, local: str, path: str) -> None:
         """Bring a file to the machine. It gets its name only when it is whole there, by its digest."""
-        notes, far = self._of(machine), _inside(path)
+        records, remote_path = self._of(machine), _inside(path)
         data = Path(local).read_bytes()
         if len(data) > self.traits.file_bytes_max:
             raise MachineError(f"{path} is too large for one file: {len(data)} bytes", "failed")
         digest = hashlib.sha256(data).hexdigest()
         temporary = f"supervisor-upload-{zlib.crc32(path.encode()):08x}"  # the same again: nothing piles up there
-        body = data if len(data) <= INLINE_BYTES and not far.name.endswith(UPLOADED_ONLY) else None
+        body = data if len(data) <= INLINE_BYTES and not remote_path.name.endswith(UPLOADED_ONLY) else None
         for _ in range(2):  # a cut upload and a cell that never reached its kernel are everyday events
             if body is None:
                 seconds = CARRY_S + len(data) / BYTES_S_LEAST
-                sent = self._account.on(notes, ["upload", local, f"content/{temporary}"], seconds)
+                sent = self._account.run(records, ["upload", local, f"content/{temporary}"], seconds)
                 if sent.code != 0:
                     continue
-            where = (f"/content/{temporary}", f"/{far}")
-            sent, answer = self._account.cell(notes, colab_cells.place, *where, digest, body)
+            where = (f"/content/{temporary}", f"/{remote_path}")
+            sent, answer = self._account.run_cell(records, colab_cells.place, *where, digest, body)
             if answer.get("placed"):
                 return
-        raise trouble(sent, f"take {path}")
+        raise error_of(sent, f"take {path}")
 
     def put_all(self, machine: Machine, files: Sequence[tuple[str, str]]) -> None:
         """Bring files to the machine in their order: as many as one upload carries are unpacked there by one cell."""
@@ -162,7 +164,7 @@ class ColabProvisioner:
         if len(batch) == 1:
             self.put(machine, *batch[0])
             return
-        notes = self._of(machine)
+        records = self._of(machine)
         bodies = [Path(local).read_bytes() for local, _ in batch]
         inside = [
             (f"/{_inside(path)}", len(body), hashlib.sha256(body).hexdigest())
@@ -174,52 +176,52 @@ class ColabProvisioner:
             seconds = CARRY_S + packed.tell() / BYTES_S_LEAST
             digest = hashlib.sha256(b"".join(bodies)).hexdigest()
             for _ in range(2):  # as for one file
-                sent = self._account.on(notes, ["upload", packed.name, f"content/{PACKED}"], seconds)
+                sent = self._account.run(records, ["upload", packed.name, f"content/{PACKED}"], seconds)
                 if sent.code != 0:
                     continue
-                sent, answer = self._account.cell(notes, colab_cells.unpack, f"/content/{PACKED}", digest, inside)
+                sent, answer = self._account.run_cell(records, colab_cells.unpack, f"/content/{PACKED}", digest, inside)
                 if answer.get("placed"):
                     return
-        raise trouble(sent, f"take {batch[-1][1]}")
+        raise error_of(sent, f"take {batch[-1][1]}")
 
     def get(self, machine: Machine, path: str, local: str) -> None:
         """Fetch a file; it gets its name here when all of it is there."""
-        notes, far = self._of(machine), str(_inside(path))
-        seconds = SMALL_S if far.endswith(".json") else CARRY_S + self.traits.file_bytes_max / BYTES_S_LEAST / 3
+        records, remote_path = self._of(machine), str(_inside(path))
+        seconds = SMALL_S if remote_path.endswith(".json") else CARRY_S + self.traits.file_bytes_max / BYTES_S_LEAST / 3
         with tempfile.TemporaryDirectory(dir=Path(local).absolute().parent, prefix=".fetched-") as beside:
             fetched = Path(beside) / "file"
-            said = self._account.on(notes, ["download", far, str(fetched)], seconds)
-            if said.code == 0 and fetched.is_file():
+            result = self._account.run(records, ["download", remote_path, str(fetched)], seconds)
+            if result.code == 0 and fetched.is_file():
                 fetched.replace(local)
                 return
-        if said.code is not None and self._absent(notes, said, far):
+        if result.code is not None and self._is_absent(records, result, remote_path):
             raise NoSuchFile(f"there is no {path} on {machine.name}")
-        raise trouble(said, f"give {path}")
+        raise error_of(result, f"give {path}")
 
     def start(self, machine: Machine) -> None:
         """Start the agent by a cell that stays with it; nothing is done where that cell is known to run."""
-        notes = self._of(machine)
-        if notes.over():
-            notes.detach()  # its agent has ended, and the call takes its time to
+        records = self._of(machine)
+        if records.attached_ended():
+            records.detach()  # its agent has ended, and the call takes its time to
         for _ in range(2):
             mark = new_mark()
-            with notes.lock("attached") as handle:
+            with records.lock("attached") as handle:
                 if handle is None:
                     return
-                notes.attached.unlink(missing_ok=True)  # a new kernel: the last one may be busy or broken
-                cell = notes.folder / "launch.py"
+                records.attached.unlink(missing_ok=True)  # a new kernel: the last one may be busy or broken
+                cell = records.folder / "launch.py"
                 cell.write_text(colab_cells.launch(mark))
-                notes.launched(mark)
-                words = ["exec", "-s", notes.name, "-f", str(cell), "--timeout", str(int(ATTACHED_S))]
-                notes.attach(
+                records.launched(mark)
+                words = ["exec", "-s", records.name, "-f", str(cell), "--timeout", str(int(ATTACHED_S))]
+                records.attach(
                     self._calls.begin(
-                        words, ATTACHED_S, config=notes.ready(notes.attached), log=notes.log, keep_open=handle
+                        words, ATTACHED_S, config=records.ready(records.attached), log=records.log, keep_open=handle
                     )
                 )
-            if self._begun(notes, mark):
+            if self._wait_for_start(records, mark):
                 return
-            notes.detach()
-        raise trouble(CliOutput(1, "\n".join(notes.attached_said()), ""), f"start the agent on {machine.name}")
+            records.detach()
+        raise error_of(CliOutput(1, "\n".join(records.attached_output()), ""), f"start the agent on {machine.name}")
 
     def attend(self, machine: Machine) -> None:
         """Have a cell wait with the agent again, where its kernel died and took the last one with it."""
@@ -231,31 +233,31 @@ class ColabProvisioner:
 
         A restart of the kernel alone would not do it, because the agent lives in a process session of its own.
         """
-        notes = self._of(machine)
-        notes.detach()
-        meant = notes.launches
-        said, answer = self._account.cell(notes, colab_cells.sweep, meant)
+        records = self._of(machine)
+        records.detach()
+        meant = records.launches
+        result, answer = self._account.run_cell(records, colab_cells.sweep, meant)
         if not answer:
-            self._account.on(notes, ["restart-kernel"], RESTART_S)
-            said, answer = self._account.cell(notes, colab_cells.sweep, meant)
+            self._account.run(records, ["restart-kernel"], RESTART_S)
+            result, answer = self._account.run_cell(records, colab_cells.sweep, meant)
         if not answer.get("swept"):
-            raise trouble(said, f"end what runs on {machine.name}")
+            raise error_of(result, f"end what runs on {machine.name}")
 
     def release(self, machine: Machine) -> None:
         """Give the machine back, and return when the listing has proved it."""
-        notes = ours(self._machines, machine)
-        if notes is None:
+        records = ours(self._machines, machine)
+        if records is None:
             if any(each.endpoint == machine.endpoint for each in self._account.listed()):
                 raise MachineError(f"{machine.endpoint} is not ours: it is left alone", "failed", "it is yours to stop")
             return
-        endpoint = notes.endpoint
-        notes.detach()
-        said = self._account.on(notes, ["stop"], ASK_S)
-        if not self._account.gone(endpoint, listings=2):
-            said = self._calls.run_python(UNASSIGN, [endpoint], ASK_S)
-            if not self._account.gone(endpoint, listings=2):
-                raise trouble(said, f"take {endpoint} back")
-        notes.forget()
+        endpoint = records.endpoint
+        records.detach()
+        result = self._account.run(records, ["stop"], ASK_S)
+        if not self._account.is_absent(endpoint, listings=2):
+            result = self._calls.run_python(UNASSIGN, [endpoint], ASK_S)
+            if not self._account.is_absent(endpoint, listings=2):
+                raise error_of(result, f"take {endpoint} back")
+        records.forget()
 
     def mount_drive(self, machine: Machine, ask: Callable[[str], None], *, consent_s: float = CONSENT_S) -> bool:
         """Mount the person's Drive on the machine; ``ask`` gets the address where they agree to it, if they must.
@@ -263,23 +265,23 @@ class ColabProvisioner:
         Returns whether it is there: the command line says that it is in any case. Colab waits two minutes for an answer,
         and an agreement that came too late counts for the second try.
         """
-        notes = self._of(machine)
+        records = self._of(machine)
         for _ in range(2):
             consent = Consent(ask, consent_s)
-            self._account.on(notes, ["drivemount"], MOUNT_S, heard=consent.heard, enough="Mounted at")
-            if self._account.on(notes, ["ls", "content/drive/MyDrive"], SMALL_S).code == 0:
+            self._account.run(records, ["drivemount"], MOUNT_S, on_line=consent.on_line, end_marker="Mounted at")
+            if self._account.run(records, ["ls", "content/drive/MyDrive"], SMALL_S).code == 0:
                 return True
         return False
 
-    def _new(self, notes: MachineRecords, options: Sequence[str], hardware: str, handle: int) -> Machine:
-        before = self._endpoints_lately()
+    def _new(self, records: MachineRecords, options: Sequence[str], hardware: str, handle: int) -> Machine:
+        before = self._recent_endpoints()
         mark = self._calls.log_mark()
-        words = ["new", "-s", notes.name, *options]
-        said = self._calls.call(words, NEW_S, config=notes.session, keep_open=(handle,))
-        if record := notes.made():
-            return Machine(notes.name, notes.endpoint, hardware, record)
-        units = self._account.units() if "Allocation refused" in said.err else None
-        error = refusal(said, self._calls.logged_since(mark), units)
+        words = ["new", "-s", records.name, *options]
+        result = self._calls.call(words, NEW_S, config=records.session, keep_open=(handle,))
+        if record := records.made():
+            return Machine(records.name, records.endpoint, hardware, record)
+        units = self._account.units() if "Allocation refused" in result.err else None
+        error = creation_error(result, self._calls.logged_since(mark), units)
         try:
             appeared = self._appeared(before, listings=2 if error.kind == "refused" else 1)
         except MachineError as unknown:
@@ -291,10 +293,10 @@ class ColabProvisioner:
             )  # fmt: skip
         raise error
 
-    def _endpoints_lately(self) -> set[str]:
+    def _recent_endpoints(self) -> set[str]:
         """Return the account's machines as of some seconds ago at most."""
         endpoints, at_s = self._seen
-        if self._clock.now().mono_s - at_s < LATELY_S:
+        if self._clock.now().mono_s - at_s < RECENT_S:
             return endpoints
         return {each.endpoint for each in self._account.listed()}
 
@@ -306,40 +308,40 @@ class ColabProvisioner:
                 return found
         return []
 
-    def _living(self, notes: MachineRecords) -> Machine | None:
-        record = notes.made()
+    def _living(self, records: MachineRecords) -> Machine | None:
+        record = records.made()
         if not record:
             return None
         for _ in range(self.traits.listings):
-            found = next((each for each in self._account.listed() if each.endpoint == notes.endpoint), None)
+            found = next((each for each in self._account.listed() if each.endpoint == records.endpoint), None)
             if found:
-                return Machine(notes.name, found.endpoint, found.hardware, record)
+                return Machine(records.name, found.endpoint, found.hardware, record)
             pause(self.traits.listings_apart_s)
-        notes.drop()
+        records.drop()
         return None
 
     def _of(self, machine: Machine) -> MachineRecords:
-        notes = ours(self._machines, machine)
-        if notes is None:
+        records = ours(self._machines, machine)
+        if records is None:
             raise MachineError(
                 f"{machine.name or machine.endpoint} is not known here", "failed", "it must be adopted first"
             )
-        return notes
+        return records
 
-    def _absent(self, notes: MachineRecords, said: CliOutput, far: str) -> bool:
+    def _is_absent(self, records: MachineRecords, result: CliOutput, remote_path: str) -> bool:
         """Say whether a file is proved not to be there: a tunnel without a machine says "not found" too."""
-        if ABSENT.search(said.out):
-            return self._account.on(notes, ["ls"], SMALL_S).code == 0
-        if FAILED_THERE.search(said.out):
-            return self._account.cell(notes, colab_cells.look, f"/{far}")[1].get("there") is False
+        if ABSENT.search(result.out):
+            return self._account.run(records, ["ls"], SMALL_S).code == 0
+        if FAILED_THERE.search(result.out):
+            return self._account.run_cell(records, colab_cells.look, f"/{remote_path}")[1].get("there") is False
         return False
 
-    def _begun(self, notes: MachineRecords, mark: str) -> bool:
+    def _wait_for_start(self, records: MachineRecords, mark: str) -> bool:
         end_s = self._clock.now().mono_s + START_S
         while self._clock.now().mono_s < end_s:
-            if any(line.startswith(mark) for line in notes.attached_said()):
+            if any(line.startswith(mark) for line in records.attached_output()):
                 return True
-            with notes.lock("attached") as handle:
+            with records.lock("attached") as handle:
                 if handle is not None:
                     return False  # it has ended, and said nothing
             pause(0.1)

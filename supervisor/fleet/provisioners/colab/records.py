@@ -100,15 +100,15 @@ class MachineRecords:
             os.killpg(int((self.folder / "attached.pid").read_text()), signal.SIGKILL)
             self.wait_for("attached")
 
-    def attached_said(self) -> list[str]:
+    def attached_output(self) -> list[str]:
         """Return the lines that the call that stays has printed so far."""
         with contextlib.suppress(FileNotFoundError):
             return self.log.read_text("utf-8", "replace").splitlines()
         return []
 
-    def over(self) -> bool:
+    def attached_ended(self) -> bool:
         """Say whether the cell of the call that stays has told its end."""
-        return any(OVER.match(line) for line in self.attached_said())
+        return any(OVER.match(line) for line in self.attached_output())
 
     def attach(self, group: int) -> None:
         """Note the process group of the call that stays; it holds the lock "attached" as long as it lives."""
@@ -140,20 +140,22 @@ class MachineRecords:
             return ""
 
 
-def all_notes(folder: Path) -> list[MachineRecords]:
+def all_records(folder: Path) -> list[MachineRecords]:
     """Return the notes on every machine that we know."""
     return [MachineRecords(folder, unquote(each.name)) for each in sorted(folder.glob("*")) if each.is_dir()]
 
 
 def ours(folder: Path, machine: Machine) -> MachineRecords | None:
     """Return the notes on a machine if it is one that we made: by our notes, or by the record kept in the journal."""
-    notes = next((each for each in all_notes(folder) if machine.endpoint and each.endpoint == machine.endpoint), None)
-    if notes is None and machine.name and machine.record:
+    records = next(
+        (each for each in all_records(folder) if machine.endpoint and each.endpoint == machine.endpoint), None
+    )
+    if records is None and machine.name and machine.record:
         record = json.loads(machine.record)
         kept = MachineRecords(folder, machine.name)
         same = record.get("name") == machine.name and record.get("endpoint") == machine.endpoint
         if same and kept.endpoint in {"", machine.endpoint}:
-            notes = kept
-            notes.keep(machine.record)
-            notes.refresh()
-    return notes
+            records = kept
+            records.keep(machine.record)
+            records.refresh()
+    return records

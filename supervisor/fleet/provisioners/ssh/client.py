@@ -72,12 +72,15 @@ class SshHost:
         carried = max(len(body), expected_bytes)
         deadline_s = self.patience.file_s + carried / self.patience.bytes_s_least if carried else self.patience.ask_s
         code, out, err = self._run(
-            [*self._command(), "--", self.host, self._far()], sent, deadline_s, most=expected_bytes + ANSWER_BYTES_MAX
+            [*self._command(), "--", self.host, self._remote_command()],
+            sent,
+            deadline_s,
+            most=expected_bytes + ANSWER_BYTES_MAX,
         )
         _, _, answered = out.partition(f"\n{mark}".encode())  # a shell's own start-up files may print before it
         line, ended, data = answered.partition(b"\n")
         if not ended:
-            raise self._trouble(code, err, deadline_s)
+            raise self._error_of(code, err, deadline_s)
         answer = _answer(line, self.host)
         if len(data) < answer["bytes"] or hashlib.sha256(data[: answer["bytes"]]).hexdigest() != answer["sha256"]:
             raise MachineError(f"the answer of {self.host} was cut off")
@@ -102,7 +105,7 @@ class SshHost:
         words = ["ssh", *(["-F", config] if config else [])]
         return words + [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
 
-    def _far(self) -> str:
+    def _remote_command(self) -> str:
         """Return the command for the host's own shell, whichever it is: single quotes mean the same in all of them."""
         python = self._environ.get(PYTHON_VARIABLE) or "python3"
         home, rest = ("~/", python[2:]) if python.startswith("~/") else ("", python)
@@ -130,14 +133,14 @@ class SshHost:
             finally:
                 if child.returncode is None:
                     os.killpg(child.pid, signal.SIGKILL)
-                _leave(child)
+                _close_pipes(child)
             errors.seek(max(0, errors.seek(0, os.SEEK_END) - ERROR_BYTES_MAX))
-            said = errors.read().decode("utf-8", "replace").strip()
+            text = errors.read().decode("utf-8", "replace").strip()
         if code is None and forget:
             self.close()  # because a shared connection that hangs would hang every later call too
-        return code, out, said
+        return code, out, text
 
-    def _trouble(self, code: int | None, err: str, deadline_s: float) -> MachineError:
+    def _error_of(self, code: int | None, err: str, deadline_s: float) -> MachineError:
         """Return what a call that brought no answer tells."""
         last = err.splitlines()[-1].strip() if err else ""
         if code is None:
@@ -207,7 +210,7 @@ def _exchange(child: subprocess.Popen[bytes], sent: bytes, deadline_s: float, mo
     return bytes(out)
 
 
-def _leave(child: subprocess.Popen[bytes]) -> None:
+def _close_pipes(child: subprocess.Popen[bytes]) -> None:
     """Close the pipes without waiting for their end: the shared connection has them too, and may hang."""
     for stream in (child.stdin, child.stdout):
         if stream is not None:

@@ -177,8 +177,8 @@ class SshProvisioner:
 
 def _folder(name: str, owner: str) -> str:
     """Return the folder of our machine of this name: the same at every call, and another for every computer."""
-    said = "".join(each if each.isascii() and (each.isalnum() or each in "-_") else "-" for each in name)[:40]
-    return f"{said.lstrip('-') or 'machine'}.{hashlib.sha256(f'{owner} {name}'.encode()).hexdigest()[:10]}"
+    text = "".join(each if each.isascii() and (each.isalnum() or each in "-_") else "-" for each in name)[:40]
+    return f"{text.lstrip('-') or 'machine'}.{hashlib.sha256(f'{owner} {name}'.encode()).hexdigest()[:10]}"
 
 
 def _id(machine: Machine) -> str:

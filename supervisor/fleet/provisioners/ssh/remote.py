@@ -83,12 +83,12 @@ def make(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
 
 def check(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
     """Tell of the machine, if it is the one that is meant."""
-    return _described(_meant(request, base)), b""
+    return _described(_machine_folder(request, base)), b""
 
 
 def put(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
     """Keep the bytes that follow; they get their name when all are there."""
-    folder = _meant(request, base)
+    folder = _machine_folder(request, base)
     place = folder / request["path"]
     part = folder / PARTS / request["mark"]
     part.parent.mkdir(exist_ok=True)
@@ -112,7 +112,7 @@ def put(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
 def get(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
     """Return a file's bytes."""
     try:
-        return {}, (_meant(request, base) / request["path"]).read_bytes()
+        return {}, (_machine_folder(request, base) / request["path"]).read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise RemoteRefused("absent", f"there is no file {request['path']}") from None
 
@@ -121,7 +121,7 @@ def start(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
     """Start the agent, unless the last one runs: that holds the lock which it inherited, and nobody else can."""
     import fcntl
 
-    folder = _meant(request, base)
+    folder = _machine_folder(request, base)
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,7 +138,7 @@ def start(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
 
 def restart(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
     """End all that the machine runs."""
-    _meant(request, base)
+    _machine_folder(request, base)
     _end(request["id"])
     return {}, b""
 
@@ -171,7 +171,7 @@ def _described(folder: Path) -> dict[str, Any]:
     return {"folder": folder.name, **unknown, **(marker if isinstance(marker, dict) else {})}
 
 
-def _meant(request: dict[str, Any], base: Path) -> Path:
+def _machine_folder(request: dict[str, Any], base: Path) -> Path:
     """Return the folder of the machine; absence is told only where the folder of all machines is there."""
     if not base.is_dir():
         raise RemoteRefused("unreachable", f"{base} is not there, which held the machines: is that disk mounted?")

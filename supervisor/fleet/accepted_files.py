@@ -1,6 +1,7 @@
-"""What home takes from a machine: files of its sessions, by name and size. All else a machine has no business to send.
+"""Files that this computer accepts from a machine: those of its sessions, by name and size.
 
-Receipts, pins, requests to stop and wheels are made at home or by people; other packages that run on the machine could send any.
+Receipts, pins, stop requests and wheels are made on this computer or by people. Other programs on the machine could
+send forged ones.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ LOCK = re.compile(r"environment/[0-9A-Za-z._+-]{1,200}\.txt")
 
 
 def rejection_reason(path: str, total: int) -> str:
-    """Return why a machine may not send a file of this path, relative to the run's folder; "" where it may.
+    """Return why a machine may not send a file of this path; "" if it may.
 
-    ``total``: the length that the machine says it has.
+    Args:
+        path: the path relative to the run's folder.
+        total: the length reported by the machine.
     """
     session, _, inside = path.partition("/")
     rank = rank_of(session)

@@ -1,4 +1,4 @@
-"""The fleet's controller as a process: an inbox, the pure ``decide``, one call at a time, and a journal that outlives it."""
+"""The fleet's controller as a process: an inbox, the pure ``decide``, one call at a time, and a durable journal."""
 
 from __future__ import annotations
 
@@ -33,20 +33,23 @@ JOURNAL, LOCK = "journal.jsonl", "lock"
 
 
 class FleetExecutorPort(Protocol):
-    """Does a call and returns what came of it; never raises for what the world did."""
+    """Performs a call and returns its result; external failures never raise."""
 
     def do(self, call: fw.Call) -> fw.Event: ...
 
 
 class Show(Protocol):
-    """Shows the fleet to somebody."""
+    """Shows the fleet."""
 
     def notify(self, notification: fw.Report) -> None: ...
     def update(self, fleet: Fleet, event: fw.Event, now: Instant) -> None: ...
 
 
 class FleetJournal:
-    """Events and calls, each on the disk before anything follows from it. ``first``: the fleet as earlier controllers left it."""
+    """Journal of events and calls, each on the disk before any consequence.
+
+    ``first``: the fleet left by earlier controllers.
+    """
 
     def __init__(self, folder: Path, prefix: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +60,7 @@ class FleetJournal:
             raise UserError(words, "stop that one, or watch it: `status`", FENCED)
         self._file = folder / JOURNAL
         if not self._file.is_file():
-            # whole or not there, because nothing can be folded without it
+            # complete or absent, because nothing can be replayed without it
             atomic.replace(self._file, (json.dumps({"prefix": prefix}) + "\n").encode())
         try:
             self.first = replay(self._file)
@@ -70,7 +73,7 @@ class FleetJournal:
         self._told: Any = None
 
     def record(self, now: Instant, value: Any) -> None:
-        """Keep it. Of polls only what changed; that a call is polled is no news at all."""
+        """Record a value. Of polls only changes are recorded, and the call of a poll never."""
         if isinstance(value, fw.PollTimerFired | fw.WaitEnded | fw.PollMachine | fw.Report):
             return
         if isinstance(value, fw.MachinePolled):
@@ -78,12 +81,12 @@ class FleetJournal:
             if told == self._told:
                 return
             self._told = told
-        else:  # what is folded must know that the machine was heard after it
+        else:  # a replay must know that the machine answered after it
             self._told = None
         self._append(to_line({"mono_s": round(now.mono_s, 3), "wall_s": round(now.wall_s, 3)}, value))
 
     def close(self) -> None:
-        """Let another controller begin."""
+        """Release the lock for another controller."""
         os.close(self._lock)
 
     def _append(self, line: str) -> None:
@@ -92,12 +95,12 @@ class FleetJournal:
             try:
                 os.write(
                     fd, b"" if self._ends_with_newline() else b"\n"
-                )  # a killed controller may have left half a line
+                )  # a killed controller may have left a partial line
                 os.write(fd, f"{line}\n".encode())
                 os.fsync(fd)
             finally:
                 os.close(fd)
-        except OSError as error:  # what is not written down is not done
+        except OSError as error:  # an unrecorded call is not made
             words = f"{self._file} cannot be written: {error.strerror or error}"
             raise UserError(
                 words, "see to its disk; the machine continues, and the same command attaches to it again"
@@ -109,7 +112,7 @@ class FleetJournal:
 
 
 def records(file: Path) -> Iterator[tuple[Instant, Any]]:
-    """Yield what a journal holds; half a line, and what this version does not know, is passed over."""
+    """Yield the values of a journal. A partial line and values unknown to this version are skipped."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -124,15 +127,15 @@ def records(file: Path) -> Iterator[tuple[Instant, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """The first line of a journal: how the machines of this launch are called."""
+    """First line of a journal: the prefix of the launch's machine names."""
 
     prefix: shapes.Name
 
 
 def replay(file: Path) -> Fleet:
-    """Return the fleet as a journal tells it: what was decided is decided again, and nothing is done.
+    """Return the fleet's state by replaying a journal. Decisions are repeated; no call is made.
 
-    Raises ValueError where its first line is damaged: nothing can be folded without it.
+    Raises ValueError if the first line is damaged, because nothing can be replayed without it.
     """
     with file.open(encoding="utf-8", errors="replace") as opened:
         fleet = Fleet(shapes.read(_Head, opened.readline(fields.RECORD_BYTES_MAX)).prefix)
@@ -150,7 +153,7 @@ class Controller:
         self._journal, self._executor, self._clock, self._show = journal, executor, clock, show
         self._inbox: queue.SimpleQueue[fw.Event | BaseException] = queue.SimpleQueue()
         self._calls: queue.SimpleQueue[fw.Call] = queue.SimpleQueue()
-        self._unrecorded: list[fw.Event] = []  # what came while the journal could not be written
+        self._unrecorded: list[fw.Event] = []  # events received while the journal could not be written
         self._end: fw.EndController | None = None
         self._idle = threading.Event()
         self._idle.set()
@@ -160,10 +163,10 @@ class Controller:
         self._inbox.put(event)
 
     def run(self, policy: FleetPolicy, on: str = "") -> fw.EndController:
-        """Serve the run until it ends, or until this controller is told to leave."""
+        """Serve the run until it ends, or until the user detaches this controller."""
         threading.Thread(target=self._work, name="fleet-calls", daemon=True).start()
         began = fw.ControllerStarted(policy, on)
-        self._journal.record(self._clock.now(), began)  # before anything is done: without a journal nothing begins
+        self._journal.record(self._clock.now(), began)  # first of all: without a journal nothing starts
         self._decide(began, self._clock.now())
         while self._end is None:
             event = self._next()
@@ -173,7 +176,7 @@ class Controller:
         return self._end
 
     def settle(self, within_s: float) -> bool:
-        """Wait for the end of the call in flight; say whether it ended."""
+        """Wait for the end of the call in flight; return True if it ended."""
         return self._idle.wait(within_s)
 
     def _next(self) -> fw.Event:
@@ -190,7 +193,7 @@ class Controller:
         return event
 
     def _record(self, now: Instant, value: Any) -> None:
-        """Keep it; while the journal cannot be written wait for that, because the machine goes on and may cost."""
+        """Record a value. Wait while the journal cannot be written, because the machine continues and may cost."""
         due_s = -inf
         while True:
             try:
@@ -231,7 +234,7 @@ class Controller:
                 self._calls.put(command)
 
     def _work(self) -> None:
-        """Do the calls, one after the other, while the loop stays free for people."""
+        """Perform the calls in order, while the loop stays free for the user."""
         while True:
             call = self._calls.get()
             try:

@@ -1,7 +1,7 @@
-"""How much one machine may have at home: it fills neither the user's disk nor its folders, whatever runs on it.
+"""Disk space of one machine on this computer: no machine can fill the user's disk or its folders.
 
-What retention has removed counts no more, so a long training is not stopped by it. A machine of which more comes is not
-believed in what is over the bounds; the controller says so.
+Pruned files do not count, so the limit never stops a long training. Files above the limit are rejected, and the
+controller reports that.
 """
 
 from __future__ import annotations
@@ -19,21 +19,31 @@ if TYPE_CHECKING:
     from supervisor.engine.paths import RunPaths
 
 FILES_MAX = 200_000
-SESSIONS_MAX = 1000  # a machine serves one, and one more after each time its supervisor died
-RESERVE_BYTES = 2 * 10**9  # stays free for all else that the user does
+SESSIONS_MAX = 1000  # a machine serves one, and one more after each death of its supervisor
+RESERVE_BYTES = 2 * 10**9  # stays free for the user's other work
 
 
 class Budget:
-    """``before``: the number of the last session before this machine; ``bytes_max``: what it may have here, None for no bound."""
+    """Space of one machine.
+
+    Args:
+        store: the local store.
+        run: the run.
+        before: number of the last session before this machine.
+        bytes_max: the limit, None for no limit.
+    """
 
     def __init__(self, store: Store, run: RunPaths, before: int, bytes_max: int | None) -> None:
         self._store, self._run, self._before, self._bytes_max = store, run, before, bytes_max
         self._held: dict[str, int] | None = None
 
     def refused(self, path: str, total: int, partial_bytes: Callable[[], Mapping[str, int]]) -> str:
-        """Return why a file is not taken beside those that lie here, "" where it is; a taken one counts from now on.
+        """Return why a file is rejected, "" if it is accepted; an accepted one counts from now on. Raises StoreError.
 
-        ``arriving`` tells the files that are here in part, with their bytes. Raises StoreError.
+        Args:
+            path: path of the file.
+            total: its length.
+            arriving: returns the partly received files and their bytes.
         """
         rank = rank_of(path.partition("/")[0])
         if rank is not None and rank.generation > self._before + SESSIONS_MAX:
@@ -70,9 +80,9 @@ class Budget:
 
 
 def spare_bytes(store: Store) -> int | None:
-    """Return how much of the store's disk a machine may fill from now on, None where that is not known.
+    """Return the bytes of the store's disk that a machine may fill; None if unknown.
 
-    A mounted drive is not asked: where it does not answer, it would keep the controller for ever.
+    A mounted drive is not asked: if it hangs, it would block the controller for ever.
     """
     if store.traits.mounted:
         return None

@@ -1,4 +1,4 @@
-"""The controller's calls: over the provisioner to the machine, and over the relay to the home store."""
+"""The controller's calls: to the machine by the provisioner, and to the local store by the replica."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from supervisor.fleet.home_replica import HomeReplica
     from supervisor.fleet.job_bundle import JobBundle
 
-PARTS_PER_POLL = 8  # between them people see how it goes
+PARTS_PER_POLL = 8  # between them the user sees the progress
 LAUNCH = "launch"  # the name in the stop requests of a controller
 AGENT_LOG = "agent.log"
 SHIPMENT = "shipment"
@@ -38,12 +38,12 @@ _SUPERVISOR_LINE = (
     " " * len("[supervisor] "),
     "error: ",
     "  try: ",
-)  # told by home itself, in its own words
+)  # this computer's own events, in its own words
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """This computer's side: the home store, the run in it, and the relay to it. ``folder``: for what is on its way."""
+    """This computer's side: the local store, the run in it, and the replica. ``folder`` holds files in transit."""
 
     store: Store
     run: RunPaths
@@ -52,7 +52,15 @@ class Home:
 
 
 class FleetExecutor:
-    """Does one call at a time. ``describe`` makes a line of a run's status; ``release_at_s``: how old a machine may get."""
+    """Performs one call at a time.
+
+    Args:
+        provisioner: creates and reaches machines.
+        home: this computer's side.
+        bundle: the files for each machine.
+        describe: returns one line for a run's status.
+        release_at_s: maximum age of a machine.
+    """
 
     def __init__(
         self, provisioner: Provisioner, home: Home, bundle: JobBundle, *,
@@ -76,11 +84,14 @@ class FleetExecutor:
         }
 
     def pack(self) -> list[str]:
-        """Pack the project for all machines of this launch; return what changed since the last one. Raises UserError."""
+        """Pack the project for all machines of this launch; return the files changed since the last one.
+
+        Raises UserError.
+        """
         return self._bundle.pack(self._home.folder / SHIPMENT, bytes_max=self._provisioner.traits.file_bytes_max)
 
     def do(self, call: fw.Call) -> fw.Event:
-        """Do a call; what goes wrong is an event too."""
+        """Perform a call; a failure is an event too."""
         name = names.of(type(call))
         try:
             return self._doers[type(call)](call)
@@ -89,7 +100,7 @@ class FleetExecutor:
         except UserError as error:
             return fw.CallFailed(name, "hopeless", error.what, error.hint)
         except _MALFORMED as error:
-            # what a machine or its host answered is anybody's word: no answer ends the controller
+            # Answers of a machine or its host are untrusted: no answer may end the controller.
             words = f"an answer cannot be understood ({type(error).__name__}: {error!s:.200})"
             return fw.CallFailed(name, "unreachable", words, "", self._durable_step())
         except (StoreError, OSError) as error:
@@ -118,13 +129,13 @@ class FleetExecutor:
         return fw.AgentRestarted(words)
 
     def _last_agent_line(self, machine: Machine) -> str:
-        """Return the last line that the agent printed, where it says why it does not serve; "" if there is none."""
+        """Return the agent's last line of output, which says why it does not serve; "" if there is none."""
         local = self._home.folder / AGENT_LOG
         try:
             self._provisioner.get(machine, AGENT_LOG, str(local))
             lines = local.read_bytes()[-LOG_BYTES:].decode("utf-8", "replace").splitlines()
         except (MachineError, OSError):
-            return ""  # the restart is what counts, and tells by itself where the machine does not answer
+            return ""  # the restart matters, and it reports itself that the machine does not answer
         return next((line.strip()[:LINE_CHARS] for line in reversed(lines) if line.strip()), "")
 
     def _release(self, call: fw.ReleaseMachine) -> fw.Event:
@@ -132,7 +143,10 @@ class FleetExecutor:
         return fw.MachineReleased(call.machine.endpoint)
 
     def _prepare(self, machine: Machine) -> fw.Event:
-        """Send what the job needs, and last the job itself. Done again, it begins again."""
+        """Send everything that the job needs, and the job itself last.
+
+        A repeated call starts again from the beginning.
+        """
         packed = self._home.folder / SHIPMENT
         files = self._bundle.files(packed)
         self._epoch = None
@@ -144,7 +158,7 @@ class FleetExecutor:
             sending = [*files, *((part.file, part.name) for part in seed.parcels), (job, JOB)]
             self._provisioner.put_all(machine, [(str(file), name) for file, name in sending])
             sent = sum(file.stat().st_size for file, _ in sending)
-        finally:  # what is secret does not stay on this disk
+        finally:  # secrets do not stay on this disk
             for name in (SECRETS, KEY):
                 (packed / name).unlink(missing_ok=True)
         self._home.relay.delete_resume_set()
@@ -161,7 +175,7 @@ class FleetExecutor:
             try:
                 size, words = self._fetch(machine, each)
             except NoSuchFile:
-                continue  # acknowledged meanwhile, or replaced by what is newer
+                continue  # acknowledged meanwhile, or replaced by a newer one
             fetched += size
             errors += words
         for part in self._home.relay.pending_acks():
@@ -197,16 +211,19 @@ class FleetExecutor:
         )
 
     def _stop_requested_by_user(self) -> bool:
-        """Say whether a person asked the session that serves to stop, by other means than this launch."""
+        """Return True if the user asked the serving session to stop by other means than this launch."""
         asked = claims.stop_requests(self._home.store, self._home.run).values()
         return any(rank.generation == self._epoch and by != LAUNCH for rank, by in asked)
 
     def cancel_stop(self) -> bool:
-        """Take back the stops of launches at home and on the way; say whether one was delivered. Raises StoreError."""
+        """Cancel the stop requests of launches, here and in transit; return True if one was delivered.
+
+        Raises StoreError.
+        """
         return self._home.relay.cancel_stops(LAUNCH)
 
     def _durable_step(self) -> int | None:
-        """Return the step of the newest checkpoint that home holds whole."""
+        """Return the step of the newest complete checkpoint on this computer."""
         newest = self._home.relay.newest()
         return None if newest is None else newest.step
 
@@ -218,7 +235,7 @@ class FleetExecutor:
                 raise MachineError(f"its status has {local.stat().st_size:,} bytes, which none has")
             return dict(fields.document(local.read_bytes(), REPORT_BYTES_MAX))
         except NoSuchFile:
-            return {}  # the agent has not told anything yet
+            return {}  # the agent has not written a status yet
 
     def _fetch(self, machine: Machine, told: Mapping[str, Any]) -> tuple[int, list[str]]:
         local = self._home.folder / "parcel"
@@ -236,7 +253,7 @@ class FleetExecutor:
         return size, [*words, merged.prune_error]
 
     def _forward_stop(self) -> fw.Event:
-        """Leave the wish in the home store for the session that serves; the relay brings it there."""
+        """Leave the request in the local store for the serving session; the transfer brings it there."""
         if self._epoch is None:
             return fw.CallFailed(fw.CallName.FORWARD_STOP, "nothing", "no session serves yet")
         rank = max(claims.ranks(self._home.store, self._home.run), default=None)
@@ -249,7 +266,7 @@ class FleetExecutor:
 
 
 def _saved_step(plain: Mapping[str, Any]) -> int | None:
-    """Return the newest step that a machine's status shows as saved, wherever it lies. Raises ValueError."""
+    """Return the newest step that a machine's status shows as saved anywhere. Raises ValueError."""
     kept = fields.mapping(plain.get("checkpoints") or {}, "checkpoints")
     steps = (_int_field(kept, name) for name in ("staged", "submitted", "durable"))
     return max((step for step in steps if step is not None), default=None)
@@ -260,7 +277,7 @@ def _int_field(told: Mapping[str, Any], name: str, absent: int) -> int: ...
 @overload
 def _int_field(told: Mapping[str, Any], name: str) -> int | None: ...
 def _int_field(told: Mapping[str, Any], name: str, absent: int | None = None) -> int | None:
-    """Return a whole number that a machine tells, which may be negative as an exit code is. Raises ValueError."""
+    """Return a whole number from a machine's status; it may be negative, like an exit code. Raises ValueError."""
     value = told.get(name)
     if value is None:
         return absent
@@ -270,6 +287,6 @@ def _int_field(told: Mapping[str, Any], name: str, absent: int | None = None) ->
 
 
 def _last_lines(output: str) -> str:
-    """Return the last lines of an output, for people."""
+    """Return the last lines of an output for the user."""
     own = [line.rstrip() for line in output.splitlines() if line.strip() and not line.startswith(_SUPERVISOR_LINE)]
     return "\n".join(own[-OUTPUT_LINES:])

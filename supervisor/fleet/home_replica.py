@@ -1,18 +1,18 @@
-"""The relay's end on the user's computer: parcels of the machines become files of the home store, and seed the next machine.
+"""Replica of a run on the user's computer: merges a machine's parts into the local store, and seeds the next machine.
 
-For the controller; all of it survives a kill at any point and may be repeated::
+Theory of operation. The controller uses it as follows. A kill at any point is safe, and each call may be repeated::
 
-    home = HomeRun(store, RunPlace(name), state, clock)  # state: a local folder of this run, kept between calls
-    home.begin_machine()             # a new machine begins: what was meant for the last one is dropped
-    home.seed() -> Seed              # .parcels to put, then job.json with "seed": .index(); UserError: nothing is whole
-    home.forget_seed()               # after that
-    home.merge(file, sha256) -> Merged   # a fetched parcel; ParcelError: fetch it again, nothing was changed
-    home.mail() -> Sequence[Parcel]  # what is to be put into the inbox now; after each round of merges and each poll
-    home.delivered(parcel)           # it was put; without this mail() returns it again
-    home.newest() -> CheckpointId | None
+    home = HomeReplica(store, RunPaths(name), state, clock)  # state: a local folder of this run
+    home.start_machine()         # a new machine: drops messages for the last one
+    home.make_resume_set()       # .parcels to send, then job.json with "seed": .index(); UserError: no valid checkpoint
+    home.delete_resume_set()     # after that
+    home.merge(file, sha256)     # a fetched part; TransferPartError: fetch it again, no change was made
+    home.pending_acks()          # parts for the machine's inbox; after each round of merges and each poll
+    home.delivered(part)         # it was sent; else pending_acks() returns it again
+    home.newest()                # the newest complete checkpoint
 
-What is acknowledged lies in the home store under its name, flushed, its digest compared; a manifest besides only when all
-that it names does, with the digests that it names.
+An acknowledged file lies in the local store under its name, flushed, with its digest compared. A manifest is
+acknowledged only if all files that it names are present with the digests that it names.
 """
 
 from __future__ import annotations
@@ -59,10 +59,13 @@ BEFORE = "before-this-machine.json"
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a parcel brought. ``paths``: files that are new at home; ``acknowledged``: those and the ones that were there.
+    """Result of merging a part.
 
-    ``refused``: files that home does not take, and why; ``checkpoints``: newly whole ones; ``removed`` by retention, and
-    the ``trouble`` that it had, if any.
+    - ``paths``: files that are new on this computer
+    - ``acknowledged``: these and the ones that were present
+    - ``refused``: rejected files and the reasons
+    - ``checkpoints``: newly complete checkpoints
+    - ``removed``: pruned checkpoints; ``prune_error``: a failure of the pruning
     """
 
     paths: tuple[str, ...] = ()
@@ -74,7 +77,7 @@ class Merged:
 
 
 class HomeReplica:
-    """One run in the home store. ``newest``: how many checkpoints to keep, None: as the run's own options say."""
+    """One run in the local store. ``newest``: number of checkpoints to keep; None for the run's own option."""
 
     def __init__(self, store: Store, run: RunPaths, state: Path, clock: Clock, newest: int | None = None) -> None:
         self._store, self._run, self._clock, self._newest = store, run, clock, newest
@@ -87,7 +90,7 @@ class HomeReplica:
         self._budget: disk_quota.Budget | None = None
 
     def merge(self, file: Path, sha256: str = "") -> Merged:
-        """Take a parcel in. Raises ParcelError (nothing was changed), StoreError and OSError (call again)."""
+        """Merge a part. Raises TransferPartError (no change was made), StoreError and OSError (call again)."""
         opened = transfer_part.read(file, sha256)
         outcomes: dict[str, ChunkOutcome] = {}
         refused: dict[str, str] = {}
@@ -115,9 +118,11 @@ class HomeReplica:
         return self._prune(merged) if merged.checkpoints else merged
 
     def make_resume_set(self) -> ResumeSet:
-        """Return parcels for the next machine; their files are kept until ``forget_seed``.
+        """Return the parts for the next machine; their files stay until ``delete_resume_set``.
 
-        Raises UserError where home shows work and no checkpoint in it is whole, StoreError.
+        Raises:
+            UserError: the run has work, but no valid checkpoint.
+            StoreError: the local store failed.
         """
         self.delete_resume_set()
         folder = self._state / "seed"
@@ -132,11 +137,11 @@ class HomeReplica:
         return resume_set.ResumeSet(packed, chosen.manifest.id if chosen.manifest else None, chosen.skipped)
 
     def delete_resume_set(self) -> None:
-        """Remove the files of the seed."""
+        """Remove the files of the resume set."""
         shutil.rmtree(self._state / "seed", ignore_errors=True)
 
     def start_machine(self) -> None:
-        """Forget what was meant for the last machine, and what came of it in part only."""
+        """Drop the messages for the last machine, and its partly received files."""
         self._acks.forget()
         self._reassembly.drop(lambda _: True)
         ranks, newest = claims.ranks(self._store, self._run), self.newest()
@@ -147,15 +152,15 @@ class HomeReplica:
         self._budget = None
 
     def pending_acks(self) -> Sequence[transfer_part.TransferPart]:
-        """Return what is to be put into the machine's inbox: what home holds, and what people ask of the session there."""
+        """Return the parts for the machine's inbox: acknowledgements, and requests to its session."""
         return self._acks.undelivered()
 
     def delivered(self, part: transfer_part.TransferPart) -> None:
-        """Know that a parcel was put into the inbox."""
+        """Note that a part was put into the inbox."""
         self._acks.delivered(part)
 
     def cancel_stops(self, by: str) -> bool:
-        """Remove the requests to stop that this program left at home and on the way; say whether one was delivered.
+        """Remove this program's stop requests, here and in transit; return True if one was delivered.
 
         Raises StoreError.
         """
@@ -165,13 +170,13 @@ class HomeReplica:
         return bool(self._acks.cancel(paths))
 
     def newest(self) -> CheckpointId | None:
-        """Return the newest checkpoint whose manifest is at home: all its files were whole when that came."""
+        """Return the newest checkpoint with a manifest on this computer; all its files were complete when that arrived."""
         return max((found.id for found in checkpoint_fetch.find(self._store, self._run)), default=None)
 
     def _check_chunk(
         self, piece: transfer_part.FileChunk, body: memoryview
     ) -> tuple[dict[str, str], set[str], Manifest | None]:
-        """Say what speaks against a piece: (refused files and why, files that lack); and the manifest if it is one."""
+        """Check a chunk; return the rejected files with reasons, the missing files, and the manifest if it is one."""
         folder, _, name = piece.path.rpartition("/")
         if why := self._rejection_reason(piece):
             return {piece.path: why}, set(), None
@@ -195,7 +200,7 @@ class HomeReplica:
         return refused, lacking, manifest
 
     def _rejection_reason(self, piece: transfer_part.FileChunk) -> str:
-        """Return why this machine may not send such a file; "" where it may."""
+        """Return why this machine may not send such a file; "" if it may."""
         if not piece.path.startswith(f"{self._run.name}/"):
             return f"it is not of the run {self._run.name}"
         if self._is_from_earlier_session(piece.path):
@@ -212,19 +217,19 @@ class HomeReplica:
         return self._budget.refused(path, total, lambda: self._reassembly.partial_bytes(f"{self._run.name}/"))
 
     def _is_from_earlier_session(self, path: str) -> bool:
-        """Say whether a file belongs to a session from before this machine began: those are whole here, or never will be."""
+        """Return True if a file belongs to a session before this machine: those are complete here, or never will be."""
         rank = rank_of(path.removeprefix(f"{self._run.name}/").partition("/")[0])
         before = json_file.read(self._state / BEFORE) or {}
         top = before.get("epoch")
         return rank is not None and type(top) is int and rank.generation <= top
 
     def _newest_before(self) -> set[CheckpointId]:
-        """Return the newest checkpoint that was here when this machine began: no machine has it removed."""
+        """Return the newest checkpoint from before this machine: no machine can have it removed."""
         kept = (json_file.read(self._state / BEFORE) or {}).get("newest")
         return {CheckpointId(*kept)} if isinstance(kept, list) and len(kept) == len(CheckpointId.__slots__) else set()
 
     def _record_verified(self, manifest: Manifest) -> CheckpointId | None:
-        """Leave a receipt of a checkpoint that is whole at home; None if there was one."""
+        """Record the verification of a checkpoint that is complete here; return None if there was a record."""
         id_ = manifest.id
         path = f"{self._run.step(id_.session_id, id_.step)}/"
         self._reassembly.drop(lambda part: not part or _is_superseded(part, path))
@@ -234,7 +239,7 @@ class HomeReplica:
         return id_
 
     def _prune(self, merged: Merged) -> Merged:
-        """Remove what may go at home, as a session would. That it could not is no reason not to take more in."""
+        """Prune checkpoints as a session would. A failure does not stop further merges."""
         newest = max(merged.checkpoints)
         try:
             self._knowledge.durable |= verification_records.recorded(self._store, self._run)
@@ -266,6 +271,6 @@ def _is_manifest(path: str) -> bool:
 
 
 def _is_superseded(part: str, folder: str) -> bool:
-    """Say whether a file lies in an older step folder of the same session: a newer checkpoint went out in its place."""
+    """Return True if a file lies in an older step folder of the same session: a newer checkpoint replaced it."""
     mine, theirs = part.rpartition("/")[0].rpartition("/"), folder.rstrip("/").rpartition("/")
     return mine[0] == theirs[0] and STEP_FOLDER.fullmatch(mine[2]) is not None and mine[2] < theirs[2]

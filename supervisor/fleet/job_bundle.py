@@ -1,4 +1,4 @@
-"""What a machine is sent besides checkpoints: the user's project and our own package in one archive, the launcher, the job."""
+"""Content sent to a machine besides checkpoints: the project and our own package in one archive, the launcher, the job."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LEFT_OUT = frozenset({
 })  # fmt: skip
 PROJECT_BYTES_MAX = 256 * 1024 * 1024
 SHOWN_MAX = 3
-SENT = "sent.json"  # the digest of each file of the project as it was packed
+SENT = "sent.json"  # digests of the project's files as packed
 LAUNCH = '''\
 """Started on a machine of the fleet: puts the supervisor in place and becomes its agent."""
 import os, shutil, sys, tarfile
@@ -53,9 +53,15 @@ os.execve(sys.executable, [sys.executable, "-m", "supervisor", "agent", folder],
 
 @dataclass(frozen=True, slots=True)
 class JobBundle:
-    """What every machine of a run is sent. ``options``: of `start`, as they are typed; ``secrets`` go to the trainer alone.
+    """Content for each machine of a run.
 
-    ``key``: of this run's records of packages; the trainer does not get it.
+    Args:
+        name: the run.
+        script: the training script.
+        arguments: the script's arguments.
+        options: the options of `start` as typed.
+        secrets: variables for the trainer only.
+        key: key of this run's package records; the trainer does not get it.
     """
 
     name: str
@@ -66,7 +72,7 @@ class JobBundle:
     key: str = ""
 
     def pack(self, folder: Path, *, bytes_max: int) -> list[str]:
-        """Write project and package into ``folder``, once a launch; return the files that changed since the last launch.
+        """Pack project and package into ``folder``, once per launch; return the files changed since the last launch.
 
         Raises UserError.
         """
@@ -84,11 +90,11 @@ class JobBundle:
         return _differing(before, packed) if before else []
 
     def changed(self, folder: Path) -> list[str]:
-        """Return the project's files that are not any more what was packed into ``folder``."""
+        """Return the project's files that differ from those packed into ``folder``."""
         return _differing(json_file.read(folder / SENT) or {}, self._digests())
 
     def files(self, folder: Path) -> list[tuple[Path, str]]:
-        """Return each file to send, as it was packed, with its name on the machine; secrets are written now."""
+        """Return each file to send, as packed, with its name on the machine; secrets are written now."""
         files = [(folder / LAUNCHER, LAUNCHER), (folder / CODE, CODE)]
         told = "".join(f"{name}={value}\n" for name, value in self.secrets.items())
         for name, text in ((SECRETS, told), (KEY, f"{self.key}\n" if self.key else "")):
@@ -105,7 +111,7 @@ class JobBundle:
         return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
 
     def job(self, seed: Sequence[Mapping[str, object]], release_at_s: float | None) -> bytes:
-        """Return ``job.json``: it goes last, because with it the machine begins."""
+        """Return ``job.json``. It is sent last, because it starts the machine's work."""
         script = self.script.relative_to(project_of(self.script)).as_posix()
         told: dict[str, Any] = {
             "schema": SCHEMA,
@@ -123,7 +129,7 @@ def _differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def project_of(script: Path) -> Path:
-    """Return the folder that goes with a script: its git repository, else the folder where it lies."""
+    """Return the project folder of a script: its git repository, else its own folder."""
     for above in script.parents:
         if (above / ".git").exists():  # no mount: the user's own sources
             return above
@@ -131,7 +137,7 @@ def project_of(script: Path) -> Path:
 
 
 def _write_code(file: Path, root: Path) -> None:
-    """The same sources make the same bytes: names in order, no times, no owners."""
+    """Write the archive. The same sources give the same bytes: sorted names, no times, no owners."""
     with (
         atomic.writing(file) as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed,
@@ -156,7 +162,7 @@ def _add(code: tarfile.TarFile, path: Path, name: str) -> None:
 
 
 def _files_of(root: Path) -> Iterator[Path]:
-    """Yield what git would commit, where there is git; else all but what is known to be made or private."""
+    """Yield the files that git would commit; without git, all except known generated or private ones."""
     listed = _git_files(root)
     found: Iterable[Path] = _walked(root) if listed is None else (root / each for each in listed)
     for path in found:
@@ -193,7 +199,7 @@ def _largest(root: Path) -> str:
 
 
 def secrets(names: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that are sent along. Raises UsageError for one that is not set, or cannot be written in a line."""
+    """Return the variables to send. Raises UserError for one that is unset or does not fit on a line."""
     found = {}
     for name in names:
         value = environ.get(name)

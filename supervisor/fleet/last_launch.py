@@ -1,4 +1,4 @@
-"""The newest word of a launch on this computer, for commands that look at its run: by its journal."""
+"""The last launch of a run on this computer, read from its journal for `status`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LastLaunch:
-    """``end``: how the launch ended, None where it did not; ``running``: its controller lives."""
+    """``end``: the end of the launch, None if it has not ended. ``running``: its controller is alive."""
 
     fleet: Fleet
     end: fw.EndController | None
     running: bool
 
     def line(self, now: Instant) -> str:
-        """Return it as one line for people."""
+        """Return it as one line for the user."""
         if self.end is not None:
             return f"launch ended: {spoken_state(self.end.state)}: {self.end.message} · exit code {self.end.exit_code}{self._units(now)}"
         machine = self.fleet.machine
@@ -42,7 +42,7 @@ class LastLaunch:
         return f"launch: its controller does not run; {on} may still run, and the same command attaches to it"
 
     def plain(self, now: Instant) -> dict[str, Any]:
-        """Return it as `status --json` prints it."""
+        """Return it for `status --json`."""
         machine, fleet = self.fleet.machine, self.fleet
         return {
             "running": self.running,
@@ -62,7 +62,7 @@ class LastLaunch:
 
 
 def state_root(environ: Mapping[str, str]) -> Path:
-    """Return where controllers keep their journals and provisioners what they know: on this computer, kept."""
+    """Return the folder of controllers' journals and provisioners' records on this computer."""
     if environ.get("SUPERVISOR_RUN_LOCAL"):
         return Path(environ["SUPERVISOR_RUN_LOCAL"]) / "training-supervisor" / "state"
     state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".local/state")
@@ -70,7 +70,7 @@ def state_root(environ: Mapping[str, str]) -> Path:
 
 
 def folder(environ: Mapping[str, str], run: str, store: str) -> Path:
-    """Return where the controller of a run in a store keeps its journal."""
+    """Return the journal folder of the controller of a run in a store."""
     return state_root(environ) / "fleet" / f"{run}-{digest(str(Path(store).absolute()))}"
 
 
@@ -80,7 +80,7 @@ def digest(text: str) -> str:
 
 
 def read_last(environ: Mapping[str, str], run: str, store: str) -> LastLaunch | None:
-    """Return the newest word of the launch of this run, None where there never was one here."""
+    """Return the last launch of this run, None if there was none here."""
     place = folder(environ, run, store)
     if not (place / "journal.jsonl").is_file():
         return None
@@ -97,7 +97,7 @@ def read_last(environ: Mapping[str, str], run: str, store: str) -> LastLaunch | 
     try:
         return LastLaunch(replay(place / JOURNAL), end, running=_is_held(place / LOCK))
     except (OSError, ValueError, KeyError):
-        return None  # a journal that cannot be read is the next launch's affair
+        return None  # the next launch reports an unreadable journal
 
 
 def _is_held(lock: Path) -> bool:

@@ -1,8 +1,8 @@
-"""What the next machine of a run needs of the home store, and nothing more: its way there may be slow.
+"""The part of the local store that the next machine of a run needs, and no more: the connection may be slow.
 
-That is what a session reads when it begins (the record, who was here, how they ended, how they lived, what was installed),
-and the newest checkpoint that is whole. The step log and the output stay at home, where people read them; so do kept
-packages, because a machine fetches those faster from where they came from.
+It holds what a session reads at its start: the record, earlier claims, ends and lifetimes, the environment, and the
+newest valid checkpoint. The step log and the output stay on this computer, where people read them. Kept packages stay
+too, because a machine fetches them faster from their index.
 """
 
 from __future__ import annotations
@@ -32,26 +32,29 @@ if TYPE_CHECKING:
     from supervisor.engine.paths import RunPaths
 
 HOME = "home"
-JOURNALS = 2  # the newest tells what there is to tell; one more, because it may be damaged
+JOURNALS = 2  # the newest has the information; one more, because it may be damaged
 _TOLD_AT_HOME = re.compile(r"output-|here-")
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeSet:
-    """Parcels for the next machine; ``checkpoint``: where it goes on, None at step 0; ``skipped``: newer ones, and why."""
+    """Parts for the next machine.
+
+    ``checkpoint``: its resume point, None for step 0; ``skipped``: newer ones with reasons.
+    """
 
     parcels: tuple[transfer_part.TransferPart, ...] = ()
     checkpoint: cp.CheckpointId | None = None
     skipped: tuple[str, ...] = ()
 
     def index(self) -> list[dict[str, object]]:
-        """Return how ``job.json`` names the parcels."""
+        """Return the list of the parts for ``job.json``."""
         return [part.index() for part in self.parcels]
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The checkpoint to go on from, None for step 0, and words on those that were passed over."""
+    """The checkpoint to resume from, None for step 0, and reasons for the skipped ones."""
 
     manifest: cp.Manifest | None
     path: str
@@ -59,9 +62,12 @@ class Chosen:
 
 
 def choose(store: Store, run: RunPaths, into: Path) -> Chosen:
-    """Prove checkpoints, the newest first, until one is whole. Raises UserError where there is work and none is.
+    """Verify checkpoints, the newest first, until one is valid. Raises UserError if the run has work but no valid one.
 
-    ``into``: a local folder for that; it holds the files of the checkpoint for a while.
+    Args:
+        store: the local store.
+        run: the run.
+        into: a local folder that holds a checkpoint's files for a while.
     """
     fetched = checkpoint_fetch.fetch_newest_valid(store, run, (), into)
     answer = fetched.answer
@@ -74,7 +80,7 @@ def choose(store: Store, run: RunPaths, into: Path) -> Chosen:
 
 
 def paths(store: Store, run: RunPaths, chosen: Chosen) -> Iterator[tuple[str, int, str]]:
-    """Yield (path, bytes, digest or "") of all that the next machine needs; the checkpoint's manifest is the last."""
+    """Yield (path, bytes, digest or "") of all files for the next machine; the manifest is the last."""
     id_ = None if chosen.manifest is None else chosen.manifest.id
     told = {f"verified-{id_.generation}-{id_.step}-{id_.writer}-{id_.seq}-"} if id_ else set()
     for entry in store.list(run.name):
@@ -92,7 +98,7 @@ def paths(store: Store, run: RunPaths, chosen: Chosen) -> Iterator[tuple[str, in
 
 
 def pack(store: Store, wanted: Sequence[tuple[str, int, str]], folder: Path) -> Iterator[transfer_part.TransferPart]:
-    """Yield parcels with these files, in ``folder``. Raises StoreError where one is not what it was."""
+    """Yield parts with these files in ``folder``. Raises StoreError if a file has changed."""
     files = folder / "files"
     files.mkdir()
     pieces: dict[transfer_part.FileChunk, Path] = {}
@@ -114,7 +120,7 @@ def pack(store: Store, wanted: Sequence[tuple[str, int, str]], folder: Path) -> 
 
 
 def _of_session(store: Store, session: str) -> Iterator[tuple[str, int, str]]:
-    """Yield what tells of a session: not its checkpoints, its step log and its output, and of its journal the end."""
+    """Yield the records of a session and the end of its journal, without checkpoints, step log and output."""
     entries = {each.name: each.bytes or 0 for each in store.list(session) if not each.folder}
     journals = sorted(name for name in entries if journal.PIECE.fullmatch(name))[:-JOURNALS]
     for name, length in entries.items():

@@ -1,7 +1,7 @@
-"""The fleet's own process on a machine: it starts the supervisor, hands over what that stores, and tells how it goes.
+"""Process of the fleet on a machine: it starts the supervisor, transfers its files and reports its status.
 
-Everything it knows lies in the machine's folder; killed at any instruction and started again it goes on. The supervisor does
-not notice.
+All its state lies in the machine's folder. After a kill at any point it continues when started again, without any
+effect on the supervisor.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NOTES, SEEDED = "agent", "seeded"
 
 @dataclass(frozen=True, slots=True)
 class AgentPaths:
-    """The machine's ``folder`` and what is in it: ``store`` under ``store/``, the supervisor's local folders."""
+    """The machine's ``folder`` and its parts: ``store`` under ``store/``, the supervisor's local folders."""
 
     folder: Path
     store: Store
@@ -54,7 +54,7 @@ class AgentPaths:
 
 
 class Agent:
-    """One agent of one machine; ``say`` is its log."""
+    """One agent of one machine; ``say`` writes its log."""
 
     def __init__(self, machine: AgentPaths, say: Callable[[str], None]) -> None:
         self.machine = machine
@@ -63,7 +63,7 @@ class Agent:
         self._inbox = agent_inbox.PartInbox(machine.folder / "inbox", machine.store, self._outbox, machine.agent_folder)
         self._report = AgentStatus(machine.folder, agent_status.age(machine.agent_folder, machine.clock))
         self._pause = Event()
-        # of its own, because whoever is started by a thread that gives way gives way too, and that is the trainer
+        # a thread of its own: children inherit its low priority, and the trainer must not
         self._transfer_thread = ThreadPoolExecutor(1, "carrier", initializer=_lower_priority)
         self._errors: dict[str, str] = {}
         self._last_status: tuple[Any, ...] = ()
@@ -90,7 +90,7 @@ class Agent:
         return code
 
     def _end(self, error: UserError, within_s: float = 0.0) -> int:
-        """Tell why nothing goes on here; for so long, where it cannot be told at once."""
+        """Report why the job ends here. Retry for ``within_s`` if the status cannot be written."""
         words, end_s = f"{error.what}; {error.hint}", self.machine.clock.now().mono_s + within_s
         self._say(words)
         while not self._write_status(AgentPhase.DONE, exit_code=error.exit_code, words=words, now=True):
@@ -100,16 +100,16 @@ class Agent:
         return error.exit_code
 
     def _wait_for_job(self) -> agent_inbox.JobSpec:
-        """Wait until all is there that the job needs, and put it in place."""
+        """Wait for everything that the job needs, and unpack it."""
         while True:
             self._transfer()
             job = agent_inbox.job(self.machine.folder)
-            seeded = (self.machine.folder / SEEDED).is_file()  # then only the notes of that may be gone
+            seeded = (self.machine.folder / SEEDED).is_file()  # then only the notes on it can be missing
             missing = self._inbox.missing_parts(job.seed) if job and not seeded else 0
             if self._restored_notice:
                 raise lost_store.StoreLost(
                     self.machine.agent_folder
-                )  # of a file that came in part, only the rest would come
+                )  # of a partly received file, only the rest would come
             if job is not None and not missing:
                 break
             words = f"waiting for {missing} parts from your computer" if job else "waiting for its job"
@@ -121,10 +121,10 @@ class Agent:
         return job
 
     def _run_supervisor(self, agent_job: AgentJob, job: agent_inbox.JobSpec) -> int:
-        """Hand over while the supervisor runs; return its exit code. It is started if it does not run and has not ended."""
+        """Transfer files while the supervisor runs; return its exit code. Start it if it neither runs nor has ended."""
         while True:
             code = None
-            if not self._store_missing(job):  # in an empty store it would begin the run from its first step
+            if not self._store_missing(job):  # an empty store would start the run from step 0
                 code = self._retrying("the supervisor could not be started", agent_job.advance)
             self._transfer()
             if code is not None:
@@ -133,14 +133,14 @@ class Agent:
             self._pause.wait(TICK_S)
 
     def _hand_over(self, job: agent_inbox.JobSpec, code: int) -> None:
-        """Stay until home holds everything, or nobody waits for it any more."""
-        with suppress(UserError):  # a record that cannot be read: home judges it, and holds no less for that
+        """Stay until the computer has received everything, or the machine's time is over."""
+        with suppress(UserError):  # an unreadable record: the computer checks it, and has no less without it
             self._final_status = self._retrying(
                 "its end", lambda: agent_status.stored_status(self.machine.store, job.name, self.machine.clock)
             )
         while True:
             self._transfer()
-            if self._store_missing(job):  # of a store that is gone nothing waits, and home does not hold everything
+            if self._store_missing(job):  # nothing is sent from a lost store, and the computer does not have everything
                 self._pause.wait(TICK_S)
                 continue
             files, _ = self._outbox.waiting()
@@ -153,13 +153,13 @@ class Agent:
         self._write_status(AgentPhase.DONE, exit_code=code, words=words, now=True)
 
     def _store_missing(self, job: agent_inbox.JobSpec) -> bool:
-        """Say whether the run's files may have been removed. Raises Lost when that is certain."""
+        """Return True if the run's files may have been removed. Raises StoreLost if that is certain."""
         known = RunPaths(job.name).record in self._outbox.acknowledged.held
         missing = self._retrying("the store's record", lambda: self._record.is_missing(job.name, known=known))
         return missing is not False
 
     def _transfer(self) -> None:
-        """Take what came, pack what is new, on a thread that gives way to the training."""
+        """Apply received parts and pack new files, on a thread of low priority."""
         self._transfer_thread.submit(self._transfer_once).result()
 
     def _transfer_once(self) -> None:
@@ -169,7 +169,7 @@ class Agent:
         self._retrying("the outbox", self._outbox.cut)
 
     def _restore_folders(self) -> None:
-        """Make the agent's own folders again where they were removed while it lived. Raises OSError."""
+        """Make the agent's own folders again if they were removed meanwhile. Raises OSError."""
         made = [self._inbox.restore(), self._outbox.restore()]
         self._report.restore(self.machine.agent_folder)
         if any(made):
@@ -179,7 +179,7 @@ class Agent:
             self._say(self._restored_notice)
 
     def _retrying(self, what: str, act: Callable[[], T]) -> T | None:
-        """Do it; a passing failure is told in the status and tried again at the next tick."""
+        """Call ``act``. A transient failure is reported in the status and retried at the next tick."""
         try:
             done = act()
         except (OSError, StoreError) as error:
@@ -193,7 +193,7 @@ class Agent:
     def _write_status(
         self, phase: AgentPhase, *, words: str = "", exit_code: int | None = None, now: bool = False
     ) -> bool:
-        """Rewrite the status every few seconds, and at once when there is something to fetch; False if it cannot be written."""
+        """Write the status every few seconds, and at once if there are files to fetch; return False on failure."""
         ready = self._outbox.ready
         told = (phase, tuple(number for number, _ in ready), exit_code)
         now_s = self.machine.clock.now().mono_s
@@ -222,7 +222,8 @@ class Agent:
             self._report.write(self.machine.clock, self.machine.local_root, more)
         except OSError as error:
             if self._pending_notice != str(error):
-                self._say(f"status.json cannot be written: {error}")  # without it home sees that the beat stands still
+                # without it the controller sees that the heartbeat stopped
+                self._say(f"status.json cannot be written: {error}")
             self._pending_notice = str(error)
             return False
         self._pending_notice = ""
@@ -235,7 +236,7 @@ def _lower_priority() -> None:
 
 @contextmanager
 def exclusive(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
-    """Be the only agent of a folder: a second one waits for the first, after it has called ``wait``."""
+    """Hold the lock of a folder's only agent. A second agent calls ``wait``, then waits for the first."""
     folder.mkdir(parents=True, exist_ok=True)
     fd = atomic.open_lock(folder / "lock")
     try:
@@ -248,7 +249,7 @@ def exclusive(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
 
 
 def serve(machine: AgentPaths) -> int:
-    """Be the machine's agent, as soon as no other is; return the supervisor's exit code."""
+    """Serve as the machine's agent once no other does; return the supervisor's exit code."""
 
     def say(words: str) -> None:
         sys.stderr.write(f"agent: {words}\n")

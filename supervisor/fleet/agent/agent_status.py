@@ -1,4 +1,4 @@
-"""What the agent tells of its machine in status.json, and since when it is there."""
+"""Agent status in status.json, and the start of the agent's service."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WARNINGS_BYTES, WARNINGS_MAX, WARNING_CHARS = 16_000, 3, 300
 
 
 class AgentPhase(StrEnum):
-    """How far a machine's job is."""
+    """Phase of a machine's job."""
 
     PREPARING = fw.PREPARING
     RUNNING = fw.RUNNING
@@ -41,7 +41,7 @@ class AgentPhase(StrEnum):
 
 
 class AgentStatus:
-    """The status of a machine's ``folder``; ``began_s``: when its first agent began, by the boot clock."""
+    """The status of a machine's ``folder``. ``began_s``: start of its first agent by the boot clock."""
 
     def __init__(self, folder: Path, began_s: float) -> None:
         self._folder, self._began_s = folder, began_s
@@ -50,11 +50,11 @@ class AgentStatus:
         self._since = mine()["since"]
 
     def age_s(self, clock: Clock) -> float:
-        """Return for how long this machine serves."""
+        """Return how long this machine has been serving."""
         return clock.now().mono_s - self._began_s
 
     def restore(self, folder: Path) -> None:
-        """Note in the agent's folder once more when the first agent of this boot began. Raises OSError."""
+        """Record again, in the agent's folder, the start of this boot's first agent. Raises OSError."""
         if not (folder / BEGAN).exists():
             json_file.write(folder / BEGAN, {"boot": mine()["boot"], "mono_s": self._began_s})
 
@@ -77,7 +77,7 @@ class AgentStatus:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return what was told last; nothing, if nothing was."""
+    """Return the last status; empty if there is none."""
     try:
         status = json.loads((folder / REPORT).read_bytes())
     except (FileNotFoundError, ValueError):
@@ -86,27 +86,30 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def done(folder: Path) -> int | None:
-    """Return the exit code with which an earlier agent was done, or None if there is something to do."""
+    """Return the exit code of an earlier agent that completed its job; None if the job is not done."""
     status = read(folder)
     code = status.get("exit_code")
     return code if status.get("phase") == AgentPhase.DONE and isinstance(code, int) else None
 
 
 def write_failure(folder: Path, error: UserError) -> None:
-    """Tell that no agent could begin here. Another try may succeed, so nothing is done for good. Raises OSError."""
+    """Record that no agent could start here.
+
+    The job is not marked as done: another attempt may succeed. Raises OSError.
+    """
     status = {**read(folder), "schema": SCHEMA, "phase": AgentPhase.PREPARING.value, "exit_code": None, "parcels": []}
     json_file.write(folder / REPORT, {**status, "pid": os.getpid(), "error": f"{error.what}; {error.hint}"})
 
 
 def stored_status(store: Store, name: str, clock: Clock) -> dict[str, Any] | None:
-    """Return what the store tells of a run, as `status --json` prints it; None if it never began. Raises StoreError."""
+    """Return a run's status from the store as in `status --json`; None if it never started. Raises StoreError."""
     run = RunPaths(name)
     record = runs.read(store, run)
     return None if record is None else dict(run_status.look(store, run, record, clock.now()).plain)
 
 
 def age(folder: Path, clock: Clock) -> float:
-    """Return when the first agent of this boot began, noting it if that is this one."""
+    """Return the start of this boot's first agent. If this is the first one, record it."""
     folder.mkdir(parents=True, exist_ok=True)
     here = {"boot": mine()["boot"], "mono_s": clock.now().mono_s}
     try:
@@ -114,13 +117,13 @@ def age(folder: Path, clock: Clock) -> float:
         if known["boot"] == here["boot"]:
             return float(known["mono_s"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
-        pass  # the first one, or it was killed in this very line
+        pass  # the first agent, or one killed before its first record
     json_file.write(folder / BEGAN, here)
     return float(here["mono_s"])
 
 
 def _newest(local_root: Path) -> dict[str, Any] | None:
-    """Return the live status of the newest session here, alive or not."""
+    """Return the live status of this machine's newest session, running or not."""
     found = [each for each in local_root.glob(f"*/*/{STATUS}") if rank_of(each.parent.name)]
     newest = max(found, key=lambda each: (rank_of(each.parent.name), each), default=None)
     status = None if newest is None else json_file.live_status(newest)
@@ -128,14 +131,14 @@ def _newest(local_root: Path) -> dict[str, Any] | None:
 
 
 def warnings(folder: Path) -> list[str]:
-    """Return the newest warnings that the supervisor here printed, such as that a save failed."""
+    """Return the newest warnings of this machine's supervisor, such as a failed save."""
     lines = _tail(folder / LOG, WARNINGS_BYTES).splitlines()
     found = [line.removeprefix(WARNING)[:WARNING_CHARS] for line in lines if line.startswith(WARNING)]
     return found[-WARNINGS_MAX:]
 
 
 def is_watched(folder: Path) -> bool | None:
-    """Say whether a cell waits with the agent, so that its kernel is busy; None where no cell ever did."""
+    """Return True if a cell waits with the agent, so that its kernel is busy; None if no cell ever did."""
     try:
         fd = os.open(folder / WATCH, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""The job of a machine on its way: the supervisor is started, started again where it was killed, and its end is found."""
+"""The job of a machine: starts the supervisor, restarts it after a kill, and reads its exit code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LAST_S = 60.0
 
 
 class AgentJob:
-    """``words`` say how it is going."""
+    """``status_text`` describes the progress."""
 
     def __init__(self, machine: AgentPaths, job: JobSpec, outbox: Outbox) -> None:
         self._machine, self._job, self._acknowledged = machine, job, outbox.acknowledged
@@ -42,9 +42,12 @@ class AgentJob:
         self.status_text = "starting"
 
     def advance(self) -> int | None:
-        """Start what is to be started; return the exit code when it has ended for good. Raises OSError, StoreError."""
+        """Start the supervisor if necessary; return the exit code once it has ended for good.
+
+        Raises OSError, StoreError.
+        """
         if self._supervisor.alive:
-            self.status_text = "preparing the script"  # shown until the supervisor there tells more
+            self.status_text = "preparing the script"  # shown until the supervisor there reports more
             return None
         starts = self._supervisor.starts
         if starts:
@@ -61,19 +64,19 @@ class AgentJob:
         return None
 
     def end(self) -> None:
-        """Ask the supervisor to end: what it writes has no place any more."""
+        """Ask the supervisor to end, because its files have no place any more."""
         self._supervisor.end()
 
     @property
     def _checkpoints(self) -> int:
-        """How many checkpoints the computer holds."""
+        """Return the number of checkpoints that the computer has."""
         names = (path.rpartition("/")[2] for path in self._acknowledged.held)
         return sum(MANIFEST_NAME.fullmatch(name) is not None for name in names)
 
     def _command(self) -> list[str]:
-        """Return the command line; the run is taken over, because no session of another machine can reach this store.
+        """Return the command line. It takes the run over: no session of another machine can reach this store.
 
-        ``-P``: the project may hold another version of this package.
+        ``-P``: the project may contain another version of this package.
         """
         return [
             sys.executable, "-P", "-m", PROGRAM, "start", str(self._machine.folder / PROJECT / self._job.script),
@@ -87,7 +90,7 @@ class AgentJob:
         secrets, key = self._machine.folder / SECRETS, self._machine.folder / KEY
         there = [each for each in (secrets, key) if each.exists()]
         for private in there:
-            private.chmod(0o600)  # because not every way to a machine keeps the mode of a file
+            private.chmod(0o600)  # because not every transfer keeps the mode of a file
         return {
             **environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT), environ.get("PYTHONPATH", "")])),
@@ -101,7 +104,7 @@ class AgentJob:
         }
 
     def _recorded_exit_code(self) -> int | None:
-        """Return the exit code from the record that the last session of this machine left of its end."""
+        """Return the exit code from the end record of this machine's last session."""
         run, store = RunPaths(self._job.name), self._machine.store
         last = max(claims.ranks(store, run), default=None)
         if last is None:

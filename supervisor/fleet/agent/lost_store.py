@@ -1,4 +1,4 @@
-"""A store that is removed under a living agent: nothing goes on there, and the machine is given up before it tells a wrong end."""
+"""A store removed under a running agent: work stops there, and the machine is released before it reports a wrong end."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from supervisor.engine.paths import RunPaths
 if TYPE_CHECKING:
     from pathlib import Path
 
-CHECKS = 3  # one after the other, because a wrong verdict costs a machine
-REPORT_WITHIN_S = 1800.0  # without its folder nothing can be told, until a letter from home makes that folder again
+CHECKS = 3  # checks in a row, because a wrong verdict costs a machine
+# without its folder no status can be written, until an acknowledgement makes that folder again
+REPORT_WITHIN_S = 1800.0
 
 
-class StoreLost(UserError):  # noqa: N818, because it is what is found
-    """The files of the run are gone from the machine."""
+class StoreLost(UserError):  # noqa: N818, because it is an outcome
+    """The run's files are gone from the machine."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -26,7 +27,7 @@ class StoreLost(UserError):  # noqa: N818, because it is what is found
 
 
 class StoreRecord:
-    """The run's record in the store: it is there from the first start to the end, and nothing of ours removes it."""
+    """The run's record in the store. It is present from the first start to the end, and our code never removes it."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
@@ -34,7 +35,12 @@ class StoreRecord:
         self._missing = 0
 
     def is_missing(self, name: str, *, known: bool) -> bool:
-        """Look; say whether the record is missing. ``known``: it was here before this agent. Raises Lost, OSError."""
+        """Check the record; return True if it is missing. Raises StoreLost, OSError.
+
+        Args:
+            name: the run.
+            known: the record was here before this agent.
+        """
         if (self._store / RunPaths(name).record).exists():
             self._seen, self._missing = True, 0
             return False

@@ -1,8 +1,10 @@
-"""The supervisor as the agent starts it on a machine: it outlives the agent, is never there twice, and its end is found.
+"""The supervisor as a child of the agent: it outlives the agent, never runs twice, and its exit code is found.
 
-It lives while somebody holds the lock that it inherited, and its exit code is written down by the shell around it; so nothing
-rests on who its parent is, or on the agent being there when it ends. An agent that lives keeps the lock's file open and the
-notes in its memory: a folder that is removed under it is made again, and the supervisor is not started twice for that.
+It runs while a process holds the lock that it inherited. The shell around it records its exit code. So neither its
+parent nor a live agent at its end matters.
+
+A live agent keeps the lock file open and the notes in memory. If the folder is removed under it, the agent makes it
+again and does not start the supervisor twice.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK = "turn.lock"
-# no trap: what a shell ignores its children ignore too, and the supervisor wants to hear of signals
+# no trap: children ignore what a shell ignores, and the supervisor must receive signals
 SHELL = 'code_file=$1; shift; "$@"; code=$?; echo "$code" >"$code_file.new" && mv "$code_file.new" "$code_file"; exit "$code"'
 
 
@@ -31,15 +33,13 @@ class SupervisorProcess:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._child: subprocess.Popen[bytes] | None = None
-        self._lock_fd: int | None = (
-            None  # the lock's file as it was last seen: it can be asked also after it was removed
-        )
+        self._lock_fd: int | None = None  # the lock file when last opened: it can be checked even after its removal
         self._notes: list[dict[str, Any]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def alive(self) -> bool:
-        """Whether a supervisor that was started here still runs."""
+        """True while a supervisor started here runs."""
         if self._child is not None:
             self._child.poll()
         lock = self._locked()
@@ -50,7 +50,7 @@ class SupervisorProcess:
 
     @property
     def starts(self) -> list[dict[str, Any]]:
-        """What was noted of each that was begun, in their order."""
+        """The notes of each start, in order."""
         found = [_read_note(note) for note in sorted(self._folder.glob("turn-*.json"))]
         if len(found) < len(self._notes):
             self._folder.mkdir(exist_ok=True)
@@ -61,7 +61,14 @@ class SupervisorProcess:
         return list(found)
 
     def start(self, command: Sequence[str], environ: Mapping[str, str], log: Path, note: Mapping[str, Any]) -> bool:
-        """Start it, unless one lives; say whether it was started. Raises OSError."""
+        """Start the supervisor unless one runs; return True if it was started. Raises OSError.
+
+        Args:
+            command: the command line.
+            environ: the environment variables.
+            log: file of its output.
+            note: values to record with the start.
+        """
         lock = self._locked()
         if lock is None:
             return False
@@ -80,7 +87,7 @@ class SupervisorProcess:
         return True
 
     def code(self) -> int | None:
-        """Return the exit code of the last one, None while it runs and where it left none."""
+        """Return the exit code of the last one; None while it runs and if it recorded none."""
         name = f"{_name(len(self.starts))}.code"
         try:
             return int((self._folder / name).read_text())
@@ -88,18 +95,18 @@ class SupervisorProcess:
             return None
 
     def end(self) -> None:
-        """Ask the supervisor that was started from here to end, where there is one; it may take its time."""
+        """Ask the supervisor started here to end, if there is one; it may take some time."""
         if self._child is not None and self._child.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGTERM)
-            self._child.wait()  # the shell around it, which goes at once
+            self._child.wait()  # the shell around it, which exits at once
 
     def _locked(self) -> int | None:
-        """Return the descriptor of the lock, taken, or None while another has it."""
+        """Return the descriptor of the acquired lock, or None if another process holds it."""
         if self._lock_fd is not None:
             if not atomic.lock(self._lock_fd):
                 return None
-            os.close(self._lock_fd)  # which gives it back
+            os.close(self._lock_fd)  # which releases it
         self._lock_fd = self._opened()
         fd = self._opened()
         if atomic.lock(fd):
@@ -108,7 +115,7 @@ class SupervisorProcess:
         return None
 
     def _opened(self) -> int:
-        self._folder.mkdir(exist_ok=True)  # the folder above is the machine, which is not made from here
+        self._folder.mkdir(exist_ok=True)  # the folder above is the machine, which is not made here
         return atomic.open_lock(self._folder / LOCK)
 
 
@@ -120,5 +127,5 @@ def _read_note(note: Path) -> dict[str, Any]:
     try:
         body = json.loads(note.read_bytes())
     except ValueError:
-        return {}  # the agent was killed while it wrote it
+        return {}  # the agent was killed while it wrote the note
     return body if isinstance(body, dict) else {}

@@ -1,4 +1,4 @@
-"""Who creates machines.
+"""Provisioners create machines.
 
 - ``colab``: Colab by its command line
 - ``local``: folders on this computer

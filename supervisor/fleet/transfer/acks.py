@@ -1,4 +1,4 @@
-"""What home has to say to the machine that serves a run: what it holds by now, and what people ask of the session there."""
+"""Acknowledgements from the computer to the serving machine, and the user's requests to its session."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class AckOutbox:
-    """Mail for one machine, in ``folder`` until it is delivered.
+    """Acknowledgements for one machine, in ``folder`` until they are delivered.
 
-    What is owed lives in memory only: where it is lost, the parcel it is about still lies in the machine's outbox, comes
-    again, and is answered again.
+    Unsent ones are only in memory. If they are lost, the part is still in the machine's outbox. It is fetched again and
+    acknowledged again.
     """
 
     def __init__(self, store: Store, run: RunPaths, folder: Path) -> None:
@@ -40,7 +40,7 @@ class AckOutbox:
         refused: Mapping[str, str],
         wanted: Collection[str],
     ) -> None:
-        """Note what is to be said of a parcel that came."""
+        """Add the acknowledgement of a received part."""
         pending = self._pending.get(header.origin, transfer_part.Acknowledgement(header.origin))
         self._pending[header.origin] = transfer_part.Acknowledgement(
             to=header.origin,
@@ -52,11 +52,11 @@ class AckOutbox:
         self.mark_known(held)
 
     def mark_known(self, paths: Iterable[str]) -> None:
-        """Know that the machine has these: they came from there, or are in its seed."""
+        """Note that the machine has these files: it sent them, or they are in its resume set."""
         self._known.update(path for path in paths if self._mentions(path))
 
     def undelivered(self) -> Sequence[transfer_part.TransferPart]:
-        """Return all mail that was not delivered."""
+        """Return all undelivered parts."""
         for origin in tuple(self._pending):
             self._write((), self._pending[origin])
             del self._pending[origin]
@@ -67,11 +67,11 @@ class AckOutbox:
         return [self._parcel(file) for file in sorted(self._folder.glob(f"*{transfer_part.SUFFIX}"))]
 
     def delivered(self, part: transfer_part.TransferPart) -> None:
-        """Forget a parcel."""
+        """Forget a part."""
         part.file.unlink(missing_ok=True)
 
     def cancel(self, paths: Collection[str]) -> set[str]:
-        """Take back what was not delivered yet; return those of the paths that a machine may have by now."""
+        """Cancel undelivered files; return those of the paths that a machine may already have."""
         cancelled: set[str] = set()
         for file in self._folder.glob(f"*{transfer_part.SUFFIX}"):
             inside = {piece.path for piece in transfer_part.read(file).header.pieces}
@@ -79,18 +79,18 @@ class AckOutbox:
                 continue
             file.unlink(missing_ok=True)
             cancelled |= inside & set(paths)
-            self._known -= inside  # what else lay in it is written once more
+            self._known -= inside  # its other content is written again
         return {path for path in paths if path in self._known and path not in cancelled}
 
     def forget(self) -> None:
-        """Forget everything: another machine begins."""
+        """Forget everything: another machine starts."""
         self._pending.clear()
         self._known.clear()
         for file in self._folder.iterdir():
             file.unlink()
 
     def _pending_requests(self) -> Iterator[str]:
-        """Yield what the machine may not know of: who claimed the run, and what is asked of its sessions."""
+        """Yield files that the machine may not have: claims of the run, and requests to its sessions."""
         for entry in self._store.list(self._run.name):
             inside = f"{self._run.name}/{entry.name}"
             path = f"{inside}/{CLAIM}" if rank_of(entry.name) else inside
@@ -106,7 +106,7 @@ class AckOutbox:
         try:
             return self._store.read(path)
         except NotFound:
-            return None  # its writer died before it wrote it, or it went meanwhile
+            return None  # its writer died before it wrote it, or it was removed meanwhile
 
     def _write(self, files: Sequence[tuple[str, bytes]], letter: transfer_part.Acknowledgement | None) -> None:
         pieces = [

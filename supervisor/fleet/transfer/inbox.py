@@ -1,4 +1,4 @@
-"""What home has sent to a machine: its job, its code, its secrets, and parcels in the inbox."""
+"""Input of a machine: its job, its code, its secrets, and the parts in its inbox."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What is to run: ``script`` under the project's folder, its ``arguments``, ``options`` of `start` as they are typed.
+    """The job: ``script`` under the project's folder, its ``arguments``, and ``options`` of `start` as typed.
 
-    ``seed``: the sha256 of each parcel that must have come before; ``release_at_s``: the age of the machine at which
-    nothing is waited for any more. ``project``: what home knows of the project, since the machine has a copy only.
+    - ``seed``: sha256 of each part that must arrive first
+    - ``release_at_s``: age of the machine at which it stops waiting
+    - ``project``: identity of the project from the user's computer, because the machine has only a copy
     """
 
     name: str
@@ -62,7 +63,7 @@ class _JobFile:
 
 
 def job(folder: Path) -> JobSpec | None:
-    """Return the job, None while it has not come. Raises UserError where it is damaged or a newer version's."""
+    """Return the job; None if it has not arrived. Raises UserError if it is damaged or from a newer version."""
     try:
         body = (folder / JOB).read_bytes()
     except FileNotFoundError:
@@ -106,12 +107,12 @@ def unpack(folder: Path) -> Path:
 
 
 def _checked() -> Any:
-    """Return the option by which tarfile itself refuses names that lead out; Python 3.11 has it from 3.11.4 on."""
+    """Return tarfile's own option against unsafe names; Python 3.11 has it from 3.11.4 on."""
     return {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 class PartInbox:
-    """Applies what comes, in the order of names; each parcel goes when it was applied."""
+    """Applies received parts in the order of names; an applied part is removed."""
 
     def __init__(self, folder: Path, store: Store, outbox: Outbox, notes: Path) -> None:
         self._folder, self._outbox = folder, outbox
@@ -122,7 +123,7 @@ class PartInbox:
         folder.mkdir(parents=True, exist_ok=True)
 
     def apply(self) -> int:
-        """Apply all that is there; return how many parcels that was. Raises StoreError, OSError, to be called again."""
+        """Apply all received parts; return their number. Raises StoreError, OSError; call it again then."""
         arrived = sorted(self._folder.glob(f"*{transfer_part.SUFFIX}"))
         for file in arrived:
             try:
@@ -141,7 +142,7 @@ class PartInbox:
         return len(arrived)
 
     def restore(self) -> bool:
-        """Make the notes again where they were removed: they are in the memory too. Say whether they were."""
+        """Write the notes again from memory if they were removed; return True if they were."""
         gathering = self._list.parent / "gathering"
         if gathering.is_dir() and (self._list.exists() or not self.applied):
             return False
@@ -151,7 +152,7 @@ class PartInbox:
         return True
 
     def missing_parts(self, seed: Collection[str]) -> int:
-        """Return how many parcels of the seed have not been applied."""
+        """Return how many parts of the resume set have not been applied."""
         return len(set(seed) - self.applied)
 
     def _take(self, opened: transfer_part.OpenPart) -> None:

@@ -1,7 +1,7 @@
-"""The outbox of a machine: every new file of its store is cut into parcels for the user's computer until that holds it whole.
+"""The outbox of a machine: cuts each new file of its store into parts, until the computer has acknowledged it.
 
-What is known lies in two places and nowhere else, so that the agent may be killed at any instruction: the parcels that are
-on their way lie in the outbox, and what the computer has said is in the acknowledged list beside the store.
+Theory of operation. The state lies in two places only, so the agent may be killed at any point. The parts in transit
+lie in the outbox. The computer's acknowledgements are in a log beside the store.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 WINDOW_BYTES = 8 * transfer_part.BYTES_MAX
 ORIGIN = "origin"
 SMALL_BYTES = 1_000_000
-SMALL_IN_FLIGHT_MAX = 2  # parcels as small as that on their way, so that large ones have their place among the eight
+SMALL_IN_FLIGHT_MAX = 2  # small parts in transit, so that large ones have a place among the eight
 CHUNK_BYTES = 4 * 1024 * 1024
-GAP_S = 150.0  # without a word from the computer: more than two of its longest pauses
-REPLACED_AFTER_S = 15.0  # so long a parcel that was told of stays, because it may be fetched just now
+GAP_S = 150.0  # time without an acknowledgement: more than two of the computer's longest pauses
+REPLACED_AFTER_S = 15.0  # minimum age of an announced part, because it may be being fetched
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A parcel on its way and what is in it; ``cut_s``: since when, by the boot clock."""
+    """A part in transit and its content. ``cut_s``: when it was made, by the boot clock."""
 
     part: transfer_part.TransferPart
     pieces: Sequence[transfer_part.FileChunk]
@@ -55,7 +55,7 @@ class _Sent:
 
 
 class Outbox:
-    """Parcels in ``folder`` for what lies in the store at ``root``."""
+    """Parts in ``folder`` for the files of the store at ``root``."""
 
     def __init__(self, folder: Path, root: Path, clock: Clock | None = None) -> None:
         self.acknowledged = acks.AckLog()
@@ -69,7 +69,7 @@ class Outbox:
         root.parent.mkdir(parents=True, exist_ok=True)
         self.origin = _origin(folder / ORIGIN)
         self._sent: dict[int, _Sent] = {}
-        self._last = 0  # the number of the newest parcel: what was removed may still be on its way under an older one
+        self._last = 0  # number of the newest part: a removed one may still be in transit under an older number
         self._files: dict[str, FileToSend] = {}
         self._digests: dict[str, str] = {}
         self.error = ""
@@ -77,27 +77,27 @@ class Outbox:
 
     @property
     def ready(self) -> list[tuple[int, transfer_part.TransferPart]]:
-        """The parcels that wait to be fetched, with their numbers, in the order in which they are to be."""
+        """The parts to fetch, with their numbers, in order."""
         return [(number, self._sent[number].part) for number in sorted(self._sent, key=self._place)]
 
     def _place(self, number: int) -> tuple[tuple[int, int, int], int]:
         return min(order(piece.path, self._front)[:3] for piece in self._sent[number].pieces), number
 
     def waiting(self) -> tuple[int, int]:
-        """Return how many files, and how many bytes, the computer does not hold yet."""
+        """Return the number of files, and of bytes, that the computer has not acknowledged."""
         return len(self._files), sum(file.bytes for file in self._files.values())
 
     def refused(self) -> dict[str, str]:
-        """Return what the computer does not take, and why."""
+        """Return the files that the computer rejects, and the reasons."""
         return dict(self.acknowledged.refused)
 
     def scan(self) -> None:
-        """See what is new in the store, and what went."""
+        """Find new and removed files of the store."""
         known = self.acknowledged
         self._files = scan(self._root, lambda path: path in known.held or path in known.refused, self._files)
 
     def cut(self) -> None:
-        """Make parcels of what is new, as many as there is room for; those of older checkpoints give way. Raises OSError."""
+        """Make parts of new files while there is room; parts of older checkpoints are replaced. Raises OSError."""
         first = self._front = self._first()
         self._replace(first)
         while sum(sent.part.bytes for sent in self._sent.values()) + transfer_part.BYTES_MAX <= WINDOW_BYTES:
@@ -111,9 +111,9 @@ class Outbox:
             self._write(pieces)
 
     def _first(self) -> set[str]:
-        """Return the files to send before other checkpoints: of one that is under way, else of the newest.
+        """Return the files to send first: of a checkpoint in transit, else of the newest.
 
-        After a gap, in which the computer has not been heard, the newest goes first in any case.
+        After a gap without an acknowledgement the newest always goes first.
         """
         known = self.acknowledged
         manifests = newest_first(self._files)
@@ -127,7 +127,7 @@ class Outbox:
         return self._named[manifests[0]] - known.held if manifests else set()
 
     def _replace(self, first: Collection[str]) -> None:
-        """Drop parcels of older checkpoints that nobody has fetched for a while, so that what goes first has their place."""
+        """Drop parts of older checkpoints that were not fetched for a while, to make room for ``first``."""
         if not first:
             return
         now_s = self._clock.now().mono_s
@@ -139,7 +139,7 @@ class Outbox:
                 self._sent.pop(number).part.file.unlink(missing_ok=True)
 
     def restore(self) -> bool:
-        """Make the folder again where it was removed; what lay in it is cut once more. Say whether it was."""
+        """Make the folder again if it was removed; its content is cut again. Return True if it was."""
         if (self._folder / ORIGIN).exists():
             return False
         self._folder.mkdir(exist_ok=True)
@@ -149,7 +149,7 @@ class Outbox:
         return True
 
     def apply_ack(self, letter: transfer_part.Acknowledgement) -> None:
-        """Take what the computer says; what is meant for another outbox is left alone."""
+        """Apply an acknowledgement; ignore one for another outbox."""
         if letter.to != self.origin:
             return
         self._last_ack_s = self._clock.now().mono_s
@@ -165,17 +165,17 @@ class Outbox:
             self._digests.pop(path, None)
 
     def mark_received(self, paths: Collection[str]) -> None:
-        """Know that the computer holds these: they came from there."""
+        """Note that the computer has these files: it sent them."""
         if lacking := sorted(set(paths) - self.acknowledged.held):
             self._note({"held": lacking})
 
     def _load(self) -> None:
-        """Take up what an earlier agent left; what it was killed in is made anew."""
+        """Restore the state of an earlier agent; interrupted work is repeated."""
         if self._list.exists():
             body = self._list.read_bytes()
             self.acknowledged.read(body)
             if body and not body.endswith(b"\n"):
-                self._append(b"\n")  # ends the line that it was killed in, which then tells nothing
+                self._append(b"\n")  # ends the line that was interrupted by a kill, which then has no meaning
         for file in sorted(self._folder.iterdir()):
             if file.suffix != transfer_part.SUFFIX:
                 if file.name.startswith(".new-"):
@@ -194,20 +194,20 @@ class Outbox:
             self._sent[number] = _Sent(part, opened.header.pieces)
 
     def _pieces(self, first: Collection[str]) -> Iterator[transfer_part.FileChunk]:
-        """Yield the pieces that are neither there nor on their way, in the order in which they are to go."""
+        """Yield the chunks to send, in order: neither acknowledged nor in transit."""
         for file, offset in self._missing_offsets(first):
             try:
                 digest = self._digest(file)
             except FileNotFoundError:
-                continue  # retention removed it: newer ones are safe
+                continue  # pruned: newer ones are safe
             except OSError as error:
                 self.error = f"{file.path} cannot be read: {error.strerror or error}"
-                continue  # the others go all the same
+                continue  # the other files are sent anyway
             length = min(transfer_part.CONTENT_BYTES_MAX, file.bytes - offset)
             yield transfer_part.FileChunk(file.path, offset, length, file.bytes, digest)
 
     def _missing_offsets(self, first: Collection[str]) -> Iterator[tuple[FileToSend, int]]:
-        """Yield the offsets of pieces to send."""
+        """Yield the offsets of the chunks to send."""
         in_flight_offsets = {(piece.path, piece.offset) for sent in self._sent.values() for piece in sent.pieces}
         for path in sorted(self._files, key=lambda each: order(each, first)):
             file = self._files[path]
@@ -217,12 +217,12 @@ class Outbox:
             arrived = self.acknowledged.pieces.get(path, set())
             in_flight = [offset for offset in offsets if (path, offset) in in_flight_offsets]
             if not in_flight and arrived.issuperset(offsets):
-                self._note({"wanted": [path]})  # all of it was fetched, and the computer has lost some: once more
+                self._note({"wanted": [path]})  # all of it was fetched, and the computer has lost some: send it again
                 arrived = set()
             yield from ((file, offset) for offset in offsets if offset not in arrived and offset not in in_flight)
 
     def _is_sendable(self, file: FileToSend) -> bool:
-        """A manifest goes only when the computer holds all that it names, so that it never shows a part of a checkpoint."""
+        """Return True if a manifest may go: only when the computer has all its files, so that no partial checkpoint shows."""
         if not MANIFEST_NAME.fullmatch(file.path.rpartition("/")[2]):
             return True
         return paths_of_manifest(self._root, file.path) <= self.acknowledged.held
@@ -242,7 +242,7 @@ class Outbox:
                 file, f"outbox/{file.name}", transfer_part.PartHeader(number, self.origin, pieces), bodies
             )
         except FileNotFoundError:
-            self.scan()  # retention removed one of them in between
+            self.scan()  # pruned in between
             return
         self._sent[number] = _Sent(part, pieces, self._clock.now().mono_s)
 

@@ -1,7 +1,7 @@
-"""Parcels: numbered files of at most 32 MB in which files of a store, or pieces of them, travel between two stores.
+"""Transfer parts: numbered files of at most 32 MB that carry files of a store, or chunks of them, to another store.
 
-A parcel is ``MAGIC``, the header's length (8 bytes, big-endian), the header (JSON), the pieces' bytes one after the other,
-and the sha256 of all that. Nothing of a parcel is believed before this sum is right.
+A part is ``MAGIC``, the header's length (8 bytes, big-endian), the header (JSON), the chunks' bytes in order, and the
+sha256 of all that. No content of a part is used before this sum is verified.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VERSION = 1
 BYTES_MAX = 32 * 1024 * 1024
 CONTENT_BYTES_MAX = 30 * 1024 * 1024
 HEADER_BYTES_MAX = 1_000_000
-HEADER_READ_MAX = 4 * HEADER_BYTES_MAX  # a letter comes on top of the pieces
+HEADER_READ_MAX = 4 * HEADER_BYTES_MAX  # an acknowledgement comes on top of the chunks
 ENTRIES_MAX = 2000
 PATH_MAX = 1000
 _LENGTH, _SUM = 8, 32
@@ -34,7 +34,7 @@ SUFFIX = ".parcel"
 
 
 class TransferPartError(ValueError):
-    """This is not a whole parcel: garbage, cut short, or changed on its way. Nothing of it was used."""
+    """Not a complete part: invalid, truncated, or changed in transit. None of its content was used."""
 
 
 def _checked(path: object, _at: str) -> str:
@@ -43,7 +43,7 @@ def _checked(path: object, _at: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileChunk:
-    """``bytes`` of a file from ``offset`` on; ``total`` and ``digest`` are the whole file's."""
+    """``bytes`` of a file from ``offset`` on; ``total`` and ``digest`` belong to the whole file."""
 
     path: Annotated[str, _checked]
     offset: shapes.Whole
@@ -54,9 +54,9 @@ class FileChunk:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What home says of parcels it got from the outbox ``to``: which arrived, which files it now holds whole.
+    """Acknowledgement of parts from the outbox ``to``: the arrived parts, and the files now complete.
 
-    ``refused``: files it does not take, and why; ``wanted``: files it lacks and wants to be sent again.
+    ``refused``: rejected files and the reasons; ``wanted``: lost files that must be sent again.
     """
 
     to: shapes.Text
@@ -68,7 +68,7 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True)
 class PartHeader:
-    """``number`` counts the parcels of ``origin``, an outbox's random name."""
+    """``number`` counts the parts of ``origin``, an outbox's random name."""
 
     number: int
     origin: str
@@ -89,7 +89,7 @@ class _Header:
 
 @dataclass(frozen=True, slots=True)
 class TransferPart:
-    """A parcel that lies in ``file``, and its ``name`` under the machine's folder."""
+    """A part in ``file``, and its ``name`` under the machine's folder."""
 
     file: Path
     name: str
@@ -97,13 +97,13 @@ class TransferPart:
     sha256: str
 
     def index(self) -> dict[str, Any]:
-        """Return how it is told of in JSON."""
+        """Return its description for JSON."""
         return {"file": self.name, "bytes": self.bytes, "sha256": self.sha256}
 
 
 @dataclass(frozen=True, slots=True)
 class OpenPart:
-    """A parcel that was read and proved whole."""
+    """A part that was read and verified."""
 
     header: PartHeader
     sha256: str
@@ -117,7 +117,14 @@ class OpenPart:
 
 
 def write(file: Path, name: str, header: PartHeader, bodies: Iterable[bytes]) -> TransferPart:
-    """Write a parcel, whole under its name or not at all. ``bodies`` are the pieces' bytes, in their order."""
+    """Write a part completely or not at all.
+
+    Args:
+        file: the file to write.
+        name: its name under the machine's folder.
+        header: the header.
+        bodies: the chunks' bytes, in order.
+    """
     summed, length = hashlib.sha256(), 0
     encoded = json.dumps(_plain(header), separators=(",", ":")).encode()
     with atomic.writing(file, flush=True) as out:
@@ -131,7 +138,10 @@ def write(file: Path, name: str, header: PartHeader, bodies: Iterable[bytes]) ->
 
 
 def read(file: Path, sha256: str = "") -> OpenPart:
-    """Read a parcel and prove it; ``sha256``: of the whole file, where it was told. Raises ParcelError, OSError."""
+    """Read and verify a part.
+
+    ``sha256``: expected sum of the whole file, if known. Raises TransferPartError, OSError.
+    """
     length = file.stat().st_size
     if length > BYTES_MAX:
         raise TransferPartError(f"{file.name} has {length:,} bytes, which no part has")
@@ -155,7 +165,7 @@ def read(file: Path, sha256: str = "") -> OpenPart:
 
 
 def fill_parts(pieces: Iterable[FileChunk]) -> Iterator[list[FileChunk]]:
-    """Put pieces together, in their order, into parcels that are as full as may be."""
+    """Group chunks, in order, into parts that are as full as possible."""
     inside: list[FileChunk] = []
     content = header = 0
     for piece in pieces:
@@ -171,7 +181,7 @@ def fill_parts(pieces: Iterable[FileChunk]) -> Iterator[list[FileChunk]]:
 
 
 def body(file: Path, piece: FileChunk) -> bytes:
-    """Read the bytes of a piece from its file. Raises OSError, also where the file is shorter than it was."""
+    """Read the bytes of a chunk from its file. Raises OSError, also if the file has become shorter."""
     with file.open("rb") as opened:
         opened.seek(piece.offset)
         read = opened.read(piece.bytes)
@@ -181,7 +191,7 @@ def body(file: Path, piece: FileChunk) -> bytes:
 
 
 def checked_path(path: object) -> str:
-    """Return a path that stays inside its store and can be one of a store's files, else raise ParcelError."""
+    """Return a valid path inside its store. Raises TransferPartError for any other value."""
     if not isinstance(path, str) or not path or len(path) > PATH_MAX or "\x00" in path:
         raise TransferPartError(f"{path!r} cannot be the path of a file")
     if any(part in {"", ".", ".."} or part.startswith(".tmp-") for part in path.split("/")):
@@ -209,7 +219,7 @@ def _header(name: str, body: bytes) -> PartHeader:
 
 
 def _require_possible(piece: FileChunk) -> None:
-    """Raise ParcelError for a piece that no file has, or whose digest this version cannot make."""
+    """Raise TransferPartError for a chunk outside its file, or with a digest unknown to this version."""
     if piece.offset + piece.bytes > piece.total:
         raise TransferPartError(f"no file has such a piece: {piece.offset}, {piece.bytes} of {piece.total}")
     if algorithm_of(piece.digest) not in KNOWN:

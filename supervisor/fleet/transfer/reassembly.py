@@ -1,7 +1,8 @@
-"""Pieces of files become whole files of a store: in any order, any of them twice, with a crash anywhere.
+"""Reassembly of chunks into the files of a store: in any order, with repeats, with a crash at any point.
 
-A file enters the store only when all its bytes are there and its digest is right. Until then they lie in a local folder, with
-a note of which have arrived; the note is written after they are flushed, so it never promises too much.
+Theory of operation. A file enters the store only when all its bytes are there and its digest is right. Until then the
+bytes lie in a local folder, with a note of the chunks that arrived. The note is written after their flush, so it never
+claims too much.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ BLOCK_BYTES = 512  # of st_blocks, on every system
 
 
 class ChunkOutcome(StrEnum):
-    """What became of a piece: ``ADDED``: its file is in the store now; ``TWIN``: it was already."""
+    """Outcome of a chunk. ``ADDED``: its file is in the store now; ``TWIN``: it was already there."""
 
     ADDED = "added"
     TWIN = "twin"
@@ -39,7 +40,7 @@ class ChunkOutcome(StrEnum):
 
 
 class Reassembly:
-    """Puts pieces together in ``folder`` and whole files into ``store``."""
+    """Puts chunks together in ``folder`` and complete files into ``store``."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store, self._folder = store, folder
@@ -47,9 +48,9 @@ class Reassembly:
         folder.mkdir(parents=True, exist_ok=True)
 
     def take(self, piece: FileChunk, body: memoryview) -> ChunkOutcome:
-        """Take one piece. WANTED: the file came damaged and must come again; REFUSED: another one has its name.
+        """Take one chunk. WANTED: the file arrived damaged and must come again; REFUSED: another file has its name.
 
-        Raises StoreError and OSError, and may then be called again with the same piece.
+        Raises StoreError and OSError; it may then be called again with the same chunk.
         """
         expected = FileDigest(piece.total, piece.digest)
         there = self.measure(piece.path, algorithm_of(piece.digest))
@@ -64,7 +65,8 @@ class Reassembly:
         if _measure(part, algorithm_of(piece.digest)) != expected:
             self._forget(part)
             return ChunkOutcome.WANTED
-        with suppress(AlreadyExists):  # a twin of this program was here in between; what it put in is compared below
+        # another instance of this program was here in between; its file is compared below
+        with suppress(AlreadyExists):
             self._known[piece.path] = self._store.push(str(part), piece.path, algorithm_of(piece.digest), link=True)
         self._forget(part)
         return (
@@ -74,7 +76,10 @@ class Reassembly:
         )
 
     def measure(self, path: str, algorithm: str) -> FileDigest | None:
-        """Return length and digest of a file of the store, None if it is not there; read once, as it never changes."""
+        """Return length and digest of a file of the store, None if it is absent.
+
+        It is read once, as it never changes.
+        """
         known = self._known.get(path)
         if known is None or algorithm_of(known.digest) != algorithm:
             beside = self._folder / "measured"
@@ -88,13 +93,13 @@ class Reassembly:
         return known
 
     def rescan(self) -> None:
-        """Know only of files that are still there: some were removed from the store."""
+        """Forget files that were removed from the store."""
         folders = {path.rpartition("/")[0] for path in self._known}
         there = {f"{folder}/{each.name}" for folder in folders for each in self._store.list(folder)}
         self._known = {path: known for path, known in self._known.items() if path in there}
 
     def partial_bytes(self, below: str) -> dict[str, int]:
-        """Return the files under the path ``below`` that are here in part, relative to it, with their bytes on the disk."""
+        """Return the partly received files under the path ``below``, relative to it, with their bytes on the disk."""
         return {
             path.removeprefix(below): part.stat().st_blocks * BLOCK_BYTES
             for part, path in self._parts()
@@ -102,7 +107,7 @@ class Reassembly:
         }
 
     def drop(self, unwanted: Callable[[str], bool]) -> None:
-        """Remove the pieces of files that will not come to their end."""
+        """Remove the chunks of files that will never be complete."""
         for part, path in list(self._parts()):
             if unwanted(path):
                 self._forget(part)
@@ -120,7 +125,7 @@ class Reassembly:
         )
 
     def _keep(self, piece: FileChunk, part: Path, body: memoryview) -> bool:
-        """Keep a piece; say whether it was the last that lacked."""
+        """Store a chunk; return True if it was the last missing one."""
         note = part.with_suffix(".json")
         arrived = [(piece.offset, piece.bytes), *_read_note(note)]
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -140,7 +145,7 @@ class Reassembly:
         return self._folder / f"{named[:32]}.part"
 
     def _forget(self, part: Path) -> None:
-        part.with_suffix(".json").unlink(missing_ok=True)  # first, because without it the bytes are nothing
+        part.with_suffix(".json").unlink(missing_ok=True)  # first, because without it the bytes have no meaning
         part.unlink(missing_ok=True)
 
     def _parts(self) -> Iterator[tuple[Path, str]]:
@@ -155,11 +160,11 @@ def _read_note(note: Path) -> list[tuple[int, int]]:
     try:
         return [(int(offset), int(length)) for offset, length in json.loads(note.read_bytes())["arrived"]]
     except (OSError, ValueError, KeyError, TypeError):
-        return []  # none has come yet, or nobody knows which: all are asked for again
+        return []  # none has arrived, or the note is lost: all are requested again
 
 
 def _covered(arrived: list[tuple[int, int]]) -> int:
-    """Return up to which offset everything is there."""
+    """Return the offset up to which all bytes are there."""
     end = 0
     for offset, length in sorted(arrived):
         if offset > end:

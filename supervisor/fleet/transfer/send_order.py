@@ -1,4 +1,4 @@
-"""Which files of a machine's store are still to go to the user's computer, and in which order."""
+"""Files of a machine's store that are still to be sent to the user's computer, and their order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FileToSend:
 
 
 def scan(root: Path, settled: Callable[[str], bool], known: Mapping[str, FileToSend]) -> dict[str, FileToSend]:
-    """Return the store's files that are not ``settled``. ``known``: those found before, which are not measured again."""
+    """Return the store's files that are not ``settled``. Files in ``known`` are not measured again."""
     files = {}
     for entry, path in _walk(str(root), ""):
         if settled(path):
@@ -35,15 +35,15 @@ def scan(root: Path, settled: Callable[[str], bool], known: Mapping[str, FileToS
         if path in known:
             files[path] = known[path]
             continue
-        with suppress(FileNotFoundError):  # it went while we looked
+        with suppress(FileNotFoundError):  # it was removed meanwhile
             files[path] = FileToSend(path, entry.stat(follow_symlinks=False).st_size)
     return files
 
 
 def order(path: str, first: Collection[str] = ()) -> tuple[int, int, int, str]:
-    """Return a key: small files about the run, then the files in ``first``, then checkpoints from the newest on.
+    """Return a sort key: small files of the run, then the files in ``first``, then checkpoints from the newest on.
 
-    A manifest is small too; so neither waits long for a large file.
+    A manifest is small too, so neither waits long for a large file.
     """
     if is_of_checkpoint(path):
         return 3 if path in first else 4, *_older_last(path), path
@@ -51,7 +51,7 @@ def order(path: str, first: Collection[str] = ()) -> tuple[int, int, int, str]:
 
 
 def is_of_checkpoint(path: str) -> bool:
-    """Say whether it is a file of a checkpoint, other than its manifest."""
+    """Return True for a file of a checkpoint other than its manifest."""
     return _STEP.search(path) is not None and not MANIFEST_NAME.fullmatch(path.rpartition("/")[2])
 
 
@@ -66,11 +66,11 @@ def _older_last(path: str) -> tuple[int, int]:
 
 
 def paths_of_manifest(root: Path, path: str) -> set[str]:
-    """Return the paths in the store of all files that a manifest names; of one that cannot be read, none."""
+    """Return the store paths of all files that a manifest names; none if it is unreadable."""
     try:
         manifest = parse_manifest(path.rpartition("/")[2], (root / path).read_bytes())
     except (FileNotFoundError, ManifestError):
-        return set()  # home judges it, and refuses it
+        return set()  # the computer checks it, and rejects it
     run = path.partition("/")[0]
     return {f"{run}/{entry.path}" for entry in manifest.all_files()}
 
@@ -83,10 +83,10 @@ def _walk(folder: str, above: str) -> Iterator[tuple[os.DirEntry[str], str]]:
     with entries:
         for entry in entries:
             if entry.name.startswith("."):
-                continue  # not whole yet: a writer gives its file the real name at the end
+                continue  # not complete yet: a writer gives its file the real name at the end
             if entry.is_dir(follow_symlinks=False):
                 if f"{above}{entry.name}".endswith(KEPT_PACKAGES) and above.count("/") == 1:
-                    continue  # they save time only where they come from near; a new machine fetches them anew
+                    continue  # they save time only from a near place; a new machine fetches them again
                 yield from _walk(entry.path, f"{above}{entry.name}/")
             else:
                 yield entry, f"{above}{entry.name}"

@@ -1,4 +1,4 @@
-"""One Colab account: its listing, its units, and short calls on its machines, each judged by what it says."""
+"""One Colab account: its listing, its units, and short calls on its machines, each checked by its output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOBODY = json.dumps({"name": "nobody", "token": "", "url": "", "endpoint": "none
 
 
 class Account:
-    """What can be asked with one login. Errors are "unreachable" or "login": nothing is known then."""
+    """Calls with one login. Their errors are "unreachable" or "login", and leave the state unknown."""
 
     def __init__(self, calls: ColabCli, traits: FleetTraits) -> None:
         self._calls, self._traits = calls, traits
@@ -35,11 +35,11 @@ class Account:
         return balance(self._call_with_retry(["usage"]))
 
     def units(self) -> float | None:
-        """Return the units where they are to be had."""
+        """Return the units if they are available."""
         try:
             return self.balance().units
         except MachineError:
-            return None  # the refusal is what is told; why, stays open
+            return None  # the rejection is reported; its reason stays unknown
 
     def listed(self) -> Sequence[Machine]:
         """Return every machine of the account, all with the name ""."""
@@ -50,7 +50,7 @@ class Account:
             return listing(self._call_with_retry(["sessions"], config))
 
     def _call_with_retry(self, words: Sequence[str], config: Path | None = None) -> CliOutput:
-        """Ask; and once more where it wants a login, because another call may be rewriting the login just now."""
+        """Make a call, and repeat it once at a login error: another call may be rewriting the login."""
         result = self._calls.call(words, ASK_S, config=config)
         if result.code != 0 and error_of(result, "").kind == "login":
             pause(1.0)
@@ -58,7 +58,7 @@ class Account:
         return result
 
     def is_absent(self, endpoint: str, *, listings: int = 0) -> bool:
-        """Say whether a machine was absent from so many listings, one after the other."""
+        """Return True if a machine was absent from ``listings`` listings in a row."""
         for turn in range(listings or self._traits.listings):
             if turn:
                 pause(self._traits.listings_apart_s)
@@ -76,7 +76,7 @@ class Account:
     def run_cell(
         self, records: MachineRecords, make: Callable[..., str], *arguments: Any
     ) -> tuple[CliOutput, dict[str, Any]]:
-        """Run a short cell; its answer is {} when it has given none, whatever the exit status says."""
+        """Run a short cell. Its answer is {} if it gave none, whatever the exit status is."""
         mark = new_mark()
         words = ["exec", "--timeout", str(int(CELL_S))]
         result = self.run(records, words, CELL_S, code=make(mark, *arguments), end_marker=mark)
@@ -85,5 +85,5 @@ class Account:
 
 
 def new_mark() -> str:
-    """Return what an answer begins with, so that nothing else is taken for one."""
+    """Return a random prefix of an answer, so that no other output is mistaken for it."""
     return f"supervisor-{uuid.uuid4().hex}:"

@@ -1,4 +1,4 @@
-"""The cells that run on a Colab machine: put a file in its place, end what runs, start the agent and wait with it."""
+"""Cells that run on a Colab machine: place a file, end processes, start the agent and wait with it."""
 
 from __future__ import annotations
 
@@ -128,40 +128,56 @@ _supervisor_launch(*%s)
 
 
 def place(mark: str, temporary: str, path: str, digest: str, body: bytes | None = None) -> str:
-    """Return the cell that gives an uploaded file its name once it is whole; it says {"placed": true|false}.
+    """Return the cell that names an uploaded file once it is complete; it prints {"placed": true|false}.
 
-    ``body``: the file itself, where it was not uploaded. Run twice, it says the same.
+    It may be run twice.
+
+    Args:
+        mark: prefix of the answer.
+        temporary: the uploaded file.
+        path: the final path.
+        digest: the expected digest.
+        body: the file itself if it was not uploaded.
     """
     return PLACE % repr((mark, temporary, path, digest, None if body is None else base64.b64encode(body).decode()))
 
 
 def unpack(mark: str, temporary: str, digest: str, files: Sequence[tuple[str, int, str]]) -> str:
-    """Return the cell that makes files out of one that was uploaded, in their order; it says {"placed": true|false}.
+    """Return the cell that splits an uploaded file into files, in order; it prints {"placed": true|false}.
 
-    ``files``: path, length and digest of each; they lie in the uploaded file one after the other. Run twice, it says the same.
+    It may be run twice.
+
+    Args:
+        mark: prefix of the answer.
+        temporary: the uploaded file.
+        digest: its expected digest.
+        files: path, length and digest of each file, in the order of the upload.
     """
     return UNPACK % repr((mark, temporary, digest, list(files)))
 
 
 def look(mark: str, path: str) -> str:
-    """Return the cell that says {"there": true|false} of a path."""
+    """Return the cell that prints {"there": true|false} for a path."""
     return LOOK % repr((mark, path))
 
 
 def sweep(mark: str, launches: Sequence[str] | None = None) -> str:
-    """Return the cell that kills the agent and all it started; it says {"swept": true|false}.
+    """Return the cell that kills the agent and its children; it prints {"swept": true|false}.
 
-    ``launches``: the marks of the launches that are meant, None for every one. A cell that was given up may run much later,
-    and then it must not end the agent that was launched after it.
+    A cell that was given up may run much later. It must not end an agent launched after it.
+
+    Args:
+        mark: prefix of the answer.
+        launches: marks of the launches to end, None for all.
     """
     return SWEEP % repr((mark, MARK_VARIABLE, None if launches is None else list(launches)))
 
 
 def launch(mark: str) -> str:
-    """Return the cell that starts the agent, says {"agent": pid} and stays as long as it runs.
+    """Return the cell that starts the agent, prints {"agent": pid} and stays while the agent runs.
 
-    The kernel is busy as long as the machine works, because idle machines are taken away. The agent inherits a lock:
-    where it is held, the cell only waits for the one that has it. While it waits, it holds another lock, by which the
-    agent sees whether a cell is there.
+    The kernel is busy while the machine works, because idle machines are taken away. The agent inherits a lock. If the
+    lock is held, the cell only waits for its holder. During the wait it holds another lock, by which the agent sees
+    that a cell is there.
     """
     return LAUNCH % repr((mark, FOLDER, MARK_VARIABLE))

@@ -1,4 +1,4 @@
-"""Calls of the official Colab command line: children with a deadline, in a home of their own, judged by what they print."""
+"""Calls of the official Colab command line: children with a deadline, in a home of their own, judged by their output."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ CONFIG = Path(".config") / "colab-cli"
 
 
 class ColabCli:
-    """``folder`` is ours; of the person's home only the login is read, and nothing there is changed.
+    """The command line in its own ``folder``. Of the user's home only the login is read, and no file there is changed.
 
-    The login is copied, because the command line rewrites the file in place when it refreshes it. Bearer tokens stand
-    in its log and in its history: all is for the owner's eyes only.
+    The login is copied, because the command line rewrites the file in place at a refresh. Its log and history contain
+    bearer tokens, so all files are readable by the owner only.
     """
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
@@ -56,8 +56,15 @@ class ColabCli:
     ) -> CliOutput:  # fmt: skip
         """Run one call to its end or to its deadline.
 
-        ``code`` goes to its input; ``enough``: it is ended a moment after a line that begins so, because the exit of an
-        `exec` may take ten seconds more; ``heard`` gets every line and the call's open input.
+        Args:
+            arguments: the arguments of the call.
+            deadline_s: the deadline in seconds.
+            config: the sessions file.
+            code: its input.
+            end_marker: first words of a line after which the call is ended: the exit of an `exec` may take ten seconds
+                more.
+            keep_open: keep the input open.
+            on_line: receives every line and the open input.
         """
         command = self.command(arguments, deadline_s, config)
         with tempfile.TemporaryFile() as errors:
@@ -70,14 +77,14 @@ class ColabCli:
                 listener.feed(code.encode(), close=on_line is None)
             ended = listener.wait(deadline_s)
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)  # nothing of a call stays behind
+                os.killpg(child.pid, signal.SIGKILL)  # no process of a call stays
             listener.close()
             status = child.wait()
             errors.seek(0)
             return CliOutput(status if ended else None, listener.text, errors.read().decode("utf-8", "replace"))
 
     def begin(self, arguments: Sequence[str], life_s: float, *, config: Path, log: Path, keep_open: int) -> int:
-        """Start a call that outlives this process, and return the id of its process group."""
+        """Start a call that outlives this process; return the id of its process group."""
         with log.open("wb") as output:
             child = subprocess.Popen(
                 self.command(arguments, life_s, config, "--leave"), env=self._environ, stdin=subprocess.DEVNULL,
@@ -87,14 +94,14 @@ class ColabCli:
         return child.pid
 
     def command(self, arguments: Sequence[str], deadline_s: float, config: Path | None, *keep: str) -> list[str]:
-        """Return the whole command line of a call; raises "login" when nobody has logged in."""
+        """Return the command line of a call. Raises "login" if no account is logged in."""
         self._prepare()
         oauth = self._user_home / ".colab-cli-oauth-config.json"
         options = ["--config", str(config or self._home / "none.json"), "--client-oauth-config", str(oauth)]
         return [sys.executable, "-SEI", str(KEPT), *keep, str(deadline_s), self._binary, *options, *arguments]
 
     def python(self) -> list[str]:
-        """Return the interpreter that the command line itself runs on: for the one thing it has no verb for."""
+        """Return the interpreter of the command line, for a feature without a verb."""
         with Path(self._binary).open("rb") as file:
             first = file.readline().decode("utf-8", "replace").strip()
         if not first.startswith("#!"):
@@ -116,13 +123,13 @@ class ColabCli:
         )
 
     def log_mark(self) -> int:
-        """Return how long the command line's log is now."""
+        """Return the present length of the command line's log."""
         with contextlib.suppress(FileNotFoundError):
             return (self._home / CONFIG / "colab.log").stat().st_size
         return 0
 
     def logged_since(self, mark: int) -> str:
-        """Return what went into the log since."""
+        """Return the text added to the log since ``mark``."""
         try:
             with (self._home / CONFIG / "colab.log").open("rb") as file:
                 file.seek(mark)
@@ -161,7 +168,7 @@ class ColabCli:
 
 
 class _Listener:
-    """Reads what a call prints as it comes."""
+    """Reads a call's output as it arrives."""
 
     def __init__(
         self, child: subprocess.Popen[bytes], end_marker: str, on_line: Callable[[str, IO[bytes]], None] | None
@@ -186,7 +193,7 @@ class _Listener:
             stream.close()
 
     def wait(self, seconds: float) -> bool:
-        """Return whether it came to an end, or said enough, in time."""
+        """Return True if the call ended, or printed its end marker, in time."""
         if not self._end_seen.wait(seconds) and not self._ended.is_set():
             return False
         self._ended.wait(END_MARKER_WAIT_S)
@@ -212,14 +219,14 @@ class _Listener:
                 self._on_line(line, self._child.stdin)
 
     def _watch(self) -> None:
-        # not reaped here, because its group is killed yet, and until then its number must be its own
+        # not reaped here: its group is killed later, and its pid must stay reserved until then
         os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
         self._ended.set()
         self._end_seen.set()
 
 
 def write(path: Path, text: str) -> None:
-    """Give a file this text, whole or not at all, for its owner's eyes only."""
+    """Write a file completely or not at all, readable by its owner only."""
     try:
         if path.read_text() == text:
             return
@@ -240,5 +247,5 @@ def _binary(environ: Mapping[str, str]) -> str:
 
 
 def pause(seconds: float) -> None:
-    """Wait; somebody else's machine needs the time."""
+    """Wait: a service of others needs the time."""
     time.sleep(seconds)

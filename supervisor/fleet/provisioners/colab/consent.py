@@ -1,4 +1,4 @@
-"""A person's consent to mount their Drive on a machine: the address is passed on, the command line waits for a key."""
+"""Consent of the user to mount their Drive: the address is shown, and the command line waits for a key."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class Consent:
-    """Listens to one `drivemount`, which runs without a terminal and so takes its key from the input."""
+    """Reads one `drivemount`, which runs without a terminal and takes its key from the input."""
 
     def __init__(self, ask: Callable[[str], None], seconds: float) -> None:
         self._ask, self._seconds = ask, seconds
         self._needed = False
 
     def on_line(self, line: str, answer: IO[bytes]) -> None:
-        """Take a line that it printed; after the one with the address, give the person their time and press the key."""
+        """Take a line of output. After the one with the address, wait for the user and press the key."""
         if "REQUIRED" in line:
             self._needed = True
         elif self._needed and line.strip().startswith("https://"):

@@ -1,4 +1,4 @@
-"""What the official Colab command line says, understood: its listing, its units, and what went wrong by its words."""
+"""Parser of the Colab command line's output: its listing, its units, and its errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOGIN_HINT = "run `colab usage` once in a terminal, open the address it prints, 
 UNITS_HINT = "see `colab usage`; `colab pay` shows where units are bought"
 LATER_HINT = "other hardware may be free (--gpu); it is asked for again later"
 ADDRESS = re.compile(r",? (?:for|with) url:? \S+|https?://\S+")
-CAUSE = re.compile(r"(?:\[Errno -?\d+\] |\w*(?:Error|Timeout)\(['\"])([^'\"()]+)")  # innermost, of a whole chain
+CAUSE = re.compile(r"(?:\[Errno -?\d+\] |\w*(?:Error|Timeout)\(['\"])([^'\"()]+)")  # the innermost error of a chain
 BEFORE_REASON = re.compile(r"^(?:\[colab\] |Warning: |[\w.]*\.(?:\w+): )+")
 NETWORK = re.compile(
     r"Max retries exceeded|ConnectionError|Connection (?:refused|reset)|resolve|unreachable|ProxyError|timed out",
@@ -60,7 +60,7 @@ DENIED_OUTCOMES = {"5", "DENYLISTED"}
 
 @dataclass(frozen=True, slots=True)
 class CliOutput:
-    """How one call ended. ``code`` is None when it was cut off at its deadline; never to be trusted alone."""
+    """End of one call. ``code`` is None if the deadline ended it. The code alone is not trusted."""
 
     code: int | None
     out: str
@@ -68,7 +68,7 @@ class CliOutput:
 
     @property
     def words(self) -> str:
-        """The reason in the last line, for people; without addresses, because a machine's token stands in them."""
+        """The reason in the last line, without addresses, because these contain a machine's token."""
         lines = [line.strip() for line in f"{self.out}\n{self.err}".splitlines() if line.strip()]
         if not lines:
             return "it said nothing"
@@ -81,7 +81,7 @@ class CliOutput:
 
 
 def options_of(wanted: MachineRequest) -> list[str]:
-    """Return the options of `new`: it takes every name that it does not know for the dearest machine it has."""
+    """Return the options of `new`. It reads an unknown name as its most expensive machine."""
     kinds = {name.upper(): ["--gpu", name] for name in GPUS} | {name.upper(): ["--tpu", name] for name in TPUS}
     kinds |= {"": [], "CPU": []}
     if wanted.hardware.upper() not in kinds:
@@ -90,7 +90,7 @@ def options_of(wanted: MachineRequest) -> list[str]:
 
 
 def listing(result: CliOutput) -> list[Machine]:
-    """Return every machine of the account, under the names that the command line knows; raises rather than leave one out."""
+    """Return every machine of the account by the command line's names. Raises rather than leave one out."""
     found: list[Machine] = []
     lines = [line.strip() for line in result.out.splitlines() if line.strip()]
     for line in lines:
@@ -108,7 +108,7 @@ def listing(result: CliOutput) -> list[Machine]:
 
 
 def balance(result: CliOutput) -> Balance:
-    """Return what `usage` said."""
+    """Return the balance in the output of `usage`."""
     units, rate = BALANCE.search(result.out), RATE.search(result.out)
     if result.code != 0 or not units or not rate:
         raise error_of(result, "tell the units")
@@ -116,7 +116,7 @@ def balance(result: CliOutput) -> Balance:
 
 
 def error_of(result: CliOutput, doing: str) -> MachineError:
-    """Return the error for a call that did not do what it was to do, where nobody knows what became of it."""
+    """Return the error for a failed call whose effect is unknown."""
     text = result.out + result.err
     if any(each in text for each in LOGIN):
         return MachineError(f"Colab wants a login to {doing}", "login", LOGIN_HINT)
@@ -139,7 +139,7 @@ def error_of(result: CliOutput, doing: str) -> MachineError:
 
 
 def creation_error(result: CliOutput, logged: str, units: float | None) -> MachineError:
-    """Return the error for a machine that was not made. ``logged``: what the command line wrote to its log meanwhile."""
+    """Return the error for a machine that was not created. ``logged``: the command line's log of the call."""
     if result.code is None or any(each in result.out + result.err for each in LOGIN):
         return error_of(result, "make a machine")
     outcome = OUTCOME.search(result.err) or (OUTCOME.search(logged) if "ValidationError" in result.err else None)
@@ -164,7 +164,7 @@ def _error(what: str, word: str = "") -> MachineError:
 
 
 def record_in(text: str, name: str) -> str:
-    """Return a session's record out of the text of a sessions file, "" where it is not (whole) in it."""
+    """Return a session's record from the text of a sessions file; "" if it is absent or incomplete."""
     try:
         found = json.loads(text)[name]
         return json.dumps(found, sort_keys=True) if isinstance(found, dict) and found["endpoint"] else ""
@@ -173,6 +173,6 @@ def record_in(text: str, name: str) -> str:
 
 
 def sessions_file(record: str) -> str:
-    """Return the text of a sessions file with this one record, whose token is to be fetched afresh."""
+    """Return the text of a sessions file with this one record, whose token must be refreshed."""
     body = json.loads(record) | {"token_expires_at": None, "kernel_id": None, "session_id": None, "running": None}
     return json.dumps({body["name"]: body}, indent=2)

@@ -1,4 +1,4 @@
-"""Colab's machines through the official command line: brought up, filled, started, looked after and given back unattended."""
+"""Colab machines by the official command line: created, filled, started, watched and released unattended."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RECENT_S = 15.0
 SMALL_S, CARRY_S = 60.0, 60.0
 BYTES_S_LEAST = 50_000
 INLINE_BYTES = 32_000
-UPLOADED_ONLY = ".env"  # the command line keeps a history of cells, and of uploads only the names
+UPLOADED_ONLY = ".env"  # the command line keeps a history of cells, and only the names of uploads
 CONSENT_S, MOUNT_S = 100.0, 300.0
 ATTACHED_S = 26 * 3600.0
 PACKED = "supervisor-upload-packed"
@@ -46,11 +46,11 @@ print("unassigned")
 
 
 class ColabProvisioner:
-    """One account's machines. No keep-alive, no shell on the machine: a machine is busy because it trains.
+    """One account's machines. No keep-alive and no shell on the machine: a machine is busy because it trains.
 
-    Exit codes of the command line are believed only when they tell of trouble; what was done is proved by what a cell
-    says or by the listing. Its own verbs prune what one listing has missed, so that every machine has files of its own
-    here (``MachineRecords``), and listings are asked for with a file in which nothing of ours stands.
+    An exit code of the command line counts only if it reports an error. A success is proved by a cell's answer or by
+    the listing. Its own verbs remove what one listing has missed. So each machine has its own files here
+    (``MachineRecords``), and listings use a file without our machines.
     """
 
     name = "colab"
@@ -76,9 +76,10 @@ class ColabProvisioner:
         return self._account.balance()
 
     def machines(self) -> Sequence[Machine]:
-        """Return every machine of the account; ours under their names, others under "".
+        """Return every machine of the account: ours with their names, others with "".
 
-        The call that stays with a machine ends here when enough listings lack the machine: by itself it would not notice.
+        The call that stays with a machine is ended here once enough listings lack the machine: it would not notice by
+        itself.
         """
         known = {records.endpoint: records for records in all_records(self._machines)}
         found, at_s = [], self._clock.now().mono_s
@@ -98,7 +99,7 @@ class ColabProvisioner:
         return found
 
     def bring_up(self, name: str, wanted: MachineRequest) -> Machine:
-        """Return the machine of this name, which is made if there is none."""
+        """Return the machine of this name; create it if there is none."""
         options = options_of(wanted)
         records = MachineRecords(self._machines, name)
         end_s = self._clock.now().mono_s + NEW_S
@@ -113,7 +114,7 @@ class ColabProvisioner:
             pause(1.0)
 
     def adopt(self, machine: Machine) -> Machine:
-        """Make a machine usable that this computer has forgotten."""
+        """Make a machine usable that this computer has no record of."""
         records = ours(self._machines, machine)
         if records is None:
             raise MachineError(f"{machine.endpoint} is not ours: no record of it", "failed", "it is yours to stop")
@@ -126,15 +127,16 @@ class ColabProvisioner:
         return Machine(records.name, records.endpoint, machine.hardware, records.record)
 
     def put(self, machine: Machine, local: str, path: str) -> None:
-        """Bring a file to the machine. It gets its name only when it is whole there, by its digest."""
+        """Send a file to the machine. It gets its name there once it is complete by its digest."""
         records, remote_path = self._of(machine), _inside(path)
         data = Path(local).read_bytes()
         if len(data) > self.traits.file_bytes_max:
             raise MachineError(f"{path} is too large for one file: {len(data)} bytes", "failed")
         digest = hashlib.sha256(data).hexdigest()
-        temporary = f"supervisor-upload-{zlib.crc32(path.encode()):08x}"  # the same again: nothing piles up there
+        # the same name each time, so that no files pile up
+        temporary = f"supervisor-upload-{zlib.crc32(path.encode()):08x}"
         body = data if len(data) <= INLINE_BYTES and not remote_path.name.endswith(UPLOADED_ONLY) else None
-        for _ in range(2):  # a cut upload and a cell that never reached its kernel are everyday events
+        for _ in range(2):  # truncated uploads and cells that never reached their kernel are common
             if body is None:
                 seconds = CARRY_S + len(data) / BYTES_S_LEAST
                 sent = self._account.run(records, ["upload", local, f"content/{temporary}"], seconds)
@@ -147,7 +149,7 @@ class ColabProvisioner:
         raise error_of(sent, f"take {path}")
 
     def put_all(self, machine: Machine, files: Sequence[tuple[str, str]]) -> None:
-        """Bring files to the machine in their order: as many as one upload carries are unpacked there by one cell."""
+        """Send files to the machine in order. One cell unpacks as many as one upload holds."""
         batch: list[tuple[str, str]] = []
         size = 0
         for each in files:
@@ -170,7 +172,8 @@ class ColabProvisioner:
             (f"/{_inside(path)}", len(body), hashlib.sha256(body).hexdigest())
             for (_, path), body in zip(batch, bodies, strict=True)
         ]
-        with tempfile.NamedTemporaryFile(dir=self._calls.folder, prefix="packed-") as packed:  # for its owner alone
+        # readable by its owner only
+        with tempfile.NamedTemporaryFile(dir=self._calls.folder, prefix="packed-") as packed:
             packed.write(b"".join(bodies))
             packed.flush()
             seconds = CARRY_S + packed.tell() / BYTES_S_LEAST
@@ -185,7 +188,7 @@ class ColabProvisioner:
         raise error_of(sent, f"take {batch[-1][1]}")
 
     def get(self, machine: Machine, path: str, local: str) -> None:
-        """Fetch a file; it gets its name here when all of it is there."""
+        """Fetch a file; it gets its name here once it is complete."""
         records, remote_path = self._of(machine), str(_inside(path))
         seconds = SMALL_S if remote_path.endswith(".json") else CARRY_S + self.traits.file_bytes_max / BYTES_S_LEAST / 3
         with tempfile.TemporaryDirectory(dir=Path(local).absolute().parent, prefix=".fetched-") as beside:
@@ -199,10 +202,10 @@ class ColabProvisioner:
         raise error_of(result, f"give {path}")
 
     def start(self, machine: Machine) -> None:
-        """Start the agent by a cell that stays with it; nothing is done where that cell is known to run."""
+        """Start the agent by a cell that stays with it. Do nothing if that cell is known to run."""
         records = self._of(machine)
         if records.attached_ended():
-            records.detach()  # its agent has ended, and the call takes its time to
+            records.detach()  # its agent has ended, and the call would take a while to notice
         for _ in range(2):
             mark = new_mark()
             with records.lock("attached") as handle:
@@ -224,14 +227,14 @@ class ColabProvisioner:
         raise error_of(CliOutput(1, "\n".join(records.attached_output()), ""), f"start the agent on {machine.name}")
 
     def attend(self, machine: Machine) -> None:
-        """Have a cell wait with the agent again, where its kernel died and took the last one with it."""
+        """Start another cell that waits with the agent, if its kernel died with the last one."""
         self._of(machine).detach()
         self.start(machine)
 
     def restart(self, machine: Machine) -> None:
-        """End all that the agent has started; the machine's files stay.
+        """End all processes of the agent; the machine's files stay.
 
-        A restart of the kernel alone would not do it, because the agent lives in a process session of its own.
+        A restart of the kernel is not enough, because the agent has its own process session.
         """
         records = self._of(machine)
         records.detach()
@@ -244,7 +247,7 @@ class ColabProvisioner:
             raise error_of(result, f"end what runs on {machine.name}")
 
     def release(self, machine: Machine) -> None:
-        """Give the machine back, and return when the listing has proved it."""
+        """Release the machine; return when the listing proves it."""
         records = ours(self._machines, machine)
         if records is None:
             if any(each.endpoint == machine.endpoint for each in self._account.listed()):
@@ -260,10 +263,15 @@ class ColabProvisioner:
         records.forget()
 
     def mount_drive(self, machine: Machine, ask: Callable[[str], None], *, consent_s: float = CONSENT_S) -> bool:
-        """Mount the person's Drive on the machine; ``ask`` gets the address where they agree to it, if they must.
+        """Mount the user's Drive on the machine; return True if it is mounted.
 
-        Returns whether it is there: the command line says that it is in any case. Colab waits two minutes for an answer,
-        and an agreement that came too late counts for the second try.
+        The command line always claims success. Colab waits two minutes for an answer, and a late consent counts for the
+        second try.
+
+        Args:
+            machine: the machine.
+            ask: receives the address of the consent page, if consent is needed.
+            consent_s: time for the consent.
         """
         records = self._of(machine)
         for _ in range(2):
@@ -294,7 +302,7 @@ class ColabProvisioner:
         raise error
 
     def _recent_endpoints(self) -> set[str]:
-        """Return the account's machines as of some seconds ago at most."""
+        """Return the account's machines as of a few seconds ago at most."""
         endpoints, at_s = self._seen
         if self._clock.now().mono_s - at_s < RECENT_S:
             return endpoints
@@ -329,7 +337,7 @@ class ColabProvisioner:
         return records
 
     def _is_absent(self, records: MachineRecords, result: CliOutput, remote_path: str) -> bool:
-        """Say whether a file is proved not to be there: a tunnel without a machine says "not found" too."""
+        """Return True if a file is proved absent: a tunnel without a machine prints "not found" too."""
         if ABSENT.search(result.out):
             return self._account.run(records, ["ls"], SMALL_S).code == 0
         if FAILED_THERE.search(result.out):
@@ -343,13 +351,13 @@ class ColabProvisioner:
                 return True
             with records.lock("attached") as handle:
                 if handle is not None:
-                    return False  # it has ended, and said nothing
+                    return False  # it has ended without output
             pause(0.1)
         return False
 
 
 def _inside(path: str) -> PurePosixPath:
-    """Return where a path in the machine's folder is for the files' service of the machine."""
+    """Return the path of a file in the machine's folder for the machine's file service."""
     inner = PurePosixPath(path)
     if inner.is_absolute() or ".." in inner.parts or not inner.parts:
         raise MachineError(f"{path} is not a path inside the machine's folder", "failed")

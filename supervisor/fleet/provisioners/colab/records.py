@@ -1,4 +1,4 @@
-"""Our notes on one Colab machine: the record that the command line itself may forget, and its files for this machine."""
+"""Records of one Colab machine: its session record, which the command line may forget, and its own files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OVER = re.compile(r'supervisor-[0-9a-f]{32}:{"ended"')
 class MachineRecords:
     """``session`` is the command line's file for short calls, ``attached`` the one for the call that stays.
 
-    Two files, so that each has a kernel of its own: a short call would wait for ever behind the cell that stays.
+    Each has its own kernel: a short call would wait for ever behind the cell that stays.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -37,20 +37,20 @@ class MachineRecords:
 
     @property
     def launches(self) -> list[str] | None:
-        """The marks of the agents that were launched from here, None where others may have been."""
+        """The marks of the agents launched from here; None if others may have been."""
         with contextlib.suppress(FileNotFoundError):
             return (self.folder / "launches").read_text().split()
         return None
 
     def launched(self, mark: str) -> None:
-        """Note the mark of an agent before it is launched."""
+        """Record the mark of an agent before its launch."""
         write(self.folder / "launches", "".join(f"{each}\n" for each in [*(self.launches or []), mark]))
 
     @property
     def record(self) -> str:
-        """The session's record as it was when the machine was made, "" if we made none of this name.
+        """The session's record when the machine was created; "" if we created none of this name.
 
-        A call whose caller was killed or has left notes it in the command line's own file only.
+        If the caller of a call was killed or has left, the record is only in the command line's own file.
         """
         with contextlib.suppress(FileNotFoundError):
             return (self.folder / "record.json").read_text()
@@ -58,45 +58,45 @@ class MachineRecords:
 
     @property
     def endpoint(self) -> str:
-        """What Colab calls the machine."""
+        """Colab's name of the machine."""
         record = self.record
         return str(json.loads(record)["endpoint"]) if record else ""
 
     def made(self) -> str:
-        """Note the record that `new` has left, and return it; "" if it has left none."""
+        """Store and return the record that `new` has left; "" if it left none."""
         record = self.record
         if record:
             self.keep(record)
         return record
 
     def keep(self, record: str) -> None:
-        """Note this record."""
+        """Store this record."""
         write(self.folder / "record.json", record)
 
     def ready(self, path: Path) -> Path:
-        """Return the command line's file, with the record in it even where a bad listing has made it forget."""
+        """Return the command line's file with the record, even if a faulty listing removed the record."""
         record, known = self.record, self._in(path)
         if record and (not known or json.loads(known)["endpoint"] != json.loads(record)["endpoint"]):
             write(path, sessions_file(record))
         return path
 
     def drop(self) -> None:
-        """Forget the machine, keep the place for another of this name."""
+        """Forget the machine, and keep the place for another of this name."""
         (self.folder / "record.json").unlink(missing_ok=True)
         self.refresh()
 
     def refresh(self) -> None:
-        """Let the next calls begin anew: with a fresh token, and with new kernels; who else was there is not known."""
+        """Let the next calls start with a fresh token and new kernels, because other users of the old ones are unknown."""
         for path in (self.session, self.attached, self.folder / "launches"):
             path.unlink(missing_ok=True)
 
     def detach(self) -> None:
-        """End the call that stays, if there is one; what it has started on the machine goes on."""
+        """End the call that stays, if there is one; its processes on the machine continue."""
         with self.lock("attached") as handle:
             if handle is not None:
                 return
         with contextlib.suppress(OSError, ValueError):
-            # the lock is held, so this process lives and is the one that was noted
+            # the lock is held, so this process is alive and is the recorded one
             os.killpg(int((self.folder / "attached.pid").read_text()), signal.SIGKILL)
             self.wait_for("attached")
 
@@ -107,16 +107,16 @@ class MachineRecords:
         return []
 
     def attached_ended(self) -> bool:
-        """Say whether the cell of the call that stays has told its end."""
+        """Return True if the cell of the call that stays has reported its end."""
         return any(OVER.match(line) for line in self.attached_output())
 
     def attach(self, group: int) -> None:
-        """Note the process group of the call that stays; it holds the lock "attached" as long as it lives."""
+        """Record the process group of the call that stays; it holds the lock "attached" while it lives."""
         write(self.folder / "attached.pid", str(group))
 
     @contextlib.contextmanager
     def lock(self, what: str) -> Iterator[int | None]:
-        """Hold a lock for the block; None when somebody has it. Children that inherit it go on holding it."""
+        """Hold a lock for the block; yield None if it is held already. Children that inherit it keep holding it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         handle = atomic.open_lock(self.folder / f"{what}.lock")
         try:
@@ -125,12 +125,12 @@ class MachineRecords:
             os.close(handle)
 
     def wait_for(self, what: str) -> None:
-        """Wait until nobody holds this lock; for those whose holders are being killed."""
+        """Wait until this lock is free, while its holders are being killed."""
         with (self.folder / f"{what}.lock").open("rb") as file:
             atomic.lock(file.fileno(), wait=True)
 
     def forget(self) -> None:
-        """Remove it all."""
+        """Remove all records."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _in(self, path: Path) -> str:
@@ -141,12 +141,12 @@ class MachineRecords:
 
 
 def all_records(folder: Path) -> list[MachineRecords]:
-    """Return the notes on every machine that we know."""
+    """Return the records of every known machine."""
     return [MachineRecords(folder, unquote(each.name)) for each in sorted(folder.glob("*")) if each.is_dir()]
 
 
 def ours(folder: Path, machine: Machine) -> MachineRecords | None:
-    """Return the notes on a machine if it is one that we made: by our notes, or by the record kept in the journal."""
+    """Return the records of a machine that we created, according to them or to the record in the journal."""
     records = next(
         (each for each in all_records(folder) if machine.endpoint and each.endpoint == machine.endpoint), None
     )

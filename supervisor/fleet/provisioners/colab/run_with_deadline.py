@@ -1,4 +1,4 @@
-"""Runs a command line and kills it with its process group at a deadline, even when who started it is gone. A script."""
+"""Script that runs a command line and kills its process group at a deadline, even if its parent is gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LEAVE = "--leave"
 
 
 def main() -> int:
-    """Return the command's exit status; with --leave at once, while the group goes on."""
+    """Return the command's exit status; with --leave return at once, while the group continues."""
     words = sys.argv[1:]
     if words[0] == LEAVE:
         del words[0]

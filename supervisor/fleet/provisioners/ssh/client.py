@@ -1,4 +1,4 @@
-"""Calls to a host: the system's ssh in a process group of its own, one shared connection, a deadline for each."""
+"""Calls to a host: the system's ssh in its own process group, one shared connection, a deadline for each."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BEGIN = (
 CONFIG_VARIABLE = "SUPERVISOR_SSH_CONFIG"
 PYTHON_VARIABLE = "SUPERVISOR_SSH_PYTHON"
 SOCKET_NAME = re.compile(r"[\w/.-]{1,80}", re.ASCII)
-"""ssh would take other characters for its own; it appends 17, and a socket's name may have 104 on some systems."""
+"""ssh would interpret other characters; it appends 17, and a socket's name may have 104 on some systems."""
 LOGIN = (
     "Permission denied", "Host key verification failed", "Too many authentication failures",
     "REMOTE HOST IDENTIFICATION HAS CHANGED", "No more authentication methods",
@@ -54,7 +54,7 @@ class Patience:
 
 
 class SshHost:
-    """One host, as this computer's ssh and its configuration know it. ``folder`` is ours, on this computer."""
+    """One host by the name in this computer's ssh configuration. ``folder`` is ours, on this computer."""
 
     def __init__(self, folder: Path, host: str, environ: Mapping[str, str], patience: Patience) -> None:
         self.host, self.patience = host, patience
@@ -65,7 +65,10 @@ class SshHost:
     def ask(
         self, request: Mapping[str, Any], body: bytes = b"", expected_bytes: int = 0
     ) -> tuple[dict[str, Any], bytes]:
-        """Have the host answer one request; raises MachineError, "unreachable" wherever the answer did not come whole."""
+        """Send one request to the host and return its answer.
+
+        Raises MachineError, "unreachable" for an incomplete answer.
+        """
         mark = f"answer-{uuid.uuid4().hex}"
         words = dict(request) | {"mark": mark}
         sent = b"%d\n%b%b\n%b" % (len(self._program), self._program, json.dumps(words).encode(), body)
@@ -106,7 +109,7 @@ class SshHost:
         return words + [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
 
     def _remote_command(self) -> str:
-        """Return the command for the host's own shell, whichever it is: single quotes mean the same in all of them."""
+        """Return the command for the host's shell: single quotes have the same meaning in all shells."""
         python = self._environ.get(PYTHON_VARIABLE) or "python3"
         home, rest = ("~/", python[2:]) if python.startswith("~/") else ("", python)
         return f"{home}{shlex.quote(rest)} -SI -c '{BEGIN}'"
@@ -114,7 +117,7 @@ class SshHost:
     def _run(
         self, command: list[str], sent: bytes, deadline_s: float, *, forget: bool = True, most: int = ANSWER_BYTES_MAX
     ) -> tuple[int | None, bytes, str]:
-        """Run one child to its end or to its deadline; its whole process group is gone afterwards."""
+        """Run one child to its end or to its deadline; afterwards its whole process group is gone."""
         with tempfile.TemporaryFile() as errors:
             try:
                 child = subprocess.Popen(
@@ -129,7 +132,7 @@ class SshHost:
                 out = _exchange(child, sent, deadline_s, most)
                 code = child.returncode
             except subprocess.TimeoutExpired:
-                pass  # told by the code that is missing
+                pass  # the missing code reports it
             finally:
                 if child.returncode is None:
                     os.killpg(child.pid, signal.SIGKILL)
@@ -141,7 +144,7 @@ class SshHost:
         return code, out, text
 
     def _error_of(self, code: int | None, err: str, deadline_s: float) -> MachineError:
-        """Return what a call that brought no answer tells."""
+        """Return the error for a call without an answer."""
         last = err.splitlines()[-1].strip() if err else ""
         if code is None:
             return MachineError(f"{self.host} did not answer within {deadline_s:.0f} s")
@@ -165,7 +168,7 @@ class SshHost:
 
 
 def _answer(line: bytes, host: str) -> dict[str, Any]:
-    """Return what an answer says of itself. Raises MachineError for one that cannot be."""
+    """Return the fields of an answer. Raises MachineError for an invalid one."""
     try:
         answer = dict(fields.document(line))
         fields.whole(answer.get("bytes"), "bytes")
@@ -176,7 +179,10 @@ def _answer(line: bytes, host: str) -> dict[str, Any]:
 
 
 def _exchange(child: subprocess.Popen[bytes], sent: bytes, deadline_s: float, most: int) -> bytes:
-    """Send what is to be sent and return the answer. Raises TimeoutExpired at the deadline, and MachineError beyond ``most`` bytes."""
+    """Send the input and return the answer.
+
+    Raises TimeoutExpired at the deadline, MachineError beyond ``most`` bytes.
+    """
     assert child.stdin is not None
     assert child.stdout is not None
     clock = BootClock()
@@ -211,7 +217,7 @@ def _exchange(child: subprocess.Popen[bytes], sent: bytes, deadline_s: float, mo
 
 
 def _close_pipes(child: subprocess.Popen[bytes]) -> None:
-    """Close the pipes without waiting for their end: the shared connection has them too, and may hang."""
+    """Close the pipes without waiting for their end: the shared connection holds them too, and may hang."""
     for stream in (child.stdin, child.stdout):
         if stream is not None:
             with contextlib.suppress(BrokenPipeError):
@@ -220,7 +226,7 @@ def _close_pipes(child: subprocess.Popen[bytes]) -> None:
 
 
 def _socket(folder: Path, host: str) -> str:
-    """Return the shared connection's name: short, and in a folder that is nobody else's; "" where there is none."""
+    """Return the shared connection's name, short and in a private folder; "" if there is none."""
     name = hashlib.sha256(f"{folder.absolute()} {host}".encode()).hexdigest()[:12]
     shared = Path(tempfile.gettempdir()) / f"training-supervisor-{os.getuid()}"
     fitting = (each for each in (folder.absolute(), shared) if SOCKET_NAME.fullmatch(f"{each}/{name}"))
@@ -228,5 +234,5 @@ def _socket(folder: Path, host: str) -> str:
         return ""
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     there = place.lstat()
-    # in a folder that others can write, anybody could answer in the host's place
+    # in a folder writable by others, anybody could answer in the host's place
     return f"{place}/{name}" if there.st_uid == os.getuid() and not there.st_mode & 0o022 else ""

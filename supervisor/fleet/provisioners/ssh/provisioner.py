@@ -1,4 +1,4 @@
-"""Machines on a host that ssh reaches: each is a folder there, with processes of its own."""
+"""Machines on a host reached by ssh: each is a folder there, with its own processes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,16 @@ BASE = "~/.training-supervisor-machines"
 
 
 class SshProvisioner:
-    """``where``: HOST or HOST:FOLDER, as in ``--on ssh:HOST``; ``folder``: ours on this computer, kept.
+    """Machines of one host.
 
-    Machines are told apart by a random id in their marker; ours are those whose marker names this computer's
-    ``owner`` and those that were adopted, so that several computers can use one host.
+    Machines are distinguished by a random id in their marker. Ours have this computer's ``owner`` in the marker, or
+    were adopted. So several computers can use one host.
+
+    Args:
+        folder: our folder on this computer.
+        environ: the environment variables.
+        where: HOST or HOST:FOLDER, as in ``--on ssh:HOST``.
+        patience: deadlines of the calls.
     """
 
     name = "ssh"
@@ -49,11 +55,11 @@ class SshProvisioner:
         self.traits = FleetTraits(host, poll_s=5.0, listings=2, listings_apart_s=2.0)
 
     def balance(self) -> Balance:
-        """Return that nobody counts units here."""
+        """Return None: there are no units here."""
         return Balance()
 
     def machines(self) -> Sequence[Machine]:
-        """Return all machines of the host's user; those that this computer does not know have the name ""."""
+        """Return all machines of the host's user; those unknown to this computer have the name ""."""
         answer = self._ask("machines")
         if not answer["base"] and (self._folder / "made").exists():
             raise MachineError(
@@ -66,7 +72,7 @@ class SshProvisioner:
         ]
 
     def bring_up(self, name: str, wanted: MachineRequest) -> Machine:
-        """Return the machine of this name, which is made if there is none."""
+        """Return the machine of this name; create it if there is none."""
         owner, fresh = self._owner(), uuid.uuid4().hex
         marker = {"id": fresh, "owner": owner, "name": name, "hardware": wanted.hardware}
         answer = self._ask("make", folder=_folder(name, owner), hardware=wanted.hardware, marker=marker)
@@ -76,7 +82,7 @@ class SshProvisioner:
         return self._machine(answer)
 
     def adopt(self, machine: Machine) -> Machine:
-        """Make a machine known again that this computer has forgotten."""
+        """Make a machine known again that this computer has no record of."""
         adopted = self._machine(self._on(machine, "check"))
         place = self._folder / "adopted" / _id(adopted)
         place.parent.mkdir(exist_ok=True)
@@ -85,7 +91,7 @@ class SshProvisioner:
         return adopted
 
     def put(self, machine: Machine, local: str, path: str) -> None:
-        """Bring a file to the machine; it gets its name there when it is whole, by its digest."""
+        """Send a file to the machine; it gets its name there once it is complete by its digest."""
         data = Path(local).read_bytes()
         if len(data) > self.traits.file_bytes_max:
             raise MachineError(f"{path} is too large for one file: {len(data)} bytes", "failed")
@@ -93,12 +99,12 @@ class SshProvisioner:
         self._on(machine, "put", data, path=_inside(path), bytes=len(data), sha256=digest)
 
     def put_all(self, machine: Machine, files: Sequence[tuple[str, str]]) -> None:
-        """Bring files to the machine, in their order; a call over the shared connection takes next to nothing."""
+        """Send files to the machine, in order; a call over the shared connection costs almost nothing."""
         for local, path in files:
             self.put(machine, local, path)
 
     def get(self, machine: Machine, path: str, local: str) -> None:
-        """Fetch a file; it gets its name here when all of it is there."""
+        """Fetch a file; it gets its name here once it is complete."""
         most = 0 if path.endswith(".json") else self.traits.file_bytes_max
         _, data = self._call("get", self._meant(machine) | {"path": _inside(path)}, most_bytes=most)
         with tempfile.NamedTemporaryFile(dir=Path(local).absolute().parent, delete=False) as file:
@@ -106,18 +112,18 @@ class SshProvisioner:
         Path(file.name).replace(local)
 
     def start(self, machine: Machine) -> None:
-        """Start the agent; nothing is done where it runs."""
+        """Start the agent; do nothing if it runs."""
         self._on(machine, "start")
 
     def attend(self, machine: Machine) -> None:
-        """Nothing has to wait with the agent here."""
+        """Do nothing: no process must wait with the agent here."""
 
     def restart(self, machine: Machine) -> None:
-        """End all that the agent has started; the machine's files stay."""
+        """End all processes of the agent; the machine's files stay."""
         self._on(machine, "restart")
 
     def release(self, machine: Machine) -> None:
-        """End all that the machine runs and remove its folder; return when it is off the list."""
+        """End all processes of the machine and remove its folder; return when it is off the list."""
         listed = next((each for each in self.machines() if each.endpoint == machine.endpoint), None)
         if listed is not None and not machine.record:
             raise MachineError(f"{machine.endpoint} is not ours: it is left alone", "failed", "it is yours to remove")
@@ -129,7 +135,7 @@ class SshProvisioner:
         (self._folder / "adopted" / _id(machine)).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """End the connection that the calls share; it would end by itself after a minute."""
+        """End the connection shared by the calls; it would end by itself after a minute."""
         self.host.close()
 
     def _ask(self, verb: str, **words: Any) -> dict[str, Any]:
@@ -164,7 +170,7 @@ class SshProvisioner:
         return Machine(answer["name"], endpoint, answer["hardware"], json.dumps(record))
 
     def _owner(self) -> str:
-        """Return the id of this computer's state, which is drawn once, whole, however many ask at once."""
+        """Return the id of this computer's state. It is drawn once, completely, even with parallel callers."""
         file = self._folder / "owner"
         if not file.exists():
             atomic.create(file, uuid.uuid4().hex.encode())
@@ -176,7 +182,7 @@ class SshProvisioner:
 
 
 def _folder(name: str, owner: str) -> str:
-    """Return the folder of our machine of this name: the same at every call, and another for every computer."""
+    """Return the folder of our machine of this name: the same at every call, different for every computer."""
     text = "".join(each if each.isascii() and (each.isalnum() or each in "-_") else "-" for each in name)[:40]
     return f"{text.lstrip('-') or 'machine'}.{hashlib.sha256(f'{owner} {name}'.encode()).hexdigest()[:10]}"
 

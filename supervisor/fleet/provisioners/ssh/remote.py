@@ -1,7 +1,7 @@
-"""The program that a host runs for one call: it comes over ssh's input, followed by one request, and answers with one line.
+"""Program that a host runs for one call: it arrives on ssh's input, followed by one request, and answers with one line.
 
-Needs nothing but Python 3.11 on Linux. A machine is a folder with a marker in it; the marker comes with the folder, by one
-rename, and all that a machine runs carries the machine's id in its environment.
+It needs only Python 3.11 on Linux. A machine is a folder with a marker, and one rename makes both. All processes of a
+machine carry its id in their environment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHUNK = 1024 * 1024
 
 
 class RemoteRefused(Exception):  # noqa: N818, because it is an answer
-    """What was asked cannot be done; ``kind`` as in core/fleet/provisioning.py, or "absent" for a file."""
+    """A rejected request; ``kind`` as in core/fleet/provisioning.py, or "absent" for a file."""
 
     def __init__(self, kind: str, words: str) -> None:
         super().__init__(words)
@@ -50,18 +50,18 @@ def main() -> None:
 
 
 def machines(_: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
-    """Tell of every machine in the base, whoever made it."""
+    """Return every machine in the base, of any owner."""
     try:
         folders = sorted(entry for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except FileNotFoundError:
         return {"base": False, "machines": []}, b""
-    # a marker that cannot be read is still one; without any it is a folder that a dying process left
+    # An unreadable marker still counts; a folder without one is the leftover of a dying process.
     marked = [folder for folder in folders if os.path.lexists(folder / MARKER)]
     return {"base": True, "machines": [_described(folder) for folder in marked]}, b""
 
 
 def make(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
-    """Make the machine of this name, or tell of the one there is."""
+    """Create the machine of this name, or return the existing one."""
     folder = base / request["folder"]
     if not folder.exists():
         if not Path("/proc/self/environ").exists():
@@ -73,7 +73,7 @@ def make(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
             fresh.mkdir(mode=0o700)
             (fresh / MARKER).write_text(json.dumps(request["marker"]))
             fresh.rename(folder)
-        except OSError:  # another call of the same name was first: a folder with something in it is never replaced
+        except OSError:  # another call of the same name was first: a folder with content is never replaced
             if not folder.exists():
                 raise
         for left in base.glob(f".new-{folder.name}-*"):
@@ -82,12 +82,12 @@ def make(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def check(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
-    """Tell of the machine, if it is the one that is meant."""
+    """Return the machine if it is the requested one."""
     return _described(_machine_folder(request, base)), b""
 
 
 def put(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
-    """Keep the bytes that follow; they get their name when all are there."""
+    """Store the following bytes; they get their name once all are there."""
     folder = _machine_folder(request, base)
     place = folder / request["path"]
     part = folder / PARTS / request["mark"]
@@ -118,7 +118,7 @@ def get(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def start(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
-    """Start the agent, unless the last one runs: that holds the lock which it inherited, and nobody else can."""
+    """Start the agent unless the last one runs, which holds the lock that it inherited."""
     import fcntl
 
     folder = _machine_folder(request, base)
@@ -137,14 +137,14 @@ def start(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def restart(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
-    """End all that the machine runs."""
+    """End all processes of the machine."""
     _machine_folder(request, base)
     _end(request["id"])
     return {}, b""
 
 
 def release(request: dict[str, Any], base: Path) -> tuple[dict[str, Any], bytes]:
-    """End all that the machine runs and remove it; nothing is done about a machine that is not the one that is meant."""
+    """End all processes of the machine and remove it. Leave a machine alone that is not the requested one."""
     folder, gone = base / request["folder"], base / f".gone-{request['id']}"
     if folder.exists() and _described(folder)["id"] == request["id"]:
         _end(request["id"])
@@ -162,7 +162,7 @@ VERBS = {
 
 
 def _described(folder: Path) -> dict[str, Any]:
-    """Return what the marker says; a folder that has none, or one that cannot be read, is a machine of nobody's."""
+    """Return the marker's fields. A folder with no marker, or an unreadable one, is a machine without an owner."""
     unknown = {"id": "", "owner": "", "name": "", "hardware": ""}
     try:
         marker = json.loads((folder / MARKER).read_text())
@@ -172,7 +172,7 @@ def _described(folder: Path) -> dict[str, Any]:
 
 
 def _machine_folder(request: dict[str, Any], base: Path) -> Path:
-    """Return the folder of the machine; absence is told only where the folder of all machines is there."""
+    """Return the folder of the machine. It counts as absent only if the folder of all machines exists."""
     if not base.is_dir():
         raise RemoteRefused("unreachable", f"{base} is not there, which held the machines: is that disk mounted?")
     folder = base / str(request["folder"])
@@ -186,7 +186,7 @@ def _machine_folder(request: dict[str, Any], base: Path) -> Path:
 
 
 def _require(hardware: str) -> None:
-    """Refuse where the host does not have this accelerator."""
+    """Raise RemoteRefused if the host lacks this accelerator."""
     if not hardware:
         return
     try:
@@ -199,7 +199,7 @@ def _require(hardware: str) -> None:
 
 
 def _end(mark: str) -> None:
-    """Kill every process that carries the mark, until there is none."""
+    """Kill every process with the mark, until there is none."""
     word, living = f"{VARIABLE}={mark}".encode(), [0]
     for _ in range(KILLS):
         living = [int(entry.name) for entry in Path("/proc").iterdir() if word in _environment(entry)]
@@ -213,7 +213,7 @@ def _end(mark: str) -> None:
 
 
 def _environment(process: Path) -> list[bytes]:
-    """Return the words of a process's environment; none where it is no process, has ended or is not ours."""
+    """Return the words of a process's environment; empty if it is no process, has ended or belongs to another user."""
     try:
         return (process / "environ").read_bytes().split(b"\0")
     except OSError:

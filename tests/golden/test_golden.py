@@ -172,7 +172,7 @@ def test_a_run_of_then_is_gone_on_from_and_ends_as_it_did(tmp_path):
     machine = Machine(tmp_path / "machine", store)
     turn = machine.start(HERE / "project" / "golden.py", "--no-install", "--save-every", "5steps", "--takeover")
     assert turn.wait() == 0, turn.text
-    assert "going on from step 36, verified" in turn.text
+    assert "resuming from step 36, verified" in turn.text
     assert final_state(store, "golden") == was
 
 

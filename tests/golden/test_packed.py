@@ -147,7 +147,7 @@ def test_a_start_goes_on_from_the_plain_one_and_keeps_the_packed_one(store, tmp_
     said = " ".join(turn.text.split())
     assert "the checkpoint of step 15 of session 1 was passed over" in said
     assert LINE.search(said)
-    assert "going on from step 5, verified" in said
+    assert "resuming from step 5, verified" in said
     assert {each.id.generation for each in checkpoint_fetch.find(store, RUN)} == {1, 2}
     assert id_of(store, 15) in pruning.pinned(store, RUN)
     assert list(Path(store.traits.where).glob("packed/e00000001-*/step-000000015/state-00000.safetensors.packed"))

@@ -38,6 +38,6 @@ def test_a_used_up_budget_hands_over_in_time_and_the_next_start_ends_the_run(
     assert f"HANDED_OVER: The time budget of this machine is used up · safe: step {handed_over:,}" in first.text
     second = fresh_machine().start(TOY, arguments=[*job, "--step-ms", "1"])
     assert second.wait() == 0, second.text
-    assert f"going on from step {handed_over:,}, verified" in second.text
+    assert f"resuming from step {handed_over:,}, verified" in second.text
     assert "ended as planned" in second.text
     assert [row["step"] for row in final_state(store, "toy")["log"]] == list(range(60))

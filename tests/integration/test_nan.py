@@ -166,7 +166,7 @@ def test_what_does_not_go_away_stops_with_two_lines_and_no_later_start_goes_on_f
     assert len(withdrawn(store)) == 3
     code, text = served(fresh_machine(), script, BACK)
     assert code == 0, text
-    assert "going on from step" in text
+    assert "resuming from step" in text
     assert "nan" not in json.dumps(final_state(store, "toy")["log"]).lower().replace('"val_iou": "nan"', "")
 
 
@@ -192,7 +192,7 @@ def test_stop_ends_with_two_lines_and_the_next_start_goes_on_before_the_trouble(
     assert "error: loss is nan at step 20\n  try: mend the data" in text
     code, text = served(fresh_machine(), script, STEPS)
     assert code == 0, text
-    assert "going on from step 10," in text, "the checkpoint at step 20 may hold what made the loss NaN"
+    assert "resuming from step 10," in text, "the checkpoint at step 20 may hold what made the loss NaN"
     assert final_state(store, "toy")["state"] == by_hand(fresh_machine, script)["state"]
 
 
@@ -225,7 +225,7 @@ def test_killed_on_the_way_back_any_machine_knows_what_is_withdrawn_and_left_out
     assert dead.returncode == -9, dead.stderr
     code, text = served(fresh_machine(), script, BACK, "--bad", "20")
     assert code == 0, text
-    assert "going on from step 10," in text
+    assert "resuming from step 10," in text
     assert "leaving out steps 19 to 20" in text
     assert len(withdrawn(store)) == 1
     wanted = by_hand(fresh_machine, script, "--by-hand", "19", "20")

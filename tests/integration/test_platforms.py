@@ -139,7 +139,7 @@ def test_slurms_notice_saves_hands_over_and_puts_the_job_back(
     second = played("second", SLURM_JOB_ID="7", SLURM_RESTART_COUNT="1").start(TOY, arguments=(*JOB, "--step-ms", "1"))
     assert second.wait() == 0, second.text
     assert "Slurm job 7, start 2 of it" in second.text
-    assert f"going on from step {handed_over:,}, verified" in second.text
+    assert f"resuming from step {handed_over:,}, verified" in second.text
 
 
 def test_a_spot_machines_notice_saves_and_hands_over(
@@ -175,5 +175,5 @@ def test_a_saved_version_of_a_kaggle_notebook_goes_on_as_the_input_of_the_next(p
     assert (
         f"my-notebook/supervisor holds this run, up to step {reached:,} of session 1: copying it first" in second.text
     )
-    assert f"going on from step {reached:,}, verified" in second.text
+    assert f"resuming from step {reached:,}, verified" in second.text
     assert [row["step"] for row in final_state(working / "supervisor", "toy")["log"]] == list(range(60))

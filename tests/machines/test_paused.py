@@ -67,7 +67,7 @@ def test_a_zombie_that_wakes_beside_its_successor_stops(
         turn = paused_while_uploading(zombie, cloud)
         successor = new_machine(stale="2s")
         second = successor.start(TOY, *OFTEN, "--takeover", arguments=JOB)
-        second.until("going on from step")
+        second.until("resuming from step")
         zombie.go_on()
         assert turn.wait() == FENCED, turn.text
         assert second.wait() == 0, second.text

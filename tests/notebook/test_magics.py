@@ -84,7 +84,7 @@ def test_an_interrupt_saves_first_and_the_same_cell_goes_on(kernel, machine) -> 
     assert "%supervisor resume toy" in reached
 
     again = kernel.begin("%supervisor resume toy")
-    assert "going on from step" in kernel.panel(again, "going on from step")
+    assert "resuming from step" in kernel.panel(again, "resuming from step")
     kernel.until(lambda: "toy: running" in kernel.text(again))
     stopped = subprocess.run(
         [sys.executable, "-m", "supervisor", "stop", "toy"], cwd=machine.work, env=machine.environ() | {"PYTHONPATH": str(ROOT)},

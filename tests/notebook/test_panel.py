@@ -20,7 +20,7 @@ STATUS = RunStatus(
     place="Drive", deadline_at_s=1000.0 + 3600, next_save_at_s=1090.0, updated=NOW, good_s=90.0, badput={"start-up": 10.0},
 )  # fmt: skip
 LINES = [
-    "[supervisor] going on from step 484, verified",
+    "[supervisor] resuming from step 484, verified",
     "[supervisor] step 1,230/2,000 62 % · 50 steps/s",
     "epoch 1 <b>done</b>",
     "[supervisor] warning: this machine may end soon",
@@ -57,7 +57,7 @@ def test_both_forms_say_the_same_and_html_is_escaped() -> None:
 def test_what_is_said_is_told_from_what_is_printed_and_progress_lines_are_left_out() -> None:
     messages, output = notebook.split_output([*LINES, "error: it failed", "  try: `%supervisor logs`"])
     assert messages == [
-        "going on from step 484, verified", "warning: this machine may end soon", "    %supervisor doctor",
+        "resuming from step 484, verified", "warning: this machine may end soon", "    %supervisor doctor",
         "error: it failed", "  try: `%supervisor logs`",
     ]  # fmt: skip
     assert output == ["epoch 1 <b>done</b>"]
@@ -84,7 +84,7 @@ def test_the_way_to_the_first_new_step_is_told_by_part_and_adds_up() -> None:
     told = arrived(drift=("the accelerator was Tesla T4, is now L4",))
     first, drift = notebook.startup_lines(told, 996.0, {"mounting Drive": 4.0})
     assert first == (
-        "going on from step 484: first new step 1 min 29 s after this cell began: mounting Drive 4.0 s, supervisor's start"
+        "resuming from step 484: first new step 1 min 29 s after this cell began: mounting Drive 4.0 s, supervisor's start"
         " 4.0 s, looking at the store 1.0 s, waiting for what other machines wrote 1 min, restore 2.0 s, waiting for"
         " packages 10 s, start-up to the first step 8.0 s; packages 1 min 12 s, meanwhile"
     )
@@ -98,7 +98,7 @@ def test_what_was_done_is_told_however_quick_it_was_and_a_wait_only_where_there_
     quick |= {"restore_s": 0.001, "waited_for_packages_s": 0.049, "start_up_s": 0.051}
     (told,) = notebook.startup_lines(quick, 9.99, {"mounting Drive": 0.004})
     assert told == (
-        "going on from step 484: first new step 0.9 s after this cell began: mounting Drive under 0.1 s, supervisor's"
+        "resuming from step 484: first new step 0.9 s after this cell began: mounting Drive under 0.1 s, supervisor's"
         " start under 0.1 s, looking at the store under 0.1 s, restore under 0.1 s, start-up to the first step 0.1 s"
     )
     slow = notebook.startup_lines(quick | {"settle_s": 0.06, "waited_for_packages_s": 0.06}, None, {})[0]

@@ -15,7 +15,7 @@ from benchmarks.public.rows import ROWS
 from benchmarks.public.table import page
 from benchmarks.public_scripts import WITNESS, seen
 
-RESUMED = "[supervisor] going on from step 400, verified\n[supervisor] SUCCEEDED: The script finished · safe: step 900"
+RESUMED = "[supervisor] resuming from step 400, verified\n[supervisor] SUCCEEDED: The script finished · safe: step 900"
 OPENED = (
     "[supervisor] the script opened 'ckpt.pt', which was put back, before its first step: its steps are counted on from "
     "there\n[supervisor] SUCCEEDED: The script finished at step 900 · safe: step 900"

@@ -62,7 +62,7 @@ def looked(session: Session, event: ev.RunInspected, now: Instant) -> Outcome:
     session, first_seen = _watch_rival(session, last, now)
     if last is None or session.config.takeover or _silent(session, last, now):
         said = do.Notify(
-            "warning", f"this run had finished, but {event.lost}", "going on from the newest undamaged one"
+            "warning", f"this run had finished, but {event.lost}", "resuming from the newest undamaged one"
         )
         return session, (*((said,) if finished else ()), do.WriteClaim(session_id.next_epoch(event.names)))
     session = session.timed(inspect=now.mono_s + LOOK_AGAIN_S)
@@ -218,7 +218,7 @@ def _where(session: Session, event: ev.CheckpointReady, step: int) -> str:
         why = "no checkpoint of the earlier work is there" if earlier else "there is no earlier work"
         return f"beginning at step 0: {why}"
     reached, step_s = session.history.last_step, session.history.step_s
-    words = f"going on from step {step:,}, verified"
+    words = f"resuming from step {step:,}, verified"
     if event.files:
         words = f"the script's files of {'step' if event.step_known else 'snapshot'} {step:,} are here, verified"
     if session.trainer.attempt == 0 and reached is not None and reached > step:

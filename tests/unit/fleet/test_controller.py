@@ -117,10 +117,10 @@ class Show:
     def __init__(self):
         self.words = []
 
-    def said(self, said):
+    def notify(self, said):
         self.words.append(f"{said.message} {said.hint}")
 
-    def seen(self, fleet, event, now): ...
+    def update(self, fleet, event, now): ...
 
 
 class Still:
@@ -179,8 +179,8 @@ def test_without_a_place_for_the_journal_nothing_is_done_and_two_lines_say_so(tm
             raise AssertionError(f"{call} was done, and nobody could know")
 
     class Show:
-        def said(self, said): ...
-        def seen(self, fleet, event, now): ...
+        def notify(self, said): ...
+        def update(self, fleet, event, now): ...
 
     class Clock:
         def now(self):
@@ -191,7 +191,7 @@ def test_without_a_place_for_the_journal_nothing_is_done_and_two_lines_say_so(tm
     (tmp_path / JOURNAL).mkdir()
     with pytest.raises(UserError, match="cannot be written") as refused:
         Controller(journal, Hands(), Clock(), Show()).run(NIGHT[0].policy)
-    assert "takes it up again" in refused.value.hint
+    assert "attaches to it again" in refused.value.hint
     journal.close()
 
 

@@ -38,7 +38,7 @@ def test_the_cell_holds_the_lock_while_its_agent_runs_and_the_agent_does_not(tmp
         f"sys.path.insert(0, {str(Path.cwd())!r})\n"
         "from pathlib import Path\n"
         "from supervisor.fleet.agent import agent_status as reporting\n"
-        f"Path({str(seen)!r}).write_text(json.dumps(reporting.watched(Path('.'))))\n"
+        f"Path({str(seen)!r}).write_text(json.dumps(reporting.is_watched(Path('.'))))\n"
     )
     monkeypatch.setattr(colab_cells, "FOLDER", str(tmp_path))
     exec(compile(colab_cells.launch("mark"), "cell", "exec"), {})

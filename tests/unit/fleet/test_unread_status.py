@@ -22,7 +22,7 @@ def polled(tmp_path: Path, body: bytes | None) -> fw.Event:
             raise NoSuchFile(name)
         Path(local).write_bytes(body)
 
-    relay: Any = SimpleNamespace(mail=lambda: (), newest=lambda: None)
+    relay: Any = SimpleNamespace(pending_acks=lambda: (), newest=lambda: None)
     provisioner: Any = SimpleNamespace(get=get)
     home = Home(provisioner, RunPaths("toy"), relay, tmp_path)
     shipment: Any = None

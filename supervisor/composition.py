@@ -29,7 +29,7 @@ from supervisor.engine.executor import Executor
 from supervisor.engine.file_watch.watch_options import watch
 from supervisor.engine.host import command_records, equipment, user_key
 from supervisor.engine.host.environment_store import EnvironmentInstaller, EnvironmentStore, Recorded
-from supervisor.engine.host.machine_release import MachineRelease, kept
+from supervisor.engine.host.machine_release import MachineRelease, is_kept
 from supervisor.engine.journal import Journal
 from supervisor.engine.live_status import LiveStatus
 from supervisor.engine.loop import Loop
@@ -90,7 +90,7 @@ class Base:
 def serve(choice: StoreChoice) -> int:
     """Serve the run on this machine until its turn ends; return the exit code."""
     shell_commands.set_about(choice.name, shell_commands.store_option(choice.store))
-    clock, key = BootClock(), user_key.read_or_make(os.environ)
+    clock, key = BootClock(), user_key.read_or_create(os.environ)
     platform = find_platform(os.environ, clock.now())
     if platform.asked is not None:
         platform = replace(platform, lifetime=platform.asked())
@@ -117,7 +117,7 @@ def serve(choice: StoreChoice) -> int:
     signals.listen_to_signals(door, platform)
     signals.report_defects(door)
     over = signals.listen_to_notices(door, platform)
-    equipment.tell(platform, os.environ, door)
+    equipment.report_machine(platform, os.environ, door)
     gc.freeze()
     gc.enable()
     try:
@@ -136,8 +136,8 @@ def serve(choice: StoreChoice) -> int:
         session, choice.name if there else "", known, clock.now(), option=option, json_lines=choice.json_lines
     )
     leaving = MachineRelease(platform, store.traits, inbox=door.inbox, clock=clock, say=say)
-    keep = choice.settings["keep_machine"] or kept(os.environ)
-    leaving.leave(session, safe=not unproved(session), keep=keep)
+    keep = choice.settings["keep_machine"] or is_kept(os.environ)
+    leaving.release_or_requeue(session, safe=not unproved(session), keep=keep)
     return session.ending.exit_code if session.ending else FAILED
 
 
@@ -343,10 +343,10 @@ def _installer(choice: StoreChoice, screen: terminal.Screen) -> EnvironmentInsta
             trusted=choice.trust_all or (recorded is not None and recorded.signed),
         )  # fmt: skip
 
-    def gather(made: Any, into: Path, kept: Mapping[str, int | None]) -> list[Path]:
+    def gather(made: Any, into: Path, is_kept: Mapping[str, int | None]) -> list[Path]:
         from supervisor.environments.wheels import wheels_to_keep
 
-        return wheels_to_keep(made, into, kept, say=say, kept_bytes_max=choice.settings["keep_packages"])
+        return wheels_to_keep(made, into, is_kept, say=say, kept_bytes_max=choice.settings["keep_packages"])
 
     return EnvironmentInstaller(make, gather)
 

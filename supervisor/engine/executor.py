@@ -60,7 +60,7 @@ class Executor:
             do.ReadHistory: self._read_history,
             do.FetchCheckpoint: self._fetch_checkpoint,
             do.StartTrainer: self._start_trainer,
-            do.SendToTrainer: lambda command: self.files.asked(
+            do.SendToTrainer: lambda command: self.files.forward_to_trainer(
                 command.message, partial(self.launcher.send, command.message)
             ),
             do.SignalTrainer: lambda command: self.launcher.end(command.how),
@@ -167,10 +167,10 @@ class Executor:
             ready = None if command.fresh else self.storing.restart()
             if ready is None:
                 self._submit("store", there, self._setup_failed_by_store)
-            return self.files.put_back(ready)
+            return self.files.restore_files(ready)
 
         def bring() -> ev.Event | None:
-            return self.files.put_back(self.storing.restore(afresh=command.fresh))
+            return self.files.restore_files(self.storing.restore(afresh=command.fresh))
 
         there = self._with_progress("fetching the newest checkpoint and verifying it", bring)
         self._submit("restart", act, self._setup_failed_by_store)
@@ -178,7 +178,7 @@ class Executor:
     def _start_trainer(self, command: do.StartTrainer) -> None:
         try:
             self.recreate_folders()
-            resuming = self.files.resuming(command.checkpoint)
+            resuming = self.files.resume_arguments(command.checkpoint)
             self.launcher.added = (resuming.arguments, resuming.environ)
             pid = self.launcher.launch(command.attempt, resuming.checkpoint, command.rollbacks)
         except UserError as error:
@@ -194,7 +194,7 @@ class Executor:
             self.inbox(ev.SetupFailed(f"the trainer cannot be started: {error}", hint, FAILED_PRECHECKS))
             return
         self.inbox(ev.TrainerStarted(pid))
-        self.files.begin(pid)
+        self.files.attempt_started(pid)
         traits = self.job.store.traits
         if self._watch is None and not traits.mounted:
             self._watch = FenceWatch(Path(traits.where) / self.job.run.name, self.storing.check_fence, self.inbox)
@@ -278,14 +278,14 @@ class Executor:
             folder = self.storing.local.staging / message.folder
             self.storing.take_log(folder)
             message = replace(message, folder=str(folder))
-        self.files.heard(message)
+        self.files.on_message(message)
         self.inbox(ev.TrainerMessage(message))
 
     def _on_trainer_exit(self, code: int, *, oom: bool) -> None:
         self.launcher.drain()
         other_file = False
         try:
-            other_file = self.files.ended(code)
+            other_file = self.files.on_trainer_exit(code)
         except Exception:  # noqa: BLE001, because the end must be heard of, whatever goes wrong here
             self.inbox(ev.InternalError(traceback.format_exc()))
         for left in self.storing.unreported():

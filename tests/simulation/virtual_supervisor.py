@@ -181,7 +181,7 @@ class Hands(Executor):
         self.launcher: Any = Launcher(supervisor)
         self._watch: Any = Unwatched()
         # these would look at source and files in real threads, which no history can hold
-        self.files.begin = self.files.heard = _nothing
+        self.files.attempt_started = self.files.on_message = _nothing
 
 
 def _nothing(_: object) -> None:

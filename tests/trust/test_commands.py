@@ -136,7 +136,7 @@ def test_code_and_hidden_files_of_the_working_folder_are_never_replaced(tmp_path
     script.write_text("print('mine')")
     (tmp_path / "link.py").symlink_to(script)
     with pytest.raises(UserError, match="the checkpoint would replace") as refused:
-        protected_files.refuse(["out/model.pt", path], tmp_path, script)
+        protected_files.reject(["out/model.pt", path], tmp_path, script)
     assert "--watch-dir" in refused.value.hint
 
 
@@ -147,8 +147,8 @@ def test_a_file_under_version_control_is_never_replaced(tmp_path):
     (tmp_path / "data.bin").write_bytes(b"mine")
     subprocess.run(["git", "-C", str(tmp_path), "add", "data.bin"], check=True)
     with pytest.raises(UserError, match="under version control"):
-        protected_files.refuse(["data.bin"], tmp_path, tmp_path / "train.py")
-    protected_files.refuse(
+        protected_files.reject(["data.bin"], tmp_path, tmp_path / "train.py")
+    protected_files.reject(
         ["out/model.pt", "model.zip", "lightning_logs/version_0/hparams.yaml"], tmp_path, tmp_path / "train.py"
     )
 
@@ -161,12 +161,12 @@ def test_nothing_is_put_back_through_a_link_on_this_disk(tmp_path):
     (work / "out").symlink_to(victim)
     carried = snapshot(tmp_path / "checkpoint", a_file("out/authorized_keys"))
     with pytest.raises(OSError, match="is a link"):
-        file_restore.put_back(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
+        file_restore.restore_files(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
     assert list(victim.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "look", [(file_restore, "_see_no_link"), (file_restore.folder_scan, "scan")], ids=["checked", "scanned"]
+    "look", [(file_restore, "_require_no_link"), (file_restore.folder_scan, "scan")], ids=["checked", "scanned"]
 )
 @pytest.mark.parametrize("path", ["out/authorized_keys", "out/deep/authorized_keys"])
 def test_a_folder_that_becomes_a_link_after_the_look_leads_nowhere(tmp_path, monkeypatch, look, path):
@@ -189,7 +189,7 @@ def test_a_folder_that_becomes_a_link_after_the_look_leads_nowhere(tmp_path, mon
     folders = [FileRow(each, FOLDER, 0o755) for each in ("out", "out/deep")]
     carried = replace(snapshot(tmp_path / "checkpoint", *folders, a_file(path)), root="work")
     with pytest.raises(OSError, match="is a link"):
-        file_restore.put_back(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
+        file_restore.restore_files(tmp_path / "checkpoint", carried, work, tmp_path / "aside")
     assert sorted(each.name for each in victim.rglob("*")) == ["deep", "stale"]
     assert (victim / "stale").read_text() == "mine"
 
@@ -219,7 +219,7 @@ def test_whoever_swaps_a_folder_for_a_link_all_the_time_gains_nothing(tmp_path):
     try:
         for number in range(300):
             with suppress(OSError):
-                file_restore.put_back(tmp_path / "checkpoint", carried, work, tmp_path / f"aside-{number}")
+                file_restore.restore_files(tmp_path / "checkpoint", carried, work, tmp_path / f"aside-{number}")
     finally:
         over.set()
         swapping.join()
@@ -243,7 +243,7 @@ def test_a_path_that_is_named_twice_is_damage():
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1777, 0o6777])
 def test_no_file_comes_back_with_rights_beyond_its_permission_bits(tmp_path, mode):
     carried = parse(body(snapshot(tmp_path / "checkpoint", a_file("model.pt", mode))))
-    file_restore.put_back(tmp_path / "checkpoint", carried, tmp_path / "work", tmp_path / "aside")
+    file_restore.restore_files(tmp_path / "checkpoint", carried, tmp_path / "work", tmp_path / "aside")
     got = stat.S_IMODE((tmp_path / "work" / "model.pt").stat().st_mode)
     assert got == mode & 0o777
     assert Path(tmp_path / "work" / "model.pt").read_bytes() == b"evil"

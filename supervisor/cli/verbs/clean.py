@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
 
     places = places_of(os.environ)
     with told_every(_say, lambda seconds: f"looking at what is here, {seconds:.0f} s so far"):
-        found = cleaning.found(places, everything=options.all)
+        found = cleaning.find_items(places, everything=options.all)
     removable, remaining = [each for each in found if not each.keeps], [each for each in found if each.keeps]
     if found:
         show("\n".join(_listed(removable, remaining)))

@@ -61,9 +61,9 @@ def _print_key() -> int:
     """Print the user's key as the line that another machine or notebook needs. Raises UserError if there is none."""
     from supervisor.engine.host import user_key
 
-    key = user_key.read_or_make(os.environ)
+    key = user_key.read_or_create(os.environ)
     if not key:
-        words = f"this machine has no key: {user_key.place(os.environ)} is not this user's, or cannot be written"
+        words = f"this machine has no key: {user_key.key_file(os.environ)} is not this user's, or cannot be written"
         raise UserError(words, "make its folder writable, or set XDG_STATE_HOME to one that is", FAILED_PRECHECKS)
     in_notebook = "JPY_PARENT_PID" in os.environ or "COLAB_RELEASE_TAG" in os.environ
     print(f"{'%env' if in_notebook else 'export'} {user_key.VARIABLE}={key}")
@@ -106,7 +106,7 @@ def _leftovers() -> Iterator[Diagnosis]:
         show(words, sys.stderr)
 
     with told_every(say, lambda seconds: f"looking at what could be removed, {seconds:.0f} s so far"):
-        going = [each for each in cleaning.found(places_of(os.environ), everything=False) if not each.keeps]
+        going = [each for each in cleaning.find_items(places_of(os.environ), everything=False) if not each.keeps]
     if going:
         words = f"{size(sum(each.bytes for each in going))} could be freed: environments of jobs, downloads, what runs left here"
         yield Diagnosis(
@@ -168,7 +168,7 @@ def _machine() -> Iterator[Diagnosis]:
 
 
 def _accelerator(driver: str) -> Diagnosis:
-    seen = accelerators.seen_within(DRIVER_WAIT_S, os.environ)
+    seen = accelerators.detect_within(DRIVER_WAIT_S, os.environ)
     if seen is None:
         words = f"the accelerator's driver does not answer within {duration(DRIVER_WAIT_S)}"
         return Diagnosis("accelerator", "warning", words, "restart the machine; `nvidia-smi` hangs too")

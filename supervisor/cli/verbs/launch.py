@@ -73,7 +73,7 @@ def _launch(options: Namespace, script_arguments: Sequence[str]) -> int:
         units_max=None if options.max_units is None else _units(options.max_units),
         until_wall_s=None if options.until is None else until(options.until, BootClock().now().wall_s),
     )
-    key = user_key.read_or_make(os.environ)
+    key = user_key.read_or_create(os.environ)
     bundle = job_bundle.JobBundle(
         name,
         script,

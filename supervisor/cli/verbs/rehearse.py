@@ -61,17 +61,17 @@ def run(arguments: Sequence[str]) -> int:
             steps=options.steps,
             save_every=options.save_every,
             install=not options.no_install,
-            peace_s=limit_s / BASELINE_SHARE,
+            baseline_s=limit_s / BASELINE_SHARE,
             limit_s=limit_s,
             watch=_watch_folder(options.watch),
             resume_arguments=resume_arguments.checked(options.resume_args or ""),
         )
         acts = Rehearsal(plan, composition.open_store, BootClock(), show)
-        baseline = acts.in_peace()
+        baseline = acts.run_baseline()
         show(f"    {baseline.step:,} steps in {baseline.seconds:.1f} s")
-        acts.with_kills(baseline)
-        found = acts.compared()
-        outside = acts.outside()
+        acts.run_with_kills(baseline)
+        found = acts.compare()
+        outside = acts.saved_outside()
     show("\n".join([*view.lines(found), *view.unprotected(outside)]))
     show("\n".join(next_commands([_next("start" if found.exact else "rehearse", options, script_arguments)])))
     return 0 if found.exact else FAILED

@@ -115,7 +115,7 @@ def _check_watch(watch_dir: str, script: Path, store: str | None) -> None:
             "the folder of its sessions": composition.local_root(os.environ),
             "your home": Path.home(),
         }
-        watch_options.refuse(watch_dir, others)
+        watch_options.reject(watch_dir, others)
 
 
 def run_and_store(script: Path, options: Namespace, own: Mapping[str, Any]) -> tuple[str, str | None]:

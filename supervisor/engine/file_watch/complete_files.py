@@ -44,20 +44,22 @@ class CompleteFiles:
     def __init__(self, note: Path, boot: str) -> None:
         self._note, self._boot = note, boot
         self._lines = 0
-        self._noted: dict[str, list[int]] = {}
+        self._recorded: dict[str, list[int]] = {}
 
     def add(self, rank: SessionId, root: Path, path: str, step: int | None) -> None:
         """Note what lies at a path, relative to the root, as whole; ``rank`` is the session that saw it saved."""
         seen = {each: found for each, found in folder_scan.scan(root, {path}).items() if found.kind == FILE}
         self._write([self._boot, rank.generation, rank.writer, str(root), path, step, seen])
 
-    def all_still(self, rank: SessionId, root: Path, files: Mapping[str, FileMark]) -> None:
+    def add_quiescent(self, rank: SessionId, root: Path, files: Mapping[str, FileMark]) -> None:
         """Note files that were whole at one look."""
         new = {
-            path: seen for path, seen in files.items() if seen.kind == FILE and self._noted.get(path) != _marks(seen)
+            path: seen
+            for path, seen in files.items()
+            if seen.kind == FILE and self._recorded.get(path) != _signature(seen)
         }
         if new:
-            self._noted.update({path: _marks(seen) for path, seen in new.items()})
+            self._recorded.update({path: _signature(seen) for path, seen in new.items()})
             self._write([self._boot, rank.generation, rank.writer, str(root), "", None, new])
 
     def newer(self, root: Path, rank: SessionId, entries: Iterable[FileRow]) -> list[NewerFiles]:
@@ -74,7 +76,9 @@ class CompleteFiles:
                 saves.append(SaveGroup(path, step))
                 files.append(marks)
         noted = {path: marks for each in files for path, marks in each.items()}
-        there = {path: seen for path, marks in noted.items() if (seen := _look(root, path)) and _marks(seen) == marks}
+        there = {
+            path: seen for path, marks in noted.items() if (seen := _look(root, path)) and _signature(seen) == marks
+        }
         known, at = save_groups.grouped(saves), 0
         found: dict[str, NewerFiles] = {}
         for place, moment in enumerate(known):
@@ -83,16 +87,18 @@ class CompleteFiles:
             over = place + 1 < len(known) or save_groups.is_complete(moment, known[:place])
             if over and all(path in there for path in paths):
                 found.update({path: NewerFiles(path, there[path], moment[0].step) for path in paths})
-        later = self._not_noted(root, known, {*noted, *snapshot}) if known else []
+        later = self._next_unreported(root, known, {*noted, *snapshot}) if known else []
         return [*(each for path, each in found.items() if _differs(each.seen, snapshot.get(path))), *later]
 
-    def _not_noted(self, root: Path, known: Sequence[Sequence[SaveGroup]], old: Collection[str]) -> list[NewerFiles]:
+    def _next_unreported(
+        self, root: Path, known: Sequence[Sequence[SaveGroup]], old: Collection[str]
+    ) -> list[NewerFiles]:
         """Return the next save of numbered files, of which nobody was told any more, if its structure shows it whole."""
         last = {file_patterns.shape_of(save.path): save.path for moment in known for save in moment}
         found: dict[int, dict[str, NewerFiles]] = {}
         for shape, path in last.items():
             step = file_patterns.step_of(path.rpartition("/")[2])
-            for each in _alike(root, path) if step is not None else ():
+            for each in _similar_names(root, path) if step is not None else ():
                 number = file_patterns.step_of(each.rpartition("/")[2])
                 seen = _look(root, each) if number is not None and number > (step or 0) and each not in old else None
                 if number is None or seen is None or seen.kind != FILE or not _is_later(seen, root, path):
@@ -107,7 +113,7 @@ class CompleteFiles:
         return list(whole[max(whole)].values()) if whole else []
 
     def _write(self, told: list[Any]) -> None:
-        told[-1] = {path: _marks(seen) for path, seen in told[-1].items()}
+        told[-1] = {path: _signature(seen) for path, seen in told[-1].items()}
         try:
             with self._note.open("a", encoding="ascii") as file:
                 file.write(f"{json.dumps(told)}\n")
@@ -138,12 +144,12 @@ class CompleteFiles:
         self._lines = len(kept)
 
 
-def _marks(seen: FileMark) -> list[int]:
+def _signature(seen: FileMark) -> list[int]:
     """Return by what a change shows; not the time of the inode, which a link changes too."""
     return [seen.size, seen.mtime_ns, seen.inode[1]]
 
 
-def _alike(root: Path, path: str) -> list[str]:
+def _similar_names(root: Path, path: str) -> list[str]:
     """Return what lies beside a file and is named alike but for its number."""
     folder, slash, _ = path.rpartition("/")
     try:

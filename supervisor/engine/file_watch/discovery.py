@@ -21,7 +21,7 @@ from supervisor.core.unmodified import file_patterns, state_file_names
 from supervisor.engine import threads
 from supervisor.engine.file_watch import scan as folder_scan
 from supervisor.engine.file_watch.open_files import opened_for_writing
-from supervisor.engine.unmodified.snapshot import same
+from supervisor.engine.unmodified.snapshot import same_content
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Clock
     from supervisor.engine.file_watch.scan import FileMark
 
-LOOK_S, SHARE = 2.0, 20.0  # between looks; a look may take one part in so many of the time
+SCAN_EVERY_S, SHARE = 2.0, 20.0  # between looks; a look may take one part in so many of the time
 STATES_MIN, STILL_S = 3, 0.3  # of a file that is different at each look: between two writes it stays as it is so long
 ENTRIES_MAX, FOLDER_MAX, DEPTH_MAX = 20_000, 4_000, 8
 LOG_BYTES_MAX = 64 * 1024 * 1024
@@ -69,11 +69,11 @@ class Discovery:
     """
 
     def __init__(
-        self, root: Path, clock: Clock, passed_over: Collection[str], listener: DiscoveryListener, stores: Collection[str] = (),
+        self, root: Path, clock: Clock, skipped: Collection[str], listener: DiscoveryListener, stores: Collection[str] = (),
     ) -> None:  # fmt: skip
         self.root, self.clock, self.leader = root, clock, 0
         self._listener = listener
-        self._passed_over = {os.path.abspath(path) for path in passed_over} | set(_mounts())  # noqa: PTH100  # asks no drive
+        self._skipped = {os.path.abspath(path) for path in skipped} | set(_mounts())  # noqa: PTH100  # asks no drive
         self._stores = {os.path.abspath(path) for path in stores}  # noqa: PTH100  # asks no drive
         self._first: dict[str, FileMark] | None = None
         self._put_back: frozenset[str] = frozenset()
@@ -113,7 +113,7 @@ class Discovery:
             if self._put_back:
                 self._first |= {path: seen for path, seen in scan.items() if file_patterns.within(path, self._put_back)}
                 self._put_back = frozenset()
-            new = {path: seen for path, seen in scan.items() if not same(self._first.get(path), seen)}
+            new = {path: seen for path, seen in scan.items() if not same_content(self._first.get(path), seen)}
             kept = self._listener.kept()
             waiting = {path: seen for path, seen in new.items() if not file_patterns.within(path, kept)}
             likely = {
@@ -123,7 +123,7 @@ class Discovery:
                 or state_file_names.marked_folder(path)
                 or self._listener.was_kept(path)
             }
-            accepted = self._judged(likely, ended=ended) if likely else []
+            accepted = self._accepted(likely, ended=ended) if likely else []
             for path, seen in new.items():
                 if seen.size <= LOG_BYTES_MAX and path not in kept and _lies_beside(path, [*kept, *accepted]):
                     self._listener.beside(path)
@@ -131,10 +131,10 @@ class Discovery:
                 self._listener.found(path)
             self._before = scan
 
-    def left(self) -> list[str]:
+    def unsaved(self) -> list[str]:
         """Return the files that are new and of which nothing was kept, the largest first."""
         kept, first = self._listener.kept(), self._first or {}
-        new = {path: seen for path, seen in self._before.items() if not same(first.get(path), seen)}
+        new = {path: seen for path, seen in self._before.items() if not same_content(first.get(path), seen)}
         rest = [
             path
             for path in new
@@ -142,7 +142,7 @@ class Discovery:
         ]
         return sorted(rest, key=lambda path: (-state_file_names.likely(path), -new[path].size, path))
 
-    def logs_beside(self, path: str) -> list[str]:
+    def logs_near(self, path: str) -> list[str]:
         """Return the logs of this run that lie beside what is saved at this path, by a look at its own folder."""
         first, found = self._first or {}, list[str]()
         for folder in dict.fromkeys(_folders_of(path)):
@@ -150,11 +150,11 @@ class Discovery:
                 for entry in entries:
                     log = f"{folder}/{entry.name}" if folder else entry.name
                     if state_file_names.has_lines_of_a_run(log) and entry.is_file(follow_symlinks=False):
-                        seen = folder_scan.seen_as(entry.path, entry.stat(follow_symlinks=False))
-                        found += [log] if seen.size <= LOG_BYTES_MAX and not same(first.get(log), seen) else []
+                        seen = folder_scan.file_mark(entry.path, entry.stat(follow_symlinks=False))
+                        found += [log] if seen.size <= LOG_BYTES_MAX and not same_content(first.get(log), seen) else []
         return found
 
-    def _judged(self, likely: dict[str, FileMark], *, ended: bool) -> list[str]:
+    def _accepted(self, likely: dict[str, FileMark], *, ended: bool) -> list[str]:
         """Return which of them count."""
         root = os.path.realpath(self.root)
         kinds = None if ended else opened_for_writing(self.root, self.leader)
@@ -167,7 +167,7 @@ class Discovery:
         accepted: dict[str, None] = {}
         for path, seen in sorted(likely.items()):
             before = self._before.get(path)
-            settled = ended or same(before, seen) or (before is not None and before.inode != seen.inode)
+            settled = ended or same_content(before, seen) or (before is not None and before.inode != seen.inode)
             if path in opened or self._told.get(path) == seen or not (settled or self._is_between_writes(path)):
                 continue
             if ended or self._counts(path, seen, stepping=stepping):
@@ -196,15 +196,15 @@ class Discovery:
         if known or self._listener.was_kept(path):
             return True
         again = len(self._shapes[file_patterns.shape_of(path)]) > 1
-        return again or (stepping and not same(self._early.get(path), seen))
+        return again or (stepping and not same_content(self._early.get(path), seen))
 
     def _scan(self) -> dict[str, FileMark]:
         found: dict[str, FileMark] = {}
-        for path, entry in _walk(os.fspath(self.root), self._passed_over, self._stores):
+        for path, entry in _walk(os.fspath(self.root), self._skipped, self._stores):
             if len(found) >= ENTRIES_MAX:
                 break
             with suppress(OSError):
-                seen = folder_scan.seen_as(entry.path, entry.stat(follow_symlinks=False))
+                seen = folder_scan.file_mark(entry.path, entry.stat(follow_symlinks=False))
                 if seen.kind == FILE:
                     found[path] = seen
         return found
@@ -214,7 +214,7 @@ class Discovery:
             began_s = self.clock.now().mono_s
             self.look()
             self._listener.looked()
-            over.wait(max(LOOK_S, SHARE * (self.clock.now().mono_s - began_s)))
+            over.wait(max(SCAN_EVERY_S, SHARE * (self.clock.now().mono_s - began_s)))
 
 
 def _folders_of(path: str) -> tuple[str, str]:
@@ -230,7 +230,7 @@ def _lies_beside(path: str, kept: Collection[str]) -> bool:
     return any(folder in _folders_of(each) for each in kept)
 
 
-def _walk(root: str, passed_over: Collection[str], stores: Collection[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(root: str, skipped: Collection[str], stores: Collection[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield the files under ``root``, those of the upper folders first; at most so many entries in all."""
     waiting, seen = [(root, "")], 0
     while waiting:
@@ -250,11 +250,11 @@ def _walk(root: str, passed_over: Collection[str], stores: Collection[str]) -> I
                 continue
             if not entry.is_dir(follow_symlinks=False):
                 yield above + entry.name, entry
-            elif entry.path not in passed_over and _is_looked_into(entry.name) and above.count("/") < DEPTH_MAX:
+            elif entry.path not in skipped and _is_scanned(entry.name) and above.count("/") < DEPTH_MAX:
                 waiting.append((entry.path, f"{above}{entry.name}/"))
 
 
-def _is_looked_into(name: str) -> bool:
+def _is_scanned(name: str) -> bool:
     return name.lower() not in state_file_names.PASSED_OVER and not file_patterns.is_temporary(name)
 
 

@@ -22,12 +22,12 @@ class FileEvents(Protocol):
 class FileEventSource:
     """Looks after one folder and all in it. ``listening`` is False where the system does not tell, and ``why`` says why."""
 
-    def __init__(self, told: FileEvents) -> None:
-        self._told = told
+    def __init__(self, on_event: FileEvents) -> None:
+        self._on_file_event = on_event
         self._observer: Any = None
         self.why = ""
 
-    def begin(self, folder: Path) -> bool:
+    def listen(self, folder: Path) -> bool:
         """Listen to a folder that is there; False if the system has no such way, or no more room for it."""
         logging.getLogger("watchdog").addHandler(logging.NullHandler())
         try:
@@ -35,7 +35,7 @@ class FileEventSource:
             from watchdog.observers.inotify import InotifyObserver
 
             handler = FileSystemEventHandler()
-            handler.on_any_event = self._happened  # type: ignore[method-assign]
+            handler.on_any_event = self._on_event  # type: ignore[method-assign]
             observer = InotifyObserver()
             observer.schedule(handler, os.fspath(folder), recursive=True)
             observer.start()
@@ -57,18 +57,20 @@ class FileEventSource:
             self._observer.stop()
             self._observer = None
 
-    def _happened(self, event: Any) -> None:
+    def _on_event(self, event: Any) -> None:
         if event.event_type == "closed":
-            self._told(os.fsdecode(event.src_path), closed=True)
+            self._on_file_event(os.fsdecode(event.src_path), closed=True)
         elif event.event_type in WRITTEN:
-            self._told(os.fsdecode(event.src_path), closed=False)
+            self._on_file_event(os.fsdecode(event.src_path), closed=False)
             if target := getattr(event, "dest_path", ""):
-                self._told(os.fsdecode(target), closed=True)  # what is written elsewhere is renamed when it is whole
+                self._on_file_event(
+                    os.fsdecode(target), closed=True
+                )  # what is written elsewhere is renamed when it is whole
 
 
-def begin(folder: Path, told: FileEvents, say: Callable[[str], None]) -> FileEventSource:
+def listen(folder: Path, on_event: FileEvents, say: Callable[[str], None]) -> FileEventSource:
     """Return who listens to the folder; what stands in the way is said."""
-    made = FileEventSource(told)
-    if not made.begin(folder):
+    made = FileEventSource(on_event)
+    if not made.listen(folder):
         say(f"the system reports no changes in {folder} ({made.why}): it is scanned every few seconds")
     return made

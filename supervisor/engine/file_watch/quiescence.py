@@ -37,18 +37,18 @@ class Quiescence:
         self._busy_since_s.clear()
         self._closed.clear()
 
-    def touched(self, path: str, now_s: float) -> None:
+    def on_change(self, path: str, now_s: float) -> None:
         """Somebody made, wrote or renamed it."""
         self._touched_s[path] = now_s
         self._busy_since_s.setdefault(path, now_s)
         self._closed.discard(path)
 
-    def closed(self, path: str, now_s: float) -> None:
+    def on_close(self, path: str, now_s: float) -> None:
         """Who wrote into it has closed it."""
-        self.touched(path, now_s)
+        self.on_change(path, now_s)
         self._closed.add(path)
 
-    def look(
+    def update(
         self,
         scan: Mapping[str, FileMark],
         now_s: float,
@@ -65,13 +65,13 @@ class Quiescence:
         for path, seen in scan.items():
             told = self._touched_s.get(path, self._looked_s - 1.0) >= self._looked_s
             before = self._seen.get(path)
-            if not told and seen.kind == FILE and _marks(before) != _marks(seen):
-                self.touched(path, now_s)
+            if not told and seen.kind == FILE and _signature(before) != _signature(seen):
+                self.on_change(path, now_s)
                 if before is not None and before.inode != seen.inode:
                     self._closed.add(path)
         for path in {*opened, *appended}:
             if path in scan:
-                self.touched(path, now_s)
+                self.on_change(path, now_s)
         self._seen, self._looked_s = dict(scan), now_s
 
     def busy(self, now_s: float, *, hurried: bool = False) -> dict[str, float]:
@@ -108,5 +108,5 @@ class Quiescence:
         self._closed.discard(path)
 
 
-def _marks(seen: FileMark | None) -> object:
+def _signature(seen: FileMark | None) -> object:
     return None if seen is None else (seen.size, seen.mtime_ns, seen.ctime_ns, seen.inode)

@@ -44,7 +44,7 @@ def scan(root: Path, only: Collection[str] | None = None, *, temporary: bool = F
             continue
         full = f"{root}/{path}"
         try:
-            seen = seen_as(full, os.lstat(full))
+            seen = file_mark(full, os.lstat(full))
         except OSError:
             continue
         found[path] = seen
@@ -55,7 +55,7 @@ def scan(root: Path, only: Collection[str] | None = None, *, temporary: bool = F
 
 def look(path: str) -> FileMark:
     """Return what lies under one path. Raises OSError."""
-    return seen_as(path, os.lstat(path))
+    return file_mark(path, os.lstat(path))
 
 
 def _fill(found: dict[str, FileMark], folder: str, above: str, *, temporary: bool) -> None:
@@ -64,7 +64,7 @@ def _fill(found: dict[str, FileMark], folder: str, above: str, *, temporary: boo
             continue
         path = above + entry.name
         try:
-            seen = seen_as(entry.path, entry.stat(follow_symlinks=False))
+            seen = file_mark(entry.path, entry.stat(follow_symlinks=False))
         except OSError:
             continue
         found[path] = seen
@@ -80,7 +80,7 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
         return
 
 
-def seen_as(path: str, of: os.stat_result) -> FileMark:
+def file_mark(path: str, of: os.stat_result) -> FileMark:
     """Return what a look at a path showed."""
     inode, mode = (of.st_dev, of.st_ino), stat.S_IMODE(of.st_mode)
     if stat.S_ISREG(of.st_mode):

@@ -60,7 +60,7 @@ class CopyTarget:
             os.close(self.descriptor)
 
 
-def open_still(path: str, wanted: tuple[int, int]) -> int:
+def open_unchanged(path: str, wanted: tuple[int, int]) -> int:
     """Open a file that was looked at, without following a link. ChangedMeanwhile if it is another, or none, by now."""
     try:
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

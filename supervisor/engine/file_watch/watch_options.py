@@ -39,7 +39,7 @@ def watch(settings: Mapping[str, Any], every: SaveSchedule) -> WatchedFolder:
     return WatchedFolder(called, folder, settings["resume_args"], every.value if every.unit == "s" else None)
 
 
-def refuse(called: str, others: Mapping[str, Path]) -> None:
+def reject(called: str, others: Mapping[str, Path]) -> None:
     """Raise UsageError for a folder that is, holds or lies in what must not be put back with it.
 
     ``others``: such places, each under what people call it. The store and the local disk must not even hold the folder.

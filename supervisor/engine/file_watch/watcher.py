@@ -35,7 +35,7 @@ EVERY_S_MIN = 10.0
 COST_FACTOR = 20.0  # in "auto", a snapshot is written at most so many times its own time apart
 IDLE_S, POLL_S, PAUSE_S = 30.0, 2.0, 0.2
 SCAN_SHARE = 10.0  # of the time, at most one part in so many goes into looking
-FAREWELL_S = 5.0
+FINAL_WAIT_S = 5.0
 LAST_TRIES = 5
 SPECIAL = "is neither file, folder nor link: it is not carried"
 
@@ -60,25 +60,25 @@ class Watcher:
     ) -> None:
         self.scene, self.series = scene, series
         self._paths = paths
-        self._still = Quiescence(scene.quiet_s)
-        self._noticing: fs_events.FileEventSource | None = None
+        self._quiescence = Quiescence(scene.quiet_s)
+        self._event_source: fs_events.FileEventSource | None = None
         self._inode = 0
         self._lock = RLock()
         self._woken, self._over = Flag(), Flag()
         self._thread = Thread(target=self._run, name="files", daemon=True)
         self._wanted_s: float | None = None
         self._next_s = 0.0
-        self._told_s = -TOGETHER_S
+        self._last_event_s = -TOGETHER_S
         self._hurried = False
         self._whole: dict[str, FileMark] | None = None
-        self._farewell: Callable[[], object] | None = None
+        self._final_snapshot: Callable[[], object] | None = None
         self._said: set[str] = set()
 
     def begin(self) -> None:
         """Watch from now on: what is there was there before the script."""
-        self._still.begin(self._scan())
+        self._quiescence.begin(self._scan())
         if not self.scene.listens:
-            self._told_s = self.series.clock.now().mono_s  # a save is what it begins with
+            self._last_event_s = self.series.clock.now().mono_s  # a save is what it begins with
         self._thread.start()
 
     def wake(self) -> None:
@@ -92,8 +92,8 @@ class Watcher:
 
     def before_stop(self, tell: Callable[[], object], within_s: float) -> None:
         """Call ``tell`` when what is new is safe here, or the time is over: who hears it may end in the midst of a file."""
-        self._farewell = tell
-        timer = Timer(min(FAREWELL_S, within_s), self._tell_now)
+        self._final_snapshot = tell
+        timer = Timer(min(FINAL_WAIT_S, within_s), self._send_pending)
         timer.daemon = True
         timer.start()
         self.hurry()
@@ -103,72 +103,72 @@ class Watcher:
         self._over.set()
         self._woken.set()
         with self._lock:
-            if self._noticing is not None:
-                self._noticing.end()
-            self._tell_now()
+            if self._event_source is not None:
+                self._event_source.end()
+            self._send_pending()
             try:
-                self._take_last(trusted=trusted)
+                self._take_final(trusted=trusted)
             except OSError as error:
-                self.series.failed(error)
+                self.series.report_failure(error)
 
     def stop(self) -> None:
         """Watch no more, and take nothing more."""
         self._over.set()
         self._woken.set()
-        if self._noticing is not None:
-            self._noticing.end()
+        if self._event_source is not None:
+            self._event_source.end()
 
-    def turn(self) -> float:
+    def poll_once(self) -> float:
         """Look once; return in how many seconds to look again."""
         with self._lock:
             if self._over.is_set():
                 return IDLE_S
             now_s = self.series.clock.now().mono_s
-            wait_s, settled = self._look(now_s)
+            wait_s, settled = self._poll(now_s)
             if settled:
-                self._tell_now()
+                self._send_pending()
             return wait_s
 
-    def saved(self, path: str) -> None:
+    def on_saved(self, path: str) -> None:
         """The script's framework says that it has written and closed what lies at this path, relative to the root."""
-        now_s = self._told_s = self.series.clock.now().mono_s
+        now_s = self._last_event_s = self.series.clock.now().mono_s
         for each in folder_scan.scan(self.scene.root, {path}):
-            self._still.closed(each, now_s)
+            self._quiescence.on_close(each, now_s)
         self._woken.set()
 
-    def told(self, path: str, *, closed: bool) -> None:
+    def on_event(self, path: str, *, closed: bool) -> None:
         """The system says that something happened to a path."""
         inside = os.path.relpath(path, self.scene.root)
         if not inside.startswith(".."):
             now_s = self.series.clock.now().mono_s
-            (self._still.closed if closed else self._still.touched)(inside, now_s)
+            (self._quiescence.on_close if closed else self._quiescence.on_change)(inside, now_s)
             self._woken.set()
 
-    def _tell_now(self) -> None:
-        tell, self._farewell = self._farewell, None
+    def _send_pending(self) -> None:
+        tell, self._final_snapshot = self._final_snapshot, None
         if tell is not None:
             tell()
 
-    def _look(self, now_s: float) -> tuple[float, bool]:
+    def _poll(self, now_s: float) -> tuple[float, bool]:
         """Return when to look again, and whether nothing is left to take."""
         scan = self._scan()
         written, appended = self._opened()
-        self._still.look(scan, now_s, opened=written, appended=appended)
-        growing = self._still.growing(now_s)
+        self._quiescence.update(scan, now_s, opened=written, appended=appended)
+        growing = self._quiescence.growing(now_s)
         changes = file_snapshot.changed(scan, self.series.seen, growing={*appended, *growing})
-        busy = self._still.busy(now_s)
+        busy = self._quiescence.busy(now_s)
         if not changes or not any(seen.kind == FILE for seen in scan.values()):
             self._wanted_s = None
-            return (self._still.next_s(now_s) if busy else self._idle_s), not busy
+            return (self._quiescence.next_s(now_s) if busy else self._idle_s), not busy
         self._wanted_s = now_s if self._wanted_s is None else self._wanted_s
         waited_s = now_s - self._wanted_s
         hurried = waited_s >= GROUP_WAIT_S or not self.scene.listens  # who reports a file has closed it
         if hurried:
-            busy = self._still.busy(now_s, hurried=True)
+            busy = self._quiescence.busy(now_s, hurried=True)
         busy = {path: since_s for path, since_s in busy.items() if path in scan or not hurried}
-        self._say_of(busy)
+        self._report_busy(busy)
         if waited_s < LEAVE_OUT_S and any(since_s < LEAVE_OUT_S for since_s in busy.values()):
-            return self._still.next_s(now_s), False
+            return self._quiescence.next_s(now_s), False
         if (held_s := self._held_s(now_s, waited_s)) > 0.0:
             return held_s, False
         if not changes - busy.keys():
@@ -182,14 +182,14 @@ class Watcher:
 
     def _held_s(self, now_s: float, waited_s: float) -> float:
         """Return in how many seconds to look again because more may belong to what is saved just now, or 0."""
-        told_for_s = now_s - self._told_s
-        if self.series.section == "save" or (told_for_s < COMPANIONS_S and self.series.awaits_more):
+        since_event_s = now_s - self._last_event_s
+        if self.series.section == "save" or (since_event_s < COMPANIONS_S and self.series.expects_more_files):
             return TOGETHER_S
         due_s = max(now_s - waited_s, self._next_s)
         more = now_s < due_s + TOGETHER_S_MAX or (
-            waited_s < COMPANIONS_S and self.series.stands(waited_s + TOGETHER_S_MAX)
+            waited_s < COMPANIONS_S and self.series.no_step_within(waited_s + TOGETHER_S_MAX)
         )
-        return max(0.0, TOGETHER_S - told_for_s) if more else 0.0
+        return max(0.0, TOGETHER_S - since_event_s) if more else 0.0
 
     def _take(
         self, scan: dict[str, FileMark], left_out: set[str], growing: set[str], now_s: float
@@ -199,7 +199,7 @@ class Watcher:
         except ChangedMeanwhile:
             return self.scene.quiet_s, False
         except OSError as error:
-            self.series.failed(error)
+            self.series.report_failure(error)
             self._next_s, self._hurried = now_s + RETRY_S, False
             return RETRY_S, False
         self._wanted_s, self._hurried = None, False
@@ -229,7 +229,7 @@ class Watcher:
         )
         self.series.stage(order, reason=reason, growing=growing)
 
-    def _take_last(self, *, trusted: bool) -> None:
+    def _take_final(self, *, trusted: bool) -> None:
         for _ in range(LAST_TRIES):
             scan = self._scan()
             if not any(seen.kind == FILE for seen in scan.values()):
@@ -256,7 +256,7 @@ class Watcher:
             os.path.relpath(path, root) for path in opened.appended
         }
 
-    def _say_of(self, busy: dict[str, float]) -> None:
+    def _report_busy(self, busy: dict[str, float]) -> None:
         for path, since_s in busy.items():
             if since_s >= LEAVE_OUT_S:
                 words = f"{path!r} is never still: it is left out of what is saved, until it is"
@@ -270,24 +270,26 @@ class Watcher:
     def _say_once(self, level: str, path: str, words: str) -> None:
         if path not in self._said:
             self._said.add(path)
-            self.series.say(level, words)
+            self.series.notify(level, words)
 
     @property
     def _idle_s(self) -> float:
-        return IDLE_S if self._noticing is not None and self._noticing.listening else POLL_S
+        return IDLE_S if self._event_source is not None and self._event_source.listening else POLL_S
 
     def _listen(self) -> None:
         try:
             inode = self.scene.root.stat().st_ino
         except OSError:
             return
-        known = self._noticing
+        known = self._event_source
         if not self.scene.listens or (known is not None and (known.why or (known.listening and inode == self._inode))):
             return
         if known is not None:
             known.end()  # the folder was made anew, or one folder more was too many to be told of
         self._inode = inode
-        self._noticing = fs_events.begin(self.scene.root, self.told, lambda words: self.series.say("info", words))
+        self._event_source = fs_events.listen(
+            self.scene.root, self.on_event, lambda words: self.series.notify("info", words)
+        )
 
     def _run(self) -> None:
         if hasattr(os, "setpriority"):
@@ -299,9 +301,9 @@ class Watcher:
             self._listen()
             began_s = self.series.clock.now().mono_s
             try:
-                wait_s = self.turn()
+                wait_s = self.poll_once()
             except Exception:  # noqa: BLE001, because a defect here must end the session in a named state
-                self.series.broken(traceback.format_exc())
+                self.series.report_defect(traceback.format_exc())
                 return
             took_s = self.series.clock.now().mono_s - began_s
             self._over.wait(min(2.0, max(PAUSE_S, SCAN_SHARE * took_s)))

@@ -51,16 +51,16 @@ class DetectedAccelerators:
         return " and ".join(_counted(card, self.cards.count(card)) for card in kinds)
 
 
-def seen(environ: Mapping[str, str], root: Path = Path("/")) -> DetectedAccelerators:
+def detect(environ: Mapping[str, str], root: Path = Path("/")) -> DetectedAccelerators:
     """Look for all that may be there. Memory of an NVIDIA card is known by its driver's library alone, which may take a second."""
     cards, driver = nvidia(root)
     return DetectedAccelerators((*_visible(cards, environ), *tpu(environ, root)), driver)
 
 
-def seen_within(seconds: float, environ: Mapping[str, str]) -> DetectedAccelerators | None:
+def detect_within(seconds: float, environ: Mapping[str, str]) -> DetectedAccelerators | None:
     """Look on a thread of its own, because a driver whose card is broken may hang for ever; None if it does."""
     answers: SimpleQueue[DetectedAccelerators] = SimpleQueue()
-    if threads.start(lambda: answers.put(seen(environ)), "accelerators") is None:
+    if threads.start(lambda: answers.put(detect(environ)), "accelerators") is None:
         return None
     try:
         return answers.get(timeout=seconds)

@@ -39,7 +39,7 @@ _PROOFS = {
 def store(probed: Store, clock: Clock, life_s: float, pause: Callable[[float], object]) -> Iterator[Diagnosis]:
     """Write, read back, prove and remove files in the store; say what that means for a run. ``life_s``: of a machine here."""
     traits = probed.traits
-    new = not traits.mounted and not _there(Path(traits.where))
+    new = not traits.mounted and not _exists(Path(traits.where))
     try:
         measured = measure(probed, clock, pause, PROOF_WAIT_S)
         free = probed.free_bytes()
@@ -86,7 +86,7 @@ def time(now: Instant) -> Diagnosis:
 
 def space(about: str, folder: Path) -> Diagnosis:
     """Say how much is free on this machine's disk that holds ``folder`` or would hold it."""
-    there = next(each for each in (folder, *folder.parents) if _there(each))
+    there = next(each for each in (folder, *folder.parents) if _exists(each))
     read = os.statvfs(there)
     return _room(about, read.f_bavail * read.f_frsize, str(there))
 
@@ -157,7 +157,7 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < ROUGH_S else duration(seconds)
 
 
-def _there(folder: Path) -> bool:
+def _exists(folder: Path) -> bool:
     """Say whether a folder of this machine's own disk is there."""
     try:
         folder.stat()

@@ -56,16 +56,16 @@ class Item:
     beside: tuple[Path, ...] = ()
 
 
-def found(places: Places, *, everything: bool) -> list[Item]:
+def find_items(places: Places, *, everything: bool) -> list[Item]:
     """Return what may go, with its size; with ``everything``, all that the product put on this machine."""
     items = [item for home in dict.fromkeys(places.homes) for item in _in_home(home, places, everything=everything)]
-    items += [Item(path, words, "cache") for path, words in places.caches.items() if _is_there(path)]
+    items += [Item(path, words, "cache") for path, words in places.caches.items() if _exists(path)]
     items += [item for root in dict.fromkeys(places.runs) for item in _local_runs(root, everything=everything)]
     if everything:
-        items += [Item(path, words, "launch") for path, words in places.launches.items() if _is_there(path)]
+        items += [Item(path, words, "launch") for path, words in places.launches.items() if _exists(path)]
     users = _users([item.path for item in items])
     counted: set[tuple[int, int]] = set()
-    looked_at = [_looked_at(item, users, counted) for item in items]
+    looked_at = [_inspect(item, users, counted) for item in items]
     serving = {item.path: places.serving(item.path) for item in looked_at if item.kind == "launch"}
     return [
         replace(item, keeps=f"the machine {serving[item.path]} may live") if serving.get(item.path) else item
@@ -77,13 +77,13 @@ def remove(item: Item) -> bool:
     """Remove an item; return whether it is gone. What began to use it since it was listed stays."""
     if item.keeps or _users([item.path]) or any(_is_held(lock) for lock in _locks_of(item)):
         return False
-    with suppress(FileNotFoundError), _held(item):
+    with suppress(FileNotFoundError), _locked(item):
         _remove(item)
-    return not _is_there(item.path)
+    return not _exists(item.path)
 
 
 @contextmanager
-def _held(item: Item) -> Iterator[None]:
+def _locked(item: Item) -> Iterator[None]:
     """Hold the lock of an environment while it is removed, so that a start that wants it waits and makes it again."""
     lock = next((each for each in item.beside if each.is_file()), None)
     if lock is None:
@@ -103,7 +103,7 @@ def _remove(item: Item) -> None:
         shutil.rmtree(item.path, ignore_errors=True)
     else:
         item.path.unlink(missing_ok=True)
-    if not _is_there(item.path):
+    if not _exists(item.path):
         for each in item.beside:
             each.unlink(missing_ok=True)
 
@@ -120,7 +120,7 @@ def remove_empty(folders: Iterable[Path]) -> None:
 
 def local_run(folder: Path) -> Item:
     """Return the local folder of one run, with why it stays."""
-    return _looked_at(_run_item(folder), _users([folder]), set())
+    return _inspect(_run_item(folder), _users([folder]), set())
 
 
 def _in_home(home: Path, places: Places, *, everything: bool) -> Iterator[Item]:
@@ -146,14 +146,14 @@ def _local_runs(root: Path, *, everything: bool) -> Iterator[Item]:
 
 def _run_item(folder: Path) -> Item:
     steps = [each.id.step for each in staged_checkpoints.staged_on_this_machine(folder)]
-    told = [json_file.live_status(each / STATUS) or {} for each in _folders(folder) if rank_of(each.name)]
-    name = next((str(each["run"]) for each in reversed(told) if each.get("run")), "")
+    records = [json_file.live_status(each / STATUS) or {} for each in _folders(folder) if rank_of(each.name)]
+    name = next((str(each["run"]) for each in reversed(records) if each.get("run")), "")
     words = f"what the run {name} left on this machine" if name else "left by runs on this machine"
     keeps = RESCUED.format(step=max(steps), run=name or folder.name) if steps else ""
     return Item(folder, words, "run", keeps=keeps)
 
 
-def _looked_at(item: Item, users: Mapping[Path, int], counted: set[tuple[int, int]]) -> Item:
+def _inspect(item: Item, users: Mapping[Path, int], counted: set[tuple[int, int]]) -> Item:
     keeps = item.keeps
     if item.path in users:
         keeps = f"process {users[item.path]} uses it"
@@ -173,8 +173,8 @@ def _locks_of(item: Item) -> Iterator[Path]:
 
 
 def _held_locks(folder: Path) -> list[Path]:
-    found = [Path(above, name) for above, _, names in os.walk(folder) for name in names if _is_lock(name)]
-    return [lock for lock in found if _is_held(lock)]
+    find_items = [Path(above, name) for above, _, names in os.walk(folder) for name in names if _is_lock(name)]
+    return [lock for lock in find_items if _is_held(lock)]
 
 
 def _is_lock(name: str) -> bool:
@@ -201,9 +201,9 @@ def _users(paths: Sequence[Path]) -> dict[Path, int]:
     for process in PROC.glob("[0-9]*"):
         if int(process.name) in {os.getpid(), os.getppid()} or not wanted:
             continue
-        said = b"\0".join(_read(process / name) for name in ("cmdline", "environ", "maps"))
+        text = b"\0".join(_read(process / name) for name in ("cmdline", "environ", "maps"))
         for path, name in wanted.items():
-            if path not in used and (name + b"/" in said or name + b"\0" in said):
+            if path not in used and (name + b"/" in text or name + b"\0" in text):
                 used[path] = int(process.name)
     return used
 
@@ -256,5 +256,5 @@ def _entries(above: Path) -> list[Path]:
         return []
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     return os.path.lexists(path)

@@ -36,17 +36,17 @@ def read(local_run: Path, store: str, run: str) -> OwnCommand | None:
 
     ``local_run``: everything of the run on this machine. Another store may tell the id of this one's run, so both must agree.
     """
-    told = json_file.read(local_run / COMMAND) or {}
+    stored = json_file.read(local_run / COMMAND) or {}
     try:
         known = OwnCommand(
-            store=fields.text(told["store"], "store"),
-            run=fields.text(told["run"], "run"),
-            script=fields.text(told["script"], "script"),
+            store=fields.text(stored["store"], "store"),
+            run=fields.text(stored["run"], "run"),
+            script=fields.text(stored["script"], "script"),
             arguments=tuple(
-                fields.text(each, "an argument") for each in fields.sequence(told["arguments"], "arguments")
+                fields.text(each, "an argument") for each in fields.sequence(stored["arguments"], "arguments")
             ),
-            options=fields.mapping(told["options"], "options"),
-            watched=fields.text(told.get("watched", ""), "watched"),
+            options=fields.mapping(stored["options"], "options"),
+            watched=fields.text(stored.get("watched", ""), "watched"),
         )
     except (KeyError, ValueError):
         return None

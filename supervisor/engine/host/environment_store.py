@@ -70,24 +70,24 @@ class EnvironmentStore:
     ) -> None:
         self._store, self._run, self._installer, self._local = store, run, installer, local
         self._key = signing.key_of_run(key, run.name) if key else ""
-        self._made: PreparedPackages | None = None
-        self._torn: set[str] = set()
+        self._prepared: PreparedPackages | None = None
+        self._partial: set[str] = set()
 
     def prepare(self) -> PreparedEnvironment:
         """Put back what the last session recorded, or make what the script asks for. Raises UserError, StoreError."""
         recorded = self._recorded()
         fetch = self._wheels if recorded is not None else lambda _: None
         try:
-            made = self._made = self._installer.make(recorded, fetch)
+            made = self._prepared = self._installer.make(recorded, fetch)
         finally:
             self._forget_wheels()
         return PreparedEnvironment(made.python, made.env, made.installed, made.drift, made.seconds)
 
     def record(self, rank: SessionId) -> None:
         """Leave our record for the next machine."""
-        if self._made is not None:
+        if self._prepared is not None:
             path = f"{self._run.session(rank)}/{RECORD}"
-            body = signing.signed(self._made.record, self._key) if self._key else self._made.record
+            body = signing.signed(self._prepared.record, self._key) if self._key else self._prepared.record
             try:
                 self._store.create(path, body)
             except AlreadyExists:  # this session recorded it already, before an earlier attempt
@@ -96,12 +96,12 @@ class EnvironmentStore:
 
     def keep(self) -> None:
         """Put files of the environment into the store, for machines that would take longer to fetch them anew."""
-        if self._made is None or not self._made.installed:
+        if self._prepared is None or not self._prepared.installed:
             return
         folder = self._local / "wheels"
         there = {entry.name: entry.bytes for entry in self._store.list(self._run.environments)}
-        kept = {name: length for name, length in there.items() if name not in self._torn}
-        for file in self._installer.gather(self._made, folder, kept):
+        kept = {name: length for name, length in there.items() if name not in self._partial}
+        for file in self._installer.gather(self._prepared, folder, kept):
             path = f"{self._run.environments}/{file.name}"
             if there.get(file.name) not in {None, file.stat().st_size}:
                 self._store.delete(path)  # a part, left by a machine that died in it
@@ -123,11 +123,11 @@ class EnvironmentStore:
             except NotFound:
                 continue
             if is_whole(body):
-                return self._judged(body)
+                return self._verified(body)
             torn = torn or body
-        return None if torn is None else self._judged(torn)
+        return None if torn is None else self._verified(torn)
 
-    def _judged(self, body: bytes) -> Recorded:
+    def _verified(self, body: bytes) -> Recorded:
         return Recorded(signing.without_signature(body), bool(self._key) and signing.is_signed(body, self._key))
 
     def _wheels(self, wanted: Callable[[str], bool]) -> Path | None:
@@ -146,15 +146,15 @@ class EnvironmentStore:
             if not target.is_file() or target.stat().st_size != entry.bytes:
                 partly = target.with_name(f".{entry.name}.part")
                 self._store.pull(f"{self._run.environments}/{entry.name}", str(partly), SHA256)
-                if self._store.traits.evidence != "fsync" and _is_torn(partly):
-                    self._torn.add(entry.name)
+                if self._store.traits.evidence != "fsync" and _is_partial(partly):
+                    self._partial.add(entry.name)
                     partly.unlink()  # a machine died while it put it in: no installer could use it
                     continue
                 partly.replace(target)
         return folder
 
 
-def _is_torn(file: Path) -> bool:
+def _is_partial(file: Path) -> bool:
     from zipfile import is_zipfile  # imported only where there are wheels from a drive
 
     return not is_zipfile(file)

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
     from supervisor.core.ports import Platform
 
-LOOK_WITHIN_S = 20.0
+DETECT_WITHIN_S = 20.0
 NONE = "no accelerator found: training runs on the processor"
 
 
-def tell(platform: Platform, environ: Mapping[str, str], inbox: Callable[[ev.Event], None]) -> None:
+def report_machine(platform: Platform, environ: Mapping[str, str], inbox: Callable[[ev.Event], None]) -> None:
     """Put what is seen into the inbox, from a thread of its own: nothing waits for a driver that takes its time."""
 
     def look() -> None:
-        found = accelerators.seen_within(LOOK_WITHIN_S, environ)
+        found = accelerators.detect_within(DETECT_WITHIN_S, environ)
         device = "" if found is None else found.words
         words = "the accelerator's driver does not answer" if found is None else device or NONE
         inbox(ev.MachineDetected(device, f"{machine(platform)} · {words}", platform.advice))

@@ -32,7 +32,7 @@ class MachineRelease:
         self._platform, self._traits, self._say = platform, traits, say
         self._inbox, self._clock = inbox, clock
 
-    def leave(self, session: Session, *, safe: bool, keep: bool) -> None:
+    def release_or_requeue(self, session: Session, *, safe: bool, keep: bool) -> None:
         """Give the machine back after a finished run, or have it started again after a hand-over; never raises.
 
         Not after a failure, because a person will want to look; not where nothing was done, because then somebody came
@@ -40,13 +40,13 @@ class MachineRelease:
         """
         try:
             if session.phase is Phase.HANDED_OVER and self._platform.again is not None:
-                self._start_again(session, self._platform.again)
+                self._requeue(session, self._platform.again)
             elif session.phase is Phase.SUCCEEDED and safe and session.trainer.attempt:
                 self._release(keep=keep)
         except UserError as error:
             self._say(error.what, error.hint)
 
-    def _start_again(self, session: Session, again: Callable[[], str]) -> None:
+    def _requeue(self, session: Session, again: Callable[[], str]) -> None:
         durable, lived_s = session.saves.durable, self._clock.now().mono_s - session.started_s
         if lived_s > FUTILE_S and (durable is None or durable.step <= session.resumed_step):
             words = f"nothing new became safe in {duration(lived_s)}, so {self._platform.title} is not started again"
@@ -68,14 +68,14 @@ class MachineRelease:
             return
         words = "the run is finished and safe: releasing this machine, so that no more compute units are used"
         self._say(words, f"in {duration(PAUSE_S)}, and all on it goes; Ctrl-C now or --keep-machine keeps it")
-        if self._objected():
+        if self._user_objected():
             self._say("this machine is kept and uses more compute units", "")
             return
         if self._traits.mounted and platform.flush is not None:
             platform.flush(FLUSH_S)  # small files of the end may still be on their way
         platform.release()
 
-    def _objected(self) -> bool:
+    def _user_objected(self) -> bool:
         until_s = self._clock.now().mono_s + PAUSE_S
         while (left_s := until_s - self._clock.now().mono_s) > 0:
             heard = self._inbox.wait(left_s)
@@ -84,6 +84,6 @@ class MachineRelease:
         return False
 
 
-def kept(environ: Mapping[str, str]) -> bool:
+def is_kept(environ: Mapping[str, str]) -> bool:
     """Say whether whoever started us gives the machine back, as a fleet does."""
     return environ.get(KEEP, "") not in {"", "0"}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Clock, Store
 
 SMALL_BYTES, LARGE_BYTES = 64_000, 8_000_000
-LOOK_EVERY_S = 0.25
+POLL_EVERY_S = 0.25
 SHORTEST_S = 0.001
 
 
@@ -52,14 +52,14 @@ class Measurement:
         return bytes_s + 2 * (self.small.safe_s + CONFIRMATIONS_ON_A_DRIVE * self.asked_every_s)
 
 
-def measure(store: Store, clock: Clock, pause: Callable[[float], object], patience_s: float) -> Measurement:
+def measure(store: Store, clock: Clock, pause: Callable[[float], object], timeout_s: float) -> Measurement:
     """Write, read back, prove and remove two files; what they left is removed. Raises StoreError.
 
     ``patience_s``: how long the evidence is waited for, for both together. It is asked for more often than in a run, because
     here its time is what matters.
     """
     folder = f"doctor-{secrets.token_hex(4)}"
-    until_s = clock.now().mono_s + patience_s
+    until_s = clock.now().mono_s + timeout_s
     made: list[str] = []
 
     def probe(length: int) -> Probe:
@@ -108,4 +108,4 @@ def _probe(store: Store, path: str, length: int, waiting: Waiting) -> Probe:
             if not error.possible or waiting.clock.now().mono_s >= waiting.until_s:
                 return Probe(length, write_s, why=str(error), possible=error.possible)
             given = 0
-        waiting.pause(LOOK_EVERY_S)
+        waiting.pause(POLL_EVERY_S)

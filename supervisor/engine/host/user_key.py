@@ -21,7 +21,7 @@ KEY_BYTES = 32
 _READ_MAX = 200
 
 
-def read_or_make(environ: Mapping[str, str]) -> str:
+def read_or_create(environ: Mapping[str, str]) -> str:
     """Return the key, made if there is none; "" where this machine has no place for it. Raises UsageError."""
     given = environ.get(VARIABLE, "").strip()
     if given:
@@ -31,17 +31,17 @@ def read_or_make(environ: Mapping[str, str]) -> str:
                 "copy the whole line that `doctor --key` prints on the machine of the key, or unset it",
             )
         return given
-    file = place(environ)
+    file = key_file(environ)
     return _read(file) or _make(file)
 
 
-def place(environ: Mapping[str, str]) -> Path:
+def key_file(environ: Mapping[str, str]) -> Path:
     """Return where the key lies: with the state of this user's programs."""
     state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".local/state")
     return Path(state) / "training-supervisor" / "key"
 
 
-def without(environ: Mapping[str, str]) -> dict[str, str]:
+def without_key(environ: Mapping[str, str]) -> dict[str, str]:
     """Return an environment for other people's code: without the key."""
     return {name: value for name, value in environ.items() if name != VARIABLE}
 

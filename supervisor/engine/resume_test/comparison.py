@@ -180,12 +180,12 @@ def _resumed(store: Store) -> tuple[tuple[int, ...], tuple[int, ...]]:
     for value in _values(store):
         if isinstance(value, ev.CheckpointReady) and value.id is not None:
             resumed.append(value.id.step)
-        elif _reads(value) == "" and resumed:
+        elif _file_read(value) == "" and resumed:
             anew.append(resumed[-1])
     return tuple(resumed), tuple(anew)
 
 
-def _reads(value: Any) -> str | None:
+def _file_read(value: Any) -> str | None:
     """Return the file that a script is told to have read before its first step, "" for none; None for other records."""
     said = value.message if isinstance(value, ev.TrainerMessage) else None
     return said.path if isinstance(said, messages.ReadBack) and not said.late else None

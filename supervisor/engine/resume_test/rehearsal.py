@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Clock, Store
     from supervisor.engine.resume_test.comparison import Comparison
 
-LOOK_EVERY_S = 0.02
+POLL_EVERY_S = 0.02
 SHORTEST_S = 0.5
-PEACEFUL, KILLED = "peaceful", "killed"
+BASELINE, KILLED = "peaceful", "killed"
 SAVES_PER_RUN = 10
 TAIL_LINES = 12
 MORE_TO_DO = "give it more to do: rehearse SCRIPT -- ARGUMENTS"
@@ -57,7 +57,7 @@ class RehearsalPlan:
     steps: int | None
     save_every: str
     install: bool
-    peace_s: float
+    baseline_s: float
     limit_s: float
     watch: str = ""
     resume_arguments: str = ""
@@ -83,16 +83,16 @@ class Rehearsal:
         self._work = Path(os.path.realpath(plan.folder)) / "work"
         self._said = False
 
-    def in_peace(self) -> BaselineRun:
+    def run_baseline(self) -> BaselineRun:
         """Run it once with nothing in its way. UserError where the script itself fails."""
         self._say(f"1/3 {self._plan.script.name} in peace")
-        turn = self._turn(PEACEFUL, "peaceful-machine", self._plan.save_every, self._plan.steps)
-        with self._cleared(), turn:
+        turn = self._turn(BASELINE, "peaceful-machine", self._plan.save_every, self._plan.steps)
+        with self._remove_saves(), turn:
             until_s = None
             while turn.process.poll() is None:
-                self._pause.wait(LOOK_EVERY_S)
+                self._pause.wait(POLL_EVERY_S)
                 if until_s is None and turn.trainer() is not None:
-                    until_s = self._clock.now().mono_s + self._plan.peace_s
+                    until_s = self._clock.now().mono_s + self._plan.baseline_s
                 if until_s is not None and self._clock.now().mono_s > until_s:
                     turn.process.send_signal(signal.SIGTERM)
                     until_s = float("inf")
@@ -104,20 +104,20 @@ class Rehearsal:
             hint = "it must call supervisor.attach(…), or be given --watch-dir DIR, the folder in which it saves"
             raise UserError("the script saved no checkpoint", hint, FAILED)
         if self._plan.watch and turn.process.returncode != 0:
-            words = f"the script did not end within {self._plan.peace_s:.0f} s, and one that saves by itself has to"
+            words = f"the script did not end within {self._plan.baseline_s:.0f} s, and one that saves by itself has to"
             raise UserError(words, "give it less to do (rehearse SCRIPT -- ARGUMENTS), or more time: --limit", FAILED)
         seconds = _seconds(store)
         if seconds < SHORTEST_S:
             raise _not_tested(f"the script is over in {seconds:.1f} s, too soon to be killed in the middle")
         return BaselineRun(step, seconds, finished=turn.process.returncode == 0)
 
-    def with_kills(self, peaceful: BaselineRun) -> None:
+    def run_with_kills(self, baseline: BaselineRun) -> None:
         """Run it again: kill the trainer, later the whole machine, and go on on a blank one."""
-        stop_at = self._plan.steps if peaceful.finished else peaceful.step
-        save_every = f"{max(100, min(1000, int(1000 * peaceful.seconds / SAVES_PER_RUN)))}ms"
-        third_s = peaceful.seconds / 3
+        stop_at = self._plan.steps if baseline.finished else baseline.step
+        save_every = f"{max(100, min(1000, int(1000 * baseline.seconds / SAVES_PER_RUN)))}ms"
+        third_s = baseline.seconds / 3
         turn = self._turn(KILLED, "first-machine", save_every, stop_at)
-        with self._cleared(), turn:
+        with self._remove_saves(), turn:
             trainer, saved = self._wait(turn, third_s, None, None)
             self._say(f"2/3 kill -9 of the trainer, when step {saved:,} was safe")
             _kill_group(trainer)
@@ -129,7 +129,7 @@ class Rehearsal:
             else:
                 self._say("3/3 it came to its end before it could be killed again; shown to a blank machine")
         turn = self._turn(KILLED, "second-machine", save_every, stop_at)
-        with self._cleared(), turn:
+        with self._remove_saves(), turn:
             try:
                 code = turn.process.wait(self._plan.limit_s)
             except subprocess.TimeoutExpired:
@@ -137,9 +137,9 @@ class Rehearsal:
         if code != 0:
             raise self._failed("resume fails: the run ends on the blank machine", turn)
 
-    def compared(self) -> Comparison:
+    def compare(self) -> Comparison:
         """Compare what the two left: the final state, and the log of all steps. UserError where that tests nothing."""
-        stores = [self._open(str(self._plan.folder / name)) for name in (PEACEFUL, KILLED)]
+        stores = [self._open(str(self._plan.folder / name)) for name in (BASELINE, KILLED)]
         found = compare(stores[0], stores[1], self._plan.folder)
         if not found.resumed:
             raise _not_tested("the killed run ended without resuming from a checkpoint, which shows nothing")
@@ -152,12 +152,12 @@ class Rehearsal:
             )
         return found
 
-    def outside(self) -> tuple[str, ...]:
+    def saved_outside(self) -> tuple[str, ...]:
         """Return what the script was seen to save outside the copy of its folder: there it is as the user would have it."""
-        stores = [self._open(str(self._plan.folder / name)) for name in (PEACEFUL, KILLED)]
+        stores = [self._open(str(self._plan.folder / name)) for name in (BASELINE, KILLED)]
         return tuple(dict.fromkeys(path for store in stores for path in saved_outside(store, self._work)))
 
-    def _wait(self, turn: _Turn, seconds: float, old: int | None, saved_before: int | None) -> tuple[int, int]:
+    def _wait(self, turn: _SupervisorRun, seconds: float, old: int | None, saved_before: int | None) -> tuple[int, int]:
         """Wait until another trainer than ``old`` has run for ``seconds`` and something newer is safe.
 
         Return its process id and that step; no process id if a run whose trainer was killed is over by then.
@@ -166,7 +166,7 @@ class Rehearsal:
         began_s = self._clock.now().mono_s
         since_s: float | None = None
         while turn.process.poll() is None:
-            self._pause.wait(LOOK_EVERY_S)
+            self._pause.wait(POLL_EVERY_S)
             now_s = self._clock.now().mono_s
             pid = turn.trainer()
             if pid is None or pid == old:
@@ -184,12 +184,12 @@ class Rehearsal:
         if old is not None:
             return 0, _last_step(store) or 0
         hint = MORE_TO_DO
-        if not self._plan.watch and any((self._plan.folder / PEACEFUL).rglob(FILES_FILE)):
+        if not self._plan.watch and any((self._plan.folder / BASELINE).rglob(FILES_FILE)):
             hint += "; or if it resumed from its own files of the first run: --watch-dir DIR, the folder that has them"
         raise _not_tested("the run ended before it could be killed in the middle", hint)
 
     @contextlib.contextmanager
-    def _cleared(self) -> Iterator[None]:
+    def _remove_saves(self) -> Iterator[None]:
         """Take away in the end what the script has saved by itself: the next machine begins without it."""
         try:
             yield
@@ -198,7 +198,7 @@ class Rehearsal:
             if self._plan.watch and Path(self._plan.watch).is_absolute():
                 shutil.rmtree(self._plan.watch, ignore_errors=True)
 
-    def _copied(self) -> Path:
+    def _copy_working_folder(self) -> Path:
         """Make a fresh copy of the working folder, say so once, and return the script in it."""
         plan = self._plan
         watched = [plan.working / plan.watch] if plan.watch else []
@@ -211,8 +211,8 @@ class Rehearsal:
         inside = plan.script.is_relative_to(plan.working)
         return self._work / plan.script.relative_to(plan.working) if inside else plan.script
 
-    def _failed(self, what: str, turn: _Turn) -> UserError:
-        self._say(turn.last_words())
+    def _failed(self, what: str, turn: _SupervisorRun) -> UserError:
+        self._say(turn.output_tail())
         plan, beside = self._plan, working_copy.missed(turn.printed(), self._work, self._plan.working)
         if beside is not None:
             path, there = beside
@@ -223,23 +223,23 @@ class Rehearsal:
             return UserError(words, hint, FAILED)
         return UserError(f"{what} (exit code {turn.process.returncode})", "mend what its last words say, above", FAILED)
 
-    def _turn(self, store: str, machine: str, save_every: str, stop_at: int | None) -> _Turn:
+    def _turn(self, store: str, machine: str, save_every: str, stop_at: int | None) -> _SupervisorRun:
         plan = self._plan
         command = [
             # -P: a clone that is the working folder itself runs, with its packages, and not its copy, which has none.
-            sys.executable, "-P", "-m", "supervisor", "start", str(self._copied()), "--store", str(plan.folder / store),
+            sys.executable, "-P", "-m", "supervisor", "start", str(self._copy_working_folder()), "--store", str(plan.folder / store),
             "--name", RUN.name, "--save-every", save_every, "--time-limit", "none",
-            "--max-restarts", "0" if store == PEACEFUL else "3",
+            "--max-restarts", "0" if store == BASELINE else "3",
             *([] if plan.install else ["--no-install"]), *([f"--watch-dir={plan.watch}"] if plan.watch else []),
             *([f"--resume-args={plan.resume_arguments}"] if plan.resume_arguments else []), "--", *plan.arguments,
         ]  # fmt: skip
         more = {"SUPERVISOR_RUN_LOCAL": str(plan.folder / machine)}
         if stop_at is not None:
             more["SUPERVISOR_RUN_STOP_AT"] = str(stop_at)
-        return _Turn(command, environ(more), plan.folder / machine, plan.folder / store, self._work)
+        return _SupervisorRun(command, environ(more), plan.folder / machine, plan.folder / store, self._work)
 
 
-class _Turn:
+class _SupervisorRun:
     """One supervisor process with its machine's folder. Leaving the block leaves nothing running."""
 
     def __init__(
@@ -277,7 +277,7 @@ class _Turn:
         """Return all that it printed."""
         return self.output.read_text("utf-8", "replace")
 
-    def last_words(self) -> str:
+    def output_tail(self) -> str:
         """Return the end of what it printed."""
         printed = self.printed().splitlines()
         lines = [line for line in printed if line.strip() and shell_commands.called_as() not in line]

@@ -151,8 +151,10 @@ def export(
             steps = (row for row in log.rows if row["step"] < wanted.id.step)
             lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in steps)
             (beside / STEPS_FILE).write_text(lines, encoding="utf-8")
-            if carried := file_restore.carried_in(beside):
-                file_restore.put_back(beside, replace(carried[0], root=FILES_FOLDER), beside / FILES_FOLDER, beside)
+            if carried := file_restore.file_manifest_in(beside):
+                file_restore.restore_files(
+                    beside, replace(carried[0], root=FILES_FOLDER), beside / FILES_FOLDER, beside
+                )
             beside.rename(to)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

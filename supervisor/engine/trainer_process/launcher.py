@@ -140,7 +140,7 @@ class Launcher:
         self, local: SessionPaths, attempt: int, checkpoint: str, prepared: PreparedEnvironment
     ) -> Mapping[str, str]:
         assert self._channel is not None
-        inherited = user_key.without(prepared.environ or self.job.environ)
+        inherited = user_key.without_key(prepared.environ or self.job.environ)
         deadline = self.job.deadline_wall_s
         return {
             **inherited,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from supervisor.engine.file_watch.scan import FileMark
 
-ALONE_BYTES_MIN = 256 * 1024  # a smaller file goes into a bundle
+SEPARATE_BYTES_MIN = 256 * 1024  # a smaller file goes into a bundle
 BUNDLE_BYTES_MAX = 64 * 1024 * 1024
 LIVE_SHARE_MIN = 0.5  # of a bundle: with less of it still in use, what is used is written anew
 _NUMBER = re.compile(r"(?:file|bundle)-(\d+)")
@@ -57,7 +57,7 @@ class SnapshotDraft:
         """Copy the first ``length`` bytes of a file that was seen so. ChangedMeanwhile if it did more than grow, where it may."""
         if seen.names > 1 and seen.inode in self._twins and self._twins[seen.inode].bytes == length:
             return self._twins[seen.inode]
-        source = stable_copy.open_still(path, seen.inode)
+        source = stable_copy.open_unchanged(path, seen.inode)
         try:
             piece = self._copied(source, length)
             after = os.fstat(source)
@@ -76,10 +76,10 @@ class SnapshotDraft:
         for entry in kept:
             if entry.piece is not None:
                 live[entry.piece.name] += entry.piece.bytes
-        dissolved = {name for name, used in live.items() if self._worn(name, used)}
-        for name in sorted(live.keys() - dissolved):
+        rewritten = {name for name, used in live.items() if self._needs_rewrite(name, used)}
+        for name in sorted(live.keys() - rewritten):
             self._link(name)
-        return [self._rewritten(entry) if entry.piece and entry.piece.name in dissolved else entry for entry in kept]
+        return [self._rewritten(entry) if entry.piece and entry.piece.name in rewritten else entry for entry in kept]
 
     def close(self) -> None:
         """End the bundle that is being filled."""
@@ -99,7 +99,7 @@ class SnapshotDraft:
         self.records[name] = (len(body), str(digest))
 
     def _copied(self, source: int, length: int) -> FileExtent:
-        if length < ALONE_BYTES_MIN:
+        if length < SEPARATE_BYTES_MIN:
             body = os.pread(source, length, 0)
             if len(body) != length:
                 raise ChangedMeanwhile(f"a file of {length} bytes")
@@ -126,7 +126,7 @@ class SnapshotDraft:
         self.written_bytes += len(body)
         return FileExtent(self._bundle.path.name, offset, len(body), str(digest))
 
-    def _worn(self, name: str, used: int) -> bool:
+    def _needs_rewrite(self, name: str, used: int) -> bool:
         """Say whether a bundle is to be written anew: little of it is used, or it is small and one is being written anyway."""
         length = self._before.records[name][0]
         if not name.startswith("bundle-"):

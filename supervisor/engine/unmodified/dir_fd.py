@@ -32,7 +32,7 @@ class Below:
         os.close(self._descriptor)
 
     @contextmanager
-    def folder_of(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+    def open_parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
         """Yield the open folder in which a path lies, and the path's last name there. Raises OSError.
 
         ``make``: folders on the way that are absent are made.
@@ -53,19 +53,19 @@ class Below:
 
     def open(self, path: str) -> int:
         """Open a file for reading; no link and no pipe is waited for or gone through. Raises OSError."""
-        with self.folder_of(path) as (folder, name):
+        with self.open_parent(path) as (folder, name):
             return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
 
     def make_folder(self, path: str) -> None:
         """Make a folder, and those above it, where they are absent. Raises OSError."""
-        with self.folder_of(path, make=True) as (folder, name):
+        with self.open_parent(path, make=True) as (folder, name):
             with suppress(FileExistsError):
                 os.mkdir(name, dir_fd=folder)
             os.close(self._opened(name, folder, path))
 
     def move(self, path: str, to: Path) -> None:
         """Move what lies at a path, a link itself and not what it leads to, to a free place elsewhere. Raises OSError."""
-        with self.folder_of(path) as (folder, name):
+        with self.open_parent(path) as (folder, name):
             try:
                 os.rename(name, to, src_dir_fd=folder)
             except OSError as error:
@@ -81,10 +81,10 @@ class Below:
                 raise
             if not stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                 raise
-            raise through_link(self.root, path) from error
+            raise link_error(self.root, path) from error
 
 
-def through_link(root: Path, folder: str) -> OSError:
+def link_error(root: Path, folder: str) -> OSError:
     """Return the error for a folder that is a link."""
     words = f"{folder} is a link, and files are put back through one only where --watch-dir names it"
     return OSError(errno.ELOOP, words, os.fspath(root / folder))

@@ -28,7 +28,7 @@ NAMES = frozenset(
 PATHS_MAX, WAIT_S = 2_000, 10.0
 
 
-def refuse(paths: Sequence[str], root: Path, script: Path) -> None:
+def reject(paths: Sequence[str], root: Path, script: Path) -> None:
     """Raise UserError if one of these paths below ``root`` is protected."""
     tracked = _tracked(paths, root)
     for path in paths:

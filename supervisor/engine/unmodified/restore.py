@@ -27,7 +27,7 @@ from supervisor.engine.file_watch import scan as folder_scan
 from supervisor.engine.file_watch import stable_copy
 from supervisor.engine.file_watch.stable_copy import CopyTarget
 from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.unmodified.dir_fd import Below, through_link
+from supervisor.engine.unmodified.dir_fd import Below, link_error
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -45,7 +45,7 @@ class RestoredFolder:
     moved: tuple[str, ...]
 
 
-def carried_in(folder: Path) -> tuple[FileManifest, Mapping[str, tuple[int, str]]] | None:
+def file_manifest_in(folder: Path) -> tuple[FileManifest, Mapping[str, tuple[int, str]]] | None:
     """Return what files a checkpoint's folder carries, and the records of its own; None if it is of another kind.
 
     Raises ContentError for one that is damaged.
@@ -56,7 +56,7 @@ def carried_in(folder: Path) -> tuple[FileManifest, Mapping[str, tuple[int, str]
     return parse((folder / FILES_FILE).read_bytes()), content.files
 
 
-def put_back(
+def restore_files(
     folder: Path, carried: FileManifest, root: Path, aside: Path, newer: Collection[str] = ()
 ) -> RestoredFolder:
     """Make ``root`` what the snapshot in ``folder`` holds: all of it, or for what a framework told of, those paths alone.
@@ -64,7 +64,7 @@ def put_back(
     ``newer``: files that are whole and newer than it; they stay as they are.
     Every byte is measured on its way. OSError says what stands in the way; what was there is then still there, or aside.
     """
-    only = None if carried.root else _told_of(carried, root)
+    only = None if carried.root else _paths_of_snapshot(carried, root)
     wanted = {entry.path: entry for entry in carried.entries}
     root.mkdir(parents=True, exist_ok=True)
     with closing(Below(root)) as below:
@@ -72,25 +72,25 @@ def put_back(
         stays = {*newer, *(above for path in newer for above in _above(path))}
         right = {p for p, seen in there.items() if p in stays or _is_right(below, p, seen, wanted.get(p))}
         wrong = [path for path in there if path not in right]
-        moved = tuple(_move_aside(below, path, aside) for path in sorted(_top_most(wrong)))
+        moved = tuple(_move_aside(below, path, aside) for path in sorted(_outermost(wrong)))
         missing = [entry for entry in carried.entries if entry.path not in right]
-        _see_no_link(root, [entry.path for entry in carried.entries])
+        _require_no_link(root, [entry.path for entry in carried.entries])
         for entry in sorted(missing, key=lambda each: (each.kind != FOLDER, each.path)):
             _make(folder, entry, below)
         for entry in carried.entries:
             if entry.path not in newer:
-                _like(entry, below)
+                _restore_metadata(entry, below)
     return RestoredFolder(sum(entry.kind == FILE for entry in missing), moved)
 
 
-def _see_no_link(root: Path, paths: Iterable[str]) -> None:
+def _require_no_link(root: Path, paths: Iterable[str]) -> None:
     """Raise OSError for a path that leads through a link on this disk, before anything is written.
 
     ``root`` itself may be one: a person named it. A link that comes later is not gone through either: see `Below`.
     """
     for folder in sorted({above for path in paths for above in _above(path)}):
         if (root / folder).is_symlink():
-            raise through_link(root, folder)
+            raise link_error(root, folder)
 
 
 def move_changed(root: Path, first: Mapping[str, FileMark], aside: Path, same: Collection[str]) -> tuple[str, ...]:
@@ -100,10 +100,10 @@ def move_changed(root: Path, first: Mapping[str, FileMark], aside: Path, same: C
     if not wrong:
         return ()
     with closing(Below(root)) as below:
-        return tuple(_move_aside(below, path, aside) for path in sorted(_top_most(wrong)))
+        return tuple(_move_aside(below, path, aside) for path in sorted(_outermost(wrong)))
 
 
-def _told_of(carried: FileManifest, root: Path) -> set[str]:
+def _paths_of_snapshot(carried: FileManifest, root: Path) -> set[str]:
     """Return the paths that belong to such a snapshot: its own, and checkpoints beside them that are named alike."""
     files = [entry.path for entry in carried.entries]
     tops = {path for path in files if not any(path.startswith(f"{other}/") for other in _parents(path, files))}
@@ -129,7 +129,7 @@ def _above(path: str) -> set[str]:
     return {"/".join(parts[:depth]) for depth in range(1, len(parts))}
 
 
-def _top_most(paths: Iterable[str]) -> set[str]:
+def _outermost(paths: Iterable[str]) -> set[str]:
     wrong = set(paths)
     return {path for path in wrong if not _parents(path, wrong)}
 
@@ -168,7 +168,7 @@ def _make(folder: Path, entry: FileRow, below: Below) -> None:
     if entry.kind == FOLDER:
         below.make_folder(entry.path)
         return
-    with below.folder_of(entry.path, make=True) as (inside, name):
+    with below.open_parent(entry.path, make=True) as (inside, name):
         beside = BESIDE.format(os.urandom(4).hex())
         try:
             if entry.piece is None:
@@ -195,7 +195,7 @@ def _write(folder: Path, piece: FileExtent, target: CopyTarget) -> None:
         raise OSError(errno.EIO, "it is not what was written", os.fspath(folder / piece.name))
 
 
-def _like(entry: FileRow, below: Below) -> None:
+def _restore_metadata(entry: FileRow, below: Below) -> None:
     """Give it the mode and the time that it had: scripts take the newest file by its time."""
     if entry.kind == LINK:
         return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from supervisor.core.checkpoint.file_manifest import FileManifest
     from supervisor.core.unmodified.resume_file import ResumeFileChoice
 
-NOT_ITS_FAULT = frozenset({"refused", "device-oom", "outage"})  # another checkpoint would meet the same
+UNRELATED_FAILURES = frozenset({"refused", "device-oom", "outage"})  # another checkpoint would meet the same
 
 
 class ResumeCandidates:
@@ -32,7 +32,7 @@ class ResumeCandidates:
         self._next: ResumeFileChoice | None = None
         self._arguments: tuple[str, ...] = ()
 
-    def of(self, folder: str, carried: FileManifest) -> None:
+    def use_snapshot(self, folder: str, carried: FileManifest) -> None:
         """The files are those of this snapshot now; the same one again keeps what was tried."""
         if folder != self._folder:
             self._folder, self._carried = folder, carried
@@ -75,10 +75,10 @@ class ResumeCandidates:
         """By which rule the checkpoint was chosen, as words behind the arguments; "" where none was."""
         return "" if self._now is None else f" ({self._now.named}: {self._now.rule})"
 
-    def failed(self, kind: str, words: str) -> bool:
+    def next_after_failure(self, kind: str, words: str) -> bool:
         """The script ended on it before its first step: the next choice is tried, and said. Return whether there is one."""
         now, self._now = self._now, None
-        if not self._arguments or kind in NOT_ITS_FAULT:
+        if not self._arguments or kind in UNRELATED_FAILURES:
             return False
         added = " ".join(self._arguments)
         if kind == "setup" or now is None:

@@ -98,26 +98,26 @@ class UnmodifiedScriptSession:
         """The watched folder; the working folder where none is."""
         return self.watch.folder if self.watch.called else self._working
 
-    def put_back(self, ready: ev.Event | None) -> ev.Event | None:
+    def restore_files(self, ready: ev.Event | None) -> ev.Event | None:
         """Make the files what the checkpoint says before it is gone on from; UserError where that cannot be done."""
         if not isinstance(ready, ev.CheckpointReady):
             return ready
         self._restored = self._beside = ""
         try:
-            found = file_restore.carried_in(Path(ready.folder)) if ready.folder else None
+            found = file_restore.file_manifest_in(Path(ready.folder)) if ready.folder else None
             if found is not None and ready.id is not None:
                 self._put_back(ready, *found)
                 if not self._beside:
                     self._counted = found[0].counted
                     ready = replace(ready, files=True, step_known=self._counted)
             elif self.watch.called and not ready.folder:
-                self._begin_clean()
+                self._set_leftovers_aside()
         except (OSError, CheckpointInfoError) as error:
             words = f"the files of the script cannot be put back into {self.root}: {error}"
             raise UserError(words, "see to its permissions and its room, and start again", FAILED_PRECHECKS) from error
         return ready
 
-    def resuming(self, checkpoint: str) -> ResumeArguments:
+    def resume_arguments(self, checkpoint: str) -> ResumeArguments:
         """Return what an attempt is started with that goes on from this checkpoint ("" for none)."""
         series = self._series
         if self._beside == checkpoint:
@@ -134,13 +134,13 @@ class UnmodifiedScriptSession:
         self._added = arguments
         return ResumeArguments(arguments, told, "")
 
-    def begin(self, pid: int) -> None:
+    def attempt_started(self, pid: int) -> None:
         """An attempt has been started."""
         self._pid = pid
         self._failed = self._stopping = self._stepped = False
         self._failure = messages.ScriptFailed("script", "", "", "")
         if self._series is not None:
-            self._series.attempt()
+            self._series.attempt_started()
         if self.watch.called and not self._attached and not self._beside:
             self._observe()
         elif not self._attached and not self._beside:
@@ -149,23 +149,25 @@ class UnmodifiedScriptSession:
             self._proposed = True
             threads.start(self._propose, "proposal")
 
-    def heard(self, message: messages.Message | messages.Malformed) -> None:
+    def on_message(self, message: messages.Message | messages.Malformed) -> None:
         """Learn from what the trainer says."""
         if isinstance(message, messages.ScriptFailed):
             self._failed, self._failure = self._failed or message.kind != "exit", message
         elif isinstance(message, messages.Hello):
-            self._greeted(message)
+            self._on_hello(message)
         elif isinstance(message, messages.ScriptSavedFile) and not self._attached:
-            self._saved(message)
+            self._on_saved(message)
         elif isinstance(message, messages.ReadBack) and not self._attached:
-            self._read_back(message)
+            self._on_read_back(message)
         elif isinstance(message, messages.Heartbeat) and not self._attached:
-            self._made().heard(message)
+            self._made().on_message(message)
             self._stepped |= message.step > self._made().base_step
             if self._watcher is not None and message.section != "save":
                 self._watcher.wake()
 
-    def asked(self, message: messages.SaveRequest | messages.StopRequest, tell: Callable[[], object]) -> None:
+    def forward_to_trainer(
+        self, message: messages.SaveRequest | messages.StopRequest, tell: Callable[[], object]
+    ) -> None:
         """Tell the trainer, after what is new was taken if it is to end."""
         watcher = self._watcher
         if watcher is None:
@@ -181,7 +183,7 @@ class UnmodifiedScriptSession:
             if message.reason != "due":
                 watcher.hurry()
 
-    def ended(self, code: int) -> bool:
+    def on_trainer_exit(self, code: int) -> bool:
         """The attempt is over: what the script left is whole if it ended by itself, as it should or as it was told to.
 
         Return whether the next attempt is started with another of the script's files.
@@ -192,13 +194,13 @@ class UnmodifiedScriptSession:
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.end(trusted=trusted)
-        self._outside.ended()
+        self._outside.on_exit()
         if self._discovery is not None and not self._observed:
-            self._nothing_yet.ended(self._discovery.left())
+            self._nothing_yet.on_exit(self._discovery.unsaved())
         if code > 0 and not (self._stepped or self._stopping or self._attached):
             failure = self._failure
             words = f"{failure.type}: {failure.message}".strip(": ") or f"exit code {code}"
-            return self._candidates.failed(failure.kind, words)
+            return self._candidates.next_after_failure(failure.kind, words)
         return False
 
     def close(self) -> None:
@@ -229,18 +231,18 @@ class UnmodifiedScriptSession:
     ) -> None:
         if carried.root and not self.watch.called:
             # the folder was named by an earlier command; what was in it is needed all the same
-            self._see_believed(carried.root)
+            self._require_trusted_folder(carried.root)
             self.watch = replace(self.watch, called=carried.root, folder=Path(carried.root).absolute())
             self._paths = None
         root = self.root if carried.root else self._working
         if not carried.root:
-            protected_files.refuse([each.path for each in carried.entries], root, self.job.script)
+            protected_files.reject([each.path for each in carried.entries], root, self.job.script)
         assert ready.id is not None
         aside = self.storing.local.run / ASIDE / f"{self.storing.rank}-{ready.id.step}"
         attached = STATE_FILE in records  # then the files belong to the step of the state, however new others are
         untied = not (ready.rollbacks or attached)
         newer = self._whole().newer(root, ready.id.session_id, carried.entries) if untied else []
-        done = file_restore.put_back(Path(ready.folder), carried, root, aside, {each.path for each in newer})
+        done = file_restore.restore_files(Path(ready.folder), carried, root, aside, {each.path for each in newer})
         if self._paths is not None:
             self._paths |= {entry.path for entry in carried.entries} | {each.path for each in newer}
         scan = folder_scan.scan(root, self._paths)
@@ -248,8 +250,8 @@ class UnmodifiedScriptSession:
             scan.pop(each.path, None)  # it is new to the next snapshot
         together = _with_newer(carried, newer)
         step = max([ready.id.step, *(each.step for each in newer if each.step is not None)])
-        self._made().goes_on(
-            file_snapshot.known_of(Path(ready.folder), carried, records, scan),
+        self._made().resume_from(
+            file_snapshot.restored_snapshot(Path(ready.folder), carried, records, scan),
             step,
             together.checkpoint,
             ours=ready.adopted or ready.id.generation == self.storing.rank.generation,
@@ -258,7 +260,7 @@ class UnmodifiedScriptSession:
             self._beside = ready.folder
         else:
             self._restored = ready.folder
-            self._candidates.of(ready.folder, together)
+            self._candidates.use_snapshot(ready.folder, together)
             self._carried = tuple(entry.path for entry in together.entries if entry.kind == FILE)
         if done.written or done.moved:
             where = carried.root or "the working folder"
@@ -268,7 +270,7 @@ class UnmodifiedScriptSession:
             paths = named([each.path for each in newer], ordered=True)
             self._say("info", f"{len(newer):,} newer files of the script on this disk are whole and are used: {paths}")
 
-    def _see_believed(self, root: str) -> None:
+    def _require_trusted_folder(self, root: str) -> None:
         """Raise UserError where only the checkpoint names the folder: whoever writes into the store could name any."""
         if not (self.watch.trusting or root == self.watch.named_before):
             raise UserError(
@@ -283,14 +285,14 @@ class UnmodifiedScriptSession:
             "the folder of its sessions": self.job.local_root,
             "your home": Path.home(),
         }
-        watch_options.refuse(root, others)
+        watch_options.reject(root, others)
 
     def _whole(self) -> CompleteFiles:
         if self._notes is None:
             self._notes = CompleteFiles(self.storing.local.run / WHOLE, str(self.job.identity.get("boot", "")))
         return self._notes
 
-    def _begin_clean(self) -> None:
+    def _set_leftovers_aside(self) -> None:
         """Without a snapshot nothing that an earlier attempt left is known to be whole: only what was there before it stays."""
         note = self.storing.local.run / AT_FIRST
         scan = folder_scan.scan(self.root)
@@ -298,7 +300,7 @@ class UnmodifiedScriptSession:
         known = _read(note)
         if key in known:
             first = {path: _seen(each) for path, each in known[key].items()}
-            unchanged = {path for path, seen in scan.items() if file_snapshot.same(first.get(path), seen)}
+            unchanged = {path for path, seen in scan.items() if file_snapshot.same_content(first.get(path), seen)}
             aside = self.storing.local.run / ASIDE / f"{self.storing.rank}-begin"
             if moved := file_restore.move_changed(self.root, first, aside, unchanged):
                 self._say(
@@ -309,33 +311,33 @@ class UnmodifiedScriptSession:
             note.write_text(json.dumps({**known, key: scan}))
         self._made().seen = scan
 
-    def _greeted(self, hello: messages.Hello) -> None:
+    def _on_hello(self, hello: messages.Hello) -> None:
         if not hello.attached:
-            self._made().heard(hello)
+            self._made().on_message(hello)
         elif not self._attached:
             self._attached = True
             self.close()  # the trainer copies the watched files itself, at the step of the state
             self._discovery = None
 
-    def _saved(self, saved: messages.ScriptSavedFile) -> None:
+    def _on_saved(self, saved: messages.ScriptSavedFile) -> None:
         inside = os.path.relpath(saved.path, self.root)
         if inside == "." or inside.startswith("..") or file_patterns.is_temporary(Path(inside).name):
             if inside.startswith(".."):
-                self._outside.saved(saved.path, self.watch.called)
+                self._outside.on_saved(saved.path, self.watch.called)
             return
         with self._lock:
-            self._made().told(inside, saved.step)
+            self._made().on_saved(inside, saved.step)
             if self._paths is not None:
-                logs = self._discovery.logs_beside(inside) if self._discovery is not None else ()
+                logs = self._discovery.logs_near(inside) if self._discovery is not None else ()
                 self._paths = {*self._paths, inside, *logs}
                 if self._watcher is None:
                     self._observe()
             if self._watcher is not None and saved.closed:
-                self._watcher.saved(inside)
+                self._watcher.on_saved(inside)
             if saved.closed:
                 self._whole().add(self.storing.rank, self.root, inside, saved.step)
 
-    def _read_back(self, told: messages.ReadBack) -> None:
+    def _on_read_back(self, told: messages.ReadBack) -> None:
         """Say whether the script goes on from what was put back; if not, its snapshots count from its first step too."""
         name = repr(os.path.relpath(told.path, self.root)) if told.path else ""
         if told.late:
@@ -347,11 +349,11 @@ class UnmodifiedScriptSession:
             unseen = _NOT_LOADED.get(told.loaded, "").format(script=shlex.quote(self.job.script.name))
             self._say("info", words, unseen)
         else:
-            self._made().begins_again()
+            self._made().restart_steps()
             words = "the script read nothing that was put back: it begins at its first step again"
-            self._say("warning", words, self._way_on())
+            self._say("warning", words, self._resume_hint())
 
-    def _way_on(self) -> str:
+    def _resume_hint(self) -> str:
         """Return what makes a script read what was put back."""
         if self._added:
             return f"it was started with {shlex.join(self._added)}: is that its resume option?"
@@ -363,7 +365,7 @@ class UnmodifiedScriptSession:
             traits = self.job.store.traits
             self._discovery = Discovery(self._working, self.job.clock, [str(self.job.local_root)], self, [traits.where])
         if self._discovery is not None:
-            self._nothing_yet.begins(self.job.clock.now().mono_s)
+            self._nothing_yet.attempt_started(self.job.clock.now().mono_s)
             self._discovery.begin(self._pid, self._paths or ())
 
     # --- what Discovery asks and tells, on a thread of its own --------------------------------------------------------
@@ -375,7 +377,7 @@ class UnmodifiedScriptSession:
             if shape not in self._shapes and not self.was_kept(path):
                 self._shapes.add(shape)
                 self._say("info", f"{path} looks like state that the script saves: it is kept")
-            self._saved(messages.ScriptSavedFile(str(self.root / path)))
+            self._on_saved(messages.ScriptSavedFile(str(self.root / path)))
 
     def beside(self, path: str) -> None:
         """Carry a log that lies with what is saved."""
@@ -399,7 +401,7 @@ class UnmodifiedScriptSession:
     def looked(self) -> None:
         """Say after a while that nothing was seen."""
         if not (self._attached or self._paths or self._restored) and self._discovery is not None:
-            self._nothing_yet.looked(self.job.clock.now().mono_s, self._discovery)
+            self._nothing_yet.on_scan(self.job.clock.now().mono_s, self._discovery)
 
     def _observe(self) -> None:
         self._observed = True
@@ -416,7 +418,7 @@ class UnmodifiedScriptSession:
             self._series = SnapshotSeries(
                 self.storing.local.staging, self.job.clock, self.storing.take_log, self._inbox
             )
-            self._series.whole = lambda files: self._whole().all_still(self.storing.rank, self.root, files)
+            self._series.whole = lambda files: self._whole().add_quiescent(self.storing.rank, self.root, files)
         return self._series
 
     def _say(self, level: str, words: str, hint: str = "") -> None:

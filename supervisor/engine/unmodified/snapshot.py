@@ -63,35 +63,37 @@ class TakenSnapshot:
     written_bytes: int
 
 
-def take(order: SnapshotRequest, before: Known) -> TakenSnapshot:
+def take(request: SnapshotRequest, before: Known) -> TakenSnapshot:
     """Stage a snapshot. ChangedMeanwhile: somebody wrote, try again later. OSError leaves nothing behind."""
     if before.folder is not None and not (before.folder / CONTENT_FILE).is_file():
         before = Known()
-    temporary = order.staging / f"{TEMPORARY}{order.name.removeprefix('step-')}"
-    order.staging.mkdir(parents=True, exist_ok=True)  # somebody may have emptied the local folder meanwhile
+    temporary = request.staging / f"{TEMPORARY}{request.name.removeprefix('step-')}"
+    request.staging.mkdir(parents=True, exist_ok=True)  # somebody may have emptied the local folder meanwhile
     temporary.mkdir()
     draft = SnapshotDraft(temporary, before)
     try:
-        entries = _entries(order, before, draft)
-        carried = FileManifest(order.step, order.called, entries, order.checkpoint, order.counted)
+        entries = _entries(request, before, draft)
+        carried = FileManifest(request.step, request.called, entries, request.checkpoint, request.counted)
         draft.write(FILES_FILE, form.body(carried))
-        draft.write(CONTENT_FILE, _sealed(order, carried, draft))
+        draft.write(CONTENT_FILE, _sealed(request, carried, draft))
         atomic.flush_folder(temporary)
-        temporary.rename(order.staging / order.name)
-        atomic.flush_folder(order.staging)
+        temporary.rename(request.staging / request.name)
+        atomic.flush_folder(request.staging)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(order.staging / order.name, ignore_errors=True)  # its name may not be flushed: it is not staged
+        shutil.rmtree(
+            request.staging / request.name, ignore_errors=True
+        )  # its name may not be flushed: it is not staged
         raise
     kept = {entry.path: entry for entry in entries}
-    seen = {path: each for path, each in order.scan.items() if path in kept and path not in order.left_out}
-    seen |= {path: before.seen[path] for path in order.left_out if path in kept and path in before.seen}
+    seen = {path: each for path, each in request.scan.items() if path in kept and path not in request.left_out}
+    seen |= {path: before.seen[path] for path in request.left_out if path in kept and path in before.seen}
     records = {name: record for name, record in draft.records.items() if name != CONTENT_FILE}
-    known = Known(order.staging / order.name, kept, records, seen)
+    known = Known(request.staging / request.name, kept, records, seen)
     return TakenSnapshot(carried, known, sum(length for length, _ in records.values()), draft.written_bytes)
 
 
-def known_of(
+def restored_snapshot(
     folder: Path, carried: FileManifest, records: Mapping[str, tuple[int, str]], seen: Mapping[str, FileMark]
 ) -> Known:
     """Return a snapshot that was put back as the one before, the files looking as ``seen``."""
@@ -109,11 +111,11 @@ def changed(
             return each.kind in {FILE, LINK}
         return not file_patterns.is_stream(path) and path not in growing
 
-    come = {path for path, each in scan.items() if counts(path, each) and not same(seen.get(path), each)}
+    come = {path for path, each in scan.items() if counts(path, each) and not same_content(seen.get(path), each)}
     return come | {path for path, each in seen.items() if path not in scan and counts(path, each)}
 
 
-def same(one: FileMark | None, other: FileMark) -> bool:
+def same_content(one: FileMark | None, other: FileMark) -> bool:
     """Say whether two looks show one content."""
     if one is None or one.kind != other.kind or one.mode != other.mode:
         return False
@@ -127,10 +129,10 @@ def same(one: FileMark | None, other: FileMark) -> bool:
     )
 
 
-def _entries(order: SnapshotRequest, before: Known, draft: SnapshotDraft) -> tuple[FileRow, ...]:
+def _entries(request: SnapshotRequest, before: Known, draft: SnapshotDraft) -> tuple[FileRow, ...]:
     made: list[FileRow] = []
     kept: list[FileRow] = []
-    for path, seen in sorted(order.scan.items()):
+    for path, seen in sorted(request.scan.items()):
         old = before.entries.get(path)
         old = old if old is not None and old.kind == seen.kind else None
         if seen.kind == FOLDER:
@@ -139,8 +141,8 @@ def _entries(order: SnapshotRequest, before: Known, draft: SnapshotDraft) -> tup
             made.append(FileRow(path, LINK, target=seen.target))
         elif seen.kind != FILE:
             continue
-        elif path not in order.left_out and not (old is not None and same(before.seen.get(path), seen)):
-            entry = _copied(order, path, seen, old, draft)
+        elif path not in request.left_out and not (old is not None and same_content(before.seen.get(path), seen)):
+            entry = _copied(request, path, seen, old, draft)
             (kept if entry is old else made).append(entry)
         elif old is not None:
             kept.append(old)
@@ -149,9 +151,9 @@ def _entries(order: SnapshotRequest, before: Known, draft: SnapshotDraft) -> tup
     return tuple(sorted([*made, *kept], key=lambda entry: entry.path))
 
 
-def _copied(order: SnapshotRequest, path: str, seen: FileMark, old: FileRow | None, draft: SnapshotDraft) -> FileRow:
-    full = f"{order.root}/{path}"
-    restless = path in order.growing and not order.ended
+def _copied(request: SnapshotRequest, path: str, seen: FileMark, old: FileRow | None, draft: SnapshotDraft) -> FileRow:
+    full = f"{request.root}/{path}"
+    restless = path in request.growing and not request.ended
     if not restless:
         return FileRow(path, FILE, seen.mode, seen.mtime_ns, draft.add(full, seen, seen.size))
     length = _grown(full, path, seen, old)
@@ -166,7 +168,7 @@ def _grown(full: str, path: str, seen: FileMark, old: FileRow | None) -> int | N
 
     None for one that does not begin with what it was before: it is being written anew, and of that no half is wanted.
     """
-    source = stable_copy.open_still(full, seen.inode)
+    source = stable_copy.open_unchanged(full, seen.inode)
     try:
         length = stable_copy.whole_lines(source, seen.size) if file_patterns.has_lines(path) else seen.size
         if old is None or old.piece is None:
@@ -180,7 +182,7 @@ def _grown(full: str, path: str, seen: FileMark, old: FileRow | None) -> int | N
         os.close(source)
 
 
-def _sealed(order: SnapshotRequest, carried: FileManifest, draft: SnapshotDraft) -> bytes:
+def _sealed(request: SnapshotRequest, carried: FileManifest, draft: SnapshotDraft) -> bytes:
     files = [{"name": name, "bytes": size, "digest": digest} for name, (size, digest) in draft.records.items()]
-    made_by = {**order.about.get("made_by", {}), "files": f"{carried.files:,}"}
-    return sealed({**order.about, "step": order.step, "made_by": made_by, "files": files})
+    made_by = {**request.about.get("made_by", {}), "files": f"{carried.files:,}"}
+    return sealed({**request.about, "step": request.step, "made_by": made_by, "files": files})

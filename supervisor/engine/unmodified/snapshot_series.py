@@ -57,21 +57,21 @@ class SnapshotSeries:
         self._sequences: dict[int, int] = {}
         self._passed: deque[tuple[float, int]] = deque(maxlen=BEATS_KEPT)
 
-    def goes_on(self, known: Known, step: int, checkpoint: str, *, ours: bool = False) -> None:
+    def resume_from(self, known: Known, step: int, checkpoint: str, *, ours: bool = False) -> None:
         """The files are now what this snapshot holds; ``ours``: it is one of this session."""
         self.known, self.seen, self.checkpoint = known, known.seen, checkpoint
         self.base_step = step
         if ours:
             self.last_step = max(self.last_step, step)
 
-    def begins_again(self) -> None:
+    def restart_steps(self) -> None:
         """The script does not go on from that snapshot: its steps count from its first.
 
         Of a snapshot of this session it does all steps again: until it is beyond that one, nothing newer is there to take.
         """
         self.base_step, self._done_before = 0, self.last_step
 
-    def attempt(self) -> None:
+    def attempt_started(self) -> None:
         """Another attempt begins: what the one before said does not hold for it."""
         self._told.clear()
         self._saves = []
@@ -81,7 +81,7 @@ class SnapshotSeries:
         self._saving_s = self._stalled_s = 0.0
         self._numbered = ""
 
-    def heard(self, message: messages.Heartbeat | messages.Hello) -> None:
+    def on_message(self, message: messages.Heartbeat | messages.Hello) -> None:
         """Learn the step and the section."""
         if isinstance(message, messages.Hello):
             self._framework = message.framework
@@ -91,14 +91,14 @@ class SnapshotSeries:
         self._passed.append((self.clock.now().wall_s, message.step))
         self._saving_s = message.seconds.get(STALL_SECTION, 0.0)
 
-    def told(self, path: str, step: int | None) -> None:
+    def on_saved(self, path: str, step: int | None) -> None:
         """The script's framework says that it has saved this, by its path relative to the root."""
         self._told.pop(path, None)
         self._told[path] = step
         self._saves = [*self._saves[1 - SAVES_KEPT :], SaveGroup(path, step)]
         self._told_at.append((self.clock.now().mono_s, step))
 
-    def stands(self, within_s: float) -> bool:
+    def no_step_within(self, within_s: float) -> bool:
         """Say whether no step was done since the saves of the last ``within_s`` seconds: more of them may come.
 
         Saves of two steps show a loop that goes on, though no beat of the later step was heard yet.
@@ -110,27 +110,29 @@ class SnapshotSeries:
         return step is not None and self._beat.step <= step and others <= {step}
 
     @property
-    def awaits_more(self) -> bool:
+    def expects_more_files(self) -> bool:
         """Whether files that came with the last save each time before are not there yet."""
         known = save_groups.grouped(list(self._saves))
         over = self._beat is not None and bool(known) and self._beat.step > (known[-1][0].step or self._beat.step)
         return bool(known) and not over and not save_groups.is_complete(known[-1], known[:-1])
 
-    def stage(self, order: file_snapshot.SnapshotRequest, *, reason: str, growing: Collection[str] = ()) -> None:
+    def stage(self, request: file_snapshot.SnapshotRequest, *, reason: str, growing: Collection[str] = ()) -> None:
         """Take the snapshot of ``order`` (its step, name and newest checkpoint are found here) and tell the session.
 
         Nothing is taken of steps that the script only does again. Raises ChangedMeanwhile and OSError: then nothing was staged.
         """
         began = self.clock.now()
-        there = {part for path in order.scan for part in _and_above(path)}
-        told = {path: at_step for path, at_step in list(self._told.items()) if path in there}
-        fresh = file_snapshot.changed(order.scan, self.seen, growing=growing) - set(order.left_out)
-        written = [path for path in told if path not in order.left_out]
-        new = _first(order.scan, fresh, written)
-        checkpoint = self._newest(new, order.scan, fresh, written)
-        times = [order.scan[path].mtime_ns for path in fresh if path in order.scan and order.scan[path].kind == FILE]
-        step, counted = self._label(new, told, max(times, default=None), ended=order.ended)
-        if counted and step <= self._done_before and not order.ended:
+        there = {part for path in request.scan for part in _and_above(path)}
+        on_saved = {path: at_step for path, at_step in list(self._told.items()) if path in there}
+        fresh = file_snapshot.changed(request.scan, self.seen, growing=growing) - set(request.left_out)
+        written = [path for path in on_saved if path not in request.left_out]
+        new = _first(request.scan, fresh, written)
+        checkpoint = self._newest(new, request.scan, fresh, written)
+        times = [
+            request.scan[path].mtime_ns for path in fresh if path in request.scan and request.scan[path].kind == FILE
+        ]
+        step, counted = self._label(new, on_saved, max(times, default=None), ended=request.ended)
+        if counted and step <= self._done_before and not request.ended:
             return
         if step < self.last_step and self._is_at(self.last_step):  # the beats are behind a save that told its step
             step = self.last_step
@@ -138,14 +140,14 @@ class SnapshotSeries:
             step, counted = self.last_step + 1, False
         sequence = self._sequences.get(step, 0) + 1
         name = f"step-{step:09d}-{sequence}"
-        about = {**self._about(), **order.about}
-        order = replace(order, step=step, name=name, checkpoint=checkpoint, about=about, counted=counted)
-        taken = file_snapshot.take(order, self.known)
+        about = {**self._about(), **request.about}
+        request = replace(request, step=step, name=name, checkpoint=checkpoint, about=about, counted=counted)
+        taken = file_snapshot.take(request, self.known)
         self.known, self.last_step, self.checkpoint = taken.known, step, checkpoint
         self._numbered = new if new and not counted and file_patterns.step_of(new) == step else ""
         self._sequences[step] = sequence
-        self.seen = {**taken.known.seen, **{p: self.seen[p] for p in order.left_out if p in self.seen}}
-        for path, at_step in told.items():
+        self.seen = {**taken.known.seen, **{p: self.seen[p] for p in request.left_out if p in self.seen}}
+        for path, at_step in on_saved.items():
             if self._told.get(path, -1) == at_step:
                 self._told.pop(path, None)
         folder = self.staging / name
@@ -155,7 +157,7 @@ class SnapshotSeries:
         said = messages.CheckpointStaged(step, str(folder), taken.bytes, reason, stall_s, write_s, step_known=counted)
         self._inbox(ev.TrainerMessage(said))
 
-    def failed(self, error: OSError) -> None:
+    def report_failure(self, error: OSError) -> None:
         """Tell the session that a snapshot could not be written."""
         self._inbox(
             ev.TrainerMessage(
@@ -163,23 +165,27 @@ class SnapshotSeries:
             )
         )
 
-    def broken(self, error: str) -> None:
+    def report_defect(self, error: str) -> None:
         """Tell the session of a defect."""
         self._inbox(ev.InternalError(error))
 
-    def say(self, level: str, words: str) -> None:
+    def notify(self, level: str, words: str) -> None:
         """Tell the user."""
         self._inbox(ev.TrainerMessage(messages.TrainerNote(level, words)))
 
-    def _newest(self, new: str, scan: Mapping[str, FileMark], fresh: Collection[str], told: Sequence[str]) -> str:
+    def _newest(self, new: str, scan: Mapping[str, FileMark], fresh: Collection[str], on_saved: Sequence[str]) -> str:
         """Return the checkpoint to go on from: a new one, or the one before where the new one is but a part beside it."""
-        if not _still_there(self.checkpoint, scan):
+        if not _still_present(self.checkpoint, scan):
             return new
         before = {path for path in scan if path.startswith(self.checkpoint)}
-        return _first(scan, {*fresh, *before}, [self.checkpoint, *told] if told else []) if new else self.checkpoint
+        return (
+            _first(scan, {*fresh, *before}, [self.checkpoint, *on_saved] if on_saved else [])
+            if new
+            else self.checkpoint
+        )
 
     def _label(
-        self, new: str, told: Mapping[str, int | None], newest_ns: int | None, *, ended: bool
+        self, new: str, on_saved: Mapping[str, int | None], newest_ns: int | None, *, ended: bool
     ) -> tuple[int, bool]:
         """Return the step of what is new, and whether anybody counted it; else it is a number in a name, or the next.
 
@@ -188,7 +194,7 @@ class SnapshotSeries:
         """
         whole = ended or not new
         said = [
-            step for path, step in told.items() if step is not None and (whole or file_patterns.within(path, {new}))
+            step for path, step in on_saved.items() if step is not None and (whole or file_patterns.within(path, {new}))
         ]
         if said:
             return max(said), True
@@ -201,8 +207,8 @@ class SnapshotSeries:
 
     def _is_at(self, step: int) -> bool:
         """Say whether the attempt has come to this step by what it has told last."""
-        told = self._told_at[-1][1] if self._told_at else None
-        return max(told or 0, self._beat.step if self._beat else 0) >= step and self._counts
+        on_saved = self._told_at[-1][1] if self._told_at else None
+        return max(on_saved or 0, self._beat.step if self._beat else 0) >= step and self._counts
 
     def _step_at(self, mtime_ns: int | None) -> int:
         """Return the step that was done when the newest file was written, at least: as the last beat before it says."""
@@ -226,13 +232,13 @@ class SnapshotSeries:
         }
 
 
-def _first(scan: Mapping[str, FileMark], among: Collection[str], told: Sequence[str]) -> str:
+def _first(scan: Mapping[str, FileMark], among: Collection[str], on_saved: Sequence[str]) -> str:
     files = {
         path: FoundFile(scan[path].size, scan[path].mtime_ns)
         for path in among
         if path in scan and scan[path].kind == FILE
     }
-    best = resume_file.ranked(files, told)
+    best = resume_file.ranked(files, on_saved)
     return best[0].paths[""] if best else ""
 
 
@@ -246,5 +252,5 @@ def _finite(value: object) -> bool:
     return not isinstance(value, float) or (value == value and abs(value) != float("inf"))  # noqa: PLR0124
 
 
-def _still_there(checkpoint: str, scan: Mapping[str, FileMark]) -> bool:
+def _still_present(checkpoint: str, scan: Mapping[str, FileMark]) -> bool:
     return bool(checkpoint) and any(path.startswith(checkpoint) for path in scan)

@@ -20,7 +20,7 @@ SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108  # folders of ev
 class UnsavedFiles(Protocol):
     """Knows which files are new and not kept."""
 
-    def left(self) -> list[str]: ...
+    def unsaved(self) -> list[str]: ...
 
 
 class Outside:
@@ -28,27 +28,27 @@ class Outside:
 
     def __init__(self, say: Callable[[str, str], None]) -> None:
         self._say = say
-        self._said = False
+        self._warned = False
         self._waiting: dict[str, str] = {}
 
-    def saved(self, path: str, called: str) -> None:
+    def on_saved(self, path: str, called: str) -> None:
         """The script's framework has saved a file at this absolute path."""
-        if self._said:
+        if self._warned:
             return
         self._waiting[path] = called
         shared = [each for each in self._waiting if _is_shared(each) and os.path.lexists(each)]
         if not _is_shared(path) or len(shared) > 1:  # the second of them that stays is no mistake of the moment
-            self._tell(path)
+            self._warn(path)
 
-    def ended(self) -> None:
+    def on_exit(self) -> None:
         """The script is gone: what it saved and did not move lies there for good."""
         stayed = [path for path in self._waiting if os.path.lexists(path)]
-        if stayed and not self._said:
-            self._tell(stayed[-1])
+        if stayed and not self._warned:
+            self._warn(stayed[-1])
         self._waiting.clear()
 
-    def _tell(self, path: str) -> None:
-        self._said = True
+    def _warn(self, path: str) -> None:
+        self._warned = True
         called = self._waiting[path]
         folder = Path(path).parent
         if _is_common(folder):
@@ -65,25 +65,25 @@ class NothingYet:
     def __init__(self, say: Callable[[str, str], None]) -> None:
         self._say = say
         self._due_s = float("inf")
-        self._said_early = self._said = False
+        self._warned_early = self._warned = False
 
-    def begins(self, now_s: float) -> None:
+    def attempt_started(self, now_s: float) -> None:
         """An attempt begins."""
         self._due_s = now_s + NOTHING_SAVED_S
 
-    def looked(self, now_s: float, discovery: UnsavedFiles) -> None:
+    def on_scan(self, now_s: float, discovery: UnsavedFiles) -> None:
         """Nothing is kept so far."""
-        if now_s >= self._due_s and not self._said_early:
-            self._said_early = True
-            left = discovery.left()
+        if now_s >= self._due_s and not self._warned_early:
+            self._warned_early = True
+            left = discovery.unsaved()
             words = f"nothing that this script saves was seen in {NOTHING_SAVED_S:.0f} s: if the machine ends now, all is lost"
             keeps = _keeps(left) if left else "--watch-dir DIR keeps what it writes into a folder"
             self._say("warning", f"{words}; {keeps}, attach() the rest")
 
-    def ended(self, left: list[str]) -> None:
+    def on_exit(self, left: list[str]) -> None:
         """The script is gone, and nothing was kept."""
-        if left and not self._said:
-            self._said = True
+        if left and not self._warned:
+            self._warned = True
             self._say("warning", f"nothing that the script wrote is kept: {named(left, ordered=True)}; {_keeps(left)}")
 
 

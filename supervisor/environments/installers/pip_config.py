@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from supervisor.core.frozen import dataclass, replace
-from supervisor.engine.host.user_key import without
+from supervisor.engine.host.user_key import without_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,7 +103,7 @@ def uv_environ(environ: Mapping[str, str], cache: Path) -> dict[str, str]:
     own, other = uv_settings(environ), _pip_settings(environ)
     child = {
         key: value
-        for key, value in without(environ).items()
+        for key, value in without_key(environ).items()
         if (not key.startswith("UV_") or (_OF_UV.fullmatch(key) and value)) and key not in {"VIRTUAL_ENV", *_COLOURS}
     }
     child |= {"UV_PYTHON_DOWNLOADS": "never", "UV_CACHE_DIR": str(cache), "UV_NO_PROGRESS": "1"}
@@ -145,7 +145,7 @@ def pip_environ(environ: Mapping[str, str], cache: Path | None = None) -> dict[s
         cache: pip's cache folder unless the user has chosen one, so that `clean` finds all downloads.
     """
     dropped = {f"PIP_{name}" for name in _UNWANTED} | {"PYTHONDONTWRITEBYTECODE", *_COLOURS}
-    child = {key: value for key, value in without(environ).items() if key not in dropped}
+    child = {key: value for key, value in without_key(environ).items() if key not in dropped}
     if cache is not None and "cache-dir" not in _from_files(environ):
         child.setdefault("PIP_CACHE_DIR", str(cache))
     # pip's default of 5 delays the report of a missing connection by half a minute

@@ -171,7 +171,7 @@ def test_without_a_known_end_that_is_said(said, root):
 
 
 def test_a_driver_that_hangs_does_not_hang_the_doctor(said, root, monkeypatch):
-    monkeypatch.setattr(accelerators, "seen_within", lambda *_: None)
+    monkeypatch.setattr(accelerators, "detect_within", lambda *_: None)
     _, found = findings(said)
     assert found["accelerator"]["level"] == "warning"
     assert "does not answer" in found["accelerator"]["words"]
@@ -179,7 +179,7 @@ def test_a_driver_that_hangs_does_not_hang_the_doctor(said, root, monkeypatch):
 
 def test_an_accelerator_is_told_with_its_memory(said, root, monkeypatch):
     card = accelerators.Accelerator("Tesla T4", 15 * 2**30)
-    monkeypatch.setattr(accelerators, "seen_within", lambda *_: accelerators.DetectedAccelerators((card,), "550"))
+    monkeypatch.setattr(accelerators, "detect_within", lambda *_: accelerators.DetectedAccelerators((card,), "550"))
     _, found = findings(said)
     assert found["accelerator"]["level"] == "ok"
     assert found["accelerator"]["words"].startswith("1 x Tesla T4, 15 GB")

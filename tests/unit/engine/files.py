@@ -35,11 +35,11 @@ class Folder:
         self.said: list[messages.Message] = []
         self.series = SnapshotSeries(self.staging, self.clock, lambda _: None, self._hear)
         self.watcher = Watcher(WatchedAttempt(self.root, "out", os.getsid(0)), self.series, lambda: None)
-        self.watcher.turn()
+        self.watcher.poll_once()
 
     def after(self, seconds: float) -> float:
         self.clock.now_s += seconds
-        return self.watcher.turn()
+        return self.watcher.poll_once()
 
     def settle(self) -> None:
         """Look until all is quiet."""
@@ -58,9 +58,9 @@ class Folder:
         return self.staging / self.staged[-1].folder
 
     def put_back(self, into: Path) -> file_restore.RestoredFolder:
-        found = file_restore.carried_in(self.newest())
+        found = file_restore.file_manifest_in(self.newest())
         assert found is not None
-        return file_restore.put_back(self.newest(), found[0], into, self.aside)
+        return file_restore.restore_files(self.newest(), found[0], into, self.aside)
 
     def _hear(self, event: ev.Event) -> None:
         assert isinstance(event, ev.TrainerMessage), event

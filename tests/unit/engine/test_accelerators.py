@@ -91,7 +91,7 @@ def test_what_is_hidden_from_a_job_is_not_counted(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(accelerators, "nvidia", lambda _root: ((T4, T4, T4), "550"))
     monkeypatch.setattr(accelerators, "tpu", lambda _environ, _root: ())
     environ = {} if listed is None else {"CUDA_VISIBLE_DEVICES": listed}
-    assert accelerators.seen(environ).cards == (T4,) * count
+    assert accelerators.detect(environ).cards == (T4,) * count
 
 
 @pytest.mark.parametrize(("device", "name", "memory"), [("0x0063", "TPU v5e", 16), ("0x006f", "TPU v6e", 32)])
@@ -133,5 +133,5 @@ def test_a_driver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch):
 
     over = Event()
     monkeypatch.setattr(accelerators, "seen", lambda _environ: over.wait(60))
-    assert accelerators.seen_within(0.01, {}) is None
+    assert accelerators.detect_within(0.01, {}) is None
     over.set()

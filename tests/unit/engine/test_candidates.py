@@ -51,7 +51,7 @@ def carried(*paths: str, checkpoint: str = "") -> FileManifest:
 def test_the_template_is_filled(paths: tuple[str, ...], template: str, arguments: tuple[str, ...]) -> None:
     said = Said()
     candidates = ResumeCandidates(said)
-    candidates.of("folder", carried(*paths))
+    candidates.use_snapshot("folder", carried(*paths))
     assert candidates.arguments(template, ROOT, 7) == arguments
     assert said == []
 
@@ -68,7 +68,7 @@ def test_an_epoch_that_no_name_tells_is_asked_for_in_two_lines(
     paths: tuple[str, ...], template: str, what: str, hint: str
 ) -> None:
     candidates = ResumeCandidates(Said())
-    candidates.of("folder", carried(*paths))
+    candidates.use_snapshot("folder", carried(*paths))
     with pytest.raises(UserError) as error:
         candidates.arguments(template, ROOT, 7)
     assert what in error.value.what
@@ -86,7 +86,7 @@ def test_an_epoch_that_no_name_tells_is_asked_for_in_two_lines(
 def test_without_a_file_that_fits_it_is_left_out_and_said(paths: tuple[str, ...], template: str, words: str) -> None:
     said = Said()
     candidates = ResumeCandidates(said)
-    candidates.of("folder", carried(*paths))
+    candidates.use_snapshot("folder", carried(*paths))
     assert candidates.arguments(template, ROOT, 7) == ()
     assert said == [words]
 
@@ -94,12 +94,12 @@ def test_without_a_file_that_fits_it_is_left_out_and_said(paths: tuple[str, ...]
 def test_each_candidate_is_tried_once_and_said_with_the_rule() -> None:
     said = Said()
     candidates = ResumeCandidates(said)
-    candidates.of("folder", carried("best.pt", "ema.pt", "last.pt"))
+    candidates.use_snapshot("folder", carried("best.pt", "ema.pt", "last.pt"))
     given = []
     for error in ("KeyError: 'a'", "RuntimeError: size mismatch", "KeyError: 'b'"):
         given.append(candidates.arguments("--resume {checkpoint}", ROOT, 7)[1])
-        candidates.of("folder", carried("best.pt", "ema.pt", "last.pt"))  # the same files are put back again
-        another = candidates.failed("script", error)
+        candidates.use_snapshot("folder", carried("best.pt", "ema.pt", "last.pt"))  # the same files are put back again
+        another = candidates.next_after_failure("script", error)
     assert given[0] == "/there/last.pt"
     assert sorted(given) == ["/there/best.pt", "/there/ema.pt", "/there/last.pt"]
     assert said[0] == (
@@ -111,19 +111,19 @@ def test_each_candidate_is_tried_once_and_said_with_the_rule() -> None:
 
 def test_another_snapshot_begins_anew() -> None:
     candidates = ResumeCandidates(Said())
-    candidates.of("one", carried("best.pt", "last.pt"))
+    candidates.use_snapshot("one", carried("best.pt", "last.pt"))
     candidates.arguments("--resume {checkpoint}", ROOT, 7)
-    assert candidates.failed("script", "KeyError")
-    candidates.of("two", carried("best.pt", "last.pt"))
+    assert candidates.next_after_failure("script", "KeyError")
+    candidates.use_snapshot("two", carried("best.pt", "last.pt"))
     assert candidates.arguments("--resume {checkpoint}", ROOT, 7)[1] == "/there/last.pt"
 
 
 def test_a_script_that_refuses_its_arguments_is_told_who_added_them() -> None:
     said = Said()
     candidates = ResumeCandidates(said)
-    candidates.of("folder", carried("best.pt", "last.pt"))
+    candidates.use_snapshot("folder", carried("best.pt", "last.pt"))
     candidates.arguments("--ckpt_path {checkpoint}", ROOT, 7)
-    assert not candidates.failed("setup", "the script refused its arguments (exit code 2)")
+    assert not candidates.next_after_failure("setup", "the script refused its arguments (exit code 2)")
     assert said == [
         "the script refused its arguments (exit code 2): --resume-args had added --ckpt_path /there/last.pt"
     ]
@@ -133,7 +133,7 @@ def test_a_script_that_refuses_its_arguments_is_told_who_added_them() -> None:
 def test_what_another_checkpoint_would_meet_too_changes_nothing(kind: str) -> None:
     said = Said()
     candidates = ResumeCandidates(said)
-    candidates.of("folder", carried("best.pt", "last.pt"))
+    candidates.use_snapshot("folder", carried("best.pt", "last.pt"))
     candidates.arguments("--resume {checkpoint}", ROOT, 7)
-    assert not candidates.failed(kind, "no memory")
+    assert not candidates.next_after_failure(kind, "no memory")
     assert said == []

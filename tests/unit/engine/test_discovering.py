@@ -252,7 +252,7 @@ def test_what_is_new_and_not_kept_is_named_the_most_likely_first(script: Script)
     script.write("big.xyz", bytes(9000))
     script.write("model.pkl")
     script.look()
-    assert script.discovery.left() == ["model.pkl", "big.xyz", "plot.png"]
+    assert script.discovery.unsaved() == ["model.pkl", "big.xyz", "plot.png"]
 
 
 def test_what_a_script_writes_beside_the_runs_of_a_store_in_the_working_folder_is_found(tmp_path: Path) -> None:

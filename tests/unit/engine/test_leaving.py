@@ -46,7 +46,7 @@ class Machine:
         leaver = machine_release.MachineRelease(
             platform, traits, inbox=self.inbox, clock=BootClock(), say=lambda *words: self.said.extend(words)
         )
-        leaver.leave(session, safe=safe, keep=keep)
+        leaver.release_or_requeue(session, safe=safe, keep=keep)
         return self.done
 
 
@@ -142,4 +142,4 @@ def test_a_platform_that_can_do_neither_is_left_without_a_word():
 
 @pytest.mark.parametrize(("value", "told"), [({}, False), ("", False), ("0", False), ("1", True)])
 def test_a_fleet_gives_its_machines_back_itself(value, told: bool):
-    assert machine_release.kept({machine_release.KEEP: value} if value != {} else {}) is told
+    assert machine_release.is_kept({machine_release.KEEP: value} if value != {} else {}) is told

@@ -29,7 +29,7 @@ class Told:
 
 def test_a_file_that_is_closed_in_a_new_folder_is_told_of(tmp_path: Path) -> None:
     told = Told()
-    listening = fs_events.begin(tmp_path, told, pytest.fail)
+    listening = fs_events.listen(tmp_path, told, pytest.fail)
     assert listening.listening
     (tmp_path / "model.pt").write_bytes(b"x")
     assert told.heard.wait(400)
@@ -54,7 +54,7 @@ def test_where_the_system_has_no_watch_to_give_it_is_said_once_and_looked_at(
     (folder.root / "model.pt").write_bytes(b"x")
     for _ in range(5):
         folder.clock.now_s += 2.0
-        watcher.turn()
+        watcher.poll_once()
     assert len(folder.staged) == 1
 
 
@@ -62,13 +62,13 @@ def test_a_folder_that_is_made_anew_is_listened_to_anew(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     watcher = Watcher(WatchedAttempt(folder.root, "out", 1), folder.series, lambda: None)
     watcher._listen()
-    first = watcher._noticing
+    first = watcher._event_source
     assert first is not None
     folder.root.rename(tmp_path / "away")
     watcher._listen()
-    assert watcher._noticing is first
+    assert watcher._event_source is first
     folder.root.mkdir()
     watcher._listen()
-    assert watcher._noticing is not first
+    assert watcher._event_source is not first
     watcher.stop()
     assert not first.listening

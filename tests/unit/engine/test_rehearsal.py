@@ -18,7 +18,7 @@ def compared(monkeypatch, tmp_path, **changes):
     acts = rehearsal.Rehearsal(SimpleNamespace(folder=tmp_path), lambda folder: folder, None, print)
     found = Comparison(**{**SAME, **changes})
     monkeypatch.setattr(rehearsal, "compare", lambda *_: found)
-    assert acts.compared() is found
+    assert acts.compare() is found
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class Slow:
         self.storing = SimpleNamespace(
             inspect_run=self._slow, read_history=self._slow, restart=lambda: None, restore=lambda **_: self._slow()
         )
-        self.files = SimpleNamespace(put_back=lambda ready: ready)
+        self.files = SimpleNamespace(restore_files=lambda ready: ready)
 
     def _slow(self) -> str:
         assert self._enough.wait(60.0), self.said

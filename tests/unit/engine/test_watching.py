@@ -12,7 +12,7 @@ from supervisor.core.wire.messages import Heartbeat, SaveFailed
 from supervisor.engine.file_watch.stable_copy import ChangedMeanwhile
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.unmodified import snapshot as file_snapshot
-from supervisor.engine.unmodified.bundle import ALONE_BYTES_MIN
+from supervisor.engine.unmodified.bundle import SEPARATE_BYTES_MIN
 from tests.unit.engine.files import Folder, tree
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def test_what_was_there_before_the_script_is_nothing_new_but_is_carried(tmp_path
     (tmp_path / "out" / "vocabulary.txt").write_text("a b c")
     folder = Folder(tmp_path)
     folder.series.seen = folder.watcher._scan()
-    folder.watcher._still.begin(folder.watcher._scan())
+    folder.watcher._quiescence.begin(folder.watcher._scan())
     folder.settle()
     assert not folder.staged
     (folder.root / "step_5.pkl").write_bytes(b"x")
@@ -165,7 +165,7 @@ def test_pipes_and_sockets_are_passed_over_with_a_word(folder: Folder) -> None:
 
 
 def test_what_is_unchanged_is_a_link_to_the_copy_before(folder: Folder) -> None:
-    (folder.root / "large.bin").write_bytes(os.urandom(ALONE_BYTES_MIN))
+    (folder.root / "large.bin").write_bytes(os.urandom(SEPARATE_BYTES_MIN))
     (folder.root / "step_1.pkl").write_bytes(b"one")
     folder.settle()
     first = folder.newest() / "file-000001"
@@ -194,11 +194,11 @@ def test_hundreds_of_small_files_are_a_few_files(folder: Folder, tmp_path: Path)
 
 
 def test_no_snapshot_is_taken_while_the_framework_saves(folder: Folder) -> None:
-    folder.series.heard(Heartbeat(5, "save"))
+    folder.series.on_message(Heartbeat(5, "save"))
     (folder.root / "part-1.bin").write_bytes(b"1")
     folder.settle()
     assert not folder.staged
-    folder.series.heard(Heartbeat(5, "step"))
+    folder.series.on_message(Heartbeat(5, "step"))
     folder.after(1.0)
     assert [each.step for each in folder.staged] == [5]
 
@@ -206,7 +206,7 @@ def test_no_snapshot_is_taken_while_the_framework_saves(folder: Folder) -> None:
 def test_a_copy_of_a_file_that_changes_meanwhile_is_thrown_away(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder.root / "large.bin").write_bytes(bytes(ALONE_BYTES_MIN))
+    (folder.root / "large.bin").write_bytes(bytes(SEPARATE_BYTES_MIN))
     real = file_snapshot.SnapshotDraft._copied
 
     def meddled(self: file_snapshot.SnapshotDraft, source: int, length: int) -> object:
@@ -281,19 +281,19 @@ def test_an_emptied_folder_never_takes_the_place_of_a_full_one(folder: Folder) -
 def saved(folder: Folder, name: str, step: int) -> None:
     """Have the script's framework save a file and say so."""
     (folder.root / name).write_bytes(b"%d" % step)
-    folder.series.told(name, step)
-    folder.watcher.saved(name)
+    folder.series.on_saved(name, step)
+    folder.watcher.on_saved(name)
 
 
 def test_two_nets_that_are_saved_together_are_never_split_over_two_snapshots(folder: Folder) -> None:
     for step in (1, 2):
-        folder.series.heard(Heartbeat(step, "step"))
+        folder.series.on_message(Heartbeat(step, "step"))
         saved(folder, f"netG_{step}.pth", step)
         saved(folder, f"netD_{step}.pth", step)
         folder.settle()
         folder.after(30.0)
     taken = len(folder.staged)
-    folder.series.heard(Heartbeat(3, "step"))
+    folder.series.on_message(Heartbeat(3, "step"))
     saved(folder, "netG_3.pth", 3)
     for _ in range(8):
         folder.after(1.0)
@@ -312,7 +312,7 @@ def test_a_net_whose_partner_does_not_come_is_taken_when_a_step_is_done(folder: 
         folder.after(30.0)
     taken = len(folder.staged)
     saved(folder, "netG_3.pth", 3)
-    folder.series.heard(Heartbeat(4, "step"))
+    folder.series.on_message(Heartbeat(4, "step"))
     folder.settle()
     assert len(folder.staged) == taken + 1
 
@@ -320,7 +320,9 @@ def test_a_net_whose_partner_does_not_come_is_taken_when_a_step_is_done(folder: 
 def test_a_script_that_saves_twice_a_second_is_not_waited_for(folder: Folder) -> None:
     for number in range(1, 26):  # ten seconds
         step = 10 * number
-        folder.series.heard(Heartbeat(step, "step"))  # the newest beat is never of a later step than the newest save
+        folder.series.on_message(
+            Heartbeat(step, "step")
+        )  # the newest beat is never of a later step than the newest save
         saved(folder, f"ckpt-{number}.pt", step)
         folder.after(0.4)
     assert folder.staged, "saves of later steps show that the first one is whole"
@@ -350,13 +352,13 @@ def test_a_file_that_is_replaced_and_then_written_on_is_not_taken(folder: Folder
 
 
 def test_steps_that_are_done_again_are_not_taken_as_newer_ones_until_they_are(folder: Folder) -> None:
-    folder.series.heard(Heartbeat(31, "step"))
+    folder.series.on_message(Heartbeat(31, "step"))
     saved(folder, "last.pt", 31)
     folder.settle()
-    folder.series.attempt()
-    folder.series.begins_again()
+    folder.series.attempt_started()
+    folder.series.restart_steps()
     for step in (10, 20, 31):
-        folder.series.heard(Heartbeat(step, "step"))
+        folder.series.on_message(Heartbeat(step, "step"))
         saved(folder, "last.pt", step)
         folder.after(30.0)
         folder.settle()
@@ -370,7 +372,7 @@ def test_steps_that_are_done_again_are_not_taken_as_newer_ones_until_they_are(fo
 def test_what_a_script_that_began_again_left_at_its_end_is_kept_also_where_it_did_less(folder: Folder) -> None:
     saved(folder, "last.pt", 31)
     folder.settle()
-    folder.series.begins_again()
+    folder.series.restart_steps()
     saved(folder, "last.pt", 20)
     folder.watcher.end(trusted=True)
     assert labels(folder) == [("step-000000031-1", True), ("step-000000032-1", False)], "no step has that number"
@@ -385,9 +387,9 @@ def test_the_last_snapshot_of_a_script_that_ended_is_of_its_last_save(folder: Fo
 
 def save_at(folder: Folder, name: str, step: int) -> None:
     """The script's framework has written a file at a step, and reports it."""
-    folder.series.heard(Heartbeat(step=step, section="step"))
+    folder.series.on_message(Heartbeat(step=step, section="step"))
     (folder.root / name).write_bytes(f"{name} {step} {len(folder.staged)}".encode())
-    folder.series.told(name, step)
+    folder.series.on_saved(name, step)
     folder.settle()
     folder.after(60.0)
     folder.settle()
@@ -407,13 +409,13 @@ def test_a_second_snapshot_at_the_last_step_has_its_step_and_the_next_sequence_n
 
 def test_a_save_that_nothing_tells_of_has_the_step_of_the_save_that_was_told_right_before_it(folder: Folder) -> None:
     """A pickle after torch.save(): the beats are some steps behind the script when it is written."""
-    folder.series.heard(Heartbeat(47, "step"))
+    folder.series.on_message(Heartbeat(47, "step"))
     saved(folder, "last.pt", 50)
     folder.settle()
     (folder.root / "replay.pkl").write_bytes(b"replay")
     os.utime(folder.root / "replay.pkl", (folder.clock.now_s, folder.clock.now_s))
     folder.after(30.0)
-    folder.series.heard(Heartbeat(50, "step"))
+    folder.series.on_message(Heartbeat(50, "step"))
     folder.settle()
     assert labels(folder) == [("step-000000050-1", True), ("step-000000050-2", True)]
 

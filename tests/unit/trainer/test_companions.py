@@ -43,7 +43,7 @@ class Place:
 
     def restored(self, folder: Path, into: Path) -> dict[str, bytes]:
         carried = parse((folder / FILES_FILE).read_bytes())
-        file_restore.put_back(folder, carried, into, into.parent / "aside")
+        file_restore.restore_files(folder, carried, into, into.parent / "aside")
         return {path.relative_to(into).as_posix(): path.read_bytes() for path in into.rglob("*") if path.is_file()}
 
 

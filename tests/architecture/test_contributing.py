@@ -75,7 +75,7 @@ def test_a_file_beside_its_folder_in_a_row_exists(row: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "path"), re.findall(r"`(TABLE|ROWS|CLOUDS|open_store|folded)` (?:in|of) `([\w/.]+)`", PAGE)
+    ("table", "path"), re.findall(r"`(TABLE|ROWS|CLOUDS|open_store|replay)` (?:in|of) `([\w/.]+)`", PAGE)
 )
 def test_a_name_of_the_page_is_in_its_file(table: str, path: str) -> None:
     names = {

@@ -1,4 +1,4 @@
-"""Which of a script's files changed, and which of them are complete.
+"""Changes of a script's files, and their completeness.
 
 - ``complete_files``: files known to be complete after a crash
 - ``discovery``: new files that look like saved state

@@ -1,6 +1,7 @@
-"""Notes on this machine's disk which files of a script were whole: after a death the newest of them are used as they lie there.
+"""Records, on the local disk, of a script's complete files: after a crash the newest of them are used in place.
 
-A line is written when a save is over; it holds the files of that save. A file is whole if it looks as its last line says, on the same boot of the machine.
+A line is written at the end of a save and names its files. A file is complete if it matches its last line, on the same
+boot of the machine.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ FIELDS = 7
 
 @dataclass(frozen=True, slots=True)
 class NewerFiles:
-    """A file that is whole and newer than the snapshot, how it looks, and the steps that were done."""
+    """A complete file newer than the snapshot, its marks, and its step."""
 
     path: str
     seen: FileMark
@@ -39,7 +40,7 @@ class NewerFiles:
 
 
 class CompleteFiles:
-    """``note`` is the file of the notes, ``boot`` tells this boot of the machine from every other."""
+    """``note`` is the file of the records; ``boot`` identifies this boot of the machine."""
 
     def __init__(self, note: Path, boot: str) -> None:
         self._note, self._boot = note, boot
@@ -47,12 +48,12 @@ class CompleteFiles:
         self._recorded: dict[str, list[int]] = {}
 
     def add(self, rank: SessionId, root: Path, path: str, step: int | None) -> None:
-        """Note what lies at a path, relative to the root, as whole; ``rank`` is the session that saw it saved."""
+        """Record the file at a path, relative to the root, as complete. ``rank`` is the session that saw the save."""
         seen = {each: found for each, found in folder_scan.scan(root, {path}).items() if found.kind == FILE}
         self._write([self._boot, rank.generation, rank.writer, str(root), path, step, seen])
 
     def add_quiescent(self, rank: SessionId, root: Path, files: Mapping[str, FileMark]) -> None:
-        """Note files that were whole at one look."""
+        """Record files that were complete in one scan."""
         new = {
             path: seen
             for path, seen in files.items()
@@ -63,9 +64,9 @@ class CompleteFiles:
             self._write([self._boot, rank.generation, rank.writer, str(root), "", None, new])
 
     def newer(self, root: Path, rank: SessionId, entries: Iterable[FileRow]) -> list[NewerFiles]:
-        """Return the files under ``root`` that are whole and newer than a snapshot of these entries by session ``rank``.
+        """Return the complete files under ``root`` that are newer than these entries of a snapshot by session ``rank``.
 
-        Files of one save are used together or not at all.
+        The files of one save are used together or not at all.
         """
         snapshot = {entry.path: entry for entry in entries}
         saves: list[SaveGroup] = []
@@ -93,7 +94,7 @@ class CompleteFiles:
     def _next_unreported(
         self, root: Path, known: Sequence[Sequence[SaveGroup]], old: Collection[str]
     ) -> list[NewerFiles]:
-        """Return the next save of numbered files, of which nobody was told any more, if its structure shows it whole."""
+        """Return the next unreported save of numbered files if its structure shows that it is complete."""
         last = {file_patterns.shape_of(save.path): save.path for moment in known for save in moment}
         found: dict[int, dict[str, NewerFiles]] = {}
         for shape, path in last.items():
@@ -120,7 +121,7 @@ class CompleteFiles:
             self._lines += 1
             if self._lines > LINES_MAX:
                 self._cut()
-        except OSError:  # a full disk: then the snapshot alone is used
+        except OSError:  # a full disk: only the snapshot is used
             return
 
     def _read(self) -> list[list[Any]]:
@@ -132,7 +133,7 @@ class CompleteFiles:
         for line in lines:
             try:
                 told = json.loads(line)
-            except ValueError:  # the last one, of a supervisor that was killed while it wrote it
+            except ValueError:  # the last line of a supervisor that was killed while writing it
                 continue
             if isinstance(told, list) and len(told) == FIELDS:
                 found.append(told)
@@ -145,12 +146,12 @@ class CompleteFiles:
 
 
 def _signature(seen: FileMark) -> list[int]:
-    """Return by what a change shows; not the time of the inode, which a link changes too."""
+    """Return the fields that show a change, without the inode's time, which a link changes too."""
     return [seen.size, seen.mtime_ns, seen.inode[1]]
 
 
 def _similar_names(root: Path, path: str) -> list[str]:
-    """Return what lies beside a file and is named alike but for its number."""
+    """Return the names beside a file that differ from its name only by a number."""
     folder, slash, _ = path.rpartition("/")
     try:
         names = os.listdir(root / folder)  # noqa: PTH208  # names alone
@@ -161,7 +162,7 @@ def _similar_names(root: Path, path: str) -> list[str]:
 
 
 def _is_later(seen: FileMark, root: Path, path: str) -> bool:
-    """Say whether a file was written after another one of this disk: what an earlier training left has high numbers too."""
+    """Return True if a file is newer than another one of this disk: files of an earlier training have high numbers too."""
     other = _look(root, path)
     return other is not None and seen.mtime_ns > other.mtime_ns
 

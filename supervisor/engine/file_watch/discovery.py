@@ -1,9 +1,11 @@
-"""Finds what a script saves by means that no hook knows: new files of the working folder that look like its state.
+"""Finds files that a script saves without a known hook: new files of the working folder that look like state.
 
-The working folder is looked at every few seconds, within bounds: folders of data, of caches and of trackers are passed over,
-and so are mounts, because a drive may hang. A file counts when it is closed and still, and its name promises state. One that
-another file has replaced under its name, as careful writers do, is whole and need not be still. One that is written more
-often than it is looked at counts between two writes. A name that promises less counts when it is written again, when another one like it comes, or when the script has ended by itself.
+The working folder is scanned every few seconds, within limits. Folders of data, caches and trackers are skipped, and
+mounts too, because a drive may hang.
+
+A file counts when it is closed and unchanged for a while, and its name suggests state. A file that replaces another one
+by a rename is complete at once. A file that changes more often than the scans counts between two writes. A less typical
+name counts when the file is written again, when a similar one appears, or when the script has ended by itself.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Clock
     from supervisor.engine.file_watch.scan import FileMark
 
-SCAN_EVERY_S, SHARE = 2.0, 20.0  # between looks; a look may take one part in so many of the time
-STATES_MIN, STILL_S = 3, 0.3  # of a file that is different at each look: between two writes it stays as it is so long
+SCAN_EVERY_S, SHARE = 2.0, 20.0  # time between scans; a scan may take at most one SHARE-th of the time
+# for a file that changes between scans: number of states, and time unchanged between two writes
+STATES_MIN, STILL_S = 3, 0.3
 ENTRIES_MAX, FOLDER_MAX, DEPTH_MAX = 20_000, 4_000, 8
 LOG_BYTES_MAX = 64 * 1024 * 1024
 MOUNTS = "/proc/self/mountinfo"
@@ -41,31 +44,36 @@ _OF_A_RUN = re.compile(r"run\.json|e\d{8}-[0-9a-z]+")
 
 
 class DiscoveryListener(Protocol):
-    """Hears of what is found; paths are relative to the root."""
+    """Receives the findings; paths are relative to the root."""
 
     def found(self, path: str) -> None:
         """Take a file or folder that looks like state."""
 
     def beside(self, path: str) -> None:
-        """Take a log that lies with what is saved."""
+        """Take a log beside the saved files."""
 
     def kept(self) -> Collection[str]:
-        """Return what is watched by now: a change of it needs no other look."""
+        """Return the watched paths: their changes need no scan."""
 
     def was_kept(self, path: str) -> bool:
-        """Say whether this file was kept before: it is state, whatever its name."""
+        """Return True if this file was kept before: it is state, whatever its name."""
 
     def stepping(self) -> bool:
-        """Say whether the script trains by now."""
+        """Return True once the script trains."""
 
     def looked(self) -> None:
-        """Hear that a look is over."""
+        """Note the end of a scan."""
 
 
 class Discovery:
-    """Looks until it is stopped. ``passed_over``: absolute paths of folders that are not the script's.
+    """Scans until it is stopped.
 
-    ``stores``: folders that may be the script's own too, beside the runs that lie in them: the default store is ``./runs``.
+    Args:
+        root: the working folder.
+        clock: the clock.
+        skipped: absolute paths of folders that do not belong to the script.
+        listener: receives the findings.
+        stores: folders that may hold the script's own files beside runs: the default store is ``./runs``.
     """
 
     def __init__(
@@ -73,8 +81,8 @@ class Discovery:
     ) -> None:  # fmt: skip
         self.root, self.clock, self.leader = root, clock, 0
         self._listener = listener
-        self._skipped = {os.path.abspath(path) for path in skipped} | set(_mounts())  # noqa: PTH100  # asks no drive
-        self._stores = {os.path.abspath(path) for path in stores}  # noqa: PTH100  # asks no drive
+        self._skipped = {os.path.abspath(path) for path in skipped} | set(_mounts())  # noqa: PTH100  # does not ask a drive
+        self._stores = {os.path.abspath(path) for path in stores}  # noqa: PTH100  # does not ask a drive
         self._first: dict[str, FileMark] | None = None
         self._put_back: frozenset[str] = frozenset()
         self._before: dict[str, FileMark] = {}
@@ -84,27 +92,29 @@ class Discovery:
         self._lock, self._over = RLock(), Flag()
 
     def begin(self, leader: int, put_back: Collection[str] = ()) -> None:
-        """Look from now on; what is there at the first time is nothing new, nor are files that were put back since.
+        """Start scanning. Files of the first scan and restored files are not new.
 
-        ``leader``: the trainer's process session.
+        Args:
+            leader: the trainer's process session.
+            put_back: the restored files.
         """
         self.leader, self._put_back = leader, frozenset(put_back)
         self._over = over = Flag()
         threads.start(partial(self._run, over), "discovery")
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop scanning."""
         self._over.set()
 
     def end(self, *, trusted: bool) -> None:
-        """The script is gone. ``trusted``: by itself, so that all it wrote is whole."""
+        """Handle the end of the script. ``trusted``: it ended by itself, so all its files are complete."""
         self.stop()
         with self._lock:
             if trusted and self._first is not None:
                 self.look(ended=True)
 
     def look(self, *, ended: bool = False) -> None:
-        """Look once."""
+        """Scan once."""
         with self._lock:
             scan = self._scan()
             if self._first is None:
@@ -132,7 +142,7 @@ class Discovery:
             self._before = scan
 
     def unsaved(self) -> list[str]:
-        """Return the files that are new and of which nothing was kept, the largest first."""
+        """Return the new files that were not kept, the largest first."""
         kept, first = self._listener.kept(), self._first or {}
         new = {path: seen for path, seen in self._before.items() if not same_content(first.get(path), seen)}
         rest = [
@@ -143,7 +153,7 @@ class Discovery:
         return sorted(rest, key=lambda path: (-state_file_names.likely(path), -new[path].size, path))
 
     def logs_near(self, path: str) -> list[str]:
-        """Return the logs of this run that lie beside what is saved at this path, by a look at its own folder."""
+        """Return this run's logs in the folder of the save at this path."""
         first, found = self._first or {}, list[str]()
         for folder in dict.fromkeys(_folders_of(path)):
             with suppress(OSError), os.scandir(f"{self.root}/{folder}") as entries:
@@ -155,7 +165,7 @@ class Discovery:
         return found
 
     def _accepted(self, likely: dict[str, FileMark], *, ended: bool) -> list[str]:
-        """Return which of them count."""
+        """Return the files that count."""
         root = os.path.realpath(self.root)
         kinds = None if ended else opened_for_writing(self.root, self.leader)
         opened = {os.path.relpath(path, root) for path in (kinds.written | kinds.appended if kinds else ())}
@@ -176,7 +186,7 @@ class Discovery:
         return [path for path in accepted if not file_patterns.within(path.rpartition("/")[0], accepted)]
 
     def _is_between_writes(self, path: str) -> bool:
-        """Say whether a file that was different at each look is closed and still for a moment."""
+        """Return True if a file that changes between scans is closed and unchanged for a moment."""
         states = [each for each in self._shapes[file_patterns.shape_of(path)] if each[0] == path]
         if len(states) < STATES_MIN:
             return False
@@ -218,7 +228,7 @@ class Discovery:
 
 
 def _folders_of(path: str) -> tuple[str, str]:
-    """Return the folder of a save and the one above it."""
+    """Return the folder of a save and its parent."""
     folder = path.rpartition("/")[0]
     return folder, folder.rpartition("/")[0]
 
@@ -231,7 +241,7 @@ def _lies_beside(path: str, kept: Collection[str]) -> bool:
 
 
 def _walk(root: str, skipped: Collection[str], stores: Collection[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield the files under ``root``, those of the upper folders first; at most so many entries in all."""
+    """Yield the files under ``root``, upper folders first, up to a limit of entries."""
     waiting, seen = [(root, "")], 0
     while waiting:
         folder, above = waiting.pop(0)
@@ -259,8 +269,8 @@ def _is_scanned(name: str) -> bool:
 
 
 def on_a_drive(root: Path) -> bool:
-    """Say whether the folder lies on a drive that may hang: there nothing is looked for."""
-    path, kinds = os.path.abspath(root), dict(_mounted())  # noqa: PTH100  # asks no drive
+    """Return True if the folder lies on a drive, which may hang: it is not scanned."""
+    path, kinds = os.path.abspath(root), dict(_mounted())  # noqa: PTH100  # does not ask a drive
     while path not in kinds and path != os.sep:
         path = os.path.dirname(path)  # noqa: PTH120
     return kinds.get(path, "").startswith(("fuse", "nfs", "9p", "cifs"))
@@ -271,7 +281,7 @@ def _mounts() -> Iterator[str]:
 
 
 def _mounted() -> Iterator[tuple[str, str]]:
-    """Yield where each mount lies, and its kind."""
+    """Yield place and type of each mount."""
     with suppress(OSError), open(MOUNTS, encoding="utf-8", errors="surrogateescape") as told:  # noqa: PTH123
         for line in told:
             words = line.split()

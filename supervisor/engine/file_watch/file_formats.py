@@ -1,4 +1,4 @@
-"""Says of formats that end with, or begin with, an account of themselves whether a file is all there: zip, safetensors, HDF5."""
+"""Completeness of files by formats that describe their own length: zip, safetensors, HDF5."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 HEADER_BYTES_MAX = 100_000_000
 HDF5 = b"\x89HDF\r\n\x1a\n"
-END_AT = {0: 40, 1: 44, 2: 28, 3: 28}  # where each version of HDF5's first block says the end of the file
+END_AT = {0: 40, 1: 44, 2: 28, 3: 28}  # position of the end of file in each version of HDF5's first block
 
 
 def is_complete(path: Path) -> bool:
-    """Say whether the file is of such a format and complete; False for every other."""
+    """Return True if the file has such a format and is complete; False for any other file."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -33,7 +33,7 @@ def is_complete(path: Path) -> bool:
 
 
 def _safetensors_bytes(head: bytes, more: bytes) -> int:
-    """Return how long such a file has to be, by its header; ValueError for another."""
+    """Return the length of such a file by its header. Raises ValueError for another format."""
     (length,) = struct.unpack_from("<Q", head)
     header = json.loads((head + more)[8 : 8 + length]) if length <= HEADER_BYTES_MAX else {}
     ends = [each["data_offsets"][1] for name, each in header.items() if name != "__metadata__"]

@@ -1,4 +1,4 @@
-"""Hears from the system what is written in a folder. Where it does not tell, the folder is looked at every few seconds."""
+"""File events of the system for a folder. Without them the folder is scanned every few seconds."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ WRITTEN = frozenset({"created", "modified", "moved", "deleted"})
 
 
 class FileEvents(Protocol):
-    """Gets what happened to an absolute path: ``closed`` by who wrote into it, or else touched in some way."""
+    """Receives an event on an absolute path. ``closed``: its writer closed it; else it was changed in some way."""
 
     def __call__(self, path: str, *, closed: bool) -> None: ...
 
 
 class FileEventSource:
-    """Looks after one folder and all in it. ``listening`` is False where the system does not tell, and ``why`` says why."""
+    """Listens to one folder and its subfolders. ``listening`` is False without events, and ``why`` gives the reason."""
 
     def __init__(self, on_event: FileEvents) -> None:
         self._on_file_event = on_event
@@ -28,7 +28,7 @@ class FileEventSource:
         self.why = ""
 
     def listen(self, folder: Path) -> bool:
-        """Listen to a folder that is there; False if the system has no such way, or no more room for it."""
+        """Listen to an existing folder; return False if the system has no such feature, or no room for it."""
         logging.getLogger("watchdog").addHandler(logging.NullHandler())
         try:
             from watchdog.events import FileSystemEventHandler
@@ -39,7 +39,7 @@ class FileEventSource:
             observer = InotifyObserver()
             observer.schedule(handler, os.fspath(folder), recursive=True)
             observer.start()
-        except (OSError, ImportError, AttributeError) as error:  # what a system without it lacks
+        except (OSError, ImportError, AttributeError) as error:  # errors of a system without file events
             self.why = getattr(error, "strerror", None) or str(error)
             return False
         self._observer = observer
@@ -47,12 +47,12 @@ class FileEventSource:
 
     @property
     def listening(self) -> bool:
-        """Whether all of it still works: a watch that one folder more is too many for ends without a word."""
+        """True while all watches work: a watch that exceeds the system's limit ends silently."""
         observer = self._observer
         return observer is not None and observer.is_alive() and all(each.is_alive() for each in observer.emitters)
 
     def end(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._observer is not None:
             self._observer.stop()
             self._observer = None
@@ -65,11 +65,11 @@ class FileEventSource:
             if target := getattr(event, "dest_path", ""):
                 self._on_file_event(
                     os.fsdecode(target), closed=True
-                )  # what is written elsewhere is renamed when it is whole
+                )  # a file written elsewhere is renamed when it is complete
 
 
 def listen(folder: Path, on_event: FileEvents, say: Callable[[str], None]) -> FileEventSource:
-    """Return who listens to the folder; what stands in the way is said."""
+    """Return the event source of the folder; an obstacle is reported."""
     made = FileEventSource(on_event)
     if not made.listen(folder):
         say(f"the system reports no changes in {folder} ({made.why}): it is scanned every few seconds")

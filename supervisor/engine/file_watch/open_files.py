@@ -1,6 +1,6 @@
-"""Which files the trainer's processes have open for writing, or mapped: what /proc tells, nothing where there is none."""
+"""Files that the trainer's processes have open for writing, or mapped, from /proc; nothing without /proc."""
 
-# ruff: noqa: PTH208, PTH115, PTH123, because there are thousands of these and a Path for each takes longer than the asking
+# ruff: noqa: PTH208, PTH115, PTH123, because there are thousands of these and a Path for each costs more than the call
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class OpenFiles(NamedTuple):
-    """Absolute paths: ``appended`` are open for nothing but to add at their end."""
+    """Absolute paths; ``appended`` are open for appending only."""
 
     written: frozenset[str] = frozenset()
     appended: frozenset[str] = frozenset()
 
 
 def opened_for_writing(root: Path, leader: int, proc: Path = PROC) -> OpenFiles:
-    """Return the files under ``root`` that processes of the process session ``leader`` may still write into."""
+    """Return the files under ``root`` that processes of the process session ``leader`` may still write."""
     above = f"{os.path.realpath(root)}/"
     written: set[str] = set()
     appended: set[str] = set()
@@ -45,7 +45,7 @@ def _of_session(leader: int, proc: Path) -> Iterator[str]:
                 if os.getsid(int(name)) == leader:
                     yield f"{proc}/{name}"
             except OSError:
-                continue  # gone meanwhile
+                continue  # it has ended meanwhile
 
 
 def _descriptors(process: str) -> Iterator[tuple[str, int]]:
@@ -66,7 +66,7 @@ def _descriptors(process: str) -> Iterator[tuple[str, int]]:
 
 
 def _mapped(process: str) -> Iterator[str]:
-    """Yield what is mapped so that a write to memory is one to the file: of that nobody else is told."""
+    """Yield files mapped so that a write to memory changes the file: no other sign shows such a write."""
     try:
         with open(f"{process}/maps", encoding="utf-8", errors="surrogateescape") as told:
             for line in told:

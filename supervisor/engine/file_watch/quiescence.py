@@ -1,4 +1,4 @@
-"""Which files are still: nobody wrote into them for a while, and nobody has them open for it."""
+"""Quiescent files: not written for a while, and not open for writing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ QUIET_S = 2.0
 
 
 class Quiescence:
-    """``look`` at every scan, and ``touched``, ``closed`` where the system tells of single files; times in seconds.
+    """Call ``update`` at every scan, and ``on_change`` and ``on_close`` at events of single files; times in seconds.
 
-    A stream grows as it likes: it is never waited for.
+    A stream may grow at any time: it is never waited for.
     """
 
     def __init__(self, quiet_s: float = QUIET_S) -> None:
@@ -31,20 +31,20 @@ class Quiescence:
         self._looked_s = 0.0
 
     def begin(self, scan: Mapping[str, FileMark]) -> None:
-        """Take what is there now for still: nobody has begun to write yet."""
+        """Take the present files as quiescent: no writer has started yet."""
         self._seen = dict(scan)
         self._touched_s.clear()
         self._busy_since_s.clear()
         self._closed.clear()
 
     def on_change(self, path: str, now_s: float) -> None:
-        """Somebody made, wrote or renamed it."""
+        """Note that a file was made, written or renamed."""
         self._touched_s[path] = now_s
         self._busy_since_s.setdefault(path, now_s)
         self._closed.discard(path)
 
     def on_close(self, path: str, now_s: float) -> None:
-        """Who wrote into it has closed it."""
+        """Note that a writer closed the file."""
         self.on_change(path, now_s)
         self._closed.add(path)
 
@@ -56,10 +56,15 @@ class Quiescence:
         opened: Collection[str] = (),
         appended: Collection[str] = (),
     ) -> None:
-        """Learn from a scan what has changed since the last, told of or not.
+        """Take in a scan's changes since the last one, with or without events.
 
-        ``opened``: is open for writing; ``appended``: for nothing but to add at its end, which makes it a stream.
-        A file that another one has replaced under its name was renamed there: it is closed.
+        A file that replaced another one by a rename is closed.
+
+        Args:
+            scan: the scan.
+            now_s: the time.
+            opened: files open for writing.
+            appended: files open for appending only, which makes them streams.
         """
         self._appended = frozenset(appended)
         for path, seen in scan.items():
@@ -75,7 +80,7 @@ class Quiescence:
         self._seen, self._looked_s = dict(scan), now_s
 
     def busy(self, now_s: float, *, hurried: bool = False) -> dict[str, float]:
-        """Return the files that are not still, each with how long it has not been; ``hurried``: what is closed counts as still."""
+        """Return the busy files with the time since when; ``hurried``: closed files count as quiescent."""
         found: dict[str, float] = {}
         for path, at_s in list(self._touched_s.items()):
             seen = self._seen.get(path)
@@ -88,12 +93,12 @@ class Quiescence:
         return found
 
     def growing(self, now_s: float) -> set[str]:
-        """Return the streams that somebody writes into."""
+        """Return the streams that are being written."""
         busy = (path for path, at_s in list(self._touched_s.items()) if now_s - at_s < self.quiet_s)
         return {path for path in busy if self._is_stream(path)}
 
     def next_s(self, now_s: float) -> float:
-        """Return in how many seconds the first of the busy files may be still."""
+        """Return in how many seconds the first busy file may be quiescent."""
         waits = (
             at_s + self.quiet_s - now_s for path, at_s in list(self._touched_s.items()) if not self._is_stream(path)
         )

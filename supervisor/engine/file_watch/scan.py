@@ -1,4 +1,4 @@
-"""What lies in a folder just now, without following links: names, kinds and the marks by which a change shows."""
+"""Listing of a folder without following links: names, kinds and the marks that show a change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ OTHER = "other"
 
 
 class FileMark(NamedTuple):
-    """One name. Two equal ones are of one content, unless it was written twice within a tick of the file system's clock."""
+    """One name.
+
+    Two equal marks mean equal content, unless it was written twice within a tick of the file system's clock.
+    """
 
     kind: str
     mode: int
@@ -30,10 +33,14 @@ class FileMark(NamedTuple):
 
 
 def scan(root: Path, only: Collection[str] | None = None, *, temporary: bool = False) -> dict[str, FileMark]:
-    """Return what lies under ``root`` by relative path; nothing for a root that is not there.
+    """Return the content of ``root`` by relative path; nothing for an absent root.
 
-    ``only``: these paths and what lies in them. Names that are about to be renamed are left out, unless ``temporary``.
-    What vanishes meanwhile is not there.
+    A file that vanishes meanwhile is absent.
+
+    Args:
+        root: the folder.
+        only: the paths to list, with their content; None for all.
+        temporary: include names that are about to be renamed.
     """
     found: dict[str, FileMark] = {}
     if only is None:
@@ -54,7 +61,7 @@ def scan(root: Path, only: Collection[str] | None = None, *, temporary: bool = F
 
 
 def look(path: str) -> FileMark:
-    """Return what lies under one path. Raises OSError."""
+    """Return the content at one path. Raises OSError."""
     return file_mark(path, os.lstat(path))
 
 
@@ -81,14 +88,12 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def file_mark(path: str, of: os.stat_result) -> FileMark:
-    """Return what a look at a path showed."""
+    """Return the mark of a path from its stat result."""
     inode, mode = (of.st_dev, of.st_ino), stat.S_IMODE(of.st_mode)
     if stat.S_ISREG(of.st_mode):
         return FileMark(FILE, mode, of.st_size, of.st_mtime_ns, of.st_ctime_ns, inode, of.st_nlink)
     if stat.S_ISDIR(of.st_mode):
-        return FileMark(
-            FOLDER, mode, 0, 0, 0, inode
-        )  # its times change with what lies in it, which is looked at itself
+        return FileMark(FOLDER, mode, 0, 0, 0, inode)  # its times change with its content, which is listed itself
     if stat.S_ISLNK(of.st_mode):
         return FileMark(LINK, 0, 0, 0, 0, inode, target=os.readlink(path))  # noqa: PTH115, because a Path would change what is written in it
     return FileMark(OTHER, mode, 0, 0, 0, inode)

@@ -1,4 +1,4 @@
-"""Copies files that somebody may write into: of one moment, measured on the way, or not at all."""
+"""Copies files that other processes may write: the copy shows one moment and is measured, or fails."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ FICLONE = 0x40049409
 
 
 class ChangedMeanwhile(Exception):  # noqa: N818, because it is a verdict on the file
-    """The file is not what it was when it was looked at: the copy is of no one moment."""
+    """The file has changed since its scan: the copy would mix two states."""
 
 
 @dataclass(frozen=True, slots=True)
 class StableCopy:
-    """What was copied: its length and digest."""
+    """Length and digest of a copy."""
 
     bytes: int
     digest: str
 
 
 class CopyTarget:
-    """A new file that is being written: chunk after chunk, then flushed."""
+    """A new file in progress: written chunk by chunk, then flushed."""
 
     def __init__(self, path: Path, folder: int | None = None) -> None:
-        """Begin it. ``folder``: the open folder that a relative ``path`` is in."""
+        """Create the file. ``folder``: the open folder of a relative ``path``."""
         self.path = path
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
         self.bytes = 0
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Append a chunk, all of it."""
+        """Append a chunk completely."""
         view = memoryview(chunk)
         self.bytes += len(view)
         while view:
-            written = os.write(self.descriptor, view)  # a full disk may take a part and say so only at the next write
+            written = os.write(self.descriptor, view)  # a full disk may accept a part and fail only at the next write
             if written <= 0:
                 raise OSError(errno.EIO, "the disk took nothing", str(self.path))
             view = view[written:]
 
     def close(self, *, flush: bool = True) -> None:
-        """Close it; the file is then on the disk if ``flush``."""
+        """Close the file; with ``flush`` it is on the disk then."""
         try:
             if flush:
                 os.fsync(self.descriptor)
@@ -61,7 +61,7 @@ class CopyTarget:
 
 
 def open_unchanged(path: str, wanted: tuple[int, int]) -> int:
-    """Open a file that was looked at, without following a link. ChangedMeanwhile if it is another, or none, by now."""
+    """Open a scanned file without following a link. Raises ChangedMeanwhile if it was replaced or removed."""
     try:
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -80,7 +80,7 @@ def open_unchanged(path: str, wanted: tuple[int, int]) -> int:
 def copy(
     source: int, target: CopyTarget, length: int, *, at: int | None = None, digest: Digest | None = None
 ) -> StableCopy:
-    """Append ``length`` bytes of an open file to the target, from its beginning or ``at``. ChangedMeanwhile if it has fewer."""
+    """Append ``length`` bytes of an open file to the target, from ``at``. Raises ChangedMeanwhile if it has fewer."""
     digest = digest or Digest(preferred())
     begin = target.bytes
     if at is None and begin == 0 and _cloned(source, target.descriptor):
@@ -103,7 +103,7 @@ def prefix_digest(source: int, length: int, algorithm: str) -> str:
 
 
 def whole_lines(source: int, length: int) -> int:
-    """Return how many of the first ``length`` bytes are whole lines; all of them where no line ends near their end."""
+    """Return how many of the first ``length`` bytes are complete lines; all if no line ends near their end."""
     begin = max(0, length - LAST_LINE_BYTES)
     end = os.pread(source, length - begin, begin).rfind(b"\n")
     return length if end < 0 else begin + end + 1
@@ -117,7 +117,7 @@ def _chunks(source: int, length: int, at: int) -> Iterator[bytes]:
 
 
 def _cloned(source: int, target: int) -> bool:
-    """Share the blocks of a file, where the file system can: such a copy is of one moment by itself."""
+    """Share the blocks of a file if the file system can: such a copy shows one moment by itself."""
     try:
         fcntl.ioctl(target, FICLONE, source)
     except OSError:

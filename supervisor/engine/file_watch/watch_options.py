@@ -1,4 +1,4 @@
-"""The folder of ``--watch-dir``: what the command line says of it, and which folders it cannot be."""
+"""The folder of ``--watch-dir``: its option, and the folders that are not allowed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ HINT = "name the folder that the script writes its checkpoints into, like --watc
 
 @dataclass(frozen=True, slots=True)
 class WatchedFolder:
-    """``called`` is the watched folder as it was typed, "" for none; ``every_s``: between snapshots, None: as fits.
+    """``called`` is the watched folder as typed, "" for none. ``every_s``: interval of snapshots, None for automatic.
 
-    ``named_before``: what an earlier command on this machine named. ``trusting``: a person believes what the store names.
+    ``named_before``: the folder of an earlier command on this machine. ``trusting``: the user trusts the folder named
+    in the store.
     """
 
     called: str = ""
@@ -33,16 +34,16 @@ class WatchedFolder:
 
 
 def watch(settings: Mapping[str, Any], every: SaveSchedule) -> WatchedFolder:
-    """Return what is to be watched; a relative folder is one of the working folder."""
+    """Return the folder to watch; a relative path starts from the working folder."""
     called = settings["watch"]
     folder = Path(called).absolute() if called else Path()
     return WatchedFolder(called, folder, settings["resume_args"], every.value if every.unit == "s" else None)
 
 
 def reject(called: str, others: Mapping[str, Path]) -> None:
-    """Raise UsageError for a folder that is, holds or lies in what must not be put back with it.
+    """Raise UsageError for a folder that is, holds or lies in a place that must not be restored with it.
 
-    ``others``: such places, each under what people call it. The store and the local disk must not even hold the folder.
+    ``others``: these places by their names for the user. The store and the local disk must not even hold the folder.
     """
     if not called:
         return

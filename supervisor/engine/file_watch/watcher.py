@@ -1,4 +1,4 @@
-"""Watches the files of one attempt, and has a snapshot taken when something is new and all of it is whole and still."""
+"""Watches the files of one attempt, and triggers a snapshot when new files are complete and quiescent."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from supervisor.engine.file_watch.scan import FileMark
     from supervisor.engine.unmodified.snapshot_series import SnapshotSeries
 
-GROUP_WAIT_S = 5.0  # for all files to be still at once; after that each that was closed counts as still
-TOGETHER_S, TOGETHER_S_MAX = 0.5, 1.0  # after a save that is told, for the next that belongs to it; and in all
-COMPANIONS_S = 20.0  # at most, for the files that came with a save each time before
-LEAVE_OUT_S = 120.0  # for a file that is never still
+GROUP_WAIT_S = 5.0  # time for all files to be quiescent at once; after that each closed file counts
+TOGETHER_S, TOGETHER_S_MAX = 0.5, 1.0  # time after a reported save for the next one of the same group; and the limit
+COMPANIONS_S = 20.0  # longest wait for the usual companions of a save
+LEAVE_OUT_S = 120.0  # for a file that is never quiescent
 RETRY_S = 30.0
 EVERY_S_MIN = 10.0
-COST_FACTOR = 20.0  # in "auto", a snapshot is written at most so many times its own time apart
+COST_FACTOR = 20.0  # with "auto", snapshots are at least this many times their own duration apart
 IDLE_S, POLL_S, PAUSE_S = 30.0, 2.0, 0.2
-SCAN_SHARE = 10.0  # of the time, at most one part in so many goes into looking
+SCAN_SHARE = 10.0  # scans take at most one part in so many of the time
 FINAL_WAIT_S = 5.0
 LAST_TRIES = 5
 SPECIAL = "is neither file, folder nor link: it is not carried"
@@ -42,7 +42,7 @@ SPECIAL = "is neither file, folder nor link: it is not carried"
 
 @dataclass(frozen=True, slots=True)
 class WatchedAttempt:
-    """What is watched: ``root``, as the user calls it; the trainer's process; ``every_s`` between snapshots, None: as fits."""
+    """The watched attempt: its ``root`` as typed by the user, the trainer's process, and ``every_s`` between snapshots."""
 
     root: Path
     called: str
@@ -53,7 +53,10 @@ class WatchedAttempt:
 
 
 class Watcher:
-    """``turn`` is one look; a thread of its own makes them, woken by what the system tells. ``paths`` None: all of the root."""
+    """``poll_once`` makes one check; a thread repeats it and is woken by file events.
+
+    ``paths`` None: all of the root.
+    """
 
     def __init__(
         self, scene: WatchedAttempt, series: SnapshotSeries, paths: Callable[[], Collection[str] | None]
@@ -75,23 +78,23 @@ class Watcher:
         self._said: set[str] = set()
 
     def begin(self) -> None:
-        """Watch from now on: what is there was there before the script."""
+        """Start watching: files present now are from before the script."""
         self._quiescence.begin(self._scan())
         if not self.scene.listens:
-            self._last_event_s = self.series.clock.now().mono_s  # a save is what it begins with
+            self._last_event_s = self.series.clock.now().mono_s  # a session begins with a save
         self._thread.start()
 
     def wake(self) -> None:
-        """Look soon."""
+        """Check soon."""
         self._woken.set()
 
     def hurry(self) -> None:
-        """Take a snapshot as soon as all is whole, however young the last one is."""
+        """Take a snapshot as soon as all files are complete, even soon after the last one."""
         self._hurried = True
         self._woken.set()
 
     def before_stop(self, tell: Callable[[], object], within_s: float) -> None:
-        """Call ``tell`` when what is new is safe here, or the time is over: who hears it may end in the midst of a file."""
+        """Call ``tell`` once new files are staged or the time is over: the trainer may end in the middle of a write."""
         self._final_snapshot = tell
         timer = Timer(min(FINAL_WAIT_S, within_s), self._send_pending)
         timer.daemon = True
@@ -99,7 +102,10 @@ class Watcher:
         self.hurry()
 
     def end(self, *, trusted: bool) -> None:
-        """The script is gone. ``trusted``: it ended by itself, so all is whole; else only what was seen to be so before."""
+        """Handle the end of the script.
+
+        ``trusted``: it ended by itself, so all files are complete; else only those seen complete.
+        """
         self._over.set()
         self._woken.set()
         with self._lock:
@@ -112,14 +118,14 @@ class Watcher:
                 self.series.report_failure(error)
 
     def stop(self) -> None:
-        """Watch no more, and take nothing more."""
+        """Stop watching; no further snapshot is taken."""
         self._over.set()
         self._woken.set()
         if self._event_source is not None:
             self._event_source.end()
 
     def poll_once(self) -> float:
-        """Look once; return in how many seconds to look again."""
+        """Check once; return the seconds until the next check."""
         with self._lock:
             if self._over.is_set():
                 return IDLE_S
@@ -130,14 +136,14 @@ class Watcher:
             return wait_s
 
     def on_saved(self, path: str) -> None:
-        """The script's framework says that it has written and closed what lies at this path, relative to the root."""
+        """Note the framework's report that it wrote and closed the file at this path, relative to the root."""
         now_s = self._last_event_s = self.series.clock.now().mono_s
         for each in folder_scan.scan(self.scene.root, {path}):
             self._quiescence.on_close(each, now_s)
         self._woken.set()
 
     def on_event(self, path: str, *, closed: bool) -> None:
-        """The system says that something happened to a path."""
+        """Note a file event."""
         inside = os.path.relpath(path, self.scene.root)
         if not inside.startswith(".."):
             now_s = self.series.clock.now().mono_s
@@ -150,7 +156,7 @@ class Watcher:
             tell()
 
     def _poll(self, now_s: float) -> tuple[float, bool]:
-        """Return when to look again, and whether nothing is left to take."""
+        """Return the time of the next check, and True if there is nothing left to take."""
         scan = self._scan()
         written, appended = self._opened()
         self._quiescence.update(scan, now_s, opened=written, appended=appended)
@@ -162,7 +168,8 @@ class Watcher:
             return (self._quiescence.next_s(now_s) if busy else self._idle_s), not busy
         self._wanted_s = now_s if self._wanted_s is None else self._wanted_s
         waited_s = now_s - self._wanted_s
-        hurried = waited_s >= GROUP_WAIT_S or not self.scene.listens  # who reports a file has closed it
+        # with file events, a reporting writer has closed the file
+        hurried = waited_s >= GROUP_WAIT_S or not self.scene.listens
         if hurried:
             busy = self._quiescence.busy(now_s, hurried=True)
         busy = {path: since_s for path, since_s in busy.items() if path in scan or not hurried}
@@ -181,7 +188,7 @@ class Watcher:
         return self._take(scan, set(busy), growing, now_s)
 
     def _held_s(self, now_s: float, waited_s: float) -> float:
-        """Return in how many seconds to look again because more may belong to what is saved just now, or 0."""
+        """Return the seconds until the next check if more files may belong to the present save, or 0."""
         since_event_s = now_s - self._last_event_s
         if self.series.section == "save" or (since_event_s < COMPANIONS_S and self.series.expects_more_files):
             return TOGETHER_S
@@ -285,7 +292,7 @@ class Watcher:
         if not self.scene.listens or (known is not None and (known.why or (known.listening and inode == self._inode))):
             return
         if known is not None:
-            known.end()  # the folder was made anew, or one folder more was too many to be told of
+            known.end()  # the folder was made again, or one folder exceeded the system's limit of watches
         self._inode = inode
         self._event_source = fs_events.listen(
             self.scene.root, self.on_event, lambda words: self.series.notify("info", words)

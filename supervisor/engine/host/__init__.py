@@ -1,13 +1,13 @@
-"""What belongs to this machine rather than to the run.
+"""Tasks of this machine that are independent of the run.
 
 - ``accelerators``: accelerators, without loading a framework
 - ``checkup``: checks of ``doctor``
-- ``cleaning``: what ``clean`` can remove
+- ``cleaning``: items that ``clean`` can remove
 - ``command_records``: start commands that this user typed
 - ``environment_store``: environment records and wheels of a run
 - ``equipment``: lines on machine, time limit and accelerators
 - ``fence_watch``: file events on the run's claims
-- ``machine_release``: gives the machine back or requeues the job
+- ``machine_release``: releases the machine or requeues the job
 - ``store_latency``: measures a store
 - ``user_key``: the user's key, which signs environment records
 """

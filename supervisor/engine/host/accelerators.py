@@ -1,4 +1,4 @@
-"""Which accelerators this machine has: from files, variables and the driver's own library; no framework is loaded."""
+"""Accelerators of this machine, detected from files, variables and the driver's library without a framework."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 GIB = 2**30
 _NAME_BYTES = 96
 _GOOGLE = "0x1ae0"
-# PCI devices of Google's: the chip, and its memory as published. The first stands for two generations.
+# Google's PCI devices: the chip, and its published memory. The first stands for two generations.
 _CHIPS = {
     "0x0027": ("TPU v2 or v3", None),
     "0x005e": ("TPU v4", 32 * GIB),
@@ -31,7 +31,7 @@ _TYPE = re.compile(r"v(\d+)(litepod|lite|e|p|x)?-(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """One accelerator; ``bytes`` of memory are None where nobody says."""
+    """One accelerator; ``bytes`` of memory are None if unknown."""
 
     name: str
     bytes: int | None = None
@@ -46,19 +46,19 @@ class DetectedAccelerators:
 
     @property
     def words(self) -> str:
-        """For people: "1 x Tesla T4, 15 GB", or "" for none."""
+        """Return a text for the user: "1 x Tesla T4, 15 GB", or "" for none."""
         kinds = dict.fromkeys(self.cards)
         return " and ".join(_counted(card, self.cards.count(card)) for card in kinds)
 
 
 def detect(environ: Mapping[str, str], root: Path = Path("/")) -> DetectedAccelerators:
-    """Look for all that may be there. Memory of an NVIDIA card is known by its driver's library alone, which may take a second."""
+    """Detect all accelerators. Only the driver's library knows the memory of an NVIDIA card, and may take a second."""
     cards, driver = nvidia(root)
     return DetectedAccelerators((*_visible(cards, environ), *tpu(environ, root)), driver)
 
 
 def detect_within(seconds: float, environ: Mapping[str, str]) -> DetectedAccelerators | None:
-    """Look on a thread of its own, because a driver whose card is broken may hang for ever; None if it does."""
+    """Detect on a separate thread, because the driver of a broken card may hang for ever; return None in that case."""
     answers: SimpleQueue[DetectedAccelerators] = SimpleQueue()
     if threads.start(lambda: answers.put(detect(environ)), "accelerators") is None:
         return None
@@ -69,7 +69,7 @@ def detect_within(seconds: float, environ: Mapping[str, str]) -> DetectedAcceler
 
 
 def nvidia(root: Path = Path("/"), library: str = "libnvidia-ml.so.1") -> tuple[tuple[Accelerator, ...], str]:
-    """Return NVIDIA's cards and the driver's version, from the library if the driver is there at all, else from its files."""
+    """Return NVIDIA's cards and the driver's version: from the library if a driver is present, else from its files."""
     named, driver = nvidia_files(root / "proc/driver/nvidia")
     if not named and not (root / "dev/nvidiactl").is_char_device():
         return (), driver
@@ -78,7 +78,7 @@ def nvidia(root: Path = Path("/"), library: str = "libnvidia-ml.so.1") -> tuple[
 
 
 def nvidia_files(files: Path) -> tuple[tuple[str, ...], str]:
-    """Return the cards' names and the driver's version as its own files say; nothing where they are hidden."""
+    """Return the cards' names and the driver's version from its files; nothing if these are hidden."""
     driver = re.search(r"(?:Kernel Module|x86_64|aarch64)\s+(\d+\.\d+(?:\.\d+)?)", _text(files / "version"))
     texts = [_text(card) for card in sorted((files / "gpus").glob("*/information"))]
     models = (re.search(r"^Model:\s*(.+?)\s*$", text, re.MULTILINE) for text in texts)
@@ -86,7 +86,7 @@ def nvidia_files(files: Path) -> tuple[tuple[str, ...], str]:
 
 
 def tpu(environ: Mapping[str, str], root: Path = Path("/")) -> tuple[Accelerator, ...]:
-    """Return the TPU chips: as the PCI bus shows them, else as the machine's variables and device files say."""
+    """Return the TPU chips from the PCI bus, else from the machine's variables and device files."""
     buses = sorted((root / "sys/bus/pci/devices").glob("*/vendor"))
     chips = [_text(vendor.with_name("device")).strip() for vendor in buses if _text(vendor).strip() == _GOOGLE]
     found = tuple(Accelerator(*_CHIPS[chip]) for chip in chips if chip in _CHIPS)
@@ -100,7 +100,7 @@ def tpu(environ: Mapping[str, str], root: Path = Path("/")) -> tuple[Accelerator
 
 
 def _named(named: re.Match[str]) -> tuple[Accelerator, ...]:
-    """Read "v5e-1" or "v5litepod-4", which count chips, and "v4-8", which counts cores, two to a chip."""
+    """Parse "v5e-1" or "v5litepod-4", which count chips, and "v4-8", which counts cores, two to a chip."""
     generation, kind, count = int(named[1]), named[2] or "", int(named[3])
     chip = f"TPU v{generation}{'e' if kind.startswith('lite') else kind}"
     chips = count if chip.endswith("e") else max(1, count // 2)
@@ -108,7 +108,7 @@ def _named(named: re.Match[str]) -> tuple[Accelerator, ...]:
 
 
 def _visible(cards: tuple[Accelerator, ...], environ: Mapping[str, str]) -> tuple[Accelerator, ...]:
-    """Leave out what CUDA_VISIBLE_DEVICES hides from a job, as on a machine that is shared by several."""
+    """Leave out the cards that CUDA_VISIBLE_DEVICES hides, as on a machine shared by several jobs."""
     listed = environ.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
         return cards
@@ -118,21 +118,21 @@ def _visible(cards: tuple[Accelerator, ...], environ: Mapping[str, str]) -> tupl
         if name.isdecimal() and int(name) < len(cards):
             chosen.append(cards[int(name)])
         elif name.startswith(("GPU-", "MIG-")) and cards:
-            chosen.append(cards[0])  # which one it is makes no difference to people: a machine's are mostly alike
+            chosen.append(cards[0])  # any card will do: the cards of a machine are mostly alike
         else:
-            break  # CUDA itself stops at the first that it does not know
+            break  # CUDA itself stops at the first unknown one
     return tuple(chosen)
 
 
 def _ask_library(name: str) -> tuple[tuple[Accelerator, ...], str]:
-    """Return what NVML says; nothing when the library is not there or says no."""
-    import ctypes  # only where there is a card, because it takes its time
+    """Return NVML's answer; nothing if the library is absent or fails."""
+    import ctypes  # imported only with a card present, because it takes time
 
     try:
         library = ctypes.CDLL(name)
         if library.nvmlInit_v2() != 0:
             return (), ""
-    except (OSError, AttributeError):  # no library, or one too old to have the call
+    except (OSError, AttributeError):  # no library, or one too old for the call
         return (), ""
     text = ctypes.create_string_buffer(_NAME_BYTES)
     count, memory = ctypes.c_uint(), (ctypes.c_ulonglong * 3)()  # total, free, used

@@ -1,6 +1,6 @@
-"""Can a run live here: tries the store and the local disk the way a run uses them, and leaves nothing behind.
+"""Checks of `doctor`: use the store and the local disk as a run does, and leave no files behind.
 
-Of the store only its own verbs are used: whatever else touches a mounted drive may hang for ever.
+The store is reached only by its own methods: any other access to a mounted drive may hang for ever.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EXAMPLE_BYTES = 300e6
 PROOF_WAIT_S = 60.0
 FEW_BYTES, LITTLE_BYTES = 200 * 10**6, 5 * 10**9
 SLOW_S, ROUGH_S = 1.0, 10.0
-# No clock that is right can show an earlier time than that of this version; and one this late is not set.
+# No correct clock can be earlier than this version; a clock as late as the limit is not set.
 EARLIEST_WALL_S, LATEST_WALL_S = 1_750_000_000.0, 4_000_000_000.0
 _PROOFS = {
     "fsync": "it is flushed to the disk",
@@ -37,7 +37,10 @@ _PROOFS = {
 
 
 def store(probed: Store, clock: Clock, life_s: float, pause: Callable[[float], object]) -> Iterator[Diagnosis]:
-    """Write, read back, prove and remove files in the store; say what that means for a run. ``life_s``: of a machine here."""
+    """Write, read back, confirm and remove files in the store, and judge it for a run.
+
+    ``life_s``: lifetime of a machine here.
+    """
     traits = probed.traits
     new = not traits.mounted and not _exists(Path(traits.where))
     try:
@@ -61,7 +64,7 @@ def store(probed: Store, clock: Clock, life_s: float, pause: Callable[[float], o
 
 
 def local(folder: Path) -> Iterator[Diagnosis]:
-    """Write and remove a small file where checkpoints are staged; say what is free."""
+    """Write and remove a small file in the staging folder, and report the free space."""
     probe = folder / f"doctor-{secrets.token_hex(4)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +79,7 @@ def local(folder: Path) -> Iterator[Diagnosis]:
 
 
 def time(now: Instant) -> Diagnosis:
-    """Judge the wall clock. Nothing is decided by it, but people read it, and secure connections need it."""
+    """Check the wall clock. No decision depends on it, but people read it, and secure connections need it."""
     if EARLIEST_WALL_S <= now.wall_s <= LATEST_WALL_S:
         return Diagnosis("clock", "ok", "the clock shows a possible time")
     return Diagnosis(
@@ -85,7 +88,7 @@ def time(now: Instant) -> Diagnosis:
 
 
 def space(about: str, folder: Path) -> Diagnosis:
-    """Say how much is free on this machine's disk that holds ``folder`` or would hold it."""
+    """Report the free space of the local disk that holds, or would hold, ``folder``."""
     there = next(each for each in (folder, *folder.parents) if _exists(each))
     read = os.statvfs(there)
     return _room(about, read.f_bavail * read.f_frsize, str(there))
@@ -158,11 +161,11 @@ def _seconds(seconds: float) -> str:
 
 
 def _exists(folder: Path) -> bool:
-    """Say whether a folder of this machine's own disk is there."""
+    """Return True if a folder of the local disk exists."""
     try:
         folder.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        return True  # it is there, and cannot be looked into: the probe says why
+        return True  # it exists but is not readable: the probe reports why
     return True

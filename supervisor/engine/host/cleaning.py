@@ -1,7 +1,7 @@
-"""What this product has put on this machine beside its stores, how large it is, what still uses it, and removing it.
+"""Files of this product on this machine outside its stores: their size, their users and their removal.
 
-Nothing that a process uses is ever removed. Three signs say so, because each misses something: a lock that is held, a
-process that names the folder or has a file of it mapped, and a checkpoint that was staged and not proved in a store.
+A file that a process uses is never removed. Three signs are checked, because each one misses cases: a held lock, a
+process that names or maps a file, and a staged checkpoint without confirmation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 Kind = Literal["environment", "cache", "run", "tool", "launch"]
-# In a private folder; all else in it is the supervisor's own and stays unless everything goes.
+# Contents of a private folder. All other files in it are the supervisor's own, and stay unless everything is removed.
 _CACHES = {"uv-cache": "downloads of uv", "pip-cache": "downloads of pip", "ready": "answers of earlier starts",
            "interpreters": "notes on Pythons"}  # fmt: skip
 STAMP = "complete"  # locked by each process that uses the folder
@@ -32,9 +32,9 @@ RESCUED = "holds step {step:,} of {run}, which no store is known to have"
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where things may lie. ``homes``: private folders. ``runs``: local folders of sessions. The others by their words.
+    """Places of the files. ``homes``: private folders. ``runs``: local folders of sessions.
 
-    ``serving``: the machine that a launch still has, as its notes in a folder tell, or "".
+    ``serving``: returns the machine that a launch still has, from its records in a folder, or "".
     """
 
     homes: tuple[Path, ...]
@@ -46,7 +46,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file or folder that may go; ``keeps`` says why it has to stay, or is "". ``beside``: files that go with it."""
+    """A removable file or folder. ``keeps``: the reason why it must stay, or "". ``beside``: files removed with it."""
 
     path: Path
     words: str
@@ -57,7 +57,7 @@ class Item:
 
 
 def find_items(places: Places, *, everything: bool) -> list[Item]:
-    """Return what may go, with its size; with ``everything``, all that the product put on this machine."""
+    """Return the removable items with their sizes; with ``everything`` all files of the product on this machine."""
     items = [item for home in dict.fromkeys(places.homes) for item in _in_home(home, places, everything=everything)]
     items += [Item(path, words, "cache") for path, words in places.caches.items() if _exists(path)]
     items += [item for root in dict.fromkeys(places.runs) for item in _local_runs(root, everything=everything)]
@@ -74,7 +74,7 @@ def find_items(places: Places, *, everything: bool) -> list[Item]:
 
 
 def remove(item: Item) -> bool:
-    """Remove an item; return whether it is gone. What began to use it since it was listed stays."""
+    """Remove an item; return True if it is gone. An item that came into use since the listing stays."""
     if item.keeps or _users([item.path]) or any(_is_held(lock) for lock in _locks_of(item)):
         return False
     with suppress(FileNotFoundError), _locked(item):
@@ -84,7 +84,7 @@ def remove(item: Item) -> bool:
 
 @contextmanager
 def _locked(item: Item) -> Iterator[None]:
-    """Hold the lock of an environment while it is removed, so that a start that wants it waits and makes it again."""
+    """Hold the lock of an environment during its removal, so that a start waits and makes it again."""
     lock = next((each for each in item.beside if each.is_file()), None)
     if lock is None:
         yield
@@ -99,7 +99,7 @@ def _locked(item: Item) -> Iterator[None]:
 
 def _remove(item: Item) -> None:
     if item.path.is_dir() and not item.path.is_symlink():
-        (item.path / STAMP).unlink(missing_ok=True)  # first, so that a part is never taken for a whole one
+        (item.path / STAMP).unlink(missing_ok=True)  # first, so that a partial folder never looks complete
         shutil.rmtree(item.path, ignore_errors=True)
     else:
         item.path.unlink(missing_ok=True)
@@ -109,7 +109,7 @@ def _remove(item: Item) -> None:
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove the folders that are empty now, with what was only for us above them."""
+    """Remove the folders that are empty now, and empty parents of our own."""
     for folder in folders:
         with suppress(OSError):
             for lock in folder.iterdir():
@@ -119,7 +119,7 @@ def remove_empty(folders: Iterable[Path]) -> None:
 
 
 def local_run(folder: Path) -> Item:
-    """Return the local folder of one run, with why it stays."""
+    """Return the local folder of one run, and the reason why it must stay."""
     return _inspect(_run_item(folder), _users([folder]), set())
 
 
@@ -163,7 +163,7 @@ def _inspect(item: Item, users: Mapping[Path, int], counted: set[tuple[int, int]
 
 
 def _locks_of(item: Item) -> Iterator[Path]:
-    """Yield the locks by which a process says that it uses an item: beside it, and for small trees inside it."""
+    """Yield the locks by which processes mark an item as used: beside it, and inside small trees."""
     yield from (*item.beside, item.path / STAMP)
     if item.kind in {"cache", "tool"}:
         yield from item.path.parent.glob("*.lock")
@@ -195,7 +195,7 @@ def _is_held(lock: Path) -> bool:
 
 
 def _users(paths: Sequence[Path]) -> dict[Path, int]:
-    """Return the process that uses each of these, where one does: it names the path, or has a file below it mapped."""
+    """Return the user of each path: a process that names it, or maps a file below it."""
     wanted = {path: os.fsencode(path) for path in paths}
     used: dict[Path, int] = {}
     for process in PROC.glob("[0-9]*"):
@@ -216,7 +216,7 @@ def _read(file: Path) -> bytes:
 
 
 def _bytes(path: Path, counted: set[tuple[int, int]]) -> int:
-    """Return the room on the disk; a file with several names counts once, over all items."""
+    """Return the used bytes of the disk. A file with several names counts once over all items."""
     total = 0
     for folder, folders, names in os.walk(path):
         for name in (*names, *folders):
@@ -227,7 +227,7 @@ def _bytes(path: Path, counted: set[tuple[int, int]]) -> int:
 def _blocks(path: str, counted: set[tuple[int, int]]) -> int:
     try:
         status = os.lstat(path)
-    except OSError:  # it has just gone
+    except OSError:  # it has just been removed
         return 0
     key = (status.st_dev, status.st_ino)
     if key in counted:

@@ -1,6 +1,6 @@
-"""The commands by which this machine's user started runs, kept on its own disk: what a store says of them is anybody's word.
+"""Records of the commands by which this user started runs, on the local disk: a store's records may be forged.
 
-``resume`` runs what stands here. The folder of ``--watch-dir`` that an earlier command named is believed from here, too.
+``resume`` runs these commands. A ``--watch-dir`` folder in them is trusted, too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COMMAND = "command.json"
 
 @dataclass(frozen=True, slots=True)
 class OwnCommand:
-    """How a run was last started here. ``watched``: the folder that this command or one before it named, "" for none."""
+    """The last start of a run here. ``watched``: the folder named by this command or an earlier one, "" for none."""
 
     store: str
     run: str
@@ -32,9 +32,14 @@ class OwnCommand:
 
 
 def read(local_run: Path, store: str, run: str) -> OwnCommand | None:
-    """Return the last command for this run in this store, None if this machine knows none.
+    """Return the last command for this run in this store, None if this machine has none.
 
-    ``local_run``: everything of the run on this machine. Another store may tell the id of this one's run, so both must agree.
+    Another store may contain a forged id of this run, so store and run must both match.
+
+    Args:
+        local_run: the run's folder on this machine.
+        store: place of the store.
+        run: name of the run.
     """
     stored = json_file.read(local_run / COMMAND) or {}
     try:
@@ -54,7 +59,7 @@ def read(local_run: Path, store: str, run: str) -> OwnCommand | None:
 
 
 def write(local_run: Path, command: OwnCommand) -> None:
-    """Remember a command. A local disk that takes nothing costs a later ``resume`` its ease, and nothing else."""
+    """Record a command. If the local disk is full, a later ``resume`` only asks for a confirmation."""
     with suppress(OSError):
         local_run.mkdir(parents=True, exist_ok=True)
         json_file.write(local_run / COMMAND, {name: getattr(command, name) for name in command.__slots__})

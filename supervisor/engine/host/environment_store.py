@@ -1,4 +1,4 @@
-"""The job's environment over machines: the record of the last session goes in, ours and its wheels go out."""
+"""The job's environment across machines: the last session's record is read, ours and its wheels are written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WHEEL = ".whl"  # no other file of the store is ever installed
 
 
 class PreparedPackages(Protocol):
-    """What an installer made (``supervisor.environments.prepare.PreparedInterpreter``)."""
+    """Result of an installer (``supervisor.environments.prepare.PreparedInterpreter``)."""
 
     @property
     def python(self) -> str: ...
@@ -44,7 +44,7 @@ class PreparedPackages(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The environment that the last machine recorded. ``signed``: the user's key says that one of their machines wrote it."""
+    """The environment recorded by the last machine. ``signed``: the user's key confirms that their machine wrote it."""
 
     record: bytes
     signed: bool
@@ -52,10 +52,10 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentInstaller:
-    """``make(what the last machine recorded, what fetches its wheels)``, and ``gather(made, into, kept)``.
+    """Functions of an installer: ``make(recorded, fetch)`` and ``gather(made, into, kept)``.
 
-    What fetches is given a test for names, and returns the folder of the wheels that pass it, None where there are none.
-    The second returns files worth keeping beside those in the store, whose names and lengths are ``kept``.
+    ``fetch`` gets a test for names and returns the folder of the matching wheels, None if there are none. ``gather``
+    returns files worth keeping besides those in the store, given as ``kept`` with names and lengths.
     """
 
     make: Callable[[Recorded | None, Callable[[Callable[[str], bool]], Path | None]], PreparedPackages]
@@ -63,7 +63,7 @@ class EnvironmentInstaller:
 
 
 class EnvironmentStore:
-    """Implements ``job.Environments`` over a store. ``key``: the user's, "" where this machine has none."""
+    """Environment records of a store. ``key``: the user's key, "" if this machine has none."""
 
     def __init__(
         self, store: Store, run: RunPaths, installer: EnvironmentInstaller, local: Path, key: str = ""
@@ -74,7 +74,10 @@ class EnvironmentStore:
         self._partial: set[str] = set()
 
     def prepare(self) -> PreparedEnvironment:
-        """Put back what the last session recorded, or make what the script asks for. Raises UserError, StoreError."""
+        """Restore the environment of the last session, or make the one that the script requires.
+
+        Raises UserError, StoreError.
+        """
         recorded = self._recorded()
         fetch = self._wheels if recorded is not None else lambda _: None
         try:
@@ -84,7 +87,7 @@ class EnvironmentStore:
         return PreparedEnvironment(made.python, made.env, made.installed, made.drift, made.seconds)
 
     def record(self, rank: SessionId) -> None:
-        """Leave our record for the next machine."""
+        """Record our environment for the next machine."""
         if self._prepared is not None:
             path = f"{self._run.session(rank)}/{RECORD}"
             body = signing.signed(self._prepared.record, self._key) if self._key else self._prepared.record
@@ -95,7 +98,7 @@ class EnvironmentStore:
                     create_idempotent(self._store, path, body)
 
     def keep(self) -> None:
-        """Put files of the environment into the store, for machines that would take longer to fetch them anew."""
+        """Put files of the environment into the store, for machines that would take longer to download them."""
         if self._prepared is None or not self._prepared.installed:
             return
         folder = self._local / "wheels"
@@ -104,18 +107,18 @@ class EnvironmentStore:
         for file in self._installer.gather(self._prepared, folder, kept):
             path = f"{self._run.environments}/{file.name}"
             if there.get(file.name) not in {None, file.stat().st_size}:
-                self._store.delete(path)  # a part, left by a machine that died in it
+                self._store.delete(path)  # a partial file of a machine that died while writing it
                 del there[file.name]
             if file.name not in there:
                 self._store.push(str(file), path, SHA256)
         self._forget_wheels()
 
     def _forget_wheels(self) -> None:
-        """Remove what was fetched or gathered here: it is installed, or in the store, and needed no second time."""
+        """Remove the fetched and gathered files: they are installed or in the store, and not needed again."""
         shutil.rmtree(self._local / "wheels", ignore_errors=True)
 
     def _recorded(self) -> Recorded | None:
-        """Return the newest record that is whole; one that its writer died in would put back a part of the packages."""
+        """Return the newest complete record. A partial one would restore only a part of the packages."""
         torn = None
         for rank in newest_first(ranks(self._store, self._run)):
             try:
@@ -131,12 +134,12 @@ class EnvironmentStore:
         return Recorded(signing.without_signature(body), bool(self._key) and signing.is_signed(body, self._key))
 
     def _wheels(self, wanted: Callable[[str], bool]) -> Path | None:
-        """Fetch the wheels whose names are ``wanted``; none where they would take more than half of the free disk."""
+        """Fetch the ``wanted`` wheels; none if they would take more than half of the free disk."""
         listed = [entry for entry in self._store.list(self._run.environments) if not entry.folder]
         entries = [entry for entry in listed if entry.name.endswith(WHEEL) and wanted(entry.name)]
         folder = self._local / "wheels"
         folder.mkdir(parents=True, exist_ok=True)
-        for file in folder.iterdir():  # of an earlier start that was cut short: others than these may lie there
+        for file in folder.iterdir():  # leftovers of an interrupted start: other files may lie there
             if file.name not in {entry.name for entry in entries}:
                 file.unlink()
         if not entries or sum(entry.bytes or 0 for entry in entries) > shutil.disk_usage(folder).free // 2:
@@ -148,13 +151,13 @@ class EnvironmentStore:
                 self._store.pull(f"{self._run.environments}/{entry.name}", str(partly), SHA256)
                 if self._store.traits.evidence != "fsync" and _is_partial(partly):
                     self._partial.add(entry.name)
-                    partly.unlink()  # a machine died while it put it in: no installer could use it
+                    partly.unlink()  # a machine died while storing it: no installer could use it
                     continue
                 partly.replace(target)
         return folder
 
 
 def _is_partial(file: Path) -> bool:
-    from zipfile import is_zipfile  # imported only where there are wheels from a drive
+    from zipfile import is_zipfile  # imported only if there are wheels from a drive
 
     return not is_zipfile(file)

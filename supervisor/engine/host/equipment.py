@@ -1,4 +1,4 @@
-"""Says at the start on what a run goes on here: the machine, how long it may live, its accelerators."""
+"""Reports the machine at the start of a run: its kind, its time limit and its accelerators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NONE = "no accelerator found: training runs on the processor"
 
 
 def report_machine(platform: Platform, environ: Mapping[str, str], inbox: Callable[[ev.Event], None]) -> None:
-    """Put what is seen into the inbox, from a thread of its own: nothing waits for a driver that takes its time."""
+    """Put the detected machine into the inbox, on a separate thread: a slow driver delays nothing."""
 
     def look() -> None:
         found = accelerators.detect_within(DETECT_WITHIN_S, environ)
@@ -31,7 +31,7 @@ def report_machine(platform: Platform, environ: Mapping[str, str], inbox: Callab
 
 
 def machine(platform: Platform) -> str:
-    """Return what this machine is, and how old, and how old it may become where that is known."""
+    """Return the machine's kind, its age and its time limit, if known."""
     parts = [platform.title or platform.name]
     if platform.lifetime is not None:
         parts.append(f"{duration(platform.age_s)} old")

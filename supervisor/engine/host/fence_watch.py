@@ -1,6 +1,6 @@
-"""Looks at the fence as soon as its folder changes, so that `stop` and a take-over act within a second on a local disk.
+"""Checks the fence as soon as its folder changes. So `stop` and a take-over act within a second on a local disk.
 
-Only a shortcut: no store needs to report changes, and the regular look goes on whatever happens here.
+This is only a shortcut: no store must report changes, and the regular check continues in any case.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class FenceWatch:
-    """``look`` lists the run and returns what it saw; ``inbox`` is told of it.
+    """``look`` lists the run and returns the result for ``inbox``.
 
-    It begins on a thread of its own, because the trainer must not wait for a library to be imported.
+    It starts on its own thread, because the trainer must not wait for an import.
     """
 
     def __init__(self, folder: Path, look: Callable[[], Event], inbox: Callable[[Event], None]) -> None:
@@ -33,10 +33,10 @@ class FenceWatch:
         self._observer: Any = None
         self._closed = False
         self.ready = Flag()
-        threads.start(self._begin, "watch")  # without it the run's folder is looked at every few seconds
+        threads.start(self._begin, "watch")  # without it the run's folder is checked every few seconds
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._closed = True
         if self._observer is not None:
             self._observer.stop()
@@ -45,7 +45,7 @@ class FenceWatch:
         from watchdog.events import FileSystemEventHandler
         from watchdog.observers import Observer
 
-        # because a library whose thread ends in the midst of a look says so on stderr, where nobody must see it
+        # because the library prints to stderr if its thread ends during a check
         logging.getLogger("watchdog").addHandler(logging.NullHandler())
         handler = FileSystemEventHandler()
         handler.on_created = self._created  # type: ignore[method-assign]
@@ -54,7 +54,7 @@ class FenceWatch:
         try:
             observer.start()
         except OSError:
-            return  # the system has no watch to give: the regular look is enough
+            return  # the system has no watch left: the regular check is enough
         self._observer = observer
         self.ready.set()
         if self._closed:
@@ -67,5 +67,5 @@ class FenceWatch:
         try:
             seen = self._look()
         except StoreError:
-            return  # the regular look meets the same error, and reports it
+            return  # the regular check meets the same error, and reports it
         self._inbox(seen)

@@ -1,4 +1,4 @@
-"""After the end of a session: a machine that is not needed any more is given back, or one is asked for that goes on."""
+"""Release of the machine after the end of a session, or a request for its restart."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     Say = Callable[[str, str], None]
 
 KEEP = "SUPERVISOR_RUN_KEEP_MACHINE"
-PAUSE_S = 10.0  # for the last lines to reach who looks at them, and for a person to object
+PAUSE_S = 10.0  # time for the last lines to be shown, and for the user to object
 FLUSH_S = 900.0
-FUTILE_S = 1800.0  # a job that saved nothing new in so long would do the same again, for ever
+FUTILE_S = 1800.0  # a job that saved nothing new in this time would do the same again, for ever
 _OF_THIS_DISK = frozenset({"", "fsync"})
 _OBJECTS = frozenset({"SIGINT", "SIGTERM"})
 
 
 class MachineRelease:
-    """What there is to do with the machine. ``traits`` are those of the store, in which the run must outlive it."""
+    """Handles the machine. ``traits`` belong to the store, in which the run must outlive the machine."""
 
     def __init__(self, platform: Platform, traits: StoreTraits, *, inbox: EventQueue, clock: Clock, say: Say) -> None:
         self._platform, self._traits, self._say = platform, traits, say
         self._inbox, self._clock = inbox, clock
 
     def release_or_requeue(self, session: Session, *, safe: bool, keep: bool) -> None:
-        """Give the machine back after a finished run, or have it started again after a hand-over; never raises.
+        """Release the machine after a finished run, or have it restarted after a hand-over; never raise.
 
-        Not after a failure, because a person will want to look; not where nothing was done, because then somebody came
-        to look at a run that was finished long ago.
+        After a failure it is kept, because the user will want to look. It is also kept if no work was done: then the
+        user is looking at a run that finished long ago.
         """
         try:
             if session.phase is Phase.HANDED_OVER and self._platform.again is not None:
@@ -72,7 +72,7 @@ class MachineRelease:
             self._say("this machine is kept and uses more compute units", "")
             return
         if self._traits.mounted and platform.flush is not None:
-            platform.flush(FLUSH_S)  # small files of the end may still be on their way
+            platform.flush(FLUSH_S)  # small files of the end may still be in upload
         platform.release()
 
     def _user_objected(self) -> bool:
@@ -85,5 +85,5 @@ class MachineRelease:
 
 
 def is_kept(environ: Mapping[str, str]) -> bool:
-    """Say whether whoever started us gives the machine back, as a fleet does."""
+    """Return True if the parent releases the machine, as a fleet does."""
     return environ.get(KEEP, "") not in {"", "0"}

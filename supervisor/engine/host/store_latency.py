@@ -1,4 +1,4 @@
-"""Measures a store the way a run uses it: how long a file takes until it is written, and until it is proved safe."""
+"""Measures a store as a run uses it: the time until a file is written, and until it is confirmed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ SHORTEST_S = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One file's way: ``safe_s`` from the first byte to the evidence, None if none came; ``why`` not."""
+    """Measurement of one file.
+
+    ``safe_s``: from the first byte to the evidence, None if none came; ``why`` gives the reason.
+    """
 
     bytes: int
     write_s: float
@@ -34,16 +37,17 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A small file and a large one; the large one is not written where the small one was never proved."""
+    """A small file and a large one. The large one is not written if the small one was never confirmed."""
 
     small: Probe
     large: Probe | None = None
     asked_every_s: float = 0.0
 
     def upload_s(self, count: float) -> float | None:
-        """Return how long a checkpoint of so many bytes takes until it is safe; None if nobody knows.
+        """Return the time until a checkpoint of ``count`` bytes is safe; None if unknown.
 
-        Its files and then its manifest: what any file takes, what its bytes add, and twice the asking that a run does.
+        It counts files and manifest: the cost of any file, the cost of its bytes, and twice the check interval of a
+        run.
         """
         if self.large is None or self.small.safe_s is None or self.large.safe_s is None:
             return None
@@ -53,10 +57,15 @@ class Measurement:
 
 
 def measure(store: Store, clock: Clock, pause: Callable[[float], object], timeout_s: float) -> Measurement:
-    """Write, read back, prove and remove two files; what they left is removed. Raises StoreError.
+    """Write, read back, confirm and remove two files. Raises StoreError.
 
-    ``patience_s``: how long the evidence is waited for, for both together. It is asked for more often than in a run, because
-    here its time is what matters.
+    Evidence is checked more often than in a run, because its time is the result.
+
+    Args:
+        store: the store.
+        clock: measures the time.
+        pause: waits for seconds.
+        timeout_s: longest wait for the evidence of both files together.
     """
     folder = f"doctor-{secrets.token_hex(4)}"
     until_s = clock.now().mono_s + timeout_s
@@ -83,7 +92,7 @@ def measure(store: Store, clock: Clock, pause: Callable[[float], object], timeou
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The clock, how to wait, and until when."""
+    """The clock, the pause, and the deadline."""
 
     clock: Clock
     pause: Callable[[float], object]

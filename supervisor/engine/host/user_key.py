@@ -1,6 +1,6 @@
-"""The user's key: it signs what the user's machines leave in a store, and never lies in one.
+"""The user's key: it signs records of the user's machines in a store, and never lies in a store itself.
 
-It is made at the first start, in the user's state folder. Another machine gets it by the variable `VARIABLE`.
+The first start makes it, in the user's state folder. Another machine gets it by the variable `VARIABLE`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _READ_MAX = 200
 
 
 def read_or_create(environ: Mapping[str, str]) -> str:
-    """Return the key, made if there is none; "" where this machine has no place for it. Raises UsageError."""
+    """Return the key, and create it if there is none; "" if this machine has no place for it. Raises UsageError."""
     given = environ.get(VARIABLE, "").strip()
     if given:
         if not KEY.fullmatch(given):
@@ -36,18 +36,18 @@ def read_or_create(environ: Mapping[str, str]) -> str:
 
 
 def key_file(environ: Mapping[str, str]) -> Path:
-    """Return where the key lies: with the state of this user's programs."""
+    """Return the key's file in this user's state folder."""
     state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".local/state")
     return Path(state) / "training-supervisor" / "key"
 
 
 def without_key(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment for other people's code: without the key."""
+    """Return an environment for other people's code, without the key."""
     return {name: value for name, value in environ.items() if name != VARIABLE}
 
 
 def _read(file: Path) -> str:
-    """Return the key in a file that belongs to this user, readable by no other; "" for anything else."""
+    """Return the key in a file that belongs to this user and is readable by no other; "" for any other file."""
     try:
         opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -65,10 +65,10 @@ def _read(file: Path) -> str:
 
 
 def _make(file: Path) -> str:
-    """Make the key whole under another name, then link it: of two first starts at once both use the same one."""
+    """Write the key completely under another name, then link it: two parallel first starts use the same one."""
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         atomic.create(file, f"{os.urandom(KEY_BYTES).hex()}\n".encode(), flush=True)
     except OSError:
-        return ""  # a machine without a place for it signs nothing, and its next start looks packages up again
+        return ""  # a machine without a place for it signs nothing, and its next start resolves packages again
     return _read(file)

@@ -1,4 +1,4 @@
-"""Two runs of the same script compared: the final state bit for bit, and the log of all steps."""
+"""Comparison of two runs of the same script: the final state bit for bit, and the log of all steps."""
 
 from __future__ import annotations
 
@@ -35,21 +35,25 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Store
 
 RUN = RunPaths("rehearsal")
-FILES = "files"  # stands for the attached objects where a script that nobody changed has none
+FILES = "files"  # stands for the attached objects if an unmodified script has none
 CHECKOUT = Path(__file__).resolve().parents[3]
-# Columns that hold measured times or speeds: they differ between any two runs and say nothing about the state.
+# Columns with measured times or speeds: they differ between any two runs and do not belong to the state.
 _MEASURED = re.compile(r"(^|_)(s|ms|us|time|seconds|secs|elapsed|speed|throughput|fps|per_s|per_sec|per_second)$")
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was compared, and where it is not the same.
+    """Result of a comparison.
 
-    ``attached``: names of objects, ``generators``: of random generators; ``differ``: paths in the final state; ``row``: the first step whose logged values differ, in ``columns``;
-    ``measured``: columns, and logs among files, that differ as times do; ``ahead``: paths that were left out because they hold
-    what was read ahead in the data; ``resumed``: the steps the second run went on from; ``anew``: those of them at which
-    the script read nothing of its files, or did all of its steps again; ``rows``: steps with logged values; ``files``: how
-    many files were compared.
+    - ``attached``: names of objects; ``generators``: of random generators
+    - ``differ``: paths in the final state that differ
+    - ``row``: the first step with different logged values, in ``columns``
+    - ``measured``: columns, and logs among files, that differ as times do
+    - ``ahead``: paths left out because they hold data that was read ahead
+    - ``resumed``: the steps from which the second run resumed
+    - ``anew``: those of them where the script read none of its files, or repeated all steps
+    - ``rows``: steps with logged values
+    - ``files``: number of compared files
     """
 
     steps: tuple[int, int]
@@ -67,18 +71,18 @@ class Comparison:
 
     @property
     def exact(self) -> bool:
-        """The two are the same, bit for bit, and the second really went on."""
+        """True if the two are equal bit for bit, and the second really resumed."""
         return self.steps[0] == self.steps[1] and not self.differ and self.row is None and not self.anew
 
     @property
     def empty(self) -> bool:
-        """Nothing was there to be compared."""
+        """True if there was nothing to compare."""
         carries = FILES in self.attached
         return not self.rows and not (self.files if carries else self.attached)
 
 
 def compare(one: Store, other: Store, into: Path) -> Comparison:
-    """Compare the newest checkpoints and the step logs of the run in two stores; ``into`` is room on the local disk."""
+    """Compare the newest checkpoints and the step logs of the run in two stores. ``into``: space on the local disk."""
     folders = [_final(store, into / f"final-{number}") for number, store in enumerate((one, other))]
     found = _compared(folders)
     logs = [{row["step"]: row for row in step_log_store.joined(each, RUN)} for each in (one, other)]
@@ -86,7 +90,7 @@ def compare(one: Store, other: Store, into: Path) -> Comparison:
     resumed, anew = _resumed(other)
     unattached = not all((folder / STATE_FILE).is_file() for folder in folders)
     if unattached and resumed and not anew and (done := _steps_done(one)) and _steps_done(other) >= done:
-        anew = resumed[-1:]  # whatever it read, it did all of its steps again
+        anew = resumed[-1:]  # it repeated all of its steps, whatever it read
     return Comparison(
         steps=(found["step"][0], found["step"][1]),
         attached=tuple(found["attached"]),
@@ -104,7 +108,7 @@ def compare(one: Store, other: Store, into: Path) -> Comparison:
 
 
 def _compared(folders: Sequence[Path]) -> dict[str, Any]:
-    """Compare the attached state, the script's files, or both: whatever the two checkpoints hold."""
+    """Compare the attached state, the script's files, or both, as the two checkpoints hold them."""
     attached, carried = (all((each / name).is_file() for each in folders) for name in (STATE_FILE, FILES_FILE))
     if not carried:
         return _states_compared(folders)
@@ -117,7 +121,7 @@ def _compared(folders: Sequence[Path]) -> dict[str, Any]:
 
 def _states_compared(folders: Sequence[Path]) -> dict[str, Any]:
     command = [sys.executable, "-m", "supervisor.trainer.compare", *map(str, folders)]
-    # a process of its own, because reading what a checkpoint holds is the business of the script's side
+    # a process of its own, because only the script's side may read a checkpoint's content
     variables = environ({PACKAGES: own_packages()})
     told = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if told.returncode != 0:
@@ -126,7 +130,7 @@ def _states_compared(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def _files_compared(one: Path, other: Path) -> dict[str, Any]:
-    """Compare the files of a script that nobody changed by their bytes: what is in them is its own business."""
+    """Compare the files of an unmodified script byte by byte."""
     left, right = (parse_files((folder / FILES_FILE).read_bytes()) for folder in (one, other))
     ours, theirs = (
         {entry.path: entry.piece.digest if entry.piece else entry.target for entry in each.entries}
@@ -134,7 +138,7 @@ def _files_compared(one: Path, other: Path) -> dict[str, Any]:
     )
     paths = [path for path in sorted({*ours, *theirs}) if ours.get(path) != theirs.get(path)]
     return {
-        "step": (left.step, left.step),  # of files alone it is a label that only grows, not a count
+        "step": (left.step, left.step),  # with files only, it is an increasing label, not a count
         "attached": [FILES],
         "generators": [],
         "differ": [f"{FILES}.{path}" for path in paths if not is_stream(path)],
@@ -146,7 +150,7 @@ def _files_compared(one: Path, other: Path) -> dict[str, Any]:
 def first_row(
     one: Mapping[int, Mapping[str, Any]], other: Mapping[int, Mapping[str, Any]]
 ) -> tuple[int | None, tuple[str, ...], tuple[str, ...]]:
-    """Return the first step whose rows differ, its columns, and the columns that differ as times do."""
+    """Return the first step with different rows, its columns, and the columns that differ as times do."""
     measured: dict[str, None] = {}
     for step in sorted(one.keys() | other.keys()):
         left, right = one.get(step, {}), other.get(step, {})
@@ -159,7 +163,7 @@ def first_row(
 
 
 def environ(more: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a child of a rehearsal: ours, without what an outer supervisor may have left in them."""
+    """Return the variables for a child of a resume test: ours, without those of an outer supervisor."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("SUPERVISOR_RUN_")}
     path = os.pathsep.join(filter(None, [str(CHECKOUT), kept.get("PYTHONPATH", "")]))
     return {**kept, "PYTHONPATH": path, **shell_commands.environment(), **more}
@@ -174,7 +178,7 @@ def _final(store: Store, to: Path) -> Path:
 
 
 def _resumed(store: Store) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the steps from which trainers went on, in order, and those of which the script read nothing before its first."""
+    """Return the steps from which trainers resumed, and those at which the script read no file before its first step."""
     resumed: list[int] = []
     anew: list[int] = []
     for value in _values(store):
@@ -186,13 +190,13 @@ def _resumed(store: Store) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _file_read(value: Any) -> str | None:
-    """Return the file that a script is told to have read before its first step, "" for none; None for other records."""
+    """Return the file that a script read before its first step, "" for none; None for other records."""
     said = value.message if isinstance(value, ev.TrainerMessage) else None
     return said.path if isinstance(said, messages.ReadBack) and not said.late else None
 
 
 def _steps_done(store: Store) -> int:
-    """Return how many steps the last trainer has done by itself, as its hooks counted; 0 where nobody counts."""
+    """Return the number of steps of the last trainer, as counted by its hooks; 0 if they are not counted."""
     base = reached = 0
     for value in _values(store):
         if isinstance(value, ev.CheckpointReady):
@@ -205,7 +209,7 @@ def _steps_done(store: Store) -> int:
 
 
 def saved_outside(store: Store, folder: Path) -> tuple[str, ...]:
-    """Return what the script was seen to save outside of a folder."""
+    """Return the files that the script was seen to save outside of a folder."""
     said = (value.message for value in _values(store) if isinstance(value, ev.TrainerMessage))
     paths = dict.fromkeys(each.path for each in said if isinstance(each, messages.ScriptSavedFile))
     return tuple(path for path in paths if not Path(path).is_relative_to(folder))
@@ -216,11 +220,11 @@ def _values(store: Store) -> Iterator[Any]:
 
 
 def _records(store: Store, rank: SessionId) -> list[journal.JournalRecord]:
-    """Return a session's journal, from its own disk if it was killed before it could put the end into the store."""
+    """Return a session's journal; after a kill its end is only on the local disk."""
     folder = local_folder(read_claim(store, RUN, rank))
     try:
         if folder is not None:
             return journal.parse_piece((folder / "journal.jsonl").read_bytes())[1]
     except FileNotFoundError:
-        pass  # it ended in order and took its folder with it
+        pass  # it ended in order and removed its folder
     return list(journal.records(store, RUN, rank))

@@ -1,4 +1,4 @@
-"""A rehearsal: the same script once in peace and once with kill -9 in its way, in throw-away stores, then compared."""
+"""Resume test: the same script once uninterrupted and once with kill -9, in temporary stores, then compared."""
 
 from __future__ import annotations
 
@@ -42,12 +42,11 @@ MORE_TO_DO = "give it more to do: rehearse SCRIPT -- ARGUMENTS"
 
 @dataclass(frozen=True, slots=True)
 class RehearsalPlan:
-    """What is rehearsed. ``folder`` holds everything and is thrown away.
+    """Plan of a resume test. ``folder`` holds everything and is removed.
 
-    Each run has a fresh copy of the ``working`` folder and is started there.
-    ``peace_s``: after so long in training the first run is stopped where it is, and the second is stopped at the same
-    step; ``limit_s`` bounds the second. ``watch`` and ``resume_arguments``: of a script that saves by itself. Of such a one
-    nobody can ask for a step: it has to come to its end.
+    Each run starts in a fresh copy of the ``working`` folder. The first run is stopped after ``baseline_s`` of
+    training, the second at the same step; ``limit_s`` bounds the second. ``watch`` and ``resume_arguments`` belong to
+    an unmodified script. Such a script cannot be stopped at a step: it must reach its end.
     """
 
     script: Path
@@ -65,7 +64,7 @@ class RehearsalPlan:
 
 @dataclass(frozen=True, slots=True)
 class BaselineRun:
-    """The run that nothing happened to: the step it came to and how long its trainer lived."""
+    """The uninterrupted run: its last step and the duration of its trainer."""
 
     step: int
     seconds: float
@@ -73,7 +72,7 @@ class BaselineRun:
 
 
 class Rehearsal:
-    """``open_store`` gives the store in a folder; ``say`` is told of each act."""
+    """``open_store`` opens the store in a folder; ``say`` reports each phase."""
 
     def __init__(
         self, plan: RehearsalPlan, open_store: Callable[[str], Store], clock: Clock, say: Callable[[str], None]
@@ -84,7 +83,7 @@ class Rehearsal:
         self._said = False
 
     def run_baseline(self) -> BaselineRun:
-        """Run it once with nothing in its way. UserError where the script itself fails."""
+        """Run the script once without interruption. Raises UserError if the script itself fails."""
         self._say(f"1/3 {self._plan.script.name} in peace")
         turn = self._turn(BASELINE, "peaceful-machine", self._plan.save_every, self._plan.steps)
         with self._remove_saves(), turn:
@@ -112,7 +111,7 @@ class Rehearsal:
         return BaselineRun(step, seconds, finished=turn.process.returncode == 0)
 
     def run_with_kills(self, baseline: BaselineRun) -> None:
-        """Run it again: kill the trainer, later the whole machine, and go on on a blank one."""
+        """Run it again: kill the trainer, later the whole machine, and resume on an empty one."""
         stop_at = self._plan.steps if baseline.finished else baseline.step
         save_every = f"{max(100, min(1000, int(1000 * baseline.seconds / SAVES_PER_RUN)))}ms"
         third_s = baseline.seconds / 3
@@ -138,7 +137,7 @@ class Rehearsal:
             raise self._failed("resume fails: the run ends on the blank machine", turn)
 
     def compare(self) -> Comparison:
-        """Compare what the two left: the final state, and the log of all steps. UserError where that tests nothing."""
+        """Compare the final states and step logs of the two runs. Raises UserError if that tests nothing."""
         stores = [self._open(str(self._plan.folder / name)) for name in (BASELINE, KILLED)]
         found = compare(stores[0], stores[1], self._plan.folder)
         if not found.resumed:
@@ -153,14 +152,14 @@ class Rehearsal:
         return found
 
     def saved_outside(self) -> tuple[str, ...]:
-        """Return what the script was seen to save outside the copy of its folder: there it is as the user would have it."""
+        """Return the files saved outside the copy of the folder: the script changed them in the user's own place."""
         stores = [self._open(str(self._plan.folder / name)) for name in (BASELINE, KILLED)]
         return tuple(dict.fromkeys(path for store in stores for path in saved_outside(store, self._work)))
 
     def _wait(self, turn: _SupervisorRun, seconds: float, old: int | None, saved_before: int | None) -> tuple[int, int]:
-        """Wait until another trainer than ``old`` has run for ``seconds`` and something newer is safe.
+        """Wait until a trainer other than ``old`` has run for ``seconds`` and a newer step is safe.
 
-        Return its process id and that step; no process id if a run whose trainer was killed is over by then.
+        Return its process id and that step; no process id if the run ended before its trainer could be killed.
         """
         store = self._open(str(turn.store))
         began_s = self._clock.now().mono_s
@@ -190,7 +189,7 @@ class Rehearsal:
 
     @contextlib.contextmanager
     def _remove_saves(self) -> Iterator[None]:
-        """Take away in the end what the script has saved by itself: the next machine begins without it."""
+        """Remove the script's own saves at the end: the next machine starts without them."""
         try:
             yield
         finally:
@@ -199,7 +198,7 @@ class Rehearsal:
                 shutil.rmtree(self._plan.watch, ignore_errors=True)
 
     def _copy_working_folder(self) -> Path:
-        """Make a fresh copy of the working folder, say so once, and return the script in it."""
+        """Make a fresh copy of the working folder, report it once, and return the script in it."""
         plan = self._plan
         watched = [plan.working / plan.watch] if plan.watch else []
         copied = working_copy.copy(plan.working, self._work, without=[plan.folder, *watched])
@@ -226,7 +225,7 @@ class Rehearsal:
     def _turn(self, store: str, machine: str, save_every: str, stop_at: int | None) -> _SupervisorRun:
         plan = self._plan
         command = [
-            # -P: a clone that is the working folder itself runs, with its packages, and not its copy, which has none.
+            # -P: runs the clone in the working folder with its packages, and not its copy, which has none.
             sys.executable, "-P", "-m", "supervisor", "start", str(self._copy_working_folder()), "--store", str(plan.folder / store),
             "--name", RUN.name, "--save-every", save_every, "--time-limit", "none",
             "--max-restarts", "0" if store == BASELINE else "3",
@@ -240,7 +239,7 @@ class Rehearsal:
 
 
 class _SupervisorRun:
-    """One supervisor process with its machine's folder. Leaving the block leaves nothing running."""
+    """One supervisor process with its machine's folder. After the block no process is left."""
 
     def __init__(
         self, command: Sequence[str], environ: Mapping[str, str], local: Path, store: Path, working: Path
@@ -265,7 +264,7 @@ class _SupervisorRun:
         self.process.wait()
 
     def trainer(self) -> int | None:
-        """Return the process id of the trainer that was started last, or None before the first."""
+        """Return the process id of the last started trainer, or None before the first."""
         for note in self.local.glob(f"training-supervisor/*/*/{TRAINER}"):
             try:
                 return int(json.loads(note.read_text())["pid"])
@@ -274,11 +273,11 @@ class _SupervisorRun:
         return None
 
     def printed(self) -> str:
-        """Return all that it printed."""
+        """Return the whole output."""
         return self.output.read_text("utf-8", "replace")
 
     def output_tail(self) -> str:
-        """Return the end of what it printed."""
+        """Return the end of the output."""
         printed = self.printed().splitlines()
         lines = [line for line in printed if line.strip() and shell_commands.called_as() not in line]
         return "\n".join(f"  | {line}" for line in lines[-TAIL_LINES:])
@@ -295,7 +294,7 @@ def _last_step(store: Store) -> int | None:
 
 
 def _seconds(store: Store) -> float:
-    """Return how long the trainer lived."""
+    """Return the duration of the trainer."""
     records = [record for rank in ranks(store, RUN) for record in journal.records(store, RUN, rank)]
     began = [record.at for record in records if isinstance(record.value, ev.TrainerStarted)]
     ended = [record.at for record in records if isinstance(record.value, ev.TrainerExited)]

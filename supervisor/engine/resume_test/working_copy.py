@@ -1,7 +1,7 @@
-"""A copy of the working folder for a rehearsal: the script reads and writes there, and nothing of the user's is changed.
+"""Copy of the working folder for a resume test: the script works there, and the user's files stay unchanged.
 
-A link is replaced by what it leads to, because a write through it would reach the user's files. Files over the bounds are
-left out and named. Beside them only what no script needs is left out: version control, environments, caches, stores.
+A link is replaced by its target, because a write through it would reach the user's files. Files above the limits are
+left out and named. Folders that no script needs are left out too: version control, environments, caches, stores.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 FILES_MAX = 50_000
 BYTES_MAX = 8 * 1024**3
-ROOM_SHARE = 0.25  # of what is free on the disk: a rehearsal has one copy at a time, and its stores
+ROOM_SHARE = 0.25  # share of the free disk: a resume test has one copy at a time, and its stores
 LEFT_OUT = frozenset({
     ".git", ".hg", ".svn", ".supervisor", ".venv", "venv", "node_modules", "__pycache__", ".mypy_cache", ".ruff_cache",
     ".pytest_cache", ".tox", ".nox",
 })  # fmt: skip
 ENVIRONMENTS = ("pyvenv.cfg", "conda-meta")  # a folder that holds one is an environment
-ABSOLUTE_UPS_MAX = 2  # a path that a script makes from where its own file lies
+ABSOLUTE_UPS_MAX = 2  # for paths relative to the script's own file
 _QUOTED_OR_BARE = re.compile(r"""'([^'\n]*/[^'\n]*)'|"([^"\n]*/[^"\n]*)"|(?<![\w./])((?:\.\./|/)[^\s'":;,()<>]+)""")
 HINT = "rehearse it from a folder that has only what it needs: cd THERE, then rehearse SCRIPT"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkingCopy:
-    """What was copied, and which files were left out because they are too large, by their paths in the folder."""
+    """The copied files, and those left out because of their size, by their paths in the folder."""
 
     files: int
     bytes: int
@@ -41,7 +41,10 @@ class WorkingCopy:
 
 
 def copy(folder: Path, to: Path, *, without: Collection[Path] = ()) -> WorkingCopy:
-    """Make ``to`` a copy of ``folder``, ``without`` these paths. UserError for a folder with far too many files."""
+    """Make ``to`` a copy of ``folder``, ``without`` these paths.
+
+    Raises UserError for a folder with far too many files.
+    """
     out = {os.path.realpath(each) for each in (to, *without)}
     to.mkdir(parents=True)
     found = sorted(_files(str(folder), out), key=lambda each: each[1])
@@ -59,7 +62,7 @@ def copy(folder: Path, to: Path, *, without: Collection[Path] = ()) -> WorkingCo
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             shutil.copy2(folder / path, target)
-        except FileNotFoundError:  # it went meanwhile
+        except FileNotFoundError:  # it was removed meanwhile
             continue
         except OSError as error:
             raise UserError(f"{path} cannot be copied for a rehearsal: {error.strerror}", HINT) from error
@@ -69,7 +72,7 @@ def copy(folder: Path, to: Path, *, without: Collection[Path] = ()) -> WorkingCo
 
 
 def _files(root: str, out: Collection[str]) -> Iterator[tuple[str, int]]:
-    """Yield path and size of each file in a folder, and of each folder with -1; links are followed, circles are not."""
+    """Yield path and size of each file, and of each folder with -1; links are followed, cycles are not."""
     count = 0
     waiting = [("", frozenset({os.path.realpath(root)}))]
     while waiting:
@@ -99,9 +102,9 @@ def _is_ours_or_an_environment(folder: Path) -> bool:
 
 
 def missed(printed: str, copied: Path, folder: Path) -> tuple[str, Path] | None:
-    """Return the first path in a failed script's output that lies beside the working folder, and is not beside its copy.
+    """Return the first path in a failed script's output that exists beside the working folder, but not beside its copy.
 
-    With it the path that it has: ``("../data/x.csv", /home/me/data/x.csv)``. None where no such path is named.
+    It comes with its absolute path: ``("../data/x.csv", /home/me/data/x.csv)``. None if the output has no such path.
     """
     for found in _QUOTED_OR_BARE.finditer(printed):
         text = next(filter(None, found.groups()))

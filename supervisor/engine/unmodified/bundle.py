@@ -1,4 +1,4 @@
-"""The content of a snapshot while it is made: large files one by one, small ones in bundles, what is unchanged as links."""
+"""Content of a snapshot in progress: large files singly, small ones in bundles, unchanged ones as links."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SEPARATE_BYTES_MIN = 256 * 1024  # a smaller file goes into a bundle
 BUNDLE_BYTES_MAX = 64 * 1024 * 1024
-LIVE_SHARE_MIN = 0.5  # of a bundle: with less of it still in use, what is used is written anew
+LIVE_SHARE_MIN = 0.5  # of a bundle: with a smaller share still in use, the used content is rewritten
 _NUMBER = re.compile(r"(?:file|bundle)-(\d+)")
 
 Record = tuple[int, str]
@@ -31,7 +31,7 @@ Record = tuple[int, str]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The snapshot before: its folder, its entries, the records of its files, and how each path looked when it was taken."""
+    """The previous snapshot: its folder, its entries, its file records, and the marks of each path."""
 
     folder: Path | None = None
     entries: Mapping[str, FileRow] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Known:
 
 
 class SnapshotDraft:
-    """Collects the files of one snapshot in ``folder``; ``records`` has the length and digest of each of them."""
+    """Collects the files of one snapshot in ``folder``; ``records`` holds length and digest of each."""
 
     def __init__(self, folder: Path, before: Known) -> None:
         self.folder = folder
@@ -54,7 +54,10 @@ class SnapshotDraft:
         self._twins: dict[tuple[int, int], FileExtent] = {}
 
     def add(self, path: str, seen: FileMark, length: int, *, grows: bool = False) -> FileExtent:
-        """Copy the first ``length`` bytes of a file that was seen so. ChangedMeanwhile if it did more than grow, where it may."""
+        """Copy the first ``length`` bytes of a file with these marks.
+
+        Raises ChangedMeanwhile for changes other than allowed growth.
+        """
         if seen.names > 1 and seen.inode in self._twins and self._twins[seen.inode].bytes == length:
             return self._twins[seen.inode]
         source = stable_copy.open_unchanged(path, seen.inode)
@@ -70,7 +73,7 @@ class SnapshotDraft:
         return piece
 
     def keep(self, entries: Iterable[FileRow]) -> list[FileRow]:
-        """Carry these of the snapshot before unchanged. Call it after all that is new was added."""
+        """Carry unchanged entries over from the previous snapshot. Call it after all new files were added."""
         kept = list(entries)
         live = Counter[str]()
         for entry in kept:
@@ -82,7 +85,7 @@ class SnapshotDraft:
         return [self._rewritten(entry) if entry.piece and entry.piece.name in rewritten else entry for entry in kept]
 
     def close(self) -> None:
-        """End the bundle that is being filled."""
+        """Close the current bundle."""
         if self._bundle is not None:
             self._bundle.close()
             self.records[self._bundle.path.name] = (self._bundle.bytes, str(self._bundle_digest))
@@ -127,7 +130,7 @@ class SnapshotDraft:
         return FileExtent(self._bundle.path.name, offset, len(body), str(digest))
 
     def _needs_rewrite(self, name: str, used: int) -> bool:
-        """Say whether a bundle is to be written anew: little of it is used, or it is small and one is being written anyway."""
+        """Return True to rewrite a bundle: little of it is used, or it is small and another one is being written."""
         length = self._before.records[name][0]
         if not name.startswith("bundle-"):
             return False
@@ -162,7 +165,7 @@ class SnapshotDraft:
 
 
 def read(folder: Path, piece: FileExtent) -> bytes:
-    """Return the bytes of a piece, measured. OSError if they are not what they were."""
+    """Return the bytes of an extent, measured. Raises OSError if they have changed."""
     with (folder / piece.name).open("rb", buffering=0) as file:
         body = os.pread(file.fileno(), piece.bytes, piece.offset)
     digest = Digest(algorithm_of(piece.digest))

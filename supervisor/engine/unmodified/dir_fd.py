@@ -1,7 +1,7 @@
-"""A folder whose inside is reached by descriptors alone.
+"""A folder whose content is reached only by descriptors.
 
-A path is opened name after name, and no name that is a link is gone through. So whatever somebody swaps for a link between a
-look and an act, nothing is read, written or moved behind it. The folder itself may be a link: a person named it.
+A path is opened name by name, and no link is followed. So a link that another process swaps in between a check and an
+access never leads outside. The folder itself may be a link, because the user named it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Below:
-    """What lies under ``root``, by relative paths with "/" between the names."""
+    """Content of ``root``, by relative paths with "/" between the names."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -33,9 +33,9 @@ class Below:
 
     @contextmanager
     def open_parent(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """Yield the open folder in which a path lies, and the path's last name there. Raises OSError.
+        """Yield the open parent folder of a path, and the path's last name. Raises OSError.
 
-        ``make``: folders on the way that are absent are made.
+        ``make``: make missing folders on the way.
         """
         *above, name = path.split("/")
         current = os.dup(self._descriptor)
@@ -52,19 +52,19 @@ class Below:
             os.close(current)
 
     def open(self, path: str) -> int:
-        """Open a file for reading; no link and no pipe is waited for or gone through. Raises OSError."""
+        """Open a file for reading without following links or waiting for pipes. Raises OSError."""
         with self.open_parent(path) as (folder, name):
             return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
 
     def make_folder(self, path: str) -> None:
-        """Make a folder, and those above it, where they are absent. Raises OSError."""
+        """Make a folder and its missing parents. Raises OSError."""
         with self.open_parent(path, make=True) as (folder, name):
             with suppress(FileExistsError):
                 os.mkdir(name, dir_fd=folder)
             os.close(self._opened(name, folder, path))
 
     def move(self, path: str, to: Path) -> None:
-        """Move what lies at a path, a link itself and not what it leads to, to a free place elsewhere. Raises OSError."""
+        """Move the file at a path, or a link itself, to a free place elsewhere. Raises OSError."""
         with self.open_parent(path) as (folder, name):
             try:
                 os.rename(name, to, src_dir_fd=folder)

@@ -1,7 +1,7 @@
-"""Files of the working folder that no checkpoint replaces: code, the script, what is under version control, hidden files.
+"""Files of the working folder that no checkpoint replaces: code, the script, files under version control, hidden files.
 
-A script that names no folder has its files put back into the working folder, and a checkpoint of a shared store names them. What
-Python or a shell would run from there is never taken from a store; a folder that ``--watch-dir`` names is its user's choice.
+Without a named folder a script's files are restored into the working folder, by the paths in a shared store. Python or
+a shell could run such a file, so it is never taken from a store. The user is responsible for a ``--watch-dir`` folder.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _why(path: str, root: Path, script: Path, tracked: frozenset[str]) -> str:
 
 
 def _tracked(paths: Sequence[str], root: Path) -> frozenset[str]:
-    """Return which of these paths git keeps; none where there is no git, or no answer."""
+    """Return the paths that git tracks; none without git or an answer."""
     there = [path for path in paths if (root / path).is_file()][:PATHS_MAX]
     if not there:
         return frozenset()

@@ -1,4 +1,4 @@
-"""Makes a folder exactly what a snapshot holds. What differs or is not in it is moved aside, never deleted."""
+"""Makes a folder equal to a snapshot. Other files are moved aside, never deleted."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ BESIDE = ".supervisor-{}.tmp"
 
 @dataclass(frozen=True, slots=True)
 class RestoredFolder:
-    """What was done: how many files were written, and which paths were moved aside."""
+    """Result: the number of files written, and the paths moved aside."""
 
     written: int
     moved: tuple[str, ...]
 
 
 def file_manifest_in(folder: Path) -> tuple[FileManifest, Mapping[str, tuple[int, str]]] | None:
-    """Return what files a checkpoint's folder carries, and the records of its own; None if it is of another kind.
+    """Return the file manifest of a checkpoint's folder and its own records; None for another kind of checkpoint.
 
-    Raises ContentError for one that is damaged.
+    Raises ContentError for a damaged one.
     """
     content = staged_checkpoints.content(folder)
     if FILES_FILE not in content.files:
@@ -59,10 +59,17 @@ def file_manifest_in(folder: Path) -> tuple[FileManifest, Mapping[str, tuple[int
 def restore_files(
     folder: Path, carried: FileManifest, root: Path, aside: Path, newer: Collection[str] = ()
 ) -> RestoredFolder:
-    """Make ``root`` what the snapshot in ``folder`` holds: all of it, or for what a framework told of, those paths alone.
+    """Make ``root`` equal to the snapshot in ``folder``: all of it, or only the reported paths of a framework.
 
-    ``newer``: files that are whole and newer than it; they stay as they are.
-    Every byte is measured on its way. OSError says what stands in the way; what was there is then still there, or aside.
+    Each byte is verified during the copy. An OSError names the obstacle; the earlier files are then still in place, or
+    aside.
+
+    Args:
+        folder: folder of the snapshot.
+        carried: its file manifest.
+        root: the folder to restore.
+        aside: folder for files moved aside.
+        newer: complete files newer than the snapshot; they stay.
     """
     only = None if carried.root else _paths_of_snapshot(carried, root)
     wanted = {entry.path: entry for entry in carried.entries}
@@ -84,9 +91,9 @@ def restore_files(
 
 
 def _require_no_link(root: Path, paths: Iterable[str]) -> None:
-    """Raise OSError for a path that leads through a link on this disk, before anything is written.
+    """Raise OSError for a path that leads through a link, before any write.
 
-    ``root`` itself may be one: a person named it. A link that comes later is not gone through either: see `Below`.
+    ``root`` itself may be a link, because the user named it. A link made later is not followed either: see `Below`.
     """
     for folder in sorted({above for path in paths for above in _above(path)}):
         if (root / folder).is_symlink():
@@ -94,7 +101,7 @@ def _require_no_link(root: Path, paths: Iterable[str]) -> None:
 
 
 def move_changed(root: Path, first: Mapping[str, FileMark], aside: Path, same: Collection[str]) -> tuple[str, ...]:
-    """Move aside what has come since ``first`` or is not one of the ``same``: what a dead script left half-done."""
+    """Move aside the files that came after ``first`` or are not among ``same``: partial output of a dead script."""
     there = folder_scan.scan(root, temporary=True)
     wrong = [path for path, seen in there.items() if path not in same and not (seen.kind == FOLDER and path in first)]
     if not wrong:
@@ -104,7 +111,7 @@ def move_changed(root: Path, first: Mapping[str, FileMark], aside: Path, same: C
 
 
 def _paths_of_snapshot(carried: FileManifest, root: Path) -> set[str]:
-    """Return the paths that belong to such a snapshot: its own, and checkpoints beside them that are named alike."""
+    """Return the paths of such a snapshot: its own, and similarly named checkpoints beside them."""
     files = [entry.path for entry in carried.entries]
     tops = {path for path in files if not any(path.startswith(f"{other}/") for other in _parents(path, files))}
     shapes = file_patterns.alike(tops)
@@ -164,7 +171,7 @@ def _move_aside(below: Below, path: str, aside: Path) -> str:
 
 
 def _make(folder: Path, entry: FileRow, below: Below) -> None:
-    """Make one of the snapshot's entries; a file is whole under its name or not there."""
+    """Make one entry of the snapshot; a file is complete under its name or absent."""
     if entry.kind == FOLDER:
         below.make_folder(entry.path)
         return
@@ -190,13 +197,13 @@ def _write(folder: Path, piece: FileExtent, target: CopyTarget) -> None:
         finally:
             os.close(source)
     finally:
-        target.close(flush=False)  # what is lost here is put back again
+        target.close(flush=False)  # after a power loss it is restored again
     if copied.digest != piece.digest:
         raise OSError(errno.EIO, "it is not what was written", os.fspath(folder / piece.name))
 
 
 def _restore_metadata(entry: FileRow, below: Below) -> None:
-    """Give it the mode and the time that it had: scripts take the newest file by its time."""
+    """Restore mode and time: scripts choose the newest file by its time."""
     if entry.kind == LINK:
         return
     fd = below.open(entry.path)

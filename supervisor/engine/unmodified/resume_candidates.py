@@ -1,4 +1,4 @@
-"""Which checkpoint of its own a script is started with, and which one next if it fails on that before its first step."""
+"""Choice of a script's own checkpoint for its start, and of the next one if it fails on that before its first step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNRELATED_FAILURES = frozenset({"refused", "device-oom", "outage"})  # another c
 
 
 class ResumeCandidates:
-    """The choices among the files of one snapshot. ``say(level, words)`` tells the user."""
+    """The candidates among the files of one snapshot. ``say(level, words)`` informs the user."""
 
     def __init__(self, say: Callable[[str, str], None]) -> None:
         self._say = say
@@ -33,16 +33,16 @@ class ResumeCandidates:
         self._arguments: tuple[str, ...] = ()
 
     def use_snapshot(self, folder: str, carried: FileManifest) -> None:
-        """The files are those of this snapshot now; the same one again keeps what was tried."""
+        """Use the files of this snapshot from now on. The same snapshot keeps the list of failed candidates."""
         if folder != self._folder:
             self._folder, self._carried = folder, carried
             self._tried.clear()
             self._next = None
 
     def arguments(self, template: str, root: Path, step: int) -> tuple[str, ...]:
-        """Return what ``--resume-args`` adds, and say it; nothing where no file fits it.
+        """Return the arguments added by ``--resume-args``, and report them; nothing if no file fits.
 
-        Raises UserError where it asks for an epoch that the name of the chosen file does not tell.
+        Raises UserError if it needs an epoch that the chosen file's name does not have.
         """
         self._now, self._arguments = None, ()
         carried = self._carried
@@ -72,11 +72,11 @@ class ResumeCandidates:
 
     @property
     def rule(self) -> str:
-        """By which rule the checkpoint was chosen, as words behind the arguments; "" where none was."""
+        """The rule that chose the checkpoint, as text after the arguments; "" if none was chosen."""
         return "" if self._now is None else f" ({self._now.named}: {self._now.rule})"
 
     def next_after_failure(self, kind: str, words: str) -> bool:
-        """The script ended on it before its first step: the next choice is tried, and said. Return whether there is one."""
+        """Choose and report the next candidate after a failure before the first step. Return True if there is one."""
         now, self._now = self._now, None
         if not self._arguments or kind in UNRELATED_FAILURES:
             return False
@@ -96,7 +96,7 @@ class ResumeCandidates:
         return self._next is not None
 
     def _no_epoch(self, chosen: ResumeFileChoice, step: int) -> UserError:
-        """Return the two lines for a file whose name has no number: a wrong epoch would train on at a wrong place."""
+        """Return the two lines for a file without a number in its name: training with a wrong epoch would be wrong."""
         paths = [path for choice in self._choices(("",)) for path in choice.paths.values()]
         numbered = next((path.rpartition("/")[2] for path in paths if file_patterns.epoch_of(path) is not None), "")
         instead = f"{{checkpoint:{re.sub(r'[0-9]+', '*', numbered)}}}, which has a number, " if numbered else ""
@@ -118,6 +118,6 @@ class ResumeCandidates:
 
 
 def _folder_of(path: str, carried: FileManifest) -> str:
-    """Return the checkpoint itself where it is a folder, else the folder that it lies in."""
+    """Return the checkpoint itself if it is a folder, else its parent folder."""
     is_folder = any(entry.path.startswith(f"{path}/") for entry in carried.entries)
     return path if is_folder else path.rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""Reads the source of a script and of the modules of its own folder that it imports: some dozen files, never run."""
+"""Reads the source of a script and of the modules it imports from its own folder: a few dozen files, never run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FILES_MAX, FILE_BYTES_MAX = 24, 200_000
 
 
 def convention(script: Path) -> Convention:
-    """Return how this script is told to resume, as far as its source says it."""
+    """Return the script's resume option, as far as its source tells."""
     return resume_options.convention(read(script))
 
 
 def read(script: Path) -> tuple[str, ...]:
-    """Return the source of the script, then of what it imports from its own folder, nearest first."""
+    """Return the source of the script, then of its own imports, nearest first."""
     waiting, known = [script], {script}
     sources: list[str] = []
     while waiting and len(sources) < FILES_MAX:
@@ -60,7 +60,7 @@ def _imported(source: str, here: Path, top: Path) -> Iterator[Path]:
 
 
 def _files(above: Path, parts: list[str]) -> Iterator[Path]:
-    """Yield the module of this dotted name, where it lies in the folder."""
+    """Yield the file of a dotted module name if it lies in the folder."""
     if not parts:
         return
     path = above.joinpath(*parts)

@@ -1,7 +1,7 @@
-"""What a session does for a script that nobody changed: its files are put back, watched, and taken into snapshots.
+"""One session of an unmodified script: restores its files, watches them and takes snapshots.
 
-``--watch-dir DIR`` names the folder. Without it, the files and folders count of which the script's framework says that it saved
-them, as far as they lie in the working folder. A script that calls attach() needs none of this.
+``--watch-dir DIR`` names the folder. Without it, files count that the framework reports as saved and that lie in the
+working folder. A script that calls attach() needs none of this.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _NOT_LOADED = {
 
 @dataclass(frozen=True, slots=True)
 class ResumeArguments:
-    """What the next attempt is started with: more arguments, more of its environment, the state it is to restore."""
+    """Additions for the next attempt: arguments, environment variables, and the state to restore."""
 
     arguments: tuple[str, ...]
     environ: Mapping[str, str]
@@ -66,7 +66,10 @@ class ResumeArguments:
 
 
 class UnmodifiedScriptSession:
-    """One for each session. ``put_back`` is called on a lane, ``heard`` on the channel's thread, ``ended`` on the waiter's."""
+    """One instance per session.
+
+    ``restore_files`` runs on a lane, ``on_message`` on the channel's thread, ``on_trainer_exit`` on the waiter's.
+    """
 
     def __init__(self, job: SessionContext, storing: SessionStore, inbox: Callable[[ev.Event], None]) -> None:
         self.job, self.storing, self.watch = job, storing, job.watch
@@ -76,18 +79,18 @@ class UnmodifiedScriptSession:
         self._paths: set[str] | None = None if self.watch.called else set()
         self._series: SnapshotSeries | None = None
         self._watcher: Watcher | None = None
-        self._counted = True  # the steps of what was put back
-        self._observed = False  # in this session something was seen being saved
+        self._counted = True  # the steps of the restored files
+        self._observed = False  # True once a save was seen in this session
         self._candidates = ResumeCandidates(self._say)
         self._failure = messages.ScriptFailed("script", "", "", "")
         self._stepped = False
         self._pid = 0
-        self._restored = ""  # the checkpoint whose files were put back and which is nothing but files
-        self._beside = ""  # the same, of one that holds attached state, too
+        self._restored = ""  # the checkpoint whose files were restored and which has only files
+        self._beside = ""  # the same for one that also holds attached state
         self._lock = RLock()
         self._notes: CompleteFiles | None = None
         self._discovery: Discovery | None = None
-        self._shapes: set[str] = set()  # of what was said to be kept
+        self._shapes: set[str] = set()  # name patterns that were reported as kept
         self._outside = Outside(self._say)
         self._nothing_yet = NothingYet(self._say)
         self._carried: tuple[str, ...] = ()
@@ -95,11 +98,11 @@ class UnmodifiedScriptSession:
 
     @property
     def root(self) -> Path:
-        """The watched folder; the working folder where none is."""
+        """The watched folder, or the working folder."""
         return self.watch.folder if self.watch.called else self._working
 
     def restore_files(self, ready: ev.Event | None) -> ev.Event | None:
-        """Make the files what the checkpoint says before it is gone on from; UserError where that cannot be done."""
+        """Make the files equal to the checkpoint before a resume. Raises UserError if that is impossible."""
         if not isinstance(ready, ev.CheckpointReady):
             return ready
         self._restored = self._beside = ""
@@ -118,10 +121,10 @@ class UnmodifiedScriptSession:
         return ready
 
     def resume_arguments(self, checkpoint: str) -> ResumeArguments:
-        """Return what an attempt is started with that goes on from this checkpoint ("" for none)."""
+        """Return the additions for an attempt that resumes this checkpoint ("" for none)."""
         series = self._series
         if self._beside == checkpoint:
-            # the later command need not name the folder again: the checkpoint says which one is kept
+            # a later command need not name the folder again: the checkpoint names it
             return ResumeArguments((), {"SUPERVISOR_RUN_WATCH": self.watch.called} if checkpoint else {}, checkpoint)
         if series is None or not checkpoint or checkpoint != self._restored:
             return ResumeArguments((), {}, checkpoint)
@@ -135,7 +138,7 @@ class UnmodifiedScriptSession:
         return ResumeArguments(arguments, told, "")
 
     def attempt_started(self, pid: int) -> None:
-        """An attempt has been started."""
+        """Note the start of an attempt."""
         self._pid = pid
         self._failed = self._stopping = self._stepped = False
         self._failure = messages.ScriptFailed("script", "", "", "")
@@ -150,7 +153,7 @@ class UnmodifiedScriptSession:
             threads.start(self._propose, "proposal")
 
     def on_message(self, message: messages.Message | messages.Malformed) -> None:
-        """Learn from what the trainer says."""
+        """Take in a message of the trainer."""
         if isinstance(message, messages.ScriptFailed):
             self._failed, self._failure = self._failed or message.kind != "exit", message
         elif isinstance(message, messages.Hello):
@@ -168,7 +171,7 @@ class UnmodifiedScriptSession:
     def forward_to_trainer(
         self, message: messages.SaveRequest | messages.StopRequest, tell: Callable[[], object]
     ) -> None:
-        """Tell the trainer, after what is new was taken if it is to end."""
+        """Send a request to the trainer; before an end, first take a snapshot of new files."""
         watcher = self._watcher
         if watcher is None:
             tell()
@@ -184,9 +187,9 @@ class UnmodifiedScriptSession:
                 watcher.hurry()
 
     def on_trainer_exit(self, code: int) -> bool:
-        """The attempt is over: what the script left is whole if it ended by itself, as it should or as it was told to.
+        """Handle the end of an attempt. If the script ended by itself or on request, its files are complete.
 
-        Return whether the next attempt is started with another of the script's files.
+        Return True if the next attempt starts with another of the script's checkpoints.
         """
         trusted = code == 0 or (code > 0 and self._stopping and not self._failed)
         if self._discovery is not None:
@@ -204,7 +207,7 @@ class UnmodifiedScriptSession:
         return False
 
     def close(self) -> None:
-        """Watch no more; nothing more is taken."""
+        """Stop watching; no further snapshot is taken."""
         if self._discovery is not None:
             self._discovery.stop()
         watcher, self._watcher = self._watcher, None
@@ -212,12 +215,12 @@ class UnmodifiedScriptSession:
             watcher.stop()
 
     def _template(self) -> str:
-        """Return what ``--resume-args`` says; for ``auto``, what the script's source says."""
+        """Return the template of ``--resume-args``; for ``auto``, the option in the script's source."""
         given = self.watch.resume_args
         return script_sources.convention(self.job.script).arguments if given == resume_arguments.AUTO else given
 
     def _propose(self) -> None:
-        """Say how the script is told to resume, by its source, where the command does not say it."""
+        """Report the script's resume option from its source if the command does not name it."""
         given = self.watch.resume_args
         if given not in {"", resume_arguments.AUTO} or any("supervisor." in word for word in self.job.arguments):
             return
@@ -230,7 +233,7 @@ class UnmodifiedScriptSession:
         self, ready: ev.CheckpointReady, carried: FileManifest, records: Mapping[str, tuple[int, str]]
     ) -> None:
         if carried.root and not self.watch.called:
-            # the folder was named by an earlier command; what was in it is needed all the same
+            # an earlier command named the folder; its content is needed anyway
             self._require_trusted_folder(carried.root)
             self.watch = replace(self.watch, called=carried.root, folder=Path(carried.root).absolute())
             self._paths = None
@@ -239,7 +242,7 @@ class UnmodifiedScriptSession:
             protected_files.reject([each.path for each in carried.entries], root, self.job.script)
         assert ready.id is not None
         aside = self.storing.local.run / ASIDE / f"{self.storing.rank}-{ready.id.step}"
-        attached = STATE_FILE in records  # then the files belong to the step of the state, however new others are
+        attached = STATE_FILE in records  # then the files belong to the step of the state, even if others are newer
         untied = not (ready.rollbacks or attached)
         newer = self._whole().newer(root, ready.id.session_id, carried.entries) if untied else []
         done = file_restore.restore_files(Path(ready.folder), carried, root, aside, {each.path for each in newer})
@@ -271,7 +274,7 @@ class UnmodifiedScriptSession:
             self._say("info", f"{len(newer):,} newer files of the script on this disk are whole and are used: {paths}")
 
     def _require_trusted_folder(self, root: str) -> None:
-        """Raise UserError where only the checkpoint names the folder: whoever writes into the store could name any."""
+        """Raise UserError if only the checkpoint names the folder: any writer of the store could name any folder."""
         if not (self.watch.trusting or root == self.watch.named_before):
             raise UserError(
                 f"the checkpoint holds the files of the folder {root!r}, which no command on this machine has named",
@@ -293,7 +296,7 @@ class UnmodifiedScriptSession:
         return self._notes
 
     def _set_leftovers_aside(self) -> None:
-        """Without a snapshot nothing that an earlier attempt left is known to be whole: only what was there before it stays."""
+        """With no snapshot to restore, move aside all files of earlier attempts; keep files from before the first one."""
         note = self.storing.local.run / AT_FIRST
         scan = folder_scan.scan(self.root)
         key = str(self.root)
@@ -338,7 +341,7 @@ class UnmodifiedScriptSession:
                 self._whole().add(self.storing.rank, self.root, inside, saved.step)
 
     def _on_read_back(self, told: messages.ReadBack) -> None:
-        """Say whether the script goes on from what was put back; if not, its snapshots count from its first step too."""
+        """Report if the script reads its restored files. If not, its snapshots count from its first step too."""
         name = repr(os.path.relpath(told.path, self.root)) if told.path else ""
         if told.late:
             words = f"the script opened {name}, which was put back, only after its first step"
@@ -354,13 +357,13 @@ class UnmodifiedScriptSession:
             self._say("warning", words, self._resume_hint())
 
     def _resume_hint(self) -> str:
-        """Return what makes a script read what was put back."""
+        """Return the hint that makes a script read its restored files."""
         if self._added:
             return f"it was started with {shlex.join(self._added)}: is that its resume option?"
         return f"to have it resume from them: {resume_options.advice(script_sources.convention(self.job.script))}"
 
     def _discover(self) -> None:
-        """Look in the working folder for what the script saves by means that no hook knows."""
+        """Search the working folder for files that the script saves without a known hook."""
         if self._discovery is None and not discovery.on_a_drive(self._working):
             traits = self.job.store.traits
             self._discovery = Discovery(self._working, self.job.clock, [str(self.job.local_root)], self, [traits.where])
@@ -368,10 +371,11 @@ class UnmodifiedScriptSession:
             self._nothing_yet.attempt_started(self.job.clock.now().mono_s)
             self._discovery.begin(self._pid, self._paths or ())
 
-    # --- what Discovery asks and tells, on a thread of its own --------------------------------------------------------
+    # --- DiscoveryListener, called on a thread of its own
+    # ---------------------------------------------------------------
 
     def found(self, path: str) -> None:
-        """Keep what looks like state."""
+        """Keep a file that looks like state."""
         if not self._attached:
             shape = file_patterns.shape_of(path)
             if shape not in self._shapes and not self.was_kept(path):
@@ -380,26 +384,26 @@ class UnmodifiedScriptSession:
             self._on_saved(messages.ScriptSavedFile(str(self.root / path)))
 
     def beside(self, path: str) -> None:
-        """Carry a log that lies with what is saved."""
+        """Keep a log beside the saved files."""
         with self._lock:
             if self._paths is not None and path not in self._paths:
                 self._paths = {*self._paths, path}
 
     def kept(self) -> Collection[str]:
-        """Return what is watched by now: files that were put back are not, before the script saves again."""
+        """Return the watched paths. Restored files are not among them until the script saves again."""
         return (self._paths or ()) if self._watcher is not None else ()
 
     def was_kept(self, path: str) -> bool:
-        """Say whether it is one of the script's saves that were put back, and no log beside them."""
+        """Return True if a path is one of the script's restored saves, and no log beside them."""
         logs = file_patterns.is_stream(path) or state_file_names.has_lines_of_a_run(path)
         return not logs and file_patterns.within(path, self._paths or ())
 
     def stepping(self) -> bool:
-        """Say whether the script trains by now."""
+        """Return True once the script trains."""
         return self._stepped
 
     def looked(self) -> None:
-        """Say after a while that nothing was seen."""
+        """Report after a while that no save was seen."""
         if not (self._attached or self._paths or self._restored) and self._discovery is not None:
             self._nothing_yet.on_scan(self.job.clock.now().mono_s, self._discovery)
 
@@ -426,7 +430,7 @@ class UnmodifiedScriptSession:
 
 
 def _with_newer(carried: FileManifest, newer: Sequence[NewerFiles]) -> FileManifest:
-    """Return what the script's files are with those that stay, the newest checkpoint among them."""
+    """Return the script's files together with the newer ones that stay, the newest checkpoint among them."""
     if not newer:
         return carried
     made = {entry.path: entry for entry in carried.entries}

@@ -1,7 +1,7 @@
-"""Takes a snapshot of a script's files: a staged folder like any other, whole under its name or not there at all.
+"""Takes a snapshot of a script's files: a staged folder, complete under its name or absent.
 
-Files are copied, never linked, because the script may write into them in place; each is looked at again after its copy.
-What has not changed is a link to the copy in the snapshot before.
+Files are copied, never linked, because the script may write into them in place. Each one is checked again after its
+copy. An unchanged file is a link to the copy in the previous snapshot.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ TEMPORARY = ".tmp-"
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRequest:
-    """What to take: ``scan`` of ``root``, which the user calls ``called``, as step ``step`` into ``staging``/``name``.
+    """Request for a snapshot of ``root``, typed as ``called``, as step ``step`` into ``staging``/``name``.
 
-    ``left_out``: files that are not whole; of these the copy in the snapshot before stays. ``growing``: files of which the
-    part is wanted that is there. ``ended``: the script has, so that all is whole. ``checkpoint``: the
-    newest one of the script's own. ``about``: more fields of checkpoint.json. ``counted``: as in ``FileManifest``.
+    - ``left_out``: incomplete files; their copies in the previous snapshot stay
+    - ``growing``: files whose present part is wanted
+    - ``ended``: the script has ended, so all files are complete
+    - ``checkpoint``: the script's own newest checkpoint
+    - ``about``: more fields of checkpoint.json
+    - ``counted``: as in ``FileManifest``
     """
 
     root: Path
@@ -55,7 +58,7 @@ class SnapshotRequest:
 
 @dataclass(frozen=True, slots=True)
 class TakenSnapshot:
-    """A snapshot that is staged; ``written_bytes`` of it are new."""
+    """A staged snapshot; ``written_bytes`` of it are new."""
 
     carried: FileManifest
     known: Known
@@ -64,11 +67,11 @@ class TakenSnapshot:
 
 
 def take(request: SnapshotRequest, before: Known) -> TakenSnapshot:
-    """Stage a snapshot. ChangedMeanwhile: somebody wrote, try again later. OSError leaves nothing behind."""
+    """Stage a snapshot. Raises ChangedMeanwhile (try again later), and OSError without leaving files behind."""
     if before.folder is not None and not (before.folder / CONTENT_FILE).is_file():
         before = Known()
     temporary = request.staging / f"{TEMPORARY}{request.name.removeprefix('step-')}"
-    request.staging.mkdir(parents=True, exist_ok=True)  # somebody may have emptied the local folder meanwhile
+    request.staging.mkdir(parents=True, exist_ok=True)  # another process may have emptied the local folder meanwhile
     temporary.mkdir()
     draft = SnapshotDraft(temporary, before)
     try:
@@ -83,7 +86,7 @@ def take(request: SnapshotRequest, before: Known) -> TakenSnapshot:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(
             request.staging / request.name, ignore_errors=True
-        )  # its name may not be flushed: it is not staged
+        )  # its name may not be flushed: it does not count as staged
         raise
     kept = {entry.path: entry for entry in entries}
     seen = {path: each for path, each in request.scan.items() if path in kept and path not in request.left_out}
@@ -96,7 +99,7 @@ def take(request: SnapshotRequest, before: Known) -> TakenSnapshot:
 def restored_snapshot(
     folder: Path, carried: FileManifest, records: Mapping[str, tuple[int, str]], seen: Mapping[str, FileMark]
 ) -> Known:
-    """Return a snapshot that was put back as the one before, the files looking as ``seen``."""
+    """Return a restored snapshot as the previous one; ``seen`` holds the marks of its files."""
     entries = {entry.path: entry for entry in carried.entries}
     return Known(folder, entries, dict(records), dict(seen))
 
@@ -104,7 +107,7 @@ def restored_snapshot(
 def changed(
     scan: Mapping[str, FileMark], seen: Mapping[str, FileMark], *, streams: bool = False, growing: Collection[str] = ()
 ) -> set[str]:
-    """Return what has come, gone or changed since it was ``seen``; folders and streams do not count by themselves."""
+    """Return the new, removed and changed paths since ``seen``; folders and streams alone do not count."""
 
     def counts(path: str, each: FileMark) -> bool:
         if each.kind != FILE or streams:
@@ -116,7 +119,7 @@ def changed(
 
 
 def same_content(one: FileMark | None, other: FileMark) -> bool:
-    """Say whether two looks show one content."""
+    """Return True if two marks show the same content."""
     if one is None or one.kind != other.kind or one.mode != other.mode:
         return False
     if one.kind == LINK:
@@ -164,9 +167,9 @@ def _copied(request: SnapshotRequest, path: str, seen: FileMark, old: FileRow | 
 
 
 def _grown(full: str, path: str, seen: FileMark, old: FileRow | None) -> int | None:
-    """Return how much of a file that grows to carry: what is there now, to the end of a line.
+    """Return how much of a growing file to carry: its present content, to the end of a line.
 
-    None for one that does not begin with what it was before: it is being written anew, and of that no half is wanted.
+    None for a file that does not begin with its earlier content: it is being rewritten, and a partial copy is useless.
     """
     source = stable_copy.open_unchanged(full, seen.inode)
     try:

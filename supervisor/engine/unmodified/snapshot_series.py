@@ -1,4 +1,4 @@
-"""The snapshots that one session takes of a script's files: their steps, their names, and how the session hears of them."""
+"""The snapshots of one session: their steps, their names, and the events for the session."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from supervisor.engine.file_watch.scan import FileMark
 
 STALL_SECTION = "save"
-SAVES_KEPT = 32  # from which is learned what comes together
+SAVES_KEPT = 32  # from which companions of a save are learned
 BEATS_KEPT = 2000
 
 
 class SnapshotSeries:
-    """``seen``: how the files looked when they were last safe here; ``base_step``: of the snapshot that was put back.
+    """``seen``: marks of the files when they were last staged; ``base_step``: step of the restored snapshot.
 
-    ``last_step``: of the last snapshot of this session, -1 for none: no later one is numbered lower.
-    Beats and reports come from the channel's thread, ``stage`` is called on one thread at a time.
+    ``last_step``: step of this session's last snapshot, -1 for none; no later one has a lower number. Heartbeats and
+    reports come from the channel's thread; ``stage`` is called on one thread at a time.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class SnapshotSeries:
         self.base_step, self.last_step = 0, -1
         self.checkpoint = ""
         self.section = ""
-        self.whole: Callable[[Mapping[str, FileMark]], None] = lambda _files: None  # hears which new files are whole
+        self.whole: Callable[[Mapping[str, FileMark]], None] = lambda _files: None  # receives the new complete files
         self._staged, self._inbox = staged, inbox
         self._told: dict[str, int | None] = {}
         self._saves: list[SaveGroup] = []
@@ -52,27 +52,28 @@ class SnapshotSeries:
         self._saving_s = self._stalled_s = 0.0
         self._framework = ""
         self._counts = False
-        self._done_before = -1  # the step of a snapshot of this session whose steps are done again
-        self._numbered = ""  # what the last snapshot was labelled by, where that was a number in a name
+        self._done_before = -1  # the step of a snapshot of this session whose steps are repeated
+        self._numbered = ""  # the label of the last snapshot if it was a number in a name
         self._sequences: dict[int, int] = {}
         self._passed: deque[tuple[float, int]] = deque(maxlen=BEATS_KEPT)
 
     def resume_from(self, known: Known, step: int, checkpoint: str, *, ours: bool = False) -> None:
-        """The files are now what this snapshot holds; ``ours``: it is one of this session."""
+        """Continue from a restored snapshot; ``ours``: this session took it."""
         self.known, self.seen, self.checkpoint = known, known.seen, checkpoint
         self.base_step = step
         if ours:
             self.last_step = max(self.last_step, step)
 
     def restart_steps(self) -> None:
-        """The script does not go on from that snapshot: its steps count from its first.
+        """Restart the step count: the script does not resume from that snapshot.
 
-        Of a snapshot of this session it does all steps again: until it is beyond that one, nothing newer is there to take.
+        The steps up to one of this session's snapshots are then repeated. Until the script is beyond it, no new
+        snapshot is taken.
         """
         self.base_step, self._done_before = 0, self.last_step
 
     def attempt_started(self) -> None:
-        """Another attempt begins: what the one before said does not hold for it."""
+        """Start another attempt: messages of the previous one do not apply to it."""
         self._told.clear()
         self._saves = []
         self._told_at.clear()
@@ -82,7 +83,7 @@ class SnapshotSeries:
         self._numbered = ""
 
     def on_message(self, message: messages.Heartbeat | messages.Hello) -> None:
-        """Learn the step and the section."""
+        """Take in step and section."""
         if isinstance(message, messages.Hello):
             self._framework = message.framework
             return
@@ -92,16 +93,16 @@ class SnapshotSeries:
         self._saving_s = message.seconds.get(STALL_SECTION, 0.0)
 
     def on_saved(self, path: str, step: int | None) -> None:
-        """The script's framework says that it has saved this, by its path relative to the root."""
+        """Note the framework's report of a save, by its path relative to the root."""
         self._told.pop(path, None)
         self._told[path] = step
         self._saves = [*self._saves[1 - SAVES_KEPT :], SaveGroup(path, step)]
         self._told_at.append((self.clock.now().mono_s, step))
 
     def no_step_within(self, within_s: float) -> bool:
-        """Say whether no step was done since the saves of the last ``within_s`` seconds: more of them may come.
+        """Return True if no step was done since the saves of the last ``within_s`` seconds: more of them may come.
 
-        Saves of two steps show a loop that goes on, though no beat of the later step was heard yet.
+        Saves of two steps show a running loop, even before the later step's heartbeat.
         """
         if self._beat is None or not self._saves:
             return False
@@ -111,15 +112,16 @@ class SnapshotSeries:
 
     @property
     def expects_more_files(self) -> bool:
-        """Whether files that came with the last save each time before are not there yet."""
+        """True if files that came with the last save each time before are missing."""
         known = save_groups.grouped(list(self._saves))
         over = self._beat is not None and bool(known) and self._beat.step > (known[-1][0].step or self._beat.step)
         return bool(known) and not over and not save_groups.is_complete(known[-1], known[:-1])
 
     def stage(self, request: file_snapshot.SnapshotRequest, *, reason: str, growing: Collection[str] = ()) -> None:
-        """Take the snapshot of ``order`` (its step, name and newest checkpoint are found here) and tell the session.
+        """Take the requested snapshot (step, name and newest checkpoint are found here) and report it to the session.
 
-        Nothing is taken of steps that the script only does again. Raises ChangedMeanwhile and OSError: then nothing was staged.
+        Steps that the script only repeats are not snapshotted. Raises ChangedMeanwhile and OSError, with nothing
+        staged.
         """
         began = self.clock.now()
         there = {part for path in request.scan for part in _and_above(path)}
@@ -134,7 +136,8 @@ class SnapshotSeries:
         step, counted = self._label(new, on_saved, max(times, default=None), ended=request.ended)
         if counted and step <= self._done_before and not request.ended:
             return
-        if step < self.last_step and self._is_at(self.last_step):  # the beats are behind a save that told its step
+        # the heartbeats lag behind a save that reported its step
+        if step < self.last_step and self._is_at(self.last_step):
             step = self.last_step
         elif step < self.last_step:  # it began again: the later one must be the newer one, and its number is no step
             step, counted = self.last_step + 1, False
@@ -158,7 +161,7 @@ class SnapshotSeries:
         self._inbox(ev.TrainerMessage(said))
 
     def report_failure(self, error: OSError) -> None:
-        """Tell the session that a snapshot could not be written."""
+        """Report to the session that a snapshot could not be written."""
         self._inbox(
             ev.TrainerMessage(
                 messages.SaveFailed(max(self.last_step, self.base_step) + 1, f"its files could not be copied: {error}")
@@ -166,15 +169,15 @@ class SnapshotSeries:
         )
 
     def report_defect(self, error: str) -> None:
-        """Tell the session of a defect."""
+        """Report a defect to the session."""
         self._inbox(ev.InternalError(error))
 
     def notify(self, level: str, words: str) -> None:
-        """Tell the user."""
+        """Report to the user."""
         self._inbox(ev.TrainerMessage(messages.TrainerNote(level, words)))
 
     def _newest(self, new: str, scan: Mapping[str, FileMark], fresh: Collection[str], on_saved: Sequence[str]) -> str:
-        """Return the checkpoint to go on from: a new one, or the one before where the new one is but a part beside it."""
+        """Return the checkpoint to resume from: the new one, or the previous one if the new file is only a companion."""
         if not _still_present(self.checkpoint, scan):
             return new
         before = {path for path in scan if path.startswith(self.checkpoint)}
@@ -187,10 +190,10 @@ class SnapshotSeries:
     def _label(
         self, new: str, on_saved: Mapping[str, int | None], newest_ns: int | None, *, ended: bool
     ) -> tuple[int, bool]:
-        """Return the step of what is new, and whether anybody counted it; else it is a number in a name, or the next.
+        """Return the step of the new files, and True if it was counted; else it is a number in a name, or the next one.
 
-        What its hook says counts first, then the beats up to the time of the file. One scale holds for a run: names
-        say nothing where steps are counted. The last snapshot of a script that has ``ended`` is of its last save.
+        The step of a hook counts first, then the heartbeats up to the time of the file. One scale holds for a run: with
+        counted steps, names are ignored. The last snapshot of an ended script belongs to its last save.
         """
         whole = ended or not new
         said = [
@@ -202,16 +205,16 @@ class SnapshotSeries:
             return self._step_at(newest_ns), True
         number = file_patterns.step_of(new) or 0 if new else 0
         if number == self.last_step and self._numbered not in {"", new}:
-            return number, False  # another file with the number that the last one had
+            return number, False  # another file with the number of the last one
         return max(number, self.last_step + 1, self.base_step + 1), False
 
     def _is_at(self, step: int) -> bool:
-        """Say whether the attempt has come to this step by what it has told last."""
+        """Return True if the attempt has reached this step by its last message."""
         on_saved = self._told_at[-1][1] if self._told_at else None
         return max(on_saved or 0, self._beat.step if self._beat else 0) >= step and self._counts
 
     def _step_at(self, mtime_ns: int | None) -> int:
-        """Return the step that was done when the newest file was written, at least: as the last beat before it says."""
+        """Return the lowest possible step at the time of the newest file: that of the last heartbeat before it."""
         passed = list(self._passed)
         if mtime_ns is None or not passed:
             return passed[-1][1] if passed else self.base_step
@@ -243,7 +246,7 @@ def _first(scan: Mapping[str, FileMark], among: Collection[str], on_saved: Seque
 
 
 def _and_above(path: str) -> list[str]:
-    """Return a path and the folders that it lies in."""
+    """Return a path and its parent folders."""
     parts = path.split("/")
     return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 

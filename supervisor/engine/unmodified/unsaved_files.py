@@ -1,4 +1,4 @@
-"""Says what a script that nobody changed writes and what is not kept, with the option that keeps it."""
+"""Warns of files that an unmodified script writes and that are not kept, and names the option that keeps them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 NAMED_MAX = 3
-NOTHING_SAVED_S = 120.0  # after which somebody who expects to be safe should know that nothing is
-SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108  # folders of everybody, which are never one script's
+NOTHING_SAVED_S = 120.0  # time after which a user who expects safety must know that nothing is safe
+SHARED = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108  # shared folders, which never belong to one script
 
 
 class UnsavedFiles(Protocol):
@@ -24,7 +24,10 @@ class UnsavedFiles(Protocol):
 
 
 class Outside:
-    """Files that are saved outside of what is watched. What lies in a temporary folder may still be moved in: it is waited for."""
+    """Files saved outside of the watched paths.
+
+    A file in a temporary folder may still be moved in, so its warning waits.
+    """
 
     def __init__(self, say: Callable[[str, str], None]) -> None:
         self._say = say
@@ -32,16 +35,16 @@ class Outside:
         self._waiting: dict[str, str] = {}
 
     def on_saved(self, path: str, called: str) -> None:
-        """The script's framework has saved a file at this absolute path."""
+        """Note a save of the script's framework at this absolute path."""
         if self._warned:
             return
         self._waiting[path] = called
         shared = [each for each in self._waiting if _is_shared(each) and os.path.lexists(each)]
-        if not _is_shared(path) or len(shared) > 1:  # the second of them that stays is no mistake of the moment
+        if not _is_shared(path) or len(shared) > 1:  # a second one that stays is no coincidence
             self._warn(path)
 
     def on_exit(self) -> None:
-        """The script is gone: what it saved and did not move lies there for good."""
+        """Warn of the files left outside at the end of the script."""
         stayed = [path for path in self._waiting if os.path.lexists(path)]
         if stayed and not self._warned:
             self._warn(stayed[-1])
@@ -60,7 +63,7 @@ class Outside:
 
 
 class NothingYet:
-    """Says after a while, and at the end, that nothing was kept, with the files that are new."""
+    """Warns after a while, and at the end, that no file was kept, and lists the new files."""
 
     def __init__(self, say: Callable[[str, str], None]) -> None:
         self._say = say
@@ -68,11 +71,11 @@ class NothingYet:
         self._warned_early = self._warned = False
 
     def attempt_started(self, now_s: float) -> None:
-        """An attempt begins."""
+        """Start an attempt."""
         self._due_s = now_s + NOTHING_SAVED_S
 
     def on_scan(self, now_s: float, discovery: UnsavedFiles) -> None:
-        """Nothing is kept so far."""
+        """Warn if no file has been kept so far."""
         if now_s >= self._due_s and not self._warned_early:
             self._warned_early = True
             left = discovery.unsaved()
@@ -81,14 +84,14 @@ class NothingYet:
             self._say("warning", f"{words}; {keeps}, attach() the rest")
 
     def on_exit(self, left: list[str]) -> None:
-        """The script is gone, and nothing was kept."""
+        """Warn at the end of the script that no file was kept."""
         if left and not self._warned:
             self._warned = True
             self._say("warning", f"nothing that the script wrote is kept: {named(left, ordered=True)}; {_keeps(left)}")
 
 
 def named(paths: Collection[str], *, ordered: bool = False) -> str:
-    """Return some of the paths, as they are said."""
+    """Return some of the paths as shown to the user."""
     known = list(paths) if ordered else sorted(paths)
     shown = ", ".join(repr(path) for path in known[:NAMED_MAX])
     return shown if len(known) <= NAMED_MAX else f"{shown} and {len(known) - NAMED_MAX:,} more"
@@ -102,7 +105,7 @@ def _keeps(left: list[str]) -> str:
 
 
 def _is_shared(path: str) -> bool:
-    """Say whether a file lies in a temporary folder, or is about to be renamed by its name."""
+    """Return True if a file lies in a temporary folder, or has the name of a file about to be renamed."""
     shared = (*SHARED, tempfile.gettempdir())
     return any(path.startswith(f"{each}/") for each in shared) or file_patterns.is_temporary(Path(path).name)
 

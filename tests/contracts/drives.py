@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.core.ports import Store
-    from supervisor.stores.upload_status.status import UploadStatus, WrittenFile
+    from supervisor.stores.upload_status.status import UploadStatus
+    from supervisor.stores.upload_status.written_file import WrittenFile
 
 
 class Obliging:

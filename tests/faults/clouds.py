@@ -18,7 +18,7 @@ from supervisor.core.ports import NotConfirmed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from supervisor.stores.upload_status.status import WrittenFile
+    from supervisor.stores.upload_status.written_file import WrittenFile
     from tests.faults import syscalls
 
 CHANGING = frozenset({"write", "unlink", "rmdir", "mkdir", "open"})

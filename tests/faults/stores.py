@@ -16,7 +16,8 @@ from supervisor.stores.upload_status.status import NoUploadStatus
 from tests.faults.world import SHARING, SIZES
 
 if TYPE_CHECKING:
-    from supervisor.stores.upload_status.status import UploadStatus, WrittenFile
+    from supervisor.stores.upload_status.status import UploadStatus
+    from supervisor.stores.upload_status.written_file import WrittenFile
 
 
 class OnAnotherDisk(FolderStore):

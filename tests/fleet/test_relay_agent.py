@@ -20,6 +20,7 @@ from supervisor.engine.clock import BootClock
 from supervisor.engine.paths import RunPaths
 from supervisor.fleet.agent import agent
 from supervisor.fleet.agent import job as agent_job
+from supervisor.fleet.agent.agent_paths import AgentPaths
 from supervisor.fleet.home_replica import HomeReplica
 from supervisor.fleet.transfer import inbox as agent_inbox
 from supervisor.fleet.transfer import part as transfer_part
@@ -53,7 +54,7 @@ class Place:
     def agent(self) -> agent.Agent:
         environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
         store = composition.open_store(f"relay:{self.folder / 'store'}")
-        machine = agent.AgentPaths(self.folder, store, self.folder / "local/training-supervisor", BootClock(), environ)
+        machine = AgentPaths(self.folder, store, self.folder / "local/training-supervisor", BootClock(), environ)
         return agent.Agent(machine, self.said.append)
 
     def start(self) -> None:

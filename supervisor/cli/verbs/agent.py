@@ -23,6 +23,7 @@ def run(arguments: Sequence[str]) -> int:
     folder = Path(options.folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     from supervisor.fleet.agent import agent, agent_status
+    from supervisor.fleet.agent.agent_paths import AgentPaths
 
     try:
         ensure()
@@ -34,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
 
     environ = {**os.environ, "SUPERVISOR_RUN_LOCAL": str(folder / "local")}
     store = composition.open_store(f"{composition.RELAY}{folder / 'store'}")
-    return agent.serve(agent.AgentPaths(folder, store, composition.local_root(environ), BootClock(), environ))
+    return agent.serve(AgentPaths(folder, store, composition.local_root(environ), BootClock(), environ))
 
 
 def _parser() -> Parser:

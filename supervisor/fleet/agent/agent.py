@@ -14,7 +14,6 @@ from threading import Event, get_native_id
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from supervisor.core.errors import UserError
-from supervisor.core.frozen import dataclass
 from supervisor.core.ports import StoreError
 from supervisor.engine import atomic
 from supervisor.engine.paths import RunPaths
@@ -29,28 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from supervisor.core.ports import Clock, Store
+    from supervisor.fleet.agent.agent_paths import AgentPaths
 
 T = TypeVar("T")
 TICK_S = 0.5
 REPORT_EVERY_S = 2.0
-NOTES, SEEDED = "agent", "seeded"
-
-
-@dataclass(frozen=True, slots=True)
-class AgentPaths:
-    """The machine's ``folder`` and its parts: ``store`` under ``store/``, the supervisor's local folders."""
-
-    folder: Path
-    store: Store
-    local_root: Path
-    clock: Clock
-    environ: dict[str, str]
-
-    @property
-    def agent_folder(self) -> Path:
-        """The agent's own folder."""
-        return self.folder / NOTES
+SEEDED = "seeded"
 
 
 class Agent:

@@ -20,7 +20,7 @@ from supervisor.fleet.transfer.inbox import KEY, PROJECT, SECRETS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from supervisor.fleet.agent.agent import AgentPaths
+    from supervisor.fleet.agent.agent_paths import AgentPaths
     from supervisor.fleet.transfer.inbox import JobSpec
     from supervisor.fleet.transfer.outbox import Outbox
 

@@ -18,6 +18,7 @@ from supervisor.stores.local import files as local_files
 from supervisor.stores.mounted.identity import MountIdentity
 from supervisor.stores.os_errors import MOUNT_GONE_ERRNOS, as_store_error
 from supervisor.stores.upload_status import status as upload_status
+from supervisor.stores.upload_status.written_file import WrittenFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -321,7 +322,7 @@ class DriveStore:
                 return self._with_ticks(local_files.chunks(fd))
 
             length = os.fstat(fd).st_size
-            file = upload_status.WrittenFile(fd, _below(subpath, path), length, path in self.confirmed, chunks)
+            file = WrittenFile(fd, _below(subpath, path), length, path in self.confirmed, chunks)
             return self._client(mount_fd).check(file)
 
     def _client(self, mount_fd: int) -> upload_status.UploadStatus:

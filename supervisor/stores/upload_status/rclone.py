@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from supervisor.stores.mounted.mounts import Mount
-    from supervisor.stores.upload_status.status import WrittenFile
+    from supervisor.stores.upload_status.written_file import WrittenFile
 
 CACHING, STREAMING = frozenset({"writes", "full"}), frozenset({"off", "minimal"})
 DIR_CACHE_S = 300.0

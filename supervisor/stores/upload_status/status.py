@@ -8,31 +8,16 @@ import os
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from supervisor.core.frozen import dataclass
 from supervisor.core.ports import NotConfirmed, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from supervisor.stores.mounted.mounts import Mount
+    from supervisor.stores.upload_status.written_file import WrittenFile
 
 _NO_ATTRIBUTE = frozenset({errno.ENODATA, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenFile:
-    """A file of the drive, open as ``fd``; ``path`` is relative to the mount's root.
-
-    ``length`` is in bytes. ``confirmed`` means that this store had the evidence before. ``chunks`` reads the file from
-    its beginning.
-    """
-
-    fd: int
-    path: str
-    length: int
-    confirmed: bool
-    chunks: Callable[[], Iterable[bytes]]
 
 
 class UploadStatus(Protocol):

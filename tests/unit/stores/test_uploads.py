@@ -15,7 +15,8 @@ from supervisor.stores.mounted.mounts import Mount
 from supervisor.stores.upload_status import rclone
 from supervisor.stores.upload_status import status as upload_status
 from supervisor.stores.upload_status.rclone import Rclone, seconds, server_of
-from supervisor.stores.upload_status.status import DriveFS, NoUploadStatus, WrittenFile, detect
+from supervisor.stores.upload_status.status import DriveFS, NoUploadStatus, detect
+from supervisor.stores.upload_status.written_file import WrittenFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

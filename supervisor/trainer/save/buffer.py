@@ -1,6 +1,6 @@
-"""The host buffer that snapshots are copied into: one, kept from save to save, page-aligned, of memory that is really there.
+"""The host buffer for snapshots: one, kept from save to save, page-aligned, with its memory provided in advance.
 
-Fresh memory is 2 to 16 times slower to copy into than memory that was touched before, so it is touched once, beside the loop.
+Fresh memory is 2 to 16 times slower to copy into than touched memory. So it is touched once, beside the loop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MADV_POPULATE_WRITE = 23  # Linux 5.14; Python does not name it
 
 
 class HostBuffer:
-    """Private memory of this process; MemoryError where there is no room for it."""
+    """Private memory of this process. MemoryError if it does not fit."""
 
     def __init__(self, size: int) -> None:
         if not has_room_for(size):
@@ -43,16 +43,16 @@ class HostBuffer:
             self._advise(getattr(mmap, advice, None))
 
     def touch(self) -> None:
-        """Have the system provide all of the memory, beside the caller: for gigabytes it takes seconds."""
+        """Have the system provide all of the memory, beside the caller: gigabytes take seconds."""
         if self._toucher is None:
             self._toucher = start_thread(self._touch, "supervisor-toucher", daemon=True)
 
     def before_release(self, action: Callable[[], None]) -> None:
-        """Have something done before the memory goes back to the system."""
+        """Register an action that runs before the memory returns to the system."""
         self._on_release.append(action)
 
     def release(self) -> None:
-        """Forget the memory; it goes back to the system with the last view of it."""
+        """Drop the memory; it returns to the system with its last view."""
         self._released = True
         if self._toucher is not None:
             self._toucher.join()
@@ -80,9 +80,9 @@ class HostBuffer:
 
 
 def has_room_for(size: int, root: Path = Path("/")) -> bool:
-    """Say whether ``size`` more bytes fit into the machine's and the container's memory; unknown counts as yes.
+    """Return whether ``size`` more bytes fit into the machine's and the container's memory; unknown counts as yes.
 
-    Asked before a large buffer is made, because the system promises any amount and kills the process that uses it.
+    Check before allocating a large buffer: the system promises any amount, and kills the process that uses it.
     """
     free = [amount for amount in (_machine_free(root), _group_free(root)) if amount is not None]
     return not free or size <= USABLE_SHARE * min(free)
@@ -96,7 +96,7 @@ def _machine_free(root: Path) -> int | None:
 
 
 def _group_free(root: Path) -> int | None:
-    """Version 2 of control groups; inside a container the container's own group is the root."""
+    """Return the free bytes by version 2 of control groups. In a container, the container's own group is the root."""
     group = root / "sys/fs/cgroup"
     limit, used = _text(group / "memory.max").strip(), _text(group / "memory.current").strip()
     if not limit.isdecimal() or not used.isdecimal():

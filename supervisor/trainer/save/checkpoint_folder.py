@@ -1,4 +1,4 @@
-"""A checkpoint's folder: what its files are called, how they are made, and how they are verified and read back."""
+"""A checkpoint's folder: the names of its files, and how they are written, verified and read."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ SMALL_SUFFIXES = {".json", ".jsonl"}  # the rest are tensors, and the script's o
 
 @dataclass(frozen=True, slots=True)
 class CheckpointDraft:
-    """All of a checkpoint but its tensors; ``objects()`` gives the nodes by attached name, as JSON.
+    """A checkpoint without its tensors.
 
-    So does ``beside()`` for what they have beside their state: flags, gradients that no optimizer has used.
+    ``objects()`` and ``beside()`` return JSON: the nodes by attached name, and the extra state.
     """
 
     step: int
@@ -63,7 +63,7 @@ class CheckpointDraft:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What ``state.json`` says: nodes by attached name, and which names in the files make up a leaf."""
+    """The content of ``state.json``: nodes by attached name, and the parts of each split leaf."""
 
     objects: Mapping[str, Any]
     split: Mapping[str, tuple[str, ...]]
@@ -71,14 +71,15 @@ class _State:
 
 
 class DamagedError(UserError):
-    """A file of a checkpoint is missing, or is not what was written."""
+    """A file of a checkpoint is missing, or has other content than recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """One attached state to read: its node, and the live values by leaf that are to be filled instead of making new ones.
+    """One attached state to read: its node, and the live values by leaf to fill in place.
 
-    ``wants_tree``: its tree is wanted too. ``kinds``: the classes of the script's own that the live state holds.
+    ``wants_tree``: its tree is wanted too. ``on_host``: new values are made on the host. ``kinds``: the script's own classes in
+    the live state.
     """
 
     node: Node
@@ -89,16 +90,33 @@ class LoadRequest:
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Return the states in a checkpoint's folder by attached name (``read(path)["model"]``), tensors on the CPU.
+    """Return the states in a checkpoint's folder by attached name, with tensors on the CPU.
 
-    Every file is verified against its digest on the way. DamagedError says what is wrong.
+    ``read(path)["model"]`` is the state of the object that was attached as ``model``.
+
+    Args:
+        path: the checkpoint's folder.
+
+    Raises:
+        DamagedError: a file is missing or does not match its digest.
     """
     opened = open_folder(path)
     return opened.load({name: LoadRequest(node, {}) for name, node in opened.state["objects"].items()})
 
 
 def open_folder(path: str | Path) -> OpenCheckpoint:
-    """Return what a checkpoint's folder holds, its small files verified; DamagedError, or UserError for a newer format."""
+    """Open a checkpoint's folder and verify its small files.
+
+    Args:
+        path: the checkpoint's folder.
+
+    Returns:
+        The checkpoint, with its tensors still on the disk.
+
+    Raises:
+        DamagedError: a file is missing or damaged.
+        UserError: a newer version wrote it.
+    """
     folder = Path(path)
     manifest = _manifest(folder)
     files = [TensorFile(fields.into(folder, name), size, digest) for name, (size, digest) in manifest.files.items()]
@@ -113,7 +131,7 @@ def open_folder(path: str | Path) -> OpenCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class OpenCheckpoint:
-    """A checkpoint whose tensors are still on the disk, unverified; ``places`` says where each leaf lies."""
+    """A checkpoint whose tensors are still on the disk, unverified; ``places`` has the extents of each leaf."""
 
     folder: Path
     manifest: CheckpointInfo
@@ -128,9 +146,13 @@ class OpenCheckpoint:
         return self.manifest.step
 
     def load(self, requests: Mapping[str, LoadRequest]) -> dict[str, Any]:
-        """Read the tensors and return the trees that are wanted, by name.
+        """Read the tensors; return the requested trees by name.
 
-        DamagedError leaves live values with bytes that mean nothing.
+        Args:
+            wanted: the requests by attached name.
+
+        Raises:
+            DamagedError: a file is damaged. Live values then hold meaningless bytes.
         """
         targets: dict[int, RestoreTarget] = {}  # by the identity of the node, which lives as long as the state
         reads: list[tuple[Extent, RestoreTarget]] = []
@@ -154,7 +176,7 @@ class OpenCheckpoint:
             }
 
     def leaves(self) -> dict[str, bytes]:
-        """Return the bytes of every leaf, verified."""
+        """Return the verified bytes of every leaf."""
         reads, found = [], {}
         for leaf, extents in self.places.items():
             found[leaf] = bytearray(sum(extent.bytes for extent in extents))
@@ -176,7 +198,7 @@ class OpenCheckpoint:
 
 
 def write(staging: Path, name: str, draft: CheckpointDraft, pieces: Sequence[NewFile]) -> dict[str, tuple[int, str]]:
-    """Write the folder ``staging/name``; return the length and digest of each file. OSError leaves no trace."""
+    """Write the folder ``staging/name``; return length and digest of each file. OSError leaves no partial folder."""
 
     def small_files() -> list[NewFile]:
         texts = {

@@ -1,7 +1,7 @@
-"""Which tensors do not change: a frozen backbone, an embedding that is not trained. They get files of their own.
+"""Detects tensors that do not change, such as a frozen backbone. They get files of their own.
 
-Such a file is the same, byte for byte, from save to save, so that it need not be written again, nor sent to the drive.
-Measured, never guessed: every tensor's digest is compared with the save before, until it is clear whether any stay the same.
+Such a file is byte-identical from save to save, so that it needs no second write and no upload. Measured, never guessed: every
+tensor's digest is compared with that of the save before, until the result is clear.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ RECHECK_SAVES = 50  # a schedule may freeze some later
 
 
 class FrozenTensorDetector:
-    """``leaves`` are still; ``layout_outdated`` says that this is news since the files were laid out. For one thread at a time."""
+    """``leaves`` are frozen.
+
+    ``layout_outdated``: this changed since the files were laid out. For one thread at a time.
+    """
 
     def __init__(self) -> None:
         self.leaves: frozenset[str] = frozenset()
@@ -35,18 +38,18 @@ class FrozenTensorDetector:
         self._last_staged: tuple[Path, Mapping[str, Record]] | None = None
 
     def reusable_file(self, piece: TensorExtent) -> tuple[Path, Record] | None:
-        """Return the file of the save before, and its record, that this still piece may be equal to."""
+        """Return the previous save's file and record for a frozen file that may be equal; None if there is none."""
         if not piece.frozen or self._last_staged is None or piece.name not in self._last_staged[1]:
             return None
         folder, records = self._last_staged
         return folder / piece.name, records[piece.name]
 
     def on_staged(self, folder: Path, records: Mapping[str, Record]) -> None:
-        """A checkpoint lies in ``folder``."""
+        """Remember the checkpoint in ``folder``."""
         self._last_staged = folder, records
 
     def observe(self, snapshot: Snapshot) -> None:
-        """Compare a snapshot with the ones before, and draw the conclusion once enough were seen."""
+        """Compare a snapshot with the ones before; decide after enough saves."""
         if preferred() != XXH3:
             return  # without the fast digest it would cost more than it saves
         round_number = self._saves % RECHECK_SAVES

@@ -1,4 +1,4 @@
-"""Which bytes go where: the leaves of a state laid out as safetensors files, side by side in one host buffer."""
+"""Plans the files: lays the leaves of a state out as safetensors files, side by side in one host buffer."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class LayoutPart(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TensorExtent:
-    """One safetensors file to be: header and parts, ``bytes`` long, from ``at`` of the buffer on.
+    """One planned safetensors file: header and parts, ``bytes`` long, from ``at`` of the buffer on.
 
-    ``frozen``: all its leaves were the same in the saves before.
+    ``frozen``: none of its leaves changed in the last saves.
     """
 
     name: str
@@ -44,29 +44,32 @@ class TensorExtent:
 
     @property
     def end(self) -> int:
-        """The first byte behind it that belongs to another: pages are not shared."""
+        """The first byte of the buffer behind the file's last page: files share no pages."""
         return self.at + -(-self.bytes // PAGE_BYTES) * PAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``split``: for each leaf larger than a piece, the names of its parts in order."""
+    """``split``: for each leaf larger than a file, the names of its parts in order."""
 
     pieces: tuple[TensorExtent, ...]
     split: dict[str, list[str]]
 
     @property
     def bytes(self) -> int:
-        """Size of the buffer that it needs."""
+        """The size of the buffer in bytes."""
         return self.pieces[-1].end if self.pieces else 0
 
 
 def plan(
     leaves: Mapping[str, LeafSpec], frozen: Collection[str] = (), *, piece_bytes_max: int = PIECE_BYTES_MAX
 ) -> Layout:
-    """Lay the leaves out, those in ``frozen`` in files of their own.
+    """Plan the files. The widest items come first, so that every tensor is aligned to its items without gaps.
 
-    The widest items come first, so that every tensor is aligned to its own items without a gap.
+    Args:
+        leaves: the leaves by name.
+        frozen: names of leaves that get files of their own.
+        piece_bytes_max: the largest size of one file, in bytes.
     """
     split: dict[str, list[str]] = {}
     pieces: list[TensorExtent] = []
@@ -81,7 +84,7 @@ def plan(
 def _file_parts(
     leaves: Mapping[str, tuple[int, LeafSpec]], limit: int, split: dict[str, list[str]], taken: Container[str]
 ) -> Iterator[list[tuple[TensorEntry, LayoutPart]]]:
-    """Yield the parts of one piece after the other, the pieces of about equal size."""
+    """Yield the parts of one file after the other, with files of about equal size."""
     total = sum(leaf.bytes for _, leaf in leaves.values())
     pieces = max(-(-total // limit), 2 if total >= TWO_PIECES_FROM_BYTES else 1)
     enough = max(1, -(-total // pieces))  # tensors without a byte share a piece, too

@@ -1,7 +1,8 @@
-"""Reads the tensors of a checkpoint straight to where they belong, verifying every byte on the way.
+"""Reads the tensors of a checkpoint straight to their targets and verifies every byte on the way.
 
-Each file is read once, in slices that are hashed while they are still in the processor's cache: two files at a time if they
-are in memory, one after the other if they are not, because a disk is fastest with one stream (``python -m benchmarks.checkpoint``).
+Each file is read once, in slices that are hashed while they are in the processor's cache. Files in memory are read two at a
+time. Files on disk are read one after the other, because a disk is fastest with one stream (``python -m
+benchmarks.checkpoint``).
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ PROBES = 8
 
 
 class DamageError(Exception):
-    """A file of a checkpoint is missing, or is not what was written."""
+    """A file of a checkpoint is missing, or has other content than recorded."""
 
 
 class TensorFile(NamedTuple):
-    """A file as checkpoint.json promises it."""
+    """A file with the length and digest that checkpoint.json records."""
 
     path: Path
     bytes: int
@@ -49,7 +50,7 @@ class Extent(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """The bytes [begin, begin + bytes) of a file and where they go; None: they are only verified."""
+    """The bytes [begin, begin + bytes) of a file and their target; None: they are only verified."""
 
     begin: int
     bytes: int
@@ -65,7 +66,7 @@ def read_small(file: TensorFile) -> bytes:
 
 
 def locate(files: Iterable[TensorFile], split: Mapping[str, Sequence[str]]) -> dict[str, list[Extent]]:
-    """Return where each leaf lies, by the headers of the safetensors files, which are not verified yet."""
+    """Return the extents of each leaf, from the headers of the safetensors files, which are not verified yet."""
     parts: dict[str, Extent] = {}
     for file in files:
         try:
@@ -85,9 +86,14 @@ def locate(files: Iterable[TensorFile], split: Mapping[str, Sequence[str]]) -> d
 
 
 def read_into(files: Sequence[TensorFile], wanted: Iterable[tuple[Extent, RestoreTarget]]) -> None:
-    """Read the files whole and put what is wanted into its targets; DamageError if a file is not what was promised.
+    """Read whole files, verify them, and fill the targets.
 
-    After an error the targets hold bytes that mean nothing.
+    Args:
+        files: all files that hold tensors.
+        wanted: the extents to read, each with its target.
+
+    Raises:
+        DamageError: a file has other content than recorded. The targets then hold meaningless bytes.
     """
     spans: dict[Path, list[_Span]] = {file.path: [] for file in files}
     shared: dict[Extent, list[RestoreTarget]] = {}
@@ -108,7 +114,7 @@ def read_into(files: Sequence[TensorFile], wanted: Iterable[tuple[Extent, Restor
 
 
 def _is_in_memory(file: TensorFile) -> bool:
-    """Say whether a file is in the page cache, by a few of its bytes; where that cannot be asked it counts as not."""
+    """Return whether a file is in the page cache, by a few of its bytes; unknown counts as not."""
     probe = bytearray(1)
     with suppress(OSError, DamageError, AttributeError), _opened(file) as descriptor:
         for number in range(PROBES):
@@ -135,7 +141,7 @@ class _Fanout:
         self._first.filled(begin, count)
 
     def value(self) -> None:
-        """Nobody asks: each of the targets has its own."""
+        """Return nothing: each of the targets has its own value."""
 
 
 def _read_files(work: Iterator[TensorFile], spans: Mapping[Path, list[_Span]], failed: list[BaseException]) -> None:
@@ -168,7 +174,7 @@ def _read_file(file: TensorFile, wanted: list[_Span]) -> None:
 
 
 def _covering(size: int, wanted: list[_Span]) -> Iterator[_Span]:
-    """Yield slices that cover a file without a gap, as digests need it."""
+    """Yield slices that cover a file without gaps, as digests require."""
     at = 0
     for span in sorted(wanted, key=lambda each: (each.begin, each.bytes)):  # one without bytes first
         yield from _sliced(_Span(at, span.begin - at, None, 0))
@@ -184,7 +190,10 @@ def _sliced(span: _Span) -> Iterator[_Span]:
 
 
 def _grouped(spans: Iterator[_Span]) -> Iterator[list[_Span]]:
-    """Yield what one system call reads: a large slice, or many small ones; the scratch memory serves one at a time."""
+    """Yield the spans of one system call: a large slice, or many small ones.
+
+    The scratch memory serves one at a time.
+    """
     group: list[_Span] = []
     size = 0
     for span in spans:

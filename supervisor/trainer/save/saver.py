@@ -1,6 +1,23 @@
 """Stages checkpoints beside the training loop: a copy into the kept buffer, then a thread that writes it.
 
-A save in progress is never overlapped. A save that fails is told and leaves no trace; the caller asks again.
+Theory of operation. A save must not stop training for the time that a disk needs, and a staged checkpoint must hold exactly
+the state at one step boundary.
+
+1. Two phases. The snapshot copies the state into a host buffer; the loop waits for this phase only. A writer thread then
+   hashes the buffer, writes it to files, and renames the folder to its final name.
+2. One save at a time. ``busy`` is true while the writer thread lives. The step boundary asks again later, so that two saves
+   never share the buffer.
+3. The buffer is kept. Layout, buffer and copy plans stay valid while the state's ``structure`` does. Only a changed structure,
+   or newly frozen tensors, lead to a new layout.
+4. Overlap. If the script calls ``before_update`` before each optimizer step, only values that other code may change are copied
+   at once. Parameters and optimizer state are copied during forward and backward. ``before_update`` then waits for the rest.
+   Version counters prove that no value changed on the way. If one did, this save fails and overlap is switched off.
+5. Without memory for a buffer, the state is written directly while training waits. Slow is better than not saved.
+6. Failure. Any error of a save is reported, leaves no partial folder, and ends no training. After ``WARN_AFTER_FAILURES``
+   failures in a row without a success, a warning tells which work is not safe.
+7. Fork. Only the process that attached saves. A forked child has neither the threads nor the buffer, and two writers would mix
+   their checkpoints.
+8. Frozen tensors get files of their own. Equal content is linked instead of written, and needs no upload.
 """
 
 from __future__ import annotations
@@ -36,7 +53,10 @@ OVERHEAD_STEPS_MIN = 5  # fewer steps say nothing
 
 
 class SaveOverhead:
-    """``step_totals()`` gives the steps done so far and the seconds spent in them."""
+    """Measures the time that training loses to a background write: the step time then, against the step time before.
+
+    ``step_totals()`` returns the steps done so far and the seconds spent in them.
+    """
 
     def __init__(self, step_totals: Callable[[], tuple[int, float]]) -> None:
         self._step_totals = step_totals
@@ -45,14 +65,14 @@ class SaveOverhead:
         self._idle_step_s: float | None = None
 
     def write_started(self) -> None:
-        """The loop goes on, and something is written beside it from now on."""
+        """A background write begins, and the loop continues."""
         self._write_since = now = self._step_totals()
         steps, seconds = _between(self._idle_since, now)
         if steps >= OVERHEAD_STEPS_MIN:
             self._idle_step_s = seconds / steps
 
     def write_finished(self) -> float:
-        """Return the seconds that the steps since ``write_started`` took more than undisturbed ones; 0 where too few tell."""
+        """Return the extra seconds of the steps since ``write_started``; 0 if too few steps were measured."""
         began, self._write_since, self._idle_since = self._write_since, None, self._step_totals()
         if began is None:
             return 0.0  # training waited for it: nothing was written beside the loop
@@ -63,7 +83,10 @@ class SaveOverhead:
 
 
 class Saver:
-    """``staged_step`` is the newest step that was staged, by this process or before it; ``step_totals`` as in ``SaveOverhead``."""
+    """``staged_step`` is the newest staged step, by this process or an earlier one.
+
+    ``step_totals`` as in ``SaveOverhead``.
+    """
 
     def __init__(
         self,
@@ -94,7 +117,7 @@ class Saver:
 
     @property
     def forked(self) -> bool:
-        """Whether this is a child of the process that attached: two that save would mix their checkpoints up."""
+        """This process is a child of the process that attached."""
         return os.getpid() != self._owner
 
     @property
@@ -103,17 +126,24 @@ class Saver:
         return self._thread is not None and self._thread.is_alive()
 
     def prepare(self, captured: StateCapture) -> None:
-        """Have everything ready for the first save but the copy itself: what takes time is done beside the loop."""
+        """Allocate the buffer for the first save beside the loop."""
         try:
             self._prepared_snapshot(captured).touch()
         except MemoryError:
             return  # said when a save is asked for
 
     def save_in_background(self, draft: CheckpointDraft, captured: StateCapture, reason: str, started_s: float) -> None:
-        """Copy the state and write it beside the loop; it may change as soon as this returns.
+        """Copy the state and write it beside the loop. The state may change as soon as this returns.
 
-        Once ``before_update`` was called, parameters and optimizer state may change only after its next call. Without
-        room for the copy the state is written before this returns. ``started_s``: since when the loop stands still.
+        After a call of ``before_update``, parameters and optimizer state may change only after its next call. Without memory
+        for the
+        copy, the state is written before this returns.
+
+        Args:
+            draft: the checkpoint without its tensors.
+            captured: the state to copy.
+            reason: "due", "script" or another reason, for the supervisor's message.
+            started_s: the time since which the loop waits.
         """
         self.wait()
         if self._refuse_forked_child():
@@ -138,7 +168,7 @@ class Saver:
             self._write_snapshot(draft, snapshot, copying, reason, lambda: self._clock() - started_s)
 
     def before_update(self) -> None:
-        """Parameters and optimizer state are about to change: see to it that they are copied."""
+        """Complete the copy of parameters and optimizer state, because they are about to change."""
         if self._copying is None or os.getpid() != self._owner:  # a child has neither the threads nor the buffer
             self._copying, self._overlap = None, self._overlap_allowed
             return
@@ -149,7 +179,10 @@ class Saver:
         self._stall_s += self._clock() - started_s
 
     def save_now(self, draft: CheckpointDraft, captured: StateCapture, reason: str) -> bool:
-        """Write the state before returning, and say whether it is staged. Makes no buffer, but uses one that is there."""
+        """Write the state before returning; return whether it is staged.
+
+        Allocates no buffer, but uses an existing one.
+        """
         self.wait()
         started_s = self._clock()
         if self._refuse_forked_child():
@@ -164,7 +197,7 @@ class Saver:
         return self._write_snapshot(draft, self._snapshot, copying, reason, lambda: self._clock() - started_s)
 
     def wait(self) -> None:
-        """Return when nothing is being written any more."""
+        """Wait until no save is being written."""
         if self._copying is not None:
             self.before_update()
         if self._thread is not None and os.getpid() == self._owner:
@@ -179,7 +212,7 @@ class Saver:
         return self._copying
 
     def _prepared_snapshot(self, captured: StateCapture) -> Snapshot:
-        """Return a snapshot laid out for this state: mostly the one of the last save."""
+        """Return a snapshot with a layout for this state, mostly that of the last save."""
         if self._snapshot is None or not self._layout_is_current(captured):
             before, self._snapshot = self._snapshot, None
             planned = layout.plan(captured.leaves, self._frozen_tensors.leaves)
@@ -253,7 +286,7 @@ class Saver:
         return True
 
     def report_failure(self, step: int, why: str) -> None:
-        """A save has failed: say it, and when none has succeeded, what that means."""
+        """Report a failed save, and after several failures the work that is not safe."""
         self._send(SaveFailed(step, why))
         self._failures_in_row += 1
         if self._failures_in_row == WARN_AFTER_FAILURES:
@@ -276,13 +309,13 @@ class Saver:
 
 
 def _lower_priority() -> None:
-    """Let this thread have what the loop leaves over."""
+    """Give the loop precedence over this thread."""
     if hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WRITER_NICENESS)
 
 
 def _first_number(staging: Path, attempt: int) -> int:
-    """No two folders of one staging place ever have the same name, also when earlier ones are gone already."""
+    """Return a number that no folder of this staging place has used, also if earlier folders are gone already."""
     with os.scandir(staging) as entries:
         numbers = [entry.name.rpartition("-")[2] for entry in entries if entry.name.startswith("step-")]
     return max([attempt * SAVES_PER_ATTEMPT_MAX, *(int(number) for number in numbers if number.isdecimal())]) + 1

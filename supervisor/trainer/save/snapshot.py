@@ -1,6 +1,6 @@
-"""Takes snapshots: the leaves of a state are copied into one kept host buffer, laid out as the files will be.
+"""Takes snapshots: copies the leaves of a state into one kept host buffer, in the layout of the files.
 
-While the structure stays the same, layout, buffer and copies stay too, and a snapshot is nothing but the copying.
+While the structure stays the same, layout, buffer and copy plans stay too, and a snapshot is only the copying.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ SLICE_BYTES = 8 * 1024 * 1024
 
 
 class Snapshot:
-    """A buffer that holds one moment of a state. Whoever reads its files sees to it that no snapshot is taken meanwhile.
+    """A buffer that holds one moment of a state. A reader of its files must ensure that no snapshot is taken meanwhile.
 
-    ``updated_by_optimizer`` are the numbers of the leaves that nothing but an optimizer's step changes. ``before`` is the snapshot that
-    this one takes the place of: its buffer is used on if it is large enough. MemoryError if there is no room for a new one.
+    ``updated_by_optimizer``: the numbers of the leaves that only an optimizer's step changes. ``before``: the previous
+    snapshot,
+    whose buffer is reused if it is large enough. MemoryError if a new buffer does not fit into memory.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Snapshot:
             copies.host.extend(host)
 
     def touch(self) -> None:
-        """Have the system provide the buffer's memory, beside the loop, before the first snapshot needs it."""
+        """Have the system provide the buffer's memory beside the loop, before the first snapshot needs it."""
         self._buffer.touch()
 
     def copy(self, values: Sequence[Any]) -> Copying:
@@ -70,14 +71,17 @@ class Snapshot:
         return copying
 
     def copy_in_background(self, values: Sequence[Any]) -> Copying:
-        """Copy what may change at once; the rest is copied by ``begin`` and ``finish``, the latter before the optimizer's step."""
+        """Copy at once the values that may change; ``start_helper`` and ``finish`` copy the rest.
+
+        Call ``finish`` before the optimizer's step.
+        """
         first = [copy(values) for copy in self._immediate.device]
         Copying(self._immediate.host, values, first).finish()
         later = [copy(values) for copy in self._deferred.device]
         return Copying(self._deferred.host, values, [*first, *later], self._version_checked)
 
     def bytes_of(self, piece: TensorExtent) -> memoryview:
-        """Return the bytes of the piece's file; up to ``piece.end`` they are followed by bytes that mean nothing."""
+        """Return the bytes of this file. Up to ``piece.end`` they are followed by meaningless bytes."""
         return self._buffer.view[piece.at : piece.end]
 
     def _is_worth_two_threads(self) -> bool:
@@ -85,7 +89,7 @@ class Snapshot:
 
 
 class Copying:
-    """Values on their way into the buffer, by as many threads as take part."""
+    """A copy in progress, in which several threads take part."""
 
     def __init__(
         self,
@@ -107,13 +111,13 @@ class Copying:
         self._exact = True
 
     def start_helper(self) -> None:
-        """Have another thread take part."""
+        """Let another thread take part."""
         self._helper = start_thread(self._copy, "supervisor-copy")
         if self._helper is None:
             self._copy()
 
     def finish(self) -> None:
-        """Take part, and return when the values may change. What went wrong on any thread is raised."""
+        """Take part, and return when the values may change. Raises the first error of any thread."""
         with self._working:
             self._copy()
         self._settle()
@@ -121,7 +125,7 @@ class Copying:
             pending.fence()
 
     def wait(self) -> bool:
-        """Return when the bytes are in the buffer; False if a value changed on the way that nothing should have changed."""
+        """Wait for the bytes in the buffer; return False if a value changed that should not have changed."""
         self._settle()
         for pending in self._device:
             pending.wait()
@@ -158,7 +162,7 @@ def _buffer(size: int, before: Snapshot | None) -> HostBuffer:
 
 
 def direct_chunks(piece: TensorExtent, leaves: Mapping[str, LeafSpec], values: Sequence[Any]) -> Iterator[memoryview]:
-    """Yield the bytes of a piece's file straight from the live values, which must not change meanwhile: needs no buffer."""
+    """Yield the bytes of a file straight from the live values, which must not change meanwhile. Needs no buffer."""
     yield memoryview(piece.header)
     for part in piece.parts:
         for begin in range(part.first, part.first + part.bytes, SLICE_BYTES):

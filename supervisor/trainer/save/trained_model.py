@@ -1,4 +1,4 @@
-"""The trained model of a checkpoint, for other programs: by its names, put into a fresh model, or as a file of its own.
+"""The trained model of a checkpoint for other programs: loaded into a fresh model, or written to a file of its own.
 
 ``python -m supervisor.trainer.save.trained_model torch|safetensors FOLDER FILE`` writes the file.
 """
@@ -32,13 +32,17 @@ DTYPES = {
 
 
 def load_model_state(path: str | Path, into: Any = None, *, name: str = "") -> Any:
-    """Return the state of the model in a checkpoint's folder, as its ``state_dict()`` gave it, with tensors on the CPU.
-
-    ``path``: the folder of ``checkpoints export``, or a checkpoint's folder. ``into``: a model that is built as in the
-    script; it is given the state, too. ``name``: the word under which the model was attached; by default ``model``,
-    else the only name that begins so.
+    """Return the state of the model in a checkpoint's folder, as its ``state_dict()`` returned it, with tensors on the CPU.
 
     The keys are those of the framework: ``0.weight`` of a torch module, ``sequential/dense/kernel`` of a Keras model.
+
+    Args:
+        path: the folder of ``checkpoints export``, or a checkpoint's folder.
+        into: a model that is built as in the script; the state is loaded into it, too.
+        name: the name under which the model was attached. The default is ``model``, else the only name that begins so.
+
+    Raises:
+        UsageError: the name is unknown or ambiguous, or ``into`` cannot load a state.
     """
     states = read(path)
     state = states[_model_name(name, list(states))]
@@ -75,7 +79,7 @@ def _load_into(model: Any, state: Any) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the model of a checkpoint's folder into a file; what goes wrong is said in two lines."""
+    """Write the model of a checkpoint's folder to a file; errors are printed in two lines."""
     form, folder, file = arguments
     make_xxhash_importable(os.environ.get("SUPERVISOR_RUN_PACKAGES", ""))
     try:
@@ -90,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def write_torch(folder: Path, file: Path, name: str = "") -> None:
-    """Write what plain ``torch.load(file, weights_only=True)`` gives back for ``model.load_state_dict()``."""
+    """Write a file that ``torch.load(file, weights_only=True)`` reads for ``model.load_state_dict()``."""
     try:
         torch = import_module("torch")
     except ImportError as error:
@@ -107,7 +111,7 @@ def write_torch(folder: Path, file: Path, name: str = "") -> None:
 
 
 def write_safetensors(folder: Path, file: Path, name: str = "") -> None:
-    """Write the model's tensors as a safetensors file, under the model's own names; no framework is needed."""
+    """Write the model's tensors as a safetensors file, under the model's own names. No framework is needed."""
     opened = open_folder(folder)
     nodes = opened.state["objects"]
     leaves = opened.leaves()
@@ -127,7 +131,7 @@ def write_safetensors(folder: Path, file: Path, name: str = "") -> None:
 
 
 def _tensors(node: Node, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield name and node of each tensor; what lies deeper has its names joined by dots."""
+    """Yield name and node of each tensor; nested names are joined by dots."""
     if isinstance(node, dict) and {"leaf", "dtype", "shape"} <= node.keys():
         yield path, node
         return

@@ -1,7 +1,7 @@
-"""Writes a checkpoint's folder so that it is either whole under its final name or not there at all.
+"""Writes a checkpoint's folder atomically: it is complete under its final name, or absent.
 
-The order is: every file whole and flushed, then checkpoint.json, then the folder flushed, renamed, and its parent flushed.
-A crash at any point leaves a ``.tmp-`` folder at worst, which the next life removes.
+The order is: every file written and flushed, then checkpoint.json, then the folder flushed, renamed, and its parent flushed. A
+crash at any point leaves at most a ``.tmp-`` folder, which the next process removes.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Record = tuple[int, str]  # length and digest
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A file to write: ``chunks`` one after the other.
+    """A file to write, from ``chunks`` one after the other.
 
-    ``pages``: instead of chunks, memory of whole pages of which the first ``bytes`` count: written past the page cache.
-    ``before``: a file that may hold the same; with an equal record it is linked instead of written.
-    ``finished``: a finished file with its record, which is linked, or copied where the disk has no links.
+    ``pages``: instead of chunks, memory of whole pages, of which the first ``bytes`` count; it is written past the page cache.
+    ``before``: an earlier file; if it has the same record, it is linked instead. ``finished``: a complete file with its record,
+    which is linked, or copied if the disk has no links.
     """
 
     name: str
@@ -52,11 +52,17 @@ def write_folder(
     last_file: Callable[[Mapping[str, Record]], tuple[str, bytes]],
     small_files: Callable[[], Sequence[NewFile]] = tuple,
 ) -> dict[str, Record]:
-    """Write ``files`` into ``staging/name`` and return their lengths and digests.
+    """Write ``files`` into ``staging/name``; return their lengths and digests.
 
-    While they are written, the files that ``small_files()`` makes are written too. ``last_file(records)`` gives the name and
-    content of the file written last, from the lengths and digests of the others. OSError leaves nothing behind, as far as
-    the disk lets us.
+    Args:
+        staging: the folder that holds the checkpoints.
+        name: the name of the checkpoint's folder.
+        files: the large files.
+        last_file: returns name and content of the file that is written last, from the records of the others.
+        small_files: returns small files, which are written while the large ones are.
+
+    Raises:
+        OSError: nothing is left behind, as far as the disk allows.
     """
     temporary = staging / f"{TEMPORARY}{name.removeprefix('step-')}"
     try:
@@ -75,7 +81,7 @@ def write_folder(
 
 
 def _make_folder(temporary: Path) -> None:
-    """Make the folder, and the staging folder around it where a cleaner has removed that."""
+    """Make the folder, and the staging folder if a cleaner has removed it."""
     try:
         temporary.mkdir()
     except FileNotFoundError:
@@ -84,7 +90,7 @@ def _make_folder(temporary: Path) -> None:
 
 
 def remove_leftovers(staging: Path) -> None:
-    """Remove the half-written folders of earlier lives; nobody else writes there."""
+    """Remove the half-written folders of earlier processes; no other process writes there."""
     with os.scandir(staging) as entries:
         for entry in entries:
             if entry.name.startswith(TEMPORARY):
@@ -94,7 +100,7 @@ def remove_leftovers(staging: Path) -> None:
 def _write_both(
     folder: Path, files: Sequence[NewFile], small_files: Callable[[], Sequence[NewFile]]
 ) -> dict[str, Record]:
-    """Write the large files on a thread and the small ones here: a small state takes as long as its tensors alone."""
+    """Write the large files on a thread and the small ones here, so that small files add no time."""
     records: dict[str, Record] = {}
     failed: list[BaseException] = []
 
@@ -151,10 +157,10 @@ def _link_or_copy(to: Path, finished: Path, record: Record) -> Record:
 
 
 def _write_pages(descriptor: int, pages: memoryview, size: int, digest: Digest) -> None:
-    """Write whole pages directly from memory to the disk, and cut the file to ``size`` afterwards.
+    """Write whole pages directly from memory to the disk, then cut the file to ``size``.
 
-    Past the page cache: a fifth of the processor time, no memory of a small machine filled with pages to be written,
-    and durable sooner (``python -m benchmarks.checkpoint``). A file system that has no such way is written as usual.
+    Writing past the page cache takes a fifth of the processor time. It fills no memory of a small machine with pages to write,
+    and is durable sooner (``python -m benchmarks.checkpoint``). A file system without direct I/O is written as usual.
     """
     _set_direct_io(descriptor, on=True)
     for begin in range(0, len(pages), SLICE_BYTES):
@@ -181,7 +187,7 @@ def _write_all(descriptor: int, chunk: memoryview, at: int) -> None:
 
 
 def _set_direct_io(descriptor: int, *, on: bool) -> bool:
-    """Switch writing past the page cache on or off; return whether that changed anything."""
+    """Switch direct I/O on or off; return whether that changed anything."""
     flag = getattr(os, "O_DIRECT", 0)
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     wanted = flags | flag if on else flags & ~flag

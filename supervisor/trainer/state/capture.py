@@ -1,4 +1,27 @@
-"""The attached objects and the random generators: captured into nodes and leaves, and put back from a checkpoint."""
+"""Captures the state of the attached objects and random generators, and restores it from a checkpoint.
+
+Theory of operation. A checkpoint must hold one moment of all attached objects, exactly, and the training loop must not pay
+for it. So a capture copies nothing: it returns JSON nodes that describe the state, and the live tensors by leaf.
+
+1. Access. At attach(), each object gets a pair (get, set). The first adapter that knows the object decides; else
+   ``state_dict()`` and ``load_state_dict()`` are used. An object without either is refused at once, not hours later.
+2. First capture. ``TreeCapture`` walks the trees. Each value becomes a JSON node that keeps its Python type, and each tensor a
+   leaf with a name, a dtype and a shape. Tensors that share their memory share one leaf.
+3. Later captures. ``StateTrace`` follows the walked tree without building anything: one comparison for each tensor. If the tree
+   differs in any way, it raises ``ChangedError``, and the whole tree is walked again. ``structure`` counts these walks, so that
+   the saver knows when its layout is outdated.
+4. Extra state. A torch module has flags and open gradients that its ``state_dict()`` lacks. The adapter's ``extra_state`` has
+   them; they stand under the object's name with the suffix ``BESIDE``.
+5. Restore. ``in_place_mode`` of the adapter chooses one of three ways. "whole": the files are read straight into the object's own
+   tensors. "state": the same, then ``load_state_dict()`` is called, which copies nothing. "no": new tensors are read and
+   loaded. The first two are used only if the live nodes equal those of the checkpoint.
+6. Verification. An object that was loaded by its own method is walked again. Each path that differs from the checkpoint is
+   reported, because such a training would not continue exactly.
+7. Random generators are read at the restore, and set when the loop begins (``restore_rng``). The script may draw from them in
+   between, for example for a split. The states at the loop's begin also show which generators were never drawn from.
+8. Failure. A damaged file raises ``DamagedError`` and may leave tensors half filled. The caller restores another checkpoint
+   into them or ends; it never trains with them.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +53,11 @@ BESIDE = "/beside"  # behind a name: what the object has beside its state
 
 @dataclass(frozen=True, slots=True)
 class StateCapture:
-    """One moment of the state: ``values`` are the live tensors, in the order of ``leaves``.
+    """One moment of the state. ``values`` are the live tensors, in the order of ``leaves``.
 
-    ``text()`` is the JSON of ``objects``, ``extra_state()`` that of what these have beside their state; all are good until the
-    next capture. Moments of equal ``structure`` differ in
-    nothing but what the tensors hold, and in single numbers. ``updated_by_optimizer``: the numbers of the leaves that nothing but an
-    optimizer's step changes.
+    ``text()`` is the JSON of ``objects``; ``beside()`` is the JSON of their extra state. Both are valid until the next capture.
+    Captures of equal ``structure`` differ only in the tensors' contents and in single numbers. ``updated_by_optimizer``: the
+    numbers of the leaves that only an optimizer's step changes.
     """
 
     objects: dict[str, Node]
@@ -49,7 +71,10 @@ class StateCapture:
 
 
 class AttachedState:
-    """RefusedError at once for an object whose state cannot be read and put back."""
+    """The attached objects with their adapters.
+
+    UnsupportedStateError for an object that cannot be saved and restored.
+    """
 
     def __init__(self, attached: Mapping[str, Any]) -> None:
         self.frameworks: list[FrameworkAdapter] = adapters.loaded()
@@ -73,7 +98,11 @@ class AttachedState:
         self._structure = 0
 
     def capture(self) -> StateCapture:
-        """Walk the state; RefusedError names the first place that cannot be kept exactly."""
+        """Return the state of this moment.
+
+        Raises:
+            UnsupportedStateError: names the first path that cannot be saved exactly.
+        """
         known, self.frameworks = len(self.frameworks), adapters.loaded()
         self._compare_flags()
         self._notice_unattached_data()
@@ -110,12 +139,12 @@ class AttachedState:
 
     @property
     def data_positions(self) -> list[DataPosition]:
-        """The places in loaders that are attached."""
+        """The attached positions in loaders."""
         owners = (getattr(get, "__self__", None) for get, _ in self._state_accesses.values())
         return [owner for owner in owners if isinstance(owner, DataPosition)]
 
     def watch_unattached_data(self) -> None:
-        """The script has a loop of its own: notice data that it iterates and has not attached."""
+        """Report iterated data that is not attached: the script has a loop of its own."""
         self._checks_data = True
 
     def _notice_unattached_data(self) -> None:
@@ -129,7 +158,7 @@ class AttachedState:
             self.notices += [("warning", each) for each in message if each]
 
     def _compare_flags(self) -> None:
-        """Notice once, after the first step since a resume, what trains and was frozen, or the other way round."""
+        """Report once, after the first step since a resume, changed ``requires_grad`` flags."""
         before, self._restored_flags = self._restored_flags, {}
         for name, tree in before.items():
             names = (
@@ -150,7 +179,7 @@ class AttachedState:
         }
 
     def _notice_structure(self, states: Mapping[str, Any]) -> None:
-        """The structure has changed: notice what a fresh process will not have, and what will not come back as one."""
+        """Report what a fresh process will not have, and containers that will not come back as one."""
         for name, skeleton in self._skeletons.items():
             if name not in self._outgrown_reported and (message := skeleton.changes(self.attached[name])):
                 self._outgrown_reported.add(name)
@@ -162,17 +191,24 @@ class AttachedState:
             self._sharing_reported.update(message for _, message in self.notices)
 
     def materialise(self) -> None:
-        """Give attached objects that were built without memory (torch's meta device) some, for a checkpoint to fill."""
+        """Allocate memory for attached objects on torch's meta device, for a checkpoint to fill."""
         for value in self.attached.values():
             for framework in self.frameworks:
                 framework.materialise(value)
 
     def restore(self, opened: OpenCheckpoint) -> list[str]:
-        """Put the state of a checkpoint back into the objects; return words about what did not come back.
+        """Restore the objects from a checkpoint; return messages about paths that did not come back.
 
-        Where an object's state shows its own memory, the files are read straight into it: after a DamagedError it
-        holds bytes that mean nothing. The random generators are only read here: ``restore_rng`` sets them when the
-        loop begins.
+        Files are read straight into an object's own memory where its state shows that memory. The random generators are only
+        read
+        here; ``restore_rng`` sets them when the loop begins.
+
+        Args:
+            opened: the checkpoint, whose tensors are still unverified.
+
+        Raises:
+            DamagedError: a file is damaged. Filled memory then holds meaningless bytes.
+            UnsupportedStateError: the attached names or an object do not fit the checkpoint.
         """
         with _gc_paused():
             return self._restore(opened)
@@ -208,7 +244,7 @@ class AttachedState:
         ]
 
     def _restore_differences(self, name: str, kept: Node, found: Node, fresh: Node) -> list[str]:
-        """Return words on what the object does not show as the checkpoint has it."""
+        """Return messages on paths at which the object differs from the checkpoint."""
         paths = differences(kept, found, name)
         if not paths:
             return []
@@ -225,9 +261,9 @@ class AttachedState:
         ]
 
     def restore_rng(self) -> list[str]:
-        """Set random generators, flags and open gradients to the checkpoint's; return words about what has no place here.
+        """Set random generators, flags and open gradients to the checkpoint's; return messages about those without a place here.
 
-        From now on it is known which of them were never drawn from in a loop of the run.
+        From now on, the generators that a loop of the run has never drawn from are known.
         """
         kept, self._restored_rng = self._restored_rng, None
         for name, tree in self._restored_extra.items():
@@ -242,7 +278,7 @@ class AttachedState:
         return []
 
     def is_device_oom(self, error: BaseException) -> bool:
-        """Say whether the error means that the accelerator's memory is used up."""
+        """Return whether the error means that the accelerator's memory is used up."""
         return any(framework.is_device_oom(error) for framework in self.frameworks)
 
     def _build_capture(
@@ -288,9 +324,9 @@ class AttachedState:
     def _in_place_targets(
         self, nodes: Mapping[str, Node]
     ) -> tuple[dict[str, tuple[str, Mapping[str, Any]]], ScriptClasses, dict[str, Node]]:
-        """Say how each object is filled by reading into its own tensors, and give these; the script's own classes; the nodes.
+        """Return for each object its in-place mode and targets; then the script's classes, and the live nodes.
 
-        They must be exactly those of the checkpoint.
+        An object is filled in place only if its live nodes equal those of the checkpoint.
         """
         live, capture = self._walk(self._states(self._state_accesses))
         kinds: dict[str, tuple[str, Mapping[str, Any]]] = {}
@@ -362,7 +398,7 @@ _UNLOADABLE = (
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """Hold the garbage collector back: with ten thousand tensors it would look through all of them again and again."""
+    """Pause the garbage collector: with ten thousand tensors it would scan all of them again and again."""
     was = gc.isenabled()
     gc.disable()
     try:

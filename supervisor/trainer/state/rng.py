@@ -1,7 +1,7 @@
-"""The states of the random generators, in a JSON of their own, beside the files of the attached state.
+"""The states of the random generators, in a JSON file of their own.
 
-A generator that nobody seeded differs from run to run; kept apart, it leaves equal states in equal files. Those that nobody has
-drawn from since the run's first loop began are named, because whoever compares two runs need not mind them.
+An unseeded generator differs from run to run. In a file of its own, it leaves equal states in equal files. Generators that
+were never drawn from since the run's first loop began are listed, so that a comparison of two runs can ignore them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ DECODE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticE
 
 @dataclass(frozen=True, slots=True)
 class _RngFile:
-    """What ``rng.json`` says: nodes by framework, the bytes of their leaves, and which nobody has drawn from."""
+    """The content of ``rng.json``.
+
+    Nodes by framework, the bytes of their leaves, and the generators never drawn from.
+    """
 
     generators: Mapping[str, Any]
     bytes: Mapping[str, str]
@@ -44,14 +47,14 @@ class _RngFile:
 class RngStates:
     """Copies of the states of all generators at one moment, by framework.
 
-    ``at_start`` is what was kept of them when the run's first loop began, of those that were never drawn from.
+    ``at_start``: the stored states at the begin of the run's first loop, of generators that were never drawn from.
     """
 
     states: Mapping[str, Any]
     at_start: StoredRng
 
     def to_stored(self) -> StoredRng:
-        """Return what stands in a checkpoint for these states."""
+        """Return the stored form of these states."""
         kept = as_json(self.states)
         return {
             **kept,
@@ -64,7 +67,7 @@ class RngStates:
 
 
 def as_json(states: Mapping[str, Any]) -> StoredRng:
-    """Return states of generators as they stand in a file."""
+    """Return states of generators in the form of the file."""
     capture = TreeCapture([adapters.named(name) for name in states])
     generators = {name: capture.node(state, name) for name, state in states.items()}
     contents = {}
@@ -81,18 +84,18 @@ def current_states(loaded: list[FrameworkAdapter]) -> dict[str, Any]:
 
 
 def undrawn(kept: Mapping[str, Any]) -> list[str]:
-    """Return the names of the generators that nobody has drawn from since the run's first loop began."""
+    """Return the generators that were never drawn from since the run's first loop began."""
     return list(kept.get("undrawn", []))  # versions before did not say
 
 
 def stored_states(name: str, kept: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
-    """Return what is kept of one framework's generators: equal states are equal in it."""
+    """Return the stored states of one framework's generators. Equal states give equal values."""
     contents = {leaf: content for leaf, content in kept["bytes"].items() if leaf.partition(".")[0] == name}
     return kept["generators"].get(name), contents
 
 
 def parse(body: bytes) -> StoredRng:
-    """Return what is kept in ``rng.json``. Raises ValueError."""
+    """Return the content of ``rng.json``. Raises ValueError."""
     document = dict(fields.document(body, fields.LISTING_BYTES_MAX))
     shapes.of(_RngFile, document)
     return document
@@ -109,7 +112,7 @@ def decode_states(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def set_states(found: Mapping[str, Any]) -> list[str]:
-    """Set the generators; return words about those that have no place on this machine."""
+    """Set the generators; return messages about those without a place on this machine."""
     with _damage():
         warnings = [adapters.named(name).set_rng_state(state) for name, state in found.items() if state is not None]
     return [word for word in warnings if word]
@@ -127,7 +130,7 @@ def _damage() -> Iterator[None]:
 
 
 def digests(loaded: Iterable[FrameworkAdapter]) -> dict[str, str]:
-    """Return a digest of the present state of each framework's global generator; of torch's, the one on the CPU."""
+    """Return a digest of the current state of each framework's global generator; of torch's, the one on the CPU."""
     found = {}
     for framework in loaded:
         state = framework.rng_state()
@@ -140,9 +143,9 @@ def digests(loaded: Iterable[FrameworkAdapter]) -> dict[str, str]:
 
 
 def draw_difference(before: str, digests: Mapping[str, str]) -> str:
-    """Return words for a script that has drawn other random numbers before attach() than at the run's beginning; "" if not.
+    """Return a warning if the script has drawn other random numbers before attach() than at the run's beginning; "" if not.
 
-    ``before``: what ``digests_text`` made of the digests there.
+    ``before``: the text that ``digests_text`` made there.
     """
     known = dict(each.partition(":")[::2] for each in before.split())
     names = [name for name in digests if known.get(name, digests[name]) != digests[name]]

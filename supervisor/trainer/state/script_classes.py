@@ -1,8 +1,7 @@
-"""Values of classes that the script defines, namedtuples and enums, and plain values of the standard library.
+"""Encodes values of classes that the script defines (namedtuples, enums) and plain values of the standard library.
 
-A checkpoint names a class, and nothing is imported by such a name: the class is the one that the attached object's own state
-holds when the checkpoint is loaded. Where it holds none, a namedtuple comes back as one with the same name and fields, and an
-enum's member as its value.
+A checkpoint names a class, and no import follows such a name. The class is taken from the live state of the attached object.
+If the live state has none, a namedtuple comes back as one with the same name and fields, and an enum's member as its value.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ ScriptClasses = dict[tuple[str, ...], type]
 
 
 def encode(value: Any, path: str, encode: Callable[[Any, str], Node], kinds: ScriptClasses) -> Node | None:
-    """Return the node of such a value, its class noted in ``kinds``; None for others."""
+    """Return the node of such a value, with its class noted in ``kinds``; None for other values."""
     kind = type(value)
     if is_namedtuple(value):
         fields = list(kind._fields)
@@ -35,7 +34,7 @@ def encode(value: Any, path: str, encode: Callable[[Any, str], Node], kinds: Scr
 
 
 def decode(node: dict[str, Any], kinds: Mapping[tuple[str, ...], type]) -> Any:
-    """Return the value of a node whose items are decoded already; KeyError for a tag that is not known."""
+    """Return the value of a node whose items are decoded already; KeyError for an unknown tag."""
     if node[TAG] == "namedtuple":
         items, fields = node["items"], node["fields"]
         kind = kinds.get(("namedtuple", node["name"], *fields)) or _plain_namedtuple(node["name"], *fields)
@@ -50,7 +49,7 @@ def decode(node: dict[str, Any], kinds: Mapping[tuple[str, ...], type]) -> Any:
 
 
 def is_namedtuple(value: Any) -> bool:
-    """Say whether the value is of a class made by ``namedtuple`` or ``NamedTuple``."""
+    """Return whether the value's class was made by ``namedtuple`` or ``NamedTuple``."""
     return isinstance(value, tuple) and isinstance(getattr(type(value), "_fields", None), tuple)
 
 
@@ -63,7 +62,7 @@ def _plain_namedtuple(name: str, *fields: str) -> Any:
 
 
 def _encode_standard(value: Any) -> Node | None:
-    """Return the node of a plain value of the standard library that follows from a text exactly; None for others."""
+    """Return the node of a value of the standard library that a text determines exactly; None for others."""
     from datetime import date, datetime, timedelta, timezone
     from decimal import Decimal
     from fractions import Fraction

@@ -1,7 +1,7 @@
-"""A state tree that was walked once is followed again without building anything: its tensors are collected, nothing else.
+"""Follows a state tree that was walked once: it collects the tensors and builds nothing.
 
-What training changes between two saves is what the tensors hold, and a few numbers. So the nodes, their JSON and the layout
-of the files are kept; a tensor costs one comparison of its form. Anything unforeseen means: walk the whole tree again.
+Between two saves, training changes the tensors' contents and a few numbers. So the nodes, their JSON and the layout of the
+files are kept, and each tensor costs one comparison of its form. Any other change means that the whole tree is walked again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Visited = list[tuple["Hashable", Any]]  # address and live value of each place w
 
 
 class ChangedError(Exception):
-    """The tree is not built any more as it was."""
+    """The tree's structure has changed."""
 
 
 class StateTrace:
-    """The walked trees of several objects by name. ChangedError if they are of a kind that cannot be followed."""
+    """The walked trees of several objects by name. ChangedError if a tree cannot be followed."""
 
     def __init__(self, states: Mapping[str, Any], nodes: dict[str, Node], capture: TreeCapture) -> None:
         self.nodes = nodes
@@ -43,7 +43,7 @@ class StateTrace:
         self._shared_with = _shared_with(self._addresses)
 
     def follow(self, states: Mapping[str, Any]) -> list[Any]:
-        """Return the live value of each leaf; ChangedError if the trees are not what they were."""
+        """Return the live value of each leaf; ChangedError if the trees have changed."""
         seen = self._walk(states)
         addresses = [address for address, _ in seen]
         if addresses != self._addresses:
@@ -53,7 +53,7 @@ class StateTrace:
         return [seen[number][1] for number in self._firsts]
 
     def text(self, names: Iterable[str]) -> str:
-        """Return the JSON of these nodes by name; only what has changed since the last call is written anew."""
+        """Return the JSON of these nodes by name; only changed parts are encoded again."""
         return "{" + ",".join(f"{json.dumps(name)}:{self._object(name)}" for name in names) + "}"
 
     def _walk(self, states: Mapping[str, Any]) -> Visited:
@@ -80,12 +80,12 @@ class StateTrace:
 
 
 def as_json(node: Node) -> str:
-    """Return a node as it stands in a file."""
+    """Return a node in the form of the file."""
     return json.dumps(node, separators=(",", ":"), allow_nan=False)
 
 
 def _shared_with(addresses: Sequence[Hashable]) -> list[int]:
-    """Return for each place the first one with the same memory: itself, mostly."""
+    """Return for each tensor's place the first place with the same memory, mostly itself."""
     first: dict[Hashable, int] = {}
     return [
         number if address is None else first.setdefault(address, number) for number, address in enumerate(addresses)
@@ -93,7 +93,7 @@ def _shared_with(addresses: Sequence[Hashable]) -> list[int]:
 
 
 class _TraceBuilder:
-    """Makes the places of a tree from its values and nodes; ``leaves`` names the leaf of each place with a tensor."""
+    """Builds the places of a tree from its values and nodes; ``leaves`` names the leaf of each tensor's place."""
 
     def __init__(self, capture: TreeCapture) -> None:
         self.leaves: list[str] = []
@@ -129,7 +129,7 @@ class _TraceBuilder:
 
 
 class _TensorNode:
-    """A place where a tensor was."""
+    """The place of a tensor."""
 
     __slots__ = ("_address_of", "_signature", "_signature_of")
 
@@ -145,7 +145,7 @@ class _TensorNode:
 
 
 class _ValueNode:
-    """A place where a number, a word or something else without tensors was."""
+    """The place of a number, a string or another value without tensors."""
 
     __slots__ = ("_capture", "_holder", "_key", "_old", "_path")
 
@@ -166,7 +166,7 @@ class _ValueNode:
 
 
 class _ContainerNode:
-    """A place where a container was."""
+    """The place of a container."""
 
     __slots__ = ("_children", "_exact_keys", "_extras", "_keys", "_kind", "is_plain_dict")
 
@@ -184,7 +184,7 @@ class _ContainerNode:
         return changed
 
     def changed_keys(self, value: Any, seen: Visited) -> list[Any]:
-        """Follow a dict; return the keys under which something has changed."""
+        """Follow a dict; return the keys whose values have changed."""
         items = self._items(value)
         return [key for key, child, item in zip(value, self._children, items, strict=True) if child.follow(item, seen)]
 
@@ -203,7 +203,7 @@ class _ContainerNode:
 
 
 def _container_extras(value: Any) -> Any:
-    """Return what a container keeps beside its items."""
+    """Return a container's attributes beside its items."""
     kind = type(value)
     if kind in {dict, list, tuple}:
         return None
@@ -213,7 +213,7 @@ def _container_extras(value: Any) -> Any:
 
 
 def _exact_keys(value: dict[Any, Any]) -> list[Any]:
-    """Return the keys, as something that is equal only for keys of the same types: 1 and True, 0.0 and -0.0 differ."""
+    """Return the keys with their types: 1 and True, 0.0 and -0.0 differ."""
     return [key if type(key) is str else (type(key), repr(key)) for key in value]
 
 

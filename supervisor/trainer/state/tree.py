@@ -1,4 +1,4 @@
-"""A state tree and its two halves in a checkpoint: a typed JSON node, and the leaves that go into safetensors files."""
+"""Splits a state tree into its two halves in a checkpoint: a typed JSON node, and leaves for safetensors files."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class TreeCapture:
-    """Walks trees; nothing is copied but the numbers and strings in the nodes: ``values`` are the live tensors by leaf.
+    """Walks trees. Only numbers and strings are copied, into the nodes; ``values`` are the live tensors by leaf.
 
-    ``kinds``: the classes of the script's own that were met, as ``own_classes`` names them.
+    ``kinds``: the script's own classes that were found.
     """
 
     frameworks: list[FrameworkAdapter]
@@ -33,7 +33,11 @@ class TreeCapture:
     _names: dict[Hashable, str] = field(default_factory=dict)
 
     def node(self, value: Any, path: str) -> Node:
-        """Return the node of the tree ``value``, which is called ``path`` in errors; RefusedError names what cannot be kept."""
+        """Return the node of the tree ``value``. ``path`` names it in errors.
+
+        Raises:
+            UnsupportedStateError: names the first path that cannot be saved exactly.
+        """
         try:
             return typed_json.encode(value, path, self._encode_other)
         except RecursionError:
@@ -42,7 +46,7 @@ class TreeCapture:
             ) from None
 
     def node_without_leaves(self, value: Any, path: str) -> Node | None:
-        """Return the node of a tree in which nothing is a leaf, else None."""
+        """Return the node of a tree without leaves, else None."""
         inner = TreeCapture(self.frameworks)
         node = inner.node(value, path)
         return None if inner.leaves else node
@@ -97,9 +101,12 @@ def leaf_nodes(node: Node) -> list[dict[str, Any]]:
 def rebuild(
     node: Node, value_of: Callable[[dict[str, Any]], Any], kinds: Mapping[tuple[str, ...], type] | None = None
 ) -> Any:
-    """Return the tree of a node; ``value_of(node)`` gives the value of one that has a leaf.
+    """Return the tree of a node.
 
-    ``kinds``: the classes of the script's own that the live state holds.
+    Args:
+        node: the typed JSON node.
+        value_of: returns the value of a node with a leaf.
+        kinds: the script's own classes in the live state.
     """
 
     def other(found: dict[str, Any]) -> Any:
@@ -125,7 +132,7 @@ def value_of_bytes(node: dict[str, Any], content: bytes | bytearray) -> Any:
 
 
 def adapter_of(node: dict[str, Any]) -> FrameworkAdapter:
-    """Return the framework of a node; UserError if it is not known, or cannot be imported here."""
+    """Return the adapter of a node; UserError if it is unknown, or cannot be imported here."""
     tag = node[TAG]
     name = tag.partition(".")[0]
     try:
@@ -141,7 +148,7 @@ def _unknown(tag: str) -> UserError:
 
 
 def shared_containers(states: Mapping[str, Any]) -> list[str]:
-    """Return words on each list, dict, set or deque that stands in two places of the states: it comes back as two."""
+    """Return a message for each list, dict, set or deque with two places in the states: it comes back as two."""
     seen: dict[int, str] = {}
     words: list[str] = []
     waiting = list(states.items())
@@ -162,7 +169,7 @@ _MUTABLE = {list, dict, set, deque, OrderedDict, Counter, defaultdict}
 
 
 def differences(encoded: Node, found: Node, path: str, *, strides: bool = True) -> list[str]:
-    """Return the paths at which two nodes are not the same; tensors by dtype, shape and strides, not by value."""
+    """Return the paths at which two nodes differ; tensors by dtype, shape and strides, not by value."""
     ours, theirs = typed_json.children(encoded), typed_json.children(found)
     if ours is None or theirs is None or _kind(encoded) != _kind(found):
         return [] if _comparable(encoded, strides=strides) == _comparable(found, strides=strides) else [path]
@@ -176,7 +183,7 @@ def differences(encoded: Node, found: Node, path: str, *, strides: bool = True) 
 
 
 def same_but_devices(one: Node, other: Node) -> bool:
-    """Say whether two nodes are equal, and share their leaves in the same way, whatever devices they name."""
+    """Return whether two nodes are equal and share their leaves in the same way, apart from devices."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(
             key == "device" or same_but_devices(value, other[key]) for key, value in one.items()
@@ -191,7 +198,7 @@ def _kind(node: Node) -> Any:
 
 
 def _comparable(node: Node, *, strides: bool) -> Any:
-    """A node without what may change from machine to machine, or says nothing about the value."""
+    """Return a node without the fields that may differ between machines, or do not describe the value."""
     if isinstance(node, dict):
         left_out = {"leaf", "device"} if strides else {"leaf", "device", "strides"}
         return {key: value for key, value in node.items() if key not in left_out}

@@ -1,8 +1,8 @@
-"""JSON that keeps Python's types: what goes in comes back equal, with the same types, and no code runs on the way.
+"""JSON that keeps Python's types: a decoded value equals the encoded one and has the same types. Decoding runs no code.
 
-Plain JSON where JSON is exact (None, bool, str, lists, finite floats, ints up to 2**53, dicts with str keys); else an
-object with the key ``!`` that names the type. Values of other types are handed to the caller; so is the end of decoding a
-value whose class the script defines, its items decoded already.
+Plain JSON is used where it is exact: None, bool, str, lists, finite floats, ints up to 2**53, dicts with str keys. Other values
+are objects with the key ``!``, which names the type. The caller encodes values of other types. It also decodes values of the
+script's own classes, whose items are decoded already.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DecodeOther = Callable[[dict[str, Any]], Any]
 
 
 def encode(value: Any, path: str, other: EncodeOther) -> Node:
-    """Return the node of ``value``; ``other(value, path)`` gives the node of a type not known here, or raises."""
+    """Return the node of ``value``; ``other(value, path)`` returns the node of an unknown type, or raises."""
     kind = type(value)
     if kind in _EXACT and _EXACT[kind](value):
         return value
@@ -45,7 +45,7 @@ def encode(value: Any, path: str, other: EncodeOther) -> Node:
 
 
 def decode(node: Node, other: DecodeOther) -> Any:
-    """Return the value of ``node``; ``other(node)`` gives the value of a tag not known here, or raises."""
+    """Return the value of ``node``; ``other(node)`` returns the value of an unknown tag, or raises."""
     if isinstance(node, list):
         return [decode(item, other) for item in node]
     if not isinstance(node, dict):
@@ -59,7 +59,7 @@ def decode(node: Node, other: DecodeOther) -> Any:
 
 
 def encode_bytes(value: bytes) -> Node:
-    """Return the node of bytes few enough to stand in the JSON."""
+    """Return the node of bytes that are small enough for the JSON."""
     return {TAG: "bytes", "base64": binascii.b2a_base64(value, newline=False).decode()}
 
 
@@ -80,7 +80,7 @@ def children(node: Node) -> list[tuple[Any, Node]] | None:
 
 
 def container_attributes(node: Node) -> dict[str, Any]:
-    """Return what a container's node says of it beside what it holds."""
+    """Return a container node's own attributes, without its items."""
     tagged = isinstance(node, dict) and TAG in node
     return {key: value for key, value in node.items() if key not in {"items", "metadata"}} if tagged else {}
 

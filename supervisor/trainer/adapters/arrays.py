@@ -1,4 +1,4 @@
-"""What frameworks have in common whose values can be looked at as NumPy arrays: leaves, bytes, and memory to read into."""
+"""Shared by frameworks whose values convert to NumPy arrays: leaves, bytes, and memory to read into."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def leaf(framework: FrameworkAdapter, dtype: np.dtype[Any], shape: Sequence[int]
 
 
 def copy_bytes(array: np.ndarray[Any, Any], first: int, out: memoryview) -> None:
-    """Copy row-major bytes of an array from ``first`` on into ``out`` until it is full."""
+    """Fill ``out`` with the row-major bytes of an array, from its byte ``first`` on."""
     if out:
         raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         np.copyto(np.frombuffer(out, dtype=np.uint8), raw[first : first + len(out)])
@@ -41,7 +41,7 @@ def copy_bytes(array: np.ndarray[Any, Any], first: int, out: memoryview) -> None
 def restore_target(
     dtype: np.dtype[Any], shape: Sequence[int], size: int, finish: Callable[[Any], Any]
 ) -> RestoreTarget:
-    """Return a target of ``size`` bytes; ``finish`` makes the value of the array. ValueError if it is of another size."""
+    """Return a target of ``size`` bytes; ``finish`` makes the value from the array. ValueError for another size."""
     packed = np.empty(tuple(shape), dtype)
     if packed.nbytes != size:
         raise ValueError(f"{size} bytes for an array of {packed.nbytes}")
@@ -50,7 +50,7 @@ def restore_target(
 
 
 def dtype_named(name: str) -> np.dtype[Any]:
-    """Return the dtype of that name, also of those that NumPy itself does not have; ValueError for none."""
+    """Return the dtype of that name, also one that NumPy itself lacks; ValueError if there is none."""
     try:
         return np.dtype(name)
     except TypeError:

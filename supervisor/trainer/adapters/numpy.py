@@ -19,7 +19,7 @@ _STORED = {f"{kind}{size}": f"{kind.upper()}{8 * size}" for kind in "iuf" for si
 
 
 class NumPy(FrameworkAdapter):
-    """The port's methods for this framework. Rows of other frameworks that sit on NumPy come before it."""
+    """The adapter for NumPy. Frameworks that build on NumPy come before it in the table."""
 
     name = "numpy"
 

@@ -1,4 +1,4 @@
-"""Plain Python: large bytes, bytearray, array and memoryview go beside the tensors; ``random``'s state is kept."""
+"""Plain Python: large bytes, bytearray, array and memoryview are leaves; ``random``'s state is saved."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ READ_AHEAD = "plain.ReadAhead"
 
 
 class ReadAhead(bytes):
-    """A place in the data with what threads have read ahead there, which is never as much twice: no two are compared."""
+    """A position in data with the items that threads have read ahead.
+
+    The amount varies, so that two of them are never compared.
+    """
 
     __slots__ = ()
 
@@ -31,7 +34,7 @@ _BUFFERS = _BYTES | {array.array, memoryview}
 
 
 class Plain(FrameworkAdapter):
-    """The port's methods for this framework. Never absent: it is the row every script has."""
+    """The adapter for plain Python. Every script has it."""
 
     name = "plain"
 

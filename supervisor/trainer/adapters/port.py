@@ -1,4 +1,7 @@
-"""The port of a framework: what attach() must know about its values, and how their bytes are read and written."""
+"""The adapter protocol.
+
+What attach() must know about a framework's values, and how their bytes are read and written.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,11 @@ DeviceCopy = Callable[[Sequence[Any]], "Pending"]
 
 
 class LeafSpec(NamedTuple):
-    """What a leaf looks like; ``framework`` knows how its bytes are read and written, in row-major order.
+    """The description of a leaf: a block of numbers that goes into a safetensors file. ``framework`` reads its bytes, row-major.
 
-    ``dtype`` and ``shape`` are what the safetensors header says. Leaves of equal ``identity`` share their memory and are
-    stored once; None is never shared.
+    ``dtype`` and ``shape`` stand in the safetensors header. Leaves of equal ``identity`` share their memory and are stored
+    once;
+    None is never shared.
     """
 
     dtype: str
@@ -34,16 +38,16 @@ class Pending(Protocol):
     """A copy that a device makes by itself."""
 
     def fence(self) -> None:
-        """From now on the values may change: what the device is told later waits for the copy, the caller does not."""
+        """Allow changes of the values. Later work of the device waits for the copy; the caller does not."""
 
     def wait(self) -> None:
-        """Return when the bytes are in the buffer."""
+        """Wait for the bytes in the buffer."""
 
 
 class Copies(NamedTuple):
     """Prepared copies, each called with the live values of all leaves.
 
-    ``device``: on the thread that trains; returns at once. ``host``: on any thread; done when it returns.
+    ``device`` copies run on the training thread and return at once. ``host`` copies run on any thread and are done on return.
     """
 
     device: list[DeviceCopy]
@@ -51,9 +55,9 @@ class Copies(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """Where the ``size`` bytes of leaf number ``number`` go in the host buffer, from its byte ``first`` on.
+    """The place of a leaf's bytes in the host buffer: leaf number ``number`` of ``size`` bytes, from its byte ``first`` on.
 
-    ``value`` is the live value at present: copies are planned for its device and strides, and must not keep it.
+    ``value`` is the live value at present. Copies are planned for its device and strides, and must not keep it.
     """
 
     number: int
@@ -69,75 +73,98 @@ class Slot(NamedTuple):
 
 
 class RestoreTarget(Protocol):
-    """Where the bytes of a leaf go when a checkpoint is read: in slices."""
+    """The destination of a leaf's bytes when a checkpoint is read, in slices."""
 
     def buffer(self, begin: int, count: int) -> memoryview:
-        """Return where to put the bytes [begin, begin + count)."""
+        """Return the memory for the bytes [begin, begin + count)."""
 
     def filled(self, begin: int, count: int) -> None:
-        """These bytes are there and verified to be what the disk holds; the room may be given out again."""
+        """Accept these bytes: they are in the buffer and hashed. The buffer may be reused."""
 
     def value(self) -> Any:
         """Return the value once all bytes are there."""
 
 
 class Skeleton(Protocol):
-    """What of an owner a checkpoint must find in a fresh process."""
+    """The structure that a fresh process must have built for a checkpoint to fit."""
 
     def changes(self, owner: Any) -> str:
-        """Return words on how the owner differs from it; "" where it does not."""
+        """Return a message on how the owner differs from it; "" if it does not."""
 
 
 class FrameworkAdapter(Protocol):
-    """Tags of its nodes start with its name and a dot; what it gives back equals what it kept, bit for bit.
+    """One framework's values. Node tags start with its name and a dot, and decoded values equal encoded ones bit for bit.
 
-    The methods with a body suit a framework whose values live in host memory, and has no accelerator.
+    The methods with a body suit a framework with values in host memory and without an accelerator.
     """
 
     name: str
 
     @abstractmethod
     def describe(self) -> tuple[str, str]:
-        """Return name with version, and the device in words."""
+        """Return name with version, and the device's name."""
 
     def describe_device(self) -> dict[str, str]:
-        """Return what ``device_changes`` gives advice by, of the device that ``describe`` names."""
+        """Return the properties of that device on which ``device_changes`` bases its advice."""
         return {}
 
     @abstractmethod
     def encode(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
-        """Return the node (with its tag) and leaf of a value; None if it is not of this framework; RefusedError if inexact."""
+        """Return the node (with its tag) and the leaf of a value.
+
+        Args:
+            value: any value of a state.
+            path: its path in the state, for errors.
+
+        Returns:
+            None for a value of another framework. The leaf is None if the node says everything.
+
+        Raises:
+            UnsupportedStateError: the value cannot be saved exactly.
+        """
 
     @abstractmethod
     def signature(self, value: Any) -> Hashable:
-        """Return what, if it is unchanged, makes ``encode`` return the same node and form again. Cheap: asked at every save."""
+        """Return a key that changes whenever ``encode`` would return another node or form.
+
+        Cheap: used at every save.
+        """
 
     @abstractmethod
     def address(self, value: Any) -> Hashable:
-        """Return where the value's memory begins; equal address and token mean one and the same leaf; None: never shared."""
+        """Return the begin of the value's memory. Equal address and signature mean one leaf; None is never shared."""
 
     @abstractmethod
     def read(self, value: Any, first: int, out: memoryview) -> None:
-        """Copy the row-major bytes of a leaf's value from ``first`` on into ``out`` until it is full."""
+        """Fill ``out`` with the row-major bytes of a leaf's value, from its byte ``first`` on."""
 
     def plan_copies(self, slots: Sequence[Slot], buffer: HostBuffer) -> Copies:  # noqa: ARG002  # for what pins the buffer
-        """Return the copies that fill the slots, planned once for many snapshots; they must not keep the present values."""
+        """Return the copies that fill the slots, planned once for many snapshots.
+
+        They must not keep the present values.
+        """
         return Copies([], [copy_by_read(self, slot) for slot in slots])
 
     def optimizer_updated(self, owner: Any) -> Collection[Hashable]:  # noqa: ARG002  # most know nothing of it
-        """Return the addresses of those tensors of an attached object that nothing but an optimizer's step changes."""
+        """Return the addresses of those tensors of an attached object that only an optimizer's step changes."""
         return ()
 
     def version(self, value: Any) -> int:  # noqa: ARG002  # see changed_by_updates
-        """Return a number that grows when a value is changed in place, as far as that can be known."""
+        """Return a number that grows when a value is changed in place, as far as the framework counts that."""
         return 0
 
     @abstractmethod
     def restore_target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:
-        """Return where to read the ``size`` bytes of a node's leaf: into ``live`` if it is not None, else into a new value.
+        """Return the target for the ``size`` bytes of a node's leaf.
 
-        A new value goes to the device that the node names if this machine has it, unless ``on_host``. ValueError if the
-        node is of another size.
+        Args:
+            node: the node, which names dtype, shape and device.
+            size: the number of bytes that the files hold.
+            live: the value to fill in place; None for a new value.
+            on_host: make a new value on the host, not on the device that the node names.
+
+        Raises:
+            ValueError: the node has another size.
         """
 
     def decode(self, node: dict[str, Any]) -> Any:
@@ -149,52 +176,53 @@ class FrameworkAdapter(Protocol):
         return None
 
     def attach_advice(self, value: Any) -> tuple[str, str] | None:  # noqa: ARG002  # most have none
-        """Return why a value of this framework cannot be attached, and what to attach instead; None for others."""
+        """Return the reason why a value of this framework cannot be attached, and a hint; None for others."""
         return None
 
     def restore_warning(self, owner: Any) -> str:  # noqa: ARG002  # most know nothing of it
-        """Return words on what of an owner a resume does not bring back, whatever its state says; else ""."""
+        """Return a message on parts of an owner that a resume never restores; "" for none."""
         return ""
 
     def watch_unattached_data(self) -> None:
-        """The script has a loop of its own: note from now on what data it iterates."""
+        """Track the data that the script iterates from now on: the script has a loop of its own."""
 
     def unattached_data_warning(self, attached: Collection[Any]) -> str:  # noqa: ARG002  # most know nothing of it
-        """Return words if the script is in the middle of data whose place nothing that is attached keeps; else ""."""
+        """Return a message if the script is in the middle of data whose position is not attached; else ""."""
         return ""
 
     def in_place_mode(self, owner: Any) -> Literal["no", "state", "whole"]:  # noqa: ARG002  # most know nothing of it
-        """Say whether the owner's state_dict() shows its own memory, so that a checkpoint is read straight into it.
+        """Return whether a checkpoint can be read straight into the owner's own memory.
 
-        "whole": reading is all there is to do; "state": its load_state_dict must still be called, and copies nothing.
+        "whole": reading is all there is to do. "state": ``load_state_dict`` must still be called, and copies nothing. "no": the
+        owner's ``state_dict()`` does not show its memory.
         """
         return "no"
 
     def loads_itself(self, owner: Any) -> bool:  # noqa: ARG002  # most know nothing of it
-        """Say whether the owner's load_state_dict copies to where its tensors are, so that a copy on the host will do."""
+        """Return whether the owner's ``load_state_dict`` copies to its devices, so that values on the host suffice."""
         return False
 
     def extra_state(self, owner: Any, attached: Collection[Any]) -> Any:  # noqa: ARG002  # most have nothing beside their state
-        """Return what an owner has beside its state, as a tree: flags, gradients that no optimizer has used; None for nothing."""
+        """Return an owner's state beside its ``state_dict()``, as a tree: flags, unused gradients. None for nothing."""
         return None
 
     def restore_extra_state(self, owner: Any, kept: Any) -> None:
-        """Set what ``extra_state`` has returned."""
+        """Restore what ``extra_state`` returned."""
         raise NotImplementedError(owner, kept)
 
     def differing_flags(self, owner: Any, kept: Any) -> list[str]:
-        """Return the names of what trains here and was frozen, or the other way round."""
+        """Return the names of parameters whose ``requires_grad`` differs from the checkpoint's."""
         raise NotImplementedError(owner, kept)
 
     def skeleton(self, owner: Any) -> Skeleton | None:  # noqa: ARG002  # most know nothing of it
-        """Return what a fresh process must have built of the owner for its checkpoint to fit; None where anything fits."""
+        """Return the owner's structure that a fresh process must build; None if any structure fits."""
         return None
 
     def adapt_structure(self, owner: Any, node: dict[str, Any]) -> None:
-        """Make a fresh owner as the checkpoint's where that changes nothing that the script has built itself."""
+        """Adapt a fresh owner to the checkpoint without changing what the script has built."""
 
     def materialise(self, owner: Any) -> None:
-        """Give an owner without memory (torch's meta device) some, uninitialised; others are left as they are."""
+        """Allocate uninitialised memory for an owner on torch's meta device; others are left as they are."""
 
     @abstractmethod
     def rng_state(self) -> Any:
@@ -202,18 +230,21 @@ class FrameworkAdapter(Protocol):
 
     @abstractmethod
     def set_rng_state(self, state: Any) -> str | None:
-        """Put the state back; return words for the user if some of it has no place on this machine."""
+        """Set the state; return a message for the user if some of it has no place on this machine."""
 
     def loggable(self, value: Any) -> Any:  # noqa: ARG002  # plain scalars are kept before a framework is asked
-        """Return what to keep of a logged value, without waiting for a device; None if it is not of this framework."""
+        """Return the value to keep for a log entry, without waiting for a device.
+
+        None for another framework's value.
+        """
         return None
 
     def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:  # noqa: ARG002  # see logged
-        """Return the numbers of values that ``loggable`` returned, all of this framework; may wait for the device."""
+        """Return the numbers of values that ``loggable`` returned; may wait for the device."""
         return None
 
     def is_device_oom(self, error: BaseException) -> bool:  # noqa: ARG002  # most have no device
-        """Say whether the error means that the accelerator's memory is used up."""
+        """Return whether the error means that the accelerator's memory is used up."""
         return False
 
 
@@ -224,7 +255,7 @@ def copy_by_read(framework: FrameworkAdapter, slot: Slot) -> HostCopy:
 
 
 class HostTarget:
-    """A target in host memory; ``finish`` makes the value of it once all bytes are there."""
+    """A target in host memory; ``finish`` makes its value once all bytes are there."""
 
     def __init__(self, view: memoryview, finish: Callable[[], Any]) -> None:
         self._view = view
@@ -235,4 +266,4 @@ class HostTarget:
         return self._view[begin : begin + count]
 
     def filled(self, begin: int, count: int) -> None:
-        """Nothing is left to do: the bytes were read where they belong."""
+        """Do nothing: the bytes were read to their final place."""

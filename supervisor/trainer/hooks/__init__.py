@@ -1,7 +1,7 @@
 """Hooks for scripts that do not call attach(), installed when a framework is imported.
 
-Nothing is imported that the script does not import, and no file is edited: a hook puts its own function around the
-framework's. A hook that fails is told once, and training goes on without it.
+Nothing is imported that the script does not import, and no file is edited: a hook wraps the framework's function. A failing
+hook is reported once, and training continues without it.
 
 - ``auto_attach``: --attach auto
 - ``error_guard``: an error in a hook never reaches the script
@@ -55,7 +55,7 @@ ROWS = {
 
 
 def install(script: UnmodifiedScript) -> None:
-    """Have each framework hooked when the script loads it. Call it before the script runs."""
+    """Have each framework hooked when the script loads it. Call this before the script runs."""
 
     def on_import(module: ModuleType) -> None:
         try:

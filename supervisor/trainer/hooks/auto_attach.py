@@ -1,8 +1,8 @@
-"""``--attach auto``: our own callback joins the framework's loop, so that a script that was not changed resumes exactly.
+"""``--attach auto``: our callback joins the framework's loop, so that an unmodified script resumes exactly.
 
-The callback is added when the loop is called, not when the framework is imported: only then its objects are there. The first
-loop of a process gets it, because a run keeps one loop. Where the callback refuses (several processes, a loop that it does
-not know), the reason is said and the script is watched as without the option.
+The callback is added when the loop is called, not when the framework is imported, because its objects exist only then. The
+first loop of a process gets it, because a run has one loop. If the callback rejects the loop (several processes, an unknown
+version), the reason is reported, and the script is hooked as without the option.
 """
 
 from __future__ import annotations
@@ -81,7 +81,10 @@ def join_lightning(module: ModuleType, script: UnmodifiedScript) -> None:
 
 
 def _joined(script: UnmodifiedScript, loop: Callable[..., Any], join: Callable[..., None]) -> Callable[..., Any]:
-    """Return the framework's function with ``join`` before its first call. Whatever join raises, the loop is called."""
+    """Return the framework's function with ``join`` before its first call.
+
+    The loop is called even if ``join`` raises.
+    """
 
     @wraps(loop)
     def joined(self: Any, *given: Any, **named: Any) -> Any:
@@ -109,7 +112,7 @@ def _warn_not_joined(script: UnmodifiedScript, why: str) -> None:
 
 
 def warn_if_unused(script: UnmodifiedScript) -> None:
-    """Say at the end of a script that asked for it that no loop was found."""
+    """Warn at the end of a script with this option that no loop was found."""
     frameworks = {"keras", "transformers.trainer", "lightning.pytorch", "pytorch_lightning"} & sys.modules.keys()
     if script.auto_attach and not script.silent:
         found = f"it never called the loop of {', '.join(sorted(frameworks))}" if frameworks else "it has no such loop"

@@ -1,4 +1,4 @@
-"""A function of a hook runs inside the framework's own: an error of the hook is told once, and training goes on."""
+"""Guards hooks, which run inside the framework's functions: an error is reported once, and training continues."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ Result = TypeVar("Result")
 
 
 def guarded(script: UnmodifiedScript, name: str, function: Callable[..., Result]) -> Callable[..., Result | None]:
-    """Return ``function`` as one that returns None instead of raising. SystemExit passes: it is how a hook ends a script.
+    """Return ``function`` as one that returns None instead of raising. SystemExit passes: hooks end a script with it.
 
-    ``name`` is the framework's function that the hook sits in, as the warning shows it.
+    Args:
+        script: sends the warning.
+        name: the framework's function that the hook wraps, as the warning shows it.
+        function: the hook.
     """
     reported = False
 

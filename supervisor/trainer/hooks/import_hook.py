@@ -1,7 +1,7 @@
-"""Hears of a module that has just been loaded, without loading any itself.
+"""Calls a function after a module was loaded, without loading any itself.
 
-A finder at the head of ``sys.meta_path`` asks the others where the module is, and puts one step behind its loading. The
-loader stays the module's own, because others look at it for files and sources.
+A finder at the head of ``sys.meta_path`` asks the other finders for the module, and wraps its loading. The loader stays the
+module's own, because other code reads files and sources through it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def call_after_import(names: Collection[str], on_import: Callable[[ModuleType], None]) -> None:
-    """Call ``on_import(module)`` once for each of the modules when it was loaded; at once for those that are."""
+    """Call ``on_import(module)`` once for each of the modules after its import; at once for loaded modules."""
     awaited = {name for name in names if name not in sys.modules}
     sys.meta_path.insert(0, _Finder(awaited, on_import))
     for name in names:

@@ -1,6 +1,6 @@
-"""Keras: what ``fit`` tells its callbacks, heard where it tells them all at once, and the saves of models and callbacks.
+"""Keras: receives the events of ``fit`` at its callback list, and tracks the saves of models and callbacks.
 
-Nothing is added to the script's callbacks, because Keras sends batches on in another way where one listens to them.
+Nothing is added to the script's callbacks, because Keras delivers batches differently where a callback listens to them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHARE_OF_GRACE = 0.5  # of the time that is left, for the rest of an epoch and i
 
 
 def install(keras: ModuleType, script: UnmodifiedScript) -> None:
-    """Follow the list of callbacks and the models' own saving."""
+    """Track the list of callbacks and the models' saves."""
     fit = _Fit(script)
     callback_list = keras.callbacks.CallbackList
     for name, handler, saves in (
@@ -52,7 +52,10 @@ def _with_handler(
     script: UnmodifiedScript,
     saves: Callable[[], bool] | None,
 ) -> Callable[..., None]:
-    """Return the method with ``handler`` after it. What callbacks save in it is told when all of them are through."""
+    """Return the method with ``handler`` after it.
+
+    Saves of callbacks within it are reported when all of them are done.
+    """
 
     def collapse_backup(callback_list: Any) -> None:
         for callback in callback_list.callbacks:
@@ -78,7 +81,7 @@ def _with_handler(
 
 
 class _Fit:
-    """The call of ``fit`` that runs; Keras counts batches within an epoch, and steps only in the optimizer."""
+    """A running call of ``fit``. Keras counts batches within an epoch, and steps only in the optimizer."""
 
     saves_on_request = False
 
@@ -94,7 +97,7 @@ class _Fit:
         self._ends_with_epoch = False
 
     def on_train_begin(self, callback_list: Any, logs: Any = None) -> None:  # noqa: ARG002  # as Keras calls it
-        """The callbacks have put back what they had saved: what the optimizer has counted is the step."""
+        """Take the optimizer's count as the step: the callbacks have restored their saved state."""
         self._script.on_training_start()
         counted = self._counted(callback_list.model) or 0
         self.saves_within_epochs = any(
@@ -106,7 +109,7 @@ class _Fit:
         self._script.on_loop_start(self, counted if first and counted else max(counted, self._script.step), None)
 
     def on_epoch_begin(self, callback_list: Any, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Note the epoch; the first tells how many are still to come."""
+        """Note the epoch; the first one tells how many remain."""
         self._epoch, self._batches = epoch, 0
         self._script.epoch = float(epoch)
         if self._epoch_steps and not self._total_known:
@@ -114,7 +117,7 @@ class _Fit:
             self._script.total_steps = self._script.step + (callback_list.params["epochs"] - epoch) * self._epoch_steps
 
     def on_batch_end(self, callback_list: Any, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """``batch`` is the index of the last one that was done; several may be done in one execution."""
+        """Count the steps. ``batch`` is the index of the last completed one; one execution may complete several."""
         script = self._script
         if logs:
             script.values = logs
@@ -124,33 +127,33 @@ class _Fit:
         self._batches = batch + 1
 
     def on_test_begin(self, callback_list: Any, logs: Any = None) -> None:  # noqa: ARG002
-        """Validation, in ``fit`` or on its own."""
+        """Enter the validation, in ``fit`` or on its own."""
         self._before_test = self._script.sections.name
         self._script.enter("eval")
 
     def on_test_end(self, callback_list: Any, logs: Any = None) -> None:  # noqa: ARG002
-        """Back to what it interrupted."""
+        """Return to the interrupted section."""
         self._script.enter(self._before_test)
 
     def on_epoch_end(self, callback_list: Any, epoch: int, logs: Any = None) -> None:
-        """What saves at the end of an epoch has saved: a script that was told to end does so."""
+        """End the script here if that was requested: the epoch's saves are done."""
         self._epoch_steps = self._epoch_steps or self._batches or None
         self.on_epoch_begin(callback_list, epoch + 1, logs)
         if self._ends_with_epoch:
             self._script.stop()
 
     def on_train_end(self, callback_list: Any, logs: Any = None) -> None:  # noqa: ARG002
-        """``fit`` is over; where it ended before its last step, and no callback asked for that, this is said."""
+        """Leave the loop; warn if it ended before its last step and no callback asked for it."""
         step, total = self._script.step, self._script.total_steps
         if total is not None and step < total and not callback_list.model.stop_training:
             self._script.send(TrainerNote("warning", ended_short_message(step, total)))
         self._script.on_loop_end()
 
     def request_save(self) -> None:
-        """Nothing: what Keras's callbacks save within an epoch they cannot go on from within it."""
+        """Do nothing: saves of Keras's callbacks within an epoch cannot resume within it."""
 
     def request_end(self, grace_s: float) -> bool:
-        """Wait for the end of the epoch, where Keras's callbacks save, if it comes in time."""
+        """End at the end of the epoch, where Keras's callbacks save, if it comes in time."""
         step_s = self._script.step_s
         if not self._epoch_steps or step_s is None:
             return False
@@ -160,7 +163,7 @@ class _Fit:
 
 
 def _iterations(model: Any) -> int:
-    """Return the steps that the model's optimizer has done, in all fits and loops together; 0 where it cannot tell."""
+    """Return the steps that the model's optimizer has done in all fits and loops; 0 if unknown."""
     optimizer = getattr(model, "optimizer", None)
     counted = getattr(optimizer, "iterations", None) if getattr(optimizer, "built", False) else None
     return 0 if counted is None else number_of(counted)
@@ -174,7 +177,7 @@ def number_of(variable: Any) -> int:
 
 
 def ended_short_message(step: int, total: int) -> str:
-    """Return the words for a fit that came to its end too early."""
+    """Return the warning for a fit that ended too early."""
     return (
         f"fit() ended at step {step:,} of {total:,}, and no callback stopped it (stop_training is not set): "
         "the data ran out, or steps were done that could not be followed"

@@ -1,4 +1,4 @@
-"""Lightning: a callback that ``Trainer.fit`` gets beside the script's own; it hears of steps and can have one saved."""
+"""Lightning: a callback that ``Trainer.fit`` gets beside the script's own. It receives steps and can request a save."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHARE_OF_GRACE = 0.5  # of the time that is left, for the rest of an epoch and i
 
 
 def install(module: ModuleType, script: UnmodifiedScript) -> None:
-    """Follow ``fit`` and ``save_checkpoint``."""
+    """Track ``fit`` and ``save_checkpoint``."""
     trainer = module.Trainer
     base = sys.modules[module.__name__.removesuffix("trainer.trainer") + "callbacks"].Callback
     observer = _callback(base, script)
@@ -44,14 +44,14 @@ def install(module: ModuleType, script: UnmodifiedScript) -> None:
 
 
 class EpochCutDetector:
-    """Whether an epoch was ended by a StopIteration that is none of Lightning's own."""
+    """Detects that an epoch was ended by a StopIteration that is not Lightning's own."""
 
     is_unexplained = False
 
     def watch(self, advance: Callable[[], Any]) -> Any:
-        """Do one batch. Lightning takes a StopIteration for the end of the epoch, wherever it comes from.
+        """Run one batch. Lightning takes any StopIteration for the end of the epoch.
 
-        Its own means that ``on_train_batch_start`` returned -1, which is how a script asks for that.
+        Lightning's own means that ``on_train_batch_start`` returned -1, which is how a script requests it.
         """
         try:
             return advance()
@@ -66,7 +66,7 @@ class EpochCutDetector:
 
 
 def ended_short_message(step: int, total: int) -> str:
-    """Return the words for a fit that came to its end too early."""
+    """Return the warning for a fit that ended too early."""
     return (
         f"fit() ended at step {step:,} of {total:,}, and nothing asked for that (trainer.should_stop is not set): "
         "the data ran out, or a StopIteration came out of the script's own code"
@@ -88,7 +88,7 @@ class _Training:
         epoch_loop.advance = lambda *given: self._cut_detector.watch(lambda: original(*given))
 
     def on_step(self, loss: Any, batch_index: int) -> None:
-        """A batch is done, and with it a step, unless gradients are still gathered."""
+        """Count a batch, and with it a step, unless gradients still accumulate."""
         script, trainer = self._script, self._trainer
         if loss is not None:
             script.values[LOSS] = loss
@@ -100,7 +100,7 @@ class _Training:
             self._save()
 
     def on_train_end(self) -> None:
-        """``fit`` is over; where an epoch was cut short without a word, and steps are left, this is said."""
+        """Leave the loop; warn if an epoch was cut short and steps remain."""
         vars(self._trainer.fit_loop.epoch_loop).pop("advance", None)
         step, total = self._script.step, self._script.total_steps
         requested = self._trainer.should_stop or not self._cut_detector.is_unexplained
@@ -109,17 +109,17 @@ class _Training:
         self._script.on_loop_end()
 
     def on_epoch_start(self) -> None:
-        """What saves at the end of an epoch has saved."""
+        """End the script here if that was requested: the saves of the last epoch are done."""
         if self._ends_with_epoch:
             self._script.stop()
 
     @property
     def saves_on_request(self) -> bool:
-        """Only where the data can go on from within an epoch; otherwise Lightning's own saves are the better ones."""
+        """The data can resume within an epoch; otherwise Lightning's own saves are better."""
         return self._folder is not None and self._resumes_mid_epoch
 
     def request_save(self) -> None:
-        """Save after this batch, where that is worth it."""
+        """Save after this batch, if that is worth it."""
         self._request.save = self.saves_on_request
 
     def request_end(self, grace_s: float) -> bool:

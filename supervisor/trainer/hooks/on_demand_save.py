@@ -1,4 +1,4 @@
-"""A save that a framework's loop was asked for between its own: one file at a time, because each takes the place of the last."""
+"""Saves that the supervisor requests between the loop's own: one file at a time, because each replaces the last."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 class OnDemandSave:
-    """``save`` and ``end`` are flags for the loop's thread. Of the files that it wrote for them only the newest is kept."""
+    """``save`` and ``end`` are flags for the loop's thread.
+
+    Of the files written on request, only the newest is kept.
+    """
 
     def __init__(self) -> None:
         self.save = False
@@ -15,7 +18,7 @@ class OnDemandSave:
         self._newest = ""
 
     def on_saved(self, path: str, *, requested: bool) -> None:
-        """A file or folder was written: one that was asked for before is not needed any more."""
+        """Remove the previous requested file: a new file or folder was written."""
         newest, self._newest = self._newest, path if requested else ""
         if not newest or newest == path:
             return

@@ -1,7 +1,7 @@
-"""Which of the files that were put back are opened for reading: what a script goes on from, it must read first.
+"""Detects which restored files are opened for reading: a script must read the files that it resumes from.
 
-The system tells (inotify), so that readers written in C++, memory maps and child processes count too. A file that was
-only listed or looked at with stat() was not opened; one that was written into is no longer what was put back.
+inotify reports it, so that readers in C++, memory maps and child processes count too. A file that was only listed or examined
+by stat() was not opened. A file that was written into is no longer the restored one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EVENT = struct.Struct("iIII")
 
 
 class RestoredFiles:
-    """``paths``: the files, absolute. ``poll`` may be called from any thread."""
+    """``paths``: the absolute paths of the files. ``poll`` may be called from any thread."""
 
     def __init__(self, paths: list[str]) -> None:
         self.opened = ""  # the first that was opened for reading
@@ -38,7 +38,7 @@ class RestoredFiles:
 
     @property
     def known(self) -> bool:
-        """Whether it is certain that a file was opened, or that none was."""
+        """It is certain that a file was opened, or that none was."""
         return bool(self.opened) or self._descriptor >= 0
 
     def poll(self) -> str:
@@ -98,7 +98,10 @@ class RestoredFiles:
             self._system.inotify_rm_watch(self._descriptor, watch)
 
     def _still_open(self) -> str:
-        """Return a file that this process holds open for reading, or mapped: of a read of memory no system tells."""
+        """Return a file that this process has open for reading, or mapped.
+
+        Reads of mapped memory cause no event.
+        """
         if not self._pending:
             return ""
         inodes = {}
@@ -125,7 +128,7 @@ class RestoredFiles:
 
 
 def watch_restored_files(listing: str) -> RestoredFiles | None:
-    """Watch the files that ``listing`` names, a JSON array of paths; None where there are none, or too many to watch."""
+    """Watch the files that ``listing`` names, a JSON array of paths; None if there are none, or too many."""
     try:
         paths = json.loads(Path(listing).read_bytes()) if listing else []
     except (OSError, ValueError):

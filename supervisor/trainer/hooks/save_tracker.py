@@ -1,7 +1,7 @@
-"""What the script's own saving writes: each file or folder is told once, when all that belongs to it is written.
+"""Tracks the files that the script's saves write: each file or folder is reported once, when it is complete.
 
-A save inside a save (a folder of a Trainer, made of many files) is part of the outer one. What is then renamed or copied,
-as careful scripts do, is told under its new name too.
+A save within a save (a Trainer's folder of many files) is part of the outer one. A later rename or copy, as careful scripts do,
+is reported under the new name too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RENAMES = frozenset({"replace", "rename", "renames", "move"})  # the old name do
 
 
 class SaveTracker:
-    """``add`` takes what was written: a path, or an open file. Paths may be relative; they are told absolute."""
+    """``add`` takes a written path, or an open file. Paths may be relative; they are reported as absolute ones."""
 
     def __init__(self, script: UnmodifiedScript) -> None:
         self._script = script
@@ -42,7 +42,7 @@ class SaveTracker:
 
     @contextmanager
     def within(self, *, section: str | None = "save") -> Iterator[None]:
-        """Hold back what is found inside, and tell it at the end, each path once; of an error nothing is told."""
+        """Collect the paths that are added within, and report each once at the end; after an error report none."""
         pending: list[str] | None = getattr(self._nest, "pending", None)
         if pending is not None:
             yield
@@ -61,7 +61,7 @@ class SaveTracker:
                 self._report(path)
 
     def add(self, written: Any) -> None:
-        """Tell what was written, or hold it back until the save around it is over."""
+        """Report a written path, or collect it until the save around it is over."""
         is_open = hasattr(written, "write")
         path = _path(getattr(written, "name", None) if is_open else written)
         if path is None or (is_open and not os.path.lexists(path)):  # a member of an archive has a name, but no file
@@ -74,21 +74,21 @@ class SaveTracker:
             self._report(path)
 
     def poll_open_files(self) -> None:
-        """Tell the files that were open when they were written and are closed now; for any thread."""
+        """Report files that were open when they were written and are closed now; for any thread."""
         for each in list(self._open):
             file = each.file()
             if file is None or file.closed:
                 self._close(each)
 
     def collapse(self, folder: str) -> None:
-        """What was held back of files in ``folder`` is told as this one folder."""
+        """Report the collected files in ``folder`` as this one folder."""
         whole = _path(folder) or ""
         pending = getattr(self._nest, "pending", None) or []
         if any(path.startswith(whole + os.sep) for path in pending):
             pending[:] = [*(path for path in pending if not path.startswith(whole + os.sep)), whole]
 
     def drop_pending(self) -> None:
-        """What is held back is told in another way."""
+        """Drop the collected paths: they are reported in another way."""
         pending: list[str] = getattr(self._nest, "pending", None) or []
         pending.clear()
 
@@ -143,7 +143,7 @@ class SaveTracker:
             self._apply_move(before, after, keeps_old=name not in RENAMES)
 
     def _apply_move(self, before: str, after: str, *, keeps_old: bool) -> None:
-        """What was found lies under another name now, or, where the old one ``keeps_old`` too, under a second one."""
+        """Follow a reported or collected path to its new name; with ``keeps_old`` the old one stays too."""
         pending: list[str] | None = getattr(self._nest, "pending", None)
         if pending and any(_lies_in(path, before) for path in pending):
             moved = [_moved_path(path, before, after) for path in pending if _lies_in(path, before)]
@@ -171,7 +171,7 @@ class SaveTracker:
 
 
 class _OpenFile:
-    """A file that was open when it was written: it is told when it is closed, under the name that it has then."""
+    """A file that was open when it was written. It is reported when it is closed, under its name at that time."""
 
     def __init__(self, file: weakref.ref[Any], path: str, step: int | None) -> None:
         self.file, self.path, self.step = file, path, step
@@ -188,7 +188,14 @@ def _moved_path(path: str, before: str, after: str) -> str:
 def track_saves(
     script: UnmodifiedScript, owner: Any, name: str, paths: Callable[[Any, dict[str, Any]], Iterable[Any]]
 ) -> None:
-    """Have each call of ``owner.name`` tell what it wrote: ``paths(result, arguments by name)``."""
+    """Have each call of ``owner.name`` report the files that it wrote.
+
+    Args:
+        script: receives the reports.
+        owner: the module or class.
+        name: the function's name.
+        paths: returns the written paths or open files from the result and the arguments by name.
+    """
     import inspect  # 5 ms that a script which saves nothing need not spend
 
     function = getattr(owner, name)
@@ -222,7 +229,10 @@ def track_saves(
 
 
 def count_steps_before(script: UnmodifiedScript, owner: Any, name: str, steps: Callable[[Any], int | None]) -> None:
-    """Have each call of the method ``owner.name`` tell the steps that ``steps(object)`` finds, where nobody else counts."""
+    """Have each call of the method ``owner.name`` report the steps that ``steps(object)`` returns.
+
+    Steps are not reported while a loop counts them.
+    """
     method = getattr(owner, name)
     counted = guarded(script, f"the step in {name}()", steps)
 
@@ -239,7 +249,7 @@ def count_steps_before(script: UnmodifiedScript, owner: Any, name: str, steps: C
 
 
 def _path(name: Any) -> str | None:
-    """Return an absolute path; None for what is no name of a file, such as a buffer or the number of a descriptor."""
+    """Return an absolute path; None if it is no file name, such as a buffer or a descriptor's number."""
     if not isinstance(name, str | os.PathLike):
         return None
     path = os.fspath(name)

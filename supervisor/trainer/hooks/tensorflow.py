@@ -1,7 +1,7 @@
 """TensorFlow's own checkpoints: the files of ``tf.train.Checkpoint``, of a manager, and saved models.
 
-Steps of a loop written with ``tf.function`` cannot be counted as they are done: what it runs is a graph, which no function of
-Python sees. So the steps are told by each save, from the optimizer that is in it.
+Steps of a loop with ``tf.function`` cannot be counted directly: it runs a graph, which no Python function sees. So each save
+reports the steps of the optimizer in it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def install(tensorflow: ModuleType, script: UnmodifiedScript) -> None:
-    """Follow what writes checkpoints."""
+    """Track the functions that write checkpoints."""
     train = tensorflow.train
     track_saves(script, train.CheckpointManager, "save", lambda _, given: [given["self"].directory])
     track_saves(script, train.Checkpoint, "save", _files)
@@ -34,14 +34,14 @@ def install(tensorflow: ModuleType, script: UnmodifiedScript) -> None:
 
 
 def _iterations(checkpoint: Any) -> int | None:
-    """Return the steps of the optimizer in a checkpoint, or in a model in it; of several, of the one that did most."""
+    """Return the steps of the optimizer in a checkpoint, or in a model in it; of several, the largest."""
     parts = list(checkpoint._trackable_children().values())  # noqa: SLF001  # what it saves, by no public name
     owners = [*parts, *(getattr(part, "optimizer", None) for part in parts)]
     return max((number_of(owner.iterations) for owner in owners if hasattr(owner, "iterations")), default=None)
 
 
 def _files(prefix: Any, given: dict[str, Any]) -> list[str]:
-    """Return the files of one checkpoint; the one that says which is the newest lies beside them."""
+    """Return the files of one checkpoint, and the file beside them that names the newest."""
     head = Path(prefix if isinstance(prefix, str) else str(prefix.numpy(), "utf-8"))
     newest = Path(given["file_prefix"]).parent / "checkpoint"
     files = [

@@ -1,6 +1,6 @@
-"""Plain torch: steps from the optimizers' own hook, the loss from where backward begins, files from ``torch.save``.
+"""Plain torch: steps from the optimizers' hook, the loss from the begin of backward, files from ``torch.save``.
 
-The loop never waits for the device here: of the loss one detached scalar is kept, and looked at when a beat is due.
+The loop never waits for the device here. One detached scalar of the loss is kept, and read when a heartbeat is due.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ IDLE_STEPS = 100  # of another optimizer: then the one that was counted is not w
 
 
 def install(torch: ModuleType, script: UnmodifiedScript) -> None:
-    """Follow optimizers, backward, ``Module.eval``, ``torch.save`` and what loads a state."""
+    """Track optimizers, backward, ``Module.eval``, ``torch.save`` and the functions that load a state."""
     from torch.optim.optimizer import register_optimizer_step_post_hook  # a part of torch, which is there
 
     register_optimizer_step_post_hook(_step_counter(script))
@@ -36,7 +36,7 @@ def install(torch: ModuleType, script: UnmodifiedScript) -> None:
 
 
 def _step_counter(script: UnmodifiedScript) -> Callable[..., None]:
-    """Return the hook: several optimizers make one step of a loop, so that the first one is the clock."""
+    """Return the hook. Several optimizers make one step of a loop, so that only the first one counts."""
     clock: Any = lambda: None  # noqa: E731  # as a dead reference
     others = 0
 
@@ -59,7 +59,10 @@ def _step_counter(script: UnmodifiedScript) -> Callable[..., None]:
 
 
 def _track_loss(torch: ModuleType, script: UnmodifiedScript) -> Callable[..., Any]:
-    """Return ``torch.autograd.backward``, to which ``Tensor.backward`` comes too. A scaled loss was kept before scaling."""
+    """Return ``torch.autograd.backward`` with the loss recorded. ``Tensor.backward`` calls it, too.
+
+    A scaled loss was recorded before its scaling.
+    """
     backward = torch.autograd.backward
     tensor, compiling = torch.Tensor, torch.compiler.is_compiling
     scaled: list[weakref.ref[Any]] = []
@@ -85,7 +88,7 @@ def _track_loss(torch: ModuleType, script: UnmodifiedScript) -> Callable[..., An
 
 
 def _track_unscaled_loss(torch: ModuleType, script: UnmodifiedScript, scaled: list[weakref.ref[Any]]) -> None:
-    """Keep the loss that a GradScaler is given: what comes out is thousands of times larger, and may be infinite."""
+    """Record the loss that a GradScaler gets. Its result is thousands of times larger, and may be infinite."""
     scaler = torch.amp.GradScaler if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler
     scale = scaler.scale
 
@@ -106,7 +109,10 @@ def _track_unscaled_loss(torch: ModuleType, script: UnmodifiedScript, scaled: li
 
 
 def _track_eval(module: Any, script: UnmodifiedScript) -> None:
-    """A plain loop calls ``model.eval()`` before it validates; the next optimizer step says that it trains again."""
+    """Track ``model.eval()``, which a plain loop calls before validation.
+
+    The next optimizer step ends the validation.
+    """
     evaluate = module.eval
 
     @wraps(evaluate)
@@ -119,7 +125,7 @@ def _track_eval(module: Any, script: UnmodifiedScript) -> None:
 
 
 def _track_loads(torch: ModuleType, script: UnmodifiedScript) -> None:
-    """Note whether a network or an optimizer loads a state before training begins: by its method, or unpickled whole."""
+    """Record whether a network or an optimizer loads a state before training begins: by its method, or unpickled."""
     loads = script.loads = set[str]()
     module = torch.nn.Module
 

@@ -1,4 +1,7 @@
-"""transformers: a callback that each Trainer has from the start; it hears of steps, logs and saves, and can ask for one."""
+"""transformers: a callback that each Trainer has from the start.
+
+It receives steps, logs and saves, and can request a save.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ SAVE = "_save_checkpoint"  # followed so that the folder is told as a whole, by 
 
 
 def install(trainer: ModuleType, script: UnmodifiedScript) -> None:
-    """Put the callback among those that every Trainer has."""
+    """Add the callback to those that every Trainer has."""
     observer = _callback(trainer.TrainerCallback, _Training(script))
     trainer.DEFAULT_CALLBACKS.append(observer)
     if (save := getattr(trainer.Trainer, SAVE, None)) is not None:
@@ -34,7 +37,7 @@ def install(trainer: ModuleType, script: UnmodifiedScript) -> None:
 
 
 class _Training:
-    """The Trainer's loop that runs."""
+    """The running Trainer's loop."""
 
     saves_on_request = True
 
@@ -45,11 +48,11 @@ class _Training:
         self._epoch_first = 0
 
     def on_epoch_start(self, state: Any) -> None:
-        """Note where it begins: in an epoch without a batch Trainer itself stops."""
+        """Note the first step: in an epoch without a batch, the Trainer itself stops."""
         self._epoch_first = state.global_step
 
     def on_train_end(self, state: Any, control: Any) -> None:
-        """``train`` is over; where it ended before its last step, and no callback asked for that, this is said."""
+        """Leave the loop; warn if it ended before its last step and no callback asked for it."""
         step, total = state.global_step, state.max_steps
         requested = control.should_training_stop and step > self._epoch_first
         if step < total and not requested and not self.script.silent:
@@ -68,7 +71,7 @@ class _Training:
         self.request.save = False
 
     def saved(self, folder: Path) -> None:
-        """The Trainer's checkpoint of this step is whole."""
+        """Report the Trainer's complete checkpoint of this step."""
         if not folder.is_dir():
             return
         self.script.saves.add(folder)
@@ -78,11 +81,11 @@ class _Training:
             self.script.stop()
 
     def request_save(self) -> None:
-        """Have a checkpoint saved after this step."""
+        """Save a checkpoint after this step."""
         self.request.save = True
 
     def request_end(self, grace_s: float) -> bool:
-        """Have one saved after this step, and end."""
+        """Save after this step, and end."""
         self.request.end = grace_s > 0
         return self.request.end
 
@@ -118,7 +121,7 @@ def _callback(base: Any, training: _Training) -> Any:
 
 
 def ended_short_message(step: int, total: int) -> str:
-    """Return the words for a training that came to its end too early."""
+    """Return the warning for a training that ended too early."""
     return f"train() ended at step {step:,} of {total:,}, and no callback stopped it: the data ran out"
 
 

@@ -1,4 +1,4 @@
-"""A script that has not called attach(): what the hooks count of it, said to the supervisor; and what can be asked of it."""
+"""Progress reports and save or stop requests for scripts that do not call attach()."""
 
 from __future__ import annotations
 
@@ -36,25 +36,26 @@ LOSS, TORCH = "loss", "torch"
 
 
 class LoopControl(Protocol):
-    """A framework's loop that can be asked for something; both are called in the channel's thread and only set flags."""
+    """A framework's loop that accepts requests. Both methods are called in the channel's thread and only set flags."""
 
     @property
     def saves_on_request(self) -> bool:
-        """Whether ``request_save`` leads to a save."""
+        """``request_save`` leads to a save."""
 
     def request_save(self) -> None:
-        """Save at the next place where the framework can, if that is worth a file of its own."""
+        """Save at the next possible place, if that is worth a file of its own."""
 
     def request_end(self, grace_s: float) -> bool:
-        """Save and end within that time, by ``Unattached.stop_here``; False if it cannot."""
+        """Save and end within that time, by ``UnmodifiedScript.stop``; return False if that is impossible."""
 
 
 class UnmodifiedScript:
-    """``step`` counts the steps done over all attempts, as far as a hook tells them; the loop's thread alone counts.
+    """``step`` counts the steps over all attempts, as far as hooks report them. Only the loop's thread counts.
 
-    It begins at the step of the files that were put back, and at 0 again if the script reads none of them (``on_training_start``).
-    A framework that has the loop takes it (``loop``): from then on its own count is what counts. With attach() the
-    script speaks for itself, and all of this is silent.
+    It starts at the step of the restored files, and at 0 if the script reads none of them (``on_training_start``). A
+    framework's
+    loop sets ``loop``, and its own count is used from then on. With attach() the script reports itself, and all of this is
+    silent.
     """
 
     def __init__(self, context: TrainerContext) -> None:
@@ -81,30 +82,31 @@ class UnmodifiedScript:
 
     @property
     def silent(self) -> bool:
-        """The script is attached: whatever is said of it, it says itself."""
+        """The script is attached and reports itself."""
         return self._context.run is not None
 
     @property
     def step_or_none(self) -> int | None:
-        """Steps done, None where nobody counts them: training goes on, and no step was seen."""
+        """Steps done; None if no hook counts them: training has started, and no step was reported."""
         return self.step if self._has_stepped or not self.training_started else None
 
     @property
     def has_stepped(self) -> bool:
-        """Whether a step was seen in this life."""
+        """A step was reported in this process."""
         return self._has_stepped
 
     @property
     def step_s(self) -> float | None:
-        """Seconds that a step takes on average; None where none was timed."""
+        """Seconds of a step on average; None if none was timed."""
         return self.sections.lapped_s / self._timed_steps if self._timed_steps > 0 else None
 
     # --- what the hooks call, in the loop's thread ----------------------------------------------------------------
 
     def on_training_start(self, *, trains: bool = True) -> None:
-        """Training begins: what was opened until now of the files that were put back is what the script goes on from.
+        """Report the restored files that the script has opened so far: it resumes from them.
 
-        Not ``trains``: the script ends without a step of this process, which then knows nothing of what was loaded.
+        Args:
+            trains: False if the script ends without a step of this process, so that its loads say nothing.
         """
         if self.training_started or self.silent:
             return
@@ -123,7 +125,7 @@ class UnmodifiedScript:
         self.send(ReadBack(path, loaded=loaded))
 
     def on_loop_start(self, loop: LoopControl, step: int, total_steps: int | None) -> None:
-        """A framework's loop begins; it tells when it is in a step, so that how long one takes can be learned."""
+        """Begin a framework's loop. It reports when it is in a step, so that the step time can be learned."""
         self.loads = None  # it loads in its own ways
         self.on_training_start()
         self.loop, self.total_steps, self._times_steps = loop, total_steps, True
@@ -132,12 +134,12 @@ class UnmodifiedScript:
         self.enter("step")
 
     def on_loop_end(self) -> None:
-        """The framework's loop is over; what comes now may be anything."""
+        """End the framework's loop; the following work is unknown."""
         self.loop, self.total_steps, self._times_steps = None, None, False
         self.enter(AFTER)
 
     def on_step(self, step: int | None = None) -> None:
-        """One more step is done, or, where the framework counts them itself, ``step`` are."""
+        """Count one more completed step, or, if the framework counts itself, set ``step``."""
         if not self.training_started:
             self.on_training_start()
         before, self.step = self.step, self.step + 1 if step is None else step
@@ -149,7 +151,7 @@ class UnmodifiedScript:
         self._has_stepped = True
 
     def enter(self, name: str) -> None:
-        """The script is in another section now."""
+        """Enter another section."""
         if self.sections.name != name:
             self._progress.enter(name)
 
@@ -160,19 +162,19 @@ class UnmodifiedScript:
             yield
 
     def send(self, message: Message) -> None:
-        """Say it, unless the script speaks for itself."""
+        """Send a message, unless the script reports itself."""
         if not self.silent:
             self._context.send(message)
 
     def saved(self, path: str, step: int | None = None, *, whole: bool = True) -> None:
-        """Say that a file or folder was written, now or at an earlier ``step``."""
+        """Report a written file or folder, of now or of an earlier ``step``."""
         # Without torch, no other hook tells where training begins.
         if not self.training_started and TORCH not in sys.modules:
             self.on_training_start()
         self.send(ScriptSavedFile(path, self.step_or_none if step is None else step, whole))
 
     def warn_unkept_file(self, path: str) -> None:
-        """Say, the first time, that a file which an attached script saves itself is in no checkpoint."""
+        """Warn once that a file which an attached script saves itself is in no checkpoint."""
         run = self._context.run
         if run is None or self._unkept_reported or run.companions.covers(path):
             return
@@ -185,14 +187,14 @@ class UnmodifiedScript:
         self._context.send(TrainerNote("warning", f"{message}: {way}"))
 
     def stop(self) -> None:
-        """End the script, whose state is saved: it was told to."""
+        """End the script as requested; its state is saved."""
         self._context.send_final(Stopped(self.step))
         raise SystemExit(0)
 
     # --- what the channel's thread calls --------------------------------------------------------------------------
 
     def beat(self) -> Heartbeat | None:
-        """Return a beat if something has moved since the last; the first says that the process lives."""
+        """Return a heartbeat if something changed since the last one. The first one shows that the process lives."""
         self.saves.poll_open_files()
         self._report_late_read()
         step = self.step
@@ -216,21 +218,21 @@ class UnmodifiedScript:
         )
 
     def on_save_request(self, _message: SaveRequest) -> None:
-        """Have the framework save soon, if it can be asked to; otherwise the script saves when it always does."""
+        """Have the framework save soon if it can; otherwise the script saves at its usual times."""
         if self.loop is not None:
             self.loop.request_save()
 
     def on_stop_request(self, message: StopRequest) -> None:
-        """Have the framework save and end, if it can be asked to; otherwise only the system's own way is left."""
+        """Have the framework save and end if it can; otherwise send SIGTERM."""
         if not (message.save and self.loop is not None and self.loop.request_end(message.grace_s)):
             self._context.on_stop_request(message)
 
     def on_supervisor_lost(self) -> None:
-        """End, because nobody would look after what this process goes on writing."""
+        """End the process, because no supervisor would upload its further work."""
         self._context.on_supervisor_lost()
 
     def _metrics(self, step: int) -> dict[str, Scalar]:
-        """Return the newest values as numbers. It may wait for the device, but the loop does not wait for it."""
+        """Return the newest values as numbers. This may wait for the device; the loop does not wait for this."""
         values, numbers = dict(self.values), dict[str, float]()
         for name, value in values.items():
             try:

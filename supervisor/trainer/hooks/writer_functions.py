@@ -1,4 +1,4 @@
-"""Functions that write what one of their arguments names: after each call the file or folder is told."""
+"""Functions that write the file that one of their arguments names: each call is reported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TABLE: dict[str, dict[str, str]] = {
 
 
 def install(module: ModuleType, script: UnmodifiedScript) -> None:
-    """Follow the module's functions."""
+    """Track the module's functions."""
     for dotted, argument in TABLE[module.__name__].items():
         inside, _, name = dotted.rpartition(".")
         owner = attrgetter(inside)(module) if inside else module
@@ -42,7 +42,7 @@ def install(module: ModuleType, script: UnmodifiedScript) -> None:
 
 
 def by_argument(argument: str) -> Callable[[Any, dict[str, Any]], list[Any]]:
-    """Return what ``track_saves`` needs for a function whose ``argument`` names the target."""
+    """Return the ``paths`` of ``track_saves`` for a function whose ``argument`` names the target."""
 
     def named(result: Any, arguments: dict[str, Any]) -> list[Any]:
         target = arguments.get(argument)
@@ -52,7 +52,7 @@ def by_argument(argument: str) -> Callable[[Any, dict[str, Any]], list[Any]]:
 
 
 def _with_suffix(target: Any) -> Any:
-    """Return the file that was made of a name to which its writer adds a suffix."""
+    """Return the file that the writer made by adding a suffix to the name."""
     if not isinstance(target, str | os.PathLike) or os.path.lexists(target):
         return target
     return next((name for suffix in SUFFIXES if os.path.lexists(name := f"{os.fspath(target)}{suffix}")), target)

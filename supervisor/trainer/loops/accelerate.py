@@ -1,4 +1,7 @@
-"""Loops written with Accelerate: all that the Accelerator has prepared is kept, and the epoch goes on at the next batch."""
+"""Loops written with Accelerate.
+
+Everything that the Accelerator has prepared is saved, and a resume starts at the next batch.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,19 @@ _ATTACHED_PARTS = {
 
 
 class AccelerateRun:
-    """``run = supervisor.AccelerateRun(accelerator, loader)`` after ``accelerator.prepare()``; it restores at once.
+    """``run = supervisor.AccelerateRun(accelerator, loader)`` after ``accelerator.prepare()``. It restores at once.
 
-    Then ``for epoch, batches in run.epochs(3):`` and within it ``for batch in batches:``. A step is one step of the optimizer,
-    also where ``accelerator.accumulate`` collects several batches for one. What else is in a Run (``log``, ``section``,
-    ``step`` …) is here too.
+    Then ``for epoch, batches in run.epochs(3):`` and within it ``for batch in batches:``. A step is one optimizer step, also
+    where
+    ``accelerator.accumulate`` collects several batches. The members of a Run (``log``, ``section``, ``step`` …) are here too.
+
+    Args of the constructor:
+        accelerator: the Accelerator that has prepared the objects.
+        loader: the prepared DataLoader of the training data.
+
+    Raises:
+        SetupError: this Accelerate is unknown, or there are several processes.
+        UsageError: the loader is not prepared, or is a StatefulDataLoader.
     """
 
     def __init__(self, accelerator: Accelerator, loader: Any) -> None:
@@ -54,9 +65,12 @@ class AccelerateRun:
         return getattr(self.run, name)
 
     def epochs(self, count: int) -> Iterator[tuple[int, Iterator[Any]]]:
-        """Yield the number of each epoch still to do, and its batches still to do; save and end when it is time.
+        """Yield the number of each remaining epoch with its remaining batches; save and stop at the boundaries.
 
-        What the script does after an epoch's batches belongs to the epoch's last step. ``break`` ends the epoch, or all.
+        Code after an epoch's batches belongs to the epoch's last step. ``break`` ends the epoch, or all epochs.
+
+        Args:
+            count: the number of epochs over all attempts.
         """
         per_epoch = self._steps_per_epoch()
         self.run.begin(count * per_epoch if per_epoch else None, per_epoch)
@@ -112,7 +126,7 @@ class AccelerateRun:
 
 
 class _Counter:
-    """How many batches the Accelerator has seen since the optimizer's last step."""
+    """The number of batches since the optimizer's last step, as the Accelerator counts them."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
@@ -136,7 +150,7 @@ def _prepared_parts(accelerator: Accelerator) -> dict[str, Any]:
 
 
 def _unwrapped(owner: Any, accelerator: Accelerator) -> Any:
-    """Return what is inside Accelerate's wrapper."""
+    """Return the object inside Accelerate's wrapper."""
     if hasattr(owner, "forward"):
         return accelerator.unwrap_model(owner)
     return getattr(owner, "optimizer", owner) if type(owner).__name__ == "AcceleratedOptimizer" else owner

@@ -1,7 +1,8 @@
-"""The files that a framework's own callbacks name in their state: the best model so far must be there after a resume.
+"""Files that a framework's callbacks name in their state: the best model so far must exist after a resume.
 
-``load_best_model_at_end`` and ``ModelCheckpoint`` remember a path. Their state goes back with the checkpoint; the file that
-the path names goes with it, through ``Run.companions``.
+``load_best_model_at_end`` and ``ModelCheckpoint`` remember a path. Their state is in the checkpoint. ``Run.companions`` adds
+the
+file that the path names.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _FIELD = re.compile(r"\{[^{}]*\}")
 
 
 def of_transformers(trainer: Any) -> list[str]:
-    """Return the folder of the Trainer's best checkpoint, which ``load_best_model_at_end`` loads when training is over."""
+    """Return the folder of the Trainer's best checkpoint, which ``load_best_model_at_end`` loads at the end."""
     best = trainer.state.best_model_checkpoint
     return [best] if best else []
 
@@ -35,7 +36,7 @@ def of_lightning(trainer: Any) -> list[str]:
 
 
 def of_keras(callbacks: Iterable[Any]) -> list[str]:
-    """Return the files of each ModelCheckpoint (``{epoch}`` in a path stands for all) and of each CSVLogger."""
+    """Return the files of each ModelCheckpoint (``{epoch}`` in a path matches all) and of each CSVLogger."""
     return list(dict.fromkeys(_named_by_keras(callbacks)))
 
 

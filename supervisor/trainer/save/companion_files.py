@@ -1,18 +1,20 @@
-"""Files of the script that are kept beside the attached state, in the same checkpoint and of the same step.
+"""Files of the script that are saved beside the attached state, in the same checkpoint and of the same step.
 
-Theory of operation. A script that calls attach() often writes files, too: the best model so far, a CSV log. They must go
-back together: a best model of step 900 beside the state of step 400 is a file that no uninterrupted run ever had.
+Theory of operation. A script that calls attach() often writes files, too: the best model so far, a CSV log. They must be
+restored
+together with the state. A best model of step 900 beside the state of step 400 would be a file that no uninterrupted run had.
 
-- At a save the training loop stands still at a step boundary. ``CompanionFiles.take`` looks at every file then. A file
-  that changed since the save before is copied: a small one into memory, a large one into a spool folder beside the staged
-  checkpoints. This costs the loop one copy of the files that changed, and one ``stat`` of each other file.
+- At a save, the training loop waits at a step boundary. ``CompanionFiles.snapshot`` examines every file then. A file that
+  changed since the last save is copied: a small one into memory, a large one into a spool folder beside the staged
+  checkpoints. This costs the loop one copy of the changed files, and one ``stat`` of each other file.
 - The writer thread hashes the copies, links them into the checkpoint's folder and writes ``files.json``
-  (``core/checkpoint/file_manifest.py``), which names each file's path, mode and time. The spool is private and never written again, so that
-  a link is as good as a copy.
-- At the resume the supervisor makes the files what ``files.json`` says, before it starts the script
+  (``core/checkpoint/file_manifest.py``), which has each file's path, mode and time. The spool is private and never written
+again,
+  so that a link is as good as a copy.
+- At the resume, the supervisor restores the files as ``files.json`` says, before it starts the script
   (``engine/unmodified/restore.py``).
 
-What is kept: the folder of ``--watch-dir``, and the paths that a callback names (``CompanionFiles.add``).
+Saved are the folder of ``--watch-dir``, and the paths that a callback names (``CompanionFiles.add``).
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ Paths = Callable[[], Iterable["str | os.PathLike[str]"]]
 
 
 class _FileSignature(NamedTuple):
-    """A file as ``lstat`` shows it. Equal marks mean equal content, within a tick of the file system's clock."""
+    """A file as ``lstat`` shows it. Equal signatures mean equal content, within a tick of the file system's clock."""
 
     mode: int
     bytes: int
@@ -52,7 +54,7 @@ class _FileSignature(NamedTuple):
 
 
 class _Copy:
-    """The content of one file at one step: in memory (``body``) or in the spool (``path``). ``record`` once it is hashed."""
+    """The content of one file at one step: in memory (``body``) or in the spool (``path``)."""
 
     def __init__(self, signature: _FileSignature, *, body: bytes | None = None, path: Path | None = None) -> None:
         self.signature, self.body, self.path = signature, body, path
@@ -75,13 +77,13 @@ class _Copy:
 
 
 class Companions:
-    """The companion files of one checkpoint. Made at the boundary; ``files`` is called by the writer thread."""
+    """The companion files of one checkpoint. Made at the boundary; the writer thread calls ``files``."""
 
     def __init__(self, step: int, watch_dir: str, names: dict[str, _Copy | FileRow], number: int) -> None:
         self._step, self._watch_dir, self._names, self._number = step, watch_dir, names, number
 
     def files(self) -> list[NewFile]:
-        """Return what is to be written into the checkpoint's folder: the large files, one bundle, ``files.json``."""
+        """Return the files to write into the checkpoint's folder: the large files, one bundle, ``files.json``."""
         bundle, bundled, offset = f"bundle-{self._number:06d}", list[memoryview](), 0
         made: list[NewFile] = []
         entries: list[FileRow] = []
@@ -123,15 +125,15 @@ class CompanionFiles:
 
     @property
     def is_active(self) -> bool:
-        """There is something to keep."""
+        """There are files to save."""
         return self._supervised and bool(self._watch_dir or self._path_sources)
 
     def add(self, paths: Paths) -> None:
-        """Keep the files and folders that ``paths()`` names at each save."""
+        """Save the files and folders that ``paths()`` names at each save."""
         self._path_sources.append(paths)
 
     def covers(self, path: str) -> bool:
-        """Say whether a path is kept: it lies in the watched folder, or a callback names it or a folder around it."""
+        """Return whether a path is saved: it lies in the watched folder, or a callback names it or its folder."""
         inside = self._relative(path)
         if inside is None:
             return False
@@ -141,7 +143,7 @@ class CompanionFiles:
         )
 
     def snapshot(self, step: int) -> Companions | None:
-        """Copy what changed; return the files of this step, None where nothing is to be kept. Raises OSError."""
+        """Copy the changed files; return the files of this step, None if there are none to save. Raises OSError."""
         if not self.is_active:
             return None
         names: dict[str, _Copy | FileRow] = {}
@@ -164,7 +166,7 @@ class CompanionFiles:
         return sorted({path for path in inside if path})
 
     def _relative(self, path: str | os.PathLike[str]) -> str | None:
-        """Return the path from the root; None, and a word to the user, for one that lies outside."""
+        """Return the path relative to the root; None, and a warning, for a path outside."""
         text = os.path.relpath(os.path.join(self._root, os.fspath(path)), self._root)  # noqa: PTH118  # no link is followed
         if text in {".", ".."} or text.startswith("../"):
             message = (
@@ -199,7 +201,7 @@ class CompanionFiles:
             self._warn_once(path, f"{path!r} is neither file, folder nor link: it is not part of the checkpoints")
 
     def _copy_file(self, full: str, path: str, signature: _FileSignature) -> _Copy | None:
-        """Return the file's copy of this moment; of one that changes all the time the copy before, if there is one."""
+        """Return the file's current copy; of a file that changes all the time the previous copy, if any."""
         known = self._copies.get(path)
         for _ in range(TRIES):
             if known is not None and known.signature == signature:

@@ -1,6 +1,6 @@
-"""JAX: arrays on any device of this process, also spread over several, and typed random keys. It has no global generators.
+"""JAX: arrays on any device of this process, also sharded ones, and typed random keys. JAX has no global generators.
 
-An array that was spread over devices comes back on one, because how it was spread is the script's to say again.
+A sharded array comes back on one device, because the script decides again how to shard it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Jax(FrameworkAdapter):
-    """The port's methods for this framework. Devices are not started for the sake of a question."""
+    """The adapter for JAX. It never starts devices itself."""
 
     name = "jax"
 
@@ -130,7 +130,7 @@ def _is_weak(value: Any) -> bool:
 
 
 def _device_name(value: Any) -> str:
-    """Return the device that the script chose for it; "" where JAX may move it, or where it lies on several."""
+    """Return the device that the script chose for the array; "" if JAX may move it, or if it is sharded."""
     devices = list(value.devices())
     return f"{devices[0].platform}:{devices[0].id}" if value.committed and len(devices) == 1 else ""
 

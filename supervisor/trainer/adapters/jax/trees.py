@@ -1,7 +1,7 @@
-"""State in pytrees as JAX's libraries have it: flax's TrainState and nnx, optax, equinox, registered dataclasses.
+"""State in pytrees of JAX's libraries: flax's TrainState and nnx, optax, equinox, registered dataclasses.
 
-The leaves are kept by their paths, and put back into the tree that the fresh process has there: what it is made of, its
-functions and settings, come from there, and no class is named in a checkpoint. Lists, dicts and tuples are kept as they are.
+The leaves are saved by their paths, and restored into the tree that the fresh process has there. Structure, functions and
+settings come from that tree, and a checkpoint names no class. Lists, dicts and tuples are saved as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOWN_MAX = 3
 
 
 def state_access(value: Any) -> StateAccess | None:
-    """Return (get, set) for an object whose state is, or may hold, pytrees; None for what JAX knows nothing of."""
+    """Return (get, set) for an object whose state is, or may hold, pytrees; None if JAX knows no tree in it."""
     if any(kind.__module__.partition(".")[0] == "torch" for kind in type(value).__mro__):
         return None
     get, put = getattr(value, "state_dict", None), getattr(value, "load_state_dict", None)
@@ -47,7 +47,7 @@ def state_access(value: Any) -> StateAccess | None:
 
 
 def packed(value: Any) -> Any:
-    """Return the state with each tree of a class that JAX knows as its leaves by path."""
+    """Return the state with each registered pytree replaced by its leaves by path."""
     if isinstance(value, _SINGLE):
         return value
     if type(value) in {dict, OrderedDict}:
@@ -60,7 +60,10 @@ def packed(value: Any) -> Any:
 
 
 def unpacked(kept: Any, live: Any) -> Any:
-    """Return the kept state with its trees made again by those of ``live()``, which is called if there are any."""
+    """Return the stored state with its trees rebuilt from those of ``live()``.
+
+    ``live()`` is called only if there are any.
+    """
     return _rebuild(kept, live(), "") if _holds_tree(kept) else kept
 
 
@@ -95,12 +98,15 @@ def _leaves(tree: Any) -> list[tuple[str, Any]]:
 
 
 def _is_node(value: Any) -> bool:
-    """Say whether JAX sees a tree in it."""
+    """Return whether JAX sees a tree in it."""
     return value is not None and not jax.tree_util.all_leaves([value])
 
 
 def _is_kept(leaf: Any) -> bool:
-    """Functions and classes are among the leaves of some trees: those come from the fresh process's own tree."""
+    """Return whether a leaf is saved.
+
+    Functions and classes are leaves of some trees; those come from the fresh process's tree.
+    """
     return isinstance(leaf, _SINGLE) or not callable(leaf)
 
 

@@ -1,6 +1,6 @@
-"""Keras 3 on any backend: variables, whose values go through the backend's own row, and the seed of keras.random.
+"""Keras 3 on any backend: variables, whose values go through the backend's adapter, and the seed of keras.random.
 
-A variable comes back as a tensor of the backend that is used then, so that a run may change its backend.
+A variable comes back as a tensor of the current backend, so that a run may change its backend.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GLOBAL_SEED_GENERATOR = "global_seed_generator"  # Keras itself has a name for i
 
 
 class Keras(FrameworkAdapter):
-    """The port's methods for this framework."""
+    """The adapter for Keras."""
 
     name = "keras"
 
@@ -106,7 +106,7 @@ class Keras(FrameworkAdapter):
 
 
 class _BackendValues:
-    """The backend's values of a list of variables, got when they are asked for: the backend may replace them at any step."""
+    """The backend's values of a list of variables, read on access, because the backend may replace them at any step."""
 
     def __init__(self, variables: Sequence[Any]) -> None:
         self._variables = variables
@@ -116,7 +116,7 @@ class _BackendValues:
 
 
 def _backend_value(variable: Any) -> Any:
-    """Return what the backend holds for a variable, never cast."""
+    """Return the backend's value of a variable, never cast."""
     return variable.value if variable._value is None else variable._value  # noqa: SLF001  # value is another in an autocast scope
 
 

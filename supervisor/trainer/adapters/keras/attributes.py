@@ -1,6 +1,6 @@
-"""State that hangs on Keras objects by their attributes only: further optimizers, variables, generators, metrics, networks.
+"""State on attributes of Keras objects: further optimizers, variables, generators, metrics, networks.
 
-Keras lists none of it in ``model.variables``. Each is kept under its path, as ``1 LSTM.states.0``, and put back where it is.
+Keras lists none of it in ``model.variables``. Each is saved under its path, such as ``1 LSTM.states.0``, and restored in place.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _KERAS = (keras.optimizers.Optimizer, keras.Layer, keras.metrics.Metric, keras.r
 
 
 class FoundAttribute(NamedTuple):
-    """Something with a state; ``kind`` says as what it can be made again where it is not there yet."""
+    """An attribute with a state. ``kind`` names the class to create if the attribute does not exist yet."""
 
     kind: str
     get: Callable[[], Any]
@@ -61,7 +61,10 @@ class FoundAttribute(NamedTuple):
 
 
 class AttributeState:
-    """What hangs on ``owners()``, pairs of a path and an object; ``known()`` are the objects that are kept elsewhere."""
+    """The state on the attributes of ``owners()``, pairs of path and object.
+
+    ``known()`` are objects that are saved elsewhere.
+    """
 
     def __init__(
         self, owners: Callable[[], Iterable[tuple[str, Any]]], known: Callable[[], Iterable[Any]], model: Any = None
@@ -69,11 +72,14 @@ class AttributeState:
         self._owners, self._known, self._model = owners, known, model
 
     def get(self) -> dict[str, Any]:
-        """Return the state of each by path."""
+        """Return the state of each attribute by path."""
         return {path: {"kind": found.kind, "state": found.get()} for path, found in self.found()}
 
     def set(self, kept: Mapping[str, Any]) -> None:
-        """Put it back in place. A variable whose attribute is still empty is made; what has no place is left to be told."""
+        """Restore the attributes in place.
+
+        A variable is created if its attribute is still empty; other missing paths are ignored.
+        """
         here = dict(self.found())
         for path, each in kept.items():
             if path not in here and each["kind"] in _CREATE:
@@ -82,7 +88,7 @@ class AttributeState:
                 here[path].set(each["state"])
 
     def found(self) -> Iterator[tuple[str, FoundAttribute]]:
-        """Yield path and access of each, the same one only once."""
+        """Yield path and access of each attribute, each object only once."""
         known = {id(each) for each in self._known()}
         values = {
             path: value
@@ -96,7 +102,7 @@ class AttributeState:
                 yield path, found
 
     def _create(self, path: str, each: Mapping[str, Any]) -> None:
-        """Make a variable in an attribute that is None, or in a list that is still too short."""
+        """Create a variable in an attribute that is None, or in a list that is still too short."""
         for prefix, owner in self._owners():
             head = f"{prefix}." if prefix else ""
             name, _, place = path.removeprefix(head).partition(".")
@@ -112,7 +118,7 @@ class AttributeState:
 
 
 def _stateful_under(path: str, value: Any, depth: int, known: set[int]) -> Iterator[tuple[str, Any]]:
-    """Yield path and object of all with a state in and under a value, and note them as known."""
+    """Yield path and object of every stateful value in and under a value, and note them as known."""
     if type(value) in _PLAIN or id(value) in known:
         return
     if has_state(value):
@@ -124,7 +130,10 @@ def _stateful_under(path: str, value: Any, depth: int, known: set[int]) -> Itera
 
 
 def state_access(value: Any, networks: Sequence[Any]) -> FoundAttribute | None:
-    """Return how the state of a single object is got and put back; ``networks``: what an optimizer may be for."""
+    """Return how to get and set the state of a single object.
+
+    ``networks``: the models that an optimizer may belong to.
+    """
     if isinstance(value, keras.Variable):
         return FoundAttribute("keras.Variable", lambda: value, lambda kept: keras_state.assign(value, kept))
     kind = type(value).__name__
@@ -156,7 +165,7 @@ _stateful: dict[type, bool] = {}  # asked for each attribute of each layer at ea
 
 
 def has_state(value: Any) -> bool:
-    """Say whether it is kept for itself, which follows from its class."""
+    """Return whether values of this class are saved separately."""
     kind = type(value)
     if kind not in _stateful:
         _stateful[kind] = state_access(value, ()) is not None
@@ -164,7 +173,7 @@ def has_state(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    """Say whether nothing is in a value but what is kept for itself, so that it comes back whole."""
+    """Return whether a value consists of separately saved parts only, so that it comes back completely."""
     if has_state(value):
         return True
     inner = list(children(value)) if isinstance(value, dict | list | tuple) else []
@@ -172,12 +181,12 @@ def is_whole(value: Any) -> bool:
 
 
 def is_of_a_library(value: Any) -> bool:
-    """Say whether its class is none of the script's own."""
+    """Return whether its class is not the script's own."""
     return isinstance(value, type) or type(value).__module__.partition(".")[0] in _LIBRARIES
 
 
 def unwrapped(value: Any) -> Any:
-    """Return a container that Keras or TensorFlow has put its own around as the plain one that the script has set."""
+    """Return a container without the wrapper that Keras or TensorFlow has put around it."""
     if type(value).__module__.partition(".")[0] not in {"keras", "tensorflow"}:
         return value
     if isinstance(value, dict):
@@ -189,7 +198,7 @@ def unwrapped(value: Any) -> Any:
 
 
 def attributes(owner: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes that may hold something of the script's: not Keras's own bookkeeping."""
+    """Yield the attributes that may hold the script's state, without Keras's own bookkeeping."""
     own = type(owner).__module__.startswith("keras.")
     internal = INTERNAL if isinstance(owner, (*_KERAS, keras.losses.Loss)) else OF_CALLBACKS
     for name, value in list(getattr(owner, "__dict__", {}).items()):
@@ -198,7 +207,7 @@ def attributes(owner: Any) -> Iterator[tuple[str, Any]]:
 
 
 def children(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a container holds, a function refers to, and an object of the script's own classes has."""
+    """Yield the items of a container, the references of a function, and the attributes of the script's own objects."""
     if isinstance(value, dict):
         items: Iterable[tuple[Any, Any]] = list(value.items())
     elif isinstance(value, list | tuple):
@@ -231,7 +240,7 @@ def model_owners(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def model_known(model: Any) -> Iterator[Any]:
-    """Yield what Keras lists of a model, and its optimizer, which is attached beside it."""
+    """Yield the objects that Keras lists for a model, and its optimizer, which is attached beside it."""
     yield model
     yield from model._flatten_layers()  # noqa: SLF001  # as above
     yield from model.variables
@@ -247,12 +256,12 @@ def model_known(model: Any) -> Iterator[Any]:
 
 
 def of_model(model: Any) -> AttributeState:
-    """Return what hangs on a model."""
+    """Return the attribute state of a model."""
     return AttributeState(lambda: model_owners(model), lambda: model_known(model), model)
 
 
 class _Functions:
-    """Stands for a function, so that what it refers to is found as an attribute."""
+    """Represents a function, so that its references are found as attributes."""
 
     def __init__(self, function: Any) -> None:
         self.function = function
@@ -268,7 +277,7 @@ def _leaves(loss: Any) -> list[Any]:
 
 
 def _referenced(function: FunctionType) -> list[tuple[str, Any]]:
-    """Return what a function has from around it: variables of an outer function, and of its module."""
+    """Return the variables of an outer function and of the module that a function refers to."""
     inside = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
     found = []
     for name, cell in inside:

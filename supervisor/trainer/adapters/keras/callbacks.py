@@ -1,4 +1,4 @@
-"""The state of Keras callbacks, own and foreign: their plain attributes, best weights as arrays, and variables in place."""
+"""The state of Keras callbacks: their plain attributes, best weights as arrays, and variables in place."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SIMPLE = (bool, int, float, str, bytes, type(None), np.ndarray, np.generic)
 
 
 def state_access(callback: Any) -> StateAccess:
-    """Return (get, set) of what a callback remembers. What it computes with (functions, files, models) is not touched."""
+    """Return (get, set) for a callback's memory. Functions, files and models in it are not touched."""
     if has_own_state(callback):
         return callback.state_dict, callback.load_state_dict
     held = _CallbackState(callback)
@@ -44,12 +44,12 @@ def state_access(callback: Any) -> StateAccess:
 
 
 def has_own_state(callback: Any) -> bool:
-    """Say whether it has the two methods with which it keeps itself."""
+    """Return whether it has the two methods to save itself."""
     return callable(getattr(callback, "state_dict", None)) and callable(getattr(callback, "load_state_dict", None))
 
 
 class _CallbackState:
-    """``_unset``: what the checkpoint did not hold and this process has not made yet: a function later, None till then."""
+    """``_unset``: attributes that the checkpoint lacks and this process has not made yet; they are None until then."""
 
     def __init__(self, callback: Any) -> None:
         self._callback = callback
@@ -82,7 +82,7 @@ class _CallbackState:
 
 
 def is_of_this_process(name: str, value: Any) -> bool:
-    """Say whether an attribute tells of something open in the process that set it, or of its clock: false in another one."""
+    """Return whether an attribute describes an open resource or clock of this process, and is wrong in another one."""
     if isinstance(value, bool):
         return _OPEN_IN_PROCESS.search(name) is not None
     if isinstance(value, int | float):
@@ -91,7 +91,7 @@ def is_of_this_process(name: str, value: Any) -> bool:
 
 
 def put(owner: Any, name: str, value: Any) -> None:
-    """Set an attribute; a container with more to it than its items (a factory, a longest length) is filled in place."""
+    """Set an attribute. A container with settings of its own (a factory, a maximum length) is filled in place."""
     live: Any = getattr(owner, name, None)
     same = type(live) is type(value)
     if (same and isinstance(live, set | Counter)) or (isinstance(live, defaultdict) and isinstance(value, dict)):
@@ -105,7 +105,10 @@ def put(owner: Any, name: str, value: Any) -> None:
 
 
 def is_plain(value: Any) -> bool:
-    """Say whether it is made of plain values throughout; an array counts if its bytes say all, a tensor if it has some."""
+    """Return whether a value consists of plain values throughout.
+
+    Arrays count if their bytes say all, tensors if they have bytes.
+    """
     kind = type(value)
     if kind in _SCALARS:
         return True
@@ -119,13 +122,13 @@ def is_plain(value: Any) -> bool:
 
 
 def _has_known_factory(value: Any) -> bool:
-    """Say whether a defaultdict makes its missing items in a way that stands in a checkpoint by its name."""
+    """Return whether a defaultdict's factory has a name that a checkpoint can store."""
     factory = getattr(value, "default_factory", None)
     return factory is None or factory in typed_json.FACTORIES.values()
 
 
 def _is_tensor(value: Any) -> bool:
-    """Say whether it is a tensor with a value of its own, not one of a graph and not a variable."""
+    """Return whether it is a tensor with a value of its own, not a graph's and not a variable."""
     torch, tf, jax = (sys.modules.get(name) for name in ("torch", "tensorflow", "jax"))
     if torch is not None and isinstance(value, torch.Tensor):
         return not value.requires_grad and value.layout == torch.strided and value.device.type != "meta"

@@ -1,4 +1,4 @@
-"""What makes up the state of Keras objects: models, layers, optimizers, metrics, seeds; by the paths of their variables."""
+"""The state of Keras objects (models, layers, optimizers, metrics, seeds), by the paths of their variables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CREATE = "create all variables before supervisor.attach(): build the model, or c
 
 
 def state_access(value: Any, models: Iterable[Any]) -> StateAccess | None:
-    """Return (get, set) for a Keras object; ``models`` are those attached beside it, for which an optimizer may be made."""
+    """Return (get, set) for a Keras object; ``models`` are the attached models that an optimizer may belong to."""
     if isinstance(value, keras.callbacks.Callback):
         return keras_callbacks.state_access(value)
     if isinstance(value, keras.optimizers.Optimizer):
@@ -42,19 +42,19 @@ def state_access(value: Any, models: Iterable[Any]) -> StateAccess | None:
 
 
 class ReplaceableState:
-    """Stands for a Keras object that a fit may replace by another one."""
+    """Represents a Keras object that a fit may replace by another one."""
 
     def get(self) -> Any:
-        """Return the state of the present one."""
+        """Return the state of the current object."""
         raise NotImplementedError
 
     def set(self, state: Any) -> None:
-        """Put it back."""
+        """Restore it."""
         raise NotImplementedError
 
 
 class NamedVariables:
-    """Variables by path. They keep the names that a checkpoint gave them: Keras counts its own on within a process."""
+    """Variables by path. They keep the names of the checkpoint, because Keras numbers its names on within a process."""
 
     def __init__(self, variables: Callable[[], Sequence[Any]]) -> None:
         self._variables = variables
@@ -68,7 +68,7 @@ class NamedVariables:
         return dict(zip(self._names, variables, strict=True))
 
     def set(self, kept: Mapping[str, Any]) -> None:
-        """Assign the values by name, or in their order where all names are others; ValueError if they do not fit."""
+        """Assign the values by name, or by order if all names differ; ValueError if they do not fit."""
         here = self.get()
         if not here and kept:
             raise ValueError(f"it has no variables yet: {CREATE}")
@@ -86,7 +86,7 @@ class NamedVariables:
 
 
 def assign(variable: Any, value: Any) -> None:
-    """Give a variable this value, bit for bit; integers may be of another width on another backend."""
+    """Assign this value to a variable, bit for bit; integers may have another width on another backend."""
     if _dtype_of(value) != _dtype_of(variable):
         numbers = np.asarray(value if isinstance(value, list) else keras.ops.convert_to_numpy(value)).astype(np.int64)
         if variable.path.endswith(SEED):
@@ -96,7 +96,7 @@ def assign(variable: Any, value: Any) -> None:
 
 
 def build_optimizers(objects: Iterable[Any]) -> None:
-    """Create the slots of optimizers that were not used yet, for the one model beside them."""
+    """Create the slots of unused optimizers for the one model beside them."""
     objects = list(objects)
     models = [each for each in objects if isinstance(each, keras.Model) and each.built]
     for each in objects:
@@ -105,7 +105,7 @@ def build_optimizers(objects: Iterable[Any]) -> None:
 
 
 class _LayerState:
-    """The variables that Keras lists of a layer or model, and what hangs on its attributes beside them."""
+    """The variables that Keras lists for a layer or model, and the state on its attributes."""
 
     def __init__(self, layer: Any, models: Iterable[Any]) -> None:
         from supervisor.trainer.adapters.keras import attributes as keras_attributes  # it needs this file
@@ -123,7 +123,7 @@ class _LayerState:
 
 
 class _OptimizerState:
-    """Its variables, and the paths of those that it trains, so that it can be made for them again."""
+    """An optimizer's variables, and the paths of the trained variables, so that its slots can be created again."""
 
     def __init__(self, optimizer: Any, models: Iterable[Any]) -> None:
         self._optimizer, self._models = optimizer, models
@@ -145,7 +145,7 @@ class _OptimizerState:
         self._trains = list(state[TRAINS])
 
     def _warn_if_replaced(self) -> None:
-        """An optimizer that is not its model's any more has nothing to train: what trains now is not kept, and this is said."""
+        """Warn if compile() has replaced the model's optimizer: the new optimizer's state is not saved."""
         if self._compiled is None:
             self._compiled = next(
                 (weakref.ref(each) for each in self._models if getattr(each, "optimizer", None) is self._optimizer),
@@ -161,11 +161,11 @@ class _OptimizerState:
 
 
 def _nothing() -> None:
-    """Stand for a reference to a model that is not there."""
+    """Represent a reference to a missing model."""
 
 
 def _trained(paths: Sequence[str], models: Iterable[Any]) -> list[Any]:
-    """Return the attached models' variables that an optimizer was made for."""
+    """Return the attached models' variables that an optimizer trains."""
     found: dict[str, Any] = {}
     for model in models:
         found |= {variable.path: variable for variable in model.variables}
@@ -209,7 +209,7 @@ def _dtype_of(value: Any) -> str:
 
 
 def _fits(variable: Any, value: Any) -> bool:
-    """Say whether form and dtype are the same; backends differ in the width of their integers."""
+    """Return whether shape and dtype are equal; backends differ in the width of their integers."""
     ours, theirs = _form(variable), _form(value)
     return ours == theirs or (ours[1] == theirs[1] and "int" in ours[0] and "int" in theirs[0])
 

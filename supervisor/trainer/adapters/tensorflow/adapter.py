@@ -1,6 +1,6 @@
-"""TensorFlow: variables and eager tensors of every dtype, the global seed's draws, and whatever lies in an object graph.
+"""TensorFlow: variables and eager tensors of every dtype, the global seed's draws, and object graphs.
 
-A variable comes back as its value, because a new variable would be none that a traced function or an optimizer knows.
+A variable comes back as its value, because no traced function and no optimizer would know a new variable.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _COUNTING = {
 
 
 class TensorFlow(FrameworkAdapter):
-    """The port's methods for this framework. Devices are not started for the sake of a question."""
+    """The adapter for TensorFlow. It never starts devices itself."""
 
     name = "tensorflow"
 
@@ -181,7 +181,7 @@ def _words(value: Any, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _read(variable: Any) -> Any:
-    """Return the present value, which shares the variable's memory until that changes."""
+    """Return the current value, which shares the variable's memory until that changes."""
     if isinstance(variable, BaseResourceVariable):
         return tf.raw_ops.ReadVariableOp(
             resource=variable.handle, dtype=variable.dtype
@@ -190,13 +190,13 @@ def _read(variable: Any) -> Any:
 
 
 def _shape(variable: Any) -> tuple[int, ...]:
-    """Return the present shape; a variable may be declared with dimensions that change."""
+    """Return the current shape; a variable may be declared with dimensions that change."""
     shape = variable.shape
     return tuple(shape if shape.is_fully_defined() else _read(variable).shape)
 
 
 def _is_started() -> bool:
-    """Say whether TensorFlow uses its devices yet: asking it for more would take all the memory of a GPU."""
+    """Return whether TensorFlow uses its devices yet. A stronger check would take all the memory of a GPU."""
     return context.current()._context_handle is not None  # noqa: SLF001  # there is no public way to ask
 
 
@@ -220,7 +220,7 @@ def _function_name(function: str) -> str:
 
 
 def _set_global_generator(algorithm: int, numbers: list[int]) -> None:
-    """Set it in place where there is one: traced functions hold its variable."""
+    """Set the generator in place if it exists, because traced functions hold its variable."""
     generator = stateful_random_ops.global_generator
     if generator is None or int(generator.algorithm) != algorithm:
         tf.random.set_global_generator(tf.random.Generator.from_state(numbers, algorithm))

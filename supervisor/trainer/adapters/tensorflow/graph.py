@@ -1,7 +1,7 @@
-"""The state of TensorFlow objects that hold other objects (tf.train.Checkpoint, tf.Module, iterators …), by path in their graph.
+"""The state of TensorFlow object graphs (tf.train.Checkpoint, tf.Module, iterators …), by path.
 
-The paths are those of TensorFlow's own checkpoints. A variable is kept as it is; whatever else has a state gives and takes
-tensors, as it does for those checkpoints, but none of it goes through a file of theirs.
+The paths are those of TensorFlow's own checkpoints. A variable is saved as it is. Other stateful objects give and take tensors,
+as for those checkpoints, but without their files.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _set(root: Any, kept: Mapping[str, Any]) -> None:
 
 
 def _trained_paths(root: Any) -> dict[str, Any]:
-    """Return for each of Keras's optimizers the paths of what it trains, so that it can be built for the same again."""
+    """Return for each Keras optimizer the paths of its trained variables, so that its slots can be created again."""
     if "keras" not in sys.modules:
         return {}
     found = {}
@@ -92,7 +92,7 @@ def _build_optimizers(root: Any, kept: Mapping[str, Any]) -> None:
 
 
 def _refuse_without_variables(root: Any) -> None:
-    """Refuse at attach() what a fresh process could not put back, because there it is as empty as it is now."""
+    """Reject at attach() an object without variables, because a fresh process could not restore them."""
     if "keras" not in sys.modules:
         return
     import keras
@@ -126,7 +126,7 @@ def _is_of_trains(path: str) -> bool:
 
 
 def _stateful(root: Any) -> Iterator[tuple[str, Any]]:
-    """Yield path and object of everything under ``root`` that has a state of its own."""
+    """Yield path and object of everything under ``root`` with a state of its own."""
     for path, each in _walk(root):
         variable = each if isinstance(each, tf.Variable) else getattr(each, "_value", None)
         if isinstance(variable, tf.Variable):  # also a Keras variable's, which holds one of these
@@ -158,7 +158,7 @@ def _walk(root: Any, *, into_optimizers: bool = True) -> Iterator[tuple[str, Any
 
 
 def _tensors(held: Any, path: str) -> dict[str, Any]:
-    """Return what an object gives to TensorFlow's checkpoints."""
+    """Return the tensors that an object gives to TensorFlow's checkpoints."""
     try:
         found: dict[str, Any] = held._serialize_to_tensors()  # noqa: SLF001  # as TensorFlow's own checkpoints do
     except tf.errors.OpError as error:
@@ -172,7 +172,7 @@ def _tensors(held: Any, path: str) -> dict[str, Any]:
 
 
 def _serialized(value: Any) -> Any:
-    """Return a tensor as it is, and one that only TensorFlow can look into (tf.data's iterators have those) as bytes."""
+    """Return a tensor as it is, or as bytes if only TensorFlow can read it, as with tf.data's iterators."""
     value = value() if callable(value) else value
     return ReadAhead(tf.io.serialize_tensor(value).numpy()) if value.dtype == tf.variant else value
 

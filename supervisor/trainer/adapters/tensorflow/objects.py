@@ -1,4 +1,4 @@
-"""Single TensorFlow objects with a state, as they hang on the attributes of others: variables, generators, tables, modules."""
+"""Single stateful TensorFlow objects on attributes of others: variables, generators, tables, modules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TABLES = (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.Dense
 
 
 def state_access(value: Any) -> StateAccess | None:
-    """Return (get, set) of such an object; None for others. A variable keeps its place."""
+    """Return (get, set) of such an object; None for others. A variable stays in place."""
     if isinstance(value, tf.Variable):
         return (lambda: value), value.assign
     if isinstance(value, (tf.random.Generator, tf.Module, tf.train.Checkpoint, *_TABLES)):
@@ -24,5 +24,5 @@ def state_access(value: Any) -> StateAccess | None:
 
 
 def kind(value: Any) -> str:
-    """Return what it is called in a checkpoint."""
+    """Return its name in a checkpoint."""
     return "tf.Variable" if isinstance(value, tf.Variable) else type(value).__name__

@@ -1,4 +1,4 @@
-"""PyTorch: tensors with their dtype, shape and strides, Size, dtype and device, generators on the CPU, CUDA devices and XLA."""
+"""PyTorch: tensors with dtype, shape and strides, Size, dtype, device, and generators on the CPU, CUDA and XLA."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _STORED = {
 
 
 class Torch(FrameworkAdapter):
-    """The port's methods for this framework. State on accelerators is read when it is copied, not before."""
+    """The adapter for PyTorch. State on accelerators is read when it is copied, not before."""
 
     name = "torch"
 
@@ -179,7 +179,7 @@ class Torch(FrameworkAdapter):
         return None
 
     def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:
-        """One transfer for each device and dtype, however many values there are."""
+        """Return the numbers, with one transfer for each device and dtype."""
         groups: dict[Any, list[int]] = defaultdict(list)
         for index, tensor in enumerate(kept):
             groups[tensor.device, tensor.dtype].append(index)
@@ -243,12 +243,12 @@ def _dtype_name(dtype: torch.dtype) -> str:
 
 
 def _wants_gradient(value: torch.Tensor) -> bool:
-    """Say whether gradients gather in the tensor; of one with a history the value is kept, not the history."""
+    """Return whether gradients accumulate in the tensor. Of one with a history, the value is saved, not the history."""
     return value.requires_grad and value.grad_fn is None
 
 
 def _refuse_unkeepable(value: torch.Tensor, path: str) -> None:
-    """Look at nothing that a tensor without memory, or with memory of another kind, does not have."""
+    """Raise for an unsupported tensor. Use no attribute that a tensor without memory lacks."""
     name = type(value).__name__
     if torch.nn.parameter.is_lazy(value):
         hint = "run the model once on a batch of the usual shape, before supervisor.attach()"
@@ -271,7 +271,7 @@ def _refuse_unkeepable(value: torch.Tensor, path: str) -> None:
 
 
 def _overlaps(value: torch.Tensor) -> bool:
-    """Say whether two indices share memory in another way than by expand()."""
+    """Return whether two indices share memory otherwise than by expand()."""
     reach = 0
     dims = sorted(
         (stride, size) for stride, size in zip(value.stride(), value.shape, strict=True) if size > 1 and stride
@@ -284,7 +284,7 @@ def _overlaps(value: torch.Tensor) -> bool:
 
 
 class _FinishingTarget:
-    """A target whose value is made of what was read."""
+    """A target whose value is made from another target's."""
 
     def __init__(self, read: RestoreTarget, finish: Any) -> None:
         self.buffer, self.filled = read.buffer, read.filled

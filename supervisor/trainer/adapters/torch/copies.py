@@ -1,7 +1,7 @@
-"""Copies of torch tensors into the host buffer: prepared once, then one call for many tensors, without Python for each.
+"""Copies torch tensors into the host buffer: planned once, then one call for many tensors, without Python for each.
 
-From CUDA the copies run on a stream of their own into pinned memory; the stream that trains waits for them on the device,
-while the host goes on at once.
+From CUDA, the copies run on a stream of their own into pinned memory. The training stream waits for them on the device, while
+the host continues at once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def plan(framework: FrameworkAdapter, slots: Sequence[Slot], buffer: HostBuffer)
 
 
 def read(value: torch.Tensor, first: int, out: memoryview) -> None:
-    """Copy row-major bytes of a tensor, on whatever device, from ``first`` on into ``out``."""
+    """Fill ``out`` with row-major bytes of a tensor on any device, from its byte ``first`` on."""
     if not out:
         return
     with torch.no_grad():
@@ -66,7 +66,10 @@ def _whole(view: memoryview, value: torch.Tensor) -> torch.Tensor:
 
 
 def _is_aligned(view: memoryview, value: torch.Tensor) -> bool:
-    """Say whether the view may be written as items of that dtype: of complex ones, which files hold as bytes, it may not."""
+    """Return whether the view may be written as items of that dtype.
+
+    Complex ones, stored as bytes, may be unaligned.
+    """
     return _flat(view).data_ptr() % value.element_size() == 0
 
 
@@ -145,7 +148,10 @@ class _OnStream:
 
 
 def _pin(buffer: HostBuffer) -> None:
-    """Lock the buffer into memory, which lets the device write into it by itself; refused, copies are only slower."""
+    """Lock the buffer into memory, so that the device writes into it by itself.
+
+    If that fails, copies are only slower.
+    """
     runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     if int(runtime.cudaHostRegister(buffer.address, len(buffer.view), 0)) == 0:
         address = buffer.address

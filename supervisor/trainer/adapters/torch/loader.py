@@ -1,7 +1,7 @@
-"""The place in a plain DataLoader: an epoch is drawn again as it was drawn, and what is done of it is passed over, not read.
+"""The position in a plain DataLoader: a resume draws the epoch's order again and skips the completed batches without reading them.
 
-The attached loader stays the script's own; its class is a subclass that hands the batches out, and something stands in the
-place of its sampler. In workers, chance is seeded anew for each batch, so that it does not depend on where a resume was.
+The attached loader stays the script's own object. Its class becomes a subclass that hands the batches out, and a wrapper
+replaces its sampler. In workers, the generators are seeded for each batch, so that draws do not depend on the resume's place.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ ATTACH_IT = "supervisor.attach(data=loader), and iterate that loader: it goes on
 
 
 def state_access(value: Any) -> StateAccess | None:
-    """Return how the place in a DataLoader is kept; None for what keeps its own, or cannot be kept."""
+    """Return (get, set) for the position in a DataLoader; None if it has its own, or has none that can be saved."""
     if not isinstance(value, DataLoader) or is_stateful(value):
         return None
     if isinstance(value.dataset, IterableDataset):
@@ -61,7 +61,7 @@ def state_access(value: Any) -> StateAccess | None:
 
 
 def attach_advice(value: Any) -> tuple[str, str] | None:
-    """Return why data of torch cannot be attached, and what can be; None for other things."""
+    """Return the reason why torch data cannot be attached, and a hint; None for other values."""
     if isinstance(value, DataLoader):
         why = "a DataLoader over an IterableDataset has no place that can be found again"
         if is_stateful(value.dataset):
@@ -79,7 +79,7 @@ def attach_advice(value: Any) -> tuple[str, str] | None:
 
 
 def restore_warning(value: Any) -> str:
-    """Return words on what a loader that keeps its own place does not keep; "" for nothing."""
+    """Return a message on what a loader with its own position does not save; "" for nothing."""
     if isinstance(value, DataLoader) and is_stateful(value) and value.num_workers and not is_stateful(value.dataset):
         words = f"what its {value.num_workers} workers draw at random themselves, they draw anew after a resume"
         return f"{words}; the workers of a plain DataLoader that is attached are seeded for each batch"
@@ -87,7 +87,10 @@ def restore_warning(value: Any) -> str:
 
 
 class _Epoch:
-    """How an epoch was drawn: chance before it began, and before its sampler was asked first; ``batches_done`` are done."""
+    """How an epoch was drawn: the generators before it began and before its sampler drew.
+
+    ``batches_done`` of it are done.
+    """
 
     def __init__(self, before: dict[str, Any], drawn: dict[str, Any] | None = None, batches_done: int = 0) -> None:
         self.before, self.drawn, self.batches_done = before, drawn, batches_done
@@ -95,7 +98,7 @@ class _Epoch:
         self._stored: dict[str, Any] | None = None
 
     def to_stored(self) -> dict[str, Any]:
-        """Return what a checkpoint holds of it; made once, because it does not change."""
+        """Return the stored form; made once, because it does not change."""
         if self._stored is None or self._stored["drawn"] is None:
             drawn = None if self.drawn is None else _packed(self.drawn)
             self._stored = {"before": _packed(self.before), "drawn": drawn}
@@ -103,7 +106,7 @@ class _Epoch:
 
     @classmethod
     def from_stored(cls, stored: dict[str, Any], batches_done: int) -> _Epoch:
-        """Return the epoch that ``to_stored`` has written down."""
+        """Return the epoch that ``to_stored`` stored."""
         drawn = stored["drawn"]
         return cls(_unpacked(stored["before"]), None if drawn is None else _unpacked(drawn), batches_done)
 
@@ -117,7 +120,7 @@ def _unpacked(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 class LoaderPosition(DataPosition):
-    """``number`` is the epoch that comes next or is under way. ``batches`` of it are done."""
+    """``number`` is the next or current epoch, and ``batches`` of it are done."""
 
     def __init__(self, loader: Any) -> None:
         self.number, self.batches_are_steps = 0, False
@@ -133,7 +136,7 @@ class LoaderPosition(DataPosition):
 
     @property
     def batches(self) -> int:
-        """Batches of the epoch under way that are done."""
+        """Batches of the current epoch that are done."""
         return max(0, self._iteration.handed - self._handed_ahead) if self._iteration is not None else 0
 
     def __len__(self) -> int:
@@ -171,7 +174,7 @@ class LoaderPosition(DataPosition):
         return self._iteration
 
     def on_batch_requested(self, iteration: _Iteration) -> None:
-        """The next batch is asked for: the one before is done."""
+        """Record that the previous batch is done: the next one is requested."""
         self._iteration = iteration
         run = trainer_context.current().run
         if self.batches_are_steps and run is not None and iteration.outstanding:
@@ -181,7 +184,7 @@ class LoaderPosition(DataPosition):
             self._resumed_epoch = None
 
     def read_batch(self, iteration: _Iteration) -> Any:
-        """Return the next batch, read with chance as it was where it was read before."""
+        """Return the next batch, read with the generators as they were at its first read."""
         if self._handed_ahead:
             self._rng_before_read = rng.current_states(adapters.loaded())
         reading = iteration.epoch.reading if iteration.handed == iteration.first else None
@@ -196,17 +199,17 @@ class LoaderPosition(DataPosition):
             rng.set_states(now)
 
     def on_exhausted(self, iteration: _Iteration) -> None:
-        """The epoch has no batch more: what is drawn next is another one."""
+        """Record that the epoch has no more batches: the next draw begins another epoch."""
         if self._resumed_epoch is iteration.epoch:
             self._resumed_epoch = None
 
     def next_step_is_skipped(self) -> bool:
-        """Say whether the step that comes next is left out, its batch with it."""
+        """Return whether a rollback skips the next step and its batch."""
         run = trainer_context.current().run
         return self.batches_are_steps and run is not None and run.is_skipped(run.step)
 
     def on_batch_skipped(self) -> None:
-        """The batch of that step was taken, and goes nowhere."""
+        """Record the skipped step, whose batch was taken and dropped."""
         run = trainer_context.current().run
         if run is not None:
             run.skip_step()
@@ -265,7 +268,7 @@ class LoaderPosition(DataPosition):
 
 
 class _Iteration:
-    """Hands the batches of an epoch out; ``first`` were done before, ``handed`` counts these too."""
+    """Hands out the batches of an epoch. ``first`` were done before; ``handed`` counts these too."""
 
     def __init__(self, position: LoaderPosition, inner: Any, epoch: _Epoch) -> None:
         self._position, self._inner, self.epoch = position, inner, epoch
@@ -292,7 +295,7 @@ class _Iteration:
             self._position.on_batch_skipped()
 
     def next(self) -> Any:
-        """Return what the loader's own iterator gives."""
+        """Return the next batch of the loader's own iterator."""
         return next(self._inner)
 
     def __len__(self) -> int:
@@ -303,7 +306,7 @@ class _Iteration:
 
 
 class _SamplerWrapper:
-    """Stands in a loader in the place of its sampler, and gives what that gives."""
+    """Replaces a loader's sampler and yields the same items."""
 
     def __init__(self, loader: Any) -> None:
         self._name = "batch_sampler" if loader.batch_sampler is not None else "sampler"
@@ -325,7 +328,7 @@ class _SamplerWrapper:
         return len(self._inner)
 
     def plain(self, inner: Callable[[], Any]) -> Any:
-        """Return an iterator of the loader that is not followed."""
+        """Return an iterator of the loader that is not tracked."""
         self.next = None
         return inner()
 
@@ -352,7 +355,7 @@ class _SamplerWrapper:
             yield _SeededIndices(item, seed, number) if self._workers and type(item) is list else item
 
     def _with_used_generators(self, items: Iterator[Any], epoch: _Epoch) -> Iterator[Any]:
-        """Yield the items; of chance before the first, keep only the generators from which the order was drawn."""
+        """Yield the items; of the generators before the first, keep only those that the order was drawn from."""
         for item in islice(items, 1):
             assert epoch.drawn is not None, "it was noted before the sampler was asked"
             stored = _drawn_since(epoch.drawn["global"]) | _torch_only(epoch.drawn)["global"]
@@ -361,7 +364,7 @@ class _SamplerWrapper:
         yield from items
 
     def _checked(self, items: Iterator[Any]) -> Iterator[Any]:
-        """Yield the items; say once if what comes depends on when it is asked for."""
+        """Yield the items; warn once if an item depends on the time when it is drawn."""
         yield from islice(items, 1)
         if not self._order_checked:
             self._order_checked = True
@@ -399,12 +402,12 @@ class _SeededIndices(list[Any]):
 
 
 def _torch_only(states: dict[str, Any]) -> dict[str, Any]:
-    """Return chance with the generator alone from which a loader draws itself: torch's on the CPU."""
+    """Return the states with torch's CPU generator alone, from which a loader draws itself."""
     return {**states, "global": {"torch": {**states["global"]["torch"], "cuda": []}}}
 
 
 def _drawn_since(states: dict[str, Any]) -> dict[str, Any]:
-    """Return of these states those of generators that were drawn from since."""
+    """Return those of the states whose generators were drawn from since."""
     now = rng.current_states(adapters.loaded())
     return {
         name: state
@@ -414,7 +417,7 @@ def _drawn_since(states: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seed_of(states: dict[str, Any]) -> int:
-    """Return a number that follows from chance at the begin of an epoch."""
+    """Return a seed that is determined by the generators at the begin of an epoch."""
     own = [each for each in states["own"] if isinstance(each, torch.Tensor)]
     tensors = [states["global"]["torch"]["cpu"], *own]
     digest = blake2b(b"".join(bytes(each.numpy()) for each in tensors), digest_size=8)
@@ -423,7 +426,7 @@ def _seed_of(states: dict[str, Any]) -> int:
 
 @cache
 def _tracked_class(kind: type) -> Any:
-    """Return the subclass whose objects hand their batches out through their place."""
+    """Return the subclass whose objects hand their batches out through their position."""
 
     def iterate(self: Any) -> Any:
         return vars(self)[_POSITION].iterate(lambda: kind.__iter__(self))  # type: ignore[attr-defined]
@@ -440,7 +443,7 @@ _installed: list[bool] = []
 
 
 def watch_unattached_data() -> None:
-    """Note from now on which loaders are iterated. Once a process."""
+    """Record from now on which loaders are iterated. Once a process."""
     if _installed:
         return
     _installed.append(True)
@@ -456,7 +459,7 @@ def watch_unattached_data() -> None:
 
 
 def unattached_data_warning(attached: Collection[Any]) -> str:
-    """Return words if a loader is in the middle of an epoch, and nothing that is attached knows of it; else ""."""
+    """Return a message if an unattached loader is in the middle of an epoch; else ""."""
     known = {id(each) for each in attached} | {
         id(held) for each in attached for held in getattr(each, "__dict__", {}).values()
     }

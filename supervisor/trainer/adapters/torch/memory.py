@@ -1,4 +1,4 @@
-"""The memory of torch tensors: where a checkpoint is read to, on the host and on devices."""
+"""The memory of torch tensors as the destination of a restore, on the host and on devices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HUGE_FROM_BYTES = 4 * 1024 * 1024
 
 
 def is_row_major(value: torch.Tensor) -> bool:
-    """Say whether the tensor's strides are those of a fresh tensor of its shape."""
+    """Return whether the tensor's strides are those of a fresh tensor of its shape."""
     return value.is_contiguous() and value.stride() == row_major(value.shape)
 
 
@@ -65,12 +65,12 @@ def into(live: torch.Tensor, size: int) -> RestoreTarget:
 
 
 def is_lazy(value: torch.Tensor) -> bool:
-    """Say whether the memory holds other bits than the value: conj() and its like are done when it is read."""
+    """Return whether the memory holds other bits than the value, because of a lazy conj() or neg()."""
     return value.is_conj() or value.is_neg()
 
 
 def dtype_of(name: object) -> torch.dtype:
-    """Return the dtype of this name. Raises ValueError for a name of anything else that the module has."""
+    """Return the dtype of this name. Raises ValueError if torch has no such dtype."""
     found = getattr(torch, name, None) if isinstance(name, str) else None
     if not isinstance(found, torch.dtype):
         raise ValueError(f"{name!r:.40} is no dtype of torch")  # noqa: TRY004  # to the reader it is damage
@@ -78,7 +78,7 @@ def dtype_of(name: object) -> torch.dtype:
 
 
 def empty(node: dict[str, Any], device: torch.device) -> torch.Tensor:
-    """Return a new tensor with the dtype, shape and strides that a node names, and any values."""
+    """Return a new, uninitialised tensor with the dtype, shape and strides of a node."""
     dtype, shape = dtype_of(node["dtype"]), node["shape"]
     if "strides" not in node:
         return _of_large_pages(torch.empty(shape, dtype=dtype, device=device))
@@ -88,7 +88,7 @@ def empty(node: dict[str, Any], device: torch.device) -> torch.Tensor:
 
 
 def _of_large_pages(tensor: torch.Tensor) -> torch.Tensor:
-    """Ask for large pages under a large new tensor: the system provides them several times faster. Return the tensor."""
+    """Request large pages for a large new tensor, because the system provides them several times faster."""
     advice, size = getattr(mmap, "MADV_HUGEPAGE", None), tensor.numel() * tensor.element_size()
     if tensor.device.type == "cpu" and size >= HUGE_FROM_BYTES and advice is not None:
         begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -99,14 +99,14 @@ def _of_large_pages(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def stored_once(value: torch.Tensor, strides: Sequence[int]) -> torch.Tensor:
-    """Return the part of a tensor that is really stored where these strides repeat it, as expand() does."""
+    """Return the part of a tensor that is stored where these strides repeat it, as expand() does."""
     for dim, stride in enumerate(strides):
         value = value.narrow(dim, 0, 1) if stride == 0 and value.shape[dim] > 1 else value
     return value
 
 
 class _PackedTarget:
-    """Fills a tensor of other strides from memory that is there no longer than it takes."""
+    """Fills a tensor of other strides from temporary memory."""
 
     def __init__(self, live: torch.Tensor) -> None:
         self._live = live
@@ -135,9 +135,9 @@ class _PackedTarget:
 
 
 class _CudaTarget:
-    """Fills a tensor on a device through pinned slices: some travel while the next are read from the disk.
+    """Fills a tensor on a device through pinned slices: some are sent while the next are read from the disk.
 
-    Two threads may ask at once: the parts of a tensor larger than a piece lie in several files.
+    Two threads may call at once: the parts of a tensor that is larger than a file lie in several files.
     """
 
     AHEAD = 4  # slices of one tensor that may be on their way
@@ -171,7 +171,7 @@ def _pinned(size: int) -> torch.Tensor:
 
 
 def in_place_mode(owner: Any) -> Literal["no", "state", "whole"]:
-    """See the port. A module that does something of its own when it is loaded is left to do it."""
+    """See the port. A module with loading code of its own is loaded by that code."""
     if isinstance(owner, torch.optim.Optimizer):
         return "state" if _is_torchs(type(owner), "load_state_dict", "state_dict", "__setstate__") else "no"
     if isinstance(owner, torch.nn.Module) and all(map(_loads_plainly, owner.modules())):
@@ -199,7 +199,7 @@ def _loads_plainly(module: torch.nn.Module) -> bool:
 
 
 def _is_torchs(kind: type, *methods: str) -> bool:
-    """Say whether a class takes these methods from torch's own plain layers and optimizers."""
+    """Return whether a class takes these methods from torch's own layers and optimizers."""
     return all(
         getattr(getattr(kind, name, None), "__module__", "torch.nn.modules").startswith(
             ("torch.nn.modules", "torch.optim")
@@ -209,9 +209,9 @@ def _is_torchs(kind: type, *methods: str) -> bool:
 
 
 def materialise(module: torch.nn.Module) -> None:
-    """Give parameters and buffers on the meta device memory on the CPU, keeping each object, which an optimizer may hold.
+    """Allocate CPU memory for parameters and buffers on the meta device, and keep each object, which an optimizer may hold.
 
-    Not the buffers that are in no checkpoint: they would hold anything, while on the meta device they say so when used.
+    Buffers that no checkpoint contains stay on the meta device, so that their use raises an error instead of reading garbage.
     """
     for part in module.modules():
         for name, parameter in part.named_parameters(recurse=False):

@@ -1,7 +1,7 @@
-"""What a torch module has beside its state_dict(): gradients that no optimizer has used yet, and the flags of its parts.
+"""A torch module's extra state beside its state_dict(): unused gradients and flags; and the structure that a checkpoint needs.
 
-And what a fresh process must have built for a checkpoint to fit: parameters and parameter groups. Buffers that a module
-registers late, and strides that training changed, are given to the fresh module.
+A fresh process must build the same parameters and parameter groups. Buffers that a module registers late, and strides that
+training changed, are added to the fresh module.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NAMES_MAX = 3
 
 
 class _BackwardCounts:
-    """How often backward ran in this process, and how often it had when each optimizer last stepped."""
+    """The number of backward calls in this process, and that number at each optimizer's last step."""
 
     def __init__(self) -> None:
         self.backwards = 0
@@ -37,7 +37,7 @@ _counts = _BackwardCounts()
 
 
 def count_backwards() -> None:
-    """Count from now on where gradients are made and where they are used. Once a process."""
+    """Count backward calls and optimizer steps from now on. Once a process."""
     if _counts.counting:
         return
     _counts.counting = True
@@ -60,7 +60,7 @@ def count_backwards() -> None:
 
 
 def extra_state(module: torch.nn.Module, attached: Iterable[torch.optim.Optimizer]) -> dict[str, Any]:
-    """Return the flags that are not as usual, and the gradients that are open, by name."""
+    """Return unusual flags, and gradients that no optimizer has used, by name."""
     count_backwards()
     frozen, evaluating, parameters = [], [], {}
     for path, part in module.named_modules():
@@ -78,7 +78,7 @@ def extra_state(module: torch.nn.Module, attached: Iterable[torch.optim.Optimize
 def _open_gradients(
     parameters: dict[str, torch.nn.Parameter], attached: Iterable[torch.optim.Optimizer]
 ) -> dict[str, torch.Tensor]:
-    """Return the gradients that an optimizer is still to use: backward ran since it last stepped."""
+    """Return the gradients that an optimizer has not used yet: backward ran since its last step."""
     known = dict.fromkeys(attached, 0) | dict(_counts.stepped)
     if known and min(known.values()) == _counts.backwards:
         return {}
@@ -92,7 +92,7 @@ def _open_gradients(
 
 
 def restore_extra_state(module: torch.nn.Module, kept: dict[str, Any]) -> None:
-    """Set flags and open gradients as they were."""
+    """Restore flags and unused gradients."""
     frozen, evaluating = set(kept["frozen"]), set(kept["eval"])
     for name, part in module.named_modules():
         part.training = name not in evaluating
@@ -106,13 +106,13 @@ def restore_extra_state(module: torch.nn.Module, kept: dict[str, Any]) -> None:
 
 
 def differing_flags(module: torch.nn.Module, kept: dict[str, Any]) -> list[str]:
-    """Return the names of the parameters that are frozen here and were not, or the other way round."""
+    """Return the names of parameters whose ``requires_grad`` differs from the checkpoint's."""
     frozen = set(kept["frozen"])
     return [name for name, each in module.named_parameters() if each.requires_grad == (name in frozen)]
 
 
 class TorchSkeleton:
-    """What of a module or optimizer a checkpoint must find in a fresh process."""
+    """The structure of a module or optimizer that a checkpoint needs in a fresh process."""
 
     def __init__(self, owner: Any) -> None:
         self._modules = {name for name, _ in owner.named_modules()} if isinstance(owner, torch.nn.Module) else set()
@@ -120,7 +120,7 @@ class TorchSkeleton:
         self._groups = _groups(owner)
 
     def changes(self, owner: Any) -> str:
-        """Return words on what the owner has that this skeleton lacks, or lacks that it has; "" for nothing."""
+        """Return a message on added or removed parts of the owner; "" if there are none."""
         groups = _groups(owner)
         if groups != self._groups:
             return f"it has {_describe_groups(groups)}, at attach() it had {_describe_groups(self._groups)}"
@@ -154,7 +154,7 @@ def _shortened(names: list[str]) -> str:
 
 
 def adapt_structure(owner: Any, node: Node) -> None:
-    """Give a fresh module the buffers that the checkpoint has and it lacks, and the strides where its own memory allows."""
+    """Add the checkpoint's missing buffers to a fresh module, and its strides where the module's own memory allows."""
     if not isinstance(owner, torch.nn.Module):
         return
     live = dict(owner.named_parameters(remove_duplicate=False)) | dict(owner.named_buffers(remove_duplicate=False))

@@ -1,7 +1,7 @@
-"""Tensors of torch_xla, on a TPU or whatever XLA runs on: where they lie, how they are read, and their random generator.
+"""Tensors of torch_xla, on a TPU or another XLA device: addresses, reads, and the random generator.
 
-What the script does to them is only noted down until torch_xla.sync() or until somebody asks for a value. They have no
-address of their own. torch_xla is never imported here for a script that has not done so.
+XLA only records operations until torch_xla.sync() or until a value is needed. Its tensors have no data address. torch_xla is
+never imported here for a script that has not imported it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ TYPE = "xla"
 
 
 def is_started() -> bool:
-    """Say whether the script uses XLA: to ask more would start it, and a TPU then belongs to this process alone."""
+    """Return whether the script uses XLA.
+
+    A stronger check would start it, and a TPU then belongs to this process alone.
+    """
     there = sys.modules.get("torch_xla")
     return there is not None and bool(there._XLAC._xla_runtime_is_initialized())  # noqa: SLF001  # there is no other way
 
 
 def described() -> str:
-    """Return the device in words, once it is started."""
+    """Return the device's name, once it is started."""
     import torch_xla
 
     return f"{torch_xla.core.xla_model.xla_device_hw(torch_xla.device())} through XLA"
 
 
 def address(value: torch.Tensor) -> Hashable:
-    """Return what stays while a tensor is changed in place, and is the same for all views that begin there."""
+    """Return a key that stays while a tensor is changed in place, and is the same for all views that begin there."""
     return TYPE, value.untyped_storage()._cdata, value.storage_offset()  # noqa: SLF001  # its data pointer is always 0
 
 
@@ -41,9 +44,12 @@ def plan_copy(
     slots: Sequence[Slot], whole: Callable[[memoryview, torch.Tensor], torch.Tensor],
     raw: Callable[[torch.Tensor], torch.Tensor],
 ) -> DeviceCopy:  # fmt: skip
-    """Return the copy that fills the slots: one transfer for all, on the thread that trains, which waits for it.
+    """Return the copy that fills the slots: one transfer for all, on the training thread, which waits for it.
 
-    ``whole`` makes a tensor of a buffer like another, ``raw`` the bytes of a tensor.
+    Args:
+        slots: the places in the buffer.
+        whole: returns a tensor over a buffer, like another tensor.
+        raw: returns the bytes of a tensor.
     """
     numbers = sorted({slot.number for slot in slots})
 
@@ -64,8 +70,9 @@ def plan_copy(
 def fetch(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Return copies on the host, in one transfer.
 
-    Without a sync() before it, because that moves the random generator on: the run would depend on when it was saved. A
-    script that syncs at the end of its steps has nothing left to do here; for others these values are computed now.
+    No sync() precedes it, because that advances the random generator: the run would depend on the time of its saves. A script
+    that
+    syncs at the end of its steps has no work left here. For other scripts these values are computed now.
     """
     import torch_xla
 
@@ -75,7 +82,7 @@ def fetch(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def scalars(kept: Sequence[torch.Tensor]) -> list[Scalar]:
-    """Return the numbers of tensors of one element, in one transfer."""
+    """Return the numbers of tensors with one element, in one transfer."""
     return [value.item() for value in fetch(kept)]
 
 
@@ -87,7 +94,7 @@ def rng_state() -> list[int]:
 
 
 def set_rng_state(states: Sequence[int]) -> bool:
-    """Put it back; False if there is no XLA device in use here to take it, or one too many."""
+    """Set the state; return False if the number of XLA devices in use does not fit."""
     if len(states) != is_started():
         return False
     if states:
@@ -99,7 +106,7 @@ def set_rng_state(states: Sequence[int]) -> bool:
 
 class _Done:
     def fence(self) -> None:
-        """The values were read before the copy returned."""
+        """Do nothing: the values were read before the copy returned."""
 
     def wait(self) -> None:
-        """The bytes were there before the copy returned."""
+        """Do nothing: the bytes were there before the copy returned."""

@@ -1,4 +1,7 @@
-"""The position in a DataLoader: kept as a count, found again through the indices alone, with chance as it was at that place."""
+"""The position in a prepared DataLoader.
+
+A count of batches, restored through the indices alone, with the generators' states.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class ResumePoint(NamedTuple):
-    """Where an epoch goes on: its first ``batches_done`` batches are not read again.
+    """The point at which an epoch resumes: its first ``batches_done`` batches are not read again.
 
-    ``rng_at_epoch_start`` is chance as it was when the epoch began, ``rng_before_read`` before the first batch that is read again was read,
-    ``rng_at_checkpoint`` at the checkpoint, by which time that batch was read already.
+    ``rng_at_epoch_start``: the generators when the epoch began. ``rng_before_read``: before the first remaining batch was read.
+    ``rng_at_checkpoint``: at the checkpoint, when that batch had been read already.
     """
 
     batches_done: int
@@ -29,10 +32,11 @@ class ResumePoint(NamedTuple):
 
 
 class ReplayBatchSampler(BatchSampler):
-    """Stands in a loader for its batch sampler: notes chance before each batch is read, and finds a kept position again.
+    """Replaces a loader's batch sampler: records the generators before each read, and resumes at a stored position.
 
-    Whoever resumes has the loader drop the first ``batches_done`` batches of indices (``skip_first_batches``): nothing is read for
-    them, but the order of the others follows from them.
+    On a resume, the caller lets the loader drop the first ``batches_done`` batches of indices (``skip_first_batches``). No
+    sample
+    of them is read, but the order of the others follows from them.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -49,7 +53,7 @@ class ReplayBatchSampler(BatchSampler):
         return len(self.inner)
 
     def resume(self, resume_point: ResumePoint) -> None:
-        """The next epoch to be drawn is this one."""
+        """Draw the resumed epoch next."""
         self._resume_point = resume_point
 
     def __iter__(self) -> Iterator[Any]:
@@ -66,7 +70,7 @@ class ReplayBatchSampler(BatchSampler):
 
 
 class PreparedLoaderPosition:
-    """``epoch`` is the one that comes next or is under way, ``batches`` of it are used up."""
+    """``epoch`` is the next or current one, and ``batches`` of it are done."""
 
     def __init__(self, loader: Any, accumulated: int) -> None:
         self.epoch, self.batches = 0, 0
@@ -76,12 +80,12 @@ class PreparedLoaderPosition:
         self._rng_before_read: LoaderRngStates | None = None  # of the checkpoint
 
     def start_epoch(self) -> None:
-        """The epoch begins, and with the next batch its order is drawn."""
+        """Begin an epoch, whose order is drawn with the next batch."""
         self.batches = 0
         self._rng_at_epoch_start = LoaderRngStates.capture()
 
     def resume_epoch(self, rng_at_checkpoint: LoaderRngStates) -> None:
-        """The epoch goes on behind what is used up; ``rng_at_checkpoint`` is chance as the checkpoint has it."""
+        """Resume the epoch after its completed batches. ``rng_at_checkpoint``: the generators at the checkpoint."""
         assert self._rng_at_epoch_start is not None, "a position within an epoch is kept with the epoch's begin"
         self._rng_at_epoch_start.restore()
         if self.batch_sampler is not None:
@@ -95,11 +99,11 @@ class PreparedLoaderPosition:
             )
 
     def end_epoch(self, next_epoch: int) -> None:
-        """The epoch is used up."""
+        """Record that the epoch has ended."""
         self.epoch, self.batches = next_epoch, 0
 
     def warn_if_inexact(self) -> None:
-        """Say what of an epoch that goes on cannot be as it would have been."""
+        """Warn if a part of the resumed epoch may differ from an uninterrupted run."""
         if self.batch_sampler is None:
             words = "the data are a stream: what was used of this epoch is read once more to find the place"
         elif self._loader.num_workers:
@@ -109,7 +113,7 @@ class PreparedLoaderPosition:
         trainer_context.current().send(TrainerNote("warning", words))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position; within an epoch with what its order and the reading of its batches follow from."""
+        """Return the position; within an epoch also the generators' states that determine its order and reads."""
         sampler = _seeded_sampler(self._loader)
         stored = {"epoch": self.epoch, "batches": self.batches, "seed": sampler.initial_seed if sampler else None}
         if self.batches == 0 or self._rng_at_epoch_start is None:
@@ -122,7 +126,7 @@ class PreparedLoaderPosition:
         }
 
     def load_state_dict(self, stored: dict[str, Any]) -> None:
-        """Go on there; UsageError if that is a position in other data."""
+        """Resume there; UsageError if the position belongs to other data."""
         if stored["batches"] and stored["made_of"] != (description := self._describe()):
             raise UsageError(
                 f"the checkpoint is in the middle of an epoch of {stored['made_of']}, these data are {description}",
@@ -147,7 +151,7 @@ class PreparedLoaderPosition:
 
 
 def _install_replay(loader: Any) -> ReplayBatchSampler | None:
-    """Have an Accelerate loader draw through Batches, and return these; None for data that has no indices."""
+    """Install a ReplayBatchSampler in an Accelerate loader and return it; None for data without indices."""
     base = getattr(loader, "base_dataloader", loader)
     inner = getattr(base, "batch_sampler", None)
     streams = isinstance(base.dataset, IterableDataset)  # torch gives a stream a sampler, too, that says nothing
@@ -161,6 +165,6 @@ def _install_replay(loader: Any) -> ReplayBatchSampler | None:
 
 
 def _seeded_sampler(loader: Any) -> Any:
-    """Return the sampler whose order follows from ``initial_seed``, if the loader has one."""
+    """Return the sampler whose order ``initial_seed`` determines, if the loader has one."""
     sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
     return sampler if isinstance(getattr(sampler, "initial_seed", None), int) else None

@@ -1,4 +1,4 @@
-"""The order of a DataLoader's epoch, drawn again after a resume as it was drawn: what is done is passed over, not read."""
+"""Replays the order of a DataLoader's epoch after a resume: completed items are skipped, not read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAMPLER = {True: "batch_sampler", False: "sampler"}  # by whether the loader mak
 
 
 class ReplaySampler:
-    """Stands in a loader in the place of its sampler, and gives what that gives."""
+    """Replaces a loader's sampler and yields the same items."""
 
     kind = "order"
 
@@ -53,11 +53,11 @@ class ReplaySampler:
         return self._first_draw(self._epoch)
 
     def state(self, *, mid_epoch: bool) -> dict[str, Any]:
-        """Return how the epoch under way was drawn, and the generators as they are."""
+        """Return how the current epoch was drawn, and the present states of the held generators."""
         return {"kind": self.kind, "epoch": self._epoch if mid_epoch else None, "now": self._rng_states.held_states()}
 
     def resume(self, kept: dict[str, Any], batches: int) -> None:
-        """Make the next iteration the rest of the kept epoch, or, between two, a new one."""
+        """Make the next iteration the rest of the stored epoch, or a new epoch if none was under way."""
         self._rng_states.restore_held(kept["now"])
         self._replay = None if kept["epoch"] is None else (kept["epoch"], batches - kept["epoch"]["began"])
         if self._replay is not None and self._loader.num_workers:
@@ -65,7 +65,7 @@ class ReplaySampler:
             trainer_context.current().send(TrainerNote("warning", words))
 
     def uninstall(self) -> None:
-        """Put the script's sampler back."""
+        """Put the script's sampler back into the loader."""
         vars(self._loader)[self._name] = self._inner
 
     def _first_draw(self, epoch: dict[str, Any]) -> Iterator[Any]:

@@ -1,4 +1,9 @@
-"""All that the order of an epoch may be drawn with: the global random generators, and what a loader and its samplers hold."""
+"""Two kinds of random states that an epoch of a DataLoader depends on.
+
+``EpochRngStates`` belongs to a loader: all global generators, and the generators and samplers that the loader holds. It decides
+an epoch's order. ``LoaderRngStates`` is a value: the three generators that samples and collators use while batches are read.
+Their stored forms differ, and checkpoints of earlier versions have both.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +21,15 @@ GENERATORS = (torch.Generator, random.Random)
 
 
 def is_stateful(owner: Any) -> bool:
-    """Say whether it gives its state and takes it back."""
+    """Return whether the object can save and load its state."""
     return all(callable(getattr(owner, name, None)) for name in ("state_dict", "load_state_dict"))
 
 
 class EpochRngStates:
-    """All that an order may be drawn with: the global generators, and what the loader and its samplers hold themselves."""
+    """Everything that an epoch's order may be drawn from.
+
+    The global generators, and those of the loader and its samplers.
+    """
 
     def __init__(self, owners: tuple[Any, ...]) -> None:
         held = [value for owner in owners for value in getattr(owner, "__dict__", {}).values()]
@@ -34,17 +42,17 @@ class EpochRngStates:
         return {"global": rng.current_states(adapters.loaded()), "own": self.held_states()}
 
     def held_states(self) -> list[Any]:
-        """Return copies of the states of what the loader and its samplers hold."""
+        """Return copies of the states that the loader and its samplers hold."""
         generators = [_state(generator) for generator in self._generators]
         return [*generators, *(deepcopy(owner.state_dict()) for owner in self._stateful)]
 
     def restore(self, states: dict[str, Any]) -> None:
-        """Set all to copies of such states."""
+        """Set all states to copies of these."""
         rng.set_states(states["global"])
         self.restore_held(states["own"])
 
     def restore_held(self, states: list[Any]) -> None:
-        """Set what the loader and its samplers hold."""
+        """Set the states that the loader and its samplers hold."""
         owners = [*self._generators, *self._stateful]
         for owner, state in zip(owners, states, strict=True):
             if isinstance(owner, torch.Generator):
@@ -56,7 +64,7 @@ class EpochRngStates:
 
 
 class LoaderRngStates(NamedTuple):
-    """The states of the generators that drawing samples and reading data in this process use."""
+    """The states of the generators that samples and collators use in this process."""
 
     python: Any
     numpy: Any
@@ -64,7 +72,7 @@ class LoaderRngStates(NamedTuple):
 
     @classmethod
     def capture(cls) -> LoaderRngStates:
-        """Return copies of the present states."""
+        """Return copies of the current states."""
         import numpy as np  # only where the framework has imported it
 
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002  # the global one is what collators use
@@ -78,7 +86,7 @@ class LoaderRngStates(NamedTuple):
         torch.set_rng_state(self.torch)
 
     def to_stored(self) -> dict[str, Any]:
-        """Return what a checkpoint can hold."""
+        """Return the stored form."""
         import numpy as np  # only where the framework has imported it
 
         _, numbers, gauss = self.python
@@ -91,7 +99,7 @@ class LoaderRngStates(NamedTuple):
 
     @classmethod
     def from_stored(cls, stored: dict[str, Any]) -> LoaderRngStates:
-        """Return the states that ``to_stored`` has written down."""
+        """Return the states that ``to_stored`` stored."""
         python = (PYTHON_RNG_VERSION, tuple(stored["python"]["numbers"].tolist()), stored["python"]["gauss"])
         return cls(python, tuple(stored["numpy"].values()), stored["torch"])
 

@@ -1,4 +1,4 @@
-"""Arrays in batches, as Keras's own adapter cuts them, in an order that is a pure function of (seed, pass, batch)."""
+"""Arrays in batches, as Keras's own adapter cuts them. The order is a pure function of (seed, pass, batch)."""
 
 # ruff: noqa: SLF001  # because where a fit is, is in Keras's own fields and nowhere else
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def shuffled(length: int, *seeds: int) -> Indices:
-    """Return the numbers under ``length`` in an order that follows from the seeds, with every version of NumPy."""
+    """Return the numbers below ``length`` in an order that the seeds determine, with every version of NumPy."""
     return np.random.RandomState(list(seeds)).permutation(length)  # the stream that never changes
 
 
 class BatchOrder:
-    """Of one pass over an adapter's samples."""
+    """The order of one pass over an adapter's samples."""
 
     def __init__(self, adapter: Any, seed: int, passes: int) -> None:
         self.size, self._batch = adapter._size, adapter._batch_size
@@ -62,8 +62,9 @@ def batches(adapter: Any, order: BatchOrder, first: int, backend: str) -> Iterat
 def dataset(adapter: Any, order: BatchOrder, first: int) -> Any:
     """Return the tf.data.Dataset of the batches from ``first`` on, made as Keras makes its own.
 
-    Where all batches are full, their size is part of the shape, as with Keras. The shape decides how TensorFlow optimizes
-    the step: with an unknown size it may drop the order between the read of a weight and its update.
+    Where all batches are full, their size is part of the shape, as with Keras. The shape decides how TensorFlow optimizes the
+    step.
+    With an unknown size it may drop the order between the read of a weight and its update.
     """
     import tensorflow as tf
 

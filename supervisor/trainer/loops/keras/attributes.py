@@ -1,7 +1,7 @@
-"""Plain attributes of the model, its layers, loss, metrics and optimizer that change within a fit, and what changes unkept.
+"""Plain attributes of the model, its layers, loss, metrics and optimizer that change within a fit, and unsaved changes.
 
-A number that a callback sets on a layer counts from the next trace on: with a traced train function it is put back after the
-first step, where the trace has taken the number that the script begins with, as it had in the process before.
+A number that a callback sets on a layer counts from the next trace on. So with a traced train function, it is restored after
+the first step. There the trace has taken the script's initial number, as it had in the first process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _STATELESS = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type)
 
 
 class Attributes:
-    """``eager``: the train function looks at the attributes at each step. Made when all callbacks have begun."""
+    """``eager``: the train function reads the attributes at each step. Made when all callbacks have begun."""
 
     def __init__(self, model: Any, callbacks: Sequence[Any], *, eager: bool) -> None:
         self._model, self._callbacks, self._eager = model, callbacks, eager
@@ -43,18 +43,18 @@ class Attributes:
         self._saves = 0
 
     def get(self) -> dict[str, Any]:
-        """Return those plain attributes that are not as they were when the fit began, by path."""
+        """Return the plain attributes that differ from the fit's beginning, by path."""
         changed = {key: value for key, _, value in self._plain() if digest(value) != self._before.get(key)}
         return {**changed, **self._pending}
 
     def set(self, kept: Mapping[str, Any]) -> None:
-        """Put them back: now where that is seen at the next step, else after it."""
+        """Restore them: at once if the next step reads them, else after it."""
         self._pending = dict(kept)
         if self._eager:
             self.on_traced()
 
     def on_traced(self) -> None:
-        """The train function is traced: from here on the attributes are as they were kept."""
+        """Restore the attributes, because the train function is traced now."""
         if self._pending:
             pending, self._pending = self._pending, {}
             owners = {f"{path}.{name}": (owner, name) for path, owner in self._owners() for name in _names(owner)}
@@ -63,7 +63,7 @@ class Attributes:
                     keras_callbacks.put(*owners[key], value)
 
     def report_unkept(self) -> None:
-        """A save is made: name what has changed and is in no checkpoint. Not at each save, because it takes time."""
+        """Report changed attributes that no checkpoint holds. Not at each save, because it takes time."""
         self._saves += 1
         if self._saves & (self._saves - 1):
             return
@@ -90,7 +90,10 @@ class Attributes:
                 yield f"{path}.{TRAINABLE}", owner, bool(owner.trainable)
 
     def _unkept(self) -> Iterator[tuple[str, Any, Any]]:
-        """Yield what no checkpoint holds: of the script's own classes, because Keras's own keep nothing there."""
+        """Yield attributes that no checkpoint holds, of the script's own classes only.
+
+        Keras's own classes keep nothing there.
+        """
         for path, owner in self._owners():
             if not _is_keras(owner):
                 for name, value in _attributes(owner):
@@ -107,7 +110,7 @@ class Attributes:
 
 
 def digest(value: Any) -> str:
-    """Return a short text that is another one when the value has changed, as far as that can be seen at a small price."""
+    """Return a short text that differs if the value has changed, as far as a cheap check shows that."""
     if type(value) in _SCALARS:
         return f"{type(value).__name__} {value!r}"
     lines: list[str] = []

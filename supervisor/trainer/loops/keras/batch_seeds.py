@@ -1,7 +1,7 @@
-"""Chance that a data set draws when a batch is asked for: one seed for each batch, because batches are read ahead.
+"""Seeds for random draws of a data set: one seed for each batch, because batches are read ahead.
 
-What a reader has drawn ahead is in no checkpoint. So where the first batch draws, each is read with generators that follow from
-(seed, pass, batch), and these are given back as they were found.
+No checkpoint holds what a reader has drawn ahead. So if the first batch draws, each batch is read with generators that (seed,
+pass, batch) determine. The generators get their previous states back afterwards.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _read_lock = threading.Lock()
 
 
 class Generator(NamedTuple):
-    """How the state of one generator is got and set, and how it is seeded."""
+    """The functions that get, set and seed one generator."""
 
     get: Callable[[], Any]
     set: Callable[[Any], Any]
@@ -33,7 +33,7 @@ class Generator(NamedTuple):
 
 
 class SeededBatches:
-    """Reads batches of ``inner``, a PyDataset. Several threads that read at once share the generators: that is said."""
+    """Reads batches of ``inner``, a PyDataset. Threads that read at once share the generators; a warning says so."""
 
     def __init__(self, inner: Any, *seeds: int) -> None:
         self._inner, self._seeds = inner, seeds
@@ -76,12 +76,12 @@ class SeededBatches:
 
 
 def _bytes(state: Any) -> bytes:
-    """Return a generator's state for a comparison: torch pickles equal tensors to different bytes."""
+    """Return a generator's state for a comparison, because torch pickles equal tensors to different bytes."""
     return bytes(state.numpy().tobytes()) if hasattr(state, "numpy") else pickle.dumps(state)
 
 
 def _generators(inner: Any) -> list[Generator]:
-    """Return the generators of Python, NumPy and torch that all share, and those that the data set holds itself."""
+    """Return the shared generators of Python, NumPy and torch, and those that the data set holds."""
     legacy: Any = np.random.mtrand._rand  # noqa: SLF001  # the one behind np.random's functions
     found = [
         Generator(random.getstate, random.setstate, random.seed),

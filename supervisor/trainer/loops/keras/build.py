@@ -1,4 +1,7 @@
-"""Have all variables of a fit made before they are put back: with TensorFlow, Keras makes them in the first step only."""
+"""Creates all variables of a fit before the restore.
+
+With TensorFlow, Keras itself creates them only in the first step.
+"""
 
 # ruff: noqa: SLF001  # because how Keras makes a step is in its own fields and nowhere else
 
@@ -12,7 +15,15 @@ from supervisor.trainer.errors import UnsupportedStateError
 
 
 def build(model: Any, iterator: Any) -> None:
-    """Make them as Keras does, or, for a model that has no ``call()``, by tracing its step; RefusedError if neither can."""
+    """Create the variables as Keras does; for a model without ``call()``, by tracing its step.
+
+    Args:
+        model: the model of the fit.
+        iterator: Keras's epoch iterator, whose batches have the shapes.
+
+    Raises:
+        UnsupportedStateError: neither way works.
+    """
     if keras.backend.backend() != "tensorflow" or model._distribute_strategy is not None:
         return  # there Keras itself has done it
 
@@ -27,7 +38,7 @@ def build(model: Any, iterator: Any) -> None:
 
 
 def _trace_step(model: Any, batch: Any, built: Exception) -> None:
-    """Trace one step without doing it: the layers and optimizers that it uses are built in this."""
+    """Trace one step without running it, which builds its layers and optimizers."""
     import tensorflow as tf
 
     try:

@@ -1,4 +1,4 @@
-"""Keras: one callback keeps and restores a whole fit; ``model.fit(…, callbacks=[supervisor.KerasCallback(), …])``."""
+"""Keras: one callback saves and restores a whole fit; ``model.fit(…, callbacks=[supervisor.KerasCallback(), …])``."""
 
 # ruff: noqa: SLF001  # because where a fit is, is in Keras's own fields and nowhere else
 
@@ -31,7 +31,7 @@ _fits: list[Any] = []  # a process has one run
 
 
 class KerasCallback(keras.callbacks.Callback):
-    """Restores when ``fit`` begins, and has a boundary after every step; of the last one of an epoch, its end is part.
+    """Restores when ``fit`` begins, and has a boundary after every step. An epoch's last step includes the epoch's end.
 
     A step is one execution of the train function: ``steps_per_execution`` batches. One process and one fit.
     """
@@ -55,7 +55,7 @@ class KerasCallback(keras.callbacks.Callback):
         self._lengths: tuple[int | None, int | None] = (None, None)
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002  # Keras's signature
-        """Have the last word among the callbacks, because others reset themselves when a fit begins."""
+        """Append a last callback, because other callbacks reset themselves when a fit begins."""
         if _fits:
             raise UsageError(
                 "supervisor.KerasCallback keeps one fit of a script, and this is its second",
@@ -74,7 +74,7 @@ class KerasCallback(keras.callbacks.Callback):
         fit.f_locals["callbacks"].callbacks.append(last)
 
     def restore(self) -> None:
-        """All callbacks have begun: put back what was kept, and let fit begin there."""
+        """Restore the fit and start it at the checkpoint's position: all callbacks have begun."""
         fit = _fit()
         iterator = keras_data_position.iterator_of(fit)
         keras_build.build(self.model, iterator)
@@ -108,7 +108,7 @@ class KerasCallback(keras.callbacks.Callback):
             self._begin()
 
     def before_first_batch(self) -> None:
-        """An epoch begins, and what begins with it has begun: within an epoch this is where a resumed run goes on."""
+        """Restore again and begin the run, because the epoch's begin has changed the state."""
         if not self._begun:
             assert self._deferred is not None
             self._install_wrapper()
@@ -116,11 +116,11 @@ class KerasCallback(keras.callbacks.Callback):
             self._begin()
 
     def before_step(self) -> None:
-        """Keras calls the train function next: it shall be ours, also where a callback has made another one."""
+        """Install our train function, because a callback may have replaced it."""
         self._install_wrapper()
 
     def after_step(self, **more: Any) -> None:
-        """A step is done, and all callbacks have heard of it."""
+        """Log and count the step: all callbacks have received it."""
         run, logs = self._run, self._logs
         assert run is not None
         if logs is None:
@@ -133,7 +133,7 @@ class KerasCallback(keras.callbacks.Callback):
             run.advance()
 
     def after_epoch(self, logs: dict[str, Any]) -> None:
-        """The epoch's last step is done, with validation and all that callbacks do about it."""
+        """Count the epoch's last step, with its validation and callbacks."""
         assert self._data is not None
         self._install_wrapper()
         for history in self._histories:
@@ -144,7 +144,7 @@ class KerasCallback(keras.callbacks.Callback):
         self.after_step(**{name: value for name, value in logs.items() if name not in known})
 
     def end(self) -> None:
-        """The fit is over."""
+        """End the run: the fit is over."""
         run, data, total = self._run, self._data, self._lengths[0]
         assert run is not None
         assert data is not None
@@ -171,7 +171,7 @@ class KerasCallback(keras.callbacks.Callback):
         self._run.begin(*self._lengths)
 
     def _install_wrapper(self) -> None:
-        """Put our function around the train function. Another one than before means that the model was compiled again."""
+        """Wrap the train function. A new train function means that the model was compiled again."""
         function = self.model.train_function
         if function is self._wrapper or function is None:
             return
@@ -182,7 +182,7 @@ class KerasCallback(keras.callbacks.Callback):
             self._on_recompile()
 
     def _on_recompile(self) -> None:
-        """The model has other metrics and another optimizer now: have their variables made, and follow them."""
+        """Create the variables of the new metrics and the new optimizer, and follow them."""
         self._build()
         self.model.make_train_function()
         if "optimizer" in self._parts:
@@ -192,7 +192,7 @@ class KerasCallback(keras.callbacks.Callback):
             trainer_context.current().send(TrainerNote("warning", words))
 
     def _train_step(self, *given: Any) -> Any:
-        """Stand in for the train function, because its logs are here before anybody waits for them."""
+        """Run the train function, or skip the step. Its logs are available here before anything waits for them."""
         assert self._run is not None
         assert self._data is not None
         jax = keras.backend.backend() == "jax"
@@ -208,7 +208,7 @@ class KerasCallback(keras.callbacks.Callback):
 
 
 class _LastCallback(keras.callbacks.Callback):
-    """The last in the list: when it hears of something, all others have done what they do about it."""
+    """The last callback of the list: it is called after all others."""
 
     def __init__(self, callback: KerasCallback) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class _LastCallback(keras.callbacks.Callback):
 
 
 def _fit() -> Any:
-    """Return the frame of Keras's ``fit`` that has called; UsageError if there is none."""
+    """Return the frame of the calling Keras ``fit``; UsageError if there is none."""
     frame = sys._getframe()
     while frame is not None:
         names = frame.f_code.co_varnames

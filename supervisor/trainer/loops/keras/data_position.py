@@ -1,6 +1,6 @@
-"""Where a fit is in its data: epoch, batch, and how often the data were gone through; kept as numbers, found again at once.
+"""The position of a fit in its data: epoch, batch and the number of passes, stored as numbers and restored at once.
 
-It stands in for the part of Keras's epoch iterator that numbers batches, because Keras always begins an epoch at batch 0.
+It replaces the part of Keras's epoch iterator that numbers batches, because Keras always begins an epoch at batch 0.
 """
 
 # ruff: noqa: SLF001  # because where a fit is, is in Keras's own fields and nowhere else
@@ -25,7 +25,7 @@ SEED_BITS = 32
 
 
 class KerasDataPosition:
-    """Attached. ``batch`` batches of ``epoch`` are done or under way; ``seen`` is the same for a pass over the data."""
+    """``batch`` batches of ``epoch`` are done or in progress; ``_seen`` is the same count for a pass over the data."""
 
     def __init__(self, iterator: Any, callback: KerasCallback) -> None:
         self.epoch = self.batch = 0
@@ -38,12 +38,12 @@ class KerasDataPosition:
         self._in_step = False
 
     def take_over(self) -> None:
-        """From now on Keras gets its batches from here."""
+        """Give Keras its batches from here."""
         self._iterator._enumerate_iterator = self._batches
         self._iterator._current_iterator = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the order and the position in it follow from; RefusedError within a step, which nothing can be kept of."""
+        """Return the order and the position in it. UnsupportedStateError within a step, whose state cannot be saved."""
         if self._in_step:
             raise UnsupportedStateError("data", "fit was left within a step", "it goes on from the checkpoint before")
         return {
@@ -62,7 +62,7 @@ class KerasDataPosition:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on there; ValueError if these data cannot be the same."""
+        """Resume there; ValueError if these data cannot be the same."""
         kind = self._source.kind
         if state["kind"] != kind:
             raise ValueError(f"the data were of the kind {state['kind']} and are {kind}")
@@ -78,18 +78,18 @@ class KerasDataPosition:
         self._iterator._num_batches = state["pass_batches"]
 
     def end_epoch(self) -> None:
-        """The next epoch begins at its first batch."""
+        """Begin the next epoch at its first batch."""
         self.epoch, self.batch, self._in_step = self.epoch + 1, 0, False
 
     def skip_steps(self, steps: int) -> None:
-        """Read the batches of so many steps without use."""
+        """Read and drop the batches of so many steps."""
         if keras.backend.backend() != "torch":  # there they are read before the step begins
             for _ in range(steps * self._steps_per_execution):
                 next(self._iterator._current_iterator, None)
 
     @property
     def steps_in_epoch(self) -> int | None:
-        """Executions that make an epoch; None where it is not known."""
+        """Executions of the train function in an epoch; None if unknown."""
         batches = self._iterator.steps_per_epoch or self._iterator._num_batches
         return -(-batches // self._steps_per_execution) if batches else None
 
@@ -130,7 +130,10 @@ class KerasDataPosition:
         self._iterator._current_iterator = None
 
     def _begin_epoch(self) -> None:
-        """Have the data begin an epoch. Their kept state is of before that at its first batch, and of after that within it."""
+        """Have the data begin an epoch.
+
+        Their stored state precedes that at its first batch, and follows it within it.
+        """
         if not self.batch:
             self._source.restore(self._pending_state)
         self._source.on_epoch_begin()
@@ -144,7 +147,7 @@ class KerasDataPosition:
 
 
 def iterator_of(fit: Any) -> Any:
-    """Return the epoch iterator of a call of ``fit``; UsageError if it is none that can be followed."""
+    """Return the epoch iterator of a ``fit`` call; UsageError if its fields are unknown."""
     iterator = fit.f_locals.get("epoch_iterator")
     needed = (
         "_enumerate_iterator",

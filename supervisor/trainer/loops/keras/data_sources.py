@@ -1,4 +1,4 @@
-"""The kinds of data that ``fit`` takes, each opened so that it begins at a batch in the middle, and nothing before is read."""
+"""The kinds of data that ``fit`` takes. Each opens at a batch in the middle, without reading the batches before it."""
 
 # ruff: noqa: SLF001  # because where a fit is, is in Keras's own fields and nowhere else
 
@@ -40,7 +40,7 @@ def of(iterator: Any, seed: int) -> DataSource:
 
 
 class DataSource:
-    """Data with an order of their own, of which nothing can be asked; the base of those of which more is known."""
+    """Data with an order of their own that cannot be queried; the base class of the sources that can tell more."""
 
     kind = "stream"
 
@@ -49,25 +49,25 @@ class DataSource:
         self._seed = seed
 
     def order(self) -> dict[str, Any]:
-        """Return what the order of the batches follows from."""
+        """Return the parameters that determine the order of the batches."""
         return {"seed": self._seed}
 
     def set_order(self, kept: dict[str, Any]) -> None:
-        """Have that order; ValueError if these data cannot."""
+        """Use that order; ValueError if these data cannot."""
         self._seed = kept["seed"]
 
     def state(self, *, mid_pass: bool) -> Any:  # noqa: ARG002  # some need it
-        """Return what is to be kept besides the number of batches of the pass that is under way."""
+        """Return the state to store beside the number of batches of the current pass."""
         return None
 
     def restore(self, state: Any) -> None:
-        """Give the data their own state again, before the pass is opened; most have none."""
+        """Restore the data's own state before the pass is opened; most have none."""
 
     def on_epoch_begin(self) -> None:
-        """Have the data do what they do at the beginning of an epoch, before the pass is opened; most do nothing."""
+        """Have the data begin an epoch, before the pass is opened; most do nothing."""
 
     def open_pass(self, passes: int, first: int, state: Any) -> Iterator[Any]:
-        """Begin a pass at its batch ``first``; ``state``: what was kept there."""
+        """Open a pass at its batch ``first``; ``state``: the state stored there."""
         raise NotImplementedError
 
     def _default_iterator(self) -> Iterator[Any]:
@@ -81,7 +81,7 @@ class DataSource:
 
 
 class Arrays(DataSource):
-    """Arrays and tensors: shuffled as Keras does, but with an order that follows from (seed, pass)."""
+    """Arrays and tensors, shuffled as Keras does, but with an order that (seed, pass) determines."""
 
     kind = "arrays"
 
@@ -112,7 +112,7 @@ class Arrays(DataSource):
 
 
 class Reordered(keras.utils.PyDataset):
-    """The batches of another from ``first`` on, in an order that follows from (seed, pass)."""
+    """The batches of another PyDataset from ``first`` on, in an order that (seed, pass) determines."""
 
     def __init__(self, inner: Any, order: np.ndarray[Any, Any] | None, first: int, *seeds: int) -> None:
         super().__init__(inner.workers, inner.use_multiprocessing, inner.max_queue_size)
@@ -122,7 +122,7 @@ class Reordered(keras.utils.PyDataset):
 
     @property
     def num_batches(self) -> int | None:
-        """As many as are left."""
+        """The number of remaining batches."""
         total: int | None = self._inner.num_batches
         return None if total is None else total - self._first
 
@@ -132,7 +132,7 @@ class Reordered(keras.utils.PyDataset):
 
 
 class PyDataset(DataSource):
-    """By index, whatever it is made of. What it changes of itself from epoch to epoch is kept if it can tell it."""
+    """A PyDataset, read by index. Its own changes from epoch to epoch are saved if it has ``state_dict()``."""
 
     kind = "PyDataset"
 
@@ -174,7 +174,7 @@ class PyDataset(DataSource):
 
 
 class _OpenedDataset:
-    """A tf.data.Dataset over which somebody goes already."""
+    """A tf.data.Dataset with an iterator in use."""
 
     def __init__(self, dataset: Any, iterator: Any) -> None:
         self._dataset, self._pass_iterator = dataset, iterator
@@ -187,10 +187,9 @@ class _OpenedDataset:
 
 
 class Pipeline(DataSource):
-    """A tf.data pipeline: TensorFlow's own saved iterator, with all that its shuffling and prefetching hold.
+    """A tf.data pipeline with TensorFlow's saved iterator, which includes its shuffle and prefetch buffers.
 
-    How the passes after it are shuffled follows from how the present one began: in the state of an iterator whose input is
-    used up that is missing.
+    The begin of the current pass determines how later passes are shuffled. The state of an exhausted iterator lacks it.
     """
 
     kind = "tf.data"
@@ -227,7 +226,7 @@ class Pipeline(DataSource):
         return self._default_iterator()
 
     def _from_start(self, whole: Any, first: int, before: Any) -> Any:
-        """Return an iterator over a pass; what it does not tell of its place is read again up to there."""
+        """Return an iterator over a pass. Without a saved position, it reads again up to there."""
         whole = self._ignoring_rng(whole) if self._redraws_rng else whole
         if before is not None:
             _state_access(iter(whole))[1](before)
@@ -245,7 +244,7 @@ class Pipeline(DataSource):
         return self._pass_iterator
 
     def _ignoring_rng(self, whole: Any) -> Any:
-        """Return the pipeline as one that tells its place though its functions hold chance that it cannot tell."""
+        """Return the pipeline as one that tells its position although its functions draw random numbers."""
         import tensorflow as tf
 
         self._redraws_rng = True
@@ -254,7 +253,7 @@ class Pipeline(DataSource):
         return whole.with_options(options)
 
     def _position_or_none(self) -> Any:
-        """Return the present iterator's state, or None, and say it, if it cannot tell."""
+        """Return the current iterator's state; None, and a warning, if it cannot tell."""
         if self._rereads:
             return None
         try:
@@ -277,7 +276,7 @@ class Pipeline(DataSource):
 
 
 def _calls_python() -> bool:
-    """Say whether a traced function calls back into Python, whose place nothing can tell."""
+    """Return whether a traced function calls back into Python, whose position cannot be saved."""
     from tensorflow.python.eager import context
 
     names = context.current().list_function_names()
@@ -293,7 +292,7 @@ def _state_access(iterator: Any) -> Any:
 
 
 class Loader(DataSource):
-    """A torch DataLoader that draws indices: the same ones are drawn again, and those that are done are passed over."""
+    """A torch DataLoader with indices: the same indices are drawn again, and completed ones are skipped."""
 
     kind = "DataLoader"
 
@@ -315,7 +314,7 @@ class Loader(DataSource):
 
 
 class Stream(DataSource):
-    """Generators and the like, which cannot begin later."""
+    """Generators and similar data, which cannot begin later."""
 
     def __init__(self, iterator: Any, seed: int) -> None:
         super().__init__(iterator, seed)

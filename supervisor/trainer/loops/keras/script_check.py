@@ -1,6 +1,6 @@
-"""A script that certainly gives the callback to two calls of fit() is told so before the first one, not hours later.
+"""Rejects a script that certainly gives the callback to two calls of fit(), before the first one and not hours later.
 
-Certain is only what stands in one block, one after the other, with nothing between them that may end the script or the block.
+Certain means: both calls stand in one block, one after the other, and nothing between them may end the script or the block.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _EXIT_CALLS = {"exit", "_exit", "quit", "abort"}
 
 
 def second_fit() -> int | None:
-    """Return the line of the second fit() of the running script that is given the callback; None where that is not certain."""
+    """Return the line of the running script's second fit() with the callback; None if that is not certain."""
     path = getattr(sys.modules.get("__main__"), "__file__", None)
     try:
         tree = ast.parse(Path(path).read_bytes()) if path else None
@@ -50,7 +50,7 @@ def _blocks(tree: ast.AST) -> Iterator[Sequence[ast.stmt]]:
 
 
 def _fit_in(statement: ast.stmt, names: set[str]) -> ast.Call | None:
-    """Return the call where it is all of a statement; in a loop or a condition it may be done more than once, or never."""
+    """Return the call if it is a whole statement. In a loop or condition it may run more than once, or never."""
     value = getattr(statement, "value", None) if isinstance(statement, ast.Expr | ast.Assign | ast.AnnAssign) else None
     if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "fit"):
         return None
@@ -69,7 +69,7 @@ def _is_callback(node: ast.AST, names: set[str]) -> bool:
 
 
 def _names_of_callbacks(tree: ast.Module) -> set[str]:
-    """Return the names that are given the callback, or a list with it, and nothing else, anywhere in the script."""
+    """Return the names that only ever hold the callback, or a list with it."""
     given: dict[str, list[bool]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):

@@ -1,4 +1,4 @@
-"""What comes after the fit that the callback kept: another fit, or a loop of the script's own, which nothing keeps."""
+"""Training after the saved fit: another fit, or the script's own loop, which no checkpoint contains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _finished_in: list[TrainerContext] = []  # the life whose fit the callback kept
 
 
 def watch_for_more() -> None:
-    """From now on, say so at the first call of each."""
+    """Warn at the first call of each from now on."""
     first, _finished_in[:] = not _warned, [trainer_context.current()]
     _warned.intersection_update({""})
     if first:

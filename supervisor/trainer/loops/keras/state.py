@@ -1,4 +1,7 @@
-"""What else a fit has than its model and optimizer: metrics under way, callbacks, and what is put back within an epoch."""
+"""The state of a fit beside its model and optimizer.
+
+Metrics in progress, callbacks, and the deferred restore within an epoch.
+"""
 
 # ruff: noqa: SLF001  # because where a fit is, is in Keras's own fields and nowhere else
 
@@ -28,7 +31,7 @@ ATTRIBUTES, COMPILED = "<attributes>", "<compiled>"
 
 
 class MetricStates:
-    """Attached. The compiled metrics and the mean of the loss, as far as the epoch has come."""
+    """Attached. The compiled metrics and the mean of the loss, up to the current batch."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -46,9 +49,9 @@ class MetricStates:
 
 
 class KerasCallbackStates:
-    """Attached. The other callbacks of the fit, by their place in the list; the progress bar makes itself anew.
+    """Attached. The fit's other callbacks, by their place in the list; the progress bar needs no state.
 
-    Beside them stands what has changed of the plain attributes of the model and its parts, because callbacks do that.
+    Changed plain attributes of the model and its parts are stored beside them, because callbacks change those.
     """
 
     def __init__(self, callback_list: Any, stateful: Sequence[Any], attributes: Attributes) -> None:
@@ -59,7 +62,7 @@ class KerasCallbackStates:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what each remembers."""
+        """Return the state of each callback."""
         if self._callback_list._futures:
             self._callback_list._flush_futures()
         state = {name: get() for name, (get, _) in self._state_access.items()}
@@ -68,7 +71,7 @@ class KerasCallbackStates:
         return {**state, ATTRIBUTES: changed} if changed else state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Have each remember it; ValueError if these are others."""
+        """Restore each callback; ValueError if the callbacks are others."""
         named = [name for name in state if name != ATTRIBUTES]
         if set(named) != self._state_access.keys():
             raise ValueError(
@@ -80,14 +83,14 @@ class KerasCallbackStates:
 
 
 def stateful_callbacks(callback_list: Any, own: Any) -> list[Any]:
-    """Return the callbacks of a fit that have something to remember, without ours, which is the last too."""
+    """Return the stateful callbacks of a fit without ours, which is also the last one."""
     return [each for each in callback_list.callbacks[:-1] if each is not own and not _is_shown_only(each)]
 
 
 class FitModel(keras_state.ReplaceableState):
-    """Attached. The model of a fit; ``on_recompile`` is called after it was compiled anew, to have all made that compile() unmade.
+    """Attached. The model of a fit; ``on_recompile`` is called after it was compiled again, to rebuild what compile() dropped.
 
-    Where the script compiles it again within the fit, how it was compiled is kept too: another process does not come there.
+    If the script compiles it again within the fit, the compile configuration is saved too. A fresh process does not get there.
     """
 
     def __init__(self, model: Any, on_recompile: Callable[[], None]) -> None:
@@ -97,12 +100,12 @@ class FitModel(keras_state.ReplaceableState):
         self._get, self._set = _state_access(model)
 
     def get(self) -> dict[str, Any]:
-        """Return its variables, and what hangs on it; RefusedError if it was compiled in a way that cannot be repeated."""
+        """Return its variables and attribute state. UnsupportedStateError if its compilation cannot be repeated."""
         state = dict(self._get())
         return {**state, COMPILED: self._compiled()} if self.compiled_again else state
 
     def set(self, state: Mapping[str, Any]) -> None:
-        """Compile it as it was, and put the variables back; ValueError if that cannot be done here."""
+        """Compile it as it was, and restore the variables; ValueError if that cannot be done here."""
         compiled = state.get(COMPILED)
         if compiled is not None:
             for layer, flag in zip(self.model._flatten_layers(), compiled["trainable"], strict=True):
@@ -115,11 +118,11 @@ class FitModel(keras_state.ReplaceableState):
         self.restore_variables(state)
 
     def restore_variables(self, state: Mapping[str, Any]) -> None:
-        """Put back all but how it was compiled."""
+        """Restore everything but the compile configuration."""
         self._set({name: value for name, value in state.items() if name != COMPILED})
 
     def _compiled(self) -> dict[str, Any]:
-        """Return how the model is compiled, and what of it is trained."""
+        """Return the model's compile configuration and its trainable flags."""
         own = type(self.model).compile is not keras.Model.compile
         try:
             config = "" if own else json.dumps(self.model.get_compile_config())
@@ -136,14 +139,14 @@ class FitModel(keras_state.ReplaceableState):
 
 
 class FitOptimizer(keras_state.ReplaceableState):
-    """Attached. The optimizer that the train function uses, which is another one after compile()."""
+    """Attached. The optimizer that the train function uses; compile() may replace it."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.follow_model()
 
     def follow_model(self) -> None:
-        """Follow the optimizer that the model has now."""
+        """Follow the model's current optimizer."""
         self.optimizer = self.model.optimizer  # by this name a learning rate is found that shall be made smaller
         self._get, self._set = _state_access(self.optimizer, [self.model])
 
@@ -152,28 +155,28 @@ class FitOptimizer(keras_state.ReplaceableState):
         return self._get()
 
     def set(self, state: Any) -> None:
-        """Put them back."""
+        """Restore its variables."""
         self._set(state)
 
 
 class KerasDeferredRestore:
-    """What the beginning of an epoch changes, and must not change again for the rest of one: all of the fit's state.
+    """All of the fit's state, kept while an epoch begins: a resume within an epoch must not repeat the begin's changes.
 
-    Metrics are reset there, and callbacks may do whatever they like: resets, noise, pruning, another learning rate.
+    The begin of an epoch resets metrics, and callbacks may change anything: resets, noise, pruning, another learning rate.
     """
 
     def __init__(self, parts: Sequence[StateAccess]) -> None:
         self._parts = [(_copy(get()), put) for get, put in parts]
 
     def restore(self) -> None:
-        """The epoch has begun: set all to what was kept within it."""
+        """Restore the state within the epoch: the epoch has begun."""
         parts, self._parts = self._parts, []
         for state, put in parts:
             put(state)
 
 
 def defer(parts: Mapping[str, Any]) -> KerasDeferredRestore:
-    """Keep all of a fit's state as it is now, for after its epoch has begun."""
+    """Keep all of a fit's state as it is now, until its epoch has begun."""
     model, optimizer = parts["model"], parts.get("optimizer")
     rest = [(each.state_dict, each.load_state_dict) for each in (parts["metrics"], parts["callbacks"])]
     held = [] if optimizer is None else [(optimizer.get, optimizer.set)]
@@ -181,7 +184,7 @@ def defer(parts: Mapping[str, Any]) -> KerasDeferredRestore:
 
 
 def log_as_numbers(history: Any, reported: set[str]) -> None:
-    """Have a history hold numbers where a callback has logged variables: these would change behind its back."""
+    """Convert variables in a history to numbers, because the variables change later."""
     for name, values in history.history.items():
         if values and callable(getattr(values[-1], "assign", None)):
             number = keras.ops.convert_to_numpy(values[-1])
@@ -199,7 +202,7 @@ def _is_shown_only(callback: Any) -> bool:
 
 
 def _copy(value: Any) -> Any:
-    """Return a copy that stays as it is, whatever becomes of the variables and containers."""
+    """Return a copy that does not change with the variables and containers."""
     if isinstance(value, keras.Variable):
         return keras.ops.convert_to_numpy(value._value if value._value is not None else value.value).copy()
     if type(value) is dict:
@@ -220,5 +223,5 @@ def _state_access(value: Any, models: Sequence[Any] | None = None) -> StateAcces
 
 
 def _of_the_script() -> dict[str, Any]:
-    """Return the functions and classes that the script defines, by which Keras finds those that a config names."""
+    """Return the script's functions and classes, by which Keras finds those that a configuration names."""
     return {name: each for name, each in vars(sys.modules["__main__"]).items() if callable(each)}

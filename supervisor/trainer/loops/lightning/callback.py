@@ -1,4 +1,4 @@
-"""Lightning: one callback keeps and restores a whole fit; ``Trainer(callbacks=[supervisor.LightningCallback()])``."""
+"""Lightning: one callback saves and restores a whole fit; ``Trainer(callbacks=[supervisor.LightningCallback()])``."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def _package() -> Any:
 
 
 class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning may be absent where types are checked
-    """Restores when fit begins, and has a boundary after every optimizer step, validation and epoch's end included.
+    """Restores when fit begins, and has a boundary after every optimizer step, with validation and the epoch's end.
 
-    With manual optimization a step is a batch. One process and one fit.
+    With manual optimization, a step is a batch. One process and one fit.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
 
     @property
     def state_key(self) -> str:
-        """A word that says whose it is, whatever package Lightning bears."""
+        """A key that is the same under both package names of Lightning."""
         return "supervisor.LightningCallback"
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:  # noqa: ARG002  # Lightning's signature
@@ -72,7 +72,7 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
             trainer.num_sanity_val_steps = 0  # it would reset the metrics that are back
 
     def begin(self, trainer: Any) -> None:
-        """The first step of this process comes next."""
+        """Begin the run before the first step of this process."""
         assert self._run is not None
         assert self._deferred is not None
         for deferred in self._deferred:
@@ -84,7 +84,7 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
         self._run.begin(*lightning_loop_hooks.lengths(trainer, self._run.step))
 
     def advance(self, trainer: Any) -> None:
-        """One step is done, and all that Lightning does after it."""
+        """Log and count one step, after everything that Lightning does for it."""
         assert self._run is not None
         metrics = trainer.callback_metrics
         # A value that is still the same object was logged with the step that made it.
@@ -95,7 +95,7 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
         self._run.advance()
 
     def end(self, trainer: Any) -> None:
-        """No step is left; or an epoch was cut short, and neither ``should_stop`` nor a hook of the script asked for it."""
+        """End the run; warn if an epoch was cut short and nothing asked for it."""
         assert self._run is not None
         assert self._patches is not None
         early = bool(trainer.should_stop or not self._patches.cut_detector.is_unexplained)
@@ -106,7 +106,7 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
 
     @property
     def resumed(self) -> bool:
-        """A checkpoint was put back."""
+        """A checkpoint was restored."""
         return self._run is not None and self._run.resumed
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002

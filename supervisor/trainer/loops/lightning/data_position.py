@@ -1,6 +1,6 @@
-"""Where a fit is in its data: of each loader's epoch how its order was drawn and how many batches of it are done.
+"""The position of a fit in its data: for each loader how its order was drawn, and how many batches of the epoch are done.
 
-On a resume the same order is drawn again, and the indices of what is done are passed over: no sample of it is read.
+On a resume, the same order is drawn again, and completed indices are skipped. No sample of them is read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class LightningDataPosition:
-    """Attached. ``mid_epoch()``: at the present boundary an epoch is under way."""
+    """Attached. ``mid_epoch()``: the current boundary lies within an epoch."""
 
     def __init__(self, trainer: Any, mid_epoch: Callable[[], bool]) -> None:
         self._trainer, self._mid_epoch = trainer, mid_epoch
@@ -32,7 +32,7 @@ class LightningDataPosition:
         self._pending_restore: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the order and the position in it follow from; between two epochs that is nothing but generators."""
+        """Return the order and the position in it; between two epochs only generators."""
         if self._pending_restore is not None:
             return self._pending_restore
         mid_epoch = self._mid_epoch()
@@ -44,16 +44,16 @@ class LightningDataPosition:
         }
 
     def load_state_dict(self, tree: dict[str, Any]) -> None:
-        """Keep it until Lightning has the loaders."""
+        """Keep the state until Lightning has the loaders."""
         self._pending_restore = tree
 
     def batches(self) -> int:
-        """Return how many batches of this epoch Lightning has taken."""
+        """Return the number of batches that Lightning has taken in this epoch."""
         taken: int = self._trainer.fit_loop.epoch_loop.batch_progress.current.ready
         return taken
 
     def set_loaders(self, combined: Any) -> None:
-        """Lightning has (new) loaders: make their orders such that they can be gone on with."""
+        """Make the orders of (new) loaders resumable."""
         self.uninstall()
         self._combined = combined
         flattened = list(combined.flattened)
@@ -66,11 +66,14 @@ class LightningDataPosition:
             self._set_disabled(now=True)  # Lightning begins an epoch here, but it is not the one that is gone on with
 
     def resumes_mid_epoch(self) -> bool:
-        """Say whether an epoch is under way in what is to be put back."""
+        """Return whether the state to restore lies within an epoch."""
         return self._pending_restore is not None and bool(self._pending_restore["batches"])
 
     def resume(self) -> bool:
-        """Go on where the checkpoint was made; say whether an epoch is under way there, whose iterator must be made now."""
+        """Resume at the checkpoint's position.
+
+        Return whether it lies within an epoch, whose iterator must be made now.
+        """
         pending, self._pending_restore = self._pending_restore, None
         self._set_disabled(now=False)
         if pending is None:
@@ -84,7 +87,7 @@ class LightningDataPosition:
         return mid_epoch
 
     def uninstall(self) -> None:
-        """Leave the script's loaders as they were."""
+        """Restore the script's loaders as they were."""
         for source in self._sources:
             if isinstance(source, ReplaySampler):
                 source.uninstall()
@@ -112,7 +115,7 @@ class LightningDataPosition:
 
 
 class SkippingLoader:
-    """Stands in the place of a loader that cannot be told to begin later: what is done is read again, and passed over."""
+    """Replaces a loader that cannot begin later: completed batches are read again and skipped."""
 
     kind = "walk"
 
@@ -149,17 +152,20 @@ class SkippingLoader:
         return rest
 
     def state(self, *, mid_epoch: bool) -> dict[str, Any]:
-        """Return the random generators with which the epoch under way began."""
+        """Return the random generators at the begin of the current epoch."""
         return {"kind": self.kind, "epoch": self._epoch if mid_epoch else None, "now": self._rng_states.held_states()}
 
     def resume(self, kept: dict[str, Any], batches: int) -> None:
-        """Make the next iteration the rest of the kept epoch, or, between two, a new one."""
+        """Make the next iteration the rest of the stored epoch, or a new epoch if none was under way."""
         self._rng_states.restore_held(kept["now"])
         self._replay = None if kept["epoch"] is None else (kept["epoch"], batches - kept["epoch"]["began"])
 
 
 class StatefulLoader:
-    """Beside a loader that keeps its position itself, as torchdata's StatefulDataLoader does: between two epochs it has none."""
+    """Accompanies a loader with its own position, such as torchdata's StatefulDataLoader.
+
+    Between epochs it has no position.
+    """
 
     kind = "own"
 
@@ -172,12 +178,12 @@ class StatefulLoader:
         self.disabled = False
 
     def state(self, *, mid_epoch: bool) -> dict[str, Any]:
-        """Return the generators between two epochs, from which the next one's order follows."""
+        """Return the generators between two epochs, which determine the next one's order."""
         ahead = self.iterable.rng_before_batch if mid_epoch and isinstance(self.iterable, LookaheadLoader) else None
         return {"kind": self.kind, "epoch": ahead, "now": None if mid_epoch else self._rng_states.held_states()}
 
     def resume(self, kept: dict[str, Any], batches: int) -> None:  # noqa: ARG002  # the loader knows its own position
-        """Between two epochs, set the generators."""
+        """Set the generators between two epochs."""
         if kept["now"] is not None:
             self._rng_states.restore_held(kept["now"])
         if kept["epoch"] is not None:
@@ -185,7 +191,7 @@ class StatefulLoader:
 
 
 class LookaheadLoader:
-    """Stands in the place of such a loader where its length is not known: Lightning then takes a batch before it needs it."""
+    """Replaces such a loader without a length, from which Lightning takes one batch in advance."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
@@ -211,11 +217,11 @@ class LookaheadLoader:
             yield batch
 
     def state_dict(self) -> Any:
-        """Return the loader's state before the batch that was taken last."""
+        """Return the loader's state before the last taken batch."""
         return self._state_before_batch
 
     def load_state_dict(self, state: Any) -> None:
-        """Have the loader go on there."""
+        """Resume the loader there."""
         self._loader.load_state_dict(state)
 
 

@@ -1,4 +1,4 @@
-"""What Lightning resets while fit begins, and what is therefore put back right before the first step."""
+"""State that Lightning resets while fit begins, and that is therefore restored right before the first step."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ COUNTED = ("_update_count", "_computed", "_forward_cache")
 
 
 class LightningDeferredRestore(ABC):
-    """Attached: until ``put_back`` its state is what was loaded."""
+    """Attached. Until ``restore`` its state is the loaded one."""
 
     def __init__(self) -> None:
         self._pending: Any = None
 
     def state_dict(self) -> Any:
-        """Return what is to be put back still, else the present state."""
+        """Return the state that is still to be restored, else the current one."""
         return self.read() if self._pending is None else self._pending
 
     def load_state_dict(self, tree: Any) -> None:
-        """Keep it until it can be put back."""
+        """Keep the state until it can be restored."""
         self._pending = tree
 
     def restore(self) -> None:
-        """Put back what was loaded, if anything was."""
+        """Restore the loaded state, if there is one."""
         pending, self._pending = self._pending, None
         if pending is not None:
             self.write(pending)
 
     @abstractmethod
     def read(self) -> Any:
-        """Return the present state."""
+        """Return the current state."""
 
     @abstractmethod
     def write(self, tree: Any) -> None:
-        """Put a state in place."""
+        """Set a state."""
 
 
 class Gradients(LightningDeferredRestore):
-    """Gradients between two steps: with manual optimization a script may collect them over batches."""
+    """Gradients between two steps: with manual optimization, a script may accumulate them over batches."""
 
     def __init__(self, module: Any) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Gradients(LightningDeferredRestore):
 
 
 class LightningMetrics(LightningDeferredRestore):
-    """The means of an epoch so far (``self.log(..., on_epoch=True)``), the last values, and torchmetrics' own states."""
+    """The epoch's means so far (``self.log(..., on_epoch=True)``), the last values, and torchmetrics' states."""
 
     def __init__(self, trainer: Any) -> None:
         super().__init__()

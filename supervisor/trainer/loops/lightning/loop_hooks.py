@@ -1,6 +1,6 @@
-"""The seams in Lightning's loops: where a step with all that follows it is over, and where a resumed fit goes on.
+"""Patches of Lightning's loops: the point at which a step with all its follow-up work is done, and the point of a resume.
 
-Its hooks for callbacks lie in front of validation, of the schedulers and of the counts, or behind the next batch's fetch.
+Lightning's own callback hooks run before validation, schedulers and counts, or after the fetch of the next batch.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ LOGGED = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics", "_cur
 
 
 class StepHooks(Protocol):
-    """Who is told of the steps."""
+    """Receives the steps."""
 
     @property
     def resumed(self) -> bool:
-        """A checkpoint was put back."""
+        """A checkpoint was restored."""
 
     def begin(self, trainer: Any) -> None:
         """The first step comes next."""
@@ -49,7 +49,7 @@ class StepHooks(Protocol):
 
 
 class LoopPatches:
-    """In the loops of one trainer until ``undo``. ``mid_epoch``: the present boundary lies within an epoch."""
+    """Installed in one trainer's loops until ``undo``. ``mid_epoch``: the current boundary lies within an epoch."""
 
     def __init__(self, trainer: Any, data: LightningDataPosition, hooks: StepHooks) -> None:
         self.mid_epoch = False
@@ -76,7 +76,7 @@ class LoopPatches:
             iter(self._fit._data_fetcher)  # noqa: SLF001  # anew, because it has an iterator of the usual sampler
 
     def undo(self) -> None:
-        """Take everything out again, also of the script's loaders."""
+        """Remove all patches, also those of the script's loaders."""
         for owner, name in self._patched:
             vars(owner).pop(name, None)
         self._patched = []
@@ -162,7 +162,7 @@ class LoopPatches:
 
 
 def lengths(trainer: Any, step: int) -> tuple[int | None, int | None]:
-    """Return steps over all attempts and steps of an epoch, None where not known; ``step`` are done."""
+    """Return the steps over all attempts and the steps of an epoch, None if unknown; ``step`` are done."""
     batches, progress = trainer.num_training_batches, trainer.fit_loop.epoch_loop.batch_progress
     epoch_steps = None if math.isinf(batches) else math.ceil(batches / trainer.accumulate_grad_batches)
     if trainer.lightning_module.automatic_optimization:
@@ -173,7 +173,7 @@ def lengths(trainer: Any, step: int) -> tuple[int | None, int | None]:
 
 
 def require_known_version(trainer: Any) -> None:
-    """UsageError for a Lightning in which something that is needed has another name."""
+    """Raise UsageError for a Lightning that lacks a needed name."""
     fit_loop = trainer.fit_loop
     owners = {
         "fit_loop": (fit_loop, FIT_LOOP),
@@ -194,7 +194,7 @@ def _has(owner: Any, name: str) -> bool:
 
 
 def _mark_iteration_done(loop: Any) -> None:
-    """Have a loop and those within it go on as if they had come here by themselves: Lightning's restart is of other places."""
+    """Mark a loop and its inner loops as between two iterations, because Lightning's restart assumes other places."""
     loop.on_iteration_done()
     for inner in vars(loop).values():
         if hasattr(inner, "on_iteration_done"):

@@ -1,4 +1,4 @@
-"""What Lightning's checkpoint connector dumps, in parts to attach, and put back by the connector's own functions."""
+"""The parts of Lightning's checkpoint dump, each attached separately, and restored by Lightning's own functions."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ HYPER_PARAMETERS = ("CHECKPOINT_HYPER_PARAMS_KEY", "CHECKPOINT_HYPER_PARAMS_NAME
 
 
 class StatePart:
-    """One part of the dump, under a name of its own."""
+    """One part of the dump, under its own name."""
 
     def __init__(self, dump: StateDump, name: str) -> None:
         self._dump, self._name = dump, name
 
     def state_dict(self) -> dict[str, Any]:
-        """Return live tensors, as Lightning's checkpoint has them."""
+        """Return live tensors, as in Lightning's checkpoint."""
         return self._dump.part(self._name)
 
     def load_state_dict(self, tree: dict[str, Any]) -> None:
-        """Put it back once the last part is here."""
+        """Keep the part; the last one triggers the restore."""
         self._dump.load(self._name, tree)
 
 
@@ -45,7 +45,7 @@ class LearningRates(StatePart):
 
 
 class StateDump:
-    """Of one trainer. Hyperparameters are left out: they come from the script, and may be of any type."""
+    """The dump of one trainer, without hyperparameters: they come from the script, and may be of any type."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
@@ -64,13 +64,13 @@ class StateDump:
         }
 
     def part(self, name: str) -> dict[str, Any]:
-        """Return that part of one dump; a part that is asked for again is of a new one."""
+        """Return that part of one dump; a repeated request makes a new dump."""
         if name not in self._dumped_parts:
             self._dumped_parts = self._dump_parts()
         return self._dumped_parts.pop(name)
 
     def load(self, name: str, tree: dict[str, Any]) -> None:
-        """Take that part of a checkpoint; with the last one, all is put back."""
+        """Keep that part of a checkpoint; with the last part, restore all."""
         self._loaded[name] = tree
         if self._loaded.keys() == self.parts.keys():
             loaded, self._loaded = self._loaded, {}
@@ -115,13 +115,16 @@ class StateDump:
 
 
 def _take_owner_state(found: dict[str, Any], owner: Any) -> dict[str, Any]:
-    """Lightning keeps such a state under the name of the class."""
+    """Remove and return the state that Lightning stores under the owner's class name."""
     name = type(owner).__qualname__
     return {name: found.pop(name)} if name in found else {}
 
 
 def _restore_scores(callback: Any, state: Any) -> None:
-    """A ModelCheckpoint whose folder has another name now, as with a logger's next version, forgets its scores."""
+    """Restore a ModelCheckpoint's scores.
+
+    It forgets them if its folder has another name, as with a logger's next version.
+    """
     if not (isinstance(state, dict) and "best_k_models" in state and "dirpath" in state):
         return
     for name in state.keys() - {"dirpath", "monitor"}:
@@ -130,7 +133,7 @@ def _restore_scores(callback: Any, state: Any) -> None:
 
 
 def _with_paths(state: Any, change: Callable[[str], str]) -> Any:
-    """Return a ModelCheckpoint's state with its paths changed; other states as they are."""
+    """Return a ModelCheckpoint's state with changed paths; other states as they are."""
     if not (isinstance(state, dict) and "dirpath" in state):
         return state
     changed = {key: change(value) if key in PATHS and isinstance(value, str) else value for key, value in state.items()}
@@ -140,7 +143,7 @@ def _with_paths(state: Any, change: Callable[[str], str]) -> Any:
 
 
 def _relative(path: str) -> str:
-    """Paths under the working folder are kept relative to it, because the next machine has it elsewhere."""
+    """Return a path under the working folder as a relative one, because the next machine has the folder elsewhere."""
     here = os.path.realpath(os.curdir)  # as ModelCheckpoint does
     return os.path.relpath(path, here) if path.startswith(here + os.sep) else path
 

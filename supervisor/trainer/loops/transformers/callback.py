@@ -1,4 +1,4 @@
-"""transformers' Trainer: one callback keeps everything, and training goes on in the middle of an epoch as if nothing had been."""
+"""transformers' Trainer: one callback saves everything, and training resumes in the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class TransformersCallback(TrainerCallback):
-    """``Trainer(..., callbacks=[supervisor.TransformersCallback()])``; for a Trainer that is made already: ``(trainer)``.
+    """``Trainer(..., callbacks=[supervisor.TransformersCallback()])``; for an existing Trainer: ``TransformersCallback(trainer)``.
 
-    A step is one step of the optimizer. ``trainer.train()`` resumes by itself, so it is called without
-    ``resume_from_checkpoint``; Trainer's own checkpoints are not needed (``save_strategy="no"``).
+    A step is one optimizer step. ``trainer.train()`` resumes by itself, so it is called without ``resume_from_checkpoint``.
+    Trainer's
+    own checkpoints are not needed (``save_strategy="no"``).
     """
 
     def __init__(self, trainer: Trainer | None = None) -> None:
@@ -28,7 +29,7 @@ class TransformersCallback(TrainerCallback):
     def on_init_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_objects: Any
     ) -> None:
-        """The Trainer is made: take part in its loop."""
+        """Join the loop of the new Trainer."""
         del args, state, control
         trainer = _calling_trainer()
         if self._loop is None and trainer is not None:
@@ -45,7 +46,7 @@ class TransformersCallback(TrainerCallback):
         train_dataloader: Any,
         **_objects: Any,
     ) -> None:
-        """Model, optimizer, schedule and data are there: attach them, and restore."""
+        """Attach model, optimizer, schedule and data, and restore."""
         del args, state, control
         if self._loop is None:
             raise UsageError(
@@ -76,7 +77,7 @@ class TransformersCallback(TrainerCallback):
         logs: dict[str, Any],
         **_objects: Any,
     ) -> None:
-        """Log what the Trainer logs: losses, rates, the results of evaluations."""
+        """Log the Trainer's values: losses, learning rates, evaluation results."""
         del args, state, control
         if self._loop is not None and self._loop.is_attached:
             self._loop.run.log(**{name: value for name, value in without_times(logs).items() if name != "step"})
@@ -84,7 +85,7 @@ class TransformersCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_objects: Any
     ) -> None:
-        """The loop is over."""
+        """End the loop."""
         del args, state, control
         self._require_loop().end()
 
@@ -94,7 +95,7 @@ class TransformersCallback(TrainerCallback):
 
 
 def _calling_trainer() -> Trainer | None:
-    """Return the Trainer whose constructor is running: no event names it."""
+    """Return the Trainer whose constructor is running, because no event names it."""
     frame: Any = sys._getframe(1)  # noqa: SLF001  # the only way up
     while frame is not None:
         found = frame.f_locals.get("self")

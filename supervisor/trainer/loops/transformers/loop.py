@@ -1,4 +1,4 @@
-"""Our part in a Trainer's loop: where a step is done, where an epoch goes on, and what its methods are wrapped in for that."""
+"""The patched methods of a Trainer's loop: the end of a step, and the point at which an epoch resumes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WRAPPED_METHODS = {
 
 
 class TrainerLoop:
-    """One Trainer's. The step that ends an epoch is done when all is done that Trainer does at the end of the epoch."""
+    """One Trainer's loop. An epoch's last step is done when the Trainer has done all its work at the epoch's end."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.is_attached = False
@@ -66,11 +66,11 @@ class TrainerLoop:
 
     @property
     def first_epoch(self) -> int:
-        """The epoch in which training goes on."""
+        """The epoch in which training resumes."""
         return self._data.epoch
 
     def attach(self, loader: Any) -> None:
-        """Everything there is to keep exists now: attach it, and with that put back what a checkpoint has of it."""
+        """Attach everything, which also restores it: all objects exist now."""
         trainer = self._trainer
         self._data = PreparedLoaderPosition(loader, trainer.args.gradient_accumulation_steps)
         parts = {
@@ -92,7 +92,7 @@ class TrainerLoop:
             self._data.warn_if_inexact()
 
     def begin(self) -> None:
-        """An epoch begins; the first one begins the run's loop."""
+        """Begin an epoch; the first one begins the run's loop."""
         if self._begun:
             return
         self._begun = True
@@ -100,7 +100,7 @@ class TrainerLoop:
         self._saved_rng = LoaderRngStates.capture()
 
     def end(self) -> None:
-        """No further step will be done."""
+        """End the run's loop: no further step will be done."""
         if not self._ended:
             self._ended = True
             self.run.end(early=self._trainer.control.should_training_stop and not self._data_ran_out)
@@ -156,7 +156,7 @@ class TrainerLoop:
             self._advance()
 
     def _load_rng_state(self, original: Callable[..., Any], checkpoint: str | None) -> None:
-        """The Trainer wants to put back chance, after the first batches of an epoch that goes on were read."""
+        """Restore the generators when the Trainer wants to: after the first batches of a resumed epoch were read."""
         if not self.is_attached:
             original(checkpoint)
         elif self._data.batch_sampler is None and self._saved_rng is not None:
@@ -178,7 +178,10 @@ class TrainerLoop:
 
 
 class _FirstEpoch:
-    """The number of the first epoch, which is asked for after the checkpoint was read: Trainer hands it on before."""
+    """The number of the first epoch, evaluated after the checkpoint was read.
+
+    The Trainer passes it on earlier.
+    """
 
     def __init__(self, loop: TrainerLoop) -> None:
         self._loop = loop
@@ -193,7 +196,7 @@ def _wrap(trainer: Trainer, name: str, replacement: Callable[..., Any]) -> None:
 
 
 def _require_supported(trainer: Trainer) -> None:
-    """Refuse what would not be exact: a Trainer with another loop than the known one, several processes."""
+    """Reject what would not be exact: an unknown Trainer loop, or several processes."""
     for name, wanted in _WRAPPED_METHODS.items():
         method = getattr(trainer, name, None)
         if method is None or not wanted <= inspect.signature(method).parameters.keys():

@@ -1,4 +1,4 @@
-"""What a transformers Trainer holds beside model, optimizer and schedule: its progress and the states of its callbacks."""
+"""The state of a transformers Trainer beside model, optimizer and schedule: its progress and its callbacks' states."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _TIMES = ("_runtime", "_per_second")
 
 
 def without_times(logs: dict[str, Any]) -> dict[str, Any]:
-    """Return what was logged without how long it took: seconds are not part of the state, because no two runs have the same."""
+    """Return the logged values without durations. They are no part of the state, because no two runs have the same."""
     return {name: value for name, value in logs.items() if not name.endswith(_TIMES)}
 
 
 class TrainerProgress:
-    """Steps, epochs, history, best value, and the running loss that the next log line is made from."""
+    """Steps, epochs, history, best value, and the running loss of the next log line."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
 
     def state_dict(self) -> dict[str, Any]:
-        """Return it as it is now."""
+        """Return the current progress."""
         state = self._trainer.state
         return {
             "state": {name: getattr(state, name) for name in _FIELDS},
@@ -43,7 +43,7 @@ class TrainerProgress:
         }
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
-        """Put it back."""
+        """Restore it."""
         for name, value in kept["state"].items():
             setattr(self._trainer.state, name, value)
         self._trainer.state.log_history = kept["history"]
@@ -52,7 +52,7 @@ class TrainerProgress:
 
 
 class TrainerCallbackStates:
-    """The Trainer's control flags, and the state of every callback that has one (``state()``, or ``state_dict()``)."""
+    """The Trainer's control flags, and the state of each callback that has one (``state()``, or ``state_dict()``)."""
 
     def __init__(self, trainer: Trainer, send: Callable[[TrainerNote], None]) -> None:
         self._trainer, self._send = trainer, send
@@ -65,7 +65,7 @@ class TrainerCallbackStates:
         }
 
     def load_state_dict(self, kept: dict[str, Any]) -> None:
-        """Give each callback the state of the one with the same name and turn; say whose state has no owner any more."""
+        """Restore each callback by name and order; report states without a callback."""
         for name, value in kept["control"].items():
             setattr(self._trainer.control, name, value)
         unclaimed = list(self._stateful())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from supervisor.core import shell_commands
 from supervisor.core.escape import shown
 from supervisor.core.fleet import messages as fw
-from supervisor.core.fleet.state import LEFT
+from supervisor.core.fleet.state import GIVEN_BACK, LEFT
 from supervisor.core.fleet.waiting import spent, spoken_state
 from supervisor.core.humanize import duration
 from supervisor.core.wire.journal_codec import to_plain
@@ -43,6 +43,7 @@ NAME = "[fleet] "
 INDENT = " " * len(NAME)
 PLAIN_EVERY_S = 30.0
 LIVE_EVERY_S = 1.0
+_END_WORDS = {GIVEN_BACK: "released"}  # the journal keeps the old word
 
 
 class FleetScreen(Protocol):
@@ -223,7 +224,13 @@ def machines(fleet: Fleet) -> list[str]:
     """Return a table with each machine of this launch: its time, its progress and its end."""
     lives = fleet.machine_history[fleet.earlier_machines :]
     rows = [
-        [life.machine.name or life.machine.endpoint, _lived(life), _first(life), _reached(life), life.end]
+        [
+            life.machine.name or life.machine.endpoint,
+            _lived(life),
+            _first(life),
+            _reached(life),
+            _END_WORDS.get(life.end, life.end),
+        ]
         for life in lives
     ]
     total_s = sum((life.ended_wall_s or life.began_wall_s) - life.began_wall_s for life in lives)

@@ -69,7 +69,7 @@ def _through_signal(options: Namespace, error: StoreAwayError | NoSuchRunError) 
     stopping = local.plain.get("state") == CANCELLING
     if not stopping or options.now:
         local.signal(signal.SIGTERM)
-        show(f"{local.run}: told session {local.rank.generation} to {_request_text(options)}")
+        show(f"{local.run}: signalled session {local.rank.generation} to {_request_text(options)}")
     if options.now and not stopping:
         Event().wait(SECOND_SIGNAL_AFTER_S)  # because two signals at once arrive as one
         local.signal(signal.SIGTERM)

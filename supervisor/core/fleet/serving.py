@@ -344,7 +344,7 @@ def give_up_stopping(fleet: Fleet) -> Outcome:
     """The run was asked to stop and had its time for it: give the machine back, and say what is left there."""
     assert fleet.machine is not None
     here = "nothing" if fleet.durable_step is None else f"step {fleet.durable_step:,}"
-    words = f"the run has not ended {duration(STOP_WITHIN_S)} after the stop: giving {fleet.machine.endpoint} back"
+    words = f"the run has not ended {duration(STOP_WITHIN_S)} after the stop: releasing {fleet.machine.endpoint}"
     fleet, commands = release(fleet, "end")
     return fleet, (fw.Report("error", words, f"this computer holds {here}; what was not fetched is lost"), *commands)
 

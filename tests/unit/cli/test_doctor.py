@@ -70,7 +70,7 @@ def drive(root, monkeypatch):
     made = Drive(str(root / "runs"))
     monkeypatch.setattr(composition, "open_store", lambda *_, **__: made)
     monkeypatch.setattr(checkup, "PROOF_WAIT_S", 0.05)
-    monkeypatch.setattr(store_latency, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(store_latency, "POLL_EVERY_S", 0.01)
     return made
 
 

@@ -132,6 +132,6 @@ def test_a_driver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch):
     from threading import Event
 
     over = Event()
-    monkeypatch.setattr(accelerators, "seen", lambda _environ: over.wait(60))
+    monkeypatch.setattr(accelerators, "detect", lambda _environ: over.wait(60))
     assert accelerators.detect_within(0.01, {}) is None
     over.set()

@@ -25,6 +25,7 @@ SECOND = MachineService(
 
 def test_the_report_tells_each_part_of_the_way_from_a_death_to_the_next_first_step():
     table = view.machines(Fleet("n", machine_history=(FIRST, SECOND), units=80.0, units_first=82.5))
+    assert any(row.rstrip().endswith("released") for row in table)
     assert "2 machines, 480 machine seconds, 2.50 units used, 80.00 left" in table[-2]
     assert table[-1].strip() == (
         "from the last status of the machine before to the first step of n-2: 2 min (loss noticed 30 s, next machine asked for 5 s, "

@@ -79,7 +79,7 @@ class HeldFolder(MountGuard):
     def __del__(self) -> None:
         self.release()
 
-    def _proved(self) -> tuple[int, str]:
+    def _verify(self) -> tuple[int, str]:
         if self._fd is None:
             self._fd = os.open(self.mount.point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self.opened += 1

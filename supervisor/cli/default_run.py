@@ -70,7 +70,7 @@ def live(found: Sequence[RunOverview]) -> list[RunOverview]:
     return [
         each
         for each in found
-        if each.alive or (each.served and (each.silent_s is None or each.silent_s <= each.quiet_s))
+        if each.alive or (each.is_active and (each.silent_s is None or each.silent_s <= each.quiet_s))
     ]
 
 

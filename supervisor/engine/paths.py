@@ -68,7 +68,7 @@ class RunPaths:
         """Return the name of a request that this session end ("save" or "now")."""
         return f"{self.name}/stop-{rank}-{how}-{nonce}.json"
 
-    def knock(self, rank: SessionId, nonce: str) -> str:
+    def probe(self, rank: SessionId, nonce: str) -> str:
         """Return the name of a question for a sign of life from this session."""
         return f"{self.name}/knock-{rank}-{nonce}.json"
 

@@ -22,16 +22,16 @@ class EventRouter:
 
     def __init__(self) -> None:
         self.inbox = EventQueue()
-        self._passing = RLock()  # which a signal's handler may take that interrupts its holder
+        self._lock = RLock()  # reentrant: a signal handler may interrupt its holder and take it too
 
     def __call__(self, event: ev.Event) -> None:
         """Pass an event on."""
-        with self._passing:
+        with self._lock:
             self.inbox(event)
 
     def next(self) -> EventQueue:
         """Return the inbox of a new session. What its predecessor has not heard of the world it hears first."""
-        with self._passing:
+        with self._lock:
             before, self.inbox = self.inbox, EventQueue()
             for event in before.left():
                 if isinstance(event, _OF_THE_WORLD):

@@ -185,7 +185,7 @@ def test_the_name_of_a_session_is_the_one_that_its_number_gives():
         (pruning.PIN.fullmatch, f"pin-1-{'9' * 5000}-a-1.json"),
         (staged_checkpoints.FOLDER.fullmatch, f"step-{'9' * 30}-1"),
         (claims.STOP.fullmatch, f"stop-e{'9' * 20}-a-save-ab.json"),
-        (claims.KNOCK.fullmatch, f"knock-e{'9' * 20}-a-ab.json"),
+        (claims.PROBE.fullmatch, f"knock-e{'9' * 20}-a-ab.json"),
         (runs.RECORD.fullmatch, f"run ({'9' * 5000}).json"),
     ],
 )  # fmt: skip

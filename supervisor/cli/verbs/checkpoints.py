@@ -250,7 +250,7 @@ def _prune(context: CheckpointsContext) -> int:
     if seen.rank is None:
         show(f"{context.place.name}: no checkpoint yet")
         return 0
-    if seen.served:
+    if seen.is_active:
         raise UserError(
             f"session {seen.rank.generation} is at {context.place.name}, or may be: it removes old checkpoints by itself",
             _command(context, "stop {run}"),

@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
 
         clock = BootClock()
         place, overview = _found(store, options, clock.now())
-        if overview is not None and overview.served:
+        if overview is not None and overview.is_active:
             _require_no_session(store, place, overview, options)
         local = _local(overview)
         if local is not None and local.keeps and "holds step" not in local.keeps:

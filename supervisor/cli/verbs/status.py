@@ -118,7 +118,7 @@ def _from_local_session(options: Namespace, error: StoreAwayError | NoSuchRunErr
 
 def _lines(of: RunOverview, options: Namespace, told: Sequence[str]) -> list[str]:
     store = option(options)
-    live = view.Live(of.served, next_commands(of, store), store, lambda words: painted_state(words, sys.stdout))
+    live = view.Live(of.is_active, next_commands(of, store), store, lambda words: painted_state(words, sys.stdout))
     return view.block(of.plain, headline(of), told, live)
 
 
@@ -157,7 +157,7 @@ def next_commands(overview: RunOverview, store: str) -> list[str]:
         return [fine, of_run("logs", "--steps")]
     if overview.state == "SUCCEEDED":
         return [of_run("checkpoints", "export", "latest", "DIR"), of_run("logs", "--steps")]
-    if overview.served:
+    if overview.is_active:
         return [of_run("logs", "-f"), of_run("stop")]
     return [of_run("resume"), of_run("logs")]
 

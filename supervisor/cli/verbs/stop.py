@@ -50,7 +50,7 @@ def _through_store(options: Namespace) -> int:
             return run_status.look(store, place, record, clock.now())
 
         found = overview()
-        if found.rank is None or not found.served:
+        if found.rank is None or not found.is_active:
             show(f"{place.name}: nothing to stop: {shown(_why_not(found))}")
         else:
             claims.request_stop(store, place, found.rank, "now" if options.now else "save")
@@ -85,9 +85,9 @@ def _through_signal(options: Namespace, error: StoreAwayError | NoSuchRunError) 
 def _report(found: RunOverview, options: Namespace) -> int:
     """Print the safe step and the next commands; return exit code 0 if the session ended."""
     store = option(options)
-    live_at = view.Live(found.served, _next(found, store), store)
+    live_at = view.Live(found.is_active, _next(found, store), store)
     show("\n".join([*view.safe_lines(found.plain, live_at), *view.next_commands(live_at.commands)]))
-    return 0 if not found.served else FAILED
+    return 0 if not found.is_active else FAILED
 
 
 def _request_text(options: Namespace) -> str:
@@ -104,7 +104,7 @@ def _wait_until(
     while True:
         pause.wait(POLL_EVERY_S)
         found, now_s = overview(), clock.now().mono_s
-        if found.rank != first.rank or not found.served:
+        if found.rank != first.rank or not found.is_active:
             show(f"{found.run.name}: {shown(_end_of(found))}")
             return found
         if found.plain["updated"] != updated:
@@ -129,7 +129,7 @@ def _end_of(found: RunOverview) -> str:
     if found.end:
         words = found.end.get("words")
         return f"session {found.rank.generation if found.rank else '?'} ended{': ' if words else ''}{words or ''}"
-    if found.served:
+    if found.is_active:
         return "another machine has taken it over meanwhile; stop it again to stop that one"
     return "the session died before it could answer"
 
@@ -140,7 +140,7 @@ def _next(found: RunOverview, store: str) -> list[str]:
         return [shell_commands.of_run("status", name, option=store)]  # it names the last checkpoint before the NaN
     if found.state == "SUCCEEDED":
         return [shell_commands.of_run("checkpoints", name, "export", "latest", "DIR", option=store)]
-    return [shell_commands.of_run("status" if found.served else "resume", name, option=store)]
+    return [shell_commands.of_run("status" if found.is_active else "resume", name, option=store)]
 
 
 def _parser() -> Parser:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.checkpoint.session_id import rank_of
 from supervisor.core.ports import StoreError
 from supervisor.engine import threads
-from supervisor.engine.runs.claims import KNOCK, STOP
+from supervisor.engine.runs.claims import PROBE, STOP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class FenceWatch:
 
     def _created(self, event: Any) -> None:
         name = PurePath(str(event.src_path)).name
-        if rank_of(name) is None and not STOP.fullmatch(name) and not KNOCK.fullmatch(name):
+        if rank_of(name) is None and not STOP.fullmatch(name) and not PROBE.fullmatch(name):
             return
         try:
             seen = self._look()

@@ -24,7 +24,7 @@ CLAIM = "claim.json"
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 _OF = f"(e{fields.EPOCH}-{fields.WRITER})"
 END = re.compile(rf"end-([a-z-]{{1,40}}){fields.TWIN}\.json")
-KNOCK = re.compile(rf"knock-{_OF}-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
+PROBE = re.compile(rf"knock-{_OF}-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
 HERE = re.compile(rf"here-([0-9]{{1,9}})-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
 STOP = re.compile(rf"stop-{_OF}-(save|now)-[0-9a-f]{{1,32}}{fields.TWIN}\.json")
 
@@ -168,12 +168,12 @@ def stop_wanted(names: tuple[str, ...], mine: SessionId) -> str:
 
 def probe_count(names: tuple[str, ...], mine: SessionId) -> int:
     """Return the number of probes for this session so far."""
-    return len({name for name in names if (match := KNOCK.fullmatch(name)) and match[1] == str(mine)})
+    return len({name for name in names if (match := PROBE.fullmatch(name)) and match[1] == str(mine)})
 
 
 def probe(store: Store, run: RunPaths, rank: SessionId) -> None:
     """Ask a session for a sign of life. A live session lists the run's folder every few seconds."""
-    store.create(run.knock(rank, os.urandom(4).hex()), b"{}")
+    store.create(run.probe(rank, os.urandom(4).hex()), b"{}")
 
 
 def answer_probe(store: Store, run: RunPaths, mine: SessionId, number: int) -> None:
@@ -183,7 +183,7 @@ def answer_probe(store: Store, run: RunPaths, mine: SessionId, number: int) -> N
 
 def addressee(name: str) -> SessionId | None:
     """Return the session that a probe or stop request is for; None for any other name."""
-    match = KNOCK.fullmatch(name) or STOP.fullmatch(name)
+    match = PROBE.fullmatch(name) or STOP.fullmatch(name)
     return rank_of(match[1]) if match else None
 
 

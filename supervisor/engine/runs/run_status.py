@@ -76,7 +76,7 @@ class RunOverview:
         return self.state in FINAL_STATES
 
     @property
-    def served(self) -> bool:
+    def is_active(self) -> bool:
         """Whether a session is active, as far as known: it has no end record and is not known to be dead."""
         return self.rank is not None and not self.end and self.alive is not False
 
@@ -142,7 +142,7 @@ def earlier(store: Store, run: RunPaths, seen: RunOverview, newest: int) -> Sequ
     from supervisor.engine.trainer_process import process_identity
 
     known = claims.ranks(store, run)
-    ended = known[:-1] if seen.served or seen.end else known
+    ended = known[:-1] if seen.is_active or seen.end else known
     return [history.describe(store, run, rank, process_identity.alive) for rank in reversed(ended[-newest:])]
 
 

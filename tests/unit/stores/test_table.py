@@ -2,6 +2,7 @@
 
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -30,17 +31,21 @@ class FakeStore:
         return cls(place)
 
 
+def open_store(*given: object) -> Any:
+    return composition.open_store(*given)
+
+
 @pytest.fixture
 def fake(monkeypatch):
     module = ModuleType("fake_store_of_a_test")
-    module.FakeStore = FakeStore
+    module.__dict__["FakeStore"] = FakeStore
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return f"{module.__name__}:FakeStore"
 
 
 def test_a_row_alone_opens_a_new_store_by_its_prefix(monkeypatch, fake):
     monkeypatch.setitem(stores.TABLE, "fake", StoreRow(fake, prefix="fake:"))
-    opened = composition.open_store("fake:some/place", 20.0, 3.0)
+    opened = open_store("fake:some/place", 20.0, 3.0)
     assert isinstance(opened.inner, FakeStore)
     assert opened.inner.place.where == opened.traits.where == "some/place"
     assert opened.timeout_s == 0.0
@@ -48,7 +53,7 @@ def test_a_row_alone_opens_a_new_store_by_its_prefix(monkeypatch, fake):
 
 def test_a_row_alone_opens_another_store_for_paths(monkeypatch, fake, tmp_path):
     monkeypatch.setitem(stores.TABLE, "folder", StoreRow(fake))
-    opened = composition.open_store(str(tmp_path), 20.0, 3.0)
+    opened = open_store(str(tmp_path), 20.0, 3.0)
     assert isinstance(opened.inner, FakeStore)
     assert (opened.inner.place.where, opened.inner.place.settle_s) == (str(tmp_path), 3.0)
 
@@ -66,7 +71,7 @@ def test_each_place_has_the_store_of_its_row(monkeypatch, tmp_path, where, mount
     monkeypatch.setenv("SUPERVISOR_RUN_LOCAL", str(tmp_path))
     monkeypatch.setattr(mounts, "mounts", list)
     monkeypatch.setattr(mounts, "mount_of", lambda *_: mount)
-    opened = composition.open_store(where, 20.0)
+    opened = open_store(where, 20.0)
     assert type(opened.inner) is kind
     assert opened.timeout_s == (20.0 if kind is MountedStore else 0.0)
     assert opened.traits.where == where.removeprefix("relay:")
@@ -78,9 +83,9 @@ def test_a_place_with_a_prefix_is_not_a_path_that_a_platform_judges(monkeypatch,
 
     monkeypatch.setattr(composition, "_platform_module", lambda _: SimpleNamespace(check_store=refuse))
     monkeypatch.setitem(stores.TABLE, "fake", StoreRow(fake, prefix="fake:"))
-    assert composition.open_store("fake:here").traits.where == "here"
+    assert open_store("fake:here").traits.where == "here"
     with pytest.raises(UserError):
-        composition.open_store(str(tmp_path))
+        open_store(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", stores.TABLE)

@@ -27,7 +27,7 @@ INSTALL = "use a Python that has what the trainer asks for, for example the one 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code; what a person did wrong is said in two lines."""
+    """Return the exit code; a user's error is printed in two lines."""
     options = _parser().parse_args(arguments)
     try:
         if options.checkpoint != PUBLISHED:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_digests_known() -> None:
-    """Make xxhash, by which checkpoints are verified, importable as in the trainer: the supervisor brings it along."""
+    """Make xxhash importable, with which checkpoints are verified. The supervisor provides it, as in the trainer."""
     from supervisor.bootstrap import private_folder
     from supervisor.trainer.process.own_packages import make_xxhash_importable
 
@@ -49,7 +49,7 @@ def make_digests_known() -> None:
 
 
 def _again_where_it_is(error: ModuleNotFoundError, checkpoint: str, arguments: Sequence[str]) -> int:
-    """Run the command in the environment that the checkpoint's trainer has, making that if need be."""
+    """Run the command again in the environment of the checkpoint's trainer, which is made if necessary."""
     if os.environ.get(SECOND_TRY):
         show_error(f"this needs {error.name}, which {sys.executable} does not have", INSTALL)
         return FAILED_SETUP

@@ -1,4 +1,7 @@
-"""Checkpoints of the recogniser's trainers: where the newest is, and which framework it wants; needs none itself."""
+"""Checkpoints of the recogniser's trainers: the newest one, and the framework that it needs.
+
+This file needs no framework.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ PUBLISHED = "published"  # stands for a checkpoint with HyperLPR's own weights
 
 
 def newest_in(path: Path) -> Path:
-    """The folder itself when it is a checkpoint, else the newest under it: of the latest session, the highest step."""
+    """Return the folder itself if it is a checkpoint, else the newest one under it.
+
+    The latest session's highest step.
+    """
     if (path / "checkpoint.json").is_file():
         return path
     found = sorted(path.glob("**/step-*/checkpoint.json"), key=lambda file: file.parts[-3:])
@@ -28,5 +34,5 @@ def newest_in(path: Path) -> Path:
 
 
 def is_keras(checkpoint: Path) -> bool:
-    """Whether trainers/hyperlpr_keras.py made it; UserError when it is damaged."""
+    """Return whether trainers/hyperlpr_keras.py made it; UserError if it is damaged."""
     return open_folder(checkpoint).manifest.made_by.get("framework", "").startswith("keras")

@@ -1,4 +1,7 @@
-"""HyperLPR's published weights: fetched from its PyPI wheel (which is not installed), proved by digest, as arrays for our network."""
+"""HyperLPR's published weights as arrays.
+
+Fetched from its PyPI wheel, which is not installed, and verified by digest.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +39,9 @@ _LAYERS = {
 
 
 def published_layers() -> dict[str, list[Floats]]:
-    """The published weights by our network's layers (width 1.0); the file is fetched once and cached.
+    """Return the published weights by our network's layers (width 1.0); the file is fetched once and cached.
 
-    Each layer has its convolution's weights (out, in, along, across) and bias, and all but the last, ``classes``, then their
+    Each layer has its convolution's weights (out, in, along, across) and bias. All but the last, ``classes``, then have their
     normalisation's gain, shift, mean and variance.
     """
     cached = cache_folder() / f"hyperlpr-{MODEL_SHA256[:16]}.caffemodel"
@@ -77,7 +80,7 @@ def _fetched() -> bytes:
 
 
 def _fetchers(folder: str) -> list[list[str]]:
-    """Commands that bring the wheel, packed or unpacked, into the folder without touching any environment."""
+    """Return commands that bring the wheel, packed or unpacked, into the folder without changing any environment."""
     download = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder, WHEEL]
     target = ["pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target", folder, WHEEL]
     pythons = dict.fromkeys([sys.executable, *filter(None, [shutil.which("python3"), shutil.which("python")])])
@@ -86,7 +89,7 @@ def _fetchers(folder: str) -> list[list[str]]:
 
 
 def _run(command: list[str]) -> str | None:
-    """None when the command succeeded, else its last words."""
+    """Run the command; return None if it succeeded, else the end of its output."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,4 +1,4 @@
-"""Plates read by a network: pictures to texts, and how good the texts are; whatever framework the network is in."""
+"""Reads plates with a network of any framework: pictures to texts, and the texts' accuracy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training run without a framework: its end is a function of the seed and the number of steps, whatever happens on the way."""
+"""A training run without a framework: its result is a function of the seed and the number of steps alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Model:
 
 
 def main() -> None:
-    """Train for the steps still to do."""
+    """Train the remaining steps."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--step-ms", type=float, default=10.0)

@@ -1,4 +1,4 @@
-"""Which backend Keras is to have; it asks once, when it is first imported."""
+"""Chooses Keras's backend. Keras reads the choice once, at its first import."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 
 
 def choose_backend() -> None:
-    """TensorFlow where it is, else JAX (Colab's TPU machines have that alone), unless KERAS_BACKEND says otherwise."""
+    """Choose TensorFlow if it is installed, else JAX (the only one on Colab's TPU machines).
+
+    KERAS_BACKEND overrides it.
+    """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow" if importlib.util.find_spec("tensorflow") else "jax")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # because TensorFlow says much that is of no use here

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def reader_from(checkpoint: Path, device: str, threads: int) -> BestClasses:
-    """What the network of a checkpoint reads; KeyError or ValueError if it holds another."""
+    """Return a reader with a checkpoint's network; KeyError or ValueError if it holds another network."""
     devices.prepare(argparse.Namespace(device=device, threads=threads, seed=0))
     weights = checkpoint_folder.read(checkpoint)["model"]
     network = segmentation_free(weights["stem.0/bias"].shape[0] / 32)

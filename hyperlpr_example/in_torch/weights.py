@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
 
 def published(device: str, threads: int) -> BestClasses:
-    """What the published network reads."""
+    """Return a reader with the published network."""
     return _reader(state_of(published_layers()), device, threads)
 
 
 def reader_from(checkpoint: Path, device: str, threads: int) -> BestClasses:
-    """What the network of a checkpoint reads; KeyError, AttributeError or RuntimeError if it holds another."""
+    """Return a reader with a checkpoint's network.
+
+    KeyError, AttributeError or RuntimeError if it holds another network.
+    """
     return _reader(checkpoint_folder.read(checkpoint)["model"], device, threads)
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "attach", "resume_step"]
 
-HASH_SEED, RNG_DIGESTS = "PYTHONHASHSEED", "drawn"  # keys of what a checkpoint says of its maker, beside SEED
+HASH_SEED, RNG_DIGESTS = "PYTHONHASHSEED", "drawn"  # keys in a checkpoint's made_by, beside SEED
 
 
 def attach(**attached: Any) -> Run:
@@ -173,7 +173,7 @@ def _restore_newest(context: TrainerContext, state: AttachedState) -> OpenCheckp
             f"this run is at step {context.settings.base_step:,} by files that the script saved itself: attach() cannot read those",
             "start it under another --name, or without attach() as before",
         )
-    state.capture()  # refuses now what could not be saved later
+    state.capture()  # rejects now what could not be saved later
     return None
 
 

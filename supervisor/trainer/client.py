@@ -83,7 +83,7 @@ class Client:
             sent = threading.Event()
             self._outbox.append(sent)
             self.wake()
-            if not self._disconnected:  # looked at after the event was left: from then on nobody would set it
+            if not self._disconnected:  # checked after queueing: on a closed channel no thread would set the event
                 sent.wait(timeout_s)
 
     def _serve(self) -> None:
@@ -105,7 +105,7 @@ class Client:
             while self._outbox:
                 item = self._outbox.popleft()
                 if isinstance(item, threading.Event):
-                    item.set()  # nobody will read the rest
+                    item.set()  # the rest will never be sent
             self._listener.on_supervisor_lost()
 
     def _queue_heartbeat(self) -> None:
@@ -140,7 +140,7 @@ class Client:
             elif isinstance(message, StopRequest):
                 self._listener.on_stop_request(message)
             elif isinstance(message, Malformed):
-                continue  # garbage disturbs nobody
+                continue  # malformed messages are ignored
 
     def _close_in_child(self) -> None:
         # A data loader's worker that held the socket open would hide this process's death from the supervisor.

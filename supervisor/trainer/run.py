@@ -59,7 +59,7 @@ class Run:
             anomalies.rollbacks, state.attached, context.send, allow_most=anomalies.allow_skipping_most
         )
         settings = context.settings
-        # Without a supervisor nobody puts files back, and they stay where they are.
+        # Without a supervisor no files are restored; they stay where they are.
         self.companions = CompanionFiles(
             settings.working,
             settings.watch_dir,

@@ -24,7 +24,7 @@ class SaveInterval(NamedTuple):
 
 
 class AnomalyPolicy(NamedTuple):
-    """What is monitored, and what rollbacks require.
+    """The monitored values, and the requirements of rollbacks.
 
     ``handled_kinds`` are the kinds of anomaly on which the supervisor acts. ``loss_names`` are the monitored values, () for
     every name with "loss". ``rollbacks`` has for each active rollback the session's name, the skipped indices and the learning

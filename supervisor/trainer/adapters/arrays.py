@@ -19,7 +19,7 @@ STORED = {
     "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
     "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
     "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
-}  # fmt: skip  # safetensors' word for a dtype; the bytes of others are kept as they are
+}  # fmt: skip  # safetensors' name of a dtype; others are stored as bytes
 
 
 def leaf(framework: FrameworkAdapter, dtype: np.dtype[Any], shape: Sequence[int], address: Hashable) -> LeafSpec:

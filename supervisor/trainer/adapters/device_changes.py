@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Keys of what a checkpoint says of its maker (``made_by``). All values are words; what is not known is not there.
+# Keys in a checkpoint's ``made_by``. All values are text; unknown ones are missing.
 FRAMEWORK, PYTHON, DEVICE, MEMORY_GB, BFLOAT16 = "framework", "python", "device", "device_memory_gb", "device_bfloat16"
 CPU = "cpu"
 LESS, MORE = 0.9, 1.5  # of the memory before: what is worth a word

@@ -1,6 +1,6 @@
 """The adapter protocol.
 
-What attach() must know about a framework's values, and how their bytes are read and written.
+The facts about a framework's values that attach() needs, and the reads and writes of their bytes.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ class FrameworkAdapter(Protocol):
     def set_rng_state(self, state: Any) -> str | None:
         """Set the state; return a message for the user if some of it has no place on this machine."""
 
-    def loggable(self, value: Any) -> Any:  # noqa: ARG002  # plain scalars are kept before a framework is asked
+    def loggable(self, value: Any) -> Any:  # noqa: ARG002  # plain scalars need no adapter
         """Return the value to keep for a log entry, without waiting for a device.
 
         None for another framework's value.

@@ -31,7 +31,7 @@ def guarded(script: UnmodifiedScript, name: str, function: Callable[..., Result]
         nonlocal reported
         try:
             return function(*given, **named)
-        except Exception as error:  # noqa: BLE001  # whatever the hook did not foresee, the script is right without it
+        except Exception as error:  # noqa: BLE001  # the script must not fail by an error of a hook
             if not reported:
                 reported = True
                 first_line = str(error).partition("\n")[0]

@@ -7,10 +7,7 @@ from pathlib import Path
 
 
 class OnDemandSave:
-    """``save`` and ``end`` are flags for the loop's thread.
-
-    Of the files written on request, only the newest is kept.
-    """
+    """``save`` and ``end`` are flags for the loop's thread. Only the newest file that was written on request stays."""
 
     def __init__(self) -> None:
         self.save = False

@@ -15,7 +15,7 @@ from typing import Any
 
 ACCESS, MODIFY, CLOSED_UNWRITTEN, OPEN = 0x1, 0x2, 0x10, 0x20
 OVERFLOW = 0x4000
-FILES_MAX = 20_000  # each is one watch, of which the system has so many
+FILES_MAX = 20_000  # each file takes one watch of the system's limited number
 READ_BYTES = 256 * 1024
 _EVENT = struct.Struct("iIII")
 
@@ -55,7 +55,7 @@ class RestoredFiles:
             return self.opened
 
     def _watch(self, paths: list[str]) -> None:
-        import ctypes  # 2 ms that only a script with files to go on from spends
+        import ctypes  # 2 ms, spent only by a script with restored files
 
         system = ctypes.CDLL(None, use_errno=True)
         descriptor = system.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -84,7 +84,7 @@ class RestoredFiles:
 
     def _on_event(self, watch: int, mask: int) -> None:
         path = self._watched.get(watch)
-        if mask & OVERFLOW:  # some were not told: so many happen only to files that are in use
+        if mask & OVERFLOW:  # events were lost: so many occur only for files in use
             self.opened = self.opened or next(iter(self._watched.values()), "")
         elif path is None:
             return

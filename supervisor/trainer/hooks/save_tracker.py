@@ -57,7 +57,9 @@ class SaveTracker:
         finally:
             self._nest.pending = None
         for path in dict.fromkeys(pending):
-            if not any(path.startswith(folder + os.sep) for folder in pending):  # else the folder is told, whole
+            if not any(
+                path.startswith(folder + os.sep) for folder in pending
+            ):  # otherwise the whole folder is reported
                 self._report(path)
 
     def add(self, written: Any) -> None:
@@ -254,4 +256,4 @@ def _path(name: Any) -> str | None:
         return None
     path = os.fspath(name)
     text = os.fsdecode(path)
-    return None if "://" in text else os.path.abspath(text)  # noqa: PTH100  # a link is told under its own name
+    return None if "://" in text else os.path.abspath(text)  # noqa: PTH100  # a link is reported under its own name

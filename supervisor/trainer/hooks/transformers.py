@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from supervisor.trainer.hooks.unmodified_script import UnmodifiedScript
 
-SAVE = "_save_checkpoint"  # followed so that the folder is told as a whole, by on_save, and none of the files in it
+SAVE = "_save_checkpoint"  # wrapped so that on_save reports the folder, and no file in it is reported
 
 
 def install(trainer: ModuleType, script: UnmodifiedScript) -> None:

@@ -1,6 +1,6 @@
 """Callbacks for frameworks that own the loop.
 
-A file imports its framework at its top and is itself imported when a script asks for the name, so that nobody needs them all.
+A file imports its framework at its top, and is imported only when a script uses its name. So no script needs them all.
 
 - ``accelerate``: Accelerate
 - ``best_files``: the best checkpoint that a callback names
@@ -32,9 +32,9 @@ _FRAMEWORKS = {
 
 
 def named(name: str) -> Any:
-    """Return the class of that row; ImportError where its framework is absent, KeyError for no such row.
+    """Return the class of that row; ImportError if its framework is absent, KeyError for no such row.
 
-    Raises SetupError for a version of the framework that is known not to work, before anything of it is touched.
+    Raises SetupError for a version of the framework that is known not to work, before anything of it is used.
     """
     from supervisor.trainer import context as trainer_context
     from supervisor.trainer.process import version_check

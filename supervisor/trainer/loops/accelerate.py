@@ -104,7 +104,7 @@ class AccelerateRun:
         try:
             for batch in loader:
                 if data.batch_sampler is None and used == first > 0:
-                    saved_rng.restore()  # finding the place has drawn
+                    saved_rng.restore()  # reading up to the position has drawn
                 yield batch
                 used += 1
                 if self._accelerator.sync_gradients:

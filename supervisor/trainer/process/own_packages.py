@@ -16,7 +16,7 @@ def make_xxhash_importable(folder: str) -> None:
     A build for another Python, or a missing one, changes nothing.
     """
     try:
-        import xxhash  # noqa: F401  # only asked for
+        import xxhash  # noqa: F401  # a check only
     except ImportError:
         if folder:
             _load(f"{folder}/{NAME}")
@@ -31,6 +31,6 @@ def _load(package: str) -> None:
     sys.modules[NAME] = module_from_spec(spec)
     try:
         spec.loader.exec_module(sys.modules[NAME])
-    except Exception:  # noqa: BLE001  # whatever is wrong with it, digests are then made without it
+    except Exception:  # noqa: BLE001  # digests are then made without it
         for name in [each for each in sys.modules if each == NAME or each.startswith(f"{NAME}.")]:
             del sys.modules[name]

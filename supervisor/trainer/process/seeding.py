@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-SEED = "seed"  # key of what a checkpoint says of its maker
+SEED = "seed"  # key in a checkpoint's made_by
 SEED_BITS = 32  # what NumPy's global generator takes
 _SEEDED_AFTER = {"numpy.random": "seed", "torch": "manual_seed"}
 

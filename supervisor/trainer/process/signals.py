@@ -28,7 +28,7 @@ def listen(on_signal: Callable[[int], None], numbers: tuple[signal.Signals, ...]
         on_signal(number)
 
     def restore_handlers() -> None:
-        # A data loader's worker that kept our handler would survive the SIGTERM that is to end it.
+        # A data loader's worker with our handler would survive the SIGTERM that ends it.
         for number, handler in before.items():
             if signal.getsignal(number) is handle:
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -17,6 +17,6 @@ def start_thread(target: Callable[[], object], name: str, *, daemon: bool = Fals
     thread = threading.Thread(target=target, name=name, daemon=daemon)
     try:
         thread.start()
-    except RuntimeError:  # all that Python says of a limit on threads or processes
+    except RuntimeError:  # Python's only error for a limit on threads or processes
         return None
     return thread

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from supervisor.trainer.state.typed_json import Node
 
 RNG_FILE = "rng.json"
-SMALL_SUFFIXES = {".json", ".jsonl"}  # the rest are tensors, and the script's own files, which the supervisor puts back
+SMALL_SUFFIXES = {".json", ".jsonl"}  # the rest are tensors, and the script's files, which the supervisor restores
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +253,7 @@ def _manifest(folder: Path) -> CheckpointInfo:
 
 def _parse_state(text: bytes) -> dict[str, Any]:
     try:
-        state = dict(
-            fields.document(text, len(text), None)
-        )  # as long as its state is: its length is told beside its digest
+        state = dict(fields.document(text, len(text), None))  # no smaller limit: the recorded length bounds it
         parsed_state = shapes.of(_State, state)
     except ValueError as error:
         raise DamageError(f"{STATE_FILE} cannot be read: {error}") from error

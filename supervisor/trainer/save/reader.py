@@ -149,7 +149,7 @@ def _read_files(work: Iterator[TensorFile], spans: Mapping[Path, list[_Span]], f
         for file in work:
             if not failed:
                 _read_file(file, spans[file.path])
-    except BaseException as error:  # noqa: BLE001  # because it may be on a thread of ours: the one who asked raises it
+    except BaseException as error:  # noqa: BLE001  # it may be on our thread: the caller raises it
         failed.append(error)
 
 

@@ -49,7 +49,7 @@ SAVES_PER_ATTEMPT_MAX = 1000
 WARN_AFTER_FAILURES = 3  # saves in a row that failed, none before them staged by this process
 WRITER_NICENESS = 10  # the writer's share of a processor that the loop wants too
 
-OVERHEAD_STEPS_MIN = 5  # fewer steps say nothing
+OVERHEAD_STEPS_MIN = 5  # fewer steps are no measurement
 
 
 class SaveOverhead:
@@ -130,7 +130,7 @@ class Saver:
         try:
             self._prepared_snapshot(captured).touch()
         except MemoryError:
-            return  # said when a save is asked for
+            return  # reported at the first save
 
     def save_in_background(self, draft: CheckpointDraft, captured: StateCapture, reason: str, started_s: float) -> None:
         """Copy the state and write it beside the loop. The state may change as soon as this returns.
@@ -235,7 +235,7 @@ class Saver:
     ) -> bool:
         try:
             exact = copying.wait()
-        except Exception as error:  # noqa: BLE001  # because whatever a save meets, training goes on and the word is out
+        except Exception as error:  # noqa: BLE001  # a failed save is reported, and training continues
             self._report_error(draft.step, error)
             return False
         if not exact:
@@ -273,7 +273,7 @@ class Saver:
             records = checkpoint_folder.write(self._staging, name, draft, pieces)
             if self.after_staged is not None:
                 self.after_staged(self._staging)
-        except Exception as error:  # noqa: BLE001  # because whatever a save meets, training goes on and the word is out
+        except Exception as error:  # noqa: BLE001  # a failed save is reported, and training continues
             self._report_error(draft.step, error)
             return False
         self._frozen_tensors.on_staged(self._staging / name, records)

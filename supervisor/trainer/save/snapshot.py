@@ -132,10 +132,10 @@ class Copying:
         return self._exact
 
     def _settle(self) -> None:
-        with self._settling:  # the values stay as they are until whoever comes second has seen the end of this
+        with self._settling:  # the values stay until the second caller has passed, too
             if self._helper is not None:
                 self._helper.join()
-            with self._working:  # whoever finishes may still be at the last piece of work
+            with self._working:  # another thread may still be at the last copy
                 pass
             self._exact &= all(
                 framework.version(value) == version for value, version, framework in self._version_checked
@@ -148,7 +148,7 @@ class Copying:
         try:
             for copy in self._work:
                 copy(self._values)
-        except BaseException as error:  # noqa: BLE001  # because it may be on a thread of ours: whoever asked raises it
+        except BaseException as error:  # noqa: BLE001  # it may be on our thread: the caller raises it
             self._failed.append(error)
 
 

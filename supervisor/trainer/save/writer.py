@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEMPORARY = ".tmp-"
-# Each call is one hand-over of the interpreter lock: few and large, so that the loop is not asked for it all the time.
+# Each call is one hand-over of the interpreter lock: few and large, so that the loop is rarely interrupted.
 SLICE_BYTES = 64 * 1024 * 1024
 
 Record = tuple[int, str]  # length and digest
@@ -107,7 +107,7 @@ def _write_both(
     def write() -> None:
         try:
             records.update((file.name, _write_file(folder, file)) for file in files)
-        except BaseException as error:  # noqa: BLE001  # it is raised on the thread that asked
+        except BaseException as error:  # noqa: BLE001  # the caller's thread raises it
             failed.append(error)
 
     thread = start_thread(write, "supervisor-pieces")
@@ -174,7 +174,7 @@ def _write_pages(descriptor: int, pages: memoryview, size: int, digest: Digest) 
 def _write_all(descriptor: int, chunk: memoryview, at: int) -> None:
     while len(chunk):
         try:
-            written = os.pwrite(descriptor, chunk, at)  # a full disk may take a part and say so only at the next write
+            written = os.pwrite(descriptor, chunk, at)  # a full disk may take a part, and fail only at the next write
         except OSError as error:
             if error.errno != errno.EINVAL or not _set_direct_io(descriptor, on=False):
                 raise

@@ -79,13 +79,13 @@ class AttachedState:
     def __init__(self, attached: Mapping[str, Any]) -> None:
         self.frameworks: list[FrameworkAdapter] = adapters.loaded()
         self.attached = dict(attached)
-        self.notices: list[tuple[str, str]] = []  # level and words, for whoever asked for the last capture to say
+        self.notices: list[tuple[str, str]] = []  # level and message, sent by the caller of the last capture
         self._extra_adapters: dict[str, FrameworkAdapter] = {}
         self._state_accesses = {name: self._state_access(name, value) for name, value in attached.items()}
         self._skeletons = self._build_skeletons()
         self._restored_extra: dict[str, Any] = {}  # of the checkpoint that was restored
         self._outgrown_reported: set[str] = set()
-        self._restored_flags: dict[str, Any] = {}  # as the checkpoint had them, until the first capture after it
+        self._restored_flags: dict[str, Any] = {}  # the checkpoint's flags, until the first capture after the restore
         self._checks_data = False
         for framework in self.frameworks:
             framework.watch_unattached_data()
@@ -108,12 +108,12 @@ class AttachedState:
         self._notice_unattached_data()
         states = self._states(self._state_accesses) | self._extra_states()
         generators = rng.RngStates(rng.current_states(self.frameworks), self._rng_at_start)
-        trace, self._trace = self._trace, None  # whatever is raised, nothing half followed is gone on with
+        trace, self._trace = self._trace, None  # after an error, a partly followed trace is not used again
         if trace is not None and len(self.frameworks) == known:
             try:
                 values = trace.follow(states)
             except ChangedError:
-                pass  # walk it anew
+                pass  # walk the tree again
             else:
                 self._trace = trace
                 return self._build_capture(trace.nodes, trace.text, generators, values)
@@ -354,9 +354,7 @@ class AttachedState:
             ) from error
 
     def _state_access(self, name: str, value: Any) -> StateAccess:
-        for (
-            framework
-        ) in self.frameworks:  # first, because a Keras layer on torch has both, and its state_dict() is torch's
+        for framework in self.frameworks:  # first, because a Keras layer on torch has both
             state_access = framework.state_access(value)
             if state_access is not None:
                 return state_access

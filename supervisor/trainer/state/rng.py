@@ -85,7 +85,7 @@ def current_states(loaded: list[FrameworkAdapter]) -> dict[str, Any]:
 
 def undrawn(kept: Mapping[str, Any]) -> list[str]:
     """Return the generators that were never drawn from since the run's first loop began."""
-    return list(kept.get("undrawn", []))  # versions before did not say
+    return list(kept.get("undrawn", []))  # earlier versions did not store it
 
 
 def stored_states(name: str, kept: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:

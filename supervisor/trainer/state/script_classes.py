@@ -44,7 +44,7 @@ def decode(node: dict[str, Any], kinds: Mapping[tuple[str, ...], type]) -> Any:
         try:
             return node["value"] if found is None else found(node["value"])
         except ValueError:
-            return node["value"]  # the class has lost this member; that the value differs is said
+            return node["value"]  # the class has lost this member; the difference is reported
     return _decode_standard(node)
 
 

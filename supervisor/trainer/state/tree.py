@@ -74,7 +74,7 @@ class TreeCapture:
             count += 1
             name = f"{path}~{count}"
         self.leaves[name] = leaf
-        self.values[name] = value  # kept alive, so that no address is met twice in one walk
+        self.values[name] = value  # kept alive, so that no address occurs twice in one walk
         if leaf.identity is not None:
             self._names[leaf.identity] = name
         return name

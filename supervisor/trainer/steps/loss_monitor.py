@@ -18,7 +18,7 @@ from supervisor.core.wire.messages import Anomaly
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-REPORTS_MAX = 10  # times that one name is told of: a value that is now and then no number must not fill the store
+REPORTS_MAX = 10  # reports of one name: a value that is NaN now and then must not fill the store
 SPIKE_FACTOR, SPIKE_WINDOW, SPIKE_VALUES_MIN = 20.0, 100, 50
 SMALL_SHARE = 0.01  # of the largest median of a loss: what is under it is small however far it jumps
 

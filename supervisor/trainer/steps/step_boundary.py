@@ -220,7 +220,7 @@ class StepBoundary:
             return self._state.capture()
         except (
             UnsupportedStateError
-        ) as error:  # the state was fine when it was attached: training goes on, and it is said
+        ) as error:  # the state was valid at attach(): training continues, and the failure is reported
             self._saver.report_failure(step, f"{error.what}; {error.hint}")
         except Exception as error:  # noqa: BLE001  # a state_dict() of the script: a save that fails must not end the run
             self._saver.report_failure(step, f"state_dict() failed: {first_lines(error, 2)}")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from supervisor.trainer.adapters.port import FrameworkAdapter, Scalar
 
-MONITORED_FLUSH_ROWS = 32  # where somebody acts on what the rows show: what is done after it is done in vain
-FLUSH_ROWS = 1024  # lazily kept values are turned into numbers at the latest after so many rows, to bound their memory
+MONITORED_FLUSH_ROWS = 32  # where anomalies are handled: steps after an anomaly are wasted
+FLUSH_ROWS = 1024  # lazily kept values become numbers after so many rows at the latest, to bound their memory
 
 _PLAIN = frozenset({int, float, str, bool, type(None)})
 _INT_BITS_MAX = 4096  # Python neither writes nor reads numbers of many thousand digits

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from supervisor.core.wire.messages import Message
 
-ROLLBACKS_KEY = "rollbacks"  # key of what a checkpoint says of its maker: whose smaller rates its state has already
+ROLLBACKS_KEY = (
+    "rollbacks"  # key in a checkpoint's made_by: the rollbacks whose learning rate factor its state includes
+)
 _RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 
 

@@ -60,7 +60,7 @@ class Jax(FrameworkAdapter):
         item_bytes = raw.dtype.itemsize
         is_part = len(out) < raw.nbytes and first % item_bytes == len(out) % item_bytes == 0
         if is_part and next(iter(raw.devices())).platform != "cpu":
-            # only these travel: large values are asked for in many parts
+            # only this part is transferred: large values are read in many parts
             raw = raw.reshape(-1)[first // item_bytes : (first + len(out)) // item_bytes]
             first = 0
         arrays.copy_bytes(np.asarray(raw), first, out)

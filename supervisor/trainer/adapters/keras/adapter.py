@@ -69,7 +69,7 @@ class Keras(FrameworkAdapter):
         )
 
     def restore_target(self, node: dict[str, Any], size: int, live: Any, *, on_host: bool) -> RestoreTarget:  # noqa: ARG002  # assign() places it
-        if self._backend.name == "jax":  # which has no 64 bits unless it is told to, and takes arrays for values
+        if self._backend.name == "jax":  # it has no 64 bits by default, and takes arrays as values
             return arrays.restore_target(arrays.dtype_named(node["dtype"]), node["shape"], size, lambda array: array)
         plain = node | {
             "device": "cpu:0",

@@ -161,7 +161,7 @@ def _is_torch_generator(value: Any) -> bool:
     return "torch" in sys.modules and isinstance(value, sys.modules["torch"].Generator)
 
 
-_stateful: dict[type, bool] = {}  # asked for each attribute of each layer at each save
+_stateful: dict[type, bool] = {}  # read for each attribute of each layer at each save
 
 
 def has_state(value: Any) -> bool:

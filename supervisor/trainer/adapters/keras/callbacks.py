@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from supervisor.trainer.adapters.port import StateAccess
 
-# Keras gives these anew to every callback, or they say where this machine has its files; and the sign of min_delta is
-# turned anew with each process's first epoch.
+# Keras sets these for every callback, or they are paths of this machine. The sign of min_delta
+# is flipped in each process's first epoch.
 NOT_STATE = {
     "model", "_model", "params", "validation_data", "filepath", "filename", "log_dir", "backup_dir", "min_delta",
 }  # fmt: skip
-# By these names a flag says that something is open in this process, and a number is a reading of its clock.
+# Flags with these names describe an open resource of this process, and numbers a reading of its clock.
 _OPEN_IN_PROCESS = re.compile(
     r"^_?((is|was|has|currently)_)?(tracing|recording|running|open|opened|connected|locked|profiling|writing)$"
     r"|^_is_|profiler|profiling|writer|timer"
@@ -76,7 +76,7 @@ class _CallbackState:
         for name, value in state.items():
             if name != keras_attributes.ATTRIBUTES_KEY and not is_of_this_process(
                 name, value
-            ):  # versions before kept these too
+            ):  # earlier versions saved these too
                 put(self._callback, name, value)
         self._attributes.set(state.get(keras_attributes.ATTRIBUTES_KEY, {}))
 

@@ -133,7 +133,7 @@ class _OptimizerState:
 
     def get(self) -> dict[str, Any]:
         self._warn_if_replaced()
-        trained = self._optimizer._trainable_variables if self._optimizer.built else []  # noqa: SLF001  # nothing else tells
+        trained = self._optimizer._trainable_variables if self._optimizer.built else []  # noqa: SLF001  # no public attribute has them
         if len(self._trains) != len(trained):
             self._trains = [variable.path for variable in trained]
         return {VARIABLES: _synced(self._named, self._models), TRAINS: list(self._trains)}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _COUNTING = {
     "RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "ParameterizedTruncatedNormal",
     "RandomShuffle", "Multinomial", "RandomGamma", "RandomPoisson", "RandomPoissonV2", "SampleDistortedBoundingBoxV2",
-}  # fmt: skip  # operations that count their draws where nobody can see it
+}  # fmt: skip  # operations with a hidden draw counter
 
 
 class TensorFlow(FrameworkAdapter):
@@ -75,7 +75,7 @@ class TensorFlow(FrameworkAdapter):
         tensor = _read(value) if isinstance(value, tf.Variable) else value
         item_bytes = np.dtype(tensor.dtype.as_numpy_dtype).itemsize
         if not _is_on_host(tensor) and first % item_bytes == len(out) % item_bytes == 0:
-            # only these travel: large values are asked for in many parts
+            # only this part is transferred: large values are read in many parts
             tensor = tf.reshape(tensor, [-1])[first // item_bytes : (first + len(out)) // item_bytes]
             first = 0
         arrays.copy_bytes(tensor._numpy(), first, out)  # noqa: SLF001  # without the copy that numpy() makes

@@ -57,7 +57,9 @@ def _set(root: Any, kept: Mapping[str, Any]) -> None:
         from supervisor.trainer.adapters.keras import state as keras_state
 
         _build_optimizers(root, kept)
-        keras_state.build_optimizers([each for _, each in _walk(root)])  # a checkpoint of before does not say for what
+        keras_state.build_optimizers(
+            [each for _, each in _walk(root)]
+        )  # an earlier checkpoint does not name the variables
         held = dict(_stateful(root))
     _refuse_others(state.keys(), _paths(held))
     for path, each in held.items():
@@ -76,7 +78,7 @@ def _trained_paths(root: Any) -> dict[str, Any]:
     found = {}
     places = {id(each): path for path, each in _walk(root, into_optimizers=False)}
     for path, optimizer in _optimizers(root):
-        trained = optimizer._trainable_variables if optimizer.built else []  # noqa: SLF001  # nothing else tells
+        trained = optimizer._trainable_variables if optimizer.built else []  # noqa: SLF001  # no public attribute has them
         names = [places.get(id(variable)) for variable in trained]
         if names and None not in names:
             found[f"{path}/{TRAINS}" if path else TRAINS] = names

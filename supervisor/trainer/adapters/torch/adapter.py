@@ -243,7 +243,10 @@ def _dtype_name(dtype: torch.dtype) -> str:
 
 
 def _wants_gradient(value: torch.Tensor) -> bool:
-    """Return whether gradients accumulate in the tensor. Of one with a history, the value is saved, not the history."""
+    """Return whether gradients accumulate in the tensor.
+
+    A tensor with a history is saved by its value, without the history.
+    """
     return value.requires_grad and value.grad_fn is None
 
 

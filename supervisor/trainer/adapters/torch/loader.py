@@ -317,7 +317,7 @@ class _SamplerWrapper:
         self._order_checked = all(
             type(each) in _EAGER_SAMPLERS for each in (self._inner, getattr(self._inner, "sampler", self._inner))
         )
-        vars(loader)[self._name] = self  # a DataLoader refuses the usual way, lest its workers miss the change
+        vars(loader)[self._name] = self  # a DataLoader rejects setattr, because its workers would miss the change
 
     def __getattr__(self, name: str) -> Any:
         if name == "_inner":
@@ -434,7 +434,7 @@ def _tracked_class(kind: type) -> Any:
     return type(kind.__name__, (kind,), {"__iter__": iterate, "__module__": kind.__module__, "__doc__": kind.__doc__})
 
 
-# --- loaders that nobody attached -------------------------------------------------------------------------------------
+# --- unattached loaders ------------------------------------------------------------------------------------------------
 
 _open_iterators: weakref.WeakKeyDictionary[Any, Any] = (
     weakref.WeakKeyDictionary()

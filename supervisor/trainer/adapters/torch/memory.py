@@ -117,7 +117,7 @@ class _PackedTarget:
     def buffer(self, begin: int, count: int) -> memoryview:
         with self._lock:
             if self._packed is None:
-                # not torch.empty: between the tensors that stay, the allocator finds no use for what was given back
+                # not torch.empty: its allocator cannot reuse freed memory between tensors that stay
                 memory = mmap.mmap(-1, self._left)
                 self._packed = torch.frombuffer(memory, dtype=self._live.dtype).view(self._live.shape)
             return bytes_of(self._packed)[begin : begin + count]

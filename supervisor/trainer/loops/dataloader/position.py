@@ -154,7 +154,7 @@ def _install_replay(loader: Any) -> ReplayBatchSampler | None:
     """Install a ReplayBatchSampler in an Accelerate loader and return it; None for data without indices."""
     base = getattr(loader, "base_dataloader", loader)
     inner = getattr(base, "batch_sampler", None)
-    streams = isinstance(base.dataset, IterableDataset)  # torch gives a stream a sampler, too, that says nothing
+    streams = isinstance(base.dataset, IterableDataset)  # torch gives a stream a meaningless sampler, too
     if inner is None or streams:
         return None
     if isinstance(inner, ReplayBatchSampler):

@@ -30,7 +30,7 @@ class ReplaySampler:
         self._epoch: dict[str, Any] | None = None
         self._replay: tuple[dict[str, Any], int] | None = None
         self.disabled, self.iterable = False, loader
-        vars(loader)[self._name] = self  # a DataLoader refuses the usual way, lest its workers miss the change
+        vars(loader)[self._name] = self  # a DataLoader rejects setattr, because its workers would miss the change
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

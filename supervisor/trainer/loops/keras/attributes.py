@@ -104,7 +104,7 @@ class Attributes:
                 continue
             for name, value in keras_attributes.attributes(callback):
                 open_here = isinstance(value, bool) and keras_callbacks.is_of_this_process(name, value)
-                items = dict(value) if type(value) is defaultdict else value  # as it is kept
+                items = dict(value) if type(value) is defaultdict else value  # as it is saved
                 if name not in keras_callbacks.NOT_STATE and (open_here or not keras_callbacks.is_plain(items)):
                     yield f"callback {number}.{name}", callback, value
 

@@ -201,7 +201,7 @@ class Pipeline(DataSource):
         self._state_at_start: Any = None
         self._resumed = self._rereads = self._redraws_rng = False
 
-    def state(self, *, mid_pass: bool) -> Any:  # noqa: ARG002  # its begin says how the next one shuffles
+    def state(self, *, mid_pass: bool) -> Any:  # noqa: ARG002  # the pass's begin determines the next shuffle
         stored = (
             None if self._state_at_start is None else {"begun": self._state_at_start, "now": self._position_or_none()}
         )

@@ -20,7 +20,7 @@ NOT_KEPT = (
     "this part begins again; give it a script of its own"
 )
 _warned: set[str] = set()
-_finished_in: list[TrainerContext] = []  # the life whose fit the callback kept
+_finished_in: list[TrainerContext] = []  # the context whose fit was saved
 
 
 def watch_for_more() -> None:

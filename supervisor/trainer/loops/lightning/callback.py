@@ -62,7 +62,7 @@ class LightningCallback(_package().Callback):  # type: ignore[misc]  # Lightning
         metrics, gradients = LightningMetrics(trainer), Gradients(pl_module)
         data = LightningDataPosition(trainer, lambda: self._patches is not None and self._patches.mid_epoch)
         self._deferred = metrics, gradients
-        # The model comes last, because what does not fit is told under the name of the part that completes the rest.
+        # The model comes last, because the last part triggers the restore, and its name stands in the error.
         parts = {"metrics": metrics, "data": data, "gradients": gradients, **dump.parts}
         self._run = attach(**parts)
         self._run.companions.add(lambda: best_files.of_lightning(trainer))

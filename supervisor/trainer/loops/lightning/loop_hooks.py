@@ -73,7 +73,7 @@ class LoopPatches:
             self._patch(owner, name, replacement)
         if self._fit._combined_loader is not None:  # noqa: SLF001  # made early: trainer.estimated_stepping_batches does that
             self._take_loaders()
-            iter(self._fit._data_fetcher)  # noqa: SLF001  # anew, because it has an iterator of the usual sampler
+            iter(self._fit._data_fetcher)  # noqa: SLF001  # again, because it has an iterator of the original sampler
 
     def undo(self) -> None:
         """Remove all patches, also those of the script's loaders."""
@@ -121,7 +121,7 @@ class LoopPatches:
         if self._data.resume():
             self.mid_epoch = self._resuming_epoch = True
             iter(self._fit._data_fetcher)  # noqa: SLF001  # as on_run_start() of the epoch's loop does
-            self._fit._resuming_from_checkpoint = True  # noqa: SLF001  # lest it does so again
+            self._fit._resuming_from_checkpoint = True  # noqa: SLF001  # so that it does not do so again
         self._hooks.begin(self._trainer)
 
     def _reset_epoch(self, original: Callable[[], None]) -> None:

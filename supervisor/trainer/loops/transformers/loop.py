@@ -87,7 +87,7 @@ class TrainerLoop:
         self.is_attached = True
         self._resumes_mid_epoch = self._data.batches > 0
         self._last_step = self.run.step
-        trainer.args.ignore_data_skip = False  # it is there to save the time that is not needed here
+        trainer.args.ignore_data_skip = False  # no data are read for skipping here
         if self.run.resumed and self._resumes_mid_epoch:
             self._data.warn_if_inexact()
 

@@ -106,7 +106,7 @@ class TensorFlow(FrameworkAdapter):
         return tensorflow_graph.state_access(owner) is not None
 
     def rng_state(self) -> Any:
-        state = context.current()
+        state = context.context()
         seed = state._seed  # noqa: SLF001  # there is no public way to ask for it
         generator = stateful_random_ops.global_generator
         return {
@@ -119,7 +119,7 @@ class TensorFlow(FrameworkAdapter):
     def set_rng_state(self, state: Any) -> str | None:
         if state["seed"] is not None:
             tf.random.set_seed(state["seed"])
-            context.current()._rng.setstate(state["draws"])  # noqa: SLF001  # as in rng_state
+            context.context()._rng.setstate(state["draws"])  # noqa: SLF001  # as in rng_state
         if state["generator"] is not None:
             algorithm, *numbers = state["generator"]
             _set_global_generator(algorithm, numbers)
@@ -163,11 +163,11 @@ class TensorFlow(FrameworkAdapter):
         if not _is_started():
             return []
         found = []
-        for name in context.current().list_function_names():
+        for name in context.context().list_function_names():
             if name.startswith("__wrapped__"):
                 continue  # an operation outside of all functions, whose seed comes from the draws above
             if name not in self._draws_hidden:
-                nodes = context.current().get_function_def(name).node_def
+                nodes = context.context().get_function_def(name).node_def
                 self._draws_hidden[name] = any(node.op in _COUNTING for node in nodes)
             if self._draws_hidden[name]:
                 found.append(_function_name(name))
@@ -197,7 +197,7 @@ def _shape(variable: Any) -> tuple[int, ...]:
 
 def _is_started() -> bool:
     """Return whether TensorFlow uses its devices yet. A stronger check would take all the memory of a GPU."""
-    return context.current()._context_handle is not None  # noqa: SLF001  # there is no public way to ask
+    return context.context()._context_handle is not None  # noqa: SLF001  # there is no public way to ask
 
 
 def _is_on_host(tensor: Any) -> bool:

@@ -279,8 +279,8 @@ def _calls_python() -> bool:
     """Return whether a traced function calls back into Python, whose position cannot be saved."""
     from tensorflow.python.eager import context
 
-    names = context.current().list_function_names()
-    kinds = {node.op for name in names for node in context.current().get_function_def(name).node_def}
+    names = context.context().list_function_names()
+    kinds = {node.op for name in names for node in context.context().get_function_def(name).node_def}
     return any("PyFunc" in kind for kind in kinds)
 
 

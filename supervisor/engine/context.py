@@ -1,4 +1,4 @@
-"""What a session is given to work with: the job, its run, the places and the hands. Filled in by ``wiring``."""
+"""Everything that a session works with: the job, its run, paths, store and clock. ``composition`` creates it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreparedEnvironment:
-    """The job's environment: the interpreter to start the trainer with and all its variables."""
+    """The job's environment: the interpreter for the trainer and all its variables."""
 
     python: str
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -34,10 +34,10 @@ class PreparedEnvironment:
 
 
 class Environments(Protocol):
-    """Makes the job's environment.
+    """Prepares the job's environment.
 
-    ``prepare`` may take minutes; ``record`` and ``keep`` leave what later machines reuse, the first cheap, the second
-    while the trainer runs.
+    ``prepare`` may take minutes. ``record`` and ``keep`` save what later machines reuse: ``record`` is quick, ``keep``
+    runs beside the trainer.
     """
 
     def prepare(self) -> PreparedEnvironment: ...
@@ -46,15 +46,15 @@ class Environments(Protocol):
 
 
 def cannot_flush(_within_s: float) -> None:
-    """Say that this platform cannot send what its drive still holds."""
+    """Raise UserError: this platform cannot flush its drive."""
     raise UserError("this platform cannot be told to send what is written", "keep the machine until it is uploaded")
 
 
 @dataclass(frozen=True, slots=True)
 class SessionContext:
-    """Everything that does not change in a session. ``flush`` sends what a mounted drive holds and unmounts it.
+    """The constant part of a session. ``flush`` uploads what a mounted drive holds and unmounts it.
 
-    ``watched``: what the trainer finds in its environment on what it is to watch for.
+    ``watched`` is added to the trainer's environment and names the values to monitor.
     """
 
     script: Path

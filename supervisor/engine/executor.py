@@ -1,4 +1,4 @@
-"""Does what the machine commands. Quick things at once, slow things on a lane; every outcome goes into the inbox."""
+"""Performs the commands of ``decide``: quick ones at once, slow ones on a queue. Each outcome returns as an event."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ Failed = Callable[[StoreError], ev.Event]
 
 
 class Executor:
-    """The hands of one session. All methods are called on the loop's thread; lanes report through ``inbox``."""
+    """Performs the commands of one session.
+
+    Its methods are called on the loop's thread. Four queues run the slow work and report through ``inbox``.
+    """
 
     def __init__(self, job: SessionContext, inbox: Inbox, journal: Journal, say: Callable[[do.Notify], None]) -> None:
         self.job, self.inbox, self.journal = job, inbox, journal
@@ -82,13 +85,13 @@ class Executor:
         }
 
     def execute(self, command: do.Command) -> None:
-        """Do it, or begin to."""
+        """Perform a command, or start it on a queue."""
         self._handlers[type(command)](command)
 
     def close(self, *, keep: bool, finished: bool = False) -> None:
-        """Leave nothing running; remove the session's local folder unless it holds what is not proved elsewhere.
+        """Stop everything; delete the session's local folder unless ``keep``.
 
-        Once the run is ``finished``, what dead sessions left on this machine has no use either.
+        Once the run is ``finished``, the local folders of its dead sessions go too.
         """
         if self._watch is not None:
             self._watch.close()
@@ -100,7 +103,7 @@ class Executor:
             delete_dead_sessions(self.storing.local.run, self.storing.rank, keep=self.storing.local.session)
 
     def recreate_folders(self) -> None:
-        """Make the session's local folder again where somebody has emptied it. Raises OSError."""
+        """Create the session's local folder again if it was emptied. Raises OSError."""
         if self.launcher.recreate_folders():
             words = f"the local folder of this session was emptied and is made again: {self.storing.local.session}"
             hint = "what was staged there and not uploaded is lost; name another folder in SUPERVISOR_RUN_LOCAL"
@@ -114,7 +117,7 @@ class Executor:
         )
 
     def _with_progress(self, words: str, act: Callable[[], Any]) -> Callable[[], Any]:
-        """Return the act with a word every few seconds while it lasts, because on a drive it may take minutes."""
+        """Return the act with a progress line every few seconds. On a drive it may take minutes."""
 
         def told() -> Any:
             with told_every(
@@ -132,7 +135,7 @@ class Executor:
         self._submit("store", act, lambda error: ev.OwnerProbed(str(error)))
 
     def _answer_probe(self, command: do.AnswerProbe) -> None:
-        """On the lane of the fence, because the store's may be busy with a large file for minutes."""
+        """Answer on the queue "fence": the queue "store" may be busy with a large file for minutes."""
         answer = partial(claims.answer_probe, self.job.store, self.job.run, self.storing.rank, command.probe)
         self._in_background("fence", answer)
 
@@ -142,7 +145,7 @@ class Executor:
             try:
                 self.launcher.open(self.storing.local)
             except (OSError, RuntimeError):
-                self.inbox(ev.ClaimWritten(rank))  # or nothing would record how this session ended
+                self.inbox(ev.ClaimWritten(rank))  # otherwise the end of this session would not be recorded
                 raise
             return ev.ClaimWritten(rank)
 
@@ -161,7 +164,11 @@ class Executor:
         self._submit("store", act, self._setup_failed_by_store)
 
     def _fetch_checkpoint(self, command: do.FetchCheckpoint) -> None:
-        """Where only the trainer died the store is not needed, and may be busy or away: so another lane is asked first."""
+        """Fetch the checkpoint to start from.
+
+        If only the trainer died, the local disk is enough, and the store may be busy or unreachable. So the queue
+        "restart" tries first, and "store" runs only if that finds nothing.
+        """
 
         def act() -> ev.Event | None:
             ready = None if command.fresh else self.storing.restart()
@@ -200,7 +207,9 @@ class Executor:
             self._watch = FenceWatch(Path(traits.where) / self.job.run.name, self.storing.check_fence, self.inbox)
         if command.attempt == 1:
             self._in_background("setup", self._keep_environment)
-            if self.job.deadline_wall_s is not None:  # else there is nothing to plan, and one can do without
+            if (
+                self.job.deadline_wall_s is not None
+            ):  # without a deadline the lifetimes of other machines are not needed
                 self._submit("setup", self.storing.read_peer_lifetimes, lambda _: ev.PeerLifetimesRead(()))
 
     def _keep_environment(self) -> None:
@@ -244,12 +253,12 @@ class Executor:
         self._submit("store", act, failed)
 
     def _write_rollback(self, command: do.WriteRollback) -> None:
-        """On the lane of the fence, because the store's may be busy with a large file, and this must not be lost."""
+        """Record on the queue "fence", because "store" may be busy. The record must not be lost."""
         act = partial(record_rollback, self.storing.fenced, self.job.run, command.rollback, command.message)
         self._submit("fence", act, lambda error: ev.RollbackWritten(str(error)))
 
     def _record_nonfinite(self, command: do.RecordNonfinite) -> None:
-        """On the lane of the fence, because the store's may be busy. What fails here is written before anything is removed."""
+        """Record on the queue "fence", because "store" may be busy. Pruning retries a failed record."""
         self.storing.nonfinite.note(command.last_good_step, command.step, command.message)
         self._in_background("fence", self.storing.note_nonfinite)
 
@@ -265,7 +274,7 @@ class Executor:
         def act() -> ev.Event:
             self.storing.uploader.write_manifest_unconfirmed()
             self.storing.write_pieces([*pieces, *output])
-            proved = self.storing.newest_durable()  # asked after what was on its way: this may be the only record of it
+            proved = self.storing.newest_durable()  # read after the manifest: this may be its only record
             body["step"] = command.step if proved is None else proved.step
             body.update(checkpoint=finished_run.to_plain(proved), at=round(self.job.clock.now().wall_s, 3))
             claims.write_end(self.job.store, self.job.run, self.storing.rank, command.reason, body)
@@ -286,7 +295,7 @@ class Executor:
         other_file = False
         try:
             other_file = self.files.on_trainer_exit(code)
-        except Exception:  # noqa: BLE001, because the end must be heard of, whatever goes wrong here
+        except Exception:  # noqa: BLE001, because the exit must be reported after any error here
             self.inbox(ev.InternalError(traceback.format_exc()))
         for left in self.storing.unreported():
             self.storing.take_log(left.folder)
@@ -312,7 +321,7 @@ class Executor:
         self._queues[lane].submit(quietly)
 
     def _attempt(self, act: Callable[[], ev.Event | None], failed: Failed) -> None:
-        """Put the outcome into the inbox; None if somebody else will."""
+        """Perform an act and report its outcome as an event. For None another act reports."""
         outcome: ev.Event | None
         try:
             outcome = act()
@@ -323,14 +332,14 @@ class Executor:
         except OSError as error:
             local = StoreError(f"{error.strerror or error} on the local disk ({error.filename})", "local")
             outcome = threads.defect(error) if threads.exhausted(error) else failed(local)
-        except Exception as error:  # noqa: BLE001, because a defect on a lane must end the session in a named state, not hang it
+        except Exception as error:  # noqa: BLE001, because a defect on a queue must end the session in a named state
             outcome = threads.defect(error)
         if outcome is not None:
             self.inbox(outcome)
 
 
 def memory_seen(proc: Path = Path("/proc/meminfo")) -> ev.Event:
-    """Return what /proc/meminfo says, in bytes; zeros where there is none."""
+    """Return the memory sample from /proc/meminfo in bytes, zeros if there is none."""
     try:
         lines = dict(line.split(":", 1) for line in proc.read_text().splitlines())
         return ev.MemorySampled(_kib(lines["MemAvailable"]), _kib(lines["MemTotal"]))

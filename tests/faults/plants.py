@@ -76,7 +76,7 @@ def links_trusted(patch: pytest.MonkeyPatch) -> None:
 def manifest_first(patch: pytest.MonkeyPatch) -> None:
     def write_files(store: Any, run: Any, order: Any) -> cp.Manifest:
         content, sealed = staged_checkpoints.sealed(order.folder)
-        at, files = run.step(order.id.rank, order.id.step), {**content.files, CONTENT_FILE: sealed}
+        at, files = run.step(order.id.session_id, order.id.step), {**content.files, CONTENT_FILE: sealed}
         entries = tuple(cp.FileEntry(name, f"{at}/{name}".removeprefix(f"{run.name}/"), *files[name]) for name in files)
         log = uploader._write_log_piece(store, run, order)
         manifest = cp.Manifest(order.id, entries, log=log)
@@ -220,7 +220,7 @@ def age_as_evidence(patch: pytest.MonkeyPatch) -> None:
 
 
 def epoch_reused(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session_id, "next_epoch", lambda names: getattr(session_id.highest(names), "epoch", 1))
+    patch.setattr(session_id, "next_epoch", lambda names: getattr(session_id.highest(names), "generation", 1))
 
 
 def shared_files_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -243,8 +243,8 @@ def shared_before_it_is_durable(patch: pytest.MonkeyPatch) -> None:
     last: dict[Any, cp.Manifest] = {}
 
     def write_files(store: Any, run: Any, order: Any) -> cp.Manifest:
-        last[order.id.rank] = real(store, run, replace(order, newest=last.get(order.id.rank, order.newest)))
-        return last[order.id.rank]
+        last[order.id.session_id] = real(store, run, replace(order, newest=last.get(order.id.session_id, order.newest)))
+        return last[order.id.session_id]
 
     patch.setattr(uploader, "write_files", write_files)
 

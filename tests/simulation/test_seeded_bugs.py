@@ -41,7 +41,7 @@ def manifest_first(plant):
 
     def write_files(store, run, order):
         content, sealed = create(order.folder)
-        folder = run.step(order.id.rank, order.id.step)
+        folder = run.step(order.id.session_id, order.id.step)
         files = tuple(
             cp.FileEntry(name, f"{folder}/{name}".removeprefix(f"{run.name}/"), *promised)
             for name, promised in {**content.files, "checkpoint.json": sealed}.items()
@@ -78,7 +78,7 @@ def order_by_step(plant):
     right = cp.resume_point
 
     def resume_point(found, *, signs_of_work):
-        best = max(found, key=lambda each: (each.id.step, each.id.epoch), default=None)
+        best = max(found, key=lambda each: (each.id.step, each.id.generation), default=None)
         return right([best] if best else [], signs_of_work=signs_of_work)
 
     plant(test_checkpoint, "resume_point", resume_point)
@@ -146,7 +146,7 @@ def saved_is_said_of_what_is_submitted(plant):
 
 
 def epoch_reused(plant):
-    plant(session_id, "next_epoch", lambda names: max(1, getattr(session_id.highest(names), "epoch", 1)))
+    plant(session_id, "next_epoch", lambda names: max(1, getattr(session_id.highest(names), "generation", 1)))
 
 
 def step_0_on_failure(plant):
@@ -163,7 +163,7 @@ def step_0_on_failure(plant):
 
 
 def a_folder_shared_by_sessions(plant):
-    plant(RunPaths, "session", lambda self, rank: f"{self.name}/e{rank.epoch // 2:08d}-shared")
+    plant(RunPaths, "session", lambda self, rank: f"{self.name}/e{rank.generation // 2:08d}-shared")
 
 
 def local_work_taken_without_proof(plant):
@@ -198,9 +198,9 @@ def rows_kept_beyond_where_a_session_began(plant):
 
 def two_uploads_at_once(plant):
     def publish_next(session):
-        if not session.saves.waiting or session.frozen:
+        if not session.saves.next_upload or session.writes_suspended:
             return session, ()
-        command = do.UploadCheckpoint(session.saves.waiting, session.saves.waiting_step)
+        command = do.UploadCheckpoint(session.saves.next_upload, session.saves.next_upload_step)
         saves = replace(session.saves, uploading=command.folder, next_upload="")
         return session.with_(saves=saves), (command,)
 
@@ -287,7 +287,7 @@ def order_by_step_alone(plant):
     right = cp.resume_point
 
     def resume_point(found, *, signs_of_work):
-        best = max(found, key=lambda each: (each.id.step, each.id.epoch), default=None)
+        best = max(found, key=lambda each: (each.id.step, each.id.generation), default=None)
         return right([best] if best else [], signs_of_work=signs_of_work)
 
     plant(cp, "resume_point", resume_point)
@@ -355,8 +355,10 @@ def shared_before_it_is_durable(plant):
     right, last = uploader.write_files, {}
 
     def write_files(store, run, order):
-        last[order.id.rank] = right(store, run, replace(order, newest=last.get(order.id.rank, order.newest)))
-        return last[order.id.rank]
+        last[order.id.session_id] = right(
+            store, run, replace(order, newest=last.get(order.id.session_id, order.newest))
+        )
+        return last[order.id.session_id]
 
     plant(uploader, "write_files", write_files)
 

@@ -37,14 +37,14 @@ def write(form: str, folder: Path, script: Path) -> Path:
 
     file = folder / FILES[form]
     python, variables = _python(form, script)
-    told = subprocess.run(
+    result = subprocess.run(
         [python, "-m", "supervisor.trainer.save.trained_model", form, str(folder), str(file)],
         env={**variables, **environ({PACKAGES: own_packages()})}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if told.returncode != 0:
-        lines = [*told.stderr.strip().splitlines(), "", ""]
+    if result.returncode != 0:
+        lines = [*result.stderr.strip().splitlines(), "", ""]
         what, hint = lines[:2] if len(lines) == 4 else (lines[-3], "see `checkpoints verify`, then try again")  # noqa: PLR2004
-        raise UserError(f"exported to {folder}, but {file.name} was not written: {what}", hint, told.returncode)
+        raise UserError(f"exported to {folder}, but {file.name} was not written: {what}", hint, result.returncode)
     return file
 
 

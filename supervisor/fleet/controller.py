@@ -70,19 +70,19 @@ class FleetJournal:
                 f"the launch's journal {self._file} is damaged: {error}",
                 "see at the provider whether a machine of it is left; then remove that file and launch again",
             ) from error
-        self._told: Any = None
+        self._last_poll: Any = None
 
     def record(self, now: Instant, value: Any) -> None:
         """Record a value. Of polls only changes are recorded, and the call of a poll never."""
         if isinstance(value, fw.PollTimerFired | fw.WaitEnded | fw.PollMachine | fw.Report):
             return
         if isinstance(value, fw.MachinePolled):
-            told = (value.phase, value.exit_code, value.durable_step, value.step is None)
-            if told == self._told:
+            poll = (value.phase, value.exit_code, value.durable_step, value.step is None)
+            if poll == self._last_poll:
                 return
-            self._told = told
+            self._last_poll = poll
         else:  # a replay must know that the machine answered after it
-            self._told = None
+            self._last_poll = None
         self._append(to_line({"mono_s": round(now.mono_s, 3), "wall_s": round(now.wall_s, 3)}, value))
 
     def close(self) -> None:

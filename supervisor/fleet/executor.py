@@ -166,11 +166,11 @@ class FleetExecutor:
         return fw.MachinePrepared(step, sent, tuple(self._bundle.changed(packed)))
 
     def _poll(self, machine: Machine) -> fw.Event:
-        told = self._status(machine)
-        phase = str(told.get("phase", ""))
+        status = self._status(machine)
+        phase = str(status.get("phase", ""))
         done = phase == AgentPhase.DONE.value
-        listed = [fields.mapping(each, "a parcel") for each in fields.sequence(told.get("parcels") or [], "parcels")]
-        fetched, errors = 0, [str(told.get("error") or "")]
+        listed = [fields.mapping(each, "a parcel") for each in fields.sequence(status.get("parcels") or [], "parcels")]
+        fetched, errors = 0, [str(status.get("error") or "")]
         for each in listed if done else listed[:PARTS_PER_POLL]:
             try:
                 size, words = self._fetch(machine, each)
@@ -181,32 +181,32 @@ class FleetExecutor:
         for part in self._home.relay.pending_acks():
             self._provisioner.put(machine, str(part.file), part.name)
             self._home.relay.delivered(part)
-        plain = fields.mapping(told.get("run") or {}, "run")
+        plain = fields.mapping(status.get("run") or {}, "run")
         epoch = _int_field(plain, "epoch")
         self._epoch = self._epoch if epoch is None else epoch
-        code = _int_field(told, "exit_code")
+        code = _int_field(status, "exit_code")
         next_save_s = plain.get("next_save_in_s")
         return fw.MachinePolled(
-            heartbeat=_int_field(told, "beat", -1),
+            heartbeat=_int_field(status, "beat", -1),
             phase=phase,
             exit_code=code,
             step=_int_field(plain, "step"),
             durable_step=self._durable_step(),
             more=bool(listed) and not done,
             fetched_bytes=fetched,
-            status_line=self._describe(plain) if plain else str(told.get("words") or ""),
+            status_line=self._describe(plain) if plain else str(status.get("words") or ""),
             error="; ".join(filter(None, errors)),
             generation=self._epoch,
-            files_waiting=_int_field(told, "waiting_files") or 0,
+            files_waiting=_int_field(status, "waiting_files") or 0,
             stop_requested=done and self._stop_requested_by_user(),
-            output=_last_lines(str(told.get("output") or "")) if done else "",
+            output=_last_lines(str(status.get("output") or "")) if done else "",
             cause=str(plain.get("cause") or "") if done and code else "",
             saved=_saved_step(plain),
             trained=(total := _int_field(plain, "total_steps")) is not None and _int_field(plain, "step", -1) >= total,
             next_save_s=None if next_save_s is None else fields.number(next_save_s, "next_save_in_s"),
-            cell_attends=watched if isinstance(watched := told.get("watched"), bool) else None,
+            cell_attends=watched if isinstance(watched := status.get("watched"), bool) else None,
             warnings=tuple(
-                str(each) for each in fields.sequence(told.get("warnings") or [], "warnings")[:WARNINGS_MAX]
+                str(each) for each in fields.sequence(status.get("warnings") or [], "warnings")[:WARNINGS_MAX]
             ),
         )
 
@@ -237,12 +237,12 @@ class FleetExecutor:
         except NoSuchFile:
             return {}  # the agent has not written a status yet
 
-    def _fetch(self, machine: Machine, told: Mapping[str, Any]) -> tuple[int, list[str]]:
+    def _fetch(self, machine: Machine, status: Mapping[str, Any]) -> tuple[int, list[str]]:
         local = self._home.folder / "parcel"
         for last in (False, True):
-            self._provisioner.get(machine, str(told["file"]), str(local))
+            self._provisioner.get(machine, str(status["file"]), str(local))
             try:
-                merged = self._home.relay.merge(local, str(told["sha256"]))
+                merged = self._home.relay.merge(local, str(status["sha256"]))
                 break
             except TransferPartError as error:
                 if last:
@@ -267,18 +267,18 @@ class FleetExecutor:
 
 def _saved_step(plain: Mapping[str, Any]) -> int | None:
     """Return the newest step that a machine's status shows as saved anywhere. Raises ValueError."""
-    kept = fields.mapping(plain.get("checkpoints") or {}, "checkpoints")
-    steps = (_int_field(kept, name) for name in ("staged", "submitted", "durable"))
+    checkpoints = fields.mapping(plain.get("checkpoints") or {}, "checkpoints")
+    steps = (_int_field(checkpoints, name) for name in ("staged", "submitted", "durable"))
     return max((step for step in steps if step is not None), default=None)
 
 
 @overload
-def _int_field(told: Mapping[str, Any], name: str, absent: int) -> int: ...
+def _int_field(status: Mapping[str, Any], name: str, absent: int) -> int: ...
 @overload
-def _int_field(told: Mapping[str, Any], name: str) -> int | None: ...
-def _int_field(told: Mapping[str, Any], name: str, absent: int | None = None) -> int | None:
+def _int_field(status: Mapping[str, Any], name: str) -> int | None: ...
+def _int_field(status: Mapping[str, Any], name: str, absent: int | None = None) -> int | None:
     """Return a whole number from a machine's status; it may be negative, like an exit code. Raises ValueError."""
-    value = told.get(name)
+    value = status.get(name)
     if value is None:
         return absent
     if type(value) is not int or abs(value) > fields.WHOLE_MAX:

@@ -81,7 +81,7 @@ class HomeReplica:
 
     def __init__(self, store: Store, run: RunPaths, state: Path, clock: Clock, newest: int | None = None) -> None:
         self._store, self._run, self._clock, self._newest = store, run, clock, newest
-        self._kept: retention.RetentionPolicy | None = None
+        self._retention: retention.RetentionPolicy | None = None
         self._state = state
         state.mkdir(parents=True, exist_ok=True)
         self._reassembly = Reassembly(store, state / "gathering")
@@ -147,8 +147,8 @@ class HomeReplica:
         ranks, newest = claims.ranks(self._store, self._run), self.newest()
         kept = [] if newest is None else [newest.generation, newest.step, newest.writer, newest.seq]
         spare = disk_quota.spare_bytes(self._store)
-        told = {"epoch": ranks[-1].generation if ranks else 0, "newest": kept, "bytes_max": spare}
-        json_file.write(self._state / BEFORE, told)
+        record = {"epoch": ranks[-1].generation if ranks else 0, "newest": kept, "bytes_max": spare}
+        json_file.write(self._state / BEFORE, record)
         self._budget = None
 
     def pending_acks(self) -> Sequence[transfer_part.TransferPart]:
@@ -258,12 +258,12 @@ class HomeReplica:
     def _policy(self, rank: SessionId) -> retention.RetentionPolicy:
         if self._newest is not None:
             return retention.RetentionPolicy(max(retention.NEWEST_MIN, self._newest))
-        if self._kept is None:
+        if self._retention is None:
             record = runs.read(self._store, self._run)
             options = claims.read_claim(self._store, self._run, rank).get("options") or (record and record.options)
             newest = max(retention.NEWEST_MIN, pruning.keep_last(options or {}, KEEP_DEFAULT))
-            self._kept = retention.RetentionPolicy(newest, watched=pruning.watched(options or {}))
-        return self._kept
+            self._retention = retention.RetentionPolicy(newest, watched=pruning.watched(options or {}))
+        return self._retention
 
 
 def _is_manifest(path: str) -> bool:

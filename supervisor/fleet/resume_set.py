@@ -82,14 +82,14 @@ def choose(store: Store, run: RunPaths, into: Path) -> Chosen:
 def paths(store: Store, run: RunPaths, chosen: Chosen) -> Iterator[tuple[str, int, str]]:
     """Yield (path, bytes, digest or "") of all files for the next machine; the manifest is the last."""
     id_ = None if chosen.manifest is None else chosen.manifest.id
-    told = {f"verified-{id_.generation}-{id_.step}-{id_.writer}-{id_.seq}-"} if id_ else set()
+    receipt_prefixes = {f"verified-{id_.generation}-{id_.step}-{id_.writer}-{id_.seq}-"} if id_ else set()
     for entry in store.list(run.name):
         inside = f"{run.name}/{entry.name}"
         if rank_of(entry.name):
             yield from _of_session(store, inside)
         elif not entry.folder and addressee(entry.name) is None:
             receipt = verification_records.NAME.fullmatch(entry.name)
-            if not receipt or any(entry.name.startswith(name) for name in told):
+            if not receipt or any(entry.name.startswith(name) for name in receipt_prefixes):
                 yield inside, entry.bytes or 0, ""
     if chosen.manifest is not None:
         for file in chosen.manifest.all_files():

@@ -75,10 +75,10 @@ def of_status(status: RunStatus, now: Instant, *, live: bool = True) -> Durabili
 
 def of_plain(plain: Mapping[str, Any], *, live: bool = True) -> Durability:
     """Return it from the output of ``status --json``."""
-    kept = plain["checkpoints"]
-    pending, written, newest = _pending(kept["durable"], kept["submitted"], kept["staged"])
+    checkpoints = plain["checkpoints"]
+    pending, written, newest = _pending(checkpoints["durable"], checkpoints["submitted"], checkpoints["staged"])
     return Durability(
-        durable=kept["durable"],
+        durable=checkpoints["durable"],
         durable_age_s=plain["durable_age_s"],
         pending=pending,
         written=written,

@@ -77,8 +77,10 @@ class FleetTextScreen:
     def started(self, fleet: Fleet) -> None:
         """Print the limits of the machines, and the state left by earlier controllers."""
         policy = self._policy
-        whose = "one machine at a time for this account" if policy.paid else "one machine at a time for this run"
-        bounds = [f"{whose}, at most {policy.machines_max} in this launch, {policy.machines_per_day_max} a day"]
+        machines_text = (
+            "one machine at a time for this account" if policy.paid else "one machine at a time for this run"
+        )
+        bounds = [f"{machines_text}, at most {policy.machines_max} in this launch, {policy.machines_per_day_max} a day"]
         bounds += ["only with a positive balance of units"] if policy.paid else []
         bounds += [f"at most {policy.units_max:g} units"] if policy.units_max is not None else []
         self._write(f"machines on {self._place}: {', '.join(bounds)}; no keep-alive")
@@ -222,7 +224,7 @@ def _next(end: fw.EndController, name: str, store: str, nan: Mapping[str, Any] |
 
 def machines(fleet: Fleet) -> list[str]:
     """Return a table with each machine of this launch: its time, its progress and its end."""
-    lives = fleet.machine_history[fleet.earlier_machines :]
+    history = fleet.machine_history[fleet.earlier_machines :]
     rows = [
         [
             life.machine.name or life.machine.endpoint,
@@ -231,15 +233,15 @@ def machines(fleet: Fleet) -> list[str]:
             _reached(life),
             _END_WORDS.get(life.end, life.end),
         ]
-        for life in lives
+        for life in history
     ]
-    total_s = sum((life.ended_wall_s or life.began_wall_s) - life.began_wall_s for life in lives)
+    total_s = sum((life.ended_wall_s or life.began_wall_s) - life.began_wall_s for life in history)
     units = f", {fleet.units_used:.2f} units used, {fleet.units:,.2f} left" if fleet.units is not None else ""
     head = ["machine", "was there", "first new step after", "safe here", "end"]
     return [
         *(f"{INDENT}{each}" for each in table.rows(head, rows)),
-        f"{INDENT}{len(lives)} machine{'s' if len(lives) != 1 else ''}, {total_s:,.0f} machine seconds{units}",
-        *(f"{INDENT}{words}" for before, life in pairwise(lives) if (words := startup_breakdown(before, life))),
+        f"{INDENT}{len(history)} machine{'s' if len(history) != 1 else ''}, {total_s:,.0f} machine seconds{units}",
+        *(f"{INDENT}{words}" for before, life in pairwise(history) if (words := startup_breakdown(before, life))),
     ]
 
 

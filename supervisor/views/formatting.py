@@ -118,8 +118,8 @@ def fitted(parts: Sequence[tuple[int, str]], width: int | None) -> str:
     """Join the parts that fit into ``width`` columns. Each part has a priority, 0 first."""
     if width is None:
         return " · ".join(words for _, words in parts)
-    kept: list[int] = []
+    fitting_parts: list[int] = []
     for place in sorted(range(len(parts)), key=lambda place: parts[place][0]):
-        if len(" · ".join(parts[each][1] for each in [*kept, place])) <= width:
-            kept.append(place)
-    return " · ".join(parts[place][1] for place in sorted(kept))
+        if len(" · ".join(parts[each][1] for each in [*fitting_parts, place])) <= width:
+            fitting_parts.append(place)
+    return " · ".join(parts[place][1] for place in sorted(fitting_parts))

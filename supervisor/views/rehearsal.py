@@ -65,7 +65,7 @@ def parts(found: Comparison) -> list[str]:
     differ: dict[str, list[str]] = {}
     for path in found.differ:
         differ.setdefault(_kind(path), []).append(path)
-    told = {
+    compared = {
         kind: ("differs", _some(differ[kind])) if kind in differ else ("same" if each else "none", _some(each))
         for kind, each in names.items()
     }
@@ -74,7 +74,7 @@ def parts(found: Comparison) -> list[str]:
         if found.row is None
         else ("differs", f"from step {found.row:,}: {_some(found.columns)}")
     )
-    return [f"  {kind:24}{word:9}{what}".rstrip() for kind, (word, what) in {**told, "step log": log}.items()]
+    return [f"  {kind:24}{word:9}{what}".rstrip() for kind, (word, what) in {**compared, "step log": log}.items()]
 
 
 def reasons(found: Comparison) -> list[str]:

@@ -50,9 +50,9 @@ def fitted(text: str, out: TextIO) -> str:
 
 def columns_of(out: TextIO) -> int:
     """Return the number of columns of the terminal; ``COLUMNS`` overrides it."""
-    told = os.environ.get("COLUMNS", "")
-    if told.isdecimal() and int(told):
-        return max(int(told), COLUMNS_MIN)
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return max(int(columns), COLUMNS_MIN)
     try:
         return max(os.get_terminal_size(out.fileno()).columns or COLUMNS, COLUMNS_MIN)
     except (OSError, ValueError):

@@ -120,8 +120,8 @@ def _verify(context: CheckpointsContext) -> int:
     for each in checkpoint_admin.verify_all(context.store, context.place, context.local):
         proved = verification_records.VerifiedCheckpoint()
         if each.manifest and each.verdict is Validity.WHOLE:
-            told = known[each.id].evidence if each.id in known else ""
-            proved = verification_records.confirm(context.store, context.place, each.manifest, told, pace)
+            recorded = known[each.id].evidence if each.id in known else ""
+            proved = verification_records.confirm(context.store, context.place, each.manifest, recorded, pace)
         seen.append(each)
         plain.append(view.plain_verdict(each, proved.evidence or None))
         if not context.options.json:

@@ -106,9 +106,9 @@ def _leftovers() -> Iterator[Diagnosis]:
         show(words, sys.stderr)
 
     with told_every(say, lambda seconds: f"looking at what could be removed, {seconds:.0f} s so far"):
-        going = [each for each in cleaning.find_items(places_of(os.environ), everything=False) if not each.keeps]
-    if going:
-        words = f"{size(sum(each.bytes for each in going))} could be freed: environments of jobs, downloads, what runs left here"
+        removable = [each for each in cleaning.find_items(places_of(os.environ), everything=False) if not each.keeps]
+    if removable:
+        words = f"{size(sum(each.bytes for each in removable))} could be freed: environments of jobs, downloads, what runs left here"
         yield Diagnosis(
             "leftovers",
             "ok",

@@ -35,9 +35,9 @@ def run(arguments: Sequence[str]) -> int:
         from supervisor.engine.runs import runs
 
         now = BootClock().now()
-        looked = {name: overview_or_error(store, name, now) for name in runs.names(store)}
-    found = [each for each in looked.values() if each is not None and not isinstance(each, str)]
-    listed = {name: each for name, each in looked.items() if each is not None}
+        overviews = {name: overview_or_error(store, name, now) for name in runs.names(store)}
+    found = [each for each in overviews.values() if each is not None and not isinstance(each, str)]
+    listed = {name: each for name, each in overviews.items() if each is not None}
     if options.json:
         print(json.dumps([_plain(name, each) for name, each in listed.items()]))
     elif not listed:
@@ -60,12 +60,12 @@ def _row(name: str, overview: RunOverview | str) -> tuple[str, ...]:
     if isinstance(overview, str):
         return (name, "CANNOT BE READ", "", "", "", "")
     step, total = overview.plain["step"], overview.plain["total_steps"]
-    kept = overview.plain["checkpoints"]["durable"]
+    durable = overview.plain["checkpoints"]["durable"]
     return (
         overview.run.name,
         state(overview.plain),
         "" if step is None else f"{step:,}" + (f"/{total:,}" if total else ""),
-        "" if kept is None else f"{kept:,}",
+        "" if durable is None else f"{durable:,}",
         str(overview.sessions),
         "" if overview.silent_s is None else f"{duration(overview.silent_s)} ago",
     )

@@ -40,16 +40,16 @@ def run(arguments: Sequence[str]) -> int:
         claim = claims.read_claim(store, place, known[-1]) if known else {}
         own_command = _local_command(store, place.name, record.id)
         there = Path(store.traits.where)
-    told = [str(each) for each in claim.get("arguments", record.arguments)]
+    recorded_arguments = [str(each) for each in claim.get("arguments", record.arguments)]
     if own_command is not None and Path(own_command.script).is_file():
         script, recorded, behind = Path(own_command.script).resolve(), own_command.options, list(own_command.arguments)
-        if not script_arguments and masked(told) != masked(behind):
+        if not script_arguments and masked(recorded_arguments) != masked(behind):
             show(
                 "the store tells other arguments of the script; those of this machine's last start are used", sys.stderr
             )
     else:
         script = find_script(record, str(claim.get("script", "")), place.name, options)
-        recorded, behind = claim.get("options") or record.options, told
+        recorded, behind = claim.get("options") or record.options, recorded_arguments
     reject_script_in_store(script, there)
     _require_secrets(script_arguments or behind, place.name, recorded, options)
     if own_command is None and not options.trust_store:

@@ -158,8 +158,8 @@ def _lines(store: Store, place: RunPaths, overview: RunOverview | None, local: I
 
     shown = [f"{place.name} in {store.traits.where}: {size(remove_run.size(store, place))}"]
     if overview is not None:
-        kept = overview.plain["checkpoints"]["durable"]
-        safe = "no safe step" if kept is None else f"newest safe step {kept:,}"
+        durable = overview.plain["checkpoints"]["durable"]
+        safe = "no safe step" if durable is None else f"newest safe step {durable:,}"
         shown[0] += (
             f" · {state(overview.plain)} · {safe} · {overview.sessions} session{'' if overview.sessions == 1 else 's'}"
         )

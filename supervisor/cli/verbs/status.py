@@ -64,9 +64,9 @@ def _from_store(options: Namespace) -> int:
             return _with_launch(run_status.look(store, place, record, clock.now()), options, clock.now())
 
         def lines(of: RunOverview) -> list[str]:
-            told = list(run_status.earlier(store, place, of, EARLIER_SHOWN))
+            extra = list(run_status.earlier(store, place, of, EARLIER_SHOWN))
             launch = last_launch.read_last(os.environ, place.name, where(options))
-            return _lines(of, options, [*([launch.line(clock.now())] if launch else []), *told])
+            return _lines(of, options, [*([launch.line(clock.now())] if launch else []), *extra])
 
         if options.watch:
             return _watch(overview, lines, as_json=options.json)
@@ -91,8 +91,8 @@ def _with_launch(overview: RunOverview, options: Namespace, now: Instant) -> Run
     if launch.end is None or overview.end or overview.alive or overview.rank is None:
         return replace(overview, plain=plain)
     end = {"reason": "launch", "words": launch.end.message, "exit_code": launch.end.exit_code}
-    told = {"state": launch.end.state, "exit_code": launch.end.exit_code}
-    return replace(overview, plain={**plain, **told}, end=end)
+    extra = {"state": launch.end.state, "exit_code": launch.end.exit_code}
+    return replace(overview, plain={**plain, **extra}, end=end)
 
 
 def _from_local_session(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
@@ -116,10 +116,10 @@ def _from_local_session(options: Namespace, error: StoreAwayError | NoSuchRunErr
     return 0
 
 
-def _lines(of: RunOverview, options: Namespace, told: Sequence[str]) -> list[str]:
+def _lines(of: RunOverview, options: Namespace, extra: Sequence[str]) -> list[str]:
     store = option(options)
     live = view.Live(of.is_active, next_commands(of, store), store, lambda words: painted_state(words, sys.stdout))
-    return view.block(of.plain, headline(of), told, live)
+    return view.block(of.plain, headline(of), extra, live)
 
 
 def headline(overview: RunOverview) -> str:
@@ -143,13 +143,13 @@ def headline(overview: RunOverview) -> str:
 
 def next_commands(overview: RunOverview, store: str) -> list[str]:
     """Return the useful next commands."""
-    kept = overview.plain["checkpoints"]
+    checkpoints = overview.plain["checkpoints"]
 
     def of_run(*words: str) -> str:
         verb, *more = words
         return shell_commands.of_run(verb, overview.run.name, *more, option=store)
 
-    if overview.state == "SUCCEEDED" and kept["durable"] is None and kept["submitted"] is None:
+    if overview.state == "SUCCEEDED" and checkpoints["durable"] is None and checkpoints["submitted"] is None:
         return [of_run("logs")]
     if overview.state == "SUCCEEDED" and (bad := overview.plain.get("nan")):
         good = bad["last_good"]  # the newest checkpoint holds the NaN, so it is not the one to export

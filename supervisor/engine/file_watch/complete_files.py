@@ -113,11 +113,11 @@ class CompleteFiles:
         }
         return list(whole[max(whole)].values()) if whole else []
 
-    def _write(self, told: list[Any]) -> None:
-        told[-1] = {path: _signature(seen) for path, seen in told[-1].items()}
+    def _write(self, record: list[Any]) -> None:
+        record[-1] = {path: _signature(seen) for path, seen in record[-1].items()}
         try:
             with self._note.open("a", encoding="ascii") as file:
-                file.write(f"{json.dumps(told)}\n")
+                file.write(f"{json.dumps(record)}\n")
             self._lines += 1
             if self._lines > LINES_MAX:
                 self._cut()
@@ -132,11 +132,11 @@ class CompleteFiles:
         found = []
         for line in lines:
             try:
-                told = json.loads(line)
+                record = json.loads(line)
             except ValueError:  # the last line of a supervisor that was killed while writing it
                 continue
-            if isinstance(told, list) and len(told) == FIELDS:
-                found.append(told)
+            if isinstance(record, list) and len(record) == FIELDS:
+                found.append(record)
         return found
 
     def _cut(self) -> None:

@@ -52,7 +52,7 @@ class DiscoveryListener(Protocol):
     def beside(self, path: str) -> None:
         """Take a log beside the saved files."""
 
-    def kept(self) -> Collection[str]:
+    def watched_paths(self) -> Collection[str]:
         """Return the watched paths: their changes need no scan."""
 
     def was_kept(self, path: str) -> bool:
@@ -61,7 +61,7 @@ class DiscoveryListener(Protocol):
     def stepping(self) -> bool:
         """Return True once the script trains."""
 
-    def looked(self) -> None:
+    def scan_done(self) -> None:
         """Note the end of a scan."""
 
 
@@ -88,7 +88,7 @@ class Discovery:
         self._before: dict[str, FileMark] = {}
         self._early: dict[str, FileMark] = {}
         self._shapes: dict[str, set[tuple[str, int, int]]] = {}
-        self._told: dict[str, FileMark] = {}
+        self._reported: dict[str, FileMark] = {}
         self._lock, self._over = RLock(), Flag()
 
     def begin(self, leader: int, put_back: Collection[str] = ()) -> None:
@@ -124,7 +124,7 @@ class Discovery:
                 self._first |= {path: seen for path, seen in scan.items() if file_patterns.within(path, self._put_back)}
                 self._put_back = frozenset()
             new = {path: seen for path, seen in scan.items() if not same_content(self._first.get(path), seen)}
-            kept = self._listener.kept()
+            kept = self._listener.watched_paths()
             waiting = {path: seen for path, seen in new.items() if not file_patterns.within(path, kept)}
             likely = {
                 path: seen
@@ -143,7 +143,7 @@ class Discovery:
 
     def unsaved(self) -> list[str]:
         """Return the new files that were not kept, the largest first."""
-        kept, first = self._listener.kept(), self._first or {}
+        kept, first = self._listener.watched_paths(), self._first or {}
         new = {path: seen for path, seen in self._before.items() if not same_content(first.get(path), seen)}
         rest = [
             path
@@ -178,10 +178,10 @@ class Discovery:
         for path, seen in sorted(likely.items()):
             before = self._before.get(path)
             settled = ended or same_content(before, seen) or (before is not None and before.inode != seen.inode)
-            if path in opened or self._told.get(path) == seen or not (settled or self._is_between_writes(path)):
+            if path in opened or self._reported.get(path) == seen or not (settled or self._is_between_writes(path)):
                 continue
             if ended or self._counts(path, seen, stepping=stepping):
-                self._told[path] = seen
+                self._reported[path] = seen
                 accepted[state_file_names.marked_folder(path) or path] = None
         return [path for path in accepted if not file_patterns.within(path.rpartition("/")[0], accepted)]
 
@@ -223,7 +223,7 @@ class Discovery:
         while not over.is_set():
             began_s = self.clock.now().mono_s
             self.look()
-            self._listener.looked()
+            self._listener.scan_done()
             over.wait(max(SCAN_EVERY_S, SHARE * (self.clock.now().mono_s - began_s)))
 
 
@@ -282,7 +282,7 @@ def _mounts() -> Iterator[str]:
 
 def _mounted() -> Iterator[tuple[str, str]]:
     """Yield place and type of each mount."""
-    with suppress(OSError), open(MOUNTS, encoding="utf-8", errors="surrogateescape") as told:  # noqa: PTH123
-        for line in told:
+    with suppress(OSError), open(MOUNTS, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+        for line in file:
             words = line.split()
             yield words[4].replace("\\040", " "), words[words.index("-") + 1]

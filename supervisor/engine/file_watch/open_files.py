@@ -58,8 +58,8 @@ def _descriptors(process: str) -> Iterator[tuple[str, int]]:
             path = os.readlink(f"{process}/fd/{number}")
             if not path.startswith("/") or path.startswith("/dev/"):
                 continue
-            with open(f"{process}/fdinfo/{number}", encoding="ascii") as told:
-                line = next((each for each in told if each.startswith("flags:")), "flags: 0")
+            with open(f"{process}/fdinfo/{number}", encoding="ascii") as file:
+                line = next((each for each in file if each.startswith("flags:")), "flags: 0")
         except OSError:
             continue
         yield path, int(line.split()[1], 8)
@@ -68,8 +68,8 @@ def _descriptors(process: str) -> Iterator[tuple[str, int]]:
 def _mapped(process: str) -> Iterator[str]:
     """Yield files mapped so that a write to memory changes the file: no other sign shows such a write."""
     try:
-        with open(f"{process}/maps", encoding="utf-8", errors="surrogateescape") as told:
-            for line in told:
+        with open(f"{process}/maps", encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
                 words = line.rstrip("\n").split(maxsplit=5)
                 if len(words) == 6 and words[1].startswith("rw") and words[1][3] == "s":  # noqa: PLR2004
                     yield words[5].replace("\\012", "\n")

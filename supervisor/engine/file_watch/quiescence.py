@@ -28,7 +28,7 @@ class Quiescence:
         self._busy_since_s: dict[str, float] = {}
         self._closed: set[str] = set()
         self._appended: frozenset[str] = frozenset()
-        self._looked_s = 0.0
+        self._updated_s = 0.0
 
     def begin(self, scan: Mapping[str, FileMark]) -> None:
         """Take the present files as quiescent: no writer has started yet."""
@@ -68,16 +68,16 @@ class Quiescence:
         """
         self._appended = frozenset(appended)
         for path, seen in scan.items():
-            told = self._touched_s.get(path, self._looked_s - 1.0) >= self._looked_s
+            reported = self._touched_s.get(path, self._updated_s - 1.0) >= self._updated_s
             before = self._seen.get(path)
-            if not told and seen.kind == FILE and _signature(before) != _signature(seen):
+            if not reported and seen.kind == FILE and _signature(before) != _signature(seen):
                 self.on_change(path, now_s)
                 if before is not None and before.inode != seen.inode:
                     self._closed.add(path)
         for path in {*opened, *appended}:
             if path in scan:
                 self.on_change(path, now_s)
-        self._seen, self._looked_s = dict(scan), now_s
+        self._seen, self._updated_s = dict(scan), now_s
 
     def busy(self, now_s: float, *, hurried: bool = False) -> dict[str, float]:
         """Return the busy files with the time since when; ``hurried``: closed files count as quiescent."""

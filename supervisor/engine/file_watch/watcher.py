@@ -75,7 +75,7 @@ class Watcher:
         self._hurried = False
         self._whole: dict[str, FileMark] | None = None
         self._final_snapshot: Callable[[], object] | None = None
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
 
     def begin(self) -> None:
         """Start watching: files present now are from before the script."""
@@ -275,8 +275,8 @@ class Watcher:
         return led != root and not led.startswith(f"{root}/")
 
     def _say_once(self, level: str, path: str, words: str) -> None:
-        if path not in self._said:
-            self._said.add(path)
+        if path not in self._reported:
+            self._reported.add(path)
             self.series.notify(level, words)
 
     @property

@@ -95,8 +95,8 @@ def tpu(environ: Mapping[str, str], root: Path = Path("/")) -> tuple[Accelerator
     if named := _TYPE.match(environ.get("TPU_ACCELERATOR_TYPE", "")):
         return _named(named)
     nodes = len(list((root / "dev").glob("accel[0-9]*"))) or len(list((root / "dev/vfio").glob("[0-9]*")))
-    told = environ.get("COLAB_TPU_1VM") == "1" or environ.get("PJRT_DEVICE") == "TPU"
-    return (Accelerator("TPU"),) * max(1, nodes) if told else ()
+    has_tpu = environ.get("COLAB_TPU_1VM") == "1" or environ.get("PJRT_DEVICE") == "TPU"
+    return (Accelerator("TPU"),) * max(1, nodes) if has_tpu else ()
 
 
 def _named(named: re.Match[str]) -> tuple[Accelerator, ...]:

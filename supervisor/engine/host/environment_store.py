@@ -103,8 +103,8 @@ class EnvironmentStore:
             return
         folder = self._local / "wheels"
         there = {entry.name: entry.bytes for entry in self._store.list(self._run.environments)}
-        kept = {name: length for name, length in there.items() if name not in self._partial}
-        for file in self._installer.gather(self._prepared, folder, kept):
+        complete = {name: length for name, length in there.items() if name not in self._partial}
+        for file in self._installer.gather(self._prepared, folder, complete):
             path = f"{self._run.environments}/{file.name}"
             if there.get(file.name) not in {None, file.stat().st_size}:
                 self._store.delete(path)  # a partial file of a machine that died while writing it

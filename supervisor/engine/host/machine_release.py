@@ -78,8 +78,8 @@ class MachineRelease:
     def _user_objected(self) -> bool:
         until_s = self._clock.now().mono_s + PAUSE_S
         while (left_s := until_s - self._clock.now().mono_s) > 0:
-            heard = self._inbox.wait(left_s)
-            if isinstance(heard, ev.SignalReceived) and heard.name in _OBJECTS:
+            event = self._inbox.wait(left_s)
+            if isinstance(event, ev.SignalReceived) and event.name in _OBJECTS:
                 return True
         return False
 

@@ -123,10 +123,10 @@ def _states_compared(folders: Sequence[Path]) -> dict[str, Any]:
     command = [sys.executable, "-m", "supervisor.trainer.compare", *map(str, folders)]
     # a process of its own, because only the script's side may read a checkpoint's content
     variables = environ({PACKAGES: own_packages()})
-    told = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    if told.returncode != 0:
-        raise UserError(f"the two checkpoints cannot be compared: {told.stderr.strip()}", "report this", FAILED)
-    return dict(json.loads(told.stdout))
+    result = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise UserError(f"the two checkpoints cannot be compared: {result.stderr.strip()}", "report this", FAILED)
+    return dict(json.loads(result.stdout))
 
 
 def _files_compared(one: Path, other: Path) -> dict[str, Any]:
@@ -191,8 +191,8 @@ def _resumed(store: Store) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _file_read(value: Any) -> str | None:
     """Return the file that a script read before its first step, "" for none; None for other records."""
-    said = value.message if isinstance(value, ev.TrainerMessage) else None
-    return said.path if isinstance(said, messages.ReadBack) and not said.late else None
+    message = value.message if isinstance(value, ev.TrainerMessage) else None
+    return message.path if isinstance(message, messages.ReadBack) and not message.late else None
 
 
 def _steps_done(store: Store) -> int:
@@ -210,8 +210,8 @@ def _steps_done(store: Store) -> int:
 
 def saved_outside(store: Store, folder: Path) -> tuple[str, ...]:
     """Return the files that the script was seen to save outside of a folder."""
-    said = (value.message for value in _values(store) if isinstance(value, ev.TrainerMessage))
-    paths = dict.fromkeys(each.path for each in said if isinstance(each, messages.ScriptSavedFile))
+    message = (value.message for value in _values(store) if isinstance(value, ev.TrainerMessage))
+    paths = dict.fromkeys(each.path for each in message if isinstance(each, messages.ScriptSavedFile))
     return tuple(path for path in paths if not Path(path).is_relative_to(folder))
 
 

@@ -80,7 +80,7 @@ class Rehearsal:
         self._plan, self._open, self._clock, self._say = plan, open_store, clock, say
         self._pause = Event()
         self._work = Path(os.path.realpath(plan.folder)) / "work"
-        self._said = False
+        self._reported = False
 
     def run_baseline(self) -> BaselineRun:
         """Run the script once without interruption. Raises UserError if the script itself fails."""
@@ -202,8 +202,8 @@ class Rehearsal:
         plan = self._plan
         watched = [plan.working / plan.watch] if plan.watch else []
         copied = working_copy.copy(plan.working, self._work, without=[plan.folder, *watched])
-        if not self._said:
-            self._said = True
+        if not self._reported:
+            self._reported = True
             left = f"; too large and left out: {', '.join(copied.too_large[:3])}" if copied.too_large else ""
             size = f"{copied.files:,} files, {copied.bytes / 1e6:,.1f} MB"
             self._say(f"in a copy of {plan.working} ({size}); nothing in the folder itself is changed{left}")

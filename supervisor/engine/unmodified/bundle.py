@@ -74,15 +74,15 @@ class SnapshotDraft:
 
     def keep(self, entries: Iterable[FileRow]) -> list[FileRow]:
         """Carry unchanged entries over from the previous snapshot. Call it after all new files were added."""
-        kept = list(entries)
+        carried = list(entries)
         live = Counter[str]()
-        for entry in kept:
+        for entry in carried:
             if entry.piece is not None:
                 live[entry.piece.name] += entry.piece.bytes
         rewritten = {name for name, used in live.items() if self._needs_rewrite(name, used)}
         for name in sorted(live.keys() - rewritten):
             self._link(name)
-        return [self._rewritten(entry) if entry.piece and entry.piece.name in rewritten else entry for entry in kept]
+        return [self._rewritten(entry) if entry.piece and entry.piece.name in rewritten else entry for entry in carried]
 
     def close(self) -> None:
         """Close the current bundle."""

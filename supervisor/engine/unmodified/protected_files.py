@@ -59,9 +59,9 @@ def _tracked(paths: Sequence[str], root: Path) -> frozenset[str]:
         return frozenset()
     command = ["git", "-C", os.fspath(root), "-c", "core.fsmonitor=false", "ls-files", "-z", "--", *there]
     try:
-        told = subprocess.run(
+        result = subprocess.run(
             command, capture_output=True, timeout=WAIT_S, check=False, env={**os.environ, "GIT_LITERAL_PATHSPECS": "1"}
         ).stdout
     except (OSError, ValueError, subprocess.SubprocessError):
         return frozenset()
-    return frozenset(os.fsdecode(each) for each in told.split(b"\0") if each)
+    return frozenset(os.fsdecode(each) for each in result.split(b"\0") if each)

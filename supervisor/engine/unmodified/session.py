@@ -389,7 +389,7 @@ class UnmodifiedScriptSession:
             if self._paths is not None and path not in self._paths:
                 self._paths = {*self._paths, path}
 
-    def kept(self) -> Collection[str]:
+    def watched_paths(self) -> Collection[str]:
         """Return the watched paths. Restored files are not among them until the script saves again."""
         return (self._paths or ()) if self._watcher is not None else ()
 
@@ -402,7 +402,7 @@ class UnmodifiedScriptSession:
         """Return True once the script trains."""
         return self._stepped
 
-    def looked(self) -> None:
+    def scan_done(self) -> None:
         """Report after a while that no save was seen."""
         if not (self._attached or self._paths or self._restored) and self._discovery is not None:
             self._nothing_yet.on_scan(self.job.clock.now().mono_s, self._discovery)

@@ -45,9 +45,9 @@ class SnapshotSeries:
         self.section = ""
         self.whole: Callable[[Mapping[str, FileMark]], None] = lambda _files: None  # receives the new complete files
         self._staged, self._inbox = staged, inbox
-        self._told: dict[str, int | None] = {}
+        self._reported_saves: dict[str, int | None] = {}
         self._saves: list[SaveGroup] = []
-        self._told_at: deque[tuple[float, int | None]] = deque(maxlen=SAVES_KEPT)
+        self._report_times: deque[tuple[float, int | None]] = deque(maxlen=SAVES_KEPT)
         self._beat: messages.Heartbeat | None = None
         self._saving_s = self._stalled_s = 0.0
         self._framework = ""
@@ -74,9 +74,9 @@ class SnapshotSeries:
 
     def attempt_started(self) -> None:
         """Start another attempt: messages of the previous one do not apply to it."""
-        self._told.clear()
+        self._reported_saves.clear()
         self._saves = []
-        self._told_at.clear()
+        self._report_times.clear()
         self._passed.clear()
         self._beat, self.section, self._framework = None, "", ""
         self._saving_s = self._stalled_s = 0.0
@@ -94,10 +94,10 @@ class SnapshotSeries:
 
     def on_saved(self, path: str, step: int | None) -> None:
         """Note the framework's report of a save, by its path relative to the root."""
-        self._told.pop(path, None)
-        self._told[path] = step
+        self._reported_saves.pop(path, None)
+        self._reported_saves[path] = step
         self._saves = [*self._saves[1 - SAVES_KEPT :], SaveGroup(path, step)]
-        self._told_at.append((self.clock.now().mono_s, step))
+        self._report_times.append((self.clock.now().mono_s, step))
 
     def no_step_within(self, within_s: float) -> bool:
         """Return True if no step was done since the saves of the last ``within_s`` seconds: more of them may come.
@@ -107,7 +107,7 @@ class SnapshotSeries:
         if self._beat is None or not self._saves:
             return False
         step, since_s = self._saves[-1].step, self.clock.now().mono_s - within_s
-        others = {at_step for at_s, at_step in self._told_at if at_s >= since_s}
+        others = {at_step for at_s, at_step in self._report_times if at_s >= since_s}
         return step is not None and self._beat.step <= step and others <= {step}
 
     @property
@@ -125,7 +125,7 @@ class SnapshotSeries:
         """
         began = self.clock.now()
         there = {part for path in request.scan for part in _and_above(path)}
-        on_saved = {path: at_step for path, at_step in list(self._told.items()) if path in there}
+        on_saved = {path: at_step for path, at_step in list(self._reported_saves.items()) if path in there}
         fresh = file_snapshot.changed(request.scan, self.seen, growing=growing) - set(request.left_out)
         written = [path for path in on_saved if path not in request.left_out]
         new = _first(request.scan, fresh, written)
@@ -151,14 +151,16 @@ class SnapshotSeries:
         self._sequences[step] = sequence
         self.seen = {**taken.known.seen, **{p: self.seen[p] for p in request.left_out if p in self.seen}}
         for path, at_step in on_saved.items():
-            if self._told.get(path, -1) == at_step:
-                self._told.pop(path, None)
+            if self._reported_saves.get(path, -1) == at_step:
+                self._reported_saves.pop(path, None)
         folder = self.staging / name
         self._staged(folder)
         stall_s, self._stalled_s = max(0.0, self._saving_s - self._stalled_s), self._saving_s
         write_s = self.clock.now().since(began)
-        said = messages.CheckpointStaged(step, str(folder), taken.bytes, reason, stall_s, write_s, step_known=counted)
-        self._inbox(ev.TrainerMessage(said))
+        message = messages.CheckpointStaged(
+            step, str(folder), taken.bytes, reason, stall_s, write_s, step_known=counted
+        )
+        self._inbox(ev.TrainerMessage(message))
 
     def report_failure(self, error: OSError) -> None:
         """Report to the session that a snapshot could not be written."""
@@ -196,11 +198,11 @@ class SnapshotSeries:
         counted steps, names are ignored. The last snapshot of an ended script belongs to its last save.
         """
         whole = ended or not new
-        said = [
+        message = [
             step for path, step in on_saved.items() if step is not None and (whole or file_patterns.within(path, {new}))
         ]
-        if said:
-            return max(said), True
+        if message:
+            return max(message), True
         if self._counts:
             return self._step_at(newest_ns), True
         number = file_patterns.step_of(new) or 0 if new else 0
@@ -210,7 +212,7 @@ class SnapshotSeries:
 
     def _is_at(self, step: int) -> bool:
         """Return True if the attempt has reached this step by its last message."""
-        on_saved = self._told_at[-1][1] if self._told_at else None
+        on_saved = self._report_times[-1][1] if self._report_times else None
         return max(on_saved or 0, self._beat.step if self._beat else 0) >= step and self._counts
 
     def _step_at(self, mtime_ns: int | None) -> int:

@@ -178,11 +178,11 @@ class Agent:
     ) -> bool:
         """Write the status every few seconds, and at once if there are files to fetch; return False on failure."""
         ready = self._outbox.ready
-        told = (phase, tuple(number for number, _ in ready), exit_code)
+        status_key = (phase, tuple(number for number, _ in ready), exit_code)
         now_s = self.machine.clock.now().mono_s
-        if not now and told == self._last_status and now_s - self._last_status_s < REPORT_EVERY_S:
+        if not now and status_key == self._last_status and now_s - self._last_status_s < REPORT_EVERY_S:
             return True
-        self._last_status, self._last_status_s = told, now_s
+        self._last_status, self._last_status_s = status_key, now_s
         files, waiting_bytes = self._outbox.waiting()
         errors = [f"{what}: {words}" for what, words in self._errors.items()]
         errors += [each for each in (self._restored_notice, self._inbox.error, self._outbox.error) if each]

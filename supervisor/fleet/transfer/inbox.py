@@ -69,10 +69,10 @@ def job(folder: Path) -> JobSpec | None:
     except FileNotFoundError:
         return None
     try:
-        told = fields.document(body)
-        if fields.whole(told.get("schema"), "schema") > SCHEMA:
+        document = fields.document(body)
+        if fields.whole(document.get("schema"), "schema") > SCHEMA:
             raise UserError(f"{JOB} is of a newer version of training-supervisor", "send this version's code with it")
-        read = shapes.of(_JobFile, told)
+        read = shapes.of(_JobFile, document)
         return JobSpec(
             name=read.name,
             script=transfer_part.checked_path(read.script),
@@ -97,8 +97,8 @@ def unpack(folder: Path) -> Path:
     try:
         with tarfile.open(folder / CODE) as code:
             wanted = [each for each in code.getmembers() if each.isreg() and each.name.partition("/")[0] == PROJECT]
-            kept = [each for each in wanted if ".." not in each.name.split("/")]
-            code.extractall(beside, kept, **_checked())  # noqa: S202  only plain files whose names lead nowhere else
+            safe_entries = [each for each in wanted if ".." not in each.name.split("/")]
+            code.extractall(beside, safe_entries, **_checked())  # noqa: S202  only plain files whose names lead nowhere else
         (beside / PROJECT).rename(project)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise UserError(f"{CODE} cannot be unpacked: {error}", "launch again", FAILED_PRECHECKS) from error

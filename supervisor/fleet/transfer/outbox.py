@@ -153,12 +153,12 @@ class Outbox:
         if letter.to != self.origin:
             return
         self._last_ack_s = self._clock.now().mono_s
-        told = {"held": list(letter.held), "refused": dict(letter.refused), "wanted": list(letter.wanted)}
+        record = {"held": list(letter.held), "refused": dict(letter.refused), "wanted": list(letter.wanted)}
         arrived = sorted({number for number in letter.parcels if number in self._sent})
         for number in arrived:
             pieces = [(piece.path, piece.offset) for piece in self._sent[number].pieces]
             self._note(acks.arrived(number, pieces))
-        self._note(told)
+        self._note(record)
         for number in arrived:
             self._sent.pop(number).part.file.unlink(missing_ok=True)
         for path in letter.wanted:
@@ -246,10 +246,10 @@ class Outbox:
             return
         self._sent[number] = _Sent(part, pieces, self._clock.now().mono_s)
 
-    def _note(self, told: Mapping[str, Any]) -> None:
-        if any(each not in ([], {}) for each in told.values()):
-            self._append(acks.line(told))
-            self.acknowledged.take(told)
+    def _note(self, record: Mapping[str, Any]) -> None:
+        if any(each not in ([], {}) for each in record.values()):
+            self._append(acks.line(record))
+            self.acknowledged.take(record)
 
     def _append(self, line: bytes) -> None:
         with self._list.open("ab", buffering=0) as listed:

@@ -46,7 +46,7 @@ class Script:
     def beside(self, path: str) -> None:
         self.logs.add(path)
 
-    def kept(self) -> set[str]:
+    def watched_paths(self) -> set[str]:
         return {*self.saves, *self.logs}
 
     def was_kept(self, path: str) -> bool:
@@ -55,7 +55,7 @@ class Script:
     def stepping(self) -> bool:
         return self.trains
 
-    def looked(self) -> None:
+    def scan_done(self) -> None:
         pass
 
 

@@ -174,7 +174,7 @@ def test_it_starts_nothing_before_the_whole_seed_has_come(place: Place, tmp_path
     status = until(lambda: place.status.get("phase") == "preparing" and place.status)
     assert status["words"] == "waiting for 1 parts from your computer"
     place.put(transfer_part.TransferPart(_cut(parcel.file), parcel.name, 0, ""))
-    until(lambda: "not whole" in place.status["error"])
+    until(lambda: "incomplete" in place.status["error"])
     assert not (place.folder / "store/toy").exists()
     place.put(parcel)
     place.to_the_end()

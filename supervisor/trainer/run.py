@@ -64,7 +64,7 @@ class Run:
             settings.working,
             settings.watch_dir,
             settings.staging,
-            lambda words: context.send(TrainerNote("warning", words)),
+            lambda message: context.send(TrainerNote("warning", message)),
             supervised=settings.supervised,
         )
         self._boundary = StepBoundary(

@@ -81,8 +81,8 @@ class NumPy(FrameworkAdapter):
             return value.copy()
         return None
 
-    def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:
-        return [item.item() for item in kept]
+    def scalars(self, stored: Sequence[Any]) -> list[Scalar] | None:
+        return [item.item() for item in stored]
 
     def _encode_array(self, value: np.ndarray[Any, Any], path: str) -> tuple[dict[str, Any], LeafSpec]:
         order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"

@@ -206,13 +206,13 @@ class FrameworkAdapter(Protocol):
         """Return an owner's state beside its ``state_dict()``, as a tree: flags, unused gradients. None for nothing."""
         return None
 
-    def restore_extra_state(self, owner: Any, kept: Any) -> None:
+    def restore_extra_state(self, owner: Any, stored: Any) -> None:
         """Restore what ``extra_state`` returned."""
-        raise NotImplementedError(owner, kept)
+        raise NotImplementedError(owner, stored)
 
-    def differing_flags(self, owner: Any, kept: Any) -> list[str]:
+    def differing_flags(self, owner: Any, stored: Any) -> list[str]:
         """Return the names of parameters whose ``requires_grad`` differs from the checkpoint's."""
-        raise NotImplementedError(owner, kept)
+        raise NotImplementedError(owner, stored)
 
     def skeleton(self, owner: Any) -> Skeleton | None:  # noqa: ARG002  # most know nothing of it
         """Return the owner's structure that a fresh process must build; None if any structure fits."""
@@ -239,7 +239,7 @@ class FrameworkAdapter(Protocol):
         """
         return None
 
-    def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:  # noqa: ARG002  # see logged
+    def scalars(self, stored: Sequence[Any]) -> list[Scalar] | None:  # noqa: ARG002  # see logged
         """Return the numbers of values that ``loggable`` returned; may wait for the device."""
         return None
 

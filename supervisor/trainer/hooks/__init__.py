@@ -61,7 +61,7 @@ def install(script: UnmodifiedScript) -> None:
         try:
             import_module(f"{__name__}.{ROWS[module.__name__]}").install(module, script)
         except Exception as error:  # noqa: BLE001  # an unknown framework version must not stop training
-            words = f"{module.__name__} cannot be watched ({type(error).__name__}: {error}); training goes on"
-            script.send(TrainerNote("warning", words))
+            message = f"{module.__name__} cannot be watched ({type(error).__name__}: {error}); training goes on"
+            script.send(TrainerNote("warning", message))
 
     call_after_import(ROWS, on_import)

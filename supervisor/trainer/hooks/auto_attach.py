@@ -30,17 +30,17 @@ def join_keras(keras: ModuleType, script: UnmodifiedScript) -> None:
     """Add ``KerasCallback`` to the callbacks of the first ``fit``."""
     fit = keras.Model.fit
 
-    def join(model: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:  # noqa: ARG001  # as the others
-        if len(given) >= CALLBACKS_BY_POSITION:
+    def join(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG001  # as the others
+        if len(args) >= CALLBACKS_BY_POSITION:
             raise UserError("fit() was given its callbacks by position", "name them: callbacks=[…]")
-        callbacks = named.get("callbacks")
+        callbacks = kwargs.get("callbacks")
         if callbacks is not None and not isinstance(callbacks, list | tuple):
             raise UserError("fit() was given a CallbackList", "give it a list of callbacks")
         from supervisor.trainer.loops.keras.callback import KerasCallback
 
         if any(isinstance(each, KerasCallback) for each in callbacks or ()):
             return
-        named["callbacks"] = [*(callbacks or ()), KerasCallback()]
+        kwargs["callbacks"] = [*(callbacks or ()), KerasCallback()]
         _note_joined(script, "KerasCallback")
 
     keras.Model.fit = _joined(script, fit, join)
@@ -49,13 +49,13 @@ def join_keras(keras: ModuleType, script: UnmodifiedScript) -> None:
 def join_transformers(module: ModuleType, script: UnmodifiedScript) -> None:
     """Add ``TransformersCallback`` in front of the callbacks of the first Trainer that trains."""
 
-    def join(trainer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def join(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         from supervisor.trainer.loops.transformers.callback import TransformersCallback
 
         callbacks = trainer.callback_handler.callbacks
         if any(isinstance(each, TransformersCallback) for each in callbacks):
             return
-        if any(given) or named.get("resume_from_checkpoint"):
+        if any(args) or kwargs.get("resume_from_checkpoint"):
             raise UserError("train() was told what to resume from", "call train() without arguments")
         callbacks.insert(0, TransformersCallback(trainer))
         _note_joined(script, "TransformersCallback")
@@ -66,12 +66,12 @@ def join_transformers(module: ModuleType, script: UnmodifiedScript) -> None:
 def join_lightning(module: ModuleType, script: UnmodifiedScript) -> None:
     """Add ``LightningCallback`` to the Trainer of the first ``fit``."""
 
-    def join(trainer: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:  # noqa: ARG001  # as the others
+    def join(trainer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG001  # as the others
         from supervisor.trainer.loops.lightning.callback import LightningCallback, require_supported
 
         if any(isinstance(each, LightningCallback) for each in trainer.callbacks):
             return
-        if named.get("ckpt_path"):
+        if kwargs.get("ckpt_path"):
             raise UserError("fit() was told what to resume from", "call fit() without ckpt_path")
         require_supported(trainer)
         trainer.callbacks.insert(0, LightningCallback())
@@ -87,16 +87,16 @@ def _joined(script: UnmodifiedScript, loop: Callable[..., Any], join: Callable[.
     """
 
     @wraps(loop)
-    def joined(self: Any, *given: Any, **named: Any) -> Any:
+    def joined(self: Any, *args: Any, **kwargs: Any) -> Any:
         if script.auto_attach and not script.silent:
             script.auto_attach = False
             try:
-                join(self, given, named)
+                join(self, args, kwargs)
             except UserError as error:
                 _warn_not_joined(script, f"{error.what}; {error.hint}")
             except Exception as error:  # noqa: BLE001  # the script is right without us
                 _warn_not_joined(script, f"{type(error).__name__}: {error}".partition("\n")[0])
-        return loop(self, *given, **named)
+        return loop(self, *args, **kwargs)
 
     return joined
 

@@ -27,16 +27,16 @@ def guarded(script: UnmodifiedScript, name: str, function: Callable[..., Result]
     reported = False
 
     @wraps(function)
-    def wrapper(*given: Any, **named: Any) -> Result | None:
+    def wrapper(*args: Any, **kwargs: Any) -> Result | None:
         nonlocal reported
         try:
-            return function(*given, **named)
+            return function(*args, **kwargs)
         except Exception as error:  # noqa: BLE001  # the script must not fail by an error of a hook
             if not reported:
                 reported = True
                 first_line = str(error).partition("\n")[0]
-                words = f"{name} cannot be followed here ({type(error).__name__}: {first_line}); training goes on"
-                script.send(TrainerNote("warning", f"{words}, steps and saves may be missing in what is shown"))
+                message = f"{name} cannot be followed here ({type(error).__name__}: {first_line}); training goes on"
+                script.send(TrainerNote("warning", f"{message}, steps and saves may be missing in what is shown"))
             return None
 
     return wrapper

@@ -65,17 +65,17 @@ def _with_handler(
     covered = guarded(script, "BackupAndRestore", collapse_backup)
 
     @wraps(method)
-    def wrapper(self: Any, *given: Any, **named: Any) -> None:
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
         if script.silent:
-            method(self, *given, **named)
+            method(self, *args, **kwargs)
         elif saves is not None and saves():
             with script.saves.within(section=None):
-                method(self, *given, **named)
+                method(self, *args, **kwargs)
                 covered(self)
-            handler(self, *given, **named)
+            handler(self, *args, **kwargs)
         else:
-            method(self, *given, **named)
-            handler(self, *given, **named)
+            method(self, *args, **kwargs)
+            handler(self, *args, **kwargs)
 
     return wrapper
 

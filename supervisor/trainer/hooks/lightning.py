@@ -33,10 +33,10 @@ def install(module: ModuleType, script: UnmodifiedScript) -> None:
     fit = trainer.fit
 
     @wraps(fit)
-    def fit_with_callback(self: Any, *given: Any, **named: Any) -> Any:
+    def fit_with_callback(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not script.silent and not any(isinstance(each, observer) for each in self.callbacks):
             self.callbacks.insert(0, observer())  # because checkpoints are to be the last
-        return fit(self, *given, **named)
+        return fit(self, *args, **kwargs)
 
     trainer.fit = fit_with_callback
     auto_attach.join_lightning(module, script)
@@ -85,7 +85,7 @@ class _Training:
         self._cut_detector = EpochCutDetector()
         epoch_loop = trainer.fit_loop.epoch_loop
         original = epoch_loop.advance
-        epoch_loop.advance = lambda *given: self._cut_detector.watch(lambda: original(*given))
+        epoch_loop.advance = lambda *args: self._cut_detector.watch(lambda: original(*args))
 
     def on_step(self, loss: Any, batch_index: int) -> None:
         """Count a batch, and with it a step, unless gradients still accumulate."""
@@ -155,10 +155,10 @@ class _Training:
         request.on_saved(path, requested=True)
         if request.end:
             if not self._resumes_mid_epoch:
-                words = (
+                message = (
                     "Lightning goes on after this step, but its data loader cannot: it begins the epoch's data again"
                 )
-                self._script.send(TrainerNote("warning", words))
+                self._script.send(TrainerNote("warning", message))
             self._script.stop()
 
 

@@ -203,12 +203,12 @@ def track_saves(
     function = getattr(owner, name)
     signature = inspect.signature(function)
 
-    def report(result: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        for path in paths(result, signature.bind(*given, **named).arguments):
+    def report(result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for path in paths(result, signature.bind(*args, **kwargs).arguments):
             script.saves.add(path)
 
-    def note_unkept(result: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        for written in paths(result, signature.bind(*given, **named).arguments):
+    def note_unkept(result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for written in paths(result, signature.bind(*args, **kwargs).arguments):
             path = _path(getattr(written, "name", None) if hasattr(written, "write") else written)
             if path is not None and os.path.lexists(path):
                 script.warn_unkept_file(path)
@@ -217,14 +217,14 @@ def track_saves(
     unkept_noted = guarded(script, f"what {name}() writes", note_unkept)
 
     @wraps(function)
-    def saves(*given: Any, **named: Any) -> Any:
+    def saves(*args: Any, **kwargs: Any) -> Any:
         if script.silent:
-            result = function(*given, **named)
-            unkept_noted(result, given, named)
+            result = function(*args, **kwargs)
+            unkept_noted(result, args, kwargs)
             return result
         with script.saves.within():
-            result = function(*given, **named)
-            reported(result, given, named)
+            result = function(*args, **kwargs)
+            reported(result, args, kwargs)
         return result
 
     setattr(owner, name, saves)
@@ -239,13 +239,13 @@ def count_steps_before(script: UnmodifiedScript, owner: Any, name: str, steps: C
     counted = guarded(script, f"the step in {name}()", steps)
 
     @wraps(method)
-    def counts(self: Any, *given: Any, **named: Any) -> Any:
+    def counts(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not script.silent and script.loop is None:
             script.on_training_start()
             done = counted(self)
             if done is not None and done > script.step:
                 script.on_step(done)
-        return method(self, *given, **named)
+        return method(self, *args, **kwargs)
 
     setattr(owner, name, counts)
 

@@ -80,9 +80,9 @@ def _track_loss(torch: ModuleType, script: UnmodifiedScript) -> Callable[..., An
     guarded_store = guarded(script, "the loss in backward()", store_loss)
 
     @wraps(backward)
-    def wrapper(tensors: Any, *given: Any, **named: Any) -> Any:
+    def wrapper(tensors: Any, *args: Any, **kwargs: Any) -> Any:
         guarded_store(tensors)
-        return backward(tensors, *given, **named)
+        return backward(tensors, *args, **kwargs)
 
     return wrapper
 
@@ -133,8 +133,8 @@ def _track_loads(torch: ModuleType, script: UnmodifiedScript) -> None:
         function = getattr(owner, name)
 
         @wraps(function)
-        def wrapper(*given: Any, **named: Any) -> Any:
-            result = function(*given, **named)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
             if not script.training_started:
                 loads.update(filter(None, [what(result)]))
             return result

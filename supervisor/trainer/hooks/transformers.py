@@ -127,9 +127,9 @@ def ended_short_message(step: int, total: int) -> str:
 
 def _as_one_save(save: Any, script: UnmodifiedScript) -> Any:
     @wraps(save)
-    def wrapper(*given: Any, **named: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         with script.saves.within():
-            result = save(*given, **named)
+            result = save(*args, **kwargs)
             script.saves.drop_pending()
         return result
 
@@ -138,8 +138,8 @@ def _as_one_save(save: Any, script: UnmodifiedScript) -> Any:
 
 def _in_eval(evaluate: Any, script: UnmodifiedScript) -> Any:
     @wraps(evaluate)
-    def evaluates(*given: Any, **named: Any) -> Any:
+    def evaluates(*args: Any, **kwargs: Any) -> Any:
         with script.within("eval"):
-            return evaluate(*given, **named)
+            return evaluate(*args, **kwargs)
 
     return evaluates

@@ -134,8 +134,8 @@ class _Counter:
     def state_dict(self) -> dict[str, int]:
         return {"step": self._accelerator.step}
 
-    def load_state_dict(self, kept: dict[str, int]) -> None:
-        self._accelerator.step = kept["step"]
+    def load_state_dict(self, stored: dict[str, int]) -> None:
+        self._accelerator.step = stored["step"]
 
 
 def _prepared_parts(accelerator: Accelerator) -> dict[str, Any]:

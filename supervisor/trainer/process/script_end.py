@@ -92,8 +92,8 @@ def failure_message(context: TrainerContext, error: BaseException) -> ScriptFail
 
 def in_one_line(message: str) -> str:
     """Return a message that fits into one line, without secrets. The traceback above it has the full text."""
-    words = masked_text(" ".join(_COLOUR.sub("", message).split()))
-    return words if len(words) <= LINE_CHARACTERS_MAX else f"{words[:LINE_CHARACTERS_MAX]} …"
+    message = masked_text(" ".join(_COLOUR.sub("", message).split()))
+    return message if len(message) <= LINE_CHARACTERS_MAX else f"{message[:LINE_CHARACTERS_MAX]} …"
 
 
 def exit_failure(context: TrainerContext, ended: SystemExit) -> ScriptFailed | None:
@@ -102,9 +102,9 @@ def exit_failure(context: TrainerContext, ended: SystemExit) -> ScriptFailed | N
         return None
     if ended.code == USAGE and not _made_progress(context):
         return ScriptFailed("setup", "the script refused its arguments (exit code 2)", "", error_location(ended))
-    words = f"exit code {ended.code}" if isinstance(ended.code, int) else f"exit code 1: {str(ended.code).strip()}"
-    words = masked_text(words)[:MESSAGE_CHARACTERS_MAX]
-    return ScriptFailed("exit", "", f"the script ended with {words}", error_location(ended))
+    message = f"exit code {ended.code}" if isinstance(ended.code, int) else f"exit code 1: {str(ended.code).strip()}"
+    message = masked_text(message)[:MESSAGE_CHARACTERS_MAX]
+    return ScriptFailed("exit", "", f"the script ended with {message}", error_location(ended))
 
 
 def outcome_message(context: TrainerContext, ended: SystemExit | None) -> Finished | ScriptFailed:
@@ -114,16 +114,16 @@ def outcome_message(context: TrainerContext, ended: SystemExit | None) -> Finish
     if run is not None:
         total, inside = run.unreached_total, ended is not None and run.is_inside_loop(ended)
         if run.stopped_short:
-            words = f"training stopped at step {step:,} of {run.unreached_total:,}, without a word of its framework that it stops early"
-            return ScriptFailed("short", "", words, "")
+            message = f"training stopped at step {step:,} of {run.unreached_total:,}, without a word of its framework that it stops early"
+            return ScriptFailed("short", "", message, "")
     else:
         driven = script is not None and script.loop is not None
         total = script.total_steps if script is not None and driven else None
         inside = ended is not None and driven and (total is None or step < total)
     if ended is not None and inside:
         of = f" of {total:,}" if total else ""
-        words = f"the script ended itself with exit code 0 inside its loop, at step {step:,}{of}"
-        return ScriptFailed("left", "", words, error_location(ended))
+        message = f"the script ended itself with exit code 0 inside its loop, at step {step:,}{of}"
+        return ScriptFailed("left", "", message, error_location(ended))
     return Finished(step, total if run is not None else None, _unfinished_workers())
 
 
@@ -171,7 +171,7 @@ def _is_outage(error: BaseException) -> bool:
     kinds = type(error).__mro__
     if any(kind.__module__.partition(".")[0] in _NETWORK_PACKAGES or kind.__name__ in _DEVICE_ERRORS for kind in kinds):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _DEVICE_PHRASES)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _DEVICE_PHRASES)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

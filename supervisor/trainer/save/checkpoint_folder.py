@@ -125,8 +125,8 @@ def open_folder(path: str | Path) -> OpenCheckpoint:
         state = _parse_state(small_files.get(STATE_FILE, b""))
         pieces = tuple(filter(_is_piece, files))
         places = reader.locate(pieces, state["split"])
-        kept = rng.parse(small_files[RNG_FILE]) if RNG_FILE in small_files else rng.EMPTY
-    return OpenCheckpoint(folder, manifest, state, kept, pieces, places)
+        stored = rng.parse(small_files[RNG_FILE]) if RNG_FILE in small_files else rng.EMPTY
+    return OpenCheckpoint(folder, manifest, state, stored, pieces, places)
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,12 +150,12 @@ class CompanionFiles:
         self._memory_bytes = sum(len(copy.body) for copy in self._copies.values() if copy.body is not None)
         for path in self._roots():
             self._scan(path, names)
-        kept = {path: copy for path, copy in names.items() if isinstance(copy, _Copy)}
-        used = {copy.path for copy in kept.values()}
+        stored = {path: copy for path, copy in names.items() if isinstance(copy, _Copy)}
+        used = {copy.path for copy in stored.values()}
         for copy in self._copies.values():
             if copy.path is not None and copy.path not in used:
                 copy.path.unlink(missing_ok=True)
-        self._copies = kept
+        self._copies = stored
         self._number += 1
         return Companions(step, self._watch_dir, names, self._number)
 

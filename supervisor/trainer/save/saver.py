@@ -290,12 +290,12 @@ class Saver:
         self._send(SaveFailed(step, why))
         self._failures_in_row += 1
         if self._failures_in_row == WARN_AFTER_FAILURES:
-            kept = (
+            stored = (
                 "nothing of this run is safe"
                 if self.staged_step is None
                 else f"nothing after step {self.staged_step:,} is safe"
             )
-            message = f"{kept}: all of the last {WARN_AFTER_FAILURES} saves failed, and the work since is lost if the machine ends now"
+            message = f"{stored}: all of the last {WARN_AFTER_FAILURES} saves failed, and the work since is lost if the machine ends now"
             self._send(TrainerNote("warning", f"{message}; the last one: {why}"))
 
     def _refuse_forked_child(self) -> bool:

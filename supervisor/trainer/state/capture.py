@@ -243,9 +243,9 @@ class AttachedState:
             for message in self._restore_differences(name, nodes[name], found[name], live[name])
         ]
 
-    def _restore_differences(self, name: str, kept: Node, found: Node, fresh: Node) -> list[str]:
+    def _restore_differences(self, name: str, stored: Node, found: Node, fresh: Node) -> list[str]:
         """Return messages on paths at which the object differs from the checkpoint."""
-        paths = differences(kept, found, name)
+        paths = differences(stored, found, name)
         if not paths:
             return []
         if hasattr(self.attached[name], "__iter__") and not differences(fresh, found, name):
@@ -253,7 +253,7 @@ class AttachedState:
                 ("info", f"{name} goes to its place when it is iterated next; before that it cannot be compared")
             )
             return []
-        only_strides = set(paths) - set(differences(kept, found, name, strides=False))
+        only_strides = set(paths) - set(differences(stored, found, name, strides=False))
         others = [path for path in paths if path not in only_strides]
         return [
             *([_not_restored(others)] if others else []),
@@ -265,14 +265,14 @@ class AttachedState:
 
         From now on, the generators that a loop of the run has never drawn from are known.
         """
-        kept, self._restored_rng = self._restored_rng, None
+        stored, self._restored_rng = self._restored_rng, None
         for name, tree in self._restored_extra.items():
             if name in self._extra_adapters:
                 self._extra_adapters[name].restore_extra_state(self.attached[name], tree)
         self._restored_flags, self._restored_extra = self._restored_extra, {}
-        if kept is not None:
-            self._rng_at_start = kept
-            return rng.set_states(rng.decode_states(kept))
+        if stored is not None:
+            self._rng_at_start = stored
+            return rng.set_states(rng.decode_states(stored))
         begins = rng.RngStates(rng.current_states(self.frameworks), rng.EMPTY).to_stored()
         self._rng_at_start = {**begins, "undrawn": list(begins["generators"])}
         return []
@@ -372,18 +372,18 @@ class AttachedState:
             "give the class these two methods, or attach the object inside it that holds the state",
         )
 
-    def _refuse_other_names(self, kept: set[str]) -> None:
+    def _refuse_other_names(self, stored: set[str]) -> None:
         attached = set(self.attached)
-        for name in sorted(kept - attached):
+        for name in sorted(stored - attached):
             raise UnsupportedStateError(
                 name,
                 "is in the checkpoint, but this script does not attach it",
                 f"call supervisor.attach({name}=…) as before, or start a new run under another --name",
             )
-        for name in sorted(attached - kept):
+        for name in sorted(attached - stored):
             raise UnsupportedStateError(
                 name,
-                f"is attached, but the checkpoint holds only {', '.join(sorted(kept)) or 'nothing'}",
+                f"is attached, but the checkpoint holds only {', '.join(sorted(stored)) or 'nothing'}",
                 f"leave {name} out until this run has ended, or start a new run under another --name",
             )
 

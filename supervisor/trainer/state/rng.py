@@ -55,13 +55,13 @@ class RngStates:
 
     def to_stored(self) -> StoredRng:
         """Return the stored form of these states."""
-        kept = as_json(self.states)
+        stored = as_json(self.states)
         return {
-            **kept,
+            **stored,
             "undrawn": [
                 name
                 for name in undrawn(self.at_start)
-                if stored_states(name, kept) == stored_states(name, self.at_start)
+                if stored_states(name, stored) == stored_states(name, self.at_start)
             ],
         }
 
@@ -83,15 +83,15 @@ def current_states(loaded: list[FrameworkAdapter]) -> dict[str, Any]:
     return {framework.name: framework.rng_state() for framework in loaded}
 
 
-def undrawn(kept: Mapping[str, Any]) -> list[str]:
+def undrawn(stored: Mapping[str, Any]) -> list[str]:
     """Return the generators that were never drawn from since the run's first loop began."""
-    return list(kept.get("undrawn", []))  # earlier versions did not store it
+    return list(stored.get("undrawn", []))  # earlier versions did not store it
 
 
-def stored_states(name: str, kept: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
+def stored_states(name: str, stored: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
     """Return the stored states of one framework's generators. Equal states give equal values."""
-    contents = {leaf: content for leaf, content in kept["bytes"].items() if leaf.partition(".")[0] == name}
-    return kept["generators"].get(name), contents
+    contents = {leaf: content for leaf, content in stored["bytes"].items() if leaf.partition(".")[0] == name}
+    return stored["generators"].get(name), contents
 
 
 def parse(body: bytes) -> StoredRng:
@@ -101,14 +101,14 @@ def parse(body: bytes) -> StoredRng:
     return document
 
 
-def decode_states(kept: Mapping[str, Any]) -> dict[str, Any]:
+def decode_states(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return the states by framework, as ``set_states`` takes them."""
 
     def value_of(node: dict[str, Any]) -> Any:
-        return value_of_bytes(node, binascii.a2b_base64(kept["bytes"][node["leaf"]]))
+        return value_of_bytes(node, binascii.a2b_base64(stored["bytes"][node["leaf"]]))
 
     with _damage():
-        return {name: rebuild(node, value_of) for name, node in kept["generators"].items()}
+        return {name: rebuild(node, value_of) for name, node in stored["generators"].items()}
 
 
 def set_states(found: Mapping[str, Any]) -> list[str]:
@@ -137,8 +137,8 @@ def digests(loaded: Iterable[FrameworkAdapter]) -> dict[str, str]:
         if framework.name == "torch":
             state = {"cpu": state["cpu"]}
         if framework.name in {"plain", "numpy", "torch"}:
-            kept = as_json({framework.name: state})
-            found[framework.name] = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+            stored = as_json({framework.name: state})
+            found[framework.name] = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()[:16]
     return found
 
 

@@ -150,7 +150,7 @@ def _unknown(tag: str) -> UserError:
 def shared_containers(states: Mapping[str, Any]) -> list[str]:
     """Return a message for each list, dict, set or deque with two places in the states: it comes back as two."""
     seen: dict[int, str] = {}
-    words: list[str] = []
+    message: list[str] = []
     waiting = list(states.items())
     while waiting:
         path, value = waiting.pop()
@@ -158,11 +158,11 @@ def shared_containers(states: Mapping[str, Any]) -> list[str]:
         if kind not in _MUTABLE and kind is not tuple:
             continue
         if kind in _MUTABLE and (first := seen.setdefault(id(value), path)) != path:
-            words.append(f"{first} and {path} are one {kind.__name__}, and come back as two: keep it under one name")
+            message.append(f"{first} and {path} are one {kind.__name__}, and come back as two: keep it under one name")
             continue
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         waiting += [(f"{path}.{key}", item) for key, item in pairs]
-    return words
+    return message
 
 
 _MUTABLE = {list, dict, set, deque, OrderedDict, Counter, defaultdict}

@@ -79,15 +79,15 @@ class StepLogRows:
 
     def drop_saved(self, before: int) -> None:
         """Drop the rows of steps below ``before``: a staged checkpoint holds them."""
-        values_kept = [row for row in self._rows if row[0] >= before]
-        self._flushed = max(0, self._flushed - (len(self._rows) - len(values_kept)))
-        self._rows = values_kept
+        remaining = [row for row in self._rows if row[0] >= before]
+        self._flushed = max(0, self._flushed - (len(self._rows) - len(remaining)))
+        self._rows = remaining
 
     def metrics(self) -> dict[str, Scalar]:
         """Return the newest values as numbers. Any thread may call this; only the caller waits for the device."""
-        values_kept = dict(self.newest)
-        _to_scalars(self._frameworks, [values_kept])
-        return {_utf8_text(name): _json_float(_json_scalar(value)) for name, value in values_kept.items()}
+        newest = dict(self.newest)
+        _to_scalars(self._frameworks, [newest])
+        return {_utf8_text(name): _json_float(_json_scalar(value)) for name, value in newest.items()}
 
     def metrics_or_empty(self) -> dict[str, Scalar]:
         """Return the newest values, or nothing if the device failed.
@@ -106,9 +106,9 @@ class StepLogRows:
         if not self._frameworks:
             self._frameworks = adapters.loaded()
         for framework in self._frameworks:
-            values_kept = framework.loggable(value)
-            if values_kept is not None:
-                return values_kept
+            lazy = framework.loggable(value)
+            if lazy is not None:
+                return lazy
         raise UsageError(
             f"run.log({name}=…) was given a {type(value).__name__}",
             "log numbers, words, True/False/None or tensors with one element",
@@ -155,16 +155,16 @@ def _to_scalars(loaded: list[FrameworkAdapter], rows: list[dict[str, Any]]) -> N
             row[name] = number
 
 
-def _numbers(framework: FrameworkAdapter, values_kept: list[Any]) -> list[Any]:
+def _numbers(framework: FrameworkAdapter, lazy: list[Any]) -> list[Any]:
     """Return the numbers; a text for a value without one, such as a tensor without memory."""
     try:
-        return list(framework.scalars(values_kept) or [])
+        return list(framework.scalars(lazy) or [])
     except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         if framework.is_device_oom(error):
             raise
-        if len(values_kept) == 1:
-            return [f"{type(values_kept[0]).__name__} that cannot be read"]
-        return [number for each in values_kept for number in _numbers(framework, [each])]
+        if len(lazy) == 1:
+            return [f"{type(lazy[0]).__name__} that cannot be read"]
+        return [number for each in lazy for number in _numbers(framework, [each])]
 
 
 def _json_scalar(value: Any) -> Any:

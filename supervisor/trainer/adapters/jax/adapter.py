@@ -32,8 +32,8 @@ class Jax(FrameworkAdapter):
     def describe(self) -> tuple[str, str]:
         # Asking would start all devices: a TPU then belongs to this process alone.
         device = jax.devices()[0] if xla_bridge.backends_are_initialized() else None
-        words = "cpu" if device is None or device.platform == "cpu" else device.device_kind
-        return f"jax {jax.__version__}", words
+        message = "cpu" if device is None or device.platform == "cpu" else device.device_kind
+        return f"jax {jax.__version__}", message
 
     def encode(self, value: Any, path: str) -> tuple[dict[str, Any], LeafSpec | None] | None:
         if not isinstance(value, jax.Array):
@@ -95,8 +95,8 @@ class Jax(FrameworkAdapter):
             return value  # it never changes; it is waited for when the log is written
         return None
 
-    def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:
-        return [each.item() for each in jax.device_get(list(kept))]
+    def scalars(self, stored: Sequence[Any]) -> list[Scalar] | None:
+        return [each.item() for each in jax.device_get(list(stored))]
 
     def is_device_oom(self, error: BaseException) -> bool:
         return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)

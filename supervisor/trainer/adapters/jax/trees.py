@@ -30,11 +30,11 @@ def state_access(value: Any) -> StateAccess | None:
         return None
     get, put = getattr(value, "state_dict", None), getattr(value, "load_state_dict", None)
     if callable(get) and callable(put):
-        return (lambda: packed(get())), (lambda kept: put(unpacked(kept, get)))
+        return (lambda: packed(get())), (lambda stored: put(unpacked(stored, get)))
     nnx = sys.modules.get("flax.nnx")
     if nnx is not None and nnx.graph.is_graph_node(value) and not isinstance(value, _CONTAINERS):
         return (lambda: packed(nnx.state(value))), (
-            lambda kept: nnx.update(value, unpacked(kept, lambda: nnx.state(value)))
+            lambda stored: nnx.update(value, unpacked(stored, lambda: nnx.state(value)))
         )
     if not isinstance(value, _CONTAINERS) and _is_node(value):
         name = type(value).__name__
@@ -59,38 +59,38 @@ def packed(value: Any) -> Any:
     return {TREE: {path: leaf for path, leaf in _leaves(value) if _is_kept(leaf)}} if _is_node(value) else value
 
 
-def unpacked(kept: Any, live: Any) -> Any:
+def unpacked(stored: Any, live: Any) -> Any:
     """Return the stored state with its trees rebuilt from those of ``live()``.
 
     ``live()`` is called only if there are any.
     """
-    return _rebuild(kept, live(), "") if _holds_tree(kept) else kept
+    return _rebuild(stored, live(), "") if _holds_tree(stored) else stored
 
 
-def _rebuild(kept: Any, twin: Any, path: str) -> Any:
-    if type(kept) is dict and kept.keys() == {TREE}:
-        return _rebuild_tree(kept[TREE], twin, path)
-    if isinstance(kept, dict):
+def _rebuild(stored: Any, twin: Any, path: str) -> Any:
+    if type(stored) is dict and stored.keys() == {TREE}:
+        return _rebuild_tree(stored[TREE], twin, path)
+    if isinstance(stored, dict):
         inner = twin if isinstance(twin, dict) else {}
-        return type(kept)((key, _rebuild(each, inner.get(key), f"{path}.{key}")) for key, each in kept.items())
-    if isinstance(kept, list | tuple) and _holds_tree(kept):
-        beside = twin if isinstance(twin, list | tuple) and len(twin) == len(kept) else [None] * len(kept)
-        items = [_rebuild(each, beside[number], f"{path}.{number}") for number, each in enumerate(kept)]
-        return tuple.__new__(type(kept), items) if isinstance(kept, tuple) else items
-    return kept
+        return type(stored)((key, _rebuild(each, inner.get(key), f"{path}.{key}")) for key, each in stored.items())
+    if isinstance(stored, list | tuple) and _holds_tree(stored):
+        beside = twin if isinstance(twin, list | tuple) and len(twin) == len(stored) else [None] * len(stored)
+        items = [_rebuild(each, beside[number], f"{path}.{number}") for number, each in enumerate(stored)]
+        return tuple.__new__(type(stored), items) if isinstance(stored, tuple) else items
+    return stored
 
 
 def _rebuild_tree(leaves: dict[str, Any], twin: Any, path: str) -> Any:
     if not _is_node(twin) or isinstance(twin, _CONTAINERS):
         what = "nothing" if twin is None else f"a {type(twin).__name__}"
         raise ValueError(f"{path.removeprefix('.')} is a tree in it, and {what} here: make it before attach()")
-    here = _leaves(twin)
-    wanted = {name for name, leaf in here if _is_kept(leaf)}
-    missing, extra = sorted(leaves.keys() - {name for name, _ in here}), sorted(wanted - leaves.keys())
+    present = _leaves(twin)
+    wanted = {name for name, leaf in present if _is_kept(leaf)}
+    missing, extra = sorted(leaves.keys() - {name for name, _ in present}), sorted(wanted - leaves.keys())
     if missing or extra:
         which = f"it holds {_shortened(missing)}" if missing else f"it does not hold {_shortened(extra)}"
         raise ValueError(f"{path.removeprefix('.')}: {which}, unlike the tree here")
-    return jax.tree.unflatten(jax.tree.structure(twin), [leaves.get(name, leaf) for name, leaf in here])
+    return jax.tree.unflatten(jax.tree.structure(twin), [leaves.get(name, leaf) for name, leaf in present])
 
 
 def _leaves(tree: Any) -> list[tuple[str, Any]]:
@@ -110,10 +110,10 @@ def _is_kept(leaf: Any) -> bool:
     return isinstance(leaf, _SINGLE) or not callable(leaf)
 
 
-def _holds_tree(kept: Any) -> bool:
-    if isinstance(kept, dict):
-        return kept.keys() == {TREE} or any(map(_holds_tree, kept.values()))
-    return isinstance(kept, list | tuple) and any(map(_holds_tree, kept))
+def _holds_tree(stored: Any) -> bool:
+    if isinstance(stored, dict):
+        return stored.keys() == {TREE} or any(map(_holds_tree, stored.values()))
+    return isinstance(stored, list | tuple) and any(map(_holds_tree, stored))
 
 
 def _shortened(names: list[str]) -> str:

@@ -101,8 +101,8 @@ class Keras(FrameworkAdapter):
     def loggable(self, value: Any) -> Any:
         return self._backend.loggable(_backend_value(value)) if isinstance(value, keras.Variable) else None
 
-    def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:
-        return self._backend.scalars(kept)
+    def scalars(self, stored: Sequence[Any]) -> list[Scalar] | None:
+        return self._backend.scalars(stored)
 
 
 class _BackendValues:

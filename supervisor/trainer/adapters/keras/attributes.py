@@ -75,17 +75,17 @@ class AttributeState:
         """Return the state of each attribute by path."""
         return {path: {"kind": found.kind, "state": found.get()} for path, found in self.found()}
 
-    def set(self, kept: Mapping[str, Any]) -> None:
+    def set(self, stored: Mapping[str, Any]) -> None:
         """Restore the attributes in place.
 
         A variable is created if its attribute is still empty; other missing paths are ignored.
         """
-        here = dict(self.found())
-        for path, each in kept.items():
-            if path not in here and each["kind"] in _CREATE:
+        present = dict(self.found())
+        for path, each in stored.items():
+            if path not in present and each["kind"] in _CREATE:
                 self._create(path, each)
-            elif path in here:
-                here[path].set(each["state"])
+            elif path in present:
+                present[path].set(each["state"])
 
     def found(self) -> Iterator[tuple[str, FoundAttribute]]:
         """Yield path and access of each attribute, each object only once."""
@@ -135,7 +135,7 @@ def state_access(value: Any, networks: Sequence[Any]) -> FoundAttribute | None:
     ``networks``: the models that an optimizer may belong to.
     """
     if isinstance(value, keras.Variable):
-        return FoundAttribute("keras.Variable", lambda: value, lambda kept: keras_state.assign(value, kept))
+        return FoundAttribute("keras.Variable", lambda: value, lambda stored: keras_state.assign(value, stored))
     kind = type(value).__name__
     if "tensorflow" in sys.modules and not isinstance(value, _KERAS):
         from supervisor.trainer.adapters.tensorflow import objects as tensorflow_objects

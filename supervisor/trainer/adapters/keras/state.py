@@ -67,22 +67,22 @@ class NamedVariables:
             self._names = _unique([variable.path for variable in variables])
         return dict(zip(self._names, variables, strict=True))
 
-    def set(self, kept: Mapping[str, Any]) -> None:
+    def set(self, stored: Mapping[str, Any]) -> None:
         """Assign the values by name, or by order if all names differ; ValueError if they do not fit."""
-        here = self.get()
-        if not here and kept:
+        present = self.get()
+        if not present and stored:
             raise ValueError(f"it has no variables yet: {CREATE}")
-        if here.keys() != kept.keys():
-            pairs = list(zip(here.values(), kept.values(), strict=False))
-            if len(here) != len(kept) or not all(_fits(*pair) for pair in pairs):
-                raise ValueError(_mismatch(here, kept))
-            here = dict(zip(kept, here.values(), strict=True))
-            self._names = list(kept)
-        for name, variable in here.items():
-            if not _fits(variable, kept[name]):
-                raise ValueError(f"{name} is {_describe(kept[name])} in it and {_describe(variable)} here")
-        for name, variable in here.items():
-            assign(variable, kept[name])
+        if present.keys() != stored.keys():
+            pairs = list(zip(present.values(), stored.values(), strict=False))
+            if len(present) != len(stored) or not all(_fits(*pair) for pair in pairs):
+                raise ValueError(_mismatch(present, stored))
+            present = dict(zip(stored, present.values(), strict=True))
+            self._names = list(stored)
+        for name, variable in present.items():
+            if not _fits(variable, stored[name]):
+                raise ValueError(f"{name} is {_describe(stored[name])} in it and {_describe(variable)} here")
+        for name, variable in present.items():
+            assign(variable, stored[name])
 
 
 def assign(variable: Any, value: Any) -> None:
@@ -155,9 +155,9 @@ class _OptimizerState:
         if model is not None and model.optimizer is not self._optimizer:
             self._compiled = _nothing
             name = type(model.optimizer).__name__
-            words = f"compile() gave the model another optimizer ({name}) after attach(): its state is not kept, and after a "
+            message = f"compile() gave the model another optimizer ({name}) after attach(): its state is not kept, and after a "
             hint = "resume it begins again; compile once before attach(), and change its learning_rate instead"
-            trainer_context.current().send(TrainerNote("warning", words + hint))
+            trainer_context.current().send(TrainerNote("warning", message + hint))
 
 
 def _nothing() -> None:
@@ -219,8 +219,8 @@ def _describe(value: Any) -> str:
     return f"{dtype}{list(shape)}"
 
 
-def _mismatch(here: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
-    missing, extra = sorted(kept.keys() - here.keys()), sorted(here.keys() - kept.keys())
+def _mismatch(present: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
+    missing, extra = sorted(stored.keys() - present.keys()), sorted(present.keys() - stored.keys())
     if missing and not extra:
         return f"it holds {_shortened(missing)}, which is not here (yet): {CREATE}"
     if extra and not missing:

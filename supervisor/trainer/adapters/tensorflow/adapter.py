@@ -138,8 +138,8 @@ class TensorFlow(FrameworkAdapter):
             return value  # it never changes
         return None
 
-    def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:
-        return [tensor.numpy().item() for tensor in kept]
+    def scalars(self, stored: Sequence[Any]) -> list[Scalar] | None:
+        return [tensor.numpy().item() for tensor in stored]
 
     def is_device_oom(self, error: BaseException) -> bool:
         return isinstance(error, tf.errors.ResourceExhaustedError)

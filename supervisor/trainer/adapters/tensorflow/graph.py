@@ -48,15 +48,15 @@ def _state(root: Any) -> dict[str, Any]:
     return state | _trained_paths(root)
 
 
-def _set(root: Any, kept: Mapping[str, Any]) -> None:
-    state = {path: value for path, value in kept.items() if not _is_of_trains(path)}
+def _set(root: Any, stored: Mapping[str, Any]) -> None:
+    state = {path: value for path, value in stored.items() if not _is_of_trains(path)}
     if SAVE_COUNTER in state and isinstance(root, tf.train.Checkpoint):
         root.save_counter  # noqa: B018  # asking for it makes it
     held = dict(_stateful(root))
     if state.keys() - _paths(held) and "keras" in sys.modules:
         from supervisor.trainer.adapters.keras import state as keras_state
 
-        _build_optimizers(root, kept)
+        _build_optimizers(root, stored)
         keras_state.build_optimizers(
             [each for _, each in _walk(root)]
         )  # an earlier checkpoint does not name the variables
@@ -85,12 +85,12 @@ def _trained_paths(root: Any) -> dict[str, Any]:
     return found
 
 
-def _build_optimizers(root: Any, kept: Mapping[str, Any]) -> None:
-    here = dict(_walk(root, into_optimizers=False))
+def _build_optimizers(root: Any, stored: Mapping[str, Any]) -> None:
+    present = dict(_walk(root, into_optimizers=False))
     for path, optimizer in _optimizers(root):
-        names = kept.get(f"{path}/{TRAINS}" if path else TRAINS, [])
-        if names and not optimizer.built and all(name in here for name in names):
-            optimizer.build([here[name] for name in names])
+        names = stored.get(f"{path}/{TRAINS}" if path else TRAINS, [])
+        if names and not optimizer.built and all(name in present for name in names):
+            optimizer.build([present[name] for name in names])
 
 
 def _refuse_without_variables(root: Any) -> None:
@@ -179,8 +179,8 @@ def _serialized(value: Any) -> Any:
     return ReadAhead(tf.io.serialize_tensor(value).numpy()) if value.dtype == tf.variant else value
 
 
-def _deserialized(kept: Any) -> Any:
-    return tf.io.parse_tensor(kept, tf.variant) if isinstance(kept, bytes) else kept
+def _deserialized(stored: Any) -> Any:
+    return tf.io.parse_tensor(stored, tf.variant) if isinstance(stored, bytes) else stored
 
 
 def _paths(held: Mapping[str, Any]) -> set[str]:
@@ -191,8 +191,8 @@ def _paths(held: Mapping[str, Any]) -> set[str]:
     }
 
 
-def _refuse_others(kept: Iterable[str], here: Iterable[str]) -> None:
-    missing, extra = sorted(set(kept) - set(here)), sorted(set(here) - set(kept))
+def _refuse_others(stored: Iterable[str], present: Iterable[str]) -> None:
+    missing, extra = sorted(set(stored) - set(present)), sorted(set(present) - set(stored))
     if missing:
         raise ValueError(
             f"it holds {_shortened(missing)}, which this object has not (yet): create all variables before "
@@ -202,10 +202,10 @@ def _refuse_others(kept: Iterable[str], here: Iterable[str]) -> None:
         raise ValueError(f"it does not hold {_shortened(extra)}, which this object has")
 
 
-def _refuse_other_form(path: str, variable: Any, kept: Any) -> None:
-    if kept.dtype != variable.dtype or not variable.shape.is_compatible_with(kept.shape):
-        was, here = (f"{each.dtype.name}{list(each.shape)}" for each in (kept, variable))
-        raise ValueError(f"{path} is {was} in it and {here} here")
+def _refuse_other_form(path: str, variable: Any, stored: Any) -> None:
+    if stored.dtype != variable.dtype or not variable.shape.is_compatible_with(stored.shape):
+        was, present = (f"{each.dtype.name}{list(each.shape)}" for each in (stored, variable))
+        raise ValueError(f"{path} is {was} in it and {present} here")
 
 
 def _shortened(names: list[str]) -> str:

@@ -136,11 +136,11 @@ class Torch(FrameworkAdapter):
             return None
         return torch_modules.extra_state(owner, [each for each in attached if isinstance(each, torch.optim.Optimizer)])
 
-    def restore_extra_state(self, owner: Any, kept: Any) -> None:
-        torch_modules.restore_extra_state(owner, kept)
+    def restore_extra_state(self, owner: Any, stored: Any) -> None:
+        torch_modules.restore_extra_state(owner, stored)
 
-    def differing_flags(self, owner: Any, kept: Any) -> list[str]:
-        return torch_modules.differing_flags(owner, kept)
+    def differing_flags(self, owner: Any, stored: Any) -> list[str]:
+        return torch_modules.differing_flags(owner, stored)
 
     def skeleton(self, owner: Any) -> Skeleton | None:
         return (
@@ -178,17 +178,17 @@ class Torch(FrameworkAdapter):
             return value.detach().clone()  # cloned, because scripts add to a running loss in place
         return None
 
-    def scalars(self, kept: Sequence[Any]) -> list[Scalar] | None:
+    def scalars(self, stored: Sequence[Any]) -> list[Scalar] | None:
         """Return the numbers, with one transfer for each device and dtype."""
         groups: dict[Any, list[int]] = defaultdict(list)
-        for index, tensor in enumerate(kept):
+        for index, tensor in enumerate(stored):
             groups[tensor.device, tensor.dtype].append(index)
-        found: list[Scalar] = [None] * len(kept)
+        found: list[Scalar] = [None] * len(stored)
         for (device, _), indices in groups.items():
             if device.type == torch_xla.TYPE:
-                numbers = torch_xla.scalars([kept[index] for index in indices])
+                numbers = torch_xla.scalars([stored[index] for index in indices])
             else:
-                numbers = torch.stack([kept[index].reshape(()) for index in indices]).tolist()
+                numbers = torch.stack([stored[index].reshape(()) for index in indices]).tolist()
             for index, number in zip(indices, numbers, strict=True):
                 found[index] = number
         return found
@@ -205,8 +205,8 @@ class Torch(FrameworkAdapter):
         _refuse_unkeepable(value, path)
         row_major = torch_memory.is_row_major(value)
         if not row_major and _overlaps(value):
-            words = "a tensor that overlaps itself cannot be kept in a checkpoint"
-            raise UnsupportedStateError(path, words, "return tensor.contiguous()")
+            message = "a tensor that overlaps itself cannot be kept in a checkpoint"
+            raise UnsupportedStateError(path, message, "return tensor.contiguous()")
         dtype = _dtype_name(value.dtype)
         node: dict[str, Any] = {
             TAG: "torch.Parameter" if type(value) is torch.nn.Parameter else "torch.Tensor",

@@ -81,8 +81,8 @@ def attach_advice(value: Any) -> tuple[str, str] | None:
 def restore_warning(value: Any) -> str:
     """Return a message on what a loader with its own position does not save; "" for nothing."""
     if isinstance(value, DataLoader) and is_stateful(value) and value.num_workers and not is_stateful(value.dataset):
-        words = f"what its {value.num_workers} workers draw at random themselves, they draw anew after a resume"
-        return f"{words}; the workers of a plain DataLoader that is attached are seeded for each batch"
+        message = f"what its {value.num_workers} workers draw at random themselves, they draw anew after a resume"
+        return f"{message}; the workers of a plain DataLoader that is attached are seeded for each batch"
     return ""
 
 
@@ -375,9 +375,9 @@ class _SamplerWrapper:
     def _warned_if_lazy(self, items: Iterator[Any], before: dict[str, str]) -> Iterator[Any]:
         for item in islice(items, 1):
             if rng.digests(adapters.loaded()) != before:
-                words = f"{type(self._inner).__name__} draws its order batch by batch from the global generators"
+                message = f"{type(self._inner).__name__} draws its order batch by batch from the global generators"
                 hint = "after a resume in the middle of an epoch it is another; give the sampler a generator of its own"
-                trainer_context.current().send(TrainerNote("warning", f"{words}: {hint}"))
+                trainer_context.current().send(TrainerNote("warning", f"{message}: {hint}"))
             yield item
 
 
@@ -467,16 +467,16 @@ def unattached_data_warning(attached: Collection[Any]) -> str:
         parts = (loader, loader.dataset, loader.sampler, loader.batch_sampler, iterator)
         done = getattr(iterator, "_num_yielded", 0)
         if loader.num_workers and id(loader.sampler) in {id(each) for each in attached}:
-            words = (
+            message = (
                 "the attached sampler is asked ahead by the DataLoader's workers: after a resume, batches are left out"
             )
-            return f"{words}; attach the loader itself: supervisor.attach(data=loader)"
+            return f"{message}; attach the loader itself: supervisor.attach(data=loader)"
         if 0 < done < _length(loader) and not any(id(each) in known for each in parts):
-            words = (
+            message = (
                 "a DataLoader is in the middle of its epoch, and no data order is attached: a resume begins its epoch again, "
                 "which repeats batches or skips some"
             )
-            return f"{words}; attach it: supervisor.attach(data=loader)"
+            return f"{message}; attach it: supervisor.attach(data=loader)"
     return ""
 
 

@@ -46,10 +46,10 @@ def count_backwards() -> None:
     backward, compiling = torch.autograd.backward, torch.compiler.is_compiling
 
     @wraps(backward)
-    def counted(*given: Any, **named: Any) -> Any:
+    def counted(*args: Any, **kwargs: Any) -> Any:
         if not compiling():
             _counts.backwards += 1
-        return backward(*given, **named)
+        return backward(*args, **kwargs)
 
     def stepped(optimizer: Any, _given: Any, _named: Any) -> None:
         _counts.stepped[optimizer] = _counts.backwards
@@ -70,9 +70,9 @@ def extra_state(module: torch.nn.Module, attached: Iterable[torch.optim.Optimize
             if parameter is not None:
                 parameters[f"{path}.{name}" if path else name] = parameter
     frozen = [name for name, parameter in parameters.items() if not parameter.requires_grad]
-    kept = {"frozen": frozen, "eval": evaluating}
+    stored = {"frozen": frozen, "eval": evaluating}
     gradients = _open_gradients(parameters, attached) if _counts.backwards else {}
-    return kept | {"gradients": gradients} if gradients else kept
+    return stored | {"gradients": gradients} if gradients else stored
 
 
 def _open_gradients(
@@ -91,12 +91,12 @@ def _open_gradients(
     }
 
 
-def restore_extra_state(module: torch.nn.Module, kept: dict[str, Any]) -> None:
+def restore_extra_state(module: torch.nn.Module, stored: dict[str, Any]) -> None:
     """Restore flags and unused gradients."""
-    frozen, evaluating = set(kept["frozen"]), set(kept["eval"])
+    frozen, evaluating = set(stored["frozen"]), set(stored["eval"])
     for name, part in module.named_modules():
         part.training = name not in evaluating
-    gradients = kept.get("gradients", {})
+    gradients = stored.get("gradients", {})
     for name, parameter in module.named_parameters(remove_duplicate=False):
         if parameter.requires_grad == (name in frozen):
             parameter.requires_grad_(name not in frozen)
@@ -105,9 +105,9 @@ def restore_extra_state(module: torch.nn.Module, kept: dict[str, Any]) -> None:
     _counts.backwards += bool(gradients)
 
 
-def differing_flags(module: torch.nn.Module, kept: dict[str, Any]) -> list[str]:
+def differing_flags(module: torch.nn.Module, stored: dict[str, Any]) -> list[str]:
     """Return the names of parameters whose ``requires_grad`` differs from the checkpoint's."""
-    frozen = set(kept["frozen"])
+    frozen = set(stored["frozen"])
     return [name for name, each in module.named_parameters() if each.requires_grad == (name in frozen)]
 
 
@@ -160,28 +160,32 @@ def adapt_structure(owner: Any, node: Node) -> None:
     live = dict(owner.named_parameters(remove_duplicate=False)) | dict(owner.named_buffers(remove_duplicate=False))
     addresses = [each.data_ptr() for each in {id(each): each for each in live.values()}.values() if each.numel()]
     modules = dict(owner.named_modules(remove_duplicate=False))
-    for name, kept in typed_json.children(node) or ():
-        if not (isinstance(kept, dict) and kept.get(TAG) in {"torch.Tensor", "torch.Parameter"} and type(name) is str):
+    for name, stored in typed_json.children(node) or ():
+        if not (
+            isinstance(stored, dict) and stored.get(TAG) in {"torch.Tensor", "torch.Parameter"} and type(name) is str
+        ):
             continue
         path, _, last = name.rpartition(".")
         if name in live:
-            if "strides" in kept and addresses.count(live[name].data_ptr()) == 1:
-                _restride(live[name], kept)
-        elif path in modules and kept[TAG] == "torch.Tensor":
-            _register(modules[path], last, kept)
+            if "strides" in stored and addresses.count(live[name].data_ptr()) == 1:
+                _restride(live[name], stored)
+        elif path in modules and stored[TAG] == "torch.Tensor":
+            _register(modules[path], last, stored)
 
 
-def _register(module: torch.nn.Module, name: str, kept: dict[str, Any]) -> None:
+def _register(module: torch.nn.Module, name: str, stored: dict[str, Any]) -> None:
     if hasattr(module, name) and name not in module._buffers:  # noqa: SLF001  # a place that holds something else
         return
     reference = next(module.parameters(), None)
     device = reference.device if reference is not None and not reference.is_meta else "cpu"
-    module.register_buffer(name, torch.empty(kept["shape"], dtype=torch_memory.dtype_of(kept["dtype"]), device=device))
+    module.register_buffer(
+        name, torch.empty(stored["shape"], dtype=torch_memory.dtype_of(stored["dtype"]), device=device)
+    )
 
 
-def _restride(tensor: torch.Tensor, kept: dict[str, Any]) -> None:
-    same = list(tensor.shape) == kept["shape"] and str(tensor.dtype) == f"torch.{kept['dtype']}"
+def _restride(tensor: torch.Tensor, stored: dict[str, Any]) -> None:
+    same = list(tensor.shape) == stored["shape"] and str(tensor.dtype) == f"torch.{stored['dtype']}"
     plain = tensor.layout is torch.strided and not tensor.is_meta and tensor._base is None  # noqa: SLF001  # no view
     whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size() if plain else False
-    if same and whole and list(tensor.stride()) != kept["strides"] and 0 not in kept["strides"]:
-        tensor.data = torch.empty_strided(kept["shape"], kept["strides"], dtype=tensor.dtype, device=tensor.device)
+    if same and whole and list(tensor.stride()) != stored["strides"] and 0 not in stored["strides"]:
+        tensor.data = torch.empty_strided(stored["shape"], stored["strides"], dtype=tensor.dtype, device=tensor.device)

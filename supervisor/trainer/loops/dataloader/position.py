@@ -105,12 +105,14 @@ class PreparedLoaderPosition:
     def warn_if_inexact(self) -> None:
         """Warn if a part of the resumed epoch may differ from an uninterrupted run."""
         if self.batch_sampler is None:
-            words = "the data are a stream: what was used of this epoch is read once more to find the place"
+            message = "the data are a stream: what was used of this epoch is read once more to find the place"
         elif self._loader.num_workers:
-            words = "chance inside the DataLoader's workers cannot be kept: if the dataset draws it, this epoch differs"
+            message = (
+                "chance inside the DataLoader's workers cannot be kept: if the dataset draws it, this epoch differs"
+            )
         else:
             return
-        trainer_context.current().send(TrainerNote("warning", words))
+        trainer_context.current().send(TrainerNote("warning", message))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position; within an epoch also the generators' states that determine its order and reads."""

@@ -56,13 +56,13 @@ class ReplaySampler:
         """Return how the current epoch was drawn, and the present states of the held generators."""
         return {"kind": self.kind, "epoch": self._epoch if mid_epoch else None, "now": self._rng_states.held_states()}
 
-    def resume(self, kept: dict[str, Any], batches: int) -> None:
+    def resume(self, stored: dict[str, Any], batches: int) -> None:
         """Make the next iteration the rest of the stored epoch, or a new epoch if none was under way."""
-        self._rng_states.restore_held(kept["now"])
-        self._replay = None if kept["epoch"] is None else (kept["epoch"], batches - kept["epoch"]["began"])
+        self._rng_states.restore_held(stored["now"])
+        self._replay = None if stored["epoch"] is None else (stored["epoch"], batches - stored["epoch"]["began"])
         if self._replay is not None and self._loader.num_workers:
-            words = "workers read the rest of the epoch in the same order; what they draw at random themselves, they draw anew"
-            trainer_context.current().send(TrainerNote("warning", words))
+            message = "workers read the rest of the epoch in the same order; what they draw at random themselves, they draw anew"
+            trainer_context.current().send(TrainerNote("warning", message))
 
     def uninstall(self) -> None:
         """Put the script's sampler back into the loader."""

@@ -47,9 +47,9 @@ class Attributes:
         changed = {key: value for key, _, value in self._plain() if digest(value) != self._before.get(key)}
         return {**changed, **self._pending}
 
-    def set(self, kept: Mapping[str, Any]) -> None:
+    def set(self, stored: Mapping[str, Any]) -> None:
         """Restore them: at once if the next step reads them, else after it."""
-        self._pending = dict(kept)
+        self._pending = dict(stored)
         if self._eager:
             self.on_traced()
 
@@ -176,5 +176,5 @@ def _warn(owner: Any, name: str, value: Any) -> None:
     hint = "hold it in a variable or in plain numbers"
     if isinstance(owner, keras.callbacks.Callback):
         hint = f"give {type(owner).__name__} state_dict() and load_state_dict()"
-    words = f"{type(owner).__name__}.{name}, {noun}, changes and is not kept: after a resume it begins again; {hint}"
-    trainer_context.current().send(TrainerNote("warning", words))
+    message = f"{type(owner).__name__}.{name}, {noun}, changes and is not kept: after a resume it begins again; {hint}"
+    trainer_context.current().send(TrainerNote("warning", message))

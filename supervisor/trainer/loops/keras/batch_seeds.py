@@ -68,11 +68,11 @@ class SeededBatches:
 
     def _warn_of_threads(self) -> None:
         name = type(self._inner).__name__
-        words = (
+        message = (
             f"{name}.__getitem__() draws by chance in {self._inner.workers} threads at once: what it draws differs from run to "
             "run, and after a resume; use_multiprocessing=True or workers=1 makes it exact"
         )
-        trainer_context.current().send(TrainerNote("warning", words))
+        trainer_context.current().send(TrainerNote("warning", message))
 
 
 def _bytes(state: Any) -> bytes:

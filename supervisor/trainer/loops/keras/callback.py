@@ -188,8 +188,8 @@ class KerasCallback(keras.callbacks.Callback):
         if "optimizer" in self._parts:
             self._parts["optimizer"].follow_model()
         elif self.model.optimizer is not None:
-            words = "an optimizer that compile() gave the model within fit is not kept: compile with it before fit"
-            trainer_context.current().send(TrainerNote("warning", words))
+            message = "an optimizer that compile() gave the model within fit is not kept: compile with it before fit"
+            trainer_context.current().send(TrainerNote("warning", message))
 
     def _train_step(self, *given: Any) -> Any:
         """Run the train function, or skip the step. Its logs are available here before anything waits for them."""

@@ -52,9 +52,9 @@ class DataSource:
         """Return the parameters that determine the order of the batches."""
         return {"seed": self._seed}
 
-    def set_order(self, kept: dict[str, Any]) -> None:
+    def set_order(self, stored: dict[str, Any]) -> None:
         """Use that order; ValueError if these data cannot."""
-        self._seed = kept["seed"]
+        self._seed = stored["seed"]
 
     def state(self, *, mid_pass: bool) -> Any:  # noqa: ARG002  # some need it
         """Return the state to store beside the number of batches of the current pass."""
@@ -94,11 +94,11 @@ class Arrays(DataSource):
             "shuffle": adapter._shuffle,
         }
 
-    def set_order(self, kept: dict[str, Any]) -> None:
+    def set_order(self, stored: dict[str, Any]) -> None:
         for name, here in self.order().items():
-            if name != "seed" and kept[name] != here:
-                raise ValueError(f"{name} was {kept[name]} and is {here}")
-        self._seed = kept["seed"]
+            if name != "seed" and stored[name] != here:
+                raise ValueError(f"{name} was {stored[name]} and is {here}")
+        self._seed = stored["seed"]
 
     def open_pass(self, passes: int, first: int, state: Any) -> Iterator[Any]:  # noqa: ARG002  # the port has it
         order = keras_arrays.BatchOrder(self._adapter, self._seed, passes)
@@ -145,11 +145,11 @@ class PyDataset(DataSource):
         name, own, base = type(self._inner).__name__, type(self._inner), keras.utils.PyDataset
         changes = [each for each in ("on_epoch_begin", "on_epoch_end") if getattr(own, each) is not getattr(base, each)]
         if changes and not self._stateful:
-            words = (
+            message = (
                 f"{name}.{'() and '.join(changes)}() may change what {name} gives, and that is not kept: after a resume an "
                 "epoch may have other batches; give it state_dict() and load_state_dict(), or use fit(shuffle=True)"
             )
-            trainer_context.current().send(TrainerNote("warning", words))
+            trainer_context.current().send(TrainerNote("warning", message))
 
     def state(self, *, mid_pass: bool) -> Any:  # noqa: ARG002  # it is the same
         return self._inner.state_dict() if self._stateful else None
@@ -237,8 +237,10 @@ class Pipeline(DataSource):
             self._state_at_start = self._position_or_none()
         if first and hasattr(whole, "skip"):
             self._pass_iterator, self._state_at_start, self._rereads = iter(whole.skip(first)), None, True
-            words = f"this tf.data pipeline is read again up to its place in the pass, batch {first}, without training"
-            trainer_context.current().send(TrainerNote("warning", words))
+            message = (
+                f"this tf.data pipeline is read again up to its place in the pass, batch {first}, without training"
+            )
+            trainer_context.current().send(TrainerNote("warning", message))
         elif first:
             _warn_restarted(first)
         return self._pass_iterator
@@ -261,17 +263,17 @@ class Pipeline(DataSource):
         except UnsupportedStateError:
             if not self._redraws_rng and hasattr(self._dataset, "with_options") and not _calls_python():
                 self._redraws_rng = True
-                words = (
+                message = (
                     "this tf.data pipeline draws by chance in its functions (augmentation): after a resume the order of "
                     "the batches goes on exactly, and the augmentation is drawn anew"
                 )
             else:
                 self._rereads, self._redraws_rng = True, False
-                words = (
+                message = (
                     "this tf.data pipeline cannot tell its place (it calls Python functions): after a resume it is read "
                     "again up to there; the batches are the same where Python makes the same ones"
                 )
-            trainer_context.current().send(TrainerNote("warning", words))
+            trainer_context.current().send(TrainerNote("warning", message))
             return None
 
 
@@ -333,12 +335,12 @@ def _draws_indices(loader: Any) -> bool:
 
 
 def _warn_will_restart(what: str) -> None:
-    words = f"{what} begins anew after a resume: batches come again, and as many are left out; by index it is exact"
-    trainer_context.current().send(TrainerNote("warning", words))
+    message = f"{what} begins anew after a resume: batches come again, and as many are left out; by index it is exact"
+    trainer_context.current().send(TrainerNote("warning", message))
 
 
 def _warn_restarted(first: int) -> None:
-    words = (
+    message = (
         f"the data began anew at batch {first} of this pass: the first batches come again, the last {first} do not come"
     )
-    trainer_context.current().send(TrainerNote("warning", words))
+    trainer_context.current().send(TrainerNote("warning", message))

@@ -39,11 +39,11 @@ def watch_for_more() -> None:
 
 def _warned_before(method: Callable[..., Any], what: str, is_kept: Callable[[Any], bool]) -> Callable[..., Any]:
     @wraps(method)
-    def wrapper(self: Any, *given: Any, **named: Any) -> Any:
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         if what not in _warned and trainer_context.current() in _finished_in and not is_kept(self):
             _warned.add(what)
             trainer_context.current().send(TrainerNote("warning", f"{what} {NOT_KEPT}"))
-        return method(self, *given, **named)
+        return method(self, *args, **kwargs)
 
     return wrapper
 

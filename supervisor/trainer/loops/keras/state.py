@@ -191,10 +191,10 @@ def log_as_numbers(history: Any, reported: set[str]) -> None:
             values[-1] = number.item() if number.size == 1 else number.tolist()
             if name not in reported:
                 reported.add(name)
-                words = (
+                message = (
                     f"{name} is logged as a variable, which changes later: the history holds its number of each epoch"
                 )
-                trainer_context.current().send(TrainerNote("info", words))
+                trainer_context.current().send(TrainerNote("info", message))
 
 
 def _is_shown_only(callback: Any) -> bool:

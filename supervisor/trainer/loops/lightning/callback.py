@@ -143,5 +143,5 @@ def require_supported(trainer: Any) -> None:
         )
     lightning_loop_hooks.require_known_version(trainer)
     if any(type(callback).__name__ == "StochasticWeightAveraging" for callback in trainer.callbacks):
-        words = "StochasticWeightAveraging puts its schedule back in part only: a resumed run may end otherwise"
-        trainer_context.current().send(TrainerNote("warning", f"{words}; EMAWeightAveraging goes on exactly"))
+        message = "StochasticWeightAveraging puts its schedule back in part only: a resumed run may end otherwise"
+        trainer_context.current().send(TrainerNote("warning", f"{message}; EMAWeightAveraging goes on exactly"))

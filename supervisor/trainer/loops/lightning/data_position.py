@@ -80,8 +80,8 @@ class LightningDataPosition:
             return False
         self._trainer.fit_loop._last_train_dl_reload_epoch = pending["made_in_epoch"]  # noqa: SLF001  # see state_dict
         mid_epoch = bool(pending["batches"])
-        for source, kept in zip(self._sources, pending["orders"], strict=True):
-            source.resume(kept, pending["batches"])
+        for source, stored in zip(self._sources, pending["orders"], strict=True):
+            source.resume(stored, pending["batches"])
         if mid_epoch:
             self._combined._load_state_dicts(pending["own"])  # noqa: SLF001  # as Lightning puts them back
         return mid_epoch
@@ -104,9 +104,9 @@ class LightningDataPosition:
         for source in self._sources:
             source.disabled = now
 
-    def _refuse_other_loaders(self, kept: dict[str, Any]) -> None:
+    def _refuse_other_loaders(self, stored: dict[str, Any]) -> None:
         kinds = [source.kind for source in self._sources]
-        before = [each["kind"] for each in kept["orders"]]
+        before = [each["kind"] for each in stored["orders"]]
         if kinds != before:
             raise UsageError(
                 f"the checkpoint is of training loaders of the kinds {before}, and these are {kinds}",
@@ -140,11 +140,11 @@ class SkippingLoader:
             return iter(self._loader)
         (self._epoch, skipped), self._replay = self._replay, None
         if skipped:
-            words = (
+            message = (
                 f"{skipped} batches of this epoch are read again and passed over, because a "
                 f"{type(self._loader).__name__} of this kind cannot begin later; torchdata's StatefulDataLoader can"
             )
-            trainer_context.current().send(TrainerNote("warning", words))
+            trainer_context.current().send(TrainerNote("warning", message))
         self._rng_states.restore(self._epoch["before"])
         rest: Iterator[Any] = iter(self._loader)
         for _ in islice(rest, skipped):
@@ -155,10 +155,10 @@ class SkippingLoader:
         """Return the random generators at the begin of the current epoch."""
         return {"kind": self.kind, "epoch": self._epoch if mid_epoch else None, "now": self._rng_states.held_states()}
 
-    def resume(self, kept: dict[str, Any], batches: int) -> None:
+    def resume(self, stored: dict[str, Any], batches: int) -> None:
         """Make the next iteration the rest of the stored epoch, or a new epoch if none was under way."""
-        self._rng_states.restore_held(kept["now"])
-        self._replay = None if kept["epoch"] is None else (kept["epoch"], batches - kept["epoch"]["began"])
+        self._rng_states.restore_held(stored["now"])
+        self._replay = None if stored["epoch"] is None else (stored["epoch"], batches - stored["epoch"]["began"])
 
 
 class StatefulLoader:
@@ -182,12 +182,12 @@ class StatefulLoader:
         ahead = self.iterable.rng_before_batch if mid_epoch and isinstance(self.iterable, LookaheadLoader) else None
         return {"kind": self.kind, "epoch": ahead, "now": None if mid_epoch else self._rng_states.held_states()}
 
-    def resume(self, kept: dict[str, Any], batches: int) -> None:  # noqa: ARG002  # the loader knows its own position
+    def resume(self, stored: dict[str, Any], batches: int) -> None:  # noqa: ARG002  # the loader knows its own position
         """Set the generators between two epochs."""
-        if kept["now"] is not None:
-            self._rng_states.restore_held(kept["now"])
-        if kept["epoch"] is not None:
-            self.iterable.replay = kept["epoch"]
+        if stored["now"] is not None:
+            self._rng_states.restore_held(stored["now"])
+        if stored["epoch"] is not None:
+            self.iterable.replay = stored["epoch"]
 
 
 class LookaheadLoader:

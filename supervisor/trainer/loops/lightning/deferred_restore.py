@@ -94,26 +94,26 @@ class LightningMetrics(LightningDeferredRestore):
             for field, value in tree["torchmetrics"].get(name, {}).items():
                 setattr(metric, field, value)
         results.clear()
-        for key, kept in tree["results"].items():
-            results[key] = self._rebuilt(modules[type(results).__module__], kept)
+        for key, stored in tree["results"].items():
+            results[key] = self._rebuilt(modules[type(results).__module__], stored)
 
     def _torchmetrics(self) -> list[tuple[str, Any]]:
         named = self._trainer.lightning_module.named_modules()
         return [(name, module) for name, module in named if isinstance(module, Metric)]
 
-    def _rebuilt(self, lightning: Any, kept: dict[str, Any]) -> Any:
-        meta = lightning._Metadata(**kept["meta"], reduce_fx=_REDUCTIONS[kept["reduce_fx"]])  # noqa: SLF001
+    def _rebuilt(self, lightning: Any, stored: dict[str, Any]) -> Any:
+        meta = lightning._Metadata(**stored["meta"], reduce_fx=_REDUCTIONS[stored["reduce_fx"]])  # noqa: SLF001
         meta.sync = lightning._Sync(  # noqa: SLF001  # as LightningModule.log() makes them
-            _should=kept["sync"]["should"],
+            _should=stored["sync"]["should"],
             fn=self._trainer.strategy.reduce,
-            rank_zero_only=kept["sync"]["rank_zero_only"],
+            rank_zero_only=stored["sync"]["rank_zero_only"],
         )
-        metric = lightning._ResultMetric(meta, kept["is_tensor"])  # noqa: SLF001  # as LightningModule.log() makes them
-        for name, value in kept["state"].items():
+        metric = lightning._ResultMetric(meta, stored["is_tensor"])  # noqa: SLF001  # as LightningModule.log() makes them
+        for name, value in stored["state"].items():
             setattr(metric, name, value)
-        metric._defaults.update(kept["defaults"])  # noqa: SLF001  # what it is reset to has the precision of training_step
-        if not kept["is_tensor"]:
-            metric.value = attrgetter(kept["meta"]["metric_attribute"])(self._trainer.lightning_module)
+        metric._defaults.update(stored["defaults"])  # noqa: SLF001  # what it is reset to has the precision of training_step
+        if not stored["is_tensor"]:
+            metric.value = attrgetter(stored["meta"]["metric_attribute"])(self._trainer.lightning_module)
         return metric
 
 

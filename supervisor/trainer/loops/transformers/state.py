@@ -42,12 +42,12 @@ class TrainerProgress:
             "trainer": {name: getattr(self._trainer, name) for name in _OF_TRAINER},
         }
 
-    def load_state_dict(self, kept: dict[str, Any]) -> None:
+    def load_state_dict(self, stored: dict[str, Any]) -> None:
         """Restore it."""
-        for name, value in kept["state"].items():
+        for name, value in stored["state"].items():
             setattr(self._trainer.state, name, value)
-        self._trainer.state.log_history = kept["history"]
-        for name, value in kept["trainer"].items():
+        self._trainer.state.log_history = stored["history"]
+        for name, value in stored["trainer"].items():
             setattr(self._trainer, name, value)
 
 
@@ -64,12 +64,12 @@ class TrainerCallbackStates:
             "states": [[type(callback).__name__, _state_of(callback)] for callback in self._stateful()],
         }
 
-    def load_state_dict(self, kept: dict[str, Any]) -> None:
+    def load_state_dict(self, stored: dict[str, Any]) -> None:
         """Restore each callback by name and order; report states without a callback."""
-        for name, value in kept["control"].items():
+        for name, value in stored["control"].items():
             setattr(self._trainer.control, name, value)
         unclaimed = list(self._stateful())
-        for name, state in kept["states"]:
+        for name, state in stored["states"]:
             owner = next((each for each in unclaimed if type(each).__name__ == name), None)
             if owner is None:
                 self._send(

@@ -16,7 +16,7 @@ from supervisor.core import environment
 from supervisor.core.checkpoint import checkpoint_json, file_manifest
 from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, CheckpointInfoError
-from supervisor.core.checkpoint.session_id import SessionId, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.digest import SHA256, digest_of
 from supervisor.core.errors import UserError
 from supervisor.core.fleet import messages as fw
@@ -148,7 +148,7 @@ def names(body: bytes) -> Any:
     """Read a name in the store."""
     name = body.decode("utf-8", "surrogateescape")
     return (
-        rank_of(name),
+        parse_session_id(name),
         rollback.parse(RANK, name),
         verification_records.NAME.fullmatch(name),
         fields.is_plain_name(name),
@@ -160,7 +160,7 @@ def kept_environment(body: bytes) -> Any:
     """Read a record of an environment, and say how it differs from another one."""
     read = environment.EnvironmentRecord.from_bytes(body)
     (first,) = golden("e00000001-e07acb97/environment.txt")
-    return read.name, read.versions(), environment.drift(environment.EnvironmentRecord.from_bytes(first), read)
+    return read.name, read.versions(), environment.differences(environment.EnvironmentRecord.from_bytes(first), read)
 
 
 def rows(body: bytes) -> Any:
@@ -214,7 +214,7 @@ def in_folder(name: str) -> Callable[[bytes], Any]:
             if each["name"] == name:
                 each |= {"bytes": len(body), "digest": digest_of((body,), SHA256)}
         named = {key: value for key, value in told.items() if key not in {"format", "version", "digest"}}
-        (at / CONTENT_FILE).write_bytes(checkpoint_json.sealed(named))
+        (at / CONTENT_FILE).write_bytes(checkpoint_json.to_bytes(named))
         opened = checkpoint_folder.open_folder(at)
         opened.load({each: checkpoint_folder.LoadRequest(node, {}) for each, node in opened.state["objects"].items()})
         return rng.decode_states(opened.rng) if name == checkpoint_folder.RNG_FILE else None
@@ -298,7 +298,7 @@ def acknowledged(body: bytes) -> Any:
 
 def acknowledgements() -> list[bytes]:
     """Return lists of what home holds."""
-    told = [{"held": ["a/b"]}, acks.arrived(3, [("a/c", 0)]), {"refused": {"a/d": "why"}}, {"wanted": ["a/b"]}]
+    told = [{"held": ["a/b"]}, acks.received(3, [("a/c", 0)]), {"refused": {"a/d": "why"}}, {"wanted": ["a/b"]}]
     return [b"".join(map(acks.line, told))]
 
 

@@ -20,8 +20,8 @@ from supervisor.core.policy import liveness, recovery, retention
 from supervisor.core.policy.deadline import TimeLimit
 from supervisor.core.ports import StoreError
 from supervisor.core.session import startup
-from supervisor.core.session.state import FINAL, Config, Phase, SaveSchedule, Session, unproved
-from supervisor.core.session.status import RunStatus, begun_anew
+from supervisor.core.session.state import FINAL, Config, Phase, SaveSchedule, Session, has_unconfirmed_work
+from supervisor.core.session.status import RunStatus, started_fresh
 from supervisor.engine import signals
 from supervisor.engine.clock import BootClock
 from supervisor.engine.context import SessionContext, cannot_flush
@@ -112,7 +112,7 @@ def serve(choice: StoreChoice) -> int:
     known = runs.last_status(store, run, before) or RunStatus(run=run.name, id=record.id)
     known = replace(known, platform=platform.name, place=store.traits.place)
     if choice.settings["resume"] == "never":
-        known = begun_anew(known)
+        known = started_fresh(known)
     base, door, began_s = Base(store, record, clock, mine, watched, key), EventRouter(), clock.now().mono_s
     signals.listen_to_signals(door, platform)
     signals.report_defects(door)
@@ -137,7 +137,7 @@ def serve(choice: StoreChoice) -> int:
     )
     leaving = MachineRelease(platform, store.traits, inbox=door.inbox, clock=clock, say=say)
     keep = choice.settings["keep_machine"] or is_kept(os.environ)
-    leaving.release_or_requeue(session, safe=not unproved(session), keep=keep)
+    leaving.release_or_requeue(session, safe=not has_unconfirmed_work(session), keep=keep)
     return session.ending.exit_code if session.ending else FAILED
 
 
@@ -172,7 +172,7 @@ def _session(
         loop.run(executor.execute, watch)
     finally:
         phase = loop.session.phase
-        executor.close(keep=phase not in FINAL or unproved(loop.session), finished=phase is Phase.SUCCEEDED)
+        executor.close(keep=phase not in FINAL or has_unconfirmed_work(loop.session), finished=phase is Phase.SUCCEEDED)
     return loop.session, journal.status
 
 

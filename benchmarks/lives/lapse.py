@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.session.state import Config
 
-DIVIDED = ("settle_s", "silence_s", "answer_s", "prior_life_s")  # of the session's configuration
+DIVIDED = ("visibility_delay_s", "silence_s", "probe_timeout_s", "prior_life_s")  # of the session's configuration
 WAIT_S_MIN = 0.05  # because what is done after each wait takes its real time
 WORKER = "supervisor.stores.mounted.worker"
 

@@ -218,7 +218,7 @@ class EnvironmentRecord:
         if not text.startswith(HEADER):
             raise ValueError("not an environment record of this version")
         plain = {name: fields.plain(value) for name, value in re.findall(r"^# (\w+): (.+)$", text, re.MULTILINE)}
-        notes = shapes.of(_Notes, plain)
+        notes = shapes.convert(_Notes, plain)
         locked = read_locked(text)
         whole = notes.packages is None or notes.packages == len(locked)
         if not whole or not text.endswith("\n") or text.endswith("\\\n"):
@@ -315,12 +315,12 @@ def unmet(wanted: Requirements, found: Installed, versions: Mapping[str, str]) -
     return (*said, *(f"{each.shown} is not here" for each in absent))
 
 
-def lacking_of_conda(wanted: Requirements, versions: Mapping[str, str]) -> tuple[str, ...]:
+def missing_from_conda(wanted: Requirements, versions: Mapping[str, str]) -> tuple[str, ...]:
     """Return what conda is asked for and the job does not see."""
     return tuple(dict.fromkeys(name for name in wanted.conda if name not in versions))
 
 
-def drift(old: EnvironmentRecord, new: EnvironmentRecord) -> tuple[str, ...]:
+def differences(old: EnvironmentRecord, new: EnvironmentRecord) -> tuple[str, ...]:
     """How the machine of `new` differs from that of `old`, one sentence each, what matters most first."""
     was, now = old.found, new.found
     told = [

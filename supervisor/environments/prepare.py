@@ -166,7 +166,7 @@ def _report_unmet(
     if unmet:
         why = "" if install else "not installed, as asked: "
         say(f"{why}{'; '.join(unmet)} ({wanted.source})")
-    if lacking := environment.lacking_of_conda(wanted, record.versions()):
+    if lacking := environment.missing_from_conda(wanted, record.versions()):
         say(
             f"{wanted.source} asks conda for {', '.join(lacking)}: not here and not installed. If the script needs "
             "one of them, write it into a requirements.txt beside it"
@@ -239,7 +239,9 @@ def _make(
         found, wanted.texts, added.difference, _debian(wanted, place) if install else (), added.directs
     )
     return _Prepared(
-        record, drift + (environment.drift(old, record) if old else ()), added.python or place.interpreter.executable
+        record,
+        drift + (environment.differences(old, record) if old else ()),
+        added.python or place.interpreter.executable,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import SessionId, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.policy import nonfinite, rollback
 from supervisor.core.wire import fields
 from supervisor.engine import journal
@@ -32,7 +32,7 @@ def rejection_reason(path: str, total: int) -> str:
         total: the length reported by the machine.
     """
     session, _, inside = path.partition("/")
-    rank = rank_of(session)
+    rank = parse_session_id(session)
     if rank is None or not inside:
         allowed = RUN_RECORD.fullmatch(path) or LOCK.fullmatch(path)
         return "" if allowed and total <= SMALL_BYTES_MAX else "no machine sends such a file"

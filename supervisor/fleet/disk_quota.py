@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.checkpoint.session_id import parse_session_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ class Budget:
             total: its length.
             arriving: returns the partly received files and their bytes.
         """
-        rank = rank_of(path.partition("/")[0])
+        rank = parse_session_id(path.partition("/")[0])
         if rank is not None and rank.generation > self._before + SESSIONS_MAX:
             return f"no machine serves {SESSIONS_MAX:,} sessions"
         if self._held is None:
@@ -66,7 +66,7 @@ class Budget:
     def _listed(self) -> dict[str, int]:
         found: dict[str, int] = {}
         for entry in self._store.list(self._run.name):
-            rank = rank_of(entry.name)
+            rank = parse_session_id(entry.name)
             if rank is None or not entry.folder or rank.generation <= self._before:
                 continue
             for inside in self._store.list(f"{self._run.name}/{entry.name}"):

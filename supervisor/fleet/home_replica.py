@@ -29,7 +29,7 @@ from supervisor.core.checkpoint.manifest import (
     ManifestError,
     parse_manifest,
 )
-from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.digest import algorithm_of
 from supervisor.core.frozen import dataclass, replace
 from supervisor.core.policy import retention
@@ -218,7 +218,7 @@ class HomeReplica:
 
     def _is_from_earlier_session(self, path: str) -> bool:
         """Return True if a file belongs to a session before this machine: those are complete here, or never will be."""
-        rank = rank_of(path.removeprefix(f"{self._run.name}/").partition("/")[0])
+        rank = parse_session_id(path.removeprefix(f"{self._run.name}/").partition("/")[0])
         before = json_file.read(self._state / BEFORE) or {}
         top = before.get("epoch")
         return rank is not None and type(top) is int and rank.generation <= top

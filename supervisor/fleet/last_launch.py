@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.fleet.waiting import spent, spoken_state
+from supervisor.core.fleet.waiting import spent, state_text
 from supervisor.core.frozen import dataclass
 from supervisor.core.humanize import duration
 from supervisor.engine import atomic
@@ -30,7 +30,7 @@ class LastLaunch:
     def line(self, now: Instant) -> str:
         """Return it as one line for the user."""
         if self.end is not None:
-            return f"launch ended: {spoken_state(self.end.state)}: {self.end.message} · exit code {self.end.exit_code}{self._units(now)}"
+            return f"launch ended: {state_text(self.end.state)}: {self.end.message} · exit code {self.end.exit_code}{self._units(now)}"
         machine = self.fleet.machine
         if machine is None:
             where = "is between two machines" if self.running else "does not run; no machine of it is known to be up"

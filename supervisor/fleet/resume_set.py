@@ -12,7 +12,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.digest import algorithm_of, preferred
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import StoreError
@@ -85,7 +85,7 @@ def paths(store: Store, run: RunPaths, chosen: Chosen) -> Iterator[tuple[str, in
     receipt_prefixes = {f"verified-{id_.generation}-{id_.step}-{id_.writer}-{id_.seq}-"} if id_ else set()
     for entry in store.list(run.name):
         inside = f"{run.name}/{entry.name}"
-        if rank_of(entry.name):
+        if parse_session_id(entry.name):
             yield from _of_session(store, inside)
         elif not entry.folder and addressee(entry.name) is None:
             receipt = verification_records.NAME.fullmatch(entry.name)

@@ -122,9 +122,11 @@ class TrainerContext:
         """Report a training anomaly; return whether the supervisor acts on it."""
         acted_on = anomaly.kind in self.settings.anomalies.handled_kinds
         if acted_on:
-            print(f"training-supervisor: {rollback.what(anomaly)}", file=sys.stderr)  # the last of it that `logs` shows
+            print(
+                f"training-supervisor: {rollback.describe_anomaly(anomaly)}", file=sys.stderr
+            )  # the last of it that `logs` shows
         elif anomaly.kind == "spike":
-            self.send(TrainerNote("warning", rollback.what(anomaly)))
+            self.send(TrainerNote("warning", rollback.describe_anomaly(anomaly)))
         if self.settings.supervised:
             self.send(anomaly)
         return acted_on

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.errors import FENCED, INTERRUPTED, TERMINATED, UsageError
-from supervisor.core.policy.liveness import AFTER
+from supervisor.core.policy.liveness import SECTION_AFTER_LOOP
 from supervisor.core.wire.messages import Heartbeat, SaveRequest, StopRequest, TrainerNote
 from supervisor.trainer.context import silence_pipes
 from supervisor.trainer.process.script_end import LoopExit
@@ -366,7 +366,7 @@ class Run:
     def _leave_loop(self) -> None:
         if self._looping:
             self._looping = False
-            self._progress.enter(AFTER)
+            self._progress.enter(SECTION_AFTER_LOOP)
 
     def _on_text(self, name: str, what: str) -> None:
         self._context.send(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from supervisor.core.errors import UsageError
-from supervisor.core.policy.rollback import of_words
+from supervisor.core.policy.rollback import from_env
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +110,7 @@ def _anomaly_policy(environ: Mapping[str, str]) -> AnomalyPolicy:
     return AnomalyPolicy(
         handled_kinds=frozenset(kind for kind, how in actions.items() if how in {"stop", "rollback"}),
         loss_names=tuple(filter(None, environ.get("SUPERVISOR_RUN_NAN_WATCH", "").split(","))),
-        rollbacks=tuple(of_words(environ.get("SUPERVISOR_RUN_ROLLBACKS", ""))),
+        rollbacks=tuple(from_env(environ.get("SUPERVISOR_RUN_ROLLBACKS", ""))),
         allow_skipping_most=bool(environ.get("SUPERVISOR_RUN_LEAVE_OUT_MOST")),
     )
 

@@ -12,7 +12,7 @@ from supervisor.core import shell_commands
 from supervisor.core.escape import shown
 from supervisor.core.fleet import messages as fw
 from supervisor.core.fleet.state import GIVEN_BACK, LEFT
-from supervisor.core.fleet.waiting import spent, spoken_state
+from supervisor.core.fleet.waiting import spent, state_text
 from supervisor.core.humanize import duration
 from supervisor.core.wire.journal_codec import to_plain
 from supervisor.views import table
@@ -200,7 +200,7 @@ def print_summary(
     if end.state not in {"SUCCEEDED", "CANCELLED", "PENDING", LEFT}:
         show_error(shown(end.message), shown(end.hint) or "launch again")
     lines = [] if not fleet.machine_history[fleet.earlier_machines :] else [*machines(fleet)]
-    state = painted_state(spoken_state(end.state), sys.stdout)
+    state = painted_state(state_text(end.state), sys.stdout)
     lines.append(f"{NAME}{state}: {end.message} · {safe(fleet)} · exit code {end.exit_code}")
     if end.state in {LEFT, "PENDING"} and end.hint:
         lines.append(f"{INDENT}{shell_commands.expanded(end.hint)}")

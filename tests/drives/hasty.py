@@ -37,8 +37,8 @@ def hurry() -> None:
     from supervisor.core.session import saving, shutdown, startup
     from supervisor.stores.mounted import store as mounted_store
 
-    shutdown.DARK_WAIT_S = DARK_WAIT_S
-    startup.LOOK_AGAIN_S = LOOK_AGAIN_S
+    shutdown.UNREACHABLE_WAIT_S = DARK_WAIT_S
+    startup.INSPECT_AGAIN_S = LOOK_AGAIN_S
     saving.WARN_AFTER_S = WARN_AFTER_S
     mounted_store.MountedStore.__init__.__kwdefaults__["confirm_every_s"] = CONFIRM_EVERY_S
     composition.SESSION_PATIENCE_S = PATIENCE_S
@@ -46,7 +46,7 @@ def hurry() -> None:
     configured = composition.configure
 
     def configure(*given: Any) -> Any:
-        waits = {"answer_s": SILENCE_S, "fence_every_s": FENCE_EVERY_S, "upload_wait_s": UPLOAD_WAIT_S}
+        waits = {"probe_timeout_s": SILENCE_S, "fence_every_s": FENCE_EVERY_S, "upload_wait_s": UPLOAD_WAIT_S}
         return replace(configured(*given), **waits)
 
     composition.configure = configure

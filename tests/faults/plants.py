@@ -173,7 +173,7 @@ def _listing_if_there(real: Any) -> Any:
 
 
 def no_fence(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(fenced_store, "judge", lambda _names, _mine: None)
+    patch.setattr(fenced_store, "superseded_by", lambda _names, _mine: None)
 
 
 def short_writes_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -220,12 +220,12 @@ def age_as_evidence(patch: pytest.MonkeyPatch) -> None:
 
 
 def epoch_reused(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session_id, "next_epoch", lambda names: getattr(session_id.highest(names), "generation", 1))
+    patch.setattr(session_id, "next_generation", lambda names: getattr(session_id.latest(names), "generation", 1))
 
 
 def shared_files_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Retention removes a checkpoint with all its files, as if no other could name one of them."""
-    patch.setattr(dedup, "unneeded", lambda paths, _remaining: list(paths))
+    patch.setattr(dedup, "unreferenced", lambda paths, _remaining: list(paths))
 
 
 def shared_with_another_session(patch: pytest.MonkeyPatch) -> None:

@@ -193,7 +193,7 @@ def _newer_after_parsing(turn: Turn, content: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(core, "VERSION", core.VERSION + 1)
         said = json.loads(content.read_bytes())
-        content.write_bytes(core.sealed({"step": said["step"], "metrics": said["metrics"], "files": said["files"]}))
+        content.write_bytes(core.to_bytes({"step": said["step"], "metrics": said["metrics"], "files": said["files"]}))
         assert isinstance(turn.publish(content.parent), ev.CheckpointDurable)
 
 
@@ -231,7 +231,10 @@ def test_files_that_a_drive_shows_twice_are_read_under_either_name(ruin):
         assert begin(ruin.world.turn(f"again-{path.name}")).id == newest
         ruin.mend()
         twin.unlink()
-    session = run / str(RUN.session(checkpoint_fetch.rank_of(ruin.files[newest][0].parent.parent.name))).split("/")[-1]
+    session = (
+        run
+        / str(RUN.session(checkpoint_fetch.parse_session_id(ruin.files[newest][0].parent.parent.name))).split("/")[-1]
+    )
     step = ruin.files[newest][0].parent
     shutil.copytree(step, step.with_name(f"{step.name} (1)"))
     shutil.copytree(session, session.with_name(f"{session.name} (1)"))

@@ -55,7 +55,7 @@ def unproved(world: World) -> World:
 def new_files(judge: Judge) -> list[str]:
     """The files that the second machine made, of checkpoints and of records."""
     session = str(
-        checkpoint_fetch.rank_of(max(judge.files) and next(iter(judge.files[max(judge.files)])).split("/")[1])
+        checkpoint_fetch.parse_session_id(max(judge.files) and next(iter(judge.files[max(judge.files)])).split("/")[1])
     )
     return [path for path in judge.whole if path.split("/")[1] == session]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.checkpoint import session_id
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, LOG_FILE, sealed
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, LOG_FILE, to_bytes
 from supervisor.core.clock import Instant
 from supervisor.core.digest import digest_of, preferred
 from supervisor.core.errors import UserError
@@ -141,8 +141,8 @@ class Turn:
     def claim(self) -> session_id.SessionId:
         looked = self.storing.inspect_run()
         assert isinstance(looked, ev.RunInspected)
-        before = session_id.highest(looked.names)
-        rank = self.storing.claim(session_id.next_epoch(looked.names))
+        before = session_id.latest(looked.names)
+        rank = self.storing.claim(session_id.next_generation(looked.names))
         demand(before is None or rank.generation > before.generation, f"epoch {rank.generation} is used again")
         self.storing.read_history()
         return rank
@@ -198,7 +198,7 @@ def stage(world: World, staging: Path, span: tuple[int, int], number: int) -> Pa
 
     def seal(records: Mapping[str, tuple[int, str]]) -> tuple[str, bytes]:
         listed = [{"name": name, "bytes": length, "digest": digest} for name, (length, digest) in records.items()]
-        return CONTENT_FILE, sealed({"step": span[1], "metrics": {"loss": 0.5}, "files": listed})
+        return CONTENT_FILE, to_bytes({"step": span[1], "metrics": {"loss": 0.5}, "files": listed})
 
     name = f"step-{span[1]:09d}-{number}"
     writer.write_folder(staging, name, [_new_file(staging, file, body) for file, body in files.items()], seal)

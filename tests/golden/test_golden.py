@@ -11,7 +11,7 @@ import pytest
 from benchmarks.machines import Machine, final_state
 from supervisor.core.checkpoint import checkpoint_json, file_manifest
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.clock import Instant
 from supervisor.core.fleet import messages as fw
 from supervisor.core.policy import rollback
@@ -88,7 +88,7 @@ def test_files_that_checkpoints_share_and_a_rollback_are_among_them(store):
     assert any(f"/step-{each.id.step:09d}/" not in entry.path for each in listed for entry in each.files)
     paths = found("rollback-*.json")
     for path in paths:
-        rank = rank_of(path.parent.name)
+        rank = parse_session_id(path.parent.name)
         parsed = rollback.parse(rank, path.name)
         assert parsed is not None
         assert parsed.name == path.name
@@ -101,14 +101,14 @@ def test_records_are_written_again_byte_for_byte(store):
         assert cp.manifest_body(manifest) == body
         assert cp.manifest_name(manifest.id.seq, body) == path.name
     for path in found("files.json"):
-        assert file_manifest.body(file_manifest.parse(path.read_bytes())) == path.read_bytes()
+        assert file_manifest.to_bytes(file_manifest.parse(path.read_bytes())) == path.read_bytes()
     for path in found("checkpoint.json"):
         assert checkpoint_json.parse(path.read_bytes()).files
         plain = json.loads(path.read_bytes())
         fields = {name: value for name, value in plain.items() if name not in {"format", "version", "digest"}}
-        assert checkpoint_json.sealed(fields) == path.read_bytes()
+        assert checkpoint_json.to_bytes(fields) == path.read_bytes()
     for path in found("history.json"):
-        place, rank = RunPaths(path.parts[-3]), rank_of(path.parent.name)
+        place, rank = RunPaths(path.parts[-3]), parse_session_id(path.parent.name)
         carried_on = history._read_summary(store, place, rank)
         store.delete(f"{place.session(rank)}/history.json")
         history.write_summary(store, place, rank, carried_on)

@@ -15,11 +15,11 @@ from supervisor.core.checkpoint.manifest import (
     ManifestError,
     parse_manifest,
 )
-from supervisor.core.checkpoint.session_id import SessionId, judge
+from supervisor.core.checkpoint.session_id import SessionId, superseded_by
 from supervisor.core.digest import algorithm_of, digest_of
 from supervisor.core.policy.dedup import SHARED_SUFFIX
 from supervisor.core.policy.retention import NEWEST_MIN
-from supervisor.core.policy.rollback import TROUBLE
+from supervisor.core.policy.rollback import STOPPED_BY_ANOMALY
 from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
 from supervisor.core.session.state import FINAL, Phase
@@ -91,7 +91,7 @@ class Observer:
             self._looked_at[by] = at
             self._since_look.pop(by, None)
             rank = by.executor.storing.rank
-            if rank.generation and judge((each.name for each in found), rank):
+            if rank.generation and superseded_by((each.name for each in found), rank):
                 self._fenced.add(by)
 
     def asked(self, by: Supervisor, path: str) -> None:
@@ -253,7 +253,7 @@ class Observer:
     def ended(self, by: Supervisor) -> None:
         """A session came to its own end."""
         self.counts[str(by.session.phase)] = self.counts.get(str(by.session.phase), 0) + 1
-        if by.session.ending is not None and by.session.ending.reason == TROUBLE:
+        if by.session.ending is not None and by.session.ending.reason == STOPPED_BY_ANOMALY:
             self.chain.bad.mended = True  # a person looks at it
         if by.session.phase is Phase.SUCCEEDED:
             done = max(self.durable, key=lambda id_: id_.step, default=None)

@@ -273,11 +273,11 @@ class DriveRules(RuleBasedStateMachine):
         looked = hand.does(hand.storing.inspect_run)
         if (
             looked is not None
-            and hand.does(lambda: hand.storing.claim(session_id.next_epoch(looked.names))) is not None
+            and hand.does(lambda: hand.storing.claim(session_id.next_generation(looked.names))) is not None
         ):
             self.world.now += SETTLE_S
             looked = hand.does(hand.storing.inspect_run)
-            if looked is not None and not session_id.judge(looked.names, hand.storing.rank) and hand.goes_on():
+            if looked is not None and not session_id.superseded_by(looked.names, hand.storing.rank) and hand.goes_on():
                 return hand
         hand.gone = True
         return None
@@ -303,7 +303,7 @@ class DriveRules(RuleBasedStateMachine):
         if hand.gone:
             return
         match event := hand.does(act):
-            case ev.FenceChecked() if session_id.judge(event.names, hand.storing.rank):
+            case ev.FenceChecked() if session_id.superseded_by(event.names, hand.storing.rank):
                 hand.gone = True
                 self.hands[self.hands.index(hand)] = None
             case ev.CheckpointWritten() | ev.DurabilityPending():

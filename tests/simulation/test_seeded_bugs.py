@@ -110,8 +110,8 @@ def an_unreadable_store_is_an_empty_one(plant):
 
 
 def fence_removed(plant):
-    plant(fenced_store, "judge", lambda _names, _mine: None)
-    plant(session_id, "judge", lambda _names, _mine: None)
+    plant(fenced_store, "superseded_by", lambda _names, _mine: None)
+    plant(session_id, "superseded_by", lambda _names, _mine: None)
 
 
 def a_stale_listing_gives_the_fence_back(plant):
@@ -146,7 +146,7 @@ def saved_is_said_of_what_is_submitted(plant):
 
 
 def epoch_reused(plant):
-    plant(session_id, "next_epoch", lambda names: max(1, getattr(session_id.highest(names), "generation", 1)))
+    plant(session_id, "next_generation", lambda names: max(1, getattr(session_id.latest(names), "generation", 1)))
 
 
 def step_0_on_failure(plant):
@@ -204,7 +204,7 @@ def two_uploads_at_once(plant):
         saves = replace(session.saves, uploading=command.folder, next_upload="")
         return session.with_(saves=saves), (command,)
 
-    plant(saving, "publish_next", publish_next)
+    plant(saving, "upload_next", publish_next)
 
 
 def a_zombie_does_not_freeze(plant):
@@ -338,7 +338,7 @@ def removing_without_looking_at_what_is_durable(plant):
 
 
 def shared_files_forgotten(plant):
-    plant(dedup, "unneeded", lambda paths, _remaining: list(paths))
+    plant(dedup, "unreferenced", lambda paths, _remaining: list(paths))
 
 
 def shared_with_another_session(plant):

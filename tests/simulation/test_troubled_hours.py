@@ -56,7 +56,7 @@ def test_a_record_that_a_death_broke_off_is_heeded_by_its_name(monkeypatch):
 
 
 def what_is_withdrawn_is_taken(plant):
-    plant(checkpoint_fetch.rollback, "withdrawn", lambda _id, _rollbacks: False)
+    plant(checkpoint_fetch.rollback, "is_rolled_back", lambda _id, _rollbacks: False)
 
 
 def every_try_is_the_first(plant):

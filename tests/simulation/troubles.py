@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.policy import rollback
 from supervisor.core.wire.messages import Anomaly
 
@@ -111,7 +111,7 @@ class Withdrawals:
 
     def written(self, by: Supervisor, path: str) -> None:
         """A file was written, whole or in part, for the first time or once more."""
-        rank = rank_of(path.split("/")[1]) if path.count("/") == 2 else None
+        rank = parse_session_id(path.split("/")[1]) if path.count("/") == 2 else None
         name = path.rpartition("/")[2]
         if rank is None:
             return
@@ -137,17 +137,17 @@ class Withdrawals:
 
     def gone(self, id_: CheckpointId) -> bool:
         """Say whether anybody withdrew this checkpoint."""
-        return rollback.withdrawn(id_, self._records.values())
+        return rollback.is_rolled_back(id_, self._records.values())
 
     def chose(self, by: Supervisor, event: ev.CheckpointReady) -> None:
         """A session goes on from here, and leaves out what ``rolled`` says."""
         known = [self._records[path] for path in self._sure.get(by, ()) if path in self._records]
         if event.id is not None and event.id.session_id != by.executor.storing.rank:
-            self._hold("R1", not rollback.withdrawn(event.id, known), f"{event.id} is withdrawn")
+            self._hold("R1", not rollback.is_rolled_back(event.id, known), f"{event.id} is withdrawn")
         epoch = event.id.generation if event.id is not None else None
         if event.id is not None and event.id.session_id == by.executor.storing.rank:
             return  # only its trainer died: it leaves out what it left out before
-        least = rollback.applying(known, set(self._anew.values()), epoch)
+        least = rollback.active(known, set(self._anew.values()), epoch)
         most = set(self._records.values())
         words = f"{by.executor.storing.rank} leaves out {event.rollbacks}, of {least}"
         self._hold("R3", set(least) <= set(event.rollbacks) <= most, words)
@@ -170,9 +170,9 @@ class Withdrawals:
         self._hold("R4", state == final, "the log is of another training than the last checkpoint")
 
     def _tries(self, by: Supervisor, record: Rollback) -> None:
-        self._hold("R2", record.attempt <= rollback.TRIES_MAX, f"{record}")
+        self._hold("R2", record.attempt <= rollback.ATTEMPTS_MAX, f"{record}")
         known = {self._records[path] for path in self._sure.get(by, ()) if path in self._records}
-        before = rollback.applying(known, set(self._anew.values()), by.session.session_id.generation)
+        before = rollback.active(known, set(self._anew.values()), by.session.session_id.generation)
         last = next((each for each in reversed(before) if each.attempt), None)
         if record.attempt != 1 or last is None or last.session_id >= record.session_id:
             return

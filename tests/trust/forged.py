@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, sealed
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, to_bytes
 from supervisor.core.checkpoint.manifest import manifest_name
 from supervisor.core.digest import SHA256, digest_of
 from supervisor.engine.paths import RunPaths
@@ -66,7 +66,7 @@ class Forged:
         content = (
             body
             if name == CONTENT_FILE
-            else sealed({key: value for key, value in kept.items() if key not in {"format", "version", "digest"}})
+            else to_bytes({key: value for key, value in kept.items() if key not in {"format", "version", "digest"}})
         )
         (folder / CONTENT_FILE).write_bytes(content)
         bodies = {CONTENT_FILE: content, name: body}

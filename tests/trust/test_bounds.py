@@ -10,7 +10,7 @@ import pytest
 from supervisor.cli import main
 from supervisor.core.checkpoint import safetensors_file
 from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError
-from supervisor.core.checkpoint.file_manifest import FileManifest, body, parse
+from supervisor.core.checkpoint.file_manifest import FileManifest, parse, to_bytes
 from supervisor.engine.runs import runs
 from tests.trust.forged import RUN, Forged
 
@@ -36,7 +36,7 @@ def test_the_name_of_a_dtype_is_one_of_a_dtype(name):
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "a\0b"])
 def test_the_checkpoint_for_resume_args_lies_in_the_scripts_folder(path):
     with pytest.raises(CheckpointInfoError):
-        parse(body(FileManifest(7, "out", (), path)))
+        parse(to_bytes(FileManifest(7, "out", (), path)))
 
 
 def test_links_and_odd_files_of_a_store_are_said_once_in_one_line(tmp_path, capsys, monkeypatch):

@@ -13,7 +13,16 @@ import pytest
 
 from supervisor.cli.verbs import resume, start
 from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError
-from supervisor.core.checkpoint.file_manifest import FILE, FOLDER, LINK, FileExtent, FileManifest, FileRow, body, parse
+from supervisor.core.checkpoint.file_manifest import (
+    FILE,
+    FOLDER,
+    LINK,
+    FileExtent,
+    FileManifest,
+    FileRow,
+    parse,
+    to_bytes,
+)
 from supervisor.core.digest import SHA256, digest_of
 from supervisor.core.errors import UsageError, UserError
 from supervisor.engine.host import command_records
@@ -232,17 +241,17 @@ def test_an_entry_below_a_link_entry_is_damage(below):
         7, "out", (FileRow("a", LINK, target="inside"), FileRow("inside", FOLDER, 0o755), a_file(below))
     )
     with pytest.raises(CheckpointInfoError, match="below a link"):
-        parse(body(carried))
+        parse(to_bytes(carried))
 
 
 def test_a_path_that_is_named_twice_is_damage():
     with pytest.raises(CheckpointInfoError, match="twice"):
-        parse(body(FileManifest(7, "out", (FileRow("a", FOLDER, 0o755), FileRow("a", LINK, target="/etc")))))
+        parse(to_bytes(FileManifest(7, "out", (FileRow("a", FOLDER, 0o755), FileRow("a", LINK, target="/etc")))))
 
 
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1777, 0o6777])
 def test_no_file_comes_back_with_rights_beyond_its_permission_bits(tmp_path, mode):
-    carried = parse(body(snapshot(tmp_path / "checkpoint", a_file("model.pt", mode))))
+    carried = parse(to_bytes(snapshot(tmp_path / "checkpoint", a_file("model.pt", mode))))
     file_restore.restore_files(tmp_path / "checkpoint", carried, tmp_path / "work", tmp_path / "aside")
     got = stat.S_IMODE((tmp_path / "work" / "model.pt").stat().st_mode)
     assert got == mode & 0o777

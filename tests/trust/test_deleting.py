@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.core.checkpoint import session_id
 from supervisor.core.checkpoint.manifest import CheckpointId, manifest_name
-from supervisor.core.checkpoint.session_id import SessionId, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.errors import UserError
 from supervisor.core.policy import retention, rollback
 from supervisor.engine.runs import verification_records
@@ -72,21 +72,24 @@ def test_with_enough_real_ones_an_old_real_one_still_goes(forged):
 
 def test_the_highest_number_that_a_session_can_have_is_no_dead_end():
     with pytest.raises(UserError, match="e999999999999-zz") as told:
-        session_id.next_epoch(["e999999999999-zz"])
+        session_id.next_generation(["e999999999999-zz"])
     assert "remove" in told.value.hint
 
 
 @pytest.mark.parametrize("jump", ["e99999999-zz", "e500000000000-zz", "e10000000-zz"])
 def test_a_session_far_beyond_all_others_is_believed_by_nobody(jump):
     names = ["e00000001-aa", "e00000003-b4dc8281", jump]
-    assert session_id.highest(names) == MINE
-    assert session_id.judge(names, MINE) is None
-    assert session_id.next_epoch(names) == 4
-    assert session_id.believed(names) == {SessionId(1, "aa"), MINE}
+    assert session_id.latest(names) == MINE
+    assert session_id.superseded_by(names, MINE) is None
+    assert session_id.next_generation(names) == 4
+    assert session_id.plausible(names) == {SessionId(1, "aa"), MINE}
 
 
 def test_a_store_whose_first_sessions_were_removed_by_hand_is_believed():
-    assert session_id.believed(["e00700000-aa", "e00700001-bb"]) == {SessionId(700_000, "aa"), SessionId(700_001, "bb")}
+    assert session_id.plausible(["e00700000-aa", "e00700001-bb"]) == {
+        SessionId(700_000, "aa"),
+        SessionId(700_001, "bb"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -103,6 +106,8 @@ def test_a_rollback_that_no_session_can_have_left_is_none(name):
 
 
 def test_a_rollback_passes_over_no_more_than_what_led_to_its_trouble():
-    left = rollback.parse(rank_of("e00000002-bef24668"), "rollback-000000024-000000025-000000024-000000026-1-1.json")
+    left = rollback.parse(
+        parse_session_id("e00000002-bef24668"), "rollback-000000024-000000025-000000024-000000026-1-1.json"
+    )
     assert left is not None
     assert (left.skip_from, left.skip_end, left.rate) == (24, 26, 1.0)

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.core.checkpoint import log_pieces, session_id
 from supervisor.core.checkpoint import manifest as cp
-from supervisor.core.checkpoint.session_id import SessionId, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.policy import nonfinite, rollback
 from supervisor.core.wire import fields
 from supervisor.engine.paths import RunPaths, SessionPaths
@@ -161,13 +161,13 @@ def test_a_session_of_another_run_is_not_forgotten_by_a_forged_id(tmp_path, forg
     ],
 )  # fmt: skip
 def test_a_folder_that_no_session_can_have_made_is_no_session(name):
-    assert rank_of(name) is None
-    assert session_id.next_epoch([name, "e00000007-b"]) == 8
+    assert parse_session_id(name) is None
+    assert session_id.next_generation([name, "e00000007-b"]) == 8
 
 
 def test_the_name_of_a_session_is_the_one_that_its_number_gives():
     for name in ("e00000001-a", "e99999999-zz", "e100000000-a", "e999999999999-a"):
-        rank = rank_of(name)
+        rank = parse_session_id(name)
         assert rank is not None
         assert str(rank) == name
 

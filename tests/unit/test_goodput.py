@@ -85,7 +85,7 @@ def test_a_torn_last_line_of_a_ledger_is_no_step(tmp_path):
 
 
 def test_the_formula_is_the_products_own_with_restarts():
-    found = interval_policy.best(0.5, 20.0, 10_000.0)
+    found = interval_policy.optimal(0.5, 20.0, 10_000.0)
     share = allowed(found.every_s, 0.5, found.loss_s, 10_000.0, 100.0)
     assert share == pytest.approx(1 - found.cost - found.loss_s / 10_000 - 0.01)
     assert share == pytest.approx(0.978, abs=0.001)

@@ -61,7 +61,7 @@ class _Told:
     made_by: Mapping[str, shapes.Text] | None = None
 
 
-def sealed(fields: Mapping[str, Any]) -> bytes:
+def to_bytes(fields: Mapping[str, Any]) -> bytes:
     """Return ``checkpoint.json`` with these fields; its last one is the digest of all bytes before it."""
     body = json.dumps({"format": FORMAT, "version": VERSION, **fields}, indent=1, ensure_ascii=False, allow_nan=False)
     above = body.removesuffix("\n}").encode("utf-8", "surrogatepass")
@@ -82,7 +82,7 @@ def parse(body: bytes) -> CheckpointInfo:
             raise NewerCheckpointInfo(f"format version {read['version']}, this program knows {VERSION}")
         if read["version"] not in range(1, VERSION + 1):
             raise CheckpointInfoError(f"there never was a format version {read['version']}")
-        told = shapes.of(_Told, read)
+        told = shapes.convert(_Told, read)
         files = {each.name: (each.bytes, each.digest) for each in told.files}
         if algorithm := not_known(digest for _, digest in files.values()):
             raise NewerCheckpointInfo(f"its digests are {algorithm!r}, which this program does not know")

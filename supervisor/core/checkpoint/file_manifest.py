@@ -73,7 +73,7 @@ class FileManifest:
         return sum(entry.kind == FILE for entry in self.entries)
 
 
-def body(carried: FileManifest) -> bytes:
+def to_bytes(carried: FileManifest) -> bytes:
     """Return ``files.json``."""
     told = {
         "format": FORMAT,
@@ -95,7 +95,7 @@ def parse(read: bytes) -> FileManifest:
             raise CheckpointInfoError(f"{FILES_FILE} is not of this program")
         if told["version"] != VERSION:
             raise NewerCheckpointInfo(f"files of version {told['version']}, this program knows {VERSION}")
-        carried = shapes.of(FileManifest, told)
+        carried = shapes.convert(FileManifest, told)
         if carried.checkpoint:
             fields.path_below(carried.checkpoint, "checkpoint")
         for entry, plain in zip(carried.entries, told["entries"], strict=True):

@@ -228,7 +228,9 @@ def parse_manifest(name: str, body: bytes) -> Manifest:
             raise PackedFormat(PACKED)
         if schema > SCHEMA:
             raise NewerFormat(f"schema {schema}, this program knows {SCHEMA}")
-        manifest = shapes.of(Manifest, {name: read[name] for name in _WRITTEN} | {"pieces": read.get("pieces", {})})
+        manifest = shapes.convert(
+            Manifest, {name: read[name] for name in _WRITTEN} | {"pieces": read.get("pieces", {})}
+        )
     except KeyError as error:
         raise ManifestError(f"it lacks {error}") from error
     except ValueError as error:

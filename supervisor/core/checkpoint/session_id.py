@@ -55,7 +55,7 @@ class SessionObservation:
     answered: int = 0
 
 
-def rank_of(folder: str) -> SessionId | None:
+def parse_session_id(folder: str) -> SessionId | None:
     """Return the rank that a session folder's name bears, or None for another name. Twins (``x (1)``) are accepted."""
     return _rank_of(folder) if len(folder) <= FOLDER_CHARACTERS_MAX else None  # a long name does not enter the cache
 
@@ -66,18 +66,18 @@ def _rank_of(folder: str) -> SessionId | None:
     return SessionId(int(match[1]), match[2]) if match else None
 
 
-def highest(names: Iterable[str]) -> SessionId | None:
+def latest(names: Iterable[str]) -> SessionId | None:
     """Return the highest rank in a listing of the run's folder."""
-    return max(believed(names), key=_order, default=None)
+    return max(plausible(names), key=_order, default=None)
 
 
-def believed(names: Iterable[str]) -> set[SessionId]:
+def plausible(names: Iterable[str]) -> set[SessionId]:
     """Return the sessions in a listing of the run's folder, but for those that no session can have come to.
 
     Each session takes the number above the highest one, so that none is far above all others: such a folder, which anybody
     who may write into the store can make, would end every session from then on.
     """
-    ranks = sorted(filter(None, map(rank_of, names)), key=_order)
+    ranks = sorted(filter(None, map(parse_session_id, names)), key=_order)
     for before, rank in pairwise(ranks):
         if rank.generation - before.generation > JUMP_MAX:
             return {each for each in ranks if each.generation <= before.generation}
@@ -89,15 +89,15 @@ def in_order(ranks: Iterable[SessionId]) -> list[SessionId]:
     return sorted(ranks, key=_order)
 
 
-def judge(names: Iterable[str], mine: SessionId) -> SessionId | None:
+def superseded_by(names: Iterable[str], mine: SessionId) -> SessionId | None:
     """Return who outranks ``mine`` in this listing, or None while nobody does."""
-    top = highest(names)
+    top = latest(names)
     return top if top is not None and top > mine else None
 
 
-def next_epoch(names: Iterable[str]) -> int:
+def next_generation(names: Iterable[str]) -> int:
     """Return the epoch to claim: one above every epoch in any name seen, so that none is ever used again."""
-    top = highest(names)
+    top = latest(names)
     if top is not None and top.generation >= fields.EPOCHS_MAX:
         raise UserError(
             f"the run has a session folder {top}, whose number is the last that there is: no session can have made it",
@@ -106,7 +106,7 @@ def next_epoch(names: Iterable[str]) -> int:
     return 1 if top is None else top.generation + 1
 
 
-def may_succeed(sighting: SessionObservation | None, *, silent_s: float, silence_s: float) -> bool:
+def may_take_over(sighting: SessionObservation | None, *, silent_s: float, silence_s: float) -> bool:
     """Say whether the run may be taken over without asking.
 
     It may when the last session ended, is known dead, or has shown no sign for ``silence_s`` as measured by our own

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PAUSE_S_MAX = 60.0
 REFUSED_S, REFUSED_S_MAX = 60.0, 1800.0
 QUOTA_S, QUOTA_S_MAX = 1800.0, 4 * 3600.0
-TROUBLES_BEFORE_LISTING = 2
+ERRORS_BEFORE_LISTING = 2
 FAILURES_MAX = 3  # of one machine to get ready
 RELEASES_MAX = 30
 BALANCE_S = 900.0
@@ -37,11 +37,11 @@ def decide(fleet: Fleet, event: fw.Event, now: Instant) -> Outcome:
     if fleet.phase is FleetPhase.ENDED and not isinstance(event, fw.ControllerStarted):
         return fleet, ()
     if isinstance(event, fw.WaitEnded):
-        return waiting.waited(fleet, now)
+        return waiting.report_wait(fleet, now)
     if fleet.machine is None and isinstance(event, _OF_A_MACHINE):
         return fleet.with_(call_in_flight="", wake_s=now.mono_s), ()  # it was declared lost meanwhile
     after, commands = _TABLE[type(event)](fleet, event, now)
-    return waiting.with_news(fleet, after, now), commands
+    return waiting.with_progress(fleet, after, now), commands
 
 
 def next_wakeup(fleet: Fleet, now: Instant) -> float:
@@ -51,7 +51,7 @@ def next_wakeup(fleet: Fleet, now: Instant) -> float:
     return max(fleet.wake_s, now.mono_s + 0.001)
 
 
-def _began(fleet: Fleet, event: fw.ControllerStarted, now: Instant) -> Outcome:
+def _controller_started(fleet: Fleet, event: fw.ControllerStarted, now: Instant) -> Outcome:
     may_stop = fleet.stop_before or fleet.stop_forwarded or fleet.call_in_flight == fw.CallName.FORWARD_STOP
     fleet = fleet.with_(
         policy=event.policy, provider=event.provider or fleet.provider, stop_forwarded=False, stop_before=may_stop,
@@ -71,17 +71,17 @@ def _began(fleet: Fleet, event: fw.ControllerStarted, now: Instant) -> Outcome:
             name="",
         )
         fleet = fleet.with_(earlier_machines=len(fleet.machine_history), units_first=None)
-    return serving.look(fleet)
+    return serving.list_machines(fleet)
 
 
-def _woke(fleet: Fleet, _event: fw.PollTimerFired, now: Instant) -> Outcome:
+def _timer_fired(fleet: Fleet, _event: fw.PollTimerFired, now: Instant) -> Outcome:
     if fleet.call_in_flight:
         return fleet, ()
     fleet = fleet.with_(wake_s=None)
     if fleet.closing is not None:
         return ending.close(fleet)
     if fleet.machine is None or fleet.absent or fleet.look:
-        return serving.look(fleet, now)
+        return serving.list_machines(fleet, now)
     return _woke_with_a_machine(fleet, now)
 
 
@@ -90,18 +90,18 @@ def _woke_with_a_machine(fleet: Fleet, now: Instant) -> Outcome:
         return serving.give_up_stopping(fleet)
     if fleet.policy.paid and fleet.phase is FleetPhase.SERVING and now.mono_s >= (fleet.balance_s or 0.0):
         return fleet.with_(balance_s=now.mono_s + BALANCE_S).calling(fw.CallName.CHECK_BALANCE), (fw.CheckBalance(),)
-    if ending.lost_look_due(fleet, now):
-        return serving.look(fleet)
+    if ending.lost_listing_due(fleet, now):
+        return serving.list_machines(fleet)
     return serving.go_on(fleet, now)
 
 
-def _told(fleet: Fleet, event: fw.UserRequest, now: Instant) -> Outcome:
+def _user_request(fleet: Fleet, event: fw.UserRequest, now: Instant) -> Outcome:
     if event.action == "leave":
         return ending.leave(fleet)
-    return serving.ask_to_stop(fleet, event.message or "stopped by you", now)
+    return serving.request_stop(fleet, event.message or "stopped by you", now)
 
 
-def _balanced(fleet: Fleet, event: fw.BalanceRead, now: Instant) -> Outcome:
+def _balance_read(fleet: Fleet, event: fw.BalanceRead, now: Instant) -> Outcome:
     first = event.units if fleet.units_first is None else fleet.units_first
     fleet = fleet.with_(
         units=event.units, units_first=first, units_per_hour=event.units_per_hour, units_wall_s=now.wall_s
@@ -134,7 +134,7 @@ def _listed(fleet: Fleet, event: fw.MachinesListed, now: Instant) -> Outcome:
     mine = next((each for each in event.machines if each.name.startswith(f"{fleet.prefix}-")), None)
     others = [each for each in event.machines if each.name and fleet.policy.paid]
     if mine is not None:
-        fleet, commands = serving.taken_up(fleet, mine, now)
+        fleet, commands = serving.machine_adopted(fleet, mine, now)
     elif others:
         fleet, commands = ending.of_another_run(fleet, others[0])
     else:
@@ -144,12 +144,12 @@ def _listed(fleet: Fleet, event: fw.MachinesListed, now: Instant) -> Outcome:
 
 def _listed_beside(fleet: Fleet, machine: Machine, machines: Sequence[Machine], now: Instant) -> Outcome:
     """Say what a listing means for the machine that serves, and for a lost one beside it."""
-    if ending.lost_look_due(fleet, now):
-        fleet = ending.next_lost_look(fleet, now)
+    if ending.lost_listing_due(fleet, now):
+        fleet = ending.next_lost_listing(fleet, now)
     found = next((each for each in machines if each.endpoint == machine.endpoint), None)
     stray = ending.stray_in(fleet, machines)
     if stray is not None and found is not None and fleet.phase is not FleetPhase.RELEASING:
-        return ending.give_back(fleet.with_(absent=0), stray)
+        return ending.release_stray(fleet.with_(absent=0), stray)
     return serving.about_ours(fleet, found, now)
 
 
@@ -169,7 +169,7 @@ def _report(fleet: Fleet, machines: Any) -> tuple[Fleet, tuple[fw.Command, ...]]
     return fleet.with_(unowned_reported=(*fleet.unowned_reported, *new)), said
 
 
-def _failed(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
+def _call_failed(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
     life = fleet.service and fleet.service.reached(None, event.durable_step, now.wall_s)
     fleet = fleet.with_(
         call_in_flight="",
@@ -183,7 +183,7 @@ def _failed(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
     trouble_s = now.mono_s if fleet.consecutive_errors == 0 else fleet.trouble_s
     fleet = fleet.with_(
         consecutive_errors=fleet.consecutive_errors + 1,
-        failed_polls=_deaf(fleet, event),
+        failed_polls=_failed_poll_count(fleet, event),
         trouble_s=trouble_s,
         trouble=event.message,
     )
@@ -192,11 +192,11 @@ def _failed(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
     if fleet.consecutive_errors == 1 and (
         event.kind == "gone" or (event.call == fw.CallName.POLL_MACHINE and event.kind == "unreachable")
     ):
-        return serving.look(fleet)  # at once, because it may be dead, and every minute of that is lost
-    fleet, said = waiting.trouble(fleet, event, now)
+        return serving.list_machines(fleet)  # at once, because it may be dead, and every minute of that is lost
+    fleet, said = waiting.report_error(fleet, event, now)
     # a listing that fails is no answer: the machine itself is asked in turn
     unlisted = event.call in {fw.CallName.LIST_MACHINES, fw.CallName.CHECK_BALANCE}
-    look = fleet.machine is None or (fleet.consecutive_errors >= TROUBLES_BEFORE_LISTING and not unlisted)
+    look = fleet.machine is None or (fleet.consecutive_errors >= ERRORS_BEFORE_LISTING and not unlisted)
     pause_s = min(fleet.policy.poll_s * 2**fleet.consecutive_errors, PAUSE_S_MAX)
     return fleet.with_(wake_s=now.mono_s + pause_s, look=look, absent=0 if unlisted else fleet.absent), said
 
@@ -208,7 +208,7 @@ def _failed_at_the_end(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outc
     if _only_counts(fleet):
         return ending.final(fleet)
     if event.call == fw.CallName.RELEASE_MACHINE and fleet.stray is not None:
-        return ending.not_given_back(fleet, event, now)
+        return ending.release_failed(fleet, event, now)
     if _hopeless(fleet, event):
         return ending.end(fleet, errors.FAILED_PRECHECKS, "FAILED_PRECHECKS", event.message, event.hint)
     return None
@@ -229,7 +229,7 @@ def _hopeless(fleet: Fleet, event: fw.CallFailed) -> bool:
     )
 
 
-def _deaf(fleet: Fleet, event: fw.CallFailed) -> int:
+def _failed_poll_count(fleet: Fleet, event: fw.CallFailed) -> int:
     """Count polls that failed while listings came through: without a network here, nothing speaks against the machine."""
     if event.call in {fw.CallName.LIST_MACHINES, fw.CallName.CHECK_BALANCE}:
         return 0
@@ -250,7 +250,7 @@ def _is_lost(fleet: Fleet, event: fw.CallFailed) -> bool:
 def _given_up(fleet: Fleet, machine: Machine, event: fw.CallFailed, now: Instant) -> Outcome | None:
     """Return what follows where trying again on this machine is no use."""
     if _is_lost(fleet, event):
-        return serving.lost(fleet, now)
+        return serving.machine_lost(fleet, now)
     if event.call == fw.CallName.FORWARD_STOP and event.kind == "nothing" and fleet.empty:
         return serving.release(fleet, "end")  # its status was read since, and nothing was trained there
     if event.call == fw.CallName.RELEASE_MACHINE and fleet.consecutive_errors >= RELEASES_MAX:
@@ -305,18 +305,18 @@ _OF_A_MACHINE = (
     fw.StopForwarded,
 )
 _TABLE: dict[type, Callable[[Fleet, Any, Instant], Outcome]] = {
-    fw.ControllerStarted: _began,
-    fw.PollTimerFired: _woke,
-    fw.UserRequest: _told,
-    fw.BalanceRead: _balanced,
+    fw.ControllerStarted: _controller_started,
+    fw.PollTimerFired: _timer_fired,
+    fw.UserRequest: _user_request,
+    fw.BalanceRead: _balance_read,
     fw.MachinesListed: _listed,
-    fw.MachineCreated: serving.brought_up,
+    fw.MachineCreated: serving.machine_created,
     fw.MachineAdopted: serving.adopted,
-    fw.MachinePrepared: serving.prepared,
+    fw.MachinePrepared: serving.machine_prepared,
     fw.AgentStarted: serving.agent_started,
-    fw.MachinePolled: serving.polled,
-    fw.AgentRestarted: serving.restarted,
-    fw.StopForwarded: serving.stop_passed_on,
+    fw.MachinePolled: serving.machine_polled,
+    fw.AgentRestarted: serving.agent_restarted,
+    fw.StopForwarded: serving.stop_forwarded,
     fw.MachineReleased: serving.released,
-    fw.CallFailed: _failed,
+    fw.CallFailed: _call_failed,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from supervisor.core import errors
 from supervisor.core.fleet import messages as fw
 from supervisor.core.fleet import unsaved, waiting
-from supervisor.core.fleet.shutdown import end, final, given_back, next_lost_look
+from supervisor.core.fleet.shutdown import end, final, machine_released, next_lost_listing
 from supervisor.core.fleet.state import GIVEN_BACK, LOST, Fleet, FleetPhase, MachineService
 from supervisor.core.frozen import replace
 from supervisor.core.humanize import duration
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Outcome = tuple[Fleet, tuple[fw.Command, ...]]
 
 AGAIN_S, AGAIN_S_MAX = 2.0, 300.0  # after a machine that brought nothing, four times as long for each more
-TROUBLES_BEFORE_RESTART = 6
+ERRORS_BEFORE_RESTART = 6
 RESTARTS_MAX = 2
 DAY_S = 86400.0
 STOP_WITHIN_S = 1800.0
@@ -45,7 +45,7 @@ def about_ours(fleet: Fleet, found: Machine | None, now: Instant) -> Outcome:
         if fleet.failed_polls == 0 and (fleet.phase is FleetPhase.SERVING or fleet.consecutive_errors == 0):
             # it answered last, or was not asked: the machine is asked before the listings are believed
             return fleet.with_(absent=absent).calling(fw.CallName.POLL_MACHINE), (fw.PollMachine(machine),)
-        return lost(fleet, now)
+        return machine_lost(fleet, now)
     fleet = fleet.with_(absent=0)
     if not found.name:
         return fleet.calling(fw.CallName.ADOPT_MACHINE), (fw.AdoptMachine(machine),)
@@ -84,7 +84,7 @@ def go_on(fleet: Fleet, now: Instant) -> Outcome:
         )
     if fleet.phase is FleetPhase.STARTING:
         return fleet.calling(fw.CallName.START_AGENT), (fw.StartAgent(machine),)
-    if fleet.failed_polls >= TROUBLES_BEFORE_RESTART or fleet.stale:
+    if fleet.failed_polls >= ERRORS_BEFORE_RESTART or fleet.stale:
         return restart(fleet, machine, now)
     return fleet.calling(fw.CallName.POLL_MACHINE), (fw.PollMachine(machine),)
 
@@ -141,12 +141,12 @@ def against_more(fleet: Fleet, now: Instant) -> tuple[int, str, str, str] | None
     return (errors.HANDED_OVER, "PENDING", words, again) if words else None
 
 
-def brought_up(fleet: Fleet, event: fw.MachineCreated, now: Instant) -> Outcome:
+def machine_created(fleet: Fleet, event: fw.MachineCreated, now: Instant) -> Outcome:
     """A machine was made: its life with us begins."""
     return _begin(fleet.with_(fresh=True, stop_before=False), event.machine, now)
 
 
-def taken_up(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
+def machine_adopted(fleet: Fleet, machine: Machine, now: Instant) -> Outcome:
     """A machine of one of our names is listed, which an earlier call made; what it did since is not known."""
     return _begin(fleet, machine, now)
 
@@ -178,7 +178,7 @@ def adopted(fleet: Fleet, event: fw.MachineAdopted, now: Instant) -> Outcome:
     return go_on(fleet.with_(call_in_flight="", machine=event.machine, consecutive_errors=0), now)
 
 
-def prepared(fleet: Fleet, event: fw.MachinePrepared, now: Instant) -> Outcome:
+def machine_prepared(fleet: Fleet, event: fw.MachinePrepared, now: Instant) -> Outcome:
     """It has all that it needs."""
     what = "code" if event.step is None else "code and checkpoint"
     begin = "begins at its first step" if event.step is None else f"goes on from step {event.step:,}"
@@ -210,14 +210,14 @@ def agent_started(fleet: Fleet, _event: fw.AgentStarted, now: Instant) -> Outcom
     return go_on(serving, now)
 
 
-def polled(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> Outcome:
+def machine_polled(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> Outcome:
     """See how far it is; ask it to stop, or look after it, where that is due."""
     moved = event.heartbeat != fleet.heartbeat
     life = fleet.service and replace(
         fleet.service.reached(event.step, event.durable_step, now.wall_s), heard_wall_s=now.wall_s
     )
     said = _went_back(fleet, event)
-    fleet = waiting.calmed(fleet, now).with_(
+    fleet = waiting.errors_over(fleet, now).with_(
         call_in_flight="", consecutive_errors=0, absent=0, failed_polls=0, stale=False, service=life, heartbeat=event.heartbeat, durable_step=event.durable_step if event.durable_step is not None else fleet.durable_step,
         heartbeat_s=now.mono_s if moved else fleet.heartbeat_s, restarts=0 if moved and _further(fleet, event) else fleet.restarts,
         preparing_s=None if event.phase != fw.PREPARING else now.mono_s if fleet.preparing_s is None else fleet.preparing_s,
@@ -250,7 +250,7 @@ def _after_poll(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> Outcome:
     machine = fleet.machine
     assert machine is not None
     if event.phase == fw.DONE and event.exit_code is not None and not event.more:
-        return over(fleet.with_(phase=FleetPhase.SERVING), event.exit_code, event)
+        return end_of_service(fleet.with_(phase=FleetPhase.SERVING), event.exit_code, event)
     if fleet.phase is not FleetPhase.SERVING:
         if event.phase == "":  # no agent was ever started there
             return release(fleet, "end") if fleet.stop else go_on(fleet, now)
@@ -260,14 +260,14 @@ def _after_poll(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> Outcome:
 
 def _while_it_runs(fleet: Fleet, machine: Machine, event: fw.MachinePolled, now: Instant) -> Outcome:
     if not fleet.stop and (limit := limit_reached(fleet, now)):
-        return ask_to_stop(fleet, limit, now, code=errors.HANDED_OVER)
+        return request_stop(fleet, limit, now, code=errors.HANDED_OVER)
     if not fleet.stop and (words := unsaved.given_up(fleet, now)):
-        return ask_to_stop(fleet, words, now, code=errors.NO_PROGRESS)
+        return request_stop(fleet, words, now, code=errors.NO_PROGRESS)
     if fleet.stop and not fleet.stop_forwarded and event.phase:
         return fleet.calling(fw.CallName.FORWARD_STOP), (fw.ForwardStop(),)
     endless = fleet.preparing_s is not None and now.mono_s - fleet.preparing_s > PREPARING_S_MAX
     if endless or now.mono_s - fleet.heartbeat_s > fleet.policy.silence_s:
-        return look(fleet.with_(stale=True))
+        return list_machines(fleet.with_(stale=True))
     if event.cell_attends is False:
         said = fw.Report(
             "info",
@@ -301,7 +301,7 @@ def _went_back(fleet: Fleet, event: fw.MachinePolled) -> tuple[fw.Command, ...]:
     return (fw.Report("warning", words, "see why: `logs`"),)
 
 
-def restarted(fleet: Fleet, event: fw.AgentRestarted, now: Instant) -> Outcome:
+def agent_restarted(fleet: Fleet, event: fw.AgentRestarted, now: Instant) -> Outcome:
     """What ran there has ended: its agent is started again."""
     if event.message:
         fleet, commands = go_on(fleet.with_(call_in_flight="", phase=FleetPhase.STARTING, heartbeat_s=now.mono_s), now)
@@ -309,12 +309,12 @@ def restarted(fleet: Fleet, event: fw.AgentRestarted, now: Instant) -> Outcome:
     return go_on(fleet.with_(call_in_flight="", phase=FleetPhase.STARTING, heartbeat_s=now.mono_s), now)
 
 
-def stop_passed_on(fleet: Fleet, event: fw.StopForwarded, now: Instant) -> Outcome:
+def stop_forwarded(fleet: Fleet, event: fw.StopForwarded, now: Instant) -> Outcome:
     """It will hear of the wish."""
     return fleet.with_(call_in_flight="", stop_forwarded=True, stop_generation=event.generation, wake_s=now.mono_s), ()
 
 
-def over(fleet: Fleet, code: int, event: fw.MachinePolled) -> Outcome:
+def end_of_service(fleet: Fleet, code: int, event: fw.MachinePolled) -> Outcome:
     """The run's session on the machine ended with this exit code, and home holds all of it."""
     if code == errors.HANDED_OVER and not fleet.stop:
         return release(fleet.with_(exit_code=code), "next")
@@ -352,14 +352,14 @@ def give_up_stopping(fleet: Fleet) -> Outcome:
 def released(fleet: Fleet, event: fw.MachineReleased, now: Instant) -> Outcome:
     """It is off the list."""
     if fleet.stray is not None and fleet.stray.endpoint == event.endpoint:
-        fleet, told = given_back(fleet, event.endpoint)
+        fleet, told = machine_released(fleet, event.endpoint)
         if fleet.closing is not None:
             fleet, commands = end(fleet, *fleet.closing)
             return fleet, (told, *commands)
         return fleet.with_(wake_s=now.mono_s), (told,)
     fleet = fleet.with_(call_in_flight="")
     if fleet.machine is None or fleet.machine.endpoint != event.endpoint:
-        return look(fleet)
+        return list_machines(fleet)
     fleet = fleet.closed(GIVEN_BACK, now.wall_s)
     said = fw.Report("info", f"{event.endpoint} is released")
     if fleet.release_then == "next" and not fleet.stop:
@@ -371,14 +371,14 @@ def released(fleet: Fleet, event: fw.MachineReleased, now: Instant) -> Outcome:
     return fleet, (said, *commands)
 
 
-def lost(fleet: Fleet, now: Instant) -> Outcome:
+def machine_lost(fleet: Fleet, now: Instant) -> Outcome:
     """Enough listings in a row do not have it."""
     assert fleet.machine is not None
     endpoint, life = fleet.machine.endpoint, fleet.service
     lived_s = now.wall_s - life.began_wall_s if life else 0.0
     safe = "nothing safe" if fleet.durable_step is None else f"step {fleet.durable_step:,} safe"
     words = f"{endpoint} is gone after {duration(lived_s)}: {safe} on this computer"
-    fleet = next_lost_look(fleet.with_(lost_listings=0), now)
+    fleet = next_lost_listing(fleet.with_(lost_listings=0), now)
     fleet, commands = pause_before_next(fleet.closed(LOST, now.wall_s), now)
     return fleet, (fw.Report("warning", words), *commands)
 
@@ -398,7 +398,7 @@ def pause_before_next(fleet: Fleet, now: Instant) -> Outcome:
     return fleet.with_(wake_s=now.mono_s + pause_s), ()
 
 
-def ask_to_stop(fleet: Fleet, words: str, now: Instant, code: int = errors.INTERRUPTED) -> Outcome:
+def request_stop(fleet: Fleet, words: str, now: Instant, code: int = errors.INTERRUPTED) -> Outcome:
     """Have the run save and end, then fetch and give back; without a machine end at once."""
     if fleet.stop:
         return fleet, ()
@@ -427,7 +427,7 @@ def limit_reached(fleet: Fleet, now: Instant) -> str:
     return ""
 
 
-def look(fleet: Fleet, now: Instant | None = None) -> Outcome:
+def list_machines(fleet: Fleet, now: Instant | None = None) -> Outcome:
     """See what is there; before a machine is brought up also what the account has, where that was not read lately."""
     fleet = fleet.with_(wake_s=None, look=False)
     if fleet.policy.paid and fleet.machine is None and not (now is not None and _has_units(fleet, now)):

@@ -90,7 +90,7 @@ def closing_listed(fleet: Fleet, machines: Iterable[Machine]) -> Outcome:
     """Give back what is ours of the last listing; end if nothing is."""
     assert fleet.closing is not None
     stray = stray_in(fleet, machines)
-    return end(fleet, *fleet.closing) if stray is None else give_back(fleet, stray)
+    return end(fleet, *fleet.closing) if stray is None else release_stray(fleet, stray)
 
 
 def closing_failed(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
@@ -126,7 +126,7 @@ def stray_in(fleet: Fleet, machines: Iterable[Machine]) -> Machine | None:
     return None
 
 
-def give_back(fleet: Fleet, stray: Machine) -> Outcome:
+def release_stray(fleet: Fleet, stray: Machine) -> Outcome:
     """Give a machine of ours back that does not serve."""
     said = fw.Report(
         "warning", f"{stray.endpoint} was taken for lost and is listed again: releasing it, because it costs units"
@@ -135,7 +135,7 @@ def give_back(fleet: Fleet, stray: Machine) -> Outcome:
     return fleet.with_(stray=stray).calling(fw.CallName.RELEASE_MACHINE), (*told, fw.ReleaseMachine(stray))
 
 
-def given_back(fleet: Fleet, endpoint: str) -> tuple[Fleet, fw.Report]:
+def machine_released(fleet: Fleet, endpoint: str) -> tuple[Fleet, fw.Report]:
     """Note that a machine beside the one that serves is off the list."""
 
     def noted(life: MachineService) -> MachineService:
@@ -147,7 +147,7 @@ def given_back(fleet: Fleet, endpoint: str) -> tuple[Fleet, fw.Report]:
     return fleet, fw.Report("info", f"{endpoint} is released")
 
 
-def not_given_back(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
+def release_failed(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
     """A machine beside the one that serves could not be released: say so, and try again at the next listing for it."""
     assert fleet.stray is not None
     endpoint = fleet.stray.endpoint
@@ -157,14 +157,14 @@ def not_given_back(fleet: Fleet, event: fw.CallFailed, now: Instant) -> Outcome:
     return fleet.with_(stray=None, wake_s=now.mono_s), (said,)
 
 
-def lost_look_due(fleet: Fleet, now: Instant) -> bool:
+def lost_listing_due(fleet: Fleet, now: Instant) -> bool:
     """Say whether the list is to be asked for a lost machine that may still cost."""
     if fleet.lost_listing_s is None or now.mono_s < fleet.lost_listing_s:
         return False
     return any(life.began_wall_s + fleet.policy.billed_s > now.wall_s for life in fleet.lost_ones)
 
 
-def next_lost_look(fleet: Fleet, now: Instant) -> Fleet:
+def next_lost_listing(fleet: Fleet, now: Instant) -> Fleet:
     """Return the fleet with the time of the next listing for lost machines: a minute, then ever longer."""
     pause_s = min(LOST_LOOK_S * 2**fleet.lost_listings, LOST_LOOK_S_MAX)
     return fleet.with_(lost_listings=fleet.lost_listings + 1, lost_listing_s=now.mono_s + pause_s)

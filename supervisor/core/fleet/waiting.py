@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 QUIET_S = 170.0  # below three minutes, the longest time without a word
 QUIET_AGAIN_S = 150.0  # while no status comes, so that no progress is shown either
 QUIET_AGAIN_S_MAX = 1800.0
-TROUBLE_AGAIN_S = 1800.0
-TROUBLES_APART_S = 60.0
-TROUBLE_OVER_S = 300.0
+ERROR_AGAIN_S = 1800.0
+ERRORS_APART_S = 60.0
+ERROR_OVER_S = 300.0
 _NUMBERS = re.compile(r"\d[\d,.]*")
 _STATES = {"PENDING": "STOPPED", "FAILED_PRECHECKS": "COULD NOT START", "FAILED_CONTROLLER": "FAILED"}
 _CALLS: dict[str, str] = {
@@ -34,7 +34,7 @@ _PHASES = {
 }  # fmt: skip
 
 
-def with_news(before: Fleet, fleet: Fleet, now: Instant) -> Fleet:
+def with_progress(before: Fleet, fleet: Fleet, now: Instant) -> Fleet:
     """Return the fleet with the time of its newest change: another phase, machine or step, or something newly safe."""
     life = fleet.service
     news = (
@@ -59,7 +59,7 @@ def due_s(fleet: Fleet) -> float:
     return min(fleet.quiet_s, max(fleet.last_report_s, fleet.heard_s) + QUIET_AGAIN_S)
 
 
-def waited(fleet: Fleet, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
+def report_wait(fleet: Fleet, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
     """Say what is waited for, since when, what it costs and what can be done.
 
     While statuses come, each shows the progress, and the words come at twice the age of the last news. Else they come again
@@ -69,13 +69,13 @@ def waited(fleet: Fleet, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
         return fleet, ()
     since_s = now.mono_s - fleet.news_s
     fleet = fleet.with_(last_report_s=now.mono_s, quiet_s=now.mono_s + min(2 * since_s, QUIET_AGAIN_S_MAX))
-    words = f"nothing has changed for {duration(since_s)}: waiting for {awaited(fleet, now)}; {_cost(fleet)}"
+    words = f"nothing has changed for {duration(since_s)}: waiting for {describe_wait(fleet, now)}; {_cost(fleet)}"
     if fleet.consecutive_errors and fleet.trouble:
         words = f"{words}; the newest trouble: {fleet.trouble}"
     return fleet, (fw.Report("warning", words, _what_to_do(fleet)),)
 
 
-def awaited(fleet: Fleet, now: Instant) -> str:
+def describe_wait(fleet: Fleet, now: Instant) -> str:
     """Name what is waited for now."""
     about = (fleet.call_in_flight == fw.CallName.RELEASE_MACHINE and fleet.stray) or fleet.machine
     who = fleet.name if about is None or fleet.call_in_flight == fw.CallName.CREATE_MACHINE else about.endpoint
@@ -88,22 +88,22 @@ def awaited(fleet: Fleet, now: Instant) -> str:
     return f"{_PHASES.get(fleet.phase, fleet.phase.value).format(who)}{again}"
 
 
-def trouble(fleet: Fleet, event: fw.CallFailed, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
+def report_error(fleet: Fleet, event: fw.CallFailed, now: Instant) -> tuple[Fleet, tuple[fw.Command, ...]]:
     """Show a trouble that was not shown yet, and each again after half an hour with its age.
 
     One call that did not get through is an everyday event, so the first of those is not shown.
     """
     key, told = f"{event.kind}: {event.message}", dict(fleet.errors_reported)
     if key in told:
-        worth = now.mono_s - told[key] >= TROUBLE_AGAIN_S
+        worth = now.mono_s - told[key] >= ERROR_AGAIN_S
     else:
         new_kind = not any(each.startswith(f"{event.kind}: ") for each in told)
-        apart = new_kind or now.mono_s - max(told.values(), default=-inf) >= TROUBLES_APART_S
+        apart = new_kind or now.mono_s - max(told.values(), default=-inf) >= ERRORS_APART_S
         worth = apart and (event.kind != "unreachable" or fleet.consecutive_errors > 1)
     if not worth:
         return fleet, ()
     since_s = now.mono_s - fleet.trouble_s
-    age = f" (for {duration(since_s)} now)" if since_s >= TROUBLES_APART_S else ""
+    age = f" (for {duration(since_s)} now)" if since_s >= ERRORS_APART_S else ""
     kept = tuple((each, at_s) for each, at_s in fleet.errors_reported if each != key)[-20:]
     return fleet.with_(errors_reported=(*kept, (key, now.mono_s))), (
         fw.Report("warning", f"{event.message}{age}", event.hint),
@@ -119,7 +119,7 @@ def warnings(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> tuple[Fleet
     for words in event.warnings:
         key = f"warning: {_NUMBERS.sub('0', words)}"
         told = dict(fleet.errors_reported)
-        if key in told and now.mono_s - told[key] < TROUBLE_AGAIN_S:
+        if key in told and now.mono_s - told[key] < ERROR_AGAIN_S:
             continue
         said.append(fw.Report("warning", f"on {machine.name or machine.endpoint}: {words}", "see its output: `logs`"))
         fleet = fleet.with_(
@@ -128,12 +128,12 @@ def warnings(fleet: Fleet, event: fw.MachinePolled, now: Instant) -> tuple[Fleet
     return fleet, tuple(said)
 
 
-def calmed(fleet: Fleet, now: Instant) -> Fleet:
+def errors_over(fleet: Fleet, now: Instant) -> Fleet:
     """Return the fleet after a call that went well: what was shown some minutes ago may be shown again."""
     recent = tuple(
         (key, at_s)
         for key, at_s in fleet.errors_reported
-        if now.mono_s - at_s <= (TROUBLE_AGAIN_S if key.startswith("warning: ") else TROUBLE_OVER_S)
+        if now.mono_s - at_s <= (ERROR_AGAIN_S if key.startswith("warning: ") else ERROR_OVER_S)
     )
     return fleet.with_(errors_reported=recent) if len(recent) < len(fleet.errors_reported) else fleet
 
@@ -156,7 +156,7 @@ def _what_to_do(fleet: Fleet) -> str:
     return "it continues by itself; see its output: `logs`; Ctrl-C saves and releases the machine"
 
 
-def spoken_state(state: str) -> str:
+def state_text(state: str) -> str:
     """Return the state in which a launch ended, for people."""
     return _STATES.get(state, state)
 

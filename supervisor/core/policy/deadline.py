@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 MARGIN = 0.05
 MARGIN_S_MIN = 3.0
 MARGIN_S_MAX = 180.0
-EARLY_LIFE = 0.8
+EARLY_SHARE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def expected(stated: TimeLimit | None, lived_s: Sequence[float]) -> TimeLimit | 
     if stated is None or stated.hard or not lived_s:
         return stated
     longest = max(lived_s)
-    short = len(lived_s) > 1 and longest < EARLY_LIFE * stated.seconds  # one early end is no pattern
+    short = len(lived_s) > 1 and longest < EARLY_SHARE * stated.seconds  # one early end is no pattern
     return TimeLimit(longest, hard=False) if short or longest > stated.seconds else stated
 
 

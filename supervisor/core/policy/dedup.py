@@ -32,7 +32,7 @@ class RemainingFiles:
     paths: Collection[str] | None
 
 
-def already_there(newest: Manifest | None, name: str, promised: tuple[int, str], least_bytes: int) -> FileEntry | None:
+def reusable_entry(newest: Manifest | None, name: str, promised: tuple[int, str], least_bytes: int) -> FileEntry | None:
     """Return the entry for a file (``promised``: length, digest) that lies in the store already; None: send it.
 
     ``newest`` is the newest checkpoint that this very session has proved DURABLE. Another session's would not do: while
@@ -49,7 +49,7 @@ def already_there(newest: Manifest | None, name: str, promised: tuple[int, str],
     return next((replace(each, name=name) for each in same), None)
 
 
-def unneeded(paths: Iterable[str], remaining: Iterable[RemainingFiles]) -> list[str]:
+def unreferenced(paths: Iterable[str], remaining: Iterable[RemainingFiles]) -> list[str]:
     """Return which of these files in step folders no remaining checkpoint names or, unread, could name.
 
     A manifest that cannot be read may name any file of its session at its own step or an older one. A drive's twins
@@ -65,7 +65,7 @@ def unneeded(paths: Iterable[str], remaining: Iterable[RemainingFiles]) -> list[
     return [path for path in paths if _untwinned(path) not in named and not _could_be_named(path, unknown)]
 
 
-def only_theirs(going: Iterable[Manifest], staying: Iterable[Manifest]) -> int:
+def exclusive_bytes(going: Iterable[Manifest], staying: Iterable[Manifest]) -> int:
     """Return how many bytes of files are named by those that go and by none that stays."""
     kept = {_untwinned(entry.path) for manifest in staying for entry in manifest.all_files()}
     files = {_untwinned(entry.path): entry.bytes for manifest in going for entry in manifest.files}

@@ -15,7 +15,9 @@ FACTOR = 5.0
 LEARNED_FLOOR_S = 60.0
 UNKNOWN_S = {"start": 1800.0, "restore": 1800.0, "step": 1800.0, "save": 1800.0, "eval": 3600.0}
 LEARNED_STEPS = 10
-AFTER = "after"  # what the script does when its loop is over: nothing it did before says how long that takes
+SECTION_AFTER_LOOP = (
+    "after"  # what the script does when its loop is over: nothing it did before says how long that takes
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,10 @@ class Heartbeats:
 
 def judge(vitals: Heartbeats, policy: LivenessPolicy, now_s: float) -> bool:
     """Return True when the trainer hangs."""
-    return policy.enabled and now_s >= hangs_at(vitals, policy)
+    return policy.enabled and now_s >= hang_deadline(vitals, policy)
 
 
-def hangs_at(vitals: Heartbeats, policy: LivenessPolicy) -> float:
+def hang_deadline(vitals: Heartbeats, policy: LivenessPolicy) -> float:
     """Return the time (monotonic seconds) from which, without a sign of life, the trainer is taken to hang."""
     return vitals.moved_at_s + time_out(vitals, policy)
 
@@ -63,4 +65,4 @@ def time_out(vitals: Heartbeats, policy: LivenessPolicy) -> float:
     longest_s = vitals.longest_s.get(vitals.section)
     if longest_s is None or vitals.steps_seen < LEARNED_STEPS:
         return unknown_s
-    return max(unknown_s if vitals.section == AFTER else policy.floor_s, FACTOR * longest_s)
+    return max(unknown_s if vitals.section == SECTION_AFTER_LOOP else policy.floor_s, FACTOR * longest_s)

@@ -81,7 +81,7 @@ def quality(
     while id_ not in seen:
         seen.add(id_)
         manifest = manifest_of(id_)
-        told = None if manifest is None else _told(manifest.metrics, names)
+        told = None if manifest is None else _describe(manifest.metrics, names)
         if told is False:
             return "spoiled"
         if any(each.covers(id_) for each in known):
@@ -94,7 +94,7 @@ def quality(
     return "good"
 
 
-def _told(metrics: Mapping[str, object], names: Collection[str]) -> bool | None:
+def _describe(metrics: Mapping[str, object], names: Collection[str]) -> bool | None:
     """Say whether all watched values are finite; None where there is none."""
     values = [value for name, value in metrics.items() if is_watched(name, names)]
     numbers = [value for value in values if is_nonfinite(value) or type(value) in {int, float}]

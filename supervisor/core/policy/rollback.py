@@ -15,7 +15,7 @@ Rules:
 4. ``limit`` is the last step whose checkpoint is known good: the loss logged at the step after it was normal.
 5. Later sessions skip the steps ``skip_from <= index < skip_end`` and advance the data past them.
 6. Learning rates are multiplied by ``rate`` once per record.
-7. At most ``TRIES_MAX`` attempts are made for one anomaly. After that the session stops, with attempt 0 in its record.
+7. At most ``ATTEMPTS_MAX`` attempts are made for one anomaly. After that the session stops, with attempt 0 in its record.
 8. A session that starts at step 0 on purpose leaves ``anew.json``. Records of older sessions do not apply after it.
 
 Cases:
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from supervisor.core.wire.messages import Anomaly
 
 ROLLED_BACK = "rolled-back"  # the reason of a session that ended to go on from before a trouble
-TROUBLE = "trouble"  # of one that a trouble stopped
-TRIES_MAX = 2
+STOPPED_BY_ANOMALY = "trouble"  # of one that a trouble stopped
+ATTEMPTS_MAX = 2
 _RATE = r"([0-9]{1,20}(?:\.[0-9]{1,20})?(?:e-?[0-9]{1,3})?)"
 RECORD = re.compile(rf"rollback-{'-'.join([f'({fields.STEPS})'] * 4)}-([0-9])-{_RATE}{fields.TWIN}\.json")
 ANEW = re.compile(rf"anew{fields.TWIN}\.json")
@@ -94,17 +94,17 @@ def parse(rank: SessionId, name: str) -> Rollback | None:
     limit, trouble, skip_from, skip_end, tries = (int(each) for each in match.groups()[:5])
     rate = float(match[6])
     passes_over = 0 <= skip_from <= skip_end == trouble + 1 if tries else skip_from == skip_end == 0
-    if limit > trouble or tries > TRIES_MAX or not passes_over or not 0.0 < rate <= 1.0:
+    if limit > trouble or tries > ATTEMPTS_MAX or not passes_over or not 0.0 < rate <= 1.0:
         return None
     return Rollback(rank, limit, trouble, skip_from, skip_end, tries, rate)
 
 
-def withdrawn(id_: CheckpointId, rollbacks: Iterable[Rollback]) -> bool:
+def is_rolled_back(id_: CheckpointId, rollbacks: Iterable[Rollback]) -> bool:
     """Say whether a rollback withdrew this checkpoint: then nobody ever goes on from it."""
     return any(id_.session_id <= each.session_id and id_.step > each.last_good_step for each in rollbacks)
 
 
-def applying(rollbacks: Iterable[Rollback], anew: Collection[int], epoch: int | None) -> tuple[Rollback, ...]:
+def active(rollbacks: Iterable[Rollback], anew: Collection[int], epoch: int | None) -> tuple[Rollback, ...]:
     """Return those that hold for who goes on from a checkpoint of session ``epoch`` (None: from step 0), oldest first.
 
     ``anew``: the epochs of sessions that began at step 0 on purpose. What was before such a one is another training.
@@ -115,7 +115,7 @@ def applying(rollbacks: Iterable[Rollback], anew: Collection[int], epoch: int | 
     )
 
 
-def decided(
+def next_rollback(
     trouble: Anomaly, *, mine: SessionId, rolled: Sequence[Rollback], began: int, passed: int | None
 ) -> Rollback:
     """Return the next rollback, whose ``tries`` are more than TRIES_MAX where it must not be made.
@@ -124,7 +124,7 @@ def decided(
     step beyond the last trouble of which this session has a DURABLE checkpoint: with one before the new trouble, that
     is another trouble, and tried anew.
     """
-    limit = fine_steps(trouble)
+    limit = last_good_step(trouble)
     last = _last(rolled)
     if last is None or began > last.anomaly_step or (passed is not None and passed <= limit):
         return Rollback(mine, limit, trouble.step, limit, trouble.step + 1, attempt=1)
@@ -132,26 +132,26 @@ def decided(
     return Rollback(mine, max(0, min(limit, began - 1)), end - 1, 0, end, attempt=last.attempt + 1)
 
 
-def stopped(instead_of: Rollback, trouble: Anomaly, *, rolled: Sequence[Rollback], began: int) -> Rollback:
+def stop_record(instead_of: Rollback, trouble: Anomaly, *, rolled: Sequence[Rollback], began: int) -> Rollback:
     """Return what is left by a session that stops instead: nothing from after the trouble is gone on from.
 
     Who mends the cause and starts again goes on from the same checkpoint. If after all tries the start after a stop meets
     the trouble too, then what it ``began`` with may be what is bad, and it is withdrawn: the next start tries an older one.
     """
-    fine = fine_steps(trouble)
+    fine = last_good_step(trouble)
     limit = fine if fine >= began else max(0, trouble.step - 1)
-    if instead_of.attempt > TRIES_MAX and not rolled[-1].attempt:
+    if instead_of.attempt > ATTEMPTS_MAX and not rolled[-1].attempt:
         limit = instead_of.last_good_step
     return Rollback(instead_of.session_id, limit, trouble.step)
 
 
-def what(trouble: Anomaly) -> str:
+def describe_anomaly(trouble: Anomaly) -> str:
     """Return in words what happened."""
     happened = "is" if trouble.kind == "nan" else "jumps to"
     return f"{trouble.name} {happened} {trouble.value} at step {trouble.step:,}"
 
 
-def told(rollback: Rollback) -> str:
+def describe(rollback: Rollback) -> str:
     """Return in words what is done."""
     if not rollback.attempt:
         return f"checkpoints after step {rollback.last_good_step:,} are withdrawn"
@@ -159,29 +159,29 @@ def told(rollback: Rollback) -> str:
     skips = f"steps {first:,} to {last:,}" if first else f"all steps up to {last:,}"
     slower = f", with the learning rate times {rollback.rate:g}" if rollback.rate != 1.0 else ""
     words = f"going back to step {rollback.last_good_step:,} or before and leaving out {skips}{slower}"
-    return f"{words} (try {rollback.attempt} of {TRIES_MAX})"
+    return f"{words} (try {rollback.attempt} of {ATTEMPTS_MAX})"
 
 
-def as_words(rolled: Iterable[Rollback]) -> str:
+def to_env(rolled: Iterable[Rollback]) -> str:
     """Return what the trainer has to heed, for its environment."""
     return " ".join(
         f"{each.session_id}:{each.skip_from}:{each.skip_end}:{each.rate:g}" for each in rolled if each.attempt
     )
 
 
-def of_words(words: str) -> list[tuple[str, range, float]]:
+def from_env(words: str) -> list[tuple[str, range, float]]:
     """Read that back: of each rollback the name of its session, the indices to pass over, the rate. Raises ValueError."""
     read = (word.split(":") for word in words.split())
     return [(name, range(int(begin), int(end)), float(rate)) for name, begin, end, rate in read]
 
 
-def beyond(rolled: Sequence[Rollback], step: int) -> bool:
+def is_past(rolled: Sequence[Rollback], step: int) -> bool:
     """Say whether so many steps are beyond the last trouble that was gone back from."""
     last = _last(rolled)
     return last is not None and step > last.anomaly_step
 
 
-def needs_older(rolled: Sequence[Rollback], *, began: int, passed: int | None) -> bool:
+def must_keep_older(rolled: Sequence[Rollback], *, began: int, passed: int | None) -> bool:
     """Say whether the last trouble is not passed yet: then going back once more may need any checkpoint there is."""
     last = _last(rolled)
     return last is not None and began <= last.anomaly_step and passed is None
@@ -191,7 +191,7 @@ def _last(rolled: Sequence[Rollback]) -> Rollback | None:
     return next((each for each in reversed(rolled) if each.attempt), None)
 
 
-def fine_steps(trouble: Anomaly) -> int:
+def last_good_step(trouble: Anomaly) -> int:
     """Return of how many steps a checkpoint is known to be good: the loss of the step after them was."""
     fine = trouble.step - 1 if trouble.last_good_step is None else min(trouble.last_good_step, trouble.step - 1)
     return max(0, fine)

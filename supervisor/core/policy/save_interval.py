@@ -28,7 +28,7 @@ class Interval:
     cost: float
 
 
-def best(save_cost_s: float, upload_s: float, mean_life_s: float) -> Interval:
+def optimal(save_cost_s: float, upload_s: float, mean_life_s: float) -> Interval:
     """Return max(sqrt(2 C M), 1.2 x upload): a save must also not wait for the one before it to arrive.
 
     Bounded to 10 s .. 30 min: below, the loop itself is disturbed; above, a death that no statistic foresaw costs
@@ -39,7 +39,7 @@ def best(save_cost_s: float, upload_s: float, mean_life_s: float) -> Interval:
     return Interval(every_s, loss_s=every_s / 2 + upload_s, cost=save_cost_s / (every_s + save_cost_s))
 
 
-def words(interval: Interval) -> str:
+def describe(interval: Interval) -> str:
     """Say what an interval means for the run."""
     cost = f"{100 * interval.cost:.1f} %" if interval.cost >= 0.001 else "under 0.1 %"  # noqa: PLR2004
     return (

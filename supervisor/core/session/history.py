@@ -6,7 +6,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from supervisor.core.frozen import dataclass
-from supervisor.core.policy.rollback import ROLLED_BACK, TROUBLE
+from supervisor.core.policy.rollback import ROLLED_BACK, STOPPED_BY_ANOMALY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,22 +44,22 @@ class SessionSummary:
     age_s: float = 0.0
 
 
-def tell(carried: HistoryRead, stories: Sequence[SessionSummary]) -> HistoryRead:
-    """Add the stories (oldest first) to the history that was carried along; ``words`` are about the last of them."""
+def summarize(carried: HistoryRead, stories: Sequence[SessionSummary]) -> HistoryRead:
+    """Add the stories (oldest first) to the history that was carried along; ``describe_last`` are about the last of them."""
     for story in stories:
         carried = _add(carried, story)
     if not stories:
         return replace(carried, summary="")
     last = stories[-1]
-    return replace(carried, summary=words(last), last_step=last.last_step, step_s=last.step_s)
+    return replace(carried, summary=describe_last(last), last_step=last.last_step, step_s=last.step_s)
 
 
-def words(story: SessionSummary) -> str:
+def describe_last(story: SessionSummary) -> str:
     """Return one paragraph: how this machine ended and how far it had come."""
-    return f"The last machine (session {story.epoch}) {sentence(story)}"
+    return f"The last machine (session {story.epoch}) {describe(story)}"
 
 
-def sentence(story: SessionSummary) -> str:
+def describe(story: SessionSummary) -> str:
     """Return the same without its subject."""
     lived = f" after {duration(story.lived_s)}" if story.lived_s is not None else ""
     unit = "step" if story.counted else "snapshot"
@@ -82,7 +82,7 @@ def _ending(story: SessionSummary) -> str:
         "succeeded": "finished the run",
         "fenced": "gave way to another machine",
         ROLLED_BACK: f"went back to before a trouble ({story.end_words})",
-        TROUBLE: f"was stopped by a trouble ({story.end_words})",
+        STOPPED_BY_ANOMALY: f"was stopped by a trouble ({story.end_words})",
     }
     if story.end in planned:
         return planned[story.end]

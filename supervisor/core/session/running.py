@@ -13,7 +13,7 @@ from supervisor.core.policy.rollback import ROLLED_BACK
 from supervisor.core.session import anomaly, missing_packages, saving, script_end
 from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
-from supervisor.core.session.shutdown import KILL_AFTER_TERM_S, KILL_S_MIN, begin, begin_fenced, stop_asked
+from supervisor.core.session.shutdown import KILL_AFTER_TERM_S, KILL_S_MIN, begin, begin_fenced, stop_requested
 from supervisor.core.session.state import Ending, Phase, Session, save_interval
 from supervisor.core.wire import messages
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 WORKING_CPU_S = 5.0  # in the time that "start" may be silent: half an hour of waiting for nothing costs less
 ALIKE = 0.9  # of the steps of the attempt before
 REPEATS = "it made as many steps as the attempt before and ended in the same way: this counts as no progress"
-_AWAY = frozenset({"gone", "hung"})
+_STORE_ERRORS = frozenset({"gone", "hung"})
 
 
-def trainer_said(session: Session, event: ev.TrainerMessage, now: Instant) -> Outcome:
+def trainer_message(session: Session, event: ev.TrainerMessage, now: Instant) -> Outcome:
     """Any message is a sign of life; what else it means depends on its kind."""
     handler = _SAID.get(type(event.message))
     return handler(session, event.message, now) if handler else (session, ())
@@ -43,7 +43,7 @@ def trainer_exited(session: Session, event: ev.TrainerExited, now: Instant) -> O
     session = session.timed(save=None, terminate=None, kill=None, leave=None)
     if session.phase is Phase.DRAINING:
         return session, ()
-    came_to_its_end = script_end.came_to_its_end(_farther(session).trainer, event.code)
+    came_to_its_end = script_end.is_at_its_end(_made_progress(session).trainer, event.code)
     if came_to_its_end and session.saves.save_error:
         words = f"the script finished, but its last checkpoint could not be saved: {session.saves.save_error}"
         return _died(session.with_(trainer=trainer.with_(failure=("script", words), failure_place=words)), event, now)
@@ -58,7 +58,7 @@ def trainer_exited(session: Session, event: ev.TrainerExited, now: Instant) -> O
     return _died(session, event, now)
 
 
-def fence_seen(session: Session, event: ev.FenceChecked, now: Instant) -> Outcome:
+def fence_checked(session: Session, event: ev.FenceChecked, now: Instant) -> Outcome:
     """The regular look: outranked, asked to stop, or free to go on."""
     rank = session.session_id
     if rank is None:
@@ -67,7 +67,7 @@ def fence_seen(session: Session, event: ev.FenceChecked, now: Instant) -> Outcom
     session, said = _answers_again(session, now)
     if event.probes > session.probes_answered:
         session, said = session.with_(probes_answered=event.probes), (*said, do.AnswerProbe(event.probes))
-    by = session_id.judge(event.names, rank)
+    by = session_id.superseded_by(event.names, rank)
     if session.ending and session.ending.phase is Phase.FENCED:
         return session, ()  # once outranked is outranked for good: a later listing that shows less is a stale one
     if by is not None:
@@ -78,21 +78,21 @@ def fence_seen(session: Session, event: ev.FenceChecked, now: Instant) -> Outcom
         if looked_s < thaws_s:  # it may be from before the freeze, or stale, and not show a successor yet
             session = session.timed(fence=min(max(thaws_s, now.mono_s), session.timers.fence or thaws_s))
         else:
-            session = saving.ask_again(session.with_(writes_suspended=False), now)
+            session = saving.request_save_again(session.with_(writes_suspended=False), now)
     if event.stop and (session.phase is not Phase.DRAINING or _more_urgent(session, event.stop)):
-        session, commands = stop_asked(session, event.stop, now)
+        session, commands = stop_requested(session, event.stop, now)
     else:
-        session, commands = saving.publish_next(session)
+        session, commands = saving.upload_next(session)
     return session, (*said, *commands)
 
 
-def fence_unreadable(session: Session, event: ev.StoreUnreachable, now: Instant) -> Outcome:
+def store_unreachable(session: Session, event: ev.StoreUnreachable, now: Instant) -> Outcome:
     """Failing to see the store is no failure of the run: training goes on, and what is staged waits on the local disk.
 
     Where the mount itself is away, whatever is there afterwards is looked at anew before anything is written.
     """
     session = session.timed(fence=now.mono_s + session.config.fence_every_s)
-    if event.kind in _AWAY:
+    if event.kind in _STORE_ERRORS:
         session = session.with_(writes_suspended=True, writes_suspended_s=now.mono_s)
     if session.store_error_kind:
         return session.with_(store_error_kind=event.kind), ()
@@ -108,18 +108,18 @@ def journal_closed(session: Session, _event: ev.JournalWritten | ev.JournalFaile
     return session.timed(journal=now.mono_s + session.config.journal_every_s), ()
 
 
-def silent(session: Session, now: Instant) -> Outcome:
+def on_silence(session: Session, now: Instant) -> Outcome:
     """No sign of life for too long. Before its first step the script may be at work all the same: that is looked at first."""
     if session.trainer.heartbeats.section == "start" and session.config.liveness.fixed_s is None:
         return _moved(session, now), (do.SampleTrainerCpu(),)
     return _hung(session, now)
 
 
-def seen(session: Session, event: ev.TrainerCpuSampled, now: Instant) -> Outcome:
+def trainer_cpu_sampled(session: Session, event: ev.TrainerCpuSampled, now: Instant) -> Outcome:
     """A script that nobody attached says nothing of its steps: while it computes, it is not taken to hang."""
     trainer = session.trainer
     if trainer.finished is not None:
-        return script_end.looked_at(session, event, now)
+        return script_end.cpu_sampled_after_end(session, event, now)
     if not trainer.alive or trainer.hung or trainer.heartbeats.section != "start":
         return session, ()
     if event.cpu_s is None or event.cpu_s - trainer.cpu_s >= WORKING_CPU_S:
@@ -140,7 +140,7 @@ def _hung(session: Session, now: Instant) -> Outcome:
     return session.timed(kill=now.mono_s + kill_s), (do.Notify("warning", words), do.SignalTrainer("stacks"))
 
 
-def _beat(session: Session, beat: messages.Heartbeat, now: Instant) -> Outcome:
+def _heartbeat(session: Session, beat: messages.Heartbeat, now: Instant) -> Outcome:
     trainer, vitals = session.trainer, session.trainer.heartbeats
     moved = beat.step != trainer.step or beat.section != vitals.section
     done = beat.step - trainer.step if trainer.step is not None and beat.step > trainer.step else 0
@@ -172,11 +172,11 @@ def _beat(session: Session, beat: messages.Heartbeat, now: Instant) -> Outcome:
 def _staged(session: Session, said: messages.CheckpointStaged, now: Instant) -> Outcome:
     if session.rollback and said.step > session.rollback.last_good_step:
         return session, ()  # it is withdrawn already
-    return saving.staged(_moved(session, now), said, now)
+    return saving.on_staged(_moved(session, now), said, now)
 
 
 def _save_failed(session: Session, said: messages.SaveFailed, now: Instant) -> Outcome:
-    return saving.save_failed(_moved(session, now), said, now)
+    return saving.on_save_failed(_moved(session, now), said, now)
 
 
 def _restored(session: Session, _said: messages.Restored, now: Instant) -> Outcome:
@@ -192,11 +192,11 @@ def _read_back(session: Session, said: messages.ReadBack, now: Instant) -> Outco
     return session.with_(resumed_step=0, progress_step=0), ()
 
 
-def _noted(session: Session, said: messages.TrainerNote, _now: Instant) -> Outcome:
+def _note(session: Session, said: messages.TrainerNote, _now: Instant) -> Outcome:
     return session, (do.Notify(said.level, said.text, said.hint),)
 
 
-def _greeted(session: Session, said: messages.Hello, _now: Instant) -> Outcome:
+def _hello(session: Session, said: messages.Hello, _now: Instant) -> Outcome:
     return session.with_(trainer=session.trainer.with_(attached=session.trainer.attached or said.attached)), ()
 
 
@@ -228,7 +228,7 @@ def _moved(session: Session, now: Instant) -> Session:
 def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
     trainer = session.trainer
     death = recovery.name_death(code=event.code, oom=event.oom, hung=trainer.hung, said=trainer.failure)
-    if trainer.hung and trainer.heartbeats.section == liveness.AFTER:
+    if trainer.hung and trainer.heartbeats.section == liveness.SECTION_AFTER_LOOP:
         death = replace(death, passing=False)  # nothing is left to train: it hangs there the next time too
     if event.other_file:
         death = replace(death, cause=recovery.Cause.SCRIPT, passing=True)
@@ -257,7 +257,7 @@ def _died(session: Session, event: ev.TrainerExited, now: Instant) -> Outcome:
 
 def _own_steps(session: Session) -> int:
     """Return the number of steps that this attempt has made itself. Snapshots count where no steps are reported."""
-    step = _farther(session).trainer.step or 0
+    step = _made_progress(session).trainer.step or 0
     return (
         (session.trainer.step or 0)
         if session.trainer.ignored_restored_files
@@ -278,7 +278,7 @@ def _repeats(session: Session, death: recovery.Death, mark: str, steps: int) -> 
     return steps == session.failed_steps or (not death.passing and steps >= ALIKE * session.failed_steps > 0)
 
 
-def _farther(session: Session) -> Session:
+def _made_progress(session: Session) -> Session:
     """What is staged tells how far a script has come whose last words were lost."""
     trainer, staged = session.trainer, session.saves.newest_step or 0
     return session.with_(trainer=trainer.with_(step=max(trainer.step or 0, staged)))
@@ -289,7 +289,7 @@ def _marked(session: Session, mark: str) -> Session:
 
     An end without a word (no ``mark``) is no place that could be known again.
     """
-    step = (session if session.trainer.ignored_restored_files else _farther(session)).trainer.step or 0
+    step = (session if session.trainer.ignored_restored_files else _made_progress(session)).trainer.step or 0
     again = bool(mark) and mark == session.failed_at and step <= session.highest_step
     same = session.same_failures + 1 if again else 1
     return session.with_(failed_at=mark, same_failures=same, highest_step=max(step, session.highest_step))
@@ -318,14 +318,14 @@ def _reason(exit_code: int) -> str:
 
 
 _SAID: dict[type, Callable[[Session, Any, Instant], Outcome]] = {
-    messages.Hello: _greeted,
+    messages.Hello: _hello,
     messages.Finished: script_end.finished,
-    messages.Heartbeat: _beat,
+    messages.Heartbeat: _heartbeat,
     messages.CheckpointStaged: _staged,
     messages.SaveFailed: _save_failed,
     messages.Restored: _restored,
     messages.ReadBack: _read_back,
-    messages.TrainerNote: _noted,
+    messages.TrainerNote: _note,
     messages.ScriptFailed: _script_failed,
-    messages.Anomaly: anomaly.met,
+    messages.Anomaly: anomaly.on_anomaly,
 }

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 FIRST_SAVE_S = 5.0
 RETRY_SAVE_S = 30.0
-ASK_AGAIN_S = 120.0
+REQUEST_AGAIN_S = 120.0
 SLOW_SHARE = 0.3  # of a new measurement in the mean: one save's steps are few, and their times scatter
 WARN_AFTER_S = 120.0  # of waiting for a proof; then again after twice the time
 STUCK_AFTER_S = 900.0  # an upload that is proved in no such time makes way for a newer one
 STUCK_FACTOR = 5.0  # unless uploads take that long here: so many times the longest seen
-PUBLISH_WAIT = WaitExponential(multiplier=1.0, max=60.0)
+UPLOAD_RETRY = WaitExponential(multiplier=1.0, max=60.0)
 
 
-def inherited(session: Session, folder: str, step: int, now: Instant) -> Outcome:
+def confirm_inherited(session: Session, folder: str, step: int, now: Instant) -> Outcome:
     """A dead session of this machine wrote the checkpoint that the run goes on from, and nobody has proved it: ask.
 
     It gives way to the first one of our own, whose proof says more. Until then the run's end waits for it.
@@ -46,7 +46,7 @@ def inherited(session: Session, folder: str, step: int, now: Instant) -> Outcome
     return session.timed(confirm=now.mono_s), ()
 
 
-def staged(session: Session, said: messages.CheckpointStaged, now: Instant) -> Outcome:
+def on_staged(session: Session, said: messages.CheckpointStaged, now: Instant) -> Outcome:
     """A whole checkpoint lies on the local disk: publish it, or let it wait as the newest."""
     saves = session.saves
     if saves.inherited and saves.uploading == saves.inherited:
@@ -67,11 +67,11 @@ def staged(session: Session, said: messages.CheckpointStaged, now: Instant) -> O
         slow_s=said.slow_s if saves.last_at_s == 0 else saves.slow_s + SLOW_SHARE * (said.slow_s - saves.slow_s),
     )
     session = _rearmed(session.with_(saves=saves), now)
-    session, commands = publish_next(session)
+    session, commands = upload_next(session)
     return session, (*(do.DeleteStaged(folder) for folder in dropped), *commands)
 
 
-def save_failed(session: Session, said: messages.SaveFailed, now: Instant) -> Outcome:
+def on_save_failed(session: Session, said: messages.SaveFailed, now: Instant) -> Outcome:
     """A failed save is an event, not the end of a run: say so and try again."""
     every = save_interval(session)
     wait_s = min(RETRY_SAVE_S, every.every_s if every else RETRY_SAVE_S)
@@ -81,7 +81,7 @@ def save_failed(session: Session, said: messages.SaveFailed, now: Instant) -> Ou
     return session, (do.Notify("warning", f"the save at step {said.step:,} failed: {said.error}", "training goes on"),)
 
 
-def ask_for_save(session: Session, reason: str, now: Instant) -> Outcome:
+def request_save(session: Session, reason: str, now: Instant) -> Outcome:
     """Ask the trainer for a checkpoint at its next step boundary.
 
     It is asked again after a while without one, because a trainer that has not attached yet hears nothing.
@@ -90,10 +90,10 @@ def ask_for_save(session: Session, reason: str, now: Instant) -> Outcome:
         return session.timed(save=None), ()
     if not session.saves.save_requested:
         session = session.with_(saves=session.saves.with_(save_requested=True))
-    return session.timed(save=now.mono_s + ASK_AGAIN_S), (do.SendToTrainer(messages.SaveRequest(reason)),)
+    return session.timed(save=now.mono_s + REQUEST_AGAIN_S), (do.SendToTrainer(messages.SaveRequest(reason)),)
 
 
-def publish_next(session: Session) -> Outcome:
+def upload_next(session: Session) -> Outcome:
     """Start the waiting upload if none is on its way and nothing speaks against writing."""
     saves = session.saves
     if saves.uploading or not saves.next_upload or session.writes_suspended or session.timers.upload is not None:
@@ -106,7 +106,7 @@ def publish_next(session: Session) -> Outcome:
     )
 
 
-def submitted(session: Session, event: ev.CheckpointWritten, now: Instant) -> Outcome:
+def on_written(session: Session, event: ev.CheckpointWritten, now: Instant) -> Outcome:
     """The files are written, not yet proved: nothing may be called saved. Ask for the proof, where it comes later."""
     if event.folder != session.saves.uploading:
         return session, ()
@@ -123,7 +123,7 @@ def confirm(session: Session, _now: Instant) -> Outcome:
     return session, (do.ConfirmDurability(session.saves.uploading),)
 
 
-def ask_again(session: Session, now: Instant) -> Session:
+def request_save_again(session: Session, now: Instant) -> Session:
     """Ask soon for the evidence on what was submitted before the store went away."""
     later = session.config.confirm_every_s or session.saves.inherited
     if session.saves.written_s is None or not later:
@@ -131,7 +131,7 @@ def ask_again(session: Session, now: Instant) -> Session:
     return session.timed(confirm=now.mono_s)
 
 
-def unconfirmed(session: Session, event: ev.DurabilityPending, now: Instant) -> Outcome:
+def on_pending(session: Session, event: ev.DurabilityPending, now: Instant) -> Outcome:
     """Go on asking; say so when it takes long; send a newer one instead when it takes far too long."""
     saves = session.saves
     if event.folder != saves.uploading:
@@ -140,12 +140,12 @@ def unconfirmed(session: Session, event: ev.DurabilityPending, now: Instant) -> 
     slow = event.progressing or not event.confirmable
     if saves.next_upload and not slow and since_s > max(STUCK_AFTER_S, STUCK_FACTOR * saves.upload_s):
         saves = saves.with_(uploading="", written_s=None)
-        session, commands = publish_next(session.with_(saves=saves))
+        session, commands = upload_next(session.with_(saves=saves))
         dropped = (do.DeleteStaged(event.folder),) if event.folder != saves.newest else ()
         return session, (*dropped, *commands)
     if not event.confirmable:
         saves = saves.with_(uploading="", written_s=None, unconfirmed=event.folder)
-        return publish_next(session.with_(saves=saves))
+        return upload_next(session.with_(saves=saves))
     session = session.timed(confirm=now.mono_s + session.config.confirm_every_s)
     if event.progressing:
         saves = saves.with_(written_s=now.mono_s)  # a slow way must not make each one give way to the next
@@ -157,7 +157,7 @@ def unconfirmed(session: Session, event: ev.DurabilityPending, now: Instant) -> 
     return session, (do.Notify("warning", words, f"training goes on; {_safe(saves)}"),)
 
 
-def durable(session: Session, event: ev.CheckpointDurable, now: Instant) -> Outcome:
+def on_durable(session: Session, event: ev.CheckpointDurable, now: Instant) -> Outcome:
     """Proved: this is the only place where something becomes safe."""
     first = session.saves.durable is None or session.saves.durable.generation != event.id.generation
     saves = session.saves.with_(
@@ -172,7 +172,7 @@ def durable(session: Session, event: ev.CheckpointDurable, now: Instant) -> Outc
     if (
         session.active_rollbacks
         and session.first_durable_past_anomaly is None
-        and rollback.beyond(session.active_rollbacks, event.id.step)
+        and rollback.is_past(session.active_rollbacks, event.id.step)
     ):
         session = session.with_(first_durable_past_anomaly=event.id.step)
     commands: tuple[do.Command, ...] = ()
@@ -184,12 +184,12 @@ def durable(session: Session, event: ev.CheckpointDurable, now: Instant) -> Outc
         and session.config.save_every.unit == "auto"
         and (every := save_interval(session))
     ):
-        commands += (do.Notify("info", interval_policy.words(every)),)
+        commands += (do.Notify("info", interval_policy.describe(every)),)
     # removing takes long on a drive: the next upload goes first, and at the end of a run nothing waits for it
-    session, more = publish_next(session)
+    session, more = upload_next(session)
     hurried = session.phase is Phase.DRAINING and bool(more)
     # what is withdrawn, or may be, must not count for what makes older checkpoints superfluous
-    troubled = session.rollback or rollback.needs_older(
+    troubled = session.rollback or rollback.must_keep_older(
         session.active_rollbacks, began=session.resumed_step, passed=session.first_durable_past_anomaly
     )
     if not (session.writes_suspended or session.phase is Phase.FENCED or hurried or troubled):
@@ -197,7 +197,7 @@ def durable(session: Session, event: ev.CheckpointDurable, now: Instant) -> Outc
     return _rearmed(session, now), (*commands, *more)
 
 
-def publish_failed(session: Session, event: ev.UploadFailed, now: Instant) -> Outcome:
+def on_upload_failed(session: Session, event: ev.UploadFailed, now: Instant) -> Outcome:
     """Keep the staged files and try again later; a newer one that waits takes the turn."""
     saves = session.saves
     if event.folder != saves.uploading:
@@ -211,7 +211,7 @@ def publish_failed(session: Session, event: ev.UploadFailed, now: Instant) -> Ou
         next_upload=saves.next_upload or ("" if event.permanent else event.folder),
         failures=saves.failures + 1,
     )
-    wait_s = PUBLISH_WAIT(saves.failures)
+    wait_s = UPLOAD_RETRY(saves.failures)
     session = session.with_(saves=saves).timed(upload=now.mono_s + wait_s, confirm=None)
     commands: tuple[do.Command, ...] = ()
     if superseded and event.folder != saves.newest:
@@ -223,7 +223,7 @@ def publish_failed(session: Session, event: ev.UploadFailed, now: Instant) -> Ou
     return session, (*commands, do.Notify("warning", words, f"trying again in {wait_s:.0f} s; {_safe(saves)}"))
 
 
-def retained(session: Session, event: ev.Pruned | ev.PruneFailed, _now: Instant) -> Outcome:
+def on_pruned(session: Session, event: ev.Pruned | ev.PruneFailed, _now: Instant) -> Outcome:
     """Removing old checkpoints matters only for space: a failure is said and tried again after the next save."""
     if isinstance(event, ev.PruneFailed):
         return session, (do.Notify("warning", f"old checkpoints could not be removed: {event.error}"),)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.core.humanize import duration
-from supervisor.core.policy.liveness import AFTER
+from supervisor.core.policy.liveness import SECTION_AFTER_LOOP
 from supervisor.core.policy.recovery import signal_name
 from supervisor.core.session import commands as do
 from supervisor.core.session.state import Phase, Session, TrainerState
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 GRACE_S = 60.0  # for a process whose script is done; again as long while it computes, because it may be sending results
 GRACE_S_MAX = 600.0
-SAID_AFTER_S = 5.0
+REPORTED_AFTER_S = 5.0
 WORKING_CPU_S = 1.0  # in one grace
-_OUTSIDE_LOOP = frozenset({"start", "restore", AFTER})
+_OUTSIDE_LOOP = frozenset({"start", "restore", SECTION_AFTER_LOOP})
 
 
 def finished(session: Session, said: messages.Finished, now: Instant) -> Outcome:
@@ -35,7 +35,7 @@ def finished(session: Session, said: messages.Finished, now: Instant) -> Outcome
     if session.phase is not Phase.RUNNING or not trainer.alive:
         return session, ()
     grace_s = _grace_s(session)
-    first_s = SAID_AFTER_S if grace_s is None else min(SAID_AFTER_S, grace_s / 2)
+    first_s = REPORTED_AFTER_S if grace_s is None else min(REPORTED_AFTER_S, grace_s / 2)
     return session.timed(leave=now.mono_s + first_s), ()
 
 
@@ -59,7 +59,7 @@ def leave(session: Session, now: Instant) -> Outcome:
     return session, (do.Notify("info", words, hint), do.SampleTrainerCpu())
 
 
-def looked_at(session: Session, event: ev.TrainerCpuSampled, now: Instant) -> Outcome:
+def cpu_sampled_after_end(session: Session, event: ev.TrainerCpuSampled, now: Instant) -> Outcome:
     """How much the process of a script that is done has computed since it was looked at last."""
     trainer, grace_s = session.trainer, _grace_s(session)
     computed_s = None if event.cpu_s is None else event.cpu_s - trainer.cpu_s
@@ -76,7 +76,7 @@ def looked_at(session: Session, event: ev.TrainerCpuSampled, now: Instant) -> Ou
     return session, (do.Notify("warning", words), do.SignalTrainer("kill"))
 
 
-def came_to_its_end(trainer: TrainerState, code: int) -> bool:
+def is_at_its_end(trainer: TrainerState, code: int) -> bool:
     """Say whether the script came to its end. What its process does after that is no failure, unless it chose a code."""
     if trainer.finished is not None:
         return code <= 0

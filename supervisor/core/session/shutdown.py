@@ -25,9 +25,9 @@ KILL_AFTER_TERM_S, KILL_S_MIN = 10.0, 2.0
 WRITE_END_S = 30.0
 END_S = 2.0  # of a short notice, for the record of the end
 FLUSH_S = 900.0
-DARK_WAIT_S = 60.0  # for a store that does not answer: it may come back, and a person waits
+UNREACHABLE_WAIT_S = 60.0  # for a store that does not answer: it may come back, and a person waits
 
-UNPROVED = "unproved"
+UNCONFIRMED = "unproved"
 _SIGNALS = {"SIGINT": (errors.INTERRUPTED, "stopped by Ctrl-C"), "SIGTERM": (errors.TERMINATED, "stopped by SIGTERM")}
 
 
@@ -71,7 +71,7 @@ def grace(session: Session, ending: Ending | None = None) -> float:
     return max(GRACE_ON_SIGTERM_S if on_sigterm else GRACE_S_MIN, 5 * _measured_s(session))
 
 
-def signalled(session: Session, event: ev.SignalReceived, now: Instant) -> Outcome:
+def signal_received(session: Session, event: ev.SignalReceived, now: Instant) -> Outcome:
     """SIGINT and SIGTERM save and end; a second one ends at once. A closed terminal saves and goes on."""
     if event.name == "SIGHUP":
         said = do.Notify("info", "the terminal was closed: the run goes on; `status` and `stop` look after it")
@@ -94,7 +94,7 @@ def signalled(session: Session, event: ev.SignalReceived, now: Instant) -> Outco
     return session, (do.Notify("info", heard, "once more ends it at once, and loses what is not saved"), *commands)
 
 
-def stop_asked(session: Session, how: str, now: Instant) -> Outcome:
+def stop_requested(session: Session, how: str, now: Instant) -> Outcome:
     """Somebody asked through the store that this session end ("save" first, or "now")."""
     ending = Ending(Phase.CANCELLED, errors.TERMINATED, "stopped", "stopped on request")
     if how == "now":
@@ -103,11 +103,11 @@ def stop_asked(session: Session, how: str, now: Instant) -> Outcome:
     return session, (do.Notify("info", "asked to stop: saving first"), *commands)
 
 
-def noticed(session: Session, event: ev.PreemptionNotice, now: Instant) -> Outcome:
+def preemption_notice(session: Session, event: ev.PreemptionNotice, now: Instant) -> Outcome:
     """The machine goes for certain: save and hand over within what is left. It only may: save and go on."""
     if not event.certain:
         said = do.Notify("warning", f"this machine may end soon: {event.message}", "saving now, then going on")
-        session, commands = saving.ask_for_save(session, "notice", now)
+        session, commands = saving.request_save(session, "notice", now)
         return session, (said, *commands)
     words = f"this machine ends soon: {event.message}"
     ending = Ending(Phase.HANDED_OVER, errors.HANDED_OVER, "handed-over", words)
@@ -119,7 +119,7 @@ def noticed(session: Session, event: ev.PreemptionNotice, now: Instant) -> Outco
     return session, (do.Notify("warning", words, hint), *commands)
 
 
-def controller_failed(session: Session, event: ev.InternalError, _now: Instant) -> Outcome:
+def internal_error(session: Session, event: ev.InternalError, _now: Instant) -> Outcome:
     """A defect of ours: leave the staged and the stored as they are, end the trainer, say it."""
     last = event.error.strip().rpartition("\n")[2]
     words = event.message or f"a defect in the supervisor: {last}"
@@ -157,7 +157,7 @@ def advance(session: Session, now: Instant) -> Outcome:
         hint = "start again on this machine when the store answers: it is put there then"
         if saves.written_s is not None:
             hint = "it is written: keep this machine until it is uploaded (`checkpoints`), or start again here"
-        ending = Ending(Phase.FAILED, errors.FAILED, UNPROVED, words, hint=hint)
+        ending = Ending(Phase.FAILED, errors.FAILED, UNCONFIRMED, words, hint=hint)
     elif saves.save_error and ending.phase is Phase.SUCCEEDED:
         words = f"finished, but the last checkpoint could not be put into the store: {saves.save_error}"
         hint = "start again: it goes on from the checkpoint before that one"
@@ -171,7 +171,7 @@ def advance(session: Session, now: Instant) -> Outcome:
     return session, (do.RecordSessionEnd(ending.reason, ending.exit_code, ending.message, step),)
 
 
-def end_written(session: Session, _event: ev.SessionEndRecorded, now: Instant) -> Outcome:
+def session_end_recorded(session: Session, _event: ev.SessionEndRecorded, now: Instant) -> Outcome:
     """The end is on record (or could not be recorded, which the next session survives too).
 
     What is then still not proved is left to the platform to send, where it can: that ends the mount, so it comes last.
@@ -190,7 +190,7 @@ def end_written(session: Session, _event: ev.SessionEndRecorded, now: Instant) -
     return session, (said, do.FlushDrive(within_s))
 
 
-def flushed(session: Session, event: ev.DriveFlushed, _now: Instant) -> Outcome:
+def drive_flushed(session: Session, event: ev.DriveFlushed, _now: Instant) -> Outcome:
     """All that was written has left this machine, or could not: say which, and end."""
     if event.error:
         session, commands = finish_at_once(session)
@@ -200,7 +200,7 @@ def flushed(session: Session, event: ev.DriveFlushed, _now: Instant) -> Outcome:
         )
     saves = session.saves.with_(uploading="", written_s=None, durable=event.id or session.saves.durable)
     ending = session.ending
-    if ending is not None and ending.reason == UNPROVED and not saves.next_upload:
+    if ending is not None and ending.reason == UNCONFIRMED and not saves.next_upload:
         ending = Ending(Phase.SUCCEEDED, errors.SUCCEEDED, "succeeded", "the script finished")
     return finish_at_once(session.with_(saves=saves, ending=ending))
 
@@ -265,7 +265,7 @@ def _kill_after(session: Session, now: Instant) -> float:
 
 def _waits_until(session: Session) -> float | None:
     """Return until when uploads are waited for, in monotonic seconds; None for as long as it takes."""
-    dark_s = session.store_error_s + DARK_WAIT_S if session.store_error_kind else None
+    dark_s = session.store_error_s + UNREACHABLE_WAIT_S if session.store_error_kind else None
     return min((at for at in (session.timers.give_up_waiting, dark_s) if at is not None), default=None)
 
 

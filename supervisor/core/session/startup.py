@@ -12,7 +12,7 @@ from supervisor.core.policy import recovery
 from supervisor.core.policy.liveness import Heartbeats
 from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
-from supervisor.core.session.saving import inherited, publish_next
+from supervisor.core.session.saving import confirm_inherited, upload_next
 from supervisor.core.session.shutdown import begin, begin_fenced, finish_at_once
 from supervisor.core.session.state import Ending, Phase, Session, TrainerState
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from supervisor.core.clock import Instant
     from supervisor.core.session.decision import Outcome
 
-LOOK_AGAIN_S = 2.0
-SETTLE_SAID_S = 5.0
+INSPECT_AGAIN_S = 2.0
+DELAY_REPORTED_S = 5.0
 NOTHING_THERE = "there is no checkpoint to resume from, and --resume must was asked for"
 NOTHING_THERE_HINT = "is this the store of the run, and its name? To begin a new run leave --resume must out"
 NOT_THE_SAME = (
     "what follows may not be bit for bit what that session would have computed; --resume never begins at step 0"
 )
 FROM_THE_START = "to train from the start: add --resume never (the same run), or --name OTHER (a run of its own)"
-KNOCK_AFTER_S = 90.0  # of silence after a sign: who lives closes a piece of its journal more often than that
+PROBE_AFTER_S = 90.0  # of silence after a sign: who lives closes a piece of its journal more often than that
 
 
 def started(session: Session, _event: ev.SessionStarted, now: Instant) -> Outcome:
@@ -50,7 +50,7 @@ def started(session: Session, _event: ev.SessionStarted, now: Instant) -> Outcom
     )
 
 
-def looked(session: Session, event: ev.RunInspected, now: Instant) -> Outcome:
+def run_inspected(session: Session, event: ev.RunInspected, now: Instant) -> Outcome:
     """Before the claim: wait for a live rival or claim. After it: are we still the highest."""
     if session.session_id is not None:
         return _settled(session, event, session.session_id)
@@ -59,13 +59,13 @@ def looked(session: Session, event: ev.RunInspected, now: Instant) -> Outcome:
     if finished and not event.lost:
         return _finished_already(session, event)
     asked = session.probed_s is not None
-    session, first_seen = _watch_rival(session, last, now)
+    session, first_seen = _observe_owner(session, last, now)
     if last is None or session.config.takeover or _silent(session, last, now):
         said = do.Notify(
             "warning", f"this run had finished, but {event.lost}", "resuming from the newest undamaged one"
         )
-        return session, (*((said,) if finished else ()), do.WriteClaim(session_id.next_epoch(event.names)))
-    session = session.timed(inspect=now.mono_s + LOOK_AGAIN_S)
+        return session, (*((said,) if finished else ()), do.WriteClaim(session_id.next_generation(event.names)))
+    session = session.timed(inspect=now.mono_s + INSPECT_AGAIN_S)
     commands: tuple[do.Command, ...] = ()
     if first_seen:
         words = f"session {last.session_id.generation} of this run may live on another machine or process: asking it for a sign"
@@ -75,9 +75,9 @@ def looked(session: Session, event: ev.RunInspected, now: Instant) -> Outcome:
         words = (
             f"session {last.session_id.generation} has shown a new name in the store: it lives, or the name came late"
         )
-        hint = f"it is asked again after {KNOCK_AFTER_S:.0f} s of silence; to take over now: --takeover"
+        hint = f"it is asked again after {PROBE_AFTER_S:.0f} s of silence; to take over now: --takeover"
         commands = (do.Notify("info", words, hint),)
-    if not session.probe_sent and (first_seen or now.mono_s - session.owner_seen_s >= KNOCK_AFTER_S):
+    if not session.probe_sent and (first_seen or now.mono_s - session.owner_seen_s >= PROBE_AFTER_S):
         session, commands = (
             session.with_(probe_sent=True),
             (*commands, do.ProbeOwner(last.session_id.generation, last.session_id.writer)),
@@ -97,7 +97,7 @@ def _finished_already(session: Session, event: ev.RunInspected) -> Outcome:
     return session, (do.Notify("info", words, FROM_THE_START), *commands)
 
 
-def knocked(session: Session, event: ev.OwnerProbed, now: Instant) -> Outcome:
+def owner_probed(session: Session, event: ev.OwnerProbed, now: Instant) -> Outcome:
     """Count the silence from here: whoever lives answers now. A question that could not be put is no question."""
     return session.with_(probed_s=None if event.error else now.mono_s), ()
 
@@ -111,7 +111,7 @@ def claim_written(session: Session, event: ev.ClaimWritten, now: Instant) -> Out
         journal=now.mono_s + session.config.journal_every_s,
     )
     commands: tuple[do.Command, ...] = () if session.environment_requested else (do.PrepareEnvironment(),)
-    if session.config.visibility_delay_s >= SETTLE_SAID_S:
+    if session.config.visibility_delay_s >= DELAY_REPORTED_S:
         words = f"for {duration(session.config.visibility_delay_s)} what other machines wrote may still come to show in the store"
         commands = (
             do.Notify("info", words, "waiting for that and preparing meanwhile; --visibility-delay changes it"),
@@ -139,18 +139,18 @@ def history_read(session: Session, event: ev.HistoryRead, _now: Instant) -> Outc
     return session, (*said, do.FetchCheckpoint(fresh=session.config.resume == "never"))
 
 
-def lives_read(session: Session, event: ev.PeerLifetimesRead, _now: Instant) -> Outcome:
+def peer_lifetimes_read(session: Session, event: ev.PeerLifetimesRead, _now: Instant) -> Outcome:
     """Plan with what all runs of this account lost, not this one alone."""
     history = replace(session.history, reclaimed_s=(*event.reclaimed_s, *session.history.reclaimed_s))
     return session.with_(history=history), ()
 
 
-def machine_seen(session: Session, event: ev.MachineDetected, _now: Instant) -> Outcome:
+def machine_detected(session: Session, event: ev.MachineDetected, _now: Instant) -> Outcome:
     """Say once on what the run goes on here."""
     return session, (do.Notify("info", event.description, event.advice),)
 
 
-def restored(session: Session, event: ev.CheckpointReady, now: Instant) -> Outcome:
+def checkpoint_ready(session: Session, event: ev.CheckpointReady, now: Instant) -> Outcome:
     """Take the restored step as the mark that progress is measured from."""
     step = event.id.step if event.id else 0
     if event.id is None and session.config.resume == "must":
@@ -171,7 +171,7 @@ def restored(session: Session, event: ev.CheckpointReady, now: Instant) -> Outco
     return session, (*said, *published, *commands)
 
 
-def launched(session: Session, _event: ev.TrainerStarted, now: Instant) -> Outcome:
+def trainer_started(session: Session, _event: ev.TrainerStarted, now: Instant) -> Outcome:
     """The trainer runs: judge it by its beats from now on."""
     vitals = Heartbeats("start", now.mono_s, 0, session.trainer.heartbeats.longest_s)
     trainer = TrainerState(attempt=session.trainer.attempt, alive=True, heartbeats=vitals)
@@ -200,14 +200,14 @@ def _adopted(session: Session, event: ev.CheckpointReady, step: int) -> Outcome:
     if event.folder in {saves.uploading, saves.next_upload}:
         return session, ()
     saves = saves.with_(newest=event.folder, newest_step=step, next_upload=event.folder, next_upload_step=step)
-    return publish_next(session.with_(saves=saves))
+    return upload_next(session.with_(saves=saves))
 
 
 def _inherited(session: Session, event: ev.CheckpointReady, now: Instant) -> Outcome:
     """Have the checkpoint proved that a dead session wrote and that the run goes on from: it may end with it."""
     if event.durable or event.id is None or session.trainer.attempt or event.id.session_id == session.session_id:
         return session, ()
-    return inherited(session, event.folder, event.id.step, now)
+    return confirm_inherited(session, event.folder, event.id.step, now)
 
 
 def _where(session: Session, event: ev.CheckpointReady, step: int) -> str:
@@ -238,7 +238,7 @@ def _proceed(session: Session, commands: tuple[do.Command, ...]) -> Outcome:
 
 
 def _settled(session: Session, event: ev.RunInspected, mine: session_id.SessionId) -> Outcome:
-    by = session_id.judge(event.names, mine)
+    by = session_id.superseded_by(event.names, mine)
     if by is not None:
         return begin_fenced(session, by)
     return _proceed(session.with_(claim_settled=True, phase=Phase.RESTORING), (do.ReadHistory(),))
@@ -248,10 +248,10 @@ def _silent(session: Session, last: session_id.SessionObservation, now: Instant)
     since_s, enough_s = session.owner_seen_s, session.config.silence_s
     if session.probed_s is not None:
         since_s, enough_s = max(since_s, session.probed_s), session.config.probe_timeout_s
-    return session_id.may_succeed(last, silent_s=now.mono_s - since_s, silence_s=enough_s)
+    return session_id.may_take_over(last, silent_s=now.mono_s - since_s, silence_s=enough_s)
 
 
-def _watch_rival(session: Session, last: session_id.SessionObservation | None, now: Instant) -> tuple[Session, bool]:
+def _observe_owner(session: Session, last: session_id.SessionObservation | None, now: Instant) -> tuple[Session, bool]:
     if last is None:
         return session, False
     seen = (last.session_id, last.file_count)

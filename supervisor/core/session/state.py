@@ -245,7 +245,7 @@ class Session(Value):
         return self.with_(timers=self.timers.with_(**timers))
 
 
-def unproved(session: Session) -> bool:
+def has_unconfirmed_work(session: Session) -> bool:
     """Say whether this machine may hold what is safe nowhere else."""
     saves = session.saves
     return bool(saves.uploading or saves.next_upload or saves.unconfirmed) or session.phase is Phase.FAILED
@@ -267,7 +267,7 @@ def save_interval(session: Session) -> interval_policy.Interval | None:
         life_s = interval_policy.mean_life(
             session.history.lives_s, session.history.lost, prior_s=session.config.prior_life_s
         )
-        return interval_policy.best(saves.stall_s + saves.slow_s, max(saves.upload_s, saves.write_s), life_s)
+        return interval_policy.optimal(saves.stall_s + saves.slow_s, max(saves.upload_s, saves.write_s), life_s)
     if unit == "s":
         lost_s = saves.stall_s + saves.slow_s
         return interval_policy.Interval(value, value / 2 + saves.upload_s, lost_s / (value + lost_s) if value else 0.0)

@@ -48,7 +48,7 @@ from typing import Any
 from supervisor.core import errors
 from supervisor.core.clock import Instant
 from supervisor.core.policy.deadline import drain_at
-from supervisor.core.policy.liveness import hangs_at, shortest
+from supervisor.core.policy.liveness import hang_deadline, shortest
 from supervisor.core.policy.rollback import ROLLED_BACK
 from supervisor.core.session import anomaly, running, saving, script_end, shutdown, startup
 from supervisor.core.session import commands as do
@@ -68,35 +68,35 @@ Handler = Callable[[Session, Any, Instant], Outcome]
 
 TABLE: dict[type, tuple[frozenset[Phase], Handler]] = {
     ev.SessionStarted: (frozenset({_S}), startup.started),
-    ev.RunInspected: (frozenset({_S}), startup.looked),
-    ev.OwnerProbed: (frozenset({_S}), startup.knocked),
+    ev.RunInspected: (frozenset({_S}), startup.run_inspected),
+    ev.OwnerProbed: (frozenset({_S}), startup.owner_probed),
     ev.ClaimWritten: (frozenset({_S}), startup.claim_written),
     ev.EnvironmentReady: (frozenset({_S, _R}), startup.environment_ready),
     ev.HistoryRead: (frozenset({_R}), startup.history_read),
-    ev.PeerLifetimesRead: (_WORKING, startup.lives_read),
-    ev.MachineDetected: (_LIVE, startup.machine_seen),
-    ev.CheckpointReady: (frozenset({_R}), startup.restored),
+    ev.PeerLifetimesRead: (_WORKING, startup.peer_lifetimes_read),
+    ev.MachineDetected: (_LIVE, startup.machine_detected),
+    ev.CheckpointReady: (frozenset({_R}), startup.checkpoint_ready),
     ev.SetupFailed: (frozenset({_S, _R, _B}), startup.setup_failed),
-    ev.TrainerStarted: (frozenset({_R, _D}), startup.launched),
-    ev.TrainerMessage: (frozenset({_RUN, _B, _R, _D}), running.trainer_said),
-    ev.TrainerCpuSampled: (frozenset({_RUN}), running.seen),
+    ev.TrainerStarted: (frozenset({_R, _D}), startup.trainer_started),
+    ev.TrainerMessage: (frozenset({_RUN, _B, _R, _D}), running.trainer_message),
+    ev.TrainerCpuSampled: (frozenset({_RUN}), running.trainer_cpu_sampled),
     ev.TrainerExited: (frozenset({_RUN, _D}), running.trainer_exited),
-    ev.CheckpointWritten: (_LIVE, saving.submitted),
-    ev.DurabilityPending: (_LIVE, saving.unconfirmed),
-    ev.CheckpointDurable: (_LIVE, saving.durable),
-    ev.UploadFailed: (_LIVE, saving.publish_failed),
-    ev.Pruned: (_LIVE, saving.retained),
-    ev.PruneFailed: (_LIVE, saving.retained),
-    ev.FenceChecked: (_LIVE, running.fence_seen),
-    ev.StoreUnreachable: (_LIVE, running.fence_unreadable),
+    ev.CheckpointWritten: (_LIVE, saving.on_written),
+    ev.DurabilityPending: (_LIVE, saving.on_pending),
+    ev.CheckpointDurable: (_LIVE, saving.on_durable),
+    ev.UploadFailed: (_LIVE, saving.on_upload_failed),
+    ev.Pruned: (_LIVE, saving.on_pruned),
+    ev.PruneFailed: (_LIVE, saving.on_pruned),
+    ev.FenceChecked: (_LIVE, running.fence_checked),
+    ev.StoreUnreachable: (_LIVE, running.store_unreachable),
     ev.JournalWritten: (_LIVE, running.journal_closed),
     ev.JournalFailed: (_LIVE, running.journal_closed),
-    ev.RollbackWritten: (frozenset({_D}), anomaly.recorded),
-    ev.SessionEndRecorded: (frozenset({_D}), shutdown.end_written),
-    ev.DriveFlushed: (frozenset({_D}), shutdown.flushed),
-    ev.SignalReceived: (_LIVE, shutdown.signalled),
-    ev.PreemptionNotice: (frozenset({_S, _R, _RUN, _B}), shutdown.noticed),
-    ev.InternalError: (_LIVE, shutdown.controller_failed),
+    ev.RollbackWritten: (frozenset({_D}), anomaly.on_rollback_recorded),
+    ev.SessionEndRecorded: (frozenset({_D}), shutdown.session_end_recorded),
+    ev.DriveFlushed: (frozenset({_D}), shutdown.drive_flushed),
+    ev.SignalReceived: (_LIVE, shutdown.signal_received),
+    ev.PreemptionNotice: (frozenset({_S, _R, _RUN, _B}), shutdown.preemption_notice),
+    ev.InternalError: (_LIVE, shutdown.internal_error),
 }
 
 TRANSITIONS: dict[Phase, frozenset[Phase]] = {
@@ -117,7 +117,7 @@ def decide(session: Session, event: ev.Event, now: Instant) -> Outcome:
     before = session
     session, woken = _after_gap(session, now)
     if type(event) is ev.TimerFired:
-        session, commands = _due(session, now)
+        session, commands = _fire_timers(session, now)
     else:
         phases, handler = TABLE.get(type(event), _DEAF)
         session, commands = handler(session, event, now) if session.phase in phases else (session, ())
@@ -127,10 +127,10 @@ def decide(session: Session, event: ev.Event, now: Instant) -> Outcome:
     session = session.with_(seen_s=now.mono_s)
     if woken:
         commands = (*woken, *commands)
-    if type(event) is not ev.SessionStarted and _quiet(before, session):
+    if type(event) is not ev.SessionStarted and _unchanged(before, session):
         return session, commands
     session = session.timed(drain=_drain_time(session))
-    return session, (*commands, *_announced(before, session, event))
+    return session, (*commands, *_with_state_published(before, session, event))
 
 
 def next_wakeup(session: Session) -> float:
@@ -175,7 +175,7 @@ def _hang_time(session: Session, by_s: float) -> float | None:
     watched = watched and trainer.finished is None  # then its process has its own grace
     if not watched or trainer.heartbeats.moved_at_s + shortest(policy) > by_s:
         return None
-    return hangs_at(trainer.heartbeats, policy)
+    return hang_deadline(trainer.heartbeats, policy)
 
 
 def _drain_time(session: Session) -> float | None:
@@ -188,7 +188,7 @@ def _drain_time(session: Session) -> float | None:
     return session.started_s + drain_at(life_s, save_s=save_s, upload_s=saves.upload_s, step_s=longest.get("step", 0.0))
 
 
-def _due(session: Session, now: Instant) -> Outcome:
+def _fire_timers(session: Session, now: Instant) -> Outcome:
     commands: tuple[do.Command, ...] = ()
     now_s = now.mono_s
     for name in [name for name, at in vars(session.timers).items() if at is not None and now_s >= at]:
@@ -198,20 +198,20 @@ def _due(session: Session, now: Instant) -> Outcome:
             commands = (*commands, *more)
     at = _hang_time(session, now_s)
     if at is not None and now_s >= at:
-        session, more = running.silent(session, now)
+        session, more = running.on_silence(session, now)
         commands = (*commands, *more)
     return session, commands
 
 
-def _look(session: Session, _now: Instant) -> Outcome:
+def _inspect(session: Session, _now: Instant) -> Outcome:
     return session.timed(inspect=None), (do.InspectRun(),)
 
 
 def _save(session: Session, now: Instant) -> Outcome:
-    return saving.ask_for_save(session, "due", now)
+    return saving.request_save(session, "due", now)
 
 
-def _look_at_fence(session: Session, _now: Instant) -> Outcome:
+def _check_fence(session: Session, _now: Instant) -> Outcome:
     return session.timed(fence=None), (do.CheckFence(),)
 
 
@@ -219,8 +219,8 @@ def _write_journal(session: Session, _now: Instant) -> Outcome:
     return session.timed(journal=None), (do.WriteJournal(),)
 
 
-def _publish(session: Session, _now: Instant) -> Outcome:
-    return saving.publish_next(session.timed(upload=None))
+def _upload(session: Session, _now: Instant) -> Outcome:
+    return saving.upload_next(session.timed(upload=None))
 
 
 def _kill(session: Session, _now: Instant) -> Outcome:
@@ -233,7 +233,7 @@ def _drain(session: Session, now: Instant) -> Outcome:
     if life is not None and life.hard:
         return shutdown.hand_over(session, now)
     said = do.Notify("info", "this machine may end soon: saving now, then going on until it really ends")
-    session, commands = saving.ask_for_save(session, "deadline", now)
+    session, commands = saving.request_save(session, "deadline", now)
     return session, (said, *commands)
 
 
@@ -252,7 +252,7 @@ def _after_gap(session: Session, now: Instant) -> Outcome:
     return session, (said, do.CheckFence())
 
 
-def _quiet(before: Session, after: Session) -> bool:
+def _unchanged(before: Session, after: Session) -> bool:
     """Say whether nothing changed that the time of the drain or the announcement is made of, as with most events."""
     return (
         before.saves is after.saves
@@ -270,12 +270,12 @@ def _quiet(before: Session, after: Session) -> bool:
     )
 
 
-def _announced(before: Session, after: Session, event: ev.Event) -> tuple[do.Command, ...]:
-    shown = _shown(after)
-    return (do.PublishState(**shown),) if type(event) is ev.SessionStarted or shown != _shown(before) else ()
+def _with_state_published(before: Session, after: Session, event: ev.Event) -> tuple[do.Command, ...]:
+    shown = _published_state(after)
+    return (do.PublishState(**shown),) if type(event) is ev.SessionStarted or shown != _published_state(before) else ()
 
 
-def _shown(session: Session) -> dict[str, Any]:
+def _published_state(session: Session) -> dict[str, Any]:
     every = save_interval(session)
     return {
         "phase": str(session.phase),
@@ -292,12 +292,12 @@ def _shown(session: Session) -> dict[str, Any]:
 
 
 _DUE: dict[str, Callable[[Session, Instant], Outcome]] = {
-    "inspect": _look,
+    "inspect": _inspect,
     "retry": startup.retry,
     "save": _save,
-    "fence": _look_at_fence,
+    "fence": _check_fence,
     "journal": _write_journal,
-    "upload": _publish,
+    "upload": _upload,
     "confirm": saving.confirm,
     "terminate": shutdown.terminate,
     "kill": _kill,

@@ -128,7 +128,7 @@ def fold(status: RunStatus, record: Any, now: Instant) -> RunStatus:
     return replace(status, updated=now)
 
 
-def begun_anew(status: RunStatus) -> RunStatus:
+def started_fresh(status: RunStatus) -> RunStatus:
     """Return the status of a run that begins at step 0: no step of the training before is safe in the new one."""
     return replace(
         status, epoch_of_data=None, staged=None, submitted=None, durable=None, durable_at=None, evidence=None,
@@ -267,7 +267,7 @@ def _restored(status: RunStatus, record: ev.CheckpointReady, now: Instant) -> Ru
     status = _wasted(status, (status.step or 0) - step)
     status = _bad(status, "checkpoint restore", record.seconds)
     if record.id is None:
-        status = begun_anew(status)
+        status = started_fresh(status)
     elif record.durable:
         status = _known_good(status, step, restored=True)
     if step <= status.nan_fine:
@@ -300,19 +300,19 @@ def _launched(status: RunStatus, _record: ev.TrainerStarted, _now: Instant) -> R
     return replace(status, attempt_seconds={}, section="start", own_saves=None)
 
 
-def _said(status: RunStatus, record: ev.TrainerMessage, now: Instant) -> RunStatus:
+def _trainer_message(status: RunStatus, record: ev.TrainerMessage, now: Instant) -> RunStatus:
     handler = _SAID.get(type(record.message))
     return handler(status, record.message, now) if handler else status
 
 
 def _trouble(status: RunStatus, said: messages.Anomaly) -> RunStatus:
-    status = replace(status, trouble=rollback.what(said))
+    status = replace(status, trouble=rollback.describe_anomaly(said))
     if said.kind != "nan":
         return status
     names = " ".join(dict.fromkeys((*status.nan_names.split(), _key(said.name))))
     if status.nan_since is not None:
         return replace(status, nan_names=names)
-    return replace(status, nan_since=said.step, nan_fine=rollback.fine_steps(said), nan_names=names)
+    return replace(status, nan_since=said.step, nan_fine=rollback.last_good_step(said), nan_names=names)
 
 
 def _nan_over(status: RunStatus, metrics: Mapping[str, Any]) -> RunStatus:
@@ -380,7 +380,7 @@ def _saved_by_itself(status: RunStatus, now: Instant, *, told: bool) -> RunStatu
     return replace(status, own_saves=OwnSaves(own.count + new, own.first, now if new else own.last, told))
 
 
-def _submitted(status: RunStatus, record: ev.CheckpointWritten, now: Instant) -> RunStatus:
+def _written(status: RunStatus, record: ev.CheckpointWritten, now: Instant) -> RunStatus:
     return replace(status, submitted=record.id.step, unproved_since=status.unproved_since or now)
 
 
@@ -411,7 +411,7 @@ def _flushed(status: RunStatus, record: ev.DriveFlushed, now: Instant) -> RunSta
     return _durable(status, ev.CheckpointDurable("", record.id, 0, 0.0, "flush"), now)
 
 
-def _announced(status: RunStatus, record: do.PublishState, _now: Instant) -> RunStatus:
+def _state_published(status: RunStatus, record: do.PublishState, _now: Instant) -> RunStatus:
     return replace(
         status,
         state=record.state,
@@ -453,9 +453,9 @@ _FOLDS: dict[type, Any] = {
     ev.EnvironmentReady: _environment,
     ev.CheckpointReady: _restored,
     ev.TrainerStarted: _launched,
-    ev.TrainerMessage: _said,
+    ev.TrainerMessage: _trainer_message,
     ev.TrainerExited: _exited,
-    ev.CheckpointWritten: _submitted,
+    ev.CheckpointWritten: _written,
     ev.CheckpointDurable: _durable,
     ev.DurabilityPending: _unconfirmed,
     ev.UploadFailed: lambda status, record, _now: replace(status, unconfirmed=record.error),
@@ -463,7 +463,7 @@ _FOLDS: dict[type, Any] = {
     ev.StoreUnreachable: _unreadable,
     ev.DriveFlushed: _flushed,
     ev.MemorySampled: _memory,
-    do.PublishState: _announced,
+    do.PublishState: _state_published,
     ev.MachineDetected: lambda status, record, _now: replace(status, device=status.device or record.device or None),
     do.RecordSessionEnd: lambda status, record, _now: replace(status, words=record.message),
     do.WriteRollback: lambda status, at, _now: replace(status, rollbacks=status.rollbacks + bool(at.rollback.attempt)),

@@ -87,7 +87,7 @@ def without_shard(path: str) -> str:
     return _SHARDS.sub("", path)
 
 
-def alike(paths: Iterable[str]) -> set[str]:
+def same_pattern(paths: Iterable[str]) -> set[str]:
     """Return the paths that hold numbers, each number as ``#``: what these patterns find are checkpoints like them."""
     return {shape for path in paths if (shape := shape_of(path)) != path}
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NAME = "acknowledged.jsonl"  # beside the store's folder
 
 
-def _piece(value: object, at: str) -> tuple[str, int]:
+def _chunk(value: object, at: str) -> tuple[str, int]:
     path, offset = fields.sequence(value, at) if isinstance(value, list) and len(value) == 2 else (None, None)  # noqa: PLR2004  # a pair
     return fields.text(path, at), fields.whole(offset, at)
 
@@ -30,7 +30,7 @@ class _Line:
     refused: Mapping[str, str] = field(default_factory=dict)
     wanted: tuple[shapes.Text, ...] = ()
     parcel: shapes.Whole | None = None
-    pieces: tuple[Annotated[tuple[str, int], _piece], ...] = ()
+    pieces: tuple[Annotated[tuple[str, int], _chunk], ...] = ()
 
 
 @dataclass
@@ -57,7 +57,7 @@ class AckLog:
 
     def take(self, told: Mapping[str, Any]) -> None:
         """Fold one line in."""
-        self._take(shapes.of(_Line, json.loads(line(told))))
+        self._take(shapes.convert(_Line, json.loads(line(told))))
 
     def _take(self, told: _Line) -> None:
         for path in told.held:
@@ -83,6 +83,6 @@ def line(told: Mapping[str, Any]) -> bytes:
     return json.dumps(told, separators=(",", ":")).encode() + b"\n"
 
 
-def arrived(number: int, pieces: Sequence[tuple[str, int]]) -> dict[str, Any]:
+def received(number: int, pieces: Sequence[tuple[str, int]]) -> dict[str, Any]:
     """Return what is told of a parcel that arrived: its pieces' paths and offsets."""
     return {"parcel": number, "pieces": [list(piece) for piece in pieces]}

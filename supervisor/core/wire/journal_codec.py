@@ -34,7 +34,9 @@ _TYPES: dict[str, type[Any]] = {
         rollback.Rollback,
     )
 }
-shapes.know({**{kind.__name__: kind for kind in _TYPES.values()}, "Message": messages.Message, "Instant": Instant})
+shapes.register_types(
+    {**{kind.__name__: kind for kind in _TYPES.values()}, "Message": messages.Message, "Instant": Instant}
+)
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -52,7 +54,7 @@ def from_line(line: str, types: Mapping[str, type[Any]] = _TYPES) -> tuple[dict[
     """Read one journal line back, or raise UnknownRecord. ``types``: what it may hold, by name."""
     try:
         body = json.loads(line)
-        at = shapes.of(Instant, body)
+        at = shapes.convert(Instant, body)
         return {"mono_s": at.mono_s, "wall_s": at.wall_s}, from_plain(body, types)
     except (ValueError, RecursionError) as error:
         raise UnknownRecord(f"not a record: {line[:80]!r} ({error})") from error
@@ -80,4 +82,4 @@ def from_plain(plain: Any, types: Mapping[str, type[Any]] = _TYPES) -> Any:
     kind = types.get(name) if isinstance(name, str) else None
     if kind is None:
         raise UnknownRecord(f"a record of kind {name!r:.40}")
-    return shapes.of(kind, plain, str(name))
+    return shapes.convert(kind, plain, str(name))

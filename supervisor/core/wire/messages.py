@@ -273,7 +273,7 @@ def _decode(line: bytes) -> Message | Malformed:
     if kind is None or body is None:
         return Malformed("no message of a known kind, or too long for one", shown)
     try:
-        message: Message = shapes.of(kind, body)
+        message: Message = shapes.convert(kind, body)
     except ValueError as error:
         return Malformed(f"a field is missing or of the wrong type: {error}", shown)
     return message

@@ -41,23 +41,23 @@ Digest = Annotated[str, fields.digest]
 _KNOWN: dict[str, Any] = {"Mapping": Mapping, "Sequence": Sequence, "Any": Any}
 
 
-def know(types_by_name: Mapping[str, Any]) -> None:
+def register_types(types_by_name: Mapping[str, Any]) -> None:
     """Know types by the names that annotations give them in modules that import them for the type checker alone."""
     _KNOWN.update(types_by_name)
 
 
 def read(kind: type[T], body: bytes | str, most: int = fields.RECORD_BYTES_MAX) -> T:
     """Return the record in a JSON document of at most so many bytes. ValueError says what does not fit, and where."""
-    return of(kind, fields.plain(body, most))
+    return convert(kind, fields.plain(body, most))
 
 
-def of(kind: type[T], value: object, at: str = "it") -> T:
+def convert(kind: type[T], value: object, at: str = "it") -> T:
     """Return the record that a JSON value is; ``at`` is what it is called in the words of an error."""
     wanted: Any = kind
     return cast("T", _compiled(wanted)(value, at))
 
 
-def fitting(kind: Callable[..., T], value: object) -> T:
+def lenient(kind: Callable[..., T], value: object) -> T:
     """Return the record with those fields that fit, where every field has a default: for records that nothing rests on."""
     told = value if isinstance(value, dict) else {}
     good: dict[str, Any] = {}
@@ -70,7 +70,7 @@ def fitting(kind: Callable[..., T], value: object) -> T:
     return kind(**good)
 
 
-def kept(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:
+def valid_fields(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object without those fields that are not as ``kind`` says; one that it does not name stays as it is."""
     good = {}
     for name, each in value.items():

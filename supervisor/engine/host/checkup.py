@@ -140,7 +140,7 @@ def _speed(measured: Measurement, life_s: float) -> Iterator[Diagnosis]:
     upload_s = measured.upload_s(EXAMPLE_BYTES)
     if upload_s is None:
         return
-    every = interval_policy.best(0.0, upload_s, life_s)
+    every = interval_policy.optimal(0.0, upload_s, life_s)
     hint = (
         f"--save-every auto saves at most every {duration(every.every_s)} then, and a lost machine costs about "
         f"{duration(every.loss_s)} of work"

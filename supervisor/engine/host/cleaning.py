@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.frozen import dataclass, replace
 from supervisor.engine import atomic, json_file
 from supervisor.engine.paths import STATUS
@@ -146,7 +146,7 @@ def _local_runs(root: Path, *, everything: bool) -> Iterator[Item]:
 
 def _run_item(folder: Path) -> Item:
     steps = [each.id.step for each in staged_checkpoints.staged_on_this_machine(folder)]
-    records = [json_file.live_status(each / STATUS) or {} for each in _folders(folder) if rank_of(each.name)]
+    records = [json_file.live_status(each / STATUS) or {} for each in _folders(folder) if parse_session_id(each.name)]
     name = next((str(each["run"]) for each in reversed(records) if each.get("run")), "")
     words = f"what the run {name} left on this machine" if name else "left by runs on this machine"
     keeps = RESCUED.format(step=max(steps), run=name or folder.name) if steps else ""

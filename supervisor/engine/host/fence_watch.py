@@ -10,7 +10,6 @@ from pathlib import PurePath
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.session_id import rank_of
 from supervisor.core.ports import StoreError
 from supervisor.engine import threads
 from supervisor.engine.runs.claims import PROBE, STOP
@@ -62,7 +61,7 @@ class FenceWatch:
 
     def _created(self, event: Any) -> None:
         name = PurePath(str(event.src_path)).name
-        if rank_of(name) is None and not STOP.fullmatch(name) and not PROBE.fullmatch(name):
+        if parse_session_id(name) is None and not STOP.fullmatch(name) and not PROBE.fullmatch(name):
             return
         try:
             seen = self._look()

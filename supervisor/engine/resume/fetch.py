@@ -14,7 +14,7 @@ from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError, NewerCheckpointInfo
 from supervisor.core.checkpoint.file_manifest import FILES_FILE
 from supervisor.core.checkpoint.file_manifest import parse as parse_files
-from supervisor.core.checkpoint.session_id import believed, in_order, rank_of
+from supervisor.core.checkpoint.session_id import in_order, parse_session_id, plausible
 from supervisor.core.digest import algorithm_of
 from supervisor.core.frozen import dataclass
 from supervisor.core.policy import nonfinite, rollback
@@ -58,7 +58,7 @@ class RunListing:
 
     def active_rollbacks(self, epoch: int | None) -> tuple[rollback.Rollback, ...]:
         """Return the rollbacks that apply to a resume from a checkpoint of this session; None stands for step 0."""
-        return rollback.applying(set(self.rollbacks), self.anew, epoch)  # a drive may show a record twice
+        return rollback.active(set(self.rollbacks), self.anew, epoch)  # a drive may show a record twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,9 @@ class FetchResult:
 def list_run(store: Store, run: RunPaths, bare: Collection[str] = ()) -> RunListing:
     """List a run, except the folders that are known to be ``bare``."""
     listed, sessions = RunListing(bare={*bare}), store.list(run.name)
-    known = believed(session.name for session in sessions)
+    known = plausible(session.name for session in sessions)
     for session in sessions:
-        rank = rank_of(session.name)
+        rank = parse_session_id(session.name)
         if rank not in known or rank is None or session.name in listed.bare:
             continue
         if not _list_session(store, f"{run.name}/{session.name}", rank, listed):
@@ -123,7 +123,7 @@ def find_in(store: Store, run: RunPaths, rank: SessionId, step: int) -> list[cp.
 def active(store: Store, run: RunPaths) -> list[cp.Candidate]:
     """Return every manifest in the listings, except those of rolled-back checkpoints."""
     listed = list_run(store, run)
-    return [each for each in listed.found if not rollback.withdrawn(each.id, listed.rollbacks)]
+    return [each for each in listed.found if not rollback.is_rolled_back(each.id, listed.rollbacks)]
 
 
 def pieces_before(store: Store, run: RunPaths, id_: cp.CheckpointId) -> Mapping[str, str]:
@@ -209,7 +209,9 @@ def fetch_newest_valid(
     afresh, epoch = epoch > 0, max(epoch, listed.fresh_generation)
     published = [each for each in listed.found if each.id.generation >= epoch]
     here = {each.id: cp.Candidate(each.id, f"{LOCAL}{each.folder}") for each in staged if each.id.generation >= epoch}
-    gone = {id_ for id_ in here.keys() | {each.id for each in published} if rollback.withdrawn(id_, listed.rollbacks)}
+    gone = {
+        id_ for id_ in here.keys() | {each.id for each in published} if rollback.is_rolled_back(id_, listed.rollbacks)
+    }
     here = {id_: each for id_, each in here.items() if id_ not in gone}
     # the store's copy of a checkpoint is tried first, because it need not be uploaded again
     only_here = [here.pop(id_) for id_ in here.keys() - {each.id for each in published}]
@@ -292,7 +294,7 @@ def _folder_twins(store: Store, run: RunPaths, entry: cp.FileEntry) -> Iterator[
     """Yield all folders that a drive shows for the folder in a path. They need not hold the manifest."""
     session, *inner = entry.path.split("/")[:-1]
     for place in store.list(run.name):
-        if rank_of(place.name) != rank_of(session):
+        if parse_session_id(place.name) != parse_session_id(session):
             continue
         inside = f"{run.name}/{place.name}"
         if not inner:

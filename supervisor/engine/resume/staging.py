@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, CheckpointInfo, CheckpointInfoError, parse
 from supervisor.core.checkpoint.manifest import CheckpointId
-from supervisor.core.checkpoint.session_id import SessionId, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.digest import Digest, algorithm_of, digest_of, preferred
 from supervisor.core.frozen import dataclass
 from supervisor.core.wire import fields
@@ -47,7 +47,7 @@ def staged_in(staging: Path, rank: SessionId) -> list[StagedCheckpoint]:
 def staged_on_this_machine(run_folder: Path) -> list[StagedCheckpoint]:
     """Return the staged folders of all sessions of a run on this machine."""
     try:
-        sessions = [(each, rank_of(each.name)) for each in run_folder.iterdir() if is_own(each)]
+        sessions = [(each, parse_session_id(each.name)) for each in run_folder.iterdir() if is_own(each)]
     except FileNotFoundError:
         return []
     return [staged for folder, rank in sessions if rank for staged in staged_in(folder / "staging", rank)]

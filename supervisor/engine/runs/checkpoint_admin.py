@@ -63,7 +63,7 @@ def rows(
     here = {each.id for each in staged_checkpoints.staged_on_this_machine(local_run)}
     told = read_journals(store, run, here | {each.id for each in found})
     pins = pruning.pinned(store, run)
-    gone = {each.id for each in found if rollback.withdrawn(each.id, seen.rollbacks)}
+    gone = {each.id for each in found if rollback.is_rolled_back(each.id, seen.rollbacks)}
     kept = [
         retention.RetentionItem(each.id, bool(told[each.id].evidence) and each.id not in gone, each.manifest is None)
         for each in found
@@ -177,13 +177,13 @@ def prunable(
     safe = durable_of(store, run, known)
     broken = {each.id for each in known if each.verdict is cp.Validity.BROKEN}
     seen = checkpoint_fetch.list_run(store, run)
-    safe = {id_ for id_ in safe if not rollback.withdrawn(id_, seen.rollbacks)}
+    safe = {id_ for id_ in safe if not rollback.is_rolled_back(id_, seen.rollbacks)}
     stored = [retention.RetentionItem(each.id, durable=each.id in safe, broken=each.id in broken) for each in known]
     stored = pruning.with_quality(stored, _manifest_of(known), seen, watched)
     remove = retention.plan(stored, retention.RetentionPolicy(newest, pins)).remove
     going = [each.manifest for each in known if each.manifest and each.id in remove]
     staying = [each.manifest for each in known if each.manifest and each.id not in remove]
-    return remove, dedup.only_theirs(going, staying)
+    return remove, dedup.exclusive_bytes(going, staying)
 
 
 def prune(

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint.manifest import CheckpointId  # noqa: TC001  # the reader of records evaluates the types
-from supervisor.core.checkpoint.session_id import SessionId, SessionObservation, believed, highest, in_order, rank_of
+from supervisor.core.checkpoint.session_id import (
+    SessionId,
+    SessionObservation,
+    in_order,
+    latest,
+    parse_session_id,
+    plausible,
+)
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import NotFound, Store
 from supervisor.core.wire import fields, shapes
@@ -90,7 +97,7 @@ class RunView:
 def inspect(store: Store, run: RunPaths, alive: Alive) -> RunView:
     """List the run and inspect its highest session. Raises StoreError."""
     names = tuple(entry.name for entry in store.list(run.name))
-    top = highest(names)
+    top = latest(names)
     if top is None:
         return RunView(names, None, {})
     inside = [entry.name for entry in store.list(run.session(top))]
@@ -121,7 +128,7 @@ def read_claim(store: Store, run: RunPaths, rank: SessionId) -> dict[str, Any]:
         body = fields.document(store.read(f"{run.session(rank)}/{CLAIM}"))
     except (NotFound, ValueError):
         return {}
-    return shapes.kept(Claim, body)
+    return shapes.valid_fields(Claim, body)
 
 
 def local_path(claim: Mapping[str, Any]) -> Path | None:
@@ -130,7 +137,12 @@ def local_path(claim: Mapping[str, Any]) -> Path | None:
     Only a path that a session can have: absolute, and ending in the run's id and the session's name.
     """
     path = Path(str(claim.get("local", "")))
-    fits = path.is_absolute() and ".." not in path.parts and rank_of(path.name) and RUN_ID.fullmatch(path.parent.name)
+    fits = (
+        path.is_absolute()
+        and ".." not in path.parts
+        and parse_session_id(path.name)
+        and RUN_ID.fullmatch(path.parent.name)
+    )
     return path if fits and not fields.has_controls(str(path)) else None
 
 
@@ -149,7 +161,7 @@ def local_folder(claim: Mapping[str, Any]) -> Path | None:
 
 def ranks(store: Store, run: RunPaths) -> list[SessionId]:
     """Return all sessions of a run, oldest first."""
-    return in_order(believed(entry.name for entry in store.list(run.name)))
+    return in_order(plausible(entry.name for entry in store.list(run.name)))
 
 
 def newest_first(known: Sequence[SessionId]) -> Sequence[SessionId]:
@@ -184,7 +196,7 @@ def answer_probe(store: Store, run: RunPaths, mine: SessionId, number: int) -> N
 def addressee(name: str) -> SessionId | None:
     """Return the session that a probe or stop request is for; None for any other name."""
     match = PROBE.fullmatch(name) or STOP.fullmatch(name)
-    return rank_of(match[1]) if match else None
+    return parse_session_id(match[1]) if match else None
 
 
 def request_stop(store: Store, run: RunPaths, rank: SessionId, how: str, by: str = "") -> str:
@@ -202,7 +214,7 @@ def stop_requests(store: Store, run: RunPaths) -> dict[str, tuple[SessionId, str
     found = {}
     for entry in store.list(run.name):
         match = STOP.fullmatch(entry.name)
-        rank = rank_of(match[1]) if match else None
+        rank = parse_session_id(match[1]) if match else None
         if rank is None:
             continue
         path = f"{run.name}/{entry.name}"
@@ -228,5 +240,5 @@ def read_end(store: Store, run: RunPaths, rank: SessionId) -> dict[str, Any]:
                 body = dict(fields.document(store.read(f"{run.session(rank)}/{entry.name}")))
             except (NotFound, ValueError):
                 return {"reason": match[1]}
-            return shapes.kept(End, body)
+            return shapes.valid_fields(End, body)
     return {}

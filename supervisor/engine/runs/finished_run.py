@@ -30,7 +30,7 @@ def to_plain(id_: cp.CheckpointId | None) -> dict[str, Any] | None:
 def named(end: Mapping[str, Any]) -> cp.CheckpointId | None:
     """Return the durable checkpoint that an end record names, or None."""
     try:
-        return shapes.of(cp.CheckpointId, end.get("checkpoint"))
+        return shapes.convert(cp.CheckpointId, end.get("checkpoint"))
     except ValueError:
         return None
 

@@ -48,7 +48,7 @@ def read(store: Store, run: RunPaths, mine: SessionId, alive: Alive, platform: s
         if known is not None:
             carried = known
             break
-    told = history.tell(carried, stories[::-1])
+    told = history.summarize(carried, stories[::-1])
     return replace(told, reclaimed_s=told.reclaimed_on.get(platform, ())) if platform else told
 
 
@@ -71,7 +71,7 @@ def peer_lifetimes(store: Store, run: RunPaths, platform: str) -> tuple[float, .
 def describe(store: Store, run: RunPaths, rank: SessionId, alive: Alive) -> str:
     """Describe one session in a sentence: how it ended and how far it came."""
     story = _story(store, run, rank, newest_status(store, run, rank), alive)
-    return f"session {rank.generation} {history.sentence(story)}"
+    return f"session {rank.generation} {history.describe(story)}"
 
 
 def write_summary(store: Store, run: RunPaths, mine: SessionId, told: HistoryRead) -> None:

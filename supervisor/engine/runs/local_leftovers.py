@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import StoreError
 from supervisor.engine import json_file
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def steps_of(local_root: Path, where: str, run: str) -> Iterator[int]:
     """Yield the steps that are staged here for the runs of this name in the store at ``where``."""
     for note in local_root.glob(f"*/*/{STATUS}"):
-        rank, told = rank_of(note.parent.name), json_file.live_status(note)
+        rank, told = parse_session_id(note.parent.name), json_file.live_status(note)
         if rank is not None and told is not None and (told.get("run"), told.get("store")) == (run, where):
             for each in staged_checkpoints.staged_in(note.parent / "staging", rank):
                 yield each.id.step

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.session_id import SessionId, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.frozen import dataclass
 from supervisor.engine import json_file
 from supervisor.engine.paths import STATUS, SUPERVISOR
@@ -58,7 +58,7 @@ def alive_sessions(local_root: Path) -> Iterator[LocalSession]:
     """Yield all live sessions of this machine. ``local_root`` is the parent of their local folders."""
     for run in _folders(local_root):
         for folder in _folders(run):
-            rank = rank_of(folder.name)
+            rank = parse_session_id(folder.name)
             plain, noted = json_file.live_status(folder / STATUS), json_file.process(folder / SUPERVISOR)
             if rank is None or plain is None or noted is None:
                 continue

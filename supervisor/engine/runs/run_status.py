@@ -184,7 +184,7 @@ def _last_good(
     told = plain.get("nan")
     if not told:
         return {}
-    good = [id_.step for id_ in listed if id_.step <= told["fine"] and not rollback.withdrawn(id_, seen.rollbacks)]
+    good = [id_.step for id_ in listed if id_.step <= told["fine"] and not rollback.is_rolled_back(id_, seen.rollbacks)]
     return {"nan": {**told, "last_good": max(good, default=None)}}
 
 

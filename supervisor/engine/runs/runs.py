@@ -10,7 +10,7 @@ from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
-from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.escape import shown
 from supervisor.core.frozen import dataclass
@@ -186,7 +186,7 @@ def remove_unstarted(store: Store, run: RunPaths, rank: SessionId) -> bool:
     Raises StoreError. The session goes first and the record last, because the rest then still reads as a run.
     """
     inside = store.list(run.name)
-    if {found for entry in inside if (found := rank_of(entry.name))} - {rank}:
+    if {found for entry in inside if (found := parse_session_id(entry.name))} - {rank}:
         return False
     for entry in sorted(inside, key=lambda entry: (not entry.folder, is_record(entry.name))):
         _remove(store, f"{run.name}/{entry.name}", folder=entry.folder)
@@ -221,7 +221,7 @@ def describe_left_out(store: Store) -> str:
 
 def is_sign(name: str) -> bool:
     """Return whether a name in a folder shows that the folder is a run's."""
-    return name == "run.json" or rank_of(name) is not None
+    return name == "run.json" or parse_session_id(name) is not None
 
 
 def is_record(name: str) -> bool:
@@ -322,13 +322,13 @@ def _known(store: Store, run: RunPaths, made: RunRecord) -> RunRecord | None:
 def _parsed(body: bytes, run: RunPaths) -> RunRecord:
     try:
         plain = fields.plain(body)
-        if shapes.of(_Version, plain).schema > SCHEMA:
+        if shapes.convert(_Version, plain).schema > SCHEMA:
             raise UserError(
                 f"the run {run.name!r} was written by a newer version of training-supervisor",
                 "update training-supervisor on this machine and start again",
                 FAILED_PRECHECKS,
             )
-        told = shapes.of(_Record, plain)
+        told = shapes.convert(_Record, plain)
         return RunRecord(
             told.id, told.script, told.digest, list(told.arguments), told.options, from_plain(told.project)
         )

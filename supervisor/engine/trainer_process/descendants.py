@@ -11,7 +11,7 @@ import signal
 from threading import Event
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint.session_id import SessionId, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.frozen import dataclass
 from supervisor.engine.trainer_process.process_identity import PROC, started
 
@@ -110,7 +110,7 @@ def _mark_of(process: Path) -> Mark | None:
         return None
     told = next((each.removeprefix(prefix) for each in environ.split(b"\0") if each.startswith(prefix)), b"")
     parts = os.fsdecode(told).split(" ")
-    rank = rank_of(parts[1]) if len(parts) == len(Mark.__slots__) else None
+    rank = parse_session_id(parts[1]) if len(parts) == len(Mark.__slots__) else None
     if rank is None or not parts[2].isdecimal():
         return None
     return Mark(parts[0], rank, int(parts[2]), parts[3])

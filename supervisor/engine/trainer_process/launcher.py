@@ -88,7 +88,7 @@ class Launcher:
         assert self._channel is not None
         assert self._lock is not None
         prepared = self.prepared or PreparedEnvironment("")
-        environ = {**self._environ(self._local, attempt, checkpoint, prepared), ROLLED: rollback.as_words(rolled)}
+        environ = {**self._environ(self._local, attempt, checkpoint, prepared), ROLLED: rollback.to_env(rolled)}
         self._output.begin(attempt, self._local.session / f"output-{attempt:04d}.log")
         more, variables = self.added
         command = trainer_command(prepared.python, self.job.script, [*self.job.arguments, *more])

@@ -9,7 +9,7 @@ import signal
 from threading import Event
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint.session_id import SessionId, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.engine import atomic, json_file
 from supervisor.engine.paths import SUPERVISOR
 from supervisor.engine.trainer_process import descendants
@@ -92,7 +92,7 @@ def delete_dead_sessions(run: Path, mine: SessionId, *, keep: Path) -> None:
 def _dead(run: Path, mine: SessionId) -> Iterator[tuple[Path, SessionId]]:
     with contextlib.suppress(FileNotFoundError):
         for folder in sorted(run.iterdir()):
-            rank = rank_of(folder.name)
+            rank = parse_session_id(folder.name)
             if rank is not None and rank < mine:
                 yield folder, rank
 

@@ -114,7 +114,7 @@ def _paths_of_snapshot(carried: FileManifest, root: Path) -> set[str]:
     """Return the paths of such a snapshot: its own, and similarly named checkpoints beside them."""
     files = [entry.path for entry in carried.entries]
     tops = {path for path in files if not any(path.startswith(f"{other}/") for other in _parents(path, files))}
-    shapes = file_patterns.alike(tops)
+    shapes = file_patterns.same_pattern(tops)
     beside = {path.rpartition("/")[0] for path in tops}
     found = set(tops)
     for folder in beside:

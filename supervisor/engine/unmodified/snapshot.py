@@ -12,7 +12,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint import file_manifest as form
-from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, sealed
+from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, to_bytes
 from supervisor.core.checkpoint.file_manifest import FILE, FILES_FILE, FOLDER, LINK, FileManifest, FileRow
 from supervisor.core.digest import algorithm_of
 from supervisor.core.frozen import dataclass
@@ -77,7 +77,7 @@ def take(request: SnapshotRequest, before: Known) -> TakenSnapshot:
     try:
         entries = _entries(request, before, draft)
         carried = FileManifest(request.step, request.called, entries, request.checkpoint, request.counted)
-        draft.write(FILES_FILE, form.body(carried))
+        draft.write(FILES_FILE, form.to_bytes(carried))
         draft.write(CONTENT_FILE, _sealed(request, carried, draft))
         atomic.flush_folder(temporary)
         temporary.rename(request.staging / request.name)
@@ -188,4 +188,4 @@ def _grown(full: str, path: str, seen: FileMark, old: FileRow | None) -> int | N
 def _sealed(request: SnapshotRequest, carried: FileManifest, draft: SnapshotDraft) -> bytes:
     files = [{"name": name, "bytes": size, "digest": digest} for name, (size, digest) in draft.records.items()]
     made_by = {**request.about.get("made_by", {}), "files": f"{carried.files:,}"}
-    return sealed({**request.about, "step": request.step, "made_by": made_by, "files": files})
+    return to_bytes({**request.about, "step": request.step, "made_by": made_by, "files": files})

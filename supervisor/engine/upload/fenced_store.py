@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint.session_id import judge
+from supervisor.core.checkpoint.session_id import superseded_by
 from supervisor.core.ports import StoreError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class FencedStore:
 
     def _seen(self, entries: Sequence[FolderEntry]) -> tuple[str, ...]:
         names = tuple(entry.name for entry in entries)
-        if self.superseded_listing is None and judge(names, self._rank):
+        if self.superseded_listing is None and superseded_by(names, self._rank):
             self.superseded_listing = names
         return names
 

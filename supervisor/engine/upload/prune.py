@@ -17,7 +17,7 @@ from supervisor.core.checkpoint.manifest import (
     CheckpointId,
     Manifest,
 )
-from supervisor.core.checkpoint.session_id import SessionId, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.frozen import dataclass, replace
 from supervisor.core.policy import dedup, nonfinite, retention, rollback
 from supervisor.core.wire import fields
@@ -56,7 +56,7 @@ class DurabilityIndex:
 
     def learn_bare(self, listed: RunListing, mine: SessionId) -> None:
         """Note the folders of sessions before ``mine`` that need no second listing."""
-        self.bare.update(name for name in listed.bare if (rank := rank_of(name)) is not None and rank < mine)
+        self.bare.update(name for name in listed.bare if (rank := parse_session_id(name)) is not None and rank < mine)
 
     def learn(self, path: str, manifest: Manifest) -> None:
         """Note a manifest of this session at ``path``, and its score."""
@@ -90,7 +90,7 @@ def prune(
             each.id,
             durable=each.id in knowledge.durable
             and each.id.session_id <= mine
-            and not rollback.withdrawn(each.id, listed.rollbacks)
+            and not rollback.is_rolled_back(each.id, listed.rollbacks)
             and _files_are_listed(store, run, each.id, manifests, knowledge),
             broken=each.id in knowledge.broken,
             score=knowledge.scores.get(each.id),
@@ -164,7 +164,7 @@ def with_quality(
     matters = True
     for each in sorted(stored, key=lambda kept: kept.id, reverse=True):
         quality: nonfinite.Quality = "good"
-        if rollback.withdrawn(each.id, listed.rollbacks):
+        if rollback.is_rolled_back(each.id, listed.rollbacks):
             quality = "spoiled"
         elif matters and not each.broken:
             quality = nonfinite.quality(each.id, manifest_of, listed.nonfinite, watched)
@@ -233,7 +233,9 @@ class _ReferencedFiles:
                 files = frozenset(entry.path for entry in self._in_flight.files)
                 self._remaining.append(dedup.RemainingFiles("", files))
         above = f"{self._run.name}/"
-        return [f"{above}{path}" for path in dedup.unneeded((p.removeprefix(above) for p in paths), self._remaining)]
+        return [
+            f"{above}{path}" for path in dedup.unreferenced((p.removeprefix(above) for p in paths), self._remaining)
+        ]
 
     def _read(self, each: Candidate) -> dedup.RemainingFiles:
         manifest = self._known.get(each.path) or read_manifest(self._store, each).manifest
@@ -284,7 +286,7 @@ def _remove_leftovers(
         asked = addressee(session.name)
         if asked is not None and asked < leftovers.mine:
             store.delete(f"{run.name}/{session.name}")
-        rank = rank_of(session.name) if session.folder else None
+        rank = parse_session_id(session.name) if session.folder else None
         if rank is None or rank > leftovers.mine:
             continue
         inside = f"{run.name}/{session.name}"

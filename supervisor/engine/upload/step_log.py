@@ -53,7 +53,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint import log_pieces
 from supervisor.core.checkpoint.checkpoint_json import LOG_FILE
-from supervisor.core.checkpoint.session_id import SessionId, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.digest import digest_of
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import StoreError
@@ -417,9 +417,9 @@ def _sessions(store: Store, run: RunPaths, told: log_pieces.Told) -> list[tuple[
 
     A session that only a manifest names counts too.
     """
-    found: dict[SessionId, list[str]] = {rank: [] for each in told if (rank := rank_of(each))}
+    found: dict[SessionId, list[str]] = {rank: [] for each in told if (rank := parse_session_id(each))}
     for entry in store.list(run.name):
-        if rank := rank_of(entry.name):
+        if rank := parse_session_id(entry.name):
             found.setdefault(rank, []).append(f"{run.name}/{entry.name}")
     return [(rank, found[rank]) for rank in sorted(found)]
 

@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.checkpoint import log_pieces
 from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE, CheckpointInfoError
-from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.digest import algorithm_of, digest_of, preferred
 from supervisor.core.frozen import dataclass
 from supervisor.core.policy import dedup
@@ -259,7 +259,7 @@ def checkpoint_id(folder: Path, step: int, rank: SessionId) -> cp.CheckpointId:
     A folder that a dead session staged gets number 0. Its own number may equal that of a folder of this session.
     """
     match = staged_checkpoints.FOLDER.fullmatch(folder.name)
-    adopted = rank_of(folder.parent.parent.name) not in {None, rank}
+    adopted = parse_session_id(folder.parent.parent.name) not in {None, rank}
     return cp.CheckpointId(rank.generation, step, rank.writer, int(match[2]) if match and not adopted else 0)
 
 
@@ -305,7 +305,7 @@ def _reusable_files(
     shared: dict[str, cp.FileEntry] = {}
     listed: dict[str, set[tuple[str, int | None]]] = {}
     for name in expected:
-        entry = dedup.already_there(request.newest, name, expected[name], request.shared_bytes_min)
+        entry = dedup.reusable_entry(request.newest, name, expected[name], request.shared_bytes_min)
         if entry is None:
             continue
         folder, _, file = f"{run.name}/{entry.path}".rpartition("/")

@@ -7,7 +7,7 @@ import os
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.fleet import messages as fw
 from supervisor.engine import atomic, json_file
 from supervisor.engine.paths import STATUS, RunPaths
@@ -124,8 +124,8 @@ def age(folder: Path, clock: Clock) -> float:
 
 def _newest(local_root: Path) -> dict[str, Any] | None:
     """Return the live status of this machine's newest session, running or not."""
-    found = [each for each in local_root.glob(f"*/*/{STATUS}") if rank_of(each.parent.name)]
-    newest = max(found, key=lambda each: (rank_of(each.parent.name), each), default=None)
+    found = [each for each in local_root.glob(f"*/*/{STATUS}") if parse_session_id(each.parent.name)]
+    newest = max(found, key=lambda each: (parse_session_id(each.parent.name), each), default=None)
     status = None if newest is None else json_file.live_status(newest)
     return status and {key: status[key] for key in status if key != "store"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from supervisor.core.checkpoint.session_id import rank_of
+from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.digest import digest_of, preferred
 from supervisor.core.ports import NotFound
 from supervisor.engine.runs.claims import CLAIM, addressee
@@ -93,14 +93,14 @@ class AckOutbox:
         """Yield files that the machine may not have: claims of the run, and requests to its sessions."""
         for entry in self._store.list(self._run.name):
             inside = f"{self._run.name}/{entry.name}"
-            path = f"{inside}/{CLAIM}" if rank_of(entry.name) else inside
+            path = f"{inside}/{CLAIM}" if parse_session_id(entry.name) else inside
             if self._mentions(path) and path not in self._known:
                 yield path
 
     def _mentions(self, path: str) -> bool:
         inside = path.removeprefix(f"{self._run.name}/")
         folder, _, name = inside.rpartition("/")
-        return addressee(name) is not None if not folder else name == CLAIM and rank_of(folder) is not None
+        return addressee(name) is not None if not folder else name == CLAIM and parse_session_id(folder) is not None
 
     def _read(self, path: str) -> bytes | None:
         try:

@@ -72,7 +72,7 @@ def job(folder: Path) -> JobSpec | None:
         document = fields.document(body)
         if fields.whole(document.get("schema"), "schema") > SCHEMA:
             raise UserError(f"{JOB} is of a newer version of training-supervisor", "send this version's code with it")
-        read = shapes.of(_JobFile, document)
+        read = shapes.convert(_JobFile, document)
         return JobSpec(
             name=read.name,
             script=transfer_part.checked_path(read.script),

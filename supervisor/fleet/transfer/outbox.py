@@ -157,7 +157,7 @@ class Outbox:
         arrived = sorted({number for number in letter.parcels if number in self._sent})
         for number in arrived:
             pieces = [(piece.path, piece.offset) for piece in self._sent[number].pieces]
-            self._note(acks.arrived(number, pieces))
+            self._note(acks.received(number, pieces))
         self._note(record)
         for number in arrived:
             self._sent.pop(number).part.file.unlink(missing_ok=True)

@@ -204,7 +204,7 @@ def _header(name: str, body: bytes) -> PartHeader:
         encoded = fields.document(body, HEADER_READ_MAX)
         if fields.whole(encoded.get("version"), "version") > VERSION:
             raise TransferPartError(f"{name} was packed by a newer version of training-supervisor: update this one")
-        read = shapes.of(_Header, encoded)
+        read = shapes.convert(_Header, encoded)
         if len(read.entries) > ENTRIES_MAX:
             raise TransferPartError(f"it names {len(read.entries):,} chunks, and no part has more than {ENTRIES_MAX:,}")
         for piece in read.entries:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from supervisor.core.policy.liveness import AFTER
+from supervisor.core.policy.liveness import SECTION_AFTER_LOOP
 from supervisor.core.wire.messages import (
     Heartbeat,
     Message,
@@ -136,7 +136,7 @@ class UnmodifiedScript:
     def on_loop_end(self) -> None:
         """End the framework's loop; the following work is unknown."""
         self.loop, self.total_steps, self._times_steps = None, None, False
-        self.enter(AFTER)
+        self.enter(SECTION_AFTER_LOOP)
 
     def on_step(self, step: int | None = None) -> None:
         """Count one more completed step, or, if the framework counts itself, set ``step``."""

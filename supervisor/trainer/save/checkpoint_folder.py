@@ -18,7 +18,7 @@ from supervisor.core.checkpoint.checkpoint_json import (
     CheckpointInfoError,
     NewerCheckpointInfo,
     parse,
-    sealed,
+    to_bytes,
 )
 from supervisor.core.errors import UserError
 from supervisor.core.frozen import dataclass
@@ -226,7 +226,7 @@ def _row(row: Mapping[str, Any]) -> str:
 
 
 def _checkpoint_json(draft: CheckpointDraft, records: Mapping[str, tuple[int, str]]) -> bytes:
-    return sealed(
+    return to_bytes(
         {
             "step": draft.step,
             "total_steps": draft.total_steps,
@@ -254,7 +254,7 @@ def _manifest(folder: Path) -> CheckpointInfo:
 def _parse_state(text: bytes) -> dict[str, Any]:
     try:
         state = dict(fields.document(text, len(text), None))  # no smaller limit: the recorded length bounds it
-        parsed_state = shapes.of(_State, state)
+        parsed_state = shapes.convert(_State, state)
     except ValueError as error:
         raise DamageError(f"{STATE_FILE} cannot be read: {error}") from error
     return {**state, "beside": parsed_state.beside}

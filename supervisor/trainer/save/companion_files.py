@@ -103,7 +103,7 @@ class Companions:
             entries.append(FileRow(path, FILE, copy.signature.mode, copy.signature.mtime_ns, piece))
         if bundled:
             made.append(NewFile(bundle, bundled))
-        body = form.body(FileManifest(self._step, self._watch_dir, tuple(entries)))
+        body = form.to_bytes(FileManifest(self._step, self._watch_dir, tuple(entries)))
         return [*made, NewFile(FILES_FILE, [memoryview(body)])]
 
 

@@ -97,7 +97,7 @@ def stored_states(name: str, stored: Mapping[str, Any]) -> tuple[Any, dict[str, 
 def parse(body: bytes) -> StoredRng:
     """Return the content of ``rng.json``. Raises ValueError."""
     document = dict(fields.document(body, fields.LISTING_BYTES_MAX))
-    shapes.of(_RngFile, document)
+    shapes.convert(_RngFile, document)
     return document
 
 

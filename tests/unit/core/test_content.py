@@ -16,7 +16,7 @@ from supervisor.core.checkpoint.checkpoint_json import (
     CheckpointInfoError,
     NewerCheckpointInfo,
     parse,
-    sealed,
+    to_bytes,
 )
 
 GOOD = {
@@ -38,7 +38,7 @@ def test_the_least_that_is_needed_is_enough():
 
 
 def test_a_flipped_bit_anywhere_is_noticed():
-    body = sealed({"step": 7, "metrics": {"loss": 0.5, "wörter": "x"}, "files": GOOD["files"]})
+    body = to_bytes({"step": 7, "metrics": {"loss": 0.5, "wörter": "x"}, "files": GOOD["files"]})
     assert parse(body).step == 7
     for bit in range(8 * len(body)):
         flipped = bytearray(body)

@@ -18,7 +18,7 @@ from supervisor.core.environment import (
     LockedPackage,
     RequirementProblem,
     Requirements,
-    drift,
+    differences,
     normal_name,
     plan,
     read_locked,
@@ -219,7 +219,7 @@ def test_a_record_cut_short_is_not_taken_for_a_whole_one(kept: int):
 
 def test_the_same_machine_has_no_drift():
     record = EnvironmentRecord(COLAB, ("numpy",))
-    assert drift(record, record) == ()
+    assert differences(record, record) == ()
 
 
 def test_drift_names_what_matters_first_and_counts_the_rest():
@@ -230,7 +230,7 @@ def test_drift_names_what_matters_first_and_counts_the_rest():
         driver="560.1",
         distributions={"numpy": "2.2.0", "requests": "2.33.0", "rich": "13.9.5", "torch": "2.11.0+cu128"},
     )
-    assert drift(EnvironmentRecord(COLAB, ("numpy>=2",)), EnvironmentRecord(other, ("numpy>=2",))) == (
+    assert differences(EnvironmentRecord(COLAB, ("numpy>=2",)), EnvironmentRecord(other, ("numpy>=2",))) == (
         "Python was 3.12.1, is now 3.13.0",
         "the accelerator was Tesla T4, is now 2 x A100",
         "the NVIDIA driver was 550.54.15, is now 560.1",
@@ -240,14 +240,14 @@ def test_drift_names_what_matters_first_and_counts_the_rest():
 
 
 def test_an_accelerator_that_is_gone_is_said_to_be_gone():
-    sentences = drift(EnvironmentRecord(COLAB), EnvironmentRecord(replace(COLAB, accelerators=(), driver="")))
+    sentences = differences(EnvironmentRecord(COLAB), EnvironmentRecord(replace(COLAB, accelerators=(), driver="")))
     assert "the accelerator was Tesla T4, is now not there" in sentences
 
 
 def test_drift_compares_what_the_job_sees_not_where_it_lies():
     laid_over = EnvironmentRecord(replace(COLAB, distributions={}), ("rich",), (LockedPackage("rich", "13.9.4", ()),))
     built_in = EnvironmentRecord(replace(COLAB, distributions={"rich": "13.9.4"}), ("rich",))
-    assert drift(laid_over, built_in) == ()
+    assert differences(laid_over, built_in) == ()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.session.events import HistoryRead
-from supervisor.core.session.history import LIVES_KEPT, SessionSummary, tell, words
+from supervisor.core.session.history import LIVES_KEPT, SessionSummary, describe_last, summarize
 
 HOUR = 3600.0
 STORIES = st.builds(
@@ -49,14 +49,14 @@ STORIES = st.builds(
     ],
 )
 def test_each_ending_has_its_paragraph(story, parts):
-    told = words(story)
+    told = describe_last(story)
     assert all(part in told for part in parts)
     assert told.endswith(".")
 
 
 @given(st.lists(STORIES, max_size=6))
 def test_every_story_can_be_told_and_counts(stories):
-    told = tell(HistoryRead(), stories)
+    told = summarize(HistoryRead(), stories)
     assert told.lost == sum(not story.end for story in stories)
     assert 0 <= told.lost_in_a_row <= told.lost
     assert bool(told.summary) == bool(stories)
@@ -65,29 +65,35 @@ def test_every_story_can_be_told_and_counts(stories):
 
 @given(st.lists(STORIES, max_size=6), st.integers(0, 6))
 def test_a_history_carried_on_is_the_history_told_whole(stories, cut):
-    assert tell(tell(HistoryRead(), stories[:cut]), stories[cut:]).lives_s == tell(HistoryRead(), stories).lives_s
     assert (
-        tell(tell(HistoryRead(), stories[:cut]), stories[cut:]).lost_in_a_row
-        == tell(HistoryRead(), stories).lost_in_a_row
+        summarize(summarize(HistoryRead(), stories[:cut]), stories[cut:]).lives_s
+        == summarize(HistoryRead(), stories).lives_s
+    )
+    assert (
+        summarize(summarize(HistoryRead(), stories[:cut]), stories[cut:]).lost_in_a_row
+        == summarize(HistoryRead(), stories).lost_in_a_row
     )
 
 
 def test_machines_lost_in_a_row_are_those_since_the_last_progress():
     lost, moved = SessionSummary(1, first_step=10, durable_step=10), SessionSummary(2, first_step=10, durable_step=20)
-    assert tell(HistoryRead(), [lost, lost, lost]).lost_in_a_row == 3
-    assert tell(HistoryRead(), [lost, moved, lost]).lost_in_a_row == 1
+    assert summarize(HistoryRead(), [lost, lost, lost]).lost_in_a_row == 3
+    assert summarize(HistoryRead(), [lost, moved, lost]).lost_in_a_row == 1
 
 
 def test_only_machines_that_lived_long_tell_of_a_limit():
     early, late = SessionSummary(1, lived_s=600.0), SessionSummary(2, lived_s=7 * HOUR)
-    assert tell(HistoryRead(), [early, late]).reclaimed_s == (7 * HOUR,)
+    assert summarize(HistoryRead(), [early, late]).reclaimed_s == (7 * HOUR,)
 
 
 def test_the_age_a_machine_reached_counts_for_its_own_platform():
     began_late = SessionSummary(1, "colab", lived_s=3 * HOUR, age_s=2 * HOUR)
     elsewhere = SessionSummary(2, "slurm", lived_s=70 * HOUR)
-    assert tell(HistoryRead(), [began_late, elsewhere]).reclaimed_on == {"colab": (5 * HOUR,), "slurm": (70 * HOUR,)}
+    assert summarize(HistoryRead(), [began_late, elsewhere]).reclaimed_on == {
+        "colab": (5 * HOUR,),
+        "slurm": (70 * HOUR,),
+    }
 
 
 def test_a_supervisor_that_died_on_this_machine_says_nothing_of_how_long_machines_live():
-    assert tell(HistoryRead(), [SessionSummary(1, "colab", lived_s=3 * HOUR, here=True)]).reclaimed_on == {}
+    assert summarize(HistoryRead(), [SessionSummary(1, "colab", lived_s=3 * HOUR, here=True)]).reclaimed_on == {}

@@ -7,19 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.core.policy.liveness import (
-    AFTER,
     FACTOR,
     LEARNED_FLOOR_S,
+    SECTION_AFTER_LOOP,
     UNKNOWN_S,
     Heartbeats,
     LivenessPolicy,
-    hangs_at,
+    hang_deadline,
     judge,
     shortest,
     time_out,
 )
 
-SECTIONS = st.sampled_from(["start", "step", "save", "eval", AFTER, "my own"])
+SECTIONS = st.sampled_from(["start", "step", "save", "eval", SECTION_AFTER_LOOP, "my own"])
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,11 @@ SECTIONS = st.sampled_from(["start", "step", "save", "eval", AFTER, "my own"])
         (Heartbeats("step", steps_seen=9, longest_s={"step": 100.0}), LivenessPolicy(), UNKNOWN_S["step"]),
         (Heartbeats("step", steps_seen=10, longest_s={"step": 100.0}), LivenessPolicy(), FACTOR * 100),
         (Heartbeats("step", steps_seen=10, longest_s={"step": 0.1}), LivenessPolicy(), LEARNED_FLOOR_S),
-        (Heartbeats(AFTER, steps_seen=10, longest_s={"step": 0.1, AFTER: 0.1}), LivenessPolicy(), UNKNOWN_S["eval"]),
+        (
+            Heartbeats(SECTION_AFTER_LOOP, steps_seen=10, longest_s={"step": 0.1, SECTION_AFTER_LOOP: 0.1}),
+            LivenessPolicy(),
+            UNKNOWN_S["eval"],
+        ),
         (Heartbeats("eval", steps_seen=99, longest_s={"step": 0.1}), LivenessPolicy(), UNKNOWN_S["eval"]),
         (Heartbeats("my own", steps_seen=99), LivenessPolicy(), UNKNOWN_S["eval"]),
         (Heartbeats("eval", steps_seen=99, longest_s={"eval": 900.0}), LivenessPolicy(fixed_s=7.0), 7.0),
@@ -42,7 +46,7 @@ def test_how_long_a_section_may_last(vitals, policy, seconds):
 @given(SECTIONS, st.floats(0, 1e5), st.integers(0, 99), st.floats(0, 1e4))
 def test_judging_agrees_with_the_time_it_names(section, moved_at_s, steps, longest_s):
     vitals = Heartbeats(section, moved_at_s, steps, {section: longest_s})
-    at = hangs_at(vitals, LivenessPolicy())
+    at = hang_deadline(vitals, LivenessPolicy())
     assert at > moved_at_s
     assert judge(vitals, LivenessPolicy(), at)
     assert not judge(vitals, LivenessPolicy(), at - 1.0)

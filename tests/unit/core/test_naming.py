@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError
-from supervisor.core.checkpoint.file_manifest import FileExtent, FileManifest, FileRow, body, parse
+from supervisor.core.checkpoint.file_manifest import FileExtent, FileManifest, FileRow, parse, to_bytes
 from supervisor.core.errors import UsageError
 from supervisor.core.unmodified import file_patterns, resume_arguments
 
@@ -73,13 +73,13 @@ def test_any_name_comes_back_as_it_was() -> None:
         FileRow(path, "file", 0o644, 5, piece) for path in ("a b", "a\nb", "ü/ö", "caf\udce9.pt", "\u4eac.pkl", 'q"\\')
     )
     carried = FileManifest(7, "out", (*entries, FileRow("l", "link", target="../x\udcff")), "a b")
-    assert parse(body(carried)) == carried
+    assert parse(to_bytes(carried)) == carried
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../b", "", "a//b", "a\0b"])
 def test_a_path_that_leads_out_is_refused(path: str) -> None:
     with pytest.raises(CheckpointInfoError):
-        parse(body(FileManifest(1, "out", (FileRow(path, "folder", 0o755),))))
+        parse(to_bytes(FileManifest(1, "out", (FileRow(path, "folder", 0o755),))))
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.core.wire.acks import AckLog, arrived, line
+from supervisor.core.wire.acks import AckLog, line, received
 
 LINES = [
-    arrived(1, [("a", 0), ("b", 0)]),
+    received(1, [("a", 0), ("b", 0)]),
     {"held": ["a"], "refused": {"c": "another is there"}, "wanted": []},
-    arrived(2, [("b", 10)]),
+    received(2, [("b", 10)]),
     {"held": ["b", "c"]},
     {"wanted": ["a"]},
 ]
@@ -51,6 +51,6 @@ def test_half_a_line_of_a_writer_that_was_killed_is_passed_over():
 def test_a_piece_that_comes_late_of_a_file_that_is_held_changes_nothing():
     told = AckLog()
     told.take({"held": ["a"]})
-    told.take(arrived(3, [("a", 0)]))
+    told.take(received(3, [("a", 0)]))
     assert told.pieces == {}
     assert told.parcels == {3}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from supervisor.core.checkpoint.manifest import CheckpointId
 from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.policy import rollback
-from supervisor.core.policy.rollback import TRIES_MAX, Rollback
+from supervisor.core.policy.rollback import ATTEMPTS_MAX, Rollback
 from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
 from supervisor.core.session.state import FINAL, Config, Phase
@@ -26,7 +26,7 @@ OLD = SessionId(2, "old")
 
 
 def decided(trouble, *, rolled=(), began=20, passed=None):
-    return rollback.decided(trouble, mine=MINE, rolled=rolled, began=began, passed=passed)
+    return rollback.next_rollback(trouble, mine=MINE, rolled=rolled, began=began, passed=passed)
 
 
 @given(ROLLBACKS)
@@ -39,8 +39,8 @@ def test_all_that_others_need_stands_in_the_name_of_the_record(each):
 @given(st.lists(ROLLBACKS, max_size=4), IDS, RANKS)
 def test_a_later_session_is_never_withdrawn_by_an_earlier_one(rollbacks, id_, rank):
     newest = max((each.session_id for each in rollbacks), default=rank)
-    assert not rollback.withdrawn(CheckpointId(newest.generation + 1, id_.step, "a", 1), rollbacks)
-    assert all(not rollback.withdrawn(CheckpointId(1, 0, "a", 1), [each]) for each in rollbacks)
+    assert not rollback.is_rolled_back(CheckpointId(newest.generation + 1, id_.step, "a", 1), rollbacks)
+    assert all(not rollback.is_rolled_back(CheckpointId(1, 0, "a", 1), [each]) for each in rollbacks)
 
 
 def test_the_first_try_leaves_out_the_bad_step_and_the_one_whose_update_may_have_been_bad():
@@ -58,22 +58,22 @@ def test_the_second_try_goes_one_checkpoint_further_and_leaves_out_all_up_to_the
     second = decided(Anomaly(27, "loss", "nan", "nan", 26), rolled=[first])
     assert second == Rollback(MINE, last_good_step=19, anomaly_step=27, skip_from=0, skip_end=28, attempt=2)
     third = decided(Anomaly(29, "loss", "nan", "nan", 28), rolled=[first, second], began=10)
-    assert third.attempt > TRIES_MAX
+    assert third.attempt > ATTEMPTS_MAX
 
 
 def test_who_starts_again_after_a_stop_gets_the_same_checkpoint_once_more_and_then_an_older_one():
     tried = [Rollback(OLD, 24, 25, 24, 26, attempt=1), Rollback(OLD, 19, 27, 0, 28, attempt=2)]
     again = Anomaly(28, "loss", "nan", "nan", 9)
     beyond = decided(again, rolled=tried, began=10)
-    stop = rollback.stopped(beyond, again, rolled=tried, began=10)
+    stop = rollback.stop_record(beyond, again, rolled=tried, began=10)
     assert (beyond.attempt, stop.attempt, stop.last_good_step) == (3, 0, 27)
-    assert rollback.stopped(beyond, again, rolled=[*tried, stop], began=10).last_good_step == 9
+    assert rollback.stop_record(beyond, again, rolled=[*tried, stop], began=10).last_good_step == 9
 
 
 def test_a_stop_withdraws_all_since_the_last_step_that_was_fine():
     seen = Anomaly(30, "loss", "nan", "nan", 20)
-    assert rollback.stopped(decided(seen), seen, rolled=[], began=10).last_good_step == 20
-    assert rollback.stopped(decided(seen), seen, rolled=[], began=21).last_good_step == 29
+    assert rollback.stop_record(decided(seen), seen, rolled=[], began=10).last_good_step == 20
+    assert rollback.stop_record(decided(seen), seen, rolled=[], began=21).last_good_step == 29
 
 
 def test_with_a_safe_checkpoint_between_them_two_troubles_are_two():
@@ -85,15 +85,15 @@ def test_with_a_safe_checkpoint_between_them_two_troubles_are_two():
 
 def test_what_was_before_a_new_beginning_holds_no_more():
     first, stopped = Rollback(OLD, 24, 25, 24, 26, attempt=1), Rollback(SessionId(5, "x"), 9, 10)
-    assert rollback.applying([stopped, first], (), 6) == (first, stopped)
-    assert rollback.applying([stopped, first], {4}, 6) == (stopped,)
-    assert rollback.applying([stopped, first], {4}, 3) == (first, stopped)
-    assert rollback.applying([stopped, first], {4}, None) == (stopped,)
+    assert rollback.active([stopped, first], (), 6) == (first, stopped)
+    assert rollback.active([stopped, first], {4}, 6) == (stopped,)
+    assert rollback.active([stopped, first], {4}, 3) == (first, stopped)
+    assert rollback.active([stopped, first], {4}, None) == (stopped,)
 
 
 @given(st.lists(ROLLBACKS, max_size=3))
 def test_the_trainer_reads_what_the_supervisor_wrote(rolled):
-    read = rollback.of_words(rollback.as_words(rolled))
+    read = rollback.from_env(rollback.to_env(rolled))
     goes_back = [each for each in rolled if each.attempt]
     assert read == [(str(each.session_id), range(each.skip_from, each.skip_end), each.rate) for each in goes_back]
 
@@ -203,7 +203,7 @@ def test_one_record_at_most_and_nothing_is_launched_or_removed_after_it(seed, co
         for command in moment.commands:
             if isinstance(command, do.WriteRollback):
                 assert "ignore" not in {config.on_nan} & {config.on_spike}
-                assert command.rollback.attempt <= TRIES_MAX
+                assert command.rollback.attempt <= ATTEMPTS_MAX
                 written.append(command)
             elif written:
                 assert not isinstance(command, do.StartTrainer | do.Prune)

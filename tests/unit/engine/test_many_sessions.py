@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from supervisor.core.checkpoint import session_id
-from supervisor.core.checkpoint.session_id import SessionId, rank_of
+from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.policy import retention
 from supervisor.engine.host import environment_store
 from supervisor.engine.resume import fetch as checkpoint_fetch
@@ -112,8 +112,8 @@ def test_a_session_that_may_still_write_is_listed_at_each_retention(world):
 
 
 def test_names_that_no_session_has_are_not_remembered():
-    rank_of(str(SessionId(1, "x" * 64)))
+    parse_session_id(str(SessionId(1, "x" * 64)))
     before = session_id._rank_of.cache_info().currsize
     for number in range(100):
-        assert rank_of(f"e00000001-{number}{'a' * 1000}") is None
+        assert parse_session_id(f"e00000001-{number}{'a' * 1000}") is None
     assert session_id._rank_of.cache_info().currsize == before

@@ -13,7 +13,7 @@ import pytest
 from supervisor.cli import main
 from supervisor.core.clock import Instant
 from supervisor.core.errors import FAILED_PRECHECKS, NO_MORE_PROCESSES, NO_MORE_PROCESSES_HINT
-from supervisor.core.session.shutdown import controller_failed
+from supervisor.core.session.shutdown import internal_error
 from supervisor.core.session.state import Config, Session
 from supervisor.engine import threads
 from supervisor.engine.task_queue import SerialExecutor
@@ -93,7 +93,7 @@ def test_a_trainer_that_nobody_could_hear_is_not_left_running(none_left, monkeyp
 )
 def test_a_refused_thread_or_process_is_no_defect_and_says_what_to_do(error, refused):
     failed = threads.defect(error)
-    session, _ = controller_failed(Session(Config()), failed, Instant(0.0, 0.0))
+    session, _ = internal_error(Session(Config()), failed, Instant(0.0, 0.0))
     assert session.ending is not None
     assert (session.ending.message == NO_MORE_PROCESSES) == refused
     assert (session.ending.hint == NO_MORE_PROCESSES_HINT) == refused

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from supervisor.core.policy.liveness import AFTER
+from supervisor.core.policy.liveness import SECTION_AFTER_LOOP
 from supervisor.core.wire.messages import Anomaly
 from supervisor.trainer import clock
 from supervisor.trainer.context import TrainerContext
@@ -97,7 +97,7 @@ def test_what_comes_after_the_loop_is_no_step_and_a_second_loop_is_one_again(beg
     run.begin(2)
     drive(run, held, 2)
     run.end()
-    assert run.beat().section == AFTER
+    assert run.beat().section == SECTION_AFTER_LOOP
     run.begin(4)
     drive(run, held, 2)
     assert (run.beat().section, run.step) == ("step", 4)
@@ -107,7 +107,7 @@ def test_the_loop_over_steps_ends_in_the_same_section(begun):
     run, held = begun()
     for _ in run.steps(2):
         held.state = {"weight": 1.0}
-    assert run.beat().section == AFTER
+    assert run.beat().section == SECTION_AFTER_LOOP
 
 
 def test_a_driven_loop_asks_which_steps_to_leave_out_and_they_have_a_row(begun, tmp_path):

@@ -18,7 +18,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from supervisor.core.policy.liveness import AFTER
+from supervisor.core.policy.liveness import SECTION_AFTER_LOOP
 from supervisor.core.wire.messages import Anomaly, SaveRequest, ScriptSavedFile, StopRequest, TrainerNote
 from supervisor.trainer import hooks
 from supervisor.trainer.context import TrainerContext
@@ -169,7 +169,7 @@ def test_a_plain_loop_teaches_no_time_out_but_a_framework_s_loop_does(script):
     assert "step" in beat.longest_s
     assert beat.total_steps == 10
     script.on_loop_end()
-    assert script.beat().section == AFTER
+    assert script.beat().section == SECTION_AFTER_LOOP
 
 
 def test_a_loss_that_is_no_number_is_told_once_a_streak(script):

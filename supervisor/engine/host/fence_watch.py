@@ -10,6 +10,7 @@ from pathlib import PurePath
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Any
 
+from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.ports import StoreError
 from supervisor.engine import threads
 from supervisor.engine.runs.claims import PROBE, STOP

@@ -4,6 +4,7 @@
 - ``clock``: the only reader of a clock on the supervisor's side
 - ``context``: collaborators of one session
 - ``executor``: carries out commands, on the loop or on a queue
+- ``file_events``: imports watchdog on one thread at a time
 - ``file_watch``: which of a script's files changed, and which of them are complete
 - ``host``: what belongs to this machine rather than to the run
 - ``journal``: events and commands on disk and in the store

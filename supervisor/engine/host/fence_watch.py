@@ -5,14 +5,13 @@ This is only a shortcut: no store must report changes, and the regular check con
 
 from __future__ import annotations
 
-import logging
 from pathlib import PurePath
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Any
 
 from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.ports import StoreError
-from supervisor.engine import threads
+from supervisor.engine import file_events, threads
 from supervisor.engine.runs.claims import PROBE, STOP
 
 if TYPE_CHECKING:
@@ -42,19 +41,15 @@ class FenceWatch:
             self._observer.stop()
 
     def _begin(self) -> None:
-        from watchdog.events import FileSystemEventHandler
-        from watchdog.observers import Observer
-
-        # because the library prints to stderr if its thread ends during a check
-        logging.getLogger("watchdog").addHandler(logging.NullHandler())
-        handler = FileSystemEventHandler()
-        handler.on_created = self._created  # type: ignore[method-assign]
-        observer = Observer()
-        observer.schedule(handler, str(self._folder))
         try:
+            handler_class, observer_class = file_events.handler_and_observer()
+            handler = handler_class()
+            handler.on_created = self._created
+            observer = observer_class()
+            observer.schedule(handler, str(self._folder))
             observer.start()
-        except OSError:
-            return  # the system has no watch left: the regular check is enough
+        except (OSError, ImportError, AttributeError):
+            return  # no file events, or no watch left: the regular check is enough
         self._observer = observer
         self.ready.set()
         if self._closed:

@@ -127,7 +127,7 @@ def test_the_batches_have_the_shapes_that_they_have_without_us(samples):
     adapter = array_data_adapter.ArrayDataAdapter(X[:samples], Y[:samples], batch_size=BATCH, shuffle=True)
     own = adapter.get_tf_dataset()
     for first in range(adapter._size + 1):
-        ours = keras_arrays.dataset(adapter, keras_arrays.Order(adapter, 5, 0), first)
+        ours = keras_arrays.dataset(adapter, keras_arrays.BatchOrder(adapter, 5, 0), first)
         assert ours.element_spec == own.element_spec
         assert len(list(ours)) == adapter._size - first
 

@@ -73,7 +73,7 @@ class FleetExecutor:
         self._doers: dict[type, Callable[[Any], fw.Event]] = {
             fw.CheckBalance: self._check_balance,
             fw.ListMachines: lambda _: fw.MachinesListed(tuple(provisioner.machines())),
-            fw.CreateMachine: lambda call: fw.MachineCreated(provisioner.bring_up(call.name, call.wanted)),
+            fw.CreateMachine: lambda call: fw.MachineCreated(provisioner.bring_up(call.name, call.request)),
             fw.AdoptMachine: lambda call: fw.MachineAdopted(provisioner.adopt(call.machine)),
             fw.PrepareMachine: lambda call: self._prepare(call.machine),
             fw.StartAgent: self._start_agent,

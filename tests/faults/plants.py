@@ -14,6 +14,7 @@ from supervisor.core.checkpoint.checkpoint_json import CONTENT_FILE
 from supervisor.core.digest import algorithm_of
 from supervisor.core.policy import dedup, retention
 from supervisor.core.ports import FileDigest, StoreError
+from supervisor.engine import atomic
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.runs import runs
@@ -38,7 +39,7 @@ def no_flush_of_folders(patch: pytest.MonkeyPatch) -> None:
 
 
 def _without_flushes(patch: pytest.MonkeyPatch, flushes: Callable[[int], bool]) -> None:
-    for module in (local_files, local_folder):
+    for module in (local_files, local_folder, atomic):
         patch.setattr(module, "os", _Os(flushes))
 
 

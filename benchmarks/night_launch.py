@@ -80,8 +80,8 @@ def patched() -> None:
     """Make minutes seconds, and network and disk what the night says."""
     colab_provisioner.TRAITS = replace(colab_provisioner.TRAITS, poll_s=1.0, listings=2, listings_apart_s=0.2)
     for module, name in (
-        (fleet_waiting, "QUIET_S"), (fleet_waiting, "QUIET_AGAIN_S"), (fleet_waiting, "QUIET_AGAIN_S_MAX"), (fleet_waiting, "TROUBLE_AGAIN_S"),
-        (fleet_waiting, "TROUBLES_APART_S"), (fleet_serving, "STOP_WITHIN_S"), (fleet_serving, "BALANCE_SOON_S"),
+        (fleet_waiting, "QUIET_S"), (fleet_waiting, "QUIET_AGAIN_S"), (fleet_waiting, "QUIET_AGAIN_S_MAX"), (fleet_waiting, "ERROR_AGAIN_S"),
+        (fleet_waiting, "ERRORS_APART_S"), (fleet_serving, "STOP_WITHIN_S"), (fleet_serving, "BALANCE_SOON_S"),
         (fleet_serving, "AGAIN_S"), (fleet_serving, "AGAIN_S_MAX"), (fleet_shutdown, "LOST_LOOK_S"), (view, "PLAIN_EVERY_S"), (controller, "JOURNAL_AGAIN_S"), (controller, "QUIET_AGAIN_S"),
     ):  # fmt: skip
         setattr(module, name, getattr(module, name) / SCALE)

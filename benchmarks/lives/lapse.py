@@ -54,7 +54,7 @@ def hasten(factor: float) -> None:
     composition.configure, composition.open_store = shortened, hastened
     _divide(interval_policy, "SAVE_S_MIN", factor)
     _divide(saving, "FIRST_SAVE_S", factor)
-    _divide(startup, "LOOK_AGAIN_S", factor)
+    _divide(startup, "INSPECT_AGAIN_S", factor)
     worker_pool.os = _Spawning(factor)  # because the processes that touch the drive wait too
 
 

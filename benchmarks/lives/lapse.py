@@ -63,7 +63,7 @@ def work(factor: float) -> None:
     from supervisor.stores.mounted import backend as mount_backend
     from supervisor.stores.mounted import worker
 
-    _divide(mount_backend, "LOOK_EVERY_S", factor)
+    _divide(mount_backend, "POLL_INTERVAL_S", factor)
     worker.main()
 
 

@@ -27,7 +27,7 @@ from supervisor.core.session import status as core_status
 from supervisor.core.wire import acks, fields, messages
 from supervisor.engine import journal, json_file
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs import claims, history, runs, verification_records
+from supervisor.engine.run_catalog import claims, history, runs, verification_records
 from supervisor.engine.upload import step_log as step_log_store
 from supervisor.fleet import controller, executor
 from supervisor.fleet.transfer import inbox as agent_inbox

@@ -20,7 +20,7 @@ from benchmarks.machines import ROOT, Machine
 from supervisor.core.session import events as ev
 from supervisor.engine import journal
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs.claims import ranks
+from supervisor.engine.run_catalog.claims import ranks
 from supervisor.stores.local.folder import FolderStore
 
 if TYPE_CHECKING:

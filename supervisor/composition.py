@@ -34,8 +34,8 @@ from supervisor.engine.journal import Journal
 from supervisor.engine.live_status import LiveStatus
 from supervisor.engine.loop import Loop
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs import local_leftovers, project, runs
-from supervisor.engine.runs.claims import ranks
+from supervisor.engine.run_catalog import local_leftovers, project, runs
+from supervisor.engine.run_catalog.claims import ranks
 from supervisor.engine.session_chain import EventRouter, following, follows
 from supervisor.engine.trainer_process import process_identity
 from supervisor.engine.upload import prune as pruning

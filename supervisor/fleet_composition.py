@@ -20,7 +20,7 @@ from supervisor.core.suggestion import meant
 from supervisor.engine import atomic
 from supervisor.engine.clock import BootClock
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs import project, run_status, runs
+from supervisor.engine.run_catalog import project, run_status, runs
 from supervisor.fleet import last_launch
 from supervisor.fleet.controller import Controller, FleetJournal
 from supervisor.fleet.executor import FleetExecutor, Home

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.clock import Instant
     from supervisor.core.ports import Store
-    from supervisor.engine.runs.run_status import RunOverview
+    from supervisor.engine.run_catalog.run_status import RunOverview
 
 AWAY = frozenset({"gone", "hung"})
 
@@ -40,7 +40,7 @@ def overview_or_error(store: Store, name: str, now: Instant) -> RunOverview | st
     """Return the overview of a run, or the reason why it is unreadable (also on stderr); None if the run disappeared."""
     from supervisor.cli.run_lookup import warn_of_damage
     from supervisor.engine.paths import RunPaths
-    from supervisor.engine.runs import run_status, runs
+    from supervisor.engine.run_catalog import run_status, runs
 
     place = RunPaths(name)
     try:

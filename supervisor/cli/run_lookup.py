@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from supervisor.engine.paths import RunPaths
-    from supervisor.engine.runs.local_sessions import LocalSession
-    from supervisor.engine.runs.runs import RunRecord
+    from supervisor.engine.run_catalog.local_sessions import LocalSession
+    from supervisor.engine.run_catalog.runs import RunRecord
 
     ByMachine = Callable[[Namespace, "StoreAwayError | NoSuchRunError"], int]
 
@@ -43,7 +43,7 @@ def opened(options: Namespace) -> Iterator[Store]:
     ensure()
     shell_commands.set_about(option=option(options))
     from supervisor import composition
-    from supervisor.engine.runs.runs import describe_left_out, unusable_store
+    from supervisor.engine.run_catalog.runs import describe_left_out, unusable_store
 
     try:
         store = composition.open_store(where(options))
@@ -74,7 +74,7 @@ def local_session(options: Namespace, name: str | None, error: StoreAwayError | 
     The session must belong to this very store: another store may have a run of the same name.
     """
     from supervisor import composition
-    from supervisor.engine.runs import local_sessions
+    from supervisor.engine.run_catalog import local_sessions
 
     place = os.path.abspath(where(options))  # noqa: PTH100, because resolve() asks the mount, which may hang
     found = [each for each in local_sessions.alive_sessions(composition.local_root(os.environ)) if each.store == place]
@@ -99,7 +99,7 @@ def option(options: Namespace) -> str:
 def select_run(store: Store, options: Namespace, name: str | None, verb: str) -> tuple[RunPaths, RunRecord]:
     """Return the named run, else the only one, else the live or newest one. Raises UsageError with the list."""
     from supervisor.engine.paths import RunPaths
-    from supervisor.engine.runs import runs
+    from supervisor.engine.run_catalog import runs
 
     if name is not None:
         place = RunPaths(name)
@@ -133,7 +133,7 @@ def warn_of_damage(record: RunRecord) -> None:
 
 def _local_leftovers(name: str, store: Store) -> tuple[str, str] | None:
     from supervisor import composition
-    from supervisor.engine.runs import local_leftovers
+    from supervisor.engine.run_catalog import local_leftovers
 
     return local_leftovers.words(composition.local_root(os.environ), store.traits.where, name)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from supervisor.core.policy import retention
     from supervisor.core.ports import Clock, Store
     from supervisor.engine.paths import RunPaths
-    from supervisor.engine.runs.claims import Alive
+    from supervisor.engine.run_catalog.claims import Alive
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from supervisor.engine.host.fence_watch import FenceWatch
 from supervisor.engine.progress import told_every
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.resume.rollback_records import record_rollback
-from supervisor.engine.runs import claims, finished_run, runs
+from supervisor.engine.run_catalog import claims, finished_run, runs
 from supervisor.engine.task_queue import SerialExecutor
 from supervisor.engine.trainer_process.launcher import Launcher
 from supervisor.engine.trainer_process.log_capture import LogCapture

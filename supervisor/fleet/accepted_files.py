@@ -13,8 +13,8 @@ from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.policy import nonfinite, rollback
 from supervisor.core.wire import fields
 from supervisor.engine import journal
-from supervisor.engine.runs import claims
-from supervisor.engine.runs.history import CARRIED
+from supervisor.engine.run_catalog import claims
+from supervisor.engine.run_catalog.history import CARRIED
 from supervisor.engine.trainer_process import log_capture
 
 SMALL_BYTES_MAX = 1 << 20

@@ -10,7 +10,7 @@ from supervisor.core.fleet.provisioning import MachineError, NoSuchFile
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import StoreError
 from supervisor.core.wire import fields, names
-from supervisor.engine.runs import claims
+from supervisor.engine.run_catalog import claims
 from supervisor.fleet.agent.agent_status import REPORT, AgentPhase
 from supervisor.fleet.transfer.inbox import JOB, KEY, SECRETS
 from supervisor.fleet.transfer.part import TransferPartError

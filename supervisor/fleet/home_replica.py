@@ -36,7 +36,7 @@ from supervisor.core.policy import retention
 from supervisor.core.ports import FileDigest, StoreError
 from supervisor.engine import json_file
 from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.runs import claims, runs, verification_records
+from supervisor.engine.run_catalog import claims, runs, verification_records
 from supervisor.engine.upload import prune as pruning
 from supervisor.fleet import accepted_files, disk_quota, resume_set
 from supervisor.fleet.transfer import part as transfer_part

@@ -17,7 +17,7 @@ from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.frozen import dataclass
 from supervisor.core.project import to_plain
 from supervisor.engine import atomic, json_file
-from supervisor.engine.runs import project
+from supervisor.engine.run_catalog import project
 from supervisor.fleet.transfer.inbox import CODE, KEY, PROJECT, SCHEMA, SECRETS
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from supervisor.core.ports import StoreError
 from supervisor.engine import journal
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import packed as packed_checkpoints
-from supervisor.engine.runs import verification_records
-from supervisor.engine.runs.claims import addressee
+from supervisor.engine.run_catalog import verification_records
+from supervisor.engine.run_catalog.claims import addressee
 from supervisor.engine.upload import step_log as step_log_store
 from supervisor.fleet.transfer import part as transfer_part
 

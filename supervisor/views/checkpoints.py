@@ -31,7 +31,7 @@ _WORDS = {Validity.BROKEN: "damaged", Validity.NEWER: "of a newer version"}
 
 
 class Row(Protocol):
-    """One line of the list (``engine.runs.checkpoint_admin.CheckpointRow``)."""
+    """One line of the list (``engine.run_catalog.checkpoint_admin.CheckpointRow``)."""
 
     @property
     def id(self) -> CheckpointId: ...

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
+from supervisor.fleet import job_bundle
 from tests.architecture.source_tree import PACKAGE, importers, modules, package_of
 
 if TYPE_CHECKING:
@@ -22,15 +24,15 @@ APART = {
     "supervisor.cli.export_model": "`checkpoints export` of a model; cli.verbs holds one file a verb and nothing else",
     "supervisor.cli.verbs.resume": "a verb; notebook.magics reads its options, the command line finds it by name",
     "supervisor.core.fleet.decide": "the decisions of the fleet are pure; the controller performs them",
-    "supervisor.core.session.history": "the summary of a session is pure; engine.runs.history reads and writes it",
+    "supervisor.core.session.history": "the summary of a session is pure; engine.run_catalog.history reads and writes it",
     "supervisor.core.session.state_machine": "the decisions of a session are pure; the loop performs them",
     "supervisor.engine.file_watch.complete_files": "one of the three parts of the watching of files; one session uses all three",
     "supervisor.engine.file_watch.discovery": "one of the three parts of the watching of files; one session uses all three",
     "supervisor.engine.file_watch.watcher": "one of the three parts of the watching of files; one session uses all three",
     "supervisor.engine.host.checkup": "the checks of `doctor`; the verb only prints them",
     "supervisor.engine.resume_test.rehearsal": "the use case of `rehearse`; the verb only parses and prints",
-    "supervisor.engine.runs.log_reader": "the use case of `logs`; the verb only parses and prints",
-    "supervisor.engine.runs.remove_run": "the use case of `rm`; the verb only parses and prints",
+    "supervisor.engine.run_catalog.log_reader": "the use case of `logs`; the verb only parses and prints",
+    "supervisor.engine.run_catalog.remove_run": "the use case of `rm`; the verb only parses and prints",
     "supervisor.fleet.agent.agent": "the use case of `agent`; the verb only parses",
     "supervisor.fleet_composition": "the composition root of the controller, beside that of a session",
     "supervisor.platforms.colab_drive": "mounts Drive: knowledge of the platform Colab, not of notebooks",
@@ -102,3 +104,14 @@ def test_a_module_that_lies_apart_is_found(tmp_path: Path) -> None:
         path.write_text(text)
     assert apart(root) == {"house.far.tool": "house.near.user"}
     assert counts(root) == {"house.far": 2, "house.near": 2, "house.near.below": 1}
+
+
+def test_no_package_has_a_name_that_bundles_and_notebooks_leave_out():
+    """A person's folder is copied without its results; the package must not lose a part by such a name."""
+    notebook = (PACKAGE.parent / "hyperlpr_example" / "colab.ipynb").read_text()
+    patterns = set(
+        re.findall(r'\\"([\w.]+)\\"', next(line for line in notebook.splitlines() if "ignore_patterns" in line))
+    )
+    assert {"runs", "checkpoints"} <= patterns
+    names = {part for path in PACKAGE.rglob("*.py") for part in path.relative_to(PACKAGE).parts}
+    assert names.isdisjoint(patterns | job_bundle.LEFT_OUT)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervisor.core.ports import NotConfirmed
 from supervisor.engine.host.environment_store import RECORD
-from supervisor.engine.runs import claims
+from supervisor.engine.run_catalog import claims
 from tests.faults.laws import laws_hold
 from tests.faults.world import RUN, Turn, Violation, World, before
 

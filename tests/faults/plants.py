@@ -17,7 +17,7 @@ from supervisor.core.ports import FileDigest, StoreError
 from supervisor.engine import atomic
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.runs import runs
+from supervisor.engine.run_catalog import runs
 from supervisor.engine.upload import durability, fenced_store, session_store, uploader
 from supervisor.stores.local import files as local_files
 from supervisor.stores.local import folder as local_folder

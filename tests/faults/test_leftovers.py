@@ -16,7 +16,7 @@ import pytest
 from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.environment import EnvironmentRecord, Installed, LockedPackage
 from supervisor.engine.host.environment_store import RECORD, EnvironmentInstaller, EnvironmentStore, Recorded
-from supervisor.engine.runs import claims
+from supervisor.engine.run_catalog import claims
 from supervisor.stores.local.folder import FolderStore
 from tests.faults.checks import check_mount, check_torn_writes, check_trash
 from tests.faults.leftovers import parts_left_behind

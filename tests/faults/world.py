@@ -25,7 +25,7 @@ from supervisor.engine import journal
 from supervisor.engine.context import SessionContext
 from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.runs import runs
+from supervisor.engine.run_catalog import runs
 from supervisor.engine.upload.session_store import SessionStore
 from supervisor.stores.local.folder import TEMPORARY, FolderStore
 from supervisor.trainer.save import writer

@@ -16,7 +16,7 @@ from supervisor.core.errors import UserError
 from supervisor.core.ports import NotConfirmed, NotFound, StoreError
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume.fetch import find
-from supervisor.engine.runs import claims, runs, verification_records
+from supervisor.engine.run_catalog import claims, runs, verification_records
 from supervisor.engine.upload import prune as pruning
 from supervisor.fleet.transfer import part as transfer_part
 from supervisor.fleet.transfer import reassembly

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.machines import until
 from supervisor.core.checkpoint.manifest import Validity
 from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.runs import claims
+from supervisor.engine.run_catalog import claims
 from supervisor.engine.upload import step_log as step_log_store
 from supervisor.stores.local.folder import FolderStore
 from tests.fleet.relays import ROOT, RUN, Machine, Pump, begin, home

@@ -16,7 +16,7 @@ from supervisor.core.session.events import TrainerMessage
 from supervisor.core.wire.messages import Heartbeat, ScriptSavedFile, Stopped, TrainerNote
 from supervisor.engine import journal
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs.claims import ranks
+from supervisor.engine.run_catalog.claims import ranks
 from supervisor.stores.local.folder import FolderStore
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.timeout(1800)]

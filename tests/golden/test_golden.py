@@ -18,7 +18,7 @@ from supervisor.core.policy import rollback
 from supervisor.core.wire.journal_codec import from_line, to_line
 from supervisor.engine import journal
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs import checkpoint_admin, claims, history, run_status, runs
+from supervisor.engine.run_catalog import checkpoint_admin, claims, history, run_status, runs
 from supervisor.fleet import controller
 from supervisor.stores.local.folder import FolderStore
 

@@ -22,8 +22,8 @@ from supervisor.core.errors import FAILED, FAILED_PRECHECKS, UserError
 from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import packed as packed_checkpoints
-from supervisor.engine.runs import checkpoint_admin, finished_run
-from supervisor.engine.runs.claims import ranks
+from supervisor.engine.run_catalog import checkpoint_admin, finished_run
+from supervisor.engine.run_catalog.claims import ranks
 from supervisor.engine.upload import prune as pruning
 from supervisor.fleet import resume_set
 from supervisor.stores.local.folder import FolderStore

@@ -203,7 +203,9 @@ def test_by_default_a_trouble_is_only_said(machine: Machine, script: Path) -> No
     assert status(machine)["trouble"] == "loss is nan at step 25"
 
 
-@pytest.mark.parametrize("before", ["supervisor.engine.runs.claims.write_end", "supervisor.composition.following"])
+@pytest.mark.parametrize(
+    "before", ["supervisor.engine.run_catalog.claims.write_end", "supervisor.composition.following"]
+)
 def test_killed_on_the_way_back_any_machine_knows_what_is_withdrawn_and_left_out(
     machine: Machine, fresh_machine: Callable[[], Machine], script: Path, store: Path, before: str
 ) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.machines import TOY, WAIT_S_MAX, Machine, Turn, final_state
-from supervisor.engine.runs.claims import END
+from supervisor.engine.run_catalog.claims import END
 from supervisor.engine.trainer_process.process_identity import started
 
 if TYPE_CHECKING:

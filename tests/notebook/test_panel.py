@@ -8,7 +8,7 @@ from supervisor.core.session import commands as do
 from supervisor.core.session import events as ev
 from supervisor.core.session.status import RunStatus, to_json
 from supervisor.core.wire import messages
-from supervisor.engine.runs import detached
+from supervisor.engine.run_catalog import detached
 from supervisor.engine.startup_timing import StartupTiming
 from supervisor.views import notebook
 from supervisor.views.notebook import PanelState

@@ -20,7 +20,7 @@ from supervisor.core.session import saving, state_machine
 from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.runs import claims, runs
+from supervisor.engine.run_catalog import claims, runs
 from supervisor.engine.upload import durability, fenced_store, session_store, uploader
 from supervisor.engine.upload import step_log as step_log_store
 from tests.simulation.hostile import live_through

@@ -20,7 +20,7 @@ from supervisor.engine.context import PreparedEnvironment, SessionContext
 from supervisor.engine.executor import Executor
 from supervisor.engine.journal import ROUTINE, Journal
 from supervisor.engine.paths import RunPaths, SessionPaths
-from supervisor.engine.runs import runs
+from supervisor.engine.run_catalog import runs
 from supervisor.engine.session_chain import following, follows
 from supervisor.engine.trainer_process.process_identity import started
 from tests.simulation.virtual_trainer import Chain, Trainer

@@ -11,7 +11,7 @@ from supervisor.cli import main
 from supervisor.core.checkpoint import safetensors_file
 from supervisor.core.checkpoint.checkpoint_json import CheckpointInfoError
 from supervisor.core.checkpoint.file_manifest import FileManifest, parse, to_bytes
-from supervisor.engine.runs import runs
+from supervisor.engine.run_catalog import runs
 from tests.trust.forged import RUN, Forged
 
 

@@ -11,7 +11,7 @@ from supervisor.core.checkpoint.manifest import CheckpointId, manifest_name
 from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.errors import UserError
 from supervisor.core.policy import retention, rollback
-from supervisor.engine.runs import verification_records
+from supervisor.engine.run_catalog import verification_records
 from supervisor.engine.upload import prune as pruning
 from tests.trust.forged import RUN
 

@@ -11,7 +11,7 @@ from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.policy import retention
 from supervisor.core.ports import NotFound, StoreError
 from supervisor.engine.resume.fetch import list_run
-from supervisor.engine.runs import checkpoint_admin, claims, runs
+from supervisor.engine.run_catalog import checkpoint_admin, claims, runs
 from supervisor.engine.upload import prune as pruning
 from supervisor.stores.local.folder import FolderStore
 from tests.trust.forged import RUN

@@ -15,7 +15,7 @@ from supervisor.core.policy import nonfinite, rollback
 from supervisor.core.wire import fields
 from supervisor.engine.paths import RunPaths, SessionPaths
 from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.runs import checkpoint_admin, claims, runs, verification_records
+from supervisor.engine.run_catalog import checkpoint_admin, claims, runs, verification_records
 from supervisor.engine.trainer_process import orphans
 from supervisor.engine.upload import prune as pruning
 from supervisor.stores.local.folder import FolderStore

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str]) -> int:
     """Run the supervisor's command; return its exit code, which is also written into the folder."""
     from supervisor.cli import main as command_line
-    from supervisor.engine.runs import detached
+    from supervisor.engine.run_catalog import detached
 
     folder, run, store, *command = arguments
     detached.note(Path(folder), os.getpid(), run, store)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from supervisor.composition import CHECKOUT
 from supervisor.core import shell_commands
 from supervisor.core.humanize import duration
-from supervisor.engine.runs import detached, local_sessions
+from supervisor.engine.run_catalog import detached, local_sessions
 from supervisor.engine.trainer_process.process_identity import started
 from supervisor.views import notebook
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from supervisor.core.ports import Clock
-    from supervisor.engine.runs.detached import DetachedSupervisor
-    from supervisor.engine.runs.local_sessions import LocalSession
+    from supervisor.engine.run_catalog.detached import DetachedSupervisor
+    from supervisor.engine.run_catalog.local_sessions import LocalSession
 
 POLL_EVERY_S = 0.25
 SHOW_EVERY_S, SHOW_LATER_EVERY_S = 1.0, 5.0

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from supervisor.core.checkpoint.manifest import Candidate
     from supervisor.core.ports import Store
     from supervisor.engine.paths import RunPaths
-    from supervisor.engine.runs.runs import RunRecord
+    from supervisor.engine.run_catalog.runs import RunRecord
 
 WORDS = {"list": 0, "verify": 0, "export": 2, "pin": 1, "unpin": 1, "prune": 0}
 KEEP_DEFAULT = 3
@@ -70,7 +70,7 @@ def run(arguments: Sequence[str]) -> int:
         _check_form(options.form, name or options.named or "", action)
     with opened(options) as store:
         from supervisor import composition
-        from supervisor.engine.runs import claims
+        from supervisor.engine.run_catalog import claims
         from supervisor.engine.upload import prune as pruning
 
         place, record = select_run(store, options, name or options.named, "checkpoints")
@@ -92,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _list(context: CheckpointsContext) -> int:
     from supervisor.engine.clock import BootClock
-    from supervisor.engine.runs import checkpoint_admin
+    from supervisor.engine.run_catalog import checkpoint_admin
 
     found = checkpoint_admin.rows(context.store, context.place, context.local, context.newest, context.watched)
     if context.options.json:
@@ -109,7 +109,7 @@ def _list(context: CheckpointsContext) -> int:
 def _verify(context: CheckpointsContext) -> int:
     from supervisor.engine.clock import BootClock
     from supervisor.engine.resume import packed as packed_checkpoints
-    from supervisor.engine.runs import checkpoint_admin, checkpoint_history, verification_records
+    from supervisor.engine.run_catalog import checkpoint_admin, checkpoint_history, verification_records
 
     seen: list[Candidate] = []
     plain: list[dict[str, Any]] = []
@@ -148,7 +148,7 @@ def _after_verify(verdicts: set[Validity | None]) -> list[str]:
 
 def _export(context: CheckpointsContext, which: str, folder: str) -> int:
     from supervisor.engine.resume import packed as packed_checkpoints
-    from supervisor.engine.runs import checkpoint_admin
+    from supervisor.engine.run_catalog import checkpoint_admin
 
     to = _new_folder(folder)
     wanted = _candidates(context, which)
@@ -198,7 +198,7 @@ def _candidates(context: CheckpointsContext, which: str) -> list[Candidate]:
 
 
 def _one(context: CheckpointsContext, step: str) -> Candidate:
-    from supervisor.engine.runs import checkpoint_admin
+    from supervisor.engine.run_catalog import checkpoint_admin
 
     found = checkpoint_admin.newest_of_step(context.store, context.place, _number(step))
     if found is None:
@@ -244,7 +244,7 @@ def _unpin(context: CheckpointsContext, step: str) -> int:
 
 def _prune(context: CheckpointsContext) -> int:
     from supervisor.engine.clock import BootClock
-    from supervisor.engine.runs import checkpoint_admin, run_status
+    from supervisor.engine.run_catalog import checkpoint_admin, run_status
 
     seen = run_status.look(context.store, context.place, context.record, BootClock().now())
     if seen.rank is None:

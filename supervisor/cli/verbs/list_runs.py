@@ -20,7 +20,7 @@ from supervisor.views.wrapping import painted_state, show
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from supervisor.engine.runs.run_status import RunOverview
+    from supervisor.engine.run_catalog.run_status import RunOverview
 
 HEADS = ("run", "state", "step", "safe step", "sessions", "last sign")
 STATE = HEADS.index("state")
@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     with opened(options) as store:
         from supervisor.engine.clock import BootClock
-        from supervisor.engine.runs import runs
+        from supervisor.engine.run_catalog import runs
 
         now = BootClock().now()
         overviews = {name: overview_or_error(store, name, now) for name in runs.names(store)}

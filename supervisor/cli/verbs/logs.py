@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from supervisor.core.ports import Store
     from supervisor.engine.paths import RunPaths
-    from supervisor.engine.runs.log_reader import LogPart, TrainerLog
-    from supervisor.engine.runs.run_status import RunOverview
-    from supervisor.engine.runs.runs import RunRecord
+    from supervisor.engine.run_catalog.log_reader import LogPart, TrainerLog
+    from supervisor.engine.run_catalog.run_status import RunOverview
+    from supervisor.engine.run_catalog.runs import RunRecord
 
 _DECODER = getincrementaldecoder("utf-8")
 FILE_EVERY_S = 0.2
@@ -42,8 +42,8 @@ def run(arguments: Sequence[str]) -> int:
 def _from_store(options: Namespace) -> int:
     with opened(options) as store:
         from supervisor.engine.clock import BootClock
-        from supervisor.engine.runs import checkpoint_admin, run_status
-        from supervisor.engine.runs.log_reader import TrainerLog
+        from supervisor.engine.run_catalog import checkpoint_admin, run_status
+        from supervisor.engine.run_catalog.log_reader import TrainerLog
 
         place, record = select_run(store, options, options.run, "logs")
         if options.steps:
@@ -69,7 +69,7 @@ def _from_store(options: Namespace) -> int:
 
 def _from_local_session(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
     """Print the output of the local session's trainer. Without one, or for the step log, raise the error."""
-    from supervisor.engine.runs.log_reader import LocalTrainerLog
+    from supervisor.engine.run_catalog.log_reader import LocalTrainerLog
 
     local = local_session(options, options.run, error)
     if options.steps:
@@ -142,7 +142,7 @@ def _has_ended(seen: RunOverview) -> bool:
 
 def _is_over(store: Store, place: RunPaths, record: RunRecord) -> bool:
     from supervisor.engine.clock import BootClock
-    from supervisor.engine.runs import run_status
+    from supervisor.engine.run_catalog import run_status
 
     return run_status.look(store, place, record, BootClock().now()).over
 

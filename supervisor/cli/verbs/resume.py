@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from supervisor.core.ports import Store
     from supervisor.engine.host.command_records import OwnCommand
-    from supervisor.engine.runs.runs import RunRecord
+    from supervisor.engine.run_catalog.runs import RunRecord
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
     line.script_arguments = script_arguments
     options = line.parse_args(own)
     with opened(options) as store:
-        from supervisor.engine.runs import claims
+        from supervisor.engine.run_catalog import claims
 
         _reject_name_after_dashes(store, script_arguments, options)
         place, record = select_run(store, options, options.run or options.name, "resume")
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _reject_name_after_dashes(store: Store, behind: Sequence[str], options: Namespace) -> None:
     """Raise UsageError if the only word behind ``--`` is the name of a run: words there are the script's."""
-    from supervisor.engine.runs import runs
+    from supervisor.engine.run_catalog import runs
 
     dashed = len(behind) == 1 and behind[0].startswith("-") and not (options.run or options.name)
     if dashed and behind[0] in runs.names(store):
@@ -97,7 +97,7 @@ def reject_script_in_store(script: Path, store: Path) -> None:
 def _local_command(store: Store, run: str, run_id: str) -> OwnCommand | None:
     from supervisor import composition
     from supervisor.engine.host import command_records
-    from supervisor.engine.runs.runs import ID
+    from supervisor.engine.run_catalog.runs import ID
 
     if not ID.fullmatch(run_id):
         return None

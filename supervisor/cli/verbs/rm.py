@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from supervisor.core.ports import Store
     from supervisor.engine.host.cleaning import Item
     from supervisor.engine.paths import RunPaths
-    from supervisor.engine.runs.claims import RunView
-    from supervisor.engine.runs.run_status import RunOverview
+    from supervisor.engine.run_catalog.claims import RunView
+    from supervisor.engine.run_catalog.run_status import RunOverview
 
 POLL_EVERY_S, REPORT_EVERY_S = 0.5, 4.0
 
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
         )
     with opened(options) as store:
         from supervisor.engine.clock import BootClock
-        from supervisor.engine.runs import remove_run
+        from supervisor.engine.run_catalog import remove_run
 
         clock = BootClock()
         place, overview = _found(store, options, clock.now())
@@ -73,8 +73,8 @@ def run(arguments: Sequence[str]) -> int:
 def _found(store: Store, options: Namespace, now: Instant) -> tuple[RunPaths, RunOverview | None]:
     """Return the run and its overview; None if its record is damaged."""
     from supervisor.engine.paths import RunPaths
-    from supervisor.engine.runs import run_status
-    from supervisor.engine.runs.runs import DamagedRecord
+    from supervisor.engine.run_catalog import run_status
+    from supervisor.engine.run_catalog.runs import DamagedRecord
 
     try:
         place, record = select_run(store, options, options.run, "rm")
@@ -87,7 +87,7 @@ def _found(store: Store, options: Namespace, now: Instant) -> tuple[RunPaths, Ru
 def _require_no_session(store: Store, place: RunPaths, overview: RunOverview, options: Namespace) -> None:
     """Raise UserError if a session is live or may be. With ``--takeover`` ask it to end at once."""
     from supervisor import composition
-    from supervisor.engine.runs import claims
+    from supervisor.engine.run_catalog import claims
 
     if overview.rank is None:
         return
@@ -118,7 +118,7 @@ def _wait_for_end(store: Store, place: RunPaths, within_s: float) -> None:
 
 
 def _wait_for_answer(store: Store, place: RunPaths, within_s: float) -> bool:
-    from supervisor.engine.runs import claims
+    from supervisor.engine.run_catalog import claims
     from supervisor.engine.trainer_process import process_identity
 
     first = claims.inspect(store, place, process_identity.alive).last
@@ -128,7 +128,7 @@ def _wait_for_answer(store: Store, place: RunPaths, within_s: float) -> bool:
 def _wait_until(store: Store, place: RunPaths, within_s: float, done: Callable[[RunView], bool]) -> bool:
     """Inspect the run until ``done`` returns True; print a line every few seconds."""
     from supervisor.engine.clock import BootClock
-    from supervisor.engine.runs import claims
+    from supervisor.engine.run_catalog import claims
     from supervisor.engine.trainer_process import process_identity
 
     clock, pause = BootClock(), Event()
@@ -154,7 +154,7 @@ def _local(overview: RunOverview | None) -> Item | None:
 
 
 def _lines(store: Store, place: RunPaths, overview: RunOverview | None, local: Item | None) -> list[str]:
-    from supervisor.engine.runs import remove_run
+    from supervisor.engine.run_catalog import remove_run
 
     shown = [f"{place.name} in {store.traits.where}: {size(remove_run.size(store, place))}"]
     if overview is not None:

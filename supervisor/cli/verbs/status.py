@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from supervisor.core.clock import Instant
-    from supervisor.engine.runs.run_status import RunOverview
+    from supervisor.engine.run_catalog.run_status import RunOverview
 
 EARLIER_SHOWN = 3
 LOCAL_EVERY_S = 1.0
@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
 def _from_store(options: Namespace) -> int:
     with opened(options) as store:
         from supervisor.engine.clock import BootClock
-        from supervisor.engine.runs import run_status
+        from supervisor.engine.run_catalog import run_status
         from supervisor.fleet import last_launch
 
         try:
@@ -97,7 +97,7 @@ def _with_launch(overview: RunOverview, options: Namespace, now: Instant) -> Run
 
 def _from_local_session(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
     """Show the local session's own status. Without one, raise the error."""
-    from supervisor.engine.runs import run_status
+    from supervisor.engine.run_catalog import run_status
 
     local = local_session(options, options.run, error)
     show(f"{error.what}; this is what its session on this machine says", sys.stderr)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from supervisor.core.ports import Clock
-    from supervisor.engine.runs.run_status import RunOverview
+    from supervisor.engine.run_catalog.run_status import RunOverview
 
 POLL_EVERY_S = 0.5
 REPORT_EVERY_S = 10.0
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
 def _through_store(options: Namespace) -> int:
     with opened(options) as store:
         from supervisor.engine.clock import BootClock
-        from supervisor.engine.runs import claims, run_status
+        from supervisor.engine.run_catalog import claims, run_status
 
         clock = BootClock()
         place, record = select_run(store, options, options.run, "stop")
@@ -62,7 +62,7 @@ def _through_store(options: Namespace) -> int:
 def _through_signal(options: Namespace, error: StoreAwayError | NoSuchRunError) -> int:
     """Signal the local session, because its store cannot pass the request on. Raises ``error`` if there is none."""
     from supervisor.engine.clock import BootClock
-    from supervisor.engine.runs import run_status
+    from supervisor.engine.run_catalog import run_status
 
     local = local_session(options, options.run, error)
     show(f"{error.what}; telling its session on this machine directly", sys.stderr)

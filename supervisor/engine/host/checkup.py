@@ -15,7 +15,7 @@ from supervisor.core.humanize import duration
 from supervisor.core.policy import save_interval as interval_policy
 from supervisor.core.ports import Store, StoreError
 from supervisor.engine.host.store_latency import Measurement, Probe, measure
-from supervisor.engine.runs.runs import unusable_store
+from supervisor.engine.run_catalog.runs import unusable_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

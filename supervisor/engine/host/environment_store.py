@@ -11,7 +11,7 @@ from supervisor.core.environment import is_whole
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import AlreadyExists, NotFound, Store
 from supervisor.engine.context import PreparedEnvironment
-from supervisor.engine.runs.claims import newest_first, ranks
+from supervisor.engine.run_catalog.claims import newest_first, ranks
 from supervisor.engine.upload.uploader import create_idempotent
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.ports import StoreError
 from supervisor.engine import file_events, threads
-from supervisor.engine.runs.claims import PROBE, STOP
+from supervisor.engine.run_catalog.claims import PROBE, STOP
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,8 +10,8 @@ from supervisor.core.digest import SHA256
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.ports import AlreadyExists, Store, StoreError
 from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.runs import runs
-from supervisor.engine.runs.claims import ranks
+from supervisor.engine.run_catalog import runs
+from supervisor.engine.run_catalog.claims import ranks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -23,8 +23,8 @@ from supervisor.core.wire import messages
 from supervisor.engine import journal
 from supervisor.engine.paths import RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.runs import checkpoint_admin
-from supervisor.engine.runs.claims import local_folder, ranks, read_claim
+from supervisor.engine.run_catalog import checkpoint_admin
+from supervisor.engine.run_catalog.claims import local_folder, ranks, read_claim
 from supervisor.engine.trainer_process.launcher import PACKAGES, own_packages
 from supervisor.engine.upload import step_log as step_log_store
 

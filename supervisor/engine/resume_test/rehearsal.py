@@ -23,7 +23,7 @@ from supervisor.engine import journal
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume_test import working_copy
 from supervisor.engine.resume_test.comparison import RUN, compare, environ, saved_outside
-from supervisor.engine.runs.claims import ranks
+from supervisor.engine.run_catalog.claims import ranks
 from supervisor.engine.trainer_process.orphans import TRAINER
 
 if TYPE_CHECKING:

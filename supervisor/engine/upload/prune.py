@@ -22,7 +22,7 @@ from supervisor.core.frozen import dataclass, replace
 from supervisor.core.policy import dedup, nonfinite, retention, rollback
 from supervisor.core.wire import fields
 from supervisor.engine.resume.fetch import find, list_run, read_manifest
-from supervisor.engine.runs.claims import addressee
+from supervisor.engine.run_catalog.claims import addressee
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -22,8 +22,8 @@ from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import packed as packed_checkpoints
 from supervisor.engine.resume import staging as staged_checkpoints
 from supervisor.engine.resume.rollback_records import Nonfinites, record_fresh_start
-from supervisor.engine.runs import claims, finished_run, history, verification_records
-from supervisor.engine.runs.checkpoint_history import was_confirmed
+from supervisor.engine.run_catalog import claims, finished_run, history, verification_records
+from supervisor.engine.run_catalog.checkpoint_history import was_confirmed
 from supervisor.engine.trainer_process import process_identity
 from supervisor.engine.trainer_process.orphans import delete_dead_sessions, end_orphans
 from supervisor.engine.upload import prune as pruning

@@ -11,7 +11,7 @@ from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.fleet import messages as fw
 from supervisor.engine import atomic, json_file
 from supervisor.engine.paths import STATUS, RunPaths
-from supervisor.engine.runs import run_status, runs
+from supervisor.engine.run_catalog import run_status, runs
 from supervisor.engine.trainer_process.process_identity import mine
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from supervisor.core.checkpoint.manifest import MANIFEST_NAME
 from supervisor.core.errors import FAILED, INTERRUPTED, TERMINATED
 from supervisor.engine.host import user_key
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs import claims, project
+from supervisor.engine.run_catalog import claims, project
 from supervisor.engine.trainer_process.process_identity import MACHINE
 from supervisor.fleet.agent.agent_status import LOG
 from supervisor.fleet.agent.supervisor_process import SupervisorProcess

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from supervisor.core.checkpoint.session_id import parse_session_id
 from supervisor.core.digest import digest_of, preferred
 from supervisor.core.ports import NotFound
-from supervisor.engine.runs.claims import CLAIM, addressee
+from supervisor.engine.run_catalog.claims import CLAIM, addressee
 from supervisor.fleet.resume_set import HOME
 from supervisor.fleet.transfer import part as transfer_part
 

@@ -21,7 +21,7 @@ from supervisor.core.wire.messages import Heartbeat
 from supervisor.engine.clock import BootClock
 from supervisor.engine.journal import Journal
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs import claims, runs
+from supervisor.engine.run_catalog import claims, runs
 from supervisor.engine.trainer_process import process_identity
 from supervisor.engine.upload import uploader
 from supervisor.engine.upload.fenced_store import FencedStore

@@ -15,7 +15,7 @@ from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.clock import Instant
 from supervisor.core.session.status import RunStatus, to_json
 from supervisor.engine.paths import SessionPaths
-from supervisor.engine.runs import local_sessions
+from supervisor.engine.run_catalog import local_sessions
 from supervisor.engine.trainer_process import process_identity
 from tests.unit.cli.away import Drive
 

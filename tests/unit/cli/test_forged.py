@@ -146,7 +146,7 @@ def test_a_receipt_of_anything_else_still_proves_what_its_name_says(said, two, b
 )
 def test_a_carried_history_of_other_types_is_read_past(two, changes):
     from supervisor.core.checkpoint.session_id import SessionId
-    from supervisor.engine.runs import history
+    from supervisor.engine.run_catalog import history
 
     good = {"lives_s": [1.0], "reclaimed_s": [], "lost": 1, "lost_in_a_row": 0, "longest_s": {}, "reclaimed_on": {}}
     two.store.create(f"plates/{two.ids[0].session_id}/history.json", json.dumps({**good, **changes}).encode())

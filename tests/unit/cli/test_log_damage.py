@@ -9,7 +9,7 @@ import pytest
 from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.runs import checkpoint_admin
+from supervisor.engine.run_catalog import checkpoint_admin
 from supervisor.engine.upload import prune as pruning
 from supervisor.stores.local.folder import FolderStore
 from tests.faults.world import RUN, before

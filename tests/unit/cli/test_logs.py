@@ -2,7 +2,7 @@
 
 import json
 
-from supervisor.engine.runs.log_reader import TrainerLog
+from supervisor.engine.run_catalog.log_reader import TrainerLog
 
 
 def put(left, rank, name, text):

@@ -14,7 +14,7 @@ from supervisor.core.wire.messages import CheckpointStaged
 from supervisor.engine.clock import BootClock
 from supervisor.engine.journal import Journal
 from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.runs import claims, verification_records
+from supervisor.engine.run_catalog import claims, verification_records
 from tests.unit.cli.conftest import DEAD
 
 ELSEWHERE = {"boot": "another", "processes": "pid:[1]", "pid": 7, "since": "7", "host": "another"}

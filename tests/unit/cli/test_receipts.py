@@ -8,7 +8,7 @@ from supervisor import composition
 from supervisor.core.checkpoint.manifest import CheckpointId
 from supervisor.core.session import events as ev
 from supervisor.core.wire.messages import CheckpointStaged
-from supervisor.engine.runs import verification_records
+from supervisor.engine.run_catalog import verification_records
 from tests.unit.cli.away import Drive
 
 ELSEWHERE = {"boot": "another", "processes": "pid:[1]", "pid": 7, "since": "7", "host": "another"}

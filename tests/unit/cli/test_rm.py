@@ -8,7 +8,7 @@ import pytest
 
 from supervisor import composition
 from supervisor.core.session import events as ev
-from supervisor.engine.runs import claims
+from supervisor.engine.run_catalog import claims
 from supervisor.engine.trainer_process import process_identity
 
 

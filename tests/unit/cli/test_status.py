@@ -6,7 +6,7 @@ import os
 import pytest
 
 from supervisor import composition
-from supervisor.engine.runs import local_sessions, run_status
+from supervisor.engine.run_catalog import local_sessions, run_status
 from supervisor.engine.trainer_process import process_identity
 from tests.unit.cli.away import Drive
 

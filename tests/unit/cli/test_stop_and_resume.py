@@ -83,7 +83,7 @@ def test_a_recorded_budget_is_none_given_none_at_all_or_seconds(value, typed):
 
 def find(left, absolute=""):
     record = json.loads((left.root / "runs/plates/run.json").read_text())
-    from supervisor.engine.runs.runs import RunRecord
+    from supervisor.engine.run_catalog.runs import RunRecord
 
     return resume.find_script(
         RunRecord(record["id"], record["script"], record["digest"]), absolute, "plates", Namespace(store=None)

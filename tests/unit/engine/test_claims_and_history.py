@@ -12,7 +12,7 @@ from supervisor.core.errors import FAILED_PRECHECKS, UsageError, UserError
 from supervisor.core.ports import AlreadyExists, StoreError
 from supervisor.core.session.events import HistoryRead
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs import claims, history, runs
+from supervisor.engine.run_catalog import claims, history, runs
 from supervisor.engine.trainer_process import process_identity
 
 FIRST, SECOND = SessionId(1, "aa"), SessionId(2, "bb")

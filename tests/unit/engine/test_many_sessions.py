@@ -12,7 +12,7 @@ from supervisor.core.checkpoint.session_id import SessionId, parse_session_id
 from supervisor.core.policy import retention
 from supervisor.engine.host import environment_store
 from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.runs import claims, history, runs
+from supervisor.engine.run_catalog import claims, history, runs
 from supervisor.engine.upload import prune as pruning
 from tests.faults.world import KEEP, RUN
 

@@ -11,7 +11,7 @@ import pytest
 from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.ports import StoreError
 from supervisor.engine.host.environment_store import RECORD, EnvironmentInstaller, EnvironmentStore, Recorded
-from supervisor.engine.runs import claims
+from supervisor.engine.run_catalog import claims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

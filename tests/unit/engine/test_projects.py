@@ -12,7 +12,7 @@ from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.errors import FAILED_PRECHECKS, UserError
 from supervisor.core.project import Project, to_plain
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs import claims, project, runs
+from supervisor.engine.run_catalog import claims, project, runs
 from supervisor.engine.upload import prune as pruning
 from supervisor.stores.local.folder import FolderStore
 

@@ -15,7 +15,7 @@ from supervisor.core.policy import retention
 from supervisor.core.ports import StoreError
 from supervisor.core.session import events as ev
 from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.runs import checkpoint_admin
+from supervisor.engine.run_catalog import checkpoint_admin
 from supervisor.engine.upload import prune as pruning
 from tests.faults import syscalls
 from tests.faults.laws import every_file_is_its_sessions_own, laws_hold, the_log_is_whole

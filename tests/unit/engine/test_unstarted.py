@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs import claims, runs
+from supervisor.engine.run_catalog import claims, runs
 from supervisor.stores.local.folder import FolderStore
 
 RUN, MINE = RunPaths("my run"), SessionId(1, "00000001")

@@ -9,7 +9,7 @@ import pytest
 from supervisor.core.checkpoint.session_id import SessionId
 from supervisor.core.clock import Instant
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs import claims
+from supervisor.engine.run_catalog import claims
 from supervisor.fleet.home_replica import HomeReplica
 from supervisor.stores.local.folder import FolderStore
 

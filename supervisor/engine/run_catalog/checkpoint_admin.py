@@ -15,9 +15,9 @@ from supervisor.core.frozen import dataclass
 from supervisor.core.policy import dedup, retention, rollback
 from supervisor.engine.resume import fetch as checkpoint_fetch
 from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.runs import verification_records
-from supervisor.engine.runs.checkpoint_history import CheckpointHistory, in_flight, read_journals
-from supervisor.engine.runs.claims import ranks
+from supervisor.engine.run_catalog import verification_records
+from supervisor.engine.run_catalog.checkpoint_history import CheckpointHistory, in_flight, read_journals
+from supervisor.engine.run_catalog.claims import ranks
 from supervisor.engine.unmodified import restore as file_restore
 from supervisor.engine.upload import prune as pruning
 from supervisor.engine.upload import step_log as step_log_store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.runs import claims, runs
+from supervisor.engine.run_catalog import claims, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from supervisor.core.ports import StoreError
 from supervisor.engine import json_file
 from supervisor.engine.paths import STATUS
 from supervisor.engine.resume import staging as staged_checkpoints
-from supervisor.engine.runs import runs
+from supervisor.engine.run_catalog import runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

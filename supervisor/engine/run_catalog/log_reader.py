@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from supervisor.engine.runs.claims import local_folder, ranks, read_claim
+from supervisor.engine.run_catalog.claims import local_folder, ranks, read_claim
 from supervisor.engine.trainer_process.log_capture import OUTPUT, PIECE
 
 if TYPE_CHECKING:

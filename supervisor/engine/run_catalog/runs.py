@@ -20,7 +20,7 @@ from supervisor.core.project import Project, free_name, from_plain, same, to_pla
 from supervisor.core.wire import fields, shapes
 from supervisor.engine.journal import newest_status
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs import claims, project
+from supervisor.engine.run_catalog import claims, project
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,7 +14,7 @@ from supervisor.core.session.status import RunStatus
 from supervisor.core.wire import messages, shapes
 from supervisor.engine.journal import newest_status, parse_piece, piece_names
 from supervisor.engine.paths import RunPaths
-from supervisor.engine.runs.claims import Alive, newest_first, ranks, read_claim, read_end
+from supervisor.engine.run_catalog.claims import Alive, newest_first, ranks, read_claim, read_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from supervisor.core.checkpoint.manifest import CHECKPOINT, CheckpointId
 from supervisor.core.frozen import dataclass
 from supervisor.core.ports import NotConfirmed, NotFound, StoreError
 from supervisor.core.wire import fields, shapes
-from supervisor.engine.runs.claims import read_claim
+from supervisor.engine.run_catalog.claims import read_claim
 from supervisor.engine.trainer_process import process_identity
 from supervisor.engine.upload.durability import CONFIRMATIONS_ON_A_DRIVE, DurabilityCheck, confirmations_needed
 

@@ -11,8 +11,8 @@ from supervisor.core.session import events as ev
 from supervisor.core.wire import messages
 from supervisor.engine import journal
 from supervisor.engine.resume.staging import FOLDER
-from supervisor.engine.runs import finished_run, verification_records
-from supervisor.engine.runs.claims import local_folder, ranks, read_claim, read_end
+from supervisor.engine.run_catalog import finished_run, verification_records
+from supervisor.engine.run_catalog.claims import local_folder, ranks, read_claim, read_end
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -13,9 +13,9 @@ from supervisor.core.session.status import RunStatus, to_json
 from supervisor.engine import json_file
 from supervisor.engine.paths import STATUS, RunPaths
 from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.runs import claims, history, runs
-from supervisor.engine.runs.checkpoint_history import read_journals
-from supervisor.engine.runs.runs import RunRecord
+from supervisor.engine.run_catalog import claims, history, runs
+from supervisor.engine.run_catalog.checkpoint_history import read_journals
+from supervisor.engine.run_catalog.runs import RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from supervisor.core.checkpoint.session_id import SessionId
     from supervisor.core.clock import Instant
     from supervisor.core.ports import Store
-    from supervisor.engine.runs.local_sessions import LocalSession
+    from supervisor.engine.run_catalog.local_sessions import LocalSession
 
 FINAL_STATES = frozenset({"SUCCEEDED", "CANCELLED", "FAILED", "FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_CONTROLLER"})
 QUIET_S = 90.0

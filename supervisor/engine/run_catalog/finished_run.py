@@ -9,7 +9,7 @@ from supervisor.core.checkpoint import manifest as cp
 from supervisor.core.wire import shapes
 from supervisor.engine.journal import newest_status
 from supervisor.engine.resume import fetch as checkpoint_fetch
-from supervisor.engine.runs import claims
+from supervisor.engine.run_catalog import claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

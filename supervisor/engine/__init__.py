@@ -13,8 +13,8 @@
 - ``loop``: waits for an event, decides, executes
 - ``paths``: layout of runs and sessions
 - ``progress``: a line every few seconds during a long call
-- ``resume_test``: ``rehearse``: kill, resume, compare
 - ``resume``: a checkpoint's way back from the store
+- ``resume_test``: ``rehearse``: kill, resume, compare
 - ``run_catalog``: runs in a store, for verbs that read or manage them
 - ``session_chain``: the follow-up session in one process after a rollback
 - ``signals``: signals, platform notices, internal errors

@@ -171,7 +171,7 @@ LOOP = "for step in {loop}:\n    run.log(value=step)\n    if step == 25: {then}\
 
 def told(tmp_path, body):
     script = tmp_path / "script.py"
-    root = str(script_end.Path(script_end.__file__).resolve().parents[2])
+    root = str(script_end.Path(script_end.__file__).resolve().parents[3])
     indented = "".join(f"    {line}\n" for line in body.splitlines())
     script.write_text(SCRIPT.replace("ROOT", repr(root)).replace("{body}", indented))
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
